@@ -1,0 +1,18 @@
+"""Recompute the metrics of a run: evaluate.py run=outputs/…."""
+
+from pathlib import Path
+
+from ratinglab.config.command import command
+from ratinglab.experiment.options import EvaluateOptions
+
+
+@command(config_folder=Path(__file__).parents[1] / "conf", config_name="evaluate")
+def main(options: EvaluateOptions, _: Path) -> None:
+    """Evaluate with one run."""
+    from ratinglab.experiment.use import evaluate  # torch takes a second: not for --help
+
+    evaluate(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Predict the ratings of pairs: predict.py run=outputs/… input=pairs.csv output=predictions.csv."""
+
+from pathlib import Path
+
+from ratinglab.config.command import command
+from ratinglab.experiment.options import PredictOptions
+
+
+@command(config_folder=Path(__file__).parents[1] / "conf", config_name="predict")
+def main(options: PredictOptions, _: Path) -> None:
+    """Predict with one run."""
+    from ratinglab.experiment.use import predict  # torch takes a second: not for --help
+
+    predict(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Recommend items to a user: recommend.py run=outputs/… user=42 k=10."""
+
+from pathlib import Path
+
+from ratinglab.config.command import command
+from ratinglab.experiment.options import RecommendOptions
+
+
+@command(config_folder=Path(__file__).parents[1] / "conf", config_name="recommend")
+def main(options: RecommendOptions, _: Path) -> None:
+    """Recommend with one run."""
+    from ratinglab.experiment.use import recommend  # torch takes a second: not for --help
+
+    recommend(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Fit a model on a table of ratings: see --help."""
+
+from pathlib import Path
+
+from ratinglab.config.command import command
+from ratinglab.experiment.options import TrainOptions
+
+
+@command(config_folder=Path(__file__).parents[1] / "conf", config_name="train")
+def main(options: TrainOptions, run_folder: Path) -> float | None:
+    """Train one run."""
+    from ratinglab.experiment.train import train  # torch and Lightning take seconds: not for --help
+
+    return train(options, run_folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Hydra's side: the schemas of conf/, and every mistake on the command line as one line."""

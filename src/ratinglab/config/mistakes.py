@@ -1,0 +1,99 @@
+"""Hydra's and omegaconf's exceptions, each as one line that names the key, the rule and the value."""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
+
+from ratinglab.errors import UserError, did_you_mean
+
+TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "String": "a text"}
+
+
+def refuse_schema_bypass(overrides: Sequence[Override]) -> None:
+    """Refuse `+key`, `++key` and `~key` outside Hydra's own settings: they would get round the typed schema.
+
+    Raises:
+        UserError: it names the argument.
+    """
+    for override in overrides:
+        if override.is_hydra_override() or not (override.is_add() or override.is_force_add() or override.is_delete()):
+            continue
+        argument = override.input_line or ""
+        if override.is_delete():
+            raise UserError(f"{argument}: a key cannot be removed, only set, as in KEY=VALUE")
+        raise UserError(f"{argument}: a key cannot be added, all keys are known; try {argument.lstrip('+')}")
+
+
+def explain(
+    error: HydraException | OmegaConfBaseException,
+    config_folder: Path,
+    config_name: str,
+    overrides: Sequence[str],
+) -> str:
+    """One line for an exception of Hydra's or omegaconf's."""
+    text = str(error)
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException):
+        return _missing_config(error)
+    unknown = re.match(r"Could not override '(?P<key>[^']*)'", text)
+    if unknown:
+        key = unknown["key"]
+        return f"there is no key {key}{did_you_mean(key, _keys(config_folder, config_name, overrides))}"
+    ambiguous = re.match(r"\s*Ambiguous value for argument '(?P<argument>.*)'", text)
+    if ambiguous:
+        return f"{ambiguous['argument']}: several values are a sweep, which needs -m before them"
+    merging = re.match(r"Error merging override (?P<argument>.*)", text)
+    if merging and isinstance(cause, ValidationError):
+        return _wrong_value(merging["argument"].split("=", 1), cause)
+    return " ".join(text.split())
+
+
+def _missing_config(error: MissingConfigException) -> str:
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if not group:
+        return " ".join(str(error).split())
+    options = sorted(error.options or [])
+    return f"there is no {group}={name}; there are {', '.join(options)}{did_you_mean(name, options)}"
+
+
+def _wrong_value(argument: list[str], cause: ValidationError) -> str:
+    key, value = argument[0], argument[-1]
+    reason = str(cause.msg or cause)
+    converted = re.search(r"could not be converted to (\w+)", reason)
+    if converted and converted[1] in TYPE_NAMES:
+        return f"{key} must be {TYPE_NAMES[converted[1]]}, got {value}"
+    chosen = re.search(r"expected one of \[(.*)\]", reason)
+    if chosen:
+        names = chosen[1].split(", ")
+        return f"{key} must be one of {', '.join(names)}, got {value}{did_you_mean(value, names)}"
+    if "is not Optional" in reason:
+        return f"{key} must not be null"
+    return f"{key}={value}: {reason.splitlines()[0]}"
+
+
+def _keys(config_folder: Path, config_name: str, overrides: Sequence[str]) -> list[str]:
+    """All keys that can be set, with the groups that the overrides choose where they can be composed."""
+    groups = [path.name for path in config_folder.iterdir() if path.is_dir()]
+    choices = [text for text in overrides if text.split("=", 1)[0] in groups]
+    with initialize_config_dir(config_dir=str(config_folder.resolve()), version_base="1.3"):
+        for chosen in (choices, []):
+            try:
+                config = compose(config_name, overrides=chosen)
+            except HydraException:
+                continue
+            return [*groups, *_flat_keys(OmegaConf.to_container(config, resolve=False))]
+    return groups
+
+
+def _flat_keys(content: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in content.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _flat_keys(value, f"{prefix}{key}.")

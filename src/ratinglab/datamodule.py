@@ -1,0 +1,103 @@
+"""Batches of ratings as slices of tensors: never one Python object a row."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from ratinglab.ratings.holdout import Holdout
+from ratinglab.ratings.table import Ratings
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""user (B,) int32, item (B,) int32, rating (B,) float32."""
+
+BLOCK_SIZE = 1 << 15
+"""Rows evaluated at once. Up to this size torch sums on one thread, so that an error has the same last digit at any
+number of threads."""
+
+
+def as_tensors(ratings: Ratings) -> Batch:
+    """The columns as tensors that share the arrays' memory."""
+    return torch.from_numpy(ratings.user), torch.from_numpy(ratings.item), torch.from_numpy(ratings.rating)
+
+
+class Blocks:
+    """All rows in their order, BLOCK_SIZE at a time; the last block may be smaller."""
+
+    def __init__(self, ratings: Ratings) -> None:
+        self._columns = as_tensors(ratings)
+
+    def __len__(self) -> int:
+        return -(-len(self._columns[0]) // BLOCK_SIZE)
+
+    def __iter__(self) -> Iterator[Batch]:
+        user, item, rating = (column.split(BLOCK_SIZE) for column in self._columns)
+        return zip(user, item, rating, strict=True) if len(self) else iter(())
+
+
+class ShuffledBatches:
+    """An epoch of training rows in random order: each row once, the last batch may be smaller.
+
+    The order depends on the seed and the epoch's number alone, so that a run which goes on at epoch e sees the same
+    batches as one that was never stopped.
+    """
+
+    def __init__(self, ratings: Ratings, *, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+        """Batches of `ratings`; `epoch` tells the number of the epoch that begins, from 0."""
+        self._columns = as_tensors(ratings)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self._columns[0]) // self._batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # SeedSequence mixes both numbers: seed 0 at epoch 1 is not seed 1 at epoch 0.
+        mixed = np.random.SeedSequence([self._seed, self._epoch()]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(mixed))
+        order = torch.randperm(len(self._columns[0]), generator=generator)
+        user, item, rating = (column[order].split(self._batch_size) for column in self._columns)
+        return zip(user, item, rating, strict=True)
+
+
+class RatingDataModule(LightningDataModule):
+    """Wraps a table and its parts for Lightning, and hands plain numbers to the model."""
+
+    def __init__(self, holdout: Holdout, *, batch_size: int, seed: int) -> None:
+        """Serve the parts of `holdout`; `seed` is that of the training rows' order."""
+        super().__init__()
+        self.holdout = holdout
+        self.train_ratings = holdout.train
+        self.validation_ratings = holdout.validation
+        self.batch_size = batch_size
+        self.seed = seed
+
+    @property
+    def num_users(self) -> int:
+        """Users with training rows."""
+        return self.holdout.num_users
+
+    @property
+    def num_items(self) -> int:
+        """Items with training rows."""
+        return self.holdout.num_items
+
+    @property
+    def rating_mean(self) -> float:
+        """Mean of the training ratings, in rating units."""
+        return float(self.train_ratings.rating.mean(dtype=np.float64))
+
+    def train_dataloader(self) -> ShuffledBatches:
+        """Shuffled training batches."""
+
+        def current_epoch() -> int:
+            return 0 if self.trainer is None else self.trainer.current_epoch
+
+        return ShuffledBatches(self.train_ratings, batch_size=self.batch_size, seed=self.seed, epoch=current_epoch)
+
+    def val_dataloader(self) -> Blocks:
+        """The validation rows, in their order; no block where there are none."""
+        return Blocks(self.validation_ratings)

@@ -1,0 +1,18 @@
+"""What can go wrong that is not a fault of ratinglab's."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """A mistake of the user's: its message is one line that names the place, the rule and the value."""
+
+
+class TrainingDivergedError(RuntimeError):
+    """The training loss is no longer a finite number."""
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """`; did you mean NAME?` for the nearest of the valid names, or nothing where none is near."""
+    nearest = get_close_matches(name, list(valid), n=1)
+    return f"; did you mean {nearest[0]}?" if nearest else ""

@@ -1,0 +1,98 @@
+"""What an experiment is made of. Imports nothing slow: the command line reads it first."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ratinglab.fitting.optimizers import SGD, Adam, AdamW
+from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
+from ratinglab.fitting.trainer import CallbackOptions, NoLoggerOptions, TensorBoardOptions, TrainerOptions
+from ratinglab.options import at_least
+from ratinglab.ratings.sources import CsvOptions, DemoOptions, Separator
+from ratinglab.ratings.splits import RandomSplit, RowsSplit
+
+GROUPS: dict[str, dict[str, type]] = {
+    "data": {"demo": DemoOptions, "csv": CsvOptions},
+    "split": {"random": RandomSplit, "rows": RowsSplit},
+    "optimizer": {"adam": Adam, "adamw": AdamW, "sgd": SGD},
+    "schedule": {
+        "constant": ConstantSchedule,
+        "exponential": ExponentialSchedule,
+        "cosine": CosineSchedule,
+    },
+    "trainer": {"trainer": TrainerOptions},
+    "callbacks": {"callbacks": CallbackOptions},
+    "logger": {"tensorboard": TensorBoardOptions, "none": NoLoggerOptions},
+}
+"""The classes of each config group, by the name of their schema; those of `model` are the files in models/."""
+
+
+@dataclass
+class TrainOptions:
+    """A whole experiment; each group is an object of one of its classes in GROUPS."""
+
+    data: Any
+    """Where the ratings come from."""
+    split: Any
+    """What is held out for validation and test."""
+    model: Any
+    """What is predicted: an equation's Options."""
+    optimizer: Any
+    """How the equation is fitted."""
+    schedule: Any
+    """How the learning rate moves from epoch to epoch."""
+    trainer: Any
+    """Lightning's Trainer."""
+    callbacks: Any
+    """What acts between epochs."""
+    logger: Any
+    """Where metrics go besides metrics.json."""
+    seed: int = field(metadata=at_least(0))
+    """Of the first weights and the order of the training rows."""
+    clip_predictions: bool = field()
+    """Whether predictions are clipped to the scale: the lowest and highest rating of the data."""
+
+
+@dataclass
+class EvaluateOptions:
+    """Recompute the metrics of a run."""
+
+    run: str
+    """Folder of the run."""
+
+
+@dataclass
+class PairColumns:
+    """Columns of a file of pairs, by name."""
+
+    user: str
+    """Column of the user ids."""
+    item: str
+    """Column of the item ids."""
+
+
+@dataclass
+class RecommendOptions:
+    """Recommend items to a user."""
+
+    run: str
+    """Folder of the run."""
+    user: str
+    """The user's own id."""
+    k: int = field(metadata=at_least(1))
+    """Items wanted."""
+
+
+@dataclass
+class PredictOptions:
+    """Predict the ratings of the pairs in a file."""
+
+    run: str
+    """Folder of the run."""
+    input: str
+    """File with a header and one pair of a user and an item a row."""
+    output: str
+    """File to write: the rows of the input, with a column `prediction` more."""
+    separator: Separator
+    """What stands between two columns, in both files."""
+    columns: PairColumns
+    """Which columns of the input hold the ids."""

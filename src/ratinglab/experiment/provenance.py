@@ -1,0 +1,43 @@
+"""Where a run comes from."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ratinglab.ratings.holdout import Holdout
+
+PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarrow", "hydra-core")
+
+
+def provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
+    """Versions, git commit (None outside a checkout), digests of data and split, seed, threads, command line."""
+    checkout = Path(__file__).parent
+    status = _git(checkout, "status", "--porcelain")
+    return {
+        "command": sys.argv,
+        "seed": seed,
+        "data": holdout.table.name,
+        "data_digest": holdout.table.digest(),
+        "split_digest": holdout.split.digest(),
+        "threads": torch.get_num_threads(),
+        "git_commit": _git(checkout, "rev-parse", "HEAD"),
+        "git_dirty": None if status is None else status != "",
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

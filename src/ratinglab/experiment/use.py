@@ -1,0 +1,98 @@
+"""Use a trained run: evaluate, recommend, predict."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from ratinglab.errors import UserError
+from ratinglab.experiment.options import EvaluateOptions, PredictOptions, RecommendOptions
+from ratinglab.experiment.report import errors_table
+from ratinglab.ratings.reading import existing_file, read_text_table, text_column
+from ratinglab.runs import Run
+
+NUM_RATED_SHOWN = 5
+"""Of the user's own ratings, beside the recommendations."""
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """Recompute a run's metrics on its own validation and test rows, and print them beside its metrics.json.
+
+    Raises:
+        UserError: there is no such run, or it is damaged.
+    """
+    run = Run.load(options.run)
+    metrics = run.evaluate()
+    for line in errors_table(metrics, model=run.record.model, noise_floor=run.record.noise_floor):
+        print(line)
+    path = run.folder / "metrics.json"
+    if not path.is_file():
+        print("metrics.json is missing: the run has not finished")
+        return
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    difference, tag = max((abs(value - recorded[tag]), tag) for tag, value in metrics.items())
+    if difference == 0:
+        print("equal to metrics.json to the last digit")
+    else:
+        print(f"differs from metrics.json by at most {difference:.1e} ({tag})")
+
+
+def recommend(options: RecommendOptions) -> None:
+    """Print what a user rated highest and the items to recommend.
+
+    Raises:
+        UserError: there is no such run, or it is damaged.
+    """
+    run = Run.load(options.run)
+    if not run.knows_user(options.user):
+        print(f"note: user {options.user} has no training ratings; this is the bias baseline's ranking, for anyone")
+    rated = run.rated_highest(options.user, k=NUM_RATED_SHOWN)
+    if len(rated) > 0:
+        print(f"user {options.user} rated highest")
+        _print_items(rated.drop(columns="rank"), rating_name="rating")
+        print()
+    recommended = run.recommend(options.user, k=options.k)
+    print(f"recommended to user {options.user}")
+    _print_items(recommended, rating_name="predicted")
+    if len(recommended) < options.k:
+        print(f"note: {len(recommended)} of {options.k}: the user has rated all other items")
+
+
+def predict(options: PredictOptions) -> None:
+    """Write the pairs of a file with their predicted ratings, whole or not at all.
+
+    Raises:
+        UserError: the run, the input or its columns are wrong, or the output cannot be written.
+    """
+    path = existing_file(options.input, key="input")
+    output = Path(options.output).expanduser()
+    if not output.parent.is_dir():
+        raise UserError(f"output: there is no folder {output.parent}")
+    run = Run.load(options.run)
+    pairs = read_text_table(path, separator=options.separator.value)
+    user_ids = text_column(pairs, options.columns.user, key="columns.user", path=path)
+    item_ids = text_column(pairs, options.columns.item, key="columns.item", path=path)
+    if "prediction" in pairs.column_names:
+        raise UserError(f"{path} has a column 'prediction' already")
+    predicted = run.predict(user_ids, item_ids)
+    half_done = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        pairs.to_pandas().assign(prediction=predicted).to_csv(half_done, sep=options.separator.value, index=False)
+        os.replace(half_done, output)
+    except OSError as error:
+        raise UserError(f"output: {output} cannot be written: {error.strerror or error}") from error
+    finally:
+        half_done.unlink(missing_ok=True)
+    unknown = sum(not run.knows_user(user_id) for user_id in set(user_ids))
+    print(f"{len(predicted):,} predictions in {output}")
+    if unknown:
+        print(f"note: {unknown:,} of {len(set(user_ids)):,} users have no training ratings: the bias baseline spoke")
+
+
+def _print_items(items: pd.DataFrame, *, rating_name: str) -> None:
+    shown = items.assign(rating=items["rating"].map("{:.2f}".format)).rename(columns={"rating": rating_name})
+    columns = [[name, *shown[name].astype(str)] for name in shown.columns]
+    widths = [max(len(cell) for cell in column) for column in columns]
+    for row in zip(*columns, strict=True):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

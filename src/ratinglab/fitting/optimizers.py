@@ -1,0 +1,79 @@
+"""Optimizers of the gradient path. torch is imported when one is built: the command line reads the options first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from ratinglab.options import above, at_least, from_zero_below
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+
+
+@dataclass
+class Adam:
+    """Adam (Kingma and Ba 2015): steps scaled by running moments of the gradient."""
+
+    name: ClassVar[str] = "adam"
+
+    lr: float = field(metadata=above(0))
+    """Learning rate at the start; the schedule moves it."""
+    weight_decay: float = field(metadata=at_least(0))
+    """Adam's own: added to the gradient of every weight at every step. For λ per rating see model.regularization."""
+    beta1: float = field(metadata=from_zero_below(1))
+    """Decay of the gradient's running mean."""
+    beta2: float = field(metadata=from_zero_below(1))
+    """Decay of the squared gradient's running mean."""
+
+    def build(self, parameters: Iterator[Parameter]) -> Optimizer:
+        """The optimizer over these parameters."""
+        from torch import optim
+
+        betas = (self.beta1, self.beta2)
+        return optim.Adam(parameters, lr=self.lr, betas=betas, weight_decay=self.weight_decay, fused=True)
+
+
+@dataclass
+class AdamW:
+    """AdamW (Loshchilov and Hutter 2019): Adam, with weight decay apart from the moments."""
+
+    name: ClassVar[str] = "adamw"
+
+    lr: float = field(metadata=above(0))
+    """Learning rate at the start; the schedule moves it."""
+    weight_decay: float = field(metadata=at_least(0))
+    """Fraction lr · weight_decay of every weight is taken off at every step."""
+    beta1: float = field(metadata=from_zero_below(1))
+    """Decay of the gradient's running mean."""
+    beta2: float = field(metadata=from_zero_below(1))
+    """Decay of the squared gradient's running mean."""
+
+    def build(self, parameters: Iterator[Parameter]) -> Optimizer:
+        """The optimizer over these parameters."""
+        from torch import optim
+
+        betas = (self.beta1, self.beta2)
+        return optim.AdamW(parameters, lr=self.lr, betas=betas, weight_decay=self.weight_decay, fused=True)
+
+
+@dataclass
+class SGD:
+    """Minibatch stochastic gradient descent. The loss is a mean over the batch: lr grows with data.batch_size."""
+
+    name: ClassVar[str] = "sgd"
+
+    lr: float = field(metadata=above(0))
+    """Learning rate at the start; the schedule moves it."""
+    weight_decay: float = field(metadata=at_least(0))
+    """Added to the gradient of every weight at every step. For λ per rating see model.regularization."""
+    momentum: float = field(metadata=from_zero_below(1))
+    """Fraction of the last step that is taken again."""
+
+    def build(self, parameters: Iterator[Parameter]) -> Optimizer:
+        """The optimizer over these parameters."""
+        from torch import optim
+
+        return optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)

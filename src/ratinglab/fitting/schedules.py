@@ -1,0 +1,47 @@
+"""Learning-rate schedules: the factor on optimizer.lr at every epoch, counted from 0."""
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ratinglab.options import above_zero_to, from_zero_below
+
+
+@dataclass
+class ConstantSchedule:
+    """lr stays as it is."""
+
+    name: ClassVar[str] = "constant"
+
+    def factor(self, epoch: int, max_epochs: int) -> float:
+        """1 at every epoch."""
+        return 1.0
+
+
+@dataclass
+class ExponentialSchedule:
+    """lr is multiplied by `decay` after every epoch."""
+
+    name: ClassVar[str] = "exponential"
+
+    decay: float = field(metadata=above_zero_to(1))
+    """What an epoch leaves of the learning rate."""
+
+    def factor(self, epoch: int, max_epochs: int) -> float:
+        """decay^epoch."""
+        return self.decay**epoch
+
+
+@dataclass
+class CosineSchedule:
+    """lr falls along half a cosine from the first to the last of trainer.max_epochs (Loshchilov and Hutter 2017)."""
+
+    name: ClassVar[str] = "cosine"
+
+    final_fraction: float = field(metadata=from_zero_below(1))
+    """What is left of the learning rate at the last epoch."""
+
+    def factor(self, epoch: int, max_epochs: int) -> float:
+        """f + (1 − f) (1 + cos(π epoch / (max_epochs − 1))) / 2, with f the final fraction."""
+        progress = epoch / (max_epochs - 1) if max_epochs > 1 else 0.0
+        return self.final_fraction + (1 - self.final_fraction) * (1 + math.cos(math.pi * progress)) / 2

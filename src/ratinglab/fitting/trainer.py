@@ -1,0 +1,177 @@
+"""Lightning's Trainer and what runs beside a fit. Lightning is imported when it is built, not for the options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ratinglab.errors import UserError
+from ratinglab.options import above, above_zero_to, at_least
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback, Trainer
+
+    from ratinglab.fitting.tensorboard import EventLog
+
+
+class Accelerator(Enum):
+    """Where tensors live while they are fitted."""
+
+    cpu = "cpu"
+    gpu = "gpu"
+    mps = "mps"
+    auto = "auto"
+
+
+class Profiler(Enum):
+    """Lightning's own profilers."""
+
+    simple = "simple"
+    advanced = "advanced"
+
+
+@dataclass
+class TrainerOptions:
+    """The arguments of Lightning's Trainer that an experiment may choose, under Lightning's names.
+
+    Loggers, callbacks, plugins and folders are ratinglab's to set. What would train on several devices, score a
+    validation part in part, or replace the run by a trial of a few batches is left out.
+    """
+
+    max_epochs: int = field(metadata=at_least(1))
+    """Epochs at most."""
+    min_epochs: int = field(metadata=at_least(0))
+    """Epochs before early stopping may act."""
+    accelerator: Accelerator
+    """Where to fit: small tables fit fastest on the cpu."""
+    devices: int = field(metadata=at_least(1))
+    """Devices: 1. With more, each process would train on every row."""
+    limit_train_batches: float = field(metadata=above_zero_to(1))
+    """Fraction of an epoch's batches that is trained on; below 1 the header says so."""
+    check_val_every_n_epoch: int = field(metadata=at_least(1))
+    """Epochs from one validation to the next."""
+    accumulate_grad_batches: int = field(metadata=at_least(1))
+    """Batches whose gradients are added up before a step."""
+    gradient_clip_val: float | None = field(metadata=above(0))
+    """Largest norm of the gradient; null: not clipped."""
+    deterministic: bool
+    """Refuse operations that do not repeat bit for bit (of interest on a GPU)."""
+    detect_anomaly: bool
+    """Look for the operation that made a NaN; slow."""
+    profiler: Profiler | None
+    """Print where the time went; null: do not."""
+    enable_progress_bar: bool
+    """Show Lightning's progress bar on a terminal, or a line an epoch elsewhere."""
+    enable_model_summary: bool
+    """Print Lightning's table of modules and parameters."""
+
+    def __post_init__(self) -> None:
+        if self.devices > 1:
+            raise UserError(f"trainer.devices must be 1, got {self.devices}: each process would train on every row")
+        if self.min_epochs > self.max_epochs:
+            raise UserError(
+                f"trainer.min_epochs must be at most trainer.max_epochs, got {self.min_epochs} and {self.max_epochs}"
+            )
+
+    def build(self, *, run_folder: Path, logger: EventLog | None, callbacks: list[Callback]) -> Trainer:
+        """Lightning's Trainer.
+
+        Raises:
+            UserError: this machine has no such accelerator.
+        """
+        from lightning_fabric.utilities.exceptions import MisconfigurationException
+        from pytorch_lightning import Trainer
+        from pytorch_lightning.callbacks import ProgressBar
+
+        try:
+            return Trainer(
+                max_epochs=self.max_epochs,
+                min_epochs=self.min_epochs,
+                accelerator=self.accelerator.value,
+                devices=self.devices,
+                limit_train_batches=self.limit_train_batches,
+                check_val_every_n_epoch=self.check_val_every_n_epoch,
+                accumulate_grad_batches=self.accumulate_grad_batches,
+                gradient_clip_val=self.gradient_clip_val,
+                deterministic=self.deterministic,
+                detect_anomaly=self.detect_anomaly,
+                profiler=None if self.profiler is None else self.profiler.value,
+                # else Lightning adds a bar of its own where there is none
+                enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+                enable_model_summary=self.enable_model_summary,
+                # a fit's own report of val/mse is complete after every epoch; a trial before the first adds nothing
+                num_sanity_val_steps=0,
+                log_every_n_steps=1,  # nothing is logged by step; a larger number makes Lightning warn of few steps
+                default_root_dir=run_folder,
+                logger=False if logger is None else logger,
+                callbacks=callbacks,
+            )
+        except MisconfigurationException as error:
+            raise UserError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+@dataclass
+class EarlyStoppingOptions:
+    """Stop when val/mse no longer gets better."""
+
+    patience: int | None = field(metadata=at_least(1))
+    """Validations in a row without a better val/mse after which the fit ends; null: never."""
+    min_delta: float = field(metadata=at_least(0))
+    """By how much val/mse must fall to be better, in squared rating units."""
+
+
+@dataclass
+class CallbackOptions:
+    """What acts between epochs."""
+
+    early_stopping: EarlyStoppingOptions
+
+    def build(self, *, checkpoint_folder: Path, has_validation: bool) -> list[Callback]:
+        """Early stopping, best.ckpt and last.ckpt. Without validation rows the best weights are the last."""
+        from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+
+        monitor = "val/mse" if has_validation else None
+        best = ModelCheckpoint(
+            checkpoint_folder, filename="best", monitor=monitor, save_top_k=1, enable_version_counter=False
+        )
+        # Not save_last=True of the first: Lightning 2.6.6 then writes no newer last.ckpt than the best.
+        last = ModelCheckpoint(
+            checkpoint_folder, filename="last", monitor=None, save_top_k=1, enable_version_counter=False
+        )
+        callbacks: list[Callback] = [best, last]
+        if has_validation and self.early_stopping.patience is not None:
+            callbacks.append(
+                EarlyStopping(
+                    "val/mse",
+                    patience=self.early_stopping.patience,
+                    min_delta=self.early_stopping.min_delta,
+                    check_finite=False,  # GradientFit ends a diverged run with an error instead
+                )
+            )
+        return callbacks
+
+
+@dataclass
+class TensorBoardOptions:
+    """Write TensorBoard events into the run's folder."""
+
+    name: ClassVar[str] = "tensorboard"
+
+    def build(self, *, run_folder: Path) -> EventLog | None:
+        """A logger that stays open until the run's test errors are known."""
+        from ratinglab.fitting.tensorboard import EventLog
+
+        return EventLog(run_folder)
+
+
+@dataclass
+class NoLoggerOptions:
+    """Log nothing; metrics.json and train.log are written all the same."""
+
+    name: ClassVar[str] = "none"
+
+    def build(self, *, run_folder: Path) -> EventLog | None:
+        """No logger."""
+        return None

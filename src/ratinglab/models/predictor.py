@@ -1,0 +1,41 @@
+"""What a run predicts: the model where it can know, the bias baseline where it cannot, on the rating scale."""
+
+from torch import Tensor, nn
+
+from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.equation import Equation
+
+
+class Predictor(nn.Module):
+    """r̂_ui = model(u, i) where user and item both have training rows, else the bias baseline; then clipped."""
+
+    def __init__(self, model: Equation, baseline: BiasBaseline, *, scale: tuple[float, float] | None) -> None:
+        """Take a model over the users and items with training rows.
+
+        Args:
+            model: user (B,) int32, item (B,) int32 → rating (B,) float32.
+            baseline: the fallback; it also knows who has training rows.
+            scale: the lowest and highest rating, to which predictions are clipped; None: not clipped.
+        """
+        super().__init__()
+        self.model = model
+        self.baseline = baseline
+        self.scale = scale
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        """user: (B,) int32, item: (B,) int32 → rating: (B,) float32, clipped."""
+        return self.clip(self.score(user, item))
+
+    def clip(self, rating: Tensor) -> Tensor:
+        """The nearest rating on the scale."""
+        return rating if self.scale is None else rating.clamp(*self.scale)
+
+    def score(self, user: Tensor, item: Tensor) -> Tensor:
+        """As forward, but not clipped: rankings tell more items apart by it."""
+        known = self.baseline.known(user, item)
+        if bool(known.all()):
+            return self.model(user, item)
+        rating = self.baseline(user, item)
+        if bool(known.any()):
+            rating[known] = self.model(user[known], item[known]).to(rating.dtype)
+        return rating

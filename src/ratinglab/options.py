@@ -1,0 +1,61 @@
+"""Ranges that stand beside the fields of an options dataclass, and their check.
+
+    @dataclass
+    class Options:
+        embedding_dim: int = field(metadata=at_least(1))
+
+Options are plain dataclasses without defaults: the default values stand in conf/*.yaml only.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from ratinglab.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A range: its text completes the sentence `KEY must be …`."""
+
+    text: str
+    holds: Callable[[float], bool]
+
+
+def at_least(bound: float) -> dict[str, Rule]:
+    """Field metadata: value ≥ bound."""
+    return {"rule": Rule(f"at least {bound}", lambda value: value >= bound)}
+
+
+def above(bound: float) -> dict[str, Rule]:
+    """Field metadata: value > bound."""
+    return {"rule": Rule(f"above {bound}", lambda value: value > bound)}
+
+
+def from_zero_below(bound: float) -> dict[str, Rule]:
+    """Field metadata: 0 ≤ value < bound."""
+    return {"rule": Rule(f"at least 0 and below {bound}", lambda value: 0 <= value < bound)}
+
+
+def above_zero_to(bound: float) -> dict[str, Rule]:
+    """Field metadata: 0 < value ≤ bound."""
+    return {"rule": Rule(f"above 0 and at most {bound}", lambda value: 0 < value <= bound)}
+
+
+def check_options(options: Any, prefix: str = "") -> None:
+    """Check every field of an options dataclass, and of those inside it, against the rule beside it.
+
+    None passes: whether a field may be None is its type's business.
+
+    Raises:
+        UserError: `PREFIXfield must be RULE, got VALUE`, for the first field out of its range.
+    """
+    for field in fields(options):
+        key, value = f"{prefix}{field.name}", getattr(options, field.name)
+        if is_dataclass(value):
+            check_options(value, prefix=f"{key}.")
+        elif "rule" in field.metadata and value is not None:
+            rule: Rule = field.metadata["rule"]
+            if not (math.isfinite(value) and rule.holds(value)):
+                raise UserError(f"{key} must be {rule.text}, got {value}")

@@ -1,0 +1,156 @@
+"""The demo data: a generated table of which the best possible MSE is known."""
+
+import json
+import math
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ratinglab.ratings.reading import read_table
+from ratinglab.ratings.sources import ColumnOptions, Separator, TitleOptions
+from ratinglab.ratings.table import RatingTable
+
+VERSION = 1
+"""Raise it with any change of the generator: the folder's name holds it."""
+
+NUM_USERS, NUM_ITEMS, NUM_RATINGS = 1_000, 1_700, 100_000
+RANK = 4
+"""Latent dimensions of the true ratings."""
+MEAN, USER_BIAS_STD, ITEM_BIAS_STD = 3.3, 0.35, 0.45
+"""Of the true ratings, in stars."""
+INTERACTION_STD = 0.75
+"""Standard deviation of the dot product of a user's and an item's true factors, in stars."""
+NOISE_STD = 0.55
+"""Standard deviation of the noise on a true rating before it is rounded, in stars."""
+LOWEST, HIGHEST, STEP = 0.5, 5.0, 0.5
+"""The half-star scale."""
+
+ADJECTIVES = (
+    "Amber Ancient Bitter Borrowed Brave Broken Burning Careful Crimson Crooked Distant Drifting Electric "
+    "Endless Faithful Fading Forgotten Frozen Gentle Gilded Hidden Hollow Honest Hungry Invisible Last Little "
+    "Lonely Lucky Midnight Nameless Northern Paper Patient Perfect Quiet Reckless Restless Rising Salted "
+    "Second Secret Silent Silver Sleepless Stolen Stubborn Sudden Tender Thirteenth Unfinished Velvet "
+    "Wandering Wild"
+).split()
+NOUNS = (
+    "Archive Autumn Balcony Bridge Carnival Cartographer Choir Clockmaker Comet Corridor Detective Empire "
+    "Ferry Garden Ghost Harbour Highway Horizon Island Journey Kingdom Lantern Library Lighthouse Machine "
+    "Mirror Mountain Orchard Orchestra Passenger Pilot Promise Queen Railway Rebellion River Satellite "
+    "Scientist Season Shadow Signal Stranger Summer Telegram Theatre Tiger Tower Treasure Village Violin "
+    "Voyage Waltz Winter"
+).split()
+
+
+def load_demo(root: Path, *, seed: int) -> RatingTable:
+    """The demo table of a seed, written to the cache folder `root` where it is not there yet, then read as any file."""
+    folder = root / f"demo-v{VERSION}-seed{seed}"
+    if not folder.exists():
+        _write(folder, seed=seed)
+    facts = json.loads((folder / "facts.json").read_text())
+    return read_table(
+        folder / "ratings.csv",
+        separator=",",
+        header=True,
+        columns=ColumnOptions(user="user_id", item="item_id", rating="rating"),
+        titles=TitleOptions(path=str(folder / "items.csv"), separator=Separator.comma, item="item_id", title="title"),
+        name="demo",
+        noise_floor=facts["noise_floor_mse"],
+    )
+
+
+def _write(folder: Path, *, seed: int) -> None:
+    """Write a whole folder, or none: two runs may do so at once."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    half_done = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        ratings, items, noise_floor = generate(seed)
+        ratings.to_csv(half_done / "ratings.csv", index=False)
+        items.to_csv(half_done / "items.csv", index=False)
+        facts = {"noise_floor_mse": noise_floor, "rank": RANK, "noise_std": NOISE_STD, "seed": seed}
+        (half_done / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
+        half_done.chmod(0o755)
+        os.rename(half_done, folder)
+    except OSError:
+        if not folder.exists():  # else another run was faster, with the same table
+            raise
+    finally:
+        shutil.rmtree(half_done, ignore_errors=True)
+
+
+def generate(seed: int) -> tuple[pd.DataFrame, pd.DataFrame, float]:
+    """Ratings under known noise.
+
+    true rating  t_ui = MEAN + b_u + b_i + p_u · q_i,  p and q of RANK dimensions
+    rating       r_ui = t_ui + Normal(0, NOISE_STD²), rounded to half stars and clipped to the scale
+
+    Returns:
+        ratings with user_id, item_id, rating and timestamp (Unix seconds); items with item_id and title; and the
+        noise floor: the mean over the rows of Var[r_ui | t_ui], which is the expected MSE of a model that knows
+        every t_ui. It counts the rounding and clipping.
+    """
+    random = np.random.default_rng(seed)
+    user, item = _who_rates_what(random)
+    factor_std = math.sqrt(INTERACTION_STD) / RANK**0.25
+    user_factor = random.normal(0, factor_std, (NUM_USERS, RANK))
+    item_factor = random.normal(0, factor_std, (NUM_ITEMS, RANK))
+    true_rating = (
+        MEAN
+        + random.normal(0, USER_BIAS_STD, NUM_USERS)[user]
+        + random.normal(0, ITEM_BIAS_STD, NUM_ITEMS)[item]
+        + (user_factor[user] * item_factor[item]).sum(axis=1)
+    )
+    noisy = true_rating + random.normal(0, NOISE_STD, len(user))
+    start, end = 946_684_800, 1_577_836_800  # the years 2000 to 2019
+    ratings = pd.DataFrame(
+        {
+            "user_id": user + 1,
+            "item_id": item + 1,
+            "rating": np.clip(np.round(noisy / STEP) * STEP, LOWEST, HIGHEST),
+            "timestamp": random.integers(start, end, len(user)),
+        }
+    )
+    items = pd.DataFrame({"item_id": np.arange(1, NUM_ITEMS + 1), "title": _titles(random)})
+    return ratings, items, _noise_floor(true_rating)
+
+
+def _who_rates_what(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """NUM_RATINGS distinct pairs in random order, long-tailed in users and items."""
+    activity = random.lognormal(0, 0.8, NUM_USERS)
+    popularity = (np.arange(NUM_ITEMS) + 20.0) ** -0.9
+    random.shuffle(popularity)
+    # The NUM_RATINGS highest of log weight + Gumbel noise are a sample without replacement by weight.
+    log_weight = np.log(activity)[:, None] + np.log(popularity)[None, :]
+    keys = log_weight + random.gumbel(size=(NUM_USERS, NUM_ITEMS))
+    chosen = np.argpartition(keys.ravel(), -NUM_RATINGS)[-NUM_RATINGS:]
+    random.shuffle(chosen)
+    return chosen // NUM_ITEMS, chosen % NUM_ITEMS
+
+
+def _titles(random: np.random.Generator) -> list[str]:
+    pairs = random.permutation(len(ADJECTIVES) * len(NOUNS))[:NUM_ITEMS]
+    years = random.integers(1950, 2020, NUM_ITEMS)
+    return [
+        f"The {ADJECTIVES[pair // len(NOUNS)]} {NOUNS[pair % len(NOUNS)]} ({year})"
+        for pair, year in zip(pairs, years, strict=True)
+    ]
+
+
+def _noise_floor(true_rating: NDArray[np.float64]) -> float:
+    """Mean of Var[r | t] over the rows, each from the probabilities of the ten values of the scale."""
+    values = np.arange(LOWEST, HIGHEST + STEP / 2, STEP)
+    borders = np.concatenate([[-np.inf], (values[:-1] + values[1:]) / 2, [np.inf]])
+    below = _normal_cdf((borders[None, :] - true_rating[:, None]) / NOISE_STD)
+    probability = np.diff(below, axis=1)
+    expected = probability @ values
+    variance = probability @ values**2 - expected**2
+    return float(variance.mean())
+
+
+def _normal_cdf(z: NDArray[np.float64]) -> NDArray[np.float64]:
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+    return np.asarray(0.5 * (1 + erf(z / math.sqrt(2))))

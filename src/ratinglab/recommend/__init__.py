@@ -1,0 +1,1 @@
+"""From predicted ratings to lists of items."""

@@ -1,0 +1,26 @@
+"""Exact top-k: every candidate is scored."""
+
+import torch
+from torch import Tensor
+
+from ratinglab.models.predictor import Predictor
+
+
+def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int) -> Tensor:
+    """The candidates with the highest predicted ratings, best first.
+
+    Ranked by the score before clipping, which tells apart items that all clip to the highest rating; equal scores
+    keep the candidates' order.
+
+    Args:
+        predictor: predicts the ratings.
+        user: index of the user; one without training rows gets the baseline's ranking.
+        candidates: (C,) int32 item indices.
+        k: items wanted; fewer are returned where there are fewer candidates.
+
+    Returns:
+        (min(k, C),) int32 item indices.
+    """
+    with torch.inference_mode():
+        score = predictor.score(torch.full_like(candidates, user), candidates)
+        return candidates[score.argsort(descending=True, stable=True)[:k]]

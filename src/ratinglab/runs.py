@@ -1,0 +1,316 @@
+"""One run on disk: written whole, loaded safely, and of use without its data file.
+
+run.json          what the run is and where it comes from
+users.parquet     user_id by index
+items.parquet     item_id by index, with titles where there are any
+ratings.parquet   user, item, rating, part of every row: seen items and the run's own test rows
+checkpoints/      best.ckpt, last.ckpt
+metrics.json      flat; its keys are the TensorBoard tags
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from ratinglab.datamodule import Blocks
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.metrics import Errors, ErrorSums
+from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.discovery import build_model, model_names
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.holdout import Holdout
+from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.table import Ratings
+from ratinglab.recommend.topk import top_k
+
+FORMAT_VERSION = 1
+PARTS = ("train", "val", "test")
+"""Names of the parts, by their code in ratings.parquet."""
+PREDICTOR_PREFIX = "predictor."
+"""Where a LightningModule's checkpoint holds the predictor's weights."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What run.json holds.
+
+    Attributes:
+        model: name of the equation.
+        model_options: values of its Options.
+        num_users: users with training rows.
+        num_items: items with training rows.
+        rating_mean: of the training ratings.
+        scale: lowest and highest rating, to which predictions are clipped; None: not clipped.
+        noise_floor: MSE of a perfect model, for generated data.
+        provenance: versions, git commit, digests of data and split, seed, threads, command line.
+        format_version: of the run's folder.
+    """
+
+    model: str
+    model_options: dict[str, Any]
+    num_users: int
+    num_items: int
+    rating_mean: float
+    scale: tuple[float, float] | None
+    noise_floor: float | None
+    provenance: dict[str, Any]
+    format_version: int = FORMAT_VERSION
+
+
+def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
+    """Write all that a run needs besides its weights."""
+    table, split = holdout.table, holdout.split
+    part = np.empty(len(table.ratings), dtype=np.int8)
+    for code, rows in enumerate((split.train, split.validation, split.test)):
+        part[rows] = code
+    items = pd.DataFrame({"item_id": table.item_ids.ids})
+    if table.titles is not None:
+        items["title"] = table.titles
+    pd.DataFrame({"user_id": table.user_ids.ids}).to_parquet(folder / "users.parquet", index=False)
+    items.to_parquet(folder / "items.parquet", index=False)
+    ratings = pd.DataFrame({**vars(table.ratings), "part": part})
+    ratings.to_parquet(folder / "ratings.parquet", index=False)
+    write_json(folder / "run.json", asdict(record))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file whole, or leave the old one."""
+    half_done = path.with_name(f".{path.name}.tmp")
+    half_done.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(half_done, path)
+
+
+def build_predictor(record: RunRecord, *, seed: int) -> Predictor:
+    """The predictor of a run: first weights drawn from the seed, the baseline not yet fitted."""
+    model = build_model(
+        record.model,
+        record.model_options,
+        num_users=record.num_users,
+        num_items=record.num_items,
+        rating_mean=record.rating_mean,
+        seed=seed,
+    )
+    baseline = BiasBaseline(num_users=record.num_users, num_items=record.num_items)
+    return Predictor(model, baseline, scale=record.scale)
+
+
+class Run:
+    """A trained run, loaded from its folder.
+
+    Attributes:
+        folder: where it lies.
+        record: what run.json holds.
+        predictor: with the best weights, in evaluation mode, on the cpu.
+        best_epoch: number of epochs after which the weights were best.
+    """
+
+    def __init__(self, folder: Path, *, record: RunRecord, predictor: Predictor, best_epoch: int) -> None:
+        """See `load`."""
+        self.folder = folder
+        self.record = record
+        self.predictor = predictor
+        self.best_epoch = best_epoch
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Run":
+        """Load a run with its best weights.
+
+        Raises:
+            UserError: the folder is no run, or its checkpoint is missing, damaged or of another model.
+        """
+        folder = Path(folder).expanduser()
+        record = _read_record(folder)
+        predictor = build_predictor(record, seed=0)
+        path = folder / "checkpoints" / "best.ckpt"
+        weights, best_epoch = _read_checkpoint(path)
+        try:
+            predictor.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserError(f"{path} does not hold the weights of {record.model}") from error
+        return cls(folder, record=record, predictor=predictor.eval(), best_epoch=best_epoch)
+
+    @cached_property
+    def user_ids(self) -> IdMap:
+        """The id of each user index."""
+        return IdMap(pd.read_parquet(self.folder / "users.parquet")["user_id"].to_numpy())
+
+    @cached_property
+    def _items(self) -> pd.DataFrame:
+        return pd.read_parquet(self.folder / "items.parquet")
+
+    @cached_property
+    def item_ids(self) -> IdMap:
+        """The id of each item index."""
+        return IdMap(self._items["item_id"].to_numpy())
+
+    @cached_property
+    def titles(self) -> NDArray[np.object_] | None:
+        """The title of each item index, or None where the data had none."""
+        return self._items["title"].to_numpy(dtype=object) if "title" in self._items else None
+
+    @cached_property
+    def _rows(self) -> pd.DataFrame:
+        return pd.read_parquet(self.folder / "ratings.parquet")
+
+    def part(self, name: str) -> Ratings:
+        """The run's rows of a part: train, val or test."""
+        rows = self._rows[self._rows["part"] == PARTS.index(name)]
+        # copies: pandas hands out read-only views, of which torch makes no tensor
+        user, item, rating = (np.array(rows[column]) for column in ("user", "item", "rating"))
+        return Ratings(user=user, item=item, rating=rating)
+
+    def predict(
+        self,
+        user_ids: Sequence[int | str] | NDArray[np.generic],
+        item_ids: Sequence[int | str] | NDArray[np.generic],
+    ) -> NDArray[np.float32]:
+        """Predicted rating of each pair of a user's and an item's own ids.
+
+        A user or item without training ratings gets the bias baseline's: μ + b_i for an unknown user, μ + b_u for an
+        unknown item, μ for both.
+
+        Args:
+            user_ids: (B,) ids as in the data; 42 and "42" are the same.
+            item_ids: (B,) ids as in the data.
+
+        Returns:
+            (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
+
+        Raises:
+            UserError: not as many users as items.
+        """
+        if len(user_ids) != len(item_ids):
+            raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
+        pairs = Ratings(
+            user=self.user_ids.index_of(user_ids),
+            item=self.item_ids.index_of(item_ids),
+            rating=np.zeros(len(user_ids), dtype=np.float32),
+        )
+        with torch.inference_mode():
+            predicted = [self.predictor(user, item) for user, item, _ in Blocks(pairs)]
+        return torch.cat(predicted).numpy() if predicted else np.empty(0, dtype=np.float32)
+
+    def knows_user(self, user_id: int | str) -> bool:
+        """Whether the user has training ratings."""
+        return 0 <= int(self.user_ids.index_of([user_id])[0]) < self.record.num_users
+
+    def recommend(self, user_id: int | str, *, k: int) -> pd.DataFrame:
+        """The k items with the highest predicted ratings among those that the user has not rated in any part.
+
+        A user without training ratings gets the ranking of the bias baseline.
+
+        Args:
+            user_id: the user's own id.
+            k: items wanted, at least 1; there are fewer where fewer are left.
+
+        Returns:
+            rank from 1, item_id, title (where the data had titles), rating (predicted), best first.
+
+        Raises:
+            UserError: k is below 1.
+        """
+        if k < 1:
+            raise UserError(f"k must be at least 1, got {k}")
+        user = int(self.user_ids.index_of([user_id])[0])
+        candidates = np.setdiff1d(
+            np.arange(self.record.num_items, dtype=np.int32), self._rows["item"][self._rows["user"] == user]
+        )
+        best = top_k(self.predictor, user=user, candidates=torch.from_numpy(candidates), k=k)
+        with torch.inference_mode():
+            rating = self.predictor(torch.full_like(best, user), best)
+        return self._listed(best.numpy(), rating.numpy())
+
+    def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
+        """The k items that a user rated highest, in all parts: columns as of `recommend`; empty for an unknown user."""
+        user = self.user_ids.index_of([user_id])[0]
+        rows = self._rows[self._rows["user"] == user].nlargest(k, "rating", keep="first")
+        return self._listed(rows["item"].to_numpy(), rows["rating"].to_numpy())
+
+    def _listed(self, item: NDArray[np.int32], rating: NDArray[np.float32]) -> pd.DataFrame:
+        listed = pd.DataFrame({"rank": np.arange(1, len(item) + 1), "item_id": self.item_ids.ids[item]})
+        if self.titles is not None:
+            listed["title"] = self.titles[item]
+        return listed.assign(rating=rating)
+
+    def evaluate(self) -> dict[str, float]:
+        """MSE, RMSE and MAE on the run's own validation and test rows, of the model and of the baselines.
+
+        Returns:
+            val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; a part without rows is left out.
+        """
+        errors: dict[str, Errors] = {}
+        for part in ("val", "test"):
+            ratings = self.part(part)
+            if len(ratings) > 0:
+                found = _evaluate(self.predictor, ratings)
+                errors |= {f"{part}/": found["model"]}
+                errors |= {f"baseline/{name}/{part}/": found[name] for name in ("mean", "bias")}
+        return {f"{tag}{name}": value for tag, of in errors.items() for name, value in asdict(of).items()}
+
+
+def _evaluate(predictor: Predictor, ratings: Ratings) -> dict[str, Errors]:
+    sums = {name: ErrorSums() for name in ("model", "bias", "mean")}
+    with torch.inference_mode():
+        for user, item, rating in Blocks(ratings):
+            bias = predictor.baseline(user, item)
+            mean = predictor.baseline.mean.expand_as(rating)
+            sums["model"].update(predicted=predictor(user, item), rating=rating)
+            sums["bias"].update(predicted=predictor.clip(bias), rating=rating)
+            sums["mean"].update(predicted=predictor.clip(mean), rating=rating)
+    return {name: of.compute() for name, of in sums.items()}
+
+
+def _read_record(folder: Path) -> RunRecord:
+    if not folder.is_dir():
+        siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise UserError(f"run: there is no folder {folder}{did_you_mean(folder.name, siblings)}")
+    path = folder / "run.json"
+    if not path.is_file():
+        raise UserError(f"run: {folder} is not the folder of a run: it has no run.json")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format_version"]
+        if version != FORMAT_VERSION:
+            raise UserError(f"{path} is of format {version}; this ratinglab reads format {FORMAT_VERSION}")
+        record = RunRecord(**content)
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is damaged: {error}") from error
+    if record.model not in model_names():
+        raise UserError(f"{path} names the model {record.model}, of which there is no file in models/")
+    return record
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
+    """The predictor's weights, and the number of epochs after which they were written."""
+    if not path.is_file():
+        raise UserError(f"run: {path} is missing: the run has not finished its first epoch")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        weights = {
+            key.removeprefix(PREDICTOR_PREFIX): value
+            for key, value in content["state_dict"].items()
+            if key.startswith(PREDICTOR_PREFIX)
+        }
+        return weights, content["epoch"] + 1
+    except (
+        RuntimeError,
+        UnpicklingError,
+        EOFError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
+        raise UserError(f"{path} is damaged or no checkpoint of ratinglab's") from error
