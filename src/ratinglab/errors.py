@@ -12,7 +12,13 @@ class TrainingDivergedError(RuntimeError):
     """The training loss is no longer a finite number."""
 
 
-def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """`; did you mean NAME?` for the nearest of the valid names, or nothing where none is near."""
-    nearest = get_close_matches(name, list(valid), n=1)
+def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """`; did you mean NAME?` for the nearest of the valid names, or nothing where none is near.
+
+    Args:
+        name: what the user wrote.
+        valid: the names there are.
+        cutoff: from 0 to 1, how near a name must be; file names, whose endings are alike, want a higher one.
+    """
+    nearest = get_close_matches(name, list(valid), n=1, cutoff=cutoff)
     return f"; did you mean {nearest[0]}?" if nearest else ""

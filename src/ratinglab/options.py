@@ -46,7 +46,8 @@ def above_zero_to(bound: float) -> dict[str, Rule]:
 def check_options(options: Any, prefix: str = "") -> None:
     """Check every field of an options dataclass, and of those inside it, against the rule beside it.
 
-    None passes: whether a field may be None is its type's business.
+    None passes: whether a field may be None is its type's business. Where a rule holds between fields, the class has
+    a method check_together, which runs once each field is in its own range.
 
     Raises:
         UserError: `PREFIXfield must be RULE, got VALUE`, for the first field out of its range.
@@ -59,3 +60,5 @@ def check_options(options: Any, prefix: str = "") -> None:
             rule: Rule = field.metadata["rule"]
             if not (math.isfinite(value) and rule.holds(value)):
                 raise UserError(f"{key} must be {rule.text}, got {value}")
+    if hasattr(options, "check_together"):
+        options.check_together()

@@ -1,6 +1,5 @@
 """The command line: one task under Hydra, and every mistake as one line with exit status 2."""
 
-import functools
 import logging
 import os
 import shutil
@@ -17,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from ratinglab.config.mistakes import explain, refuse_schema_bypass
@@ -44,88 +43,109 @@ def command(*, config_folder: Path, config_name: str) -> Callable[[Task], Callab
     """
 
     def decorate(task: Task) -> Callable[[], None]:
-        @functools.wraps(task)
-        def main() -> None:
-            # else Hydra prints its own mistakes itself, in several lines, and exits with 1
-            os.environ["HYDRA_FULL_ERROR"] = "1"
-            register_schemas()
-            diverged: list[Path] = []
-            app = hydra.main(
-                version_base=VERSION_BASE, config_path=str(config_folder.resolve()), config_name=config_name
-            )(_job(task, diverged))
-            arguments = get_args_parser().parse_args()
-            try:
-                if arguments.run or arguments.multirun or not _asks_for_information(arguments):
-                    _check(arguments.overrides, config_folder, config_name, multirun=arguments.multirun)
-                app()
-            except UserError as error:
-                _exit_with(str(error), status=2)
-            except (HydraException, OmegaConfBaseException) as error:
-                _exit_with(explain(error, config_folder, config_name, arguments.overrides), status=2)
-            except KeyboardInterrupt:
-                _exit_with("interrupted", status=130)
-            if diverged:
-                sys.exit(1)
-
-        return main
+        return _Command(task, config_folder.resolve(), config_name).main
 
     return decorate
 
 
-def _asks_for_information(arguments: Any) -> bool:
-    return bool(arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion)
+class _Command:
+    """One call of a script on the command line."""
 
+    def __init__(self, task: Task, config_folder: Path, config_name: str) -> None:
+        self._task = task
+        self._config_folder = str(config_folder)
+        self._config_name = config_name
+        self._diverged = False
+        self._there_before: set[Path] = set()
 
-def _check(overrides: Sequence[str], config_folder: Path, config_name: str, *, multirun: bool) -> None:
-    """Compose and check every run that the arguments ask for, before Hydra makes a folder."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    refuse_schema_bypass(parsed)
-    with initialize_config_dir(config_dir=str(config_folder.resolve()), version_base=VERSION_BASE):
-        jobs = BasicSweeper.split_arguments(parsed, None)[0] if multirun else [list(overrides)]
-        for job in jobs:
-            config = compose(config_name, overrides=job, return_hydra_config=True)
-            folder = Path(config.hydra.run.dir)
-            with read_write(config), open_dict(config):
-                del config["hydra"]
-            to_options(config, parsed)
-            if (folder / "run.json").exists():
-                raise UserError(f"hydra.run.dir must be a new folder, got {folder}, which holds a run")
+    def main(self) -> None:
+        """Check the arguments, then let Hydra run the task once or, in a sweep, many times."""
+        # else Hydra prints its own mistakes itself, in several lines, and exits with 1
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        register_schemas()
+        app = hydra.main(version_base=VERSION_BASE, config_path=self._config_folder, config_name=self._config_name)
+        try:
+            arguments = _parse_arguments()
+            if not _asks_for_information(arguments):
+                self._check(arguments.overrides, multirun=arguments.multirun)
+            app(lambda config: self._job(config))()
+        except UserError as error:
+            _exit_with(str(error), status=2)
+        except (HydraException, OmegaConfBaseException) as error:
+            _exit_with(explain(error, self._config_folder, self._config_name, sys.argv[1:]), status=2)
+        except KeyboardInterrupt:
+            _exit_with("interrupted", status=130)
+        if self._diverged:
+            sys.exit(1)
 
+    def _check(self, overrides: Sequence[str], *, multirun: bool) -> None:
+        """Compose and check every run that the arguments ask for, before Hydra makes a folder."""
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        refuse_schema_bypass(parsed)
+        with initialize_config_dir(config_dir=self._config_folder, version_base=VERSION_BASE):
+            jobs = BasicSweeper.split_arguments(parsed, None)[0] if multirun else [list(overrides)]
+            for job in jobs:
+                config = compose(self._config_name, overrides=job, return_hydra_config=True)
+                if config.hydra.output_subdir is not None:
+                    self._check_folder(config, key="hydra.sweep.dir" if multirun else "hydra.run.dir")
+                with read_write(config), open_dict(config):
+                    del config["hydra"]
+                to_options(config, parsed)
 
-def _job(task: Task, diverged: list[Path]) -> Callable[[DictConfig], float | None]:
-    @functools.wraps(task)
-    def run(config: DictConfig) -> float | None:
+    def _check_folder(self, config: DictConfig, *, key: str) -> None:
+        """The folder must be new, so that no file in it is lost, neither in a run nor after a mistake."""
+        folder = Path(OmegaConf.select(config, key)).absolute()
+        self._there_before |= {path for path in (folder, *folder.parents) if path.exists()}
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{key} must be a new or empty folder, got {folder}")
+
+    def _job(self, config: DictConfig) -> float | None:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
+        overrides = OverridesParser.create().parse_overrides(list(hydra_config.overrides.task))
         try:
-            overrides = OverridesParser.create().parse_overrides(list(hydra_config.overrides.task))
-            return task(to_options(config, overrides), folder)
+            return self._task(to_options(config, overrides), folder)
         except UserError as error:
-            _remove_traces(folder)
+            if hydra_config.output_subdir is not None:
+                self._remove(folder)
             _exit_with(str(error), status=2)
         except TrainingDivergedError as error:
             if hydra_config.mode == RunMode.RUN:
                 _exit_with(str(error), status=1)
             log.error("error: %s", error)
-            diverged.append(folder)
+            self._diverged = True
             return float("inf")
 
-    return run
+    def _remove(self, folder: Path) -> None:
+        """Remove the folder of a run that did not begin, and those that Hydra made to hold it."""
+        logging.shutdown()
+        shutil.rmtree(folder)
+        for parent in folder.parents:
+            if parent in self._there_before or {path.name for path in parent.iterdir()} - {"multirun.yaml"}:
+                return
+            shutil.rmtree(parent)
 
 
-def _remove_traces(folder: Path) -> None:
-    """Remove what Hydra has put into the folder of a run that did not begin, and folders thereby empty."""
-    logging.shutdown()
-    shutil.rmtree(folder / ".hydra", ignore_errors=True)
-    for path in folder.glob("*.log"):
-        path.unlink()
-    for emptied in (folder, *folder.parents[:3]):
-        if [path.name for path in emptied.iterdir()] == ["multirun.yaml"]:
-            (emptied / "multirun.yaml").unlink()
-        try:
-            emptied.rmdir()
-        except OSError:
-            return
+def _parse_arguments() -> Any:
+    """Hydra's arguments; flags may stand behind overrides, where Hydra's own parser would stumble.
+
+    Raises:
+        UserError: an unknown flag.
+    """
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; see --help")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    arguments = parser.parse_intermixed_args()
+    flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
+    sys.argv[1:] = [*flags, *arguments.overrides]
+    return arguments
+
+
+def _asks_for_information(arguments: Any) -> bool:
+    return bool(arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion)
 
 
 def _exit_with(message: str, *, status: int) -> NoReturn:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
@@ -33,13 +33,16 @@ def refuse_schema_bypass(overrides: Sequence[Override]) -> None:
 
 def explain(
     error: HydraException | OmegaConfBaseException,
-    config_folder: Path,
+    config_folder: str,
     config_name: str,
     overrides: Sequence[str],
 ) -> str:
     """One line for an exception of Hydra's or omegaconf's."""
     text = str(error)
     cause = error.__cause__
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        return f"{error.override} cannot be parsed: quote what is no plain word or number, as in \"{key}='{value}'\""
     if isinstance(error, MissingConfigException):
         return _missing_config(error)
     unknown = re.match(r"Could not override '(?P<key>[^']*)'", text)
@@ -73,16 +76,18 @@ def _wrong_value(argument: list[str], cause: ValidationError) -> str:
     if chosen:
         names = chosen[1].split(", ")
         return f"{key} must be one of {', '.join(names)}, got {value}{did_you_mean(value, names)}"
+    if "is not a valid bool" in reason:
+        return f"{key} must be {TYPE_NAMES['Boolean']}, got {value}"
     if "is not Optional" in reason:
         return f"{key} must not be null"
     return f"{key}={value}: {reason.splitlines()[0]}"
 
 
-def _keys(config_folder: Path, config_name: str, overrides: Sequence[str]) -> list[str]:
+def _keys(config_folder: str, config_name: str, overrides: Sequence[str]) -> list[str]:
     """All keys that can be set, with the groups that the overrides choose where they can be composed."""
-    groups = [path.name for path in config_folder.iterdir() if path.is_dir()]
+    groups = [path.name for path in Path(config_folder).iterdir() if path.is_dir()]
     choices = [text for text in overrides if text.split("=", 1)[0] in groups]
-    with initialize_config_dir(config_dir=str(config_folder.resolve()), version_base="1.3"):
+    with initialize_config_dir(config_dir=config_folder, version_base="1.3"):
         for chosen in (choices, []):
             try:
                 config = compose(config_name, overrides=chosen)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
+from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ratinglab.datamodule import RatingDataModule, as_tensors
@@ -18,7 +19,7 @@ from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.models.discovery import model_name
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.holdout import hold_out
+from ratinglab.ratings.holdout import Holdout, hold_out
 from ratinglab.runs import Run, RunRecord, build_predictor, write_json, write_run
 
 log = logging.getLogger(__name__)
@@ -55,14 +56,15 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         noise_floor=holdout.table.noise_floor,
         provenance=provenance(holdout, seed=options.seed),
     )
+    logger = options.logger.build(run_folder=run_folder)
+    trainer = _build_trainer(options, run_folder=run_folder, logger=logger, holdout=holdout)
     predictor = build_predictor(record, seed=options.seed)
     for line in header(options, holdout=holdout, model=predictor.model):
         log.info(line)
     user, item, rating = as_tensors(data.train_ratings)
     predictor.baseline.fit(user=user, item=item, rating=rating)
     write_run(run_folder, record=record, holdout=holdout)
-    logger = options.logger.build(run_folder=run_folder)
-    facts = _fit(options, data=data, predictor=predictor, run_folder=run_folder, logger=logger)
+    facts = _fit(options, trainer=trainer, data=data, predictor=predictor)
     run = Run.load(run_folder)
     metrics = run.evaluate() | facts | {"fit/best_epoch": run.best_epoch}
     write_json(run_folder / "metrics.json", metrics)
@@ -77,22 +79,16 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     return metrics.get("val/mse")
 
 
-def _fit(
-    options: TrainOptions,
-    *,
-    data: RatingDataModule,
-    predictor: Predictor,
-    run_folder: Path,
-    logger: EventLog | None,
-) -> dict[str, float]:
-    """Run Lightning's Trainer; tell how long it took."""
-    has_validation = len(data.validation_ratings) > 0
-    checkpoints = options.callbacks.build(checkpoint_folder=run_folder / "checkpoints", has_validation=has_validation)
-    trainer = options.trainer.build(
-        run_folder=run_folder,
-        logger=logger,
-        callbacks=[*checkpoints, *progress_callbacks(enabled=options.trainer.enable_progress_bar)],
+def _build_trainer(options: TrainOptions, *, run_folder: Path, logger: EventLog | None, holdout: Holdout) -> Trainer:
+    callbacks = options.callbacks.build(
+        checkpoint_folder=run_folder / "checkpoints", has_validation=len(holdout.split.validation) > 0
     )
+    callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
+    return options.trainer.build(run_folder=run_folder, logger=logger, callbacks=callbacks)
+
+
+def _fit(options: TrainOptions, *, trainer: Trainer, data: RatingDataModule, predictor: Predictor) -> dict[str, float]:
+    """Run Lightning's Trainer; tell how long it took."""
     fit = GradientFit(
         predictor,
         optimizer=options.optimizer,
@@ -118,5 +114,6 @@ def _quiet_lightning() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="Total length of `Blocks` across ranks is zero.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")

@@ -52,6 +52,7 @@ class GradientFit(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.train_errors = ErrorSums()
+        self.epoch_lr: float = self.trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self._step_started = perf_counter()
@@ -84,14 +85,13 @@ class GradientFit(LightningModule):
 
     def _report_epoch(self) -> None:
         mse = self.train_errors.compute().mse
-        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
         if not math.isfinite(mse):
             raise TrainingDivergedError(
-                f"the training loss is {mse} in epoch {self.current_epoch + 1} at lr {lr:g}; "
+                f"the training loss is {mse} in epoch {self.current_epoch + 1} at lr {self.epoch_lr:g}; "
                 "a smaller optimizer.lr may help"
             )
         self._report("train/mse", mse)
-        self._report("lr", lr, prog_bar=False)
+        self._report("lr", self.epoch_lr, prog_bar=False)
 
     def _report(self, tag: str, value: float, *, prog_bar: bool = True) -> None:
         self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=prog_bar, logger=False)

@@ -67,7 +67,8 @@ class TrainerOptions:
     enable_model_summary: bool
     """Print Lightning's table of modules and parameters."""
 
-    def __post_init__(self) -> None:
+    def check_together(self) -> None:
+        """Raise UserError where the fields do not go together."""
         if self.devices > 1:
             raise UserError(f"trainer.devices must be 1, got {self.devices}: each process would train on every row")
         if self.min_epochs > self.max_epochs:
@@ -127,19 +128,21 @@ class CallbackOptions:
     """What acts between epochs."""
 
     early_stopping: EarlyStoppingOptions
+    """When to stop before trainer.max_epochs."""
 
     def build(self, *, checkpoint_folder: Path, has_validation: bool) -> list[Callback]:
         """Early stopping, best.ckpt and last.ckpt. Without validation rows the best weights are the last."""
         from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 
-        monitor = "val/mse" if has_validation else None
         best = ModelCheckpoint(
-            checkpoint_folder, filename="best", monitor=monitor, save_top_k=1, enable_version_counter=False
+            checkpoint_folder,
+            filename="best",
+            monitor="val/mse" if has_validation else "epoch",
+            mode="min" if has_validation else "max",
+            enable_version_counter=False,
         )
         # Not save_last=True of the first: Lightning 2.6.6 then writes no newer last.ckpt than the best.
-        last = ModelCheckpoint(
-            checkpoint_folder, filename="last", monitor=None, save_top_k=1, enable_version_counter=False
-        )
+        last = ModelCheckpoint(checkpoint_folder, filename="last", monitor=None, enable_version_counter=False)
         callbacks: list[Callback] = [best, last]
         if has_validation and self.early_stopping.patience is not None:
             callbacks.append(

@@ -6,13 +6,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ratinglab.ratings.reading import read_table
-from ratinglab.ratings.sources import ColumnOptions, Separator, TitleOptions
+from ratinglab.ratings.reading import Columns, TitleFile, read_table
 from ratinglab.ratings.table import RatingTable
 
 VERSION = 1
@@ -56,8 +56,8 @@ def load_demo(root: Path, *, seed: int) -> RatingTable:
         folder / "ratings.csv",
         separator=",",
         header=True,
-        columns=ColumnOptions(user="user_id", item="item_id", rating="rating"),
-        titles=TitleOptions(path=str(folder / "items.csv"), separator=Separator.comma, item="item_id", title="title"),
+        columns=Columns(user="user_id", item="item_id", rating="rating"),
+        titles=TitleFile(path=folder / "items.csv", separator=",", item="item_id", title="title"),
         name="demo",
         noise_floor=facts["noise_floor_mse"],
     )
@@ -68,10 +68,10 @@ def _write(folder: Path, *, seed: int) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     half_done = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        ratings, items, noise_floor = generate(seed)
-        ratings.to_csv(half_done / "ratings.csv", index=False)
-        items.to_csv(half_done / "items.csv", index=False)
-        facts = {"noise_floor_mse": noise_floor, "rank": RANK, "noise_std": NOISE_STD, "seed": seed}
+        generated = generate(seed)
+        generated.ratings.to_csv(half_done / "ratings.csv", index=False)
+        generated.items.to_csv(half_done / "items.csv", index=False)
+        facts = {"noise_floor_mse": generated.noise_floor, "rank": RANK, "noise_std": NOISE_STD, "seed": seed}
         (half_done / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
         half_done.chmod(0o755)
         os.rename(half_done, folder)
@@ -82,16 +82,27 @@ def _write(folder: Path, *, seed: int) -> None:
         shutil.rmtree(half_done, ignore_errors=True)
 
 
-def generate(seed: int) -> tuple[pd.DataFrame, pd.DataFrame, float]:
+class Generated(NamedTuple):
+    """A generated table and what is known of it.
+
+    Attributes:
+        ratings: user_id, item_id, rating and timestamp (Unix seconds).
+        items: item_id and title.
+        true_rating: (N,) float64, the ratings before noise, rounding and clipping.
+        noise_floor: the expected MSE of a model that knows every true rating, rounding and clipping included.
+    """
+
+    ratings: pd.DataFrame
+    items: pd.DataFrame
+    true_rating: NDArray[np.float64]
+    noise_floor: float
+
+
+def generate(seed: int) -> Generated:
     """Ratings under known noise.
 
     true rating  t_ui = MEAN + b_u + b_i + p_u · q_i,  p and q of RANK dimensions
     rating       r_ui = t_ui + Normal(0, NOISE_STD²), rounded to half stars and clipped to the scale
-
-    Returns:
-        ratings with user_id, item_id, rating and timestamp (Unix seconds); items with item_id and title; and the
-        noise floor: the mean over the rows of Var[r_ui | t_ui], which is the expected MSE of a model that knows
-        every t_ui. It counts the rounding and clipping.
     """
     random = np.random.default_rng(seed)
     user, item = _who_rates_what(random)
@@ -115,7 +126,7 @@ def generate(seed: int) -> tuple[pd.DataFrame, pd.DataFrame, float]:
         }
     )
     items = pd.DataFrame({"item_id": np.arange(1, NUM_ITEMS + 1), "title": _titles(random)})
-    return ratings, items, _noise_floor(true_rating)
+    return Generated(ratings, items, true_rating, noise_floor(true_rating))
 
 
 def _who_rates_what(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -140,8 +151,11 @@ def _titles(random: np.random.Generator) -> list[str]:
     ]
 
 
-def _noise_floor(true_rating: NDArray[np.float64]) -> float:
-    """Mean of Var[r | t] over the rows, each from the probabilities of the ten values of the scale."""
+def noise_floor(true_rating: NDArray[np.float64]) -> float:
+    """Mean of Var[r | t] over the rows, each from the probabilities of the ten values of the scale.
+
+    true_rating: (N,) float64 → squared stars.
+    """
     values = np.arange(LOWEST, HIGHEST + STEP / 2, STEP)
     borders = np.concatenate([[-np.inf], (values[:-1] + values[1:]) / 2, [np.inf]])
     below = _normal_cdf((borders[None, :] - true_rating[:, None]) / NOISE_STD)

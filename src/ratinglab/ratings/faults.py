@@ -50,10 +50,13 @@ def first_fault(path: Path, layout: Layout, *, otherwise: str = "reason unknown"
         layout: how its columns lie.
         otherwise: what the fast reader said, for a fault that this look does not find.
     """
+    line = 0
     for line, cells in _lines(path, layout.separator):
         fault = None if line <= layout.header_lines else _fault(cells, layout)
         if fault is not None:
             return UserError(f"{path}, line {line}: {fault}")
+    if line <= layout.header_lines:
+        return UserError(f"{path} has no ratings, only a header")
     return UserError(f"{path} cannot be read: {' '.join(otherwise.split())}")
 
 
@@ -67,9 +70,20 @@ def _lines(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
                 if cells:
                     yield reader.line_num, cells
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}, after line {reader.line_num}: not UTF-8 text ({error.reason})") from error
+            raise UserError(f"{path}, line {_first_undecodable(path)}: not UTF-8 text ({error.reason})") from error
         except csv.Error as error:
             raise UserError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _first_undecodable(path: Path) -> int:
+    """The number of the first line that is not UTF-8."""
+    with path.open("rb") as file:
+        for line, content in enumerate(file, start=1):
+            try:
+                content.decode()
+            except UnicodeDecodeError:
+                return line
+    raise AssertionError("every line is UTF-8")
 
 
 def _fault(cells: list[str], layout: Layout) -> str | None:

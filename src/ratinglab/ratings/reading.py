@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +13,24 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.ratings.faults import Layout, first_fault, first_row
 from ratinglab.ratings.ids import UNKNOWN, IdMap, sorted_ids
-from ratinglab.ratings.sources import ColumnOptions, TitleOptions
 from ratinglab.ratings.table import Ratings, RatingTable
+
+
+class Columns(NamedTuple):
+    """Which columns of a file of ratings hold what: names from its header, or positions from 1 without one."""
+
+    user: str
+    item: str
+    rating: str
+
+
+class TitleFile(NamedTuple):
+    """A file of titles, with a header: where it lies, its separator, and its columns of item ids and titles."""
+
+    path: Path
+    separator: str
+    item: str
+    title: str
 
 
 def read_table(
@@ -21,8 +38,8 @@ def read_table(
     *,
     separator: str,
     header: bool,
-    columns: ColumnOptions,
-    titles: TitleOptions,
+    columns: Columns,
+    titles: TitleFile | None,
     name: str,
     noise_floor: float | None,
 ) -> RatingTable:
@@ -33,7 +50,7 @@ def read_table(
         separator: the character between two columns.
         header: whether the first line names the columns.
         columns: which columns hold user, item and rating.
-        titles: the optional table of items.
+        titles: the file of titles, where there is one.
         name: what the table is called.
         noise_floor: MSE of a perfect model, for generated data.
 
@@ -44,18 +61,17 @@ def read_table(
     cells = _read_columns(path, layout)
     user_ids, user = _ids_of(cells[layout.user])
     item_ids, item = _ids_of(cells[layout.item])
-    rating = cells[layout.rating].to_numpy().astype(np.float32)
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, and found below
+        rating = cells[layout.rating].to_numpy().astype(np.float32)
     blank = any("" in ids.ids for ids in (user_ids, item_ids) if not ids.are_integers)
-    if blank or not np.isfinite(rating).all():
+    if blank or len(rating) == 0 or not np.isfinite(rating).all():
         raise first_fault(path, layout)
-    if len(rating) == 0:
-        raise UserError(f"{path} has no ratings, only a header")
     return RatingTable(
         name=name,
         ratings=Ratings(user=user, item=item, rating=rating),
         user_ids=user_ids,
         item_ids=item_ids,
-        titles=None if titles.path is None else _read_titles(titles, titles.path, item_ids),
+        titles=None if titles is None else _read_titles(titles, item_ids),
         noise_floor=noise_floor,
     )
 
@@ -72,15 +88,15 @@ def existing_file(name: str, *, key: str) -> Path:
     if path.is_dir():
         raise UserError(f"{key} must be a file, got the folder {name}")
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise UserError(f"{key}: there is no file {name}{did_you_mean(path.name, siblings)}")
+    raise UserError(f"{key}: there is no file {name}{did_you_mean(path.name, siblings, cutoff=0.75)}")
 
 
-def _layout(path: Path, *, separator: str, header: bool, columns: ColumnOptions) -> Layout:
+def _layout(path: Path, *, separator: str, header: bool, columns: Columns) -> Layout:
     line, cells = first_row(path, separator)
     names = [cell.strip() for cell in cells] if header else [str(n) for n in range(1, len(cells) + 1)]
     found = {
         role: _column(names, wanted, key=f"data.columns.{role}", path=path, header=header)
-        for role, wanted in vars(columns).items()
+        for role, wanted in columns._asdict().items()
     }
     for role, other in (("item", "user"), ("rating", "user"), ("rating", "item")):
         if found[role] == found[other]:
@@ -180,15 +196,14 @@ def text_column(table: pa.Table, wanted: str, *, key: str, path: Path) -> list[s
     return [text.strip() for text in table[position].to_pylist()]
 
 
-def _read_titles(options: TitleOptions, name: str, item_ids: IdMap) -> NDArray[np.object_]:
+def _read_titles(file: TitleFile, item_ids: IdMap) -> NDArray[np.object_]:
     """(num_items,) title of each item index, empty where the file has none."""
-    path = existing_file(name, key="data.titles.path")
-    table = read_text_table(path, separator=options.separator.value)
-    items = text_column(table, options.item, key="data.titles.item", path=path)
-    texts = text_column(table, options.title, key="data.titles.title", path=path)
+    table = read_text_table(file.path, separator=file.separator)
+    items = text_column(table, file.item, key="data.titles.item", path=file.path)
+    texts = text_column(table, file.title, key="data.titles.title", path=file.path)
     repeated = [item for item, count in Counter(items).items() if count > 1]
     if repeated:
-        raise UserError(f"{path} has more than one row for item {repeated[0]}")
+        raise UserError(f"{file.path} has more than one row for item {repeated[0]}")
     item = item_ids.index_of(items)
     titles = np.full(len(item_ids), "", dtype=object)
     titles[item[item != UNKNOWN]] = np.array(texts, dtype=object)[item != UNKNOWN]

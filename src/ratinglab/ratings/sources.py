@@ -73,15 +73,22 @@ class CsvOptions:
         Raises:
             UserError: a file, column, row or cell is wrong; the message names it.
         """
-        from ratinglab.ratings.reading import existing_file, read_table
+        from ratinglab.ratings.reading import Columns, TitleFile, existing_file, read_table
 
-        path = existing_file(self.path, key="data.path")
+        path, titles = existing_file(self.path, key="data.path"), None
+        if self.titles.path is not None:
+            titles = TitleFile(
+                path=existing_file(self.titles.path, key="data.titles.path"),
+                separator=self.titles.separator.value,
+                item=self.titles.item,
+                title=self.titles.title,
+            )
         return read_table(
             path,
             separator=self.separator.value,
             header=self.header,
-            columns=self.columns,
-            titles=self.titles,
+            columns=Columns(user=self.columns.user, item=self.columns.item, rating=self.columns.rating),
+            titles=titles,
             name=path.name,
             noise_floor=None,
         )

@@ -46,7 +46,8 @@ class RandomSplit:
     test: float = field(metadata=from_zero_below(1))
     """Fraction of all rows; 0: no test."""
 
-    def __post_init__(self) -> None:
+    def check_together(self) -> None:
+        """Raise UserError where the fields do not go together."""
         if self.validation + self.test >= 1:
             raise UserError(
                 "split.validation + split.test must be below 1, "
@@ -77,7 +78,8 @@ class RowsSplit:
     validation: float = field(metadata=from_zero_below(1))
     """Fraction of the rows that are not test; 0: no validation, and so no early stopping."""
 
-    def __post_init__(self) -> None:
+    def check_together(self) -> None:
+        """Raise UserError where the fields do not go together."""
         if self.test_stop <= self.test_start:
             raise UserError(
                 f"split.test_stop must be above split.test_start, got {self.test_stop} and {self.test_start}"

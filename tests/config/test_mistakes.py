@@ -1,0 +1,98 @@
+"""Every mistake: one line on stderr, status 2, nothing on disk."""
+
+import pytest
+
+MISTAKES = [
+    (["model.embeding_dim=64"], "there is no key model.embeding_dim; did you mean model.embedding_dim?"),
+    (["modle=mf"], "there is no key modle; did you mean model?"),
+    (["model=biased"], "there is no model=biased; there are biased_mf, mf; did you mean biased_mf?"),
+    (["data=csv", "data.pth=x"], "there is no key data.pth; did you mean data.path?"),
+    (["+model.extra=1"], "+model.extra=1: a key cannot be added, all keys are known; try model.extra=1"),
+    (["++model.embedding_dim=3"], "++model.embedding_dim=3: a key cannot be added"),
+    (["~model.embedding_dim"], "~model.embedding_dim: a key cannot be removed"),
+    (["model.embedding_dim=abc"], "model.embedding_dim must be an integer, got abc"),
+    (["model.embedding_dim=1.5"], "model.embedding_dim must be an integer, got 1.5"),
+    (["model.embedding_dim=true"], "model.embedding_dim must be an integer, got true"),
+    (["model.embedding_dim=null"], "model.embedding_dim must not be null"),
+    (["model.embedding_dim=0"], "model.embedding_dim must be at least 1, got 0"),
+    (["model.embedding_dim=-1"], "model.embedding_dim must be at least 1, got -1"),
+    (["optimizer.lr=fast"], "optimizer.lr must be a number, got fast"),
+    (["optimizer.lr=0"], "optimizer.lr must be above 0, got 0.0"),
+    (["optimizer.lr=nan"], "optimizer.lr must be above 0, got nan"),
+    (["data.batch_size=0"], "data.batch_size must be at least 1, got 0"),
+    (["trainer.max_epochs=-3"], "trainer.max_epochs must be at least 1, got -3"),
+    (["trainer.min_epochs=60"], "trainer.min_epochs must be at most trainer.max_epochs, got 60 and 50"),
+    (["trainer.devices=2"], "trainer.devices must be 1, got 2: each process would train on every row"),
+    (["trainer.enable_progress_bar=perhaps"], "trainer.enable_progress_bar must be true or false, got perhaps"),
+    (["trainer.accelerator=cqu"], "trainer.accelerator must be one of cpu, gpu, mps, auto, got cqu"),
+    (["split.test=1"], "split.test must be at least 0 and below 1, got 1.0"),
+    (["split.test=0.6", "split.validation=0.5"], "split.validation + split.test must be below 1, got 0.5 + 0.6 = 1.1"),
+    (["seed=-1"], "seed must be at least 0, got -1"),
+    (["data=csv"], "data.path must be given, as in data.path=VALUE"),
+    (["data=csv", "data.path=a=b"], "data.path=a=b cannot be parsed"),
+    (["nonsense"], "nonsense cannot be parsed"),
+    (["model.embedding_dim=8,16"], "model.embedding_dim=8,16: several values are a sweep, which needs -m"),
+    (["-m", "model.embedding_dim=8,0"], "model.embedding_dim must be at least 1, got 0"),
+    (["model.embedding_dim=8,abc", "-m"], "model.embedding_dim must be an integer, got abc"),
+    (["--sweep"], "unrecognized arguments: --sweep; see --help"),
+    (["data=csv", "data.path=none.csv"], "data.path: there is no file none.csv"),
+    (["data=csv", "data.path=bad.csv"], "bad.csv, line 3: the rating must be a number, got 'abc'"),
+    (["-m", "data=csv", "data.path=bad.csv", "seed=1,2"], "bad.csv, line 3: the rating must be a number, got 'abc'"),
+    (["split=rows", "split.test_start=0", "split.test_stop=200000"], "split.test_stop must be at most 100000"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
+def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(command, tmp_path, arguments, message):
+    (tmp_path / "bad.csv").write_text("user_id,item_id,rating\n1,2,3\n1,3,abc\n")
+    outcome = command(tmp_path, "train", *arguments, status=2)
+    assert outcome.stderr.startswith(f"error: {message}")
+    assert outcome.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
+
+
+def test_an_accelerator_that_is_not_there_leaves_nothing(command, tmp_path):
+    torch = pytest.importorskip("torch")
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has one")
+    outcome = command(tmp_path, "train", "trainer.accelerator=mps", status=2)
+    assert outcome.stderr.startswith("error: trainer: ")
+    assert outcome.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("evaluate", [], "run must be given"),
+        ("evaluate", ["run=nowhere"], "run: there is no folder nowhere"),
+        ("evaluate", ["run=empty"], "run: empty is not the folder of a run: it has no run.json"),
+        ("evaluate", ["rum=empty"], "there is no key rum; did you mean run?"),
+        ("recommend", ["run=empty", "user=1", "k=0"], "k must be at least 1, got 0"),
+        ("predict", ["run=empty", "input=none.csv", "output=x.csv"], "input: there is no file none.csv"),
+    ],
+)
+def test_mistakes_with_a_run(command, tmp_path, script, arguments, message):
+    (tmp_path / "empty").mkdir()
+    outcome = command(tmp_path, script, *arguments, status=2)
+    assert outcome.stderr.startswith(f"error: {message}")
+    assert outcome.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+@pytest.mark.parametrize("arguments", [["hydra.run.dir=mine"], ["-m", "hydra.sweep.dir=mine", "seed=1,2"]])
+def test_a_folder_with_files_is_not_written_into(command, tmp_path, arguments):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "train.log").write_text("mine")
+    outcome = command(tmp_path, "train", *arguments, status=2)
+    assert "must be a new or empty folder" in outcome.stderr
+    assert [path.name for path in folder.iterdir()] == ["train.log"]
+    assert (folder / "train.log").read_text() == "mine"
+
+
+def test_folders_that_were_there_before_a_mistake_stay(command, tmp_path):
+    (tmp_path / "outputs").mkdir()
+    command(tmp_path, "train", "data=csv", "data.path=none.csv", status=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+    assert list((tmp_path / "outputs").iterdir()) == []

@@ -1,0 +1,147 @@
+"""A fit on a table of a few rows, in this process."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Trainer
+
+from ratinglab.datamodule import RatingDataModule
+from ratinglab.errors import TrainingDivergedError
+from ratinglab.fitting.gradient import GradientFit
+from ratinglab.fitting.optimizers import SGD, Adam, AdamW
+from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.discovery import build_model
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.holdout import Holdout, hold_out
+from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.splits import RowsSplit
+from ratinglab.ratings.table import Ratings, RatingTable
+
+ADAM = Adam(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.999)
+SGD_PLAIN = SGD(lr=0.1, weight_decay=0.0, momentum=0.0)
+
+
+def small_holdout(validation: float = 0.25) -> Holdout:
+    random = np.random.default_rng(0)
+    table = RatingTable(
+        name="small",
+        ratings=Ratings(
+            user=random.integers(0, 6, 60).astype(np.int32),
+            item=random.integers(0, 8, 60).astype(np.int32),
+            rating=random.integers(1, 6, 60).astype(np.float32),
+        ),
+        user_ids=IdMap(list(range(6))),
+        item_ids=IdMap(list(range(8))),
+        titles=None,
+        noise_floor=None,
+    )
+    return hold_out(table, RowsSplit(test_start=0, test_stop=10, seed=0, validation=validation).apply(table))
+
+
+def fit(
+    optimizer=ADAM, *, epochs=3, seed=0, batch_size=8, lr_factor=lambda epoch: 1.0, validation=0.25, **options
+) -> tuple[GradientFit, Trainer]:
+    data = RatingDataModule(small_holdout(validation), batch_size=batch_size, seed=seed)
+    options = {"embedding_dim": 3, "regularization": 0.1, "init_std": 0.1} | options
+    numbers = {"num_users": data.num_users, "num_items": data.num_items}
+    model = build_model("biased_mf", options, **numbers, rating_mean=data.rating_mean, seed=seed)
+    predictor = Predictor(model, BiasBaseline(**numbers), scale=(1.0, 5.0))
+    module = GradientFit(predictor, optimizer=optimizer, lr_factor=lr_factor)
+    trainer = Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    return module, trainer
+
+
+def weights(module: GradientFit) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in module.predictor.model.parameters()])
+
+
+def test_the_same_seed_repeats_bit_for_bit_and_another_does_not():
+    same, again, other = weights(fit()[0]), weights(fit()[0]), weights(fit(seed=1)[0])
+    assert torch.equal(same, again)
+    assert not torch.equal(same, other)
+
+
+def test_a_step_is_the_gradient_of_the_objective_by_hand():
+    one_batch = {"epochs": 1, "batch_size": 1_000, "validation": 0.0}
+    before, _ = fit(SGD(lr=1e-30, weight_decay=0.0, momentum=0.0), **one_batch)
+    after, _ = fit(SGD_PLAIN, **one_batch)
+    rows = small_holdout(0.0).train
+    model = before.predictor.model
+    with torch.no_grad():
+        error = model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
+    # ∂/∂b_u of (1/n) Σ (r̂ − r)² + λ (… + b_u² + …), where every b_u starts at 0
+    expected = torch.zeros(6).index_add_(0, torch.from_numpy(rows.user).long(), -0.1 * 2 * error / len(rows))
+    assert torch.allclose(after.predictor.model.user_bias.weight[:, 0], expected, atol=1e-6)
+
+
+def test_train_mse_is_pooled_over_the_epoch_before_each_update_without_penalty():
+    module, trainer = fit(SGD(lr=1e-30, weight_decay=0.0, momentum=0.0), epochs=1, batch_size=7, validation=0.0)
+    rows = small_holdout(0.0).train
+    with torch.no_grad():
+        predicted = module.predictor.model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)).numpy()
+    assert float(trainer.callback_metrics["train/mse"]) == pytest.approx(np.square(predicted - rows.rating).mean())
+
+
+def test_val_mse_is_that_of_the_clipped_predictions():
+    module, trainer = fit(epochs=20)
+    rows = small_holdout().validation
+    with torch.no_grad():
+        predicted = module.predictor(torch.from_numpy(rows.user), torch.from_numpy(rows.item)).numpy()
+    assert predicted.max() <= 5.0
+    assert float(trainer.callback_metrics["val/mse"]) == pytest.approx(np.square(predicted - rows.rating).mean())
+
+
+def test_it_learns():
+    first, last = (float(fit(epochs=epochs)[1].callback_metrics["train/mse"]) for epochs in (1, 40))
+    assert last < 0.5 * first
+
+
+@pytest.mark.parametrize(
+    ("base", "changed"),
+    [
+        (ADAM, Adam(lr=0.06, weight_decay=0.0, beta1=0.9, beta2=0.999)),
+        (ADAM, Adam(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999)),
+        (ADAM, Adam(lr=0.05, weight_decay=0.0, beta1=0.5, beta2=0.999)),
+        (ADAM, Adam(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.9)),
+        (ADAM, AdamW(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999)),
+        (
+            Adam(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999),
+            AdamW(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999),
+        ),
+        (SGD_PLAIN, SGD(lr=0.2, weight_decay=0.0, momentum=0.0)),
+        (SGD_PLAIN, SGD(lr=0.1, weight_decay=0.1, momentum=0.0)),
+        (SGD_PLAIN, SGD(lr=0.1, weight_decay=0.0, momentum=0.5)),
+    ],
+)
+def test_every_option_of_an_optimizer_changes_the_result(base, changed):
+    assert not torch.allclose(weights(fit(base)[0]), weights(fit(changed)[0]), atol=1e-5)
+
+
+def test_regularization_and_batch_size_change_the_result():
+    base = weights(fit()[0])
+    assert not torch.allclose(base, weights(fit(regularization=0.5)[0]), atol=1e-5)
+    assert not torch.allclose(base, weights(fit(batch_size=16)[0]), atol=1e-5)
+
+
+def test_the_schedule_moves_the_learning_rate_once_an_epoch():
+    _, trainer = fit(epochs=3, lr_factor=lambda epoch: 0.5**epoch)
+    assert float(trainer.callback_metrics["lr"]) == pytest.approx(0.05 / 4)
+    frozen_after_one = weights(fit(SGD_PLAIN, epochs=3, lr_factor=lambda epoch: float(epoch == 0))[0])
+    assert torch.equal(frozen_after_one, weights(fit(SGD_PLAIN, epochs=1)[0]))
+
+
+def test_a_diverging_loss_names_epoch_and_learning_rate():
+    with pytest.raises(TrainingDivergedError, match=r"the training loss is (nan|inf) in epoch \d+ at lr 1e\+06"):
+        fit(SGD(lr=1e6, weight_decay=0.0, momentum=0.0), epochs=50)
+
+
+def test_time_and_rows_in_steps_are_counted():
+    module, _ = fit(epochs=4)
+    assert module.rows_trained == 4 * len(small_holdout().train)
+    assert 0 < module.step_seconds < math.inf

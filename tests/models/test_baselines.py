@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+
+from ratinglab.models.baselines import REGULARIZATION, BiasBaseline, fit_biases
+from ratinglab.models.predictor import Predictor
+
+USER = torch.tensor([0, 0, 1, 1, 2], dtype=torch.int32)
+ITEM = torch.tensor([0, 1, 0, 2, 1], dtype=torch.int32)
+RATING = torch.tensor([5.0, 3.0, 4.0, 1.0, 2.0])
+
+
+def fitted() -> BiasBaseline:
+    return BiasBaseline(num_users=3, num_items=3).fit(user=USER, item=ITEM, rating=RATING)
+
+
+def test_biases_solve_the_normal_equations():
+    design = np.zeros((5, 6))
+    design[np.arange(5), USER] = 1
+    design[np.arange(5), 3 + ITEM] = 1
+    residual = RATING.numpy() - RATING.numpy().mean()
+    solution = np.linalg.solve(design.T @ design + REGULARIZATION * np.eye(6), design.T @ residual)
+    found = fit_biases(user=USER, item=ITEM, rating=RATING, num_users=3, num_items=3)
+    assert float(found.mean) == pytest.approx(3.0)
+    assert found.user.tolist() == pytest.approx(solution[:3].tolist(), abs=1e-6)
+    assert found.item.tolist() == pytest.approx(solution[3:].tolist(), abs=1e-6)
+
+
+def test_the_unknown_fall_back_to_bias_then_mean():
+    baseline = fitted()
+    user_bias, item_bias = float(baseline.user_bias[0]), float(baseline.item_bias[1])
+    assert user_bias != 0
+    assert item_bias != 0
+    user = torch.tensor([0, 0, -1, 7, -1, 3], dtype=torch.int32)
+    item = torch.tensor([1, -1, 1, 1, -1, 3], dtype=torch.int32)
+    expected = [3 + user_bias + item_bias, 3 + user_bias, 3 + item_bias, 3 + item_bias, 3.0, 3.0]
+    assert baseline(user, item).tolist() == pytest.approx(expected)
+    assert baseline.known(user, item).tolist() == [True, False, False, False, False, False]
+
+
+class Constant(torch.nn.Module):
+    """A model that refuses indices that it does not have."""
+
+    def forward(self, user, item):
+        assert ((user >= 0) & (user < 3) & (item >= 0) & (item < 3)).all()
+        return torch.full(user.shape, 9.0)
+
+
+def test_the_predictor_asks_the_model_only_of_what_it_knows():
+    predictor = Predictor(Constant(), fitted(), scale=None)
+    user = torch.tensor([0, -1, 2, 5], dtype=torch.int32)
+    item = torch.tensor([1, 1, -1, -1], dtype=torch.int32)
+    baseline = predictor.baseline(user, item).tolist()
+    assert predictor(user, item).tolist() == [9.0, *baseline[1:]]
+    assert predictor(user[1:], item[1:]).tolist() == baseline[1:]
+
+
+def test_predictions_are_clipped_to_the_scale_and_scores_are_not():
+    predictor = Predictor(Constant(), fitted(), scale=(1.0, 5.0))
+    assert predictor(USER, ITEM).tolist() == [5.0] * 5
+    assert predictor.score(USER, ITEM).tolist() == [9.0] * 5

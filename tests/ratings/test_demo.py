@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+import torch
+
+from ratinglab.datamodule import as_tensors
+from ratinglab.models.baselines import BiasBaseline
+from ratinglab.ratings import demo
+from ratinglab.ratings.holdout import hold_out
+from ratinglab.ratings.splits import RandomSplit
+
+
+@pytest.fixture(scope="module")
+def table(cache):
+    return demo.load_demo(cache, seed=0)
+
+
+def test_it_has_the_size_and_scale_it_promises(table):
+    assert len(table.ratings) == 100_000
+    assert (table.num_users, table.num_items) == (1_000, 1_700)
+    assert set(np.unique(table.ratings.rating)) == {half / 2 for half in range(1, 11)}
+    assert len(np.unique(table.ratings.user.astype(np.int64) * 10_000 + table.ratings.item)) == 100_000
+    assert len(set(table.titles)) == 1_700
+
+
+def test_popularity_has_a_long_tail(table):
+    count = np.sort(np.bincount(table.ratings.item))[::-1]
+    assert count[:170].sum() > 0.3 * count.sum()
+    assert np.median(count) < 0.7 * count.mean()
+
+
+def test_the_noise_floor_is_the_mse_of_a_model_that_knows_the_true_ratings():
+    generated = demo.generate(1)
+    true, given = generated.true_rating[:500], generated.ratings["rating"].to_numpy()[:500]
+    # E[r | t] and Var[r | t] by a simulation of its own: 2,000 draws of noise, rounded and clipped, for each row
+    draws = true[:, None] + np.random.default_rng(5).normal(0, demo.NOISE_STD, (500, 2_000))
+    draws = np.clip(np.round(draws / demo.STEP) * demo.STEP, demo.LOWEST, demo.HIGHEST)
+    assert demo.noise_floor(true) == pytest.approx(draws.var(axis=1).mean(), rel=0.01)
+    assert generated.noise_floor == pytest.approx(((given - draws.mean(axis=1)) ** 2).mean(), rel=0.15)
+
+
+def test_there_is_something_to_learn(table):
+    holdout = hold_out(table, RandomSplit(seed=0, validation=0.1, test=0.1).apply(table))
+    user, item, rating = as_tensors(holdout.train)
+    baseline = BiasBaseline(num_users=holdout.num_users, num_items=holdout.num_items)
+    baseline.fit(user=user, item=item, rating=rating)
+    user, item, rating = as_tensors(holdout.test)
+    mse = float(torch.square(baseline(user, item) - rating).mean())
+    assert mse > 1.4 * table.noise_floor
+
+
+def test_the_same_seed_gives_the_same_table_and_another_seed_another(tmp_path, table):
+    assert demo.load_demo(tmp_path, seed=0).digest() == table.digest()
+    assert demo.load_demo(tmp_path, seed=1).digest() != table.digest()
+    assert {path.name for path in tmp_path.iterdir()} == {"demo-v1-seed0", "demo-v1-seed1"}
+
+
+def test_two_runs_may_write_it_at_once(tmp_path, monkeypatch):
+    own = demo.generate
+
+    def generate_while_another_does(seed):
+        monkeypatch.setattr(demo, "generate", own)
+        demo.load_demo(tmp_path, seed=seed)
+        return own(seed)
+
+    monkeypatch.setattr(demo, "generate", generate_while_another_does)
+    assert len(demo.load_demo(tmp_path, seed=3).ratings) == 100_000
+    assert [path.name for path in tmp_path.iterdir()] == ["demo-v1-seed3"]

@@ -1,0 +1,61 @@
+"""An equation of one's own is one file in models/, one YAML in conf/model/, and nothing else."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the code, with the README's equation in it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("src", "conf", "scripts"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    (python,) = (block for block in code_blocks("python") if "(Equation)" in block)
+    (config,) = (block for block in code_blocks("yaml") if "schema_model" in block)
+    (folder / "src" / "ratinglab" / "models" / "centered_mf.py").write_text(python)
+    (folder / "conf" / "model" / "centered_mf.yaml").write_text(config)
+    return folder
+
+
+def run(checkout, cache, script, *arguments):
+    return subprocess.run(
+        [sys.executable, f"scripts/{script}.py", *arguments],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": str(checkout / "src"), "RATINGLAB_DATA": str(cache)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_it_trains_and_the_run_can_be_used(checkout, cache):
+    trained = run(checkout, cache, "train", "model=centered_mf", "trainer=debug", "model.embedding_dim=8")
+    assert trained.returncode == 0, trained.stderr
+    assert "model      centered_mf: embedding_dim=8" in trained.stdout
+    folder = checkout / trained.stdout.splitlines()[-1]
+    assert json.loads((folder / "metrics.json").read_text())["test/mse"] < 2
+    evaluated = run(checkout, cache, "evaluate", f"run={folder.relative_to(checkout)}")
+    assert "equal to metrics.json to the last digit" in evaluated.stdout, evaluated.stderr
+
+
+def test_its_options_are_checked_like_all_others(checkout, cache):
+    for argument, message in (
+        ("model.embeding_dim=8", "there is no key model.embeding_dim; did you mean model.embedding_dim?"),
+        ("model.embedding_dim=0", "model.embedding_dim must be at least 1, got 0"),
+        ("model.regularization=x", "model.regularization must be a number, got x"),
+    ):
+        failed = run(checkout, cache, "train", "model=centered_mf", argument)
+        assert (failed.returncode, failed.stderr) == (2, f"error: {message}\n")

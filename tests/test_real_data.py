@@ -1,0 +1,37 @@
+"""MovieLens, where it is at hand: it may not be passed on, so it is no part of the checkout."""
+
+import json
+
+import pytest
+from conftest import REAL_DATA
+
+pytestmark = pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}")
+
+
+def test_the_u1_split_is_the_published_one_and_biased_mf_learns_it(command, tmp_path):
+    outcome = command(
+        tmp_path, "train", "experiment=movielens_100k_u1", f"data.path={REAL_DATA / 'ml-100k' / 'u.data'}"
+    )
+    assert "100,000 ratings of 943 users over 1,682 items, density 6.30%, scale 1 to 5" in outcome.stdout
+    assert "80,000 train, 0 validation, 20,000 test" in outcome.stdout
+    metrics = json.loads((outcome.run / "metrics.json").read_text())
+    assert metrics["test/rmse"] <= 0.935
+
+
+def test_recommendations_of_latest_small_have_their_titles(command, tmp_path):
+    folder = REAL_DATA / "ml-latest-small"
+    outcome = command(
+        tmp_path,
+        "train",
+        "data=csv",
+        f"data.path={folder / 'ratings.csv'}",
+        "data.columns.user=userId",
+        "data.columns.item=movieId",
+        f"data.titles.path={folder / 'movies.csv'}",
+        "data.titles.item=movieId",
+        "model=biased_mf",
+        "trainer.max_epochs=3",
+    )
+    assert "100,004 ratings of 671 users over 9,066 items" in outcome.stdout
+    shown = command(tmp_path, "recommend", f"run={outcome.run}", "user=15").stdout
+    assert "Usual Suspects, The (1995)" in shown.split("recommended")[0]

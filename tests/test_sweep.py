@@ -1,0 +1,80 @@
+"""A sweep, and its curves as TensorBoard serves them."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+
+import pytest
+
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def sweep(command, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    return command(folder, "train", "-m", "model.embedding_dim=8,16,32", f"trainer.max_epochs={EPOCHS}")
+
+
+@pytest.fixture(scope="module")
+def runs(sweep):
+    return sorted(path.parent for path in sweep.folder.glob("outputs/sweeps/*/*/*/run.json"))
+
+
+@pytest.fixture(scope="module")
+def tensorboard(sweep):
+    """Fetch from a TensorBoard on the sweep's outputs: tensorboard("/data/…", key=value)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", "--logdir", str(sweep.folder / "outputs"), "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def fetch(path: str, **query: str):
+        address = f"http://127.0.0.1:{port}{path}?{urllib.parse.urlencode(query)}"
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return json.load(answer)
+
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            if len(fetch("/data/runs")) == 3:
+                break
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, "TensorBoard does not show three runs"
+        time.sleep(0.5)
+    yield fetch
+    server.terminate()
+    server.wait()
+
+
+def test_each_run_has_its_own_folder_that_hydra_can_take_back(sweep, runs):
+    assert [re.fullmatch(r"(\d)-[0-9a-f]{6}", run.name)[1] for run in runs] == ["0", "1", "2"]
+    options = [json.loads((run / "run.json").read_text())["model_options"] for run in runs]
+    assert [option["embedding_dim"] for option in options] == [8, 16, 32]
+    assert sweep.run == runs[-1]
+
+
+def test_tensorboard_shows_the_curves_and_the_final_errors_of_every_run(sweep, runs, tensorboard):
+    shown = tensorboard("/data/plugin/scalars/tags")
+    names = [str(run.relative_to(sweep.folder / "outputs")) for run in runs]
+    assert sorted(shown) == names
+    for run, name in zip(runs, names, strict=True):
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert {"train/mse", "val/mse", "test/mse", "test/rmse", "test/mae", "lr"} <= set(shown[name])
+        for tag in ("train/mse", "val/mse"):
+            points = tensorboard("/data/plugin/scalars/scalars", run=name, tag=tag)
+            assert [step for _, step, _ in points] == list(range(1, EPOCHS + 1))
+        best = min(value for _, _, value in tensorboard("/data/plugin/scalars/scalars", run=name, tag="val/mse"))
+        assert best == pytest.approx(metrics["val/mse"], rel=1e-6)
+        for tag in ("test/mse", "test/rmse", "test/mae"):
+            ((_, _, value),) = tensorboard("/data/plugin/scalars/scalars", run=name, tag=tag)
+            assert value == pytest.approx(metrics[tag], rel=1e-6)

@@ -1,0 +1,229 @@
+"""The main job as users start it, and what it leaves."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def metrics_of(run: Path) -> dict[str, float]:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_the_textbook_model_beats_both_baselines(textbook):
+    metrics = metrics_of(textbook.run)
+    assert metrics["test/mse"] < metrics["baseline/bias/test/mse"] < metrics["baseline/mean/test/mse"]
+    assert "warning" not in textbook.stdout
+
+
+def test_biased_mf_closes_most_of_the_gap_to_the_noise_floor(biased):
+    metrics = metrics_of(biased.run)
+    floor = json.loads((biased.run / "run.json").read_text())["noise_floor"]
+    bias = metrics["baseline/bias/test/mse"]
+    assert (bias - metrics["test/mse"]) / (bias - floor) > 0.6
+
+
+def test_what_is_printed(textbook):
+    assert textbook.stderr == ""
+    text = textbook.stdout
+    assert text.startswith(
+        "data       demo: 100,000 ratings of 1,000 users over 1,700 items, density 5.88%, scale 0.5 to 5"
+    )
+    assert "split      random: 80,000 train, 10,000 validation, 10,000 test" in text
+    assert "86,400 parameters" in text
+    assert re.search(r"^epoch 1/50   train/mse \d\.\d{4}   val/mse \d\.\d{4}$", text, re.MULTILINE)
+    assert re.search(r"^test       bias baseline +\d\.\d{4} +\d\.\d{4} +\d\.\d{4}$", text, re.MULTILINE)
+    assert re.search(r"^ +noise floor +0\.2972 +0\.5452$", text, re.MULTILINE)
+    assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{4}", text.splitlines()[-1])
+
+
+def test_what_is_left_on_disk(textbook):
+    files = {str(path.relative_to(textbook.run)) for path in textbook.run.rglob("*") if path.is_file()}
+    events = {name for name in files if name.startswith("events.out.tfevents")}
+    assert len(events) == 1
+    assert files - events == {
+        ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt", "items.parquet", "metrics.json", "ratings.parquet", "run.json", "train.log",
+        "users.parquet",
+    }  # fmt: skip
+    for name in ("best", "last"):
+        torch.load(textbook.run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    assert "epoch 1/50" in (textbook.run / "train.log").read_text()
+
+
+def test_best_is_the_best_epoch_and_last_the_last(textbook):
+    lines = re.findall(r"^epoch (\d+)/50 .* val/mse (\S+)$", textbook.stdout, re.MULTILINE)
+    best = min(lines, key=lambda line: float(line[1]))
+    epochs = {
+        name: torch.load(textbook.run / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"] + 1
+        for name in ("best", "last")
+    }
+    metrics = metrics_of(textbook.run)
+    assert epochs == {"best": int(best[0]), "last": len(lines)}
+    assert (metrics["fit/best_epoch"], metrics["fit/epochs"]) == (epochs["best"], epochs["last"])
+    assert metrics["val/mse"] == pytest.approx(float(best[1]), abs=1e-4)
+
+
+def test_metrics_are_flat_and_complete(textbook):
+    errors = {
+        f"{prefix}{part}/{error}"
+        for prefix in ("", "baseline/mean/", "baseline/bias/")
+        for part in ("val", "test")
+        for error in ("mse", "rmse", "mae")
+    }
+    fit = {"fit/seconds", "fit/ratings_per_second", "fit/epochs", "fit/best_epoch"}
+    metrics = metrics_of(textbook.run)
+    assert set(metrics) == errors | fit
+    assert all(isinstance(value, int | float) for value in metrics.values())
+
+
+def test_the_run_knows_where_it_comes_from(textbook):
+    provenance = json.loads((textbook.run / "run.json").read_text())["provenance"]
+    assert provenance["versions"]["torch"] == torch.__version__
+    assert provenance["command"][1:] == []
+    assert re.fullmatch("[0-9a-f]{32}", provenance["data_digest"])
+    assert re.fullmatch("[0-9a-f]{32}", provenance["split_digest"])
+
+
+def test_the_same_command_repeats_bit_for_bit_and_another_seed_does_not(command, tmp_path):
+    weights = []
+    for seed in (0, 0, 1):
+        run = command(tmp_path, "train", "trainer=debug", "logger=none", f"seed={seed}").run
+        weights.append(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+    same = [all(torch.equal(weights[0][key], other[key]) for key in other) for other in weights[1:]]
+    assert same == [True, False]
+
+
+def test_without_validation_the_last_weights_count_and_nothing_stops_early(command, tmp_path):
+    outcome = command(
+        tmp_path, "train", "split.validation=0", "trainer.max_epochs=12", "callbacks.early_stopping.patience=1"
+    )
+    metrics = metrics_of(outcome.run)
+    assert outcome.stderr == ""
+    assert "no validation rows, so no early stopping" in outcome.stdout
+    assert "val/mse" not in metrics
+    assert metrics["fit/epochs"] == metrics["fit/best_epoch"] == 12
+
+
+def test_without_test_rows_there_are_no_test_errors(command, tmp_path):
+    metrics = metrics_of(command(tmp_path, "train", "split.test=0", "trainer=debug").run)
+    assert "val/mse" in metrics
+    assert "test/mse" not in metrics
+
+
+def test_early_stopping_waits_for_its_patience(command, tmp_path):
+    outcome = command(
+        tmp_path, "train", "optimizer.lr=0.1", "trainer.max_epochs=30", "callbacks.early_stopping.patience=2"
+    )
+    metrics = metrics_of(outcome.run)
+    assert metrics["fit/epochs"] == metrics["fit/best_epoch"] + 2 < 30
+
+
+def test_training_on_a_part_of_the_rows_is_said(command, tmp_path):
+    outcome = command(tmp_path, "train", "trainer.limit_train_batches=0.5", "trainer.max_epochs=1")
+    assert "warning: trains on 50% of the batches of each epoch" in outcome.stdout
+
+
+def test_a_model_worse_than_the_bias_baseline_is_told_so(command, tmp_path):
+    outcome = command(tmp_path, "train", "trainer.max_epochs=1")
+    assert "warning: mf is worse than the bias baseline on test" in outcome.stdout
+
+
+def test_predictions_are_clipped_unless_they_should_not_be(command, tmp_path):
+    files = [
+        command(tmp_path, "train", "optimizer.lr=0.05", "trainer.max_epochs=4", f"clip_predictions={clip}").run
+        for clip in ("true", "false")
+    ]
+    clipped, free = (metrics_of(run)["test/mse"] for run in files)
+    assert clipped < free
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["trainer.accumulate_grad_batches=4"],
+        ["trainer.gradient_clip_val=0.01"],
+        ["trainer.check_val_every_n_epoch=2", "trainer.max_epochs=4"],
+        ["trainer.deterministic=true", "trainer.detect_anomaly=true", "trainer.enable_model_summary=true"],
+        ["trainer.profiler=simple"],
+        ["optimizer=adamw", "schedule=cosine"],
+        ["optimizer=sgd", "schedule=exponential"],
+        ["trainer.enable_progress_bar=false"],
+    ],
+    ids=" ".join,
+)
+def test_every_other_option_runs(command, tmp_path, options):
+    outcome = command(tmp_path, "train", "trainer=debug", *options)
+    assert metrics_of(outcome.run)["test/mse"] < 5
+    assert ("epoch 1/" in outcome.stdout) == ("trainer.enable_progress_bar=false" not in options)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_its_folder(command, tmp_path):
+    outcome = command(tmp_path, "train", "optimizer=sgd", "optimizer.lr=1e6", status=1)
+    assert re.fullmatch(r"error: the training loss is (nan|inf) in epoch \d+ at lr 1e\+06; .*\n", outcome.stderr)
+    assert len(list(tmp_path.glob("outputs/*/*/run.json"))) == 1
+
+
+def test_in_a_sweep_a_diverged_run_does_not_stop_the_others(command, tmp_path):
+    command(tmp_path, "train", "-m", "trainer=debug", "optimizer=sgd", "optimizer.lr=1e6,1", status=1)
+    runs = sorted(tmp_path.glob("outputs/sweeps/*/*/*/run.json"))
+    assert [(path.parent.name[:2], (path.parent / "metrics.json").exists()) for path in runs] == [
+        ("0-", False),
+        ("1-", True),
+    ]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_with_its_status(cache, tmp_path, number, status):
+    process = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "scripts" / "train.py"), "trainer.max_epochs=100000",
+         "trainer.min_epochs=100000"],
+        cwd=tmp_path, env={**os.environ, "RATINGLAB_DATA": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in stderr
+    (run,) = tmp_path.glob("outputs/*/*/run.json")
+    assert (run.parent / "checkpoints" / "best.ckpt").exists()
+
+
+def test_on_a_terminal_lightnings_bar_shows_epoch_and_both_errors(cache, tmp_path):
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "scripts" / "train.py"), "trainer=debug", "trainer.max_epochs=3"],
+        cwd=tmp_path, env={**os.environ, "RATINGLAB_DATA": str(cache)}, stdout=subprocess.PIPE, stderr=terminal,
+        text=True,
+    )  # fmt: skip
+    os.close(terminal)
+    stdout, shown = "", b""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            shown += os.read(main, 4096)
+        except OSError:  # the other side is closed: the command has ended
+            break
+    stdout, _ = process.communicate(timeout=60)
+    os.close(main)
+    assert process.returncode == 0
+    assert re.search(r"epoch 3/3: 100%.* train/mse=\d\.\d+, val/mse=\d\.\d+", shown.decode())
+    assert "epoch 1/3" not in stdout
+    assert (tmp_path / stdout.splitlines()[-1]).is_dir()
