@@ -69,7 +69,7 @@ def test_tensorboard_shows_the_curves_and_the_final_errors_of_every_run(sweep, r
     assert sorted(shown) == names
     for run, name in zip(runs, names, strict=True):
         metrics = json.loads((run / "metrics.json").read_text())
-        assert {"train/mse", "val/mse", "test/mse", "test/rmse", "test/mae", "lr"} <= set(shown[name])
+        assert {"train/mse", "val/mse", "test/mse", "test/rmse", "test/mae", "train/lr"} <= set(shown[name])
         for tag in ("train/mse", "val/mse"):
             points = tensorboard("/data/plugin/scalars/scalars", run=name, tag=tag)
             assert [step for _, step, _ in points] == list(range(1, EPOCHS + 1))

@@ -69,7 +69,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     metrics = run.evaluate() | facts | {"fit/best_epoch": run.best_epoch}
     write_json(run_folder / "metrics.json", metrics)
     if logger is not None:
-        test = {tag: value for tag, value in metrics.items() if "test/" in tag}
+        test = {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
         logger.log_metrics(test, step=int(metrics["fit/epochs"]))
         logger.close()
     for line in results(metrics, model=record.model, noise_floor=record.noise_floor):

@@ -23,7 +23,7 @@ class GradientFit(LightningModule):
     Logs once an epoch, to callbacks and to the logger, whose step is the number of epochs done:
     train/mse: pooled over the epoch, each batch before its update, without penalty, not clipped;
     val/mse: pooled over the validation rows, as the run predicts (fallback, clipping);
-    lr: the learning rate of the epoch.
+    train/lr: the learning rate of the epoch.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class GradientFit(LightningModule):
                 "a smaller optimizer.lr may help"
             )
         self._report("train/mse", mse)
-        self._report("lr", self.epoch_lr, prog_bar=False)
+        self._report("train/lr", self.epoch_lr, prog_bar=False)
 
     def _report(self, tag: str, value: float, *, prog_bar: bool = True) -> None:
         self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=prog_bar, logger=False)
