@@ -1,9 +1,10 @@
 """Runs of the real commands, shared by the tests that look at what they leave."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,22 +39,37 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def command(cache: Path) -> Command:
+def command(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """Run a script of scripts/ in a folder: command(folder, "train", *arguments)."""
+    streams = tmp_path_factory.mktemp("streams")
+    server = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "tests" / "forkserver.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Batches here are small: a second thread gains nothing, and waits where another process has the core.
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
     def run(folder: Path, script: str, *arguments: str, status: int = 0) -> Outcome:
-        done = subprocess.run(
-            [sys.executable, str(REPOSITORY / "scripts" / f"{script}.py"), *arguments],
-            cwd=folder,
-            env={**os.environ, "RATINGLAB_DATA": str(cache)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
-        assert done.returncode == status, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return Outcome(done.returncode, done.stdout, done.stderr, folder)
+        request = {
+            "script": str(REPOSITORY / "scripts" / f"{script}.py"),
+            "arguments": arguments,
+            "folder": str(folder),
+            "environment": {"RATINGLAB_DATA": str(cache)},
+            "stdout": str(streams / "stdout"),
+            "stderr": str(streams / "stderr"),
+        }
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        found = int(server.stdout.readline())
+        stdout, stderr = (streams / "stdout").read_text(), (streams / "stderr").read_text()
+        assert found == status, f"status {found}\n{stdout}\n{stderr}"
+        return Outcome(found, stdout, stderr, folder)
 
-    return run
+    yield run
+    server.stdin.close()
+    server.wait()
 
 
 @pytest.fixture(scope="session")
