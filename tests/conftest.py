@@ -14,6 +14,19 @@ REPOSITORY = Path(__file__).parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
 
+def environment(cache: Path) -> dict[str, str]:
+    """Of every command that the tests start: this checkout's code, and a cache of their own.
+
+    One thread: batches here are small, and a second one waits where another process has the core.
+    """
+    return {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY / "src"),
+        "RATINGLAB_DATA": str(cache),
+        "OMP_NUM_THREADS": "1",
+    }
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command printed and returned, and the folder it ran in."""
@@ -47,8 +60,7 @@ def command(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # Batches here are small: a second thread gains nothing, and waits where another process has the core.
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=environment(cache),
     )
 
     def run(folder: Path, script: str, *arguments: str, status: int = 0) -> Outcome:
@@ -56,7 +68,6 @@ def command(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
             "script": str(REPOSITORY / "scripts" / f"{script}.py"),
             "arguments": arguments,
             "folder": str(folder),
-            "environment": {"RATINGLAB_DATA": str(cache)},
             "stdout": str(streams / "stdout"),
             "stderr": str(streams / "stderr"),
         }

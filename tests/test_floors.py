@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "ratinglab"
 
 FLOORS = [
     ["__init__", "errors"],
-    ["options"],
+    ["options", "files"],
     ["ratings"],
     ["datamodule"],
     ["metrics"],

@@ -59,3 +59,73 @@ def test_its_options_are_checked_like_all_others(checkout, cache):
     ):
         failed = run(checkout, cache, "train", "model=centered_mf", argument)
         assert (failed.returncode, failed.stderr) == (2, f"error: {message}\n")
+
+
+TOWER = """
+from dataclasses import dataclass, field
+from enum import Enum
+
+import torch
+from torch import nn
+
+from ratinglab.models.equation import Equation
+from ratinglab.options import at_least
+
+
+class Shape(Enum):
+    flat = "flat"
+    deep = "deep"
+
+
+@dataclass
+class Options:
+    width: int = field(metadata=at_least(1))
+    shape: Shape
+
+
+class Tower(nn.Module):
+    def __init__(self, num, width):
+        super().__init__()
+        self.table = nn.Embedding(num, width)
+
+    def forward(self, index):
+        return self.table(index).sum(dim=-1) * 0.1
+
+
+class Towers(Equation):
+    def __init__(self, options, *, num_users, num_items, rating_mean, generator):
+        super().__init__()
+        assert options.shape is Shape.deep
+        self.rating_mean = rating_mean
+        self.user, self.item = Tower(num_users, options.width), Tower(num_items, options.width)
+
+    def forward(self, user, item):
+        return self.rating_mean + self.user(user) + self.item(item)
+
+    def penalty(self, user, item):
+        return torch.zeros(())
+"""
+
+
+def add_equation(checkout, name, python, *values):
+    (checkout / "src" / "ratinglab" / "models" / f"{name}.py").write_text(python)
+    lines = ["defaults:", f"  - /schema_model_{name}@_here_", "  - _self_", *values]
+    (checkout / "conf" / "model" / f"{name}.yaml").write_text("\n".join(lines) + "\n")
+
+
+def test_a_file_may_hold_other_modules_and_enums(checkout, cache):
+    add_equation(checkout, "towers", TOWER, "width: 4", "shape: deep")
+    trained = run(checkout, cache, "train", "model=towers", "trainer=debug")
+    assert trained.returncode == 0, trained.stderr
+    refused = run(checkout, cache, "train", "model=towers", "model.shape=dep")
+    assert refused.stderr == "error: model.shape must be one of flat, deep, got dep; did you mean deep?\n"
+
+
+def test_an_unfinished_file_fails_only_where_it_is_used(checkout, cache):
+    add_equation(checkout, "unfinished", "class Options:\n    embedding_dim: int = (\n")
+    assert run(checkout, cache, "train", "--help").returncode == 0
+    assert run(checkout, cache, "train", "trainer=debug").returncode == 0
+    refused = run(checkout, cache, "train", "model=unfinished")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: models/unfinished.py: Options cannot be read: ")
+    assert refused.stderr.count("\n") == 1

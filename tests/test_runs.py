@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import environment
 
 from ratinglab.errors import UserError
 from ratinglab.runs import Run
@@ -49,16 +50,16 @@ def test_the_number_of_threads_does_not_change_a_digit(biased, threads):
         f"import torch; torch.set_num_threads({threads})\n"
         f"from ratinglab.runs import Run\nprint(repr(Run.load({str(biased.run)!r}).evaluate()['test/mse']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment(biased.folder)
+    )
     assert float(done.stdout) == json.loads((biased.run / "metrics.json").read_text())["test/mse"]
 
 
 def test_a_run_is_of_use_where_its_data_is_not(command, copy, tmp_path):
     code = f"from ratinglab.runs import Run; print(Run.load({str(copy)!r}).recommend(42, k=3))"
     empty = tmp_path / "empty cache"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "RATINGLAB_DATA": str(empty)}
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(empty))
     assert done.returncode == 0, done.stderr
     assert not empty.exists()
 
@@ -135,8 +136,15 @@ def test_the_predict_command_adds_a_column(command, biased, tmp_path):
     assert written["note"].tolist() == ['a, "b"', ""]
     assert written["prediction"].tolist() == pytest.approx(expected.tolist())
     assert "2 predictions" in outcome.stdout
-    assert "1 of 2 users have no training ratings" in outcome.stdout
+    assert "in 1 rows the user has no training ratings" in outcome.stdout
+    assert "the item has no" not in outcome.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.csv", "predictions.csv"]
+
+
+def test_a_blank_id_in_the_pairs_is_named(command, biased, tmp_path):
+    (tmp_path / "pairs.csv").write_text("user_id,item_id\n42,7\n42,\n")
+    outcome = command(tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=out.csv", status=2)
+    assert outcome.stderr == "error: pairs.csv, row 2 after the header: the item id must not be blank\n"
 
 
 def test_bad_input_never_costs_an_older_output(command, biased, tmp_path):
@@ -153,6 +161,28 @@ def assert_refused(folder, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["users.parquet", "items.parquet", "ratings.parquet"])
+@pytest.mark.parametrize("content", [None, b"PAR1 but no more"])
+def test_a_missing_or_damaged_table_is_refused(copy, name, content):
+    (copy / name).unlink()
+    if content is not None:
+        (copy / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name} is missing or damaged"):
+        Run.load(copy).recommend(42, k=1)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]"])
+def test_damaged_metrics_are_refused(command, copy, content):
+    (copy / "metrics.json").write_text(content)
+    assert "metrics.json is damaged" in command(copy.parent, "evaluate", "run=copy", status=2).stderr
+
+
+def test_a_run_without_validation_and_test_rows_evaluates_to_nothing(command, tmp_path):
+    run = command(tmp_path, "train", "trainer=debug", "split.validation=0", "split.test=0").run
+    assert Run.load(run).evaluate() == {}
+    assert "equal to metrics.json" in command(tmp_path, "evaluate", f"run={run}").stdout
+
+
 @pytest.mark.parametrize("size", [0, 10, 1_000, 100_000])
 def test_a_truncated_checkpoint_is_refused(copy, size):
     path = copy / "checkpoints" / "best.ckpt"
@@ -165,7 +195,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(copy, tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "pwned"),))
 
-    torch.save({"state_dict": Malicious(), "epoch": 0}, copy / "checkpoints" / "best.ckpt")
+    torch.save({"state_dict": Malicious(), "epochs": 1}, copy / "checkpoints" / "best.ckpt")
     assert_refused(copy, "best.ckpt is damaged or no checkpoint of ratinglab's")
     assert not (tmp_path / "pwned").exists()
 
@@ -186,6 +216,8 @@ def test_a_run_without_a_checkpoint_is_refused(copy):
         ({"format_version": 0}, "is of format 0; this ratinglab reads format 1"),
         ({"model": "os"}, "names the model os, of which there is no file"),
         ({"extra": 1}, "is damaged"),
+        ({"model_options": {"embeding_dim": 3}}, "is damaged"),
+        ({"num_users": "many"}, "is damaged"),
     ],
 )
 def test_a_record_that_is_not_as_it_should_be_is_refused(copy, change, message):

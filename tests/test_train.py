@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import environment
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -68,7 +69,7 @@ def test_best_is_the_best_epoch_and_last_the_last(textbook):
     lines = re.findall(r"^epoch (\d+)/50 .* val/mse (\S+)$", textbook.stdout, re.MULTILINE)
     best = min(lines, key=lambda line: float(line[1]))
     epochs = {
-        name: torch.load(textbook.run / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"] + 1
+        name: torch.load(textbook.run / "checkpoints" / f"{name}.ckpt", weights_only=True)["epochs"]
         for name in ("best", "last")
     }
     metrics = metrics_of(textbook.run)
@@ -151,24 +152,88 @@ def test_predictions_are_clipped_unless_they_should_not_be(command, tmp_path):
     assert clipped < free
 
 
+@pytest.fixture(scope="module")
+def debug(command, tmp_path_factory):
+    """A short run, to compare others with."""
+    return command(tmp_path_factory.mktemp("debug"), "train", "trainer=debug", "trainer.max_epochs=3")
+
+
+def last_weights(run: Path) -> torch.Tensor:
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return state["predictor.model.user_embedding.weight"]
+
+
 @pytest.mark.parametrize(
-    "options",
+    "option",
     [
-        ["trainer.accumulate_grad_batches=4"],
-        ["trainer.gradient_clip_val=0.01"],
-        ["trainer.check_val_every_n_epoch=2", "trainer.max_epochs=4"],
-        ["trainer.deterministic=true", "trainer.detect_anomaly=true", "trainer.enable_model_summary=true"],
-        ["trainer.profiler=simple"],
-        ["optimizer=adamw", "schedule=cosine"],
-        ["optimizer=sgd", "schedule=exponential"],
-        ["trainer.enable_progress_bar=false"],
+        "trainer.accumulate_grad_batches=4",
+        "trainer.gradient_clip_val=0.001",
+        "trainer.limit_train_batches=0.3",
+        "optimizer=adamw optimizer.weight_decay=0.1",
+        "optimizer=sgd",
+        "schedule=exponential",
+        "schedule=cosine",
+        "data.batch_size=512",
+        "model.regularization=0.5",
+        "model.init_std=0.2",
+        "split.seed=1",
+        "split.test=0.2",
+        "data.seed=1",
+        "seed=1",
     ],
-    ids=" ".join,
 )
-def test_every_other_option_runs(command, tmp_path, options):
-    outcome = command(tmp_path, "train", "trainer=debug", *options)
-    assert metrics_of(outcome.run)["test/mse"] < 5
-    assert ("epoch 1/" in outcome.stdout) == ("trainer.enable_progress_bar=false" not in options)
+def test_each_option_changes_the_weights(command, debug, tmp_path, option):
+    outcome = command(tmp_path, "train", "trainer=debug", "trainer.max_epochs=3", *option.split())
+    weights, others = last_weights(outcome.run), last_weights(debug.run)
+    assert weights.shape != others.shape or not torch.allclose(weights, others, atol=1e-4)
+
+
+def test_options_that_print(command, debug, tmp_path):
+    assert "epoch 1/" in debug.stdout
+    assert "Total params" in debug.stdout, "the debug trainer shows Lightning's summary of the model"
+    quiet = command(
+        tmp_path, "train", "trainer=debug", "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"
+    )
+    assert "epoch 1/" not in quiet.stdout
+    assert "Total params" not in quiet.stdout
+    assert "FIT Profiler Report" in command(tmp_path, "train", "trainer=debug", "trainer.profiler=simple").stdout
+
+
+def test_validation_every_other_epoch_is_printed_only_then(command, tmp_path):
+    outcome = command(tmp_path, "train", "trainer=debug", "trainer.max_epochs=5", "trainer.check_val_every_n_epoch=2")
+    lines = [line for line in outcome.stdout.splitlines() if line.startswith("epoch ")]
+    assert ["val/mse" in line for line in lines] == [False, True, False, True, False]
+    checkpoints = outcome.run / "checkpoints"
+    assert torch.load(checkpoints / "last.ckpt", weights_only=True)["epochs"] == 5
+    assert torch.load(checkpoints / "best.ckpt", weights_only=True)["epochs"] == 4
+
+
+def test_min_epochs_and_min_delta_move_early_stopping(command, tmp_path):
+    stops_at = [
+        metrics_of(command(tmp_path, "train", "callbacks.early_stopping.patience=1", *options).run)["fit/epochs"]
+        for options in (
+            ["optimizer.lr=0.1"],
+            ["optimizer.lr=0.1", "trainer.min_epochs=20", "trainer.max_epochs=20"],
+            ["optimizer.lr=0.1", "callbacks.early_stopping.min_delta=10"],
+        )
+    ]
+    assert stops_at[1] == 20 > stops_at[0] > stops_at[2] == 2
+
+
+def test_an_update_that_diverges_after_the_last_training_error_is_found(command, tmp_path):
+    arguments = ["optimizer=sgd", "optimizer.lr=1e30", "trainer.max_epochs=1", "data.batch_size=200000"]
+    for validation in ("0.1", "0"):
+        outcome = command(tmp_path, "train", *arguments, f"split.validation={validation}", status=1)
+        assert re.match(r"error: (the validation error|a weight|test/mse) is -?(nan|inf)", outcome.stderr)
+        assert outcome.stderr.count("\n") == 1
+    assert list(tmp_path.rglob("metrics.json")) == []
+
+
+def test_repeated_pairs_are_said(command, tmp_path):
+    rows = [f"{user},{item},{1 + user * item % 5}" for user in range(20) for item in range(20)]
+    (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows, *rows[:3]]))
+    outcome = command(tmp_path, "train", "data=csv", "data.path=ratings.csv", "trainer=debug")
+    assert "note: 3 ratings repeat a pair of user and item" in outcome.stdout
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_its_folder(command, tmp_path):
@@ -191,7 +256,7 @@ def test_a_signal_ends_the_run_with_its_status(cache, tmp_path, number, status):
     process = subprocess.Popen(
         [sys.executable, str(REPOSITORY / "scripts" / "train.py"), "trainer.max_epochs=100000",
          "trainer.min_epochs=100000"],
-        cwd=tmp_path, env={**os.environ, "RATINGLAB_DATA": str(cache)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=tmp_path, env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
     for line in process.stdout:
@@ -210,7 +275,7 @@ def test_on_a_terminal_lightnings_bar_shows_epoch_and_both_errors(cache, tmp_pat
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
     process = subprocess.Popen(
         [sys.executable, str(REPOSITORY / "scripts" / "train.py"), "trainer=debug", "trainer.max_epochs=3"],
-        cwd=tmp_path, env={**os.environ, "RATINGLAB_DATA": str(cache)}, stdout=subprocess.PIPE, stderr=terminal,
+        cwd=tmp_path, env=environment(cache), stdout=subprocess.PIPE, stderr=terminal,
         text=True,
     )  # fmt: skip
     os.close(terminal)

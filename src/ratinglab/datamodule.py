@@ -55,12 +55,14 @@ class ShuffledBatches:
         return -(-len(self._columns[0]) // self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        # A generator, so that the epoch is asked for with the first batch: when Lightning resumes a run, it makes the
+        # iterator before it knows the epoch.
         # SeedSequence mixes both numbers: seed 0 at epoch 1 is not seed 1 at epoch 0.
         mixed = np.random.SeedSequence([self._seed, self._epoch()]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(mixed))
         order = torch.randperm(len(self._columns[0]), generator=generator)
         user, item, rating = (column[order].split(self._batch_size) for column in self._columns)
-        return zip(user, item, rating, strict=True)
+        yield from zip(user, item, rating, strict=True)
 
 
 class RatingDataModule(LightningDataModule):

@@ -8,8 +8,8 @@ class UserError(ValueError):
     """A mistake of the user's: its message is one line that names the place, the rule and the value."""
 
 
-class TrainingDivergedError(RuntimeError):
-    """The training loss is no longer a finite number."""
+class RunFailedError(RuntimeError):
+    """A run cannot be completed, such as one whose loss is no longer a number: its message is one line."""
 
 
 def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str:

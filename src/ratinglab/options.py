@@ -28,6 +28,16 @@ def at_least(bound: float) -> dict[str, Rule]:
     return {"rule": Rule(f"at least {bound}", lambda value: value >= bound)}
 
 
+def within(lowest: float, highest: float) -> dict[str, Rule]:
+    """Field metadata: lowest ≤ value ≤ highest."""
+    return {"rule": Rule(f"from {lowest} to {highest}", lambda value: lowest <= value <= highest)}
+
+
+def seed_rule() -> dict[str, Rule]:
+    """Field metadata of a seed: what numpy's and torch's generators both take."""
+    return within(0, 2**32 - 1)
+
+
 def above(bound: float) -> dict[str, Rule]:
     """Field metadata: value > bound."""
     return {"rule": Rule(f"above {bound}", lambda value: value > bound)}

@@ -9,7 +9,6 @@ metrics.json      flat; its keys are the TensorBoard tags
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from ratinglab.datamodule import Blocks
 from ratinglab.errors import UserError, did_you_mean
+from ratinglab.files import user_path, write_whole
 from ratinglab.metrics import Errors, ErrorSums
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.discovery import build_model, model_names
@@ -33,9 +33,23 @@ from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.topk import top_k
 
+Ids = Sequence[int | str] | NDArray[np.generic]
+"""Own ids of users or items; 42 and "42" are the same."""
+
 FORMAT_VERSION = 1
 PARTS = ("train", "val", "test")
 """Names of the parts, by their code in ratings.parquet."""
+CHECKPOINT_FAULTS = (
+    OSError,
+    RuntimeError,
+    UnpicklingError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+)
+"""What torch.load, and a look into what it gives, raise for a file that is no checkpoint or not all of one."""
 PREDICTOR_PREFIX = "predictor."
 """Where a LightningModule's checkpoint holds the predictor's weights."""
 
@@ -52,6 +66,7 @@ class RunRecord:
         rating_mean: of the training ratings.
         scale: lowest and highest rating, to which predictions are clipped; None: not clipped.
         noise_floor: MSE of a perfect model, for generated data.
+        max_epochs: epochs after which the fit ends, if it is not stopped early.
         provenance: versions, git commit, digests of data and split, seed, threads, command line.
         format_version: of the run's folder.
     """
@@ -63,8 +78,14 @@ class RunRecord:
     rating_mean: float
     scale: tuple[float, float] | None
     noise_floor: float | None
+    max_epochs: int
     provenance: dict[str, Any]
     format_version: int = FORMAT_VERSION
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write run.json."""
+    write_json(folder / "run.json", asdict(record))
 
 
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
@@ -80,14 +101,12 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     items.to_parquet(folder / "items.parquet", index=False)
     ratings = pd.DataFrame({**vars(table.ratings), "part": part})
     ratings.to_parquet(folder / "ratings.parquet", index=False)
-    write_json(folder / "run.json", asdict(record))
+    write_record(folder, record)  # last: with it the folder is a run
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file whole, or leave the old one."""
-    half_done = path.with_name(f".{path.name}.tmp")
-    half_done.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(half_done, path)
+    write_whole(path, lambda file: file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode()))
 
 
 def build_predictor(record: RunRecord, *, seed: int) -> Predictor:
@@ -128,9 +147,12 @@ class Run:
         Raises:
             UserError: the folder is no run, or its checkpoint is missing, damaged or of another model.
         """
-        folder = Path(folder).expanduser()
-        record = _read_record(folder)
-        predictor = build_predictor(record, seed=0)
+        folder = user_path(str(folder), key="run")
+        record = read_record(folder)
+        try:
+            predictor = build_predictor(record, seed=0)
+        except (LookupError, TypeError, RuntimeError) as error:
+            raise UserError(f"{folder / 'run.json'} is damaged: {' '.join(str(error).split())}") from error
         path = folder / "checkpoints" / "best.ckpt"
         weights, best_epoch = _read_checkpoint(path)
         try:
@@ -142,11 +164,11 @@ class Run:
     @cached_property
     def user_ids(self) -> IdMap:
         """The id of each user index."""
-        return IdMap(pd.read_parquet(self.folder / "users.parquet")["user_id"].to_numpy())
+        return IdMap(self._parquet("users.parquet")["user_id"].to_numpy())
 
     @cached_property
     def _items(self) -> pd.DataFrame:
-        return pd.read_parquet(self.folder / "items.parquet")
+        return self._parquet("items.parquet")
 
     @cached_property
     def item_ids(self) -> IdMap:
@@ -160,7 +182,13 @@ class Run:
 
     @cached_property
     def _rows(self) -> pd.DataFrame:
-        return pd.read_parquet(self.folder / "ratings.parquet")
+        return self._parquet("ratings.parquet")
+
+    def _parquet(self, name: str) -> pd.DataFrame:
+        try:
+            return pd.read_parquet(self.folder / name)
+        except (OSError, ValueError) as error:  # pyarrow's errors are both
+            raise UserError(f"{self.folder / name} is missing or damaged") from error
 
     def part(self, name: str) -> Ratings:
         """The run's rows of a part: train, val or test."""
@@ -169,11 +197,7 @@ class Run:
         user, item, rating = (np.array(rows[column]) for column in ("user", "item", "rating"))
         return Ratings(user=user, item=item, rating=rating)
 
-    def predict(
-        self,
-        user_ids: Sequence[int | str] | NDArray[np.generic],
-        item_ids: Sequence[int | str] | NDArray[np.generic],
-    ) -> NDArray[np.float32]:
+    def predict(self, user_ids: Ids, item_ids: Ids) -> NDArray[np.float32]:
         """Predicted rating of each pair of a user's and an item's own ids.
 
         A user or item without training ratings gets the bias baseline's: μ + b_i for an unknown user, μ + b_u for an
@@ -200,9 +224,15 @@ class Run:
             predicted = [self.predictor(user, item) for user, item, _ in Blocks(pairs)]
         return torch.cat(predicted).numpy() if predicted else np.empty(0, dtype=np.float32)
 
-    def knows_user(self, user_id: int | str) -> bool:
-        """Whether the user has training ratings."""
-        return 0 <= int(self.user_ids.index_of([user_id])[0]) < self.record.num_users
+    def trained_users(self, user_ids: Ids) -> NDArray[np.bool_]:
+        """(B,) whether each user has training ratings."""
+        user = self.user_ids.index_of(user_ids)
+        return (user >= 0) & (user < self.record.num_users)
+
+    def trained_items(self, item_ids: Ids) -> NDArray[np.bool_]:
+        """(B,) whether each item has training ratings."""
+        item = self.item_ids.index_of(item_ids)
+        return (item >= 0) & (item < self.record.num_items)
 
     def recommend(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """The k items with the highest predicted ratings among those that the user has not rated in any part.
@@ -270,7 +300,14 @@ def _evaluate(predictor: Predictor, ratings: Ratings) -> dict[str, Errors]:
     return {name: of.compute() for name, of in sums.items()}
 
 
-def _read_record(folder: Path) -> RunRecord:
+def read_record(folder: Path) -> RunRecord:
+    """What run.json holds.
+
+    Raises:
+        UserError: the folder is no run, or the file is damaged or of another format.
+    """
+    if folder.is_file():
+        raise UserError(f"run must be a folder, got the file {folder}")
     if not folder.is_dir():
         siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise UserError(f"run: there is no folder {folder}{did_you_mean(folder.name, siblings)}")
@@ -292,6 +329,31 @@ def _read_record(folder: Path) -> RunRecord:
     return record
 
 
+def read_metrics(folder: Path) -> dict[str, float]:
+    """What metrics.json holds.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = folder / "metrics.json"
+    try:
+        metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(metrics, dict) and "fit/epochs" in metrics):
+            raise ValueError("it has no fit/epochs")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    return metrics
+
+
+def read_epoch(path: Path) -> int:
+    """The number of epochs done when a checkpoint was written.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return _read_checkpoint(path)[1]
+
+
 def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
     """The predictor's weights, and the number of epochs after which they were written."""
     if not path.is_file():
@@ -303,14 +365,6 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
             for key, value in content["state_dict"].items()
             if key.startswith(PREDICTOR_PREFIX)
         }
-        return weights, content["epoch"] + 1
-    except (
-        RuntimeError,
-        UnpicklingError,
-        EOFError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:
+        return weights, content["epochs"]
+    except CHECKPOINT_FAULTS as error:
         raise UserError(f"{path} is damaged or no checkpoint of ratinglab's") from error

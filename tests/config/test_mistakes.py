@@ -5,7 +5,23 @@ import pytest
 MISTAKES = [
     (["model.embeding_dim=64"], "there is no key model.embeding_dim; did you mean model.embedding_dim?"),
     (["modle=mf"], "there is no key modle; did you mean model?"),
-    (["model=biased"], "there is no model=biased; there are biased_mf, mf; did you mean biased_mf?"),
+    (["optimizer=adan"], "there is no optimizer=adan; there are adam, adamw, sgd; did you mean adam?"),
+    (["logger=null"], "logger=null: logger must be one of none, tensorboard"),
+    (["logger=[none,tensorboard]"], "logger=[none,tensorboard]: logger must be one of none, tensorboard"),
+    (["seed=99999999999999999999"], "seed must be from 0 to 4294967295, got 99999999999999999999"),
+    (["model.embedding_dim=65537"], "model.embedding_dim must be from 1 to 65536, got 65537"),
+    (["data.batch_size=3000000000"], "data.batch_size must be from 1 to 2147483647, got 3000000000"),
+    (
+        ["trainer.check_val_every_n_epoch=9", "trainer.max_epochs=5"],
+        "trainer.check_val_every_n_epoch must be at most trainer.max_epochs, got 9 and 5",
+    ),
+    (["hydra.output_subdir=null"], "hydra.output_subdir=null: hydra.output_subdir is not to be set"),
+    (["-m", "seed=1,2", "hydra.sweep.subdir=same"], "hydra.sweep.subdir=same: hydra.sweep.subdir is not to be set"),
+    (["hydra.job.chdir=true"], "hydra.job.chdir=true: hydra.job.chdir is not to be set"),
+    (["hydra.run.dir=bad.csv/x"], "hydra.run.dir: "),
+    (["data.root=bad.csv"], "data.root: "),
+    (["data=csv", "data.path='~nosuchuser/x.csv'"], "data.path: ~nosuchuser/x.csv is no path"),
+    (["data=csv", f"data.path={'x' * 300}"], f"data.path: {'x' * 80} is no path: File name too long"),
     (["data=csv", "data.pth=x"], "there is no key data.pth; did you mean data.path?"),
     (["+model.extra=1"], "+model.extra=1: a key cannot be added, all keys are known; try model.extra=1"),
     (["++model.embedding_dim=3"], "++model.embedding_dim=3: a key cannot be added"),
@@ -14,12 +30,12 @@ MISTAKES = [
     (["model.embedding_dim=1.5"], "model.embedding_dim must be an integer, got 1.5"),
     (["model.embedding_dim=true"], "model.embedding_dim must be an integer, got true"),
     (["model.embedding_dim=null"], "model.embedding_dim must not be null"),
-    (["model.embedding_dim=0"], "model.embedding_dim must be at least 1, got 0"),
-    (["model.embedding_dim=-1"], "model.embedding_dim must be at least 1, got -1"),
+    (["model.embedding_dim=0"], "model.embedding_dim must be from 1 to 65536, got 0"),
+    (["model.embedding_dim=-1"], "model.embedding_dim must be from 1 to 65536, got -1"),
     (["optimizer.lr=fast"], "optimizer.lr must be a number, got fast"),
     (["optimizer.lr=0"], "optimizer.lr must be above 0, got 0.0"),
     (["optimizer.lr=nan"], "optimizer.lr must be above 0, got nan"),
-    (["data.batch_size=0"], "data.batch_size must be at least 1, got 0"),
+    (["data.batch_size=0"], "data.batch_size must be from 1 to 2147483647, got 0"),
     (["trainer.max_epochs=-3"], "trainer.max_epochs must be at least 1, got -3"),
     (["trainer.min_epochs=60"], "trainer.min_epochs must be at most trainer.max_epochs, got 60 and 50"),
     (["trainer.devices=2"], "trainer.devices must be 1, got 2: each process would train on every row"),
@@ -27,12 +43,12 @@ MISTAKES = [
     (["trainer.accelerator=cqu"], "trainer.accelerator must be one of cpu, gpu, mps, auto, got cqu"),
     (["split.test=1"], "split.test must be at least 0 and below 1, got 1.0"),
     (["split.test=0.6", "split.validation=0.5"], "split.validation + split.test must be below 1, got 0.5 + 0.6 = 1.1"),
-    (["seed=-1"], "seed must be at least 0, got -1"),
+    (["seed=-1"], "seed must be from 0 to 4294967295, got -1"),
     (["data=csv"], "data.path must be given, as in data.path=VALUE"),
     (["data=csv", "data.path=a=b"], "data.path=a=b cannot be parsed"),
     (["nonsense"], "nonsense cannot be parsed"),
     (["model.embedding_dim=8,16"], "model.embedding_dim=8,16: several values are a sweep, which needs -m"),
-    (["-m", "model.embedding_dim=8,0"], "model.embedding_dim must be at least 1, got 0"),
+    (["-m", "model.embedding_dim=8,0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["model.embedding_dim=8,abc", "-m"], "model.embedding_dim must be an integer, got abc"),
     (["--sweep"], "unrecognized arguments: --sweep; see --help"),
     (["data=csv", "data.path=none.csv"], "data.path: there is no file none.csv"),
@@ -67,6 +83,8 @@ def test_an_accelerator_that_is_not_there_leaves_nothing(command, tmp_path):
         ("evaluate", [], "run must be given"),
         ("evaluate", ["run=nowhere"], "run: there is no folder nowhere"),
         ("evaluate", ["run=empty"], "run: empty is not the folder of a run: it has no run.json"),
+        ("evaluate", ["-m", "run=a,b"], "evaluate has no sweeps: leave out -m"),
+        ("recommend", ["run=empty", "user=' '"], "user must not be blank"),
         ("evaluate", ["rum=empty"], "there is no key rum; did you mean run?"),
         ("recommend", ["run=empty", "user=1", "k=0"], "k must be at least 1, got 0"),
         ("predict", ["run=empty", "input=none.csv", "output=x.csv"], "input: there is no file none.csv"),
@@ -89,6 +107,25 @@ def test_a_folder_with_files_is_not_written_into(command, tmp_path, arguments):
     assert "must be a new or empty folder" in outcome.stderr
     assert [path.name for path in folder.iterdir()] == ["train.log"]
     assert (folder / "train.log").read_text() == "mine"
+
+
+def test_an_empty_folder_of_the_users_stays_after_a_mistake(command, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    for name in ("mine", "link"):
+        command(tmp_path, "train", f"hydra.run.dir={name}", "data=csv", "data.path=none.csv", status=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "mine"]
+    assert list((tmp_path / "mine").iterdir()) == []
+
+
+def test_a_later_mistake_in_a_sweep_keeps_the_runs_before_it(command, tmp_path):
+    rows = [f"{user},{item},{1 + user * item % 5}" for user in range(20) for item in range(20)]
+    (tmp_path / "good.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
+    command(tmp_path, "train", "-m", "data=csv", "data.path=good.csv,none.csv", "trainer=debug", status=2)
+    (record,) = tmp_path.glob("outputs/sweeps/*/*/*/run.json")
+    assert (record.parent / "metrics.json").exists()
+    assert [path.name for path in record.parent.parent.iterdir() if path.is_dir()] == [record.parent.name]
+    assert (record.parent.parent / "multirun.yaml").exists()
 
 
 def test_folders_that_were_there_before_a_mistake_stay(command, tmp_path):

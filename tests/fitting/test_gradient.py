@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Trainer
 
 from ratinglab.datamodule import RatingDataModule
-from ratinglab.errors import TrainingDivergedError
+from ratinglab.errors import RunFailedError
 from ratinglab.fitting.gradient import GradientFit
 from ratinglab.fitting.optimizers import SGD, Adam, AdamW
 from ratinglab.models.baselines import BiasBaseline
@@ -41,13 +41,21 @@ def small_holdout(validation: float = 0.25) -> Holdout:
 
 
 def fit(
-    optimizer=ADAM, *, epochs=3, seed=0, batch_size=8, lr_factor=lambda epoch: 1.0, validation=0.25, **options
+    optimizer=ADAM,
+    *,
+    epochs=3,
+    seed=0,
+    batch_size=8,
+    lr_factor=lambda epoch: 1.0,
+    validation=0.25,
+    scale=(1.0, 5.0),
+    **options,
 ) -> tuple[GradientFit, Trainer]:
     data = RatingDataModule(small_holdout(validation), batch_size=batch_size, seed=seed)
     options = {"embedding_dim": 3, "regularization": 0.1, "init_std": 0.1} | options
     numbers = {"num_users": data.num_users, "num_items": data.num_items}
     model = build_model("biased_mf", options, **numbers, rating_mean=data.rating_mean, seed=seed)
-    predictor = Predictor(model, BiasBaseline(**numbers), scale=(1.0, 5.0))
+    predictor = Predictor(model, BiasBaseline(**numbers), scale=scale)
     module = GradientFit(predictor, optimizer=optimizer, lr_factor=lr_factor)
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
@@ -81,20 +89,32 @@ def test_a_step_is_the_gradient_of_the_objective_by_hand():
 
 
 def test_train_mse_is_pooled_over_the_epoch_before_each_update_without_penalty():
-    module, trainer = fit(SGD(lr=1e-30, weight_decay=0.0, momentum=0.0), epochs=1, batch_size=7, validation=0.0)
-    rows = small_holdout(0.0).train
-    with torch.no_grad():
-        predicted = module.predictor.model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)).numpy()
-    assert float(trainer.callback_metrics["train/mse"]) == pytest.approx(np.square(predicted - rows.rating).mean())
+    _, trainer = fit(SGD_PLAIN, epochs=1, batch_size=7, validation=0.0)
+    data = RatingDataModule(small_holdout(0.0), batch_size=7, seed=0)
+    options = {"embedding_dim": 3, "regularization": 0.1, "init_std": 0.1}
+    numbers = {"num_users": data.num_users, "num_items": data.num_items, "rating_mean": data.rating_mean}
+    model = build_model("biased_mf", options, **numbers, seed=0)
+    squared = 0.0
+    for user, item, rating in data.train_dataloader():
+        error = model(user, item) - rating
+        squared += error.detach().square().sum().item()
+        model.zero_grad()
+        (error.square().mean() + model.penalty(user, item)).backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
+    assert float(trainer.callback_metrics["train/mse"]) == pytest.approx(squared / len(data.train_ratings), rel=1e-5)
 
 
 def test_val_mse_is_that_of_the_clipped_predictions():
-    module, trainer = fit(epochs=20)
+    module, trainer = fit(epochs=20, scale=(2.9, 3.1))
     rows = small_holdout().validation
+    user, item = torch.from_numpy(rows.user), torch.from_numpy(rows.item)
     with torch.no_grad():
-        predicted = module.predictor(torch.from_numpy(rows.user), torch.from_numpy(rows.item)).numpy()
-    assert predicted.max() <= 5.0
-    assert float(trainer.callback_metrics["val/mse"]) == pytest.approx(np.square(predicted - rows.rating).mean())
+        free = module.predictor.score(user, item).numpy()
+    assert np.abs(free - 3).max() > 0.5, "else clipping would change nothing"
+    expected = np.square(free.clip(2.9, 3.1) - rows.rating).mean()
+    assert float(trainer.callback_metrics["val/mse"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_it_learns():
@@ -137,7 +157,7 @@ def test_the_schedule_moves_the_learning_rate_once_an_epoch():
 
 
 def test_a_diverging_loss_names_epoch_and_learning_rate():
-    with pytest.raises(TrainingDivergedError, match=r"the training loss is (nan|inf) in epoch \d+ at lr 1e\+06"):
+    with pytest.raises(RunFailedError, match=r"the training loss is (nan|inf) in epoch \d+ at lr 1e\+06"):
         fit(SGD(lr=1e6, weight_decay=0.0, momentum=0.0), epochs=50)
 
 

@@ -73,7 +73,7 @@ def test_every_option_changes_the_model(name):
 
 
 def test_equations_are_found_by_their_files():
-    assert model_names() == ["biased_mf", "mf"]
+    assert {"biased_mf", "mf"} <= set(model_names())
     assert model_class("mf") is mf.MF
     assert model_class("biased_mf") is biased_mf.BiasedMF
 

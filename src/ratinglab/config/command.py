@@ -1,10 +1,11 @@
 """The command line: one task under Hydra, and every mistake as one line with exit status 2."""
 
 import logging
+import operator
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,9 +20,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from ratinglab.config.mistakes import explain, refuse_schema_bypass
+from ratinglab.config.mistakes import explain, refuse_no_choice, refuse_schema_bypass, refuse_what_breaks_run_folders
+from ratinglab.config.resume import resumed_arguments, with_saved_values
 from ratinglab.config.schema import register_schemas, to_options
-from ratinglab.errors import TrainingDivergedError, UserError
+from ratinglab.errors import RunFailedError, UserError
+from ratinglab.files import user_path
 
 Task = Callable[[Any, Path], float | None]
 VERSION_BASE = "1.3"
@@ -56,18 +59,24 @@ class _Command:
         self._config_folder = str(config_folder)
         self._config_name = config_name
         self._diverged = False
+        self._resumes = False
         self._there_before: set[Path] = set()
 
     def main(self) -> None:
         """Check the arguments, then let Hydra run the task once or, in a sweep, many times."""
         # else Hydra prints its own mistakes itself, in several lines, and exits with 1
         os.environ["HYDRA_FULL_ERROR"] = "1"
+        logging.raiseExceptions = False  # a line that cannot be printed is no traceback
         register_schemas()
         app = hydra.main(version_base=VERSION_BASE, config_path=self._config_folder, config_name=self._config_name)
         try:
             arguments = _parse_arguments()
             if not _asks_for_information(arguments):
-                self._check(arguments.overrides, multirun=arguments.multirun)
+                resumed = resumed_arguments(arguments.overrides, multirun=arguments.multirun)
+                self._resumes = resumed is not None
+                if resumed is not None:
+                    arguments.overrides = sys.argv[1:] = resumed
+                self._check(arguments)
             app(lambda config: self._job(config))()
         except UserError as error:
             _exit_with(str(error), status=2)
@@ -78,38 +87,58 @@ class _Command:
         if self._diverged:
             sys.exit(1)
 
-    def _check(self, overrides: Sequence[str], *, multirun: bool) -> None:
+    def _check(self, arguments: Any) -> None:
         """Compose and check every run that the arguments ask for, before Hydra makes a folder."""
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        parsed = OverridesParser.create().parse_overrides(list(arguments.overrides))
         refuse_schema_bypass(parsed)
+        refuse_no_choice(parsed, self._config_folder)
+        if not self._resumes:
+            refuse_what_breaks_run_folders(parsed)
+        search = [f"hydra.searchpath=[file://{Path(arguments.config_dir).absolute()}]"] if arguments.config_dir else []
         with initialize_config_dir(config_dir=self._config_folder, version_base=VERSION_BASE):
-            jobs = BasicSweeper.split_arguments(parsed, None)[0] if multirun else [list(overrides)]
-            for job in jobs:
-                config = compose(self._config_name, overrides=job, return_hydra_config=True)
-                if config.hydra.output_subdir is not None:
-                    self._check_folder(config, key="hydra.sweep.dir" if multirun else "hydra.run.dir")
+            jobs = BasicSweeper.split_arguments(parsed, None)[0] if arguments.multirun else [arguments.overrides]
+            # Every value once, not every combination: a composition takes a seventh of a second.
+            jobs = [job for job in jobs if sum(map(operator.ne, job, jobs[0])) <= 1]
+            for number, job in enumerate(jobs):
+                config = compose(self._config_name, overrides=[*search, *job], return_hydra_config=True)
+                makes_folder = config.hydra.output_subdir is not None
+                if arguments.multirun and not makes_folder:
+                    raise UserError(f"{self._config_name} has no sweeps: leave out -m")
+                if number == 0 and makes_folder and not self._resumes:
+                    self._check_folder(config, key="hydra.sweep.dir" if arguments.multirun else "hydra.run.dir")
                 with read_write(config), open_dict(config):
                     del config["hydra"]
                 to_options(config, parsed)
 
     def _check_folder(self, config: DictConfig, *, key: str) -> None:
         """The folder must be new, so that no file in it is lost, neither in a run nor after a mistake."""
-        folder = Path(OmegaConf.select(config, key)).absolute()
-        self._there_before |= {path for path in (folder, *folder.parents) if path.exists()}
+        folder = user_path(str(OmegaConf.select(config, key)), key=key).absolute()
+        self._there_before = {path for path in (folder, *folder.parents) if path.exists()}
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{key} must be a new or empty folder, got {folder}")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{key}: {error.filename} cannot be made: {error.strerror}") from error
+        finally:
+            self._remove_empty(folder)
 
     def _job(self, config: DictConfig) -> float | None:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
         overrides = OverridesParser.create().parse_overrides(list(hydra_config.overrides.task))
+        if config.get("resume") is not None:
+            with_saved_values(config)
         try:
             return self._task(to_options(config, overrides), folder)
         except UserError as error:
-            if hydra_config.output_subdir is not None:
+            if hydra_config.output_subdir is not None and not (folder / "run.json").exists():
                 self._remove(folder)
             _exit_with(str(error), status=2)
-        except TrainingDivergedError as error:
+        except BrokenPipeError:  # stdout was read by a command that has ended, such as head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        except RunFailedError as error:
             if hydra_config.mode == RunMode.RUN:
                 _exit_with(str(error), status=1)
             log.error("error: %s", error)
@@ -117,13 +146,26 @@ class _Command:
             return float("inf")
 
     def _remove(self, folder: Path) -> None:
-        """Remove the folder of a run that did not begin, and those that Hydra made to hold it."""
+        """Remove what Hydra has written for a run that did not begin, and the folders that it made to hold it."""
         logging.shutdown()
-        shutil.rmtree(folder)
-        for parent in folder.parents:
-            if parent in self._there_before or {path.name for path in parent.iterdir()} - {"multirun.yaml"}:
+        shutil.rmtree(folder / ".hydra", ignore_errors=True)
+        (folder / f"{self._config_name}.log").unlink(missing_ok=True)
+        self._remove_empty(folder)
+        sweep = folder.parent
+        if sweep not in self._there_before and {path.name for path in sweep.glob("*")} == {"multirun.yaml"}:
+            (sweep / "multirun.yaml").unlink()
+            self._remove_empty(sweep)
+
+    def _remove_empty(self, folder: Path) -> None:
+        for path in (folder, *folder.parents):
+            if path in self._there_before:
                 return
-            shutil.rmtree(parent)
+            try:
+                path.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:  # it is not empty
+                return
 
 
 def _parse_arguments() -> Any:

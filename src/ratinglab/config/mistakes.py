@@ -31,6 +31,38 @@ def refuse_schema_bypass(overrides: Sequence[Override]) -> None:
         raise UserError(f"{argument}: a key cannot be added, all keys are known; try {argument.lstrip('+')}")
 
 
+def refuse_no_choice(overrides: Sequence[Override], config_folder: str) -> None:
+    """Refuse `GROUP=null` and `GROUP=[…]`: each group has one choice, but for experiment, which may have none.
+
+    Raises:
+        UserError: it lists the choices that there are.
+    """
+    for override in overrides:
+        group = Path(config_folder) / override.key_or_group
+        if not group.is_dir() or override.is_sweep_override() or isinstance(override.value(), str):
+            continue
+        if override.value() is None and override.key_or_group == "experiment":
+            continue
+        choices = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
+        raise UserError(f"{override.input_line}: {override.key_or_group} must be one of {choices}")
+
+
+OURS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
+"""Settings of Hydra's on which the folders of runs depend."""
+
+
+def refuse_what_breaks_run_folders(overrides: Sequence[Override]) -> None:
+    """Refuse Hydra's own settings with which two runs could share a folder, or a run lose its record.
+
+    Raises:
+        UserError: it names the argument.
+    """
+    for override in overrides:
+        if override.key_or_group in OURS:
+            hint = "use -m" if override.key_or_group == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
+            raise UserError(f"{override.input_line}: {override.key_or_group} is not to be set; {hint}")
+
+
 def explain(
     error: HydraException | OmegaConfBaseException,
     config_folder: str,

@@ -3,6 +3,7 @@
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import make_dataclass
 from hashlib import blake2b
 from typing import Any
 
@@ -42,13 +43,26 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     for name, root in ROOTS.items():
         store.store(name=f"schema_{name}", node=root)
-    models = {name: options_class(name) for name in model_names()}
+    models = {name: _options_or_stand_in(name) for name in model_names()}
     for group, classes in {**GROUPS, "model": models}.items():
         for name, options in classes.items():
             store.store(name=f"schema_{group}_{name}", node=options)
     OmegaConf.register_new_resolver("run_suffix", lambda: RUN_SUFFIX, replace=True)
     OmegaConf.register_new_resolver("short_hash", _short_hash, replace=True)
     OmegaConf.register_new_resolver("cache_folder", cache_folder, replace=True)
+
+
+def _options_or_stand_in(name: str) -> type:
+    """An equation's Options; where its file is at fault, a class that says so when the equation is chosen."""
+    try:
+        return options_class(name)
+    except UserError as error:
+        fault = error
+
+    def refuse(self: Any) -> None:
+        raise fault
+
+    return make_dataclass("Options", [], namespace={"check_together": refuse})
 
 
 def cache_folder() -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from ratinglab.fitting.optimizers import SGD, Adam, AdamW
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
 from ratinglab.fitting.trainer import CallbackOptions, NoLoggerOptions, TensorBoardOptions, TrainerOptions
-from ratinglab.options import at_least
+from ratinglab.options import at_least, seed_rule
 from ratinglab.ratings.sources import CsvOptions, DemoOptions, Separator
 from ratinglab.ratings.splits import RandomSplit, RowsSplit
 
@@ -46,9 +46,11 @@ class TrainOptions:
     """What acts between epochs."""
     logger: Any
     """Where metrics go besides metrics.json."""
-    seed: int = field(metadata=at_least(0))
+    seed: int = field(metadata=seed_rule())
     """Of the first weights and the order of the training rows."""
-    clip_predictions: bool = field()
+    resume: str | None
+    """Folder of a run to go on with, under its own configuration; null: a new run."""
+    clip_predictions: bool
     """Whether predictions are clipped to the scale: the lowest and highest rating of the data."""
 
 

@@ -16,8 +16,10 @@ PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarr
 
 def provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
     """Versions, git commit (None outside a checkout), digests of data and split, seed, threads, command line."""
-    checkout = Path(__file__).parent
-    status = _git(checkout, "status", "--porcelain")
+    checkout = Path(__file__).parents[3]
+    # not any repository around the environment that ratinglab is installed in
+    is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
+    status = _git(checkout, "status", "--porcelain") if is_checkout else None
     return {
         "command": sys.argv,
         "seed": seed,
@@ -25,7 +27,7 @@ def provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
         "data_digest": holdout.table.digest(),
         "split_digest": holdout.split.digest(),
         "threads": torch.get_num_threads(),
-        "git_commit": _git(checkout, "rev-parse", "HEAD"),
+        "git_commit": _git(checkout, "rev-parse", "HEAD") if is_checkout else None,
         "git_dirty": None if status is None else status != "",
         "python": platform.python_version(),
         "platform": platform.platform(),

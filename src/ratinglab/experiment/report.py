@@ -9,7 +9,7 @@ from ratinglab.models.discovery import model_name
 from ratinglab.ratings.holdout import Holdout
 
 
-def header(options: TrainOptions, *, holdout: Holdout, model: nn.Module) -> Iterator[str]:
+def header(options: TrainOptions, *, holdout: Holdout, model: nn.Module, first_epoch: int) -> Iterator[str]:
     """What is about to be trained, in a few lines."""
     table, split = holdout.table, holdout.split
     lowest, highest = table.scale
@@ -33,6 +33,10 @@ def header(options: TrainOptions, *, holdout: Holdout, model: nn.Module) -> Iter
             f"warning: trains on {options.trainer.limit_train_batches:.0%} of the batches of each epoch "
             "(trainer.limit_train_batches)"
         )
+    if table.num_repeated > 0:
+        yield f"note: {table.num_repeated:,} ratings repeat a pair of user and item; all are used, in any part"
+    if first_epoch > 1:
+        yield f"note: goes on with epoch {first_epoch}"
     if len(split.validation) == 0:
         yield "note: no validation rows, so no early stopping; the last weights are the run's"
 

@@ -1,9 +1,9 @@
 """Train one run, from the options to its folder."""
 
 import logging
+import math
 import os
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
@@ -11,67 +11,105 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ratinglab.datamodule import RatingDataModule, as_tensors
+from ratinglab.errors import RunFailedError
 from ratinglab.experiment.options import TrainOptions
 from ratinglab.experiment.provenance import provenance
 from ratinglab.experiment.report import header, results
+from ratinglab.experiment.resume import take_up
+from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.gradient import GradientFit
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.tensorboard import EventLog
-from ratinglab.models.discovery import model_name
+from ratinglab.models.discovery import model_name, plain_options
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.holdout import Holdout, hold_out
-from ratinglab.runs import Run, RunRecord, build_predictor, write_json, write_run
+from ratinglab.ratings.holdout import hold_out
+from ratinglab.runs import (
+    Run,
+    RunRecord,
+    build_predictor,
+    read_epoch,
+    read_metrics,
+    read_record,
+    write_json,
+    write_run,
+)
 
 log = logging.getLogger(__name__)
 
 
 def train(options: TrainOptions, run_folder: Path) -> float | None:
-    """Fit a model as the options say and leave a run in its folder.
+    """Fit a model as the options say and leave a run in its folder, or go on with the run that is there.
 
     Prints a header, the progress and a table of results; the metrics are those of the best weights, read back from
-    the folder.
+    the folder. A run that goes on ends with the same weights, bit for bit, as one that was never stopped.
 
     Args:
         options: the experiment.
-        run_folder: an existing folder; write_run, the checkpoints and metrics.json go there.
+        run_folder: an existing folder; empty, unless the options resume the run in it.
 
     Returns:
         val/mse, by which a search ranks runs, or None without validation rows.
 
     Raises:
         UserError: the data or an option is wrong; nothing has been trained.
-        TrainingDivergedError: the loss is no longer finite; the checkpoints so far remain.
+        RunFailedError: the loss is no longer finite, or a checkpoint could not be written; what was written remains.
     """
     _quiet_lightning()
     table = options.data.load()
     holdout = hold_out(table, options.split.apply(table))
     data = RatingDataModule(holdout, batch_size=options.data.batch_size, seed=options.seed)
-    record = RunRecord(
-        model=model_name(options.model),
-        model_options=asdict(options.model),
-        num_users=data.num_users,
-        num_items=data.num_items,
-        rating_mean=data.rating_mean,
-        scale=holdout.table.scale if options.clip_predictions else None,
-        noise_floor=holdout.table.noise_floor,
-        provenance=provenance(holdout, seed=options.seed),
-    )
-    logger = options.logger.build(run_folder=run_folder)
-    trainer = _build_trainer(options, run_folder=run_folder, logger=logger, holdout=holdout)
+    record = _record(options, data)
+    if options.resume is not None:
+        record, finished = take_up(options, record=record, run_folder=run_folder)
+        if finished:
+            log.info("note: the run is finished already")
+            return _conclude(run_folder)
+    checkpoint = run_folder / "checkpoints" / "last.ckpt"
+    first_epoch = read_epoch(checkpoint) + 1 if checkpoint.exists() else 1
+    logger = options.logger.build(run_folder=run_folder, first_epoch=first_epoch)
+    trainer = _build_trainer(options, run_folder=run_folder, logger=logger, data=data)
     predictor = build_predictor(record, seed=options.seed)
-    for line in header(options, holdout=holdout, model=predictor.model):
+    for line in header(options, holdout=holdout, model=predictor.model, first_epoch=first_epoch):
         log.info(line)
     user, item, rating = as_tensors(data.train_ratings)
     predictor.baseline.fit(user=user, item=item, rating=rating)
     write_run(run_folder, record=record, holdout=holdout)
-    facts = _fit(options, trainer=trainer, data=data, predictor=predictor)
+    (run_folder / "metrics.json").unlink(missing_ok=True)  # of a run that is extended
+    facts = _fit(
+        options, trainer=trainer, data=data, predictor=predictor, checkpoint=checkpoint if first_epoch > 1 else None
+    )
     run = Run.load(run_folder)
     metrics = run.evaluate() | facts | {"fit/best_epoch": run.best_epoch}
+    infinite = [tag for tag, value in metrics.items() if not math.isfinite(value)]
+    if infinite:
+        raise RunFailedError(f"{infinite[0]} is {metrics[infinite[0]]}; a smaller optimizer.lr may help")
     write_json(run_folder / "metrics.json", metrics)
     if logger is not None:
         test = {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
         logger.log_metrics(test, step=int(metrics["fit/epochs"]))
         logger.close()
+    return _conclude(run_folder)
+
+
+def _record(options: TrainOptions, data: RatingDataModule) -> RunRecord:
+    table = data.holdout.table
+    return RunRecord(
+        model=model_name(options.model),
+        model_options=plain_options(options.model),
+        num_users=data.num_users,
+        num_items=data.num_items,
+        rating_mean=data.rating_mean,
+        scale=table.scale if options.clip_predictions else None,
+        noise_floor=table.noise_floor,
+        max_epochs=options.trainer.max_epochs,
+        provenance=provenance(data.holdout, seed=options.seed),
+    )
+
+
+def _conclude(run_folder: Path) -> float | None:
+    """Print the results of a finished run and, last and alone, its folder."""
+    record = read_record(run_folder)
+    metrics = read_metrics(run_folder)
     for line in results(metrics, model=record.model, noise_floor=record.noise_floor):
         log.info(line)
     inside = run_folder.resolve().is_relative_to(Path.cwd())
@@ -79,16 +117,22 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     return metrics.get("val/mse")
 
 
-def _build_trainer(options: TrainOptions, *, run_folder: Path, logger: EventLog | None, holdout: Holdout) -> Trainer:
+def _build_trainer(
+    options: TrainOptions, *, run_folder: Path, logger: EventLog | None, data: RatingDataModule
+) -> Trainer:
     callbacks = options.callbacks.build(
-        checkpoint_folder=run_folder / "checkpoints", has_validation=len(holdout.split.validation) > 0
+        checkpoint_folder=run_folder / "checkpoints", has_validation=len(data.validation_ratings) > 0
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
-    return options.trainer.build(run_folder=run_folder, logger=logger, callbacks=callbacks)
+    return options.trainer.build(
+        num_batches=len(data.train_dataloader()), run_folder=run_folder, logger=logger, callbacks=callbacks
+    )
 
 
-def _fit(options: TrainOptions, *, trainer: Trainer, data: RatingDataModule, predictor: Predictor) -> dict[str, float]:
-    """Run Lightning's Trainer; tell how long it took."""
+def _fit(
+    options: TrainOptions, *, trainer: Trainer, data: RatingDataModule, predictor: Predictor, checkpoint: Path | None
+) -> dict[str, float]:
+    """Run Lightning's Trainer, from a checkpoint where there is one; tell how long the fit took in all."""
     fit = GradientFit(
         predictor,
         optimizer=options.optimizer,
@@ -96,14 +140,18 @@ def _fit(options: TrainOptions, *, trainer: Trainer, data: RatingDataModule, pre
     )
     started = perf_counter()
     try:
-        trainer.fit(fit, datamodule=data)
+        trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SIGTERMException as error:
         raise SystemExit(143) from error  # Lightning alone would end with status 0
     except SystemExit as error:
         raise KeyboardInterrupt from error  # which Lightning has made an exit with status 1
     seconds = perf_counter() - started
+    checkpoints = trainer.checkpoint_callback
+    assert isinstance(checkpoints, BestAndLast)
+    if checkpoints.failed:
+        raise RunFailedError("; ".join(checkpoints.failed.values()))
     return {
-        "fit/seconds": seconds,
+        "fit/seconds": fit.seconds + seconds,
         "fit/ratings_per_second": fit.rows_trained / fit.step_seconds,
         "fit/epochs": trainer.current_epoch,
     }
@@ -111,9 +159,9 @@ def _fit(options: TrainOptions, *, trainer: Trainer, data: RatingDataModule, pre
 
 def _quiet_lightning() -> None:
     """Keep what Lightning says of things that are as they should be off the screen."""
-    for name in ("pytorch_lightning", "lightning.pytorch"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for shown in ("callbacks.model_summary", "profilers.profiler"):
+        logging.getLogger(f"pytorch_lightning.{shown}").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="Total length of `Blocks` across ranks is zero.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")

@@ -1,16 +1,13 @@
 """Use a trained run: evaluate, recommend, predict."""
 
-import json
-import os
-from pathlib import Path
-
 import pandas as pd
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.options import EvaluateOptions, PredictOptions, RecommendOptions
 from ratinglab.experiment.report import errors_table
+from ratinglab.files import user_path, write_whole
 from ratinglab.ratings.reading import existing_file, read_text_table, text_column
-from ratinglab.runs import Run
+from ratinglab.runs import Run, read_metrics
 
 NUM_RATED_SHOWN = 5
 """Of the user's own ratings, beside the recommendations."""
@@ -30,8 +27,9 @@ def evaluate(options: EvaluateOptions) -> None:
     if not path.is_file():
         print("metrics.json is missing: the run has not finished")
         return
-    recorded = json.loads(path.read_text(encoding="utf-8"))
-    difference, tag = max((abs(value - recorded[tag]), tag) for tag, value in metrics.items())
+    recorded = read_metrics(run.folder)
+    differences = [(abs(value - recorded.get(tag, float("inf"))), tag) for tag, value in metrics.items()]
+    difference, tag = max(differences, default=(0.0, ""))
     if difference == 0:
         print("equal to metrics.json to the last digit")
     else:
@@ -44,8 +42,10 @@ def recommend(options: RecommendOptions) -> None:
     Raises:
         UserError: there is no such run, or it is damaged.
     """
+    if not options.user.strip():
+        raise UserError("user must not be blank")
     run = Run.load(options.run)
-    if not run.knows_user(options.user):
+    if not run.trained_users([options.user])[0]:
         print(f"note: user {options.user} has no training ratings; this is the bias baseline's ranking, for anyone")
     rated = run.rated_highest(options.user, k=NUM_RATED_SHOWN)
     if len(rated) > 0:
@@ -56,7 +56,7 @@ def recommend(options: RecommendOptions) -> None:
     print(f"recommended to user {options.user}")
     _print_items(recommended, rating_name="predicted")
     if len(recommended) < options.k:
-        print(f"note: {len(recommended)} of {options.k}: the user has rated all other items")
+        print(f"note: {len(recommended)} of {options.k}: no other item has training ratings and is new to the user")
 
 
 def predict(options: PredictOptions) -> None:
@@ -66,28 +66,28 @@ def predict(options: PredictOptions) -> None:
         UserError: the run, the input or its columns are wrong, or the output cannot be written.
     """
     path = existing_file(options.input, key="input")
-    output = Path(options.output).expanduser()
+    output = user_path(options.output, key="output")
     if not output.parent.is_dir():
         raise UserError(f"output: there is no folder {output.parent}")
     run = Run.load(options.run)
     pairs = read_text_table(path, separator=options.separator.value)
     user_ids = text_column(pairs, options.columns.user, key="columns.user", path=path)
     item_ids = text_column(pairs, options.columns.item, key="columns.item", path=path)
+    for what, ids in (("user", user_ids), ("item", item_ids)):
+        if "" in ids:
+            raise UserError(f"{path}, row {ids.index('') + 1} after the header: the {what} id must not be blank")
     if "prediction" in pairs.column_names:
         raise UserError(f"{path} has a column 'prediction' already")
     predicted = run.predict(user_ids, item_ids)
-    half_done = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    predictions = pairs.to_pandas().assign(prediction=predicted)
     try:
-        pairs.to_pandas().assign(prediction=predicted).to_csv(half_done, sep=options.separator.value, index=False)
-        os.replace(half_done, output)
+        write_whole(output, lambda file: predictions.to_csv(file, sep=options.separator.value, index=False))
     except OSError as error:
         raise UserError(f"output: {output} cannot be written: {error.strerror or error}") from error
-    finally:
-        half_done.unlink(missing_ok=True)
-    unknown = sum(not run.knows_user(user_id) for user_id in set(user_ids))
     print(f"{len(predicted):,} predictions in {output}")
-    if unknown:
-        print(f"note: {unknown:,} of {len(set(user_ids)):,} users have no training ratings: the bias baseline spoke")
+    for what, trained in (("user", run.trained_users(user_ids)), ("item", run.trained_items(item_ids))):
+        if not trained.all():
+            print(f"note: in {(~trained).sum():,} rows the {what} has no training ratings: the bias baseline spoke")
 
 
 def _print_items(items: pd.DataFrame, *, rating_name: str) -> None:

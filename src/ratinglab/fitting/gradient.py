@@ -3,15 +3,16 @@
 import math
 from collections.abc import Callable
 from time import perf_counter
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.loops.progress import _ProcessedTracker
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from ratinglab.datamodule import Batch
-from ratinglab.errors import TrainingDivergedError
+from ratinglab.errors import RunFailedError
 from ratinglab.fitting.optimizers import SGD, Adam, AdamW
 from ratinglab.metrics import ErrorSums
 from ratinglab.models.predictor import Predictor
@@ -40,19 +41,37 @@ class GradientFit(LightningModule):
         self.lr_factor = lr_factor
         self.train_errors = ErrorSums()
         self.validation_errors = ErrorSums()
+        self._started = perf_counter()
+        self.seconds = 0.0
+        """Seconds of the whole fit up to the start of its present part."""
         self.step_seconds = 0.0
         """Seconds inside training steps so far."""
         self.rows_trained = 0
         """Rows in these steps: each row once an epoch, unless trainer.limit_train_batches leaves some out."""
 
-    def configure_optimizers(self) -> tuple[list[Optimizer], list[LambdaLR]]:
-        """The optimizer over the model's parameters; the schedule steps once an epoch."""
-        optimizer = self.optimizer_options.build(self.predictor.model.parameters())
-        return [optimizer], [LambdaLR(optimizer, self.lr_factor)]
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer over the model's parameters."""
+        return self.optimizer_options.build(self.predictor.model.parameters())
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the number of epochs done, which Lightning's own `epoch` is only between epochs, and time and rows."""
+        progress = self.trainer.fit_loop.epoch_progress.current
+        assert isinstance(progress, _ProcessedTracker)
+        checkpoint["epochs"] = progress.processed
+        checkpoint["seconds"] = self.seconds + perf_counter() - self._started
+        checkpoint["step_seconds"], checkpoint["rows_trained"] = self.step_seconds, self.rows_trained
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from the time and rows of a part that was cut off."""
+        self.seconds = checkpoint["seconds"]
+        self.step_seconds, self.rows_trained = checkpoint["step_seconds"], checkpoint["rows_trained"]
 
     def on_train_epoch_start(self) -> None:
         self.train_errors = ErrorSums()
-        self.epoch_lr: float = self.trainer.optimizers[0].param_groups[0]["lr"]
+        # Set from the epoch's number, not by a scheduler: one that is saved before its step goes on a step behind.
+        self.epoch_lr = self.optimizer_options.lr * self.lr_factor(self.current_epoch)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.epoch_lr
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self._step_started = perf_counter()
@@ -81,15 +100,25 @@ class GradientFit(LightningModule):
         self.validation_errors.update(predicted=self.predictor(user, item), rating=rating)
 
     def on_validation_epoch_end(self) -> None:
-        self._report("val/mse", self.validation_errors.compute().mse)
+        mse = self.validation_errors.compute().mse
+        self._check_finite(mse, "the validation error")
+        self._report("val/mse", mse)
+
+    def on_train_epoch_end(self) -> None:
+        # The training error is from before each update, and nothing else may look at what the last one has done.
+        total = sum(float(parameter.detach().sum()) for parameter in self.predictor.model.parameters())
+        self._check_finite(total, "a weight")
+
+    def _check_finite(self, value: float, what: str) -> None:
+        if not math.isfinite(value):
+            raise RunFailedError(
+                f"{what} is {value} in epoch {self.current_epoch + 1} at lr {self.epoch_lr:g}; "
+                "a smaller optimizer.lr may help"
+            )
 
     def _report_epoch(self) -> None:
         mse = self.train_errors.compute().mse
-        if not math.isfinite(mse):
-            raise TrainingDivergedError(
-                f"the training loss is {mse} in epoch {self.current_epoch + 1} at lr {self.epoch_lr:g}; "
-                "a smaller optimizer.lr may help"
-            )
+        self._check_finite(mse, "the training loss")
         self._report("train/mse", mse)
         self._report("train/lr", self.epoch_lr, prog_bar=False)
 

@@ -45,8 +45,10 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's errors."""
-        errors = {tag: value for tag, value in sorted(trainer.callback_metrics.items()) if tag.endswith("/mse")}
-        text = "   ".join(f"{tag} {float(value):.4f}" for tag, value in errors.items())
+        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+        tags = [tag for tag in ("train/mse", "val/mse") if tag in trainer.callback_metrics]
+        measured = tags if validated else tags[:1]
+        text = "   ".join(f"{tag} {float(trainer.callback_metrics[tag]):.4f}" for tag in measured)
         log.info("epoch %d/%s   %s", trainer.current_epoch + 1, trainer.max_epochs, text)
 
 

@@ -12,6 +12,7 @@ class ConstantSchedule:
     """lr stays as it is."""
 
     name: ClassVar[str] = "constant"
+    spans_max_epochs: ClassVar[bool] = False
 
     def factor(self, epoch: int, max_epochs: int) -> float:
         """1 at every epoch."""
@@ -23,6 +24,7 @@ class ExponentialSchedule:
     """lr is multiplied by `decay` after every epoch."""
 
     name: ClassVar[str] = "exponential"
+    spans_max_epochs: ClassVar[bool] = False
 
     decay: float = field(metadata=above_zero_to(1))
     """What an epoch leaves of the learning rate."""
@@ -37,6 +39,7 @@ class CosineSchedule:
     """lr falls along half a cosine from the first to the last of trainer.max_epochs (Loshchilov and Hutter 2017)."""
 
     name: ClassVar[str] = "cosine"
+    spans_max_epochs: ClassVar[bool] = True
 
     final_fraction: float = field(metadata=from_zero_below(1))
     """What is left of the learning rate at the last epoch."""

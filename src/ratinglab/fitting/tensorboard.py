@@ -1,28 +1,54 @@
 """TensorBoard events of one run."""
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 from pytorch_lightning.loggers import TensorBoardLogger
 
+log = logging.getLogger(__name__)
+
 
 class EventLog(TensorBoardLogger):
-    """Lightning's logger, in the run's own folder, and open beyond the fit.
+    """Lightning's logger, in the run's own folder, open beyond the fit, and no reason for a fit to end.
 
     Lightning closes its logger when the fit ends, and whatever is logged afterwards opens a second event file. Here
-    `close` closes it, when the test errors are written too.
+    `close` closes it, when the test errors are written too. Events that cannot be written are one warning; then
+    nothing more is logged.
     """
 
-    def __init__(self, run_folder: Path) -> None:
-        super().__init__(run_folder, name="", version="", default_hp_metric=False)
+    def __init__(self, run_folder: Path, *, first_epoch: int) -> None:
+        """Log into `run_folder`, where events of `first_epoch` and later ones, of a part that was cut off, are void."""
+        super().__init__(
+            run_folder,
+            name="",
+            version="",
+            default_hp_metric=False,
+            purge_step=first_epoch if first_epoch > 1 else None,
+        )
+        self._failed = False
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
+        """Log scalars; the step is the number of epochs done."""
+        self._try(lambda: super(EventLog, self).log_metrics(metrics, step))
 
     def finalize(self, status: str) -> None:
         """Write what is logged so far."""
-        self.experiment.flush()
+        self._try(lambda: self.experiment.flush())
 
     def save(self) -> None:
         """Write what is logged so far; no hparams.yaml, which would be empty: run.json has the options."""
-        self.experiment.flush()
+        self._try(lambda: self.experiment.flush())
 
     def close(self) -> None:
         """Write everything and close the file."""
-        self.experiment.close()
+        self._try(lambda: self.experiment.close())
+
+    def _try(self, write: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._failed = True
+            log.warning("warning: TensorBoard events cannot be written: %s; the run goes on without", error.strerror)

@@ -53,7 +53,7 @@ class TrainerOptions:
     check_val_every_n_epoch: int = field(metadata=at_least(1))
     """Epochs from one validation to the next."""
     accumulate_grad_batches: int = field(metadata=at_least(1))
-    """Batches whose gradients are added up before a step."""
+    """Batches over whose gradients a step averages."""
     gradient_clip_val: float | None = field(metadata=above(0))
     """Largest norm of the gradient; null: not clipped."""
     deterministic: bool
@@ -75,9 +75,22 @@ class TrainerOptions:
             raise UserError(
                 f"trainer.min_epochs must be at most trainer.max_epochs, got {self.min_epochs} and {self.max_epochs}"
             )
+        if self.check_val_every_n_epoch > self.max_epochs:
+            raise UserError(
+                "trainer.check_val_every_n_epoch must be at most trainer.max_epochs, "
+                f"got {self.check_val_every_n_epoch} and {self.max_epochs}"
+            )
 
-    def build(self, *, run_folder: Path, logger: EventLog | None, callbacks: list[Callback]) -> Trainer:
+    def build(
+        self, *, num_batches: int, run_folder: Path, logger: EventLog | None, callbacks: list[Callback]
+    ) -> Trainer:
         """Lightning's Trainer.
+
+        Args:
+            num_batches: batches in a whole epoch.
+            run_folder: where Lightning would write what is not told a place.
+            logger: where metrics go, if anywhere.
+            callbacks: what acts between epochs.
 
         Raises:
             UserError: this machine has no such accelerator.
@@ -86,13 +99,16 @@ class TrainerOptions:
         from pytorch_lightning import Trainer
         from pytorch_lightning.callbacks import ProgressBar
 
+        from ratinglab.fitting.checkpoints import WholeCheckpointIO
+
         try:
             return Trainer(
                 max_epochs=self.max_epochs,
                 min_epochs=self.min_epochs,
                 accelerator=self.accelerator.value,
                 devices=self.devices,
-                limit_train_batches=self.limit_train_batches,
+                # as a number, and at least one: of a fraction that comes to no batch Lightning makes an error
+                limit_train_batches=max(1, round(self.limit_train_batches * num_batches)),
                 check_val_every_n_epoch=self.check_val_every_n_epoch,
                 accumulate_grad_batches=self.accumulate_grad_batches,
                 gradient_clip_val=self.gradient_clip_val,
@@ -108,6 +124,7 @@ class TrainerOptions:
                 default_root_dir=run_folder,
                 logger=False if logger is None else logger,
                 callbacks=callbacks,
+                plugins=[WholeCheckpointIO()],
             )
         except MisconfigurationException as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error
@@ -124,26 +141,35 @@ class EarlyStoppingOptions:
 
 
 @dataclass
+class CheckpointOptions:
+    """When to write what a run can go on from."""
+
+    last_every_seconds: float = field(metadata=at_least(0))
+    """Seconds between two writes of last.ckpt, at an epoch's end; 0: every epoch. A resume repeats what is lost."""
+
+
+@dataclass
 class CallbackOptions:
     """What acts between epochs."""
 
     early_stopping: EarlyStoppingOptions
     """When to stop before trainer.max_epochs."""
+    checkpoint: CheckpointOptions
+    """When to write last.ckpt; best.ckpt is written at every epoch that is the best."""
 
     def build(self, *, checkpoint_folder: Path, has_validation: bool) -> list[Callback]:
-        """Early stopping, best.ckpt and last.ckpt. Without validation rows the best weights are the last."""
-        from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+        """The checkpoints and, where there are validation rows, early stopping."""
+        from pytorch_lightning.callbacks import EarlyStopping
 
-        best = ModelCheckpoint(
-            checkpoint_folder,
-            filename="best",
-            monitor="val/mse" if has_validation else "epoch",
-            mode="min" if has_validation else "max",
-            enable_version_counter=False,
-        )
-        # Not save_last=True of the first: Lightning 2.6.6 then writes no newer last.ckpt than the best.
-        last = ModelCheckpoint(checkpoint_folder, filename="last", monitor=None, enable_version_counter=False)
-        callbacks: list[Callback] = [best, last]
+        from ratinglab.fitting.checkpoints import BestAndLast
+
+        callbacks: list[Callback] = [
+            BestAndLast(
+                checkpoint_folder,
+                has_validation=has_validation,
+                last_every_seconds=self.checkpoint.last_every_seconds,
+            )
+        ]
         if has_validation and self.early_stopping.patience is not None:
             callbacks.append(
                 EarlyStopping(
@@ -162,11 +188,16 @@ class TensorBoardOptions:
 
     name: ClassVar[str] = "tensorboard"
 
-    def build(self, *, run_folder: Path) -> EventLog | None:
-        """A logger that stays open until the run's test errors are known."""
+    def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
+        """A logger that stays open until the run's test errors are known.
+
+        Args:
+            run_folder: where the events go.
+            first_epoch: number of the first epoch of this part of the run, from 1.
+        """
         from ratinglab.fitting.tensorboard import EventLog
 
-        return EventLog(run_folder)
+        return EventLog(run_folder, first_epoch=first_epoch)
 
 
 @dataclass
@@ -175,6 +206,6 @@ class NoLoggerOptions:
 
     name: ClassVar[str] = "none"
 
-    def build(self, *, run_folder: Path) -> EventLog | None:
+    def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
         """No logger."""
         return None

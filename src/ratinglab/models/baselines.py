@@ -73,7 +73,7 @@ def fit_biases(*, user: Tensor, item: Tensor, rating: Tensor, num_users: int, nu
     """The minimum of Σ (r − μ − b_u − b_i)² + λ (Σ b_u² + Σ b_i²) over the biases.
 
     Each half sweep solves for one side in closed form, given the other:
-    b_u = Σ_{i of u} (r − μ − b_i) / (λ + n_u), until no bias moves by more than TOLERANCE.
+    b_u = Σ_{i of u} (r − μ − b_i) / (λ + n_u), until no bias moves by more than TOLERANCE, or for MAX_SWEEPS.
     """
     user, item = user.long(), item.long()
     mean = rating.double().mean()
@@ -83,9 +83,9 @@ def fit_biases(*, user: Tensor, item: Tensor, rating: Tensor, num_users: int, nu
     user_bias = torch.zeros(num_users, dtype=torch.float64)
     item_bias = torch.zeros(num_items, dtype=torch.float64)
     for _ in range(MAX_SWEEPS):
-        before = user_bias
+        before = torch.cat([user_bias, item_bias])
         user_bias = torch.bincount(user, residual - item_bias[item], minlength=num_users) / user_weight
         item_bias = torch.bincount(item, residual - user_bias[user], minlength=num_items) / item_weight
-        if (user_bias - before).abs().max() <= TOLERANCE:
+        if (torch.cat([user_bias, item_bias]) - before).abs().max() <= TOLERANCE:
             break
     return Biases(mean=mean, user=user_bias, item=item_bias)

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.models.equation import Equation
-from ratinglab.options import at_least
+from ratinglab.options import at_least, within
 
 
 @dataclass
 class Options:
     """Options of matrix factorization with biases."""
 
-    embedding_dim: int = field(metadata=at_least(1))
+    embedding_dim: int = field(metadata=within(1, 65_536))
     """Number of latent factors."""
     regularization: float = field(metadata=at_least(0))
     """λ per rating, in the objective."""

@@ -3,40 +3,50 @@
 import ast
 import importlib
 import inspect
-from dataclasses import dataclass, field
+import re
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-import ratinglab.options
+from ratinglab.errors import UserError
 
 FOLDER = Path(__file__).parent
+LIGHT = ("__future__", "dataclasses", "enum", "typing", "ratinglab.options")
+"""What an Options may import from."""
 
 
 def model_names() -> list[str]:
-    """The names of all equations, sorted."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if _options_node(path) is not None)
+    """The names of all equations, sorted; a file that Python cannot parse is counted, and fails when it is used."""
+    return sorted(path.stem for path in FOLDER.glob("*.py") if re.search(r"^class Options\b", path.read_text(), re.M))
 
 
 def options_class(name: str) -> type:
     """The dataclass Options of an equation's file, without running the rest of it.
 
     The command line needs the options of every equation before it can tell a mistyped key, and the import of torch,
-    with which each such file begins, costs more than a second. So only the class is taken out of the file. It can
-    use the ranges of ratinglab.options, and builtin types.
+    with which each such file begins, costs more than a second. So Options is taken out of the file, with the Enums
+    beside it and the imports of LIGHT packages.
+
+    Raises:
+        UserError: the file cannot be parsed, or its Options needs more than that.
     """
     path = FOLDER / f"{name}.py"
-    node = _options_node(path)
-    assert node is not None, f"{path} has no class Options"
-    ranges = {key: value for key, value in vars(ratinglab.options).items() if inspect.isfunction(value)}
-    namespace: dict[str, Any] = {
-        "__name__": f"ratinglab.models.{name}",
-        "dataclass": dataclass,
-        "field": field,
-        **ranges,
-    }
-    exec(compile(ast.Module(body=[node], type_ignores=[]), filename=str(path), mode="exec"), namespace)
+    try:
+        wanted = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if _is_light(node)]
+        namespace: dict[str, Any] = {"__name__": f"ratinglab.models.{name}"}
+        exec(compile(ast.Module(body=wanted, type_ignores=[]), filename=str(path), mode="exec"), namespace)
+    except (SyntaxError, NameError, ImportError, TypeError) as error:
+        raise UserError(f"models/{path.name}: Options cannot be read: {error}") from error
     found: type = namespace["Options"]
     return found
+
+
+def _is_light(node: ast.stmt) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return node.module in LIGHT
+    if isinstance(node, ast.ClassDef):
+        return node.name == "Options" or any(isinstance(base, ast.Name) and base.id == "Enum" for base in node.bases)
+    return False
 
 
 def model_name(options: Any) -> str:
@@ -44,17 +54,33 @@ def model_name(options: Any) -> str:
     return type(options).__module__.rpartition(".")[2]
 
 
+def plain_options(options: Any) -> dict[str, Any]:
+    """The values of an Options object as plain numbers and text, an Enum by its name: what a run keeps."""
+    return {key: value.name if isinstance(value, Enum) else value for key, value in vars(options).items()}
+
+
+def _options_from(plain: dict[str, Any], cls: type) -> Any:
+    hints = get_type_hints(cls)
+    enums = {key: hint for key, hint in hints.items() if inspect.isclass(hint) and issubclass(hint, Enum)}
+    return cls(**{key: enums[key][value] if key in enums else value for key, value in plain.items()})
+
+
 def model_class(name: str) -> Any:
-    """The one nn.Module class that an equation's file defines. Imports torch."""
-    from torch import nn
+    """The one Equation that a file defines. Imports torch.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    from ratinglab.models.equation import Equation
 
     module = importlib.import_module(f"ratinglab.models.{name}")
     found = [
         value
         for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == module.__name__
+        if inspect.isclass(value) and issubclass(value, Equation) and value.__module__ == module.__name__
     ]
-    assert len(found) == 1, f"{module.__file__} must define one nn.Module, not {len(found)}"
+    if len(found) != 1:
+        raise UserError(f"models/{name}.py must define one Equation, got {len(found)}")
     return found[0]
 
 
@@ -65,7 +91,7 @@ def build_model(
 
     Args:
         name: its file in this folder.
-        options: the values of its Options.
+        options: the values of its Options, as plain_options gives them.
         num_users: users with training rows.
         num_items: items with training rows.
         rating_mean: mean of the training ratings.
@@ -77,14 +103,9 @@ def build_model(
     torch.manual_seed(seed)
     module = importlib.import_module(f"ratinglab.models.{name}")
     return model_class(name)(
-        module.Options(**options),
+        _options_from(options, module.Options),
         num_users=num_users,
         num_items=num_items,
         rating_mean=rating_mean,
         generator=torch.Generator().manual_seed(seed),
     )
-
-
-def _options_node(path: Path) -> ast.ClassDef | None:
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    return next((node for node in body if isinstance(node, ast.ClassDef) and node.name == "Options"), None)

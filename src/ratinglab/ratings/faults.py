@@ -60,6 +60,19 @@ def first_fault(path: Path, layout: Layout, *, otherwise: str = "reason unknown"
     return UserError(f"{path} cannot be read: {' '.join(otherwise.split())}")
 
 
+def has_cells_over_lines(path: Path, *, num_rows: int) -> bool:
+    """Whether rows of the file, header included, stand on more lines than there are rows.
+
+    A stray quotation mark makes one cell of all rows up to the next such mark: rows that nobody would miss.
+    """
+    with path.open("rb") as file:
+        quoted = any(b'"' in block for block in iter(lambda: file.read(1 << 24), b""))
+        if not quoted:
+            return False
+        file.seek(0)
+        return sum(1 for line in file if line.strip(b"\r\n\xef\xbb\xbf")) > num_rows
+
+
 def _lines(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not empty, with the number of the line on which it ends."""
     csv.field_size_limit(1 << 30)
@@ -89,6 +102,8 @@ def _first_undecodable(path: Path) -> int:
 def _fault(cells: list[str], layout: Layout) -> str | None:
     if len(cells) != layout.num_columns:
         return f"a row must have {layout.num_columns} columns, got {len(cells)}"
+    if any("\n" in cell or "\r" in cell for cell in cells):
+        return "a quoted cell must end on the line on which it begins"
     for role, position in (("user", layout.user), ("item", layout.item)):
         if not cells[position].strip():
             return f"the {role} id must not be blank"

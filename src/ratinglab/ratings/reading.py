@@ -11,7 +11,8 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.ratings.faults import Layout, first_fault, first_row
+from ratinglab.files import user_path
+from ratinglab.ratings.faults import Layout, first_fault, first_row, has_cells_over_lines
 from ratinglab.ratings.ids import UNKNOWN, IdMap, sorted_ids
 from ratinglab.ratings.table import Ratings, RatingTable
 
@@ -63,8 +64,9 @@ def read_table(
     item_ids, item = _ids_of(cells[layout.item])
     with np.errstate(over="ignore"):  # too large for float32 is infinite, and found below
         rating = cells[layout.rating].to_numpy().astype(np.float32)
+    over_lines = has_cells_over_lines(path, num_rows=len(rating) + (1 if header else 0))
     blank = any("" in ids.ids for ids in (user_ids, item_ids) if not ids.are_integers)
-    if blank or len(rating) == 0 or not np.isfinite(rating).all():
+    if over_lines or blank or len(rating) == 0 or not np.isfinite(rating).all():
         raise first_fault(path, layout)
     return RatingTable(
         name=name,
@@ -82,7 +84,7 @@ def existing_file(name: str, *, key: str) -> Path:
     Raises:
         UserError: it is not; the message names the key, and a file of nearly that name.
     """
-    path = Path(name).expanduser()
+    path = user_path(name, key=key)
     if path.is_file():
         return path
     if path.is_dir():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ratinglab.options import at_least
+from ratinglab.errors import UserError
+from ratinglab.files import user_path
+from ratinglab.options import seed_rule, within
 
 if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
@@ -64,7 +65,7 @@ class CsvOptions:
     """Which columns hold user, item and rating; all others are ignored."""
     titles: TitleOptions
     """The optional table of items."""
-    batch_size: int = field(metadata=at_least(1))
+    batch_size: int = field(metadata=within(1, 2**31 - 1))
     """Ratings in one training step."""
 
     def load(self) -> RatingTable:
@@ -102,13 +103,21 @@ class DemoOptions:
 
     root: str
     """The cache folder in which the table is written."""
-    seed: int = field(metadata=at_least(0))
+    seed: int = field(metadata=seed_rule())
     """Seed of the generated table, not of the training."""
-    batch_size: int = field(metadata=at_least(1))
+    batch_size: int = field(metadata=within(1, 2**31 - 1))
     """Ratings in one training step."""
 
     def load(self) -> RatingTable:
-        """Write the files where they are not there yet, and read them."""
+        """Write the files where they are not there yet, and read them.
+
+        Raises:
+            UserError: the cache folder cannot be written, or a file in it is missing.
+        """
         from ratinglab.ratings.demo import load_demo
 
-        return load_demo(Path(self.root), seed=self.seed)
+        root = user_path(self.root, key="data.root")
+        try:
+            return load_demo(root, seed=self.seed)
+        except OSError as error:
+            raise UserError(f"data.root: {error.filename or root}: {error.strerror}") from error

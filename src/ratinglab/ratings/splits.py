@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.options import at_least, from_zero_below
+from ratinglab.options import at_least, from_zero_below, seed_rule
 
 if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
@@ -39,7 +39,7 @@ class RandomSplit:
 
     name: ClassVar[str] = "random"
 
-    seed: int = field(metadata=at_least(0))
+    seed: int = field(metadata=seed_rule())
     """Seed of the split alone: the seed of the training does not move it."""
     validation: float = field(metadata=from_zero_below(1))
     """Fraction of all rows; 0: no validation, and so no early stopping."""
@@ -73,7 +73,7 @@ class RowsSplit:
     """First test row, counted from 0 at the first rating."""
     test_stop: int = field(metadata=at_least(1))
     """The row after the last test row."""
-    seed: int = field(metadata=at_least(0))
+    seed: int = field(metadata=seed_rule())
     """Seed of the validation rows."""
     validation: float = field(metadata=from_zero_below(1))
     """Fraction of the rows that are not test; 0: no validation, and so no early stopping."""

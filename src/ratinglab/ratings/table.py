@@ -67,6 +67,12 @@ class RatingTable:
         return len(self.ratings) / (self.num_users * self.num_items)
 
     @property
+    def num_repeated(self) -> int:
+        """Rows whose pair of user and item an earlier row has too."""
+        pair = self.ratings.user.astype(np.int64) * self.num_items + self.ratings.item
+        return len(pair) - len(np.unique(pair))
+
+    @property
     def scale(self) -> tuple[float, float]:
         """The lowest and the highest rating."""
         return float(self.ratings.rating.min()), float(self.ratings.rating.max())

@@ -1,0 +1,54 @@
+"""Whether a run may go on, and whether there is anything left to do."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from ratinglab.errors import UserError
+from ratinglab.experiment.options import TrainOptions
+from ratinglab.files import remove_half_done
+from ratinglab.runs import RunRecord, read_metrics, read_record
+
+log = logging.getLogger(__name__)
+
+
+def take_up(options: TrainOptions, *, record: RunRecord, run_folder: Path) -> tuple[RunRecord, bool]:
+    """Check that the run in a folder is the same experiment as `record`.
+
+    Clears away what a killed process has left half written. A run that was cut off before its record was written is
+    as good as new.
+
+    Returns:
+        The run's record, as it was first written but for max_epochs; and whether the run is finished.
+
+    Raises:
+        UserError: the data or its split has changed since, or the run cannot be extended as asked.
+    """
+    for folder in (run_folder, run_folder / "checkpoints"):
+        remove_half_done(folder)
+    if not (run_folder / "run.json").exists():
+        return record, False
+    before = read_record(run_folder)
+    for name, what in (("data_digest", "the data"), ("split_digest", "the split")):
+        if before.provenance[name] != record.provenance[name]:
+            raise UserError(
+                f"resume: {what} has changed since {run_folder} was started: "
+                f"{before.provenance[name]} then, {record.provenance[name]} now"
+            )
+    for name in ("threads", "versions"):
+        if before.provenance[name] != record.provenance[name]:
+            log.info("note: other %s than when the run was started; the last bits may differ", name)
+    extended = replace(before, max_epochs=record.max_epochs)
+    if not (run_folder / "metrics.json").exists():
+        return extended, False
+    if record.max_epochs == before.max_epochs:
+        return before, True
+    done = read_metrics(run_folder)["fit/epochs"]
+    if record.max_epochs <= done:
+        raise UserError(f"trainer.max_epochs must be above the {done} epochs done, got {record.max_epochs}")
+    if options.schedule.spans_max_epochs:
+        raise UserError(
+            f"a run under schedule={options.schedule.name} cannot be extended: its learning rates depend on "
+            "trainer.max_epochs from the first epoch on"
+        )
+    return extended, False

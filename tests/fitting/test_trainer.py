@@ -1,0 +1,57 @@
+"""What the options say reaches Lightning's Trainer."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from ratinglab.fitting.trainer import Accelerator, Profiler, TrainerOptions
+
+DEFAULT = TrainerOptions(
+    max_epochs=50, min_epochs=0, accelerator=Accelerator.cpu, devices=1, limit_train_batches=1.0,
+    check_val_every_n_epoch=1, accumulate_grad_batches=1, gradient_clip_val=None, deterministic=False,
+    detect_anomaly=False, profiler=None, enable_progress_bar=True, enable_model_summary=False,
+)  # fmt: skip
+
+
+def build(tmp_path, **changed):
+    return dataclasses.replace(DEFAULT, **changed).build(num_batches=10, run_folder=tmp_path, logger=None, callbacks=[])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_epochs", 7),
+        ("min_epochs", 3),
+        ("check_val_every_n_epoch", 2),
+        ("accumulate_grad_batches", 4),
+        ("gradient_clip_val", 0.5),
+    ],
+)
+def test_an_option_reaches_the_trainer_under_its_own_name(tmp_path, option, value):
+    trainer = build(tmp_path, **{option: value})
+    assert getattr(trainer, option) == value
+    assert getattr(build(tmp_path), option) != value
+
+
+@pytest.mark.parametrize(("fraction", "batches"), [(1.0, 10), (0.5, 5), (0.01, 1)])
+def test_a_fraction_of_the_batches_is_at_least_one(tmp_path, fraction, batches):
+    assert build(tmp_path, limit_train_batches=fraction).limit_train_batches == batches
+
+
+def test_detect_anomaly_profiler_and_accelerator(tmp_path):
+    trainer = build(tmp_path, detect_anomaly=True, profiler=Profiler.simple)
+    assert trainer._detect_anomaly
+    assert type(trainer.profiler).__name__ == "SimpleProfiler"
+    assert type(trainer.accelerator).__name__ == "CPUAccelerator"
+    plain = build(tmp_path)
+    assert not plain._detect_anomaly
+    assert type(plain.profiler).__name__ == "PassThroughProfiler"
+
+
+def test_deterministic_turns_on_torchs_own_mode(tmp_path):
+    try:
+        build(tmp_path, deterministic=True)
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)

@@ -1,0 +1,187 @@
+"""A run that is cut off at any moment goes on to the same weights, bit for bit."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import environment
+
+REPOSITORY = Path(__file__).parents[1]
+EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0"]
+
+
+@pytest.fixture(scope="module")
+def whole(command, tmp_path_factory):
+    """The run that is never interrupted."""
+    return command(tmp_path_factory.mktemp("whole"), "train", *EXPERIMENT).run
+
+
+def assert_equal_runs(run: Path, other: Path) -> None:
+    for name in ("best", "last"):
+        weights, others = (
+            torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for folder in (run, other)
+        )
+        assert weights["epochs"] == others["epochs"]
+        assert weights["state_dict"].keys() == others["state_dict"].keys()
+        for key, value in weights["state_dict"].items():
+            assert torch.equal(value, others["state_dict"][key]), key
+        assert str(weights["optimizer_states"]) == str(others["optimizer_states"])
+    metrics, others = (json.loads((folder / "metrics.json").read_text()) for folder in (run, other))
+    timed = {"fit/seconds", "fit/ratings_per_second"}
+    assert {tag: value for tag, value in metrics.items() if tag not in timed} == {
+        tag: value for tag, value in others.items() if tag not in timed
+    }
+
+
+def start(folder: Path, cache: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "scripts" / "train.py"), *arguments],
+        cwd=folder,
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def begun_run(folder: Path) -> Path:
+    (record,) = folder.glob("outputs/*/*/.hydra")
+    return record.parent
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_run_cut_off_between_checkpoints_goes_on_to_the_same_weights(command, cache, tmp_path, whole, number):
+    process = start(tmp_path, cache, *EXPERIMENT)
+    for line in process.stdout:
+        if line.startswith("epoch 3/"):
+            break
+    time.sleep(random.Random(number).uniform(0, 0.2))
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    run = begun_run(tmp_path)
+    assert not (run / "metrics.json").exists()
+    outcome = command(tmp_path, "train", f"resume={run.relative_to(tmp_path)}")
+    assert "note: goes on with epoch" in outcome.stdout
+    assert outcome.run == run
+    assert_equal_runs(run, whole)
+
+
+def test_a_run_cut_off_before_its_first_checkpoint_begins_again(command, cache, tmp_path, whole):
+    process = start(tmp_path, cache, *EXPERIMENT)
+    for line in process.stdout:
+        if line.startswith("optimizer"):
+            break
+    process.kill()
+    process.communicate(timeout=60)
+    run = begun_run(tmp_path)
+    assert not (run / "checkpoints" / "last.ckpt").exists()
+    command(tmp_path, "train", f"resume={run}")
+    assert_equal_runs(run, whole)
+
+
+def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path, whole, monkeypatch):
+    code = (
+        "import os, signal, sys\n"
+        "from ratinglab import files\n"
+        "own, count = os.replace, 0\n"
+        "def die_at_the_ninth(source, target):\n"
+        "    global count\n"
+        "    count += str(target).endswith('.ckpt')\n"
+        "    if count == 9:\n"
+        "        with open(source, 'r+b') as file: file.truncate(1000)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    own(source, target)\n"
+        "os.replace = die_at_the_ninth\n"
+        "import runpy\n"
+        f"sys.argv = ['train.py', *{EXPERIMENT!r}]\n"
+        f"runpy.run_path({str(REPOSITORY / 'scripts' / 'train.py')!r}, run_name='__main__')\n"
+    )
+    variables = environment(tmp_path / "cache")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    run = begun_run(tmp_path)
+    assert [path.name for path in (run / "checkpoints").glob(".*")] != []
+    outcome = command(tmp_path, "train", f"resume={run}")
+    assert "note: goes on with epoch" in outcome.stdout
+    assert [path.name for path in (run / "checkpoints").iterdir() if path.name.startswith(".")] == []
+    assert_equal_runs(run, whole)
+
+
+def test_a_moved_and_renamed_run_goes_on(command, tmp_path, whole):
+    short = ["trainer.max_epochs=3", *EXPERIMENT[1:]]
+    run = command(tmp_path, "train", *short).run
+    moved = tmp_path / "my best = run, ünïcode"
+    run.rename(moved)
+    command(tmp_path, "train", "resume='my best = run, ünïcode'", "trainer.max_epochs=8")
+    assert_equal_runs(moved, whole)
+    outcome = command(tmp_path, "train", "resume='my best = run, ünïcode'")
+    assert "note: the run is finished already" in outcome.stdout
+    assert outcome.stdout.splitlines()[-1] == "my best = run, ünïcode"
+
+
+def test_a_finished_run_says_so_and_prints_its_result(command, textbook):
+    outcome = command(textbook.folder, "train", f"resume={textbook.run}")
+    assert outcome.stdout.startswith("note: the run is finished already")
+    assert outcome.stdout.splitlines()[1:] == textbook.stdout.splitlines()[-len(outcome.stdout.splitlines()) + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optimizer.lr=0.1"], "optimizer.lr=0.1 cannot be set beside resume"),
+        (["model=biased_mf"], "model=biased_mf cannot be set beside resume"),
+        (["trainer.max_epochs=10"], "trainer.max_epochs must be above the 42 epochs done, got 10"),
+        (["trainer.max_epochs=0"], "trainer.max_epochs must be at least 1, got 0"),
+        (["-m"], "resume goes on with one run: leave out -m"),
+    ],
+)
+def test_what_would_make_it_another_experiment_is_refused(command, textbook, arguments, message):
+    before = {path: path.stat().st_mtime_ns for path in textbook.run.rglob("*") if path.name != "train.log"}
+    outcome = command(textbook.folder, "train", f"resume={textbook.run}", *arguments, status=2)
+    assert outcome.stderr.startswith(f"error: {message}")
+    assert outcome.stderr.count("\n") == 1
+    assert {path: path.stat().st_mtime_ns for path in textbook.run.rglob("*") if path.name != "train.log"} == before
+
+
+def test_a_schedule_that_spans_all_epochs_cannot_be_extended(command, tmp_path):
+    run = command(tmp_path, "train", "trainer=debug", "schedule=cosine").run
+    outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=9", status=2)
+    assert outcome.stderr.startswith("error: a run under schedule=cosine cannot be extended")
+
+
+def test_data_that_has_changed_is_refused(command, tmp_path):
+    rows = [f"{user},{item},{1 + user * item % 5}" for user in range(30) for item in range(20)]
+    path = tmp_path / "ratings.csv"
+    path.write_text("\n".join(["user_id,item_id,rating", *rows]))
+    run = command(tmp_path, "train", "trainer=debug", "data=csv", "data.path=ratings.csv").run
+    path.write_text("\n".join(["user_id,item_id,rating", *rows[:-1], "29,19,1.5"]))
+    files = {found: found.read_bytes() for found in run.rglob("*.*") if found.is_file() and found.name != "train.log"}
+    outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=5", status=2)
+    assert outcome.stderr.startswith("error: resume: the data has changed since")
+    assert {found: found.read_bytes() for found in files if found.parent.name != ".hydra"} == {
+        found: content for found, content in files.items() if found.parent.name != ".hydra"
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("none", "there is no folder none"), ("empty", "is not the folder of a")]
+)
+def test_no_run_to_resume(command, tmp_path, name, message):
+    (tmp_path / "empty").mkdir()
+    outcome = command(tmp_path, "train", f"resume={name}", status=2)
+    assert message in outcome.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_truncated_last_checkpoint_is_refused(command, tmp_path):
+    run = command(tmp_path, "train", "trainer=debug").run
+    path = run / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:5000])
+    outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=9", status=2)
+    assert "last.ckpt is damaged or no checkpoint of ratinglab's" in outcome.stderr
