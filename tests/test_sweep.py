@@ -78,3 +78,35 @@ def test_tensorboard_shows_the_curves_and_the_final_errors_of_every_run(sweep, r
         for tag in ("test/mse", "test/rmse", "test/mae"):
             ((_, _, value),) = tensorboard("/data/plugin/scalars/scalars", run=name, tag=tag)
             assert value == pytest.approx(metrics[tag], rel=1e-6)
+
+
+def test_the_table_of_hyperparameters_has_a_row_a_run_with_its_metrics(sweep, runs, tensorboard):
+    request = {"experimentName": "", "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_RUNNING"],
+               "colParams": [], "startIndex": 0, "sliceSize": 100}  # fmt: skip
+    groups = tensorboard("/data/plugin/hparams/session_groups", request=json.dumps(request))["sessionGroups"]
+    rows = {group["name"]: group for group in groups}
+    assert len(rows) == 3
+    for run in runs:
+        row = rows[str(run.relative_to(sweep.folder / "outputs"))]
+        options = json.loads((run / "run.json").read_text())["model_options"]
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert row["hparams"]["embedding_dim"] == options["embedding_dim"]
+        assert (row["hparams"]["model"], row["hparams"]["optimizer"]) == ("mf", "adam")
+        values = {value["name"]["tag"]: value["value"] for value in row["metricValues"]}
+        assert values["best/val_mse"] == pytest.approx(metrics["val/mse"], rel=1e-6)
+        assert values["test/mse"] == pytest.approx(metrics["test/mse"], rel=1e-6)
+        assert -1 not in values.values()
+
+
+def test_header_and_configuration_are_text_and_both_errors_one_chart(sweep, runs, tensorboard):
+    name = str(runs[0].relative_to(sweep.folder / "outputs"))
+    assert set(tensorboard("/data/plugin/text/tags")[name]) == {"header/text_summary", "config/text_summary"}
+    (text,) = tensorboard("/data/plugin/text/text", run=name, tag="config/text_summary")
+    assert "embedding_dim: 8" in text["text"]
+    (chart,) = tensorboard("/data/plugin/custom_scalars/layout")["category"][0]["chart"]
+    assert chart["multiline"]["tag"] == ["train/mse", "val/mse"]
+
+
+def test_one_event_file_a_run(runs):
+    for run in runs:
+        assert len(list(run.glob("events.out.tfevents.*"))) == 1

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ratinglab.datamodule import RatingDataModule, as_tensors
 from ratinglab.errors import RunFailedError
+from ratinglab.experiment.dashboard import show_experiment, show_results
 from ratinglab.experiment.options import TrainOptions
 from ratinglab.experiment.provenance import provenance
 from ratinglab.experiment.report import header, results
@@ -69,8 +70,11 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     logger = options.logger.build(run_folder=run_folder, first_epoch=first_epoch)
     trainer = _build_trainer(options, run_folder=run_folder, logger=logger, data=data)
     predictor = build_predictor(record, seed=options.seed)
-    for line in header(options, holdout=holdout, model=predictor.model, first_epoch=first_epoch):
+    lines = list(header(options, holdout=holdout, model=predictor.model, first_epoch=first_epoch))
+    for line in lines:
         log.info(line)
+    if logger is not None:
+        show_experiment(logger, lines, run_folder=run_folder)
     user, item, rating = as_tensors(data.train_ratings)
     predictor.baseline.fit(user=user, item=item, rating=rating)
     write_run(run_folder, record=record, holdout=holdout)
@@ -85,9 +89,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         raise RunFailedError(f"{infinite[0]} is {metrics[infinite[0]]}; a smaller optimizer.lr may help")
     write_json(run_folder / "metrics.json", metrics)
     if logger is not None:
-        test = {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
-        logger.log_metrics(test, step=int(metrics["fit/epochs"]))
-        logger.close()
+        show_results(logger, options, run=run, metrics=metrics)
     return _conclude(run_folder)
 
 

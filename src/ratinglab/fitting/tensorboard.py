@@ -3,8 +3,10 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,33 @@ class EventLog(TensorBoardLogger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
         """Log scalars; the step is the number of epochs done."""
         self._try(lambda: super(EventLog, self).log_metrics(metrics, step))
+
+    def log_text(self, name: str, markdown: str) -> None:
+        """Log a page of text."""
+        self._try(lambda: self.experiment.add_text(name, markdown))
+
+    def log_charts(self, charts: dict[str, list[str]]) -> None:
+        """Lay out charts of several scalars each, by title, for the tab of custom scalars."""
+        layout = {"charts": {title: ["Multiline", tags] for title, tags in charts.items()}}
+        self._try(lambda: self.experiment.add_custom_scalars(layout))
+
+    def log_results(self, hyperparameters: dict[str, Any], metrics: dict[str, float], *, step: int) -> None:
+        """Log the final metrics, and the run's row in the table of hyperparameters, which shows them.
+
+        The row is written here, into the same file, and not by Lightning's log_hyperparams, which logs each metric a
+        second time at step 0.
+        """
+        self.log_metrics(metrics, step)
+        plain = {
+            key: value if isinstance(value, int | float | str) else str(value) for key, value in hyperparameters.items()
+        }
+
+        def write() -> None:
+            writer = self.experiment._get_file_writer()
+            for summary in hparams(plain, metrics):
+                writer.add_summary(summary)
+
+        self._try(write)
 
     def finalize(self, status: str) -> None:
         """Write what is logged so far."""
