@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from ratinglab.config.command import command
+from ratinglab.config.resume import resumed_arguments
 from ratinglab.experiment.options import TrainOptions
 
 
-@command(config_folder=Path(__file__).parents[1] / "conf", config_name="train")
+@command(config_folder=Path(__file__).parents[1] / "conf", config_name="train", translate=resumed_arguments)
 def main(options: TrainOptions, run_folder: Path) -> float | None:
     """Train one run."""
     from ratinglab.experiment.train import train  # torch and Lightning take seconds: not for --help

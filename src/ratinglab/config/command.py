@@ -1,13 +1,14 @@
 """The command line: one task under Hydra, and every mistake as one line with exit status 2."""
 
+import errno
 import logging
 import operator
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import hydra
 from hydra import compose, initialize_config_dir
@@ -21,18 +22,29 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from ratinglab.config.mistakes import explain, refuse_no_choice, refuse_schema_bypass, refuse_what_breaks_run_folders
-from ratinglab.config.resume import resumed_arguments, with_saved_values
+from ratinglab.config.resume import with_saved_values
 from ratinglab.config.schema import register_schemas, to_options
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.files import user_path
 
+
+class Translation(Protocol):
+    """The overrides that a script's own stand for; None where they stand for themselves."""
+
+    def __call__(self, overrides: Sequence[str], *, multirun: bool) -> list[str] | None: ...
+
+
 Task = Callable[[Any, Path], float | None]
 VERSION_BASE = "1.3"
+STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""What a full, protected or broken disk answers: no mistake in the command, and no fault of ratinglab's."""
 
 log = logging.getLogger(__name__)
 
 
-def command(*, config_folder: Path, config_name: str) -> Callable[[Task], Callable[[], None]]:
+def command(
+    *, config_folder: Path, config_name: str, translate: Translation | None = None
+) -> Callable[[Task], Callable[[], None]]:
     """Make a script's task a Hydra app that takes options and the run's folder.
 
     A mistake of the user's is told in one line on stderr, with exit status 2, before a folder is made where the
@@ -43,10 +55,11 @@ def command(*, config_folder: Path, config_name: str) -> Callable[[Task], Callab
     Args:
         config_folder: the folder conf/.
         config_name: the primary config there, such as `train`.
+        translate: what the script makes of its arguments before Hydra sees them.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
-        return _Command(task, config_folder.resolve(), config_name).main
+        return _Command(task, config_folder.resolve(), config_name, translate).main
 
     return decorate
 
@@ -54,8 +67,9 @@ def command(*, config_folder: Path, config_name: str) -> Callable[[Task], Callab
 class _Command:
     """One call of a script on the command line."""
 
-    def __init__(self, task: Task, config_folder: Path, config_name: str) -> None:
+    def __init__(self, task: Task, config_folder: Path, config_name: str, translate: Translation | None) -> None:
         self._task = task
+        self._translate = translate
         self._config_folder = str(config_folder)
         self._config_name = config_name
         self._diverged = False
@@ -72,10 +86,11 @@ class _Command:
         try:
             arguments = _parse_arguments()
             if not _asks_for_information(arguments):
-                resumed = resumed_arguments(arguments.overrides, multirun=arguments.multirun)
-                self._resumes = resumed is not None
-                if resumed is not None:
-                    arguments.overrides = sys.argv[1:] = resumed
+                if self._translate is not None:
+                    translated = self._translate(arguments.overrides, multirun=arguments.multirun)
+                    self._resumes = "hydra.output_subdir=null" in (translated or [])
+                    if translated is not None:
+                        arguments.overrides = sys.argv[1:] = translated
                 self._check(arguments)
             app(lambda config: self._job(config))()
         except UserError as error:
@@ -127,7 +142,7 @@ class _Command:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
         overrides = OverridesParser.create().parse_overrides(list(hydra_config.overrides.task))
-        if config.get("resume") is not None:
+        if self._translate is not None and (config.resume or config.reproduces):
             with_saved_values(config)
         try:
             return self._task(to_options(config, overrides), folder)
@@ -138,6 +153,10 @@ class _Command:
         except BrokenPipeError:  # stdout was read by a command that has ended, such as head
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
+        except OSError as error:
+            if error.errno not in STORAGE_FAULTS:
+                raise
+            _exit_with(f"{folder}: {os.strerror(error.errno)}", status=1)
         except RunFailedError as error:
             if hydra_config.mode == RunMode.RUN:
                 _exit_with(str(error), status=1)

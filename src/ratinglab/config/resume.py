@@ -1,4 +1,4 @@
-"""`resume=FOLDER`: the arguments with which a run was started, once more, into its own folder."""
+"""The arguments with which a run was started, once more: into its own folder to go on, or a new one to reproduce it."""
 
 import json
 from collections.abc import Sequence
@@ -34,20 +34,51 @@ def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> list[str] 
                 f"{override.input_line} cannot be set beside resume, which goes on with the run's own configuration; "
                 f"only {EXTENDS} can"
             )
-    path = folder / ".hydra" / "overrides.yaml"
-    if not path.is_file():
-        raise UserError(f"resume: {folder} is not the folder of a run: it has no .hydra/overrides.yaml")
+    first = _first_arguments(folder, key="resume")
     extended = [override.input_line or "" for override in parsed if override.key_or_group == EXTENDS]
     max_epochs = extended or [f"{EXTENDS}={_max_epochs(folder)}"]
-    kept = [str(text) for text in OmegaConf.load(path) if not str(text).startswith(f"{EXTENDS}=")]
-    quoted = QuotedString(str(folder), Quote.single).with_quotes()
-    return [*kept, *max_epochs, f"resume={quoted}", f"hydra.run.dir={quoted}", "hydra.output_subdir=null"]
+    quoted = _quoted(folder)
+    return [
+        *_first_arguments(folder, key="resume"),
+        *max_epochs,
+        f"resume={quoted}",
+        f"hydra.run.dir={quoted}",
+        "hydra.output_subdir=null",
+    ]
+
+
+def reproduced_arguments(overrides: Sequence[str], *, multirun: bool) -> list[str]:
+    """The overrides under which the run that `run=` names is trained again, in a new folder.
+
+    Raises:
+        UserError: there is no such run, or another key is set.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    keys = [override.key_or_group for override in parsed]
+    if multirun or keys != ["run"]:
+        raise UserError("reproduce takes run=FOLDER, and nothing else")
+    folder = _folder(parsed[0])
+    arguments = _first_arguments(folder, key="run")
+    return [*arguments, f"{EXTENDS}={_max_epochs(folder)}", f"reproduces={_quoted(folder)}"]
 
 
 def with_saved_values(config: DictConfig) -> None:
-    """Give a resumed run's config the values it was started with, even if a default in conf/ has changed since."""
-    saved = OmegaConf.load(Path(config.resume) / ".hydra" / "config.yaml")
-    config.merge_with(saved, {"resume": config.resume, "trainer": {"max_epochs": config.trainer.max_epochs}})
+    """Give a run's config the values that it was first started with, even if a default in conf/ has changed since."""
+    saved = OmegaConf.load(Path(config.resume or config.reproduces) / ".hydra" / "config.yaml")
+    now = {"resume": config.resume, "reproduces": config.reproduces}
+    config.merge_with(saved, {**now, "trainer": {"max_epochs": config.trainer.max_epochs}})
+
+
+def _first_arguments(folder: Path, *, key: str) -> list[str]:
+    """What the run was started with, without its number of epochs."""
+    path = folder / ".hydra" / "overrides.yaml"
+    if not path.is_file():
+        raise UserError(f"{key}: {folder} is not the folder of a run: it has no .hydra/overrides.yaml")
+    return [str(text) for text in OmegaConf.load(path) if not str(text).startswith(f"{EXTENDS}=")]
+
+
+def _quoted(folder: Path) -> str:
+    return QuotedString(str(folder), Quote.single).with_quotes()
 
 
 def _max_epochs(folder: Path) -> int:
@@ -58,12 +89,13 @@ def _max_epochs(folder: Path) -> int:
         return int(OmegaConf.select(OmegaConf.load(folder / ".hydra" / "config.yaml"), EXTENDS))
 
 
-def _folder(resume: Override) -> Path:
-    value = resume.value()
-    assert resume.input_line is not None
+def _folder(override: Override) -> Path:
+    """The folder that `resume=` or `run=` names."""
+    value, key = override.value(), override.key_or_group
+    assert override.input_line is not None
     # as it was typed, should Hydra read a number there
-    text = value if isinstance(value, str) else resume.input_line.split("=", 1)[1]
-    folder = user_path(text, key="resume")
+    text = value if isinstance(value, str) else override.input_line.split("=", 1)[1]
+    folder = user_path(text, key=key)
     if not folder.is_dir():
-        raise UserError(f"resume: there is no folder {folder}")
+        raise UserError(f"{key}: there is no folder {folder}")
     return folder.absolute()

@@ -50,6 +50,8 @@ class TrainOptions:
     """Of the first weights and the order of the training rows."""
     resume: str | None
     """Folder of a run to go on with, under its own configuration; null: a new run."""
+    reproduces: str | None
+    """Folder of the run that this one is to repeat; set by reproduce.py."""
     clip_predictions: bool
     """Whether predictions are clipped to the scale: the lowest and highest rating of the data."""
 

@@ -12,6 +12,25 @@ from ratinglab.runs import RunRecord, read_metrics, read_record
 log = logging.getLogger(__name__)
 
 
+def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
+    """Check that a run was started on the data and split of `record`; its own record.
+
+    Raises:
+        UserError: they have changed since.
+    """
+    before = read_record(run_folder)
+    for name, what in (("data_digest", "the data"), ("split_digest", "the split")):
+        if before.provenance[name] != record.provenance[name]:
+            raise UserError(
+                f"{key}: {what} has changed since {run_folder} was started: "
+                f"{before.provenance[name]} then, {record.provenance[name]} now"
+            )
+    for name in ("threads", "versions"):
+        if before.provenance[name] != record.provenance[name]:
+            log.info("note: other %s than when the run was started; the last bits may differ", name)
+    return before
+
+
 def take_up(options: TrainOptions, *, record: RunRecord, run_folder: Path) -> tuple[RunRecord, bool]:
     """Check that the run in a folder is the same experiment as `record`.
 
@@ -28,16 +47,7 @@ def take_up(options: TrainOptions, *, record: RunRecord, run_folder: Path) -> tu
         remove_half_done(folder)
     if not (run_folder / "run.json").exists():
         return record, False
-    before = read_record(run_folder)
-    for name, what in (("data_digest", "the data"), ("split_digest", "the split")):
-        if before.provenance[name] != record.provenance[name]:
-            raise UserError(
-                f"resume: {what} has changed since {run_folder} was started: "
-                f"{before.provenance[name]} then, {record.provenance[name]} now"
-            )
-    for name in ("threads", "versions"):
-        if before.provenance[name] != record.provenance[name]:
-            log.info("note: other %s than when the run was started; the last bits may differ", name)
+    before = check_same_data(run_folder, record, key="resume")
     extended = replace(before, max_epochs=record.max_epochs)
     if not (run_folder / "metrics.json").exists():
         return extended, False

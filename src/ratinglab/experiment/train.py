@@ -16,7 +16,7 @@ from ratinglab.experiment.dashboard import show_experiment, show_results
 from ratinglab.experiment.options import TrainOptions
 from ratinglab.experiment.provenance import provenance
 from ratinglab.experiment.report import header, results
-from ratinglab.experiment.resume import take_up
+from ratinglab.experiment.resume import check_same_data, take_up
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.gradient import GradientFit
 from ratinglab.fitting.progress import progress_callbacks
@@ -60,6 +60,8 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     holdout = hold_out(table, options.split.apply(table))
     data = RatingDataModule(holdout, batch_size=options.data.batch_size, seed=options.seed)
     record = _record(options, data)
+    if options.reproduces is not None:
+        check_same_data(Path(options.reproduces), record, key="run")
     if options.resume is not None:
         record, finished = take_up(options, record=record, run_folder=run_folder)
         if finished:

@@ -97,5 +97,10 @@ class BestAndLast(Checkpoint):
             trainer.save_checkpoint(self.folder / name)
             self.failed.pop(name, None)
         except OSError as error:
+            if name not in self.failed:  # once, not at every epoch of a night
+                log.warning(
+                    "warning: %s cannot be written: %s; the run goes on, and tries again",
+                    self.folder / name,
+                    error.strerror,
+                )
             self.failed[name] = f"{self.folder / name} cannot be written: {error.strerror or error}"
-            log.warning("warning: %s; the run goes on with the previous one", self.failed[name])

@@ -1,0 +1,29 @@
+"""Train a run again and say whether the same comes out."""
+
+import logging
+from pathlib import Path
+
+from ratinglab.experiment.options import TrainOptions
+from ratinglab.experiment.train import train
+from ratinglab.runs import read_metrics
+
+log = logging.getLogger(__name__)
+
+
+def reproduce(options: TrainOptions, run_folder: Path) -> None:
+    """Train as the options say, into a new run, and compare its errors with those of the run that it repeats.
+
+    Raises:
+        UserError: that run is not finished, or its data has changed since; nothing has been trained.
+    """
+    assert options.reproduces is not None
+    first = read_metrics(Path(options.reproduces))
+    train(options, run_folder)
+    second = read_metrics(run_folder)
+    timed = ("fit/seconds", "fit/ratings_per_second")
+    differences = [(abs(value - second[tag]), tag) for tag, value in first.items() if tag not in timed]
+    difference, tag = max(differences)
+    if difference == 0:
+        log.info("reproduced: every error is equal to the last digit")
+    else:
+        log.info("not equal: the largest difference is %.1e (%s)", difference, tag)

@@ -1,0 +1,47 @@
+import errno
+import os
+
+import pytest
+
+from ratinglab.errors import UserError
+from ratinglab.files import remove_half_done, user_path, write_whole
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def path(tmp_path):
+    (tmp_path / "file").write_text("old")
+    return tmp_path / "file"
+
+
+def test_a_file_is_replaced_and_has_the_usual_permissions(path):
+    mode = path.stat().st_mode
+    write_whole(path, lambda file: file.write(b"new"))
+    assert path.read_text() == "new"
+    assert path.stat().st_mode == mode
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("fails", ["write", "fsync", "replace"])
+def test_whatever_fails_the_old_file_stays_and_nothing_is_left(path, monkeypatch, fails):
+    if fails != "write":
+        monkeypatch.setattr(os, fails, full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, full_disk if fails == "write" else lambda file: file.write(b"new"))
+    assert path.read_text() == "old"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_is_removed(path):
+    (path.parent / ".file.123.tmp").write_text("half")
+    remove_half_done(path.parent)
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("text", ["~nosuchuser/x", "x" * 300])
+def test_what_is_no_path_is_refused_with_its_key(text):
+    with pytest.raises(UserError, match=r"^key: .* is no path: "):
+        user_path(text, key="key")
