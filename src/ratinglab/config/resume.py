@@ -39,7 +39,7 @@ def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> list[str] 
     max_epochs = extended or [f"{EXTENDS}={_max_epochs(folder)}"]
     quoted = _quoted(folder)
     return [
-        *_first_arguments(folder, key="resume"),
+        *first,
         *max_epochs,
         f"resume={quoted}",
         f"hydra.run.dir={quoted}",
