@@ -15,6 +15,7 @@ FLOORS = [
     ["metrics"],
     ["models"],
     ["fitting"],
+    ["evaluation"],
     ["recommend"],
     ["runs"],
     ["experiment"],
@@ -29,6 +30,7 @@ ONLY_ON = {
     "torch": {"datamodule", "metrics", "models", "fitting", "recommend", "runs", "experiment"},
     "pandas": {"ratings", "runs", "experiment"},
     "pyarrow": {"ratings"},
+    "matplotlib": {"evaluation", "fitting"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))
 

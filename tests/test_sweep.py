@@ -70,9 +70,14 @@ def test_tensorboard_shows_the_curves_and_the_final_errors_of_every_run(sweep, r
     for run, name in zip(runs, names, strict=True):
         metrics = json.loads((run / "metrics.json").read_text())
         assert {"train/mse", "val/mse", "test/mse", "test/rmse", "test/mae", "train/lr"} <= set(shown[name])
+        assert {"weights/user_embedding", "weights/item_embedding"} <= set(shown[name])
         for tag in ("train/mse", "val/mse"):
             points = tensorboard("/data/plugin/scalars/scalars", run=name, tag=tag)
             assert [step for _, step, _ in points] == list(range(1, EPOCHS + 1))
+        above = tensorboard("/data/plugin/scalars/scalars", run=name, tag="val/mse_above_bias_baseline")
+        points = tensorboard("/data/plugin/scalars/scalars", run=name, tag="val/mse")
+        for (_, _, gap), (_, _, mse) in zip(above, points, strict=True):
+            assert mse - gap == pytest.approx(metrics["baseline/bias/val/mse"], abs=1e-5)
         best = min(value for _, _, value in tensorboard("/data/plugin/scalars/scalars", run=name, tag="val/mse"))
         assert best == pytest.approx(metrics["val/mse"], rel=1e-6)
         for tag in ("test/mse", "test/rmse", "test/mae"):
@@ -110,3 +115,36 @@ def test_header_and_configuration_are_text_and_both_errors_one_chart(sweep, runs
 def test_one_event_file_a_run(runs):
     for run in runs:
         assert len(list(run.glob("events.out.tfevents.*"))) == 1
+
+
+FIGURES = {
+    "test/predicted_against_true", "test/error_by_item_popularity", "test/error_by_user_activity",
+    "test/error_distribution", "data/ratings", "data/long_tail",
+}  # fmt: skip
+
+
+def test_every_run_has_its_figures_but_no_projector_in_a_sweep(sweep, runs, tensorboard):
+    shown = tensorboard("/data/plugin/images/tags")
+    for run in runs:
+        assert set(shown[str(run.relative_to(sweep.folder / "outputs"))]) == FIGURES
+        assert not (run / "projector_config.pbtxt").exists()
+
+
+def test_a_single_run_shows_its_most_rated_items_in_the_projector(biased):
+    config = (biased.run / "projector_config.pbtxt").read_text()
+    metadata = (biased.run / re.search(r'metadata_path: "(.*)"', config)[1]).read_text().splitlines()
+    tensors = (biased.run / re.search(r'tensor_path: "(.*)"', config)[1]).read_text().splitlines()
+    assert metadata[0] == "item_id\ttitle\tratings"
+    counts = [int(line.split("\t")[2]) for line in metadata[1:]]
+    assert len(counts) == len(tensors) == 1000
+    assert counts == sorted(counts, reverse=True)
+    assert all("(" in line.split("\t")[1] for line in metadata[1:])
+
+
+def test_figures_projector_and_all_of_tensorboard_can_be_turned_off(command, tmp_path):
+    plain = command(tmp_path, "train", "trainer=debug", "logger.figures=false", "logger.projector_items=0").run
+    assert not (plain / "projector_config.pbtxt").exists()
+    (events,) = plain.glob("events.out.tfevents.*")
+    assert events.stat().st_size < 20_000
+    silent = command(tmp_path, "train", "trainer=debug", "logger=none").run
+    assert list(silent.glob("events.out.tfevents.*")) == []

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ratinglab.datamodule import Blocks
 from ratinglab.errors import UserError, did_you_mean
+from ratinglab.evaluation.predictions import Predictions
 from ratinglab.files import user_path, write_whole
 from ratinglab.metrics import Errors, ErrorSums
 from ratinglab.models.baselines import BiasBaseline
@@ -271,6 +272,20 @@ class Run:
         if self.titles is not None:
             listed["title"] = self.titles[item]
         return listed.assign(rating=rating)
+
+    def predictions(self, part: str) -> Predictions:
+        """The rows of a part, val or test, with what the model and the bias baseline predict for them."""
+        ratings, train = self.part(part), self.part("train")
+        with torch.inference_mode():
+            model = [self.predictor(user, item) for user, item, _ in Blocks(ratings)]
+            baseline = [self.predictor.clip(self.predictor.baseline(user, item)) for user, item, _ in Blocks(ratings)]
+        return Predictions(
+            rating=ratings.rating,
+            model=torch.cat(model).numpy(),
+            baseline=torch.cat(baseline).numpy(),
+            user_count=np.bincount(train.user, minlength=len(self.user_ids))[ratings.user],
+            item_count=np.bincount(train.item, minlength=len(self.item_ids))[ratings.item],
+        )
 
     def evaluate(self) -> dict[str, float]:
         """MSE, RMSE and MAE on the run's own validation and test rows, of the model and of the baselines.

@@ -150,8 +150,8 @@ def test_regularization_and_batch_size_change_the_result():
 
 
 def test_the_schedule_moves_the_learning_rate_once_an_epoch():
-    _, trainer = fit(epochs=3, lr_factor=lambda epoch: 0.5**epoch)
-    assert float(trainer.callback_metrics["train/lr"]) == pytest.approx(0.05 / 4)
+    module, trainer = fit(epochs=3, lr_factor=lambda epoch: 0.5**epoch)
+    assert module.epoch_lr == trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.05 / 4)
     frozen_after_one = weights(fit(SGD_PLAIN, epochs=3, lr_factor=lambda epoch: float(epoch == 0))[0])
     assert torch.equal(frozen_after_one, weights(fit(SGD_PLAIN, epochs=1)[0]))
 

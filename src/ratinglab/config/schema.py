@@ -9,7 +9,9 @@ from typing import Any
 
 import platformdirs
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ratinglab.errors import UserError
@@ -49,6 +51,7 @@ def register_schemas() -> None:
             store.store(name=f"schema_{group}_{name}", node=options)
     OmegaConf.register_new_resolver("run_suffix", lambda: RUN_SUFFIX, replace=True)
     OmegaConf.register_new_resolver("short_hash", _short_hash, replace=True)
+    OmegaConf.register_new_resolver("unless_sweep", _unless_sweep, replace=True)
     OmegaConf.register_new_resolver("cache_folder", cache_folder, replace=True)
 
 
@@ -68,6 +71,11 @@ def _options_or_stand_in(name: str) -> type:
 def cache_folder() -> str:
     """Where generated and downloaded data lie: $RATINGLAB_DATA, or the user's cache folder."""
     return os.environ.get("RATINGLAB_DATA") or platformdirs.user_cache_dir("ratinglab", appauthor=False)
+
+
+def _unless_sweep(value: Any, in_sweep: Any) -> Any:
+    hydra = HydraConfig.instance()
+    return in_sweep if hydra.cfg is not None and hydra.get().mode == RunMode.MULTIRUN else value
 
 
 def _short_hash(text: str) -> str:

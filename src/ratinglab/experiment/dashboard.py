@@ -4,6 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import nn
+
+from ratinglab.evaluation.figures import (
+    error_by_count,
+    error_distribution,
+    long_tail,
+    predicted_against_true,
+    rating_histogram,
+)
 from ratinglab.experiment.options import TrainOptions
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.models.discovery import model_name, plain_options
@@ -24,8 +34,44 @@ def show_results(logger: EventLog, options: TrainOptions, *, run: Run, metrics: 
     shown = {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
     if "val/mse" in metrics:
         shown["best/val_mse"] = metrics["val/mse"]
-    logger.log_results(hyperparameters(options), shown, step=int(metrics["fit/epochs"]))
+    step = int(metrics["fit/epochs"])
+    logger.log_results(hyperparameters(options), shown, step=step)
+    if options.logger.figures:
+        _show_figures(logger, run, step=step)
+    if options.logger.projector_items > 0:
+        _show_items(logger, run, count=options.logger.projector_items)
     logger.close()
+
+
+def _show_figures(logger: EventLog, run: Run, *, step: int) -> None:
+    part = "test" if len(run.part("test")) > 0 else "val"
+    if len(run.part(part)) > 0:
+        predictions = run.predictions(part)
+        for name, figure in (
+            ("predicted_against_true", predicted_against_true(predictions)),
+            ("error_by_item_popularity", error_by_count(predictions, of="item")),
+            ("error_by_user_activity", error_by_count(predictions, of="user")),
+            ("error_distribution", error_distribution(predictions)),
+        ):
+            logger.log_figure(f"{part}/{name}", figure, step=step)
+    train = run.part("train")
+    logger.log_figure("data/ratings", rating_histogram(train.rating), step=step)
+    logger.log_figure("data/long_tail", long_tail(np.bincount(train.item)), step=step)
+
+
+def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
+    """The embeddings of the most rated items, where the equation has an item_embedding."""
+    embedding = getattr(run.predictor.model, "item_embedding", None)
+    if not isinstance(embedding, nn.Embedding):
+        return
+    item_count = np.bincount(run.part("train").item)
+    item = np.argsort(-item_count, kind="stable")[:count]
+    titles = np.full(len(run.item_ids), "", dtype=object) if run.titles is None else run.titles
+    # a tab or a line break would end the cell in the file that the projector reads
+    labels = [[str(run.item_ids.ids[i]), " ".join(titles[i].split()), str(item_count[i])] for i in item]
+    logger.log_embeddings(
+        "items", embedding.weight.detach()[item], columns=["item_id", "title", "ratings"], labels=labels
+    )
 
 
 def hyperparameters(options: TrainOptions) -> dict[str, Any]:

@@ -24,7 +24,9 @@ class GradientFit(LightningModule):
     Logs once an epoch, to callbacks and to the logger, whose step is the number of epochs done:
     train/mse: pooled over the epoch, each batch before its update, without penalty, not clipped;
     val/mse: pooled over the validation rows, as the run predicts (fallback, clipping);
-    train/lr: the learning rate of the epoch.
+    val/mse_above_bias_baseline: val/mse less that of the bias baseline, below 0 where the model is better;
+    train/lr: the learning rate of the epoch;
+    weights/…: the root mean square of each parameter, after the epoch.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class GradientFit(LightningModule):
         self.lr_factor = lr_factor
         self.train_errors = ErrorSums()
         self.validation_errors = ErrorSums()
+        self.baseline_errors: ErrorSums | None = None
+        self.baseline_mse: float | None = None
         self._started = perf_counter()
         self.seconds = 0.0
         """Seconds of the whole fit up to the start of its present part."""
@@ -93,21 +97,31 @@ class GradientFit(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self.validation_errors = ErrorSums()
+        self.baseline_errors = ErrorSums() if self.baseline_mse is None else None
 
     def validation_step(self, batch: Batch) -> None:
         """Add a block of validation rows to the errors."""
         user, item, rating = batch
         self.validation_errors.update(predicted=self.predictor(user, item), rating=rating)
+        if self.baseline_errors is not None:  # once: the baseline does not move
+            predicted = self.predictor.clip(self.predictor.baseline(user, item))
+            self.baseline_errors.update(predicted=predicted, rating=rating)
 
     def on_validation_epoch_end(self) -> None:
         mse = self.validation_errors.compute().mse
         self._check_finite(mse, "the validation error")
         self._report("val/mse", mse)
+        if self.baseline_errors is not None:
+            self.baseline_mse, self.baseline_errors = self.baseline_errors.compute().mse, None
+        assert self.baseline_mse is not None
+        self._log("val/mse_above_bias_baseline", mse - self.baseline_mse)
 
     def on_train_epoch_end(self) -> None:
         # The training error is from before each update, and nothing else may look at what the last one has done.
-        total = sum(float(parameter.detach().sum()) for parameter in self.predictor.model.parameters())
-        self._check_finite(total, "a weight")
+        for name, parameter in self.predictor.model.named_parameters():
+            size = float(parameter.detach().square().mean().sqrt())
+            self._check_finite(size, "a weight")
+            self._log(f"weights/{name.removesuffix('.weight')}", size)
 
     def _check_finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):
@@ -120,9 +134,13 @@ class GradientFit(LightningModule):
         mse = self.train_errors.compute().mse
         self._check_finite(mse, "the training loss")
         self._report("train/mse", mse)
-        self._report("train/lr", self.epoch_lr, prog_bar=False)
+        self._log("train/lr", self.epoch_lr)
 
-    def _report(self, tag: str, value: float, *, prog_bar: bool = True) -> None:
-        self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=prog_bar, logger=False)
+    def _report(self, tag: str, value: float) -> None:
+        """Tell callbacks, progress bar and logger."""
+        self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=True, logger=False)
+        self._log(tag, value)
+
+    def _log(self, tag: str, value: float) -> None:
         if self.logger is not None:
             self.logger.log_metrics({tag: value}, step=self.current_epoch + 1)

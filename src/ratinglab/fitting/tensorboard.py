@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,14 @@ class EventLog(TensorBoardLogger):
         """Lay out charts of several scalars each, by title, for the tab of custom scalars."""
         layout = {"charts": {title: ["Multiline", tags] for title, tags in charts.items()}}
         self._try(lambda: self.experiment.add_custom_scalars(layout))
+
+    def log_figure(self, name: str, figure: Figure, *, step: int) -> None:
+        """Log a picture."""
+        self._try(lambda: self.experiment.add_figure(name, figure, global_step=step))
+
+    def log_embeddings(self, name: str, embeddings: Tensor, *, columns: list[str], labels: list[list[str]]) -> None:
+        """Log points for the projector: embeddings (N, D) float32, and N rows of labels under the columns' names."""
+        self._try(lambda: self.experiment.add_embedding(embeddings, metadata=labels, metadata_header=columns, tag=name))
 
     def log_results(self, hyperparameters: dict[str, Any], metrics: dict[str, float], *, step: int) -> None:
         """Log the final metrics, and the run's row in the table of hyperparameters, which shows them.

@@ -188,6 +188,11 @@ class TensorBoardOptions:
 
     name: ClassVar[str] = "tensorboard"
 
+    figures: bool
+    """Draw figures of the test errors and of the data when the fit has ended."""
+    projector_items: int = field(metadata=at_least(0))
+    """Most rated items whose embeddings the projector shows; 0: none. They take 12 kB each at embedding_dim 64."""
+
     def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
         """A logger that stays open until the run's test errors are known.
 

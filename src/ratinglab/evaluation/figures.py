@@ -1,0 +1,91 @@
+"""Figures of a part's predictions and of the data, for TensorBoard."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ratinglab.evaluation.predictions import Predictions
+
+NUM_GROUPS = 10
+"""Groups of users or items, equal in rows as far as ties allow: deciles."""
+SIZE = (7.0, 4.2)
+"""Inches at 100 dots an inch: what a card of TensorBoard's image page holds."""
+
+
+def predicted_against_true(predictions: Predictions) -> Figure:
+    """A heat map: for each true rating, how the predictions spread; each column sums to one."""
+    figure, axes = _figure("Predicted against true ratings", x="true rating", y="predicted rating")
+    lowest, highest = float(predictions.rating.min()), float(predictions.rating.max())
+    distinct = np.unique(predictions.rating)
+    if len(distinct) > 20 or len(distinct) == 1:
+        columns = np.linspace(lowest, highest + 1e-6, 21)
+    else:
+        middle = (distinct[1:] + distinct[:-1]) / 2
+        columns = np.concatenate([[2 * distinct[0] - middle[0]], middle, [2 * distinct[-1] - middle[-1]]])
+    rows = np.linspace(min(lowest, predictions.model.min()), max(highest, predictions.model.max()) + 1e-6, 41)
+    counts, _, _ = np.histogram2d(predictions.rating, predictions.model, bins=(columns, rows))
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    mesh = axes.pcolormesh(columns, rows, share.T, cmap="viridis")
+    axes.plot([lowest, highest], [lowest, highest], color="white", linewidth=1, linestyle="--")
+    figure.colorbar(mesh, ax=axes, label="share of the true rating's rows")
+    return figure
+
+
+def error_by_count(predictions: Predictions, *, of: str) -> Figure:
+    """MSE in deciles of popularity (of="item") or activity (of="user"), the model's beside the bias baseline's."""
+    count = predictions.item_count if of == "item" else predictions.user_count
+    name = "item popularity" if of == "item" else "user activity"
+    figure, axes = _figure(f"Error by {name}", x=f"training ratings of the {of} (deciles of the rows)", y="MSE")
+    # equal counts stay together: a group is a range of counts
+    borders = np.unique(np.quantile(count, np.linspace(0, 1, NUM_GROUPS + 1)))
+    group = np.clip(np.searchsorted(borders, count, side="right") - 1, 0, max(len(borders) - 2, 0))
+    present = np.unique(group)
+    for label, predicted in (("model", predictions.model), ("bias baseline", predictions.baseline)):
+        squared = np.square(predicted - predictions.rating)
+        axes.plot([squared[group == number].mean() for number in present], marker="o", label=label)
+    ranges = [(count[group == number].min(), count[group == number].max()) for number in present]
+    axes.set_xticks(range(len(present)), [f"{low}–{high}" if low < high else f"{low}" for low, high in ranges])
+    axes.tick_params(axis="x", labelrotation=30)
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    return figure
+
+
+def error_distribution(predictions: Predictions) -> Figure:
+    """Histogram of predicted − true, the model's beside the bias baseline's."""
+    figure, axes = _figure("Distribution of errors", x="predicted − true rating", y="share of the rows")
+    reach = float(np.abs(predictions.baseline - predictions.rating).max()) or 1.0
+    bins = np.linspace(-reach, reach, 41)
+    for label, predicted in (("model", predictions.model), ("bias baseline", predictions.baseline)):
+        counts, _ = np.histogram((predicted - predictions.rating).clip(-reach, reach), bins=bins)
+        axes.stairs(counts / len(predictions.rating), bins, label=label, linewidth=1.5)
+    axes.legend()
+    return figure
+
+
+def rating_histogram(rating: NDArray[np.float32]) -> Figure:
+    """How often each rating is given, over all rows."""
+    figure, axes = _figure("Ratings", x="rating", y="rows")
+    distinct, count = np.unique(rating, return_counts=True)
+    if len(distinct) <= 20:
+        axes.bar([f"{value:g}" for value in distinct], count)
+    else:
+        axes.hist(rating, bins=40)
+    return figure
+
+
+def long_tail(item_count: NDArray[np.int64]) -> Figure:
+    """Ratings of each item, the most rated first."""
+    figure, axes = _figure("Long tail", x="items, the most rated first", y="ratings of the item")
+    axes.plot(np.arange(1, len(item_count) + 1), np.sort(item_count)[::-1])
+    axes.set_yscale("log")
+    axes.set_xscale("log")
+    return figure
+
+
+def _figure(title: str, *, x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=SIZE, dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=x, ylabel=y)
+    return figure, axes
