@@ -109,7 +109,7 @@ def test_header_and_configuration_are_text_and_both_errors_one_chart(sweep, runs
     (text,) = tensorboard("/data/plugin/text/text", run=name, tag="config/text_summary")
     assert "embedding_dim: 8" in text["text"]
     (chart,) = tensorboard("/data/plugin/custom_scalars/layout")["category"][0]["chart"]
-    assert chart["multiline"]["tag"] == ["train/mse", "val/mse"]
+    assert chart["multiline"]["tag"] == ["^train/mse$", "^val/mse$"]
 
 
 def test_one_event_file_a_run(runs):

@@ -31,11 +31,11 @@ def show_experiment(logger: EventLog, header: Sequence[str], *, run_folder: Path
 
 def show_results(logger: EventLog, options: TrainOptions, *, run: Run, metrics: Mapping[str, float]) -> None:
     """The final errors and the run's row among the hyperparameters; then the event file is closed."""
-    shown = {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
-    if "val/mse" in metrics:
-        shown["best/val_mse"] = metrics["val/mse"]
     step = int(metrics["fit/epochs"])
-    logger.log_results(hyperparameters(options), shown, step=step)
+    logger.log_metrics({tag: metrics[tag] for tag in ("test/rmse", "test/mae") if tag in metrics}, step)
+    shown = {"best/val_mse": "val/mse", "test/mse": "test/mse"}
+    results = {tag: metrics[key] for tag, key in shown.items() if key in metrics}
+    logger.log_results(hyperparameters(options), results, step=step)
     if options.logger.figures:
         _show_figures(logger, run, step=step)
     if options.logger.projector_items > 0:

@@ -1,6 +1,7 @@
 """TensorBoard events of one run."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ class EventLog(TensorBoardLogger):
 
     def log_charts(self, charts: dict[str, list[str]]) -> None:
         """Lay out charts of several scalars each, by title, for the tab of custom scalars."""
-        layout = {"charts": {title: ["Multiline", tags] for title, tags in charts.items()}}
+        # TensorBoard takes each tag as a pattern, and val/mse alone for any tag that holds it
+        patterns = {title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]] for title, tags in charts.items()}
+        layout = {"charts": patterns}
         self._try(lambda: self.experiment.add_custom_scalars(layout))
 
     def log_figure(self, name: str, figure: Figure, *, step: int) -> None:
@@ -54,7 +57,7 @@ class EventLog(TensorBoardLogger):
         self._try(lambda: self.experiment.add_embedding(embeddings, metadata=labels, metadata_header=columns, tag=name))
 
     def log_results(self, hyperparameters: dict[str, Any], metrics: dict[str, float], *, step: int) -> None:
-        """Log the final metrics, and the run's row in the table of hyperparameters, which shows them.
+        """Log the run's row in the table of hyperparameters, with the metrics that it shows.
 
         The row is written here, into the same file, and not by Lightning's log_hyperparams, which logs each metric a
         second time at step 0.
