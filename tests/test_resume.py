@@ -185,3 +185,19 @@ def test_a_truncated_last_checkpoint_is_refused(command, tmp_path):
     path.write_bytes(path.read_bytes()[:5000])
     outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=9", status=2)
     assert "last.ckpt is damaged or no checkpoint of ratinglab's" in outcome.stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_sweep_and_its_run_goes_on(command, cache, tmp_path, whole, number, status):
+    process = start(tmp_path, cache, "-m", *EXPERIMENT, "model.embedding_dim=32,16")
+    for line in process.stdout:
+        if line.startswith("epoch 3/"):
+            break
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in stderr
+    (record,) = tmp_path.glob("outputs/sweeps/*/*/*/run.json")
+    outcome = command(tmp_path, "train", f"resume={record.parent}")
+    assert outcome.run == record.parent
+    assert_equal_runs(record.parent, whole)

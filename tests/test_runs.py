@@ -183,7 +183,7 @@ def test_a_run_without_validation_and_test_rows_evaluates_to_nothing(command, tm
     assert "equal to metrics.json" in command(tmp_path, "evaluate", f"run={run}").stdout
 
 
-@pytest.mark.parametrize("size", [0, 10, 1_000, 100_000])
+@pytest.mark.parametrize("size", [0, 1, 10, 100, 1_000, 10_000, 50_000, 100_000, 500_000, 1_000_000])
 def test_a_truncated_checkpoint_is_refused(copy, size):
     path = copy / "checkpoints" / "best.ckpt"
     path.write_bytes(path.read_bytes()[:size])

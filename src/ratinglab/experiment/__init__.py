@@ -1,1 +1,1 @@
-"""The one place where all parts meet: train, evaluate, recommend."""
+"""The one place where all parts meet: train, evaluate, recommend, predict, reproduce."""

@@ -1,0 +1,62 @@
+import errno
+import logging
+import os
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ratinglab.fitting.tensorboard import EventLog
+
+
+def scalars(folder) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_what_is_logged_after_the_fit_goes_into_the_same_file(tmp_path):
+    log = EventLog(tmp_path, first_epoch=1)
+    log.log_metrics({"val/mse": 2.0}, 1)
+    log.finalize("success")  # Lightning, when the fit ends
+    log.log_results({"lr": 0.1}, {"test/mse": 3.0}, step=1)
+    log.close()
+    assert len(list(tmp_path.glob("events.*"))) == 1
+    assert scalars(tmp_path) == {"val/mse": [(1, 2.0)], "test/mse": [(1, 3.0)]}
+
+
+def test_a_part_that_goes_on_voids_the_epochs_that_it_repeats(tmp_path):
+    first = EventLog(tmp_path, first_epoch=1)
+    for epoch in (1, 2, 3):
+        first.log_metrics({"val/mse": float(epoch)}, epoch)
+    first.close()
+    second = EventLog(tmp_path, first_epoch=3)
+    for epoch in (3, 4):
+        second.log_metrics({"val/mse": 10.0 * epoch}, epoch)
+    second.close()
+    assert scalars(tmp_path)["val/mse"] == [(1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0)]
+
+
+def test_a_log_that_cannot_be_written_is_one_warning(tmp_path, monkeypatch, caplog):
+    log = EventLog(tmp_path, first_epoch=1)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(log.experiment, "add_scalar", full)
+    with caplog.at_level(logging.WARNING):
+        for epoch in (1, 2, 3):
+            log.log_metrics({"val/mse": 1.0}, epoch)
+        log.log_results({"lr": 0.1}, {"test/mse": 3.0}, step=3)
+        log.close()
+    messages = [record.message for record in caplog.records]
+    assert messages == [
+        "warning: TensorBoard events cannot be written: No space left on device; the run goes on without"
+    ]
+
+
+@pytest.mark.parametrize("value", [1, 0.5, "adam", None, True])
+def test_any_hyperparameter_has_its_place_in_the_table(tmp_path, value):
+    log = EventLog(tmp_path, first_epoch=1)
+    log.log_results({"key": value}, {"test/mse": 1.0}, step=1)
+    log.close()
+    assert scalars(tmp_path) == {"test/mse": [(1, 1.0)]}
