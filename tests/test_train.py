@@ -58,7 +58,7 @@ def test_what_is_left_on_disk(textbook):
     assert files - events == {
         ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "checkpoints/best.ckpt",
         "checkpoints/last.ckpt", "items.parquet", "metrics.json", "ratings.parquet", "run.json", "train.log",
-        "users.parquet",
+        "users.parquet", "projector_config.pbtxt", "00000/items/metadata.tsv", "00000/items/tensors.tsv",
     }  # fmt: skip
     for name in ("best", "last"):
         torch.load(textbook.run / "checkpoints" / f"{name}.ckpt", weights_only=True)

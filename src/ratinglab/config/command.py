@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -88,6 +89,9 @@ class _Command:
         app = hydra.main(version_base=VERSION_BASE, config_path=self._config_folder, config_name=self._config_name)
         try:
             arguments = _parse_arguments()
+            if arguments.help:
+                print(self._help(arguments.overrides))
+                sys.exit(0)
             if not _asks_for_information(arguments):
                 if self._translate is not None:
                     translated = self._translate(arguments.overrides, multirun=arguments.multirun)
@@ -104,6 +108,24 @@ class _Command:
             _exit_with("interrupted", status=130)
         if self._diverged:
             sys.exit(1)
+
+    def _help(self, overrides: Sequence[str]) -> str:
+        """What the primary config says of itself, the choices of each group, and all keys as the overrides set them.
+
+        Hydra's own help takes twice as long, since it lists its own groups too, whatever its template asks for.
+        """
+        folder = Path(self._config_folder)
+        lines = (folder / f"{self._config_name}.yaml").read_text(encoding="utf-8").splitlines()
+        purpose = [line[2:] for line in takewhile(lambda line: line.startswith("#"), lines)]
+        with initialize_config_dir(config_dir=self._config_folder, version_base=VERSION_BASE):
+            config = compose(self._config_name, overrides=list(overrides))
+        groups = [
+            f"  {group.name}: {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}"
+            for group in sorted(folder.iterdir())
+            if group.is_dir() and group.name in [*config, "experiment"] and "model" in config
+        ]
+        shown = [*purpose, "", *(["Groups (GROUP=NAME):", "", *groups, ""] if groups else [])]
+        return "\n".join([*shown, "Keys and their values (KEY=VALUE):", "", OmegaConf.to_yaml(config)])
 
     def _check(self, arguments: Any) -> None:
         """Compose and check every run that the arguments ask for, before Hydra makes a folder."""

@@ -69,7 +69,8 @@ def rating_histogram(rating: NDArray[np.float32]) -> Figure:
     figure, axes = _figure("Ratings", x="rating", y="rows")
     distinct, count = np.unique(rating, return_counts=True)
     if len(distinct) <= 20:
-        axes.bar([f"{value:g}" for value in distinct], count)
+        axes.bar(range(len(distinct)), count)
+        axes.set_xticks(range(len(distinct)), [f"{value:g}" for value in distinct])
     else:
         axes.hist(rating, bins=40)
     return figure
