@@ -27,6 +27,18 @@ def environment(cache: Path) -> dict[str, str]:
     }
 
 
+def start(folder: Path, cache: Path, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Start train.py in a folder, to be cut off or watched while it runs."""
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "scripts" / "train.py"), *arguments],
+        cwd=folder,
+        env=environment(cache),
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command printed and returned, and the folder it ran in."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import environment
+from conftest import environment, start
 
 REPOSITORY = Path(__file__).parents[1]
 EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0"]
@@ -39,17 +39,6 @@ def assert_equal_runs(run: Path, other: Path) -> None:
     }
 
 
-def start(folder: Path, cache: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "scripts" / "train.py"), *arguments],
-        cwd=folder,
-        env=environment(cache),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def begun_run(folder: Path) -> Path:
     (record,) = folder.glob("outputs/*/*/.hydra")
     return record.parent
@@ -67,7 +56,7 @@ def test_a_run_cut_off_between_checkpoints_goes_on_to_the_same_weights(command, 
     run = begun_run(tmp_path)
     assert not (run / "metrics.json").exists()
     outcome = command(tmp_path, "train", f"resume={run.relative_to(tmp_path)}")
-    assert "note: goes on with epoch" in outcome.stdout
+    assert "note: goes on after" in outcome.stdout
     assert outcome.run == run
     assert_equal_runs(run, whole)
 
@@ -108,7 +97,7 @@ def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path
     run = begun_run(tmp_path)
     assert [path.name for path in (run / "checkpoints").glob(".*")] != []
     outcome = command(tmp_path, "train", f"resume={run}")
-    assert "note: goes on with epoch" in outcome.stdout
+    assert "note: goes on after" in outcome.stdout
     assert [path.name for path in (run / "checkpoints").iterdir() if path.name.startswith(".")] == []
     assert_equal_runs(run, whole)
 
@@ -147,6 +136,43 @@ def test_what_would_make_it_another_experiment_is_refused(command, textbook, arg
     assert outcome.stderr.startswith(f"error: {message}")
     assert outcome.stderr.count("\n") == 1
     assert {path: path.stat().st_mtime_ns for path in textbook.run.rglob("*") if path.name != "train.log"} == before
+
+
+@pytest.mark.parametrize("last", ["stopped early", "all epochs"])
+def test_a_run_cut_off_between_its_last_epoch_and_its_metrics_trains_no_more(command, tmp_path, last):
+    options = {
+        "stopped early": ["optimizer.lr=0.1", "callbacks.early_stopping.patience=1"],
+        "all epochs": ["trainer.max_epochs=2"],
+    }
+    run = command(tmp_path, "train", *options[last]).run
+    metrics = json.loads((run / "metrics.json").read_text())
+    weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    (run / "metrics.json").unlink()
+    outcome = command(tmp_path, "train", f"resume={run}")
+    assert [line for line in outcome.stdout.splitlines() if line.startswith("epoch ")] == []
+    again = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+    repeated = json.loads((run / "metrics.json").read_text())
+    for timed in ("fit/seconds", "fit/ratings_per_second"):
+        del metrics[timed], repeated[timed]
+    assert repeated == metrics
+
+
+@pytest.mark.parametrize(
+    ("schedule", "max_epochs", "message"),
+    [
+        ("cosine", 20, "a run under schedule=cosine cannot be extended"),
+        ("constant", 2, "trainer.max_epochs must be above the"),
+    ],
+)
+def test_what_is_refused_of_a_finished_run_is_refused_of_an_unfinished_one(
+    command, tmp_path, schedule, max_epochs, message
+):
+    run = command(tmp_path, "train", "trainer.max_epochs=5", f"schedule={schedule}").run
+    (run / "metrics.json").unlink()
+    outcome = command(tmp_path, "train", f"resume={run}", f"trainer.max_epochs={max_epochs}", status=2)
+    assert outcome.stderr.startswith(f"error: {message}")
+    assert json.loads((run / "run.json").read_text())["max_epochs"] == 5
 
 
 def test_a_schedule_that_spans_all_epochs_cannot_be_extended(command, tmp_path):

@@ -7,15 +7,13 @@ import pty
 import re
 import signal
 import struct
-import subprocess
-import sys
 import termios
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import environment
+from conftest import start
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -255,12 +253,7 @@ def test_in_a_sweep_a_diverged_run_does_not_stop_the_others(command, tmp_path):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_run_with_its_status(cache, tmp_path, number, status):
-    process = subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "scripts" / "train.py"), "trainer.max_epochs=100000",
-         "trainer.min_epochs=100000"],
-        cwd=tmp_path, env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
+    process = start(tmp_path, cache, "trainer.max_epochs=100000", "trainer.min_epochs=100000")
     for line in process.stdout:
         if line.startswith("epoch 2/"):
             break
@@ -275,11 +268,7 @@ def test_a_signal_ends_the_run_with_its_status(cache, tmp_path, number, status):
 def test_on_a_terminal_lightnings_bar_shows_epoch_and_both_errors(cache, tmp_path):
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "scripts" / "train.py"), "trainer=debug", "trainer.max_epochs=3"],
-        cwd=tmp_path, env=environment(cache), stdout=subprocess.PIPE, stderr=terminal,
-        text=True,
-    )  # fmt: skip
+    process = start(tmp_path, cache, "trainer=debug", "trainer.max_epochs=3", stderr=terminal)
     os.close(terminal)
     stdout, shown = "", b""
     deadline = time.monotonic() + 120

@@ -11,7 +11,7 @@ metrics.json      flat; its keys are the TensorBoard tags
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -84,11 +84,6 @@ class RunRecord:
     format_version: int = FORMAT_VERSION
 
 
-def write_record(folder: Path, record: RunRecord) -> None:
-    """Write run.json."""
-    write_json(folder / "run.json", asdict(record))
-
-
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     """Write all that a run needs besides its weights."""
     table, split = holdout.table, holdout.split
@@ -98,11 +93,14 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     items = pd.DataFrame({"item_id": table.item_ids.ids})
     if table.titles is not None:
         items["title"] = table.titles
-    pd.DataFrame({"user_id": table.user_ids.ids}).to_parquet(folder / "users.parquet", index=False)
-    items.to_parquet(folder / "items.parquet", index=False)
-    ratings = pd.DataFrame({**vars(table.ratings), "part": part})
-    ratings.to_parquet(folder / "ratings.parquet", index=False)
-    write_record(folder, record)  # last: with it the folder is a run
+    tables = {
+        "users": pd.DataFrame({"user_id": table.user_ids.ids}),
+        "items": items,
+        "ratings": pd.DataFrame({**vars(table.ratings), "part": part}),
+    }
+    for name, content in tables.items():
+        write_whole(folder / f"{name}.parquet", partial(content.to_parquet, index=False))
+    write_json(folder / "run.json", asdict(record))  # last: with it the folder is a run
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

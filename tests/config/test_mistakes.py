@@ -44,6 +44,7 @@ MISTAKES = [
     (["split.test=1"], "split.test must be at least 0 and below 1, got 1.0"),
     (["split.test=0.6", "split.validation=0.5"], "split.validation + split.test must be below 1, got 0.5 + 0.6 = 1.1"),
     (["seed=-1"], "seed must be from 0 to 4294967295, got -1"),
+    (["reproduces=x"], "reproduces is for reproduce.py run=FOLDER to set"),
     (["data=csv"], "data.path must be given, as in data.path=VALUE"),
     (["data=csv", "data.path=a=b"], "data.path=a=b cannot be parsed"),
     (["nonsense"], "nonsense cannot be parsed"),

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ratinglab.config.mistakes import explain, refuse_no_choice, refuse_schema_bypass, refuse_what_breaks_run_folders
 from ratinglab.config.resume import with_saved_values
-from ratinglab.config.schema import register_schemas, to_options
+from ratinglab.config.schema import VERSION_BASE, register_schemas, to_options
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.files import user_path
 
@@ -36,7 +36,6 @@ class Translation(Protocol):
 
 
 Task = Callable[[Any, Path], float | None]
-VERSION_BASE = "1.3"
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """What a full, protected or broken disk answers: no mistake in the command, and no fault of ratinglab's."""
 
@@ -82,7 +81,7 @@ class _Command:
         # else Hydra prints its own mistakes itself, in several lines, and exits with 1
         os.environ["HYDRA_FULL_ERROR"] = "1"
         # Read when torch is loaded. By default its threads spin while they wait for each other: with another process on
-        # a core, a fit of small batches ran at a twentieth of its speed; asleep they cost a tenth where all are free.
+        # a core, a fit of small batches ran at a twentieth of its speed; asleep they cost 13 % where all are free.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         logging.raiseExceptions = False  # a line that cannot be printed is no traceback
         register_schemas()
@@ -95,7 +94,7 @@ class _Command:
             if not _asks_for_information(arguments):
                 if self._translate is not None:
                     translated = self._translate(arguments.overrides, multirun=arguments.multirun)
-                    self._resumes = "hydra.output_subdir=null" in (translated or [])
+                    self._resumes = any(text.startswith("resume=") for text in translated or [])
                     if translated is not None:
                         arguments.overrides = sys.argv[1:] = translated
                 self._check(arguments)
@@ -122,7 +121,7 @@ class _Command:
         groups = [
             f"  {group.name}: {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}"
             for group in sorted(folder.iterdir())
-            if group.is_dir() and group.name in [*config, "experiment"] and "model" in config
+            if group.is_dir() and (group.name in config or (group.name == "experiment" and "model" in config))
         ]
         shown = [*purpose, "", *(["Groups (GROUP=NAME):", "", *groups, ""] if groups else [])]
         return "\n".join([*shown, "Keys and their values (KEY=VALUE):", "", OmegaConf.to_yaml(config)])

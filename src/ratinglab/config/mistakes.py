@@ -11,6 +11,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from ratinglab.config.schema import VERSION_BASE
 from ratinglab.errors import UserError, did_you_mean
 
 TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "String": "a text"}
@@ -119,7 +120,7 @@ def _keys(config_folder: str, config_name: str, overrides: Sequence[str]) -> lis
     """All keys that can be set, with the groups that the overrides choose where they can be composed."""
     groups = [path.name for path in Path(config_folder).iterdir() if path.is_dir()]
     choices = [text for text in overrides if text.split("=", 1)[0] in groups]
-    with initialize_config_dir(config_dir=config_folder, version_base="1.3"):
+    with initialize_config_dir(config_dir=config_folder, version_base=VERSION_BASE):
         for chosen in (choices, []):
             try:
                 config = compose(config_name, overrides=chosen)

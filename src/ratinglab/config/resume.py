@@ -19,9 +19,11 @@ def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> list[str] 
     """The overrides under which the run that `resume=` names goes on; None where no run is resumed.
 
     Raises:
-        UserError: there is no such run, or a key is set beside `resume` that would make it another experiment.
+        UserError: there is no such run, or a key is set that would make it another experiment.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
+    if any(override.key_or_group == "reproduces" for override in parsed):
+        raise UserError("reproduces is for reproduce.py run=FOLDER to set")
     resume = next((override for override in parsed if override.key_or_group == "resume"), None)
     if resume is None or resume.value() is None:
         return None

@@ -25,6 +25,8 @@ from ratinglab.experiment.options import (
 from ratinglab.models.discovery import model_names, options_class
 from ratinglab.options import check_options
 
+VERSION_BASE = "1.3"
+"""The version of Hydra whose ways conf/ is written for."""
 RUN_SUFFIX = secrets.token_hex(2)
 """Tells apart the folders of runs that start in the same second."""
 

@@ -33,10 +33,11 @@ def header(options: TrainOptions, *, holdout: Holdout, model: nn.Module, first_e
             f"warning: trains on {options.trainer.limit_train_batches:.0%} of the batches of each epoch "
             "(trainer.limit_train_batches)"
         )
-    if table.num_repeated > 0:
-        yield f"note: {table.num_repeated:,} ratings repeat a pair of user and item; all are used, in any part"
+    repeated = table.num_repeated
+    if repeated > 0:
+        yield f"note: {repeated:,} ratings repeat a pair of user and item; all are used, in any part"
     if first_epoch > 1:
-        yield f"note: goes on with epoch {first_epoch}"
+        yield f"note: goes on after {first_epoch - 1} epochs"
     if len(split.validation) == 0:
         yield "note: no validation rows, so no early stopping; the last weights are the run's"
 

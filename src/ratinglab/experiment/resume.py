@@ -7,7 +7,7 @@ from pathlib import Path
 from ratinglab.errors import UserError
 from ratinglab.experiment.options import TrainOptions
 from ratinglab.files import remove_half_done
-from ratinglab.runs import RunRecord, read_metrics, read_record
+from ratinglab.runs import RunRecord, read_epoch, read_record
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +48,10 @@ def take_up(options: TrainOptions, *, record: RunRecord, run_folder: Path) -> tu
     if not (run_folder / "run.json").exists():
         return record, False
     before = check_same_data(run_folder, record, key="resume")
-    extended = replace(before, max_epochs=record.max_epochs)
-    if not (run_folder / "metrics.json").exists():
-        return extended, False
     if record.max_epochs == before.max_epochs:
-        return before, True
-    done = read_metrics(run_folder)["fit/epochs"]
+        return before, (run_folder / "metrics.json").exists()
+    last = run_folder / "checkpoints" / "last.ckpt"
+    done = read_epoch(last) if last.exists() else 0
     if record.max_epochs <= done:
         raise UserError(f"trainer.max_epochs must be above the {done} epochs done, got {record.max_epochs}")
     if options.schedule.spans_max_epochs:
@@ -61,4 +59,4 @@ def take_up(options: TrainOptions, *, record: RunRecord, run_folder: Path) -> tu
             f"a run under schedule={options.schedule.name} cannot be extended: its learning rates depend on "
             "trainer.max_epochs from the first epoch on"
         )
-    return extended, False
+    return replace(before, max_epochs=record.max_epochs), False

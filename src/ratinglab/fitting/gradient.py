@@ -1,5 +1,6 @@
 """Minibatch gradient descent on an equation."""
 
+import logging
 import math
 from collections.abc import Callable
 from time import perf_counter
@@ -16,6 +17,8 @@ from ratinglab.errors import RunFailedError
 from ratinglab.fitting.optimizers import SGD, Adam, AdamW
 from ratinglab.metrics import ErrorSums
 from ratinglab.models.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 
 class GradientFit(LightningModule):
@@ -62,6 +65,7 @@ class GradientFit(LightningModule):
         progress = self.trainer.fit_loop.epoch_progress.current
         assert isinstance(progress, _ProcessedTracker)
         checkpoint["epochs"] = progress.processed
+        checkpoint["stopped"] = self.trainer.should_stop
         checkpoint["seconds"] = self.seconds + perf_counter() - self._started
         checkpoint["step_seconds"], checkpoint["rows_trained"] = self.step_seconds, self.rows_trained
 
@@ -69,6 +73,9 @@ class GradientFit(LightningModule):
         """Go on from the time and rows of a part that was cut off."""
         self.seconds = checkpoint["seconds"]
         self.step_seconds, self.rows_trained = checkpoint["step_seconds"], checkpoint["rows_trained"]
+        if checkpoint["stopped"]:  # else Lightning trains an epoch before early stopping looks again
+            log.info("note: early stopping has ended this run; no epoch is left to train")
+            self.trainer.should_stop = True
 
     def on_train_epoch_start(self) -> None:
         self.train_errors = ErrorSums()
