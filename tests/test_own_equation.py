@@ -129,3 +129,15 @@ def test_an_unfinished_file_fails_only_where_it_is_used(checkout, cache):
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: models/unfinished.py: Options cannot be read: ")
     assert refused.stderr.count("\n") == 1
+
+
+def test_an_error_once_the_run_has_begun_keeps_what_it_needs_to_go_on(checkout, cache):
+    python = TOWER.replace(
+        "        return self.rating_mean +", "        raise UserError('no')\n        return self.rating_mean +"
+    )
+    python = python.replace("from ratinglab.models", "from ratinglab.errors import UserError\nfrom ratinglab.models", 1)
+    add_equation(checkout, "refusing", python, "width: 4", "shape: deep")
+    failed = run(checkout, cache, "train", "model=refusing", "trainer=debug", "hydra.run.dir=begun")
+    assert (failed.returncode, failed.stderr) == (2, "error: no\n")
+    assert (checkout / "begun" / "run.json").exists()
+    assert (checkout / "begun" / ".hydra" / "overrides.yaml").exists()

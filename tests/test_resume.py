@@ -138,6 +138,25 @@ def test_what_would_make_it_another_experiment_is_refused(command, textbook, arg
     assert {path: path.stat().st_mtime_ns for path in textbook.run.rglob("*") if path.name != "train.log"} == before
 
 
+def test_an_earlier_best_is_still_the_best_after_going_on(command, tmp_path):
+    overfits = ["optimizer.lr=0.1", "callbacks.early_stopping.patience=null"]
+    whole = command(tmp_path, "train", *overfits, "trainer.max_epochs=6").run
+    run = command(tmp_path, "train", *overfits, "trainer.max_epochs=4").run
+    command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=6")
+    assert json.loads((whole / "metrics.json").read_text())["fit/best_epoch"] < 4, "else it proves nothing"
+    assert_equal_runs(run, whole)
+
+
+def test_a_run_goes_on_with_the_values_it_was_started_with_though_a_default_has_changed(command, tmp_path):
+    run = command(tmp_path, "train", "trainer=debug").run
+    path = run / ".hydra" / "config.yaml"
+    assert "lr: 0.003" in path.read_text(), "the default, which no argument of this run has set"
+    path.write_text(path.read_text().replace("lr: 0.003", "lr: 0.02"))
+    for script, argument in (("train", "resume"), ("reproduce", "run")):
+        more = ["trainer.max_epochs=3"] if script == "train" else []
+        assert "adam: lr=0.02," in command(tmp_path, script, f"{argument}={run}", *more).stdout
+
+
 @pytest.mark.parametrize("last", ["stopped early", "all epochs"])
 def test_a_run_cut_off_between_its_last_epoch_and_its_metrics_trains_no_more(command, tmp_path, last):
     options = {

@@ -161,6 +161,11 @@ def test_a_diverging_loss_names_epoch_and_learning_rate():
         fit(SGD(lr=1e6, weight_decay=0.0, momentum=0.0), epochs=50)
 
 
+def test_weights_that_the_last_update_has_blown_up_are_found():
+    with pytest.raises(RunFailedError, match=r"a weight is (inf|nan) in epoch 1 at lr 1e\+30"):
+        fit(SGD(lr=1e30, weight_decay=0.0, momentum=0.0), epochs=1, batch_size=1_000, validation=0.0)
+
+
 def test_time_and_rows_in_steps_are_counted():
     module, _ = fit(epochs=4)
     assert module.rows_trained == 4 * len(small_holdout().train)
