@@ -119,11 +119,11 @@ def test_one_event_file_a_run(runs):
 
 FIGURES = {
     "test/predicted_against_true", "test/error_by_item_popularity", "test/error_by_user_activity",
-    "test/error_distribution", "data/ratings", "data/long_tail",
+    "test/error_distribution",
 }  # fmt: skip
 
 
-def test_every_run_has_its_figures_but_no_projector_in_a_sweep(sweep, runs, tensorboard):
+def test_in_a_sweep_every_run_has_its_figures_but_none_that_would_be_the_same(sweep, runs, tensorboard):
     shown = tensorboard("/data/plugin/images/tags")
     for run in runs:
         assert set(shown[str(run.relative_to(sweep.folder / "outputs"))]) == FIGURES
@@ -141,8 +141,20 @@ def test_a_single_run_shows_its_most_rated_items_in_the_projector(biased):
     assert all("(" in line.split("\t")[1] for line in metadata[1:])
 
 
+def test_a_single_run_shows_its_data_too(biased):
+    (events,) = biased.run.glob("events.out.tfevents.*")
+    assert all(tag in events.read_bytes() for tag in (b"data/ratings", b"data/long_tail"))
+
+
 def test_figures_projector_and_all_of_tensorboard_can_be_turned_off(command, tmp_path):
-    plain = command(tmp_path, "train", "trainer=debug", "logger.figures=false", "logger.projector_items=0").run
+    plain = command(
+        tmp_path,
+        "train",
+        "trainer=debug",
+        "logger.figures=false",
+        "logger.data_figures=false",
+        "logger.projector_items=0",
+    ).run
     assert not (plain / "projector_config.pbtxt").exists()
     (events,) = plain.glob("events.out.tfevents.*")
     assert events.stat().st_size < 20_000

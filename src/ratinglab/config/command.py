@@ -14,7 +14,6 @@ from typing import Any, NoReturn, Protocol
 import hydra
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -22,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from ratinglab.config.arguments import asks_for_information, parse_arguments
 from ratinglab.config.mistakes import explain, refuse_no_choice, refuse_schema_bypass, refuse_what_breaks_run_folders
 from ratinglab.config.resume import with_saved_values
 from ratinglab.config.schema import VERSION_BASE, register_schemas, to_options
@@ -87,11 +87,11 @@ class _Command:
         register_schemas()
         app = hydra.main(version_base=VERSION_BASE, config_path=self._config_folder, config_name=self._config_name)
         try:
-            arguments = _parse_arguments()
+            arguments = parse_arguments()
             if arguments.help:
                 print(self._help(arguments.overrides))
                 sys.exit(0)
-            if not _asks_for_information(arguments):
+            if not asks_for_information(arguments):
                 if self._translate is not None:
                     translated = self._translate(arguments.overrides, multirun=arguments.multirun)
                     self._resumes = any(text.startswith("resume=") for text in translated or [])
@@ -209,28 +209,6 @@ class _Command:
                 continue
             except OSError:  # it is not empty
                 return
-
-
-def _parse_arguments() -> Any:
-    """Hydra's arguments; flags may stand behind overrides, where Hydra's own parser would stumble.
-
-    Raises:
-        UserError: an unknown flag.
-    """
-    parser = get_args_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-    parser.error = refuse  # type: ignore[method-assign]
-    arguments = parser.parse_intermixed_args()
-    flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
-    sys.argv[1:] = [*flags, *arguments.overrides]
-    return arguments
-
-
-def _asks_for_information(arguments: Any) -> bool:
-    return bool(arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion)
 
 
 def _exit_with(message: str, *, status: int) -> NoReturn:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from ratinglab.config.arguments import quoted
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 
@@ -39,12 +40,12 @@ def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> list[str] 
     first = _first_arguments(folder, key="resume")
     extended = [override.input_line or "" for override in parsed if override.key_or_group == EXTENDS]
     max_epochs = extended or [f"{EXTENDS}={_max_epochs(folder)}"]
-    quoted = _quoted(folder)
+    path = quoted(str(folder))
     return [
         *first,
         *max_epochs,
-        f"resume={quoted}",
-        f"hydra.run.dir={quoted}",
+        f"resume={path}",
+        f"hydra.run.dir={path}",
         "hydra.output_subdir=null",
     ]
 
@@ -61,7 +62,7 @@ def reproduced_arguments(overrides: Sequence[str], *, multirun: bool) -> list[st
         raise UserError("reproduce takes run=FOLDER, and nothing else")
     folder = _folder(parsed[0])
     arguments = _first_arguments(folder, key="run")
-    return [*arguments, f"{EXTENDS}={_max_epochs(folder)}", f"reproduces={_quoted(folder)}"]
+    return [*arguments, f"{EXTENDS}={_max_epochs(folder)}", f"reproduces={quoted(str(folder))}"]
 
 
 def with_saved_values(config: DictConfig) -> None:
@@ -77,10 +78,6 @@ def _first_arguments(folder: Path, *, key: str) -> list[str]:
     if not path.is_file():
         raise UserError(f"{key}: {folder} is not the folder of a run: it has no .hydra/overrides.yaml")
     return [str(text) for text in OmegaConf.load(path) if not str(text).startswith(f"{EXTENDS}=")]
-
-
-def _quoted(folder: Path) -> str:
-    return QuotedString(str(folder), Quote.single).with_quotes()
 
 
 def _max_epochs(folder: Path) -> int:

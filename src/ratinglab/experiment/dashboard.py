@@ -37,13 +37,15 @@ def show_results(logger: EventLog, options: TrainOptions, *, run: Run, metrics: 
     results = {tag: metrics[key] for tag, key in shown.items() if key in metrics}
     logger.log_results(hyperparameters(options), results, step=step)
     if options.logger.figures:
-        _show_figures(logger, run, step=step)
+        _show_errors(logger, run, step=step)
+    if options.logger.data_figures:
+        _show_data(logger, run, step=step)
     if options.logger.projector_items > 0:
         _show_items(logger, run, count=options.logger.projector_items)
     logger.close()
 
 
-def _show_figures(logger: EventLog, run: Run, *, step: int) -> None:
+def _show_errors(logger: EventLog, run: Run, *, step: int) -> None:
     part = "test" if len(run.part("test")) > 0 else "val"
     if len(run.part(part)) > 0:
         predictions = run.predictions(part)
@@ -54,6 +56,9 @@ def _show_figures(logger: EventLog, run: Run, *, step: int) -> None:
             ("error_distribution", error_distribution(predictions)),
         ):
             logger.log_figure(f"{part}/{name}", figure, step=step)
+
+
+def _show_data(logger: EventLog, run: Run, *, step: int) -> None:
     train = run.part("train")
     logger.log_figure("data/ratings", rating_histogram(train.rating), step=step)
     logger.log_figure("data/long_tail", long_tail(np.bincount(train.item)), step=step)

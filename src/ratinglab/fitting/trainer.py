@@ -189,7 +189,9 @@ class TensorBoardOptions:
     name: ClassVar[str] = "tensorboard"
 
     figures: bool
-    """Draw figures of the test errors and of the data when the fit has ended."""
+    """Draw figures of the test errors when the fit has ended."""
+    data_figures: bool
+    """Draw figures of the data: how ratings and items are distributed."""
     projector_items: int = field(metadata=at_least(0))
     """Most rated items whose embeddings the projector shows; 0: none. They take 12 kB each at embedding_dim 64."""
 
