@@ -9,9 +9,7 @@ pytestmark = pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings
 
 
 def test_the_u1_split_is_the_published_one_and_biased_mf_learns_it(command, tmp_path):
-    outcome = command(
-        tmp_path, "train", "experiment=movielens_100k_u1", f"data.path={REAL_DATA / 'ml-100k' / 'u.data'}"
-    )
+    outcome = command(tmp_path, "train", "experiment=movielens_100k_u1", f"data.root={REAL_DATA / 'ml-100k'}")
     assert "100,000 ratings of 943 users over 1,682 items, density 6.30%, scale 1 to 5" in outcome.stdout
     assert "80,000 train, 0 validation, 20,000 test" in outcome.stdout
     metrics = json.loads((outcome.run / "metrics.json").read_text())

@@ -94,7 +94,7 @@ def test_the_run_knows_where_it_comes_from(textbook):
     assert provenance["versions"]["torch"] == torch.__version__
     assert provenance["command"][1:] == []
     assert re.fullmatch("[0-9a-f]{32}", provenance["data_digest"])
-    assert re.fullmatch("[0-9a-f]{32}", provenance["split_digest"])
+    assert re.fullmatch("[0-9a-f]{12}", provenance["split"])
 
 
 def test_the_same_command_repeats_bit_for_bit_and_another_seed_does_not(command, tmp_path):
@@ -229,11 +229,14 @@ def test_an_update_that_diverges_after_the_last_training_error_is_found(command,
     assert list(tmp_path.rglob("metrics.json")) == []
 
 
-def test_repeated_pairs_are_said(command, tmp_path):
+def test_repeated_pairs_are_refused_or_merged_and_said(command, tmp_path):
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(20) for item in range(20)]
     (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows, *rows[:3]]))
-    outcome = command(tmp_path, "train", "data=csv", "data.path=ratings.csv", "trainer=debug")
-    assert "note: 3 ratings repeat a pair of user and item" in outcome.stdout
+    arguments = ["data=csv", "data.path=ratings.csv", "trainer=debug"]
+    assert "repeat an earlier row's user and item: 3 (" in command(tmp_path, "train", *arguments, status=2).stderr
+    outcome = command(tmp_path, "train", *arguments, "data.duplicates=last")
+    assert "note: data.duplicates=last: rows merged into others of the same user and item: 3" in outcome.stdout
+    assert "400 ratings of 20 users" in outcome.stdout
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_its_folder(command, tmp_path):

@@ -69,23 +69,16 @@ class RatingDataModule(LightningDataModule):
     """Wraps a table and its parts for Lightning, and hands plain numbers to the model."""
 
     def __init__(self, holdout: Holdout, *, batch_size: int, seed: int) -> None:
-        """Serve the parts of `holdout`; `seed` is that of the training rows' order."""
+        """Serve the parts of `holdout`, of which nothing else is kept; `seed` is that of the training rows' order."""
         super().__init__()
-        self.holdout = holdout
+        self.num_users = holdout.num_users
+        """Users with training rows."""
+        self.num_items = holdout.num_items
+        """Items with training rows."""
         self.train_ratings = holdout.train
         self.validation_ratings = holdout.validation
         self.batch_size = batch_size
         self.seed = seed
-
-    @property
-    def num_users(self) -> int:
-        """Users with training rows."""
-        return self.holdout.num_users
-
-    @property
-    def num_items(self) -> int:
-        """Items with training rows."""
-        return self.holdout.num_items
 
     @property
     def rating_mean(self) -> float:

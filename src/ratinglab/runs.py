@@ -2,7 +2,7 @@
 
 run.json          what the run is and where it comes from
 users.parquet     user_id by index
-items.parquet     item_id by index, with titles where there are any
+items.parquet     item_id by index, with titles and genres where there are any
 ratings.parquet   user, item, rating, part of every row: seen items and the run's own test rows
 checkpoints/      best.ckpt, last.ckpt
 metrics.json      flat; its keys are the TensorBoard tags
@@ -25,7 +25,7 @@ from ratinglab.datamodule import Blocks
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.files import user_path, write_whole
-from ratinglab.metrics import Errors, ErrorSums
+from ratinglab.metrics import ErrorSums
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.discovery import build_model, model_names
 from ratinglab.models.predictor import Predictor
@@ -68,7 +68,8 @@ class RunRecord:
         scale: lowest and highest rating, to which predictions are clipped; None: not clipped.
         noise_floor: MSE of a perfect model, for generated data.
         max_epochs: epochs after which the fit ends, if it is not stopped early.
-        provenance: versions, git commit, digests of data and split, seed, threads, command line.
+        provenance: versions, git commit, digest of the data, identity of the split, seed, threads, command line.
+        refit_epochs: epochs of the second fit, on training and validation rows; None: there is no second fit.
         format_version: of the run's folder.
     """
 
@@ -81,22 +82,17 @@ class RunRecord:
     noise_floor: float | None
     max_epochs: int
     provenance: dict[str, Any]
+    refit_epochs: int | None = None
     format_version: int = FORMAT_VERSION
 
 
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     """Write all that a run needs besides its weights."""
-    table, split = holdout.table, holdout.split
-    part = np.empty(len(table.ratings), dtype=np.int8)
-    for code, rows in enumerate((split.train, split.validation, split.test)):
-        part[rows] = code
-    items = pd.DataFrame({"item_id": table.item_ids.ids})
-    if table.titles is not None:
-        items["title"] = table.titles
+    items = {"item_id": holdout.item_ids.ids, "title": holdout.titles, "genres": holdout.genres}
     tables = {
-        "users": pd.DataFrame({"user_id": table.user_ids.ids}),
-        "items": items,
-        "ratings": pd.DataFrame({**vars(table.ratings), "part": part}),
+        "users": pd.DataFrame({"user_id": holdout.user_ids.ids}),
+        "items": pd.DataFrame({name: column for name, column in items.items() if column is not None}),
+        "ratings": pd.DataFrame({**vars(holdout.all_rows), "part": holdout.split.part}),
     }
     for name, content in tables.items():
         write_whole(folder / f"{name}.parquet", partial(content.to_parquet, index=False))
@@ -285,32 +281,41 @@ class Run:
             item_count=np.bincount(train.item, minlength=len(self.item_ids))[ratings.item],
         )
 
-    def evaluate(self) -> dict[str, float]:
+    def evaluate(self, parts: Sequence[str] = ("val", "test")) -> dict[str, float]:
         """MSE, RMSE and MAE on the run's own validation and test rows, of the model and of the baselines.
 
+        Where a part has cold rows, of a user or an item without training ratings, they are counted, and the errors of
+        the cold and of all other, warm rows stand beside those of all.
+
         Returns:
-            val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; a part without rows is left out.
+            val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
+            test/warm/mse …; a part without rows is left out.
         """
-        errors: dict[str, Errors] = {}
-        for part in ("val", "test"):
+        metrics: dict[str, float] = {}
+        for part in parts:
             ratings = self.part(part)
-            if len(ratings) > 0:
-                found = _evaluate(self.predictor, ratings)
-                errors |= {f"{part}/": found["model"]}
-                errors |= {f"baseline/{name}/{part}/": found[name] for name in ("mean", "bias")}
-        return {f"{tag}{name}": value for tag, of in errors.items() for name, value in asdict(of).items()}
+            is_cold = (ratings.user >= self.record.num_users) | (ratings.item >= self.record.num_items)
+            groups = {part: ratings}
+            if is_cold.any():
+                metrics[f"{part}/cold/rows"] = int(is_cold.sum())
+                groups |= {f"{part}/warm": ratings.take(~is_cold), f"{part}/cold": ratings.take(is_cold)}
+            for group, rows in groups.items():
+                if len(rows) > 0:
+                    metrics |= {tag.format(group): value for tag, value in _evaluate(self.predictor, rows).items()}
+        return metrics
 
 
-def _evaluate(predictor: Predictor, ratings: Ratings) -> dict[str, Errors]:
-    sums = {name: ErrorSums() for name in ("model", "bias", "mean")}
+def _evaluate(predictor: Predictor, ratings: Ratings) -> dict[str, float]:
+    """The errors of the model and the baselines, under their tags with {} for the rows."""
+    sums = {"": ErrorSums(), "baseline/bias/": ErrorSums(), "baseline/mean/": ErrorSums()}
     with torch.inference_mode():
         for user, item, rating in Blocks(ratings):
             bias = predictor.baseline(user, item)
             mean = predictor.baseline.mean.expand_as(rating)
-            sums["model"].update(predicted=predictor(user, item), rating=rating)
-            sums["bias"].update(predicted=predictor.clip(bias), rating=rating)
-            sums["mean"].update(predicted=predictor.clip(mean), rating=rating)
-    return {name: of.compute() for name, of in sums.items()}
+            sums[""].update(predicted=predictor(user, item), rating=rating)
+            sums["baseline/bias/"].update(predicted=predictor.clip(bias), rating=rating)
+            sums["baseline/mean/"].update(predicted=predictor.clip(mean), rating=rating)
+    return {f"{of}{{}}/{name}": value for of, sum in sums.items() for name, value in asdict(sum.compute()).items()}
 
 
 def read_record(folder: Path) -> RunRecord:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Trainer
+from tables import table_of
 
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
@@ -15,9 +16,7 @@ from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.discovery import build_model
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out
-from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.splits import RowsSplit
-from ratinglab.ratings.table import Ratings, RatingTable
 
 ADAM = Adam(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.999)
 SGD_PLAIN = SGD(lr=0.1, weight_decay=0.0, momentum=0.0)
@@ -25,19 +24,11 @@ SGD_PLAIN = SGD(lr=0.1, weight_decay=0.0, momentum=0.0)
 
 def small_holdout(validation: float = 0.25) -> Holdout:
     random = np.random.default_rng(0)
-    table = RatingTable(
-        name="small",
-        ratings=Ratings(
-            user=random.integers(0, 6, 60).astype(np.int32),
-            item=random.integers(0, 8, 60).astype(np.int32),
-            rating=random.integers(1, 6, 60).astype(np.float32),
-        ),
-        user_ids=IdMap(list(range(6))),
-        item_ids=IdMap(list(range(8))),
-        titles=None,
-        noise_floor=None,
+    user, item, rating = random.integers(0, 6, 60), random.integers(0, 8, 60), random.integers(1, 6, 60)
+    table = table_of(user, item, rating)
+    return hold_out(
+        table, RowsSplit(refit=False, test_start=0, test_stop=10, seed=0, validation=validation).apply(table)
     )
-    return hold_out(table, RowsSplit(test_start=0, test_stop=10, seed=0, validation=validation).apply(table))
 
 
 def fit(

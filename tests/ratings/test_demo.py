@@ -5,13 +5,16 @@ import torch
 from ratinglab.datamodule import as_tensors
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.ratings import demo
+from ratinglab.ratings.cleaning import Cleaning
 from ratinglab.ratings.holdout import hold_out
 from ratinglab.ratings.splits import RandomSplit
+
+PLAIN = Cleaning(duplicates="error", min_ratings_per_user=0, min_ratings_per_item=0, lowest=None, highest=None)
 
 
 @pytest.fixture(scope="module")
 def table(cache):
-    return demo.load_demo(cache, seed=0)
+    return demo.load_demo(cache, seed=0, cleaning=PLAIN)
 
 
 def test_it_has_the_size_and_scale_it_promises(table):
@@ -39,7 +42,7 @@ def test_the_noise_floor_is_the_mse_of_a_model_that_knows_the_true_ratings():
 
 
 def test_there_is_something_to_learn(table):
-    holdout = hold_out(table, RandomSplit(seed=0, validation=0.1, test=0.1).apply(table))
+    holdout = hold_out(table, RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table))
     user, item, rating = as_tensors(holdout.train)
     baseline = BiasBaseline(num_users=holdout.num_users, num_items=holdout.num_items)
     baseline.fit(user=user, item=item, rating=rating)
@@ -49,9 +52,13 @@ def test_there_is_something_to_learn(table):
 
 
 def test_the_same_seed_gives_the_same_table_and_another_seed_another(tmp_path, table):
-    assert demo.load_demo(tmp_path, seed=0).digest() == table.digest()
-    assert demo.load_demo(tmp_path, seed=1).digest() != table.digest()
-    assert {path.name for path in tmp_path.iterdir()} == {"demo-v1-seed0", "demo-v1-seed1"}
+    assert demo.load_demo(tmp_path, seed=0, cleaning=PLAIN).digest == table.digest
+    assert demo.load_demo(tmp_path, seed=1, cleaning=PLAIN).digest != table.digest
+    assert {path.name for path in tmp_path.iterdir()} == {"demo-v2-seed0", "demo-v2-seed1"}
+
+
+def test_it_is_the_same_on_every_processor(table):
+    assert table.digest == "9c8aa213f9c3c588e229628a6a1ef10c"
 
 
 def test_two_runs_may_write_it_at_once(tmp_path, monkeypatch):
@@ -59,9 +66,9 @@ def test_two_runs_may_write_it_at_once(tmp_path, monkeypatch):
 
     def generate_while_another_does(seed):
         monkeypatch.setattr(demo, "generate", own)
-        demo.load_demo(tmp_path, seed=seed)
+        demo.load_demo(tmp_path, seed=seed, cleaning=PLAIN)
         return own(seed)
 
     monkeypatch.setattr(demo, "generate", generate_while_another_does)
-    assert len(demo.load_demo(tmp_path, seed=3).ratings) == 100_000
-    assert [path.name for path in tmp_path.iterdir()] == ["demo-v1-seed3"]
+    assert len(demo.load_demo(tmp_path, seed=3, cleaning=PLAIN).ratings) == 100_000
+    assert [path.name for path in tmp_path.iterdir()] == ["demo-v2-seed3"]

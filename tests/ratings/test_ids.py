@@ -1,31 +1,48 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from ratinglab.ratings.ids import UNKNOWN, IdMap, sorted_ids
+from ratinglab.ratings.ids import UNKNOWN, IdMap, index_column
 
 
-def texts(*values: str) -> np.ndarray:
-    return np.array(values, dtype=object)
+def indexed(*chunks: list[str]) -> tuple[IdMap, list[int]]:
+    """The ids of a column that is read in chunks, and the index of each row."""
+    ids, index, _ = index_column([pa.array(chunk).dictionary_encode() for chunk in chunks], what="user")
+    return ids, index.tolist()
 
 
 def test_plain_integers_are_integers_in_numeric_order():
-    ids, index = sorted_ids(texts("10", "9", "-1"))
+    ids, index = indexed(["10", "9"], ["-1", "10"])
     assert ids.are_integers
     assert ids.ids.tolist() == [-1, 9, 10]
-    assert index.tolist() == [2, 1, 0]
+    assert index == [2, 1, 0, 2]
 
 
-@pytest.mark.parametrize("text", ["007", "1e5", "1_000", "+3", "a", "9223372036854775808", "1.0"])
+@pytest.mark.parametrize(
+    "text", ["007", "1e5", "1_000", "+3", "a", "9223372036854775808", "1.0", "-0", "0x1F", "0x2386f26fc1", "00", "－1"]
+)
 def test_one_text_that_is_no_plain_integer_makes_all_ids_text(text):
-    ids, index = sorted_ids(texts("10", text))
+    ids, index = indexed(["10"], [text])
     assert not ids.are_integers
     assert [ids.ids[i] for i in index] == ["10", text]
 
 
 def test_white_space_is_no_part_of_an_id():
-    ids, index = sorted_ids(texts("1", " 1", "2 "))
+    ids, index = indexed(["1", " 1"], ["2 "])
     assert ids.ids.tolist() == [1, 2]
-    assert index.tolist() == [0, 0, 1]
+    assert index == [0, 0, 1]
+
+
+def test_text_is_in_the_order_of_its_code_points():
+    ids, index = indexed(["é", "z"], ["Z", "a", "é"])
+    assert ids.ids.tolist() == ["Z", "a", "z", "é"]
+    assert index == [3, 2, 0, 1, 3]
+
+
+def test_integers_far_apart_are_integers_too():
+    ids, index = indexed(["9223372036854775807", "-9223372036854775808"], ["5"])
+    assert ids.ids.tolist() == [-(2**63), 5, 2**63 - 1]
+    assert index == [2, 0, 1]
 
 
 def test_an_integer_and_its_text_find_the_same_id():

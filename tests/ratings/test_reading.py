@@ -1,76 +1,185 @@
+"""Every form of file gives the same rows; every fault is one line with its place."""
+
+import bz2
+import gzip
+import lzma
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
+from tables import NO_TITLES, csv_options, rows_of
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.sources import ColumnOptions, CsvOptions, Separator, TitleOptions
-from ratinglab.ratings.table import RatingTable
-
-NO_TITLES = TitleOptions(path=None, separator=Separator.comma, item="item_id", title="title")
+from ratinglab.options import check_options
+from ratinglab.ratings.sources import Duplicates, ScaleOptions
 
 
 @pytest.fixture
 def read(tmp_path):
     """Write a file and read it: read(content, **options)."""
 
-    def read_content(
-        content: str | bytes,
-        *,
-        separator: Separator = Separator.comma,
-        header: bool = True,
-        columns: tuple[str, str, str] = ("user_id", "item_id", "rating"),
-        titles: TitleOptions = NO_TITLES,
-    ) -> RatingTable:
-        path = tmp_path / "ratings.csv"
+    def read_content(content: str | bytes, *, name: str = "ratings.csv", **options):
+        path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        user, item, rating = columns
-        return CsvOptions(
-            path=str(path),
-            separator=separator,
-            header=header,
-            columns=ColumnOptions(user=user, item=item, rating=rating),
-            titles=titles,
-            batch_size=1,
-        ).load()
+        return csv_options(**{"path": str(path), **options}).load()
 
     return read_content
 
 
-def rows(table: RatingTable) -> list[tuple[object, object, float]]:
-    """The table's rows under their own ids."""
-    ratings = table.ratings
-    return [
-        (table.user_ids.ids[user], table.item_ids.ids[item], float(rating))
-        for user, item, rating in zip(ratings.user, ratings.item, ratings.rating, strict=True)
-    ]
-
-
+PLAIN = "user_id,item_id,rating\n7,b,3.5\n5,a,1\n7,a,2\n"
 EXPECTED = [(7, "b", 3.5), (5, "a", 1.0), (7, "a", 2.0)]
+HEADERLESS = {"header": False, "columns": ("1", "2", "3")}
+
+
+def zstd(content: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return sink.getvalue().to_pybytes()
 
 
 @pytest.mark.parametrize(
     ("content", "options"),
     [
-        ("user_id,item_id,rating\n7,b,3.5\n5,a,1\n7,a,2\n", {}),
-        ("item_id,extra,rating,user_id\nb,x,3.5,7\na,,1,5\na,z,2,7\n", {}),
-        ("user_id\titem_id\trating\n7\tb\t3.5\n5\ta\t1\n7\ta\t2\n", {"separator": Separator.tab}),
-        ("user_id;item_id;rating\n7;b;3.5\n5;a;1\n7;a;2\n", {"separator": Separator.semicolon}),
-        ("user_id|item_id|rating\n7|b|3.5\n5|a|1\n7|a|2\n", {"separator": Separator.pipe}),
-        ("3.5,7,b\n1,5,a\n2,7,a\n", {"header": False, "columns": ("2", "3", "1")}),
-        ("\ufeffuser_id,item_id,rating\r\n7,b,3.5\r\n5,a,1\r\n7,a,2\r\n", {}),
-        ('"user_id","item_id","rating"\n"7","b","3.5"\n5,"a",1\n7,a,2', {}),
-        ("\nuser_id, item_id, rating\n\n7, b, 3.5\n5, a, 1\n\n7 ,a ,2\n\n", {}),
-        ('user_id,note,item_id,rating\n7,"a, and ""quotes""",b,3.5\n5,,a,1\n7,,a,2\n', {}),
+        pytest.param(PLAIN, {}, id="comma"),
+        pytest.param("item_id,extra,rating,user_id\nb,x,3.5,7\na,,1,5\na,z,2,7\n", {}, id="extra columns"),
+        pytest.param(PLAIN.replace(",", "\t"), {"separator": "tab"}, id="tab"),
+        pytest.param(PLAIN.replace(",", ";"), {"separator": "semicolon"}, id="semicolon"),
+        pytest.param(PLAIN.replace(",", "|"), {"separator": "pipe"}, id="pipe"),
+        pytest.param(PLAIN.replace(",", "::"), {"separator": "double_colon"}, id="double_colon"),
+        pytest.param("user_id item_id\trating\n  7   b 3.5 \n5 a  1\n7\ta\t2\n", {"separator": "spaces"}, id="spaces"),
+        pytest.param("7 b 3.5\r\n5 a 1 \r\n7 a 2\r\n", {"separator": "spaces", **HEADERLESS}, id="spaces CRLF"),
+        pytest.param(PLAIN.replace(",", "||"), {"separator": "||"}, id="any text"),
+        pytest.param(PLAIN.replace(",", "^"), {"separator": "^"}, id="any character"),
+        pytest.param("3.5,7,b\n1,5,a\n2,7,a\n", {"header": False, "columns": ("2", "3", "1")}, id="no header"),
+        pytest.param("\ufeff" + PLAIN.replace("\n", "\r\n"), {}, id="BOM and CRLF"),
+        pytest.param('"user_id","item_id","rating"\n"7","b","3.5"\n5,"a",1\n7,a,2', {}, id="quoted"),
+        pytest.param("\nuser_id, item_id, rating\n\n7, b, 3.5\n5, a, 1\n\n7 ,a ,2\n\n", {}, id="blanks"),
+        pytest.param(
+            'user_id,note,item_id,rating\n7,"a, and ""quotes""",b,3.5\n5,,a,1\n7,,a,2\n', {}, id="quotes in a cell"
+        ),
+        pytest.param(PLAIN.replace("b", '"b').replace(",", "::"), {"separator": "::"}, id="quote is text with ::"),
+        pytest.param(PLAIN.encode("utf-16"), {"encoding": "utf-16"}, id="utf-16"),
+        pytest.param(gzip.compress(PLAIN.encode()), {}, id="gzip, by its content and not its name"),
+        pytest.param(bz2.compress(PLAIN.encode()), {}, id="bzip2"),
+        pytest.param(lzma.compress(PLAIN.encode()), {}, id="xz"),
+        pytest.param(zstd(PLAIN.encode()), {}, id="zstd"),
+        pytest.param(
+            gzip.compress(PLAIN.replace(",", "::").encode("utf-16")),
+            {"encoding": "utf-16", "separator": "::"},
+            id="all at once",
+        ),
     ],
-    ids=["plain", "extra", "tab", "semicolon", "pipe", "no header", "BOM CRLF", "quoted", "blank", "quotes in a cell"],
 )
 def test_each_form_gives_the_same_rows(read, content, options):
-    assert rows(read(content, **options)) == EXPECTED
+    expected = [
+        (user, item.replace("b", '"b') if b'"b::' in str(content).encode() else item, rating)
+        for user, item, rating in EXPECTED
+    ]
+    assert rows_of(read(content, **options)) == expected
+
+
+def test_latin_1_is_read_as_it_is_said_to_be(read):
+    table = read("user_id,item_id,rating\n1,Amélie,3\n2,Hôtel,4\n".encode("latin-1"), encoding="latin-1")
+    assert rows_of(table) == [(1, "Amélie", 3.0), (2, "Hôtel", 4.0)]
+
+
+@pytest.mark.parametrize("separator", [",", "::"])
+def test_a_separator_is_found_where_the_blocks_of_the_file_meet(read, monkeypatch, separator):
+    monkeypatch.setattr("ratinglab.ratings.inputs.BLOCK_SIZE", 5)
+    content = gzip.compress(PLAIN.replace(",", separator).encode("utf-16"))
+    assert rows_of(read(content, separator=separator, encoding="utf-16")) == EXPECTED
+
+
+def test_a_zip_archive_of_one_file_is_that_file(tmp_path, read):
+    path = tmp_path / "ratings.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("folder/", "")
+        archive.writestr("folder/ratings.csv", PLAIN)
+    assert rows_of(csv_options(path=str(path)).load()) == EXPECTED
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("notes.txt", "x")
+    with pytest.raises(UserError, match=r"must hold one file, it holds 2: folder/ratings.csv, notes.txt"):
+        csv_options(path=str(path)).load()
+
+
+FRAME = pd.DataFrame({"user_id": [7, 5, 7], "item_id": ["b", "a", "a"], "rating": [3.5, 1, 2], "extra": [None, 1, "x"]})
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        FRAME.drop(columns="extra"),
+        FRAME.astype({"extra": "str", "user_id": "str"}),
+        FRAME.drop(columns="extra").astype({"user_id": "int16", "item_id": "category", "rating": "float32"}),
+    ],
+    ids=["plain", "text and an extra column", "small types"],
+)
+def test_parquet_gives_the_same_rows(tmp_path, frame):
+    frame.to_parquet(tmp_path / "ratings.parquet")
+    assert rows_of(csv_options(path=str(tmp_path / "ratings.parquet")).load()) == EXPECTED
+
+
+def test_several_files_are_one_table_in_the_order_of_their_names(tmp_path):
+    (tmp_path / "r-2.csv").write_text("rating,user_id,item_id\n2,7,a\n")
+    (tmp_path / "r-1.csv.gz").write_bytes(gzip.compress(b"user_id,item_id,rating\n7,b,3.5\n5,a,1\n"))
+    (tmp_path / "other.csv").write_text("x")
+    table = csv_options(path=str(tmp_path / "r-*")).load()
+    assert rows_of(table) == EXPECTED
+    assert [(source.name.rpartition("/")[2], source.stop) for source in table.sources] == [
+        ("r-1.csv.gz", 2),
+        ("r-2.csv", 3),
+    ]
+    (tmp_path / "r-3.csv").write_text("user_id,item_id,rating\n1,b,4\n1,a,x\n")
+    with pytest.raises(UserError, match=r"r-3.csv, line 3: the rating must be a number, got 'x'"):
+        csv_options(path=str(tmp_path / "r-*")).load()
+    with pytest.raises(UserError, match=r"data.path: no file matches .*nothing-\*"):
+        csv_options(path=str(tmp_path / "nothing-*")).load()
+
+
+def test_text_and_parquet_are_one_table(tmp_path):
+    (tmp_path / "r-1.csv").write_text("user_id,item_id,rating\n7,b,3.5\n5,a,1\n")
+    FRAME.iloc[2:].drop(columns="extra").to_parquet(tmp_path / "r-2.parquet")
+    assert rows_of(csv_options(path=str(tmp_path / "r-*")).load()) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ("1500000000", "1500000001", "-5"),
+        ("1500000000000", "1500000001000", "-5000"),
+        ("1500000000000000", "1500000001000000", "-5000000"),
+        ("1500000000000000000", "1500000001000000000", "-5000000000"),
+        ("1500000000.0", "1500000001", "-5e0"),
+        ("2017-07-14T02:40:00", "2017-07-14 02:40:01", "1969-12-31T23:59:55"),
+        ("2017-07-14T04:40:00+02:00", "2017-07-14T02:40:01Z", "1969-12-31T23:59:55Z"),
+        ("2017-07-14T02:40:00.000", "2017-07-14T02:40:01.000000", "1969-12-31T23:59:55"),
+    ],
+)
+def test_times_are_seconds_ms_us_ns_or_dates(read, written):
+    content = "user_id,item_id,rating,time\n" + "".join(f"1,{n},{n},{text}\n" for n, text in enumerate(written))
+    table = read(content, columns=("user_id", "item_id", "rating", "time"))
+    assert table.timestamp.tolist() == [1_500_000_000_000, 1_500_000_001_000, -5_000]
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "ns"])
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_times_of_parquet_are_in_utc(tmp_path, unit, zone):
+    time = pd.Series(pd.to_datetime(["2017-07-14T02:40", "2020-01-01T00:00", "1970-01-01T00:00"])).dt.as_unit(unit)
+    FRAME.drop(columns="extra").assign(time=time if zone is None else time.dt.tz_localize(zone)).to_parquet(
+        tmp_path / "r.parquet"
+    )
+    table = csv_options(path=str(tmp_path / "r.parquet"), columns=("user_id", "item_id", "rating", "time")).load()
+    assert table.timestamp[0] == 1_500_000_000_000 - (0 if zone is None else 7_200_000)
 
 
 def test_the_indices_do_not_depend_on_the_order_of_the_rows(read):
     lines = ["7,b,3.5", "5,a,1", "7,a,2"]
     tables = [read("\n".join(["user_id,item_id,rating", *some])) for some in (lines, lines[::-1])]
     assert tables[0].user_ids.ids.tolist() == tables[1].user_ids.ids.tolist() == [5, 7]
-    assert tables[0].digest() != tables[1].digest()
+    assert tables[0].digest != tables[1].digest
 
 
 HEADER = "user_id,item_id,rating\n1,2,3\n"
@@ -96,8 +205,17 @@ HEADER = "user_id,item_id,rating\n1,2,3\n"
         (HEADER + '1,3,"4\n1,4,5"\n', "line 4: a quoted cell must end on the line on which it begins"),
         (HEADER + "\n\n1,3,x\n", "line 5: the rating must be a number, got 'x'"),
         (HEADER.encode() + b"1,\xff,3\n", "line 3: not UTF-8 text"),
+        (HEADER + "1,3,3\n", "every rating is 3: there is nothing to predict"),
         ("user,item_id,rating\n1,2,3\n", "has no column 'user_id'; it has user, item_id, rating"),
         ("user_id,item_id,rating,rating\n1,2,3,4\n", "has 2 columns named 'rating'"),
+        ("user_id;item_id;rating\n1;2;3\n", "it has user_id;item_id;rating; is it another data.separator?"),
+        ("1,2,3\n1,3,4\n", "it has 1, 2, 3; if that is no header, set data.header=false and columns by position"),
+        (gzip.compress(HEADER.encode() * 999)[:-9], "is damaged or cut off: Compressed file ended"),
+        (bz2.compress(HEADER.encode())[:-9], "is damaged or cut off"),
+        (lzma.compress(HEADER.encode())[:-9], "is damaged or cut off"),
+        (zstd(HEADER.encode() * 9_999)[:-9], "is damaged or cut off"),
+        (b"PK\x03\x04 is no archive", "is damaged or cut off: File is not a zip file"),
+        (b"PAR1 is no table", "is damaged or cut off"),
     ],
 )
 def test_each_fault_is_named_with_its_place(read, content, message):
@@ -107,22 +225,86 @@ def test_each_fault_is_named_with_its_place(read, content, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("user_id", [1, None, 3], "row 2: 'user_id' must not be null"),
+        ("user_id", ["1", " ", "3"], "row 2: the user id must not be blank"),
+        ("user_id", [1.5, 2, 3], "the user ids must be integers or text, got double"),
+        ("rating", [1, 2, float("inf")], "row 3: the rating must be finite, got inf"),
+        ("rating", ["1", "2", "3"], "the ratings must be numbers, got"),
+        ("ratin", [1, 2, 3], "data.columns.rating: .* has no column 'rating'; it has .*; did you mean ratin?"),
+    ],
+)
+def test_each_fault_of_parquet_is_named_with_its_row(tmp_path, column, values, message):
+    frame = FRAME.drop(columns=["rating", "extra"] if column == "ratin" else "extra").assign(**{column: values})
+    frame.to_parquet(tmp_path / "ratings.parquet")
+    with pytest.raises(UserError, match=f"ratings.parquet.*{message}|{message}"):
+        csv_options(path=str(tmp_path / "ratings.parquet")).load()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"separator": "comm"}, r"data.separator must be one of comma, .*, got 'comm'; did you mean comma\?"),
+        ({"separator": ""}, "data.separator must be one of comma"),
+        ({"encoding": "utf-9"}, "data.encoding: there is no encoding 'utf-9'"),
+        ({"encoding": "hex"}, "data.encoding: there is no encoding 'hex'"),
+        (
+            {"scale": ScaleOptions(lowest=5, highest=1)},
+            "data.scale.highest must be above data.scale.lowest, got 1 and 5",
+        ),
+        ({"min_ratings_per_user": -1}, "data.min_ratings_per_user must be at least 0, got -1"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_a_file_is_read(options, message):
+    with pytest.raises(UserError, match=message):
+        check_options(csv_options(**options), prefix="data.")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ("yesterday", "1", "line 2: the timestamp must be Unix time or an ISO date .* got 'yesterday'"),
+        ("1500000000", "2017-07-14", "line 3: the timestamp must be Unix time, as in the first row, got '2017-07-14'"),
+        (
+            "2017-07-14",
+            "1500000000",
+            "line 3: the timestamp must be an ISO date, as in the first row, got '1500000000'",
+        ),
+        ("1500000000", "", "line 3: the timestamp must be Unix time, as in the first row, got ''"),
+    ],
+)
+def test_a_time_that_is_none_is_named_with_its_place(read, first, second, message):
+    with pytest.raises(UserError, match=message):
+        read(
+            f"user_id,item_id,rating,time\n1,1,1,{first}\n1,2,2,{second}\n",
+            columns=("user_id", "item_id", "rating", "time"),
+        )
+
+
+def test_text_that_is_not_in_its_encoding_is_named_with_its_line(read):
+    content = PLAIN.encode("utf-16")[:-1]
+    with pytest.raises(UserError, match=r"ratings.csv, line 4: not utf-16 text"):
+        read(content, encoding="utf-16")
+
+
 def test_a_fault_far_into_a_large_file_is_found(read):
-    many = "".join(f"{n % 999},{n % 77},{n % 5}\n" for n in range(200_000))
+    many = "".join(f"{n % 999},{n},{n % 5}\n" for n in range(200_000))
     with pytest.raises(UserError, match="line 200002: the rating must be a number, got 'oops'"):
         read("user_id,item_id,rating\n" + many + "1,2,oops\n")
 
 
-def test_a_stray_quotation_mark_costs_no_row_in_silence(read):
-    rows = "".join(f"{row},1,3,{mark}\n" for row, mark in enumerate(["x", '"a', "y", 'b"', "z"]))
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_stray_quotation_mark_costs_no_row_in_silence(read, end):
+    rows = "".join(f"{row},1,3,{mark}{end}" for row, mark in enumerate(["x", '"a', "y", 'b"', "z"]))
     with pytest.raises(UserError, match="line 5: a quoted cell must end on the line on which it begins"):
-        read("user_id,item_id,rating,note\n" + rows)
+        read(f"user_id,item_id,rating,note{end}" + rows)
 
 
 def test_one_column_cannot_have_two_roles(read):
-    with pytest.raises(
-        UserError, match=r"data.columns.item must be another column than data.columns.user, got user_id"
-    ):
+    message = r"data.columns.item must be another column than data.columns.user, got user_id"
+    with pytest.raises(UserError, match=message):
         read(HEADER, columns=("user_id", "user_id", "rating"))
 
 
@@ -132,25 +314,22 @@ def test_positions_are_counted_from_one(read):
 
 
 def test_a_missing_file_is_named_with_the_nearest(tmp_path, read):
-    read(HEADER)
-    options = CsvOptions(
-        path=str(tmp_path / "rating.csv"),
-        separator=Separator.comma,
-        header=True,
-        columns=ColumnOptions(user="user_id", item="item_id", rating="rating"),
-        titles=NO_TITLES,
-        batch_size=1,
-    )
+    (tmp_path / "ratings.csv").write_text(HEADER)
     with pytest.raises(UserError, match=r"there is no file .*rating.csv; did you mean ratings.csv\?"):
-        options.load()
+        csv_options(path=str(tmp_path / "rating.csv")).load()
 
 
-def test_titles_belong_to_their_items(tmp_path, read):
+ITEMS = 'movieId,title,genres\n3,"Amélie, or: ""so""",Comedy|Romance\n99,Never rated,y\n2,Heat,\n'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_titles_and_genres_belong_to_their_items(tmp_path, read, encoding):
     path = tmp_path / "items.csv"
-    path.write_text('movieId,title,genres\n3,"Amélie, or: ""so""",x\n99,Never rated,y\n2,Heat,z\n')
-    titles = TitleOptions(path=str(path), separator=Separator.comma, item="movieId", title="title")
-    table = read("user_id,item_id,rating\n1,2,3\n1,3,4\n1,4,5\n", titles=titles)
+    path.write_bytes(ITEMS.encode(encoding))
+    titles = {**vars(NO_TITLES), "path": str(path), "item": "movieId", "genres": "genres", "encoding": encoding}
+    table = read("user_id,item_id,rating\n1,2,3\n1,3,4\n1,4,5\n", titles=type(NO_TITLES)(**titles))
     assert dict(zip(table.item_ids.ids, table.titles, strict=True)) == {2: "Heat", 3: 'Amélie, or: "so"', 4: ""}
+    assert table.genres.tolist() == ["", "Comedy|Romance", ""]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +343,74 @@ def test_titles_belong_to_their_items(tmp_path, read):
 def test_faults_of_titles_are_named(tmp_path, read, content, message):
     path = tmp_path / "items.csv"
     path.write_text(content)
-    titles = TitleOptions(path=str(path), separator=Separator.comma, item="item_id", title="title")
     with pytest.raises(UserError, match=message):
-        read(HEADER, titles=titles)
+        read(HEADER, titles=type(NO_TITLES)(**{**vars(NO_TITLES), "path": str(path)}))
+
+
+def test_the_scale_is_that_of_the_data_or_the_one_that_is_set(read):
+    content = "user_id,item_id,rating\n1,1,-10\n1,2,7.5\n"
+    assert read(content).scale == (-10, 7.5)
+    assert read(content, scale=ScaleOptions(lowest=None, highest=10)).scale == (-10, 10)
+    message = r"line 3: the rating 7.5 is off the scale from -10 to 5 that data.scale sets, as in 1 of 2 rows"
+    with pytest.raises(UserError, match=message):
+        read(content, scale=ScaleOptions(lowest=-10, highest=5))
+
+
+TWICE = "user_id,item_id,rating,time\n1,1,2,5\n\n1,2,4,6\n1,1,3,7\n2,1,1,8\n1,1,5,9\n"
+
+
+def test_repeated_pairs_are_an_error_with_their_places(read):
+    with pytest.raises(
+        UserError, match=r"rows that repeat .*: 2 \(.*ratings.csv, line 5, user 1 and item 1 as in .*, line 2; "
+    ):
+        read(TWICE)
+
+
+@pytest.mark.parametrize(("policy", "rating"), [("last", 5.0), ("mean", 10 / 3)])
+def test_repeated_pairs_are_merged_where_that_is_wished(read, policy, rating):
+    table = read(TWICE, duplicates=Duplicates[policy], columns=("user_id", "item_id", "rating", "time"))
+    assert rows_of(table) == [(1, 2, 4.0, 6000), (2, 1, 1.0, 8000), (1, 1, pytest.approx(rating), 9000)]
+    assert table.notes == (f"data.duplicates={policy}: rows merged into others of the same user and item: 2",)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 1000])
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_a_repeated_pair_is_found_wherever_it_is(read, monkeypatch, chunk, is_sorted):
+    monkeypatch.setattr("ratinglab.ratings.cleaning.CHUNK", chunk)
+    rows = [(user, item, (user + item) % 5) for user in range(6) for item in (3, 1, 2)]
+    rows = rows if is_sorted else sorted(rows, key=lambda row: row[1])
+    lines = [f"{user},{item},{rating}\n" for user, item, rating in rows]
+    assert len(read("".join(lines), **HEADERLESS).ratings) == 18
+    for at in range(len(lines)):
+        with pytest.raises(UserError, match="rows that repeat an earlier row's user and item: 1 "):
+            read("".join([*lines[: at + 1], *lines[at:]]), **HEADERLESS)
+
+
+def test_a_core_has_enough_ratings_for_each_user_and_item(read):
+    # dropping item 9 leaves user 3 with too few, and that leaves item 8 with too few
+    lines = ["1,1,1", "1,2,2", "2,1,3", "2,2,4", "3,8,5", "3,9,1", "1,8,2"]
+    table = read("\n".join(lines), **HEADERLESS, min_ratings_per_user=2, min_ratings_per_item=2)
+    assert rows_of(table) == [(1, 1, 1.0), (1, 2, 2.0), (2, 1, 3.0), (2, 2, 4.0)]
+    assert table.notes[0].startswith("dropped 3 ratings, 1 users and 2 items with fewer than")
+    assert (table.num_users, table.num_items) == (2, 2)
+    with pytest.raises(UserError, match=r"data.min_ratings_per_user=9 and data.min_ratings_per_item=0 leave no rating"):
+        read("\n".join(lines), **HEADERLESS, min_ratings_per_user=9)
+
+
+@pytest.mark.parametrize(
+    ("ids", "note"),
+    [
+        (["1", " 1", "x"], "user ids that differ from others only in white space"),
+        (["7", "007", "x"], "user ids that differ from others only in how a number is written"),
+        (["7", "8", "9"], None),
+    ],
+)
+def test_ids_that_are_nearly_the_same_are_told(read, ids, note):
+    notes = read("".join(f"{user},{item},{item}\n" for item, user in enumerate(ids)), **HEADERLESS).notes
+    assert len(notes) == (note is not None)
+    assert all(found.startswith(note) for found in notes)
+
+
+def test_indices_are_small_and_ratings_single_precision(read):
+    ratings = read(PLAIN).ratings
+    assert (ratings.user.dtype, ratings.item.dtype, ratings.rating.dtype) == (np.int32, np.int32, np.float32)

@@ -1,102 +1,249 @@
 import numpy as np
 import pytest
+from tables import table_of
 
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
+from ratinglab.ratings import splits
 from ratinglab.ratings.holdout import hold_out
-from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.splits import RandomSplit, RowsSplit, Split
-from ratinglab.ratings.table import Ratings, RatingTable
+from ratinglab.ratings.splits import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    FilesSplit,
+    KFoldSplit,
+    LeaveLastSplit,
+    MovieLensUSplit,
+    PerUserSplit,
+    RandomSplit,
+    RowsSplit,
+    Split,
+    TemporalSplit,
+)
 
 
-def table_of(num_rows: int) -> RatingTable:
+def numbered(num_rows: int, *, num_users: int = 5, time=None, sources=()):
+    """Rows of which each has its own number as its rating."""
     row = np.arange(num_rows)
-    return RatingTable(
-        name="rows",
-        ratings=Ratings(
-            user=(row % 5).astype(np.int32), item=(row % 7).astype(np.int32), rating=row.astype(np.float32)
-        ),
-        user_ids=IdMap([10, 11, 12, 13, 14]),
-        item_ids=IdMap(list("abcdefg")),
-        titles=np.array([f"title {letter}" for letter in "abcdefg"], dtype=object),
-        noise_floor=None,
-    )
+    return table_of(row % num_users, row % 7, row, timestamp=time, sources=sources)
 
 
-def assert_parts(split: Split, *, num_rows: int, sizes: tuple[int, int, int]) -> None:
-    parts = (split.train, split.validation, split.test)
-    assert tuple(len(part) for part in parts) == sizes
-    assert sorted(np.concatenate(parts).tolist()) == list(range(num_rows))
+def rows(split: Split, part: int) -> list[int]:
+    return np.flatnonzero(split.part == part).tolist()
+
+
+def sizes(split: Split) -> tuple[int, int, int]:
+    return tuple(split.count(part) for part in (TRAIN, VALIDATION, TEST))
+
+
+def random(*, seed=0, validation=0.2, test=0.1, refit=False) -> RandomSplit:
+    return RandomSplit(refit=refit, seed=seed, validation=validation, test=test)
+
+
+def kfold(fold: int, *, folds=5, seed=0, validation=0.25) -> KFoldSplit:
+    return KFoldSplit(refit=False, folds=folds, fold=fold, seed=seed, validation=validation)
 
 
 def test_random_parts_have_the_fractions_of_all_rows():
-    split = RandomSplit(seed=0, validation=0.2, test=0.1).apply(table_of(100))
-    assert_parts(split, num_rows=100, sizes=(70, 20, 10))
-
-
-def test_random_without_validation_or_test():
-    assert_parts(RandomSplit(seed=0, validation=0.0, test=0.0).apply(table_of(10)), num_rows=10, sizes=(10, 0, 0))
+    assert sizes(random().apply(numbered(100))) == (70, 20, 10)
+    assert sizes(random(validation=0.0, test=0.0).apply(numbered(10))) == (10, 0, 0)
 
 
 def test_random_depends_on_its_seed_alone():
-    digests = [RandomSplit(seed=seed, validation=0.2, test=0.1).apply(table_of(100)).digest() for seed in (0, 0, 1)]
-    assert digests[0] == digests[1] != digests[2]
+    parts = [random(seed=seed).apply(numbered(100)).part.tolist() for seed in (0, 0, 1)]
+    assert parts[0] == parts[1] != parts[2]
+
+
+def test_per_user_takes_the_fraction_of_each_user():
+    user = np.repeat([0, 1, 2], [20, 10, 3])
+    table = table_of(user, np.arange(33), np.arange(33))
+    split = PerUserSplit(refit=False, seed=0, validation=0.2, test=0.3).apply(table)
+    counts = [
+        [int(((split.part == part) & (user == one)).sum()) for part in (TRAIN, VALIDATION, TEST)] for one in range(3)
+    ]
+    assert counts == [[10, 4, 6], [5, 2, 3], [1, 1, 1]]
+    other = PerUserSplit(refit=False, seed=1, validation=0.2, test=0.3).apply(table)
+    assert other.part.tolist() != split.part.tolist()
+
+
+def test_per_user_leaves_each_user_a_row_to_train_on():
+    table = table_of([0, 0, 1], [0, 1, 0], [1, 2, 3])
+    assert sizes(PerUserSplit(refit=False, seed=0, validation=0.0, test=0.9).apply(table)) == (2, 0, 1)
+
+
+def test_leave_last_takes_the_last_by_time_and_of_the_same_time_the_later_row():
+    #              user 0: times 5, 9, 9, 1, 7; user 1: times 3, 2, 4; user 2: two rows are too few
+    table = table_of(
+        [0, 0, 0, 0, 0, 1, 1, 1, 2, 2], np.arange(10), np.arange(10), timestamp=[5, 9, 9, 1, 7, 3, 2, 4, 1, 2]
+    )
+    split = LeaveLastSplit(refit=False, validation=1, test=1).apply(table)
+    assert rows(split, TEST) == [2, 7]
+    assert rows(split, VALIDATION) == [1, 5]
+    assert split.notes == ("1 users have no more than 2 ratings and are only trained on",)
+    two = LeaveLastSplit(refit=False, validation=0, test=2).apply(table)
+    assert rows(two, TEST) == [1, 2, 5, 7]
+
+
+def test_a_temporal_split_never_trains_on_what_is_later():
+    time = np.random.default_rng(0).integers(0, 30, 200)
+    split = TemporalSplit(refit=False, validation=0.2, test=0.1).apply(numbered(200, time=time))
+    latest_train, validation = time[split.part == TRAIN].max(), time[split.part == VALIDATION]
+    assert latest_train < validation.min()
+    assert validation.max() < time[split.part == TEST].min()
+    assert split.count(TEST) >= 20  # rows of the same time are not torn apart
+    assert split.count(TEST) + split.count(VALIDATION) >= 60
 
 
 def test_rows_takes_the_range_for_test_and_validation_from_the_others():
-    split = RowsSplit(test_start=3, test_stop=13, seed=0, validation=0.5).apply(table_of(33))
-    assert split.test.tolist() == list(range(3, 13))
-    assert_parts(split, num_rows=33, sizes=(11, 12, 10))
+    split = RowsSplit(refit=False, test_start=3, test_stop=13, seed=0, validation=0.5).apply(numbered(33))
+    assert rows(split, TEST) == list(range(3, 13))
+    assert sizes(split) == (11, 12, 10)
+
+
+def test_folds_are_disjoint_and_cover_all_rows():
+    found = [kfold(fold).apply(numbered(33)) for fold in range(1, 6)]
+    assert [split.count(TEST) for split in found] == [7, 7, 7, 6, 6]
+    assert sorted(row for split in found for row in rows(split, TEST)) == list(range(33))
+    assert all(split.count(VALIDATION) == round(0.25 * (33 - split.count(TEST))) for split in found)
+
+
+def test_files_are_parts_by_their_names():
+    table = numbered(12, sources=[("a/u1.base", 6), ("a/u1.valid", 8), ("a/u1.test", 12)])
+    split = FilesSplit(refit=False, test_files="u1.test", validation_files="*.valid", seed=0, validation=0.0).apply(
+        table
+    )
+    assert rows(split, TEST) == [8, 9, 10, 11]
+    assert rows(split, VALIDATION) == [6, 7]
+    drawn = FilesSplit(refit=False, test_files="a/u1.test", validation_files=None, seed=0, validation=0.25).apply(table)
+    assert sizes(drawn) == (6, 2, 4)
+    assert rows(drawn, TEST) == [8, 9, 10, 11]
+
+
+def test_the_published_folds_are_fifths_in_the_order_of_the_rows(monkeypatch):
+    table = numbered(100_000)
+    u = MovieLensUSplit(refit=False, fold=1, seed=0, validation=0.1)
+    with pytest.raises(UserError, match="split=movielens_u is of MovieLens 100K alone, .*: table is not that"):
+        u.apply(table)
+    monkeypatch.setattr(splits, "MOVIELENS_100K_DIGEST", table.digest)
+    assert rows(u.apply(table), TEST) == list(range(20_000))
+    assert sizes(u.apply(table)) == (72_000, 8_000, 20_000)
+
+
+def test_the_identity_is_of_data_policy_and_seed_with_the_fold_behind():
+    table = numbered(50)
+    families = {kfold(fold).apply(table).identity.split("/")[0] for fold in (1, 2, 3)}
+    assert len(families) == 1
+    assert [kfold(fold).apply(table).identity.split("/")[1] for fold in (1, 2)] == ["1", "2"]
+    others = [kfold(1, seed=1), kfold(1, folds=4), kfold(1, validation=0.5), random(), random(seed=1)]
+    identities = {split.apply(table).identity for split in others} | {kfold(1).apply(numbered(49)).identity}
+    assert len(identities | families) == 7
+    assert random().apply(table).identity == random(refit=True).apply(table).identity
+
+
+def test_the_identity_of_a_split_by_time_is_of_the_times_too():
+    identities = {
+        TemporalSplit(refit=False, validation=0.0, test=0.5).apply(numbered(10, time=np.arange(10) + late)).identity
+        for late in (0, 1)
+    }
+    assert len(identities) == 2
+
+
+def test_a_split_that_is_refitted_trains_on_the_validation_rows():
+    split = random(refit=True).apply(numbered(100))
+    assert sizes(split.refitted()) == (90, 0, 10)
+    assert rows(split.refitted(), TEST) == rows(split, TEST)
+    assert split.refitted().identity == split.identity
 
 
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (RandomSplit(seed=0, validation=0.5, test=0.5), r"split.validation \+ split.test must be below 1"),
-        (RowsSplit(test_start=5, test_stop=5, seed=0, validation=0.0), "test_stop must be above split.test_start"),
+        (random(validation=0.5, test=0.5), r"split.validation \+ split.test must be below 1"),
+        (
+            PerUserSplit(refit=False, seed=0, validation=0.5, test=0.5),
+            r"split.validation \+ split.test must be below 1",
+        ),
+        (TemporalSplit(refit=False, validation=0.5, test=0.5), r"split.validation \+ split.test must be below 1"),
+        (
+            RowsSplit(refit=False, test_start=5, test_stop=5, seed=0, validation=0.0),
+            "test_stop must be above split.test_start",
+        ),
+        (kfold(6), "split.fold must be at most split.folds, got 6 and 5"),
+        (kfold(0), "split.fold must be at least 1, got 0"),
+        (kfold(1, folds=1), "split.folds must be at least 2, got 1"),
+        (MovieLensUSplit(refit=False, fold=6, seed=0, validation=0.1), "split.fold must be from 1 to 5, got 6"),
+        (LeaveLastSplit(refit=False, validation=0, test=0), "split.test must be at least 1, got 0"),
     ],
 )
 def test_fields_that_do_not_go_together(split, message):
     with pytest.raises(UserError, match=message):
-        check_options(split)
+        check_options(split, prefix="split.")
 
 
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (RandomSplit(seed=0, validation=0.0, test=0.01), "split.test=0.01 of 20 rows is no row"),
-        (RandomSplit(seed=0, validation=0.01, test=0.5), "split.validation=0.01 of 20 rows is no row"),
-        (RowsSplit(test_start=0, test_stop=21, seed=0, validation=0.0), "test_stop must be at most 20"),
-        (RowsSplit(test_start=0, test_stop=20, seed=0, validation=0.0), "no row to train on"),
+        (random(validation=0.0, test=0.01), "split.test=0.01 of 20 rows is no row"),
+        (random(validation=0.01, test=0.5), "split.validation=0.01 of 20 rows is no row"),
+        (RowsSplit(refit=False, test_start=0, test_stop=21, seed=0, validation=0.0), "test_stop must be at most 20"),
+        (
+            RowsSplit(refit=False, test_start=0, test_stop=20, seed=0, validation=0.0),
+            "leaves no row of table to train on",
+        ),
+        (kfold(1, folds=21), "split.folds must be at most 20, the rows of table, got 21"),
+        (
+            PerUserSplit(refit=False, seed=0, validation=0.0, test=0.1),
+            "split=per_user with split.test=0.1 leaves no row",
+        ),
+        (LeaveLastSplit(refit=False, validation=9, test=9), "split.test=9 leaves no row of table for test"),
+        (TemporalSplit(refit=False, validation=0.0, test=0.1), "split=temporal leaves no row of table to train on"),
+        (
+            FilesSplit(refit=False, test_files="b.tst", validation_files=None, seed=0, validation=0.0),
+            "split.test_files: no file of data.path is b.tst; there are a.base, b.test; did you mean b.test?",
+        ),
+        (
+            FilesSplit(refit=False, test_files="b.*", validation_files="*.test", seed=0, validation=0.0),
+            "split.validation_files=.*.test has a file of split.test_files=b",
+        ),
+        (
+            FilesSplit(refit=False, test_files="*", validation_files=None, seed=0, validation=0.0),
+            "no row of table to train on",
+        ),
     ],
 )
 def test_a_part_that_cannot_be_is_refused(split, message):
+    table = numbered(20, time=np.zeros(20), sources=[("x/a.base", 12), ("x/b.test", 20)])
     with pytest.raises(UserError, match=message):
-        split.apply(table_of(20))
+        split.apply(table)
+
+
+@pytest.mark.parametrize(
+    "split", [LeaveLastSplit(refit=False, validation=1, test=1), TemporalSplit(refit=False, validation=0.1, test=0.1)]
+)
+def test_a_split_by_time_needs_times(split):
+    with pytest.raises(UserError, match=r"needs the times of the ratings: name their column as data.columns.timestamp"):
+        split.apply(numbered(20))
 
 
 def test_hold_out_puts_users_and_items_with_training_rows_first():
-    table = table_of(35)
-    # rows 0, 7, 14, … are item a; rows 1, 6, 11, … user 11
-    train = np.array([row for row in range(35) if row % 7 != 0 and row % 5 != 1])
-    test = np.setdiff1d(np.arange(35), train)
-    holdout = hold_out(table, Split(train=train, validation=np.empty(0, dtype=np.int64), test=test))
+    titles = np.array([f"title {item}" for item in range(7)], dtype=object)
+    table = table_of(np.arange(35) % 5, np.arange(35) % 7, np.arange(35), titles=titles)
+    # rows 0, 7, 14, … are of item 0; rows 1, 6, 11, … of user 1
+    part = np.array([TEST if row % 7 == 0 or row % 5 == 1 else TRAIN for row in range(35)], dtype=np.int8)
+    holdout = hold_out(table, Split(part=part, identity="x"))
     assert (holdout.num_users, holdout.num_items) == (4, 6)
-    assert holdout.table.user_ids.ids.tolist() == [10, 12, 13, 14, 11]
-    assert holdout.table.item_ids.ids.tolist() == list("bcdefga")
-    assert holdout.table.titles.tolist() == [f"title {letter}" for letter in "bcdefga"]
+    assert holdout.user_ids.ids.tolist() == [0, 2, 3, 4, 1]
+    assert holdout.item_ids.ids.tolist() == [1, 2, 3, 4, 5, 6, 0]
+    assert holdout.titles.tolist() == [f"title {item}" for item in (1, 2, 3, 4, 5, 6, 0)]
     assert holdout.train.user.max() == 3
     assert holdout.train.item.max() == 5
 
 
 def test_hold_out_keeps_every_row_under_its_own_ids():
-    table = table_of(35)
-    holdout = hold_out(table, RandomSplit(seed=1, validation=0.1, test=0.8).apply(table))
-    for rows, part in (
-        (holdout.split.train, holdout.train),
-        (holdout.split.validation, holdout.validation),
-        (holdout.split.test, holdout.test),
-    ):
-        assert holdout.table.user_ids.ids[part.user].tolist() == table.user_ids.ids[table.ratings.user[rows]].tolist()
-        assert holdout.table.item_ids.ids[part.item].tolist() == table.item_ids.ids[table.ratings.item[rows]].tolist()
-        assert part.rating.tolist() == rows.tolist()
+    table = numbered(35)
+    holdout = hold_out(table, random(seed=1, validation=0.1, test=0.8).apply(table))
+    for code, part in ((TRAIN, holdout.train), (VALIDATION, holdout.validation), (TEST, holdout.test)):
+        at = rows(holdout.split, code)
+        assert holdout.user_ids.ids[part.user].tolist() == table.user_ids.ids[table.ratings.user[at]].tolist()
+        assert holdout.item_ids.ids[part.item].tolist() == table.item_ids.ids[table.ratings.item[at]].tolist()
+        assert part.rating.tolist() == at

@@ -18,6 +18,7 @@ from ratinglab.errors import UserError
 from ratinglab.experiment.options import (
     GROUPS,
     EvaluateOptions,
+    InspectOptions,
     PredictOptions,
     RecommendOptions,
     TrainOptions,
@@ -32,6 +33,7 @@ RUN_SUFFIX = secrets.token_hex(2)
 
 ROOTS = {
     "train": TrainOptions,
+    "inspect_data": InspectOptions,
     "evaluate": EvaluateOptions,
     "recommend": RecommendOptions,
     "predict": PredictOptions,

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ratinglab.evaluation.predictions import Predictions
+from ratinglab.ratings.table import RatingTable
 
 NUM_GROUPS = 10
 """Groups of users or items, equal in rows as far as ties allow: deciles."""
@@ -65,24 +66,54 @@ def error_distribution(predictions: Predictions) -> Figure:
 
 
 def rating_histogram(rating: NDArray[np.float32]) -> Figure:
-    """How often each rating is given, over all rows."""
-    figure, axes = _figure("Ratings", x="rating", y="rows")
+    """How often each rating is given."""
+    figure, axes = _figure("", x="", y="")
+    _draw_ratings(axes, rating)
+    return figure
+
+
+def long_tail(item_count: NDArray[np.int64]) -> Figure:
+    """Ratings of each item, the most rated first."""
+    figure, axes = _figure("", x="", y="")
+    _draw_tail(axes, item_count, of="item")
+    return figure
+
+
+def overview(table: RatingTable) -> Figure:
+    """A table at a glance: its ratings, the tails of users and items, and, where times are known, ratings by month."""
+    figure = Figure(figsize=(2 * SIZE[0], 2 * SIZE[1]), dpi=100, layout="constrained")
+    ((top_left, top_right), (bottom_left, bottom_right)) = figure.subplots(2, 2)
+    figure.suptitle(
+        f"{table.name}: {len(table.ratings):,} ratings of {table.num_users:,} users over {table.num_items:,} items"
+    )
+    _draw_ratings(top_left, table.ratings.rating)
+    _draw_tail(bottom_left, np.bincount(table.ratings.item), of="item")
+    _draw_tail(bottom_right, np.bincount(table.ratings.user), of="user")
+    if table.timestamp is None:
+        top_right.set_axis_off()
+    else:
+        # as numpy's own months: matplotlib takes these for dates
+        months, count = np.unique(table.timestamp.astype("datetime64[ms]").astype("datetime64[M]"), return_counts=True)
+        top_right.fill_between(months, count, step="post", alpha=0.8)
+        top_right.set(title="Ratings over time", xlabel="month", ylabel="rows", ylim=(0, None))
+    return figure
+
+
+def _draw_ratings(axes: Axes, rating: NDArray[np.float32]) -> None:
+    axes.set(title="Ratings", xlabel="rating", ylabel="rows")
     distinct, count = np.unique(rating, return_counts=True)
     if len(distinct) <= 20:
         axes.bar(range(len(distinct)), count)
         axes.set_xticks(range(len(distinct)), [f"{value:g}" for value in distinct])
     else:
         axes.hist(rating, bins=40)
-    return figure
 
 
-def long_tail(item_count: NDArray[np.int64]) -> Figure:
-    """Ratings of each item, the most rated first."""
-    figure, axes = _figure("Long tail", x="items, the most rated first", y="ratings of the item")
-    axes.plot(np.arange(1, len(item_count) + 1), np.sort(item_count)[::-1])
+def _draw_tail(axes: Axes, count: NDArray[np.int64], *, of: str) -> None:
+    axes.set(title=f"Long tail of {of}s", xlabel=f"{of}s, the most rated first", ylabel=f"ratings of the {of}")
+    axes.plot(np.arange(1, len(count) + 1), np.sort(count)[::-1])
     axes.set_yscale("log")
     axes.set_xscale("log")
-    return figure
 
 
 def _figure(title: str, *, x: str, y: str) -> tuple[Figure, Axes]:

@@ -29,8 +29,16 @@ def show_experiment(logger: EventLog, header: Sequence[str], *, run_folder: Path
     logger.log_charts({"train and validation MSE": ["train/mse", "val/mse"]})
 
 
-def show_results(logger: EventLog, options: TrainOptions, *, run: Run, metrics: Mapping[str, float]) -> None:
-    """The final errors and the run's row among the hyperparameters; then the event file is closed."""
+def show_results(
+    logger: EventLog, options: TrainOptions, *, run: Run, metrics: Mapping[str, float], is_whole_run: bool
+) -> None:
+    """The final errors and the run's row among the hyperparameters; then the event file is closed.
+
+    The first fit of a run that has two of them is not a whole run: it has no row and no figures.
+    """
+    if not is_whole_run:
+        logger.close()
+        return
     step = int(metrics["fit/epochs"])
     logger.log_metrics({tag: metrics[tag] for tag in ("test/rmse", "test/mae") if tag in metrics}, step)
     shown = {"best/val_mse": "val/mse", "test/mse": "test/mse"}

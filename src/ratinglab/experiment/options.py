@@ -1,18 +1,40 @@
 """What an experiment is made of. Imports nothing slow: the command line reads it first."""
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from ratinglab.fitting.optimizers import SGD, Adam, AdamW
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
 from ratinglab.fitting.trainer import CallbackOptions, NoLoggerOptions, TensorBoardOptions, TrainerOptions
 from ratinglab.options import at_least, seed_rule
-from ratinglab.ratings.sources import CsvOptions, DemoOptions, Separator
-from ratinglab.ratings.splits import RandomSplit, RowsSplit
+from ratinglab.ratings.sources import MOVIELENS_OPTIONS, CsvOptions, DemoOptions
+from ratinglab.ratings.splits import (
+    FilesSplit,
+    KFoldSplit,
+    LeaveLastSplit,
+    MovieLensUSplit,
+    PerUserSplit,
+    RandomSplit,
+    RowsSplit,
+    TemporalSplit,
+)
 
 GROUPS: dict[str, dict[str, type]] = {
-    "data": {"demo": DemoOptions, "csv": CsvOptions},
-    "split": {"random": RandomSplit, "rows": RowsSplit},
+    "data": {"demo": DemoOptions, "csv": CsvOptions, **MOVIELENS_OPTIONS},
+    "split": {
+        split.name: split
+        for split in (
+            RandomSplit,
+            PerUserSplit,
+            LeaveLastSplit,
+            TemporalSplit,
+            RowsSplit,
+            KFoldSplit,
+            MovieLensUSplit,
+            FilesSplit,
+        )
+    },
     "optimizer": {"adam": Adam, "adamw": AdamW, "sgd": SGD},
     "schedule": {
         "constant": ConstantSchedule,
@@ -65,6 +87,16 @@ class EvaluateOptions:
 
 
 @dataclass
+class InspectOptions:
+    """Show what a table of ratings is like."""
+
+    data: Any
+    """Where the ratings come from."""
+    figure: str | None
+    """PNG file to draw; null: none."""
+
+
+@dataclass
 class PairColumns:
     """Columns of a file of pairs, by name."""
 
@@ -84,6 +116,15 @@ class RecommendOptions:
     """The user's own id."""
     k: int = field(metadata=at_least(1))
     """Items wanted."""
+
+
+class Separator(Enum):
+    """What stands between two columns; by name, since Hydra cannot parse `separator=,`."""
+
+    comma = ","
+    tab = "\t"
+    semicolon = ";"
+    pipe = "|"
 
 
 @dataclass

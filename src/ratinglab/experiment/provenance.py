@@ -15,7 +15,7 @@ PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarr
 
 
 def provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
-    """Versions, git commit (None outside a checkout), digests of data and split, seed, threads, command line."""
+    """Versions, git commit (None outside a checkout), data, split, seed, threads, command line."""
     checkout = Path(__file__).parents[3]
     # not any repository around the environment that ratinglab is installed in
     is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
@@ -24,8 +24,8 @@ def provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
         "command": sys.argv,
         "seed": seed,
         "data": holdout.table.name,
-        "data_digest": holdout.table.digest(),
-        "split_digest": holdout.split.digest(),
+        "data_digest": holdout.table.digest,
+        "split": holdout.split.identity,
         "threads": torch.get_num_threads(),
         "git_commit": _git(checkout, "rev-parse", "HEAD") if is_checkout else None,
         "git_dirty": None if status is None else status != "",

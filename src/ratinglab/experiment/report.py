@@ -7,19 +7,20 @@ from torch import nn
 from ratinglab.experiment.options import TrainOptions
 from ratinglab.models.discovery import model_name
 from ratinglab.ratings.holdout import Holdout
+from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION
 
 
 def header(options: TrainOptions, *, holdout: Holdout, model: nn.Module, first_epoch: int) -> Iterator[str]:
     """What is about to be trained, in a few lines."""
     table, split = holdout.table, holdout.split
+    train, validation, test = (split.count(part) for part in (TRAIN, VALIDATION, TEST))
     lowest, highest = table.scale
     yield (
         f"data       {table.name}: {len(table.ratings):,} ratings of {table.num_users:,} users "
         f"over {table.num_items:,} items, density {table.density:.2%}, scale {lowest:g} to {highest:g}"
     )
     yield (
-        f"split      {options.split.name}: {len(split.train):,} train, {len(split.validation):,} validation, "
-        f"{len(split.test):,} test"
+        f"split      {options.split.name} {split.identity}: {train:,} train, {validation:,} validation, {test:,} test"
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     settings = ", ".join(f"{key}={value}" for key, value in vars(options.model).items())
@@ -33,29 +34,36 @@ def header(options: TrainOptions, *, holdout: Holdout, model: nn.Module, first_e
             f"warning: trains on {options.trainer.limit_train_batches:.0%} of the batches of each epoch "
             "(trainer.limit_train_batches)"
         )
-    repeated = table.num_repeated
-    if repeated > 0:
-        yield f"note: {repeated:,} ratings repeat a pair of user and item; all are used, in any part"
+    yield from (f"note: {note}" for note in (*table.notes, *split.notes))
     if first_epoch > 1:
         yield f"note: goes on after {first_epoch - 1} epochs"
-    if len(split.validation) == 0:
+    if validation == 0:
         yield "note: no validation rows, so no early stopping; the last weights are the run's"
 
 
 def errors_table(metrics: Mapping[str, float], *, model: str, noise_floor: float | None) -> Iterator[str]:
-    """The errors of the model and of the baselines on each part, a row each."""
-    yield f"{'':24}{'MSE':>9}{'RMSE':>9}{'MAE':>9}"
-    for part, label in (("val", "validation"), ("test", "test")):
-        for prefix, name in (
-            ("", model),
-            ("baseline/bias/", "bias baseline"),
-            ("baseline/mean/", "mean baseline"),
-        ):
-            if f"{part}/mse" in metrics:
-                values = [metrics[f"{prefix}{part}/{error}"] for error in ("mse", "rmse", "mae")]
-                yield f"{label:11}{name:13}" + "".join(f"{value:9.4f}" for value in values)
+    """The errors of the model and of the baselines on each part, a row each; warm and cold rows apart."""
+    parts = {"val": "validation", "test": "test"}
+    labels = {
+        f"{part}{group}": f"{label}{group.replace('/', ' ')}"
+        for part, label in parts.items()
+        for group in ("", "/warm", "/cold")
+        if f"{part}{group}/mse" in metrics
+    }
+    width = max([11, *(len(label) + 1 for label in labels.values())])
+    yield f"{'':{width + 13}}{'MSE':>9}{'RMSE':>9}{'MAE':>9}"
+    for tag, label in labels.items():
+        for prefix, name in (("", model), ("baseline/bias/", "bias baseline"), ("baseline/mean/", "mean baseline")):
+            values = [metrics[f"{prefix}{tag}/{error}"] for error in ("mse", "rmse", "mae")]
+            yield f"{label:{width}}{name:13}" + "".join(f"{value:9.4f}" for value in values)
     if noise_floor is not None:
-        yield f"{'':11}{'noise floor':13}{noise_floor:9.4f}{noise_floor**0.5:9.4f}"
+        yield f"{'':{width}}{'noise floor':13}{noise_floor:9.4f}{noise_floor**0.5:9.4f}"
+    for part, label in parts.items():
+        if f"{part}/cold/rows" in metrics:
+            yield (
+                f"note: {metrics[f'{part}/cold/rows']:,} {label} rows are cold: their user or item has no training "
+                "ratings, and the bias baseline predicts them"
+            )
 
 
 def results(metrics: Mapping[str, float], *, model: str, noise_floor: float | None) -> Iterator[str]:

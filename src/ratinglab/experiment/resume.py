@@ -19,7 +19,7 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
         UserError: they have changed since.
     """
     before = read_record(run_folder)
-    for name, what in (("data_digest", "the data"), ("split_digest", "the split")):
+    for name, what in (("data_digest", "the data"), ("split", "the split")):
         if before.provenance[name] != record.provenance[name]:
             raise UserError(
                 f"{key}: {what} has changed since {run_folder} was started: "
@@ -50,6 +50,10 @@ def take_up(options: TrainOptions, *, record: RunRecord, run_folder: Path) -> tu
     before = check_same_data(run_folder, record, key="resume")
     if record.max_epochs == before.max_epochs:
         return before, (run_folder / "metrics.json").exists()
+    if options.split.refit:
+        raise UserError(
+            "a run with split.refit=true cannot be extended: its second fit is for the epochs that were found"
+        )
     last = run_folder / "checkpoints" / "last.ckpt"
     done = read_epoch(last) if last.exists() else 0
     if record.max_epochs <= done:

@@ -4,6 +4,8 @@ import logging
 import math
 import os
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -11,7 +13,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ratinglab.datamodule import RatingDataModule, as_tensors
-from ratinglab.errors import RunFailedError
+from ratinglab.errors import RunFailedError, UserError
 from ratinglab.experiment.dashboard import show_experiment, show_results
 from ratinglab.experiment.options import TrainOptions
 from ratinglab.experiment.provenance import provenance
@@ -23,7 +25,8 @@ from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.models.discovery import model_name, plain_options
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.holdout import hold_out
+from ratinglab.ratings.holdout import Holdout, hold_out
+from ratinglab.ratings.splits import VALIDATION
 from ratinglab.runs import (
     Run,
     RunRecord,
@@ -44,6 +47,9 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     Prints a header, the progress and a table of results; the metrics are those of the best weights, read back from
     the folder. A run that goes on ends with the same weights, bit for bit, as one that was never stopped.
 
+    With split.refit the fit that finds the number of epochs is a run of its own, in the folder `validation` of the
+    run; its validation errors are the run's too.
+
     Args:
         options: the experiment.
         run_folder: an existing folder; empty, unless the options resume the run in it.
@@ -56,21 +62,45 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written; what was written remains.
     """
     _quiet_lightning()
+    if not options.split.refit:
+        _fit_run(options, run_folder)
+        return _conclude(run_folder)
+    first_fit = run_folder / "validation"
+    _fit_run(options, first_fit)
+    found = read_metrics(first_fit)
+    log.info("refit      on training and validation rows, for the %d epochs that were best", found["fit/best_epoch"])
+    _fit_run(options, run_folder, found=found)
+    return _conclude(run_folder)
+
+
+def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> None:
+    """Fit a model into a run's folder, unless the run there is finished.
+
+    Args:
+        options: the experiment.
+        run_folder: where the run goes.
+        found: the metrics of the first fit, where this is the second one.
+    """
     table = options.data.load()
-    holdout = hold_out(table, options.split.apply(table))
+    split = options.split.apply(table)
+    finds_epochs = options.split.refit and found is None
+    if finds_epochs and split.count(VALIDATION) == 0:
+        raise UserError("split.refit=true needs validation rows, to find the number of epochs by")
+    holdout = hold_out(table, split if found is None else split.refitted())
+    del table, split
     data = RatingDataModule(holdout, batch_size=options.data.batch_size, seed=options.seed)
-    record = _record(options, data)
+    record = _record(options, data, holdout, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
     if options.reproduces is not None:
         check_same_data(Path(options.reproduces), record, key="run")
     if options.resume is not None:
         record, finished = take_up(options, record=record, run_folder=run_folder)
         if finished:
             log.info("note: the run is finished already")
-            return _conclude(run_folder)
+            return
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
     first_epoch = read_epoch(checkpoint) + 1 if checkpoint.exists() else 1
     logger = options.logger.build(run_folder=run_folder, first_epoch=first_epoch)
-    trainer = _build_trainer(options, run_folder=run_folder, logger=logger, data=data)
+    trainer = _build_trainer(options, run_folder=run_folder, logger=logger, data=data, epochs=record.refit_epochs)
     predictor = build_predictor(record, seed=options.seed)
     lines = list(header(options, holdout=holdout, model=predictor.model, first_epoch=first_epoch))
     for line in lines:
@@ -79,24 +109,29 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         show_experiment(logger, lines, run_folder=run_folder)
     user, item, rating = as_tensors(data.train_ratings)
     predictor.baseline.fit(user=user, item=item, rating=rating)
+    run_folder.mkdir(exist_ok=True)
     write_run(run_folder, record=record, holdout=holdout)
+    del holdout  # from here on data has all that is in use: 12 bytes a training or validation row
     (run_folder / "metrics.json").unlink(missing_ok=True)  # of a run that is extended
     facts = _fit(
         options, trainer=trainer, data=data, predictor=predictor, checkpoint=checkpoint if first_epoch > 1 else None
     )
     run = Run.load(run_folder)
-    metrics = run.evaluate() | facts | {"fit/best_epoch": run.best_epoch}
+    # of two fits, only the second one is asked for the test rows
+    metrics = run.evaluate(("val",) if finds_epochs else ("val", "test")) | facts | {"fit/best_epoch": run.best_epoch}
+    if found is not None:
+        metrics |= {tag: value for tag, value in found.items() if "val/" in tag}
+        metrics["fit/seconds"] += found["fit/seconds"]
     infinite = [tag for tag, value in metrics.items() if not math.isfinite(value)]
     if infinite:
         raise RunFailedError(f"{infinite[0]} is {metrics[infinite[0]]}; a smaller optimizer.lr may help")
     write_json(run_folder / "metrics.json", metrics)
     if logger is not None:
-        show_results(logger, options, run=run, metrics=metrics)
-    return _conclude(run_folder)
+        show_results(logger, options, run=run, metrics=metrics, is_whole_run=not finds_epochs)
 
 
-def _record(options: TrainOptions, data: RatingDataModule) -> RunRecord:
-    table = data.holdout.table
+def _record(options: TrainOptions, data: RatingDataModule, holdout: Holdout, *, refit_epochs: int | None) -> RunRecord:
+    table = holdout.table
     return RunRecord(
         model=model_name(options.model),
         model_options=plain_options(options.model),
@@ -106,7 +141,8 @@ def _record(options: TrainOptions, data: RatingDataModule) -> RunRecord:
         scale=table.scale if options.clip_predictions else None,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
-        provenance=provenance(data.holdout, seed=options.seed),
+        provenance=provenance(holdout, seed=options.seed),
+        refit_epochs=refit_epochs,
     )
 
 
@@ -122,13 +158,17 @@ def _conclude(run_folder: Path) -> float | None:
 
 
 def _build_trainer(
-    options: TrainOptions, *, run_folder: Path, logger: EventLog | None, data: RatingDataModule
+    options: TrainOptions, *, run_folder: Path, logger: EventLog | None, data: RatingDataModule, epochs: int | None
 ) -> Trainer:
+    """Lightning's Trainer, for `epochs` or, where they are None, for as many as the options allow."""
     callbacks = options.callbacks.build(
         checkpoint_folder=run_folder / "checkpoints", has_validation=len(data.validation_ratings) > 0
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
-    return options.trainer.build(
+    trainer = options.trainer
+    if epochs is not None:
+        trainer = replace(trainer, max_epochs=epochs, min_epochs=min(trainer.min_epochs, epochs))
+    return trainer.build(
         num_batches=len(data.train_dataloader()), run_folder=run_folder, logger=logger, callbacks=callbacks
     )
 

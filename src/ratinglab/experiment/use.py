@@ -6,7 +6,9 @@ from ratinglab.errors import UserError
 from ratinglab.experiment.options import EvaluateOptions, PredictOptions, RecommendOptions
 from ratinglab.experiment.report import errors_table
 from ratinglab.files import user_path, write_whole
-from ratinglab.ratings.reading import existing_file, read_text_table, text_column
+from ratinglab.ratings.inputs import InputFile, TextForm
+from ratinglab.ratings.reading import existing_file
+from ratinglab.ratings.text_tables import read_text_table, text_column
 from ratinglab.runs import Run, read_metrics
 
 NUM_RATED_SHOWN = 5
@@ -70,9 +72,10 @@ def predict(options: PredictOptions) -> None:
     if not output.parent.is_dir():
         raise UserError(f"output: there is no folder {output.parent}")
     run = Run.load(options.run)
-    pairs = read_text_table(path, separator=options.separator.value)
-    user_ids = text_column(pairs, options.columns.user, key="columns.user", path=path)
-    item_ids = text_column(pairs, options.columns.item, key="columns.item", path=path)
+    file = InputFile(path)
+    pairs = read_text_table(file, TextForm(separator=options.separator.value, encoding="utf-8"), header=True)
+    user_ids = text_column(pairs, options.columns.user, key="columns.user", file=file)
+    item_ids = text_column(pairs, options.columns.item, key="columns.item", file=file)
     for what, ids in (("user", user_ids), ("item", item_ids)):
         if "" in ids:
             raise UserError(f"{path}, row {ids.index('') + 1} after the header: the {what} id must not be blank")

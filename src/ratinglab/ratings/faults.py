@@ -1,102 +1,161 @@
 """Where a file of ratings is wrong: the slow second look at a file that could not be read."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.ratings.inputs import InputFile, TextForm, utf8_blocks
 
 LARGEST_RATING = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the columns of a file lie.
+    """How the columns of a text file lie.
 
     Attributes:
-        separator: the character between two columns.
+        form: its separator and encoding.
         header_lines: lines before the first rating: 0 without a header.
         num_columns: cells in every row.
-        user: position of the user ids, from 0; so item and rating.
+        user: position of the user ids, from 0; so item, rating and, where it is read, timestamp.
+        timestamp_type: what a timestamp is written as.
     """
 
-    separator: str
+    form: TextForm
     header_lines: int
     num_columns: int
     user: int
     item: int
     rating: int
+    timestamp: int | None
+    timestamp_type: pa.DataType | None
 
 
-def first_row(path: Path, separator: str) -> tuple[int, list[str]]:
-    """The first row that is not empty: the number of its line, from 1, and its cells.
+def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputFile, header: bool) -> int:
+    """Position, from 0, of the column that `key` names.
 
     Raises:
-        UserError: the file is empty, or no UTF-8 text.
+        UserError: there is none of that name, or more than one; the message lists those that are there.
     """
-    for line, cells in _lines(path, separator):
-        return line, cells
-    raise UserError(f"{path} is empty")
+    count = names.count(wanted)
+    if count == 1:
+        return names.index(wanted)
+    if count > 1:
+        raise UserError(f"{key}: {file} has {count} columns named {wanted!r}")
+    if not header:
+        raise UserError(f"{key} must be a column's position from 1 to {len(names)} (data.header=false), got {wanted!r}")
+    hint = ""
+    if len(names) == 1:
+        hint = "; is it another data.separator?"
+    elif all(name.replace(".", "", 1).isdigit() for name in names):
+        hint = "; if that is no header, set data.header=false and columns by position"
+    suggestion = did_you_mean(wanted, names)
+    raise UserError(f"{key}: {file} has no column {wanted!r}; it has {', '.join(names)}{suggestion}{hint}")
 
 
-def first_fault(path: Path, layout: Layout, *, otherwise: str = "reason unknown") -> UserError:
+def first_rows(file: InputFile, form: TextForm, count: int) -> list[tuple[int, list[str]]]:
+    """The first rows that are not empty: the number of the line of each, from 1, and its cells.
+
+    Raises:
+        UserError: the file is empty, damaged, or not in its encoding.
+    """
+    rows = [row for row, _ in zip(_lines(file, form), range(count), strict=False)]
+    if not rows:
+        raise UserError(f"{file} is empty")
+    return rows
+
+
+def first_fault(file: InputFile, layout: Layout, *, otherwise: str = "reason unknown") -> UserError:
     """The error that names the first row that is wrong, by its line in the file.
 
     Args:
-        path: the file.
+        file: the file.
         layout: how its columns lie.
         otherwise: what the fast reader said, for a fault that this look does not find.
     """
     line = 0
-    for line, cells in _lines(path, layout.separator):
+    for line, cells in _lines(file, layout.form):
         fault = None if line <= layout.header_lines else _fault(cells, layout)
         if fault is not None:
-            return UserError(f"{path}, line {line}: {fault}")
+            return UserError(f"{file}, line {line}: {fault}")
     if line <= layout.header_lines:
-        return UserError(f"{path} has no ratings, only a header")
-    return UserError(f"{path} cannot be read: {' '.join(otherwise.split())}")
+        return UserError(f"{file} has no ratings, only a header")
+    return UserError(f"{file} cannot be read: {' '.join(otherwise.split())}")
 
 
-def has_cells_over_lines(path: Path, *, num_rows: int) -> bool:
-    """Whether rows of the file, header included, stand on more lines than there are rows.
+def line_of_row(file: InputFile, layout: Layout, row: int) -> int:
+    """The line, from 1, of a rating, from 0."""
+    lines = (line for line, _ in _lines(file, layout.form) if line > layout.header_lines)
+    return next(line for number, line in enumerate(lines) if number == row)
 
-    A stray quotation mark makes one cell of all rows up to the next such mark: rows that nobody would miss.
+
+def has_quotes(file: InputFile, layout: Layout) -> bool:
+    """Whether a quotation mark that could open a cell stands behind the header, where many a file has the only ones."""
+    if not layout.form.is_quoted:
+        return False
+    blocks = utf8_blocks(file, layout.form)
+    body = next(blocks, b"").split(b"\n", layout.header_lines)[-1]
+    return b'"' in body or any(b'"' in block for block in blocks)
+
+
+def count_lines(file: InputFile, layout: Layout) -> int:
+    """Lines that are not blank, header included.
+
+    More than there are rows, and a cell spans lines: a stray quotation mark makes one cell of all rows up to the next
+    such mark, rows that nobody would miss.
     """
-    with path.open("rb") as file:
-        quoted = any(b'"' in block for block in iter(lambda: file.read(1 << 24), b""))
-        if not quoted:
-            return False
-        file.seek(0)
-        return sum(1 for line in file if line.strip(b"\r\n\xef\xbb\xbf")) > num_rows
+    lines, after_end = 0, True
+    for block in utf8_blocks(file, layout.form):
+        content = np.frombuffer(block.removeprefix(b"\xef\xbb\xbf"), dtype=np.uint8)
+        if len(content) == 0:
+            continue
+        is_end = (content == ord("\n")) | (content == ord("\r"))
+        lines += int(np.count_nonzero(~is_end[1:] & is_end[:-1])) + int(after_end and not is_end[0])
+        after_end = bool(is_end[-1])
+    return lines
 
 
-def _lines(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _lines(file: InputFile, form: TextForm) -> Iterator[tuple[int, list[str]]]:
     """Each row that is not empty, with the number of the line on which it ends."""
     csv.field_size_limit(1 << 30)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=separator)
-        try:
-            for cells in reader:
-                if cells:
-                    yield reader.line_num, cells
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}, line {_first_undecodable(path)}: not UTF-8 text ({error.reason})") from error
-        except csv.Error as error:
-            raise UserError(f"{path}, line {reader.line_num}: {error}") from error
+    reader = csv.reader(
+        _text_lines(file, form),
+        delimiter=form.delimiter,
+        quoting=csv.QUOTE_MINIMAL if form.is_quoted else csv.QUOTE_NONE,
+    )
+    try:
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise UserError(f"{file}, line {reader.line_num}: {error}") from error
 
 
-def _first_undecodable(path: Path) -> int:
-    """The number of the first line that is not UTF-8."""
-    with path.open("rb") as file:
-        for line, content in enumerate(file, start=1):
-            try:
-                content.decode()
-            except UnicodeDecodeError:
-                return line
-    raise AssertionError("every line is UTF-8")
+def _text_lines(file: InputFile, form: TextForm) -> Iterator[str]:
+    """The lines of a file as text, each with its end; `\\n`, `\\r\\n` and `\\r` end a line."""
+    number, rest = 0, b""
+    for block in utf8_blocks(file, form):
+        lines = (rest + block).splitlines(keepends=True)
+        # a line may go on in the next block, and a \r may be half of its end
+        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        for line in lines:
+            number += 1
+            yield _decoded(line, file, number)
+    if rest:
+        yield _decoded(rest, file, number + 1)
+
+
+def _decoded(line: bytes, file: InputFile, number: int) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file}, line {number}: not UTF-8 text ({error.reason}); the file may have another data.encoding"
+        ) from error
 
 
 def _fault(cells: list[str], layout: Layout) -> str | None:
@@ -114,4 +173,13 @@ def _fault(cells: list[str], layout: Layout) -> str | None:
         return f"the rating must be a number, got {text!r}"
     if not abs(rating) <= LARGEST_RATING:
         return f"the rating must be finite, got {text!r}"
+    return None if layout.timestamp is None else _timestamp_fault(cells[layout.timestamp], layout)
+
+
+def _timestamp_fault(text: str, layout: Layout) -> str | None:
+    try:
+        pa.array([text.strip()]).cast(layout.timestamp_type)
+    except pa.ArrowInvalid:
+        wanted = "an ISO date" if pa.types.is_timestamp(layout.timestamp_type) else "Unix time"
+        return f"the timestamp must be {wanted}, as in the first row, got {text!r}"
     return None

@@ -1,11 +1,12 @@
-"""A table and its parts, in the order of indices that follows from the training part."""
+"""A table and its parts, under indices that follow from the training part."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.ratings.splits import Split
+from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, Split
 from ratinglab.ratings.table import Ratings, RatingTable
 
 
@@ -13,55 +14,82 @@ from ratinglab.ratings.table import Ratings, RatingTable
 class Holdout:
     """A table and its parts, the users and items of the training part first.
 
-    Users below `num_users` have training rows; those of `table` from there on, and UNKNOWN, have none: a model has
-    nothing to tell of them. So with items.
+    Users below `num_users` have training rows; those from there on, and UNKNOWN, have none: a model has nothing to
+    tell of them. So with items.
 
     Attributes:
-        table: all rows, under the new indices.
+        table: all rows, under the table's own indices.
         split: which rows are which.
+        user_order: the table's index of each new index: (table.num_users,) intp.
+        item_order: so for items.
         num_users: users with at least one training row.
         num_items: items with at least one training row.
     """
 
     table: RatingTable
     split: Split
+    user_order: NDArray[np.intp]
+    item_order: NDArray[np.intp]
     num_users: int
     num_items: int
 
     @property
     def train(self) -> Ratings:
         """The training rows."""
-        return self.table.ratings.take(self.split.train)
+        return self._part(TRAIN)
 
     @property
     def validation(self) -> Ratings:
         """The validation rows; there may be none."""
-        return self.table.ratings.take(self.split.validation)
+        return self._part(VALIDATION)
 
     @property
     def test(self) -> Ratings:
         """The test rows; there may be none."""
-        return self.table.ratings.take(self.split.test)
+        return self._part(TEST)
+
+    @property
+    def all_rows(self) -> Ratings:
+        """All rows, in the table's order."""
+        return self._reindexed(self.table.ratings)
+
+    @property
+    def user_ids(self) -> IdMap:
+        """The id of each new index."""
+        return self.table.user_ids.reordered(self.user_order)
+
+    @property
+    def item_ids(self) -> IdMap:
+        """The id of each new index."""
+        return self.table.item_ids.reordered(self.item_order)
+
+    @property
+    def titles(self) -> NDArray[np.object_] | None:
+        """The title of each new index."""
+        return None if self.table.titles is None else self.table.titles[self.item_order]
+
+    @property
+    def genres(self) -> NDArray[np.object_] | None:
+        """The genres of each new index."""
+        return None if self.table.genres is None else self.table.genres[self.item_order]
+
+    def _part(self, code: int) -> Ratings:
+        return self._reindexed(self.table.ratings.take(self.split.part == code))
+
+    def _reindexed(self, ratings: Ratings) -> Ratings:
+        return Ratings(
+            user=_inverse(self.user_order)[ratings.user],
+            item=_inverse(self.item_order)[ratings.item],
+            rating=ratings.rating,
+        )
 
 
 def hold_out(table: RatingTable, split: Split) -> Holdout:
     """Move the users and items of the training rows to the front, else in their old order."""
-    ratings = table.ratings
-    user_order, num_users = _trained_first(ratings.user[split.train], table.num_users)
-    item_order, num_items = _trained_first(ratings.item[split.train], table.num_items)
-    reordered = RatingTable(
-        name=table.name,
-        ratings=Ratings(
-            user=_inverse(user_order)[ratings.user],
-            item=_inverse(item_order)[ratings.item],
-            rating=ratings.rating,
-        ),
-        user_ids=table.user_ids.reordered(user_order),
-        item_ids=table.item_ids.reordered(item_order),
-        titles=None if table.titles is None else table.titles[item_order],
-        noise_floor=table.noise_floor,
-    )
-    return Holdout(table=reordered, split=split, num_users=num_users, num_items=num_items)
+    is_train = split.part == TRAIN
+    user_order, num_users = _trained_first(table.ratings.user[is_train], table.num_users)
+    item_order, num_items = _trained_first(table.ratings.item[is_train], table.num_items)
+    return Holdout(table, split, user_order, item_order, num_users, num_items)
 
 
 def _trained_first(trained: NDArray[np.int32], count: int) -> tuple[NDArray[np.intp], int]:

@@ -1,10 +1,13 @@
 """The one place where a user's own ids and the indices of the arrays are exchanged."""
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 UNKNOWN = -1
@@ -42,33 +45,99 @@ class IdMap:
         return self.ids.astype(str)
 
     def reordered(self, order: NDArray[np.intp]) -> "IdMap":
-        """The same ids, of which the one at `order[index]` moves to `index`."""
+        """The ids at `order[0]`, `order[1]`, …, in that order."""
         return IdMap(self.ids[order])
 
 
-def sorted_ids(text: NDArray[np.object_]) -> tuple[IdMap, NDArray[np.int32]]:
-    """Ids from the distinct texts of a column, and where each of these texts went.
+def index_column(chunks: list[pa.DictionaryArray], *, what: str) -> tuple[IdMap, NDArray[np.int32], list[str]]:
+    """The ids of a column of text, and each row's index.
 
     White space around an id is no part of it. The ids are integers, in numeric order, where each is a plain
     decimal int64; else they are text, in the order of their code points. So the indices do not depend on the
     order of the rows in a file.
 
     Args:
-        text: (D,) distinct texts.
+        chunks: the rows, dictionary-encoded, each chunk with a dictionary of its own.
+        what: "user" or "item".
 
     Returns:
-        The ids, and the index of each text: (D,) int32.
+        The ids, the index of each row: (N,) int32, and notes on ids that are nearly the same.
     """
-    stripped = np.array([value.strip() for value in text], dtype=object)
-    integers = _as_integers(stripped)
-    unique, index = np.unique(stripped if integers is None else integers, return_inverse=True)
-    return IdMap(unique), index.astype(np.int32)
+    text = pa.chunked_array([chunk.dictionary for chunk in chunks])
+    notes: list[str] = []
+    integers = _as_integers(text)
+    if integers is None:
+        trimmed = pc.utf8_trim_whitespace(text)
+        notes += _alike_but_for_space(text, trimmed, what=what)
+        integers, text = _as_integers(trimmed), trimmed
+    if integers is not None:
+        distinct, place = _distinct(integers)
+        ids = IdMap(distinct)
+    else:
+        texts = pc.unique(text)
+        texts = texts.take(pc.array_sort_indices(texts))  # UTF-8 sorts by code point
+        ids, place = IdMap(pd.Index(texts.to_pandas())), pc.index_in(text, value_set=texts).to_numpy()
+        notes += _alike_as_numbers(ids, what=what)
+    index = np.empty(sum(len(chunk) for chunk in chunks), dtype=np.int32)
+    row = entry = 0
+    for chunk in chunks:
+        of_entry = place[entry : entry + len(chunk.dictionary)]
+        np.take(of_entry, chunk.indices.to_numpy(), out=index[row : row + len(chunk)], mode="clip")
+        row, entry = row + len(chunk), entry + len(chunk.dictionary)
+    return ids, index, notes
 
 
-def _as_integers(text: NDArray[np.object_]) -> NDArray[np.int64] | None:
+def _distinct(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The distinct values in their order, and the place of each value among them."""
+    lowest, highest = int(values.min()), int(values.max())
+    if highest - lowest > 4 * len(values) + 1_000_000:
+        distinct, place = np.unique(values, return_inverse=True)
+        return distinct, place.astype(np.int32)
+    # Most ids are numbered through: a table of all that there could be is faster than sorting.
+    is_used = np.zeros(highest - lowest + 1, dtype=np.bool_)
+    is_used[values - lowest] = True
+    return np.flatnonzero(is_used) + lowest, (np.cumsum(is_used, dtype=np.int32) - 1)[values - lowest]
+
+
+def _as_integers(text: pa.ChunkedArray) -> NDArray[np.int64] | None:
+    """The texts as integers; None where one of them is no plain integer: `007`, `+7` and `0x7` are none."""
     try:
-        integers = np.array([int(value) for value in text], dtype=np.int64)
-    except (ValueError, OverflowError):
+        integers = text.cast(pa.int64()).to_numpy()
+    except pa.ArrowInvalid:
         return None
-    canonical = all(str(integer) == value for integer, value in zip(integers, text, strict=True))
-    return integers if canonical else None
+    if any(pc.any(pc.match_substring(text, letter)).as_py() for letter in "xX"):
+        return None
+    # No text is shorter than the plain form of its integer: if they are as long in all, each one is plain.
+    length = len(integers) + sum(int(np.count_nonzero(integers >= 10**digits)) for digits in range(1, 19))
+    if (integers < 0).any():
+        length = sum(len(str(integer)) for integer in integers.tolist())
+    return integers if pc.sum(pc.binary_length(text)).as_py() == length else None
+
+
+def _alike_but_for_space(text: pa.ChunkedArray, trimmed: pa.ChunkedArray, *, what: str) -> list[str]:
+    """A note where ids are the same but for the white space around them."""
+    if not pc.any(pc.not_equal(text, trimmed)).as_py():
+        return []
+    by_id: dict[str, str] = {}
+    alike = [(by_id.setdefault(one.strip(), one), one) for one in pc.unique(text).to_pylist()]
+    alike = [pair for pair in alike if pair[0] != pair[1]]
+    if not alike:
+        return []
+    return [
+        f"{what} ids that differ from others only in white space, and are taken as the same: {len(alike):,}, "
+        f"such as {alike[0][0]!r} and {alike[0][1]!r}"
+    ]
+
+
+def _alike_as_numbers(ids: IdMap, *, what: str) -> list[str]:
+    """A note where ids are the same number: `7`, `007` and `7.0` are text where one id is no plain integer."""
+    by_number: dict[int, str] = {}
+    numbers = ((re.fullmatch(r"([+-]?\d{1,18})(\.0*)?", text, flags=re.ASCII), text) for text in ids.ids)
+    alike = [(by_number.setdefault(int(match[1]), text), text) for match, text in numbers if match]
+    alike = [pair for pair in alike if pair[0] != pair[1]]
+    if not alike:
+        return []
+    return [
+        f"{what} ids that differ from others only in how a number is written, and are not taken as the same: "
+        f"{len(alike):,}, such as {alike[0][0]!r} and {alike[0][1]!r}"
+    ]

@@ -1,79 +1,141 @@
-"""Ratings and titles from delimited text files: read whole, or refused with the place named."""
+"""Ratings from files: read whole, or refused with the place named."""
 
-from collections import Counter
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from glob import glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
-from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
-from ratinglab.ratings.faults import Layout, first_fault, first_row, has_cells_over_lines
-from ratinglab.ratings.ids import UNKNOWN, IdMap, sorted_ids
-from ratinglab.ratings.table import Ratings, RatingTable
+from ratinglab.ratings.cleaning import Cleaning, Rows, k_core, only_used, scale_of, without_duplicates
+from ratinglab.ratings.faults import (
+    Layout,
+    column_position,
+    count_lines,
+    first_fault,
+    first_rows,
+    has_quotes,
+    line_of_row,
+)
+from ratinglab.ratings.ids import index_column
+from ratinglab.ratings.inputs import InputFile, TextForm, utf8_stream
+from ratinglab.ratings.items import ItemTexts
+from ratinglab.ratings.parquet import read_parquet
+from ratinglab.ratings.table import Ratings, RatingTable, Source
+from ratinglab.ratings.timestamps import milliseconds, type_of_timestamp
 
 
 class Columns(NamedTuple):
-    """Which columns of a file of ratings hold what: names from its header, or positions from 1 without one."""
+    """Which columns hold what: names from the header, or positions from 1 without one."""
 
     user: str
     item: str
     rating: str
+    timestamp: str | None
 
 
-class TitleFile(NamedTuple):
-    """A file of titles, with a header: where it lies, its separator, and its columns of item ids and titles."""
+@dataclass(frozen=True)
+class RatingFiles:
+    """Files of ratings, all of one form.
 
-    path: Path
-    separator: str
-    item: str
-    title: str
+    Attributes:
+        files: the files, in the order of the rows.
+        form: how their text is written; a Parquet file has none.
+        header: whether the first line names the columns.
+        columns: which columns hold what.
+    """
+
+    files: tuple[InputFile, ...]
+    form: TextForm
+    header: bool
+    columns: Columns
+
+
+class Block(NamedTuple):
+    """The columns of one file, and how it lies; a Parquet file has no layout.
+
+    Attributes:
+        user: dictionary-encoded text.
+        item: dictionary-encoded text.
+        rating: float32.
+        timestamp: integers, numbers or timestamps, where they are read.
+    """
+
+    file: InputFile
+    layout: Layout | None
+    user: pa.ChunkedArray
+    item: pa.ChunkedArray
+    rating: pa.ChunkedArray
+    timestamp: pa.ChunkedArray | None
 
 
 def read_table(
-    path: Path,
-    *,
-    separator: str,
-    header: bool,
-    columns: Columns,
-    titles: TitleFile | None,
-    name: str,
-    noise_floor: float | None,
+    source: RatingFiles, *, texts: ItemTexts | None, cleaning: Cleaning, name: str, noise_floor: float | None
 ) -> RatingTable:
-    """Read a file of ratings, and its titles where there are any, into a table.
+    """Read files of ratings into one table.
 
     Args:
-        path: the file of ratings.
-        separator: the character between two columns.
-        header: whether the first line names the columns.
-        columns: which columns hold user, item and rating.
-        titles: the file of titles, where there is one.
+        source: the files.
+        texts: titles and genres, where there are any.
+        cleaning: what is done to the rows.
         name: what the table is called.
         noise_floor: MSE of a perfect model, for generated data.
 
     Raises:
         UserError: a file, column, row or cell is wrong; the message names it.
     """
-    layout = _layout(path, separator=separator, header=header, columns=columns)
-    cells = _read_columns(path, layout)
-    user_ids, user = _ids_of(cells[layout.user])
-    item_ids, item = _ids_of(cells[layout.item])
-    with np.errstate(over="ignore"):  # too large for float32 is infinite, and found below
-        rating = cells[layout.rating].to_numpy().astype(np.float32)
-    over_lines = has_cells_over_lines(path, num_rows=len(rating) + (1 if header else 0))
-    blank = any("" in ids.ids for ids in (user_ids, item_ids) if not ids.are_integers)
-    if over_lines or blank or len(rating) == 0 or not np.isfinite(rating).all():
-        raise first_fault(path, layout)
+    blocks = [_read_file(file, source) for file in source.files]
+    files = [(block.file, block.layout, len(block.rating)) for block in blocks]
+    stops = np.cumsum([num_rows for _, _, num_rows in files])
+
+    def place(row: int) -> str:
+        number = int(np.searchsorted(stops, row, side="right"))
+        file, layout, num_rows = files[number]
+        row -= int(stops[number]) - num_rows
+        return f"{file}, row {row + 1}" if layout is None else f"{file}, line {line_of_row(file, layout, row)}"
+
+    rating = np.concatenate([chunk.to_numpy() for block in blocks for chunk in block.rating.chunks])
+    timestamp = None
+    if source.columns.timestamp is not None:
+        timestamp = milliseconds([block.timestamp for block in blocks])
+    with ThreadPoolExecutor() as threads:  # numpy and pyarrow let each other run
+        users = threads.submit(index_column, [chunk for block in blocks for chunk in block.user.chunks], what="user")
+        items = threads.submit(index_column, [chunk for block in blocks for chunk in block.item.chunks], what="item")
+    (user_ids, user, user_notes), (item_ids, item, item_notes) = users.result(), items.result()
+    del users, items
+    del blocks  # which may be some GB
+    for ids, column in ((user_ids, user), (item_ids, item)):
+        if not ids.are_integers and "" in ids.ids:
+            file, layout, _ = files[int(np.searchsorted(stops, np.argmax(column == ids.index_of([""])), side="right"))]
+            raise first_fault(file, layout) if layout is not None else AssertionError("read_parquet refuses blank ids")
+    scale = scale_of(rating, cleaning, place=place)
+    rows = Rows(ratings=Ratings(user=user, item=item, rating=rating), timestamp=timestamp)
+    rows, merged = without_duplicates(
+        rows, policy=cleaning.duplicates, user_ids=user_ids, item_ids=item_ids, place=place
+    )
+    rows, dropped = k_core(rows, cleaning, num_users=len(user_ids), num_items=len(item_ids))
+    if rows.number is not None:
+        user, user_ids = only_used(rows.ratings.user, user_ids)
+        item, item_ids = only_used(rows.ratings.item, item_ids)
+        rows = replace(rows, ratings=Ratings(user=user, item=item, rating=rows.ratings.rating))
+        stops = np.searchsorted(rows.number, stops)  # type: ignore[arg-type]
     return RatingTable(
         name=name,
-        ratings=Ratings(user=user, item=item, rating=rating),
+        ratings=rows.ratings,
+        timestamp=rows.timestamp,
         user_ids=user_ids,
         item_ids=item_ids,
-        titles=None if titles is None else _read_titles(titles, item_ids),
+        titles=None if texts is None else texts.titles_of(item_ids),
+        genres=None if texts is None else texts.genres_of(item_ids),
+        scale=scale,
+        sources=tuple(Source(str(file), int(stop)) for (file, _, _), stop in zip(files, stops, strict=True)),
+        notes=(*user_notes, *item_notes, *merged, *dropped),
         noise_floor=noise_floor,
     )
 
@@ -93,120 +155,89 @@ def existing_file(name: str, *, key: str) -> Path:
     raise UserError(f"{key}: there is no file {name}{did_you_mean(path.name, siblings, cutoff=0.75)}")
 
 
-def _layout(path: Path, *, separator: str, header: bool, columns: Columns) -> Layout:
-    line, cells = first_row(path, separator)
-    names = [cell.strip() for cell in cells] if header else [str(n) for n in range(1, len(cells) + 1)]
+def existing_files(pattern: str, *, key: str) -> tuple[InputFile, ...]:
+    """The file of that very name, or the files that a pattern such as `ratings-*.csv` matches, sorted by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = user_path(pattern, key=key)
+    if path.exists() or not has_magic(str(path)):
+        return (InputFile(existing_file(pattern, key=key)),)
+    found = sorted(Path(name) for name in glob(str(path), recursive=True))
+    if not any(name.is_file() for name in found):
+        raise UserError(f"{key}: no file matches {pattern}")
+    return tuple(InputFile(name) for name in found if name.is_file())
+
+
+def _read_file(file: InputFile, source: RatingFiles) -> Block:
+    if file.kind() == "parquet":
+        columns = read_parquet(file, user=source.columns.user, item=source.columns.item, rating=source.columns.rating,
+                               timestamp=source.columns.timestamp)  # fmt: skip
+        return Block(file, None, *columns)
+    layout = _layout(file, source)
+    may_be_quoted = has_quotes(file, layout)
+    block = _read_text(file, layout, may_be_quoted=may_be_quoted)
+    over_lines = may_be_quoted and count_lines(file, layout) > len(block.rating) + (1 if source.header else 0)
+    if over_lines or len(block.rating) == 0 or not pc.all(pc.is_finite(block.rating)).as_py():
+        raise first_fault(file, layout)
+    return block
+
+
+def _layout(file: InputFile, source: RatingFiles) -> Layout:
+    (line, cells), *first = first_rows(file, source.form, 2)
+    names = [cell.strip() for cell in cells] if source.header else [str(n) for n in range(1, len(cells) + 1)]
     found = {
-        role: _column(names, wanted, key=f"data.columns.{role}", path=path, header=header)
-        for role, wanted in columns._asdict().items()
+        role: column_position(names, wanted, key=f"data.columns.{role}", file=file, header=source.header)
+        for role, wanted in source.columns._asdict().items()
+        if wanted is not None
     }
-    for role, other in (("item", "user"), ("rating", "user"), ("rating", "item")):
-        if found[role] == found[other]:
+    for role, position in found.items():
+        other = next(name for name, same in found.items() if same == position)
+        if other != role:
             raise UserError(
                 f"data.columns.{role} must be another column than data.columns.{other}, "
-                f"got {getattr(columns, role)} for both"
+                f"got {getattr(source.columns, role)} for both"
             )
+    timestamp, timestamp_type = found.get("timestamp"), None
+    data_line, data = first[0] if source.header and first else (line, cells)
+    if timestamp is not None and (first or not source.header) and len(data) > timestamp:
+        timestamp_type = type_of_timestamp(data[timestamp], place=f"{file}, line {data_line}")
     return Layout(
-        separator=separator,
-        header_lines=line if header else 0,
+        form=source.form,
+        header_lines=line if source.header else 0,
         num_columns=len(names),
         user=found["user"],
         item=found["item"],
         rating=found["rating"],
+        timestamp=timestamp,
+        timestamp_type=timestamp_type,
     )
 
 
-def _column(names: Sequence[str], wanted: str, *, key: str, path: Path, header: bool) -> int:
-    """Position from 0 of the wanted column."""
-    count = names.count(wanted)
-    if count == 1:
-        return names.index(wanted)
-    if count > 1:
-        raise UserError(f"{key}: {path} has {count} columns named {wanted!r}")
-    if not header:
-        raise UserError(f"{key} must be a column's position from 1 to {len(names)} (data.header=false), got {wanted!r}")
-    suggestion = did_you_mean(wanted, names)
-    raise UserError(f"{key}: {path} has no column {wanted!r}; it has {', '.join(names)}{suggestion}")
-
-
-def _read_columns(path: Path, layout: Layout) -> dict[int, pa.ChunkedArray]:
-    """The columns of user ids, item ids (as a dictionary of texts) and ratings, by position."""
+def _read_text(file: InputFile, layout: Layout, *, may_be_quoted: bool) -> Block:
     names = [str(position) for position in range(layout.num_columns)]
     text = pa.dictionary(pa.int32(), pa.string())
-    types = {
-        names[layout.user]: text,
-        names[layout.item]: text,
-        names[layout.rating]: pa.float64(),
-    }
+    types = {names[layout.user]: text, names[layout.item]: text, names[layout.rating]: pa.float32()}
+    if layout.timestamp is not None:
+        types[names[layout.timestamp]] = layout.timestamp_type or pa.int64()
     try:
         table = pyarrow.csv.read_csv(
-            path,
+            utf8_stream(file, layout.form),
             # Large blocks: each has a dictionary of its own, and they are united afterwards.
             read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=layout.header_lines, block_size=1 << 23),
             parse_options=pyarrow.csv.ParseOptions(
-                delimiter=layout.separator, newlines_in_values=True, ignore_empty_lines=True
+                delimiter=layout.form.delimiter,
+                quote_char='"' if layout.form.is_quoted else False,
+                newlines_in_values=may_be_quoted,  # else blocks can be cut at any line, which is faster
+                ignore_empty_lines=True,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 include_columns=list(types), column_types=types, null_values=[], strings_can_be_null=False
             ),
         )
     except pa.ArrowInvalid as error:
-        raise first_fault(path, layout, otherwise=str(error)) from error
-    return {int(name): table[name] for name in types}
-
-
-def _ids_of(column: pa.ChunkedArray) -> tuple[IdMap, NDArray[np.int32]]:
-    """The ids of a column of dictionary-encoded text and the index of each row: (N,) int32."""
-    united = column.unify_dictionaries().combine_chunks()
-    if isinstance(united, pa.ChunkedArray):  # no rows: no chunks to combine
-        return IdMap([]), np.empty(0, dtype=np.int32)
-    ids, index_of_code = sorted_ids(np.asarray(united.dictionary.to_pylist(), dtype=object))
-    return ids, index_of_code[united.indices.to_numpy()]
-
-
-def read_text_table(path: Path, *, separator: str) -> pa.Table:
-    """A delimited file with a header, every cell as text; a row with too many or too few cells is refused.
-
-    Raises:
-        UserError: the file is empty or cannot be read, or two columns have the same name.
-    """
-    line, cells = first_row(path, separator)
-    names = [cell.strip() for cell in cells]
-    if len(set(names)) < len(names):
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{path} has {names.count(repeated)} columns named {repeated!r}")
-    try:
-        return pyarrow.csv.read_csv(
-            path,
-            read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=line),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-
-
-def text_column(table: pa.Table, wanted: str, *, key: str, path: Path) -> list[str]:
-    """The cells of a column of `read_text_table`, without the white space around them.
-
-    Raises:
-        UserError: there is no such column; the message lists those that are there.
-    """
-    position = _column(table.column_names, wanted, key=key, path=path, header=True)
-    return [text.strip() for text in table[position].to_pylist()]
-
-
-def _read_titles(file: TitleFile, item_ids: IdMap) -> NDArray[np.object_]:
-    """(num_items,) title of each item index, empty where the file has none."""
-    table = read_text_table(file.path, separator=file.separator)
-    items = text_column(table, file.item, key="data.titles.item", path=file.path)
-    texts = text_column(table, file.title, key="data.titles.title", path=file.path)
-    repeated = [item for item, count in Counter(items).items() if count > 1]
-    if repeated:
-        raise UserError(f"{file.path} has more than one row for item {repeated[0]}")
-    item = item_ids.index_of(items)
-    titles = np.full(len(item_ids), "", dtype=object)
-    titles[item[item != UNKNOWN]] = np.array(texts, dtype=object)[item != UNKNOWN]
-    return titles
+        raise first_fault(file, layout, otherwise=str(error)) from error
+    timestamp = None if layout.timestamp is None else table[names[layout.timestamp]]
+    user, item, rating = (table[names[position]] for position in (layout.user, layout.item, layout.rating))
+    return Block(file, layout, user, item, rating, timestamp)

@@ -2,25 +2,73 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+import time
+from dataclasses import asdict, dataclass, field, make_dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
-from ratinglab.options import seed_rule, within
+from ratinglab.options import at_least, seed_rule, within
 
 if TYPE_CHECKING:
+    from ratinglab.ratings.cleaning import Cleaning
+    from ratinglab.ratings.inputs import TextForm
     from ratinglab.ratings.table import RatingTable
 
+SEPARATORS = {
+    "comma": ",",
+    "tab": "\t",
+    "semicolon": ";",
+    "pipe": "|",
+    "double_colon": "::",
+    "spaces": "spaces",
+}
+"""By name, since Hydra cannot parse `data.separator=,`."""
+MOVIELENS = tuple(f"movielens_{size}" for size in ("100k", "latest_small", "1m", "10m", "20m", "25m", "32m"))
+"""The named data sets."""
 
-class Separator(Enum):
-    """What stands between two columns; by name, since Hydra cannot parse `data.separator=,`."""
 
-    comma = ","
-    tab = "\t"
-    semicolon = ";"
-    pipe = "|"
+class Duplicates(Enum):
+    """What becomes of rows with the user and item of an earlier row."""
+
+    error = "error"
+    last = "last"
+    mean = "mean"
+
+
+@dataclass
+class TableOptions:
+    """What all sources have in common."""
+
+    duplicates: Duplicates
+    """Rows that repeat a pair of user and item: error; last: the last one is kept; mean: it, with their mean rating."""
+    min_ratings_per_user: int = field(metadata=at_least(0))
+    """Users with fewer are dropped, and so on until none is left to drop; 0: none is dropped."""
+    min_ratings_per_item: int = field(metadata=at_least(0))
+    """Items with fewer are dropped, in the same way."""
+    cache: str | None
+    """Folder for what is generated, downloaded, or read once and kept; null: nothing is kept."""
+    batch_size: int = field(metadata=within(1, 2**31 - 1))
+    """Ratings in one training step."""
+
+    def _cleaning(self, *, lowest: float | None = None, highest: float | None = None) -> Cleaning:
+        from ratinglab.ratings.cleaning import Cleaning
+
+        return Cleaning(
+            duplicates=self.duplicates.value,
+            min_ratings_per_user=self.min_ratings_per_user,
+            min_ratings_per_item=self.min_ratings_per_item,
+            lowest=lowest,
+            highest=highest,
+        )
+
+    def _cache_folder(self) -> Path:
+        if self.cache is None:
+            raise UserError("data.cache must be a folder for these data, got null")
+        return user_path(self.cache, key="data.cache")
 
 
 @dataclass
@@ -33,6 +81,23 @@ class ColumnOptions:
     """Column of the item ids: integers or text."""
     rating: str
     """Column of the ratings: finite numbers, higher is better."""
+    timestamp: str | None
+    """Column of the times: Unix time (s, ms, µs, ns) or ISO dates; null: not read, and no split goes by time."""
+
+
+@dataclass
+class ScaleOptions:
+    """The lowest and the highest rating that there can be, where the data do not show them."""
+
+    lowest: float | None
+    """null: the lowest rating of the data. A rating below it is an error."""
+    highest: float | None
+    """null: the highest rating of the data. A rating above it is an error."""
+
+    def check_together(self) -> None:
+        """Raise UserError where the fields do not go together."""
+        if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
+            raise UserError(f"data.scale.highest must be above data.scale.lowest, got {self.highest} and {self.lowest}")
 
 
 @dataclass
@@ -41,72 +106,105 @@ class TitleOptions:
 
     path: str | None
     """File with one row an item; null: recommendations show ids alone."""
-    separator: Separator
-    """What stands between two columns of that file."""
+    separator: str
+    """What stands between two columns of that file: as data.separator."""
+    encoding: str
+    """How its characters are encoded."""
     item: str
     """Its column of item ids."""
     title: str
     """Its column of titles."""
+    genres: str | None
+    """Its column of genres, such as Comedy|Drama; null: none."""
 
 
 @dataclass
-class CsvOptions:
-    """Ratings from a delimited text file in UTF-8, one rating a row."""
+class CsvOptions(TableOptions):
+    """Ratings from delimited text, plain or packed (.gz, .zip, .bz2, .xz, .zst), or from Parquet; one rating a row."""
 
     name: ClassVar[str] = "csv"
 
     path: str
-    """The file of ratings."""
-    separator: Separator
-    """What stands between two columns."""
+    """The file of ratings, or a pattern such as ratings-*.csv for several, in the order of their names."""
+    separator: str
+    """What stands between two columns: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
     header: bool
     """Whether the first line names the columns."""
+    encoding: str
+    """How characters are encoded: utf-8, latin-1, utf-16, … (Python's names)."""
     columns: ColumnOptions
-    """Which columns hold user, item and rating; all others are ignored."""
+    """Which columns hold user, item, rating and time; all others are ignored."""
+    scale: ScaleOptions
+    """The rating scale, where it is not to be taken from the data."""
     titles: TitleOptions
     """The optional table of items."""
-    batch_size: int = field(metadata=within(1, 2**31 - 1))
-    """Ratings in one training step."""
+
+    def check_together(self) -> None:
+        """Raise UserError for a separator or an encoding that there is not."""
+        for prefix, options in (("data", self), ("data.titles", self.titles)):
+            _separator(options.separator, key=f"{prefix}.separator")
+            try:
+                "".encode(options.encoding)
+            except LookupError:
+                raise UserError(f"{prefix}.encoding: there is no encoding {options.encoding!r}") from None
 
     def load(self) -> RatingTable:
-        """Read the file, and the titles where there are any.
+        """Read the files, and the titles where there are any, or take them from the cache.
 
         Raises:
             UserError: a file, column, row or cell is wrong; the message names it.
         """
-        from ratinglab.ratings.reading import Columns, TitleFile, existing_file, read_table
+        from ratinglab.ratings.inputs import InputFile
+        from ratinglab.ratings.items import read_items
+        from ratinglab.ratings.reading import Columns, RatingFiles, existing_file, existing_files, read_table
+        from ratinglab.ratings.table_cache import cached_table
 
-        path, titles = existing_file(self.path, key="data.path"), None
-        if self.titles.path is not None:
-            titles = TitleFile(
-                path=existing_file(self.titles.path, key="data.titles.path"),
-                separator=self.titles.separator.value,
-                item=self.titles.item,
-                title=self.titles.title,
-            )
-        return read_table(
-            path,
-            separator=self.separator.value,
+        source = RatingFiles(
+            files=existing_files(self.path, key="data.path"),
+            form=_form(self.separator, self.encoding),
             header=self.header,
-            columns=Columns(user=self.columns.user, item=self.columns.item, rating=self.columns.rating),
-            titles=titles,
-            name=path.name,
-            noise_floor=None,
+            columns=Columns(**vars(self.columns)),
+        )
+        titles = None
+        if self.titles.path is not None:
+            titles = InputFile(existing_file(self.titles.path, key="data.titles.path"))
+
+        def read() -> RatingTable:
+            texts = None
+            if titles is not None:
+                of = self.titles
+                texts = read_items(
+                    titles,
+                    _form(of.separator, of.encoding),
+                    header=True,
+                    item=of.item,
+                    title=of.title,
+                    genres=of.genres,
+                )
+            cleaning = self._cleaning(**vars(self.scale))
+            name = source.files[0].path.name if len(source.files) == 1 else Path(self.path).name
+            return read_table(source, texts=texts, cleaning=cleaning, name=name, noise_floor=None)
+
+        if self.cache is None:
+            return read()
+        files = [*source.files, *([titles] if titles is not None else [])]
+        return cached_table(
+            self._cache_folder(),
+            read,
+            fingerprints=[file.fingerprint() for file in files],
+            options=_identity(self),
+            now_ns=time.time_ns(),
         )
 
 
 @dataclass
-class DemoOptions:
+class DemoOptions(TableOptions):
     """About 100,000 generated ratings, written once and then read as any file."""
 
     name: ClassVar[str] = "demo"
 
-    root: str
-    """The cache folder in which the table is written."""
     seed: int = field(metadata=seed_rule())
     """Seed of the generated table, not of the training."""
-    batch_size: int = field(metadata=within(1, 2**31 - 1))
-    """Ratings in one training step."""
 
     def load(self) -> RatingTable:
         """Write the files where they are not there yet, and read them.
@@ -116,8 +214,77 @@ class DemoOptions:
         """
         from ratinglab.ratings.demo import load_demo
 
-        root = user_path(self.root, key="data.root")
+        cache = self._cache_folder()
         try:
-            return load_demo(root, seed=self.seed)
+            return load_demo(cache, seed=self.seed, cleaning=self._cleaning())
         except OSError as error:
-            raise UserError(f"data.root: {error.filename or root}: {error.strerror}") from error
+            raise UserError(f"data.cache: {error.filename or cache}: {error.strerror}") from error
+
+
+@dataclass
+class MovieLensOptions(TableOptions):
+    """A MovieLens data set, downloaded once into the cache folder."""
+
+    name: ClassVar[str]
+
+    root: str | None
+    """Folder or zip archive that has the data set already; null: the cache folder, into which it is downloaded."""
+    address: str
+    """The folder on the web that the archive is in: the publisher's, or a mirror."""
+
+    def load(self) -> RatingTable:
+        """Find or download the files, and read them, or take them from the cache.
+
+        Raises:
+            UserError: the data set is not there and cannot be downloaded, or its files are not as they should be.
+        """
+        from ratinglab.ratings.movielens import locate, rating_files, read_titles
+        from ratinglab.ratings.reading import read_table
+        from ratinglab.ratings.table_cache import cached_table
+
+        root = None if self.root is None else user_path(self.root, key="data.root")
+        ratings, titles = locate(self.name, root=root, cache=self._cache_folder(), address=self.address)
+
+        def read() -> RatingTable:
+            texts = None if titles is None else read_titles(self.name, titles)
+            source = rating_files(self.name, ratings)
+            return read_table(source, texts=texts, cleaning=self._cleaning(), name=self.name, noise_floor=None)
+
+        return cached_table(
+            self._cache_folder(),
+            read,
+            fingerprints=[file.fingerprint() for file in (ratings, titles) if file is not None],
+            options=_identity(self),
+            now_ns=time.time_ns(),
+        )
+
+
+MOVIELENS_OPTIONS = {
+    name: make_dataclass(
+        "MovieLensOptions", [], bases=(MovieLensOptions,), namespace={"name": name, "__module__": __name__}
+    )
+    for name in MOVIELENS
+}
+"""A class of options for each named data set, which differ in their name alone."""
+
+
+def _separator(text: str, *, key: str) -> str:
+    if text in SEPARATORS:
+        return SEPARATORS[text]
+    if not text or any(character.isalnum() or character in "\"'\r\n" for character in text):
+        names = ", ".join(SEPARATORS)
+        hint = did_you_mean(text, SEPARATORS)
+        raise UserError(f"{key} must be one of {names}, or the characters themselves, got {text!r}{hint}")
+    return text
+
+
+def _form(separator: str, encoding: str) -> TextForm:
+    from ratinglab.ratings.inputs import TextForm
+
+    return TextForm(separator=_separator(separator, key="data.separator"), encoding=encoding)
+
+
+def _identity(options: TableOptions) -> str:
+    """All that decides what a file is read as; the batches are cut later."""
+    values = asdict(options) | {"duplicates": options.duplicates.value, "batch_size": None, "cache": None}
+    return json.dumps([options.name, values])  # type: ignore[attr-defined]

@@ -2,39 +2,83 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatch
 from hashlib import blake2b
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, did_you_mean
 from ratinglab.options import at_least, from_zero_below, seed_rule
 
 if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
 
+VERSION = 1
+"""Raise it with any change in which rows a split holds out."""
+TRAIN, VALIDATION, TEST = 0, 1, 2
+"""Codes of the parts."""
+MOVIELENS_100K_DIGEST = "48abd2e46d4c0e51c4bf76e6b2bdc260"
+"""Of MovieLens 100K in its published order, in which the u-folds lie one behind the other."""
+
 
 @dataclass(frozen=True)
 class Split:
-    """Which rows of a table belong to which part: (n,) int64 each, disjoint, together all rows."""
+    """Which row of a table belongs to which part.
 
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    test: NDArray[np.int64]
+    Attributes:
+        part: (N,) int8: TRAIN, VALIDATION or TEST.
+        identity: a hash of data, policy and seed, and the fold: runs of one family differ in nothing but the fold.
+        notes: what is to be said of it, a line each.
+    """
 
-    def digest(self) -> str:
-        """A hash of the parts, in the order of their rows."""
-        hashed = blake2b(digest_size=16)
-        for part in (self.train, self.validation, self.test):
-            hashed.update(part.data)
-            hashed.update(b"\0")
-        return hashed.hexdigest()
+    part: NDArray[np.int8]
+    identity: str
+    notes: tuple[str, ...] = ()
+
+    def count(self, part: int) -> int:
+        """Rows of a part."""
+        return int(np.count_nonzero(self.part == part))
+
+    def refitted(self) -> Split:
+        """The same test rows; the validation rows are training rows too."""
+        return Split(part=np.where(self.part == VALIDATION, TRAIN, self.part).astype(np.int8), identity=self.identity)
 
 
 @dataclass
-class RandomSplit:
+class SplitOptions:
+    """What all splits have in common."""
+
+    name: ClassVar[str]
+    by_time: ClassVar[bool] = False
+    """Whether the times of the ratings decide."""
+
+    refit: bool
+    """Fit a second time, on training and validation rows, for as many epochs as were best for validation."""
+
+    def _split(self, table: RatingTable, part: NDArray[np.int8], notes: tuple[str, ...] = ()) -> Split:
+        """The split, checked.
+
+        Raises:
+            UserError: no row to train on, or to validate or test where some were asked for.
+        """
+        if not (part == TRAIN).any():
+            raise UserError(f"split={self.name} leaves no row of {table.name} to train on")
+        return Split(part=part, identity=self._identity(table), notes=notes)
+
+    def _identity(self, table: RatingTable) -> str:
+        policy = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("fold", "refit")}
+        hashed = blake2b(repr((VERSION, table.digest, self.name, policy)).encode(), digest_size=6)
+        if self.by_time:
+            hashed.update(np.ascontiguousarray(table.timestamp).data)
+        fold = getattr(self, "fold", None)
+        return hashed.hexdigest() if fold is None else f"{hashed.hexdigest()}/{fold}"
+
+
+@dataclass
+class RandomSplit(SplitOptions):
     """Uniformly random rows for validation and test."""
 
     name: ClassVar[str] = "random"
@@ -48,23 +92,120 @@ class RandomSplit:
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
-        if self.validation + self.test >= 1:
-            raise UserError(
-                "split.validation + split.test must be below 1, "
-                f"got {self.validation} + {self.test} = {self.validation + self.test:g}"
-            )
+        _check_sum(self.validation, self.test)
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows."""
         order = np.random.default_rng(self.seed).permutation(len(table.ratings))
         num_test = _part_size(self.test, of=len(order), key="split.test")
         num_validation = _part_size(self.validation, of=len(order), key="split.validation")
-        test, validation, train = np.split(order, [num_test, num_test + num_validation])
-        return _checked(train=train, validation=validation, test=test)
+        part = np.full(len(order), TRAIN, dtype=np.int8)
+        part[order[:num_test]] = TEST
+        part[order[num_test : num_test + num_validation]] = VALIDATION
+        return self._split(table, part)
 
 
 @dataclass
-class RowsSplit:
+class PerUserSplit(SplitOptions):
+    """Random rows of each user for validation and test, each user's own number of them rounded."""
+
+    name: ClassVar[str] = "per_user"
+
+    seed: int = field(metadata=seed_rule())
+    """Seed of the split alone."""
+    validation: float = field(metadata=from_zero_below(1))
+    """Fraction of each user's rows; 0: no validation, and so no early stopping."""
+    test: float = field(metadata=from_zero_below(1))
+    """Fraction of each user's rows; 0: no test."""
+
+    def check_together(self) -> None:
+        """Raise UserError where the fields do not go together."""
+        _check_sum(self.validation, self.test)
+
+    def apply(self, table: RatingTable) -> Split:
+        """Split the table's rows; each user keeps at least one to train on."""
+        user = table.ratings.user
+        order = np.random.default_rng(self.seed).permutation(len(user))
+        rank = _rank_within_user(user, order)
+        count = np.bincount(user)
+        num_test = np.minimum(_rounded(self.test * count), count - 1)
+        num_validation = np.minimum(_rounded(self.validation * count), count - 1 - num_test)
+        part = _by_rank(rank, num_test=num_test[user], num_validation=num_validation[user])
+        _check_not_empty(self, table, part, test=self.test, validation=self.validation)
+        return self._split(table, part)
+
+
+@dataclass
+class LeaveLastSplit(SplitOptions):
+    """The last ratings of each user, by time, for test, and those before them for validation."""
+
+    name: ClassVar[str] = "leave_last"
+    by_time: ClassVar[bool] = True
+
+    validation: int = field(metadata=at_least(0))
+    """Ratings of each user before the test ones; 0: no validation, and so no early stopping."""
+    test: int = field(metadata=at_least(1))
+    """Last ratings of each user; of those at the same time, the later one in the file is the last."""
+
+    def apply(self, table: RatingTable) -> Split:
+        """Split the table's rows; a user with too few of them is only trained on.
+
+        Raises:
+            UserError: the table has no times, or no user has enough rows.
+        """
+        user, time = table.ratings.user, _times(table, self)
+        latest_first = np.argsort(time, kind="stable")[::-1]
+        rank = _rank_within_user(user, latest_first)
+        count = np.bincount(user)
+        has_enough = count > self.test + self.validation
+        part = _by_rank(
+            rank,
+            num_test=np.where(has_enough, self.test, 0)[user],
+            num_validation=np.where(has_enough, self.validation, 0)[user],
+        )
+        _check_not_empty(self, table, part, test=self.test, validation=self.validation)
+        too_few = int((~has_enough).sum())
+        notes = (f"{too_few:,} users have no more than {self.test + self.validation} ratings and are only trained on",)
+        return self._split(table, part, notes if too_few > 0 else ())
+
+
+@dataclass
+class TemporalSplit(SplitOptions):
+    """One cut through time for all: what is later is test; the last part of what is earlier is validation."""
+
+    name: ClassVar[str] = "temporal"
+    by_time: ClassVar[bool] = True
+
+    validation: float = field(metadata=from_zero_below(1))
+    """Fraction of all rows before the cut; 0: no validation, and so no early stopping."""
+    test: float = field(metadata=from_zero_below(1))
+    """Fraction of all rows; rows of the same time stay together, on the later side of the cut."""
+
+    def check_together(self) -> None:
+        """Raise UserError where the fields do not go together."""
+        _check_sum(self.validation, self.test)
+
+    def apply(self, table: RatingTable) -> Split:
+        """Split the table's rows: the training rows are earlier than all validation rows, and those than all test rows.
+
+        Raises:
+            UserError: the table has no times, or a part comes out empty.
+        """
+        time = _times(table, self)
+        num_test = _part_size(self.test, of=len(time), key="split.test")
+        num_validation = _part_size(self.validation, of=len(time), key="split.validation")
+        ordered = np.sort(time)
+        part = np.full(len(time), TRAIN, dtype=np.int8)
+        if num_validation > 0:
+            part[time >= ordered[len(time) - num_test - num_validation]] = VALIDATION
+        if num_test > 0:
+            part[time >= ordered[len(time) - num_test]] = TEST
+        _check_not_empty(self, table, part, test=self.test, validation=self.validation)
+        return self._split(table, part)
+
+
+@dataclass
+class RowsSplit(SplitOptions):
     """A range of rows, in the order of the file, for test; random rows of the others for validation."""
 
     name: ClassVar[str] = "rows"
@@ -96,12 +237,134 @@ class RowsSplit:
             raise UserError(
                 f"split.test_stop must be at most {num_rows}, the rows of {table.name}, got {self.test_stop}"
             )
-        rows = np.arange(num_rows)
-        rest = np.concatenate([rows[: self.test_start], rows[self.test_stop :]])
-        np.random.default_rng(self.seed).shuffle(rest)
-        num_validation = _part_size(self.validation, of=len(rest), key="split.validation")
-        validation, train = np.split(rest, [num_validation])
-        return _checked(train=train, validation=validation, test=rows[self.test_start : self.test_stop])
+        part = np.full(num_rows, TRAIN, dtype=np.int8)
+        part[self.test_start : self.test_stop] = TEST
+        return self._split(table, _with_validation(part, self.validation, seed=self.seed))
+
+
+@dataclass
+class KFoldSplit(SplitOptions):
+    """The rows in random order, cut into folds, of which one is test: `-m split.fold=1,2,3,4,5` cross-validates."""
+
+    name: ClassVar[str] = "kfold"
+
+    folds: int = field(metadata=at_least(2))
+    """Number of folds; the first ones have a row more where the rows do not go even."""
+    fold: int = field(metadata=at_least(1))
+    """The fold that is test, from 1."""
+    seed: int = field(metadata=seed_rule())
+    """Seed of the order of the rows and of the validation rows."""
+    validation: float = field(metadata=from_zero_below(1))
+    """Fraction of the other folds' rows; 0: no validation, and so no early stopping."""
+
+    def check_together(self) -> None:
+        """Raise UserError where the fields do not go together."""
+        if self.fold > self.folds:
+            raise UserError(f"split.fold must be at most split.folds, got {self.fold} and {self.folds}")
+
+    def apply(self, table: RatingTable) -> Split:
+        """Split the table's rows.
+
+        Raises:
+            UserError: there are more folds than rows.
+        """
+        num_rows = len(table.ratings)
+        if self.folds > num_rows:
+            raise UserError(f"split.folds must be at most {num_rows}, the rows of {table.name}, got {self.folds}")
+        order = np.random.default_rng(self.seed).permutation(num_rows)
+        part = np.full(num_rows, TRAIN, dtype=np.int8)
+        part[np.array_split(order, self.folds)[self.fold - 1]] = TEST
+        return self._split(table, _with_validation(part, self.validation, seed=self.seed))
+
+
+@dataclass
+class MovieLensUSplit(SplitOptions):
+    """The published five folds of MovieLens 100K, u1 … u5: each a fifth of its rows, in their own order."""
+
+    name: ClassVar[str] = "movielens_u"
+
+    fold: int = field(metadata=at_least(1))
+    """1 for u1, … 5 for u5."""
+    seed: int = field(metadata=seed_rule())
+    """Seed of the validation rows."""
+    validation: float = field(metadata=from_zero_below(1))
+    """Fraction of the 80,000 training rows; 0: no validation, and so no early stopping."""
+
+    def check_together(self) -> None:
+        """Raise UserError where the fields do not go together."""
+        if self.fold > 5:
+            raise UserError(f"split.fold must be from 1 to 5, got {self.fold}")
+
+    def apply(self, table: RatingTable) -> Split:
+        """Split the table's rows.
+
+        Raises:
+            UserError: the table is not MovieLens 100K, whole and in its published order.
+        """
+        if table.digest != MOVIELENS_100K_DIGEST:
+            raise UserError(
+                "split=movielens_u is of MovieLens 100K alone, all its rows in their published order: "
+                f"{table.name} is not that"
+            )
+        part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
+        part[(self.fold - 1) * 20_000 : self.fold * 20_000] = TEST
+        return self._split(table, _with_validation(part, self.validation, seed=self.seed))
+
+
+@dataclass
+class FilesSplit(SplitOptions):
+    """Whole files for test: of those that data.path names, by a pattern, such as `u1.*`."""
+
+    name: ClassVar[str] = "files"
+
+    test_files: str
+    """The test files: a name or a pattern such as *.test; the others are trained on."""
+    validation_files: str | None
+    """The validation files, in the same way; null: random rows of the training files."""
+    seed: int = field(metadata=seed_rule())
+    """Seed of the random validation rows."""
+    validation: float = field(metadata=from_zero_below(1))
+    """Fraction of the training files' rows, where there are no validation files; 0: no validation."""
+
+    def apply(self, table: RatingTable) -> Split:
+        """Split the table's rows.
+
+        Raises:
+            UserError: no file has that name, or a file is both test and validation.
+        """
+        part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
+        is_test = self._matches(table, self.test_files, key="split.test_files")
+        part[is_test] = TEST
+        if self.validation_files is None:
+            return self._split(table, _with_validation(part, self.validation, seed=self.seed))
+        is_validation = self._matches(table, self.validation_files, key="split.validation_files")
+        if (is_test & is_validation).any():
+            raise UserError(
+                f"split.validation_files={self.validation_files} has a file of split.test_files={self.test_files}"
+            )
+        part[is_validation] = VALIDATION
+        return self._split(table, part)
+
+    def _matches(self, table: RatingTable, pattern: str, *, key: str) -> NDArray[np.bool_]:
+        """(N,) whether each row is of a file of that name."""
+        row, found = 0, np.zeros(len(table.ratings), dtype=np.bool_)
+        for source in table.sources:
+            found[row : source.stop] = fnmatch(source.name, pattern) or fnmatch(source.name, f"*/{pattern}")
+            row = source.stop
+        if not found.any():
+            names = [source.name.rpartition("/")[2] for source in table.sources]
+            shown = ", ".join(names[:10])
+            raise UserError(
+                f"{key}: no file of data.path is {pattern}; there are {shown}{did_you_mean(pattern, names)}"
+            )
+        return found
+
+
+def _check_sum(validation: float, test: float) -> None:
+    if validation + test >= 1:
+        raise UserError(
+            f"split.validation + split.test must be below 1, got {validation} + {test} = {validation + test:g}"
+        )
 
 
 def _part_size(fraction: float, *, of: int, key: str) -> int:
@@ -111,7 +374,50 @@ def _part_size(fraction: float, *, of: int, key: str) -> int:
     return size
 
 
-def _checked(*, train: NDArray[np.int64], validation: NDArray[np.int64], test: NDArray[np.int64]) -> Split:
-    if len(train) == 0:
-        raise UserError("the split leaves no row to train on")
-    return Split(train=np.sort(train), validation=np.sort(validation), test=np.sort(test))
+def _with_validation(part: NDArray[np.int8], fraction: float, *, seed: int) -> NDArray[np.int8]:
+    """The parts, with random training rows made validation rows."""
+    train = np.flatnonzero(part == TRAIN)
+    np.random.default_rng(seed).shuffle(train)
+    part[train[: _part_size(fraction, of=len(train), key="split.validation")]] = VALIDATION
+    return part
+
+
+def _check_not_empty(
+    split: SplitOptions, table: RatingTable, part: NDArray[np.int8], *, test: float, validation: float
+) -> None:
+    """Raise UserError where a part that was asked for has no row."""
+    for key, wanted, code in (("test", test, TEST), ("validation", validation, VALIDATION)):
+        if wanted > 0 and not (part == code).any():
+            raise UserError(f"split={split.name} with split.{key}={wanted} leaves no row of {table.name} for {key}")
+
+
+def _times(table: RatingTable, split: SplitOptions) -> NDArray[np.int64]:
+    if table.timestamp is None:
+        raise UserError(
+            f"split={split.name} needs the times of the ratings: name their column as data.columns.timestamp"
+        )
+    return table.timestamp
+
+
+def _rounded(count: NDArray[np.floating]) -> NDArray[np.int64]:
+    return np.floor(count + 0.5).astype(np.int64)
+
+
+def _rank_within_user(user: NDArray[np.int32], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) the place of each row among its user's, from 0, when the rows are taken in the order given."""
+    by_user = order[np.argsort(user[order], kind="stable")]
+    count = np.bincount(user)
+    start = np.cumsum(count) - count
+    rank = np.empty(len(user), dtype=np.int64)
+    rank[by_user] = np.arange(len(user)) - start[user[by_user]]
+    return rank
+
+
+def _by_rank(
+    rank: NDArray[np.int64], *, num_test: NDArray[np.int64], num_validation: NDArray[np.int64]
+) -> NDArray[np.int8]:
+    """(N,) the part of each row: the first of a user's are test, the next validation."""
+    part = np.full(len(rank), TRAIN, dtype=np.int8)
+    part[rank < num_test + num_validation] = VALIDATION
+    part[rank < num_test] = TEST
+    return part

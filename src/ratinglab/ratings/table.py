@@ -1,7 +1,10 @@
 """The table of ratings, as arrays."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +14,7 @@ from ratinglab.ratings.ids import IdMap
 
 @dataclass(frozen=True)
 class Ratings:
-    """Rows of ratings, by column.
+    """Rows of ratings, by column: 12 bytes each.
 
     Attributes:
         user: (N,) int32 index into the table's user_ids.
@@ -26,9 +29,16 @@ class Ratings:
     def __len__(self) -> int:
         return len(self.rating)
 
-    def take(self, rows: NDArray[np.int64]) -> "Ratings":
-        """The named rows, in the order named."""
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Ratings":
+        """The named rows, in the order named, or those where a mask is true, or a range of them as views."""
         return Ratings(user=self.user[rows], item=self.item[rows], rating=self.rating[rows])
+
+
+class Source(NamedTuple):
+    """A file of a table, and the row after its last one."""
+
+    name: str
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -37,18 +47,28 @@ class RatingTable:
 
     Attributes:
         name: what the data set is called in headers.
-        ratings: the rows, in the order of the file.
+        ratings: the rows, in the order of the files.
+        timestamp: (N,) int64, milliseconds since 1970 in UTC; None where none were read.
         user_ids: the id of each user index.
         item_ids: the id of each item index.
         titles: (num_items,) text by item index, empty where there is none; None without a table of titles.
+        genres: (num_items,) text such as `Comedy|Drama` by item index; None without them.
+        scale: the lowest and the highest rating that there can be: as set, or as found.
+        sources: the files, in the order of their rows.
+        notes: what was done to the rows that were read, and what looks odd in them, a line each.
         noise_floor: the MSE of a perfect model, known for generated data only, in squared rating units.
     """
 
     name: str
     ratings: Ratings
+    timestamp: NDArray[np.int64] | None
     user_ids: IdMap
     item_ids: IdMap
     titles: NDArray[np.object_] | None
+    genres: NDArray[np.object_] | None
+    scale: tuple[float, float]
+    sources: tuple[Source, ...]
+    notes: tuple[str, ...]
     noise_floor: float | None
 
     @property
@@ -66,23 +86,18 @@ class RatingTable:
         """Rows over users × items."""
         return len(self.ratings) / (self.num_users * self.num_items)
 
-    @property
-    def num_repeated(self) -> int:
-        """Rows whose pair of user and item an earlier row has too."""
-        pair = self.ratings.user.astype(np.int64) * self.num_items + self.ratings.item
-        return len(pair) - len(np.unique(pair))
-
-    @property
-    def scale(self) -> tuple[float, float]:
-        """The lowest and the highest rating."""
-        return float(self.ratings.rating.min()), float(self.ratings.rating.max())
-
+    @cached_property
     def digest(self) -> str:
-        """A hash of the ids and of all rows in their order; the form of the file does not count."""
-        hashed = blake2b(digest_size=16)
-        for ids in (self.user_ids, self.item_ids):
-            hashed.update("\n".join(ids.ids.astype(str)).encode())
-            hashed.update(b"\0")
-        for column in (self.ratings.user, self.ratings.item, self.ratings.rating):
-            hashed.update(np.ascontiguousarray(column).data)
-        return hashed.hexdigest()
+        """A hash of the ids and of all rows in their order; neither the form of the file nor times count."""
+
+        def hashed(content: Any) -> bytes:
+            return blake2b(content, digest_size=16).digest()
+
+        def hashed_ids(ids: IdMap) -> bytes:
+            return hashed("\n".join(ids.ids.astype(str)).encode())
+
+        columns = (self.ratings.user, self.ratings.item, self.ratings.rating)
+        with ThreadPoolExecutor() as threads:  # hashing lets other threads run
+            ids = threads.map(hashed_ids, (self.user_ids, self.item_ids))
+            rows = threads.map(lambda column: hashed(np.ascontiguousarray(column).data), columns)
+            return hashed(b"".join([*ids, *rows])).hex()

@@ -1,0 +1,18 @@
+"""Show what a table of ratings is like: inspect_data.py data=csv data.path=ratings.csv."""
+
+from pathlib import Path
+
+from ratinglab.config.command import command
+from ratinglab.experiment.options import InspectOptions
+
+
+@command(config_folder=Path(__file__).parents[1] / "conf", config_name="inspect_data")
+def main(options: InspectOptions, _: Path) -> None:
+    """Inspect one table."""
+    from ratinglab.experiment.inspect_data import inspect_data  # pandas takes half a second: not for --help
+
+    inspect_data(options)
+
+
+if __name__ == "__main__":
+    main()

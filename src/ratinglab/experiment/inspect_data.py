@@ -1,0 +1,100 @@
+"""Show what a table of ratings is like."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError
+from ratinglab.evaluation.figures import overview
+from ratinglab.experiment.options import InspectOptions
+from ratinglab.files import user_path, write_whole
+from ratinglab.ratings.table import RatingTable
+
+MOST_VALUES = 20
+"""Distinct ratings that are listed one by one; more are gathered in as many ranges."""
+BAR = 40
+"""Characters of the longest bar."""
+QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+FORMATS = ("png", "pdf", "svg")
+
+
+def inspect_data(options: InspectOptions) -> None:
+    """Read a table, checked as before every fit, and print what it is like; draw it where a figure is asked for.
+
+    Raises:
+        UserError: the table is refused, or the figure cannot be written.
+    """
+    figure = None if options.figure is None else _figure_path(options.figure)
+    table = options.data.load()
+    for line in description(table):
+        print(line)
+    if figure is not None:
+        drawn = overview(table)
+        try:
+            write_whole(figure, lambda file: drawn.savefig(file, format=figure.suffix[1:]))
+        except OSError as error:
+            raise UserError(f"figure: {figure} cannot be written: {error.strerror or error}") from error
+        print(f"figure     {figure}")
+
+
+def _figure_path(name: str) -> Path:
+    path = user_path(name, key="figure")
+    if path.suffix[1:] not in FORMATS:
+        raise UserError(f"figure must end with one of .{', .'.join(FORMATS)}, got {name}")
+    if not path.parent.is_dir():
+        raise UserError(f"figure: there is no folder {path.parent}")
+    return path
+
+
+def description(table: RatingTable) -> Iterator[str]:
+    """What a table is like, in lines that fit a terminal."""
+    ratings = table.ratings
+    lowest, highest = table.scale
+    yield (
+        f"{table.name}: {len(ratings):,} ratings of {table.num_users:,} users over {table.num_items:,} items, "
+        f"density {table.density:.2%}"
+    )
+    yield f"ids        users {_kind(table.user_ids.ids)}; items {_kind(table.item_ids.ids)}"
+    mean, deviation = ratings.rating.mean(dtype=np.float64), ratings.rating.std(dtype=np.float64)
+    yield f"ratings    from {lowest:g} to {highest:g}; mean {mean:.2f}, standard deviation {deviation:.2f}"
+    if table.timestamp is not None:
+        first, last = (pd.Timestamp(int(time), unit="ms") for time in (table.timestamp.min(), table.timestamp.max()))
+        yield f"time       {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
+    if table.titles is not None:
+        yield f"titles     of {int((table.titles != '').sum()):,} items"
+    if table.genres is not None:
+        genres = Counter(genre for text in table.genres for genre in text.split("|") if genre)
+        yield f"genres     {len(genres)}: {', '.join(f'{name} {count:,}' for name, count in genres.most_common(6))}, …"
+    yield f"digest     {table.digest}"
+    yield from (f"note: {note}" for note in table.notes)
+    yield ""
+    yield from _histogram(ratings.rating)
+    yield ""
+    yield f"{'ratings':13}" + "".join(
+        f"{name:>9}" for name in ("least", "5 %", "25 %", "median", "75 %", "95 %", "most")
+    )
+    for what, index in (("of a user", ratings.user), ("of an item", ratings.item)):
+        yield f"{what:13}" + "".join(f"{round(value):9,}" for value in np.quantile(np.bincount(index), QUANTILES))
+
+
+def _kind(ids: "pd.Index") -> str:
+    if ids.dtype.kind == "i":
+        return f"are integers from {ids.min()} to {ids.max()}"
+    return f"are text, such as {ids[0]!r}"
+
+
+def _histogram(rating: NDArray[np.float32]) -> Iterator[str]:
+    values, count = np.unique(rating, return_counts=True)
+    labels = [f"{value:g}" for value in values]
+    if len(values) > MOST_VALUES:
+        count, borders = np.histogram(rating, bins=MOST_VALUES)
+        labels = [f"{low:.4g} to {high:.4g}" for low, high in zip(borders, borders[1:], strict=False)]
+    width = max(len("rating"), *(len(label) for label in labels))
+    yield f"{'rating':>{width}}{'rows':>13}{'share':>8}"
+    for label, rows in zip(labels, count, strict=True):
+        bar = "█" * round(BAR * rows / count.max())
+        yield f"{label:>{width}}{rows:13,}{rows / len(rating):8.1%}  {bar}".rstrip()

@@ -1,0 +1,196 @@
+"""Rows that cannot stay as they are: repeated pairs, ratings off the scale, users and items with too few ratings."""
+
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.table import Ratings
+
+CHUNK = 1 << 18
+"""Rows that are searched for repeated pairs at once."""
+PLACES_SHOWN = 3
+"""Rows that the message on repeated pairs names."""
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What is done to the rows of a table.
+
+    Attributes:
+        duplicates: of rows with the same user and item: "error", keep the "last", or the last with their "mean".
+        min_ratings_per_user: fewer, and the user's rows are dropped.
+        min_ratings_per_item: fewer, and the item's rows are dropped.
+        lowest: the lowest rating there can be; None: the lowest one found.
+        highest: the highest rating there can be; None: the highest one found.
+    """
+
+    duplicates: str
+    min_ratings_per_user: int
+    min_ratings_per_item: int
+    lowest: float | None
+    highest: float | None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows while they are cleaned.
+
+    Attributes:
+        ratings: user and item index and rating.
+        timestamp: (N,) int64 milliseconds, or None.
+        number: (N,) int64, the number of each row among those that were read; None: none was dropped.
+    """
+
+    ratings: Ratings
+    timestamp: NDArray[np.int64] | None
+    number: NDArray[np.int64] | None = None
+
+    def take(self, rows: NDArray[np.int64]) -> "Rows":
+        """The named rows, in the order named."""
+        return Rows(
+            ratings=self.ratings.take(rows),
+            timestamp=None if self.timestamp is None else self.timestamp[rows],
+            number=rows if self.number is None else self.number[rows],
+        )
+
+
+def scale_of(rating: NDArray[np.float32], cleaning: Cleaning, *, place: Callable[[int], str]) -> tuple[float, float]:
+    """The lowest and the highest rating there can be.
+
+    Args:
+        rating: (N,) the ratings.
+        cleaning: with the scale, where it is set.
+        place: where a row stands.
+
+    Raises:
+        UserError: a rating is off the scale that is set, or all ratings are the same.
+    """
+    found = float(rating.min()), float(rating.max())
+    lowest = found[0] if cleaning.lowest is None else cleaning.lowest
+    highest = found[1] if cleaning.highest is None else cleaning.highest
+    if found[0] < lowest or found[1] > highest:
+        off = (rating < lowest) | (rating > highest)
+        row = int(np.argmax(off))
+        raise UserError(
+            f"{place(row)}: the rating {rating[row]:g} is off the scale from {lowest:g} to {highest:g} that data.scale "
+            f"sets, as in {off.sum():,} of {len(rating):,} rows"
+        )
+    if found[0] == found[1]:
+        raise UserError(
+            f"every rating is {found[0]:g}: there is nothing to predict; is it the right data.columns.rating?"
+        )
+    return lowest, highest
+
+
+def without_duplicates(
+    rows: Rows, *, policy: str, user_ids: IdMap, item_ids: IdMap, place: Callable[[int], str]
+) -> tuple[Rows, list[str]]:
+    """One row for each pair of user and item, and a note on what was merged.
+
+    Args:
+        rows: the rows.
+        policy: "error", "last" or "mean".
+        user_ids: to name the pairs.
+        item_ids: to name the pairs.
+        place: where a row stands.
+
+    Raises:
+        UserError: under "error", how many rows repeat a pair, and the places of the first ones.
+    """
+    ratings = rows.ratings
+    if not _repeats_a_pair(ratings, num_items=len(item_ids)):
+        return rows, []
+    pair = _pairs(ratings, num_items=len(item_ids))
+    order = np.argsort(pair, kind="stable")
+    is_first = np.concatenate([[True], np.diff(pair[order]) != 0])
+    start = np.flatnonzero(is_first)
+    last = order[np.concatenate([start[1:], [len(order)]]) - 1]
+    num_repeats = len(order) - len(start)
+    if policy == "error":
+        places = "; ".join(
+            f"{place(row)}, user {user_ids.ids[ratings.user[row]]} and item {item_ids.ids[ratings.item[row]]} "
+            f"as in {place(int(np.argmax(pair == pair[row])))}"
+            for row in np.sort(order[~is_first])[:PLACES_SHOWN].tolist()
+        )
+        raise UserError(
+            f"rows that repeat an earlier row's user and item: {num_repeats:,} ({places}); data.duplicates=last or "
+            "=mean keeps one row of each pair"
+        )
+    if policy == "mean":
+        mean = np.add.reduceat(ratings.rating[order].astype(np.float64), start) / np.diff(start, append=len(order))
+        rating = ratings.rating.copy()
+        rating[last] = mean
+        rows = replace(rows, ratings=replace(ratings, rating=rating))
+    kept = rows.take(np.sort(last))
+    return kept, [f"data.duplicates={policy}: rows merged into others of the same user and item: {num_repeats:,}"]
+
+
+def _pairs(ratings: Ratings, *, num_items: int) -> NDArray[np.int64]:
+    """(N,) a number for each pair of user and item."""
+    pair = ratings.user.astype(np.int64)
+    pair *= num_items
+    pair += ratings.item
+    return pair
+
+
+def _repeats_a_pair(ratings: Ratings, *, num_items: int) -> bool:
+    if (ratings.user[1:] < ratings.user[:-1]).any():
+        return _has_repeats(_pairs(ratings, num_items=num_items))
+    # Sorted by user, as most files are: pieces that fit a processor's cache, cut between two users.
+    borders = np.arange(0, len(ratings) + CHUNK, CHUNK)
+    borders[1:-1] = np.searchsorted(ratings.user, ratings.user[borders[1:-1]])
+    pieces = (ratings.take(slice(start, stop)) for start, stop in itertools.pairwise(borders))
+    with ThreadPoolExecutor() as threads:  # numpy lets other threads run while it sorts
+        return any(threads.map(lambda piece: _has_repeats(_pairs(piece, num_items=num_items)), pieces))
+
+
+def _has_repeats(pair: NDArray[np.int64]) -> bool:
+    if not (pair[1:] > pair[:-1]).all():
+        pair.sort()
+    return bool((pair[1:] == pair[:-1]).any())
+
+
+def k_core(rows: Rows, cleaning: Cleaning, *, num_users: int, num_items: int) -> tuple[Rows, list[str]]:
+    """The rows of which user and item have enough ratings, all others dropped until none is left to drop.
+
+    Raises:
+        UserError: no row is left.
+    """
+    least_user, least_item = cleaning.min_ratings_per_user, cleaning.min_ratings_per_item
+    if least_user <= 1 and least_item <= 1:
+        return rows, []
+    num_rows, kept = len(rows.ratings), rows
+    while True:
+        user_count = np.bincount(kept.ratings.user, minlength=num_users)
+        item_count = np.bincount(kept.ratings.item, minlength=num_items)
+        enough = (user_count >= least_user)[kept.ratings.user] & (item_count >= least_item)[kept.ratings.item]
+        if enough.all():
+            break
+        kept = kept.take(np.flatnonzero(enough))
+    if len(kept.ratings) == 0:
+        raise UserError(
+            f"data.min_ratings_per_user={least_user} and data.min_ratings_per_item={least_item} leave no rating"
+        )
+    if len(kept.ratings) == num_rows:
+        return rows, []
+    users_left, items_left = int((user_count > 0).sum()), int((item_count > 0).sum())
+    return kept, [
+        f"dropped {num_rows - len(kept.ratings):,} ratings, {num_users - users_left:,} users and "
+        f"{num_items - items_left:,} items with fewer than data.min_ratings_per_user={least_user} or "
+        f"data.min_ratings_per_item={least_item}"
+    ]
+
+
+def only_used(index: NDArray[np.int32], ids: IdMap) -> tuple[NDArray[np.int32], IdMap]:
+    """The ids that a row has, in their old order, and each row's index among them."""
+    is_used = np.bincount(index, minlength=len(ids)) > 0
+    if is_used.all():
+        return index, ids
+    new_index = np.cumsum(is_used, dtype=np.int32) - 1
+    return new_index[index], ids.reordered(np.flatnonzero(is_used))

@@ -1,0 +1,104 @@
+"""Archives from the web: whole, and the right ones, or not at all."""
+
+import hashlib
+import http.client
+import os
+import re
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from tqdm import tqdm
+
+from ratinglab.errors import UserError
+
+TIMEOUT = 30
+"""Seconds without a byte after which a server is given up."""
+CHUNK = 1 << 18
+"""Bytes between two moves of the progress bar."""
+
+
+class Archive(NamedTuple):
+    """A file on the web; without a SHA-256 it is checked against the MD5 in the file NAME.md5 beside it."""
+
+    name: str
+    sha256: str | None
+
+
+def download(archive: Archive, path: Path, *, address: str) -> None:
+    """Download an archive to `path`, with a progress bar.
+
+    It has a temporary name until its digest holds. Two runs may do so at once.
+
+    Args:
+        archive: the archive.
+        path: where it is to lie.
+        address: the folder on the web that it is in.
+
+    Raises:
+        UserError: it cannot be had, or is not what it should be; the message says what to do by hand.
+    """
+    url = f"{address.rstrip('/')}/{archive.name}"
+    half_done = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name, expected = _digest_of(archive, url)
+        with half_done.open("wb") as file:
+            found = _fetch(url, file, title=archive.name, digest=name)
+        if found != expected:
+            raise UserError(_by_hand(url, path, f"its {name} is {found}, not {expected}"))
+        os.replace(half_done, path)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(_by_hand(url, path, _reason(error))) from error
+    finally:
+        half_done.unlink(missing_ok=True)
+
+
+def _digest_of(archive: Archive, url: str) -> tuple[str, str]:
+    """Name and hexadecimal digits of the digest that the archive must have."""
+    if archive.sha256 is not None:
+        return "sha256", archive.sha256
+    with urllib.request.urlopen(f"{url}.md5", timeout=TIMEOUT) as answer:
+        found = re.search(r"\b[0-9a-f]{32}\b", answer.read(10_000).decode("ascii", "replace").lower())
+    if found is None:
+        raise ValueError(f"{url}.md5 holds no MD5")
+    return "md5", found[0]
+
+
+def _fetch(url: str, file: BinaryIO, *, title: str, digest: str) -> str:
+    hashed = hashlib.new(digest, usedforsecurity=False)
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+        length = int(answer.headers.get("Content-Length") or 0)
+        with tqdm(desc=title, total=length or None, unit="B", unit_scale=True) as bar:
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                hashed.update(chunk)
+                bar.update(len(chunk))
+            if bar.n < length:  # read(n) says nothing of it
+                raise http.client.IncompleteRead(b"", length - int(bar.n))
+    file.flush()
+    os.fsync(file.fileno())
+    return hashed.hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    cause = (
+        error.reason
+        if isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError)
+        else error
+    )
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid ({cause.verify_message})"
+    if isinstance(cause, http.client.IncompleteRead):
+        return f"it was cut off {cause.expected:,} bytes before its end"
+    if isinstance(cause, TimeoutError):
+        return f"the server was silent for {TIMEOUT} s"
+    return " ".join(str(cause).split()) or type(cause).__name__
+
+
+def _by_hand(url: str, path: Path, reason: str) -> str:
+    return f"{url} cannot be downloaded: {reason}; get it by hand and put it at {path}, or give its place as data.root="

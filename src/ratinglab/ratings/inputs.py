@@ -1,0 +1,238 @@
+"""Files as streams of bytes, whatever they are packed in: the first step of reading one."""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+import pyarrow as pa
+
+from ratinglab.errors import UserError
+
+SIGNATURES = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+    b"PAR1": "parquet",
+}
+"""How a file begins, by what it is: its name does not count."""
+BLOCK_SIZE = 1 << 22
+"""Bytes that are unpacked at once."""
+UNIT_SEPARATOR = "\x1f"
+"""Stands in for a separator of several characters, which no CSV reader takes: ASCII's own, and in no sane text."""
+DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+"""What the unpackers raise for a file that is cut off, changed, or locked with a password."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file, or a member of a zip archive.
+
+    Attributes:
+        path: where it lies.
+        member: its name in the zip archive at `path`; None: the file itself or, of a zip, its only member.
+    """
+
+    path: Path
+    member: str | None = None
+
+    def __str__(self) -> str:
+        return str(self.path) if self.member is None else f"{self.path}/{self.member}"
+
+    def fingerprint(self) -> list[str | int]:
+        """What changes when the file is written: its place, size, and times in nanoseconds."""
+        stat = self.path.stat()
+        return [str(self.path.absolute()), self.member or "", stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+
+    def kind(self) -> str:
+        """What the file is packed in, by its first bytes; "plain" for none of SIGNATURES."""
+        with self.path.open("rb") as file:
+            start = file.read(8)
+        found = (kind for signature, kind in SIGNATURES.items() if start.startswith(signature))
+        return next(found, "plain")
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """The unpacked bytes.
+
+        Raises:
+            UserError: the archive has not one member, or not that one; or, while reading, it is damaged.
+        """
+        kind = self.kind()
+        with open_packed(self, kind) as file:
+            yield file if kind == "plain" else cast(IO[bytes], _Guarded(file, name=str(self)))
+
+
+def open_packed(file: InputFile, kind: str) -> IO[bytes]:
+    """A stream of the unpacked bytes."""
+    if kind == "gzip":
+        return cast(IO[bytes], gzip.open(file.path))
+    if kind == "bzip2":
+        return bz2.open(file.path)
+    if kind == "xz":
+        return lzma.open(file.path)
+    if kind == "zstd":
+        return cast(IO[bytes], pa.CompressedInputStream(pa.OSFile(str(file.path)), "zstd"))
+    if kind == "zip":
+        return _open_member(file)
+    return file.path.open("rb")
+
+
+def _open_member(file: InputFile) -> IO[bytes]:
+    """A member as a stream: nothing is unpacked to the disk, so no member can land outside its folder or fill it."""
+    try:
+        archive = zipfile.ZipFile(file.path)
+        members = [info.filename for info in archive.infolist() if not info.is_dir()]
+        if file.member is not None and file.member not in members:
+            raise UserError(f"{file.path} has no {file.member}; it has {', '.join(sorted(members)[:10])}")
+        if file.member is None and len(members) != 1:
+            raise UserError(f"{file.path} must hold one file, it holds {len(members)}: {', '.join(members[:10])}")
+        return archive.open(file.member or members[0])
+    except DAMAGED as error:
+        raise _damaged(file.path, error) from error
+
+
+class _Guarded(io.RawIOBase):
+    """A stream of which a fault of the unpacker's is the user's, with the file's name."""
+
+    def __init__(self, stream: IO[bytes], *, name: str) -> None:
+        self._stream, self._name = stream, name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        try:
+            block = self._stream.read(len(buffer))
+        except DAMAGED as error:
+            raise _damaged(self._name, error) from error
+        buffer[: len(block)] = block
+        return len(block)
+
+
+def _damaged(name: object, error: BaseException) -> UserError:
+    return UserError(f"{name} is damaged or cut off: {' '.join(str(error).split()) or type(error).__name__}")
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """How the text of a file is written.
+
+    Attributes:
+        separator: what stands between two columns: a text, or "spaces" for one or more blanks or tabs.
+        encoding: name of a codec.
+    """
+
+    separator: str
+    encoding: str
+
+    @property
+    def delimiter(self) -> str:
+        """The one character between two columns in `utf8_blocks`."""
+        return self.separator if len(self.separator) == 1 else UNIT_SEPARATOR
+
+    @property
+    def is_quoted(self) -> bool:
+        """Whether a cell may stand in quotation marks: with a separator of several characters, they are text."""
+        return len(self.separator) == 1
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the bytes are UTF-8 as they lie."""
+        return codecs.lookup(self.encoding).name in ("utf-8", "ascii", "utf-8-sig")
+
+
+def utf8_blocks(file: InputFile, form: TextForm) -> Iterator[bytes]:
+    """The file's text in UTF-8, with the form's delimiter between two columns.
+
+    Raises:
+        UserError: while reading: the file is damaged, or not in its encoding.
+    """
+    with file.open() as stream:
+        blocks: Iterable[bytes] = iter(lambda: stream.read(BLOCK_SIZE), b"")
+        if not form.is_utf8:
+            blocks = _transcoded(blocks, form.encoding, name=str(file))
+        if not form.is_quoted:
+            blocks = (_with_one_delimiter(lines, form.separator) for lines in _whole_lines(blocks))
+        yield from blocks
+
+
+def utf8_stream(file: InputFile, form: TextForm) -> "io.BufferedReader | str":
+    """What pyarrow reads: the path of a plain file, which it reads by itself, or a stream of `utf8_blocks`."""
+    if form.is_utf8 and form.is_quoted and file.kind() == "plain":
+        return str(file.path)
+    return io.BufferedReader(_Blocks(utf8_blocks(file, form)), BLOCK_SIZE)
+
+
+class _Blocks(io.RawIOBase):
+    """An iterator of blocks as a stream."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = memoryview(block)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+def _transcoded(blocks: Iterable[bytes], encoding: str, *, name: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    line = 1
+    for block in _lookahead(blocks):
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            bad = line + str(error.object[: error.start], encoding, "replace").count("\n")
+            raise UserError(f"{name}, line {bad}: not {encoding} text ({error.reason})") from error
+        line += text.count("\n")
+        yield text.encode()
+
+
+def _lookahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The blocks, and an empty one that says that no more comes."""
+    yield from blocks
+    yield b""
+
+
+def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in blocks that end with a line, so that no separator is cut."""
+    rest = b""
+    for block in blocks:
+        lines, newline, after = block.rpartition(b"\n")
+        if newline:
+            yield rest + lines + newline
+            rest = after
+        else:
+            rest += block
+    if rest:
+        yield rest
+
+
+def _with_one_delimiter(lines: bytes, separator: str) -> bytes:
+    delimiter = UNIT_SEPARATOR.encode()
+    if separator == "spaces":
+        trimmed = re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", lines)
+        return re.sub(rb"[ \t]+", delimiter, trimmed)
+    return lines.replace(separator.encode(), delimiter)

@@ -1,0 +1,92 @@
+"""Ratings from Parquet files."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.timestamps import DATES, type_of_timestamp
+
+Columns = tuple[pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray | None]
+"""User and item as dictionary-encoded text, rating as float32, and timestamp."""
+
+
+def read_parquet(file: InputFile, *, user: str, item: str, rating: str, timestamp: str | None) -> Columns:
+    """The columns of a file, by name.
+
+    Raises:
+        UserError: the file, a column or a cell is wrong; the message names the row, from 1.
+    """
+    wanted = {"user": user, "item": item, "rating": rating} | ({} if timestamp is None else {"timestamp": timestamp})
+    try:
+        names = pq.read_schema(file.path).names
+        for role, name in wanted.items():
+            if name not in names:
+                there = f"it has {', '.join(names)}{did_you_mean(name, names)}"
+                raise UserError(f"data.columns.{role}: {file} has no column {name!r}; {there}")
+        table = pq.read_table(file.path, columns=list(wanted.values()))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
+    if len(table) == 0:
+        raise UserError(f"{file} has no ratings")
+    for role, name in wanted.items():
+        if table[name].null_count > 0:
+            raise UserError(f"{file}, row {_first(pc.is_null(table[name])) + 1}: {name!r} must not be null")
+    return (
+        _ids(table[user], file=file, role="user"),
+        _ids(table[item], file=file, role="item"),
+        _numbers(table[rating], file=file),
+        None if timestamp is None else _times(table[timestamp], file=file),
+    )
+
+
+def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not (
+        pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    ):
+        raise UserError(f"{file}: the {role} ids must be integers or text, got {column.type}")
+    encoded = column.dictionary_encode()
+    text = [
+        pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string())) for chunk in encoded.chunks
+    ]
+    blank = [pc.equal(pc.utf8_trim_whitespace(chunk.dictionary), "") for chunk in text]
+    if any(pc.any(one).as_py() for one in blank):
+        row = _first(pc.equal(pc.utf8_trim_whitespace(column.cast(pa.string())), ""))
+        raise UserError(f"{file}, row {row + 1}: the {role} id must not be blank")
+    return pa.chunked_array(text)
+
+
+def _numbers(column: pa.ChunkedArray, *, file: InputFile) -> pa.ChunkedArray:
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
+        raise UserError(f"{file}: the ratings must be numbers, got {column.type}")
+    rating = column.cast(pa.float64()).cast(pa.float32(), safe=False)
+    finite = pc.is_finite(rating)
+    if not pc.all(finite).as_py():
+        row = _first(pc.invert(finite))
+        raise UserError(f"{file}, row {row + 1}: the rating must be finite, got {column[row].as_py()}")
+    return rating
+
+
+def _times(column: pa.ChunkedArray, *, file: InputFile) -> pa.ChunkedArray:
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        written = type_of_timestamp(column[0].as_py(), place=f"{file}, row 1")
+        try:
+            return column.cast(written)
+        except pa.ArrowInvalid as error:
+            raise UserError(
+                f"{file}: a timestamp is not written as the first: {' '.join(str(error).split())}"
+            ) from error
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return column.cast(DATES[1] if getattr(column.type, "tz", None) else DATES[0], safe=False)
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.int64())
+    if pa.types.is_floating(column.type):
+        return column
+    raise UserError(f"{file}: the timestamps must be times, numbers or ISO dates, got {column.type}")
+
+
+def _first(mask: pa.ChunkedArray) -> int:
+    return int(pc.index(mask, True).as_py())

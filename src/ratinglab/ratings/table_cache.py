@@ -1,0 +1,127 @@
+"""Tables that were read once, kept as arrays that the next run maps into memory."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.table import Ratings, RatingTable, Source
+
+VERSION = 1
+"""Raise it with any change in what reading makes of a file, or in how it is kept."""
+SMALLEST = 8 << 20
+"""Bytes of the files from which a table is kept: smaller ones are read as fast."""
+SETTLED_NS = 2_000_000_000
+"""How old a file must be: one that is written again within a tick of the clock would look unchanged."""
+COLUMNS = ("user", "item", "rating", "timestamp")
+
+
+def cached_table(
+    folder: Path, read: Callable[[], RatingTable], *, fingerprints: list[list[Any]], options: str, now_ns: int
+) -> RatingTable:
+    """The table that `read` gives, from the cache where the files and all that decides how they are read are the same.
+
+    An entry is a folder that is renamed into its place when all of it is on the disk, so two runs may write it at once
+    and a killed one leaves no part of it. What cannot be read is read anew, what cannot be written is a note.
+
+    Args:
+        folder: the cache folder.
+        read: reads the files.
+        fingerprints: of each file: its path, size, and times; what has another one is another file.
+        options: all that decides what is made of the files.
+        now_ns: the time, in nanoseconds.
+    """
+    size = sum(fingerprint[2] for fingerprint in fingerprints)
+    settled = all(max(fingerprint[3:]) < now_ns - SETTLED_NS for fingerprint in fingerprints)
+    if size < SMALLEST or not settled:
+        return read()
+    source = _hashed([VERSION, [fingerprint[:2] for fingerprint in fingerprints], options])
+    entry = folder / "tables" / f"{source}-{_hashed(fingerprints)}"
+    table = _load(entry)
+    if table is not None:
+        return table
+    table = read()
+    try:
+        _write(entry, table)
+    except OSError as error:
+        note = f"the table is not kept for the next run: {error.filename or entry}: {error.strerror or error}"
+        return replace(table, notes=(*table.notes, note))
+    for stale in entry.parent.glob(f"{source}-*"):
+        if stale != entry:
+            shutil.rmtree(stale, ignore_errors=True)
+    return _load(entry) or table  # mapped: the arrays that were read are given back to the system
+
+
+def _hashed(content: Any) -> str:
+    return blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
+
+
+def _write(entry: Path, table: RatingTable) -> None:
+    """Write an entry whole, or leave nothing; another run may be writing the same one."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    half_done = Path(tempfile.mkdtemp(prefix=".half-done-", dir=entry.parent))
+    try:
+        for name in COLUMNS:
+            column = table.timestamp if name == "timestamp" else getattr(table.ratings, name)
+            if column is not None:
+                with (half_done / f"{name}.npy").open("wb") as file:
+                    np.save(file, column)
+                    file.flush()
+                    os.fsync(file.fileno())
+        pd.DataFrame({"user_id": table.user_ids.ids}).to_parquet(half_done / "users.parquet")
+        items = {"item_id": table.item_ids.ids, "title": table.titles, "genres": table.genres}
+        pd.DataFrame({name: column for name, column in items.items() if column is not None}).to_parquet(
+            half_done / "items.parquet"
+        )
+        facts = {name: getattr(table, name) for name in ("name", "scale", "sources", "digest", "notes", "noise_floor")}
+        facts["sizes"] = {path.name: path.stat().st_size for path in half_done.iterdir()}
+        (half_done / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+        half_done.chmod(0o755)
+        shutil.rmtree(entry, ignore_errors=True)  # what could not be read
+        os.rename(half_done, entry)
+    except OSError:
+        if not entry.exists():  # else another run was faster
+            raise
+    finally:
+        shutil.rmtree(half_done, ignore_errors=True)
+
+
+def _load(entry: Path) -> RatingTable | None:
+    """The table of an entry; None where there is none, or where anything is wrong with it."""
+    try:
+        facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
+        if any((entry / name).stat().st_size != size for name, size in facts.pop("sizes").items()):
+            return None
+        columns = {
+            name: np.load(entry / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in COLUMNS
+            if name != "timestamp" or (entry / "timestamp.npy").exists()
+        }
+        items = pd.read_parquet(entry / "items.parquet")
+        texts = {name: items[name].to_numpy(dtype=object) if name in items else None for name in ("title", "genres")}
+        table = RatingTable(
+            name=facts["name"],
+            ratings=Ratings(user=columns["user"], item=columns["item"], rating=columns["rating"]),
+            timestamp=columns.get("timestamp"),
+            user_ids=IdMap(pd.Index(pd.read_parquet(entry / "users.parquet")["user_id"])),
+            item_ids=IdMap(pd.Index(items["item_id"])),
+            titles=texts["title"],
+            genres=texts["genres"],
+            scale=tuple(facts["scale"]),
+            sources=tuple(Source(*source) for source in facts["sources"]),
+            notes=tuple(facts["notes"]),
+            noise_floor=facts["noise_floor"],
+        )
+        table.__dict__["digest"] = facts["digest"]  # what cached_property would compute
+        return table
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

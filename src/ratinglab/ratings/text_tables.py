@@ -1,0 +1,48 @@
+"""Small delimited files, every cell as text."""
+
+import pyarrow as pa
+import pyarrow.csv
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.faults import column_position, first_rows
+from ratinglab.ratings.inputs import InputFile, TextForm, utf8_stream
+
+
+def read_text_table(file: InputFile, form: TextForm, *, header: bool) -> pa.Table:
+    """A delimited file, every cell as text; a row with too many or too few cells is refused.
+
+    Without a header the columns are called 1, 2, ….
+
+    Raises:
+        UserError: the file is empty or cannot be read, or two columns have the same name.
+    """
+    ((line, cells),) = first_rows(file, form, 1)
+    names = [cell.strip() for cell in cells] if header else [str(number) for number in range(1, len(cells) + 1)]
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{file} has {names.count(repeated)} columns named {repeated!r}")
+    try:
+        return pyarrow.csv.read_csv(
+            utf8_stream(file, form),
+            read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=line if header else 0),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=form.delimiter,
+                quote_char='"' if form.is_quoted else False,
+                newlines_in_values=form.is_quoted,
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def text_column(table: pa.Table, wanted: str, *, key: str, file: InputFile, header: bool = True) -> list[str]:
+    """The cells of a column of `read_text_table`, without the white space around them.
+
+    Raises:
+        UserError: there is no such column; the message lists those that are there.
+    """
+    position = column_position(table.column_names, wanted, key=key, file=file, header=header)
+    return [text.strip() for text in table[position].to_pylist()]

@@ -1,0 +1,57 @@
+"""Tables and options that tests are made of."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.sources import ColumnOptions, CsvOptions, Duplicates, ScaleOptions, TitleOptions
+from ratinglab.ratings.table import Ratings, RatingTable, Source
+
+NO_TITLES = TitleOptions(path=None, separator="comma", encoding="utf-8", item="item_id", title="title", genres=None)
+CSV = CsvOptions(
+    duplicates=Duplicates.error,
+    min_ratings_per_user=0,
+    min_ratings_per_item=0,
+    cache=None,
+    batch_size=1,
+    path="ratings.csv",
+    separator="comma",
+    header=True,
+    encoding="utf-8",
+    columns=ColumnOptions(user="user_id", item="item_id", rating="rating", timestamp=None),
+    scale=ScaleOptions(lowest=None, highest=None),
+    titles=NO_TITLES,
+)
+
+
+def csv_options(*, columns: tuple[str, ...] = ("user_id", "item_id", "rating"), **changed) -> CsvOptions:
+    """The options of conf/data/csv.yaml without a cache, some of them changed; columns may end with a timestamp's."""
+    return replace(CSV, columns=ColumnOptions(*columns, *[None] * (4 - len(columns))), **changed)
+
+
+def table_of(user, item, rating, *, timestamp=None, sources=(), titles=None) -> RatingTable:
+    """A table of the columns given, of which ids are the indices."""
+    user, item = np.asarray(user, dtype=np.int32), np.asarray(item, dtype=np.int32)
+    rating = np.asarray(rating, dtype=np.float32)
+    return RatingTable(
+        name="table",
+        ratings=Ratings(user=user, item=item, rating=rating),
+        timestamp=None if timestamp is None else np.asarray(timestamp, dtype=np.int64),
+        user_ids=IdMap(np.arange(user.max() + 1)),
+        item_ids=IdMap(np.arange(item.max() + 1)),
+        titles=titles,
+        genres=None,
+        scale=(float(rating.min()), float(rating.max())),
+        sources=tuple(Source(*source) for source in sources),
+        notes=(),
+        noise_floor=None,
+    )
+
+
+def rows_of(table: RatingTable) -> list[tuple]:
+    """The table's rows under their own ids, with their times where it has them."""
+    ratings = table.ratings
+    times = [] if table.timestamp is None else [table.timestamp.tolist()]
+    user_id, item_id = table.user_ids.ids[ratings.user], table.item_ids.ids[ratings.item]
+    return list(zip(user_id.tolist(), item_id.tolist(), ratings.rating.tolist(), *times, strict=True))
