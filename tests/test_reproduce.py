@@ -32,7 +32,7 @@ def test_what_differs_is_said(command, tmp_path, run):
 
 def test_data_that_has_changed_is_refused(command, tmp_path, run):
     path = tmp_path / "ratings.csv"
-    path.write_text(path.read_text() + "\n29,19,1.5")
+    path.write_text(path.read_text() + "\n29,99,1.5")
     outcome = command(tmp_path, "reproduce", f"run={run}", status=2)
     assert outcome.stderr.startswith("error: run: the data has changed since")
     assert len(list(tmp_path.rglob("run.json"))) == 1

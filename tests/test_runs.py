@@ -213,7 +213,7 @@ def test_a_run_without_a_checkpoint_is_refused(copy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 0}, "is of format 0; this ratinglab reads format 1"),
+        ({"format_version": 0}, "is of format 0; this ratinglab reads format 2"),
         ({"model": "os"}, "names the model os, of which there is no file"),
         ({"extra": 1}, "is damaged"),
         ({"model_options": {"embeding_dim": 3}}, "is damaged"),

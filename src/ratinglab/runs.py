@@ -37,7 +37,7 @@ from ratinglab.recommend.topk import top_k
 Ids = Sequence[int | str] | NDArray[np.generic]
 """Own ids of users or items; 42 and "42" are the same."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PARTS = ("train", "val", "test")
 """Names of the parts, by their code in ratings.parquet."""
 CHECKPOINT_FAULTS = (

@@ -204,7 +204,10 @@ HEADER = "user_id,item_id,rating\n1,2,3\n"
         (HEADER + "1,3\n", "line 3: a row must have 3 columns, got 2"),
         (HEADER + '1,3,"4\n1,4,5"\n', "line 4: a quoted cell must end on the line on which it begins"),
         (HEADER + "\n\n1,3,x\n", "line 5: the rating must be a number, got 'x'"),
-        (HEADER.encode() + b"1,\xff,3\n", "line 3: not UTF-8 text"),
+        (
+            HEADER.encode() + b"1,\xff,3\n",
+            "line 3: the item id is no UTF-8 text, got '�'; is it another data.encoding?",
+        ),
         (HEADER + "1,3,3\n", "every rating is 3: there is nothing to predict"),
         ("user,item_id,rating\n1,2,3\n", "has no column 'user_id'; it has user, item_id, rating"),
         ("user_id,item_id,rating,rating\n1,2,3,4\n", "has 2 columns named 'rating'"),

@@ -122,7 +122,7 @@ def test_files_are_parts_by_their_names():
 def test_the_published_folds_are_fifths_in_the_order_of_the_rows(monkeypatch):
     table = numbered(100_000)
     u = MovieLensUSplit(refit=False, fold=1, seed=0, validation=0.1)
-    with pytest.raises(UserError, match="split=movielens_u is of MovieLens 100K alone, .*: table is not that"):
+    with pytest.raises(UserError, match=r"split=movielens_u is of MovieLens 100K alone, .*: table is not that"):
         u.apply(table)
     monkeypatch.setattr(splits, "MOVIELENS_100K_DIGEST", table.digest)
     assert rows(u.apply(table), TEST) == list(range(20_000))

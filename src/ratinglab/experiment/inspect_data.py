@@ -1,5 +1,6 @@
 """Show what a table of ratings is like."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,7 +93,7 @@ def _histogram(rating: NDArray[np.float32]) -> Iterator[str]:
     labels = [f"{value:g}" for value in values]
     if len(values) > MOST_VALUES:
         count, borders = np.histogram(rating, bins=MOST_VALUES)
-        labels = [f"{low:.4g} to {high:.4g}" for low, high in zip(borders, borders[1:], strict=False)]
+        labels = [f"{low:.4g} to {high:.4g}" for low, high in itertools.pairwise(borders)]
     width = max(len("rating"), *(len(label) for label in labels))
     yield f"{'rating':>{width}}{'rows':>13}{'share':>8}"
     for label, rows in zip(labels, count, strict=True):

@@ -23,6 +23,8 @@ def evaluate(options: EvaluateOptions) -> None:
     """
     run = Run.load(options.run)
     metrics = run.evaluate()
+    came_from = run.record.provenance
+    print(f"{run.record.model} of {came_from['data']}, split {came_from['split']}, seed {came_from['seed']}")
     for line in errors_table(metrics, model=run.record.model, noise_floor=run.record.noise_floor):
         print(line)
     path = run.folder / "metrics.json"

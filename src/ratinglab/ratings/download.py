@@ -44,6 +44,9 @@ def download(archive: Archive, path: Path, *, address: str) -> None:
     half_done = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"data.cache: {path.parent} cannot be made: {error.strerror}") from error
+    try:
         name, expected = _digest_of(archive, url)
         with half_done.open("wb") as file:
             found = _fetch(url, file, title=archive.name, digest=name)

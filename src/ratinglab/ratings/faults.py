@@ -10,6 +10,8 @@ import pyarrow as pa
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.ratings.inputs import InputFile, TextForm, utf8_blocks
 
+LONGEST_NAME, MOST_NAMES = 40, 30
+"""Characters of a column's name, and columns, that a message lists."""
 LARGEST_RATING = float(np.finfo(np.float32).max)
 
 
@@ -54,7 +56,18 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
     elif all(name.replace(".", "", 1).isdigit() for name in names):
         hint = "; if that is no header, set data.header=false and columns by position"
     suggestion = did_you_mean(wanted, names)
-    raise UserError(f"{key}: {file} has no column {wanted!r}; it has {', '.join(names)}{suggestion}{hint}")
+    raise UserError(f"{key}: {file} has no column {wanted!r}; it has {_listed(names)}{suggestion}{hint}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names on one line: a stray quotation mark can make one of a whole file."""
+    shown = [" ".join(_printable(name).split())[:LONGEST_NAME] for name in names[:MOST_NAMES]]
+    return ", ".join(shown) + (", …" if len(names) > MOST_NAMES else "")
+
+
+def _printable(text: str) -> str:
+    """The text with a mark for each byte that is no UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def first_rows(file: InputFile, form: TextForm, count: int) -> list[tuple[int, list[str]]]:
@@ -144,18 +157,14 @@ def _text_lines(file: InputFile, form: TextForm) -> Iterator[str]:
         rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         for line in lines:
             number += 1
-            yield _decoded(line, file, number)
+            yield _decoded(line, number)
     if rest:
-        yield _decoded(rest, file, number + 1)
+        yield _decoded(rest, number + 1)
 
 
-def _decoded(line: bytes, file: InputFile, number: int) -> str:
-    try:
-        return line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{file}, line {number}: not UTF-8 text ({error.reason}); the file may have another data.encoding"
-        ) from error
+def _decoded(line: bytes, number: int) -> str:
+    """A line as text; bytes that are no UTF-8 stay what they are: they may be in a column that is not read."""
+    return line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
 
 
 def _fault(cells: list[str], layout: Layout) -> str | None:
@@ -166,11 +175,15 @@ def _fault(cells: list[str], layout: Layout) -> str | None:
     for role, position in (("user", layout.user), ("item", layout.item)):
         if not cells[position].strip():
             return f"the {role} id must not be blank"
+        if cells[position] != _printable(cells[position]):
+            return f"the {role} id is no UTF-8 text, got {_printable(cells[position])!r}; is it another data.encoding?"
     text = cells[layout.rating]
     try:
-        rating = float("not a number" if "_" in text else text)  # Python alone reads 1_000 as a number
+        # Python alone reads 1_000, digits of other scripts, and numbers with exotic white space around them
+        is_plain = text.isascii() and "_" not in text and text.strip() == text.strip(" \t")
+        rating = float(text if is_plain else "not a number")
     except ValueError:
-        return f"the rating must be a number, got {text!r}"
+        return f"the rating must be a number, got {_printable(text)!r}"
     if not abs(rating) <= LARGEST_RATING:
         return f"the rating must be finite, got {text!r}"
     return None if layout.timestamp is None else _timestamp_fault(cells[layout.timestamp], layout)
@@ -181,5 +194,5 @@ def _timestamp_fault(text: str, layout: Layout) -> str | None:
         pa.array([text.strip()]).cast(layout.timestamp_type)
     except pa.ArrowInvalid:
         wanted = "an ISO date" if pa.types.is_timestamp(layout.timestamp_type) else "Unix time"
-        return f"the timestamp must be {wanted}, as in the first row, got {text!r}"
+        return f"the timestamp must be {wanted}, as in the first row, got {_printable(text)!r}"
     return None

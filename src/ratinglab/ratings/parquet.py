@@ -30,7 +30,7 @@ def read_parquet(file: InputFile, *, user: str, item: str, rating: str, timestam
         raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
     if len(table) == 0:
         raise UserError(f"{file} has no ratings")
-    for role, name in wanted.items():
+    for name in wanted.values():
         if table[name].null_count > 0:
             raise UserError(f"{file}, row {_first(pc.is_null(table[name])) + 1}: {name!r} must not be null")
     return (

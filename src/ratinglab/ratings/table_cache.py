@@ -22,6 +22,9 @@ SMALLEST = 8 << 20
 """Bytes of the files from which a table is kept: smaller ones are read as fast."""
 SETTLED_NS = 2_000_000_000
 """How old a file must be: one that is written again within a tick of the clock would look unchanged."""
+ABANDONED = 86_400
+"""Seconds after which a table that is not whole is no longer another run's work."""
+HALF_DONE = ".half-done-"
 COLUMNS = ("user", "item", "rating", "timestamp")
 
 
@@ -55,10 +58,18 @@ def cached_table(
     except OSError as error:
         note = f"the table is not kept for the next run: {error.filename or entry}: {error.strerror or error}"
         return replace(table, notes=(*table.notes, note))
+    _tidy(entry, source, now=now_ns / 1e9)
+    return _load(entry) or table  # mapped: the arrays that were read are given back to the system
+
+
+def _tidy(entry: Path, source: str, *, now: float) -> None:
+    """Remove older tables of the same files, and what killed runs have left."""
     for stale in entry.parent.glob(f"{source}-*"):
         if stale != entry:
             shutil.rmtree(stale, ignore_errors=True)
-    return _load(entry) or table  # mapped: the arrays that were read are given back to the system
+    for left in entry.parent.glob(f"{HALF_DONE}*"):
+        if left.stat().st_mtime < now - ABANDONED:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _hashed(content: Any) -> str:
@@ -68,7 +79,7 @@ def _hashed(content: Any) -> str:
 def _write(entry: Path, table: RatingTable) -> None:
     """Write an entry whole, or leave nothing; another run may be writing the same one."""
     entry.parent.mkdir(parents=True, exist_ok=True)
-    half_done = Path(tempfile.mkdtemp(prefix=".half-done-", dir=entry.parent))
+    half_done = Path(tempfile.mkdtemp(prefix=HALF_DONE, dir=entry.parent))
     try:
         for name in COLUMNS:
             column = table.timestamp if name == "timestamp" else getattr(table.ratings, name)

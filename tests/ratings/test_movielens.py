@@ -1,0 +1,211 @@
+"""Named data sets: from a folder, from an archive, and downloaded from a server that does all that servers do wrong."""
+
+import hashlib
+import http.server
+import io
+import socket
+import ssl
+import threading
+import zipfile
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+from conftest import REAL_DATA
+from tables import rows_of
+
+from ratinglab.errors import UserError
+from ratinglab.ratings import download, movielens
+from ratinglab.ratings.sources import MOVIELENS_OPTIONS, Duplicates
+
+RATINGS = {
+    "u.data": "196\t242\t3\t881250949\n186\t302\t4\t891717742\n",
+    "ratings.csv": "userId,movieId,rating,timestamp\n196,242,3,881250949\n186,302,4,891717742\n",
+    "ratings.dat": "196::242::3::881250949\n186::302::4::891717742\n",
+}
+TITLES = {
+    "u.item": "242|Amélie (1997)|24-Jan-1997||http://x|0|1|0|0|0|1|0|0|0|0|0|0|0|0|0|0|0|0|0\n",
+    "movies.csv": 'movieId,title,genres\n242,"Amélie (1997)",Action|Comedy\n',
+    "movies.dat": "242::Amélie (1997)::Action|Comedy\n",
+}
+
+
+def archive(name: str) -> bytes:
+    """An archive as the publisher's, of two ratings and one title."""
+    data_set = movielens.DATA_SETS[name]
+    titles = data_set.titles[0]
+    encoding = "latin-1" if titles == "u.item" else data_set.titles_form.encoding
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for member, content in (
+            ("README", b"x"),
+            (data_set.ratings, RATINGS[data_set.ratings].encode()),
+            (titles, TITLES[titles].encode(encoding)),
+        ):
+            file.writestr(zipfile.ZipInfo(f"{data_set.folder}/{member}"), content)  # without the time of day
+    return buffer.getvalue()
+
+
+def options(name: str, cache: Path, *, root: Path | None = None, address: str = "http://127.0.0.1:9"):
+    return MOVIELENS_OPTIONS[name](
+        duplicates=Duplicates.error, min_ratings_per_user=0, min_ratings_per_item=0, cache=str(cache), batch_size=1,
+        root=None if root is None else str(root), address=address,
+    )  # fmt: skip
+
+
+EXPECTED = [(196, 242, 3.0, 881_250_949_000), (186, 302, 4.0, 891_717_742_000)]
+
+
+@pytest.mark.parametrize("name", MOVIELENS_OPTIONS)
+@pytest.mark.parametrize("where", ["zip", "folder", "folder around", "folder of the zip"])
+def test_every_data_set_is_read_where_the_user_has_it(tmp_path, name, where):
+    path = tmp_path / movielens.DATA_SETS[name].archive.name
+    path.write_bytes(archive(name))
+    if "folder" in where and where != "folder of the zip":
+        with zipfile.ZipFile(path) as file:
+            file.extractall(tmp_path / "own")
+    inside = tmp_path / "own" / movielens.DATA_SETS[name].folder
+    root = {"zip": path, "folder": inside, "folder around": inside.parent, "folder of the zip": tmp_path}[where]
+    table = options(name, tmp_path / "cache", root=root).load()
+    assert rows_of(table) == EXPECTED
+    assert (table.titles.tolist(), table.genres.tolist()) == (["Amélie (1997)", ""], ["Action|Comedy", ""])
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}")
+def test_the_copies_at_hand_are_read_as_they_lie(tmp_path):
+    table = options("movielens_100k", tmp_path, root=REAL_DATA / "ml-100k").load()
+    assert (len(table.ratings), table.num_users, table.num_items) == (100_000, 943, 1_682)
+    assert rows_of(table)[0] == (196, 242, 3.0, 881_250_949_000)
+    assert table.titles[0] == "Toy Story (1995)"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no archive", "is no zip archive, or is cut off: File is not a zip file; remove it to download it again"),
+        (archive("movielens_1m")[:-30], "is no zip archive, or is cut off"),
+        (archive("movielens_latest_small"), "has no ml-1m/ratings.dat; it has ml-latest-small/README, "),
+    ],
+)
+def test_an_archive_that_is_not_the_one_is_refused(tmp_path, content, message):
+    path = tmp_path / "own.zip"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        options("movielens_1m", tmp_path, root=path).load()
+
+
+def test_an_archive_that_would_unpack_to_too_much_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "own.zip").write_bytes(archive("movielens_1m"))
+    monkeypatch.setattr(movielens, "LARGEST_MEMBER", 40)
+    with pytest.raises(UserError, match=r"ml-1m/ratings.dat would unpack to 46 bytes, more than 40"):
+        options("movielens_1m", tmp_path, root=tmp_path / "own.zip").load()
+
+
+def test_a_folder_without_the_data_set_is_told(tmp_path):
+    with pytest.raises(UserError, match=r"data.root: .* has neither ratings.dat nor ml-1m.zip; without data.root"):
+        options("movielens_1m", tmp_path, root=tmp_path).load()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves ml-1m.zip and ml-32m.zip with its sidecar; the first part of the path says what goes wrong."""
+
+    def do_GET(self) -> None:
+        _, fault, name = self.path.split("/")
+        content = archive("movielens_32m" if name.startswith("ml-32m") else "movielens_1m")
+        self.server.requests.append(self.path)
+        if fault == "missing":
+            self.send_error(404)
+            return
+        if name.endswith(".md5"):
+            content = f"{hashlib.md5(content).hexdigest()}  ml-32m.zip\n".encode() if fault != "bare" else b"none"
+        elif fault == "changed":
+            content = content[:-1] + b"x"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if fault == "silent":
+            self.server.released.wait(10)
+        self.wfile.write(content[:100] if fault == "short" else content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """The address of a server on this machine; `requests` are what it was asked for."""
+    data_set = movielens.DATA_SETS["movielens_1m"]
+    digest = hashlib.sha256(archive("movielens_1m")).hexdigest()
+    changed = replace(data_set, archive=download.Archive("ml-1m.zip", digest))
+    monkeypatch.setitem(movielens.DATA_SETS, "movielens_1m", changed)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.requests, server.released = [], threading.Event()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.released.set()
+    server.shutdown()
+
+
+def address(server, fault: str) -> str:
+    return f"http://127.0.0.1:{server.server_address[1]}/{fault}"
+
+
+@pytest.mark.parametrize("name", ["movielens_1m", "movielens_32m"])
+def test_a_data_set_is_downloaded_once(tmp_path, server, capsys, name):
+    cache = tmp_path / "new" / "cache"
+    for _ in range(2):
+        assert rows_of(options(name, cache, address=address(server, "well")).load()) == EXPECTED
+    folder = movielens.DATA_SETS[name].archive.name
+    assert sum(path.endswith(".zip") for path in server.requests) == 1
+    assert [path.name for path in cache.iterdir()] == [folder]
+    assert "100%" in capsys.readouterr().err  # the progress bar
+
+
+@pytest.mark.parametrize(
+    ("name", "fault", "reason"),
+    [
+        ("movielens_1m", "missing", "HTTP Error 404: Not Found"),
+        ("movielens_1m", "changed", "its sha256 is [0-9a-f]{64}, not [0-9a-f]{64}"),
+        ("movielens_1m", "short", "it was cut off [0-9]+ bytes before its end"),
+        ("movielens_1m", "silent", "the server was silent for 0.2 s"),
+        ("movielens_32m", "changed", "its md5 is [0-9a-f]{32}, not [0-9a-f]{32}"),
+        ("movielens_32m", "bare", "http://.*.md5 holds no MD5"),
+    ],
+)
+def test_a_download_that_fails_says_what_to_do_by_hand(tmp_path, monkeypatch, server, name, fault, reason):
+    monkeypatch.setattr(download, "TIMEOUT", 0.2 if fault == "silent" else 30)
+    path = tmp_path / movielens.DATA_SETS[name].archive.name
+    by_hand = f"; get it by hand and put it at {path}, or give its place as data.root="
+    with pytest.raises(UserError, match=f"^http://.*.zip cannot be downloaded: {reason}{by_hand}$"):
+        options(name, tmp_path, address=address(server, fault)).load()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_network_it_says_what_to_do_by_hand(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for host in (f"http://127.0.0.1:{port}", "http://no-such-host.invalid"):
+        with pytest.raises(UserError, match=r"cannot be downloaded: \[Errno .*; get it by hand and put it at"):
+            options("movielens_1m", tmp_path, address=host).load()
+
+
+def test_an_expired_certificate_is_said(tmp_path, server, monkeypatch):
+    authority, yesterday = trustme.CA(), datetime.now(UTC) - timedelta(days=1)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", not_after=yesterday).configure_cert(context)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    with pytest.raises(UserError, match=r"its certificate is not valid \(certificate has expired\); get it by hand"):
+        options("movielens_1m", tmp_path / "cache", address=address(server, "well").replace("http:", "https:")).load()
+
+
+def test_the_cache_folder_that_cannot_be_written_is_said(tmp_path, server):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(UserError, match=r"data.cache: .*cache cannot be made: File exists"):
+        options("movielens_1m", tmp_path / "cache", address=address(server, "well")).load()

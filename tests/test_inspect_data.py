@@ -1,0 +1,81 @@
+"""inspect_data.py: what a person sees of a table."""
+
+import gzip
+
+import pytest
+from conftest import REAL_DATA
+
+FILE = "user,item,stars,when,x\n1,a,1,2020-01-01,\n1,b,5,2020-02-01,\n2,a,4.5,2021-01-01,\n 2,c,4.5,2021-01-01,\n"
+ARGUMENTS = ["data=csv", "data.path=r.csv.gz", "data.columns.user=user", "data.columns.item=item",
+             "data.columns.rating=stars", "data.columns.timestamp=when"]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a small packed file of ratings."""
+    (tmp_path / "r.csv.gz").write_bytes(gzip.compress(FILE.encode()))
+    return tmp_path
+
+
+def test_it_tells_what_is_in_a_file(command, folder):
+    lines = command(folder, "inspect_data", *ARGUMENTS).stdout.splitlines()
+    assert lines[0] == "r.csv.gz: 4 ratings of 2 users over 3 items, density 66.67%"
+    assert lines[1] == "ids        users are integers from 1 to 2; items are text, such as 'a'"
+    assert lines[2] == "ratings    from 1 to 5; mean 3.75, standard deviation 1.60"
+    assert lines[3] == "time       2020-01-01 00:00 to 2021-01-01 00:00 UTC"
+    assert lines[5].startswith(
+        "note: user ids that differ from others only in white space, and are taken as the same: 1"
+    )
+    histogram = [line.split() for line in lines[8:11]]
+    assert [row[:3] for row in histogram] == [["1", "1", "25.0%"], ["4.5", "2", "50.0%"], ["5", "1", "25.0%"]]
+    assert [len(row[3]) for row in histogram] == [20, 40, 20]
+    assert lines[-2].split() == ["of", "a", "user", "2", "2", "2", "2", "2", "2", "2"]
+    assert lines[-1].split() == ["of", "an", "item", "1", "1", "1", "1", "2", "2", "2"]
+
+
+def test_many_values_are_gathered_in_ranges(command, folder):
+    (folder / "fine.csv").write_text("".join(f"{n},{n},{n / 10}\n" for n in range(200)))
+    positions = [f"data.columns.{role}={number}" for number, role in enumerate(("user", "item", "rating"), start=1)]
+    shown = command(folder, "inspect_data", "data=csv", "data.path=fine.csv", "data.header=false", *positions).stdout
+    assert sum("█" in line for line in shown.splitlines()) == 20
+
+
+@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
+def test_it_draws_a_figure(command, folder, ending, start):
+    outcome = command(folder, "inspect_data", *ARGUMENTS, f"figure=my figure.{ending}")
+    assert outcome.stdout.splitlines()[-1] == f"figure     my figure.{ending}"
+    assert (folder / f"my figure.{ending}").read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["figure=x.jpg"], "figure must end with one of .png, .pdf, .svg, got x.jpg"),
+        (["figure=nowhere/x.png"], "figure: there is no folder nowhere"),
+        (
+            ["data.columns.user=usr"],
+            "data.columns.user: r.csv.gz has no column 'usr'; it has user, item, stars, when, x;",
+        ),
+        (["data.scale.lowest=2"], "r.csv.gz, line 2: the rating 1 is off the scale from 2 to 5 that data.scale sets"),
+        (
+            ["data.min_ratings_per_item=3"],
+            "data.min_ratings_per_user=0 and data.min_ratings_per_item=3 leave no rating",
+        ),
+        (["-m", "data.batch_size=1,2"], "inspect_data has no sweeps: leave out -m"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(command, folder, arguments, message):
+    flags, rest = ([argument for argument in arguments if (argument[0] == "-") == is_flag] for is_flag in (True, False))
+    outcome = command(folder, "inspect_data", *flags, *ARGUMENTS, *rest, status=2)
+    assert outcome.stderr.startswith(f"error: {message}")
+    assert outcome.stderr.count("\n") == 1
+    assert [path.name for path in folder.iterdir()] == ["r.csv.gz"]
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}")
+def test_real_data_are_shown(command, tmp_path):
+    root = f"data.root={REAL_DATA / 'ml-100k'}"
+    shown = command(tmp_path, "inspect_data", "data=movielens_100k", root).stdout
+    assert "100,000 ratings of 943 users over 1,682 items, density 6.30%" in shown
+    assert "time       1997-09-20 03:05 to 1998-04-22 23:10 UTC" in shown
+    assert "genres     19: Drama 725, Comedy 505" in shown
