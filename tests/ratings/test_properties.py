@@ -72,8 +72,7 @@ def written(rows, form) -> bytes:
     if not is_quoted:
         for row in cells:
             row[4] = "note"
-            if separator in "".join(row):
-                assume(False)
+            assume(not set(separator) & set("".join(row)) or separator == "spaces")
     lines = [[row[column] for column in form["order"]] for row in ([list(NAMES)] if form["header"] else []) + cells]
     text = io.StringIO(newline="")
     if is_quoted:
@@ -87,7 +86,7 @@ def written(rows, form) -> bytes:
     return PACKED[form["packed"]](content.encode(form["encoding"]))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, derandomize=True, max_examples=150)
 @given(rows=tables(), form=forms())
 def test_every_row_is_read_from_every_form(tmp_path_factory, rows, form):
     path = tmp_path_factory.mktemp("file") / "ratings"
@@ -106,7 +105,7 @@ def test_every_row_is_read_from_every_form(tmp_path_factory, rows, form):
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, derandomize=True, max_examples=50)
 @given(rows=tables())
 def test_text_and_parquet_give_the_same_table(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("files")
@@ -118,7 +117,7 @@ def test_text_and_parquet_give_the_same_table(tmp_path_factory, rows):
     assert rows_of(tables[0]) == rows_of(tables[1])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, derandomize=True, max_examples=100)
 @given(
     pairs=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 9)), min_size=2, max_size=40),
     least=st.integers(0, 4),
@@ -168,7 +167,7 @@ SPLITS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, derandomize=True, max_examples=300)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 20)), min_size=5, max_size=60),
     split=SPLITS,

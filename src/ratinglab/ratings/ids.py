@@ -1,7 +1,7 @@
 """The one place where a user's own ids and the indices of the arrays are exchanged."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -118,26 +118,30 @@ def _alike_but_for_space(text: pa.ChunkedArray, trimmed: pa.ChunkedArray, *, wha
     """A note where ids are the same but for the white space around them."""
     if not pc.any(pc.not_equal(text, trimmed)).as_py():
         return []
-    by_id: dict[str, str] = {}
-    alike = [(by_id.setdefault(one.strip(), one), one) for one in pc.unique(text).to_pylist()]
-    alike = [pair for pair in alike if pair[0] != pair[1]]
-    if not alike:
-        return []
+    alike = _same_by(str.strip, pc.unique(text).to_pylist())
     return [
-        f"{what} ids that differ from others only in white space, and are taken as the same: {len(alike):,}, "
-        f"such as {alike[0][0]!r} and {alike[0][1]!r}"
+        f"{what} ids that differ from others only in white space, and are taken as the same: {number:,}, such as {pair}"
+        for number, pair in alike
     ]
 
 
 def _alike_as_numbers(ids: IdMap, *, what: str) -> list[str]:
     """A note where ids are the same number: `7`, `007` and `7.0` are text where one id is no plain integer."""
-    by_number: dict[int, str] = {}
-    numbers = ((re.fullmatch(r"([+-]?\d{1,18})(\.0*)?", text, flags=re.ASCII), text) for text in ids.ids)
-    alike = [(by_number.setdefault(int(match[1]), text), text) for match, text in numbers if match]
-    alike = [pair for pair in alike if pair[0] != pair[1]]
-    if not alike:
-        return []
+
+    def number_or_itself(text: str) -> int | str:
+        match = re.fullmatch(r"([+-]?\d{1,18})(\.0*)?", text, flags=re.ASCII)
+        return int(match[1]) if match else text
+
     return [
         f"{what} ids that differ from others only in how a number is written, and are not taken as the same: "
-        f"{len(alike):,}, such as {alike[0][0]!r} and {alike[0][1]!r}"
+        f"{number:,}, such as {pair}"
+        for number, pair in _same_by(number_or_itself, ids.ids)
     ]
+
+
+def _same_by(key: Callable[[str], int | str], texts: Iterable[str]) -> list[tuple[int, str]]:
+    """How many texts have the key of an earlier one, and the first such pair; nothing where there is none."""
+    first: dict[int | str, str] = {}
+    pairs = ((first.setdefault(key(text), text), text) for text in texts)
+    same = [pair for pair in pairs if pair[0] != pair[1]]
+    return [(len(same), "{!r} and {!r}".format(*same[0]))] if same else []

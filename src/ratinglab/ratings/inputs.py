@@ -233,6 +233,6 @@ def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
 def _with_one_delimiter(lines: bytes, separator: str) -> bytes:
     delimiter = UNIT_SEPARATOR.encode()
     if separator == "spaces":
-        trimmed = re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r*$)", b"", lines)
+        trimmed = re.sub(rb"(?:\A|(?<=[\r\n]))[ \t]+|[ \t]+(?=[\r\n]|\Z)", b"", lines)
         return re.sub(rb"[ \t]+", delimiter, trimmed)
     return lines.replace(separator.encode(), delimiter)

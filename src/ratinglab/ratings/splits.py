@@ -78,21 +78,31 @@ class SplitOptions:
 
 
 @dataclass
-class RandomSplit(SplitOptions):
+class FractionSplit(SplitOptions):
+    """Fractions for validation and test."""
+
+    validation: float = field(metadata=from_zero_below(1))
+    """Fraction of the rows (per_user: of each user's); 0: no validation, and so no early stopping."""
+    test: float = field(metadata=from_zero_below(1))
+    """Fraction of the rows (per_user: of each user's); 0: no test."""
+
+    def check_together(self) -> None:
+        """Raise UserError where the fields do not go together."""
+        if self.validation + self.test >= 1:
+            raise UserError(
+                "split.validation + split.test must be below 1, "
+                f"got {self.validation} + {self.test} = {self.validation + self.test:g}"
+            )
+
+
+@dataclass
+class RandomSplit(FractionSplit):
     """Uniformly random rows for validation and test."""
 
     name: ClassVar[str] = "random"
 
     seed: int = field(metadata=seed_rule())
     """Seed of the split alone: the seed of the training does not move it."""
-    validation: float = field(metadata=from_zero_below(1))
-    """Fraction of all rows; 0: no validation, and so no early stopping."""
-    test: float = field(metadata=from_zero_below(1))
-    """Fraction of all rows; 0: no test."""
-
-    def check_together(self) -> None:
-        """Raise UserError where the fields do not go together."""
-        _check_sum(self.validation, self.test)
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows."""
@@ -106,21 +116,13 @@ class RandomSplit(SplitOptions):
 
 
 @dataclass
-class PerUserSplit(SplitOptions):
+class PerUserSplit(FractionSplit):
     """Random rows of each user for validation and test, each user's own number of them rounded."""
 
     name: ClassVar[str] = "per_user"
 
     seed: int = field(metadata=seed_rule())
     """Seed of the split alone."""
-    validation: float = field(metadata=from_zero_below(1))
-    """Fraction of each user's rows; 0: no validation, and so no early stopping."""
-    test: float = field(metadata=from_zero_below(1))
-    """Fraction of each user's rows; 0: no test."""
-
-    def check_together(self) -> None:
-        """Raise UserError where the fields do not go together."""
-        _check_sum(self.validation, self.test)
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows; each user keeps at least one to train on."""
@@ -170,20 +172,14 @@ class LeaveLastSplit(SplitOptions):
 
 
 @dataclass
-class TemporalSplit(SplitOptions):
-    """One cut through time for all: what is later is test; the last part of what is earlier is validation."""
+class TemporalSplit(FractionSplit):
+    """One cut through time for all: what is later is test; the last part of what is earlier is validation.
+
+    Rows of the same time stay together, on the later side of a cut.
+    """
 
     name: ClassVar[str] = "temporal"
     by_time: ClassVar[bool] = True
-
-    validation: float = field(metadata=from_zero_below(1))
-    """Fraction of all rows before the cut; 0: no validation, and so no early stopping."""
-    test: float = field(metadata=from_zero_below(1))
-    """Fraction of all rows; rows of the same time stay together, on the later side of the cut."""
-
-    def check_together(self) -> None:
-        """Raise UserError where the fields do not go together."""
-        _check_sum(self.validation, self.test)
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows: the training rows are earlier than all validation rows, and those than all test rows.
@@ -358,13 +354,6 @@ class FilesSplit(SplitOptions):
                 f"{key}: no file of data.path is {pattern}; there are {shown}{did_you_mean(pattern, names)}"
             )
         return found
-
-
-def _check_sum(validation: float, test: float) -> None:
-    if validation + test >= 1:
-        raise UserError(
-            f"split.validation + split.test must be below 1, got {validation} + {test} = {validation + test:g}"
-        )
 
 
 def _part_size(fraction: float, *, of: int, key: str) -> int:
