@@ -86,9 +86,10 @@ def test_latin_1_is_read_as_it_is_said_to_be(read):
     assert rows_of(table) == [(1, "Amélie", 3.0), (2, "Hôtel", 4.0)]
 
 
+@pytest.mark.parametrize("size", range(3, 10))
 @pytest.mark.parametrize("separator", [",", "::"])
-def test_a_separator_is_found_where_the_blocks_of_the_file_meet(read, monkeypatch, separator):
-    monkeypatch.setattr("ratinglab.ratings.inputs.BLOCK_SIZE", 5)
+def test_a_separator_is_found_where_the_blocks_of_the_file_meet(read, monkeypatch, separator, size):
+    monkeypatch.setattr("ratinglab.ratings.inputs.BLOCK_SIZE", size)
     content = gzip.compress(PLAIN.replace(",", separator).encode("utf-16"))
     assert rows_of(read(content, separator=separator, encoding="utf-16")) == EXPECTED
 
@@ -298,8 +299,10 @@ def test_a_fault_far_into_a_large_file_is_found(read):
         read("user_id,item_id,rating\n" + many + "1,2,oops\n")
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 1 << 20])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_a_stray_quotation_mark_costs_no_row_in_silence(read, end):
+def test_a_stray_quotation_mark_costs_no_row_in_silence(read, monkeypatch, end, size):
+    monkeypatch.setattr("ratinglab.ratings.inputs.BLOCK_SIZE", size)
     rows = "".join(f"{row},1,3,{mark}{end}" for row, mark in enumerate(["x", '"a', "y", 'b"', "z"]))
     with pytest.raises(UserError, match="line 5: a quoted cell must end on the line on which it begins"):
         read(f"user_id,item_id,rating,note{end}" + rows)
