@@ -70,12 +70,17 @@ def test_a_refit_reproduces(command, refitted):
 
 
 def test_folds_are_a_cross_validation(command, tmp_path):
-    command(tmp_path, "train", "-m", "split=kfold", "split.fold=1,2,3", "split.folds=3", "trainer=debug")
+    outcome = command(tmp_path, "train", "-m", "split=kfold", "split.fold=1,2,3", "split.folds=3", "trainer=debug")
     runs = sorted(path.parent for path in tmp_path.glob("outputs/sweeps/*/*/*/run.json"))
     identities = [json.loads((run / "run.json").read_text())["provenance"]["split"] for run in runs]
     assert [identity.rpartition("/")[2] for identity in identities] == ["1", "2", "3"]
     assert len({identity.rpartition("/")[0] for identity in identities}) == 1
     assert identities[0] in command(tmp_path, "evaluate", f"run={runs[0]}").stdout
+    errors = [metrics_of(run)["test/rmse"] for run in runs]
+    *_, mean, spread, folder = (line.split() for line in outcome.stdout.splitlines())
+    assert (mean[0], spread[0], tmp_path / folder[0]) == ("mean", "±", runs[0].parent)
+    assert float(mean[-1]) == pytest.approx(np.mean(errors), abs=1e-4)
+    assert float(spread[-1]) == pytest.approx(np.std(errors, ddof=1), abs=1e-4)
     loaded = [Run.load(run) for run in runs]
     pairs = [
         set(zip(run.user_ids.ids[part.user], run.item_ids.ids[part.item], strict=True))

@@ -60,7 +60,21 @@ def test_each_run_has_its_own_folder_that_hydra_can_take_back(sweep, runs):
     assert [re.fullmatch(r"(\d)-[0-9a-f]{6}", run.name)[1] for run in runs] == ["0", "1", "2"]
     options = [json.loads((run / "run.json").read_text())["model_options"] for run in runs]
     assert [option["embedding_dim"] for option in options] == [8, 16, 32]
-    assert sweep.run == runs[-1]
+
+
+def test_a_sweep_ends_with_a_table_of_its_runs_and_its_folder(sweep, runs):
+    head, *rows, folder = sweep.stdout.split("\n\n")[-1].splitlines()
+    assert head.split() == ["model.embedding_dim", "val", "MSE", "test", "MSE", "test", "RMSE", "run"]
+    assert sweep.folder / folder == runs[0].parent
+    by_name = {run.name: json.loads((run / "metrics.json").read_text()) for run in runs}
+    shown = [row.split() for row in rows]
+    assert {row[-1]: row[0] for row in shown} == {
+        run.name: dim for run, dim in zip(runs, ("8", "16", "32"), strict=True)
+    }
+    assert [float(row[1]) for row in shown] == sorted(round(metrics["val/mse"], 4) for metrics in by_name.values())
+    for row in shown:
+        metrics = by_name[row[-1]]
+        assert row[1:4] == [f"{metrics[tag]:.4f}" for tag in ("val/mse", "test/mse", "test/rmse")]
 
 
 def test_tensorboard_shows_the_curves_and_the_final_errors_of_every_run(sweep, runs, tensorboard):

@@ -140,6 +140,17 @@ def test_several_files_are_one_table_in_the_order_of_their_names(tmp_path):
         csv_options(path=str(tmp_path / "nothing-*")).load()
 
 
+def test_files_keep_their_own_rows_when_some_are_dropped(tmp_path):
+    (tmp_path / "r-1.csv").write_text("user_id,item_id,rating\n7,b,3\n5,a,1\n7,a,2\n")
+    (tmp_path / "r-2.csv").write_text("user_id,item_id,rating\n7,b,4\n7,c,5\n5,a,2\n")
+    table = csv_options(path=str(tmp_path / "r-*"), duplicates=Duplicates.last).load()
+    assert rows_of(table) == [(7, "a", 2.0), (7, "b", 4.0), (7, "c", 5.0), (5, "a", 2.0)]
+    assert [source.stop for source in table.sources] == [1, 4]
+    table = csv_options(path=str(tmp_path / "r-*"), duplicates=Duplicates.mean, min_ratings_per_user=2).load()
+    assert rows_of(table) == [(7, "a", 2.0), (7, "b", 3.5), (7, "c", 5.0)]
+    assert [source.stop for source in table.sources] == [1, 3]
+
+
 def test_text_and_parquet_are_one_table(tmp_path):
     (tmp_path / "r-1.csv").write_text("user_id,item_id,rating\n7,b,3.5\n5,a,1\n")
     FRAME.iloc[2:].drop(columns="extra").to_parquet(tmp_path / "r-2.parquet")
@@ -163,6 +174,14 @@ def test_times_are_seconds_ms_us_ns_or_dates(read, written):
     content = "user_id,item_id,rating,time\n" + "".join(f"1,{n},{n},{text}\n" for n, text in enumerate(written))
     table = read(content, columns=("user_id", "item_id", "rating", "time"))
     assert table.timestamp.tolist() == [1_500_000_000_000, 1_500_000_001_000, -5_000]
+
+
+def test_the_unit_of_unix_times_is_told_by_their_size(read):
+    for unit, digits in ((1000, 0), (1, 3), (1e-3, 6), (1e-6, 9)):
+        for seconds in (320_000_000, 4_000_000_000):  # of 1980 and 2096
+            content = f"user_id,item_id,rating,time\n1,1,1,{seconds * 10**digits}\n1,2,2,0\n"
+            table = read(content, columns=("user_id", "item_id", "rating", "time"))
+            assert table.timestamp.tolist() == [seconds * 1000, 0], unit
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "ns"])

@@ -75,6 +75,7 @@ class _Command:
         self._diverged = False
         self._resumes = False
         self._there_before: set[Path] = set()
+        self._swept: list[tuple[Path, list[str]]] = []
 
     def main(self) -> None:
         """Check the arguments, then let Hydra run the task once or, in a sweep, many times."""
@@ -99,6 +100,7 @@ class _Command:
                         arguments.overrides = sys.argv[1:] = translated
                 self._check(arguments)
             app(lambda config: self._job(config))()
+            self._conclude_sweep()
         except UserError as error:
             _exit_with(str(error), status=2)
         except (HydraException, OmegaConfBaseException) as error:
@@ -162,9 +164,22 @@ class _Command:
         finally:
             self._remove_empty(folder)
 
+    def _conclude_sweep(self) -> None:
+        """Print the runs of a sweep and, last and alone, its folder."""
+        if not self._swept:
+            return
+        from ratinglab.experiment.sweep import Job, sweep_table  # by now torch is loaded
+
+        print()
+        for line in sweep_table([Job(folder, arguments) for folder, arguments in self._swept]):
+            print(line)
+        print(os.path.relpath(self._swept[0][0].parent))
+
     def _job(self, config: DictConfig) -> float | None:
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
+        if hydra_config.mode == RunMode.MULTIRUN:
+            self._swept.append((folder, list(hydra_config.overrides.task)))
         overrides = OverridesParser.create().parse_overrides(list(hydra_config.overrides.task))
         if self._translate is not None and (config.resume or config.reproduces):
             with_saved_values(config)
