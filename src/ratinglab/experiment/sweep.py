@@ -1,14 +1,17 @@
 """What a sweep prints at its end: its runs, the best first, or the mean over folds."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import NamedTuple
+
+import numpy as np
 
 from ratinglab.runs import read_metrics
 
 FOLD = "split.fold"
 """What runs of one family differ in, and nothing else."""
+ERRORS = {"val MSE": "val/mse", "test MSE": "test/mse", "test RMSE": "test/rmse"}
 
 
 class Job(NamedTuple):
@@ -22,40 +25,34 @@ def sweep_table(jobs: Sequence[Job]) -> Iterator[str]:
     """A row a run, the lowest val/mse first, with the arguments in which the runs differ.
 
     Where they differ in split.fold alone they are a cross-validation: their errors have a mean and a spread.
-    A run that did not end has no errors.
+    A run that did not end has infinite errors.
     """
-    varied = [argument for argument in jobs[0].arguments if any(argument not in job.arguments for job in jobs)]
-    keys = [argument.split("=", 1)[0] for argument in varied]
-    rows = [(_errors(job), _values(job, keys), job.folder.name) for job in jobs]
+    given = [dict(argument.split("=", 1) for argument in job.arguments) for job in jobs]
+    keys = [key for key in given[0] if any(one[key] != given[0][key] for one in given)]
+    errors = [_errors(job) for job in jobs]
+    shown = [name for name in ERRORS if not all(math.isnan(one[name]) for one in errors)]
+    rows = [
+        [*(one[key] for key in keys), *(f"{error[name]:.4f}" for name in shown), job.folder.name]
+        for one, error, job in zip(given, errors, jobs, strict=True)
+    ]
     if keys == [FOLD]:
-        keys_shown, rows_shown = ["fold"], rows
+        columns = [np.array([error[name] for error in errors]) for name in shown]
+        rows.append(["mean", *(f"{column.mean():.4f}" for column in columns), ""])
+        rows.append(["± s.d.", *(f"{column.std(ddof=1):.4f}" for column in columns), ""])
     else:
-        keys_shown, rows_shown = keys, sorted(rows, key=lambda row: row[0][0])
-    widths = [max(len(key), *(len(values[n]) for _, values, _ in rows)) for n, key in enumerate(keys_shown)]
-    names = ("val MSE", "test MSE", "test RMSE")
-    head = "  ".join(key.ljust(width) for key, width in zip(keys_shown, widths, strict=True))
-    yield "  ".join([head, *(f"{name:>9}" for name in names), "run"])
-    for errors, values, name in rows_shown:
-        cells = "  ".join(value.ljust(width) for value, width in zip(values, widths, strict=True))
-        yield "  ".join([cells, *(f"{error:9.4f}" for error in errors), name])
-    if keys == [FOLD]:
-        yield from _over_folds([errors for errors, _, _ in rows], width=len(head))
+        rows = [rows[n] for n in sorted(range(len(jobs)), key=lambda n: errors[n][shown[0]] if shown else n)]
+    yield from _aligned([[*keys, *shown, "run"], *rows])
 
 
-def _over_folds(errors: list[tuple[float, ...]], *, width: int) -> Iterator[str]:
-    columns = list(zip(*errors, strict=True))
-    for name, of in (("mean", fmean), ("± s.d.", stdev)):
-        yield "  ".join([name.ljust(width), *(f"{of(column):9.4f}" for column in columns)])
-
-
-def _values(job: Job, keys: list[str]) -> list[str]:
-    given = dict(argument.split("=", 1) for argument in job.arguments)
-    return [given[key] for key in keys]
-
-
-def _errors(job: Job) -> tuple[float, float, float]:
-    """val/mse, test/mse and test/rmse: infinite for a run that did not end, nan where there were no such rows."""
+def _errors(job: Job) -> dict[str, float]:
+    """By the name of the column; nan where there were no such rows."""
     if not (job.folder / "metrics.json").exists():
-        return (float("inf"),) * 3
+        return dict.fromkeys(ERRORS, math.inf)
     metrics = read_metrics(job.folder)
-    return tuple(metrics.get(tag, float("nan")) for tag in ("val/mse", "test/mse", "test/rmse"))  # type: ignore[return-value]
+    return {name: metrics.get(tag, math.nan) for name, tag in ERRORS.items()}
+
+
+def _aligned(rows: list[list[str]]) -> Iterator[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
