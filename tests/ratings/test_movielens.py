@@ -85,7 +85,7 @@ def test_the_copies_at_hand_are_read_as_they_lie(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no archive", "is no zip archive, or is cut off: File is not a zip file; remove it to download it again"),
+        (b"no archive", "is no zip archive, or is cut off: File is not a zip file"),
         (archive("movielens_1m")[:-30], "is no zip archive, or is cut off"),
         (archive("movielens_latest_small"), "has no ml-1m/ratings.dat; it has ml-latest-small/README, "),
     ],

@@ -65,6 +65,11 @@ def zstd(content: bytes) -> bytes:
         pytest.param(gzip.compress(PLAIN.encode()), {}, id="gzip, by its content and not its name"),
         pytest.param(bz2.compress(PLAIN.encode()), {}, id="bzip2"),
         pytest.param(lzma.compress(PLAIN.encode()), {}, id="xz"),
+        pytest.param(bz2.compress(PLAIN[:30].encode()) + bz2.compress(PLAIN[30:].encode()), {}, id="two of bzip2"),
+        pytest.param(
+            lzma.compress(PLAIN[:30].encode()) + bytes(8) + lzma.compress(PLAIN[30:].encode()), {}, id="two of xz"
+        ),
+        pytest.param(PLAIN.replace(",", "→"), {"separator": "→"}, id="a character beyond ASCII"),
         pytest.param(zstd(PLAIN.encode()), {}, id="zstd"),
         pytest.param(
             gzip.compress(PLAIN.replace(",", "::").encode("utf-16")),
@@ -222,13 +227,15 @@ HEADER = "user_id,item_id,rating\n1,2,3\n"
         (HEADER + "1,  ,4\n", "line 3: the item id must not be blank"),
         (HEADER + "1,3,4,5\n", "line 3: a row must have 3 columns, got 4"),
         (HEADER + "1,3\n", "line 3: a row must have 3 columns, got 2"),
-        (HEADER + '1,3,"4\n1,4,5"\n', "line 4: a quoted cell must end on the line on which it begins"),
+        (HEADER + '1,3,"4\n1,4,5"\n', "line 3: a quoted cell must end on the line on which it begins"),
         (HEADER + "\n\n1,3,x\n", "line 5: the rating must be a number, got 'x'"),
         (
             HEADER.encode() + b"1,\xff,3\n",
             "line 3: the item id is no UTF-8 text, got '�'; is it another data.encoding?",
         ),
         (HEADER + "1,3,3\n", "every rating is 3: there is nothing to predict"),
+        ('"user_id\n",item_id,rating\n1,2,3\n', "line 1: a quoted cell must end on the line on which it begins"),
+        (HEADER + '"1,3,4\n1,4,5\n', "line 3: a quoted cell must end on the line on which it begins"),
         ("user,item_id,rating\n1,2,3\n", "has no column 'user_id'; it has user, item_id, rating"),
         ("user_id,item_id,rating,rating\n1,2,3,4\n", "has 2 columns named 'rating'"),
         ("user_id;item_id;rating\n1;2;3\n", "it has user_id;item_id;rating; is it another data.separator?"),
@@ -272,6 +279,8 @@ def test_each_fault_of_parquet_is_named_with_its_row(tmp_path, column, values, m
         ({"separator": "comm"}, r"data.separator must be one of comma, .*, got 'comm'; did you mean comma\?"),
         ({"separator": ""}, "data.separator must be one of comma"),
         ({"encoding": "utf-9"}, "data.encoding: there is no encoding 'utf-9'"),
+        ({"encoding": "undefined"}, "data.encoding: there is no encoding 'undefined'"),
+        ({"scale": ScaleOptions(lowest=None, highest=float("nan"))}, "data.scale.highest must be finite, got nan"),
         ({"encoding": "hex"}, "data.encoding: there is no encoding 'hex'"),
         (
             {"scale": ScaleOptions(lowest=5, highest=1)},
@@ -295,6 +304,8 @@ def test_options_that_cannot_be_are_refused_before_a_file_is_read(options, messa
             "1500000000",
             "line 3: the timestamp must be an ISO date, as in the first row, got '1500000000'",
         ),
+        ("1.5", "nan", "line 3: the timestamp must be Unix time, as in the first row, got 'nan'"),
+        ("1.5", "inf", "line 3: the timestamp must be Unix time, as in the first row, got 'inf'"),
         ("1500000000", "", "line 3: the timestamp must be Unix time, as in the first row, got ''"),
     ],
 )
@@ -323,8 +334,37 @@ def test_a_fault_far_into_a_large_file_is_found(read):
 def test_a_stray_quotation_mark_costs_no_row_in_silence(read, monkeypatch, end, size):
     monkeypatch.setattr("ratinglab.ratings.inputs.BLOCK_SIZE", size)
     rows = "".join(f"{row},1,3,{mark}{end}" for row, mark in enumerate(["x", '"a', "y", 'b"', "z"]))
-    with pytest.raises(UserError, match="line 5: a quoted cell must end on the line on which it begins"):
+    with pytest.raises(UserError, match="line 3: a quoted cell must end on the line on which it begins"):
         read(f"user_id,item_id,rating,note{end}" + rows)
+
+
+@pytest.mark.parametrize("packed", [bz2.compress, lzma.compress, gzip.compress])
+def test_what_is_behind_a_packed_stream_is_no_row_less_in_silence(read, packed):
+    second = bytearray(packed(b"5,a,1\n7,a,2\n"))
+    second[1] ^= 1
+    with pytest.raises(UserError, match="is damaged or cut off"):
+        read(packed(b"user_id,item_id,rating\n7,b,3.5\n") + bytes(second))
+
+
+def test_a_scale_is_in_the_precision_of_the_ratings(read):
+    table = read("user_id,item_id,rating\n1,1,.7\n1,2,4.9\n", scale=ScaleOptions(lowest=0.7, highest=4.9))
+    assert table.scale == pytest.approx((0.7, 4.9))
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / "ratings.csv"
+    path.symlink_to("/proc/self/mem")
+    if not path.is_file():
+        pytest.skip("no file here that cannot be read")
+    with pytest.raises(UserError, match=r"ratings.csv cannot be read: Input/output error"):
+        csv_options(path=str(path)).load()
+
+
+def test_one_column_of_parquet_cannot_have_two_roles(tmp_path):
+    FRAME.drop(columns="extra").to_parquet(tmp_path / "r.parquet")
+    message = "data.columns.user and data.columns.item must be different columns, got user_id for both"
+    with pytest.raises(UserError, match=message):
+        csv_options(path=str(tmp_path / "r.parquet"), columns=("user_id", "user_id", "rating")).load()
 
 
 def test_one_column_cannot_have_two_roles(read):
@@ -362,6 +402,7 @@ def test_titles_and_genres_belong_to_their_items(tmp_path, read, encoding):
     [
         ("item_id,title\n2,A\n2,B\n", "has more than one row for item 2"),
         ("item,title\n2,A\n", "data.titles.item: .* has no column 'item_id'; it has item, title; did you mean"),
+        ('item_id,title\n2,"A\n3,B\n', "row 1: a quoted cell must end on the line on which it begins"),
         ("item_id,title\n2,A,B\n", "cannot be read: .*Expected 2 columns, got 3"),
     ],
 )

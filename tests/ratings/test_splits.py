@@ -140,6 +140,22 @@ def test_the_identity_is_of_data_policy_and_seed_with_the_fold_behind():
     assert random().apply(table).identity == random(refit=True).apply(table).identity
 
 
+def test_the_identity_of_a_split_by_files_is_of_their_borders_too():
+    split = FilesSplit(refit=False, test_files="u[1].test", validation_files=None, seed=0, validation=0.0)
+    tables = [numbered(10, sources=[("a.train", border), ("u[1].test", 10)]) for border in (7, 5)]
+    assert len({split.apply(table).identity for table in tables}) == 2
+
+
+def test_identities_stay_what_they_are():
+    table = numbered(50, time=np.arange(50))
+    found = [
+        random().apply(table),
+        kfold(2).apply(table),
+        LeaveLastSplit(refit=False, validation=1, test=1).apply(table),
+    ]
+    assert [split.identity for split in found] == ["6d31714ceed8", "d20a2cd028aa/2", "2a3aad96869e"]
+
+
 def test_the_identity_of_a_split_by_time_is_of_the_times_too():
     identities = {
         TemporalSplit(refit=False, validation=0.0, test=0.5).apply(numbered(10, time=np.arange(10) + late)).identity

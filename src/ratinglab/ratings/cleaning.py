@@ -72,8 +72,9 @@ def scale_of(rating: NDArray[np.float32], cleaning: Cleaning, *, place: Callable
         UserError: a rating is off the scale that is set, or all ratings are the same.
     """
     found = float(rating.min()), float(rating.max())
-    lowest = found[0] if cleaning.lowest is None else cleaning.lowest
-    highest = found[1] if cleaning.highest is None else cleaning.highest
+    # in the precision of the ratings, in which 0.7 is not quite 0.7
+    lowest = found[0] if cleaning.lowest is None else float(np.float32(cleaning.lowest))
+    highest = found[1] if cleaning.highest is None else float(np.float32(cleaning.highest))
     if found[0] < lowest or found[1] > highest:
         off = (rating < lowest) | (rating > highest)
         row = int(np.argmax(off))

@@ -1,6 +1,7 @@
 """Where a file of ratings is wrong: the slow second look at a file that could not be read."""
 
 import csv
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -133,7 +134,7 @@ def count_lines(file: InputFile, layout: Layout) -> int:
 
 
 def _lines(file: InputFile, form: TextForm) -> Iterator[tuple[int, list[str]]]:
-    """Each row that is not empty, with the number of the line on which it ends."""
+    """Each row that is not empty, with the number of the line on which it begins."""
     csv.field_size_limit(1 << 30)
     reader = csv.reader(
         _text_lines(file, form),
@@ -141,9 +142,11 @@ def _lines(file: InputFile, form: TextForm) -> Iterator[tuple[int, list[str]]]:
         quoting=csv.QUOTE_MINIMAL if form.is_quoted else csv.QUOTE_NONE,
     )
     try:
+        line = 1
         for cells in reader:
             if cells:
-                yield reader.line_num, cells
+                yield line, cells
+            line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{file}, line {reader.line_num}: {error}") from error
 
@@ -168,10 +171,10 @@ def _decoded(line: bytes, number: int) -> str:
 
 
 def _fault(cells: list[str], layout: Layout) -> str | None:
+    if any("\n" in cell.rstrip("\r\n") or "\r" in cell.rstrip("\r\n") for cell in cells):
+        return "a quoted cell must end on the line on which it begins"
     if len(cells) != layout.num_columns:
         return f"a row must have {layout.num_columns} columns, got {len(cells)}"
-    if any("\n" in cell or "\r" in cell for cell in cells):
-        return "a quoted cell must end on the line on which it begins"
     for role, position in (("user", layout.user), ("item", layout.item)):
         if not cells[position].strip():
             return f"the {role} id must not be blank"
@@ -192,7 +195,10 @@ def _fault(cells: list[str], layout: Layout) -> str | None:
 def _timestamp_fault(text: str, layout: Layout) -> str | None:
     try:
         pa.array([text.strip()]).cast(layout.timestamp_type)
+        is_finite = not pa.types.is_floating(layout.timestamp_type) or math.isfinite(float(text))
     except pa.ArrowInvalid:
+        is_finite = False
+    if not is_finite:
         wanted = "an ISO date" if pa.types.is_timestamp(layout.timestamp_type) else "Unix time"
         return f"the timestamp must be {wanted}, as in the first row, got {_printable(text)!r}"
     return None

@@ -8,7 +8,7 @@ import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +57,11 @@ class InputFile:
 
     def kind(self) -> str:
         """What the file is packed in, by its first bytes; "plain" for none of SIGNATURES."""
-        with self.path.open("rb") as file:
-            start = file.read(8)
+        try:
+            with self.path.open("rb") as file:
+                start = file.read(8)
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
         found = (kind for signature, kind in SIGNATURES.items() if start.startswith(signature))
         return next(found, "plain")
 
@@ -79,14 +82,52 @@ def open_packed(file: InputFile, kind: str) -> IO[bytes]:
     if kind == "gzip":
         return cast(IO[bytes], gzip.open(file.path))
     if kind == "bzip2":
-        return bz2.open(file.path)
+        return cast(IO[bytes], _Streams(file.path, bz2.BZ2Decompressor))
     if kind == "xz":
-        return lzma.open(file.path)
+        return cast(IO[bytes], _Streams(file.path, lzma.LZMADecompressor))
     if kind == "zstd":
         return cast(IO[bytes], pa.CompressedInputStream(pa.OSFile(str(file.path)), "zstd"))
     if kind == "zip":
         return _open_member(file)
     return file.path.open("rb")
+
+
+class _Streams(io.RawIOBase):
+    """The streams of a bzip2 or xz file, one behind the other.
+
+    Python's own files take a damaged stream for junk behind the last one, and leave out its rows in silence.
+    """
+
+    def __init__(self, path: Path, decompressor: "Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]") -> None:
+        self._file = path.open("rb")
+        self._new = decompressor
+        self._current = decompressor()
+        self._rest = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes, but at least one until the end."""
+        while True:
+            if self._current.eof:
+                self._rest = self._current.unused_data.lstrip(b"\0")  # xz pads streams with zeros
+                while not self._rest:
+                    block = self._file.read(BLOCK_SIZE)
+                    if not block:
+                        return b""
+                    self._rest = block.lstrip(b"\0")
+                self._current = self._new()
+            elif self._current.needs_input and not self._rest:
+                self._rest = self._file.read(BLOCK_SIZE)
+                if not self._rest:
+                    raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+            block = self._current.decompress(self._rest, size)
+            self._rest = b""
+            if block:
+                return block
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
 
 
 def _open_member(file: InputFile) -> IO[bytes]:
@@ -140,12 +181,12 @@ class TextForm:
     @property
     def delimiter(self) -> str:
         """The one character between two columns in `utf8_blocks`."""
-        return self.separator if len(self.separator) == 1 else UNIT_SEPARATOR
+        return self.separator if self.is_quoted else UNIT_SEPARATOR
 
     @property
     def is_quoted(self) -> bool:
-        """Whether a cell may stand in quotation marks: with a separator of several characters, they are text."""
-        return len(self.separator) == 1
+        """Whether a cell may stand in quotation marks: with a separator of several bytes, they are text."""
+        return len(self.separator.encode()) == 1
 
     @property
     def is_utf8(self) -> bool:
@@ -233,6 +274,6 @@ def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
 def _with_one_delimiter(lines: bytes, separator: str) -> bytes:
     delimiter = UNIT_SEPARATOR.encode()
     if separator == "spaces":
-        trimmed = re.sub(rb"(?:\A|(?<=[\r\n]))[ \t]+|[ \t]+(?=[\r\n]|\Z)", b"", lines)
-        return re.sub(rb"[ \t]+", delimiter, trimmed)
+        collapsed = re.sub(rb"[ \t]+", delimiter, lines)  # first: runs of blanks cost nothing then
+        return re.sub(rb"(?:\A|(?<=[\r\n]))\x1f|\x1f(?=[\r\n]|\Z)", b"", collapsed)
     return lines.replace(separator.encode(), delimiter)

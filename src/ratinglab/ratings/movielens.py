@@ -149,7 +149,7 @@ def _in_zip(data_set: DataSet, path: Path) -> tuple[InputFile, InputFile | None]
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}
     except DAMAGED as error:
-        raise UserError(f"{path} is no zip archive, or is cut off: {error}; remove it to download it again") from error
+        raise UserError(f"{path} is no zip archive, or is cut off: {error}") from error
     members = [f"{data_set.folder}/{name}" for name in (data_set.ratings, *data_set.titles)]
     if members[0] not in sizes:
         raise UserError(f"{path} has no {members[0]}; it has {', '.join(sorted(sizes)[:10])}")

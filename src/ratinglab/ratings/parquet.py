@@ -19,6 +19,10 @@ def read_parquet(file: InputFile, *, user: str, item: str, rating: str, timestam
         UserError: the file, a column or a cell is wrong; the message names the row, from 1.
     """
     wanted = {"user": user, "item": item, "rating": rating} | ({} if timestamp is None else {"timestamp": timestamp})
+    repeated = next((name for name in wanted.values() if list(wanted.values()).count(name) > 1), None)
+    if repeated is not None:
+        roles = " and ".join(f"data.columns.{role}" for role, name in wanted.items() if name == repeated)
+        raise UserError(f"{roles} must be different columns, got {repeated} for both")
     try:
         names = pq.read_schema(file.path).names
         for role, name in wanted.items():
@@ -62,7 +66,7 @@ def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str) -> pa.ChunkedAr
 def _numbers(column: pa.ChunkedArray, *, file: InputFile) -> pa.ChunkedArray:
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
         raise UserError(f"{file}: the ratings must be numbers, got {column.type}")
-    rating = column.cast(pa.float64()).cast(pa.float32(), safe=False)
+    rating = column.cast(pa.float64(), safe=False).cast(pa.float32(), safe=False)
     finite = pc.is_finite(rating)
     if not pc.all(finite).as_py():
         row = _first(pc.invert(finite))
@@ -84,6 +88,9 @@ def _times(column: pa.ChunkedArray, *, file: InputFile) -> pa.ChunkedArray:
     if pa.types.is_integer(column.type):
         return column.cast(pa.int64())
     if pa.types.is_floating(column.type):
+        if not pc.all(pc.is_finite(column)).as_py():
+            row = _first(pc.invert(pc.is_finite(column)))
+            raise UserError(f"{file}, row {row + 1}: the timestamp must be finite, got {column[row].as_py()}")
         return column
     raise UserError(f"{file}: the timestamps must be times, numbers or ISO dates, got {column.type}")
 

@@ -179,13 +179,17 @@ def _read_file(file: InputFile, source: RatingFiles) -> Block:
     may_be_quoted = has_quotes(file, layout)
     block = _read_text(file, layout, may_be_quoted=may_be_quoted)
     over_lines = may_be_quoted and count_lines(file, layout) > len(block.rating) + (1 if source.header else 0)
-    if over_lines or len(block.rating) == 0 or not pc.all(pc.is_finite(block.rating)).as_py():
+    numbers = [block.rating] if block.timestamp is None else [block.rating, block.timestamp]
+    is_finite = all(pc.all(pc.is_finite(column)).as_py() for column in numbers if pa.types.is_floating(column.type))
+    if over_lines or len(block.rating) == 0 or not is_finite:
         raise first_fault(file, layout)
     return block
 
 
 def _layout(file: InputFile, source: RatingFiles) -> Layout:
     (line, cells), *first = first_rows(file, source.form, 2)
+    if any("\n" in cell or "\r" in cell for cell in cells):
+        raise UserError(f"{file}, line {line}: a quoted cell must end on the line on which it begins")
     names = [cell.strip() for cell in cells] if source.header else [str(n) for n in range(1, len(cells) + 1)]
     found = {
         role: column_position(names, wanted, key=f"data.columns.{role}", file=file, header=source.header)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import asdict, dataclass, field, make_dataclass
 from enum import Enum
@@ -96,6 +97,9 @@ class ScaleOptions:
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
+        for name, bound in vars(self).items():
+            if bound is not None and not math.isfinite(bound):
+                raise UserError(f"data.scale.{name} must be finite, got {bound}")
         if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
             raise UserError(f"data.scale.highest must be above data.scale.lowest, got {self.highest} and {self.lowest}")
 
@@ -144,8 +148,9 @@ class CsvOptions(TableOptions):
         for prefix, options in (("data", self), ("data.titles", self.titles)):
             _separator(options.separator, key=f"{prefix}.separator")
             try:
-                "".encode(options.encoding)
-            except LookupError:
+                if "ratings 1".encode(options.encoding).decode(options.encoding) != "ratings 1":
+                    raise LookupError
+            except (LookupError, UnicodeError):
                 raise UserError(f"{prefix}.encoding: there is no encoding {options.encoding!r}") from None
 
     def load(self) -> RatingTable:

@@ -54,6 +54,8 @@ class SplitOptions:
     name: ClassVar[str]
     by_time: ClassVar[bool] = False
     """Whether the times of the ratings decide."""
+    by_file: ClassVar[bool] = False
+    """Whether the files that the rows come from decide."""
 
     refit: bool
     """Fit a second time, on training and validation rows, for as many epochs as were best for validation."""
@@ -70,7 +72,10 @@ class SplitOptions:
 
     def _identity(self, table: RatingTable) -> str:
         policy = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("fold", "refit")}
-        hashed = blake2b(repr((VERSION, table.digest, self.name, policy)).encode(), digest_size=6)
+        # the borders of the files too, of which the digest does not know; sorted, lest the order of the fields count
+        borders = [source.stop for source in table.sources] if self.by_file else []
+        content = (VERSION, table.digest, self.name, sorted(policy.items()), borders)
+        hashed = blake2b(repr(content).encode(), digest_size=6)
         if self.by_time:
             hashed.update(np.ascontiguousarray(table.timestamp).data)
         fold = getattr(self, "fold", None)
@@ -312,6 +317,7 @@ class FilesSplit(SplitOptions):
     """Whole files for test: of those that data.path names, by a pattern, such as `u1.*`."""
 
     name: ClassVar[str] = "files"
+    by_file: ClassVar[bool] = True
 
     test_files: str
     """The test files: a name or a pattern such as *.test; the others are trained on."""
@@ -345,7 +351,7 @@ class FilesSplit(SplitOptions):
         """(N,) whether each row is of a file of that name."""
         row, found = 0, np.zeros(len(table.ratings), dtype=np.bool_)
         for source in table.sources:
-            found[row : source.stop] = fnmatch(source.name, pattern) or fnmatch(source.name, f"*/{pattern}")
+            found[row : source.stop] = _is_named(source.name, pattern)
             row = source.stop
         if not found.any():
             names = [source.name.rpartition("/")[2] for source in table.sources]
@@ -354,6 +360,11 @@ class FilesSplit(SplitOptions):
                 f"{key}: no file of data.path is {pattern}; there are {shown}{did_you_mean(pattern, names)}"
             )
         return found
+
+
+def _is_named(name: str, pattern: str) -> bool:
+    """Whether a file has that very name, or matches the pattern, with or without its folder."""
+    return f"/{name}".endswith(f"/{pattern}") or fnmatch(name, pattern) or fnmatch(name, f"*/{pattern}")
 
 
 def _part_size(fraction: float, *, of: int, key: str) -> int:

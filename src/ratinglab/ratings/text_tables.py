@@ -1,6 +1,7 @@
 """Small delimited files, every cell as text."""
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from ratinglab.errors import UserError
@@ -22,7 +23,7 @@ def read_text_table(file: InputFile, form: TextForm, *, header: bool) -> pa.Tabl
         repeated = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{file} has {names.count(repeated)} columns named {repeated!r}")
     try:
-        return pyarrow.csv.read_csv(
+        table = pyarrow.csv.read_csv(
             utf8_stream(file, form),
             read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=line if header else 0),
             parse_options=pyarrow.csv.ParseOptions(
@@ -36,6 +37,12 @@ def read_text_table(file: InputFile, form: TextForm, *, header: bool) -> pa.Tabl
         )
     except pa.ArrowInvalid as error:
         raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    for name in names:
+        over_lines = pc.match_substring_regex(table[name], "[\r\n]")
+        if pc.any(over_lines).as_py():
+            row = pc.index(over_lines, True).as_py() + 1
+            raise UserError(f"{file}, row {row}: a quoted cell must end on the line on which it begins")
+    return table
 
 
 def text_column(table: pa.Table, wanted: str, *, key: str, file: InputFile, header: bool = True) -> list[str]:
