@@ -104,6 +104,7 @@ def test_a_zip_archive_of_one_file_is_that_file(tmp_path, read):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("folder/", "")
         archive.writestr("folder/ratings.csv", PLAIN)
+        archive.writestr("__MACOSX/folder/._ratings.csv", "x")
     assert rows_of(csv_options(path=str(path)).load()) == EXPECTED
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("notes.txt", "x")

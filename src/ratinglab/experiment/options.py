@@ -75,7 +75,7 @@ class TrainOptions:
     reproduces: str | None
     """Folder of the run that this one is to repeat; set by reproduce.py."""
     clip_predictions: bool
-    """Whether predictions are clipped to the scale: the lowest and highest rating of the data."""
+    """Whether predictions are clipped to the scale: the lowest and the highest rating, of the data or as set."""
 
 
 @dataclass
@@ -93,7 +93,7 @@ class InspectOptions:
     data: Any
     """Where the ratings come from."""
     figure: str | None
-    """PNG file to draw; null: none."""
+    """File to draw into: .png, .pdf or .svg; null: none."""
 
 
 @dataclass

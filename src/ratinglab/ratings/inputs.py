@@ -134,7 +134,8 @@ def _open_member(file: InputFile) -> IO[bytes]:
     """A member as a stream: nothing is unpacked to the disk, so no member can land outside its folder or fill it."""
     try:
         archive = zipfile.ZipFile(file.path)
-        members = [info.filename for info in archive.infolist() if not info.is_dir()]
+        names = [info.filename for info in archive.infolist() if not info.is_dir()]
+        members = [name for name in names if not name.startswith("__MACOSX/")]  # which macOS adds to every archive
         if file.member is not None and file.member not in members:
             raise UserError(f"{file.path} has no {file.member}; it has {', '.join(sorted(members)[:10])}")
         if file.member is None and len(members) != 1:
