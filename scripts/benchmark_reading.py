@@ -21,6 +21,7 @@ import numpy as np
 
 NUM_USERS, NUM_ITEMS = 200_948, 84_432
 STRING_ROWS = 5_000_000
+FEWEST_ROWS = 500_000
 READERS = {
     "pandas": "pandas.read_csv, 4 columns, C engine, given dtypes",
     "ratings": "ratinglab: user, item, rating",
@@ -38,6 +39,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the files here; by default they are removed at the end")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.rows < FEWEST_ROWS:
+        parser.error(f"--rows must be at least {FEWEST_ROWS:,}: of smaller files no table is kept in the cache")
     if arguments.one:
         print(json.dumps(measure(*arguments.one)))
         return

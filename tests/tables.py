@@ -44,6 +44,7 @@ def table_of(user, item, rating, *, timestamp=None, sources=(), titles=None) -> 
         genres=None,
         scale=(float(rating.min()), float(rating.max())),
         sources=tuple(Source(*source) for source in sources),
+        merged_across_files=0,
         notes=(),
         noise_floor=None,
     )

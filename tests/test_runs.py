@@ -229,3 +229,21 @@ def test_a_record_that_is_not_as_it_should_be_is_refused(copy, change, message):
 def test_a_damaged_record_is_refused(copy):
     (copy / "run.json").write_text("{")
     assert_refused(copy, "run.json is damaged")
+
+
+@pytest.mark.parametrize(("separator", "between"), [("double_colon", "::"), ("spaces", " "), ("'||'", "||")])
+def test_the_predict_command_writes_the_separator_and_encoding_it_reads(command, biased, tmp_path, separator, between):
+    rows = [["user_id", "item_id", "näme"], ["42", "7", "é"], ["nobody", "8", "x"]]
+    lines = "".join(between.join(row) + "\n" for row in rows)
+    (tmp_path / "pairs.csv").write_bytes(lines.encode("latin-1"))
+    command(tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=out.csv", f"separator={separator}",
+            "encoding=latin-1")  # fmt: skip
+    written = [line.split(between) for line in (tmp_path / "out.csv").read_bytes().decode("latin-1").splitlines()]
+    assert [row[:-1] for row in written] == rows
+    assert written[0][-1] == "prediction"
+    expected = Run.load(biased.run).predict([42, "nobody"], [7, 8])
+    assert [float(row[-1]) for row in written[1:]] == pytest.approx(expected.tolist())
+    outcome = command(
+        tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=o.csv", "encoding=uft-8", status=2
+    )
+    assert outcome.stderr == "error: encoding: there is no encoding 'uft-8'\n"

@@ -29,6 +29,8 @@ def test_a_refit_trains_on_all_but_the_test_rows_for_the_epochs_found(refitted):
     assert "split      random" in refitted.stdout
     assert "80,000 train, 10,000 validation, 10,000 test" in refitted.stdout
     assert "90,000 train, 0 validation, 10,000 test" in refitted.stdout
+    batches = [line.rpartition(", ")[2] for line in refitted.stdout.splitlines() if line.startswith("optimizer")]
+    assert batches == ["at most 40 epochs", f"{second['fit/epochs']} epochs"]
     assert second["fit/epochs"] == second["fit/best_epoch"] == first["fit/best_epoch"] < first["fit/epochs"]
     assert second["val/mse"] == first["val/mse"]
     assert second["fit/seconds"] > first["fit/seconds"]

@@ -2,7 +2,7 @@
 
 run.json          what the run is and where it comes from
 users.parquet     user_id by index
-items.parquet     item_id by index, with titles and genres where there are any
+items.parquet     item_id by index, with titles where there are any
 ratings.parquet   user, item, rating, part of every row: seen items and the run's own test rows
 checkpoints/      best.ckpt, last.ckpt
 metrics.json      flat; its keys are the TensorBoard tags
@@ -88,7 +88,7 @@ class RunRecord:
 
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     """Write all that a run needs besides its weights."""
-    items = {"item_id": holdout.item_ids.ids, "title": holdout.titles, "genres": holdout.genres}
+    items = {"item_id": holdout.item_ids.ids, "title": holdout.titles}
     tables = {
         "users": pd.DataFrame({"user_id": holdout.user_ids.ids}),
         "items": pd.DataFrame({name: column for name, column in items.items() if column is not None}),

@@ -48,9 +48,17 @@ def archive(name: str) -> bytes:
     return buffer.getvalue()
 
 
-def options(name: str, cache: Path, *, root: Path | None = None, address: str = "http://127.0.0.1:9"):
+@pytest.fixture(autouse=True)
+def editions_of_two_ratings(monkeypatch):
+    """The archives of these tests are editions of the data sets."""
+    for name, data_set in movielens.DATA_SETS.items():
+        monkeypatch.setitem(movielens.DATA_SETS, name, replace(data_set, num_ratings=(2, *data_set.num_ratings)))
+
+
+def options(name: str, cache: Path | None, *, root: Path | None = None, address: str = "http://127.0.0.1:9"):
     return MOVIELENS_OPTIONS[name](
-        duplicates=Duplicates.error, min_ratings_per_user=0, min_ratings_per_item=0, cache=str(cache), batch_size=1,
+        duplicates=Duplicates.error, min_ratings_per_user=0, min_ratings_per_item=0, batch_size=1,
+        cache=None if cache is None else str(cache),
         root=None if root is None else str(root), address=address,
     )  # fmt: skip
 
@@ -107,6 +115,23 @@ def test_an_archive_that_would_unpack_to_too_much_is_refused(tmp_path, monkeypat
 def test_a_folder_without_the_data_set_is_told(tmp_path):
     with pytest.raises(UserError, match=r"data.root: .* has neither ratings.dat nor ml-1m.zip; without data.root"):
         options("movielens_1m", tmp_path, root=tmp_path).load()
+
+
+def test_another_data_set_of_the_same_form_is_refused(tmp_path, monkeypatch):
+    changed = replace(movielens.DATA_SETS["movielens_25m"], num_ratings=(25_000_095,))
+    monkeypatch.setitem(movielens.DATA_SETS, "movielens_25m", changed)
+    (tmp_path / "ratings.csv").write_text(RATINGS["ratings.csv"])
+    message = r"ratings.csv has 2 ratings, movielens_25m has 25,000,095: is it another data set\?$"
+    with pytest.raises(UserError, match=message):
+        options("movielens_25m", tmp_path, root=tmp_path).load()
+
+
+def test_without_a_cache_a_data_set_is_read_where_it_lies_alone(tmp_path):
+    path = tmp_path / "ml-1m.zip"
+    path.write_bytes(archive("movielens_1m"))
+    assert rows_of(options("movielens_1m", None, root=path).load()) == EXPECTED
+    with pytest.raises(UserError, match=r"data.cache must be a folder, to download movielens_1m into, or data.root"):
+        options("movielens_1m", None).load()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

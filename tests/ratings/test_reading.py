@@ -4,10 +4,12 @@ import bz2
 import gzip
 import lzma
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from tables import NO_TITLES, csv_options, rows_of
 
@@ -481,3 +483,80 @@ def test_ids_that_are_nearly_the_same_are_told(read, ids, note):
 def test_indices_are_small_and_ratings_single_precision(read):
     ratings = read(PLAIN).ratings
     assert (ratings.user.dtype, ratings.item.dtype, ratings.rating.dtype) == (np.int32, np.int32, np.float32)
+
+
+def test_values_of_another_unit_among_unix_times_are_told(read):
+    header, columns = "user_id,item_id,rating,time\n", ("user_id", "item_id", "rating", "time")
+    mixed = read(header + "1,1,1,881250949\n1,2,2,0\n2,1,1,881250949000\n", columns=columns)
+    assert mixed.notes == (
+        "timestamps: 1 of 3 look like another unit than the largest, 881250949000, such as 881250949; all were taken "
+        "to be in the unit of the largest",
+    )
+    assert read(header + "1,1,1,0\n1,2,2,881250949\n", columns=columns).notes == ()
+
+
+@pytest.mark.parametrize(("first", "second"), [("5", "-99999999999"), ("5.5", "1e300"), ("5.5", "-1e300")])
+def test_a_time_that_no_calendar_shows_is_named_with_its_place(read, first, second):
+    content = f"user_id,item_id,rating,time\n1,1,1,{first}\n1,2,2,{second}\n"
+    columns = ("user_id", "item_id", "rating", "time")
+    with pytest.raises(UserError, match=r"ratings.csv, line 3: the timestamp must be in the years 1 to 9999"):
+        read(content, columns=columns)
+
+
+def test_integers_beyond_int64_in_parquet_are_no_traceback(tmp_path):
+    path = tmp_path / "ratings.parquet"
+    huge = np.array([5, 2**64 - 1], dtype=np.uint64)
+    pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2], "rating": huge, "time": huge}).to_parquet(path)
+    assert csv_options(path=str(path)).load().ratings.rating.tolist() == [5, float(np.float32(2**64))]
+    columns = ("user_id", "item_id", "rating", "time")
+    assert csv_options(path=str(path), columns=columns).load().timestamp.tolist() == [0, 18_446_744_073_710]
+
+
+def test_a_column_that_parquet_has_twice_is_named(tmp_path):
+    path = tmp_path / "ratings.parquet"
+    columns = [pa.array([1, 2])] * 4
+    pa.parquet.write_table(pa.Table.from_arrays(columns, names=["user_id", "item_id", "rating", "rating"]), path)
+    with pytest.raises(UserError, match=r"data.columns.rating: .* has 2 columns named 'rating'$"):
+        csv_options(path=str(path)).load()
+
+
+def test_a_member_of_a_zip_archive_is_named_as_a_path(tmp_path, read):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("sub/ratings.csv", PLAIN)
+        archive.writestr("items.csv", "item_id,title\nb,Heat\n")
+    titles = replace(NO_TITLES, path=str(tmp_path / "all.zip/items.csv"))
+    table = csv_options(path=str(tmp_path / "all.zip/sub/ratings.csv"), titles=titles).load()
+    assert rows_of(table) == EXPECTED
+    assert table.titles.tolist() == ["", "Heat"]
+    with pytest.raises(UserError, match=r"all.zip has no items; it has items.csv, sub/ratings.csv$"):
+        csv_options(path=str(tmp_path / "all.zip/items")).load()
+    with pytest.raises(
+        UserError, match=r"must hold one file, it holds 2: .*; one is named as .*all.zip/sub/ratings.csv"
+    ):
+        csv_options(path=str(tmp_path / "all.zip")).load()
+
+
+def test_titles_of_other_items_are_told(tmp_path, read):
+    (tmp_path / "items.csv").write_text("item_id,title\n1,Heat\n2,Alien\n")
+    table = read(PLAIN, titles=replace(NO_TITLES, path=str(tmp_path / "items.csv")))
+    assert table.notes == ("none of the 2 items that have a title is rated, such as '1'",)
+
+
+def test_a_pair_repeated_in_another_file_is_named_with_both_places(tmp_path):
+    for name, rows in (("1.csv", "1,1,1\n2,2,3\n"), ("2.csv", "3,3,5\n2,2,4\n1,1,2\n")):
+        (tmp_path / name).write_text("user_id,item_id,rating\n" + rows)
+    with pytest.raises(UserError, match=(
+        r": 2 \(.*2.csv, line 3, user 2 and item 2 as in .*1.csv, line 3; "
+        r".*2.csv, line 4, user 1 and item 1 as in .*1.csv, line 2\)"
+    )):  # fmt: skip
+        csv_options(path=str(tmp_path / "*.csv")).load()
+
+
+@pytest.mark.parametrize("policy", [Duplicates.last, Duplicates.mean])
+def test_pairs_merged_across_files_are_counted(tmp_path, policy):
+    for name, rows in (("1.csv", "1,1,1\n1,1,2\n2,2,3\n"), ("2.csv", "2,2,4\n3,3,5\n")):
+        (tmp_path / name).write_text("user_id,item_id,rating\n" + rows)
+    table = csv_options(path=str(tmp_path / "*.csv"), duplicates=policy).load()
+    assert (len(table.ratings), table.merged_across_files) == (3, 1)
+    assert [source.stop for source in table.sources] == [1, 3]
+    assert csv_options(path=str(tmp_path / "1.csv"), duplicates=policy).load().merged_across_files == 0

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tables import table_of
@@ -52,6 +54,14 @@ def test_random_parts_have_the_fractions_of_all_rows():
 def test_random_depends_on_its_seed_alone():
     parts = [random(seed=seed).apply(numbered(100)).part.tolist() for seed in (0, 0, 1)]
     assert parts[0] == parts[1] != parts[2]
+
+
+def test_files_refuses_rows_that_were_merged_across_files():
+    files = FilesSplit(refit=False, test_files="b", validation_files=None, seed=0, validation=0.0)
+    table = numbered(10, sources=[("a", 6), ("b", 10)])
+    assert rows(files.apply(table), TEST) == [6, 7, 8, 9]
+    with pytest.raises(UserError, match=r"split=files needs each pair .* merged 3 pairs with rows in several files$"):
+        files.apply(replace(table, merged_across_files=3))
 
 
 def test_per_user_takes_the_fraction_of_each_user():
@@ -223,7 +233,7 @@ def test_fields_that_do_not_go_together(split, message):
         ),
         (
             FilesSplit(refit=False, test_files="*", validation_files=None, seed=0, validation=0.0),
-            "no row of table to train on",
+            "split.test_files=. is every file of data.path: none is left to train on",
         ),
     ],
 )

@@ -157,3 +157,26 @@ def test_what_a_killed_run_has_left_is_removed(folder):
     shutil.rmtree(next(path for path in left.parent.iterdir() if path != left))
     load(folder)
     assert not left.exists()
+
+
+def test_the_tables_used_last_are_kept(folder, reads, monkeypatch):
+    monkeypatch.setattr(table_cache, "KEPT", 2)
+    for least in (1, 2):
+        load(folder, min_ratings_per_user=least)
+        time.sleep(0.02)
+    load(folder, min_ratings_per_user=1)  # from the cache: it is now the one used last
+    assert len(reads) == 2
+    load(folder, min_ratings_per_item=1)
+    load(folder, min_ratings_per_user=1)
+    assert len(reads) == 3
+    load(folder, min_ratings_per_user=2)
+    assert len(reads) == 4
+    assert len(list((folder / "cache" / "tables").iterdir())) == 2
+
+
+def test_what_was_merged_is_kept_with_the_table(folder, reads):
+    (folder / "ratings-2.csv").write_text("user_id,item_id,rating,time\n7,b,4.5,5\n")
+    for _ in range(2):
+        table = load(folder, path=str(folder / "ratings*.csv"), duplicates=Duplicates.last)
+        assert table.merged_across_files == 1
+    assert len(reads) == 2  # the two files, once

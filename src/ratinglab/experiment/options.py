@@ -1,14 +1,13 @@
 """What an experiment is made of. Imports nothing slow: the command line reads it first."""
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any
 
 from ratinglab.fitting.optimizers import SGD, Adam, AdamW
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
 from ratinglab.fitting.trainer import CallbackOptions, NoLoggerOptions, TensorBoardOptions, TrainerOptions
 from ratinglab.options import at_least, seed_rule
-from ratinglab.ratings.sources import MOVIELENS_OPTIONS, CsvOptions, DemoOptions
+from ratinglab.ratings.sources import MOVIELENS_OPTIONS, CsvOptions, DemoOptions, check_encoding, separator_text
 from ratinglab.ratings.splits import (
     FilesSplit,
     KFoldSplit,
@@ -118,15 +117,6 @@ class RecommendOptions:
     """Items wanted."""
 
 
-class Separator(Enum):
-    """What stands between two columns; by name, since Hydra cannot parse `separator=,`."""
-
-    comma = ","
-    tab = "\t"
-    semicolon = ";"
-    pipe = "|"
-
-
 @dataclass
 class PredictOptions:
     """Predict the ratings of the pairs in a file."""
@@ -137,7 +127,14 @@ class PredictOptions:
     """File with a header and one pair of a user and an item a row."""
     output: str
     """File to write: the rows of the input, with a column `prediction` more."""
-    separator: Separator
-    """What stands between two columns, in both files."""
+    separator: str
+    """What stands between two columns, in both files: as data.separator."""
+    encoding: str
+    """How the characters of both files are encoded."""
     columns: PairColumns
     """Which columns of the input hold the ids."""
+
+    def check_together(self) -> None:
+        """Raise UserError for a separator or an encoding that there is not."""
+        separator_text(self.separator, key="separator")
+        check_encoding(self.encoding, key="encoding")

@@ -10,7 +10,9 @@ from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION
 
 
-def header(options: TrainOptions, *, holdout: Holdout, model: nn.Module, first_epoch: int) -> Iterator[str]:
+def header(
+    options: TrainOptions, *, holdout: Holdout, model: nn.Module, first_epoch: int, refit_epochs: int | None
+) -> Iterator[str]:
     """What is about to be trained, in a few lines."""
     table, split = holdout.table, holdout.split
     train, validation, test = (split.count(part) for part in (TRAIN, VALIDATION, TEST))
@@ -22,12 +24,13 @@ def header(options: TrainOptions, *, holdout: Holdout, model: nn.Module, first_e
     yield (
         f"split      {options.split.name} {split.identity}: {train:,} train, {validation:,} validation, {test:,} test"
     )
+    epochs = f"at most {options.trainer.max_epochs}" if refit_epochs is None else f"{refit_epochs}"
     parameters = sum(parameter.numel() for parameter in model.parameters())
     settings = ", ".join(f"{key}={value}" for key, value in vars(options.model).items())
     yield f"model      {model_name(options.model)}: {settings}; {parameters:,} parameters"
     yield (
         f"optimizer  {options.optimizer.name}: lr={options.optimizer.lr:g}, {options.schedule.name} schedule, "
-        f"batches of {options.data.batch_size:,}, at most {options.trainer.max_epochs} epochs"
+        f"batches of {options.data.batch_size:,}, {epochs} epochs"
     )
     if options.trainer.limit_train_batches < 1:
         yield (

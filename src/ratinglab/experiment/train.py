@@ -102,7 +102,15 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     logger = options.logger.build(run_folder=run_folder, first_epoch=first_epoch)
     trainer = _build_trainer(options, run_folder=run_folder, logger=logger, data=data, epochs=record.refit_epochs)
     predictor = build_predictor(record, seed=options.seed)
-    lines = list(header(options, holdout=holdout, model=predictor.model, first_epoch=first_epoch))
+    lines = list(
+        header(
+            options,
+            holdout=holdout,
+            model=predictor.model,
+            first_epoch=first_epoch,
+            refit_epochs=record.refit_epochs,
+        )
+    )
     for line in lines:
         log.info(line)
     if logger is not None:

@@ -1,13 +1,16 @@
 """Use a trained run: evaluate, recommend, predict."""
 
+from typing import IO
+
 import pandas as pd
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.options import EvaluateOptions, PredictOptions, RecommendOptions
 from ratinglab.experiment.report import errors_table
 from ratinglab.files import user_path, write_whole
-from ratinglab.ratings.inputs import InputFile, TextForm
+from ratinglab.ratings.inputs import TextForm
 from ratinglab.ratings.reading import existing_file
+from ratinglab.ratings.sources import separator_text
 from ratinglab.ratings.text_tables import read_text_table, text_column
 from ratinglab.runs import Run, read_metrics
 
@@ -70,30 +73,39 @@ def predict(options: PredictOptions) -> None:
     Raises:
         UserError: the run, the input or its columns are wrong, or the output cannot be written.
     """
-    path = existing_file(options.input, key="input")
+    file = existing_file(options.input, key="input")
     output = user_path(options.output, key="output")
     if not output.parent.is_dir():
         raise UserError(f"output: there is no folder {output.parent}")
     run = Run.load(options.run)
-    file = InputFile(path)
-    pairs = read_text_table(file, TextForm(separator=options.separator.value, encoding="utf-8"), header=True)
+    form = TextForm(separator_text(options.separator, key="separator"), options.encoding)
+    pairs = read_text_table(file, form, header=True)
     user_ids = text_column(pairs, options.columns.user, key="columns.user", file=file)
     item_ids = text_column(pairs, options.columns.item, key="columns.item", file=file)
     for what, ids in (("user", user_ids), ("item", item_ids)):
         if "" in ids:
-            raise UserError(f"{path}, row {ids.index('') + 1} after the header: the {what} id must not be blank")
+            raise UserError(f"{file}, row {ids.index('') + 1} after the header: the {what} id must not be blank")
     if "prediction" in pairs.column_names:
-        raise UserError(f"{path} has a column 'prediction' already")
+        raise UserError(f"{file} has a column 'prediction' already")
     predicted = run.predict(user_ids, item_ids)
     predictions = pairs.to_pandas().assign(prediction=predicted)
     try:
-        write_whole(output, lambda file: predictions.to_csv(file, sep=options.separator.value, index=False))
+        write_whole(output, lambda output: _write_table(output, predictions, form))
     except OSError as error:
         raise UserError(f"output: {output} cannot be written: {error.strerror or error}") from error
     print(f"{len(predicted):,} predictions in {output}")
     for what, trained in (("user", run.trained_users(user_ids)), ("item", run.trained_items(item_ids))):
         if not trained.all():
             print(f"note: in {(~trained).sum():,} rows the {what} has no training ratings: the bias baseline spoke")
+
+
+def _write_table(output: IO[bytes], table: pd.DataFrame, form: TextForm) -> None:
+    if form.is_quoted:
+        table.to_csv(output, sep=form.separator, encoding=form.encoding, index=False)
+        return
+    separator = " " if form.separator == "spaces" else form.separator  # to_csv knows those of one byte alone
+    lines = [separator.join(row) for row in (list(table.columns), *table.astype(str).to_numpy().tolist())]
+    output.write(("\n".join(lines) + "\n").encode(form.encoding))
 
 
 def _print_items(items: pd.DataFrame, *, rating_name: str) -> None:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,13 +61,16 @@ class Rows:
         )
 
 
-def scale_of(rating: NDArray[np.float32], cleaning: Cleaning, *, place: Callable[[int], str]) -> tuple[float, float]:
+def scale_of(
+    rating: NDArray[np.float32], cleaning: Cleaning, *, name: str, places: Callable[[list[int]], list[str]]
+) -> tuple[float, float]:
     """The lowest and the highest rating there can be.
 
     Args:
         rating: (N,) the ratings.
         cleaning: with the scale, where it is set.
-        place: where a row stands.
+        name: what the table is called.
+        places: where rows stand.
 
     Raises:
         UserError: a rating is off the scale that is set, or all ratings are the same.
@@ -79,48 +83,72 @@ def scale_of(rating: NDArray[np.float32], cleaning: Cleaning, *, place: Callable
         off = (rating < lowest) | (rating > highest)
         row = int(np.argmax(off))
         raise UserError(
-            f"{place(row)}: the rating {rating[row]:g} is off the scale from {lowest:g} to {highest:g} that data.scale "
-            f"sets, as in {off.sum():,} of {len(rating):,} rows"
+            f"{places([row])[0]}: the rating {rating[row]:g} is off the scale from {lowest:g} to {highest:g} that "
+            f"data.scale sets, as in {off.sum():,} of {len(rating):,} rows"
         )
     if found[0] == found[1]:
         raise UserError(
-            f"every rating is {found[0]:g}: there is nothing to predict; is it the right data.columns.rating?"
+            f"{name}: every rating is {found[0]:g}: there is nothing to predict; is it the right data.columns.rating?"
         )
     return lowest, highest
 
 
+class Merged(NamedTuple):
+    """Rows with one for each pair of user and item.
+
+    Attributes:
+        rows: the rows.
+        across_files: pairs that had rows in several files.
+        notes: what was merged.
+    """
+
+    rows: Rows
+    across_files: int
+    notes: list[str]
+
+
 def without_duplicates(
-    rows: Rows, *, policy: str, user_ids: IdMap, item_ids: IdMap, place: Callable[[int], str]
-) -> tuple[Rows, list[str]]:
-    """One row for each pair of user and item, and a note on what was merged.
+    rows: Rows,
+    *,
+    policy: str,
+    user_ids: IdMap,
+    item_ids: IdMap,
+    stops: NDArray[np.int64],
+    places: Callable[[list[int]], list[str]],
+) -> Merged:
+    """One row for each pair of user and item.
 
     Args:
         rows: the rows.
         policy: "error", "last" or "mean".
         user_ids: to name the pairs.
         item_ids: to name the pairs.
-        place: where a row stands.
+        stops: for each file, the row after its last one.
+        places: where rows stand.
 
     Raises:
         UserError: under "error", how many rows repeat a pair, and the places of the first ones.
     """
     ratings = rows.ratings
     if not _repeats_a_pair(ratings, num_items=len(item_ids)):
-        return rows, []
+        return Merged(rows, across_files=0, notes=[])
     pair = _pairs(ratings, num_items=len(item_ids))
     order = np.argsort(pair, kind="stable")
     is_first = np.concatenate([[True], np.diff(pair[order]) != 0])
     start = np.flatnonzero(is_first)
-    last = order[np.concatenate([start[1:], [len(order)]]) - 1]
+    first, last = order[start], order[np.concatenate([start[1:], [len(order)]]) - 1]
     num_repeats = len(order) - len(start)
     if policy == "error":
-        places = "; ".join(
-            f"{place(row)}, user {user_ids.ids[ratings.user[row]]} and item {item_ids.ids[ratings.item[row]]} "
-            f"as in {place(int(np.argmax(pair == pair[row])))}"
-            for row in np.sort(order[~is_first])[:PLACES_SHOWN].tolist()
+        repeats = np.sort(order[~is_first])[:PLACES_SHOWN]
+        earlier = [int(np.argmax(pair == pair[row])) for row in repeats]
+        named = places([*repeats.tolist(), *earlier])
+        shown = "; ".join(
+            f"{place}, user {user_ids.ids[ratings.user[row]]} and item {item_ids.ids[ratings.item[row]]} "
+            f"as in {earlier_place}"
+            for row, place, earlier_place in zip(repeats, named, named[len(repeats) :], strict=False)
         )
         raise UserError(
-            f"rows that repeat an earlier row's user and item: {num_repeats:,} ({places}); data.duplicates=last or "
+            f"rows that repeat an earlier row's user and item: {num_repeats:,} ({shown}); data.duplicates=last or "
             "=mean keeps one row of each pair"
         )
     if policy == "mean":
@@ -128,8 +156,12 @@ def without_duplicates(
         rating = ratings.rating.copy()
         rating[last] = mean
         rows = replace(rows, ratings=replace(ratings, rating=rating))
-    kept = rows.take(np.sort(last))
-    return kept, [f"data.duplicates={policy}: rows merged into others of the same user and item: {num_repeats:,}"]
+    in_file = [np.searchsorted(stops, row, side="right") for row in (first, last)]
+    return Merged(
+        rows.take(np.sort(last)),
+        across_files=int((in_file[0] != in_file[1]).sum()),
+        notes=[f"data.duplicates={policy}: rows merged into others of the same user and item: {num_repeats:,}"],
+    )
 
 
 def _pairs(ratings: Ratings, *, num_items: int) -> NDArray[np.int64]:

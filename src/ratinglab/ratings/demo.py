@@ -76,7 +76,7 @@ def _write(folder: Path, *, seed: int) -> None:
         generated = generate(seed)
         generated.ratings.to_csv(half_done / "ratings.csv", index=False)
         generated.items.to_csv(half_done / "items.csv", index=False)
-        facts = {"noise_floor_mse": generated.noise_floor, "rank": RANK, "noise_std": NOISE_STD, "seed": seed}
+        facts = {"noise_floor_mse": generated.noise_floor}
         (half_done / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
         half_done.chmod(0o755)
         os.rename(half_done, folder)

@@ -101,10 +101,12 @@ def first_fault(file: InputFile, layout: Layout, *, otherwise: str = "reason unk
     return UserError(f"{file} cannot be read: {' '.join(otherwise.split())}")
 
 
-def line_of_row(file: InputFile, layout: Layout, row: int) -> int:
-    """The line, from 1, of a rating, from 0."""
+def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]:
+    """The line, from 1, of each rating, from 0; the file is read once, as far as the last of them."""
     lines = (line for line, _ in _lines(file, layout.form) if line > layout.header_lines)
-    return next(line for number, line in enumerate(lines) if number == row)
+    wanted = set(rows)
+    found = {row: line for row, line in zip(range(max(rows) + 1), lines, strict=False) if row in wanted}
+    return [found[row] for row in rows]
 
 
 def has_quotes(file: InputFile, layout: Layout) -> bool:

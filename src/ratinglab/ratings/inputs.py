@@ -139,7 +139,10 @@ def _open_member(file: InputFile) -> IO[bytes]:
         if file.member is not None and file.member not in members:
             raise UserError(f"{file.path} has no {file.member}; it has {', '.join(sorted(members)[:10])}")
         if file.member is None and len(members) != 1:
-            raise UserError(f"{file.path} must hold one file, it holds {len(members)}: {', '.join(members[:10])}")
+            raise UserError(
+                f"{file.path} must hold one file, it holds {len(members)}: {', '.join(members[:10])}; "
+                f"one is named as {file.path}/{members[0]}"
+            )
         return archive.open(file.member or members[0])
     except DAMAGED as error:
         raise _damaged(file.path, error) from error

@@ -27,6 +27,13 @@ class ItemTexts(NamedTuple):
         """(num_items,) the genres of each item index, such as `Comedy|Drama`, empty where there are none."""
         return None if self.genres is None else self._by_index(self.genres, item_ids)
 
+    def unmatched(self, item_ids: IdMap) -> list[str]:
+        """A note where the titles are of no item that was rated: the wrong file, or the wrong column."""
+        if (item_ids.index_of(self.item_id) != UNKNOWN).any():
+            return []
+        example = f", such as {self.item_id[0]!r}" if self.item_id else ""
+        return [f"none of the {len(self.item_id):,} items that have a title is rated{example}"]
+
     def _by_index(self, texts: list[str], item_ids: IdMap) -> NDArray[np.object_]:
         item = item_ids.index_of(self.item_id)
         found = np.full(len(item_ids), "", dtype=object)

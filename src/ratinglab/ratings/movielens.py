@@ -37,6 +37,7 @@ class DataSet:
         columns: its columns.
         titles_form: how the file of titles is written.
         titles_columns: its columns of item ids, titles and genres.
+        num_ratings: how many ratings its editions have, by which it is told from others of the same form.
     """
 
     archive: Archive
@@ -48,6 +49,7 @@ class DataSet:
     columns: Columns
     titles_form: TextForm
     titles_columns: tuple[str, str, str]
+    num_ratings: tuple[int, ...]
 
 
 UTF8, LATIN1 = "utf-8", "latin-1"
@@ -55,19 +57,21 @@ NAMED = Columns(user="userId", item="movieId", rating="rating", timestamp="times
 BY_POSITION = Columns(user="1", item="2", rating="3", timestamp="4")
 
 
-def _csv(archive: Archive) -> DataSet:
+def _csv(archive: Archive, *num_ratings: int) -> DataSet:
     return DataSet(
         archive, archive.name.removesuffix(".zip"), "ratings.csv", ("movies.csv",),
         form=TextForm(",", UTF8), header=True, columns=NAMED,
         titles_form=TextForm(",", UTF8), titles_columns=("movieId", "title", "genres"),
+        num_ratings=num_ratings,
     )  # fmt: skip
 
 
-def _dat(archive: Archive, *, folder: str, encoding: str) -> DataSet:
+def _dat(archive: Archive, *, folder: str, encoding: str, num_ratings: int) -> DataSet:
     return DataSet(
         archive, folder, "ratings.dat", ("movies.dat",),
         form=TextForm("::", UTF8), header=False, columns=BY_POSITION,
         titles_form=TextForm("::", encoding), titles_columns=("1", "2", "3"),
+        num_ratings=(num_ratings,),
     )  # fmt: skip
 
 
@@ -77,31 +81,36 @@ DATA_SETS = {
         "ml-100k", "u.data", ("u.item", "items.csv"),
         form=TextForm("\t", UTF8), header=False, columns=BY_POSITION,
         titles_form=TextForm(",", UTF8), titles_columns=("item_id", "title", "genres"),
+        num_ratings=(100_000,),
     ),
     "movielens_latest_small": _csv(
-        Archive("ml-latest-small.zip", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436")
+        Archive("ml-latest-small.zip", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436"),
+        100_836,  # of September 2018
+        100_004,  # of October 2016
     ),
     "movielens_1m": _dat(
         Archive("ml-1m.zip", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"),
-        folder="ml-1m", encoding=LATIN1,
+        folder="ml-1m", encoding=LATIN1, num_ratings=1_000_209,
     ),
     "movielens_10m": _dat(
         Archive("ml-10m.zip", "813c411ccb6122564edfe752e7f80c4dcc5aa25fa94c93622f6877a7ba252862"),
-        folder="ml-10M100K", encoding=UTF8,
+        folder="ml-10M100K", encoding=UTF8, num_ratings=10_000_054,
     ),
     "movielens_20m": _csv(
-        Archive("ml-20m.zip", "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3")
+        Archive("ml-20m.zip", "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3"),
+        20_000_263,
     ),
     "movielens_25m": _csv(
-        Archive("ml-25m.zip", "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa")
+        Archive("ml-25m.zip", "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa"),
+        25_000_095,
     ),
     # no digest of it was at hand: it is checked against the publisher's own, in the file beside it
-    "movielens_32m": _csv(Archive("ml-32m.zip", None)),
+    "movielens_32m": _csv(Archive("ml-32m.zip", None), 32_000_204),
 }  # fmt: skip
 """By the name that data= takes."""
 
 
-def locate(name: str, *, root: Path | None, cache: Path, address: str) -> tuple[InputFile, InputFile | None]:
+def locate(name: str, *, root: Path | None, cache: Path | None, address: str) -> tuple[InputFile, InputFile | None]:
     """The files of ratings and of titles of a data set: where the user has them, or in the cache, or downloaded there.
 
     A zip archive stays as it is: its members are read out of it, so that nothing is unpacked to the disk.
@@ -109,7 +118,7 @@ def locate(name: str, *, root: Path | None, cache: Path, address: str) -> tuple[
     Args:
         name: a key of DATA_SETS.
         root: the folder or zip archive that the user has; None: the cache.
-        cache: the folder that downloads go to.
+        cache: the folder that downloads go to; None: nothing is downloaded.
         address: the folder on the web that the archive is in.
 
     Raises:
@@ -118,6 +127,8 @@ def locate(name: str, *, root: Path | None, cache: Path, address: str) -> tuple[
     data_set = DATA_SETS[name]
     if root is not None:
         return _in_place(data_set, root)
+    if cache is None:
+        raise UserError(f"data.cache must be a folder, to download {name} into, or data.root where it lies; got null")
     if (cache / data_set.folder / data_set.ratings).is_file():
         return _in_place(data_set, cache)
     path = cache / data_set.archive.name
@@ -163,7 +174,8 @@ def _in_zip(data_set: DataSet, path: Path) -> tuple[InputFile, InputFile | None]
 def rating_files(name: str, ratings: InputFile) -> RatingFiles:
     """How the file of ratings of a data set is read."""
     data_set = DATA_SETS[name]
-    return RatingFiles((ratings,), form=data_set.form, header=data_set.header, columns=data_set.columns)
+    return RatingFiles((ratings,), form=data_set.form, header=data_set.header, columns=data_set.columns,
+                       num_rows=data_set.num_ratings)  # fmt: skip
 
 
 def read_titles(name: str, titles: InputFile) -> ItemTexts:

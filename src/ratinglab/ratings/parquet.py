@@ -8,11 +8,11 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.timestamps import DATES, type_of_timestamp
 
-Columns = tuple[pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray | None]
+Content = tuple[pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray | None]
 """User and item as dictionary-encoded text, rating as float32, and timestamp."""
 
 
-def read_parquet(file: InputFile, *, user: str, item: str, rating: str, timestamp: str | None) -> Columns:
+def read_parquet(file: InputFile, *, user: str, item: str, rating: str, timestamp: str | None) -> Content:
     """The columns of a file, by name.
 
     Raises:
@@ -29,6 +29,8 @@ def read_parquet(file: InputFile, *, user: str, item: str, rating: str, timestam
             if name not in names:
                 there = f"it has {', '.join(names)}{did_you_mean(name, names)}"
                 raise UserError(f"data.columns.{role}: {file} has no column {name!r}; {there}")
+            if names.count(name) > 1:
+                raise UserError(f"data.columns.{role}: {file} has {names.count(name)} columns named {name!r}")
         table = pq.read_table(file.path, columns=list(wanted.values()))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
@@ -86,7 +88,7 @@ def _times(column: pa.ChunkedArray, *, file: InputFile) -> pa.ChunkedArray:
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return column.cast(DATES[1] if getattr(column.type, "tz", None) else DATES[0], safe=False)
     if pa.types.is_integer(column.type):
-        return column.cast(pa.int64())
+        return column.cast(pa.float64() if pa.types.is_uint64(column.type) else pa.int64(), safe=False)
     if pa.types.is_floating(column.type):
         if not pc.all(pc.is_finite(column)).as_py():
             row = _first(pc.invert(pc.is_finite(column)))

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
@@ -21,14 +23,14 @@ from ratinglab.ratings.faults import (
     first_fault,
     first_rows,
     has_quotes,
-    line_of_row,
+    lines_of_rows,
 )
 from ratinglab.ratings.ids import index_column
 from ratinglab.ratings.inputs import InputFile, TextForm, utf8_stream
 from ratinglab.ratings.items import ItemTexts
 from ratinglab.ratings.parquet import read_parquet
 from ratinglab.ratings.table import Ratings, RatingTable, Source
-from ratinglab.ratings.timestamps import milliseconds, type_of_timestamp
+from ratinglab.ratings.timestamps import check_years, milliseconds, type_of_timestamp
 
 
 class Columns(NamedTuple):
@@ -49,12 +51,14 @@ class RatingFiles:
         form: how their text is written; a Parquet file has none.
         header: whether the first line names the columns.
         columns: which columns hold what.
+        num_rows: how many ratings they may have, where the data set is a known one; empty: any number.
     """
 
     files: tuple[InputFile, ...]
     form: TextForm
     header: bool
     columns: Columns
+    num_rows: tuple[int, ...] = ()
 
 
 class Block(NamedTuple):
@@ -91,19 +95,18 @@ def read_table(
         UserError: a file, column, row or cell is wrong; the message names it.
     """
     blocks = [_read_file(file, source) for file in source.files]
-    files = [(block.file, block.layout, len(block.rating)) for block in blocks]
-    stops = np.cumsum([num_rows for _, _, num_rows in files])
-
-    def place(row: int) -> str:
-        number = int(np.searchsorted(stops, row, side="right"))
-        file, layout, num_rows = files[number]
-        row -= int(stops[number]) - num_rows
-        return f"{file}, row {row + 1}" if layout is None else f"{file}, line {line_of_row(file, layout, row)}"
-
+    files = [(block.file, block.layout) for block in blocks]
+    stops = np.cumsum([len(block.rating) for block in blocks])
+    places = partial(_places, files=files, stops=stops)
+    if source.num_rows and stops[-1] not in source.num_rows:
+        published = " or ".join(f"{number:,}" for number in source.num_rows)
+        raise UserError(f"{files[0][0]} has {stops[-1]:,} ratings, {name} has {published}: is it another data set?")
     rating = np.concatenate([chunk.to_numpy() for block in blocks for chunk in block.rating.chunks])
     timestamp = None
+    time_notes: list[str] = []
     if source.columns.timestamp is not None:
-        timestamp = milliseconds([block.timestamp for block in blocks])
+        timestamp, time_notes = milliseconds([block.timestamp for block in blocks])
+        check_years(timestamp, places=places)
     with ThreadPoolExecutor() as threads:  # numpy and pyarrow let each other run
         users = threads.submit(index_column, [chunk for block in blocks for chunk in block.user.chunks], what="user")
         items = threads.submit(index_column, [chunk for block in blocks for chunk in block.item.chunks], what="item")
@@ -112,19 +115,20 @@ def read_table(
     del blocks  # which may be some GB
     for ids, column in ((user_ids, user), (item_ids, item)):
         if not ids.are_integers and "" in ids.ids:
-            file, layout, _ = files[int(np.searchsorted(stops, np.argmax(column == ids.index_of([""])), side="right"))]
+            file, layout = files[int(np.searchsorted(stops, np.argmax(column == ids.index_of([""])), side="right"))]
             raise first_fault(file, layout) if layout is not None else AssertionError("read_parquet refuses blank ids")
-    scale = scale_of(rating, cleaning, place=place)
+    scale = scale_of(rating, cleaning, name=name, places=places)
     rows = Rows(ratings=Ratings(user=user, item=item, rating=rating), timestamp=timestamp)
-    rows, merged = without_duplicates(
-        rows, policy=cleaning.duplicates, user_ids=user_ids, item_ids=item_ids, place=place
+    merged = without_duplicates(
+        rows, policy=cleaning.duplicates, user_ids=user_ids, item_ids=item_ids, stops=stops, places=places
     )
-    rows, dropped = k_core(rows, cleaning, num_users=len(user_ids), num_items=len(item_ids))
+    rows, dropped = k_core(merged.rows, cleaning, num_users=len(user_ids), num_items=len(item_ids))
     if rows.number is not None:
         user, user_ids = only_used(rows.ratings.user, user_ids)
         item, item_ids = only_used(rows.ratings.item, item_ids)
         rows = replace(rows, ratings=Ratings(user=user, item=item, rating=rows.ratings.rating))
         stops = np.searchsorted(rows.number, stops)  # type: ignore[arg-type]
+    unmatched = [] if texts is None else texts.unmatched(item_ids)
     return RatingTable(
         name=name,
         ratings=rows.ratings,
@@ -134,21 +138,25 @@ def read_table(
         titles=None if texts is None else texts.titles_of(item_ids),
         genres=None if texts is None else texts.genres_of(item_ids),
         scale=scale,
-        sources=tuple(Source(str(file), int(stop)) for (file, _, _), stop in zip(files, stops, strict=True)),
-        notes=(*user_notes, *item_notes, *merged, *dropped),
+        sources=tuple(Source(str(file), int(stop)) for (file, _), stop in zip(files, stops, strict=True)),
+        merged_across_files=merged.across_files,
+        notes=(*user_notes, *item_notes, *time_notes, *merged.notes, *dropped, *unmatched),
         noise_floor=noise_floor,
     )
 
 
-def existing_file(name: str, *, key: str) -> Path:
-    """The path of a file that is there.
+def existing_file(name: str, *, key: str) -> InputFile:
+    """A file that is there, or a member of a zip archive as `archive.zip/folder/name`.
 
     Raises:
         UserError: it is not; the message names the key, and a file of nearly that name.
     """
     path = user_path(name, key=key)
     if path.is_file():
-        return path
+        return InputFile(path)
+    archive = next((parent for parent in path.parents if parent.is_file()), None)
+    if archive is not None and InputFile(archive).kind() == "zip":
+        return InputFile(archive, path.relative_to(archive).as_posix())
     if path.is_dir():
         raise UserError(f"{key} must be a file, got the folder {name}")
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -163,11 +171,26 @@ def existing_files(pattern: str, *, key: str) -> tuple[InputFile, ...]:
     """
     path = user_path(pattern, key=key)
     if path.exists() or not has_magic(str(path)):
-        return (InputFile(existing_file(pattern, key=key)),)
+        return (existing_file(pattern, key=key),)
     found = sorted(Path(name) for name in glob(str(path), recursive=True))
     if not any(name.is_file() for name in found):
         raise UserError(f"{key}: no file matches {pattern}")
     return tuple(InputFile(name) for name in found if name.is_file())
+
+
+def _places(rows: list[int], *, files: list[tuple[InputFile, Layout | None]], stops: NDArray[np.int64]) -> list[str]:
+    """Where rows of a table stand: the file and the line, for which each text file is read once more."""
+    number = np.searchsorted(stops, rows, side="right")
+    row_in_file = np.array(rows) - np.concatenate([[0], stops])[number]
+    found = [""] * len(rows)
+    for each in np.unique(number):
+        file, layout = files[each]
+        inside = np.flatnonzero(number == each)
+        of_file = row_in_file[inside].tolist()
+        named = [row + 1 for row in of_file] if layout is None else lines_of_rows(file, layout, of_file)
+        for position, count in zip(inside, named, strict=True):
+            found[position] = f"{file}, {'row' if layout is None else 'line'} {count}"
+    return found
 
 
 def _read_file(file: InputFile, source: RatingFiles) -> Block:

@@ -16,7 +16,6 @@ from ratinglab.options import at_least, seed_rule, within
 
 if TYPE_CHECKING:
     from ratinglab.ratings.cleaning import Cleaning
-    from ratinglab.ratings.inputs import TextForm
     from ratinglab.ratings.table import RatingTable
 
 SEPARATORS = {
@@ -66,10 +65,8 @@ class TableOptions:
             highest=highest,
         )
 
-    def _cache_folder(self) -> Path:
-        if self.cache is None:
-            raise UserError("data.cache must be a folder for these data, got null")
-        return user_path(self.cache, key="data.cache")
+    def _cache_folder(self) -> Path | None:
+        return None if self.cache is None else user_path(self.cache, key="data.cache")
 
 
 @dataclass
@@ -146,12 +143,8 @@ class CsvOptions(TableOptions):
     def check_together(self) -> None:
         """Raise UserError for a separator or an encoding that there is not."""
         for prefix, options in (("data", self), ("data.titles", self.titles)):
-            _separator(options.separator, key=f"{prefix}.separator")
-            try:
-                if "ratings 1".encode(options.encoding).decode(options.encoding) != "ratings 1":
-                    raise LookupError
-            except (LookupError, UnicodeError):
-                raise UserError(f"{prefix}.encoding: there is no encoding {options.encoding!r}") from None
+            separator_text(options.separator, key=f"{prefix}.separator")
+            check_encoding(options.encoding, key=f"{prefix}.encoding")
 
     def load(self) -> RatingTable:
         """Read the files, and the titles where there are any, or take them from the cache.
@@ -159,20 +152,20 @@ class CsvOptions(TableOptions):
         Raises:
             UserError: a file, column, row or cell is wrong; the message names it.
         """
-        from ratinglab.ratings.inputs import InputFile
+        from ratinglab.ratings.inputs import TextForm
         from ratinglab.ratings.items import read_items
         from ratinglab.ratings.reading import Columns, RatingFiles, existing_file, existing_files, read_table
         from ratinglab.ratings.table_cache import cached_table
 
         source = RatingFiles(
             files=existing_files(self.path, key="data.path"),
-            form=_form(self.separator, self.encoding),
+            form=TextForm(separator_text(self.separator, key="data.separator"), self.encoding),
             header=self.header,
             columns=Columns(**vars(self.columns)),
         )
         titles = None
         if self.titles.path is not None:
-            titles = InputFile(existing_file(self.titles.path, key="data.titles.path"))
+            titles = existing_file(self.titles.path, key="data.titles.path")
 
         def read() -> RatingTable:
             texts = None
@@ -180,7 +173,7 @@ class CsvOptions(TableOptions):
                 of = self.titles
                 texts = read_items(
                     titles,
-                    _form(of.separator, of.encoding),
+                    TextForm(separator_text(of.separator, key="data.titles.separator"), of.encoding),
                     header=True,
                     item=of.item,
                     title=of.title,
@@ -190,8 +183,6 @@ class CsvOptions(TableOptions):
             name = source.files[0].path.name if len(source.files) == 1 else Path(self.path).name
             return read_table(source, texts=texts, cleaning=cleaning, name=name, noise_floor=None)
 
-        if self.cache is None:
-            return read()
         files = [*source.files, *([titles] if titles is not None else [])]
         return cached_table(
             self._cache_folder(),
@@ -220,6 +211,8 @@ class DemoOptions(TableOptions):
         from ratinglab.ratings.demo import load_demo
 
         cache = self._cache_folder()
+        if cache is None:
+            raise UserError("data.cache must be a folder for the demo data, got null")
         try:
             return load_demo(cache, seed=self.seed, cleaning=self._cleaning())
         except OSError as error:
@@ -273,7 +266,12 @@ MOVIELENS_OPTIONS = {
 """A class of options for each named data set, which differ in their name alone."""
 
 
-def _separator(text: str, *, key: str) -> str:
+def separator_text(text: str, *, key: str) -> str:
+    """The characters of a separator: those that its name stands for, or itself; "spaces" for a run of blanks.
+
+    Raises:
+        UserError: it is neither a name nor a text that could stand between two columns.
+    """
     if text in SEPARATORS:
         return SEPARATORS[text]
     if not text or any(character.isalnum() or character in "\"'\r\n" for character in text):
@@ -283,10 +281,13 @@ def _separator(text: str, *, key: str) -> str:
     return text
 
 
-def _form(separator: str, encoding: str) -> TextForm:
-    from ratinglab.ratings.inputs import TextForm
-
-    return TextForm(separator=_separator(separator, key="data.separator"), encoding=encoding)
+def check_encoding(name: str, *, key: str) -> None:
+    """Raise UserError for an encoding that there is not."""
+    try:
+        if "ratings 1".encode(name).decode(name) != "ratings 1":
+            raise LookupError
+    except (LookupError, UnicodeError):
+        raise UserError(f"{key}: there is no encoding {name!r}") from None
 
 
 def _identity(options: TableOptions) -> str:

@@ -101,6 +101,27 @@ class FractionSplit(SplitOptions):
 
 
 @dataclass
+class RandomValidationSplit(SplitOptions):
+    """Random rows for validation, of those that are not test."""
+
+    seed: int = field(metadata=seed_rule())
+    """Seed of all that is random in the split: the seed of the training does not move it."""
+    validation: float = field(metadata=from_zero_below(1))
+    """Fraction of the rows that are not test; 0: no validation, and so no early stopping."""
+
+    def _split_rest(self, table: RatingTable, part: NDArray[np.int8]) -> Split:
+        """The split, with random training rows made validation rows.
+
+        Raises:
+            UserError: no row for validation where some were asked for, or none to train on.
+        """
+        train = np.flatnonzero(part == TRAIN)
+        np.random.default_rng(self.seed).shuffle(train)
+        part[train[: _part_size(self.validation, of=len(train), key="split.validation")]] = VALIDATION
+        return self._split(table, part)
+
+
+@dataclass
 class RandomSplit(FractionSplit):
     """Uniformly random rows for validation and test."""
 
@@ -206,7 +227,7 @@ class TemporalSplit(FractionSplit):
 
 
 @dataclass
-class RowsSplit(SplitOptions):
+class RowsSplit(RandomValidationSplit):
     """A range of rows, in the order of the file, for test; random rows of the others for validation."""
 
     name: ClassVar[str] = "rows"
@@ -215,10 +236,6 @@ class RowsSplit(SplitOptions):
     """First test row, counted from 0 at the first rating."""
     test_stop: int = field(metadata=at_least(1))
     """The row after the last test row."""
-    seed: int = field(metadata=seed_rule())
-    """Seed of the validation rows."""
-    validation: float = field(metadata=from_zero_below(1))
-    """Fraction of the rows that are not test; 0: no validation, and so no early stopping."""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -240,11 +257,11 @@ class RowsSplit(SplitOptions):
             )
         part = np.full(num_rows, TRAIN, dtype=np.int8)
         part[self.test_start : self.test_stop] = TEST
-        return self._split(table, _with_validation(part, self.validation, seed=self.seed))
+        return self._split_rest(table, part)
 
 
 @dataclass
-class KFoldSplit(SplitOptions):
+class KFoldSplit(RandomValidationSplit):
     """The rows in random order, cut into folds, of which one is test: `-m split.fold=1,2,3,4,5` cross-validates."""
 
     name: ClassVar[str] = "kfold"
@@ -253,10 +270,6 @@ class KFoldSplit(SplitOptions):
     """Number of folds; the first ones have a row more where the rows do not go even."""
     fold: int = field(metadata=at_least(1))
     """The fold that is test, from 1."""
-    seed: int = field(metadata=seed_rule())
-    """Seed of the order of the rows and of the validation rows."""
-    validation: float = field(metadata=from_zero_below(1))
-    """Fraction of the other folds' rows; 0: no validation, and so no early stopping."""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -275,21 +288,17 @@ class KFoldSplit(SplitOptions):
         order = np.random.default_rng(self.seed).permutation(num_rows)
         part = np.full(num_rows, TRAIN, dtype=np.int8)
         part[np.array_split(order, self.folds)[self.fold - 1]] = TEST
-        return self._split(table, _with_validation(part, self.validation, seed=self.seed))
+        return self._split_rest(table, part)
 
 
 @dataclass
-class MovieLensUSplit(SplitOptions):
+class MovieLensUSplit(RandomValidationSplit):
     """The published five folds of MovieLens 100K, u1 … u5: each a fifth of its rows, in their own order."""
 
     name: ClassVar[str] = "movielens_u"
 
     fold: int = field(metadata=at_least(1))
     """1 for u1, … 5 for u5."""
-    seed: int = field(metadata=seed_rule())
-    """Seed of the validation rows."""
-    validation: float = field(metadata=from_zero_below(1))
-    """Fraction of the 80,000 training rows; 0: no validation, and so no early stopping."""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -309,11 +318,11 @@ class MovieLensUSplit(SplitOptions):
             )
         part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
         part[(self.fold - 1) * 20_000 : self.fold * 20_000] = TEST
-        return self._split(table, _with_validation(part, self.validation, seed=self.seed))
+        return self._split_rest(table, part)
 
 
 @dataclass
-class FilesSplit(SplitOptions):
+class FilesSplit(RandomValidationSplit):
     """Whole files for test: of those that data.path names, by a pattern, such as `u1.*`."""
 
     name: ClassVar[str] = "files"
@@ -323,22 +332,26 @@ class FilesSplit(SplitOptions):
     """The test files: a name or a pattern such as *.test; the others are trained on."""
     validation_files: str | None
     """The validation files, in the same way; null: random rows of the training files."""
-    seed: int = field(metadata=seed_rule())
-    """Seed of the random validation rows."""
-    validation: float = field(metadata=from_zero_below(1))
-    """Fraction of the training files' rows, where there are no validation files; 0: no validation."""
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows.
 
         Raises:
-            UserError: no file has that name, or a file is both test and validation.
+            UserError: no file has that name, all have it, a file is both test and validation, or rows of several files
+                were merged, by which a training row would know of a test row.
         """
+        if table.merged_across_files > 0:
+            raise UserError(
+                "split=files needs each pair of user and item in one file alone: data.duplicates has merged "
+                f"{table.merged_across_files:,} pairs with rows in several files"
+            )
         part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
         is_test = self._matches(table, self.test_files, key="split.test_files")
         part[is_test] = TEST
+        if is_test.all():
+            raise UserError(f"split.test_files={self.test_files} is every file of data.path: none is left to train on")
         if self.validation_files is None:
-            return self._split(table, _with_validation(part, self.validation, seed=self.seed))
+            return self._split_rest(table, part)
         is_validation = self._matches(table, self.validation_files, key="split.validation_files")
         if (is_test & is_validation).any():
             raise UserError(
@@ -372,14 +385,6 @@ def _part_size(fraction: float, *, of: int, key: str) -> int:
     if fraction > 0 and size == 0:
         raise UserError(f"{key}={fraction} of {of} rows is no row: give a larger fraction, or 0")
     return size
-
-
-def _with_validation(part: NDArray[np.int8], fraction: float, *, seed: int) -> NDArray[np.int8]:
-    """The parts, with random training rows made validation rows."""
-    train = np.flatnonzero(part == TRAIN)
-    np.random.default_rng(seed).shuffle(train)
-    part[train[: _part_size(fraction, of=len(train), key="split.validation")]] = VALIDATION
-    return part
 
 
 def _check_not_empty(

@@ -55,6 +55,7 @@ class RatingTable:
         genres: (num_items,) text such as `Comedy|Drama` by item index; None without them.
         scale: the lowest and the highest rating that there can be: as set, or as found.
         sources: the files, in the order of their rows.
+        merged_across_files: pairs of user and item of which rows in several files were made one.
         notes: what was done to the rows that were read, and what looks odd in them, a line each.
         noise_floor: the MSE of a perfect model, known for generated data only, in squared rating units.
     """
@@ -68,6 +69,7 @@ class RatingTable:
     genres: NDArray[np.object_] | None
     scale: tuple[float, float]
     sources: tuple[Source, ...]
+    merged_across_files: int
     notes: tuple[str, ...]
     noise_floor: float | None
 

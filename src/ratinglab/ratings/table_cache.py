@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
@@ -16,20 +17,23 @@ import pandas as pd
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings, RatingTable, Source
 
-VERSION = 1
+VERSION = 2
 """Raise it with any change in what reading makes of a file, or in how it is kept."""
 SMALLEST = 8 << 20
 """Bytes of the files from which a table is kept: smaller ones are read as fast."""
 SETTLED_NS = 2_000_000_000
 """How old a file must be: one that is written again within a tick of the clock would look unchanged."""
+KEPT = 8
+"""Tables that are kept: of more, those go that were not used for longest."""
 ABANDONED = 86_400
 """Seconds after which a table that is not whole is no longer another run's work."""
 HALF_DONE = ".half-done-"
 COLUMNS = ("user", "item", "rating", "timestamp")
+FACTS = ("name", "scale", "sources", "merged_across_files", "digest", "notes", "noise_floor")
 
 
 def cached_table(
-    folder: Path, read: Callable[[], RatingTable], *, fingerprints: list[list[Any]], options: str, now_ns: int
+    folder: Path | None, read: Callable[[], RatingTable], *, fingerprints: list[list[Any]], options: str, now_ns: int
 ) -> RatingTable:
     """The table that `read` gives, from the cache where the files and all that decides how they are read are the same.
 
@@ -37,7 +41,7 @@ def cached_table(
     and a killed one leaves no part of it. What cannot be read is read anew, what cannot be written is a note.
 
     Args:
-        folder: the cache folder.
+        folder: the cache folder; None: the table is read, and not kept.
         read: reads the files.
         fingerprints: of each file: its path, size, and times; what has another one is another file.
         options: all that decides what is made of the files.
@@ -45,12 +49,13 @@ def cached_table(
     """
     size = sum(fingerprint[2] for fingerprint in fingerprints)
     settled = all(max(fingerprint[3:]) < now_ns - SETTLED_NS for fingerprint in fingerprints)
-    if size < SMALLEST or not settled:
+    if folder is None or size < SMALLEST or not settled:
         return read()
     source = _hashed([VERSION, [fingerprint[:2] for fingerprint in fingerprints], options])
     entry = folder / "tables" / f"{source}-{_hashed(fingerprints)}"
     table = _load(entry)
     if table is not None:
+        _touch(entry)
         return table
     table = read()
     try:
@@ -63,13 +68,28 @@ def cached_table(
 
 
 def _tidy(entry: Path, source: str, *, now: float) -> None:
-    """Remove older tables of the same files, and what killed runs have left."""
-    for stale in entry.parent.glob(f"{source}-*"):
-        if stale != entry:
-            shutil.rmtree(stale, ignore_errors=True)
-    for left in entry.parent.glob(f"{HALF_DONE}*"):
-        if left.stat().st_mtime < now - ABANDONED:
-            shutil.rmtree(left, ignore_errors=True)
+    """Remove older tables of the same files, all but the KEPT latest of others, and what killed runs have left.
+
+    A table that another run has mapped goes on to be read by it.
+    """
+    used: dict[Path, float] = {}
+    for each in entry.parent.iterdir():
+        with suppress(OSError):  # removed by another run
+            used[each] = each.stat().st_mtime
+    latest = sorted((each for each in used if not each.name.startswith(HALF_DONE)), key=lambda each: -used[each])
+    for each, time in used.items():
+        if each.name.startswith(HALF_DONE):
+            is_kept = time >= now - ABANDONED
+        else:
+            is_kept = each == entry or (each in latest[:KEPT] and not each.name.startswith(f"{source}-"))
+        if not is_kept:
+            shutil.rmtree(each, ignore_errors=True)
+
+
+def _touch(entry: Path) -> None:
+    """Note that a table was used now."""
+    with suppress(OSError):  # a cache that cannot be written
+        os.utime(entry)
 
 
 def _hashed(content: Any) -> str:
@@ -93,7 +113,7 @@ def _write(entry: Path, table: RatingTable) -> None:
         pd.DataFrame({name: column for name, column in items.items() if column is not None}).to_parquet(
             half_done / "items.parquet"
         )
-        facts = {name: getattr(table, name) for name in ("name", "scale", "sources", "digest", "notes", "noise_floor")}
+        facts = {name: getattr(table, name) for name in FACTS}
         facts["sizes"] = {path.name: path.stat().st_size for path in half_done.iterdir()}
         (half_done / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         half_done.chmod(0o755)
@@ -129,6 +149,7 @@ def _load(entry: Path) -> RatingTable | None:
             genres=texts["genres"],
             scale=tuple(facts["scale"]),
             sources=tuple(Source(*source) for source in facts["sources"]),
+            merged_across_files=facts["merged_across_files"],
             notes=tuple(facts["notes"]),
             noise_floor=facts["noise_floor"],
         )

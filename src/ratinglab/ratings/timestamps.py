@@ -1,6 +1,7 @@
 """Times of ratings: Unix time in seconds, milliseconds, microseconds or nanoseconds, or ISO dates."""
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,10 @@ DATES = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 """ISO dates without and with a time zone."""
 
 
+FIRST, LAST = -62_135_596_800_000, 253_402_300_799_999
+"""The years 1 to 9999 in milliseconds."""
+
+
 def type_of_timestamp(text: str, *, place: str) -> pa.DataType:
     """What the timestamps of a column are written as, by the first one.
 
@@ -22,7 +27,7 @@ def type_of_timestamp(text: str, *, place: str) -> pa.DataType:
         UserError: neither a number nor an ISO date.
     """
     text = text.strip()
-    for written, pattern in ((pa.int64(), r"[+-]?\d{1,18}"), (pa.float64(), r"[+-]?\d+\.?\d*([eE][+-]?\d+)?")):
+    for written, pattern in ((pa.int64(), r"-?\d{1,18}"), (pa.float64(), r"[+-]?\d+\.?\d*([eE][+-]?\d+)?")):
         if re.fullmatch(pattern, text, flags=re.ASCII):
             return written
     for written in DATES:
@@ -37,19 +42,52 @@ def type_of_timestamp(text: str, *, place: str) -> pa.DataType:
     )
 
 
-def milliseconds(columns: list[pa.ChunkedArray]) -> NDArray[np.int64]:
-    """Columns of timestamps as one: (N,) int64 milliseconds since 1970 in UTC.
+def milliseconds(columns: list[pa.ChunkedArray]) -> tuple[NDArray[np.int64], list[str]]:
+    """Columns of timestamps as one: (N,) int64 milliseconds since 1970 in UTC, and notes.
 
-    Unix time is in the unit that its largest value in the column suggests.
+    Unix time is in the unit that its largest value in the column suggests; a note tells of values that would be in
+    another unit by themselves.
     """
+    notes: list[str] = []
     time = np.empty(sum(len(column) for column in columns), dtype=np.int64)
     start = 0
     for column in columns:
         factor = _factor(column)
+        if factor is not None:
+            notes += _of_another_unit(column, factor)
         for chunk in column.chunks:
             _write_milliseconds(chunk, factor, out=time[start : start + len(chunk)])
             start += len(chunk)
-    return time
+    return time, notes
+
+
+def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[str]]) -> None:
+    """Raise UserError for a time that no calendar shows.
+
+    Args:
+        time: (N,) milliseconds since 1970.
+        places: where rows stand.
+    """
+    is_out = (time < FIRST) | (time > LAST)
+    if is_out.any():
+        row = int(np.argmax(is_out))
+        raise UserError(f"{places([row])[0]}: the timestamp must be in the years 1 to 9999, as must all")
+
+
+def _of_another_unit(column: pa.ChunkedArray, factor: float) -> list[str]:
+    """A note on values that are a thousandth or less of what the column's unit would have them be."""
+    lower = [bound for bound, of_bound in UNITS if of_bound > factor]
+    if not lower:
+        return []
+    bound = int(max(lower)) if pa.types.is_integer(column.type) else max(lower)
+    small = pc.and_(pc.greater(column, 0), pc.less(column, pa.scalar(bound, type=column.type)))
+    count = pc.sum(small).as_py() or 0
+    if count == 0:
+        return []
+    return [
+        f"timestamps: {count:,} of {len(column):,} look like another unit than the largest, {pc.max(column)}, such as "
+        f"{column.filter(small)[0]}; all were taken to be in the unit of the largest"
+    ]
 
 
 def _factor(column: pa.ChunkedArray) -> float | None:
@@ -65,7 +103,7 @@ def _write_milliseconds(chunk: pa.Array, factor: float | None, *, out: NDArray[n
     if factor is None:
         out[:] = chunk.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy()
     elif not pa.types.is_integer(chunk.type):
-        out[:] = np.round(chunk.to_numpy() * factor)
+        out[:] = np.round(np.clip(chunk.to_numpy() * factor, FIRST - 1, LAST + 1))
     elif factor >= 1:
         np.multiply(chunk.to_numpy(), int(factor), out=out)
     else:
