@@ -104,7 +104,7 @@ def measure(reader: str, path: str, folder: str) -> dict[str, float]:
     """Read the file, and tell the seconds and the peak of memory."""
     import pandas as pd
 
-    from ratinglab.ratings import demo, table_cache  # noqa: F401  (with all that reading imports)
+    from ratinglab.ratings import demo, plain, table_cache  # noqa: F401  (with all that reading imports)
     from ratinglab.ratings.sources import ColumnOptions, CsvOptions, Duplicates, ScaleOptions, TitleOptions
 
     options = CsvOptions(

@@ -30,6 +30,7 @@ ONLY_ON = {
     "torch": {"datamodule", "metrics", "models", "fitting", "recommend", "runs", "experiment"},
     "pandas": {"ratings", "runs", "experiment"},
     "pyarrow": {"ratings"},
+    "numba": {"ratings", "fitting"},
     "matplotlib": {"evaluation", "fitting"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -15,12 +15,15 @@ from tables import NO_TITLES, csv_options, rows_of
 
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
+from ratinglab.ratings import reading
 from ratinglab.ratings.sources import Duplicates, ScaleOptions
 
 
-@pytest.fixture
-def read(tmp_path):
-    """Write a file and read it: read(content, **options)."""
+@pytest.fixture(params=["general", "plain"])
+def read(request, tmp_path, monkeypatch):
+    """Write a file and read it: read(content, **options); by the general reader, and by the compiled one first."""
+    if request.param == "plain":
+        monkeypatch.setattr(reading, "LARGE", 0)
 
     def read_content(content: str | bytes, *, name: str = "ratings.csv", **options):
         path = tmp_path / name

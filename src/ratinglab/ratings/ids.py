@@ -1,8 +1,8 @@
 """The one place where a user's own ids and the indices of the arrays are exchanged."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 UNKNOWN = -1
 """The index of an id that the table does not hold."""
+CHUNK = 1 << 16
+"""Values that are looked up at once."""
+IdColumn: TypeAlias = "NDArray[np.int32] | pa.DictionaryArray"
+"""Ids of some rows: integers that are overwritten, or dictionary-encoded text."""
 
 
 class IdMap:
@@ -49,20 +53,24 @@ class IdMap:
         return IdMap(self.ids[order])
 
 
-def index_column(chunks: list[pa.DictionaryArray], *, what: str) -> tuple[IdMap, NDArray[np.int32], list[str]]:
-    """The ids of a column of text, and each row's index.
+def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArray[np.int32], list[str]]:
+    """The ids of a column, and each row's index.
 
     White space around an id is no part of it. The ids are integers, in numeric order, where each is a plain
     decimal int64; else they are text, in the order of their code points. So the indices do not depend on the
     order of the rows in a file.
 
     Args:
-        chunks: the rows, dictionary-encoded, each chunk with a dictionary of its own.
+        parts: the rows: integers, which are overwritten, or dictionary-encoded text, each part with its dictionary.
         what: "user" or "item".
 
     Returns:
         The ids, the index of each row: (N,) int32, and notes on ids that are nearly the same.
     """
+    if all(isinstance(part, np.ndarray) for part in parts):
+        distinct, index = _distinct(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        return IdMap(distinct), index, []
+    chunks = [_encoded(part) if isinstance(part, np.ndarray) else part for part in parts]
     text = pa.chunked_array([chunk.dictionary for chunk in chunks])
     notes: list[str] = []
     integers = _as_integers(text)
@@ -77,7 +85,7 @@ def index_column(chunks: list[pa.DictionaryArray], *, what: str) -> tuple[IdMap,
         texts = pc.unique(text)
         texts = texts.take(pc.array_sort_indices(texts))  # UTF-8 sorts by code point
         ids, place = IdMap(pd.Index(texts.to_pandas())), pc.index_in(text, value_set=texts).to_numpy()
-        notes += _alike_as_numbers(ids, what=what)
+        notes += _alike_as_numbers(texts, what=what)
     index = np.empty(sum(len(chunk) for chunk in chunks), dtype=np.int32)
     row = entry = 0
     for chunk in chunks:
@@ -87,16 +95,27 @@ def index_column(chunks: list[pa.DictionaryArray], *, what: str) -> tuple[IdMap,
     return ids, index, notes
 
 
-def _distinct(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The distinct values in their order, and the place of each value among them."""
+def _encoded(integers: NDArray[np.int32]) -> pa.DictionaryArray:
+    encoded = pa.array(integers).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(encoded.indices, encoded.dictionary.cast(pa.string()))
+
+
+def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The distinct values in their order, and the place of each value among them, which int32 values give way to."""
     lowest, highest = int(values.min()), int(values.max())
     if highest - lowest > 4 * len(values) + 1_000_000:
         distinct, place = np.unique(values, return_inverse=True)
-        return distinct, place.astype(np.int32)
+        return distinct.astype(np.int64), place.astype(np.int32)
     # Most ids are numbered through: a table of all that there could be is faster than sorting.
     is_used = np.zeros(highest - lowest + 1, dtype=np.bool_)
-    is_used[values - lowest] = True
-    return np.flatnonzero(is_used) + lowest, (np.cumsum(is_used, dtype=np.int32) - 1)[values - lowest]
+    pieces = [slice(start, start + CHUNK) for start in range(0, len(values), CHUNK)]  # which stay in the cache
+    for piece in pieces:
+        is_used[values[piece] - lowest] = True
+    number = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
+    index: NDArray[np.int32] = values if values.dtype == np.int32 else np.empty(len(values), dtype=np.int32)
+    for piece in pieces:
+        np.take(number, values[piece] - lowest, out=index[piece], mode="clip")
+    return np.flatnonzero(is_used).astype(np.int64) + lowest, index
 
 
 def _as_integers(text: pa.ChunkedArray) -> NDArray[np.int64] | None:
@@ -125,17 +144,13 @@ def _alike_but_for_space(text: pa.ChunkedArray, trimmed: pa.ChunkedArray, *, wha
     ]
 
 
-def _alike_as_numbers(ids: IdMap, *, what: str) -> list[str]:
+def _alike_as_numbers(texts: pa.Array, *, what: str) -> list[str]:
     """A note where ids are the same number: `7`, `007` and `7.0` are text where one id is no plain integer."""
-
-    def number_or_itself(text: str) -> int | str:
-        match = re.fullmatch(r"([+-]?\d{1,18})(\.0*)?", text, flags=re.ASCII)
-        return int(match[1]) if match else text
-
+    numbers = texts.filter(pc.match_substring_regex(texts, r"^[+-]?[0-9]{1,18}(\.0*)?$"))
     return [
         f"{what} ids that differ from others only in how a number is written, and are not taken as the same: "
         f"{number:,}, such as {pair}"
-        for number, pair in _same_by(number_or_itself, ids.ids)
+        for number, pair in _same_by(lambda text: int(text.partition(".")[0]), numbers.to_pylist())
     ]
 
 

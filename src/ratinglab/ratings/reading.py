@@ -25,12 +25,15 @@ from ratinglab.ratings.faults import (
     has_quotes,
     lines_of_rows,
 )
-from ratinglab.ratings.ids import index_column
+from ratinglab.ratings.ids import IdColumn, index_column
 from ratinglab.ratings.inputs import InputFile, TextForm, utf8_stream
 from ratinglab.ratings.items import ItemTexts
 from ratinglab.ratings.parquet import read_parquet
 from ratinglab.ratings.table import Ratings, RatingTable, Source
 from ratinglab.ratings.timestamps import check_years, milliseconds, type_of_timestamp
+
+LARGE = 64 << 20
+"""Bytes from which the compiler's import is worth its half second."""
 
 
 class Columns(NamedTuple):
@@ -65,18 +68,18 @@ class Block(NamedTuple):
     """The columns of one file, and how it lies; a Parquet file has no layout.
 
     Attributes:
-        user: dictionary-encoded text.
-        item: dictionary-encoded text.
+        user: in parts: integers, or dictionary-encoded text.
+        item: in the same way.
         rating: float32.
         timestamp: integers, numbers or timestamps, where they are read.
     """
 
     file: InputFile
     layout: Layout | None
-    user: pa.ChunkedArray
-    item: pa.ChunkedArray
+    user: list[IdColumn]
+    item: list[IdColumn]
     rating: pa.ChunkedArray
-    timestamp: pa.ChunkedArray | None
+    timestamp: pa.ChunkedArray | NDArray[np.int64] | None
 
 
 def read_table(
@@ -101,15 +104,16 @@ def read_table(
     if source.num_rows and stops[-1] not in source.num_rows:
         published = " or ".join(f"{number:,}" for number in source.num_rows)
         raise UserError(f"{files[0][0]} has {stops[-1]:,} ratings, {name} has {published}: is it another data set?")
-    rating = np.concatenate([chunk.to_numpy() for block in blocks for chunk in block.rating.chunks])
+    ratings = [chunk.to_numpy() for block in blocks for chunk in block.rating.chunks]
+    rating = ratings[0] if len(ratings) == 1 else np.concatenate(ratings)
     timestamp = None
     time_notes: list[str] = []
     if source.columns.timestamp is not None:
-        timestamp, time_notes = milliseconds([block.timestamp for block in blocks])
+        timestamp, time_notes = milliseconds([block.timestamp for block in blocks if block.timestamp is not None])
         check_years(timestamp, places=places)
     with ThreadPoolExecutor() as threads:  # numpy and pyarrow let each other run
-        users = threads.submit(index_column, [chunk for block in blocks for chunk in block.user.chunks], what="user")
-        items = threads.submit(index_column, [chunk for block in blocks for chunk in block.item.chunks], what="item")
+        users = threads.submit(index_column, [part for block in blocks for part in block.user], what="user")
+        items = threads.submit(index_column, [part for block in blocks for part in block.item], what="item")
     (user_ids, user, user_notes), (item_ids, item, item_notes) = users.result(), items.result()
     del users, items
     del blocks  # which may be some GB
@@ -195,14 +199,25 @@ def _places(rows: list[int], *, files: list[tuple[InputFile, Layout | None]], st
 
 def _read_file(file: InputFile, source: RatingFiles) -> Block:
     if file.kind() == "parquet":
-        columns = read_parquet(file, user=source.columns.user, item=source.columns.item, rating=source.columns.rating,
-                               timestamp=source.columns.timestamp)  # fmt: skip
-        return Block(file, None, *columns)
+        user, item, *numbers = read_parquet(
+            file,
+            user=source.columns.user,
+            item=source.columns.item,
+            rating=source.columns.rating,
+            timestamp=source.columns.timestamp,
+        )
+        return Block(file, None, user.chunks, item.chunks, *numbers)
     layout = _layout(file, source)
+    if file.path.stat().st_size >= LARGE:
+        from ratinglab.ratings.plain import read_plain  # which imports a compiler
+
+        plain = read_plain(file, layout)
+        if plain is not None:
+            return Block(file, layout, [plain.user], [plain.item], pa.chunked_array([plain.rating]), plain.timestamp)
     may_be_quoted = has_quotes(file, layout)
     block = _read_text(file, layout, may_be_quoted=may_be_quoted)
     over_lines = may_be_quoted and count_lines(file, layout) > len(block.rating) + (1 if source.header else 0)
-    numbers = [block.rating] if block.timestamp is None else [block.rating, block.timestamp]
+    numbers = [block.rating, *([block.timestamp] if isinstance(block.timestamp, pa.ChunkedArray) else [])]
     is_finite = all(pc.all(pc.is_finite(column)).as_py() for column in numbers if pa.types.is_floating(column.type))
     if over_lines or len(block.rating) == 0 or not is_finite:
         raise first_fault(file, layout)
@@ -267,4 +282,4 @@ def _read_text(file: InputFile, layout: Layout, *, may_be_quoted: bool) -> Block
         raise first_fault(file, layout, otherwise=str(error)) from error
     timestamp = None if layout.timestamp is None else table[names[layout.timestamp]]
     user, item, rating = (table[names[position]] for position in (layout.user, layout.item, layout.rating))
-    return Block(file, layout, user, item, rating, timestamp)
+    return Block(file, layout, user.chunks, item.chunks, rating, timestamp)

@@ -42,19 +42,25 @@ def type_of_timestamp(text: str, *, place: str) -> pa.DataType:
     )
 
 
-def milliseconds(columns: list[pa.ChunkedArray]) -> tuple[NDArray[np.int64], list[str]]:
+def milliseconds(columns: list[pa.ChunkedArray | NDArray[np.int64]]) -> tuple[NDArray[np.int64], list[str]]:
     """Columns of timestamps as one: (N,) int64 milliseconds since 1970 in UTC, and notes.
 
     Unix time is in the unit that its largest value in the column suggests; a note tells of values that would be in
-    another unit by themselves.
+    another unit by themselves. A single array is overwritten.
     """
     notes: list[str] = []
-    time = np.empty(sum(len(column) for column in columns), dtype=np.int64)
+    time = columns[0] if len(columns) == 1 else None
+    if not isinstance(time, np.ndarray):
+        time = np.empty(sum(len(column) for column in columns), dtype=np.int64)
     start = 0
-    for column in columns:
-        factor = _factor(column)
-        if factor is not None:
-            notes += _of_another_unit(column, factor)
+    for each in columns:
+        column = pa.chunked_array([each]) if isinstance(each, np.ndarray) else each
+        factor = None
+        if not pa.types.is_timestamp(column.type):
+            least, most = (bound or 0 for bound in pc.min_max(column).as_py().values())
+            unit = next(unit for unit in UNITS if max(abs(least), abs(most)) < unit[0])
+            factor = unit[1]
+            notes += _of_another_unit(column, unit, least=least)
         for chunk in column.chunks:
             _write_milliseconds(chunk, factor, out=time[start : start + len(chunk)])
             start += len(chunk)
@@ -68,19 +74,18 @@ def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[s
         time: (N,) milliseconds since 1970.
         places: where rows stand.
     """
-    is_out = (time < FIRST) | (time > LAST)
-    if is_out.any():
-        row = int(np.argmax(is_out))
+    if time.min() < FIRST or time.max() > LAST:
+        row = int(np.argmax((time < FIRST) | (time > LAST)))
         raise UserError(f"{places([row])[0]}: the timestamp must be in the years 1 to 9999, as must all")
 
 
-def _of_another_unit(column: pa.ChunkedArray, factor: float) -> list[str]:
-    """A note on values that are a thousandth or less of what the column's unit would have them be."""
-    lower = [bound for bound, of_bound in UNITS if of_bound > factor]
-    if not lower:
+def _of_another_unit(column: pa.ChunkedArray, unit: tuple[float, float], *, least: float) -> list[str]:
+    """A note on values that are too small for the column's unit, by which they would be of about 1970."""
+    smaller = UNITS[: UNITS.index(unit)]
+    if not smaller or least >= smaller[-1][0]:
         return []
-    bound = int(max(lower)) if pa.types.is_integer(column.type) else max(lower)
-    small = pc.and_(pc.greater(column, 0), pc.less(column, pa.scalar(bound, type=column.type)))
+    bound = pa.scalar(smaller[-1][0], type=pa.float64()).cast(column.type)
+    small = pc.and_(pc.greater(column, 0), pc.less(column, bound))
     count = pc.sum(small).as_py() or 0
     if count == 0:
         return []
@@ -88,15 +93,6 @@ def _of_another_unit(column: pa.ChunkedArray, factor: float) -> list[str]:
         f"timestamps: {count:,} of {len(column):,} look like another unit than the largest, {pc.max(column)}, such as "
         f"{column.filter(small)[0]}; all were taken to be in the unit of the largest"
     ]
-
-
-def _factor(column: pa.ChunkedArray) -> float | None:
-    """What a column's numbers are multiplied with to be milliseconds; None: they are dates."""
-    if pa.types.is_timestamp(column.type):
-        return None
-    bounds = pc.min_max(column).as_py()
-    largest = max((abs(bound) for bound in bounds.values() if bound is not None), default=0)
-    return next(factor for bound, factor in UNITS if largest < bound)
 
 
 def _write_milliseconds(chunk: pa.Array, factor: float | None, *, out: NDArray[np.int64]) -> None:
