@@ -146,7 +146,7 @@ def compare(path: Path, content: bytes, separator: str, *, header: bool) -> str:
     except Exception as error:
         return f"FINDING: {type(error).__name__}: {error}"
     if isinstance(fast, str) and (
-        "\n" in fast or not fast.startswith((str(path), "data.columns", "every rating", "rows"))
+        "\n" in fast or not fast.startswith((str(path), "data.columns", f"{path.name}: every rating", "rows"))
     ):
         return f"FINDING: the message is {fast!r}"
     try:

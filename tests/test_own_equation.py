@@ -55,6 +55,7 @@ def test_its_options_are_checked_like_all_others(checkout, cache):
     for argument, message in (
         ("model.embeding_dim=8", "there is no key model.embeding_dim; did you mean model.embedding_dim?"),
         ("model.embedding_dim=0", "model.embedding_dim must be at least 1, got 0"),
+        ("optimizer=block_sgd", "optimizer=block_sgd fits mf and biased_mf, got model=centered_mf"),
         ("model.regularization=x", "model.regularization must be a number, got x"),
     ):
         failed = run(checkout, cache, "train", "model=centered_mf", argument)

@@ -102,6 +102,17 @@ def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path
     assert_equal_runs(run, whole)
 
 
+def test_block_sgd_goes_on_to_the_same_weights(command, tmp_path):
+    options = ["model=biased_mf", "optimizer=block_sgd", "optimizer.lr=0.02", *EXPERIMENT[1:]]
+    whole = command(tmp_path, "train", *options, "trainer.max_epochs=8").run
+    cut = command(tmp_path, "train", *options, "trainer.max_epochs=3").run
+    outcome = command(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=8")
+    assert "note: goes on after 3 epochs" in outcome.stdout
+    assert outcome.stderr == ""
+    assert_equal_runs(cut, whole)
+    assert "every error is equal to the last digit" in command(tmp_path, "reproduce", f"run={whole}").stdout
+
+
 def test_a_moved_and_renamed_run_goes_on(command, tmp_path, whole):
     short = ["trainer.max_epochs=3", *EXPERIMENT[1:]]
     run = command(tmp_path, "train", *short).run

@@ -65,11 +65,30 @@ class ShuffledBatches:
         yield from zip(user, item, rating, strict=True)
 
 
+class WholeEpochs:
+    """Each epoch is one batch: all training rows, for a fit that has its own order."""
+
+    def __init__(self, ratings: Ratings) -> None:
+        self._columns = as_tensors(ratings)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield self._columns
+
+
 class RatingDataModule(LightningDataModule):
     """Wraps a table and its parts for Lightning, and hands plain numbers to the model."""
 
-    def __init__(self, holdout: Holdout, *, batch_size: int, seed: int) -> None:
-        """Serve the parts of `holdout`, of which nothing else is kept; `seed` is that of the training rows' order."""
+    def __init__(self, holdout: Holdout, *, batch_size: int | None, seed: int) -> None:
+        """Serve the parts of `holdout`, of which nothing else is kept.
+
+        Args:
+            holdout: the parts.
+            batch_size: training rows in a batch; None: all of them.
+            seed: of the training rows' order.
+        """
         super().__init__()
         self.num_users = holdout.num_users
         """Users with training rows."""
@@ -85,8 +104,10 @@ class RatingDataModule(LightningDataModule):
         """Mean of the training ratings, in rating units."""
         return float(self.train_ratings.rating.mean(dtype=np.float64))
 
-    def train_dataloader(self) -> ShuffledBatches:
-        """Shuffled training batches."""
+    def train_dataloader(self) -> ShuffledBatches | WholeEpochs:
+        """Shuffled training batches, or all rows at once."""
+        if self.batch_size is None:
+            return WholeEpochs(self.train_ratings)
 
         def current_epoch() -> int:
             return 0 if self.trainer is None else self.trainer.current_epoch

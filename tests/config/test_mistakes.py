@@ -5,7 +5,7 @@ import pytest
 MISTAKES = [
     (["model.embeding_dim=64"], "there is no key model.embeding_dim; did you mean model.embedding_dim?"),
     (["modle=mf"], "there is no key modle; did you mean model?"),
-    (["optimizer=adan"], "there is no optimizer=adan; there are adam, adamw, sgd; did you mean adam?"),
+    (["optimizer=adan"], "there is no optimizer=adan; there are adam, adamw, block_sgd, sgd; did you mean adam?"),
     (["logger=null"], "logger=null: logger must be one of none, tensorboard"),
     (["logger=[none,tensorboard]"], "logger=[none,tensorboard]: logger must be one of none, tensorboard"),
     (["seed=99999999999999999999"], "seed must be from 0 to 4294967295, got 99999999999999999999"),
@@ -32,6 +32,19 @@ MISTAKES = [
     (["model.embedding_dim=null"], "model.embedding_dim must not be null"),
     (["model.embedding_dim=0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["model.embedding_dim=-1"], "model.embedding_dim must be from 1 to 65536, got -1"),
+    (["optimizer=block_sgd", "optimizer.slices=0"], "optimizer.slices must be from 1 to 1024, got 0"),
+    (
+        ["optimizer=block_sgd", "trainer.limit_train_batches=0.5"],
+        "trainer.limit_train_batches must be 1 with optimizer=block_sgd, which has no batches, got 0.5",
+    ),
+    (
+        ["optimizer=block_sgd", "trainer.gradient_clip_val=1"],
+        "trainer.gradient_clip_val must be null with optimizer=block_sgd, which has no batches, got 1.0",
+    ),
+    (
+        ["optimizer=block_sgd", "trainer.accelerator=gpu"],
+        "trainer.accelerator must be cpu with optimizer=block_sgd, got gpu",
+    ),
     (["optimizer.lr=fast"], "optimizer.lr must be a number, got fast"),
     (["optimizer.lr=0"], "optimizer.lr must be above 0, got 0.0"),
     (["optimizer.lr=nan"], "optimizer.lr must be above 0, got nan"),

@@ -523,6 +523,13 @@ def test_a_column_that_parquet_has_twice_is_named(tmp_path):
         csv_options(path=str(path)).load()
 
 
+@pytest.mark.parametrize(("separator", "between"), [("spaces", " "), ("double_colon", "::")])
+def test_the_stand_in_for_a_separator_may_not_be_in_the_file(read, separator, between):
+    content = PLAIN.replace(",", between)
+    with pytest.raises(UserError, match=r"ratings.csv holds the control character 0x1F, which no file"):
+        read(content.replace("7", "\x1f7"), separator=separator)
+
+
 def test_a_member_of_a_zip_archive_is_named_as_a_path(tmp_path, read):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         archive.writestr("sub/ratings.csv", PLAIN)

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ratinglab.fitting.optimizers import SGD, Adam, AdamW
+from ratinglab.errors import UserError
+from ratinglab.fitting.optimizers import SGD, Adam, AdamW, BlockSGD
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
-from ratinglab.fitting.trainer import CallbackOptions, NoLoggerOptions, TensorBoardOptions, TrainerOptions
+from ratinglab.fitting.trainer import Accelerator, CallbackOptions, NoLoggerOptions, TensorBoardOptions, TrainerOptions
+from ratinglab.models.discovery import model_name
 from ratinglab.options import at_least, seed_rule
 from ratinglab.ratings.sources import MOVIELENS_OPTIONS, CsvOptions, DemoOptions, check_encoding, separator_text
 from ratinglab.ratings.splits import (
@@ -34,7 +36,7 @@ GROUPS: dict[str, dict[str, type]] = {
             FilesSplit,
         )
     },
-    "optimizer": {"adam": Adam, "adamw": AdamW, "sgd": SGD},
+    "optimizer": {"adam": Adam, "adamw": AdamW, "sgd": SGD, "block_sgd": BlockSGD},
     "schedule": {
         "constant": ConstantSchedule,
         "exponential": ExponentialSchedule,
@@ -45,6 +47,9 @@ GROUPS: dict[str, dict[str, type]] = {
     "logger": {"tensorboard": TensorBoardOptions, "none": NoLoggerOptions},
 }
 """The classes of each config group, by the name of their schema; those of `model` are the files in models/."""
+
+FITS_ONLY = {"block_sgd": ("mf", "biased_mf")}
+"""The models of an optimizer that does not fit all of them."""
 
 
 @dataclass
@@ -75,6 +80,32 @@ class TrainOptions:
     """Folder of the run that this one is to repeat; set by reproduce.py."""
     clip_predictions: bool
     """Whether predictions are clipped to the scale: the lowest and the highest rating, of the data or as set."""
+
+    def check_together(self) -> None:
+        """Raise UserError where the groups do not go together."""
+        models = FITS_ONLY.get(self.optimizer.name)
+        if models is None:
+            return
+        if model_name(self.model) not in models:
+            raise UserError(
+                f"optimizer={self.optimizer.name} fits {' and '.join(models)}, got model={model_name(self.model)}"
+            )
+        trainer = self.trainer
+        for key, value, allowed in (
+            ("limit_train_batches", trainer.limit_train_batches, 1),
+            ("accumulate_grad_batches", trainer.accumulate_grad_batches, 1),
+            ("gradient_clip_val", trainer.gradient_clip_val, None),
+        ):
+            if value != allowed:
+                shown = "null" if allowed is None else allowed
+                raise UserError(
+                    f"trainer.{key} must be {shown} with optimizer={self.optimizer.name}, which has no batches, "
+                    f"got {value}"
+                )
+        if trainer.accelerator not in (Accelerator.cpu, Accelerator.auto):
+            raise UserError(
+                f"trainer.accelerator must be cpu with optimizer={self.optimizer.name}, got {trainer.accelerator.name}"
+            )
 
 
 @dataclass

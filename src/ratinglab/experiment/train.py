@@ -20,9 +20,12 @@ from ratinglab.experiment.provenance import provenance
 from ratinglab.experiment.report import header, results
 from ratinglab.experiment.resume import check_same_data, take_up
 from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.gradient import GradientFit
+from ratinglab.fitting.optimizers import BlockSGD
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.tensorboard import EventLog
+from ratinglab.fitting.trainer import Accelerator
 from ratinglab.models.discovery import model_name, plain_options
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out
@@ -88,7 +91,8 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         raise UserError("split.refit=true needs validation rows, to find the number of epochs by")
     holdout = hold_out(table, split if found is None else split.refitted())
     del table, split
-    data = RatingDataModule(holdout, batch_size=options.data.batch_size, seed=options.seed)
+    is_block_sgd = isinstance(options.optimizer, BlockSGD)
+    data = RatingDataModule(holdout, batch_size=None if is_block_sgd else options.data.batch_size, seed=options.seed)
     record = _record(options, data, holdout, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
     if options.reproduces is not None:
         check_same_data(Path(options.reproduces), record, key="run")
@@ -174,6 +178,8 @@ def _build_trainer(
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     trainer = options.trainer
+    if isinstance(options.optimizer, BlockSGD):
+        trainer = replace(trainer, accelerator=Accelerator.cpu)  # where auto would find a GPU
     if epochs is not None:
         trainer = replace(trainer, max_epochs=epochs, min_epochs=min(trainer.min_epochs, epochs))
     return trainer.build(
@@ -181,15 +187,23 @@ def _build_trainer(
     )
 
 
+def _build_fit(options: TrainOptions, predictor: Predictor) -> Fit:
+    def lr_factor(epoch: int) -> float:
+        factor: float = options.schedule.factor(epoch, options.trainer.max_epochs)
+        return factor
+
+    if isinstance(options.optimizer, BlockSGD):
+        from ratinglab.fitting.block_sgd import BlockFit  # which imports a compiler
+
+        return BlockFit(predictor, optimizer=options.optimizer, seed=options.seed, lr_factor=lr_factor)
+    return GradientFit(predictor, optimizer=options.optimizer, lr_factor=lr_factor)
+
+
 def _fit(
     options: TrainOptions, *, trainer: Trainer, data: RatingDataModule, predictor: Predictor, checkpoint: Path | None
 ) -> dict[str, float]:
     """Run Lightning's Trainer, from a checkpoint where there is one; tell how long the fit took in all."""
-    fit = GradientFit(
-        predictor,
-        optimizer=options.optimizer,
-        lr_factor=lambda epoch: options.schedule.factor(epoch, options.trainer.max_epochs),
-    )
+    fit = _build_fit(options, predictor)
     started = perf_counter()
     try:
         trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -214,6 +228,7 @@ def _quiet_lightning() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for shown in ("callbacks.model_summary", "profilers.profiler"):
         logging.getLogger(f"pytorch_lightning.{shown}").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", message=".*returned `None`, this fit will run with no optimizer.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="Total length of `Blocks` across ranks is zero.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

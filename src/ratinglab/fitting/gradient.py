@@ -1,91 +1,37 @@
 """Minibatch gradient descent on an equation."""
 
-import logging
-import math
 from collections.abc import Callable
-from time import perf_counter
-from typing import Any
 
-import torch
-from pytorch_lightning import LightningModule
-from pytorch_lightning.loops.progress import _ProcessedTracker
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ratinglab.datamodule import Batch
-from ratinglab.errors import RunFailedError
+from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.optimizers import SGD, Adam, AdamW
 from ratinglab.metrics import ErrorSums
 from ratinglab.models.predictor import Predictor
 
-log = logging.getLogger(__name__)
 
-
-class GradientFit(LightningModule):
-    """Minimizes (r − r̂)² + penalty, both means over the batch, where r̂ is the model's own, not clipped.
-
-    Logs once an epoch, to callbacks and to the logger, whose step is the number of epochs done:
-    train/mse: pooled over the epoch, each batch before its update, without penalty, not clipped;
-    val/mse: pooled over the validation rows, as the run predicts (fallback, clipping);
-    val/mse_above_bias_baseline: val/mse less that of the bias baseline, below 0 where the model is better;
-    train/lr: the learning rate of the epoch;
-    weights/…: the root mean square of each parameter, after the epoch.
-    """
+class GradientFit(Fit):
+    """Steps against the gradient of (r − r̂)² + penalty, both means over a batch."""
 
     def __init__(
-        self,
-        predictor: Predictor,
-        *,
-        optimizer: Adam | AdamW | SGD,
-        lr_factor: Callable[[int], float],
+        self, predictor: Predictor, *, optimizer: Adam | AdamW | SGD, lr_factor: Callable[[int], float]
     ) -> None:
         """Fit `predictor.model`; `lr_factor` gives the factor on the learning rate at an epoch, from 0."""
-        super().__init__()
-        self.predictor = predictor
+        super().__init__(predictor, lr=optimizer.lr, lr_factor=lr_factor)
         self.optimizer_options = optimizer
-        self.lr_factor = lr_factor
         self.train_errors = ErrorSums()
-        self.validation_errors = ErrorSums()
-        self.baseline_errors: ErrorSums | None = None
-        self.baseline_mse: float | None = None
-        self._started = perf_counter()
-        self.seconds = 0.0
-        """Seconds of the whole fit up to the start of its present part."""
-        self.step_seconds = 0.0
-        """Seconds inside training steps so far."""
-        self.rows_trained = 0
-        """Rows in these steps: each row once an epoch, unless trainer.limit_train_batches leaves some out."""
 
     def configure_optimizers(self) -> Optimizer:
         """The optimizer over the model's parameters."""
         return self.optimizer_options.build(self.predictor.model.parameters())
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the number of epochs done, which Lightning's own `epoch` is only between epochs, and time and rows."""
-        progress = self.trainer.fit_loop.epoch_progress.current
-        assert isinstance(progress, _ProcessedTracker)
-        checkpoint["epochs"] = progress.processed
-        checkpoint["stopped"] = self.trainer.should_stop
-        checkpoint["seconds"] = self.seconds + perf_counter() - self._started
-        checkpoint["step_seconds"], checkpoint["rows_trained"] = self.step_seconds, self.rows_trained
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from the time and rows of a part that was cut off."""
-        self.seconds = checkpoint["seconds"]
-        self.step_seconds, self.rows_trained = checkpoint["step_seconds"], checkpoint["rows_trained"]
-        if checkpoint["stopped"]:  # else Lightning trains an epoch before early stopping looks again
-            log.info("note: early stopping has ended this run; no epoch is left to train")
-            self.trainer.should_stop = True
-
     def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
         self.train_errors = ErrorSums()
-        # Set from the epoch's number, not by a scheduler: one that is saved before its step goes on a step behind.
-        self.epoch_lr = self.optimizer_options.lr * self.lr_factor(self.current_epoch)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.epoch_lr
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        self._step_started = perf_counter()
 
     def training_step(self, batch: Batch) -> Tensor:
         """The objective of a batch: () float32."""
@@ -95,59 +41,6 @@ class GradientFit(LightningModule):
         self.train_errors.update(predicted=predicted.detach(), rating=rating)
         return (predicted - rating).square().mean() + model.penalty(user, item)
 
-    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        self.step_seconds += perf_counter() - self._step_started
-        self.rows_trained += len(batch[2])
-        if self.trainer.is_last_batch:
-            # here, so that validation and all callbacks at the epoch's end find it
-            self._report_epoch()
-
-    def on_validation_epoch_start(self) -> None:
-        self.validation_errors = ErrorSums()
-        self.baseline_errors = ErrorSums() if self.baseline_mse is None else None
-
-    def validation_step(self, batch: Batch) -> None:
-        """Add a block of validation rows to the errors."""
-        user, item, rating = batch
-        self.validation_errors.update(predicted=self.predictor(user, item), rating=rating)
-        if self.baseline_errors is not None:  # once: the baseline does not move
-            predicted = self.predictor.clip(self.predictor.baseline(user, item))
-            self.baseline_errors.update(predicted=predicted, rating=rating)
-
-    def on_validation_epoch_end(self) -> None:
-        mse = self.validation_errors.compute().mse
-        self._check_finite(mse, "the validation error")
-        self._report("val/mse", mse)
-        if self.baseline_errors is not None:
-            self.baseline_mse, self.baseline_errors = self.baseline_errors.compute().mse, None
-        assert self.baseline_mse is not None
-        self._log("val/mse_above_bias_baseline", mse - self.baseline_mse)
-
-    def on_train_epoch_end(self) -> None:
-        # The training error is from before each update, and nothing else may look at what the last one has done.
-        for name, parameter in self.predictor.model.named_parameters():
-            size = float(parameter.detach().square().mean().sqrt())
-            self._check_finite(size, "a weight")
-            self._log(f"weights/{name.removesuffix('.weight')}", size)
-
-    def _check_finite(self, value: float, what: str) -> None:
-        if not math.isfinite(value):
-            raise RunFailedError(
-                f"{what} is {value} in epoch {self.current_epoch + 1} at lr {self.epoch_lr:g}; "
-                "a smaller optimizer.lr may help"
-            )
-
-    def _report_epoch(self) -> None:
-        mse = self.train_errors.compute().mse
-        self._check_finite(mse, "the training loss")
-        self._report("train/mse", mse)
-        self._log("train/lr", self.epoch_lr)
-
-    def _report(self, tag: str, value: float) -> None:
-        """Tell callbacks, progress bar and logger."""
-        self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=True, logger=False)
-        self._log(tag, value)
-
-    def _log(self, tag: str, value: float) -> None:
-        if self.logger is not None:
-            self.logger.log_metrics({tag: value}, step=self.current_epoch + 1)
+    def train_mse(self) -> float:
+        """The pooled squared error of the epoch's training rows, each before its batch's step."""
+        return self.train_errors.compute().mse

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ratinglab.models.equation import Equation
+from ratinglab.models.equation import Equation, Factors
 from ratinglab.options import at_least, within
 
 
@@ -70,3 +70,13 @@ class BiasedMF(Equation):
             + self.item_bias(item).square().sum()
         )
         return self.regularization * squares / len(user)
+
+    def factors(self) -> Factors:
+        """The weights themselves, for fits that are made for this form."""
+        return Factors(
+            user=self.user_embedding.weight,
+            item=self.item_embedding.weight,
+            biases=(self.user_bias.weight, self.item_bias.weight),
+            mean=float(self.rating_mean),
+            regularization=self.regularization,
+        )

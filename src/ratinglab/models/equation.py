@@ -1,8 +1,27 @@
 """What every equation provides."""
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 from torch import Tensor, nn
+
+
+class Factors(NamedTuple):
+    """The weights of r̂_ui = μ + b_u + b_i + p_u · q_i with the penalty λ (‖p_u‖² + ‖q_i‖² + b_u² + b_i²).
+
+    Attributes:
+        user: (num_users, D) float32.
+        item: (num_items, D) float32.
+        biases: (num_users, 1) and (num_items, 1) float32; None twice where there are none.
+        mean: μ, in rating units.
+        regularization: λ per rating.
+    """
+
+    user: Tensor
+    item: Tensor
+    biases: tuple[Tensor, Tensor] | tuple[None, None]
+    mean: float
+    regularization: float
 
 
 class Equation(nn.Module, ABC):
@@ -19,3 +38,7 @@ class Equation(nn.Module, ABC):
     @abstractmethod
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → penalty, a mean over these ratings: () float32."""
+
+    def factors(self) -> Factors | None:
+        """The weights themselves, for fits that are made for this one form; None: the equation is of another."""
+        return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ratinglab.models.equation import Equation
+from ratinglab.models.equation import Equation, Factors
 from ratinglab.options import at_least, within
 
 
@@ -63,3 +63,13 @@ class MF(Equation):
         """user: (B,) int32, item: (B,) int32 → mean penalty of these ratings: () float32."""
         squares = self.user_embedding(user).square().sum() + self.item_embedding(item).square().sum()
         return self.regularization * squares / len(user)
+
+    def factors(self) -> Factors:
+        """The weights themselves, for fits that are made for this form."""
+        return Factors(
+            user=self.user_embedding.weight,
+            item=self.item_embedding.weight,
+            biases=(None, None),
+            mean=0.0,
+            regularization=self.regularization,
+        )

@@ -209,7 +209,7 @@ def utf8_blocks(file: InputFile, form: TextForm) -> Iterator[bytes]:
         if not form.is_utf8:
             blocks = _transcoded(blocks, form.encoding, name=str(file))
         if not form.is_quoted:
-            blocks = (_with_one_delimiter(lines, form.separator) for lines in _whole_lines(blocks))
+            blocks = (_with_one_delimiter(lines, form.separator, name=str(file)) for lines in _whole_lines(blocks))
         yield from blocks
 
 
@@ -275,8 +275,10 @@ def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _with_one_delimiter(lines: bytes, separator: str) -> bytes:
+def _with_one_delimiter(lines: bytes, separator: str, *, name: str) -> bytes:
     delimiter = UNIT_SEPARATOR.encode()
+    if delimiter in lines:
+        raise UserError(f"{name} holds the control character 0x1F, which no file with this separator may")
     if separator == "spaces":
         collapsed = re.sub(rb"[ \t]+", delimiter, lines)  # first: runs of blanks cost nothing then
         return re.sub(rb"(?:\A|(?<=[\r\n]))\x1f|\x1f(?=[\r\n]|\Z)", b"", collapsed)

@@ -1,0 +1,172 @@
+"""Stochastic gradient descent over blocks of users × items, row by row.
+
+Y. Zhuang, W.-S. Chin, Y.-C. Juan, C.-J. Lin, "A Fast Parallel SGD for Matrix Factorization in Shared Memory Systems",
+RecSys 2013.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(cache=True, nogil=True)
+def move_to_blocks(user, item, rating, user_slice, item_slice, num_slices):  # type: ignore[no-untyped-def]
+    """Reorder rows in place so that those of a block lie together (American flag sort).
+
+    Block `a · num_slices + b` has the rows of user slice a and item slice b.
+
+    Args:
+        user: (N,) int32.
+        item: (N,) int32.
+        rating: (N,) float32.
+        user_slice: (num_users,) int32, the slice of each user.
+        item_slice: (num_items,) int32.
+        num_slices: slices a side.
+
+    Returns:
+        (num_slices² + 1,) int64, the first row of each block, and N.
+
+    Source: McIlroy, Bostic, McIlroy, "Engineering Radix Sort", Computing Systems 6(1), 1993.
+    """
+    num_blocks = num_slices * num_slices
+    start = np.zeros(num_blocks + 1, dtype=np.int64)
+    for row in range(len(user)):
+        start[user_slice[user[row]] * num_slices + item_slice[item[row]] + 1] += 1
+    for block in range(num_blocks):
+        start[block + 1] += start[block]
+    head = start[:-1].copy()
+    for block in range(num_blocks):
+        while head[block] < start[block + 1]:
+            row = head[block]
+            held_user, held_item, held_rating = user[row], item[row], rating[row]
+            target = user_slice[held_user] * num_slices + item_slice[held_item]
+            while target != block:
+                place = head[target]
+                head[target] += 1
+                user[place], held_user = held_user, user[place]
+                item[place], held_item = held_item, item[place]
+                rating[place], held_rating = held_rating, rating[place]
+                target = user_slice[held_user] * num_slices + item_slice[held_item]
+            user[row], item[row], rating[row] = held_user, held_item, held_rating
+            head[block] += 1
+    return start
+
+
+@njit(cache=True, nogil=True, parallel=True)
+def sort_blocks_by_user(user, item, rating, start):  # type: ignore[no-untyped-def]
+    """Reorder the rows of each block by user, in place: a user's weights then stay in a processor's cache.
+
+    Args:
+        user: (N,) int32.
+        item: (N,) int32.
+        rating: (N,) float32.
+        start: (num_blocks + 1,) int64, the first row of each block.
+    """
+    for block in prange(len(start) - 1):
+        rows = slice(start[block], start[block + 1])
+        if start[block] < start[block + 1]:
+            _sort_by_user(user[rows], item[rows], rating[rows])
+
+
+@njit(cache=True, nogil=True)
+def _sort_by_user(user, item, rating):  # type: ignore[no-untyped-def]
+    first = user.min()
+    place = np.zeros(user.max() - first + 2, dtype=np.int64)
+    for row in range(len(user)):
+        place[user[row] - first + 1] += 1
+    for entry in range(1, len(place)):
+        place[entry] += place[entry - 1]
+    old_user, old_item, old_rating = user.copy(), item.copy(), rating.copy()
+    for row in range(len(user)):
+        entry = old_user[row] - first
+        to = place[entry]
+        place[entry] += 1
+        user[to], item[to], rating[to] = old_user[row], old_item[row], old_rating[row]
+
+
+@njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+def epoch(  # type: ignore[no-untyped-def]
+    user,
+    item,
+    rating,
+    start,
+    diagonals,
+    user_factors,
+    item_factors,
+    user_bias,
+    item_bias,
+    mean,
+    has_biases,
+    step,
+    regularization,
+):
+    """One pass over all rows: after each, a step against the gradient of (r − r̂)² + λ · penalty on that row alone.
+
+    Blocks of a diagonal share no user and no item: they run at once, and the weights come out the same, bit for bit,
+    at any number of threads.
+
+    Args:
+        user: (N,) int32, by blocks.
+        item: (N,) int32.
+        rating: (N,) float32.
+        start: (num_slices² + 1,) int64, the first row of each block.
+        diagonals: (num_slices,) int64, the order of the diagonals.
+        user_factors: (num_users, D) float32, changed in place; so are the next three.
+        item_factors: (num_items, D) float32.
+        user_bias: (num_users, 1) float32; of one row, and not read, without biases.
+        item_bias: (num_items, 1) float32.
+        mean: float32, added to every prediction.
+        has_biases: whether a prediction has the biases too.
+        step: float32, twice the learning rate: the factor on (r − r̂) q − λ p.
+        regularization: float32, λ.
+
+    Returns:
+        (num_slices²,) float64, the sum of squared errors in each block, each row's before its step.
+    """
+    num_slices = len(diagonals)
+    errors = np.zeros(num_slices * num_slices, dtype=np.float64)
+    for diagonal in diagonals:
+        for slice_ in prange(num_slices):
+            block = slice_ * num_slices + (slice_ + diagonal) % num_slices
+            errors[block] = _block(
+                user[start[block] : start[block + 1]],
+                item[start[block] : start[block + 1]],
+                rating[start[block] : start[block + 1]],
+                user_factors,
+                item_factors,
+                user_bias,
+                item_bias,
+                mean,
+                has_biases,
+                step,
+                regularization,
+            )
+    return errors
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _block(  # type: ignore[no-untyped-def]
+    user, item, rating, user_factors, item_factors, user_bias, item_bias, mean, has_biases, step, regularization
+):
+    dim = user_factors.shape[1]
+    decay = step * regularization
+    squares = 0.0
+    for row in range(len(user)):
+        u, i = user[row], item[row]
+        p, q = user_factors[u], item_factors[i]
+        predicted = mean
+        if has_biases:
+            predicted += user_bias[u, 0] + item_bias[i, 0]
+        dot = np.float32(0)
+        for d in range(dim):
+            dot += p[d] * q[d]
+        error = rating[row] - (predicted + dot)
+        squares += np.float64(error) * np.float64(error)
+        pull = step * error
+        for d in range(dim):
+            old = p[d]
+            p[d] += pull * q[d] - decay * old
+            q[d] += pull * old - decay * q[d]
+        if has_biases:
+            user_bias[u, 0] += pull - decay * user_bias[u, 0]
+            item_bias[i, 0] += pull - decay * item_bias[i, 0]
+    return squares

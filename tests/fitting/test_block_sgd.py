@@ -1,0 +1,146 @@
+"""Block SGD: its order, its steps, and that neither threads nor blocks change what it does."""
+
+import numba
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from tables import table_of
+
+from ratinglab.datamodule import RatingDataModule
+from ratinglab.fitting.block_sgd import BlockFit, balanced_slices
+from ratinglab.fitting.kernels.block_sgd import epoch, move_to_blocks, sort_blocks_by_user
+from ratinglab.fitting.optimizers import BlockSGD
+from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.discovery import build_model
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.holdout import hold_out
+from ratinglab.ratings.splits import RandomSplit
+
+NUM_USERS, NUM_ITEMS = 30, 40
+
+
+def rows(count: int, *, seed=0):
+    random = np.random.default_rng(seed)
+    user = random.integers(0, NUM_USERS, count).astype(np.int32)
+    item = random.integers(0, NUM_ITEMS, count).astype(np.int32)
+    return user, item, random.integers(1, 6, count).astype(np.float32)
+
+
+def ordered(user, item, rating, *, slices):
+    """The rows by blocks, and where each block starts."""
+    columns = user.copy(), item.copy(), rating.copy()
+    cuts = [
+        balanced_slices(np.bincount(index, minlength=count), slices)
+        for index, count in ((user, NUM_USERS), (item, NUM_ITEMS))
+    ]
+    start = move_to_blocks(*columns, *cuts, slices)
+    sort_blocks_by_user(*columns, start)
+    return *columns, start, *cuts
+
+
+@pytest.mark.parametrize("slices", [1, 3, 8])
+@pytest.mark.parametrize("count", [1, 2, 500])
+def test_the_order_keeps_every_row_in_its_block_sorted_by_user(slices, count):
+    columns = rows(count)
+    *moved, start, user_slice, item_slice = ordered(*columns, slices=slices)
+    assert sorted(zip(*moved, strict=True)) == sorted(zip(*columns, strict=True))
+    assert (start[0], start[-1]) == (0, count)
+    for block in range(slices**2):
+        user, item = (column[start[block] : start[block + 1]] for column in moved[:2])
+        assert (user_slice[user] * slices + item_slice[item] == block).all()
+        assert (np.diff(user) >= 0).all()
+
+
+def test_slices_have_about_as_many_ratings_each():
+    count = np.random.default_rng(0).geometric(0.01, 1000)
+    slice_ = balanced_slices(count, 8)
+    assert (np.diff(slice_) >= 0).all()
+    ratings = np.bincount(slice_, count)
+    assert len(ratings) == 8
+    assert ratings.max() - ratings.min() <= 2 * count.max()
+
+
+@pytest.mark.parametrize("name", ["mf", "biased_mf"])
+def test_a_step_is_that_of_autograd_on_one_row(name):
+    """By torch's own SGD on the model's forward and penalty, a row a batch, in the kernel's order."""
+    user, item, rating, start, *_ = ordered(*rows(200), slices=2)
+    options = {"embedding_dim": 5, "regularization": 0.1, "init_std": 0.3}
+    numbers = {"num_users": NUM_USERS, "num_items": NUM_ITEMS, "rating_mean": 3.0, "seed": 1}
+    own, theirs = (build_model(name, options, **numbers) for _ in range(2))
+    for model in (own, theirs):
+        for parameter in model.parameters():  # biases that are not 0
+            torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(2))
+    diagonals = np.array([1, 0])
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.02)
+    squares = 0.0
+    for block in (1, 2, 0, 3):  # the diagonals 1 and 0
+        for row in range(start[block], start[block + 1]):
+            batch = torch.tensor([user[row]]), torch.tensor([item[row]])
+            optimizer.zero_grad()
+            error = (theirs(*batch) - torch.tensor([rating[row]])).square().mean()
+            (error + theirs.penalty(*batch)).backward()
+            optimizer.step()
+            squares += float(error.detach())
+    errors = run_epoch(own, (user, item, rating, start), diagonals=diagonals)
+    for mine, reference in zip(own.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(mine, reference, atol=1e-5)
+    assert errors.sum() == pytest.approx(squares, rel=1e-5)
+
+
+def run_epoch(model, columns, *, diagonals, lr=0.02):
+    factors = model.factors()
+    biases = [np.zeros((1, 1), dtype=np.float32) if bias is None else bias.detach().numpy() for bias in factors.biases]
+    return epoch(
+        *columns, diagonals, factors.user.detach().numpy(), factors.item.detach().numpy(), *biases,
+        np.float32(factors.mean), factors.biases[0] is not None, np.float32(2 * lr), np.float32(factors.regularization),
+    )  # fmt: skip
+
+
+def fit(*, threads=1, seed=0, epochs=3, slices=4, lr=0.02, name="biased_mf", lr_factor=lambda epoch: 1.0) -> BlockFit:
+    table = table_of(*rows(900))
+    split = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table)
+    data = RatingDataModule(hold_out(table, split), batch_size=None, seed=seed)
+    options = {"embedding_dim": 4, "regularization": 0.05, "init_std": 0.1}
+    numbers = {"num_users": data.num_users, "num_items": data.num_items}
+    model = build_model(name, options, **numbers, rating_mean=data.rating_mean, seed=0)
+    predictor = Predictor(model, BiasBaseline(**numbers), scale=(1.0, 5.0))
+    module = BlockFit(predictor, optimizer=BlockSGD(lr=lr, slices=slices), seed=seed, lr_factor=lr_factor)
+    trainer = Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        trainer.fit(module, datamodule=data)
+    finally:
+        torch.set_num_threads(before)
+    return module
+
+
+def weights(module: BlockFit) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in module.predictor.model.parameters()])
+
+
+@pytest.mark.parametrize("name", ["mf", "biased_mf"])
+def test_the_weights_do_not_depend_on_the_number_of_threads(name):
+    one = fit(threads=1, name=name)
+    assert numba.get_num_threads() == 1
+    assert torch.equal(weights(one), weights(fit(threads=2, name=name)))
+    assert numba.get_num_threads() == min(2, numba.config.NUMBA_NUM_THREADS)
+
+
+def test_each_knob_changes_the_result():
+    plain = weights(fit())
+    assert torch.equal(plain, weights(fit()))
+    halved = {"lr_factor": lambda epoch: 0.5}
+    for changed in ({"seed": 1}, {"slices": 2}, {"lr": 0.01}, {"epochs": 2}, halved):
+        assert not torch.equal(plain, weights(fit(**changed)))
+    assert torch.equal(weights(fit(lr=0.01)), weights(fit(lr=0.02, **halved)))
+
+
+def test_the_training_error_falls_and_is_pooled():
+    early, late = fit(epochs=1), fit(epochs=30)
+    assert late.train_mse() < early.train_mse()
+    assert early.rows_trained == 720
