@@ -130,13 +130,7 @@ def generate(path: Path, *, rows: int, text_ids: bool = False) -> None:
     import pyarrow.csv
 
     random = np.random.default_rng(0)
-    activity, popularity = random.lognormal(0, 1.2, NUM_USERS), (np.arange(NUM_ITEMS) + 50.0) ** -1.0
-    pairs = np.empty(0, dtype=np.int64)
-    while len(pairs) < rows:
-        wanted = int((rows - len(pairs)) * 1.3) + 1000
-        user, item = (_drawn(weight, wanted, random) for weight in (activity, popularity))
-        pairs = np.unique(np.concatenate([pairs, user * NUM_ITEMS + item]))
-    pairs = np.sort(random.permutation(pairs)[:rows])
+    pairs = distinct_pairs(rows, num_users=NUM_USERS, num_items=NUM_ITEMS, random=random)
     item_id = random.permutation(np.arange(1, 292_758))[:NUM_ITEMS]
     ids = {"userId": pairs // NUM_ITEMS + 1, "movieId": item_id[pairs % NUM_ITEMS]}
     if text_ids:
@@ -149,6 +143,17 @@ def generate(path: Path, *, rows: int, text_ids: bool = False) -> None:
         }
     )
     pyarrow.csv.write_csv(table, path, pyarrow.csv.WriteOptions(quoting_style="none"))
+
+
+def distinct_pairs(rows: int, *, num_users: int, num_items: int, random: np.random.Generator) -> np.ndarray:
+    """(rows,) int64, sorted: user · num_items + item, long-tailed in users and items, none twice."""
+    activity, popularity = random.lognormal(0, 1.2, num_users), (np.arange(num_items) + 50.0) ** -1.0
+    pairs = np.empty(0, dtype=np.int64)
+    while len(pairs) < rows:
+        wanted = int((rows - len(pairs)) * 1.3) + 1000
+        user, item = (_drawn(weight, wanted, random) for weight in (activity, popularity))
+        pairs = np.unique(np.concatenate([pairs, user * num_items + item]))
+    return np.sort(random.permutation(pairs)[:rows])
 
 
 def _drawn(weight: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:

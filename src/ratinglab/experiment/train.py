@@ -4,11 +4,13 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
+import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
@@ -41,6 +43,8 @@ from ratinglab.runs import (
     write_run,
 )
 
+LITTLE_WORK = 1 << 20
+"""Numbers read in a step below which one thread is as fast as two, and much faster beside another process."""
 log = logging.getLogger(__name__)
 
 
@@ -206,7 +210,8 @@ def _fit(
     fit = _build_fit(options, predictor)
     started = perf_counter()
     try:
-        trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        with _threads_for(fit, data):
+            trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SIGTERMException as error:
         raise SystemExit(143) from error  # Lightning alone would end with status 0
     except SystemExit as error:
@@ -221,6 +226,18 @@ def _fit(
         "fit/ratings_per_second": fit.rows_trained / fit.step_seconds,
         "fit/epochs": trainer.current_epoch,
     }
+
+
+@contextmanager
+def _threads_for(fit: Fit, data: RatingDataModule) -> Iterator[None]:
+    """One thread for steps of little work, of which several threads spend most of their time waiting for each other."""
+    threads = torch.get_num_threads()
+    if isinstance(fit, GradientFit) and fit.numbers_in_step(data.batch_size or 0) < LITTLE_WORK:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _quiet_lightning() -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ratinglab.datamodule import Batch, RatingDataModule
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.kernels.block_sgd import epoch, move_to_blocks, sort_blocks_by_user
+from ratinglab.fitting.kernels.block_sgd import epoch, load, move_to_blocks, sort_blocks_by_user
 from ratinglab.fitting.optimizers import BlockSGD
 from ratinglab.models.predictor import Predictor
 
@@ -39,7 +39,7 @@ class BlockFit(Fit):
         self.seed = seed
         self._start: NDArray[np.int64] | None = None
         self._train_mse = 0.0
-        _compile()
+        load()  # before the clock of the fit runs
 
     def configure_optimizers(self) -> None:
         """None: the weights are moved in place."""
@@ -85,15 +85,6 @@ class BlockFit(Fit):
     def train_mse(self) -> float:
         """The pooled squared error of the epoch's training rows, each before its own step."""
         return self._train_mse
-
-
-def _compile() -> None:
-    """Load the loops from the compiler's cache, or compile them, before the clock of the fit runs."""
-    index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 1), np.float32)
-    start = move_to_blocks(index, index, value, np.zeros(1, np.int32), np.zeros(1, np.int32), 1)
-    sort_blocks_by_user(index, index, value, start)
-    number = np.float32(0)
-    epoch(index, index, value, start, np.zeros(1, np.int64), table, table, table, table, number, True, number, number)
 
 
 def balanced_slices(count: NDArray[np.int64], slices: int) -> NDArray[np.int32]:

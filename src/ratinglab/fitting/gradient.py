@@ -41,6 +41,12 @@ class GradientFit(Fit):
         self.train_errors.update(predicted=predicted.detach(), rating=rating)
         return (predicted - rating).square().mean() + model.penalty(user, item)
 
+    def numbers_in_step(self, batch_size: int) -> int:
+        """About how many numbers a step reads: all weights, and for each row its share of them."""
+        parameters = list(self.predictor.model.parameters())
+        row = sum(each.numel() // len(each) if each.dim() > 0 else 1 for each in parameters)
+        return sum(each.numel() for each in parameters) + batch_size * row
+
     def train_mse(self) -> float:
         """The pooled squared error of the epoch's training rows, each before its batch's step."""
         return self.train_errors.compute().mse

@@ -4,6 +4,8 @@ Y. Zhuang, W.-S. Chin, Y.-C. Juan, C.-J. Lin, "A Fast Parallel SGD for Matrix Fa
 RecSys 2013.
 """
 
+import os
+
 import numpy as np
 from numba import njit, prange
 
@@ -170,3 +172,19 @@ def _block(  # type: ignore[no-untyped-def]
             user_bias[u, 0] += pull - decay * user_bias[u, 0]
             item_bias[i, 0] += pull - decay * item_bias[i, 0]
     return squares
+
+
+def load() -> None:
+    """Load the loops from the compiler's cache, or compile them, which takes seconds; and start the threads.
+
+    Where this runs before torch is imported, both use one OpenMP. Else each has its own, and the threads of one spin
+    for a while when they have done their work, at the cost of the other's.
+    """
+    # Threads wait for each other at every diagonal, for microseconds: asleep they were 1.6 times slower, and spinning
+    # no slower beside a busy process.
+    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+    index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 1), np.float32)
+    start = move_to_blocks(index, index, value, np.zeros(1, np.int32), np.zeros(1, np.int32), 1)
+    sort_blocks_by_user(index, index, value, start)
+    number = np.float32(0)
+    epoch(index, index, value, start, np.zeros(1, np.int64), table, table, table, table, number, True, number, number)
