@@ -30,7 +30,7 @@ ONLY_ON = {
     "torch": {"datamodule", "metrics", "models", "fitting", "recommend", "runs", "experiment"},
     "pandas": {"ratings", "runs", "experiment"},
     "pyarrow": {"ratings"},
-    "numba": {"ratings", "fitting"},
+    "numba": {"ratings", "fitting", "recommend"},
     "matplotlib": {"evaluation", "fitting"},
 }
 FILES = sorted(SOURCE.rglob("*.py"))

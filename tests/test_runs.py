@@ -106,6 +106,33 @@ def test_recommend_gives_the_best_of_what_the_user_has_not_rated_in_any_part(run
     assert ten["rank"].tolist() == list(range(1, 11))
 
 
+def test_recommending_to_all_is_recommending_to_each(run):
+    table = run.recommend_to_all(k=4)
+    assert list(table.columns) == ["user_id", "rank", "item_id", "title", "rating"]
+    assert table["user_id"].drop_duplicates().tolist() == run.user_ids.ids.tolist()
+    for user_id, listed in list(table.groupby("user_id", sort=False))[::50]:
+        alone = run.recommend(user_id, k=4)
+        assert listed["item_id"].tolist() == alone["item_id"].tolist()
+        assert listed["rank"].tolist() == [1, 2, 3, 4]
+        assert listed["title"].tolist() == alone["title"].tolist()
+        assert listed["rating"].tolist() == pytest.approx(alone["rating"].tolist(), abs=1e-6)
+    with pytest.raises(UserError, match="k must be at least 1, got 0"):
+        run.recommend_to_all(k=0)
+
+
+def test_the_recommend_command_writes_a_file_for_one_user_or_all(command, biased, tmp_path):
+    outcome = command(tmp_path, "recommend", f"run={biased.run}", "output=all.csv", "k=2")
+    written, expected = pd.read_csv(tmp_path / "all.csv"), Run.load(biased.run).recommend_to_all(k=2)
+    assert outcome.stdout == f"{len(written):,} recommendations to {written['user_id'].nunique():,} users in all.csv\n"
+    assert list(written.columns) == ["user_id", "rank", "item_id", "title", "prediction"]
+    assert written["item_id"].tolist() == expected["item_id"].tolist()
+    command(tmp_path, "recommend", f"run={biased.run}", "user=42", "output=one.csv", "k=2")
+    one = pd.read_csv(tmp_path / "one.csv")
+    assert one[["user_id", "rank", "item_id", "title"]].equals(
+        written.loc[written["user_id"] == 42, ["user_id", "rank", "item_id", "title"]].reset_index(drop=True)
+    )
+
+
 def test_the_recommend_command(command, biased, tmp_path):
     outcome = command(tmp_path, "recommend", f"run={biased.run}", "user=42", "k=4")
     titles = Run.load(biased.run).recommend(42, k=4)["title"]

@@ -171,6 +171,7 @@ def last_weights(run: Path) -> torch.Tensor:
         "trainer.limit_train_batches=0.3",
         "optimizer=adamw optimizer.weight_decay=0.1",
         "optimizer=sgd",
+        "optimizer=sparse_adam",
         "schedule=exponential",
         "schedule=cosine",
         "data.batch_size=512",

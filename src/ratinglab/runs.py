@@ -255,6 +255,37 @@ class Run:
             rating = self.predictor(torch.full_like(best, user), best)
         return self._listed(best.numpy(), rating.numpy())
 
+    def recommend_to_all(self, *, k: int) -> pd.DataFrame:
+        """The items of `recommend` for every user of the data, of which none is left without one to recommend.
+
+        Args:
+            k: items wanted for each user, at least 1; there are fewer where fewer are left.
+
+        Returns:
+            user_id, rank from 1, item_id, title (where the data had titles), rating (predicted); the users in the
+            order of their ids' indices, best first.
+
+        Raises:
+            UserError: k is below 1.
+        """
+        from ratinglab.recommend.all_users import rated_by_user, top_k_of_all  # which imports a compiler
+
+        if k < 1:
+            raise UserError(f"k must be at least 1, got {k}")
+        user, item = (np.asarray(self._rows[name]) for name in ("user", "item"))
+        rated = rated_by_user(user, item, num_users=len(self.user_ids))
+        found = top_k_of_all(self.predictor, rated, num_items=self.record.num_items, k=min(k, self.record.num_items))
+        is_item = found >= 0
+        user = np.repeat(np.arange(len(found), dtype=np.int32), is_item.sum(axis=1))
+        item = found[is_item]
+        pairs = Ratings(user=user, item=item, rating=np.zeros(len(item), dtype=np.float32))
+        with torch.inference_mode():
+            rating = torch.cat([self.predictor(user, item) for user, item, _ in Blocks(pairs)]).numpy()
+        rank = np.broadcast_to(np.arange(1, found.shape[1] + 1), found.shape)[is_item]
+        listed = self._listed(item, rating).assign(rank=rank)
+        listed.insert(0, "user_id", self.user_ids.ids[user])
+        return listed
+
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """The k items that a user rated highest, in all parts: columns as of `recommend`; empty for an unknown user."""
         user = self.user_ids.index_of([user_id])[0]

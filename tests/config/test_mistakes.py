@@ -5,7 +5,10 @@ import pytest
 MISTAKES = [
     (["model.embeding_dim=64"], "there is no key model.embeding_dim; did you mean model.embedding_dim?"),
     (["modle=mf"], "there is no key modle; did you mean model?"),
-    (["optimizer=adan"], "there is no optimizer=adan; there are adam, adamw, block_sgd, sgd; did you mean adam?"),
+    (
+        ["optimizer=adan"],
+        "there is no optimizer=adan; there are adam, adamw, block_sgd, sgd, sparse_adam; did you mean adam?",
+    ),
     (["logger=null"], "logger=null: logger must be one of none, tensorboard"),
     (["logger=[none,tensorboard]"], "logger=[none,tensorboard]: logger must be one of none, tensorboard"),
     (["seed=99999999999999999999"], "seed must be from 0 to 4294967295, got 99999999999999999999"),
@@ -35,15 +38,19 @@ MISTAKES = [
     (["optimizer=block_sgd", "optimizer.slices=0"], "optimizer.slices must be from 1 to 1024, got 0"),
     (
         ["optimizer=block_sgd", "trainer.limit_train_batches=0.5"],
-        "trainer.limit_train_batches must be 1 with optimizer=block_sgd, which has no batches, got 0.5",
+        "trainer.limit_train_batches must be 1 with optimizer=block_sgd, got 0.5",
     ),
     (
         ["optimizer=block_sgd", "trainer.gradient_clip_val=1"],
-        "trainer.gradient_clip_val must be null with optimizer=block_sgd, which has no batches, got 1.0",
+        "trainer.gradient_clip_val must be null with optimizer=block_sgd, got 1.0",
     ),
     (
         ["optimizer=block_sgd", "trainer.accelerator=gpu"],
         "trainer.accelerator must be cpu with optimizer=block_sgd, got gpu",
+    ),
+    (
+        ["optimizer=sparse_adam", "trainer.gradient_clip_val=1"],
+        "trainer.gradient_clip_val must be null with optimizer=sparse_adam, got 1.0",
     ),
     (["optimizer.lr=fast"], "optimizer.lr must be a number, got fast"),
     (["optimizer.lr=0"], "optimizer.lr must be above 0, got 0.0"),
@@ -108,6 +115,12 @@ def test_an_accelerator_that_is_not_there_leaves_nothing(command, tmp_path):
         ("evaluate", ["-m", "run=a,b"], "evaluate has no sweeps: leave out -m"),
         ("recommend", ["run=empty", "user=' '"], "user must not be blank"),
         ("evaluate", ["rum=empty"], "there is no key rum; did you mean run?"),
+        (
+            "recommend",
+            ["run=empty"],
+            "output must be a file for the recommendations to all users, or user one of them; got null",
+        ),
+        ("recommend", ["run=empty", "output=no/x.csv"], "output: there is no folder no"),
         ("recommend", ["run=empty", "user=1", "k=0"], "k must be at least 1, got 0"),
         ("predict", ["run=empty", "input=none.csv", "output=x.csv"], "input: there is no file none.csv"),
     ],

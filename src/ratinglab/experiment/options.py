@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.optimizers import SGD, Adam, AdamW, BlockSGD
+from ratinglab.fitting.optimizers import SGD, Adam, AdamW, BlockSGD, SparseAdam
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, NoLoggerOptions, TensorBoardOptions, TrainerOptions
 from ratinglab.models.discovery import model_name
@@ -36,7 +36,7 @@ GROUPS: dict[str, dict[str, type]] = {
             FilesSplit,
         )
     },
-    "optimizer": {"adam": Adam, "adamw": AdamW, "sgd": SGD, "block_sgd": BlockSGD},
+    "optimizer": {"adam": Adam, "adamw": AdamW, "sgd": SGD, "sparse_adam": SparseAdam, "block_sgd": BlockSGD},
     "schedule": {
         "constant": ConstantSchedule,
         "exponential": ExponentialSchedule,
@@ -50,6 +50,11 @@ GROUPS: dict[str, dict[str, type]] = {
 
 FITS_ONLY = {"block_sgd": ("mf", "biased_mf")}
 """The models of an optimizer that does not fit all of them."""
+TAKES_ONLY: dict[str, dict[str, int | None]] = {
+    "block_sgd": {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None},
+    "sparse_adam": {"gradient_clip_val": None},
+}
+"""What trainer's keys must be with an optimizer that cannot do with all values; all of these are of the cpu alone."""
 
 
 @dataclass
@@ -83,28 +88,17 @@ class TrainOptions:
 
     def check_together(self) -> None:
         """Raise UserError where the groups do not go together."""
-        models = FITS_ONLY.get(self.optimizer.name)
-        if models is None:
-            return
-        if model_name(self.model) not in models:
+        name, model = self.optimizer.name, model_name(self.model)
+        if name in FITS_ONLY and model not in FITS_ONLY[name]:
+            raise UserError(f"optimizer={name} fits {' and '.join(FITS_ONLY[name])}, got model={model}")
+        for key, needed in TAKES_ONLY.get(name, {}).items():
+            value = getattr(self.trainer, key)
+            if value != needed:
+                shown = "null" if needed is None else needed
+                raise UserError(f"trainer.{key} must be {shown} with optimizer={name}, got {value}")
+        if name in TAKES_ONLY and self.trainer.accelerator not in (Accelerator.cpu, Accelerator.auto):
             raise UserError(
-                f"optimizer={self.optimizer.name} fits {' and '.join(models)}, got model={model_name(self.model)}"
-            )
-        trainer = self.trainer
-        for key, value, allowed in (
-            ("limit_train_batches", trainer.limit_train_batches, 1),
-            ("accumulate_grad_batches", trainer.accumulate_grad_batches, 1),
-            ("gradient_clip_val", trainer.gradient_clip_val, None),
-        ):
-            if value != allowed:
-                shown = "null" if allowed is None else allowed
-                raise UserError(
-                    f"trainer.{key} must be {shown} with optimizer={self.optimizer.name}, which has no batches, "
-                    f"got {value}"
-                )
-        if trainer.accelerator not in (Accelerator.cpu, Accelerator.auto):
-            raise UserError(
-                f"trainer.accelerator must be cpu with optimizer={self.optimizer.name}, got {trainer.accelerator.name}"
+                f"trainer.accelerator must be cpu with optimizer={name}, got {self.trainer.accelerator.name}"
             )
 
 
@@ -142,10 +136,19 @@ class RecommendOptions:
 
     run: str
     """Folder of the run."""
-    user: str
-    """The user's own id."""
+    user: str | None
+    """The user's own id; null: all users."""
+    output: str | None
+    """File to write into, with a header and one recommendation a row; null: the screen, for one user."""
     k: int = field(metadata=at_least(1))
     """Items wanted."""
+
+    def check_together(self) -> None:
+        """Raise UserError where the fields do not go together."""
+        if self.user is not None and not self.user.strip():
+            raise UserError("user must not be blank")
+        if self.user is None and self.output is None:
+            raise UserError("output must be a file for the recommendations to all users, or user one of them; got null")
 
 
 @dataclass

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from ratinglab.datamodule import RatingDataModule, as_tensors
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.experiment.dashboard import show_experiment, show_results
-from ratinglab.experiment.options import TrainOptions
+from ratinglab.experiment.options import TAKES_ONLY, TrainOptions
 from ratinglab.experiment.provenance import provenance
 from ratinglab.experiment.report import header, results
 from ratinglab.experiment.resume import check_same_data, take_up
@@ -182,7 +182,7 @@ def _build_trainer(
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     trainer = options.trainer
-    if isinstance(options.optimizer, BlockSGD):
+    if options.optimizer.name in TAKES_ONLY:
         trainer = replace(trainer, accelerator=Accelerator.cpu)  # where auto would find a GPU
     if epochs is not None:
         trainer = replace(trainer, max_epochs=epochs, min_epochs=min(trainer.min_epochs, epochs))

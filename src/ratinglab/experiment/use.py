@@ -1,5 +1,6 @@
 """Use a trained run: evaluate, recommend, predict."""
 
+from pathlib import Path
 from typing import IO
 
 import pandas as pd
@@ -45,14 +46,19 @@ def evaluate(options: EvaluateOptions) -> None:
 
 
 def recommend(options: RecommendOptions) -> None:
-    """Print what a user rated highest and the items to recommend.
+    """Print what a user rated highest and the items to recommend, or write them to a file, for one user or all.
 
     Raises:
-        UserError: there is no such run, or it is damaged.
+        UserError: there is no such run, or it is damaged, or the file cannot be written.
     """
-    if not options.user.strip():
-        raise UserError("user must not be blank")
+    output = None if options.output is None else _output_path(options.output)
     run = Run.load(options.run)
+    if options.user is None:
+        assert output is not None
+        recommended = run.recommend_to_all(k=options.k)
+        _write(output, recommended.rename(columns={"rating": "prediction"}), TextForm(",", "utf-8"))
+        print(f"{len(recommended):,} recommendations to {recommended['user_id'].nunique():,} users in {output}")
+        return
     if not run.trained_users([options.user])[0]:
         print(f"note: user {options.user} has no training ratings; this is the bias baseline's ranking, for anyone")
     rated = run.rated_highest(options.user, k=NUM_RATED_SHOWN)
@@ -61,6 +67,10 @@ def recommend(options: RecommendOptions) -> None:
         _print_items(rated.drop(columns="rank"), rating_name="rating")
         print()
     recommended = run.recommend(options.user, k=options.k)
+    if output is not None:
+        rows = recommended.rename(columns={"rating": "prediction"})
+        rows.insert(0, "user_id", options.user)
+        _write(output, rows, TextForm(",", "utf-8"))
     print(f"recommended to user {options.user}")
     _print_items(recommended, rating_name="predicted")
     if len(recommended) < options.k:
@@ -74,9 +84,7 @@ def predict(options: PredictOptions) -> None:
         UserError: the run, the input or its columns are wrong, or the output cannot be written.
     """
     file = existing_file(options.input, key="input")
-    output = user_path(options.output, key="output")
-    if not output.parent.is_dir():
-        raise UserError(f"output: there is no folder {output.parent}")
+    output = _output_path(options.output)
     run = Run.load(options.run)
     form = TextForm(separator_text(options.separator, key="separator"), options.encoding)
     pairs = read_text_table(file, form, header=True)
@@ -89,14 +97,25 @@ def predict(options: PredictOptions) -> None:
         raise UserError(f"{file} has a column 'prediction' already")
     predicted = run.predict(user_ids, item_ids)
     predictions = pairs.to_pandas().assign(prediction=predicted)
-    try:
-        write_whole(output, lambda output: _write_table(output, predictions, form))
-    except OSError as error:
-        raise UserError(f"output: {output} cannot be written: {error.strerror or error}") from error
+    _write(output, predictions, form)
     print(f"{len(predicted):,} predictions in {output}")
     for what, trained in (("user", run.trained_users(user_ids)), ("item", run.trained_items(item_ids))):
         if not trained.all():
             print(f"note: in {(~trained).sum():,} rows the {what} has no training ratings: the bias baseline spoke")
+
+
+def _output_path(name: str) -> Path:
+    path = user_path(name, key="output")
+    if not path.parent.is_dir():
+        raise UserError(f"output: there is no folder {path.parent}")
+    return path
+
+
+def _write(path: Path, table: pd.DataFrame, form: TextForm) -> None:
+    try:
+        write_whole(path, lambda file: _write_table(file, table, form))
+    except OSError as error:
+        raise UserError(f"output: {path} cannot be written: {error.strerror or error}") from error
 
 
 def _write_table(output: IO[bytes], table: pd.DataFrame, form: TextForm) -> None:

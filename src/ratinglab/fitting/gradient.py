@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 
 from ratinglab.datamodule import Batch
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.optimizers import SGD, Adam, AdamW
+from ratinglab.fitting.optimizers import SGD, Adam, AdamW, SparseAdam
 from ratinglab.metrics import ErrorSums
 from ratinglab.models.predictor import Predictor
 
@@ -16,11 +16,19 @@ class GradientFit(Fit):
     """Steps against the gradient of (r − r̂)² + penalty, both means over a batch."""
 
     def __init__(
-        self, predictor: Predictor, *, optimizer: Adam | AdamW | SGD, lr_factor: Callable[[int], float]
+        self, predictor: Predictor, *, optimizer: Adam | AdamW | SparseAdam | SGD, lr_factor: Callable[[int], float]
     ) -> None:
-        """Fit `predictor.model`; `lr_factor` gives the factor on the learning rate at an epoch, from 0."""
+        """Fit `predictor.model`; `lr_factor` gives the factor on the learning rate at an epoch, from 0.
+
+        Raises:
+            UserError: the optimizer is for equations of embeddings alone, and the model is none.
+        """
         super().__init__(predictor, lr=optimizer.lr, lr_factor=lr_factor)
         self.optimizer_options = optimizer
+        if isinstance(optimizer, SparseAdam):
+            from ratinglab.fitting.sparse_adam import make_sparse  # which imports a compiler
+
+            make_sparse(predictor.model)
         self.train_errors = ErrorSums()
 
     def configure_optimizers(self) -> Optimizer:

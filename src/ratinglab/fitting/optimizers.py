@@ -60,6 +60,29 @@ class AdamW:
 
 
 @dataclass
+class SparseAdam:
+    """Adam on the rows of the batch alone: another mathematics, for tables of which a batch touches a small part.
+
+    The moments of all other rows stay as they are, where Adam lets them decay, and with them moves these rows too.
+    """
+
+    name: ClassVar[str] = "sparse_adam"
+
+    lr: float = field(metadata=above(0))
+    """Learning rate at the start; the schedule moves it."""
+    beta1: float = field(metadata=from_zero_below(1))
+    """Decay of the gradient's running mean."""
+    beta2: float = field(metadata=from_zero_below(1))
+    """Decay of the squared gradient's running mean."""
+
+    def build(self, parameters: Iterator[Parameter]) -> Optimizer:
+        """The optimizer over these parameters, whose gradients must be sparse."""
+        from ratinglab.fitting.sparse_adam import SparseRowAdam  # which imports a compiler
+
+        return SparseRowAdam(parameters, lr=self.lr, betas=(self.beta1, self.beta2), eps=1e-8)
+
+
+@dataclass
 class SGD:
     """Minibatch stochastic gradient descent. The loss is a mean over the batch: lr grows with data.batch_size."""
 

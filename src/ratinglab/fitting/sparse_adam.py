@@ -1,0 +1,71 @@
+"""Adam that moves the rows of a batch alone: for tables so large that a step on all of them takes most of the time."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ratinglab.errors import UserError
+from ratinglab.fitting.kernels.sparse_adam import step_rows
+
+
+class SparseRowAdam(Optimizer):
+    """Adam (Kingma and Ba 2015) on the rows that have a gradient; the moments of all others stay as they are.
+
+    The same steps as torch.optim.SparseAdam's, which sorts the rows first and makes several passes over them.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], *, lr: float, betas: tuple[float, float], eps: float) -> None:
+        """Over float32 matrices on the cpu, of which each gradient is a sparse tensor of rows."""
+        super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step; the value of the closure, where there is one."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._step(parameter, group)
+        return loss
+
+    def _step(self, weight: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        if not state:
+            state |= {"step": 0, "exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
+        state["step"] += 1
+        gradient = weight.grad
+        assert gradient is not None
+        beta1, beta2 = group["betas"]
+        step_rows(
+            gradient._indices()[0].numpy(),
+            gradient._values().numpy(),
+            weight.detach().numpy(),
+            state["exp_avg"].numpy(),
+            state["exp_avg_sq"].numpy(),
+            np.full(len(weight), -1, dtype=np.int32),
+            *(np.float32(number) for number in (group["lr"], beta1, beta2)),
+            *(np.float32(1 - beta ** state["step"]) for beta in (beta1, beta2)),
+            np.float32(group["eps"]),
+        )
+
+
+def make_sparse(model: nn.Module) -> None:
+    """Let the gradients of all embeddings be sparse.
+
+    Raises:
+        UserError: the model has other weights than those of embeddings, which have no rows to leave out.
+    """
+    rows = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in rows:
+            raise UserError(f"optimizer=sparse_adam needs an equation of nn.Embedding alone, got the weight {name}")
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            module.sparse = True
