@@ -1,10 +1,10 @@
 """Adam on the rows of a table that a batch has touched."""
 
 import numpy as np
-from numba import njit
+from numba import njit, prange
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def step_rows(rows, gradient, weight, mean, square, slot, lr, beta1, beta2, correction1, correction2, epsilon):  # type: ignore[no-untyped-def]
     """One step of Adam on the rows named, in place; the gradients of a row that is named more than once are added.
 
@@ -34,7 +34,7 @@ def step_rows(rows, gradient, weight, mean, square, slot, lr, beta1, beta2, corr
                 total[d] += more[d]
     step = lr / correction1
     root = np.float32(1) / np.sqrt(correction2)
-    for number in range(count):
+    for number in prange(count):
         row = distinct[number]
         g, w, m, v = gradient[slot[row]], weight[row], mean[row], square[row]
         slot[row] = -1
