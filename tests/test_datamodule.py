@@ -1,6 +1,10 @@
+import itertools
+
 import numpy as np
+import pytest
 import torch
 
+from ratinglab import datamodule
 from ratinglab.datamodule import BLOCK_SIZE, Blocks, ShuffledBatches
 from ratinglab.ratings.table import Ratings
 
@@ -11,13 +15,20 @@ def numbered(count: int) -> Ratings:
     return Ratings(user=row.astype(np.int32), item=(row * 2).astype(np.int32), rating=(row / 2).astype(np.float32))
 
 
+def shuffled(count: int, *, fraction=1.0, seed=0, epoch=0) -> ShuffledBatches:
+    return ShuffledBatches(numbered(count), batch_size=4, fraction=fraction, seed=seed, epoch=lambda: epoch)
+
+
+def batches_of(count: int, **options) -> list:
+    return list(itertools.chain.from_iterable(shuffled(count, **options)))
+
+
 def epoch_of(seed: int, epoch: int) -> list[int]:
-    batches = ShuffledBatches(numbered(10), batch_size=4, seed=seed, epoch=lambda: epoch)
-    return [int(user) for batch, _, _ in batches for user in batch]
+    return [int(user) for batch, _, _ in batches_of(10, seed=seed, epoch=epoch) for user in batch]
 
 
 def test_an_epoch_has_every_row_once_and_keeps_rows_together():
-    batches = list(ShuffledBatches(numbered(10), batch_size=4, seed=0, epoch=lambda: 0))
+    batches = batches_of(10)
     assert [len(user) for user, _, _ in batches] == [4, 4, 2]
     user, item, rating = (torch.cat(column) for column in zip(*batches, strict=True))
     assert sorted(user.tolist()) == list(range(10))
@@ -30,9 +41,22 @@ def test_the_order_depends_on_seed_and_epoch_alone():
     assert len({tuple(epoch_of(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
-def test_length_counts_the_last_smaller_batch():
-    for count, batches in ((8, 2), (9, 3)):
-        assert len(ShuffledBatches(numbered(count), batch_size=4, seed=0, epoch=lambda: 0)) == batches
+@pytest.mark.parametrize("at_once", [1, 2, 3, 64])
+def test_batches_come_in_lists_that_make_the_same_epoch(monkeypatch, at_once):
+    whole = batches_of(30)
+    monkeypatch.setattr(datamodule, "BATCHES_AT_ONCE", at_once)
+    lists = list(shuffled(30))
+    assert len(lists) == len(shuffled(30)) == -(-8 // at_once)
+    assert max(map(len, lists)) == min(at_once, 8)
+    for batch, other in zip(itertools.chain.from_iterable(lists), whole, strict=True):
+        assert torch.equal(batch[0], other[0])
+
+
+@pytest.mark.parametrize(("fraction", "batches"), [(1.0, 10), (0.5, 5), (0.01, 1)])
+def test_a_fraction_of_the_batches_is_the_first_ones_and_at_least_one(fraction, batches):
+    some, whole = batches_of(37, fraction=fraction), batches_of(37)
+    assert len(some) == shuffled(37, fraction=fraction).num_batches == batches
+    assert all(torch.equal(batch[0], other[0]) for batch, other in zip(some, whole, strict=False))
 
 
 def test_blocks_keep_the_order_and_every_row():

@@ -1,5 +1,6 @@
 """Batches of ratings as slices of tensors: never one Python object a row."""
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -13,6 +14,8 @@ from ratinglab.ratings.table import Ratings
 Batch = tuple[Tensor, Tensor, Tensor]
 """user (B,) int32, item (B,) int32, rating (B,) float32."""
 
+BATCHES_AT_ONCE = 64
+"""Batches that Lightning is handed as one: what it does between two batches takes about as long as a small one."""
 BLOCK_SIZE = 1 << 15
 """Rows evaluated at once. Up to this size torch sums on one thread, so that an error has the same last digit at any
 number of threads."""
@@ -38,23 +41,35 @@ class Blocks:
 
 
 class ShuffledBatches:
-    """An epoch of training rows in random order: each row once, the last batch may be smaller.
+    """An epoch of training rows in random order, by lists of batches: each row once, the last batch may be smaller.
 
     The order depends on the seed and the epoch's number alone, so that a run which goes on at epoch e sees the same
     batches as one that was never stopped.
     """
 
-    def __init__(self, ratings: Ratings, *, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
-        """Batches of `ratings`; `epoch` tells the number of the epoch that begins, from 0."""
+    def __init__(
+        self, ratings: Ratings, *, batch_size: int, fraction: float, seed: int, epoch: Callable[[], int]
+    ) -> None:
+        """Batches of `ratings`; `epoch` tells the number of the epoch that begins, from 0.
+
+        Args:
+            ratings: the rows.
+            batch_size: rows in a batch.
+            fraction: of the batches of each epoch that are served, at least one.
+            seed: of the order.
+            epoch: the number of the epoch that begins, from 0.
+        """
         self._columns = as_tensors(ratings)
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = epoch
+        self.num_batches = max(1, round(fraction * -(-len(ratings) // batch_size)))
+        """In an epoch."""
 
     def __len__(self) -> int:
-        return -(-len(self._columns[0]) // self._batch_size)
+        return -(-self.num_batches // BATCHES_AT_ONCE)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[list[Batch]]:
         # A generator, so that the epoch is asked for with the first batch: when Lightning resumes a run, it makes the
         # iterator before it knows the epoch.
         # SeedSequence mixes both numbers: seed 0 at epoch 1 is not seed 1 at epoch 0.
@@ -62,11 +77,16 @@ class ShuffledBatches:
         generator = torch.Generator().manual_seed(int(mixed))
         order = torch.randperm(len(self._columns[0]), generator=generator)
         user, item, rating = (column[order].split(self._batch_size) for column in self._columns)
-        yield from zip(user, item, rating, strict=True)
+        batches = itertools.islice(zip(user, item, rating, strict=True), self.num_batches)
+        while at_once := list(itertools.islice(batches, BATCHES_AT_ONCE)):
+            yield at_once
 
 
 class WholeEpochs:
     """Each epoch is one batch: all training rows, for a fit that has its own order."""
+
+    num_batches = 1
+    """In an epoch."""
 
     def __init__(self, ratings: Ratings) -> None:
         self._columns = as_tensors(ratings)
@@ -74,19 +94,20 @@ class WholeEpochs:
     def __len__(self) -> int:
         return 1
 
-    def __iter__(self) -> Iterator[Batch]:
-        yield self._columns
+    def __iter__(self) -> Iterator[list[Batch]]:
+        yield [self._columns]
 
 
 class RatingDataModule(LightningDataModule):
     """Wraps a table and its parts for Lightning, and hands plain numbers to the model."""
 
-    def __init__(self, holdout: Holdout, *, batch_size: int | None, seed: int) -> None:
+    def __init__(self, holdout: Holdout, *, batch_size: int | None, fraction: float, seed: int) -> None:
         """Serve the parts of `holdout`, of which nothing else is kept.
 
         Args:
             holdout: the parts.
             batch_size: training rows in a batch; None: all of them.
+            fraction: of the batches that an epoch has, at least one.
             seed: of the training rows' order.
         """
         super().__init__()
@@ -97,6 +118,7 @@ class RatingDataModule(LightningDataModule):
         self.train_ratings = holdout.train
         self.validation_ratings = holdout.validation
         self.batch_size = batch_size
+        self.fraction = fraction
         self.seed = seed
 
     @property
@@ -112,7 +134,9 @@ class RatingDataModule(LightningDataModule):
         def current_epoch() -> int:
             return 0 if self.trainer is None else self.trainer.current_epoch
 
-        return ShuffledBatches(self.train_ratings, batch_size=self.batch_size, seed=self.seed, epoch=current_epoch)
+        return ShuffledBatches(
+            self.train_ratings, batch_size=self.batch_size, fraction=self.fraction, seed=self.seed, epoch=current_epoch
+        )
 
     def val_dataloader(self) -> Blocks:
         """The validation rows, in their order; no block where there are none."""

@@ -100,7 +100,7 @@ def run_epoch(model, columns, *, diagonals, lr=0.02):
 def fit(*, threads=1, seed=0, epochs=3, slices=4, lr=0.02, name="biased_mf", lr_factor=lambda epoch: 1.0) -> BlockFit:
     table = table_of(*rows(900))
     split = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table)
-    data = RatingDataModule(hold_out(table, split), batch_size=None, seed=seed)
+    data = RatingDataModule(hold_out(table, split), batch_size=None, fraction=1.0, seed=seed)
     options = {"embedding_dim": 4, "regularization": 0.05, "init_std": 0.1}
     numbers = {"num_users": data.num_users, "num_items": data.num_items}
     model = build_model(name, options, **numbers, rating_mean=data.rating_mean, seed=0)

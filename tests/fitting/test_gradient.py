@@ -1,5 +1,6 @@
 """A fit on a table of a few rows, in this process."""
 
+import itertools
 import math
 
 import numpy as np
@@ -40,14 +41,18 @@ def fit(
     lr_factor=lambda epoch: 1.0,
     validation=0.25,
     scale=(1.0, 5.0),
+    accumulate=1,
+    clip=None,
     **options,
 ) -> tuple[GradientFit, Trainer]:
-    data = RatingDataModule(small_holdout(validation), batch_size=batch_size, seed=seed)
+    data = RatingDataModule(small_holdout(validation), batch_size=batch_size, fraction=1.0, seed=seed)
     options = {"embedding_dim": 3, "regularization": 0.1, "init_std": 0.1} | options
     numbers = {"num_users": data.num_users, "num_items": data.num_items}
     model = build_model("biased_mf", options, **numbers, rating_mean=data.rating_mean, seed=seed)
     predictor = Predictor(model, BiasBaseline(**numbers), scale=scale)
-    module = GradientFit(predictor, optimizer=optimizer, lr_factor=lr_factor)
+    module = GradientFit(
+        predictor, optimizer=optimizer, lr_factor=lr_factor, accumulate_grad_batches=accumulate, gradient_clip_val=clip
+    )
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0,
@@ -81,12 +86,12 @@ def test_a_step_is_the_gradient_of_the_objective_by_hand():
 
 def test_train_mse_is_pooled_over_the_epoch_before_each_update_without_penalty():
     _, trainer = fit(SGD_PLAIN, epochs=1, batch_size=7, validation=0.0)
-    data = RatingDataModule(small_holdout(0.0), batch_size=7, seed=0)
+    data = RatingDataModule(small_holdout(0.0), batch_size=7, fraction=1.0, seed=0)
     options = {"embedding_dim": 3, "regularization": 0.1, "init_std": 0.1}
     numbers = {"num_users": data.num_users, "num_items": data.num_items, "rating_mean": data.rating_mean}
     model = build_model("biased_mf", options, **numbers, seed=0)
     squared = 0.0
-    for user, item, rating in data.train_dataloader():
+    for user, item, rating in itertools.chain.from_iterable(data.train_dataloader()):
         error = model(user, item) - rating
         squared += error.detach().square().sum().item()
         model.zero_grad()
@@ -161,3 +166,17 @@ def test_time_and_rows_in_steps_are_counted():
     module, _ = fit(epochs=4)
     assert module.rows_trained == 4 * len(small_holdout().train)
     assert 0 < module.step_seconds < math.inf
+
+
+def test_a_step_over_two_batches_is_a_step_on_both_together():
+    two, one = (fit(SGD_PLAIN, batch_size=size, accumulate=over, validation=0.0) for size, over in ((5, 2), (10, 1)))
+    assert torch.allclose(weights(two[0]), weights(one[0]), atol=1e-6)
+    three = fit(SGD_PLAIN, batch_size=25, accumulate=3, validation=0.0)[0]
+    assert not torch.allclose(weights(three), weights(fit(SGD_PLAIN, epochs=1, batch_size=50, validation=0.0)[0]))
+
+
+def test_a_clipped_step_has_the_norm_it_is_clipped_to():
+    once = {"epochs": 1, "batch_size": 50, "validation": 0.0}
+    before = weights(fit(SGD(lr=1e-30, weight_decay=0.0, momentum=0.0), **once)[0])
+    step = weights(fit(SGD(lr=1.0, weight_decay=0.0, momentum=0.0), clip=0.01, **once)[0]) - before
+    assert float(step.norm()) == pytest.approx(0.01, rel=1e-3)

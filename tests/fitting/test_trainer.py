@@ -15,7 +15,7 @@ DEFAULT = TrainerOptions(
 
 
 def build(tmp_path, **changed):
-    return dataclasses.replace(DEFAULT, **changed).build(num_batches=10, run_folder=tmp_path, logger=None, callbacks=[])
+    return dataclasses.replace(DEFAULT, **changed).build(run_folder=tmp_path, logger=None, callbacks=[])
 
 
 @pytest.mark.parametrize(
@@ -24,19 +24,12 @@ def build(tmp_path, **changed):
         ("max_epochs", 7),
         ("min_epochs", 3),
         ("check_val_every_n_epoch", 2),
-        ("accumulate_grad_batches", 4),
-        ("gradient_clip_val", 0.5),
     ],
 )
 def test_an_option_reaches_the_trainer_under_its_own_name(tmp_path, option, value):
     trainer = build(tmp_path, **{option: value})
     assert getattr(trainer, option) == value
     assert getattr(build(tmp_path), option) != value
-
-
-@pytest.mark.parametrize(("fraction", "batches"), [(1.0, 10), (0.5, 5), (0.01, 1)])
-def test_a_fraction_of_the_batches_is_at_least_one(tmp_path, fraction, batches):
-    assert build(tmp_path, limit_train_batches=fraction).limit_train_batches == batches
 
 
 def test_detect_anomaly_profiler_and_accelerator(tmp_path):

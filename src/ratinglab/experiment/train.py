@@ -96,7 +96,12 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     holdout = hold_out(table, split if found is None else split.refitted())
     del table, split
     is_block_sgd = isinstance(options.optimizer, BlockSGD)
-    data = RatingDataModule(holdout, batch_size=None if is_block_sgd else options.data.batch_size, seed=options.seed)
+    data = RatingDataModule(
+        holdout,
+        batch_size=None if is_block_sgd else options.data.batch_size,
+        fraction=options.trainer.limit_train_batches,
+        seed=options.seed,
+    )
     record = _record(options, data, holdout, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
     if options.reproduces is not None:
         check_same_data(Path(options.reproduces), record, key="run")
@@ -186,9 +191,7 @@ def _build_trainer(
         trainer = replace(trainer, accelerator=Accelerator.cpu)  # where auto would find a GPU
     if epochs is not None:
         trainer = replace(trainer, max_epochs=epochs, min_epochs=min(trainer.min_epochs, epochs))
-    return trainer.build(
-        num_batches=len(data.train_dataloader()), run_folder=run_folder, logger=logger, callbacks=callbacks
-    )
+    return trainer.build(run_folder=run_folder, logger=logger, callbacks=callbacks)
 
 
 def _build_fit(options: TrainOptions, predictor: Predictor) -> Fit:
@@ -200,7 +203,13 @@ def _build_fit(options: TrainOptions, predictor: Predictor) -> Fit:
         from ratinglab.fitting.block_sgd import BlockFit  # which imports a compiler
 
         return BlockFit(predictor, optimizer=options.optimizer, seed=options.seed, lr_factor=lr_factor)
-    return GradientFit(predictor, optimizer=options.optimizer, lr_factor=lr_factor)
+    return GradientFit(
+        predictor,
+        optimizer=options.optimizer,
+        lr_factor=lr_factor,
+        accumulate_grad_batches=options.trainer.accumulate_grad_batches,
+        gradient_clip_val=options.trainer.gradient_clip_val,
+    )
 
 
 def _fit(

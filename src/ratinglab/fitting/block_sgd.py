@@ -34,7 +34,6 @@ class BlockFit(Fit):
     ) -> None:
         """Fit `predictor.model`, whose factors() tell its weights, on batches of all training rows."""
         super().__init__(predictor, lr=optimizer.lr, lr_factor=lr_factor)
-        self.automatic_optimization = False
         self.slices = optimizer.slices
         self.seed = seed
         self._start: NDArray[np.int64] | None = None
@@ -50,7 +49,7 @@ class BlockFit(Fit):
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, RatingDataModule)
         rows = data.train_ratings
-        slices = self.slices or (SLICES_OF_MANY if len(rows) >= MANY_RATINGS else SLICES_OF_FEW)
+        slices = self.slices or slices_for(len(rows))
         user_slice, item_slice = (
             balanced_slices(np.bincount(index, minlength=count), slices)
             for index, count in ((rows.user, data.num_users), (rows.item, data.num_items))
@@ -58,9 +57,9 @@ class BlockFit(Fit):
         self._start = move_to_blocks(rows.user, rows.item, rows.rating, user_slice, item_slice, slices)
         sort_blocks_by_user(rows.user, rows.item, rows.rating, self._start)
 
-    def training_step(self, batch: Batch) -> None:
+    def training_step(self, batches: list[Batch]) -> None:
         """An epoch: a step for each rating."""
-        user, item, rating = (column.numpy() for column in batch)
+        ((user, item, rating),) = (tuple(column.numpy() for column in batch) for batch in batches)
         assert self._start is not None
         model = self.predictor.model.factors()
         assert model is not None, "the options refuse an equation without factors"
@@ -85,6 +84,11 @@ class BlockFit(Fit):
     def train_mse(self) -> float:
         """The pooled squared error of the epoch's training rows, each before its own step."""
         return self._train_mse
+
+
+def slices_for(num_ratings: int) -> int:
+    """Slices a side where none were asked for."""
+    return SLICES_OF_MANY if num_ratings >= MANY_RATINGS else SLICES_OF_FEW
 
 
 def balanced_slices(count: NDArray[np.int64], slices: int) -> NDArray[np.int32]:

