@@ -8,7 +8,6 @@ so one thread: the second row of each table is the fair comparison.
 """
 
 import argparse
-import resource
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -41,7 +40,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     load()
-    print(f"{'':34}{'order s':>9}{'M ratings/s':>13}{'ratio':>7}{'peak B a rating':>17}")
+    print(f"{'':42}{'order s':>9}{'M ratings/s':>13}{'ratio':>7}")
     for count in arguments.rows:
         # as real tables: about 180 ratings a user at every size
         num_users = max(1, NUM_USERS * count // 25_000_000)
@@ -49,13 +48,11 @@ def main() -> None:
         for name, threads, slices in (("random order", 1, None), ("blocks", 1, slices_for(count)),
                                       ("blocks", arguments.threads, slices_for(count))):  # fmt: skip
             numba.set_num_threads(threads)
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             found = measure(rows, slices=slices, epochs=5, lr=0.005, regularization=0.05, init_std=0.01)
-            peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / count
             if slices is None:
                 first = found.speed
             label = f"{count:,} ratings, {name}, {threads} thread{'s' if threads > 1 else ''}"
-            print(f"{label:34}{found.ordering:9.2f}{found.speed / 1e6:13.1f}{found.speed / first:7.2f}{peak:17.1f}")
+            print(f"{label:42}{found.ordering:9.2f}{found.speed / 1e6:13.1f}{found.speed / first:7.2f}")
         del rows
     if arguments.root:
         print_errors(arguments.root)

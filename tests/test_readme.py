@@ -62,6 +62,7 @@ def test_the_choices_in_the_table_are_there():
         assert set(re.findall(r"`(\w+)`", row)) <= {path.stem for path in group.glob("*.yaml")}
 
 
-def test_the_picture_is_there():
-    (picture,) = re.findall(r"!\[.*\]\((.*)\)", README)
-    assert (REPOSITORY / picture).is_file()
+def test_the_pictures_are_there():
+    pictures = re.findall(r"!\[.*\]\((.*)\)", README)
+    assert len(pictures) == 2
+    assert all((REPOSITORY / picture).is_file() for picture in pictures)

@@ -13,7 +13,7 @@ from ratinglab.fitting.kernels.block_sgd import epoch, load, move_to_blocks, sor
 from ratinglab.fitting.optimizers import BlockSGD
 from ratinglab.models.predictor import Predictor
 
-MANY_RATINGS, SLICES_OF_MANY, SLICES_OF_FEW = 4_000_000, 16, 8
+MANY_RATINGS, SLICES_OF_MANY, SLICES_OF_FEW = 8_000_000, 16, 8
 """Slices a side by the number of ratings: never by that of threads, on which the weights must not depend."""
 
 

@@ -115,4 +115,4 @@ class BlockSGD:
     lr: float = field(metadata=above(0))
     """Learning rate at the start; the schedule moves it."""
     slices: int | None = field(metadata=within(1, 1024))
-    """Slices of users and of items, and so the most threads in use; null: 8, from 4 million ratings on 16."""
+    """Slices of users and of items, and so the most threads in use; null: 8, from 8 million ratings on 16."""
