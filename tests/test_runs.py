@@ -274,3 +274,12 @@ def test_the_predict_command_writes_the_separator_and_encoding_it_reads(command,
         tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=o.csv", "encoding=uft-8", status=2
     )
     assert outcome.stderr == "error: encoding: there is no encoding 'uft-8'\n"
+
+
+def test_recommending_to_all_where_everyone_has_rated_everything(command, tmp_path):
+    rows = [f"{user},{item},{1 + (user * item) % 5}" for user in range(8) for item in range(6)]
+    (tmp_path / "dense.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
+    trained = command(tmp_path, "train", "data=csv", "data.path=dense.csv", "trainer.max_epochs=1", "logger=none")
+    outcome = command(tmp_path, "recommend", f"run={trained.run}", "output=all.csv")
+    assert outcome.stdout == "0 recommendations to 0 users in all.csv\n"
+    assert (tmp_path / "all.csv").read_text() == "user_id,rank,item_id,prediction\n"

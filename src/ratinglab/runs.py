@@ -280,7 +280,8 @@ class Run:
         item = found[is_item]
         pairs = Ratings(user=user, item=item, rating=np.zeros(len(item), dtype=np.float32))
         with torch.inference_mode():
-            rating = torch.cat([self.predictor(user, item) for user, item, _ in Blocks(pairs)]).numpy()
+            ratings = [self.predictor(user, item) for user, item, _ in Blocks(pairs)]
+        rating = torch.cat(ratings).numpy() if ratings else np.empty(0, dtype=np.float32)
         rank = np.broadcast_to(np.arange(1, found.shape[1] + 1), found.shape)[is_item]
         listed = self._listed(item, rating).assign(rank=rank)
         listed.insert(0, "user_id", self.user_ids.ids[user])

@@ -121,6 +121,7 @@ def test_an_accelerator_that_is_not_there_leaves_nothing(command, tmp_path):
             "output must be a file for the recommendations to all users, or user one of them; got null",
         ),
         ("recommend", ["run=empty", "output=no/x.csv"], "output: there is no folder no"),
+        ("recommend", ["run=empty", "output=."], "output must be a file, got the folder ."),
         ("recommend", ["run=empty", "user=1", "k=0"], "k must be at least 1, got 0"),
         ("predict", ["run=empty", "input=none.csv", "output=x.csv"], "input: there is no file none.csv"),
     ],

@@ -67,6 +67,16 @@ def test_a_row_that_is_not_plain_is_left_to_the_general_reader(read, row, place)
     assert read("\n".join([*rows, ""])) is None
 
 
+@pytest.mark.parametrize("separator", ["-", "."])
+def test_a_separator_that_could_be_part_of_a_number_is_left_to_the_general_reader(read, separator):
+    assert read(separator.join(["1", "x", "2", "3"]) + "\n", separator=separator) is None
+
+
+def test_zero_keeps_its_sign(read):
+    rating = read("1,x,-0,1\n2,x,-0.0,1\n3,x,0,1\n4,x,2,1\n").rating
+    assert np.signbit(rating).tolist() == [True, True, False, False]
+
+
 @pytest.mark.parametrize("digits", range(1, 8))
 def test_a_rating_is_rounded_as_its_decimal_text(read, digits):
     random = np.random.default_rng(digits)

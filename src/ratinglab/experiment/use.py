@@ -108,6 +108,8 @@ def _output_path(name: str) -> Path:
     path = user_path(name, key="output")
     if not path.parent.is_dir():
         raise UserError(f"output: there is no folder {path.parent}")
+    if path.is_dir():
+        raise UserError(f"output must be a file, got the folder {name}")
     return path
 
 

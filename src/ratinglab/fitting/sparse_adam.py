@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ratinglab.errors import UserError
 from ratinglab.fitting.kernels.sparse_adam import load, step_rows
+from ratinglab.models.equation import Equation
 
 
 class SparseRowAdam(Optimizer):
@@ -21,6 +23,7 @@ class SparseRowAdam(Optimizer):
     def __init__(self, parameters: Iterable[Tensor], *, lr: float, betas: tuple[float, float], eps: float) -> None:
         """Over float32 matrices on the cpu, of which each gradient is a sparse tensor of rows."""
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
+        self._slots: dict[Tensor, NDArray[np.int32]] = {}
         load()  # before the first step is timed
 
     @torch.no_grad()
@@ -41,6 +44,8 @@ class SparseRowAdam(Optimizer):
         if not state:
             state |= {"step": 0, "exp_avg": torch.zeros_like(weight), "exp_avg_sq": torch.zeros_like(weight)}
         state["step"] += 1
+        if weight not in self._slots:
+            self._slots[weight] = np.full(len(weight), -1, dtype=np.int32)
         gradient = weight.grad
         assert gradient is not None
         beta1, beta2 = group["betas"]
@@ -50,18 +55,18 @@ class SparseRowAdam(Optimizer):
             weight.detach().numpy(),
             state["exp_avg"].numpy(),
             state["exp_avg_sq"].numpy(),
-            np.full(len(weight), -1, dtype=np.int32),
+            self._slots[weight],
             *(np.float32(number) for number in (group["lr"], beta1, beta2)),
             *(np.float32(1 - beta ** state["step"]) for beta in (beta1, beta2)),
             np.float32(group["eps"]),
         )
 
 
-def make_sparse(model: nn.Module) -> None:
+def make_sparse(model: Equation) -> None:
     """Let the gradients of all embeddings be sparse.
 
     Raises:
-        UserError: the model has other weights than those of embeddings, which have no rows to leave out.
+        UserError: the model has other weights than those of embeddings, or uses them otherwise than by rows.
     """
     rows = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for name, parameter in model.named_parameters():
@@ -70,3 +75,9 @@ def make_sparse(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             module.sparse = True
+    row = torch.zeros(1, dtype=torch.int32)
+    (model(row, row).sum() + model.penalty(row, row)).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not parameter.grad.is_sparse:
+            raise UserError(f"optimizer=sparse_adam needs an equation that looks up rows alone, got all of {name}")
+    model.zero_grad()

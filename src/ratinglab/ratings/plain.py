@@ -51,7 +51,7 @@ def read_plain(file: InputFile, layout: Layout) -> PlainColumns | None:
     length. All that is read here is read by the general reader as the same.
     """
     form = layout.form
-    is_eligible = file.kind() == "plain" and form.is_utf8 and form.is_quoted and form.separator != " "
+    is_eligible = file.kind() == "plain" and form.is_utf8 and form.is_quoted and form.separator not in "-."
     if not is_eligible or (layout.timestamp is not None and layout.timestamp_type != pa.int64()):
         return None
     borders = list(_borders(file.path, layout.header_lines))
@@ -171,7 +171,7 @@ def _parse(content, separator, roles, user, item, rating, timestamp, row, stop):
                             scale *= np.float32(10)
                     if digits > MOST_RATING_DIGITS:
                         return REFUSED
-                    rating[row] = (np.float32(-value) if is_negative else np.float32(value)) / scale
+                    rating[row] = (-np.float32(value) if is_negative else np.float32(value)) / scale
             position += 1
             if column < len(roles) - 1:
                 if byte != separator:

@@ -13,6 +13,8 @@ from ratinglab.models.predictor import Predictor
 
 SCORES = 1 << 24
 """Scores that are held at once: 64 MiB."""
+PAIRS = 1 << 18
+"""Pairs that an equation of another form than factors predicts at once: each may take some KB."""
 CHUNK = 64
 """Scores of which the largest is looked at first."""
 
@@ -40,8 +42,9 @@ def rated_by_user(user: NDArray[np.int32], item: NDArray[np.int32], *, num_users
 def top_k_of_all(predictor: Predictor, rated: Rated, *, num_items: int, k: int) -> NDArray[np.int32]:
     """For every user the items with the highest predicted ratings among those not rated, best first.
 
-    Ranked as `top_k` ranks: by the score before clipping, equal scores by the item's index. The scores of a block of
-    users are one matrix product where the equation is of factors.
+    Ranked as `top_k` ranks: by the score before clipping, equal scores by the item's index. Where the equation is of
+    factors, the scores of a block of users are one matrix product, which rounds otherwise than `top_k`: scores that
+    differ in their last digit alone may change places.
 
     Args:
         predictor: predicts the ratings.
@@ -75,8 +78,9 @@ def _scores(predictor: Predictor, *, num_users: int, num_items: int, block: int)
             yield first, torch.addmm(item_bias, users, factors.item.T, out=memory[: len(users)])
         first = trained
     item = torch.arange(num_items, dtype=torch.int32)
-    for start in range(first, num_users, block):
-        user = torch.arange(start, min(start + block, num_users), dtype=torch.int32)
+    few = max(1, min(block, PAIRS // num_items))
+    for start in range(first, num_users, few):
+        user = torch.arange(start, min(start + few, num_users), dtype=torch.int32)
         pairs = user.repeat_interleave(num_items), item.repeat(len(user))
         yield start, predictor.score(*pairs).view(len(user), num_items)
 

@@ -32,8 +32,7 @@ def step_rows(rows, gradient, weight, mean, square, slot, lr, beta1, beta2, corr
             total, more = gradient[slot[row]], gradient[place]
             for d in range(dim):
                 total[d] += more[d]
-    step = lr / correction1
-    root = np.float32(1) / np.sqrt(correction2)
+    step = lr * np.sqrt(correction2) / correction1
     for number in prange(count):
         row = distinct[number]
         g, w, m, v = gradient[slot[row]], weight[row], mean[row], square[row]
@@ -41,7 +40,7 @@ def step_rows(rows, gradient, weight, mean, square, slot, lr, beta1, beta2, corr
         for d in range(dim):
             m[d] = beta1 * m[d] + (np.float32(1) - beta1) * g[d]
             v[d] = beta2 * v[d] + (np.float32(1) - beta2) * g[d] * g[d]
-            w[d] -= step * m[d] / (np.sqrt(v[d]) * root + epsilon)
+            w[d] -= step * m[d] / (np.sqrt(v[d]) + epsilon)
 
 
 def load() -> None:
