@@ -3,13 +3,13 @@
     python scripts/benchmark_recommending.py
 
 138,000 users, 27,000 items, 64 factors, 5 million rated pairs left out, k = 10. Each measurement is a process of
-its own with the same number of threads; the two take turns; peak memory is that above the factors and the pairs.
+its own with the same number of threads; the two take turns; peak memory is that above the factors and the pairs,
+imports included.
 """
 
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -80,13 +80,20 @@ def generate(folder: Path, arguments: argparse.Namespace) -> None:
 def measure(system: str, folder: Path) -> dict[str, float]:
     """Recommend to all users; the seconds, and the peak of memory above that of the loaded data."""
     table = dict(np.load(folder / "table.npz"))
+    Path("/proc/self/clear_refs").write_text("5")  # Linux alone tells the peak from here on
+    before = resident("VmRSS")
     recommend = {"ratinglab": prepare_ratinglab, "implicit": prepare_implicit}[system](table)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = perf_counter()
     found = recommend()
     seconds = perf_counter() - started
     np.save(folder / f"{system}.npy", found)
-    return {"seconds": seconds, "peak_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+    return {"seconds": seconds, "peak_mib": resident("VmHWM") - before}
+
+
+def resident(name: str) -> float:
+    """MiB of memory in use, or its peak."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) / 1024
 
 
 def prepare_ratinglab(table: dict[str, np.ndarray]):

@@ -8,6 +8,7 @@ from pytorch_lightning import Trainer
 from tables import table_of
 
 from ratinglab.datamodule import RatingDataModule
+from ratinglab.fitting import block_sgd
 from ratinglab.fitting.block_sgd import BlockFit, balanced_slices
 from ratinglab.fitting.kernels.block_sgd import epoch, move_to_blocks, sort_blocks_by_user
 from ratinglab.fitting.optimizers import BlockSGD
@@ -144,3 +145,20 @@ def test_the_training_error_falls_and_is_pooled():
     early, late = fit(epochs=1), fit(epochs=30)
     assert late.train_mse() < early.train_mse()
     assert early.rows_trained == 720
+
+
+def test_each_epoch_has_its_own_order_of_diagonals_over_rows_that_were_ordered_once(monkeypatch):
+    seen = []
+
+    def recorded(user, item, rating, start, diagonals, *rest):
+        seen.append((user.copy(), start, diagonals.tolist()))
+        return epoch(user, item, rating, start, diagonals, *rest)
+
+    monkeypatch.setattr(block_sgd, "epoch", recorded)
+    fit(epochs=4, slices=8)
+    orders = [diagonals for *_, diagonals in seen]
+    assert all(sorted(order) == list(range(8)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+    for user, start, _ in seen:
+        assert np.array_equal(user, seen[0][0])
+        assert all((np.diff(user[start[block] : start[block + 1]]) >= 0).all() for block in range(64))

@@ -171,8 +171,17 @@ def test_time_and_rows_in_steps_are_counted():
 def test_a_step_over_two_batches_is_a_step_on_both_together():
     two, one = (fit(SGD_PLAIN, batch_size=size, accumulate=over, validation=0.0) for size, over in ((5, 2), (10, 1)))
     assert torch.allclose(weights(two[0]), weights(one[0]), atol=1e-6)
-    three = fit(SGD_PLAIN, batch_size=25, accumulate=3, validation=0.0)[0]
-    assert not torch.allclose(weights(three), weights(fit(SGD_PLAIN, epochs=1, batch_size=50, validation=0.0)[0]))
+
+
+def test_the_last_step_of_every_epoch_takes_what_batches_are_left():
+    """Two batches, of which a step would average three: two thirds of a step on both together."""
+    left = fit(SGD_PLAIN, epochs=1, batch_size=25, accumulate=3, validation=0.0)[0]
+    two_thirds = SGD(lr=0.1 * 2 / 3, weight_decay=0.0, momentum=0.0)
+    assert torch.allclose(
+        weights(left), weights(fit(two_thirds, epochs=1, batch_size=50, validation=0.0)[0]), atol=1e-6
+    )
+    one, two = (fit(SGD_PLAIN, epochs=epochs, batch_size=25, accumulate=5, validation=0.0)[0] for epochs in (1, 2))
+    assert not torch.equal(weights(one), weights(two))
 
 
 def test_a_clipped_step_has_the_norm_it_is_clipped_to():

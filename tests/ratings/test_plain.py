@@ -105,3 +105,13 @@ def test_a_file_that_changes_meanwhile_is_refused(read, tmp_path, monkeypatch, c
     monkeypatch.setattr(plain, "_count_lines", count_and_change)
     columns = read("7,x,3.5,1\n8,x,1,2\n9,x,1,2\n")
     assert columns is None or columns.item.tolist() == [7, 8, 9]
+
+
+def test_no_row_is_written_behind_those_that_were_counted():
+    user, item = np.full(3, -1, dtype=np.int32), np.full(3, -1, dtype=np.int32)
+    content = np.frombuffer(b"1,2,3\n4,5,6\n7,8,9\n\n", dtype=np.uint8)
+    roles = np.array([plain.USER, plain.ITEM, plain.RATING])
+    columns = user, item, np.zeros(3, dtype=np.float32), np.empty(0, dtype=np.int64)
+    assert plain._parse(content, ord(","), roles, *columns, 0, 2) == plain.REFUSED
+    assert user.tolist() == [1, 4, -1]
+    assert plain._parse(content, ord(","), roles, *columns, 0, 3) == 3
