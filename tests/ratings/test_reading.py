@@ -474,6 +474,8 @@ def test_a_core_has_enough_ratings_for_each_user_and_item(read):
     [
         (["1", " 1", "x"], "user ids that differ from others only in white space"),
         (["7", "007", "x"], "user ids that differ from others only in how a number is written"),
+        (["+7", "7", "x"], "user ids that differ from others only in how a number is written"),
+        (["7.0", "7", "x"], "user ids that differ from others only in how a number is written"),
         (["7", "8", "9"], None),
     ],
 )
