@@ -19,7 +19,7 @@ from benchmark import NUM_ITEMS, NUM_USERS
 from benchmark_reading import distinct_pairs
 
 from ratinglab.fitting.block_sgd import balanced_slices, slices_for
-from ratinglab.fitting.kernels.block_sgd import epoch, load, move_to_blocks, sort_blocks_by_user
+from ratinglab.fitting.kernels.block_sgd import Rule, Weights, epoch, load, move_to_blocks, sort_blocks_by_user
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -84,9 +84,9 @@ def measure(
     weights += [np.zeros((count, 1), dtype=np.float32) for count in (num_users, num_items)]
     seconds = []
     for number in range(epochs):
-        step, started = np.float32(2 * lr * 0.97**number), perf_counter()
-        epoch(user, item, rating, start, random.permutation(slices or 1), *weights, rating.mean(), True, step,
-              np.float32(regularization))  # fmt: skip
+        rule, started = Rule(rating.mean(), np.float32(lr * 0.97**number), np.float32(regularization)), perf_counter()
+        equal_rates = np.empty(0, np.float32), np.empty(0, np.float32)
+        epoch(user, item, rating, start, random.permutation(slices or 1), Weights(*weights, *equal_rates), rule)
         seconds.append(perf_counter() - started)
     return Measured(ordering, len(user) / median(seconds[1:]), weights)
 

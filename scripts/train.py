@@ -10,7 +10,7 @@ from ratinglab.experiment.options import TrainOptions
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="train", translate=resumed_arguments)
 def main(options: TrainOptions, run_folder: Path) -> float | None:
     """Train one run."""
-    if options.optimizer.name == "block_sgd":
+    if not options.optimizer.takes_batches:
         from ratinglab.fitting.kernels.block_sgd import load
 
         load()  # before torch is imported

@@ -102,9 +102,12 @@ def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path
     assert_equal_runs(run, whole)
 
 
-@pytest.mark.parametrize("optimizer", ["block_sgd", "sparse_adam"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [["optimizer=block_sgd"], ["optimizer=block_sgd", "optimizer.adaptive=true"], ["optimizer=sparse_adam"]],
+)
 def test_other_optimizers_go_on_to_the_same_weights(command, tmp_path, optimizer):
-    options = ["model=biased_mf", f"optimizer={optimizer}", "optimizer.lr=0.02", *EXPERIMENT[1:]]
+    options = ["model=biased_mf", *optimizer, "optimizer.lr=0.02", *EXPERIMENT[1:]]
     whole = command(tmp_path, "train", *options, "trainer.max_epochs=8").run
     cut = command(tmp_path, "train", *options, "trainer.max_epochs=3").run
     outcome = command(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=8")

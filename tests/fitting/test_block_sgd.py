@@ -10,7 +10,7 @@ from tables import table_of
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.fitting import block_sgd
 from ratinglab.fitting.block_sgd import BlockFit, balanced_slices
-from ratinglab.fitting.kernels.block_sgd import epoch, move_to_blocks, sort_blocks_by_user
+from ratinglab.fitting.kernels.block_sgd import Rule, Weights, epoch, move_to_blocks, sort_blocks_by_user
 from ratinglab.fitting.optimizers import BlockSGD
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.discovery import build_model
@@ -62,9 +62,10 @@ def test_slices_have_about_as_many_ratings_each():
     assert ratings.max() - ratings.min() <= 2 * count.max()
 
 
+@pytest.mark.parametrize("adaptive", [False, True])
 @pytest.mark.parametrize("name", ["mf", "biased_mf"])
-def test_a_step_is_that_of_autograd_on_one_row(name):
-    """By torch's own SGD on the model's forward and penalty, a row a batch, in the kernel's order."""
+def test_a_step_is_that_of_autograd_on_one_row(name, adaptive):
+    """By torch's own gradients of the model's forward and penalty, a row a batch, in the kernel's order."""
     user, item, rating, start, *_ = ordered(*rows(200), slices=2)
     options = {"embedding_dim": 5, "regularization": 0.1, "init_std": 0.3}
     numbers = {"num_users": NUM_USERS, "num_items": NUM_ITEMS, "rating_mean": 3.0, "seed": 1}
@@ -73,32 +74,43 @@ def test_a_step_is_that_of_autograd_on_one_row(name):
         for parameter in model.parameters():  # biases that are not 0
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(2))
     diagonals = np.array([1, 0])
-    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.02)
+    dim = options["embedding_dim"]
+    sums = {"user": torch.zeros(NUM_USERS), "item": torch.zeros(NUM_ITEMS)}
     squares = 0.0
     for block in (1, 2, 0, 3):  # the diagonals 1 and 0
         for row in range(start[block], start[block + 1]):
             batch = torch.tensor([user[row]]), torch.tensor([item[row]])
-            optimizer.zero_grad()
+            theirs.zero_grad()
             error = (theirs(*batch) - torch.tensor([rating[row]])).square().mean()
             (error + theirs.penalty(*batch)).backward()
-            optimizer.step()
+            for side, index in (("user", user[row]), ("item", item[row])):
+                moved = [weight for key, weight in theirs.named_parameters() if key.startswith(side)]
+                rate = 0.02 / torch.sqrt(1 + sums[side][index]) if adaptive else 0.02
+                sums[side][index] += sum(float(weight.grad.square().sum()) for weight in moved) / dim
+                for weight in moved:
+                    weight.data -= rate * weight.grad
             squares += float(error.detach())
-    errors = run_epoch(own, (user, item, rating, start), diagonals=diagonals)
+    own_sums = [torch.zeros(len(each) if adaptive else 0) for each in sums.values()]
+    errors = run_epoch(own, (user, item, rating, start), own_sums, diagonals=diagonals)
+    if adaptive:
+        for mine, reference in zip(own_sums, sums.values(), strict=True):
+            assert torch.allclose(mine, reference, rtol=1e-4)
     for mine, reference in zip(own.parameters(), theirs.parameters(), strict=True):
         assert torch.allclose(mine, reference, atol=1e-5)
     assert errors.sum() == pytest.approx(squares, rel=1e-5)
 
 
-def run_epoch(model, columns, *, diagonals, lr=0.02):
+def run_epoch(model, columns, sums, *, diagonals, lr=0.02):
     factors = model.factors()
-    biases = [np.zeros((1, 1), dtype=np.float32) if bias is None else bias.detach().numpy() for bias in factors.biases]
-    return epoch(
-        *columns, diagonals, factors.user.detach().numpy(), factors.item.detach().numpy(), *biases,
-        np.float32(factors.mean), factors.biases[0] is not None, np.float32(2 * lr), np.float32(factors.regularization),
-    )  # fmt: skip
+    biases = [torch.empty(0, 1) if bias is None else bias for bias in factors.biases]
+    weights = Weights(*(each.detach().numpy() for each in (factors.user, factors.item, *biases, *sums)))
+    rule = Rule(np.float32(factors.mean), np.float32(lr), np.float32(factors.regularization))
+    return epoch(*columns, diagonals, weights, rule)
 
 
-def fit(*, threads=1, seed=0, epochs=3, slices=4, lr=0.02, name="biased_mf", lr_factor=lambda epoch: 1.0) -> BlockFit:
+def fit(
+    *, threads=1, seed=0, epochs=3, slices=4, lr=0.02, name="biased_mf", adaptive=False, lr_factor=lambda epoch: 1.0
+) -> BlockFit:
     table = table_of(*rows(900))
     split = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table)
     data = RatingDataModule(hold_out(table, split), batch_size=None, fraction=1.0, seed=seed)
@@ -106,7 +118,9 @@ def fit(*, threads=1, seed=0, epochs=3, slices=4, lr=0.02, name="biased_mf", lr_
     numbers = {"num_users": data.num_users, "num_items": data.num_items}
     model = build_model(name, options, **numbers, rating_mean=data.rating_mean, seed=0)
     predictor = Predictor(model, BiasBaseline(**numbers), scale=(1.0, 5.0))
-    module = BlockFit(predictor, optimizer=BlockSGD(lr=lr, slices=slices), seed=seed, lr_factor=lr_factor)
+    module = BlockFit(
+        predictor, optimizer=BlockSGD(lr=lr, slices=slices, adaptive=adaptive), seed=seed, lr_factor=lr_factor
+    )
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0,
@@ -124,11 +138,12 @@ def weights(module: BlockFit) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in module.predictor.model.parameters()])
 
 
+@pytest.mark.parametrize("adaptive", [False, True])
 @pytest.mark.parametrize("name", ["mf", "biased_mf"])
-def test_the_weights_do_not_depend_on_the_number_of_threads(name):
-    one = fit(threads=1, name=name)
+def test_the_weights_do_not_depend_on_the_number_of_threads(name, adaptive):
+    one = fit(threads=1, name=name, adaptive=adaptive)
     assert numba.get_num_threads() == 1
-    assert torch.equal(weights(one), weights(fit(threads=2, name=name)))
+    assert torch.equal(weights(one), weights(fit(threads=2, name=name, adaptive=adaptive)))
     assert numba.get_num_threads() == min(2, numba.config.NUMBA_NUM_THREADS)
 
 
@@ -136,7 +151,7 @@ def test_each_knob_changes_the_result():
     plain = weights(fit())
     assert torch.equal(plain, weights(fit()))
     halved = {"lr_factor": lambda epoch: 0.5}
-    for changed in ({"seed": 1}, {"slices": 2}, {"lr": 0.01}, {"epochs": 2}, halved):
+    for changed in ({"seed": 1}, {"slices": 2}, {"lr": 0.01}, {"epochs": 2}, {"adaptive": True}, halved):
         assert not torch.equal(plain, weights(fit(**changed)))
     assert torch.equal(weights(fit(lr=0.01)), weights(fit(lr=0.02, **halved)))
 

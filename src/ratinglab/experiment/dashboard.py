@@ -97,7 +97,7 @@ def hyperparameters(options: TrainOptions) -> dict[str, Any]:
         "optimizer": options.optimizer.name,
         **plain_options(options.optimizer),
         "schedule": options.schedule.name,
-        "batch_size": options.data.batch_size,
+        **({"batch_size": options.data.batch_size} if options.optimizer.takes_batches else {}),
         "max_epochs": options.trainer.max_epochs,
         "seed": options.seed,
     }

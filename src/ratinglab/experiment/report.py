@@ -25,7 +25,7 @@ def header(
         f"split      {options.split.name} {split.identity}: {train:,} train, {validation:,} validation, {test:,} test"
     )
     epochs = f"at most {options.trainer.max_epochs}" if refit_epochs is None else f"{refit_epochs}"
-    steps = "a rating a step" if options.optimizer.name == "block_sgd" else f"batches of {options.data.batch_size:,}"
+    steps = f"batches of {options.data.batch_size:,}" if options.optimizer.takes_batches else "a rating a step"
     parameters = sum(parameter.numel() for parameter in model.parameters())
     settings = ", ".join(f"{key}={value}" for key, value in vars(options.model).items())
     yield f"model      {model_name(options.model)}: {settings}; {parameters:,} parameters"

@@ -95,10 +95,9 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         raise UserError("split.refit=true needs validation rows, to find the number of epochs by")
     holdout = hold_out(table, split if found is None else split.refitted())
     del table, split
-    is_block_sgd = isinstance(options.optimizer, BlockSGD)
     data = RatingDataModule(
         holdout,
-        batch_size=None if is_block_sgd else options.data.batch_size,
+        batch_size=options.data.batch_size if options.optimizer.takes_batches else None,
         fraction=options.trainer.limit_train_batches,
         seed=options.seed,
     )

@@ -6,11 +6,13 @@ import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ratinglab.datamodule import Batch, RatingDataModule
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.kernels.block_sgd import epoch, load, move_to_blocks, sort_blocks_by_user
+from ratinglab.fitting.kernels.block_sgd import Rule, Weights, epoch, load, move_to_blocks, sort_blocks_by_user
 from ratinglab.fitting.optimizers import BlockSGD
+from ratinglab.models.equation import Factors
 from ratinglab.models.predictor import Predictor
 
 MANY_RATINGS, SLICES_OF_MANY, SLICES_OF_FEW = 8_000_000, 16, 8
@@ -25,9 +27,15 @@ class BlockFit(Fit):
     the seed and the epoch's number; the blocks of a diagonal run at once. So the weights are the same, bit for bit, at
     any number of threads.
 
-    Source: Zhuang, Chin, Juan, Lin, "A Fast Parallel SGD for Matrix Factorization in Shared Memory Systems", RecSys
-    2013.
+    Where the options ask for adaptive rates, those of a row of weights fall as its gradients add up.
+
+    Sources: Zhuang, Chin, Juan, Lin, "A Fast Parallel SGD for Matrix Factorization in Shared Memory Systems", RecSys
+    2013. Chin, Zhuang, Juan, Lin, "A Learning-Rate Schedule for Stochastic Gradient Methods to Matrix Factorization",
+    PAKDD 2015: the reduced per-coordinate schedule.
     """
+
+    user_squares: Tensor
+    item_squares: Tensor
 
     def __init__(
         self, predictor: Predictor, *, optimizer: BlockSGD, seed: int, lr_factor: Callable[[int], float]
@@ -36,6 +44,9 @@ class BlockFit(Fit):
         super().__init__(predictor, lr=optimizer.lr, lr_factor=lr_factor)
         self.slices = optimizer.slices
         self.seed = seed
+        # buffers, so that they are kept in checkpoints
+        for side, rows in (("user", self._factors().user), ("item", self._factors().item)):
+            self.register_buffer(f"{side}_squares", torch.zeros(len(rows) if optimizer.adaptive else 0))
         self._start: NDArray[np.int64] | None = None
         self._train_mse = 0.0
         load()  # before the clock of the fit runs
@@ -61,9 +72,9 @@ class BlockFit(Fit):
         """An epoch: a step for each rating."""
         ((user, item, rating),) = (tuple(column.numpy() for column in batch) for batch in batches)
         assert self._start is not None
-        model = self.predictor.model.factors()
-        assert model is not None, "the options refuse an equation without factors"
-        bias = [np.zeros((1, 1), dtype=np.float32) if each is None else each.detach().numpy() for each in model.biases]
+        model = self._factors()
+        biases = [torch.empty(0, 1) if each is None else each for each in model.biases]
+        changed = (model.user, model.item, *biases, self.user_squares, self.item_squares)
         slices = round((len(self._start) - 1) ** 0.5)
         errors = epoch(
             user,
@@ -71,15 +82,15 @@ class BlockFit(Fit):
             rating,
             self._start,
             np.random.default_rng([self.seed, self.current_epoch]).permutation(slices),
-            model.user.detach().numpy(),
-            model.item.detach().numpy(),
-            *bias,
-            np.float32(model.mean),
-            model.biases[0] is not None,
-            np.float32(2 * self.epoch_lr),
-            np.float32(model.regularization),
+            Weights(*(each.detach().numpy() for each in changed)),
+            Rule(*(np.float32(number) for number in (model.mean, self.epoch_lr, model.regularization))),
         )
         self._train_mse = float(errors.sum()) / len(rating)
+
+    def _factors(self) -> Factors:
+        factors = self.predictor.model.factors()
+        assert factors is not None, "the options refuse an equation without factors"
+        return factors
 
     def train_mse(self) -> float:
         """The pooled squared error of the epoch's training rows, each before its own step."""

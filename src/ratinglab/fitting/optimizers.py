@@ -18,6 +18,7 @@ class Adam:
     """Adam (Kingma and Ba 2015): steps scaled by running moments of the gradient."""
 
     name: ClassVar[str] = "adam"
+    takes_batches: ClassVar[bool] = True
 
     lr: float = field(metadata=above(0))
     """Learning rate at the start; the schedule moves it."""
@@ -41,6 +42,7 @@ class AdamW:
     """AdamW (Loshchilov and Hutter 2019): Adam, with weight decay apart from the moments."""
 
     name: ClassVar[str] = "adamw"
+    takes_batches: ClassVar[bool] = True
 
     lr: float = field(metadata=above(0))
     """Learning rate at the start; the schedule moves it."""
@@ -67,6 +69,7 @@ class SparseAdam:
     """
 
     name: ClassVar[str] = "sparse_adam"
+    takes_batches: ClassVar[bool] = True
 
     lr: float = field(metadata=above(0))
     """Learning rate at the start; the schedule moves it."""
@@ -87,6 +90,7 @@ class SGD:
     """Minibatch stochastic gradient descent. The loss is a mean over the batch: lr grows with data.batch_size."""
 
     name: ClassVar[str] = "sgd"
+    takes_batches: ClassVar[bool] = True
 
     lr: float = field(metadata=above(0))
     """Learning rate at the start; the schedule moves it."""
@@ -111,8 +115,12 @@ class BlockSGD:
     """
 
     name: ClassVar[str] = "block_sgd"
+    takes_batches: ClassVar[bool] = False
 
     lr: float = field(metadata=above(0))
     """Learning rate at the start; the schedule moves it."""
     slices: int | None = field(metadata=within(1, 1024))
     """Slices of users and of items, and so the most threads in use; null: 8, from 8 million ratings on 16."""
+    adaptive: bool
+    """Whether each user and item has a rate of its own, lr / √(1 + Σ g² / embedding_dim), g its gradients so far (Chin
+    et al. 2015): a larger lr then."""

@@ -5,9 +5,11 @@ RecSys 2013.
 """
 
 import os
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
 
 
 @njit(cache=True, nogil=True)
@@ -85,23 +87,47 @@ def _sort_by_user(user, item, rating):  # type: ignore[no-untyped-def]
         user[to], item[to], rating[to] = old_user[row], old_item[row], old_rating[row]
 
 
+class Weights(NamedTuple):
+    """What an epoch changes in place, all float32.
+
+    Attributes:
+        user_factors: (num_users, D).
+        item_factors: (num_items, D).
+        user_bias: (num_users, 1); of no row without biases, and item_bias too.
+        item_bias: (num_items, 1).
+        user_squares: (num_users,), the sum of each row's squared gradients, over D, and its bias's; of no row where
+            all rows have the same learning rate, and item_squares too.
+        item_squares: (num_items,).
+    """
+
+    user_factors: NDArray[np.float32]
+    item_factors: NDArray[np.float32]
+    user_bias: NDArray[np.float32]
+    item_bias: NDArray[np.float32]
+    user_squares: NDArray[np.float32]
+    item_squares: NDArray[np.float32]
+
+
+class Rule(NamedTuple):
+    """How an epoch predicts and steps.
+
+    Attributes:
+        mean: float32, added to every prediction.
+        lr: float32, the learning rate.
+        regularization: float32, λ.
+    """
+
+    mean: np.float32
+    lr: np.float32
+    regularization: np.float32
+
+
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def epoch(  # type: ignore[no-untyped-def]
-    user,
-    item,
-    rating,
-    start,
-    diagonals,
-    user_factors,
-    item_factors,
-    user_bias,
-    item_bias,
-    mean,
-    has_biases,
-    step,
-    regularization,
-):
-    """One pass over all rows: after each, a step against the gradient of (r − r̂)² + λ · penalty on that row alone.
+def epoch(user, item, rating, start, diagonals, weights, rule):  # type: ignore[no-untyped-def]
+    """One pass over all rows: after each, a step against the gradient g of (r − r̂)² + λ · penalty on that row alone.
+
+    The step of a row of factors and its bias is −lr · g or, where there are sums of squares, −lr / √(1 + Σ g² / D) · g,
+    with the sum over the row's steps before this one (Chin et al. 2015, who start it at 1 too).
 
     Blocks of a diagonal share no user and no item: they run at once, and the weights come out the same, bit for bit,
     at any number of threads.
@@ -112,14 +138,8 @@ def epoch(  # type: ignore[no-untyped-def]
         rating: (N,) float32.
         start: (num_slices² + 1,) int64, the first row of each block.
         diagonals: (num_slices,) int64, the order of the diagonals.
-        user_factors: (num_users, D) float32, changed in place; so are the next three.
-        item_factors: (num_items, D) float32.
-        user_bias: (num_users, 1) float32; of one row, and not read, without biases.
-        item_bias: (num_items, 1) float32.
-        mean: float32, added to every prediction.
-        has_biases: whether a prediction has the biases too.
-        step: float32, twice the learning rate: the factor on (r − r̂) q − λ p.
-        regularization: float32, λ.
+        weights: changed in place.
+        rule: how.
 
     Returns:
         (num_slices²,) float64, the sum of squared errors in each block, each row's before its step.
@@ -129,49 +149,65 @@ def epoch(  # type: ignore[no-untyped-def]
     for diagonal in diagonals:
         for slice_ in prange(num_slices):
             block = slice_ * num_slices + (slice_ + diagonal) % num_slices
-            errors[block] = _block(
-                user[start[block] : start[block + 1]],
-                item[start[block] : start[block + 1]],
-                rating[start[block] : start[block + 1]],
-                user_factors,
-                item_factors,
-                user_bias,
-                item_bias,
-                mean,
-                has_biases,
-                step,
-                regularization,
-            )
+            rows = slice(start[block], start[block + 1])
+            errors[block] = _block(user[rows], item[rows], rating[rows], weights, rule)
     return errors
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _block(  # type: ignore[no-untyped-def]
-    user, item, rating, user_factors, item_factors, user_bias, item_bias, mean, has_biases, step, regularization
-):
-    dim = user_factors.shape[1]
-    decay = step * regularization
+def _block(user, item, rating, weights, rule):  # type: ignore[no-untyped-def]
+    dim = weights.user_factors.shape[1]
+    has_biases, is_adaptive = len(weights.user_bias) > 0, len(weights.user_squares) > 0
+    decay = rule.regularization
     squares = 0.0
     for row in range(len(user)):
         u, i = user[row], item[row]
-        p, q = user_factors[u], item_factors[i]
-        predicted = mean
+        p, q = weights.user_factors[u], weights.item_factors[i]
+        predicted = rule.mean
         if has_biases:
-            predicted += user_bias[u, 0] + item_bias[i, 0]
+            predicted += weights.user_bias[u, 0] + weights.item_bias[i, 0]
         dot = np.float32(0)
         for d in range(dim):
             dot += p[d] * q[d]
         error = rating[row] - (predicted + dot)
         squares += np.float64(error) * np.float64(error)
-        pull = step * error
+        user_step = np.float32(2) * rule.lr
+        item_step = user_step
+        if is_adaptive:
+            user_step /= np.sqrt(np.float32(1) + weights.user_squares[u])
+            item_step /= np.sqrt(np.float32(1) + weights.item_squares[i])
+            _add_squares(u, i, p, q, dot, error, weights, decay)
+        user_pull, user_decay = user_step * error, user_step * decay
+        item_pull, item_decay = item_step * error, item_step * decay
         for d in range(dim):
             old = p[d]
-            p[d] += pull * q[d] - decay * old
-            q[d] += pull * old - decay * q[d]
+            p[d] += user_pull * q[d] - user_decay * old
+            q[d] += item_pull * old - item_decay * q[d]
         if has_biases:
-            user_bias[u, 0] += pull - decay * user_bias[u, 0]
-            item_bias[i, 0] += pull - decay * item_bias[i, 0]
+            weights.user_bias[u, 0] += user_pull - user_decay * weights.user_bias[u, 0]
+            weights.item_bias[i, 0] += item_pull - item_decay * weights.item_bias[i, 0]
     return squares
+
+
+@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _add_squares(u, i, p, q, dot, error, weights, decay):  # type: ignore[no-untyped-def]
+    """Add ‖g‖² / D of both rows, from ‖e q − λ p‖² = e² ‖q‖² − 2 e λ p·q + λ² ‖p‖², and of their biases."""
+    pp = np.float32(0)
+    qq = np.float32(0)
+    for d in range(len(p)):
+        pp += p[d] * p[d]
+        qq += q[d] * q[d]
+    both = error * error
+    cross = np.float32(2) * error * decay * dot
+    user_square = both * qq - cross + decay * decay * pp
+    item_square = both * pp - cross + decay * decay * qq
+    if len(weights.user_bias) > 0:
+        user_pull, item_pull = error - decay * weights.user_bias[u, 0], error - decay * weights.item_bias[i, 0]
+        user_square += user_pull * user_pull
+        item_square += item_pull * item_pull
+    share = np.float32(4) / np.float32(len(p))
+    weights.user_squares[u] += share * user_square
+    weights.item_squares[i] += share * item_square
 
 
 def load() -> None:
@@ -187,4 +223,5 @@ def load() -> None:
     start = move_to_blocks(index, index, value, np.zeros(1, np.int32), np.zeros(1, np.int32), 1)
     sort_blocks_by_user(index, index, value, start)
     number = np.float32(0)
-    epoch(index, index, value, start, np.zeros(1, np.int64), table, table, table, table, number, True, number, number)
+    weights = Weights(table, table, table, table, value, value)
+    epoch(index, index, value, start, np.zeros(1, np.int64), weights, Rule(number, number, number))
