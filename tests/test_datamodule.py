@@ -1,11 +1,15 @@
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from tables import table_of
 
 from ratinglab import datamodule
-from ratinglab.datamodule import BLOCK_SIZE, Blocks, ShuffledBatches
+from ratinglab.datamodule import BLOCK_SIZE, Blocks, RatingDataModule, ShuffledBatches
+from ratinglab.ratings.holdout import hold_out
+from ratinglab.ratings.splits import RandomSplit
 from ratinglab.ratings.table import Ratings
 
 
@@ -65,6 +69,19 @@ def test_blocks_keep_the_order_and_every_row():
     assert [len(user) for user, _, _ in blocks] == [BLOCK_SIZE, 3]
     assert len(Blocks(ratings)) == 2
     assert torch.equal(torch.cat([user for user, _, _ in blocks]), torch.arange(BLOCK_SIZE + 3, dtype=torch.int32))
+
+
+def test_rows_live_on_the_device_of_the_fit():
+    """`meta` stands in for a GPU: a device to which nothing on the cpu can be added."""
+    table = table_of(**vars(numbered(10)))
+    split = RandomSplit(refit=False, seed=0, validation=0.2, test=0.0).apply(table)
+    data = RatingDataModule(hold_out(table, split), batch_size=4, fraction=1.0, seed=0)
+    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")), current_epoch=0)
+    parts = itertools.chain(*data.train_dataloader(), data.val_dataloader())
+    assert {column.device.type for batch in parts for column in batch} == {"meta"}
+    data.trainer = None
+    parts = itertools.chain(*data.train_dataloader(), data.val_dataloader())
+    assert {column.device.type for batch in parts for column in batch} == {"cpu"}
 
 
 def test_no_rows_are_no_blocks():

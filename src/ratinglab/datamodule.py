@@ -1,6 +1,5 @@
 """Batches of ratings as slices of tensors: never one Python object a row."""
 
-import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -21,16 +20,20 @@ BLOCK_SIZE = 1 << 15
 number of threads."""
 
 
-def as_tensors(ratings: Ratings) -> Batch:
-    """The columns as tensors that share the arrays' memory."""
-    return torch.from_numpy(ratings.user), torch.from_numpy(ratings.item), torch.from_numpy(ratings.rating)
+CPU = torch.device("cpu")
+
+
+def as_tensors(ratings: Ratings, *, device: torch.device = CPU) -> Batch:
+    """The columns as tensors on a device; on the cpu they share the arrays' memory."""
+    user, item, rating = (torch.from_numpy(column) for column in (ratings.user, ratings.item, ratings.rating))
+    return user.to(device), item.to(device), rating.to(device)
 
 
 class Blocks:
     """All rows in their order, BLOCK_SIZE at a time; the last block may be smaller."""
 
-    def __init__(self, ratings: Ratings) -> None:
-        self._columns = as_tensors(ratings)
+    def __init__(self, ratings: Ratings, *, device: torch.device = CPU) -> None:
+        self._columns = as_tensors(ratings, device=device)
 
     def __len__(self) -> int:
         return -(-len(self._columns[0]) // BLOCK_SIZE)
@@ -44,22 +47,30 @@ class ShuffledBatches:
     """An epoch of training rows in random order, by lists of batches: each row once, the last batch may be smaller.
 
     The order depends on the seed and the epoch's number alone, so that a run which goes on at epoch e sees the same
-    batches as one that was never stopped.
+    batches as one that was never stopped. The rows live on the device, and so no batch waits to be sent there.
     """
 
     def __init__(
-        self, ratings: Ratings, *, batch_size: int, fraction: float, seed: int, epoch: Callable[[], int]
+        self,
+        ratings: Ratings,
+        *,
+        batch_size: int,
+        fraction: float,
+        seed: int,
+        epoch: Callable[[], int],
+        device: torch.device = CPU,
     ) -> None:
-        """Batches of `ratings`; `epoch` tells the number of the epoch that begins, from 0.
+        """Batches of `ratings`.
 
         Args:
             ratings: the rows.
             batch_size: rows in a batch.
             fraction: of the batches of each epoch that are served, at least one.
             seed: of the order.
-            epoch: the number of the epoch that begins, from 0.
+            epoch: tells the number of the epoch that begins, from 0.
+            device: where the batches are.
         """
-        self._columns = as_tensors(ratings)
+        self._columns = as_tensors(ratings, device=device)
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = epoch
@@ -75,11 +86,11 @@ class ShuffledBatches:
         # SeedSequence mixes both numbers: seed 0 at epoch 1 is not seed 1 at epoch 0.
         mixed = np.random.SeedSequence([self._seed, self._epoch()]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(mixed))
-        order = torch.randperm(len(self._columns[0]), generator=generator)
-        user, item, rating = (column[order].split(self._batch_size) for column in self._columns)
-        batches = itertools.islice(zip(user, item, rating, strict=True), self.num_batches)
-        while at_once := list(itertools.islice(batches, BATCHES_AT_ONCE)):
-            yield at_once
+        rows = torch.randperm(len(self._columns[0]), generator=generator, dtype=torch.int32)
+        rows = rows[: self.num_batches * self._batch_size].to(self._columns[0].device)
+        for at_once in rows.split(BATCHES_AT_ONCE * self._batch_size):
+            user, item, rating = (column[at_once].split(self._batch_size) for column in self._columns)
+            yield list(zip(user, item, rating, strict=True))
 
 
 class WholeEpochs:
@@ -135,9 +146,18 @@ class RatingDataModule(LightningDataModule):
             return 0 if self.trainer is None else self.trainer.current_epoch
 
         return ShuffledBatches(
-            self.train_ratings, batch_size=self.batch_size, fraction=self.fraction, seed=self.seed, epoch=current_epoch
+            self.train_ratings,
+            batch_size=self.batch_size,
+            fraction=self.fraction,
+            seed=self.seed,
+            epoch=current_epoch,
+            device=self._device,
         )
 
     def val_dataloader(self) -> Blocks:
         """The validation rows, in their order; no block where there are none."""
-        return Blocks(self.validation_ratings)
+        return Blocks(self.validation_ratings, device=self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return CPU if self.trainer is None else self.trainer.strategy.root_device

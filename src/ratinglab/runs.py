@@ -179,18 +179,34 @@ class Run:
     def _rows(self) -> pd.DataFrame:
         return self._parquet("ratings.parquet")
 
-    def _parquet(self, name: str) -> pd.DataFrame:
+    def _parquet(
+        self, name: str, *, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
+    ) -> pd.DataFrame:
         try:
-            return pd.read_parquet(self.folder / name)
+            return pd.read_parquet(self.folder / name, columns=columns, filters=filters)
         except (OSError, ValueError) as error:  # pyarrow's errors are both
             raise UserError(f"{self.folder / name} is missing or damaged") from error
 
     def part(self, name: str) -> Ratings:
         """The run's rows of a part: train, val or test."""
-        rows = self._rows[self._rows["part"] == PARTS.index(name)]
-        # copies: pandas hands out read-only views, of which torch makes no tensor
-        user, item, rating = (np.array(rows[column]) for column in ("user", "item", "rating"))
+        user, item, rating = self._columns(name, ["user", "item", "rating"])
         return Ratings(user=user, item=item, rating=rating)
+
+    def _columns(self, part: str, columns: list[str]) -> list[NDArray[Any]]:
+        # filtered while it is read: the memory is that of the part
+        rows = self._parquet("ratings.parquet", columns=columns, filters=[("part", "==", PARTS.index(part))])
+        # copies: pandas hands out read-only views, of which torch makes no tensor
+        return [np.array(rows[column]) for column in columns]
+
+    @cached_property
+    def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Training ratings of each user index, and of each item index."""
+        user, item = self._columns("train", ["user", "item"])
+        return np.bincount(user, minlength=len(self.user_ids)), np.bincount(item, minlength=len(self.item_ids))
+
+    def train_ratings(self) -> NDArray[np.float32]:
+        """The training ratings alone."""
+        return self._columns("train", ["rating"])[0]
 
     def predict(self, user_ids: Ids, item_ids: Ids) -> NDArray[np.float32]:
         """Predicted rating of each pair of a user's and an item's own ids.
@@ -301,7 +317,7 @@ class Run:
 
     def predictions(self, part: str) -> Predictions:
         """The rows of a part, val or test, with what the model and the bias baseline predict for them."""
-        ratings, train = self.part(part), self.part("train")
+        ratings, (user_count, item_count) = self.part(part), self.train_counts
         with torch.inference_mode():
             model = [self.predictor(user, item) for user, item, _ in Blocks(ratings)]
             baseline = [self.predictor.clip(self.predictor.baseline(user, item)) for user, item, _ in Blocks(ratings)]
@@ -309,8 +325,8 @@ class Run:
             rating=ratings.rating,
             model=torch.cat(model).numpy(),
             baseline=torch.cat(baseline).numpy(),
-            user_count=np.bincount(train.user, minlength=len(self.user_ids))[ratings.user],
-            item_count=np.bincount(train.item, minlength=len(self.item_ids))[ratings.item],
+            user_count=user_count[ratings.user],
+            item_count=item_count[ratings.item],
         )
 
     def evaluate(self, parts: Sequence[str] = ("val", "test")) -> dict[str, float]:

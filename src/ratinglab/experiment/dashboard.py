@@ -67,9 +67,9 @@ def _show_errors(logger: EventLog, run: Run, *, step: int) -> None:
 
 
 def _show_data(logger: EventLog, run: Run, *, step: int) -> None:
-    train = run.part("train")
-    logger.log_figure("data/ratings", rating_histogram(train.rating), step=step)
-    logger.log_figure("data/long_tail", long_tail(np.bincount(train.item)), step=step)
+    _, item_count = run.train_counts
+    logger.log_figure("data/ratings", rating_histogram(run.train_ratings()), step=step)
+    logger.log_figure("data/long_tail", long_tail(item_count[item_count > 0]), step=step)
 
 
 def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
@@ -77,7 +77,7 @@ def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
     embedding = getattr(run.predictor.model, "item_embedding", None)
     if not isinstance(embedding, nn.Embedding):
         return
-    item_count = np.bincount(run.part("train").item)
+    item_count = run.train_counts[1][: len(embedding.weight)]
     item = np.argsort(-item_count, kind="stable")[:count]
     titles = np.full(len(run.item_ids), "", dtype=object) if run.titles is None else run.titles
     # a tab or a line break would end the cell in the file that the projector reads

@@ -1,19 +1,24 @@
 """The closed-form baselines, fitted on every run: what a model must beat, and who speaks for the unknown."""
 
+import functools
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 REGULARIZATION = 5.0
 """λ of the bias baseline, in ratings: so many ratings of average height pull on every bias."""
-MAX_SWEEPS, TOLERANCE = 200, 1e-7
+MAX_STEPS, TOLERANCE = 200, 1e-7
+CHUNK = 1 << 20
+"""Rows at once."""
 
 
 class Biases(NamedTuple):
-    """The fitted numbers: mean (), user (num_users,), item (num_items,), all float64, in rating units."""
+    """The fitted numbers: mean, user (num_users,) and item (num_items,) float64, all in rating units."""
 
-    mean: Tensor
+    mean: float
     user: Tensor
     item: Tensor
 
@@ -48,7 +53,7 @@ class BiasBaseline(nn.Module):
             num_users=len(self.user_bias) - 1,
             num_items=len(self.item_bias) - 1,
         )
-        self.mean.copy_(biases.mean)
+        self.mean.fill_(biases.mean)
         self.user_bias[:-1] = biases.user
         self.item_bias[:-1] = biases.item
         return self
@@ -72,20 +77,51 @@ def _entry(bias: Tensor, index: Tensor) -> Tensor:
 def fit_biases(*, user: Tensor, item: Tensor, rating: Tensor, num_users: int, num_items: int) -> Biases:
     """The minimum of Σ (r − μ − b_u − b_i)² + λ (Σ b_u² + Σ b_i²) over the biases.
 
-    Each half sweep solves for one side in closed form, given the other:
-    b_u = Σ_{i of u} (r − μ − b_i) / (λ + n_u), until no bias moves by more than TOLERANCE, or for MAX_SWEEPS.
+    With the users' biases in closed form, b_u = Σ_{i of u} (r − μ − b_i) / (λ + n_u), a linear system is left for those
+    of the items. It is solved by conjugate gradients, preconditioned by its diagonal's λ + n_i, until no bias moves by
+    more than TOLERANCE: six steps on 25 million ratings, of two passes each, where solving for one side after the other
+    had not come as close after 200. Memory: some MiB, whatever the number of rows.
+
+    Source: Hestenes, Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
     """
-    user, item = user.long(), item.long()
-    mean = rating.double().mean()
-    residual = rating.double() - mean
-    user_weight = REGULARIZATION + torch.bincount(user, minlength=num_users)
-    item_weight = REGULARIZATION + torch.bincount(item, minlength=num_items)
-    user_bias = torch.zeros(num_users, dtype=torch.float64)
+    mean = float(rating.numpy().mean(dtype=np.float64))
+    user_weight = REGULARIZATION + torch.bincount(user, minlength=num_users).double()
+    item_weight = REGULARIZATION + torch.bincount(item, minlength=num_items).double()
+    ratings = list(zip(user.split(CHUNK), item.split(CHUNK), rating.split(CHUNK), strict=True))
+
+    def by_user(item_value: Tensor) -> Tensor:
+        """Σ_{i of u} value_i"""
+        return _sum(torch.bincount(u, item_value.index_select(0, i), minlength=num_users) for u, i, _ in ratings)
+
+    def by_item(user_value: Tensor) -> Tensor:
+        """Σ_{u of i} value_u"""
+        return _sum(torch.bincount(i, user_value.index_select(0, u), minlength=num_items) for u, i, _ in ratings)
+
+    user_sum = _sum(torch.bincount(u, r.double() - mean, minlength=num_users) for u, _, r in ratings)
+    item_sum = _sum(torch.bincount(i, r.double() - mean, minlength=num_items) for _, i, r in ratings)
     item_bias = torch.zeros(num_items, dtype=torch.float64)
-    for _ in range(MAX_SWEEPS):
-        before = torch.cat([user_bias, item_bias])
-        user_bias = torch.bincount(user, residual - item_bias[item], minlength=num_users) / user_weight
-        item_bias = torch.bincount(item, residual - user_bias[user], minlength=num_items) / item_weight
-        if (torch.cat([user_bias, item_bias]) - before).abs().max() <= TOLERANCE:
+    residual = item_sum - by_item(user_sum / user_weight)
+    direction = scaled = residual / item_weight
+    product = _dot(residual, scaled)
+    for _ in range(MAX_STEPS):
+        if product == 0:
             break
-    return Biases(mean=mean, user=user_bias, item=item_bias)
+        curvature = item_weight * direction - by_item(by_user(direction) / user_weight)
+        length = product / _dot(direction, curvature)
+        item_bias = item_bias + length * direction
+        if (length * direction).abs().max() <= TOLERANCE:
+            break
+        residual = residual - length * curvature
+        scaled = residual / item_weight
+        last, product = product, _dot(residual, scaled)
+        direction = scaled + product / last * direction
+    return Biases(mean=mean, user=(user_sum - by_user(item_bias)) / user_weight, item=item_bias)
+
+
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    return functools.reduce(torch.add, parts)
+
+
+def _dot(left: Tensor, right: Tensor) -> float:
+    """Σ left · right, by numpy: torch's own sum has other last digits at other numbers of threads."""
+    return float((left * right).numpy().sum())

@@ -216,9 +216,9 @@ def load() -> None:
     Where this runs before torch is imported, both use one OpenMP. Else each has its own, and the threads of one spin
     for a while when they have done their work, at the cost of the other's.
     """
-    # Threads wait for each other at every diagonal, for microseconds: asleep they were 1.6 times slower, and spinning
-    # no slower beside a busy process.
-    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
+    # Threads wait for each other at every diagonal, for microseconds. Asleep they were 1.5 times slower; a hundred
+    # times as many spins were no faster, and beside a busy process on two cores took up to ten times as long.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 1), np.float32)
     start = move_to_blocks(index, index, value, np.zeros(1, np.int32), np.zeros(1, np.int32), 1)
     sort_blocks_by_user(index, index, value, start)
