@@ -48,7 +48,9 @@ def main() -> None:
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--root", type=Path, help="folder with MovieLens 100K's u.data")
     data.add_argument("--rows", type=int, help="ratings of a generated table of 138,000 users and 27,000 items")
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument(
+        "--systems", nargs="+", choices=SYSTEMS, help="default: all, without Surprise from 10 million rows on"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
@@ -66,7 +68,9 @@ def main() -> None:
         if arguments.tune:
             tune(Path(folder), trials=arguments.tune, threads=arguments.threads)
             return
-        systems = [system for system in arguments.systems if system in settings]
+        slow = {"surprise_svd"} if (arguments.rows or 0) >= 10_000_000 else set()
+        chosen = arguments.systems or [system for system in SYSTEMS if system not in slow]
+        systems = [system for system in chosen if system in settings]
         taken: dict[str, list[dict[str, float]]] = {system: [] for system in systems}
         for _ in range(arguments.repeats):
             for system in systems:

@@ -9,7 +9,7 @@ metrics.json      flat; its keys are the TensorBoard tags
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,6 +28,8 @@ from ratinglab.files import user_path, write_whole
 from ratinglab.metrics import ErrorSums
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.discovery import build_model, model_names
+from ratinglab.models.equation import Interactions
+from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.ids import IdMap
@@ -51,6 +53,8 @@ CHECKPOINT_FAULTS = (
     AttributeError,
 )
 """What torch.load, and a look into what it gives, raise for a file that is no checkpoint or not all of one."""
+WITHIN_90 = 1.6449
+"""Standard deviations to either side that hold 90 % of a normal distribution."""
 PREDICTOR_PREFIX = "predictor."
 """Where a LightningModule's checkpoint holds the predictor's weights."""
 
@@ -70,6 +74,7 @@ class RunRecord:
         max_epochs: epochs after which the fit ends, if it is not stopped early.
         provenance: versions, git commit, digest of the data, identity of the split, seed, threads, command line.
         refit_epochs: epochs of the second fit, on training and validation rows; None: there is no second fit.
+        is_sampled: whether the run holds samples of the weights, whose predictions are averaged.
         format_version: of the run's folder.
     """
 
@@ -83,6 +88,7 @@ class RunRecord:
     max_epochs: int
     provenance: dict[str, Any]
     refit_epochs: int | None = None
+    is_sampled: bool = False
     format_version: int = FORMAT_VERSION
 
 
@@ -104,8 +110,14 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_whole(path, lambda file: file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode()))
 
 
-def build_predictor(record: RunRecord, *, seed: int) -> Predictor:
-    """The predictor of a run: first weights drawn from the seed, the baseline not yet fitted."""
+def build_predictor(record: RunRecord, *, seed: int, interactions: Callable[[], Interactions]) -> Predictor:
+    """The predictor of a run: first weights drawn from the seed, the baseline not yet fitted.
+
+    Args:
+        record: of the run.
+        seed: of the first weights.
+        interactions: who has rated what in the training part; asked for where the equation needs it.
+    """
     model = build_model(
         record.model,
         record.model_options,
@@ -113,7 +125,10 @@ def build_predictor(record: RunRecord, *, seed: int) -> Predictor:
         num_items=record.num_items,
         rating_mean=record.rating_mean,
         seed=seed,
+        interactions=interactions,
     )
+    if record.is_sampled:
+        model = Posterior(model)
     baseline = BiasBaseline(num_users=record.num_users, num_items=record.num_items)
     return Predictor(model, baseline, scale=record.scale)
 
@@ -145,7 +160,7 @@ class Run:
         folder = user_path(str(folder), key="run")
         record = read_record(folder)
         try:
-            predictor = build_predictor(record, seed=0)
+            predictor = build_predictor(record, seed=0, interactions=lambda: _interactions(folder))
         except (LookupError, TypeError, RuntimeError) as error:
             raise UserError(f"{folder / 'run.json'} is damaged: {' '.join(str(error).split())}") from error
         path = folder / "checkpoints" / "best.ckpt"
@@ -159,11 +174,11 @@ class Run:
     @cached_property
     def user_ids(self) -> IdMap:
         """The id of each user index."""
-        return IdMap(self._parquet("users.parquet")["user_id"].to_numpy())
+        return IdMap(_parquet(self.folder / "users.parquet")["user_id"].to_numpy())
 
     @cached_property
     def _items(self) -> pd.DataFrame:
-        return self._parquet("items.parquet")
+        return _parquet(self.folder / "items.parquet")
 
     @cached_property
     def item_ids(self) -> IdMap:
@@ -177,36 +192,22 @@ class Run:
 
     @cached_property
     def _rows(self) -> pd.DataFrame:
-        return self._parquet("ratings.parquet")
-
-    def _parquet(
-        self, name: str, *, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
-    ) -> pd.DataFrame:
-        try:
-            return pd.read_parquet(self.folder / name, columns=columns, filters=filters)
-        except (OSError, ValueError) as error:  # pyarrow's errors are both
-            raise UserError(f"{self.folder / name} is missing or damaged") from error
+        return _parquet(self.folder / "ratings.parquet")
 
     def part(self, name: str) -> Ratings:
         """The run's rows of a part: train, val or test."""
-        user, item, rating = self._columns(name, ["user", "item", "rating"])
+        user, item, rating = _columns(self.folder, name, ["user", "item", "rating"])
         return Ratings(user=user, item=item, rating=rating)
-
-    def _columns(self, part: str, columns: list[str]) -> list[NDArray[Any]]:
-        # filtered while it is read: the memory is that of the part
-        rows = self._parquet("ratings.parquet", columns=columns, filters=[("part", "==", PARTS.index(part))])
-        # copies: pandas hands out read-only views, of which torch makes no tensor
-        return [np.array(rows[column]) for column in columns]
 
     @cached_property
     def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Training ratings of each user index, and of each item index."""
-        user, item = self._columns("train", ["user", "item"])
+        user, item = _columns(self.folder, "train", ["user", "item"])
         return np.bincount(user, minlength=len(self.user_ids)), np.bincount(item, minlength=len(self.item_ids))
 
     def train_ratings(self) -> NDArray[np.float32]:
         """The training ratings alone."""
-        return self._columns("train", ["rating"])[0]
+        return _columns(self.folder, "train", ["rating"])[0]
 
     def predict(self, user_ids: Ids, item_ids: Ids) -> NDArray[np.float32]:
         """Predicted rating of each pair of a user's and an item's own ids.
@@ -224,16 +225,37 @@ class Run:
         Raises:
             UserError: not as many users as items.
         """
+        with torch.inference_mode():
+            predicted = [self.predictor(user, item) for user, item, _ in Blocks(self._pairs(user_ids, item_ids))]
+        return torch.cat(predicted).numpy() if predicted else np.empty(0, dtype=np.float32)
+
+    def deviation(self, user_ids: Ids, item_ids: Ids) -> NDArray[np.float32]:
+        """Standard deviation of each pair's rating around its prediction, in a run of optimizer=gibbs.
+
+        Args:
+            user_ids: (B,) ids as in the data; 42 and "42" are the same.
+            item_ids: (B,) ids as in the data.
+
+        Returns:
+            (B,) float32, in rating units; NaN for a user or item without training ratings.
+
+        Raises:
+            UserError: not as many users as items, or the run has no samples.
+        """
+        if not self.record.is_sampled:
+            raise UserError(f"{self.folder} has no samples, of which a standard deviation could be told")
+        with torch.inference_mode():
+            found = [self.predictor.deviation(user, item) for user, item, _ in Blocks(self._pairs(user_ids, item_ids))]
+        return torch.cat(found).numpy() if found else np.empty(0, dtype=np.float32)
+
+    def _pairs(self, user_ids: Ids, item_ids: Ids) -> Ratings:
         if len(user_ids) != len(item_ids):
             raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
-        pairs = Ratings(
+        return Ratings(
             user=self.user_ids.index_of(user_ids),
             item=self.item_ids.index_of(item_ids),
             rating=np.zeros(len(user_ids), dtype=np.float32),
         )
-        with torch.inference_mode():
-            predicted = [self.predictor(user, item) for user, item, _ in Blocks(pairs)]
-        return torch.cat(predicted).numpy() if predicted else np.empty(0, dtype=np.float32)
 
     def trained_users(self, user_ids: Ids) -> NDArray[np.bool_]:
         """(B,) whether each user has training ratings."""
@@ -337,7 +359,8 @@ class Run:
 
         Returns:
             val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
-            test/warm/mse …; a part without rows is left out.
+            test/warm/mse …; a part without rows is left out. Of a run with samples test/coverage_90 too: the share of
+            the warm rows whose rating lies in the 90 % interval of its prediction.
         """
         metrics: dict[str, float] = {}
         for part in parts:
@@ -350,6 +373,9 @@ class Run:
             for group, rows in groups.items():
                 if len(rows) > 0:
                     metrics |= {tag.format(group): value for tag, value in _evaluate(self.predictor, rows).items()}
+            warm = ratings.take(~is_cold)
+            if self.record.is_sampled and len(warm) > 0:
+                metrics[f"{part}/coverage_90"] = _coverage(self.predictor, warm)
         return metrics
 
 
@@ -364,6 +390,37 @@ def _evaluate(predictor: Predictor, ratings: Ratings) -> dict[str, float]:
             sums["baseline/bias/"].update(predicted=predictor.clip(bias), rating=rating)
             sums["baseline/mean/"].update(predicted=predictor.clip(mean), rating=rating)
     return {f"{of}{{}}/{name}": value for of, sum in sums.items() for name, value in asdict(sum.compute()).items()}
+
+
+def _coverage(predictor: Predictor, ratings: Ratings) -> float:
+    """The share of ratings within 1.645 standard deviations of what is predicted."""
+    inside = 0
+    with torch.inference_mode():
+        for user, item, rating in Blocks(ratings):
+            distance = (predictor.score(user, item) - rating).abs()
+            inside += int((distance <= WITHIN_90 * predictor.deviation(user, item)).sum())
+    return inside / len(ratings)
+
+
+def _parquet(
+    path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
+) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path, columns=columns, filters=filters)
+    except (OSError, ValueError) as error:  # pyarrow's errors are both
+        raise UserError(f"{path} is missing or damaged") from error
+
+
+def _columns(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
+    """Columns of a part's rows, filtered while they are read: the memory is that of the part."""
+    rows = _parquet(folder / "ratings.parquet", columns=columns, filters=[("part", "==", PARTS.index(part))])
+    # copies: pandas hands out read-only views, of which torch makes no tensor
+    return [np.array(rows[column]) for column in columns]
+
+
+def _interactions(folder: Path) -> Interactions:
+    user, item = _columns(folder, "train", ["user", "item"])
+    return Interactions(torch.from_numpy(user), torch.from_numpy(item))
 
 
 def read_record(folder: Path) -> RunRecord:

@@ -7,7 +7,7 @@ MISTAKES = [
     (["modle=mf"], "there is no key modle; did you mean model?"),
     (
         ["optimizer=adan"],
-        "there is no optimizer=adan; there are adam, adamw, block_sgd, sgd, sparse_adam; did you mean adam?",
+        "there is no optimizer=adan; there are adam, adamw, block_sgd, gibbs, sgd, sparse_adam; did you mean adam?",
     ),
     (["logger=null"], "logger=null: logger must be one of none, tensorboard"),
     (["logger=[none,tensorboard]"], "logger=[none,tensorboard]: logger must be one of none, tensorboard"),
@@ -35,6 +35,17 @@ MISTAKES = [
     (["model.embedding_dim=null"], "model.embedding_dim must not be null"),
     (["model.embedding_dim=0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["model.embedding_dim=-1"], "model.embedding_dim must be from 1 to 65536, got -1"),
+    (
+        ["optimizer=gibbs", "schedule=cosine"],
+        "schedule must be constant with optimizer=gibbs, which has no learning rate; got cosine",
+    ),
+    (
+        ["optimizer=gibbs", "optimizer.burn_in=5", "trainer.max_epochs=5"],
+        "optimizer.burn_in must be below trainer.max_epochs, got 5 and 5",
+    ),
+    (["optimizer=gibbs", "optimizer.lr=0.1"], "there is no key optimizer.lr"),
+    (["model=svdpp", "optimizer=block_sgd"], "optimizer=block_sgd fits mf and biased_mf, got model=svdpp"),
+    (["model=svdpp", "model.implicit=users"], "model.implicit must be one of user, item, both, got users"),
     (["optimizer=block_sgd", "optimizer.slices=0"], "optimizer.slices must be from 1 to 1024, got 0"),
     (
         ["optimizer=block_sgd", "trainer.limit_train_batches=0.5"],

@@ -119,7 +119,10 @@ def fit(
     model = build_model(name, options, **numbers, rating_mean=data.rating_mean, seed=0)
     predictor = Predictor(model, BiasBaseline(**numbers), scale=(1.0, 5.0))
     module = BlockFit(
-        predictor, optimizer=BlockSGD(lr=lr, slices=slices, adaptive=adaptive), seed=seed, lr_factor=lr_factor
+        predictor,
+        optimizer=BlockSGD(lr=lr, slices=slices, adaptive=adaptive),
+        seed=seed,
+        lr=lambda epoch: lr * lr_factor(epoch),
     )
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,

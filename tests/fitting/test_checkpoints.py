@@ -40,7 +40,7 @@ def epochs(folder) -> dict[str, int]:
 
 
 def callback_in(folder, **changed) -> BestAndLast:
-    return BestAndLast(folder, **{"has_validation": True, "last_every_seconds": 1e9} | changed)
+    return BestAndLast(folder, **{"has_best": True, "last_every_seconds": 1e9} | changed)
 
 
 def test_best_is_the_lowest_error_and_last_the_last_epoch(tmp_path):
@@ -49,7 +49,7 @@ def test_best_is_the_lowest_error_and_last_the_last_epoch(tmp_path):
 
 
 def test_without_validation_both_are_the_last(tmp_path):
-    run(callback_in(tmp_path, has_validation=False), [3.0, 1.0, 2.0])
+    run(callback_in(tmp_path, has_best=False), [3.0, 1.0, 2.0])
     assert epochs(tmp_path) == {"best.ckpt": 2, "last.ckpt": 2}
 
 

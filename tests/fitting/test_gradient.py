@@ -51,7 +51,11 @@ def fit(
     model = build_model("biased_mf", options, **numbers, rating_mean=data.rating_mean, seed=seed)
     predictor = Predictor(model, BiasBaseline(**numbers), scale=scale)
     module = GradientFit(
-        predictor, optimizer=optimizer, lr_factor=lr_factor, accumulate_grad_batches=accumulate, gradient_clip_val=clip
+        predictor,
+        optimizer=optimizer,
+        lr=lambda epoch: optimizer.lr * lr_factor(epoch),
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=clip,
     )
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,

@@ -3,6 +3,7 @@ import torch
 
 from ratinglab.models import biased_mf, mf
 from ratinglab.models.discovery import build_model, model_class, model_name, model_names, options_class
+from ratinglab.models.equation import Interactions
 
 USER, ITEM = torch.tensor([0, 1, 1], dtype=torch.int32), torch.tensor([2, 0, 2], dtype=torch.int32)
 
@@ -11,8 +12,21 @@ def options(**changed):
     return {"embedding_dim": 2, "regularization": 0.5, "init_std": 0.1} | changed
 
 
+RATED = Interactions(torch.tensor([1, 0, 1, 1], dtype=torch.int32), torch.tensor([2, 2, 0, 1], dtype=torch.int32))
+"""User 0 has rated item 2, user 1 all three."""
+
+
 def build(name, seed=0, rating_mean=3.0, **changed):
-    return build_model(name, options(**changed), num_users=2, num_items=3, rating_mean=rating_mean, seed=seed)
+    more = {"implicit": "both"} if name == "svdpp" else {}
+    return build_model(
+        name,
+        options(**more) | changed,
+        num_users=2,
+        num_items=3,
+        rating_mean=rating_mean,
+        seed=seed,
+        interactions=lambda: RATED,
+    )
 
 
 def fill(model, **tables):
@@ -43,19 +57,57 @@ def test_biased_mf_adds_mean_and_biases():
     assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * squares / 3)
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf"])
+Y, X = [[1.0, 0.0], [0.0, 2.0], [-1.0, 1.0]], [[3.0, 1.0], [1.0, -1.0]]
+
+
+@pytest.mark.parametrize(
+    ("implicit", "users", "items"),
+    [
+        # (1,2) + (-1,1); (3,-1) + (0,3)/√3
+        ("user", [[0.0, 3.0], [3.0, -1 + 3**0.5]], [[0.5, 1.0], [0.0, 0.0], [2.0, 1.0]]),
+        # items 0 and 1 are rated by user 1, item 2 by both: (4,0)/√2
+        ("item", P, [[1.5, 0.0], [1.0, -1.0], [2 + 4 / 2**0.5, 1.0]]),
+        ("both", [[0.0, 3.0], [3.0, -1 + 3**0.5]], [[1.5, 0.0], [1.0, -1.0], [2 + 4 / 2**0.5, 1.0]]),
+    ],
+)
+def test_svdpp_adds_to_the_factors_what_follows_from_who_rated_what(implicit, users, items):
+    tables = {
+        "user_embedding": P,
+        "item_embedding": Q,
+        "user_bias": [[0.1], [0.2]],
+        "item_bias": [[0.3], [9.0], [-1.0]],
+    }
+    tables |= {"user_implicit": Y} if implicit != "item" else {}
+    tables |= {"item_implicit": X} if implicit != "user" else {}
+    model = fill(build("svdpp", implicit=implicit), **tables)
+    users, items = torch.tensor(users), torch.tensor(items)
+    bias = torch.tensor([0.1 - 1, 0.2 + 0.3, 0.2 - 1])
+    expected = 3 + bias + (users[USER.long()] * items[ITEM.long()]).sum(dim=1)
+    assert model(USER, ITEM).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    factors = model.factors()
+    assert factors.user.tolist() == [pytest.approx(row) for row in users.tolist()]
+    assert factors.item.tolist() == [pytest.approx(row) for row in items.tolist()]
+    squares = (5 + 5 + 0.01 + 1) + (10 + 1.25 + 0.04 + 0.09) + (10 + 5 + 0.04 + 1)
+    if implicit != "item":
+        squares += 2 + 7 + 7  # of the users 0, 1, 1
+    if implicit != "user":
+        squares += 12 + 2 + 12  # of the items 2, 0, 2
+    assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * squares / 3)
+
+
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp"])
 @pytest.mark.parametrize("rating_mean", [3.5, -4.0, 0.0])
 def test_the_first_predictions_lie_around_the_mean(name, rating_mean):
     model = build(name, rating_mean=rating_mean, embedding_dim=64, init_std=0.01)
     assert model(USER, ITEM).tolist() == pytest.approx([rating_mean] * 3, abs=0.2)
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf"])
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp"])
 def test_a_batch_of_one_keeps_its_shape(name):
     assert build(name)(USER[:1], ITEM[:1]).shape == (1,)
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf"])
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp"])
 def test_the_first_weights_depend_on_the_seed_alone(name):
     torch.manual_seed(99)
     weights = [build(name, seed=seed).user_embedding.weight for seed in (0, 0, 1)]
@@ -63,7 +115,7 @@ def test_the_first_weights_depend_on_the_seed_alone(name):
     assert not torch.equal(weights[0], weights[2])
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf"])
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp"])
 def test_every_option_changes_the_model(name):
     base = build(name)
     penalty = base.penalty(USER, ITEM).item()

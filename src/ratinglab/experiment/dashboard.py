@@ -17,6 +17,7 @@ from ratinglab.evaluation.figures import (
 from ratinglab.experiment.options import TrainOptions
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.models.discovery import model_name, plain_options
+from ratinglab.models.posterior import Posterior
 from ratinglab.runs import Run
 
 
@@ -74,7 +75,9 @@ def _show_data(logger: EventLog, run: Run, *, step: int) -> None:
 
 def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
     """The embeddings of the most rated items, where the equation has an item_embedding."""
-    embedding = getattr(run.predictor.model, "item_embedding", None)
+    model = run.predictor.model
+    equation = model.equation if isinstance(model, Posterior) else model  # a posterior's last sample
+    embedding = getattr(equation, "item_embedding", None)
     if not isinstance(embedding, nn.Embedding):
         return
     item_count = run.train_counts[1][: len(embedding.weight)]
@@ -96,7 +99,7 @@ def hyperparameters(options: TrainOptions) -> dict[str, Any]:
         **plain_options(options.model),
         "optimizer": options.optimizer.name,
         **plain_options(options.optimizer),
-        "schedule": options.schedule.name,
+        **({"schedule": options.schedule.name} if options.optimizer.has_lr else {}),
         **({"batch_size": options.data.batch_size} if options.optimizer.takes_batches else {}),
         "max_epochs": options.trainer.max_epochs,
         "seed": options.seed,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.optimizers import SGD, Adam, AdamW, BlockSGD, SparseAdam
+from ratinglab.fitting.optimizers import SGD, Adam, AdamW, BlockSGD, Gibbs, SparseAdam
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, NoLoggerOptions, TensorBoardOptions, TrainerOptions
 from ratinglab.models.discovery import model_name
@@ -36,7 +36,7 @@ GROUPS: dict[str, dict[str, type]] = {
             FilesSplit,
         )
     },
-    "optimizer": {"adam": Adam, "adamw": AdamW, "sgd": SGD, "sparse_adam": SparseAdam, "block_sgd": BlockSGD},
+    "optimizer": {optimizer.name: optimizer for optimizer in (Adam, AdamW, SGD, SparseAdam, BlockSGD, Gibbs)},
     "schedule": {
         "constant": ConstantSchedule,
         "exponential": ExponentialSchedule,
@@ -48,10 +48,12 @@ GROUPS: dict[str, dict[str, type]] = {
 }
 """The classes of each config group, by the name of their schema; those of `model` are the files in models/."""
 
-FITS_ONLY = {"block_sgd": ("mf", "biased_mf")}
+FITS_ONLY = {"block_sgd": ("mf", "biased_mf"), "gibbs": ("mf", "biased_mf", "svdpp")}
 """The models of an optimizer that does not fit all of them."""
+WHOLE_EPOCHS = {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None}
 TAKES_ONLY: dict[str, dict[str, int | None]] = {
-    "block_sgd": {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None},
+    "block_sgd": WHOLE_EPOCHS,
+    "gibbs": WHOLE_EPOCHS,
     "sparse_adam": {"gradient_clip_val": None},
 }
 """What trainer's keys must be with an optimizer that cannot do with all values; all of these are of the cpu alone."""
@@ -90,7 +92,17 @@ class TrainOptions:
         """Raise UserError where the groups do not go together."""
         name, model = self.optimizer.name, model_name(self.model)
         if name in FITS_ONLY and model not in FITS_ONLY[name]:
-            raise UserError(f"optimizer={name} fits {' and '.join(FITS_ONLY[name])}, got model={model}")
+            *first, last = FITS_ONLY[name]
+            raise UserError(f"optimizer={name} fits {', '.join(first)} and {last}, got model={model}")
+        if not self.optimizer.has_lr and self.schedule.name != "constant":
+            raise UserError(
+                f"schedule must be constant with optimizer={name}, which has no learning rate; got {self.schedule.name}"
+            )
+        if self.optimizer.is_sampler and self.optimizer.burn_in >= self.trainer.max_epochs:
+            raise UserError(
+                "optimizer.burn_in must be below trainer.max_epochs, "
+                f"got {self.optimizer.burn_in} and {self.trainer.max_epochs}"
+            )
         for key, needed in TAKES_ONLY.get(name, {}).items():
             value = getattr(self.trainer, key)
             if value != needed:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from ratinglab.experiment.options import TrainOptions
-from ratinglab.models.discovery import model_name
+from ratinglab.models.discovery import model_name, plain_options
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION
 
@@ -25,14 +25,10 @@ def header(
         f"split      {options.split.name} {split.identity}: {train:,} train, {validation:,} validation, {test:,} test"
     )
     epochs = f"at most {options.trainer.max_epochs}" if refit_epochs is None else f"{refit_epochs}"
-    steps = f"batches of {options.data.batch_size:,}" if options.optimizer.takes_batches else "a rating a step"
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    settings = ", ".join(f"{key}={value}" for key, value in vars(options.model).items())
+    settings = ", ".join(f"{key}={value}" for key, value in plain_options(options.model).items())
     yield f"model      {model_name(options.model)}: {settings}; {parameters:,} parameters"
-    yield (
-        f"optimizer  {options.optimizer.name}: lr={options.optimizer.lr:g}, {options.schedule.name} schedule, "
-        f"{steps}, {epochs} epochs"
-    )
+    yield f"optimizer  {options.optimizer.name}: {_how_it_is_fitted(options)}, {epochs} epochs"
     if options.trainer.limit_train_batches < 1:
         yield (
             f"warning: trains on {options.trainer.limit_train_batches:.0%} of the batches of each epoch "
@@ -41,8 +37,19 @@ def header(
     yield from (f"note: {note}" for note in (*table.notes, *split.notes))
     if first_epoch > 1:
         yield f"note: goes on after {first_epoch - 1} epochs"
-    if validation == 0:
+    if options.optimizer.is_sampler:
+        yield "note: samples its own priors: model.regularization and early stopping have nothing to act on"
+    elif validation == 0:
         yield "note: no validation rows, so no early stopping; the last weights are the run's"
+
+
+def _how_it_is_fitted(options: TrainOptions) -> str:
+    optimizer = options.optimizer
+    if optimizer.has_lr:
+        steps = f"batches of {options.data.batch_size:,}" if optimizer.takes_batches else "a rating a step"
+        return f"lr={optimizer.lr:g}, {options.schedule.name} schedule, {steps}"
+    settings = "".join(f"{key}={value}, " for key, value in vars(optimizer).items())
+    return f"{settings}a sweep an epoch"
 
 
 def errors_table(metrics: Mapping[str, float], *, model: str, noise_floor: float | None) -> Iterator[str]:
@@ -81,6 +88,9 @@ def results(metrics: Mapping[str, float], *, model: str, noise_floor: float | No
     if f"{part}/mse" not in metrics:
         return
     model_mse, bias_mse = metrics[f"{part}/mse"], metrics[f"baseline/bias/{part}/mse"]
+    if f"{part}/coverage_90" in metrics:
+        share = metrics[f"{part}/coverage_90"]
+        yield f"interval   {share:.1%} of the warm {part} ratings lie in the 90 % interval of their prediction"
     if noise_floor is not None:
         closed = (bias_mse - model_mse) / (bias_mse - noise_floor)
         yield f"closed     {closed:.0%} of the gap from the bias baseline to the noise floor"

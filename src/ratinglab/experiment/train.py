@@ -24,11 +24,12 @@ from ratinglab.experiment.resume import check_same_data, take_up
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.gradient import GradientFit
-from ratinglab.fitting.optimizers import BlockSGD
+from ratinglab.fitting.optimizers import BlockSGD, Gibbs
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.fitting.trainer import Accelerator
 from ratinglab.models.discovery import model_name, plain_options
+from ratinglab.models.equation import Interactions
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out
 from ratinglab.ratings.splits import VALIDATION
@@ -113,7 +114,9 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     first_epoch = read_epoch(checkpoint) + 1 if checkpoint.exists() else 1
     logger = options.logger.build(run_folder=run_folder, first_epoch=first_epoch)
     trainer = _build_trainer(options, run_folder=run_folder, logger=logger, data=data, epochs=record.refit_epochs)
-    predictor = build_predictor(record, seed=options.seed)
+    predictor = build_predictor(
+        record, seed=options.seed, interactions=lambda: Interactions(*as_tensors(data.train_ratings)[:2])
+    )
     lines = list(
         header(
             options,
@@ -163,6 +166,7 @@ def _record(options: TrainOptions, data: RatingDataModule, holdout: Holdout, *, 
         max_epochs=options.trainer.max_epochs,
         provenance=provenance(holdout, seed=options.seed),
         refit_epochs=refit_epochs,
+        is_sampled=options.optimizer.is_sampler,
     )
 
 
@@ -182,7 +186,8 @@ def _build_trainer(
 ) -> Trainer:
     """Lightning's Trainer, for `epochs` or, where they are None, for as many as the options allow."""
     callbacks = options.callbacks.build(
-        checkpoint_folder=run_folder / "checkpoints", has_validation=len(data.validation_ratings) > 0
+        checkpoint_folder=run_folder / "checkpoints",
+        has_best=len(data.validation_ratings) > 0 and not options.optimizer.is_sampler,
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     trainer = options.trainer
@@ -194,18 +199,23 @@ def _build_trainer(
 
 
 def _build_fit(options: TrainOptions, predictor: Predictor) -> Fit:
-    def lr_factor(epoch: int) -> float:
-        factor: float = options.schedule.factor(epoch, options.trainer.max_epochs)
-        return factor
+    def lr(epoch: int) -> float:
+        rate: float = options.optimizer.lr * options.schedule.factor(epoch, options.trainer.max_epochs)
+        return rate
 
+    # each of these imports a compiler
     if isinstance(options.optimizer, BlockSGD):
-        from ratinglab.fitting.block_sgd import BlockFit  # which imports a compiler
+        from ratinglab.fitting.block_sgd import BlockFit
 
-        return BlockFit(predictor, optimizer=options.optimizer, seed=options.seed, lr_factor=lr_factor)
+        return BlockFit(predictor, optimizer=options.optimizer, seed=options.seed, lr=lr)
+    if isinstance(options.optimizer, Gibbs):
+        from ratinglab.fitting.gibbs import GibbsFit
+
+        return GibbsFit(predictor, optimizer=options.optimizer, seed=options.seed)
     return GradientFit(
         predictor,
         optimizer=options.optimizer,
-        lr_factor=lr_factor,
+        lr=lr,
         accumulate_grad_batches=options.trainer.accumulate_grad_batches,
         gradient_clip_val=options.trainer.gradient_clip_val,
     )

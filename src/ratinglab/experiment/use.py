@@ -93,10 +93,13 @@ def predict(options: PredictOptions) -> None:
     for what, ids in (("user", user_ids), ("item", item_ids)):
         if "" in ids:
             raise UserError(f"{file}, row {ids.index('') + 1} after the header: the {what} id must not be blank")
-    if "prediction" in pairs.column_names:
-        raise UserError(f"{file} has a column 'prediction' already")
+    for column in ("prediction", "standard_deviation") if run.record.is_sampled else ("prediction",):
+        if column in pairs.column_names:
+            raise UserError(f"{file} has a column '{column}' already")
     predicted = run.predict(user_ids, item_ids)
     predictions = pairs.to_pandas().assign(prediction=predicted)
+    if run.record.is_sampled:
+        predictions["standard_deviation"] = run.deviation(user_ids, item_ids)
     _write(output, predictions, form)
     print(f"{len(predicted):,} predictions in {output}")
     for what, trained in (("user", run.trained_users(user_ids)), ("item", run.trained_items(item_ids))):

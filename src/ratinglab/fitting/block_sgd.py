@@ -37,11 +37,9 @@ class BlockFit(Fit):
     user_squares: Tensor
     item_squares: Tensor
 
-    def __init__(
-        self, predictor: Predictor, *, optimizer: BlockSGD, seed: int, lr_factor: Callable[[int], float]
-    ) -> None:
+    def __init__(self, predictor: Predictor, *, optimizer: BlockSGD, seed: int, lr: Callable[[int], float]) -> None:
         """Fit `predictor.model`, whose factors() tell its weights, on batches of all training rows."""
-        super().__init__(predictor, lr=optimizer.lr, lr_factor=lr_factor)
+        super().__init__(predictor, lr=lr)
         self.slices = optimizer.slices
         self.seed = seed
         # buffers, so that they are kept in checkpoints

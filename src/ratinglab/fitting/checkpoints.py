@@ -38,17 +38,17 @@ class BestAndLast(Checkpoint):
     """Keeps best.ckpt, the lowest val/mse so far, and last.ckpt, the state from which a run goes on.
 
     best.ckpt is written at every epoch that is the best. last.ckpt is written when `last_every_seconds` have gone by,
-    at the epoch's end, and at the end of the fit. Without validation rows the best epoch is the last, and both are
-    written together.
+    at the epoch's end, and at the end of the fit. Where no validation tells which epoch is the best, it is the last,
+    and both are written together.
 
     A checkpoint that cannot be written is a warning, and the previous one stays: a full disk ends no training.
     `failed` then tells at the end of the fit which of the two is not the one that it should be.
     """
 
-    def __init__(self, folder: Path, *, has_validation: bool, last_every_seconds: float) -> None:
+    def __init__(self, folder: Path, *, has_best: bool, last_every_seconds: float) -> None:
         super().__init__()
         self.folder = folder
-        self.has_validation = has_validation
+        self.has_best = has_best
         self.last_every_seconds = last_every_seconds
         self.best_mse = float("inf")
         self.failed: dict[str, str] = {}
@@ -74,7 +74,7 @@ class BestAndLast(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what is due. Lightning runs this after all other callbacks, whose state is then that of the epoch."""
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
-        if self.has_validation and validated:
+        if self.has_best and validated:
             mse = float(trainer.callback_metrics["val/mse"])
             if mse < self.best_mse:
                 self.best_mse = mse
@@ -88,7 +88,7 @@ class BestAndLast(Checkpoint):
 
     def _write_last(self, trainer: Trainer) -> None:
         self._write(trainer, "last.ckpt")
-        if not self.has_validation:
+        if not self.has_best:
             self._write(trainer, "best.ckpt")
         self._last_written = monotonic()
 

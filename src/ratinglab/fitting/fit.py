@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.loops.progress import _ProcessedTracker
+from torch import Tensor
 
 from ratinglab.datamodule import Batch
 from ratinglab.errors import RunFailedError
@@ -26,17 +27,16 @@ class Fit(LightningModule):
     train/mse: pooled over the epoch, each row before it moves a weight, without penalty, not clipped;
     val/mse: pooled over the validation rows, as the run predicts (fallback, clipping);
     val/mse_above_bias_baseline: val/mse less that of the bias baseline, below 0 where the model is better;
-    train/lr: the learning rate of the epoch;
+    train/lr: the learning rate of the epoch, where there is one;
     weights/…: the root mean square of each parameter, after the epoch.
     """
 
-    def __init__(self, predictor: Predictor, *, lr: float, lr_factor: Callable[[int], float]) -> None:
-        """Fit `predictor.model` at the learning rate lr · lr_factor(epoch), epochs counted from 0."""
+    def __init__(self, predictor: Predictor, *, lr: Callable[[int], float] | None) -> None:
+        """Fit `predictor.model` at the learning rate lr(epoch), epochs counted from 0; None: its steps have none."""
         super().__init__()
         self.automatic_optimization = False  # a fit's own loop over batches costs a fraction of Lightning's
         self.predictor = predictor
         self.lr = lr
-        self.lr_factor = lr_factor
         self.validation_errors = ErrorSums()
         self.baseline_errors: ErrorSums | None = None
         self.baseline_mse: float | None = None
@@ -71,7 +71,7 @@ class Fit(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # Set from the epoch's number, not by a scheduler: one that is saved before its step goes on a step behind.
-        self.epoch_lr = self.lr * self.lr_factor(self.current_epoch)
+        self.epoch_lr = None if self.lr is None else self.lr(self.current_epoch)
 
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         self._step_started = perf_counter()
@@ -87,10 +87,15 @@ class Fit(LightningModule):
         self.validation_errors = ErrorSums()
         self.baseline_errors = ErrorSums() if self.baseline_mse is None else None
 
-    def validation_step(self, batch: Batch) -> None:
+    def score_block(self, user: Tensor, item: Tensor, block: int) -> Tensor:
+        """What the model predicts for a block of validation rows, not clipped; the same rows at every epoch."""
+        return self.predictor.score(user, item)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a block of validation rows to the errors."""
         user, item, rating = batch
-        self.validation_errors.update(predicted=self.predictor(user, item), rating=rating)
+        predicted = self.predictor.clip(self.score_block(user, item, batch_idx))
+        self.validation_errors.update(predicted=predicted, rating=rating)
         if self.baseline_errors is not None:  # once: the baseline does not move
             predicted = self.predictor.clip(self.predictor.baseline(user, item))
             self.baseline_errors.update(predicted=predicted, rating=rating)
@@ -109,20 +114,19 @@ class Fit(LightningModule):
         for name, parameter in self.predictor.model.named_parameters():
             size = float(parameter.detach().square().mean().sqrt())
             self._check_finite(size, "a weight")
-            self._log(f"weights/{name.removesuffix('.weight')}", size)
+            self._log(f"weights/{name.removeprefix('equation.').removesuffix('.weight')}", size)
 
     def _check_finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):
-            raise RunFailedError(
-                f"{what} is {value} in epoch {self.current_epoch + 1} at lr {self.epoch_lr:g}; "
-                "a smaller optimizer.lr may help"
-            )
+            advice = "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
+            raise RunFailedError(f"{what} is {value} in epoch {self.current_epoch + 1}{advice}")
 
     def _report_epoch(self) -> None:
         mse = self.train_mse()
         self._check_finite(mse, "the training loss")
         self._report("train/mse", mse)
-        self._log("train/lr", self.epoch_lr)
+        if self.epoch_lr is not None:
+            self._log("train/lr", self.epoch_lr)
 
     def _report(self, tag: str, value: float) -> None:
         """Tell callbacks, progress bar and logger."""

@@ -21,7 +21,7 @@ class GradientFit(Fit):
         predictor: Predictor,
         *,
         optimizer: Adam | AdamW | SparseAdam | SGD,
-        lr_factor: Callable[[int], float],
+        lr: Callable[[int], float],
         accumulate_grad_batches: int,
         gradient_clip_val: float | None,
     ) -> None:
@@ -30,14 +30,14 @@ class GradientFit(Fit):
         Args:
             predictor: with the model.
             optimizer: what takes the steps.
-            lr_factor: the factor on the learning rate at an epoch, from 0.
+            lr: the learning rate at an epoch, from 0.
             accumulate_grad_batches: batches over whose gradients a step averages; an epoch's last step may have fewer.
             gradient_clip_val: the largest norm of all gradients together; None: they are not clipped.
 
         Raises:
             UserError: the optimizer is for equations of embeddings alone, and the model is none.
         """
-        super().__init__(predictor, lr=optimizer.lr, lr_factor=lr_factor)
+        super().__init__(predictor, lr=lr)
         self.optimizer_options = optimizer
         self.accumulate_grad_batches = accumulate_grad_batches
         self.gradient_clip_val = gradient_clip_val

@@ -1,4 +1,8 @@
-"""Optimizers. torch is imported when one is built: the command line reads the options first."""
+"""How an equation is fitted. torch is imported when an optimizer is built: the command line reads the options first.
+
+Each class says whether it takes batches of data.batch_size, or else all training rows at once; whether it has a
+learning rate; and whether it keeps samples, of which the last epoch has the most, or one best set of weights.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,8 @@ class Adam:
 
     name: ClassVar[str] = "adam"
     takes_batches: ClassVar[bool] = True
+    has_lr: ClassVar[bool] = True
+    is_sampler: ClassVar[bool] = False
 
     lr: float = field(metadata=above(0))
     """Learning rate at the start; the schedule moves it."""
@@ -43,6 +49,8 @@ class AdamW:
 
     name: ClassVar[str] = "adamw"
     takes_batches: ClassVar[bool] = True
+    has_lr: ClassVar[bool] = True
+    is_sampler: ClassVar[bool] = False
 
     lr: float = field(metadata=above(0))
     """Learning rate at the start; the schedule moves it."""
@@ -70,6 +78,8 @@ class SparseAdam:
 
     name: ClassVar[str] = "sparse_adam"
     takes_batches: ClassVar[bool] = True
+    has_lr: ClassVar[bool] = True
+    is_sampler: ClassVar[bool] = False
 
     lr: float = field(metadata=above(0))
     """Learning rate at the start; the schedule moves it."""
@@ -91,6 +101,8 @@ class SGD:
 
     name: ClassVar[str] = "sgd"
     takes_batches: ClassVar[bool] = True
+    has_lr: ClassVar[bool] = True
+    is_sampler: ClassVar[bool] = False
 
     lr: float = field(metadata=above(0))
     """Learning rate at the start; the schedule moves it."""
@@ -116,6 +128,8 @@ class BlockSGD:
 
     name: ClassVar[str] = "block_sgd"
     takes_batches: ClassVar[bool] = False
+    has_lr: ClassVar[bool] = True
+    is_sampler: ClassVar[bool] = False
 
     lr: float = field(metadata=above(0))
     """Learning rate at the start; the schedule moves it."""
@@ -124,3 +138,22 @@ class BlockSGD:
     adaptive: bool
     """Whether each user and item has a rate of its own, lr / √(1 + Σ g² / embedding_dim), g its gradients so far (Chin
     et al. 2015): a larger lr then."""
+
+
+@dataclass
+class Gibbs:
+    """Gibbs sampling: Bayesian matrix factorization, a sweep an epoch (Salakhutdinov and Mnih 2008).
+
+    No learning rate and no regularization to tune. Predictions are means over the samples that are kept, and come with
+    a standard deviation. data.batch_size, model.regularization and early stopping have nothing to act on.
+    """
+
+    name: ClassVar[str] = "gibbs"
+    takes_batches: ClassVar[bool] = False
+    has_lr: ClassVar[bool] = False
+    is_sampler: ClassVar[bool] = True
+
+    burn_in: int = field(metadata=at_least(0))
+    """Epochs before the first sample that is kept."""
+    thin: int = field(metadata=at_least(1))
+    """Epochs from one sample that is kept to the next: each takes as much memory as the model."""

@@ -150,8 +150,13 @@ class CallbackOptions:
     checkpoint: CheckpointOptions
     """When to write last.ckpt; best.ckpt is written at every epoch that is the best."""
 
-    def build(self, *, checkpoint_folder: Path, has_validation: bool) -> list[Callback]:
-        """The checkpoints and, where there are validation rows, early stopping."""
+    def build(self, *, checkpoint_folder: Path, has_best: bool) -> list[Callback]:
+        """The checkpoints and, where an epoch may be better than the last one, early stopping.
+
+        Args:
+            checkpoint_folder: where checkpoints go.
+            has_best: whether validation tells which epoch is the best; else it is the last.
+        """
         from pytorch_lightning.callbacks import EarlyStopping
 
         from ratinglab.fitting.checkpoints import BestAndLast
@@ -159,11 +164,11 @@ class CallbackOptions:
         callbacks: list[Callback] = [
             BestAndLast(
                 checkpoint_folder,
-                has_validation=has_validation,
+                has_best=has_best,
                 last_every_seconds=self.checkpoint.last_every_seconds,
             )
         ]
-        if has_validation and self.early_stopping.patience is not None:
+        if has_best and self.early_stopping.patience is not None:
             callbacks.append(
                 EarlyStopping(
                     "val/mse",

@@ -4,11 +4,15 @@ import ast
 import importlib
 import inspect
 import re
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ratinglab.errors import UserError
+
+if TYPE_CHECKING:
+    from ratinglab.models.equation import Interactions
 
 FOLDER = Path(__file__).parent
 LIGHT = ("__future__", "dataclasses", "enum", "typing", "ratinglab.options")
@@ -85,7 +89,14 @@ def model_class(name: str) -> Any:
 
 
 def build_model(
-    name: str, options: dict[str, Any], *, num_users: int, num_items: int, rating_mean: float, seed: int
+    name: str,
+    options: dict[str, Any],
+    *,
+    num_users: int,
+    num_items: int,
+    rating_mean: float,
+    seed: int,
+    interactions: "Callable[[], Interactions] | None" = None,
 ) -> Any:
     """An equation over the users and items with training rows, its first weights drawn from the seed.
 
@@ -96,16 +107,23 @@ def build_model(
         num_items: items with training rows.
         rating_mean: mean of the training ratings.
         seed: of the first weights.
+        interactions: who has rated what in the training part; asked for where the equation has an argument for it.
     """
     import torch
 
     # An equation that draws without the generator, as nn.Embedding does by itself, repeats too.
     torch.manual_seed(seed)
     module = importlib.import_module(f"ratinglab.models.{name}")
-    return model_class(name)(
+    model = model_class(name)
+    more = {}
+    if "interactions" in inspect.signature(model).parameters:
+        assert interactions is not None, f"{name} must be told who has rated what"
+        more["interactions"] = interactions()
+    return model(
         _options_from(options, module.Options),
         num_users=num_users,
         num_items=num_items,
         rating_mean=rating_mean,
         generator=torch.Generator().manual_seed(seed),
+        **more,
     )

@@ -24,11 +24,19 @@ class Factors(NamedTuple):
     regularization: float
 
 
+class Interactions(NamedTuple):
+    """Who has rated what in the training part: user (N,) int32, item (N,) int32."""
+
+    user: Tensor
+    item: Tensor
+
+
 class Equation(nn.Module, ABC):
     """A model over the users and items with training rows, as indices from 0.
 
     An equation is built from the Options of its file, then num_users, num_items, rating_mean (of the training
-    ratings) and generator (for its first weights), all by keyword.
+    ratings) and generator (for its first weights), all by keyword; where its constructor has an argument of that name,
+    interactions too.
     """
 
     @abstractmethod
@@ -40,5 +48,8 @@ class Equation(nn.Module, ABC):
         """user: (B,) int32, item: (B,) int32 → penalty, a mean over these ratings: () float32."""
 
     def factors(self) -> Factors | None:
-        """The weights themselves, for fits that are made for this one form; None: the equation is of another."""
+        """The numbers of this one form, for what is made for it; None: the equation is of another.
+
+        Those of mf and biased_mf are the weights themselves, and change with them.
+        """
         return None

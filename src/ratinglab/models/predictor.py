@@ -1,9 +1,11 @@
 """What a run predicts: the model where it can know, the bias baseline where it cannot, on the rating scale."""
 
+import torch
 from torch import Tensor, nn
 
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.equation import Equation
+from ratinglab.models.posterior import Posterior
 
 
 class Predictor(nn.Module):
@@ -29,6 +31,18 @@ class Predictor(nn.Module):
     def clip(self, rating: Tensor) -> Tensor:
         """The nearest rating on the scale."""
         return rating if self.scale is None else rating.clamp(*self.scale)
+
+    def deviation(self, user: Tensor, item: Tensor) -> Tensor:
+        """Standard deviation of a rating around its prediction, by the samples of the model, which must be a Posterior.
+
+        user: (B,) int32, item: (B,) int32 → (B,) float32, in rating units; NaN where the baseline predicts.
+        """
+        assert isinstance(self.model, Posterior)
+        known = self.baseline.known(user, item)
+        deviation = torch.full(user.shape, torch.nan)
+        if bool(known.any()):
+            deviation[known] = self.model.moments(user[known], item[known])[1].sqrt().float()
+        return deviation
 
     def score(self, user: Tensor, item: Tensor) -> Tensor:
         """As forward, but not clipped: rankings tell more items apart by it."""

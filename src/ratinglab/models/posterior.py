@@ -1,0 +1,146 @@
+"""Many samples of an equation's weights, and the mean of what they predict."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ratinglab.models.equation import Equation, Factors
+
+
+class Sample(NamedTuple):
+    """One draw of the weights of r̂_ui = μ + b_u + b_i + p_u · q_i, all float32.
+
+    Attributes:
+        user: (num_users, D).
+        item: (num_items, D).
+        user_bias: (num_users, 1); of no row without biases, and item_bias too.
+        item_bias: (num_items, 1).
+        noise_precision: (), 1 / variance of a rating around its prediction.
+    """
+
+    user: Tensor
+    item: Tensor
+    user_bias: Tensor
+    item_bias: Tensor
+    noise_precision: Tensor
+
+
+class Posterior(Equation):
+    """r̂_ui = mean over the samples s of r̂ˢ_ui; before there is one, what the equation itself predicts.
+
+    The samples are kept in state_dict, as plain tensors, however many there are.
+
+    Source: Salakhutdinov, Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo", ICML
+    2008, equation 10.
+    """
+
+    def __init__(self, equation: Equation) -> None:
+        """No sample yet; `equation` holds the weights that are drawn next, and has factors()."""
+        super().__init__()
+        self.equation = equation
+        self._samples: list[Sample] = []
+
+    @property
+    def num_samples(self) -> int:
+        """Samples kept so far."""
+        return len(self._samples)
+
+    def keep(self, sample: Sample) -> None:
+        """Keep a sample."""
+        self._samples.append(sample)
+
+    @contextmanager
+    def only(self, number: int) -> Iterator[None]:
+        """Predict by one sample alone, counted from 0."""
+        samples, self._samples = self._samples, [self._samples[number]]
+        try:
+            yield
+        finally:
+            self._samples = samples
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""
+        if not self._samples:
+            return self.equation(user, item)
+        return self.moments(user, item)[0].float()
+
+    def moments(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean of the prediction and the variance of a rating around it.
+
+        The variance is that of the samples' predictions plus the mean of 1 / noise precision.
+
+        Args:
+            user: (B,) int32.
+            item: (B,) int32.
+
+        Returns:
+            (B,) float64 in rating units, and (B,) float64 in their squares.
+        """
+        assert self._samples, "no sample has been kept"
+        mean = self._factors().mean
+        total = torch.zeros(len(user), dtype=torch.float64)
+        squares = torch.zeros(len(user), dtype=torch.float64)
+        noise = 0.0
+        for sample in self._samples:
+            rating = predict(sample, user, item, mean=mean).double()
+            total += rating
+            squares += rating.square()
+            noise += 1 / float(sample.noise_precision)
+        count = len(self._samples)
+        average = total / count
+        return average, (squares / count - average.square()).clamp(min=0) + noise / count
+
+    def penalty(self, user: Tensor, item: Tensor) -> Tensor:
+        """user: (B,) int32, item: (B,) int32 → the equation's own penalty: () float32."""
+        return self.equation.penalty(user, item)
+
+    def factors(self) -> Factors:
+        """The mean prediction as one product: the samples' factors side by side, over their number."""
+        own = self._factors()
+        if not self._samples:
+            return own
+        user, item, user_bias, item_bias, _ = (list(column) for column in zip(*self._samples, strict=True))
+        count = len(self._samples)
+        return own._replace(
+            user=torch.cat(user, dim=1) / count,
+            item=torch.cat(item, dim=1),
+            biases=(None, None)
+            if own.biases[0] is None
+            else (torch.stack(user_bias).mean(dim=0), torch.stack(item_bias).mean(dim=0)),
+        )
+
+    def _factors(self) -> Factors:
+        factors = self.equation.factors()
+        assert factors is not None, "only an equation of factors has samples"
+        return factors
+
+    def get_extra_state(self) -> dict[str, Tensor]:
+        """The samples, stacked: what state_dict holds of them."""
+        if not self._samples:
+            return {}
+        columns = zip(*self._samples, strict=True)
+        return {name: torch.stack(column) for name, column in zip(Sample._fields, columns, strict=True)}
+
+    def set_extra_state(self, state: dict[str, Tensor]) -> None:
+        """Take up the samples of a state_dict.
+
+        Raises:
+            RuntimeError: they are not of this equation's shape.
+        """
+        own = self._factors()
+        columns = [state[name] for name in Sample._fields] if state else []
+        samples = [Sample(*tensors) for tensors in zip(*columns, strict=True)]
+        if any((each.user.shape, each.item.shape) != (own.user.shape, own.item.shape) for each in samples):
+            raise RuntimeError("the samples are of another shape than the equation")
+        self._samples = samples
+
+
+def predict(sample: Sample, user: Tensor, item: Tensor, *, mean: float) -> Tensor:
+    """user: (B,) int32, item: (B,) int32 → μ + b_u + b_i + p_u · q_i by one sample: (B,) float32."""
+    rating = mean + (sample.user.index_select(0, user) * sample.item.index_select(0, item)).sum(dim=1)
+    if len(sample.user_bias) > 0:
+        rating = rating + sample.user_bias.index_select(0, user)[:, 0] + sample.item_bias.index_select(0, item)[:, 0]
+    return rating

@@ -1,0 +1,129 @@
+"""Gibbs sampling: what it keeps, what it repeats, and that it finds what the ratings were made of."""
+
+import numpy as np
+import pytest
+import torch
+from pytorch_lightning import Trainer
+from tables import table_of
+
+from ratinglab.datamodule import Blocks, RatingDataModule, as_tensors
+from ratinglab.fitting.gibbs import GibbsFit
+from ratinglab.fitting.optimizers import Gibbs
+from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.discovery import build_model
+from ratinglab.models.equation import Interactions
+from ratinglab.models.posterior import Posterior
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.holdout import hold_out
+from ratinglab.ratings.splits import RandomSplit
+
+NOISE = 0.5
+MODELS = ["mf", "biased_mf", "svdpp"]
+
+
+def made_table():
+    """Ratings of 60 users over 40 items: biases, one factor, and noise of NOISE; a tenth of the pairs is left out."""
+    random = np.random.default_rng(0)
+    user, item = np.divmod(np.flatnonzero(random.random(2400) < 0.9), 40)
+    user_bias, item_bias = random.normal(0, 0.5, 60), random.normal(0, 0.5, 40)
+    p, q = random.normal(0, 1, 60), random.normal(0, 1, 40)
+    clean = 3 + user_bias[user] + item_bias[item] + p[user] * q[item]
+    return table_of(user, item, clean + random.normal(0, NOISE, len(user)))
+
+
+def table_of_two_kinds():
+    """Users and items of two kinds; users rate their own kind most of the time, and like it."""
+    random = np.random.default_rng(3)
+    chance = np.where(np.arange(300)[:, None] % 2 == np.arange(60) % 2, 0.15, 0.02)
+    user, item = np.nonzero(random.random(chance.shape) < chance)
+    rating = 3 + np.where(user % 2 == item % 2, 0.5, -0.5) + random.normal(0, NOISE, len(user))
+    return table_of(np.unique(user, return_inverse=True)[1], item, rating)
+
+
+def fit(
+    name="biased_mf", *, table=None, threads=1, seed=0, epochs=6, burn_in=2, thin=1
+) -> tuple[GibbsFit, RatingDataModule]:
+    table = made_table() if table is None else table
+    split = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table)
+    data = RatingDataModule(hold_out(table, split), batch_size=None, fraction=1.0, seed=seed)
+    options = {"embedding_dim": 2, "regularization": 0.0, "init_std": 0.1}
+    options |= {"implicit": "both"} if name == "svdpp" else {}
+    numbers = {"num_users": data.num_users, "num_items": data.num_items}
+    user, item, rating = as_tensors(data.train_ratings)
+    rated = Interactions(user, item)
+    model = build_model(name, options, **numbers, rating_mean=data.rating_mean, seed=0, interactions=lambda: rated)
+    baseline = BiasBaseline(**numbers).fit(user=user, item=item, rating=rating)
+    module = GibbsFit(
+        Predictor(Posterior(model), baseline, scale=None), optimizer=Gibbs(burn_in=burn_in, thin=thin), seed=seed
+    )
+    trainer = Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0,
+    )  # fmt: skip
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        trainer.fit(module, datamodule=data)
+    finally:
+        torch.set_num_threads(before)
+    return module, data
+
+
+def samples(module: GibbsFit) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for tensor in module.posterior.get_extra_state().values()])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_draws_do_not_depend_on_the_number_of_threads_but_on_the_seed(name):
+    one = samples(fit(name, threads=1)[0])
+    assert torch.equal(one, samples(fit(name, threads=2)[0]))
+    assert not torch.equal(one, samples(fit(name, seed=1)[0]))
+
+
+@pytest.mark.parametrize(("burn_in", "thin", "kept"), [(0, 1, 6), (2, 1, 4), (2, 2, 2), (2, 3, 2), (5, 1, 1)])
+def test_samples_are_kept_after_the_burn_in_every_so_many_epochs(burn_in, thin, kept):
+    every = fit(burn_in=0)[0].posterior.get_extra_state()["user"]
+    found = fit(burn_in=burn_in, thin=thin)[0].posterior.get_extra_state()["user"]
+    assert torch.equal(found, every[burn_in::thin])
+    assert len(found) == kept
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("thin", [1, 2])
+def test_the_validation_error_is_that_of_the_mean_of_all_samples_to_the_last_bit(name, thin):
+    module, data = fit(name, thin=thin)
+    for number, (user, item, _) in enumerate(Blocks(data.validation_ratings)):
+        assert torch.equal(module.score_block(user, item, number), module.predictor.score(user, item))
+        module._sums.clear()  # as in a run that goes on
+        assert torch.equal(module.score_block(user, item, number), module.predictor.score(user, item))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_last_sample_is_the_equations_weights(name):
+    module, data = fit(name)
+    user, item, _ = as_tensors(data.train_ratings)
+    with module.posterior.only(module.posterior.num_samples - 1):
+        assert torch.allclose(module.posterior(user, item), module.posterior.equation(user, item), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_ratings_are_predicted_about_as_well_as_their_noise_allows_and_the_noise_is_found(name):
+    module, data = fit(name, epochs=150, burn_in=50)
+    user, item, rating = as_tensors(data.validation_ratings)
+    mean, variance = module.posterior.moments(user, item)
+    error = float((mean - rating).square().mean().sqrt())
+    assert NOISE * 0.9 < error < NOISE * 1.25
+    assert float(module.noise_precision) ** -0.5 == pytest.approx(NOISE, rel=0.1)
+    inside = float(((mean - rating).abs() <= 1.6449 * variance.sqrt()).double().mean())
+    assert 0.84 < inside < 0.96
+    assert module.train_mse() == pytest.approx(NOISE**2, rel=0.2)
+
+
+def test_who_rated_what_tells_of_users_with_few_ratings():
+    errors = []
+    for name in ("biased_mf", "svdpp"):
+        module, data = fit(name, table=table_of_two_kinds(), epochs=150, burn_in=50)
+        user, item, rating = as_tensors(data.validation_ratings)
+        errors.append(float((module.predictor.score(user, item) - rating).square().mean()))
+    plain, implicit = errors
+    assert implicit - NOISE**2 < 0.75 * (plain - NOISE**2)

@@ -1,0 +1,40 @@
+"""What the rows of a side are drawn from, by the means of many draws."""
+
+import numpy as np
+import pytest
+
+from ratinglab.fitting.priors import PRIOR_ROWS, Normal, draw_normal, draw_wishart
+
+
+def test_wishart_draws_have_its_mean():
+    scale = np.array([[2.0, 0.5], [0.5, 1.0]])
+    random = np.random.default_rng(0)
+    draws = np.mean([draw_wishart(scale, 7.0, random) for _ in range(20_000)], axis=0)
+    assert draws == pytest.approx(7 * scale, rel=0.03)
+
+
+def test_a_normal_is_drawn_from_its_posterior_given_rows():
+    """E[Λ] = ν W and E[m] = N v̄ / (β₀ + N), by the formulas over all rows."""
+    random = np.random.default_rng(1)
+    rows = (random.normal(size=(40, 2)) @ np.array([[1.0, 0.0], [0.7, 0.5]]) + [1.0, -2.0]).astype(np.float32)
+    more = random.normal(size=(10, 2))
+    spread = more.T @ more
+    draws = [draw_normal(rows, random, spread=spread, spread_rows=10) for _ in range(20_000)]
+    center = rows.mean(axis=0, dtype=np.float64)
+    scatter = (rows - center).T @ (rows - center)
+    shrunk = PRIOR_ROWS * 40 / (PRIOR_ROWS + 40) * np.outer(center, center)
+    expected = (2 + 40 + 10) * np.linalg.inv(np.eye(2) + scatter + shrunk + spread)
+    assert np.mean([each.precision for each in draws], axis=0) == pytest.approx(expected, rel=0.03)
+    means = np.array([each.mean for each in draws])
+    assert means.mean(axis=0) == pytest.approx(40 / 42 * center, abs=0.01)
+    # m given Λ has the covariance ((β₀ + N) Λ)⁻¹
+    covariance = np.mean([np.linalg.inv(42 * each.precision) for each in draws], axis=0)
+    assert np.cov(means.T) == pytest.approx(covariance, rel=0.05)
+
+
+def test_noise_has_the_covariance_of_the_normal():
+    precision = np.array([[2.0, 0.5], [0.5, 1.0]])
+    noise = Normal(np.zeros(2), precision).noise(200_000, np.random.default_rng(0))
+    assert noise.dtype == np.float32
+    assert np.cov(noise.T) == pytest.approx(np.linalg.inv(precision), rel=0.02)
+    assert noise.mean(axis=0) == pytest.approx([0, 0], abs=0.01)

@@ -1,0 +1,114 @@
+"""The loops over rows: each equal to its formula, at any number of threads."""
+
+import numba
+import numpy as np
+import pytest
+
+from ratinglab.fitting.kernels.rows import column_dots, gather, gram, sample_rows, squared_errors, times
+from ratinglab.fitting.sides import sides
+from ratinglab.ratings.table import Ratings
+
+NUM_USERS, NUM_ITEMS, DIM = 30, 20, 5
+
+
+def ratings(count=200) -> Ratings:
+    random = np.random.default_rng(0)
+    user = np.concatenate([np.arange(NUM_USERS), random.integers(0, NUM_USERS, count)]).astype(np.int32)
+    item = np.concatenate([np.arange(NUM_USERS) % NUM_ITEMS, random.integers(0, NUM_ITEMS, count)]).astype(np.int32)
+    return Ratings(user=user, item=item, rating=random.normal(size=len(user)).astype(np.float32))
+
+
+def by_user_and_item():
+    return sides(ratings(), num_users=NUM_USERS, num_items=NUM_ITEMS, dim=DIM)
+
+
+def numbers(*shape, seed=1):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def test_a_side_has_every_rating_under_its_row():
+    by_user, by_item = by_user_and_item()
+    rows = ratings()
+    for side, own, other in ((by_user, rows.user, rows.item), (by_item, rows.item, rows.user)):
+        for row in range(side.num_rows):
+            part = slice(side.start[row], side.start[row + 1])
+            assert side.other[part].tolist() == other[own == row].tolist()
+            assert side.rating[part].tolist() == rows.rating[own == row].tolist()
+        assert side.bounds[0] == 0
+        assert side.bounds[-1] == side.num_rows
+        assert (np.diff(side.bounds) >= 0).all()
+
+
+def drawn(noise, *, weight=1.5, scale=None):
+    side = by_user_and_item()[0]
+    features, offset, mean = numbers(NUM_ITEMS, DIM), numbers(NUM_ITEMS, seed=2), numbers(NUM_USERS, DIM, seed=3)
+    scale = np.linspace(0.5, 2, NUM_USERS).astype(np.float32) if scale is None else scale
+    precision = np.cov(numbers(DIM, 20, seed=4)).astype(np.float32) + np.eye(DIM, dtype=np.float32)
+    out = np.empty((NUM_USERS, DIM), dtype=np.float32)
+    sample_rows(
+        side.bounds, side.start, side.other, side.rating, features, offset, mean, precision, np.float32(weight), scale,
+        noise, out,
+    )  # fmt: skip
+    conditionals = []
+    for row in range(NUM_USERS):
+        part = slice(side.start[row], side.start[row + 1])
+        x, y = features[side.other[part]].astype(np.float64), side.rating[part] - offset[side.other[part]]
+        a = scale[row] * precision + weight * x.T @ x
+        b = scale[row] * precision @ mean[row] + weight * x.T @ y
+        conditionals.append((a, b))
+    return out, conditionals
+
+
+def test_without_noise_a_row_is_the_mean_of_its_conditional():
+    out, conditionals = drawn(np.zeros((NUM_USERS, DIM), dtype=np.float32))
+    for row, (a, b) in zip(out, conditionals, strict=True):
+        assert row == pytest.approx(np.linalg.solve(a, b), abs=1e-5)
+
+
+def test_noise_has_the_covariance_of_the_conditional():
+    """The roots of all unit vectors, side by side, are a root of the covariance."""
+    middle, conditionals = drawn(np.zeros((NUM_USERS, DIM), dtype=np.float32))
+    roots = [
+        drawn(np.tile(unit, (NUM_USERS, 1)).astype(np.float32))[0] - middle for unit in np.eye(DIM, dtype=np.float32)
+    ]
+    for row, (a, _) in enumerate(conditionals):
+        root = np.stack([each[row] for each in roots], axis=1)
+        assert root @ root.T == pytest.approx(np.linalg.inv(a), abs=1e-5)
+
+
+def test_gather_sums_over_the_ratings_of_a_row():
+    side = by_user_and_item()[0]
+    values, scale, other_scale = numbers(NUM_ITEMS, 3), numbers(NUM_USERS, seed=2), numbers(NUM_ITEMS, seed=3)
+    out = np.full((NUM_USERS, 3), np.nan, dtype=np.float32)
+    gather(side.bounds, side.start, side.other, scale, other_scale, values, out)
+    dense = np.zeros((NUM_USERS, NUM_ITEMS))
+    np.add.at(dense, (ratings().user, ratings().item), 1)
+    assert out == pytest.approx(scale[:, None] * (dense @ (other_scale[:, None] * values)), abs=1e-5)
+
+
+def test_sums_over_rows_are_those_of_matrices():
+    left, right, matrix = numbers(1000, 4), numbers(1000, 4, seed=2), numbers(3, 4, seed=3)
+    assert gram(left, right) == pytest.approx(left.astype(np.float64).T @ right, rel=1e-6)
+    assert column_dots(left, right) == pytest.approx((left.astype(np.float64) * right).sum(axis=0), rel=1e-6)
+    out = np.empty((1000, 3), dtype=np.float32)
+    times(left, matrix, out)
+    assert out == pytest.approx(left @ matrix.T, abs=1e-5)
+
+
+def test_squared_errors_are_pooled():
+    side, rows = by_user_and_item()[0], ratings()
+    users, items, offset = numbers(NUM_USERS, DIM), numbers(NUM_ITEMS, DIM, seed=2), numbers(NUM_ITEMS, seed=3)
+    error = rows.rating - offset[rows.item] - (users[rows.user] * items[rows.item]).sum(axis=1)
+    found = squared_errors(side.bounds, side.start, side.other, side.rating, users, items, offset)
+    assert found == pytest.approx(float(np.square(error, dtype=np.float64).sum()), rel=1e-6)
+
+
+def test_threads_do_not_change_a_bit():
+    before = numba.get_num_threads()
+    found = []
+    for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
+        numba.set_num_threads(threads)
+        left = numbers(1001, 7)
+        found.append([drawn(numbers(NUM_USERS, DIM))[0], gram(left, left), column_dots(left, left)])
+    numba.set_num_threads(before)
+    assert all(np.array_equal(one, two) for one, two in zip(*found, strict=True))

@@ -1,0 +1,83 @@
+"""Samples, and the mean and the variance of what they predict."""
+
+import pytest
+import torch
+
+from ratinglab.models.discovery import build_model
+from ratinglab.models.posterior import Posterior, Sample
+
+USER, ITEM = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([2, 0], dtype=torch.int32)
+OPTIONS = {"embedding_dim": 2, "regularization": 0.1, "init_std": 0.1}
+
+
+def posterior(name="biased_mf", *, num_items=3) -> Posterior:
+    return Posterior(build_model(name, OPTIONS, num_users=2, num_items=num_items, rating_mean=3.0, seed=0))
+
+
+def sample(seed: int, *, biased=True, noise_precision=2.0) -> Sample:
+    random = torch.Generator().manual_seed(seed)
+    users, items = (2, 3) if biased else (0, 0)
+    sizes = {"user": (2, 2), "item": (3, 2), "user_bias": (users, 1), "item_bias": (items, 1)}
+    weights = {name: torch.randn(size, generator=random) for name, size in sizes.items()}
+    return Sample(**weights, noise_precision=torch.tensor(noise_precision))
+
+
+def by_hand(one: Sample, mean: float) -> list[float]:
+    pairs = zip(USER.tolist(), ITEM.tolist(), strict=True)
+    bias = [0.0] * 2 if len(one.user_bias) == 0 else [float(one.user_bias[u] + one.item_bias[i]) for u, i in pairs]
+    pairs = zip(USER.tolist(), ITEM.tolist(), strict=True)
+    return [mean + b + float(one.user[u] @ one.item[i]) for b, (u, i) in zip(bias, pairs, strict=True)]
+
+
+def test_without_samples_the_equation_predicts():
+    model = posterior()
+    assert torch.equal(model(USER, ITEM), model.equation(USER, ITEM))
+    assert torch.equal(model.factors().user, model.equation.factors().user)
+
+
+@pytest.mark.parametrize(("name", "mean"), [("biased_mf", 3.0), ("mf", 0.0)])
+def test_the_prediction_is_the_mean_over_samples_and_the_variance_has_the_noise_in_it(name, mean):
+    model = posterior(name)
+    samples = [sample(seed, biased=name != "mf", noise_precision=1.0 + seed) for seed in range(3)]
+    for each in samples:
+        model.keep(each)
+    predicted = torch.tensor([by_hand(each, mean) for each in samples], dtype=torch.float64)
+    assert model(USER, ITEM).tolist() == pytest.approx(predicted.mean(dim=0).tolist(), abs=1e-5)
+    noise = (1 / 1 + 1 / 2 + 1 / 3) / 3
+    expected = predicted.var(dim=0, correction=0) + noise
+    assert model.moments(USER, ITEM)[1].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    with model.only(1):
+        assert model(USER, ITEM).tolist() == pytest.approx(predicted[1].tolist(), abs=1e-5)
+    assert model.num_samples == 3
+
+
+@pytest.mark.parametrize("name", ["biased_mf", "mf"])
+def test_factors_are_the_mean_prediction_as_one_product(name):
+    model = posterior(name)
+    for seed in range(3):
+        model.keep(sample(seed, biased=name != "mf"))
+    factors = model.factors()
+    rating = factors.mean + (factors.user[USER.long()] * factors.item[ITEM.long()]).sum(dim=1)
+    if factors.biases[0] is not None:
+        rating = rating + factors.biases[0][USER.long(), 0] + factors.biases[1][ITEM.long(), 0]
+    assert rating.tolist() == pytest.approx(model(USER, ITEM).tolist(), abs=1e-5)
+
+
+def test_samples_are_kept_in_state_dict_as_plain_tensors(tmp_path):
+    model, other = posterior(), posterior()
+    for seed in range(2):
+        model.keep(sample(seed))
+    torch.save(model.state_dict(), tmp_path / "weights")
+    other.load_state_dict(torch.load(tmp_path / "weights", weights_only=True))
+    assert other.num_samples == 2
+    assert torch.equal(other(USER, ITEM), model(USER, ITEM))
+    other.load_state_dict(posterior().state_dict())
+    assert other.num_samples == 0
+
+
+def test_samples_of_another_shape_are_refused():
+    model = posterior()
+    model.keep(sample(0))
+    state = posterior(num_items=4).state_dict() | {"_extra_state": model.get_extra_state()}
+    with pytest.raises(RuntimeError, match="another shape"):
+        posterior(num_items=4).load_state_dict(state)
