@@ -106,10 +106,17 @@ def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path
 
 @pytest.mark.parametrize(
     "optimizer",
-    [["optimizer=block_sgd"], ["optimizer=block_sgd", "optimizer.adaptive=true"], ["optimizer=sparse_adam"]],
+    [
+        ["optimizer=block_sgd", "optimizer.lr=0.02"],
+        ["optimizer=block_sgd", "optimizer.lr=0.02", "optimizer.adaptive=true"],
+        ["optimizer=sparse_adam", "optimizer.lr=0.02"],
+        ["optimizer=als"],
+    ],
 )
 def test_other_optimizers_go_on_to_the_same_weights(command, tmp_path, optimizer):
-    options = ["model=biased_mf", *optimizer, "optimizer.lr=0.02", *EXPERIMENT[1:]]
+    schedule = ["schedule=constant"] if optimizer == ["optimizer=als"] else []
+    others = [option for option in EXPERIMENT[1:] if not (schedule and option.startswith("schedule"))]
+    options = ["model=biased_mf", *optimizer, *schedule, *others]
     whole = command(tmp_path, "train", *options, "trainer.max_epochs=8").run
     cut = command(tmp_path, "train", *options, "trainer.max_epochs=3").run
     outcome = command(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=8")

@@ -7,7 +7,8 @@ MISTAKES = [
     (["modle=mf"], "there is no key modle; did you mean model?"),
     (
         ["optimizer=adan"],
-        "there is no optimizer=adan; there are adam, adamw, block_sgd, gibbs, sgd, sparse_adam; did you mean adam?",
+        "there is no optimizer=adan; there are adam, adamw, als, block_sgd, gibbs, sgd, sparse_adam; "
+        "did you mean adam?",
     ),
     (["logger=null"], "logger=null: logger must be one of none, tensorboard"),
     (["logger=[none,tensorboard]"], "logger=[none,tensorboard]: logger must be one of none, tensorboard"),
@@ -35,6 +36,7 @@ MISTAKES = [
     (["model.embedding_dim=null"], "model.embedding_dim must not be null"),
     (["model.embedding_dim=0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["model.embedding_dim=-1"], "model.embedding_dim must be from 1 to 65536, got -1"),
+    (["optimizer=als", "model.regularization=0"], "model.regularization must be above 0 with optimizer=als, got 0.0"),
     (
         ["optimizer=gibbs", "schedule=cosine"],
         "schedule must be constant with optimizer=gibbs, which has no learning rate; got cosine",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.optimizers import SGD, Adam, AdamW, BlockSGD, Gibbs, SparseAdam
+from ratinglab.fitting.optimizers import ALS, SGD, Adam, AdamW, BlockSGD, Gibbs, SparseAdam
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, NoLoggerOptions, TensorBoardOptions, TrainerOptions
 from ratinglab.models.discovery import model_name
@@ -36,7 +36,7 @@ GROUPS: dict[str, dict[str, type]] = {
             FilesSplit,
         )
     },
-    "optimizer": {optimizer.name: optimizer for optimizer in (Adam, AdamW, SGD, SparseAdam, BlockSGD, Gibbs)},
+    "optimizer": {optimizer.name: optimizer for optimizer in (Adam, AdamW, SGD, SparseAdam, BlockSGD, ALS, Gibbs)},
     "schedule": {
         "constant": ConstantSchedule,
         "exponential": ExponentialSchedule,
@@ -48,11 +48,12 @@ GROUPS: dict[str, dict[str, type]] = {
 }
 """The classes of each config group, by the name of their schema; those of `model` are the files in models/."""
 
-FITS_ONLY = {"block_sgd": ("mf", "biased_mf"), "gibbs": ("mf", "biased_mf", "svdpp")}
+FITS_ONLY = {"block_sgd": ("mf", "biased_mf"), "als": ("mf", "biased_mf"), "gibbs": ("mf", "biased_mf", "svdpp")}
 """The models of an optimizer that does not fit all of them."""
 WHOLE_EPOCHS = {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None}
 TAKES_ONLY: dict[str, dict[str, int | None]] = {
     "block_sgd": WHOLE_EPOCHS,
+    "als": WHOLE_EPOCHS,
     "gibbs": WHOLE_EPOCHS,
     "sparse_adam": {"gradient_clip_val": None},
 }
@@ -98,6 +99,8 @@ class TrainOptions:
             raise UserError(
                 f"schedule must be constant with optimizer={name}, which has no learning rate; got {self.schedule.name}"
             )
+        if name == "als" and self.model.regularization == 0:
+            raise UserError("model.regularization must be above 0 with optimizer=als, got 0.0")
         if self.optimizer.is_sampler and self.optimizer.burn_in >= self.trainer.max_epochs:
             raise UserError(
                 "optimizer.burn_in must be below trainer.max_epochs, "

@@ -24,7 +24,7 @@ from ratinglab.experiment.resume import check_same_data, take_up
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.gradient import GradientFit
-from ratinglab.fitting.optimizers import BlockSGD, Gibbs
+from ratinglab.fitting.optimizers import ALS, BlockSGD, Gibbs
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.fitting.trainer import Accelerator
@@ -208,6 +208,10 @@ def _build_fit(options: TrainOptions, predictor: Predictor) -> Fit:
         from ratinglab.fitting.block_sgd import BlockFit
 
         return BlockFit(predictor, optimizer=options.optimizer, seed=options.seed, lr=lr)
+    if isinstance(options.optimizer, ALS):
+        from ratinglab.fitting.als import ALSFit
+
+        return ALSFit(predictor)
     if isinstance(options.optimizer, Gibbs):
         from ratinglab.fitting.gibbs import GibbsFit
 

@@ -157,3 +157,16 @@ class Gibbs:
     """Epochs before the first sample that is kept."""
     thin: int = field(metadata=at_least(1))
     """Epochs from one sample that is kept to the next: each takes as much memory as the model."""
+
+
+@dataclass
+class ALS:
+    """Alternating least squares, a sweep an epoch (Zhou et al. 2008): each row of weights in closed form.
+
+    No learning rate: model.regularization alone is to be tuned. data.batch_size is not read.
+    """
+
+    name: ClassVar[str] = "als"
+    takes_batches: ClassVar[bool] = False
+    has_lr: ClassVar[bool] = False
+    is_sampler: ClassVar[bool] = False

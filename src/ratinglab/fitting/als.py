@@ -1,0 +1,45 @@
+"""Alternating least squares for explicit ratings."""
+
+import numpy as np
+
+from ratinglab.datamodule import Batch
+from ratinglab.fitting.row_fit import RowFit
+from ratinglab.models.predictor import Predictor
+
+
+class ALSFit(RowFit):
+    """Finds the minimum of Σ (r − r̂)² + λ · penalty over the users' rows, then over the items', an epoch a sweep.
+
+    The penalty is the equation's own, per rating: a row v with n ratings is the solution of
+
+        (Σ x xᵀ + λ n I) v = Σ x (r − o)
+
+    with x the other side's rows, and 1 for its bias, and o what does not depend on v.
+
+    Source: Zhou, Wilkinson, Schreiber, Pan, "Large-Scale Parallel Collaborative Filtering for the Netflix Prize", AAIM
+    2008: λ weighted by the number of ratings.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        """Fit `predictor.model`, of mf or biased_mf."""
+        super().__init__(predictor, predictor.model)
+
+    def training_step(self, batches: list[Batch]) -> None:
+        """A sweep: the users' rows, then the items'."""
+        rows = {name: self.rows(name) for name in ("user", "item")}
+        factors = self.equation.factors()
+        assert factors is not None
+        for name, other in (("user", "item"), ("item", "user")):
+            zeros = np.zeros_like(rows[name])
+            self.solve(
+                name,
+                rows[name],
+                rows[other],
+                mean=zeros,
+                precision=np.float32(factors.regularization) * np.eye(zeros.shape[1], dtype=np.float32),
+                weight=1.0,
+                scale=self._sides[name].counts,
+                noise=zeros,
+            )
+            self.write(name, rows[name])
+        self.measure(rows["user"], rows["item"])
