@@ -85,7 +85,7 @@ def test_metrics_are_flat_and_complete(textbook):
         for part in ("val", "test")
         for error in ("mse", "rmse", "mae")
     }
-    fit = {"fit/seconds", "fit/ratings_per_second", "fit/epochs", "fit/best_epoch"}
+    fit = {"fit/seconds", "fit/ratings_per_second", "fit/epochs", "fit/best_epoch", "fit/parameters"}
     metrics = metrics_of(textbook.run)
     assert set(metrics) == errors | fit
     assert all(isinstance(value, int | float) for value in metrics.values())

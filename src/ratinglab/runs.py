@@ -10,7 +10,7 @@ metrics.json      flat; its keys are the TensorBoard tags
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -75,6 +75,9 @@ class RunRecord:
         provenance: versions, git commit, digest of the data, identity of the split, seed, threads, command line.
         refit_epochs: epochs of the second fit, on training and validation rows; None: there is no second fit.
         is_sampled: whether the run holds samples of the weights, whose predictions are averaged.
+        fit: how the weights were found: the optimizer's name and options, and the schedule's.
+        fold: of the split; None where it has none.
+        protocol: the figures that the run is set beside, and what it departs in; None: it is under no protocol.
         format_version: of the run's folder.
     """
 
@@ -89,6 +92,9 @@ class RunRecord:
     provenance: dict[str, Any]
     refit_epochs: int | None = None
     is_sampled: bool = False
+    fit: dict[str, Any] = field(default_factory=dict)
+    fold: int | None = None
+    protocol: dict[str, Any] | None = None
     format_version: int = FORMAT_VERSION
 
 

@@ -14,7 +14,7 @@ from ratinglab.experiment.options import GROUPS
 from ratinglab.models.discovery import model_names, options_class
 
 CONF = Path(__file__).parents[2] / "conf"
-GROUP_FILES = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
+GROUP_FILES = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name not in ("experiment", "recipe"))
 EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
 REQUIRED = {
     "data=csv": ["data.path=x.csv"],

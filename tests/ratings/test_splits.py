@@ -20,6 +20,7 @@ from ratinglab.ratings.splits import (
     RandomSplit,
     RowsSplit,
     Split,
+    SurpriseKFoldSplit,
     TemporalSplit,
 )
 
@@ -40,6 +41,15 @@ def sizes(split: Split) -> tuple[int, int, int]:
 
 def random(*, seed=0, validation=0.2, test=0.1, refit=False) -> RandomSplit:
     return RandomSplit(refit=refit, seed=seed, validation=validation, test=test)
+
+
+def test_the_folds_of_surprise_are_those_of_its_own_shuffle():
+    """RandomState(0).shuffle(arange(10)), by numpy's promise that the legacy streams do not change."""
+    parts = [
+        rows(SurpriseKFoldSplit(refit=False, folds=3, fold=fold, seed=0, validation=0.0).apply(numbered(10)), TEST)
+        for fold in (1, 2, 3)
+    ]
+    assert parts == [[2, 4, 8, 9], [1, 6, 7], [0, 3, 5]]
 
 
 def kfold(fold: int, *, folds=5, seed=0, validation=0.25) -> KFoldSplit:

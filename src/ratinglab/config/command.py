@@ -8,7 +8,7 @@ import operator
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -24,7 +24,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from ratinglab.config.arguments import asks_for_information, parse_arguments
-from ratinglab.config.mistakes import explain, refuse_no_choice, refuse_schema_bypass, refuse_what_breaks_run_folders
+from ratinglab.config.mistakes import (
+    MAY_BE_NONE,
+    explain,
+    refuse_no_choice,
+    refuse_schema_bypass,
+    refuse_what_breaks_run_folders,
+)
 from ratinglab.config.resume import with_saved_values
 from ratinglab.config.schema import VERSION_BASE, register_schemas, to_options
 from ratinglab.errors import RunFailedError, UserError
@@ -127,9 +133,9 @@ class _Command:
         with initialize_config_dir(config_dir=self._config_folder, version_base=VERSION_BASE):
             config = compose(self._config_name, overrides=list(overrides))
         groups = [
-            f"  {group.name}: {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}"
+            f"  {group.name}: {', '.join(sorted(_choices(group)))}"
             for group in sorted(folder.iterdir())
-            if group.is_dir() and (group.name in config or (group.name == "experiment" and "model" in config))
+            if group.is_dir() and (group.name in config or (group.name in MAY_BE_NONE and "model" in config))
         ]
         shown = [*purpose, "", *(["Groups (GROUP=NAME):", "", *groups, ""] if groups else [])]
         return "\n".join([*shown, "Keys and their values (KEY=VALUE):", "", OmegaConf.to_yaml(config)])
@@ -230,6 +236,11 @@ class _Command:
                 continue
             except OSError:  # it is not empty
                 return
+
+
+def _choices(group: Path) -> Iterator[str]:
+    """The names of a group's files, with those in its folders."""
+    return (path.relative_to(group).with_suffix("").as_posix() for path in group.rglob("*.yaml"))
 
 
 def _exit_with(message: str, *, status: int) -> NoReturn:

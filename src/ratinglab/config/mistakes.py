@@ -17,6 +17,10 @@ from ratinglab.errors import UserError, did_you_mean
 TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "String": "a text"}
 
 
+MAY_BE_NONE = ("experiment", "recipe")
+"""Groups of which a run may have no choice: they set what other groups hold."""
+
+
 def refuse_schema_bypass(overrides: Sequence[Override]) -> None:
     """Refuse `+key`, `++key` and `~key` outside Hydra's own settings: they would get round the typed schema.
 
@@ -33,7 +37,7 @@ def refuse_schema_bypass(overrides: Sequence[Override]) -> None:
 
 
 def refuse_no_choice(overrides: Sequence[Override], config_folder: str) -> None:
-    """Refuse `GROUP=null` and `GROUP=[…]`: each group has one choice, but for experiment, which may have none.
+    """Refuse `GROUP=null` and `GROUP=[…]`: each group has one choice; experiment and recipe may have none.
 
     Raises:
         UserError: it lists the choices that there are.
@@ -42,7 +46,7 @@ def refuse_no_choice(overrides: Sequence[Override], config_folder: str) -> None:
         group = Path(config_folder) / override.key_or_group
         if not group.is_dir() or override.is_sweep_override() or isinstance(override.value(), str):
             continue
-        if override.value() is None and override.key_or_group == "experiment":
+        if override.value() is None and override.key_or_group in MAY_BE_NONE:
             continue
         choices = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
         raise UserError(f"{override.input_line}: {override.key_or_group} must be one of {choices}")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ratinglab.errors import UserError
+from ratinglab.experiment.protocol_options import NoProtocol, Protocol
 from ratinglab.fitting.optimizers import ALS, SGD, Adam, AdamW, BlockSGD, Gibbs, SparseAdam
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, NoLoggerOptions, TensorBoardOptions, TrainerOptions
@@ -18,6 +19,7 @@ from ratinglab.ratings.splits import (
     PerUserSplit,
     RandomSplit,
     RowsSplit,
+    SurpriseKFoldSplit,
     TemporalSplit,
 )
 
@@ -32,6 +34,7 @@ GROUPS: dict[str, dict[str, type]] = {
             TemporalSplit,
             RowsSplit,
             KFoldSplit,
+            SurpriseKFoldSplit,
             MovieLensUSplit,
             FilesSplit,
         )
@@ -45,6 +48,7 @@ GROUPS: dict[str, dict[str, type]] = {
     "trainer": {"trainer": TrainerOptions},
     "callbacks": {"callbacks": CallbackOptions},
     "logger": {"tensorboard": TensorBoardOptions, "none": NoLoggerOptions},
+    "protocol": {"none": NoProtocol, "figures": Protocol},
 }
 """The classes of each config group, by the name of their schema; those of `model` are the files in models/."""
 
@@ -80,6 +84,8 @@ class TrainOptions:
     """What acts between epochs."""
     logger: Any
     """Where metrics go besides metrics.json."""
+    protocol: Any
+    """Whose figures the test error is set beside."""
     seed: int = field(metadata=seed_rule())
     """Of the first weights and the order of the training rows."""
     resume: str | None

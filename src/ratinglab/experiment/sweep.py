@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ratinglab.runs import read_metrics
+from ratinglab.experiment.protocol import of_folds
+from ratinglab.runs import read_metrics, read_record
 
 FOLD = "split.fold"
 """What runs of one family differ in, and nothing else."""
@@ -42,6 +43,20 @@ def sweep_table(jobs: Sequence[Job]) -> Iterator[str]:
     else:
         rows = [rows[n] for n in sorted(range(len(jobs)), key=lambda n: errors[n][shown[0]] if shown else n)]
     yield from _aligned([[*keys, *shown, "run"], *rows])
+    if keys == [FOLD]:
+        yield from _beside_figures(jobs)
+
+
+def _beside_figures(jobs: Sequence[Job]) -> Iterator[str]:
+    """The mean over the folds of a protocol, where they are all of its folds."""
+    if not all((job.folder / "metrics.json").exists() for job in jobs):
+        return
+    records = [read_record(job.folder) for job in jobs]
+    protocols = [record.protocol for record in records if record.protocol is not None]
+    if protocols and sorted(record.fold or 0 for record in records) == list(range(1, protocols[0]["folds"] + 1)):
+        rmses = [read_metrics(job.folder)["test/rmse"] for job in jobs]
+        yield ""
+        yield from of_folds(protocols, name=f"{records[0].model} by {records[0].fit['optimizer']}", rmses=rmses)
 
 
 def _errors(job: Job) -> dict[str, float]:

@@ -18,6 +18,7 @@ from ratinglab.datamodule import RatingDataModule, as_tensors
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.experiment.dashboard import show_experiment, show_results
 from ratinglab.experiment.options import TAKES_ONLY, TrainOptions
+from ratinglab.experiment.protocol import of_run, protocol_record
 from ratinglab.experiment.provenance import provenance
 from ratinglab.experiment.report import header, results
 from ratinglab.experiment.resume import check_same_data, take_up
@@ -167,6 +168,14 @@ def _record(options: TrainOptions, data: RatingDataModule, holdout: Holdout, *, 
         provenance=provenance(holdout, seed=options.seed),
         refit_epochs=refit_epochs,
         is_sampled=options.optimizer.is_sampler,
+        fit={
+            "optimizer": options.optimizer.name,
+            **plain_options(options.optimizer),
+            "schedule": options.schedule.name,
+            **plain_options(options.schedule),
+        },
+        fold=getattr(options.split, "fold", None),
+        protocol=protocol_record(options, data_digest=table.digest, split=holdout.split),
     )
 
 
@@ -176,6 +185,10 @@ def _conclude(run_folder: Path) -> float | None:
     metrics = read_metrics(run_folder)
     for line in results(metrics, model=record.model, noise_floor=record.noise_floor):
         log.info(line)
+    if record.protocol is not None and "test/rmse" in metrics:
+        name = f"{record.model} by {record.fit['optimizer']}"
+        for line in of_run(record.protocol, name=name, rmse=metrics["test/rmse"], fold=record.fold):
+            log.info(line)
     inside = run_folder.resolve().is_relative_to(Path.cwd())
     print(os.path.relpath(run_folder) if inside else run_folder, flush=True)
     return metrics.get("val/mse")
@@ -247,6 +260,7 @@ def _fit(
         "fit/seconds": fit.seconds + seconds,
         "fit/ratings_per_second": fit.rows_trained / fit.step_seconds,
         "fit/epochs": trainer.current_epoch,
+        "fit/parameters": sum(parameter.numel() for parameter in predictor.model.parameters()),
     }
 
 

@@ -285,10 +285,24 @@ class KFoldSplit(RandomValidationSplit):
         num_rows = len(table.ratings)
         if self.folds > num_rows:
             raise UserError(f"split.folds must be at most {num_rows}, the rows of {table.name}, got {self.folds}")
-        order = np.random.default_rng(self.seed).permutation(num_rows)
         part = np.full(num_rows, TRAIN, dtype=np.int8)
-        part[np.array_split(order, self.folds)[self.fold - 1]] = TEST
+        part[np.array_split(self._order(num_rows), self.folds)[self.fold - 1]] = TEST
         return self._split_rest(table, part)
+
+    def _order(self, num_rows: int) -> NDArray[np.intp]:
+        return np.random.default_rng(self.seed).permutation(num_rows)
+
+
+@dataclass
+class SurpriseKFoldSplit(KFoldSplit):
+    """The folds of Surprise's KFold(n_splits=folds, random_state=seed) on the rows in their own order."""
+
+    name: ClassVar[str] = "surprise_kfold"
+
+    def _order(self, num_rows: int) -> NDArray[np.intp]:
+        order = np.arange(num_rows)
+        np.random.RandomState(self.seed).shuffle(order)
+        return order
 
 
 @dataclass

@@ -1,0 +1,24 @@
+"""Set runs beside one another, and beside the figures of their protocols: report.py outputs/…."""
+
+import argparse
+import sys
+
+
+def main() -> None:
+    """Print the tables of all finished runs in some folders."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="+", help="runs, or folders with runs in them, such as a sweep")
+    arguments = parser.parse_args()
+    from ratinglab.errors import UserError
+    from ratinglab.experiment.comparison import compare  # torch takes a second: not for --help
+
+    try:
+        for line in compare(arguments.folders):
+            print(line)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

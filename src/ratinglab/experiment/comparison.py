@@ -1,0 +1,161 @@
+"""Runs beside one another: a table for each protocol, or for each split, over seeds and folds."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ratinglab.errors import UserError
+from ratinglab.experiment.protocol import verdict
+from ratinglab.files import user_path
+from ratinglab.runs import RunRecord, read_metrics, read_record
+
+
+class FinishedRun(NamedTuple):
+    """A run's record and its metrics."""
+
+    record: RunRecord
+    metrics: dict[str, float]
+
+
+class Row(NamedTuple):
+    """Runs that differ in nothing but the seed and the fold.
+
+    Attributes:
+        name: model and fit, with the settings in which rows of the table differ.
+        runs: the runs.
+    """
+
+    name: str
+    runs: list[FinishedRun]
+
+    def mean(self, tag: str) -> float:
+        """Mean of a metric over the runs; nan where one has none."""
+        return float(np.mean([run.metrics.get(tag, np.nan) for run in self.runs]))
+
+    def by_seed(self, tag: str) -> list[float]:
+        """The mean over the folds of each seed."""
+        seeds = sorted({run.record.provenance["seed"] for run in self.runs})
+        of_seed = ([run.metrics[tag] for run in self.runs if run.record.provenance["seed"] == seed] for seed in seeds)
+        return [float(np.mean(values)) for values in of_seed]
+
+
+def compare(folders: Sequence[str]) -> Iterator[str]:
+    """The tables of all finished runs in some folders.
+
+    Runs under a protocol stand among its figures, the lowest test RMSE first; other runs under their split, the lowest
+    validation RMSE first. Runs that differ in seed and fold alone are one row: a mean, and the spread over seeds.
+
+    Args:
+        folders: runs, or folders with runs in them, at any depth.
+
+    Raises:
+        UserError: a folder is missing, or there is no finished run in any of them.
+    """
+    runs, unfinished = _find(folders)
+    if not runs:
+        raise UserError(f"there is no finished run in {', '.join(folders)}")
+    tables: defaultdict[tuple[str, str], list[FinishedRun]] = defaultdict(list)
+    for run in runs:
+        title = run.record.protocol["title"] if run.record.protocol else ""
+        family = run.record.provenance["split"].partition("/")[0]
+        tables[title, "" if title else f"{run.record.provenance['data']}, split {family}"].append(run)
+    for number, ((title, split), members) in enumerate(sorted(tables.items())):
+        if number > 0:
+            yield ""
+        rows = _rows(members)
+        yield from _protocol_table(title, rows) if title else _split_table(split, rows)
+    if unfinished:
+        yield f"note: {unfinished} unfinished {'runs are' if unfinished > 1 else 'run is'} left out"
+
+
+def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int]:
+    """The finished runs, each once, and how many others there are."""
+    found: dict[Path, FinishedRun | None] = {}
+    for name in folders:
+        folder = user_path(name, key="folder")
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}")
+        for path in sorted(folder.rglob("run.json")):
+            run = path.parent.resolve()
+            # the first fit of a run that has two is none of its own
+            if run in found or (run.name == "validation" and (run.parent / "run.json").exists()):
+                continue
+            is_finished = (run / "metrics.json").exists()
+            found[run] = FinishedRun(read_record(run), read_metrics(run)) if is_finished else None
+    finished = [run for run in found.values() if run is not None]
+    return finished, len(found) - len(finished)
+
+
+def _settings(run: FinishedRun) -> dict[str, Any]:
+    record = run.record
+    epochs = {"max_epochs": record.max_epochs, "refit": record.refit_epochs is not None}
+    return {**{f"model.{key}": value for key, value in record.model_options.items()}, **record.fit, **epochs}
+
+
+def _rows(runs: Sequence[FinishedRun]) -> list[Row]:
+    """One row for runs of the same settings; a name tells as many of these as it takes to tell it from the others."""
+    groups: defaultdict[tuple[Any, ...], list[FinishedRun]] = defaultdict(list)
+    for run in runs:
+        groups[run.record.model, tuple(sorted(_settings(run).items(), key=str))].append(run)
+    rows = []
+    for (model, settings), members in groups.items():
+        fit = members[0].record.fit.get("optimizer", "")
+        alike = [dict(other) for name, other in groups if name == model and dict(other).get("optimizer") == fit]
+        differing = [
+            f"{key.removeprefix('model.')}={value}"
+            for key, value in settings
+            if any(other.get(key) != value for other in alike)
+        ]
+        rows.append(Row(" ".join([f"{model} by {fit}", *differing]), members))
+    return rows
+
+
+def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
+    protocol = rows[0].runs[0].record.protocol
+    assert protocol is not None
+    lines = [
+        (each["rmse"], [each["system"], f"{each['rmse']:.4f}", "", "", "", f"{each['kind']}: {each['source']}"])
+        for each in protocol["figures"]
+    ]
+    for row in rows:
+        errors = row.by_seed("test/rmse")
+        said = verdict([run.record.protocol for run in row.runs if run.record.protocol])
+        folds = {run.record.fold for run in row.runs}
+        if protocol["folds"] > 1 and folds != set(range(1, protocol["folds"] + 1)):
+            said = f"not comparable: {len(folds)} of {protocol['folds']} folds"
+        lines.append((float(np.mean(errors)), _cells(row, errors, said)))
+    yield title
+    yield from _aligned(
+        [
+            ["", "RMSE", "± seeds", "fit s", "parameters", ""],
+            *(cells for _, cells in sorted(lines, key=lambda line: line[0])),
+        ]
+    )
+
+
+def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
+    ranked = sorted(rows, key=lambda row: (np.isnan(row.mean("val/rmse")), row.mean("val/rmse")))
+    has_validation = any(not np.isnan(row.mean("val/rmse")) for row in rows)
+    tag = "val/rmse" if has_validation else "test/rmse"
+    yield f"{title}: {'validation' if has_validation else 'test'} RMSE"
+    header = ["", "RMSE", "± seeds", "fit s", "parameters", ""]
+    yield from _aligned(
+        [header, *(_cells(row, row.by_seed(tag) if tag in row.runs[0].metrics else [], "") for row in ranked)]
+    )
+
+
+def _cells(row: Row, errors: Sequence[float], remark: str) -> list[str]:
+    spread = f"{np.std(errors, ddof=1):.4f}" if len(errors) > 1 else ""
+    mean = f"{np.mean(errors):.4f}" if errors else "none"
+    seconds, parameters = row.mean("fit/seconds"), row.mean("fit/parameters")
+    return [row.name, mean, spread, f"{seconds:.1f}", f"{parameters:,.0f}", remark]
+
+
+def _aligned(rows: list[list[str]]) -> Iterator[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for first, *middle, last in rows:
+        numbers = [cell.rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True)]
+        yield "  ".join([first.ljust(widths[0]), *numbers, last]).rstrip()

@@ -1,0 +1,180 @@
+"""Protocols: what a run is set beside, whether it may stand there, and reports over many runs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import REPOSITORY, environment
+from hydra import compose, initialize_config_dir
+from tables import table_of
+
+from ratinglab.config.schema import register_schemas, to_options
+from ratinglab.experiment.protocol import of_folds, of_run, protocol_record, verdict
+from ratinglab.ratings.splits import RandomSplit
+
+CONF = REPOSITORY / "conf"
+PROTOCOLS = sorted(path.stem for path in CONF.glob("experiment/protocol/*.yaml"))
+RECIPES = sorted(path.stem for path in CONF.glob("recipe/*.yaml"))
+OWN = """# @package _global_
+defaults:
+  - override /protocol: movielens_u1_u5
+protocol:
+  title: the demo data
+  folds: {folds}
+  data_digest: {digest}
+  pins: {{split.name: kfold, clip_predictions: true}}
+  figures:
+    - {{system: better, rmse: 0.1, kind: published, source: a paper}}
+    - {{system: worse, rmse: 9.0, kind: measured, source: here}}
+"""
+
+
+def options_of(*overrides):
+    register_schemas()
+    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
+        return to_options(compose("train", overrides=list(overrides)), [])
+
+
+def split_of(*, validation=0.0):
+    table = table_of([0, 0, 1, 1, 2], [0, 1, 0, 1, 0], [1, 2, 3, 4, 5])
+    return RandomSplit(refit=False, seed=0, validation=validation, test=0.2).apply(table)
+
+
+def test_under_another_split_a_pinned_key_may_not_be_there():
+    options = options_of("protocol=movielens_u1")
+    record = protocol_record(options, data_digest=options.protocol.data_digest, split=split_of())
+    assert record["departures"] == [
+        "split.name is random, the protocol has movielens_u",
+        "split.fold is not there, the protocol has 1",
+    ]
+    assert protocol_record(options_of(), data_digest="", split=split_of()) is None
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
+    options = options_of(f"experiment=protocol/{protocol}", f"recipe={recipe}")
+    record = protocol_record(options, data_digest=options.protocol.data_digest, split=split_of())
+    assert record["departures"] == []
+    assert verdict([record]) == "comparable"
+    assert record["figures"] == json.loads(json.dumps(record["figures"]))
+    assert f"{options.model.__module__.rpartition('.')[2]}_{options.optimizer.name}" == recipe
+
+
+def test_the_protocols_figures_stand_as_they_are_written():
+    figures = {figure.system: figure.rmse for figure in options_of("experiment=protocol/movielens_u1").protocol.figures}
+    assert figures["Surprise SVD"] == 0.9515
+    assert figures["GLocal-K"] == 0.889
+
+
+@pytest.mark.parametrize(
+    ("overrides", "held_out", "digest", "departure"),
+    [
+        (["split.fold=2"], 0.0, None, "split.fold is 2, the protocol has 1"),
+        (["clip_predictions=false"], 0.0, None, "clip_predictions is False, the protocol has True"),
+        ([], 0.2, None, "1 rows were held out for validation and not trained on"),
+        ([], 0.0, "other", "other ratings than the protocol's, or in another order"),
+    ],
+)
+def test_a_departure_is_told(overrides, held_out, digest, departure):
+    options = options_of("experiment=protocol/movielens_u1", *overrides)
+    split = split_of(validation=held_out)
+    record = protocol_record(options, data_digest=digest or options.protocol.data_digest, split=split)
+    assert verdict([record]).startswith(f"not comparable: {departure}")
+    options.split.refit = True
+    if held_out:
+        assert protocol_record(options, data_digest=options.protocol.data_digest, split=split)["departures"] == []
+
+
+RECORD = {
+    "title": "a table",
+    "folds": 2,
+    "figures": [{"system": "other", "rmse": 0.9, "kind": "published", "source": "a paper"}],
+    "departures": [],
+}
+
+
+def test_a_run_stands_in_its_place_among_the_figures():
+    lines = list(of_run(RECORD | {"folds": 1}, name="mf by adam", rmse=0.85, fold=None))
+    assert lines == [
+        "protocol   a table",
+        "this run   mf by adam  0.8500  comparable",
+        "published  other       0.9000  a paper",
+    ]
+    assert list(of_run(RECORD, name="mf by adam", rmse=0.95, fold=2))[-2:] == [
+        "this run   mf by adam  0.9500  comparable",
+        "note: this run is fold 2 alone; the figures are means over 2: -m split.fold=1,2",
+    ]
+
+
+def test_folds_stand_there_with_their_mean():
+    bad = RECORD | {"departures": ["seed is 1"]}
+    lines = list(of_folds([RECORD, bad], name="mf by adam", rmses=[0.8, 0.9]))
+    assert lines[1] == "this run   mf by adam  0.8500  mean of 2 folds, s.d. 0.0707; not comparable: seed is 1"
+
+
+@pytest.fixture(scope="module")
+def reported(command, tmp_path_factory):
+    """Two folds of the demo data by two seeds, under a protocol of the test's own; and one run without."""
+    folder = tmp_path_factory.mktemp("reported")
+    plain = command(folder, "train", "trainer=debug", "logger=none")
+    digest = json.loads((plain.run / "run.json").read_text())["provenance"]["data_digest"]
+    own = folder / "own" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text(OWN.format(folds=2, digest=digest))
+    options = [
+        "experiment=mine", f"hydra.searchpath=[file://{own.parent}]", "split=kfold", "split.folds=2",
+        "split.validation=0", "trainer=debug", "logger=none",
+    ]  # fmt: skip
+    outcomes = [command(folder, "train", "-m", *options, "split.fold=1,2", f"seed={seed}") for seed in (0, 1)]
+    return folder, outcomes
+
+
+def report(folder, *arguments, status=0):
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "scripts" / "report.py"), *map(str, arguments)],
+        cwd=folder, env=environment(folder), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def test_a_sweep_over_the_folds_ends_with_the_table_of_their_mean(reported):
+    _, outcomes = reported
+    lines = outcomes[0].stdout.splitlines()
+    rows = [json.loads((run / "metrics.json").read_text())["test/rmse"] for run in sorted(outcomes[0].run.glob("?-*"))]
+    assert "protocol   the demo data" in lines
+    assert f"this run   mf by adam  {sum(rows) / 2:.4f}  mean of 2 folds, s.d." in outcomes[0].stdout
+    assert "comparable" in outcomes[0].stdout
+    assert lines.index("published  better      0.1000  a paper", lines.index("mean") if "mean" in lines else 0)
+
+
+def test_a_report_has_a_row_for_runs_that_differ_in_seed_and_fold_alone(reported):
+    folder, outcomes = reported
+    by_seed = [
+        [json.loads((run / "metrics.json").read_text())["test/rmse"] for run in outcome.run.glob("?-*")]
+        for outcome in outcomes
+    ]
+    means = [sum(errors) / 2 for errors in by_seed]
+    lines = report(folder, "outputs").stdout.splitlines()
+    (row,) = [line.split() for line in lines if line.startswith("mf by adam") and "comparable" in line]
+    assert row[3] == f"{sum(means) / 2:.4f}"
+    assert row[4] == f"{abs(means[0] - means[1]) / 2**0.5:.4f}"
+    assert row[-1] == "comparable"
+    places = [lines.index(line) for line in lines if line.startswith(("better", "mf by adam", "worse"))]
+    assert [lines[place].split()[0] for place in places[-3:]] == ["better", "mf", "worse"]
+    assert lines[0].startswith("demo, split ")
+    assert "validation RMSE" in lines[0]
+
+
+def test_folds_that_are_missing_are_told(reported):
+    folder, outcomes = reported
+    one = sorted(outcomes[0].run.glob("?-*"))[0]
+    assert "not comparable: 1 of 2 folds" in report(folder, one).stdout
+
+
+def test_a_report_of_nothing_is_a_mistake(reported, tmp_path):
+    folder, _ = reported
+    assert report(folder, tmp_path, status=2).stderr == f"error: there is no finished run in {tmp_path}\n"
+    assert report(folder, "nowhere", status=2).stderr == "error: there is no folder nowhere\n"
