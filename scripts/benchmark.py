@@ -28,6 +28,7 @@ CONF = Path(__file__).parents[1] / "conf"
 NUM_USERS, NUM_ITEMS = 138_000, 27_000
 SYSTEMS = {
     "ratinglab": "ratinglab, block_sgd",
+    "ratinglab_gibbs": "ratinglab, gibbs",
     "cornac": "Cornac MF",
     "surprise_svd": "Surprise SVD",
     "myfm": "myFM, Gibbs",
@@ -86,7 +87,8 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> dict:
     if arguments.root:
         user, item, rating, _ = np.loadtxt(arguments.root / "u.data", dtype=np.int64).T
         num_test, own = 20_000, settings["movielens_100k"]
-        own["ratinglab"] += [f"data.root={arguments.root.resolve()}"]
+        for system in ("ratinglab", "ratinglab_gibbs"):
+            own[system] += [f"data.root={arguments.root.resolve()}"]
         name = "MovieLens 100K, split u1"
     else:
         user, item, rating = generated(arguments.rows) if arguments.rows else demo(folder)
@@ -132,7 +134,7 @@ def generated(rows: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def run(system: str, settings: object, folder: Path, *, threads: int) -> dict[str, float]:
     """One fit, in a process of its own; its peak memory includes the data and all imports."""
-    if system == "ratinglab":
+    if system.startswith("ratinglab"):
         command = [sys.executable, str(Path(__file__).with_name("train.py")), *settings, "logger=none"]  # type: ignore[misc]
     else:
         command = [sys.executable, __file__, "--threads", str(threads), "--one", system, str(folder / "table.npz"),
@@ -151,7 +153,7 @@ def run(system: str, settings: object, folder: Path, *, threads: int) -> dict[st
     status, stdout, stderr, peak = json.loads(done.stdout)
     if status:
         raise SystemExit(f"{system} has failed: {stderr}")
-    if system == "ratinglab":
+    if system.startswith("ratinglab"):
         metrics = json.loads((folder / stdout.splitlines()[-1] / "metrics.json").read_text())
         found = {
             "seconds": metrics["fit/seconds"],
@@ -288,9 +290,11 @@ def draw(path: Path, systems: list[str], settings: dict, folder: Path, *, thread
 
 def shortened(system: str, settings: object, share: float) -> object:
     """The settings with a share of their epochs."""
-    if system == "ratinglab":
+    if system.startswith("ratinglab"):
         whole = next((one for one in settings if one.startswith("trainer.max_epochs=")), "trainer.max_epochs=50")  # type: ignore[attr-defined]
-        return [*settings, f"trainer.max_epochs={max(1, round(share * int(whole.partition('=')[2])))}"]  # type: ignore[misc]
+        epochs = max(2, round(share * int(whole.partition("=")[2])))
+        burn_in = [f"optimizer.burn_in={epochs // 2}"] if system == "ratinglab_gibbs" else []
+        return [*settings, f"trainer.max_epochs={epochs}", *burn_in]  # type: ignore[misc]
     key = {"cornac": "max_iter", "surprise_svd": "n_epochs", "myfm": "n_iter"}[system]
     return {**settings, key: max(2, round(share * settings[key]))}  # type: ignore[dict-item, index]
 

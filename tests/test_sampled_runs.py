@@ -22,7 +22,7 @@ def sampled(request, command, tmp_path_factory):
 
 
 def test_what_is_printed_and_recorded(sampled):
-    assert "optimizer  gibbs: burn_in=10, thin=1, a sweep an epoch, at most 30 epochs" in sampled.stdout
+    assert "optimizer  gibbs: burn_in=10, noise=own, thin=1, a sweep an epoch, at most 30 epochs" in sampled.stdout
     assert "note: samples its own priors" in sampled.stdout
     metrics = json.loads((sampled.run / "metrics.json").read_text())
     assert f"{metrics['test/coverage_90']:.1%} of the warm test ratings lie in the 90 % interval" in sampled.stdout
@@ -63,7 +63,9 @@ def test_predict_writes_a_standard_deviation(command, sampled, tmp_path):
     deviation = run.deviation([42, 42, 999_999], [7, 999_999, 7])
     assert found["standard_deviation"].to_numpy() == pytest.approx(deviation, nan_ok=True)
     assert np.isnan(deviation).tolist() == [False, True, True]
-    noise = np.sqrt(np.mean([1 / float(each) for each in run.predictor.model.get_extra_state()["noise_precision"]]))
+    user, item = int(run.user_ids.index_of([42])[0]), int(run.item_ids.index_of([7])[0])
+    kept = run.predictor.model.get_extra_state()
+    noise = np.sqrt(np.mean(1 / (kept["user_precision"][:, user] * kept["item_precision"][:, item]).numpy()))
     assert noise < deviation[0] < 2 * noise
     (tmp_path / "bad.csv").write_text("user_id,item_id,standard_deviation\n1,2,3\n")
     outcome = command(tmp_path, "predict", f"run={sampled.run}", "input=bad.csv", "output=x.csv", status=2)

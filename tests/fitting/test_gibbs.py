@@ -8,7 +8,7 @@ from tables import table_of
 
 from ratinglab.datamodule import Blocks, RatingDataModule, as_tensors
 from ratinglab.fitting.gibbs import GibbsFit
-from ratinglab.fitting.optimizers import Gibbs
+from ratinglab.fitting.optimizers import Gibbs, Noise
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.discovery import build_model
 from ratinglab.models.equation import Interactions
@@ -41,7 +41,7 @@ def table_of_two_kinds():
 
 
 def fit(
-    name="biased_mf", *, table=None, threads=1, seed=0, epochs=6, burn_in=2, thin=1
+    name="biased_mf", *, table=None, threads=1, seed=0, epochs=6, burn_in=2, thin=1, noise="own"
 ) -> tuple[GibbsFit, RatingDataModule]:
     table = made_table() if table is None else table
     split = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table)
@@ -53,9 +53,8 @@ def fit(
     rated = Interactions(user, item)
     model = build_model(name, options, **numbers, rating_mean=data.rating_mean, seed=0, interactions=lambda: rated)
     baseline = BiasBaseline(**numbers).fit(user=user, item=item, rating=rating)
-    module = GibbsFit(
-        Predictor(Posterior(model), baseline, scale=None), optimizer=Gibbs(burn_in=burn_in, thin=thin), seed=seed
-    )
+    optimizer = Gibbs(burn_in=burn_in, noise=Noise[noise], thin=thin)
+    module = GibbsFit(Predictor(Posterior(model), baseline, scale=None), optimizer=optimizer, seed=seed)
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0,
@@ -113,7 +112,8 @@ def test_ratings_are_predicted_about_as_well_as_their_noise_allows_and_the_noise
     mean, variance = module.posterior.moments(user, item)
     error = float((mean - rating).square().mean().sqrt())
     assert NOISE * 0.9 < error < NOISE * 1.25
-    assert float(module.noise_precision) ** -0.5 == pytest.approx(NOISE, rel=0.1)
+    found = (module.user_precision.mean() * module.item_precision.mean()) ** -0.5
+    assert float(found) == pytest.approx(NOISE, rel=0.1)
     inside = float(((mean - rating).abs() <= 1.6449 * variance.sqrt()).double().mean())
     assert 0.84 < inside < 0.96
     assert module.train_mse() == pytest.approx(NOISE**2, rel=0.2)
@@ -127,3 +127,31 @@ def test_who_rated_what_tells_of_users_with_few_ratings():
         errors.append(float((module.predictor.score(user, item) - rating).square().mean()))
     plain, implicit = errors
     assert implicit - NOISE**2 < 0.75 * (plain - NOISE**2)
+
+
+def table_of_two_noises():
+    """Every other user, and every other item, is twice as far from what was meant."""
+    random = np.random.default_rng(4)
+    user, item = np.divmod(np.flatnonzero(random.random(100 * 60) < 0.5), 60)
+    far = NOISE * (1 + user % 2) * (1 + item % 2)
+    clean = 3 + random.normal(0, 0.5, 100)[user] + random.normal(0, 0.5, 60)[item]
+    clean += random.normal(0, 1, 100)[user] * random.normal(0, 1, 60)[item]
+    return table_of(user, item, clean + random.normal(0, 1, len(user)) * far)
+
+
+def test_noise_of_their_own_is_found_for_users_and_items():
+    module, _ = fit(table=table_of_two_noises(), epochs=150, burn_in=50)
+    kept = module.posterior.get_extra_state()
+    for name in ("user", "item"):
+        precision = kept[f"{name}_precision"].mean(dim=0)
+        # the prior of ν ratings draws them together
+        assert 2.2 < float(precision[::2].mean() / precision[1::2].mean()) < 5
+
+
+def test_one_noise_is_the_same_for_all():
+    module, _ = fit(noise="one", epochs=150, burn_in=50)
+    kept = module.posterior.get_extra_state()
+    assert float(kept["user_precision"].std(dim=1).max()) == 0
+    assert torch.equal(kept["item_precision"], torch.ones_like(kept["item_precision"]))
+    assert float(kept["user_precision"].mean()) ** -0.5 == pytest.approx(NOISE, rel=0.1)
+    assert not torch.equal(samples(module), samples(fit(epochs=150, burn_in=50)[0]))

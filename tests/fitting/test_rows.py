@@ -39,22 +39,24 @@ def test_a_side_has_every_rating_under_its_row():
         assert (np.diff(side.bounds) >= 0).all()
 
 
-def drawn(noise, *, weight=1.5, scale=None):
+def drawn(noise):
     side = by_user_and_item()[0]
     features, offset, mean = numbers(NUM_ITEMS, DIM), numbers(NUM_ITEMS, seed=2), numbers(NUM_USERS, DIM, seed=3)
-    scale = np.linspace(0.5, 2, NUM_USERS).astype(np.float32) if scale is None else scale
+    scale, weight = np.linspace(0.5, 2, NUM_USERS).astype(np.float32), np.linspace(2, 1, NUM_USERS).astype(np.float32)
+    other_weight = np.linspace(0.5, 1.5, NUM_ITEMS).astype(np.float32)
     precision = np.cov(numbers(DIM, 20, seed=4)).astype(np.float32) + np.eye(DIM, dtype=np.float32)
     out = np.empty((NUM_USERS, DIM), dtype=np.float32)
     sample_rows(
-        side.bounds, side.start, side.other, side.rating, features, offset, mean, precision, np.float32(weight), scale,
-        noise, out,
+        side.bounds, side.start, side.other, side.rating, features, offset, mean, precision, scale, weight,
+        other_weight, noise, out,
     )  # fmt: skip
     conditionals = []
     for row in range(NUM_USERS):
         part = slice(side.start[row], side.start[row + 1])
         x, y = features[side.other[part]].astype(np.float64), side.rating[part] - offset[side.other[part]]
-        a = scale[row] * precision + weight * x.T @ x
-        b = scale[row] * precision @ mean[row] + weight * x.T @ y
+        weights = weight[row] * other_weight[side.other[part]].astype(np.float64)
+        a = scale[row] * precision + (x.T * weights) @ x
+        b = scale[row] * precision @ mean[row] + (x.T * weights) @ y
         conditionals.append((a, b))
     return out, conditionals
 
@@ -95,12 +97,14 @@ def test_sums_over_rows_are_those_of_matrices():
     assert out == pytest.approx(left @ matrix.T, abs=1e-5)
 
 
-def test_squared_errors_are_pooled():
+def test_squared_errors_are_those_of_each_row():
     side, rows = by_user_and_item()[0], ratings()
     users, items, offset = numbers(NUM_USERS, DIM), numbers(NUM_ITEMS, DIM, seed=2), numbers(NUM_ITEMS, seed=3)
     error = rows.rating - offset[rows.item] - (users[rows.user] * items[rows.item]).sum(axis=1)
-    found = squared_errors(side.bounds, side.start, side.other, side.rating, users, items, offset)
-    assert found == pytest.approx(float(np.square(error, dtype=np.float64).sum()), rel=1e-6)
+    weight = np.linspace(0.5, 2, NUM_ITEMS).astype(np.float32)
+    found = squared_errors(side.bounds, side.start, side.other, side.rating, users, items, offset, weight)
+    for sums, weighs in zip(found, (1, weight[rows.item]), strict=True):
+        assert sums == pytest.approx(np.bincount(rows.user, weighs * np.square(error, dtype=np.float64)), rel=1e-5)
 
 
 def test_threads_do_not_change_a_bit():

@@ -18,8 +18,9 @@ def sample(seed: int, *, biased=True, noise_precision=2.0) -> Sample:
     random = torch.Generator().manual_seed(seed)
     users, items = (2, 3) if biased else (0, 0)
     sizes = {"user": (2, 2), "item": (3, 2), "user_bias": (users, 1), "item_bias": (items, 1)}
+    own = torch.tensor([1.0, 2.0]) * noise_precision
     weights = {name: torch.randn(size, generator=random) for name, size in sizes.items()}
-    return Sample(**weights, noise_precision=torch.tensor(noise_precision))
+    return Sample(**weights, user_precision=own, item_precision=torch.tensor([1.0, 2.0, 4.0]))
 
 
 def by_hand(one: Sample, mean: float) -> list[float]:
@@ -43,7 +44,8 @@ def test_the_prediction_is_the_mean_over_samples_and_the_variance_has_the_noise_
         model.keep(each)
     predicted = torch.tensor([by_hand(each, mean) for each in samples], dtype=torch.float64)
     assert model(USER, ITEM).tolist() == pytest.approx(predicted.mean(dim=0).tolist(), abs=1e-5)
-    noise = (1 / 1 + 1 / 2 + 1 / 3) / 3
+    # user 0 and item 2, user 1 and item 0
+    noise = (1 / 1 + 1 / 2 + 1 / 3) / 3 * torch.tensor([1 / (1 * 4), 1 / (2 * 1)])
     expected = predicted.var(dim=0, correction=0) + noise
     assert model.moments(USER, ITEM)[1].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     with model.only(1):

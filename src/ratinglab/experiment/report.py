@@ -48,7 +48,7 @@ def _how_it_is_fitted(options: TrainOptions) -> str:
     if optimizer.has_lr:
         steps = f"batches of {options.data.batch_size:,}" if optimizer.takes_batches else "a rating a step"
         return f"lr={optimizer.lr:g}, {options.schedule.name} schedule, {steps}"
-    settings = "".join(f"{key}={value}, " for key, value in vars(optimizer).items())
+    settings = "".join(f"{key}={value}, " for key, value in plain_options(optimizer).items())
     return f"{settings}a sweep an epoch"
 
 

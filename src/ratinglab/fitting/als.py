@@ -31,15 +31,17 @@ class ALSFit(RowFit):
         assert factors is not None
         for name, other in (("user", "item"), ("item", "user")):
             zeros = np.zeros_like(rows[name])
+            ones, other_ones = (np.ones(len(rows[side]), dtype=np.float32) for side in (name, other))
             self.solve(
                 name,
                 rows[name],
                 rows[other],
                 mean=zeros,
                 precision=np.float32(factors.regularization) * np.eye(zeros.shape[1], dtype=np.float32),
-                weight=1.0,
                 scale=self._sides[name].counts,
+                weight=ones,
+                other_weight=other_ones,
                 noise=zeros,
             )
             self.write(name, rows[name])
-        self.measure(rows["user"], rows["item"])
+        self.errors("item", rows["item"], rows["user"], other_weight=other_ones)

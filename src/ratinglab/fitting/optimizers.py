@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.options import above, at_least, from_zero_below, within
@@ -140,6 +141,13 @@ class BlockSGD:
     et al. 2015): a larger lr then."""
 
 
+class Noise(Enum):
+    """How far ratings lie from their predictions."""
+
+    own = "own"
+    one = "one"
+
+
 @dataclass
 class Gibbs:
     """Gibbs sampling: Bayesian matrix factorization, a sweep an epoch (Salakhutdinov and Mnih 2008).
@@ -155,6 +163,8 @@ class Gibbs:
 
     burn_in: int = field(metadata=at_least(0))
     """Epochs before the first sample that is kept."""
+    noise: Noise
+    """own: each user and item has its own; one: the same for all."""
     thin: int = field(metadata=at_least(1))
     """Epochs from one sample that is kept to the next: each takes as much memory as the model."""
 

@@ -92,8 +92,9 @@ class RowFit(Fit):
         *,
         mean: Array,
         precision: Array,
-        weight: float,
         scale: Array,
+        weight: Array,
+        other_weight: Array,
         noise: Array,
     ) -> None:
         """Find the rows of a side, in place: the arguments are those of sample_rows."""
@@ -108,19 +109,24 @@ class RowFit(Fit):
             offset,
             mean,
             precision,
-            np.float32(weight),
             scale,
+            weight,
+            other_weight,
             noise,
             rows,
         )
 
-    def measure(self, users: Array, items: Array) -> float:
-        """Σ (r − r̂)² over the training rows, for all rows of weights; kept for train_mse."""
-        side = self._sides["user"]
-        features, offset = self._as_features(items)
-        squares = float(squared_errors(side.bounds, side.start, side.other, side.rating, users, features, offset))
-        self._train_mse = squares / len(side.rating)
-        return squares
+    def errors(
+        self, name: str, rows: Array, other_rows: Array, *, other_weight: Array
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The squared errors of each row of a side, plain and weighted: see squared_errors. Kept for train_mse."""
+        side = self._sides[name]
+        features, offset = self._as_features(other_rows)
+        plain, weighted = squared_errors(
+            side.bounds, side.start, side.other, side.rating, rows, features, offset, other_weight
+        )
+        self._train_mse = float(plain.sum()) / len(side.rating)
+        return plain, weighted
 
     def _as_features(self, rows: Array) -> tuple[Array, Array]:
         """What the other side's rows are multiplied with, and what is added: 1 for its bias, and this bias and μ."""

@@ -18,14 +18,16 @@ class Sample(NamedTuple):
         item: (num_items, D).
         user_bias: (num_users, 1); of no row without biases, and item_bias too.
         item_bias: (num_items, 1).
-        noise_precision: (), 1 / variance of a rating around its prediction.
+        user_precision: (num_users,), of a rating around its prediction: times the item's it is 1 / variance.
+        item_precision: (num_items,).
     """
 
     user: Tensor
     item: Tensor
     user_bias: Tensor
     item_bias: Tensor
-    noise_precision: Tensor
+    user_precision: Tensor
+    item_precision: Tensor
 
 
 class Posterior(Equation):
@@ -70,7 +72,7 @@ class Posterior(Equation):
     def moments(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """The mean of the prediction and the variance of a rating around it.
 
-        The variance is that of the samples' predictions plus the mean of 1 / noise precision.
+        The variance is that of the samples' predictions plus the mean of the noise's.
 
         Args:
             user: (B,) int32.
@@ -83,12 +85,12 @@ class Posterior(Equation):
         mean = self._factors().mean
         total = torch.zeros(len(user), dtype=torch.float64)
         squares = torch.zeros(len(user), dtype=torch.float64)
-        noise = 0.0
+        noise = torch.zeros(len(user), dtype=torch.float64)
         for sample in self._samples:
             rating = predict(sample, user, item, mean=mean).double()
             total += rating
             squares += rating.square()
-            noise += 1 / float(sample.noise_precision)
+            noise += 1 / (sample.user_precision[user.long()] * sample.item_precision[item.long()])
         count = len(self._samples)
         average = total / count
         return average, (squares / count - average.square()).clamp(min=0) + noise / count
@@ -102,7 +104,7 @@ class Posterior(Equation):
         own = self._factors()
         if not self._samples:
             return own
-        user, item, user_bias, item_bias, _ = (list(column) for column in zip(*self._samples, strict=True))
+        user, item, user_bias, item_bias, *_ = (list(column) for column in zip(*self._samples, strict=True))
         count = len(self._samples)
         return own._replace(
             user=torch.cat(user, dim=1) / count,

@@ -36,12 +36,14 @@ def sort_by(index, other, rating, place, sorted_other, sorted_rating):  # type: 
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def sample_rows(bounds, start, other, rating, features, offset, mean, precision, weight, scale, noise, out):  # type: ignore[no-untyped-def]
+def sample_rows(  # type: ignore[no-untyped-def]
+    bounds, start, other, rating, features, offset, mean, precision, scale, weight, other_weight, noise, out
+):
     """Draw each row v from its conditional, a normal distribution with the precision A and the mean A⁻¹ b:
 
-        A = s Λ + α Σ x xᵀ,   b = s Λ m + α Σ x (r − o),   v = L⁻ᵀ (L⁻¹ b + z),   L Lᵀ = A
+        A = s Λ + α Σ β x xᵀ,   b = s Λ m + α Σ β x (r − o),   v = L⁻ᵀ (L⁻¹ b + z),   L Lᵀ = A
 
-    over the row's ratings. Without noise v is the minimum of α Σ (r − o − v · x)² + s (v − m)ᵀ Λ (v − m).
+    over the row's ratings. Without noise v is the minimum of α Σ β (r − o − v · x)² + s (v − m)ᵀ Λ (v − m).
 
     Args:
         bounds, start, other: see above.
@@ -50,8 +52,9 @@ def sample_rows(bounds, start, other, rating, features, offset, mean, precision,
         offset: (num_others,) float32, o, with the mean in it.
         mean: (num_rows, D) float32, m of each row.
         precision: (D, D) float32, Λ.
-        weight: float32, α.
         scale: (num_rows,) float32, s of each row.
+        weight: (num_rows,) float32, α of each row.
+        other_weight: (num_others,) float32, β of each row of the other side.
         noise: (num_rows, D) float32, z.
         out: (num_rows, D) float32, written.
     """
@@ -69,10 +72,11 @@ def sample_rows(bounds, start, other, rating, features, offset, mean, precision,
                 b[i] = scale[row] * total
             for place in range(start[row], start[row + 1]):
                 x[:] = features[other[place]]
-                pull = weight * (rating[place] - offset[other[place]])
+                weighs = weight[row] * other_weight[other[place]]
+                pull = weighs * (rating[place] - offset[other[place]])
                 for i in range(dim):
                     b[i] += pull * x[i]
-                    factor = weight * x[i]
+                    factor = weighs * x[i]
                     for j in range(dim):  # both halves: the compiler makes one instruction of many
                         a[i, j] += factor * x[j]
             _draw(a, b, noise[row], out[row])
@@ -167,31 +171,34 @@ def times(rows, matrix, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def squared_errors(bounds, start, other, rating, rows, features, offset):  # type: ignore[no-untyped-def]
-    """Σ (r − o − v · x)² over all ratings: float64. Arguments as of sample_rows, and `rows` (num_rows, D), v."""
-    parts = np.zeros(len(bounds) - 1, dtype=np.float64)
+def squared_errors(bounds, start, other, rating, rows, features, offset, other_weight):  # type: ignore[no-untyped-def]
+    """Σ (r − o − v · x)² over the ratings of each row, and Σ β (r − o − v · x)²: two of (num_rows,) float64.
+
+    Arguments as of sample_rows, and `rows` (num_rows, D) float32, v.
+    """
+    plain, weighted = np.zeros(len(rows), dtype=np.float64), np.zeros(len(rows), dtype=np.float64)
     dim = features.shape[1]
     for chunk in prange(len(bounds) - 1):
         for row in range(bounds[chunk], bounds[chunk + 1]):
             for place in range(start[row], start[row + 1]):
-                error = rating[place] - offset[other[place]]
                 dot = np.float32(0)
                 for d in range(dim):
                     dot += rows[row, d] * features[other[place], d]
-                error -= dot
-                parts[chunk] += np.float64(error) * np.float64(error)
-    return parts.sum()
+                error = np.float64(rating[place] - offset[other[place]] - dot)
+                plain[row] += error * error
+                weighted[row] += other_weight[other[place]] * error * error
+    return plain, weighted
 
 
 def load() -> None:
     """Load the loops from the compiler's cache, or compile them, which takes seconds."""
     bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((0, 1), np.float32)
-    unit, one = np.ones((1, 1), np.float32), np.float32(1)
+    unit = np.ones((1, 1), np.float32)
     sort_by(index, index, value, start, index, value)
-    sample_rows(bounds, start, index, value, table, value, table, unit, one, value, table, table)
+    sample_rows(bounds, start, index, value, table, value, table, unit, value, value, value, table, table)
     gather(bounds, start, index, value, value, table, table)
-    squared_errors(bounds, start, index, value, table, table, value)
+    squared_errors(bounds, start, index, value, table, table, value, value)
     times(table, unit, table)
     gram(table, table)
     column_dots(table, table)
