@@ -33,3 +33,23 @@ def test_recommendations_of_latest_small_have_their_titles(command, tmp_path):
     assert "100,004 ratings of 671 users over 9,066 items" in outcome.stdout
     shown = command(tmp_path, "recommend", f"run={outcome.run}", "user=15").stdout
     assert "Usual Suspects, The (1995)" in shown.split("recommended")[0]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "data", "figure", "rmse"),
+    [("movielens_u1", "ml-100k", "GLocal-K", 0.889), ("latest_small_80_20", "ml-latest-small", "Cornac MF", 0.855)],
+)
+def test_a_recipe_passes_what_is_published_and_stands_above_it(command, tmp_path, protocol, data, figure, rmse):
+    outcome = command(
+        tmp_path,
+        "train",
+        f"experiment=protocol/{protocol}",
+        "recipe=svdpp_gibbs",
+        f"data.root={REAL_DATA / data}",
+        "trainer.max_epochs=120",
+    )
+    lines = outcome.stdout.splitlines()
+    (own,) = [line for line in lines if line.startswith("this run")]
+    assert own.endswith("comparable")
+    assert lines.index(own) < next(number for number, line in enumerate(lines) if figure in line)
+    assert json.loads((outcome.run / "metrics.json").read_text())["test/rmse"] <= rmse

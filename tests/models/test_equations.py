@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ratinglab.errors import UserError
 from ratinglab.models import biased_mf, mf
 from ratinglab.models.discovery import build_model, model_class, model_name, model_names, options_class
 from ratinglab.models.equation import Interactions
@@ -57,6 +58,30 @@ def test_biased_mf_adds_mean_and_biases():
     assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * squares / 3)
 
 
+def test_bias_and_mean_know_nothing_of_who_likes_what():
+    numbers = {"num_users": 2, "num_items": 3, "rating_mean": 3.0, "seed": 0}
+    model = fill(
+        build_model("bias", {"regularization": 0.5}, **numbers),
+        user_bias=[[0.1], [0.2]],
+        item_bias=[[0.3], [9.0], [-1.0]],
+    )
+    assert model(USER, ITEM).tolist() == pytest.approx([3 + 0.1 - 1, 3 + 0.2 + 0.3, 3 + 0.2 - 1])
+    assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * ((0.01 + 1) + (0.04 + 0.09) + (0.04 + 1)) / 3)
+    mean = build_model("mean", {}, **numbers)
+    assert mean(USER, ITEM).tolist() == [3.0] * 3
+    assert mean.penalty(USER, ITEM).item() == 0
+
+
+def test_nmf_is_a_product_of_squares():
+    model = fill(build("nmf"), user_embedding=P, item_embedding=Q)
+    assert model(USER, ITEM).tolist() == [4 + 4, 9 * 0.25 + 1, 9 * 4 + 1]
+    fourths = (1 + 16 + 16 + 1) + (81 + 1 + 0.0625 + 1) + (81 + 1 + 16 + 1)
+    assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * fourths / 3)
+    assert model.factors().user.tolist() == [[1, 4], [9, 1]]
+    with pytest.raises(UserError, match="model=nmf predicts no rating below 0: the mean must be above 0, got -1"):
+        build("nmf", rating_mean=-1.0)
+
+
 Y, X = [[1.0, 0.0], [0.0, 2.0], [-1.0, 1.0]], [[3.0, 1.0], [1.0, -1.0]]
 
 
@@ -102,12 +127,12 @@ def test_the_first_predictions_lie_around_the_mean(name, rating_mean):
     assert model(USER, ITEM).tolist() == pytest.approx([rating_mean] * 3, abs=0.2)
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp"])
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "nmf"])
 def test_a_batch_of_one_keeps_its_shape(name):
     assert build(name)(USER[:1], ITEM[:1]).shape == (1,)
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp"])
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "nmf"])
 def test_the_first_weights_depend_on_the_seed_alone(name):
     torch.manual_seed(99)
     weights = [build(name, seed=seed).user_embedding.weight for seed in (0, 0, 1)]
@@ -115,7 +140,7 @@ def test_the_first_weights_depend_on_the_seed_alone(name):
     assert not torch.equal(weights[0], weights[2])
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp"])
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "nmf"])
 def test_every_option_changes_the_model(name):
     base = build(name)
     penalty = base.penalty(USER, ITEM).item()
