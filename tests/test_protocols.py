@@ -178,3 +178,11 @@ def test_a_report_of_nothing_is_a_mistake(reported, tmp_path):
     folder, _ = reported
     assert report(folder, tmp_path, status=2).stderr == f"error: there is no finished run in {tmp_path}\n"
     assert report(folder, "nowhere", status=2).stderr == "error: there is no folder nowhere\n"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("experiment/search/*.yaml")))
+def test_a_search_is_of_its_recipe_and_looks_at_validation_rows(name):
+    search, recipe = options_of(f"experiment=search/{name}"), options_of(f"recipe={name}")
+    assert type(search.model) is type(recipe.model)
+    assert search.optimizer == recipe.optimizer
+    assert (search.split.name, search.split.fold, search.split.validation) == ("movielens_u", 1, 0.1)
