@@ -11,6 +11,7 @@ from tables import table_of
 
 from ratinglab.config.schema import register_schemas, to_options
 from ratinglab.experiment.protocol import of_folds, of_run, protocol_record, verdict
+from ratinglab.models.discovery import model_name
 from ratinglab.ratings.splits import RandomSplit
 
 CONF = REPOSITORY / "conf"
@@ -183,6 +184,6 @@ def test_a_report_of_nothing_is_a_mistake(reported, tmp_path):
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("experiment/search/*.yaml")))
 def test_a_search_is_of_its_recipe_and_looks_at_validation_rows(name):
     search, recipe = options_of(f"experiment=search/{name}"), options_of(f"recipe={name}")
-    assert type(search.model) is type(recipe.model)
+    assert model_name(search.model) == model_name(recipe.model)
     assert search.optimizer == recipe.optimizer
     assert (search.split.name, search.split.fold, search.split.validation) == ("movielens_u", 1, 0.1)
