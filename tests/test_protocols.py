@@ -172,7 +172,10 @@ def test_a_report_has_a_row_for_runs_that_differ_in_seed_and_fold_alone(reported
 def test_folds_that_are_missing_are_told(reported):
     folder, outcomes = reported
     one = sorted(outcomes[0].run.glob("?-*"))[0]
-    assert "not comparable: 1 of 2 folds" in report(folder, one).stdout
+    assert "not comparable: of seed 0 1 of 2 folds" in report(folder, one).stdout
+    # of one seed alone
+    found = report(folder, one, outcomes[1].run).stdout
+    assert "not comparable: of seed 0 1 of 2 folds" in found
 
 
 def test_a_report_of_nothing_is_a_mistake(reported, tmp_path):

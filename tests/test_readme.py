@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ def folder(tmp_path, biased):
     (tmp_path / "movies.csv").write_text("movieId,title\n1,Heat\n")
     (tmp_path / "pairs.csv").write_text("user_id,item_id\n42,7\n")
     (tmp_path / EXAMPLE_RUN).parent.mkdir(parents=True)
-    (tmp_path / EXAMPLE_RUN).symlink_to(biased.run)
+    shutil.copytree(biased.run, tmp_path / EXAMPLE_RUN)
     return tmp_path
 
 

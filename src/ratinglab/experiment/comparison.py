@@ -35,10 +35,18 @@ class Row(NamedTuple):
         """Mean of a metric over the runs; nan where one has none."""
         return float(np.mean([run.metrics.get(tag, np.nan) for run in self.runs]))
 
+    def folds(self) -> dict[int, set[int | None]]:
+        """The folds of each seed."""
+        found: defaultdict[int, set[int | None]] = defaultdict(set)
+        for run in self.runs:
+            found[run.record.provenance["seed"]].add(run.record.fold)
+        return found
+
     def by_seed(self, tag: str) -> list[float]:
         """The mean over the folds of each seed."""
-        seeds = sorted({run.record.provenance["seed"] for run in self.runs})
-        of_seed = ([run.metrics[tag] for run in self.runs if run.record.provenance["seed"] == seed] for seed in seeds)
+        of_seed = (
+            [run.metrics[tag] for run in self.runs if run.record.provenance["seed"] == seed] for seed in self.folds()
+        )
         return [float(np.mean(values)) for values in of_seed]
 
 
@@ -123,9 +131,10 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         errors = row.by_seed("test/rmse")
         said = verdict([run.record.protocol for run in row.runs if run.record.protocol])
-        folds = {run.record.fold for run in row.runs}
-        if protocol["folds"] > 1 and folds != set(range(1, protocol["folds"] + 1)):
-            said = f"not comparable: {len(folds)} of {protocol['folds']} folds"
+        if protocol["folds"] > 1:
+            for seed, folds in row.folds().items():
+                if folds != set(range(1, protocol["folds"] + 1)):
+                    said = f"not comparable: of seed {seed} {len(folds)} of {protocol['folds']} folds"
         lines.append((float(np.mean(errors)), _cells(row, errors, said)))
     yield title
     yield from _aligned(
