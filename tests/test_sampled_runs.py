@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import start
 from test_resume import assert_equal_runs
 
 from ratinglab.errors import UserError
@@ -41,18 +42,25 @@ def test_evaluate_and_reproduce_agree_to_the_last_digit(command, sampled, tmp_pa
     assert "every error is equal to the last digit" in outcome.stdout
 
 
-def test_a_run_that_was_cut_off_goes_on_to_the_same_samples(command, sampled, tmp_path):
+@pytest.mark.parametrize("cut_after", [12, 20])  # the first sample is of epoch 16
+def test_a_run_that_was_cut_off_goes_on_to_the_same_samples(command, cache, tmp_path, sampled, cut_after):
     model = Run.load(sampled.run).record.model
-    for cut_after in (2, 5):  # before and after the first sample
-        burn_in = min(3, cut_after - 1)
-        options = [*GIBBS[:2], "logger=none", f"model={model}", f"optimizer.burn_in={burn_in}"]
-        whole = command(tmp_path, "train", *options, "trainer.max_epochs=8").run
-        cut = command(tmp_path, "train", *options, f"trainer.max_epochs={cut_after}").run
-        command(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=8")
-        one, two = (Run.load(run).predictor.model.get_extra_state() for run in (cut, whole))
-        for name in two:
-            assert torch.equal(one[name], two[name]), (cut_after, name, one[name].shape, two[name].shape)
-        assert_equal_runs(cut, whole)
+    options = [*GIBBS[:2], "logger=none", f"model={model}", "optimizer.burn_in=15", "trainer.max_epochs=30"]
+    whole = command(tmp_path, "train", *options).run
+    process = start(tmp_path, cache, *options, "callbacks.checkpoint.last_every_seconds=0", "hydra.run.dir=cut")
+    for line in process.stdout:
+        if line.startswith(f"epoch {cut_after}/"):
+            break
+    process.kill()
+    process.communicate(timeout=60)
+    if cut_after < 16:
+        outcome = command(tmp_path, "recommend", "run=cut", "user=42", status=2)
+        assert "holds no sample yet: the run was cut off in burn-in; go on with resume=cut" in outcome.stderr
+    assert "note: goes on after" in command(tmp_path, "train", "resume=cut").stdout
+    one, two = (Run.load(run).predictor.model.get_extra_state() for run in (tmp_path / "cut", whole))
+    for name in two:
+        assert torch.equal(one[name], two[name]), name
+    assert_equal_runs(tmp_path / "cut", whole)
 
 
 def test_predict_writes_a_standard_deviation(command, sampled, tmp_path):
@@ -70,6 +78,16 @@ def test_predict_writes_a_standard_deviation(command, sampled, tmp_path):
     (tmp_path / "bad.csv").write_text("user_id,item_id,standard_deviation\n1,2,3\n")
     outcome = command(tmp_path, "predict", f"run={sampled.run}", "input=bad.csv", "output=x.csv", status=2)
     assert "bad.csv has a column 'standard_deviation' already" in outcome.stderr
+
+
+def test_coverage_is_the_share_of_test_ratings_in_the_interval(sampled):
+    run = Run.load(sampled.run)
+    test = run.part("test")
+    user, item = torch.from_numpy(test.user), torch.from_numpy(test.item)
+    mean, deviation = run.predictor.score(user, item).numpy(), run.predictor.deviation(user, item).numpy()
+    inside = (test.rating >= mean - 1.6449 * deviation) & (test.rating <= mean + 1.6449 * deviation)
+    warm = ~np.isnan(deviation)
+    assert run.evaluate()["test/coverage_90"] == pytest.approx(inside[warm].mean(), abs=2e-4)
 
 
 def test_other_runs_have_no_standard_deviation(textbook):

@@ -175,6 +175,8 @@ class Run:
             predictor.load_state_dict(weights)
         except RuntimeError as error:
             raise UserError(f"{path} does not hold the weights of {record.model}") from error
+        if isinstance(predictor.model, Posterior) and predictor.model.num_samples == 0:
+            raise UserError(f"{path} holds no sample yet: the run was cut off in burn-in; go on with resume={folder}")
         return cls(folder, record=record, predictor=predictor.eval(), best_epoch=best_epoch)
 
     @cached_property

@@ -36,6 +36,11 @@ MISTAKES = [
     (["model.embedding_dim=null"], "model.embedding_dim must not be null"),
     (["model.embedding_dim=0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["model.embedding_dim=-1"], "model.embedding_dim must be from 1 to 65536, got -1"),
+    (
+        ["recipe=biased_mf_gibbs", "optimizer=adam"],
+        "recipe=biased_mf_gibbs sets optimizer.burn_in, which there is not with what was chosen for optimizer",
+    ),
+    (["experiment=protocol/movielens_u11"], "there is no experiment=protocol/movielens_u11; there are "),
     (["optimizer=als", "model.regularization=0"], "model.regularization must be above 0 with optimizer=als, got 0.0"),
     (
         ["optimizer=gibbs", "schedule=cosine"],

@@ -7,8 +7,10 @@ from pytorch_lightning import Trainer
 from tables import table_of
 
 from ratinglab.datamodule import Blocks, RatingDataModule, as_tensors
+from ratinglab.fitting import gibbs
 from ratinglab.fitting.gibbs import GibbsFit
 from ratinglab.fitting.optimizers import Gibbs, Noise
+from ratinglab.fitting.priors import draw_normal
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.discovery import build_model
 from ratinglab.models.equation import Interactions
@@ -117,6 +119,25 @@ def test_ratings_are_predicted_about_as_well_as_their_noise_allows_and_the_noise
     inside = float(((mean - rating).abs() <= 1.6449 * variance.sqrt()).double().mean())
     assert 0.84 < inside < 0.96
     assert module.train_mse() == pytest.approx(NOISE**2, rel=0.2)
+
+
+def test_the_prior_of_rows_is_drawn_given_what_does_not_follow_from_who_rated_what(monkeypatch):
+    seen = []
+
+    def recorded(rows, *rest, **more):
+        seen.append(rows.copy())
+        return draw_normal(rows, *rest, **more)
+
+    monkeypatch.setattr(gibbs, "draw_normal", recorded)
+    before = fit("svdpp", epochs=5)[0]
+    fit("svdpp", epochs=6)
+    users = before.table("user_embedding").weight.detach().numpy()
+    part = before._part("user")
+    assert np.abs(part).max() > 0.05
+    # the last two of six epochs' draws are of the users and the items
+    assert seen[-2][:, 1:] == pytest.approx(users, abs=1e-5)
+    bias = before.table("user_bias").weight.detach().numpy()[:, 0]
+    assert seen[-2][:, 0] == pytest.approx(bias - part[:, 0], abs=1e-5)
 
 
 def test_who_rated_what_tells_of_users_with_few_ratings():

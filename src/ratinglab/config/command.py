@@ -8,7 +8,7 @@ import operator
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ratinglab.config.arguments import asks_for_information, parse_arguments
 from ratinglab.config.mistakes import (
     MAY_BE_NONE,
+    choices,
     explain,
     refuse_no_choice,
     refuse_schema_bypass,
@@ -133,7 +134,7 @@ class _Command:
         with initialize_config_dir(config_dir=self._config_folder, version_base=VERSION_BASE):
             config = compose(self._config_name, overrides=list(overrides))
         groups = [
-            f"  {group.name}: {', '.join(sorted(_choices(group)))}"
+            f"  {group.name}: {', '.join(choices(group))}"
             for group in sorted(folder.iterdir())
             if group.is_dir() and (group.name in config or (group.name in MAY_BE_NONE and "model" in config))
         ]
@@ -236,11 +237,6 @@ class _Command:
                 continue
             except OSError:  # it is not empty
                 return
-
-
-def _choices(group: Path) -> Iterator[str]:
-    """The names of a group's files, with those in its folders."""
-    return (path.relative_to(group).with_suffix("").as_posix() for path in group.rglob("*.yaml"))
 
 
 def _exit_with(message: str, *, status: int) -> NoReturn:

@@ -48,8 +48,13 @@ def refuse_no_choice(overrides: Sequence[Override], config_folder: str) -> None:
             continue
         if override.value() is None and override.key_or_group in MAY_BE_NONE:
             continue
-        choices = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
-        raise UserError(f"{override.input_line}: {override.key_or_group} must be one of {choices}")
+        listed = ", ".join(choices(group))
+        raise UserError(f"{override.input_line}: {override.key_or_group} must be one of {listed}")
+
+
+def choices(group: Path) -> list[str]:
+    """The names of a group's files, with those in its folders."""
+    return sorted(path.relative_to(group).with_suffix("").as_posix() for path in group.rglob("*.yaml"))
 
 
 OURS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
@@ -81,7 +86,13 @@ def explain(
         key, _, value = error.override.partition("=")
         return f"{error.override} cannot be parsed: quote what is no plain word or number, as in \"{key}='{value}'\""
     if isinstance(error, MissingConfigException):
-        return _missing_config(error)
+        return _missing_config(error, config_folder)
+    misplaced = re.match(
+        r"In '(?P<group>[^/']+)/(?P<name>[^']+)': ConfigKeyError .*full_key: (?P<key>\S+)", text, re.DOTALL
+    )
+    if misplaced:
+        group, name, key = misplaced["group"], misplaced["name"], misplaced["key"]
+        return f"{group}={name} sets {key}, which there is not with what was chosen for {key.split('.')[0]}"
     unknown = re.match(r"Could not override '(?P<key>[^']*)'", text)
     if unknown:
         key = unknown["key"]
@@ -95,11 +106,11 @@ def explain(
     return " ".join(text.split())
 
 
-def _missing_config(error: MissingConfigException) -> str:
-    group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    if not group:
+def _missing_config(error: MissingConfigException, config_folder: str) -> str:
+    group, _, name = (error.missing_cfg_file or "").partition("/")
+    if not name:
         return " ".join(str(error).split())
-    options = sorted(error.options or [])
+    options = choices(Path(config_folder) / group) or sorted(error.options or [])
     return f"there is no {group}={name}; there are {', '.join(options)}{did_you_mean(name, options)}"
 
 

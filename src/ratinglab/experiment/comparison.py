@@ -14,8 +14,9 @@ from ratinglab.runs import RunRecord, read_metrics, read_record
 
 
 class FinishedRun(NamedTuple):
-    """A run's record and its metrics."""
+    """A run's folder, its record and its metrics."""
 
+    folder: Path
     record: RunRecord
     metrics: dict[str, float]
 
@@ -62,7 +63,7 @@ def compare(folders: Sequence[str]) -> Iterator[str]:
     Raises:
         UserError: a folder is missing, or there is no finished run in any of them.
     """
-    runs, unfinished = _find(folders)
+    runs, unfinished, unreadable = _find(folders)
     if not runs:
         raise UserError(f"there is no finished run in {', '.join(folders)}")
     tables: defaultdict[tuple[str, str], list[FinishedRun]] = defaultdict(list)
@@ -77,11 +78,12 @@ def compare(folders: Sequence[str]) -> Iterator[str]:
         yield from _protocol_table(title, rows) if title else _split_table(split, rows)
     if unfinished:
         yield f"note: {unfinished} unfinished {'runs are' if unfinished > 1 else 'run is'} left out"
+    yield from (f"note: left out: {fault}" for fault in unreadable)
 
 
-def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int]:
-    """The finished runs, each once, and how many others there are."""
-    found: dict[Path, FinishedRun | None] = {}
+def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
+    """The finished runs, each once; how many are not finished; and why others cannot be read."""
+    finished, seen, unfinished, faults = [], set(), 0, []
     for name in folders:
         folder = user_path(name, key="folder")
         if not folder.is_dir():
@@ -89,28 +91,49 @@ def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int]:
         for path in sorted(folder.rglob("run.json")):
             run = path.parent.resolve()
             # the first fit of a run that has two is none of its own
-            if run in found or (run.name == "validation" and (run.parent / "run.json").exists()):
+            if run in seen or (run.name == "validation" and (run.parent / "run.json").exists()):
                 continue
-            is_finished = (run / "metrics.json").exists()
-            found[run] = FinishedRun(read_record(run), read_metrics(run)) if is_finished else None
-    finished = [run for run in found.values() if run is not None]
-    return finished, len(found) - len(finished)
+            seen.add(run)
+            if not (run / "metrics.json").exists():
+                unfinished += 1
+                continue
+            try:
+                record = read_record(run)
+                if missing := {"seed", "split", "data"} - set(record.provenance):
+                    raise UserError(f"{path} is damaged: its provenance has no {min(missing)}")
+                finished.append(FinishedRun(run, record, read_metrics(run)))
+            except UserError as error:
+                faults.append(str(error))
+    return finished, unfinished, faults
 
 
 def _settings(run: FinishedRun) -> dict[str, Any]:
     record = run.record
-    epochs = {"max_epochs": record.max_epochs, "refit": record.refit_epochs is not None}
-    return {**{f"model.{key}": value for key, value in record.model_options.items()}, **record.fit, **epochs}
+    of_run: dict[str, Any] = {
+        "max_epochs": record.max_epochs,
+        "refit": record.refit_epochs is not None,
+        "split": record.provenance["split"].partition("/")[0],
+    }
+    if not record.fit:  # of an older ratinglab: nothing tells what it has in common with others
+        of_run["folder"] = run.folder.name
+    return {**{f"model.{key}": value for key, value in record.model_options.items()}, **record.fit, **of_run}
 
 
 def _rows(runs: Sequence[FinishedRun]) -> list[Row]:
-    """One row for runs of the same settings; a name tells as many of these as it takes to tell it from the others."""
+    """One row for runs of the same settings; a name tells as many of these as it takes to tell it from the others.
+
+    Of two runs of the same settings, seed and fold the one in the later folder counts.
+    """
     groups: defaultdict[tuple[Any, ...], list[FinishedRun]] = defaultdict(list)
+    newest = {}
     for run in runs:
-        groups[run.record.model, tuple(sorted(_settings(run).items(), key=str))].append(run)
+        settings = tuple(sorted(_settings(run).items(), key=str))
+        newest[run.record.model, settings, run.record.provenance["seed"], run.record.fold] = run
+    for (model, settings, *_), run in newest.items():
+        groups[model, settings].append(run)
     rows = []
     for (model, settings), members in groups.items():
-        fit = members[0].record.fit.get("optimizer", "")
+        fit = members[0].record.fit.get("optimizer", "a fit that it does not tell")
         alike = [dict(other) for name, other in groups if name == model and dict(other).get("optimizer") == fit]
         differing = [
             f"{key.removeprefix('model.')}={value}"

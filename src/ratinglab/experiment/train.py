@@ -45,6 +45,8 @@ from ratinglab.runs import (
     write_run,
 )
 
+STEPS = ("limit_train_batches", "accumulate_grad_batches", "gradient_clip_val", "min_epochs")
+"""Keys of trainer on which the weights depend, besides the number of epochs."""
 LITTLE_WORK = 1 << 20
 """Numbers read in a step below which one thread is as fast as two, and much faster beside another process."""
 log = logging.getLogger(__name__)
@@ -148,7 +150,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         metrics["fit/seconds"] += found["fit/seconds"]
     infinite = [tag for tag, value in metrics.items() if not math.isfinite(value)]
     if infinite:
-        raise RunFailedError(f"{infinite[0]} is {metrics[infinite[0]]}; a smaller optimizer.lr may help")
+        raise RunFailedError(f"{infinite[0]} is {metrics[infinite[0]]}")
     write_json(run_folder / "metrics.json", metrics)
     if logger is not None:
         show_results(logger, options, run=run, metrics=metrics, is_whole_run=not finds_epochs)
@@ -173,6 +175,10 @@ def _record(options: TrainOptions, data: RatingDataModule, holdout: Holdout, *, 
             **plain_options(options.optimizer),
             "schedule": options.schedule.name,
             **plain_options(options.schedule),
+            "batch_size": data.batch_size,
+            "patience": options.callbacks.early_stopping.patience,
+            "clip_predictions": options.clip_predictions,
+            **{key: getattr(options.trainer, key) for key in STEPS},
         },
         fold=getattr(options.split, "fold", None),
         protocol=protocol_record(options, data_digest=table.digest, split=holdout.split),

@@ -24,6 +24,10 @@ class ALSFit(RowFit):
         """Fit `predictor.model`, of mf or biased_mf."""
         super().__init__(predictor, predictor.model)
 
+    def advice(self) -> str:
+        """Rows of few ratings and nearly no λ have no single solution."""
+        return "; a larger model.regularization may help"
+
     def training_step(self, batches: list[Batch]) -> None:
         """A sweep: the users' rows, then the items'."""
         rows = {name: self.rows(name) for name in ("user", "item")}

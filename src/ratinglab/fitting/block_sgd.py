@@ -42,9 +42,10 @@ class BlockFit(Fit):
         super().__init__(predictor, lr=lr)
         self.slices = optimizer.slices
         self.seed = seed
-        # buffers, so that they are kept in checkpoints
+        # buffers, so that they are kept in checkpoints; of no row where all rates are the same
         for side, rows in (("user", self._factors().user), ("item", self._factors().item)):
-            self.register_buffer(f"{side}_squares", torch.zeros(len(rows) if optimizer.adaptive else 0))
+            squares = torch.zeros(len(rows) if optimizer.adaptive else 0)
+            self.register_buffer(f"{side}_squares", squares, persistent=optimizer.adaptive)
         self._start: NDArray[np.int64] | None = None
         self._train_mse = 0.0
         load()  # before the clock of the fit runs

@@ -118,8 +118,11 @@ class Fit(LightningModule):
 
     def _check_finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):
-            advice = "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
-            raise RunFailedError(f"{what} is {value} in epoch {self.current_epoch + 1}{advice}")
+            raise RunFailedError(f"{what} is {value} in epoch {self.current_epoch + 1}{self.advice()}")
+
+    def advice(self) -> str:
+        """What may help where a number is no longer finite, to end a message with."""
+        return "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
 
     def _report_epoch(self) -> None:
         mse = self.train_mse()

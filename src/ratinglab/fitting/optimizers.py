@@ -166,7 +166,8 @@ class Gibbs:
     noise: Noise
     """own: each user and item has its own; one: the same for all."""
     thin: int = field(metadata=at_least(1))
-    """Epochs from one sample that is kept to the next: each takes as much memory as the model."""
+    """Epochs from one sample that is kept to the next: each takes as much memory as the model, three times while a
+    checkpoint is written."""
 
 
 @dataclass

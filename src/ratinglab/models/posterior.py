@@ -43,6 +43,7 @@ class Posterior(Equation):
         """No sample yet; `equation` holds the weights that are drawn next, and has factors()."""
         super().__init__()
         self.equation = equation
+        self._mean = self._factors().mean
         self._samples: list[Sample] = []
 
     @property
@@ -67,7 +68,10 @@ class Posterior(Equation):
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""
         if not self._samples:
             return self.equation(user, item)
-        return self.moments(user, item)[0].float()
+        total = torch.zeros(len(user), dtype=torch.float64)
+        for sample in self._samples:
+            total += predict(sample, user, item, mean=self._mean).double()
+        return (total / len(self._samples)).float()
 
     def moments(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
         """The mean of the prediction and the variance of a rating around it.
@@ -82,12 +86,11 @@ class Posterior(Equation):
             (B,) float64 in rating units, and (B,) float64 in their squares.
         """
         assert self._samples, "no sample has been kept"
-        mean = self._factors().mean
         total = torch.zeros(len(user), dtype=torch.float64)
         squares = torch.zeros(len(user), dtype=torch.float64)
         noise = torch.zeros(len(user), dtype=torch.float64)
         for sample in self._samples:
-            rating = predict(sample, user, item, mean=mean).double()
+            rating = predict(sample, user, item, mean=self._mean).double()
             total += rating
             squares += rating.square()
             noise += 1 / (sample.user_precision[user.long()] * sample.item_precision[item.long()])
