@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import Trainer
+from fits import run_fit
 from tables import table_of
 
 from ratinglab.datamodule import RatingDataModule, as_tensors
@@ -25,16 +25,7 @@ def fit(name, *, epochs, threads=1, regularization=0.1) -> tuple[ALSFit, RatingD
     numbers = {"num_users": data.num_users, "num_items": data.num_items}
     model = build_model(name, options, **numbers, rating_mean=data.rating_mean, seed=0)
     module = ALSFit(Predictor(model, BiasBaseline(**numbers), scale=None))
-    trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0,
-    )  # fmt: skip
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        trainer.fit(module, datamodule=data)
-    finally:
-        torch.set_num_threads(before)
+    run_fit(module, data, epochs=epochs, threads=threads)
     return module, data
 
 

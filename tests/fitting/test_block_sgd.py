@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import Trainer
+from fits import run_fit
 from tables import table_of
 
 from ratinglab.datamodule import RatingDataModule
@@ -124,16 +124,7 @@ def fit(
         seed=seed,
         lr=lambda epoch: lr * lr_factor(epoch),
     )
-    trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0,
-    )  # fmt: skip
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        trainer.fit(module, datamodule=data)
-    finally:
-        torch.set_num_threads(before)
+    run_fit(module, data, epochs=epochs, threads=threads)
     return module
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import Trainer
+from fits import run_fit
 from tables import table_of
 
 from ratinglab.datamodule import Blocks, RatingDataModule, as_tensors
@@ -57,16 +57,7 @@ def fit(
     baseline = BiasBaseline(**numbers).fit(user=user, item=item, rating=rating)
     optimizer = Gibbs(burn_in=burn_in, noise=Noise[noise], thin=thin)
     module = GibbsFit(Predictor(Posterior(model), baseline, scale=None), optimizer=optimizer, seed=seed)
-    trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0,
-    )  # fmt: skip
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        trainer.fit(module, datamodule=data)
-    finally:
-        torch.set_num_threads(before)
+    run_fit(module, data, epochs=epochs, threads=threads)
     return module, data
 
 
