@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, environment
@@ -10,9 +11,11 @@ from hydra import compose, initialize_config_dir
 from tables import table_of
 
 from ratinglab.config.schema import register_schemas, to_options
+from ratinglab.experiment.comparison import FinishedRun, _rows
 from ratinglab.experiment.protocol import of_folds, of_run, protocol_record, verdict
 from ratinglab.models.discovery import model_name
 from ratinglab.ratings.splits import RandomSplit
+from ratinglab.runs import RunRecord
 
 CONF = REPOSITORY / "conf"
 PROTOCOLS = sorted(path.stem for path in CONF.glob("experiment/protocol/*.yaml"))
@@ -190,6 +193,18 @@ def test_runs_of_other_settings_are_rows_of_their_own_and_one_run_twice_counts_o
     (own,) = [row for row in rows if all(text in row for text in told)]
     expected = json.loads((runs[0] / "metrics.json").read_text())["val/rmse"]
     assert f"{expected:.4f}" in own
+
+
+def test_runs_of_other_splits_are_rows_of_their_own():
+    def finished(split):
+        record = RunRecord(
+            model="mf", model_options={}, num_users=1, num_items=1, rating_mean=3.0, scale=None, noise_floor=None,
+            max_epochs=1, provenance={"seed": 0, "split": split, "data": "x"}, fit={"optimizer": "adam"}, fold=1,
+        )  # fmt: skip
+        return FinishedRun(Path("run"), record, {})
+
+    assert len(_rows([finished("aaa/1"), finished("bbb/1")])) == 2
+    assert len(_rows([finished("aaa/1"), finished("aaa/2")])) == 1
 
 
 def test_a_folder_that_cannot_be_read_is_told_and_the_others_stand(command, tmp_path):
