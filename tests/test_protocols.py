@@ -207,6 +207,13 @@ def test_runs_of_other_splits_are_rows_of_their_own():
     assert len(_rows([finished("aaa/1"), finished("aaa/2")])) == 1
 
 
+def test_a_run_without_test_rows_stands_beside_no_figures(command, tmp_path):
+    plain = ["train", "trainer=debug", "logger=none", "protocol=movielens_u1", "split.test=0"]
+    assert "protocol   " not in command(tmp_path, *plain).stdout
+    (row,) = [line for line in report(tmp_path, "outputs").stdout.splitlines() if line.startswith("mf by adam")]
+    assert "comparable" not in row
+
+
 def test_a_folder_that_cannot_be_read_is_told_and_the_others_stand(command, tmp_path):
     plain = ["train", "trainer=debug", "logger=none"]
     good, old, bad = (command(tmp_path, *plain).run for _ in range(3))

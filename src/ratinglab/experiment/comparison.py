@@ -68,7 +68,8 @@ def compare(folders: Sequence[str]) -> Iterator[str]:
         raise UserError(f"there is no finished run in {', '.join(folders)}")
     tables: defaultdict[tuple[str, str], list[FinishedRun]] = defaultdict(list)
     for run in runs:
-        title = run.record.protocol["title"] if run.record.protocol else ""
+        is_placed = "test/rmse" in run.metrics  # without test rows there is nothing to stand beside figures
+        title = run.record.protocol["title"] if run.record.protocol and is_placed else ""
         family = run.record.provenance["split"].partition("/")[0]
         tables[title, "" if title else f"{run.record.provenance['data']}, split {family}"].append(run)
     for number, ((title, split), members) in enumerate(sorted(tables.items())):

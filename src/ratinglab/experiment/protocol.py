@@ -42,25 +42,14 @@ def protocol_record(options: TrainOptions, *, data_digest: str, split: Split) ->
     return {"title": protocol.title, "folds": protocol.folds, "figures": figures, "departures": departures}
 
 
-def beside_figures(
-    protocol: dict[str, Any], rows: Sequence[tuple[str, float, str]], *, remark: str = ""
-) -> Iterator[str]:
-    """A table of the protocol's figures and of ours, the lowest RMSE first.
-
-    Args:
-        protocol: as protocol_record gives it.
-        rows: name, RMSE and remark of each of ours.
-        remark: what is to be said of the table.
-    """
+def _beside_figures(protocol: dict[str, Any], *, name: str, rmse: float, remark: str) -> Iterator[str]:
+    """The protocol's figures and ours, with what is to be said of it, the lowest RMSE first."""
     found = [(each["kind"], each["system"], each["rmse"], each["source"]) for each in protocol["figures"]]
-    found += [("this run" if len(rows) == 1 else "ratinglab", *row) for row in rows]
-    found.sort(key=lambda row: row[2])
-    width = max(len(name) for _, name, *_ in found)
+    found = sorted([*found, ("this run", name, rmse, remark)], key=lambda row: row[2])
+    width = max(len(system) for _, system, *_ in found)
     yield f"protocol   {protocol['title']}"
-    for kind, name, rmse, source in found:
-        yield f"{kind:11}{name:{width}}  {rmse:.4f}  {source}"
-    if remark:
-        yield remark
+    for kind, system, value, source in found:
+        yield f"{kind:11}{system:{width}}  {value:.4f}  {source}"
 
 
 def of_run(protocol: dict[str, Any], *, name: str, rmse: float, fold: int | None) -> Iterator[str]:
@@ -72,20 +61,19 @@ def of_run(protocol: dict[str, Any], *, name: str, rmse: float, fold: int | None
         rmse: its test error.
         fold: its fold; None where its split has none.
     """
-    remark = ""
+    yield from _beside_figures(protocol, name=name, rmse=rmse, remark=verdict([protocol]))
     if protocol["folds"] > 1:
-        remark = (
+        yield (
             f"note: this run is fold {fold} alone; the figures are means over {protocol['folds']}: "
             f"-m split.fold={','.join(map(str, range(1, protocol['folds'] + 1)))}"
         )
-    return beside_figures(protocol, [(name, rmse, verdict([protocol]))], remark=remark)
 
 
 def of_folds(protocols: Sequence[dict[str, Any]], *, name: str, rmses: Sequence[float]) -> Iterator[str]:
     """The table of the mean over a protocol's folds."""
-    first, spread = protocols[0], float(np.std(rmses, ddof=1))
-    said = f"mean of {len(rmses)} folds, s.d. {spread:.4f}; {verdict(protocols)}"
-    return beside_figures(first, [(name, float(np.mean(rmses)), said)])
+    spread = float(np.std(rmses, ddof=1))
+    remark = f"mean of {len(rmses)} folds, s.d. {spread:.4f}; {verdict(protocols)}"
+    return _beside_figures(protocols[0], name=name, rmse=float(np.mean(rmses)), remark=remark)
 
 
 def verdict(protocols: Sequence[dict[str, Any]]) -> str:

@@ -51,10 +51,13 @@ def _beside_figures(jobs: Sequence[Job]) -> Iterator[str]:
     """The mean over the folds of a protocol, where they are all of its folds."""
     if not all((job.folder / "metrics.json").exists() for job in jobs):
         return
+    metrics = [read_metrics(job.folder) for job in jobs]
+    if not all("test/rmse" in each for each in metrics):
+        return
     records = [read_record(job.folder) for job in jobs]
     protocols = [record.protocol for record in records if record.protocol is not None]
     if protocols and sorted(record.fold or 0 for record in records) == list(range(1, protocols[0]["folds"] + 1)):
-        rmses = [read_metrics(job.folder)["test/rmse"] for job in jobs]
+        rmses = [each["test/rmse"] for each in metrics]
         yield ""
         yield from of_folds(protocols, name=f"{records[0].model} by {records[0].fit['optimizer']}", rmses=rmses)
 
