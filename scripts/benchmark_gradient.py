@@ -115,11 +115,11 @@ def bare_loop(run: Path, *, epochs: int) -> dict[str, float]:
     import torch
 
     from ratinglab.datamodule import as_tensors
-    from ratinglab.runs import Run, build_predictor
+    from ratinglab.runs import Run
 
     loaded = Run.load(run)
-    user, item, rating = as_tensors(loaded.part("train"))
-    model = build_predictor(loaded.record, seed=0).model
+    user, item, rating, _ = as_tensors(loaded.part("train"))
+    model = loaded.predictor.model
     optimizer = torch.optim.Adam(model.parameters(), lr=0.003, fused=True)
     started = perf_counter()
     for _ in range(epochs):

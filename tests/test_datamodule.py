@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,13 +11,14 @@ from ratinglab import datamodule
 from ratinglab.datamodule import BLOCK_SIZE, Blocks, RatingDataModule, ShuffledBatches
 from ratinglab.ratings.holdout import hold_out
 from ratinglab.ratings.splits import RandomSplit
-from ratinglab.ratings.table import Ratings
+from ratinglab.ratings.table import MILLISECONDS, Ratings
 
 
 def numbered(count: int) -> Ratings:
     """Ratings of which each column tells the row."""
     row = np.arange(count)
-    return Ratings(user=row.astype(np.int32), item=(row * 2).astype(np.int32), rating=(row / 2).astype(np.float32))
+    user, item, day = (column.astype(np.int32) for column in (row, row * 2, row * 3))
+    return Ratings(user=user, item=item, rating=(row / 2).astype(np.float32), day=day)
 
 
 def shuffled(count: int, *, fraction=1.0, seed=0, epoch=0) -> ShuffledBatches:
@@ -28,16 +30,17 @@ def batches_of(count: int, **options) -> list:
 
 
 def epoch_of(seed: int, epoch: int) -> list[int]:
-    return [int(user) for batch, _, _ in batches_of(10, seed=seed, epoch=epoch) for user in batch]
+    return [int(user) for batch, *_ in batches_of(10, seed=seed, epoch=epoch) for user in batch]
 
 
 def test_an_epoch_has_every_row_once_and_keeps_rows_together():
     batches = batches_of(10)
-    assert [len(user) for user, _, _ in batches] == [4, 4, 2]
-    user, item, rating = (torch.cat(column) for column in zip(*batches, strict=True))
+    assert [len(user) for user, *_ in batches] == [4, 4, 2]
+    user, item, rating, day = (torch.cat(column) for column in zip(*batches, strict=True))
     assert sorted(user.tolist()) == list(range(10))
     assert torch.equal(item, user * 2)
     assert torch.equal(rating, user / 2)
+    assert torch.equal(day, user * 3)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone():
@@ -66,14 +69,20 @@ def test_a_fraction_of_the_batches_is_the_first_ones_and_at_least_one(fraction, 
 def test_blocks_keep_the_order_and_every_row():
     ratings = numbered(BLOCK_SIZE + 3)
     blocks = list(Blocks(ratings))
-    assert [len(user) for user, _, _ in blocks] == [BLOCK_SIZE, 3]
+    assert [len(user) for user, *_ in blocks] == [BLOCK_SIZE, 3]
     assert len(Blocks(ratings)) == 2
-    assert torch.equal(torch.cat([user for user, _, _ in blocks]), torch.arange(BLOCK_SIZE + 3, dtype=torch.int32))
+    user, day = (torch.cat([getattr(block, name) for block in blocks]) for name in ("user", "day"))
+    assert torch.equal(user, torch.arange(BLOCK_SIZE + 3, dtype=torch.int32))
+    assert torch.equal(day, user * 3)
+    without = Blocks(replace(ratings, day=None))
+    assert [block.day for block in without] == [None, None]
 
 
 def test_rows_live_on_the_device_of_the_fit():
     """`meta` stands in for a GPU: a device to which nothing on the cpu can be added."""
-    table = table_of(**vars(numbered(10)))
+    rows = vars(numbered(10))
+    day = rows.pop("day")
+    table = table_of(**rows, timestamp=day * np.int64(MILLISECONDS)).with_days(asked_by="a test")
     split = RandomSplit(refit=False, seed=0, validation=0.2, test=0.0).apply(table)
     data = RatingDataModule(hold_out(table, split), batch_size=4, fraction=1.0, seed=0)
     data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")), current_epoch=0)

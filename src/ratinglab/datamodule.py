@@ -1,6 +1,8 @@
 """Batches of ratings as slices of tensors: never one Python object a row."""
 
 from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,8 +12,24 @@ from torch import Tensor
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.table import Ratings
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""user (B,) int32, item (B,) int32, rating (B,) float32."""
+
+class Batch(NamedTuple):
+    """Rows of ratings: user (B,) int32, item (B,) int32, rating (B,) float32, day (B,) int32 or None."""
+
+    user: Tensor
+    item: Tensor
+    rating: Tensor
+    day: Tensor | None
+
+    def split(self, size: int) -> Iterator["Batch"]:
+        """These rows, `size` at a time; the last part may be smaller."""
+        day = repeat(None) if self.day is None else self.day.split(size)
+        return map(Batch, self.user.split(size), self.item.split(size), self.rating.split(size), day)
+
+    def take(self, rows: Tensor) -> "Batch":
+        """The named rows."""
+        return Batch(self.user[rows], self.item[rows], self.rating[rows], None if self.day is None else self.day[rows])
+
 
 BATCHES_AT_ONCE = 64
 """Batches that Lightning is handed as one: what it does between two batches takes about as long as a small one."""
@@ -26,7 +44,8 @@ CPU = torch.device("cpu")
 def as_tensors(ratings: Ratings, *, device: torch.device = CPU) -> Batch:
     """The columns as tensors on a device; on the cpu they share the arrays' memory."""
     user, item, rating = (torch.from_numpy(column) for column in (ratings.user, ratings.item, ratings.rating))
-    return user.to(device), item.to(device), rating.to(device)
+    day = None if ratings.day is None else torch.from_numpy(ratings.day).to(device)
+    return Batch(user.to(device), item.to(device), rating.to(device), day)
 
 
 class Blocks:
@@ -36,11 +55,10 @@ class Blocks:
         self._columns = as_tensors(ratings, device=device)
 
     def __len__(self) -> int:
-        return -(-len(self._columns[0]) // BLOCK_SIZE)
+        return -(-len(self._columns.rating) // BLOCK_SIZE)
 
     def __iter__(self) -> Iterator[Batch]:
-        user, item, rating = (column.split(BLOCK_SIZE) for column in self._columns)
-        return zip(user, item, rating, strict=True) if len(self) else iter(())
+        return self._columns.split(BLOCK_SIZE) if len(self) else iter(())
 
 
 class ShuffledBatches:
@@ -86,11 +104,10 @@ class ShuffledBatches:
         # SeedSequence mixes both numbers: seed 0 at epoch 1 is not seed 1 at epoch 0.
         mixed = np.random.SeedSequence([self._seed, self._epoch()]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(mixed))
-        rows = torch.randperm(len(self._columns[0]), generator=generator, dtype=torch.int32)
-        rows = rows[: self.num_batches * self._batch_size].to(self._columns[0].device)
+        rows = torch.randperm(len(self._columns.rating), generator=generator, dtype=torch.int32)
+        rows = rows[: self.num_batches * self._batch_size].to(self._columns.rating.device)
         for at_once in rows.split(BATCHES_AT_ONCE * self._batch_size):
-            user, item, rating = (column[at_once].split(self._batch_size) for column in self._columns)
-            yield list(zip(user, item, rating, strict=True))
+            yield list(self._columns.take(at_once).split(self._batch_size))
 
 
 class WholeEpochs:

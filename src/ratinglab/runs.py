@@ -2,8 +2,9 @@
 
 run.json          what the run is and where it comes from
 users.parquet     user_id by index
-items.parquet     item_id by index, with titles where there are any
-ratings.parquet   user, item, rating, part of every row: seen items and the run's own test rows
+items.parquet     item_id by index, with titles and genres where there are any
+ratings.parquet   user, item, rating, part of every row, with its day where the model takes days: seen items and the
+                  run's own test rows
 checkpoints/      best.ckpt, last.ckpt
 metrics.json      flat; its keys are the TensorBoard tags
 """
@@ -27,17 +28,20 @@ from ratinglab.evaluation.predictions import Predictions
 from ratinglab.files import user_path, write_whole
 from ratinglab.metrics import ErrorSums
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.discovery import build_model, model_names
-from ratinglab.models.equation import Interactions
+from ratinglab.models.discovery import build_model, model_class, model_names
+from ratinglab.models.equation import Interactions, ItemFeatures
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.items import pairs_with_genres
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.topk import top_k
 
 Ids = Sequence[int | str] | NDArray[np.generic]
 """Own ids of users or items; 42 and "42" are the same."""
+Times = NDArray[np.datetime64]
+"""Times of ratings, in UTC, in any unit."""
 
 FORMAT_VERSION = 2
 PARTS = ("train", "val", "test")
@@ -100,11 +104,12 @@ class RunRecord:
 
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     """Write all that a run needs besides its weights."""
-    items = {"item_id": holdout.item_ids.ids, "title": holdout.titles}
+    items = {"item_id": holdout.item_ids.ids, "title": holdout.titles, "genres": holdout.genres}
+    ratings = {**vars(holdout.all_rows), "part": holdout.split.part}
     tables = {
         "users": pd.DataFrame({"user_id": holdout.user_ids.ids}),
         "items": pd.DataFrame({name: column for name, column in items.items() if column is not None}),
-        "ratings": pd.DataFrame({**vars(holdout.all_rows), "part": holdout.split.part}),
+        "ratings": pd.DataFrame({name: column for name, column in ratings.items() if column is not None}),
     }
     for name, content in tables.items():
         write_whole(folder / f"{name}.parquet", partial(content.to_parquet, index=False))
@@ -116,13 +121,36 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_whole(path, lambda file: file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode()))
 
 
-def build_predictor(record: RunRecord, *, seed: int, interactions: Callable[[], Interactions]) -> Predictor:
+def features_of(genres: NDArray[np.object_] | None, *, num_items: int) -> ItemFeatures | None:
+    """The genres of the items with training rows, those below num_items; None where there are no genres.
+
+    Args:
+        genres: (at least num_items,) text such as `Comedy|Drama`, by item index.
+        num_items: items with training rows.
+    """
+    if genres is None:
+        return None
+    item, feature, names = pairs_with_genres(genres[:num_items])
+    return ItemFeatures(torch.from_numpy(item), torch.from_numpy(feature), len(names))
+
+
+def build_predictor(
+    record: RunRecord,
+    *,
+    seed: int,
+    interactions: Callable[[], Interactions],
+    item_features: Callable[[], ItemFeatures | None],
+) -> Predictor:
     """The predictor of a run: first weights drawn from the seed, the baseline not yet fitted.
 
     Args:
         record: of the run.
         seed: of the first weights.
         interactions: who has rated what in the training part; asked for where the equation needs it.
+        item_features: what is known of the items; so too.
+
+    Raises:
+        UserError: the equation needs what is not known of the items.
     """
     model = build_model(
         record.model,
@@ -132,6 +160,7 @@ def build_predictor(record: RunRecord, *, seed: int, interactions: Callable[[], 
         rating_mean=record.rating_mean,
         seed=seed,
         interactions=interactions,
+        item_features=item_features,
     )
     if record.is_sampled:
         model = Posterior(model)
@@ -166,7 +195,12 @@ class Run:
         folder = user_path(str(folder), key="run")
         record = read_record(folder)
         try:
-            predictor = build_predictor(record, seed=0, interactions=lambda: _interactions(folder))
+            predictor = build_predictor(
+                record,
+                seed=0,
+                interactions=lambda: _interactions(folder, has_days=model_class(record.model).takes_day),
+                item_features=lambda: _item_features(folder, num_items=record.num_items),
+            )
         except (LookupError, TypeError, RuntimeError) as error:
             raise UserError(f"{folder / 'run.json'} is damaged: {' '.join(str(error).split())}") from error
         path = folder / "checkpoints" / "best.ckpt"
@@ -204,8 +238,13 @@ class Run:
 
     def part(self, name: str) -> Ratings:
         """The run's rows of a part: train, val or test."""
-        user, item, rating = _columns(self.folder, name, ["user", "item", "rating"])
-        return Ratings(user=user, item=item, rating=rating)
+        days = ["day"] if self.takes_days else []
+        return Ratings(*_columns(self.folder, name, ["user", "item", "rating", *days]))
+
+    @property
+    def takes_days(self) -> bool:
+        """Whether a prediction depends on the day."""
+        return self.predictor.model.takes_day
 
     @cached_property
     def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -217,7 +256,7 @@ class Run:
         """The training ratings alone."""
         return _columns(self.folder, "train", ["rating"])[0]
 
-    def predict(self, user_ids: Ids, item_ids: Ids) -> NDArray[np.float32]:
+    def predict(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Predicted rating of each pair of a user's and an item's own ids.
 
         A user or item without training ratings gets the bias baseline's: μ + b_i for an unknown user, μ + b_u for an
@@ -226,40 +265,50 @@ class Run:
         Args:
             user_ids: (B,) ids as in the data; 42 and "42" are the same.
             item_ids: (B,) ids as in the data.
+            times: (B,) datetime64, in UTC, for a model that takes days; None: each user's last day in training.
 
         Returns:
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
 
         Raises:
-            UserError: not as many users as items.
+            UserError: not as many users as items, or as times; or times for a model that takes none.
         """
+        pairs = self._pairs(user_ids, item_ids, times)
         with torch.inference_mode():
-            predicted = [self.predictor(user, item) for user, item, _ in Blocks(self._pairs(user_ids, item_ids))]
+            predicted = [self.predictor(user, item, day) for user, item, _, day in Blocks(pairs)]
         return torch.cat(predicted).numpy() if predicted else np.empty(0, dtype=np.float32)
 
-    def deviation(self, user_ids: Ids, item_ids: Ids) -> NDArray[np.float32]:
+    def deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Standard deviation of each pair's rating around its prediction, in a run of optimizer=gibbs.
 
         Args:
             user_ids: (B,) ids as in the data; 42 and "42" are the same.
             item_ids: (B,) ids as in the data.
+            times: as of `predict`.
 
         Returns:
             (B,) float32, in rating units; NaN for a user or item without training ratings.
 
         Raises:
-            UserError: not as many users as items, or the run has no samples.
+            UserError: as of `predict`, or the run has no samples.
         """
         if not self.record.is_sampled:
             raise UserError(f"{self.folder} has no samples, of which a standard deviation could be told")
+        pairs = self._pairs(user_ids, item_ids, times)
         with torch.inference_mode():
-            found = [self.predictor.deviation(user, item) for user, item, _ in Blocks(self._pairs(user_ids, item_ids))]
+            found = [self.predictor.deviation(user, item, day) for user, item, _, day in Blocks(pairs)]
         return torch.cat(found).numpy() if found else np.empty(0, dtype=np.float32)
 
-    def _pairs(self, user_ids: Ids, item_ids: Ids) -> Ratings:
+    def _pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None) -> Ratings:
         if len(user_ids) != len(item_ids):
             raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
+        if times is not None:
+            if not self.takes_days:
+                raise UserError(f"{self.record.model} takes no times: it predicts the same on all days")
+            if len(times) != len(user_ids):
+                raise UserError(f"predict needs as many times as users, got {len(times)} and {len(user_ids)}")
         return Ratings(
+            day=None if times is None else times.astype("datetime64[D]").astype(np.int32),
             user=self.user_ids.index_of(user_ids),
             item=self.item_ids.index_of(item_ids),
             rating=np.zeros(len(user_ids), dtype=np.float32),
@@ -326,7 +375,7 @@ class Run:
         item = found[is_item]
         pairs = Ratings(user=user, item=item, rating=np.zeros(len(item), dtype=np.float32))
         with torch.inference_mode():
-            ratings = [self.predictor(user, item) for user, item, _ in Blocks(pairs)]
+            ratings = [self.predictor(user, item) for user, item, *_ in Blocks(pairs)]
         rating = torch.cat(ratings).numpy() if ratings else np.empty(0, dtype=np.float32)
         rank = np.broadcast_to(np.arange(1, found.shape[1] + 1), found.shape)[is_item]
         listed = self._listed(item, rating).assign(rank=rank)
@@ -349,8 +398,8 @@ class Run:
         """The rows of a part, val or test, with what the model and the bias baseline predict for them."""
         ratings, (user_count, item_count) = self.part(part), self.train_counts
         with torch.inference_mode():
-            model = [self.predictor(user, item) for user, item, _ in Blocks(ratings)]
-            baseline = [self.predictor.clip(self.predictor.baseline(user, item)) for user, item, _ in Blocks(ratings)]
+            model = [self.predictor(user, item, day) for user, item, _, day in Blocks(ratings)]
+            baseline = [self.predictor.clip(self.predictor.baseline(user, item)) for user, item, *_ in Blocks(ratings)]
         return Predictions(
             rating=ratings.rating,
             model=torch.cat(model).numpy(),
@@ -391,10 +440,10 @@ def _evaluate(predictor: Predictor, ratings: Ratings) -> dict[str, float]:
     """The errors of the model and the baselines, under their tags with {} for the rows."""
     sums = {"": ErrorSums(), "baseline/bias/": ErrorSums(), "baseline/mean/": ErrorSums()}
     with torch.inference_mode():
-        for user, item, rating in Blocks(ratings):
+        for user, item, rating, day in Blocks(ratings):
             bias = predictor.baseline(user, item)
             mean = predictor.baseline.mean.expand_as(rating)
-            sums[""].update(predicted=predictor(user, item), rating=rating)
+            sums[""].update(predicted=predictor(user, item, day), rating=rating)
             sums["baseline/bias/"].update(predicted=predictor.clip(bias), rating=rating)
             sums["baseline/mean/"].update(predicted=predictor.clip(mean), rating=rating)
     return {f"{of}{{}}/{name}": value for of, sum in sums.items() for name, value in asdict(sum.compute()).items()}
@@ -404,9 +453,9 @@ def _coverage(predictor: Predictor, ratings: Ratings) -> float:
     """The share of ratings within 1.645 standard deviations of what is predicted."""
     inside = 0
     with torch.inference_mode():
-        for user, item, rating in Blocks(ratings):
-            distance = (predictor.score(user, item) - rating).abs()
-            inside += int((distance <= WITHIN_90 * predictor.deviation(user, item)).sum())
+        for user, item, rating, day in Blocks(ratings):
+            distance = (predictor.score(user, item, day) - rating).abs()
+            inside += int((distance <= WITHIN_90 * predictor.deviation(user, item, day)).sum())
     return inside / len(ratings)
 
 
@@ -426,9 +475,14 @@ def _columns(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
     return [np.array(rows[column]) for column in columns]
 
 
-def _interactions(folder: Path) -> Interactions:
-    user, item = _columns(folder, "train", ["user", "item"])
-    return Interactions(torch.from_numpy(user), torch.from_numpy(item))
+def _interactions(folder: Path, *, has_days: bool) -> Interactions:
+    user, item, *days = map(torch.from_numpy, _columns(folder, "train", ["user", "item", *(["day"] * has_days)]))
+    return Interactions(user, item, days[0] if has_days else None)
+
+
+def _item_features(folder: Path, *, num_items: int) -> ItemFeatures | None:
+    items = _parquet(folder / "items.parquet")
+    return features_of(items["genres"].to_numpy(dtype=object), num_items=num_items) if "genres" in items else None
 
 
 def read_record(folder: Path) -> RunRecord:

@@ -31,7 +31,7 @@ def fit(name, *, epochs, threads=1, regularization=0.1) -> tuple[ALSFit, RatingD
 
 def objective(module: ALSFit, data: RatingDataModule) -> torch.Tensor:
     """What every fit of the equation minimizes: the mean of (r − r̂)² + penalty over the training rows."""
-    user, item, rating = as_tensors(data.train_ratings)
+    user, item, rating, _ = as_tensors(data.train_ratings)
     model = module.predictor.model
     return (model(user, item) - rating).square().mean() + model.penalty(user, item)
 
@@ -57,7 +57,7 @@ def test_sweeps_lower_the_objective_to_a_minimum(name):
 
 def test_the_training_error_is_that_of_the_weights():
     module, data = fit("biased_mf", epochs=3)
-    user, item, rating = as_tensors(data.train_ratings)
+    user, item, rating, _ = as_tensors(data.train_ratings)
     error = (module.predictor.model(user, item) - rating).square().mean()
     assert module.train_mse() == pytest.approx(float(error.detach()), rel=1e-5)
 

@@ -95,7 +95,7 @@ def test_train_mse_is_pooled_over_the_epoch_before_each_update_without_penalty()
     numbers = {"num_users": data.num_users, "num_items": data.num_items, "rating_mean": data.rating_mean}
     model = build_model("biased_mf", options, **numbers, seed=0)
     squared = 0.0
-    for user, item, rating in itertools.chain.from_iterable(data.train_dataloader()):
+    for user, item, rating, _ in itertools.chain.from_iterable(data.train_dataloader()):
         error = model(user, item) - rating
         squared += error.detach().square().sum().item()
         model.zero_grad()

@@ -41,6 +41,8 @@ def test_the_unknown_fall_back_to_bias_then_mean():
 class Constant(torch.nn.Module):
     """A model that refuses indices that it does not have."""
 
+    takes_day = False
+
     def forward(self, user, item):
         assert ((user >= 0) & (user < 3) & (item >= 0) & (item < 3)).all()
         return torch.full(user.shape, 9.0)

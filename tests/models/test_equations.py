@@ -4,7 +4,7 @@ import torch
 from ratinglab.errors import UserError
 from ratinglab.models import biased_mf, mf
 from ratinglab.models.discovery import build_model, model_class, model_name, model_names, options_class
-from ratinglab.models.equation import Interactions
+from ratinglab.models.equation import Interactions, ItemFeatures
 
 USER, ITEM = torch.tensor([0, 1, 1], dtype=torch.int32), torch.tensor([2, 0, 2], dtype=torch.int32)
 
@@ -13,12 +13,21 @@ def options(**changed):
     return {"embedding_dim": 2, "regularization": 0.5, "init_std": 0.1} | changed
 
 
-RATED = Interactions(torch.tensor([1, 0, 1, 1], dtype=torch.int32), torch.tensor([2, 2, 0, 1], dtype=torch.int32))
-"""User 0 has rated item 2, user 1 all three."""
+RATED = Interactions(
+    user=torch.tensor([1, 0, 1, 1], dtype=torch.int32),
+    item=torch.tensor([2, 2, 0, 1], dtype=torch.int32),
+    day=torch.tensor([10, 7, -22, 10], dtype=torch.int32),
+)
+"""User 0 has rated item 2 on day 7; user 1 items 2 and 1 on day 10, and item 0 on day −22."""
+FEATURES = ItemFeatures(
+    item=torch.tensor([0, 2, 2], dtype=torch.int32), feature=torch.tensor([0, 0, 1], dtype=torch.int32), num_features=2
+)
+"""Item 0 has feature 0, item 2 both, item 1 none."""
 
 
-def build(name, seed=0, rating_mean=3.0, **changed):
-    more = {"implicit": "both"} if name == "svdpp" else {}
+def build(name, seed=0, rating_mean=3.0, features=FEATURES, **changed):
+    more = {"implicit": "both", "item_features": False} if name in ("svdpp", "timesvdpp") else {}
+    more |= {"item_bins": 4} if name == "timesvdpp" else {}
     return build_model(
         name,
         options(**more) | changed,
@@ -27,6 +36,7 @@ def build(name, seed=0, rating_mean=3.0, **changed):
         rating_mean=rating_mean,
         seed=seed,
         interactions=lambda: RATED,
+        item_features=lambda: features,
     )
 
 
@@ -120,19 +130,96 @@ def test_svdpp_adds_to_the_factors_what_follows_from_who_rated_what(implicit, us
     assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * squares / 3)
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp"])
+BIASES = {"user_bias": [[0.1], [0.2]], "item_bias": [[0.3], [9.0], [-1.0]]}
+Z = [[1.0, 1.0], [0.0, 4.0]]
+
+
+def test_item_features_add_to_the_items_that_have_them():
+    model = build("svdpp", implicit="user", item_features=True)
+    fill(model, user_embedding=P, item_embedding=Q, user_implicit=Y, item_features=Z, **BIASES)
+    # (0.5,1) + (1,1); nothing; (2,1) + (1,5)/√2
+    expected = [[1.5, 2.0], [0.0, 0.0], [2 + 0.5**0.5, 1 + 5 * 0.5**0.5]]
+    assert model.factors().item.tolist() == [pytest.approx(row) for row in expected]
+    without = fill(build("svdpp", implicit="user"), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
+    more = model.penalty(USER, ITEM) - without.penalty(USER, ITEM)
+    assert more.item() == pytest.approx(0.5 * (18 + 2 + 18) / 3)  # of the items 2, 0, 2
+
+
+def test_item_features_that_are_not_known_are_asked_for():
+    with pytest.raises(UserError, match=r"model\.item_features=true needs the items' genres: .* data\.titles\.genres"):
+        build("svdpp", item_features=True, features=None)
+    build("svdpp", features=None)
+
+
+def timed() -> torch.nn.Module:
+    """Rows: user 0 on day 7; user 1 on the days −22 and 10, whose mean day is −2/3."""
+    model = fill(build("timesvdpp", implicit="user"), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
+    fill(model, user_day_bias=[[0.5], [1.0], [2.0]], user_day_embedding=[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    fill(model, user_drift_bias=[[7.0], [0.1]], user_drift=[[5.0, 5.0], [0.2, 0.0]])
+    return fill(model, item_bin_bias=[[float(number)] for number in range(12)])
+
+
+DAY = torch.tensor([7, -22, 10], dtype=torch.int32)
+EARLIER, LATER = -((22 - 2 / 3) ** 0.4), (10 + 2 / 3) ** 0.4
+
+
+def test_timesvdpp_is_svdpp_whose_biases_and_users_move_with_the_days():
+    model = timed()
+    # user 0 has one day, at which nothing has drifted; 33 days in 4 bins: day 7 is in the last, day −22 in the first
+    users = torch.tensor([[1.0, 3.0], [3 + 0.2 * EARLIER, 3**0.5], [2 + 0.2 * LATER, -1 + 3**0.5]])
+    bias = torch.tensor(
+        [0.1 + 0.5 - 1 + 11, 0.2 + 1.0 + 0.1 * EARLIER + 0.3 + 0, 0.2 + 2.0 + 0.1 * LATER - 1 + 11], dtype=torch.float32
+    )
+    expected = 3 + bias + (users * torch.tensor(Q)[ITEM.long()]).sum(dim=1)
+    assert model(USER, ITEM, DAY).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+    plain = fill(build("svdpp", implicit="user"), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
+    squares = (0.25 + 1 + 49 + 50 + 121) + (1 + 1 + 0.01 + 0.04 + 0) + (4 + 1 + 0.01 + 0.04 + 121)
+    more = model.penalty(USER, ITEM, DAY) - plain.penalty(USER, ITEM)
+    assert more.item() == pytest.approx(0.5 * squares / 3, rel=1e-5)
+
+
+def test_timesvdpp_without_a_day_is_of_the_last_one_as_are_its_factors():
+    model = timed()
+    last = torch.tensor([7, 10, 10], dtype=torch.int32)
+    # the last bin ends with day 10
+    assert torch.equal(model(USER, ITEM, None), model(USER, ITEM, last))
+    factors = model.factors()
+    rating = factors.mean + (factors.user[USER.long()] * factors.item[ITEM.long()]).sum(dim=1)
+    rating = rating + factors.biases[0][USER.long(), 0] + factors.biases[1][ITEM.long(), 0]
+    assert rating.tolist() == pytest.approx(model(USER, ITEM).tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("user", "days", "row"),
+    [
+        (0, [7, -9999, 9999, -(2**31), 2**31 - 1], 0),
+        (1, [-22, -30, -7, -6, -(2**31)], 1),  # −6 is as near to both
+        (1, [-5, 0, 10, 11, 2**31 - 1], 2),
+    ],
+)
+def test_a_day_without_ratings_is_as_the_nearest_one_of_the_user(user, days, row):
+    user = torch.full((5,), user, dtype=torch.int32)
+    assert timed().user_rows(user, torch.tensor(days, dtype=torch.int32)).tolist() == [row] * 5
+
+
+def test_timesvdpp_starts_as_svdpp():
+    started, plain = build("timesvdpp"), build("svdpp")
+    assert torch.equal(started(USER, ITEM, DAY), plain(USER, ITEM))
+
+
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "timesvdpp"])
 @pytest.mark.parametrize("rating_mean", [3.5, -4.0, 0.0])
 def test_the_first_predictions_lie_around_the_mean(name, rating_mean):
     model = build(name, rating_mean=rating_mean, embedding_dim=64, init_std=0.01)
     assert model(USER, ITEM).tolist() == pytest.approx([rating_mean] * 3, abs=0.2)
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "nmf"])
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "timesvdpp", "nmf"])
 def test_a_batch_of_one_keeps_its_shape(name):
     assert build(name)(USER[:1], ITEM[:1]).shape == (1,)
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "nmf"])
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "timesvdpp", "nmf"])
 def test_the_first_weights_depend_on_the_seed_alone(name):
     torch.manual_seed(99)
     weights = [build(name, seed=seed).user_embedding.weight for seed in (0, 0, 1)]
@@ -140,7 +227,7 @@ def test_the_first_weights_depend_on_the_seed_alone(name):
     assert not torch.equal(weights[0], weights[2])
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "nmf"])
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "timesvdpp", "nmf"])
 def test_every_option_changes_the_model(name):
     base = build(name)
     penalty = base.penalty(USER, ITEM).item()

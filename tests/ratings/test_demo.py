@@ -43,10 +43,10 @@ def test_the_noise_floor_is_the_mse_of_a_model_that_knows_the_true_ratings():
 
 def test_there_is_something_to_learn(table):
     holdout = hold_out(table, RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table))
-    user, item, rating = as_tensors(holdout.train)
+    user, item, rating, _ = as_tensors(holdout.train)
     baseline = BiasBaseline(num_users=holdout.num_users, num_items=holdout.num_items)
     baseline.fit(user=user, item=item, rating=rating)
-    user, item, rating = as_tensors(holdout.test)
+    user, item, rating, _ = as_tensors(holdout.test)
     mse = float(torch.square(baseline(user, item) - rating).mean())
     assert mse > 1.4 * table.noise_floor
 

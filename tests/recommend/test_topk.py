@@ -10,6 +10,8 @@ class ByItem(torch.nn.Module):
 
     scores = torch.tensor([7.0, 9.0, 1.0, 9.0, 8.0])
 
+    takes_day = False
+
     def forward(self, user, item):
         return self.scores[item.long()]
 

@@ -52,7 +52,11 @@ GROUPS: dict[str, dict[str, type]] = {
 }
 """The classes of each config group, by the name of their schema; those of `model` are the files in models/."""
 
-FITS_ONLY = {"block_sgd": ("mf", "biased_mf"), "als": ("mf", "biased_mf"), "gibbs": ("mf", "biased_mf", "svdpp")}
+FITS_ONLY = {
+    "block_sgd": ("mf", "biased_mf"),
+    "als": ("mf", "biased_mf"),
+    "gibbs": ("mf", "biased_mf", "svdpp", "timesvdpp"),
+}
 """The models of an optimizer that does not fit all of them."""
 WHOLE_EPOCHS = {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None}
 TAKES_ONLY: dict[str, dict[str, int | None]] = {
@@ -105,6 +109,11 @@ class TrainOptions:
             raise UserError(
                 f"schedule must be constant with optimizer={name}, which has no learning rate; got {self.schedule.name}"
             )
+        if name == "gibbs" and model == "timesvdpp" and self.model.item_bins > 1:
+            raise UserError(
+                "model.item_bins must be 1 with optimizer=gibbs, which draws no biases of bins; "
+                f"got {self.model.item_bins}"
+            )
         if name == "als" and self.model.regularization == 0:
             raise UserError("model.regularization must be above 0 with optimizer=als, got 0.0")
         if self.optimizer.is_sampler and self.optimizer.burn_in >= self.trainer.max_epochs:
@@ -149,6 +158,8 @@ class PairColumns:
     """Column of the user ids."""
     item: str
     """Column of the item ids."""
+    timestamp: str | None
+    """Column of the times, for a run whose model takes days; null: each user's last day in training."""
 
 
 @dataclass

@@ -29,7 +29,7 @@ from ratinglab.fitting.optimizers import ALS, BlockSGD, Gibbs
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.fitting.trainer import Accelerator
-from ratinglab.models.discovery import model_name, plain_options
+from ratinglab.models.discovery import model_class, model_name, plain_options
 from ratinglab.models.equation import Interactions
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out
@@ -38,6 +38,7 @@ from ratinglab.runs import (
     Run,
     RunRecord,
     build_predictor,
+    features_of,
     read_epoch,
     read_metrics,
     read_record,
@@ -94,6 +95,8 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     """
     table = options.data.load()
     split = options.split.apply(table)
+    if model_class(model_name(options.model)).takes_day:
+        table = table.with_days(asked_by=f"model={model_name(options.model)}")
     finds_epochs = options.split.refit and found is None
     if finds_epochs and split.count(VALIDATION) == 0:
         raise UserError("split.refit=true needs validation rows, to find the number of epochs by")
@@ -117,8 +120,12 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     first_epoch = read_epoch(checkpoint) + 1 if checkpoint.exists() else 1
     logger = options.logger.build(run_folder=run_folder, first_epoch=first_epoch)
     trainer = _build_trainer(options, run_folder=run_folder, logger=logger, data=data, epochs=record.refit_epochs)
+    train_rows, genres = as_tensors(data.train_ratings), holdout.genres
     predictor = build_predictor(
-        record, seed=options.seed, interactions=lambda: Interactions(*as_tensors(data.train_ratings)[:2])
+        record,
+        seed=options.seed,
+        interactions=lambda: Interactions(train_rows.user, train_rows.item, train_rows.day),
+        item_features=lambda: features_of(genres, num_items=data.num_items),
     )
     lines = list(
         header(
@@ -133,8 +140,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         log.info(line)
     if logger is not None:
         show_experiment(logger, lines, run_folder=run_folder)
-    user, item, rating = as_tensors(data.train_ratings)
-    predictor.baseline.fit(user=user, item=item, rating=rating)
+    predictor.baseline.fit(user=train_rows.user, item=train_rows.item, rating=train_rows.rating)
     run_folder.mkdir(exist_ok=True)
     write_run(run_folder, record=record, holdout=holdout)
     del holdout  # from here on data has all that is in use: 12 bytes a training or validation row

@@ -13,6 +13,7 @@ from ratinglab.ratings.inputs import TextForm
 from ratinglab.ratings.reading import existing_file
 from ratinglab.ratings.sources import separator_text
 from ratinglab.ratings.text_tables import read_text_table, text_column
+from ratinglab.ratings.timestamps import times_of_texts
 from ratinglab.runs import Run, read_metrics
 
 NUM_RATED_SHOWN = 5
@@ -93,15 +94,21 @@ def predict(options: PredictOptions) -> None:
     for what, ids in (("user", user_ids), ("item", item_ids)):
         if "" in ids:
             raise UserError(f"{file}, row {ids.index('') + 1} after the header: the {what} id must not be blank")
+    times = None
+    if options.columns.timestamp is not None:
+        texts = text_column(pairs, options.columns.timestamp, key="columns.timestamp", file=file)
+        times = times_of_texts(texts, place=lambda row: f"{file}, row {row + 1} after the header")
     for column in ("prediction", "standard_deviation") if run.record.is_sampled else ("prediction",):
         if column in pairs.column_names:
             raise UserError(f"{file} has a column '{column}' already")
-    predicted = run.predict(user_ids, item_ids)
+    predicted = run.predict(user_ids, item_ids, times=times)
     predictions = pairs.to_pandas().assign(prediction=predicted)
     if run.record.is_sampled:
-        predictions["standard_deviation"] = run.deviation(user_ids, item_ids)
+        predictions["standard_deviation"] = run.deviation(user_ids, item_ids, times=times)
     _write(output, predictions, form)
     print(f"{len(predicted):,} predictions in {output}")
+    if run.takes_days and times is None:
+        print("note: no times: each user is as on the last day in training; columns.timestamp names their column")
     for what, trained in (("user", run.trained_users(user_ids)), ("item", run.trained_items(item_ids))):
         if not trained.all():
             print(f"note: in {(~trained).sum():,} rows the {what} has no training ratings: the bias baseline spoke")

@@ -69,7 +69,7 @@ class BlockFit(Fit):
 
     def training_step(self, batches: list[Batch]) -> None:
         """An epoch: a step for each rating."""
-        ((user, item, rating),) = (tuple(column.numpy() for column in batch) for batch in batches)
+        user, item, rating = (column.numpy() for column in batches[0][:3])
         assert self._start is not None
         model = self._factors()
         biases = [torch.empty(0, 1) if each is None else each for each in model.biases]

@@ -78,7 +78,7 @@ class Fit(LightningModule):
 
     def on_train_batch_end(self, outputs: object, batch: list[Batch], batch_idx: int) -> None:
         self.step_seconds += perf_counter() - self._step_started
-        self.rows_trained += sum(len(rating) for *_, rating in batch)
+        self.rows_trained += sum(len(each.rating) for each in batch)
         if self.trainer.is_last_batch:
             # here, so that validation and all callbacks at the epoch's end find it
             self._report_epoch()
@@ -87,18 +87,17 @@ class Fit(LightningModule):
         self.validation_errors = ErrorSums()
         self.baseline_errors = ErrorSums() if self.baseline_mse is None else None
 
-    def score_block(self, user: Tensor, item: Tensor, block: int) -> Tensor:
+    def score_block(self, batch: Batch, block: int) -> Tensor:
         """What the model predicts for a block of validation rows, not clipped; the same rows at every epoch."""
-        return self.predictor.score(user, item)
+        return self.predictor.score(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a block of validation rows to the errors."""
-        user, item, rating = batch
-        predicted = self.predictor.clip(self.score_block(user, item, batch_idx))
-        self.validation_errors.update(predicted=predicted, rating=rating)
+        predicted = self.predictor.clip(self.score_block(batch, batch_idx))
+        self.validation_errors.update(predicted=predicted, rating=batch.rating)
         if self.baseline_errors is not None:  # once: the baseline does not move
-            predicted = self.predictor.clip(self.predictor.baseline(user, item))
-            self.baseline_errors.update(predicted=predicted, rating=rating)
+            predicted = self.predictor.clip(self.predictor.baseline(batch.user, batch.item))
+            self.baseline_errors.update(predicted=predicted, rating=batch.rating)
 
     def on_validation_epoch_end(self) -> None:
         mse = self.validation_errors.compute().mse

@@ -1,20 +1,27 @@
 """Bayesian matrix factorization: weights drawn from their posterior, row by row."""
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.datamodule import Batch
-from ratinglab.fitting.implicit import Implicit
+from ratinglab.fitting.incidence import Incidence
 from ratinglab.fitting.kernels.rows import gram
 from ratinglab.fitting.optimizers import Gibbs, Noise
 from ratinglab.fitting.priors import Array, Normal, draw_normal
 from ratinglab.fitting.row_fit import RowFit
+from ratinglab.models.bag import Bag
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
+from ratinglab.models.timesvdpp import TimeSVDpp
 
 SHAPE, RATE = 1.0, 1.0
 """Of the gamma priors on precisions."""
+PARTS = {"user": ["user_embedding", "user_drift", "user_implicit"], "item": ["item_implicit", "item_features"]}
+"""The tables of an equation that may add a part to the rows of a side, in the order in which they are drawn."""
 DEGREES = 10.0
 """ν of the gamma priors on the precisions of single users and items: as many ratings hold each to what is common."""
 START_STD = 0.1
@@ -34,7 +41,9 @@ class GibbsFit(RowFit):
     tuned; model.regularization is not read.
 
     In svdpp a row's mean is m + |N|^−½ Σ_{j ∈ N} y_j, with y ~ Normal(0, (λ Λ)⁻¹) and λ ~ Gamma(1, 1); here y has an
-    entry for the bias too, which ends up in the user's.
+    entry for the bias too, which ends up in the user's. So with genres, each of these parts with a λ of its own. In
+    timesvdpp the rows are those of a user on a day, and p_u and the drift are two parts more, with their entries for
+    the bias; α_u remains the user's.
 
     No draw depends on the number of threads.
 
@@ -52,16 +61,19 @@ class GibbsFit(RowFit):
         """Sample the equation inside `predictor.model`, which must be a Posterior of mf, biased_mf or svdpp."""
         assert isinstance(predictor.model, Posterior)
         super().__init__(predictor, predictor.model.equation)
+        factors = predictor.model.factors()
         self.burn_in, self.thin, self.seed = optimizer.burn_in, optimizer.thin, seed
         self.has_own_noise = optimizer.noise == Noise.own
         # buffers, so that they are kept in checkpoints
-        for name in ("user", "item"):
-            self.register_buffer(f"{name}_precision", torch.ones(len(self.rows(name))))
-            implicit = self.table(f"{name}_implicit")
-            if implicit is not None:
-                self.register_buffer(f"{name}_implicit_bias", torch.zeros(len(implicit.weight), 1))
-                self.register_buffer(f"{name}_implicit_precision", torch.ones(()))
-        self._implicit: dict[str, Implicit] = {}
+        for name, count in (("user", len(factors.user)), ("item", len(factors.item))):
+            self.register_buffer(f"{name}_precision", torch.ones(count))
+        self._parts = {side: [part for part in PARTS[side] if self.table(part) is not None] for side in PARTS}
+        if not self.equation.takes_day:
+            self._parts["user"].remove("user_embedding")  # these are the rows themselves
+        for part in self._parts["user"] + self._parts["item"]:
+            self.register_buffer(f"{part}_bias", torch.zeros(len(self._embedding(part)), 1))
+            self.register_buffer(f"{part}_precision", torch.ones(()))
+        self._incidences: dict[str, Incidence] = {}
         self._sums: dict[int, tuple[Tensor, int]] = {}
 
     @property
@@ -72,52 +84,83 @@ class GibbsFit(RowFit):
         return model
 
     def on_train_start(self) -> None:
-        """Sort the training rows by user and by item."""
+        """Sort the training rows by user and by item, and what these have."""
         super().on_train_start()
-        for name, other in (("user", "item"), ("item", "user")):
-            if self.table(f"{name}_implicit") is not None:
-                self._implicit[name] = Implicit(self._sides[name], self._sides[other])
+        dim = self.rows("user").shape[1]
+        of_days = None
+        if isinstance(self.equation, TimeSVDpp):
+            of_user = self.equation.user_of_row.int().numpy()
+            each = np.arange(len(of_user) + 1)
+            num_users = len(self.user_precision)
+
+            def one_hot(scale: Array) -> Incidence:
+                return Incidence(each, of_user, num_columns=num_users, scale=scale, dim=dim)
+
+            of_days = one_hot(np.ones(len(of_user), dtype=np.float32))
+            self._incidences = {"user_embedding": of_days, "user_drift": one_hot(self.equation.drift.numpy())}
+        for part in self._parts["user"] + self._parts["item"]:
+            bag = self.table(part)
+            if isinstance(bag, Bag):
+                self._incidences[part] = Incidence(
+                    bag.start.numpy(),
+                    bag.column.numpy(),
+                    num_columns=bag.num_embeddings,
+                    scale=bag.scale.numpy(),
+                    dim=dim,
+                    spread=of_days if part.startswith("user") else None,
+                )
 
     def training_step(self, batches: list[Batch]) -> None:
         """A sweep: the users' prior and rows, then the items', then the noise."""
         random = np.random.default_rng([self.seed, self.current_epoch])
         users, items = self.rows("user"), self.rows("item")
-        for name, rows in (("user", users), ("item", items)):
-            rows[:, 1:] += self._part(name)[:, 1:]  # a bias has its part in it: the equation adds none there
-        self._draw_side("user", users, items, random)
-        self._draw_side("item", items, users, random)
+        user_parts, item_parts = self._added("user"), self._added("item")
+        for rows, parts in ((users, user_parts), (items, item_parts)):
+            for part in parts.values():
+                rows[:, 1:] += part[:, 1:]  # a bias has all its parts in it: the equation adds none there
+        self._draw_side("user", users, items, user_parts, random)
+        self._draw_side("item", items, users, item_parts, random)
         self._draw_noise(users, items, random)
         if self.current_epoch >= self.burn_in and (self.current_epoch - self.burn_in) % self.thin == 0:
             self._keep(torch.from_numpy(users), torch.from_numpy(items))
 
-    def _draw_side(self, name: str, rows: Array, other_rows: Array, random: np.random.Generator) -> None:
-        """Draw the prior and, in place, the rows of one side, given the rows of the other."""
-        weights, part = self._implicit_rows(name), self._part(name)
-        precision = float(getattr(self, f"{name}_implicit_precision", 1.0))
+    def _draw_side(
+        self, name: str, rows: Array, other_rows: Array, parts: dict[str, Array], random: np.random.Generator
+    ) -> None:
+        """Draw the prior, the parts and, in place, the rows of one side, given the rows of the other."""
         if self.current_epoch == 0:
             prior = Normal(np.zeros(rows.shape[1]), np.eye(rows.shape[1]) / START_STD**2)
         else:
-            spread = precision * gram(weights, weights)
-            prior = draw_normal(rows - part, random, spread=spread, spread_rows=len(weights))
-        if name in self._implicit:
-            weights, precision = self._implicit[name].draw(
-                rows, weights, precision=precision, prior=prior, random=random
+            weights = {part: self._weights(part) for part in parts}
+            spread = sum((self._scalar(of) * gram(each, each) for of, each in weights.items()), np.zeros(()))
+            count = sum(len(each) for each in weights.values())
+            prior = draw_normal(_without(rows, parts), random, spread=spread, spread_rows=count)
+        for part in parts:
+            others = {other: each for other, each in parts.items() if other != part}
+            drawn, precision = self._incidences[part].draw(
+                _without(rows, others),
+                self._weights(part),
+                precision=self._scalar(part),
+                prior=prior,
+                random=random,
             )
-            self._write_implicit(name, weights, precision)
-            part = self._implicit[name].part(weights)
+            self._write_part(part, drawn, precision)
+            parts[part] = self._incidences[part].part(drawn)
+        mean = np.broadcast_to(prior.mean.astype(np.float32), rows.shape)
         self.solve(
             name,
             rows,
             other_rows,
-            mean=part + prior.mean.astype(np.float32),
+            mean=sum(parts.values(), mean.copy()),
             precision=prior.precision.astype(np.float32),
             scale=np.ones(len(rows), dtype=np.float32),
-            weight=self._precision(name),
-            other_weight=self._precision("item" if name == "user" else "user"),
+            weight=self._row_precision(name),
+            other_weight=self._row_precision("item" if name == "user" else "user"),
             noise=random.standard_normal(rows.shape, dtype=np.float32),
         )
         own = rows.copy()
-        own[:, 1:] -= part[:, 1:]
+        for each in parts.values():
+            own[:, 1:] -= each[:, 1:]
         self.write(name, own)
 
     def _draw_noise(self, users: Array, items: Array, random: np.random.Generator) -> None:
@@ -128,15 +171,29 @@ class GibbsFit(RowFit):
             count = len(self._sides["user"].rating)
             alpha[:] = random.gamma(SHAPE + count / 2, 1 / (RATE + plain.sum() / 2))
             return
+        counts = self._by_user(self._sides["user"].counts)
         rate = random.gamma(SHAPE + len(alpha) * DEGREES / 2, 1 / (RATE + alpha.sum(dtype=np.float64)))
-        alpha[:] = random.gamma((DEGREES + self._sides["user"].counts) / 2, 1 / (rate + weighted / 2))
-        _, weighted = self.errors("item", items, users, other_weight=alpha)
+        alpha[:] = random.gamma((DEGREES + counts) / 2, 1 / (rate + self._by_user(weighted) / 2))
+        _, weighted = self.errors("item", items, users, other_weight=self._row_precision("user"))
         beta[:] = random.gamma((DEGREES + self._sides["item"].counts) / 2, 2 / (DEGREES + weighted))
 
     def _precision(self, name: str) -> Array:
-        """(num_rows,) float32, the precision of the noise that each row stands for: changed in place."""
+        """(num_users,) or (num_items,) float32, the precision of the noise that each stands for: changed in place."""
         found: Array = getattr(self, f"{name}_precision").numpy()
         return found
+
+    def _row_precision(self, name: str) -> Array:
+        """(num_rows,) float32, the same of each row."""
+        precision = self._precision(name)
+        if name == "user" and isinstance(self.equation, TimeSVDpp):
+            return precision[self.equation.user_of_row.numpy()]
+        return precision
+
+    def _by_user(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The sum of what each user's rows have: (num_rows,) → (num_users,)."""
+        if not isinstance(self.equation, TimeSVDpp):
+            return values
+        return np.bincount(self.equation.user_of_row.numpy(), values, minlength=len(self.user_precision))
 
     def _keep(self, users: Tensor, items: Tensor) -> None:
         """Keep the rows, with their implicit parts, as a sample."""
@@ -152,37 +209,44 @@ class GibbsFit(RowFit):
             )
         )
 
-    def score_block(self, user: Tensor, item: Tensor, block: int) -> Tensor:
+    def score_block(self, batch: Batch, block: int) -> Tensor:
         """The mean of the samples' predictions for a block of rows, of which the sums so far are kept."""
         kept = self.posterior.num_samples
         if kept == 0:
-            return self.predictor.score(user, item)
-        total, seen = self._sums.get(block, (torch.zeros(len(user), dtype=torch.float64), 0))
+            return super().score_block(batch, block)
+        total, seen = self._sums.get(block, (torch.zeros(len(batch.rating), dtype=torch.float64), 0))
         for number in range(seen, kept):
             with self.posterior.only(number):
-                total = total + self.predictor.score(user, item).double()
+                total = total + super().score_block(batch, block).double()
         self._sums[block] = total, kept
         return (total / kept).float()
 
-    def _part(self, name: str) -> Array:
-        """(num_rows, D) float32: what follows from who rated what; 0 where nothing does."""
-        weights = self._implicit_rows(name)
-        if name not in self._implicit:
-            return np.zeros((self._sides[name].num_rows, weights.shape[1]), dtype=np.float32)
-        return self._implicit[name].part(weights)
+    def _added(self, name: str) -> dict[str, Array]:
+        """(num_rows, D) float32 of each part of a side's rows: what follows from what is known of them."""
+        return {part: self._incidences[part].part(self._weights(part)) for part in self._parts[name]}
 
-    def _implicit_rows(self, name: str) -> Array:
-        """(num_others, D) float32: the implicit weights, the bias's first; of no row where there are none."""
-        implicit = self.table(f"{name}_implicit")
-        if implicit is None:
-            return self.rows(name)[:0]
-        rows: Array = torch.cat([getattr(self, f"{name}_implicit_bias"), implicit.weight.detach()], dim=1).numpy()
-        return rows
+    def _embedding(self, part: str) -> Tensor:
+        table = self.table(part)
+        assert table is not None
+        return table.weight.detach()
 
-    def _write_implicit(self, name: str, weights: Array, precision: float) -> None:
-        implicit = self.table(f"{name}_implicit")
-        assert implicit is not None
-        with torch.no_grad():
-            getattr(self, f"{name}_implicit_bias").copy_(torch.from_numpy(weights[:, :1]))
-            implicit.weight.copy_(torch.from_numpy(weights[:, 1:]))
-        getattr(self, f"{name}_implicit_precision").fill_(precision)
+    def _weights(self, part: str) -> Array:
+        """(num_columns, D) float32: the weights of a part, the bias's first."""
+        weights: Array = torch.cat([getattr(self, f"{part}_bias"), self._embedding(part)], dim=1).numpy()
+        return weights
+
+    def _scalar(self, part: str) -> float:
+        """λ of a part."""
+        return float(getattr(self, f"{part}_precision"))
+
+    def _write_part(self, part: str, weights: Array, precision: float) -> None:
+        getattr(self, f"{part}_bias").copy_(torch.from_numpy(weights[:, :1]))
+        self._embedding(part).copy_(torch.from_numpy(weights[:, 1:]))
+        getattr(self, f"{part}_precision").fill_(precision)
+
+
+def _without(rows: Array, parts: dict[str, Array]) -> Array:
+    """The rows less these parts: (num_rows, D) float32."""
+    for part in parts.values():
+        rows = rows - part
+    return rows

@@ -75,11 +75,11 @@ class GradientFit(Fit):
 
     def _objective(self, batch: Batch) -> Tensor:
         """() float32"""
-        user, item, rating = batch
         model = self.predictor.model
-        predicted = model(user, item)
-        self.train_errors.update(predicted=predicted.detach(), rating=rating)
-        return (predicted - rating).square().mean() + model.penalty(user, item)
+        known = (batch.user, batch.item, batch.day) if model.takes_day else (batch.user, batch.item)
+        predicted = model(*known)
+        self.train_errors.update(predicted=predicted.detach(), rating=batch.rating)
+        return (predicted - batch.rating).square().mean() + model.penalty(*known)
 
     def numbers_in_step(self, batch_size: int) -> int:
         """About how many numbers a step reads: all weights, and for each row its share of them."""

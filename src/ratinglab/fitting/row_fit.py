@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ratinglab.datamodule import RatingDataModule
+from ratinglab.datamodule import RatingDataModule, as_tensors
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.kernels.rows import load, sample_rows, squared_errors
 from ratinglab.fitting.sides import Side, sides
 from ratinglab.models.equation import Equation
 from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.table import Ratings
 
 Array = NDArray[np.float32]
 
@@ -49,14 +50,12 @@ class RowFit(Fit):
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, RatingDataModule)
-        embedding = self.table("user_embedding")
-        assert embedding is not None
-        by_user, by_item = sides(
-            data.train_ratings,
-            num_users=data.num_users,
-            num_items=data.num_items,
-            dim=embedding.embedding_dim + self.has_biases,
-        )
+        ratings, users = data.train_ratings, self.rows("user")
+        if self.equation.takes_day:
+            columns = as_tensors(ratings)
+            row = self.equation.user_rows(columns.user, columns.day)
+            ratings = Ratings(user=row.int().numpy(), item=ratings.item, rating=ratings.rating)
+        by_user, by_item = sides(ratings, num_users=len(users), num_items=data.num_items, dim=users.shape[1])
         self._sides = {"user": by_user, "item": by_item}
 
     def train_mse(self) -> float:
@@ -69,14 +68,21 @@ class RowFit(Fit):
         return found
 
     def rows(self, side: str) -> Array:
-        """(num_rows, D) float32, a copy: the bias and the embedding of each user, or item."""
-        tables = (self.table(f"{side}_bias"), self.table(f"{side}_embedding"))
+        """(num_rows, D) float32, a copy: the bias and the embedding of each user, user and day, or item."""
+        tables = self._tables(side)
         rows: Array = torch.cat([table.weight for table in tables if table is not None], dim=1).detach().numpy()
         return rows
 
+    def _tables(self, side: str) -> tuple[nn.Embedding | None, nn.Embedding | None]:
+        """The bias and the embedding of a side's rows."""
+        of_days = self.table(f"{side}_day_embedding")
+        if of_days is not None:
+            return self.table(f"{side}_day_bias"), of_days
+        return self.table(f"{side}_bias"), self.table(f"{side}_embedding")
+
     def write(self, side: str, rows: Array) -> None:
         """Make rows the equation's weights."""
-        bias, embedding = self.table(f"{side}_bias"), self.table(f"{side}_embedding")
+        bias, embedding = self._tables(side)
         assert embedding is not None
         with torch.no_grad():
             if bias is not None:

@@ -51,13 +51,17 @@ def sides(rows: Ratings, *, num_users: int, num_items: int, dim: int) -> tuple[S
     return by_user, _side(rows.item, rows.user, rows.rating, count=num_items, dim=dim)
 
 
+def chunks(start: NDArray[np.int64], *, dim: int) -> NDArray[np.int64]:
+    """Rows cut into CHUNKS of about as much work: (CHUNKS + 1,) int64. Arguments as of Side and sides."""
+    # a rating costs about dim² steps, what is done once a row about dim³ / 2
+    work = start + np.arange(len(start)) * max(1, dim // 2)
+    return np.searchsorted(work, np.linspace(0, work[-1], CHUNKS + 1))
+
+
 def _side(
     index: NDArray[np.int32], other: NDArray[np.int32], rating: NDArray[np.float32], *, count: int, dim: int
 ) -> Side:
     start = np.concatenate([[0], np.cumsum(np.bincount(index, minlength=count))])
     sorted_other, sorted_rating = np.empty_like(other), np.empty_like(rating)
     sort_by(index, other, rating, start[:-1].copy(), sorted_other, sorted_rating)
-    # a rating costs about dim² steps, what is done once a row about dim³ / 2
-    work = start + np.arange(count + 1) * max(1, dim // 2)
-    bounds = np.searchsorted(work, np.linspace(0, work[-1], CHUNKS + 1))
-    return Side(bounds=bounds, start=start, other=sorted_other, rating=sorted_rating)
+    return Side(bounds=chunks(start, dim=dim), start=start, other=sorted_other, rating=sorted_rating)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from ratinglab.errors import UserError
 
 if TYPE_CHECKING:
-    from ratinglab.models.equation import Interactions
+    from ratinglab.models.equation import Interactions, ItemFeatures
 
 FOLDER = Path(__file__).parent
-LIGHT = ("__future__", "dataclasses", "enum", "typing", "ratinglab.options")
+LIGHT = ("__future__", "dataclasses", "enum", "typing", "ratinglab.options", "ratinglab.models.implicit")
 """What an Options may import from."""
 
 
@@ -97,6 +97,7 @@ def build_model(
     rating_mean: float,
     seed: int,
     interactions: "Callable[[], Interactions] | None" = None,
+    item_features: "Callable[[], ItemFeatures | None] | None" = None,
 ) -> Any:
     """An equation over the users and items with training rows, its first weights drawn from the seed.
 
@@ -108,6 +109,7 @@ def build_model(
         rating_mean: mean of the training ratings.
         seed: of the first weights.
         interactions: who has rated what in the training part; asked for where the equation has an argument for it.
+        item_features: so too; None where nothing is known of the items.
     """
     import torch
 
@@ -115,10 +117,11 @@ def build_model(
     torch.manual_seed(seed)
     module = importlib.import_module(f"ratinglab.models.{name}")
     model = model_class(name)
-    more = {}
-    if "interactions" in inspect.signature(model).parameters:
-        assert interactions is not None, f"{name} must be told who has rated what"
-        more["interactions"] = interactions()
+    more: dict[str, Any] = {}
+    for argument, ask in (("interactions", interactions), ("item_features", item_features)):
+        if argument in inspect.signature(model).parameters:
+            assert ask is not None, f"{name} must be told its {argument}"
+            more[argument] = ask()
     return model(
         _options_from(options, module.Options),
         num_users=num_users,

@@ -25,19 +25,45 @@ class Factors(NamedTuple):
 
 
 class Interactions(NamedTuple):
-    """Who has rated what in the training part: user (N,) int32, item (N,) int32."""
+    """Who has rated what in the training part, and on which day.
+
+    Attributes:
+        user: (N,) int32.
+        item: (N,) int32.
+        day: (N,) int32, since 1970; None where the equation takes no days.
+    """
 
     user: Tensor
     item: Tensor
+    day: Tensor | None
+
+
+class ItemFeatures(NamedTuple):
+    """Pairs of an item and a feature that it has, such as a genre.
+
+    Attributes:
+        item: (E,) int32, of items with training rows.
+        feature: (E,) int32, from 0.
+        num_features: different features.
+    """
+
+    item: Tensor
+    feature: Tensor
+    num_features: int
 
 
 class Equation(nn.Module, ABC):
     """A model over the users and items with training rows, as indices from 0.
 
     An equation is built from the Options of its file, then num_users, num_items, rating_mean (of the training
-    ratings) and generator (for its first weights), all by keyword; where its constructor has an argument of that name,
-    interactions too.
+    ratings) and generator (for its first weights), all by keyword; where its constructor has arguments of these names,
+    interactions and item_features too.
+
+    Where takes_day is true, forward and penalty have a third argument: day (B,) int32, since 1970, or None for each
+    user's last day with training rows.
     """
+
+    takes_day: bool = False
 
     @abstractmethod
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
@@ -46,6 +72,10 @@ class Equation(nn.Module, ABC):
     @abstractmethod
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → penalty, a mean over these ratings: () float32."""
+
+    def user_rows(self, user: Tensor, day: Tensor | None) -> Tensor:
+        """The row of weights that speaks for a user on a day: (B,); here the user's own, on all days."""
+        return user
 
     def factors(self) -> Factors | None:
         """The numbers of this one form, for what is made for it; None: the equation is of another.

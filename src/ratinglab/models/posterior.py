@@ -14,9 +14,9 @@ class Sample(NamedTuple):
     """One draw of the weights of r̂_ui = μ + b_u + b_i + p_u · q_i, all float32.
 
     Attributes:
-        user: (num_users, D).
+        user: (num_users, D), or a row for each user and day.
         item: (num_items, D).
-        user_bias: (num_users, 1); of no row without biases, and item_bias too.
+        user_bias: as many rows of 1; none without biases, and so item_bias.
         item_bias: (num_items, 1).
         user_precision: (num_users,), of a rating around its prediction: times the item's it is 1 / variance.
         item_precision: (num_items,).
@@ -42,6 +42,7 @@ class Posterior(Equation):
     def __init__(self, equation: Equation) -> None:
         """No sample yet; `equation` holds the weights that are drawn next, and has factors()."""
         super().__init__()
+        self.takes_day = equation.takes_day
         self.equation = equation
         self._mean = self._factors().mean
         self._samples: list[Sample] = []
@@ -64,16 +65,17 @@ class Posterior(Equation):
         finally:
             self._samples = samples
 
-    def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""
+    def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
+        """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32."""
         if not self._samples:
-            return self.equation(user, item)
+            return self.equation(user, item, day) if self.takes_day else self.equation(user, item)
         total = torch.zeros(len(user), dtype=torch.float64)
+        row = self.equation.user_rows(user, day)
         for sample in self._samples:
-            total += predict(sample, user, item, mean=self._mean).double()
+            total += predict(sample, row, item, mean=self._mean).double()
         return (total / len(self._samples)).float()
 
-    def moments(self, user: Tensor, item: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The mean of the prediction and the variance of a rating around it.
 
         The variance is that of the samples' predictions plus the mean of the noise's.
@@ -81,6 +83,7 @@ class Posterior(Equation):
         Args:
             user: (B,) int32.
             item: (B,) int32.
+            day: (B,) int32, where the equation takes days.
 
         Returns:
             (B,) float64 in rating units, and (B,) float64 in their squares.
@@ -89,8 +92,9 @@ class Posterior(Equation):
         total = torch.zeros(len(user), dtype=torch.float64)
         squares = torch.zeros(len(user), dtype=torch.float64)
         noise = torch.zeros(len(user), dtype=torch.float64)
+        row = self.equation.user_rows(user, day)
         for sample in self._samples:
-            rating = predict(sample, user, item, mean=self._mean).double()
+            rating = predict(sample, row, item, mean=self._mean).double()
             total += rating
             squares += rating.square()
             noise += 1 / (sample.user_precision[user.long()] * sample.item_precision[item.long()])
@@ -102,6 +106,10 @@ class Posterior(Equation):
         """user: (B,) int32, item: (B,) int32 → the equation's own penalty: () float32."""
         return self.equation.penalty(user, item)
 
+    def user_rows(self, user: Tensor, day: Tensor | None) -> Tensor:
+        """As of the equation."""
+        return self.equation.user_rows(user, day)
+
     def factors(self) -> Factors:
         """The mean prediction as one product: the samples' factors side by side, over their number."""
         own = self._factors()
@@ -109,6 +117,9 @@ class Posterior(Equation):
             return own
         user, item, user_bias, item_bias, *_ = (list(column) for column in zip(*self._samples, strict=True))
         count = len(self._samples)
+        if self.takes_day:
+            row = self._last_rows()
+            user, user_bias = [each[row] for each in user], [each[row] for each in user_bias]
         return own._replace(
             user=torch.cat(user, dim=1) / count,
             item=torch.cat(item, dim=1),
@@ -121,6 +132,10 @@ class Posterior(Equation):
         factors = self.equation.factors()
         assert factors is not None, "only an equation of factors has samples"
         return factors
+
+    def _last_rows(self) -> Tensor:
+        """The row of each user on the last day: (num_users,)."""
+        return self.equation.user_rows(torch.arange(len(self._factors().user)), None)
 
     def get_extra_state(self) -> dict[str, Tensor]:
         """The samples, stacked: what state_dict holds of them."""
@@ -138,13 +153,14 @@ class Posterior(Equation):
         own = self._factors()
         columns = [state[name] for name in Sample._fields] if state else []
         samples = [Sample(*tensors) for tensors in zip(*columns, strict=True)]
-        if any((each.user.shape, each.item.shape) != (own.user.shape, own.item.shape) for each in samples):
+        user_shape = (int(self._last_rows()[-1]) + 1, own.user.shape[1])
+        if any((each.user.shape, each.item.shape) != (user_shape, own.item.shape) for each in samples):
             raise RuntimeError("the samples are of another shape than the equation")
         self._samples = samples
 
 
 def predict(sample: Sample, user: Tensor, item: Tensor, *, mean: float) -> Tensor:
-    """user: (B,) int32, item: (B,) int32 → μ + b_u + b_i + p_u · q_i by one sample: (B,) float32."""
+    """user: (B,), the rows of the sample; item: (B,) int32 → μ + b_u + b_i + p_u · q_i by one sample: (B,) float32."""
     rating = mean + (sample.user.index_select(0, user) * sample.item.index_select(0, item)).sum(dim=1)
     if len(sample.user_bias) > 0:
         rating = rating + sample.user_bias.index_select(0, user)[:, 0] + sample.item_bias.index_select(0, item)[:, 0]

@@ -15,7 +15,7 @@ class Predictor(nn.Module):
         """Take a model over the users and items with training rows.
 
         Args:
-            model: user (B,) int32, item (B,) int32 → rating (B,) float32.
+            model: user (B,) int32, item (B,) int32 → rating (B,) float32; where it takes days, day (B,) int32 too.
             baseline: the fallback; it also knows who has training rows.
             scale: the lowest and highest rating, to which predictions are clipped; None: not clipped.
         """
@@ -24,32 +24,42 @@ class Predictor(nn.Module):
         self.baseline = baseline
         self.scale = scale
 
-    def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → rating: (B,) float32, clipped."""
-        return self.clip(self.score(user, item))
+    def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
+        """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32, clipped.
+
+        Without days, or where the model takes none, it is of no day, or of each user's last one.
+        """
+        return self.clip(self.score(user, item, day))
 
     def clip(self, rating: Tensor) -> Tensor:
         """The nearest rating on the scale."""
         return rating if self.scale is None else rating.clamp(*self.scale)
 
-    def deviation(self, user: Tensor, item: Tensor) -> Tensor:
+    def deviation(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """Standard deviation of a rating around its prediction, by the samples of the model, which must be a Posterior.
 
-        user: (B,) int32, item: (B,) int32 → (B,) float32, in rating units; NaN where the baseline predicts.
+        user: (B,) int32, item: (B,) int32, day: (B,) int32 → (B,) float32, in rating units; NaN where the baseline
+        predicts.
         """
         assert isinstance(self.model, Posterior)
         known = self.baseline.known(user, item)
         deviation = torch.full(user.shape, torch.nan)
         if bool(known.any()):
-            deviation[known] = self.model.moments(user[known], item[known])[1].sqrt().float()
+            moments = self.model.moments(user[known], item[known], None if day is None else day[known])
+            deviation[known] = moments[1].sqrt().float()
         return deviation
 
-    def score(self, user: Tensor, item: Tensor) -> Tensor:
+    def score(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """As forward, but not clipped: rankings tell more items apart by it."""
         known = self.baseline.known(user, item)
         if bool(known.all()):
-            return self.model(user, item)
+            return self._model(user, item, day)
         rating = self.baseline(user, item)
         if bool(known.any()):
-            rating[known] = self.model(user[known], item[known]).to(rating.dtype)
+            of_day = None if day is None else day[known]
+            rating[known] = self._model(user[known], item[known], of_day).to(rating.dtype)
+        return rating
+
+    def _model(self, user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
+        rating: Tensor = self.model(user, item, day) if self.model.takes_day else self.model(user, item)
         return rating

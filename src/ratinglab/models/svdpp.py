@@ -1,22 +1,15 @@
 """SVD++: matrix factorization that also knows who rated what."""
 
 from dataclasses import dataclass, field
-from enum import Enum
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
 
-from ratinglab.models.equation import Equation, Factors, Interactions
+from ratinglab.errors import UserError
+from ratinglab.models.bag import Bag
+from ratinglab.models.equation import Equation, Factors, Interactions, ItemFeatures
+from ratinglab.models.implicit import Implicit
 from ratinglab.options import at_least, within
-
-
-class Implicit(Enum):
-    """Whose factors have a part that follows from who rated what."""
-
-    user = "user"
-    item = "item"
-    both = "both"
 
 
 @dataclass
@@ -31,14 +24,17 @@ class Options:
     """Standard deviation of the embeddings' first values, in √(rating units)."""
     implicit: Implicit
     """Whose factors have a part that follows from who rated what: user (Koren 2008), item, or both."""
+    item_features: bool
+    """Whether items' factors have a part that follows from their genres."""
 
 
 class SVDpp(Equation):
     """r̂_ui = μ + b_u + b_i + (p_u + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + |N(i)|^−½ Σ_{v ∈ N(i)} x_v)
 
     N(u) are the items with a training rating of the user, whatever the rating; N(i) the users with one of the item.
-    implicit=user has the y alone, implicit=item the x alone. Fitted on (r − r̂)² + λ (b_u² + b_i² + ‖p_u‖² + ‖q_i‖² +
-    Σ_{j ∈ N(u)} ‖y_j‖² + Σ_{v ∈ N(i)} ‖x_v‖²) per rating. The biases start at 0, the embeddings at Normal(0,
+    implicit=user has the y alone, implicit=item the x alone; item_features=true adds |G(i)|^−½ Σ_{g ∈ G(i)} z_g to
+    q_i, over the item's genres G(i). Fitted on (r − r̂)² + λ (b_u² + b_i² + ‖p_u‖² + ‖q_i‖² + Σ_{j ∈ N(u)} ‖y_j‖² +
+    Σ_{v ∈ N(i)} ‖x_v‖² + Σ_{g ∈ G(i)} ‖z_g‖²) per rating. The biases start at 0, the embeddings at Normal(0,
     init_std²).
 
     Cold start: none of its own; the bias baseline speaks for users and items without training rows.
@@ -49,10 +45,6 @@ class SVDpp(Equation):
     """
 
     rating_mean: Tensor
-    user_start: Tensor
-    items_of: Tensor
-    item_start: Tensor
-    users_of: Tensor
 
     def __init__(
         self,
@@ -62,42 +54,43 @@ class SVDpp(Equation):
         num_items: int,
         rating_mean: float,
         interactions: Interactions,
+        item_features: ItemFeatures | None,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.regularization = options.regularization
         self.register_buffer("rating_mean", torch.tensor(rating_mean, dtype=torch.float32))
-        dim = options.embedding_dim
+        dim, std = options.embedding_dim, options.init_std
         self.user_bias, self.item_bias = nn.Embedding(num_users, 1), nn.Embedding(num_items, 1)
         self.user_embedding, self.item_embedding = nn.Embedding(num_users, dim), nn.Embedding(num_items, dim)
-        self.user_implicit = None if options.implicit == Implicit.item else nn.Embedding(num_items, dim)
-        """y_j of every item."""
-        self.item_implicit = None if options.implicit == Implicit.user else nn.Embedding(num_users, dim)
-        """x_v of every user."""
         for bias in (self.user_bias, self.item_bias):
             nn.init.zeros_(bias.weight)
-        for embedding in (self.user_embedding, self.item_embedding, self.user_implicit, self.item_implicit):
-            if embedding is not None:
-                nn.init.normal_(embedding.weight, mean=0.0, std=options.init_std, generator=generator)
-        user, item = interactions
-        # not in checkpoints: a run has its training rows
-        for name, (index, other, count) in {
-            "user": (user, item, num_users),
-            "item": (item, user, num_items),
-        }.items():
-            start, sorted_other = _by_row(index, other, count)
-            self.register_buffer(f"{name}_start", start, persistent=False)
-            self.register_buffer("items_of" if name == "user" else "users_of", sorted_other, persistent=False)
+        for embedding in (self.user_embedding, self.item_embedding):
+            nn.init.normal_(embedding.weight, mean=0.0, std=std, generator=generator)
+
+        def bag(row: Tensor, column: Tensor, num_rows: int, num_columns: int) -> Bag:
+            sizes = {"num_rows": num_rows, "num_columns": num_columns, "dim": dim}
+            return Bag(row, column, **sizes, std=std, generator=generator)
+
+        user, item, _ = interactions
+        has_user, has_item = options.implicit != Implicit.item, options.implicit != Implicit.user
+        self.user_implicit = bag(user, item, num_users, num_items) if has_user else None
+        """y_j of every item."""
+        self.item_implicit = bag(item, user, num_items, num_users) if has_item else None
+        """x_v of every user."""
+        self.item_features = None
+        """z_g of every genre."""
+        if options.item_features:
+            if item_features is None:
+                raise UserError(
+                    "model.item_features=true needs the items' genres: name their column as data.titles.genres"
+                )
+            self.item_features = bag(item_features.item, item_features.feature, num_items, item_features.num_features)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""
         bias = self.rating_mean + self.user_bias(user)[:, 0] + self.item_bias(item)[:, 0]
-        users, items = self.user_embedding(user), self.item_embedding(item)
-        if self.user_implicit is not None:
-            users = users + _mean_of(self.user_implicit.weight, user, self.user_start, self.items_of)
-        if self.item_implicit is not None:
-            items = items + _mean_of(self.item_implicit.weight, item, self.item_start, self.users_of)
-        return bias + (users * items).sum(dim=-1)
+        return bias + (self._users(user) * self._items(item)).sum(dim=-1)
 
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → mean penalty of these ratings: () float32."""
@@ -107,57 +100,30 @@ class SVDpp(Equation):
             + self.user_bias(user).square().sum()
             + self.item_bias(item).square().sum()
         )
-        if self.user_implicit is not None:
-            squares = squares + _squares_of(self.user_implicit.weight, user, self.user_start, self.items_of)
-        if self.item_implicit is not None:
-            squares = squares + _squares_of(self.item_implicit.weight, item, self.item_start, self.users_of)
+        for bag, row in ((self.user_implicit, user), (self.item_implicit, item), (self.item_features, item)):
+            if bag is not None:
+                squares = squares + bag.squares(row)
         return self.regularization * squares / len(user)
 
     def factors(self) -> Factors:
-        """Each row's factors with the part that follows from who rated what: values, not the weights themselves."""
-        users, items = self.user_embedding.weight, self.item_embedding.weight
-        if self.user_implicit is not None:
-            users = users + _mean_of(
-                self.user_implicit.weight, torch.arange(len(users)), self.user_start, self.items_of
-            )
-        if self.item_implicit is not None:
-            items = items + _mean_of(
-                self.item_implicit.weight, torch.arange(len(items)), self.item_start, self.users_of
-            )
+        """Each row's factors with the parts that follow from what is known of it: values, not the weights."""
         return Factors(
-            user=users,
-            item=items,
+            user=self._users(torch.arange(self.user_embedding.num_embeddings)),
+            item=self._items(torch.arange(self.item_embedding.num_embeddings)),
             biases=(self.user_bias.weight, self.item_bias.weight),
             mean=float(self.rating_mean),
             regularization=self.regularization,
         )
 
+    def _users(self, user: Tensor) -> Tensor:
+        """The users' factors with all their parts: (B,) → (B, D)."""
+        users: Tensor = self.user_embedding(user)
+        return users if self.user_implicit is None else users + self.user_implicit(user)
 
-def _by_row(index: Tensor, other: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Where the interactions of each row begin: (count + 1,) int64; and `other` in the order of the rows."""
-    start = torch.zeros(count + 1, dtype=torch.int64)
-    torch.cumsum(torch.bincount(index, minlength=count), dim=0, out=start[1:])
-    return start, other[torch.argsort(index, stable=True)]
-
-
-def _bags(rows: Tensor, start: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The interactions of some rows: (n,) int32, where each row's begin: (R,) int64, and how many: (R,) int64."""
-    count = start[rows + 1] - start[rows]
-    begin = torch.cumsum(count, dim=0) - count
-    places = torch.arange(int(count.sum()), device=rows.device) + torch.repeat_interleave(start[rows] - begin, count)
-    return other[places], begin, count
-
-
-def _mean_of(weight: Tensor, index: Tensor, start: Tensor, other: Tensor) -> Tensor:
-    """|N|^−½ Σ_{j ∈ N} weight_j of each index: (B,) → (B, D)."""
-    rows, place = torch.unique(index.long(), return_inverse=True)  # a user of the batch is added up once
-    bag, begin, count = _bags(rows, start, other)
-    return (embedding_bag(bag, weight, begin.to(bag.dtype), mode="sum") / count.sqrt()[:, None])[place]
-
-
-def _squares_of(weight: Tensor, index: Tensor, start: Tensor, other: Tensor) -> Tensor:
-    """Σ over the indices of Σ_{j ∈ N} ‖weight_j‖²: ()."""
-    rows, times = torch.unique(index.long(), return_counts=True)
-    bag, begin, _ = _bags(rows, start, other)
-    squares = embedding_bag(bag, weight.square().sum(dim=1, keepdim=True), begin.to(bag.dtype), mode="sum")
-    return (squares[:, 0] * times).sum()
+    def _items(self, item: Tensor) -> Tensor:
+        """The items' factors with all their parts: (B,) → (B, D)."""
+        items: Tensor = self.item_embedding(item)
+        for bag in (self.item_implicit, self.item_features):
+            if bag is not None:
+                items = items + bag(item)
+        return items

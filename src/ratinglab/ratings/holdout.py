@@ -68,6 +68,11 @@ class Holdout:
         """The title of each new index."""
         return None if self.table.titles is None else self.table.titles[self.item_order]
 
+    @property
+    def genres(self) -> NDArray[np.object_] | None:
+        """The genres of each new index, such as `Comedy|Drama`."""
+        return None if self.table.genres is None else self.table.genres[self.item_order]
+
     def _part(self, code: int) -> Ratings:
         return self._reindexed(self.table.ratings.take(self.split.part == code))
 
@@ -76,6 +81,7 @@ class Holdout:
             user=_inverse(self.user_order)[ratings.user],
             item=_inverse(self.item_order)[ratings.item],
             rating=ratings.rating,
+            day=ratings.day,
         )
 
 

@@ -11,6 +11,8 @@ from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.inputs import InputFile, TextForm
 from ratinglab.ratings.text_tables import read_text_table, text_column
 
+NO_GENRES = "(no genres listed)"
+
 
 class ItemTexts(NamedTuple):
     """What a file tells of its items, by its own rows: their ids, titles and, where it has them, genres."""
@@ -39,6 +41,19 @@ class ItemTexts(NamedTuple):
         found = np.full(len(item_ids), "", dtype=object)
         found[item[item != UNKNOWN]] = np.array(texts, dtype=object)[item != UNKNOWN]
         return found
+
+
+def pairs_with_genres(genres: NDArray[np.object_]) -> tuple[NDArray[np.int32], NDArray[np.int32], list[str]]:
+    """Pairs of an item and a genre that it has: (E,) int32 each; and the genres' names, sorted.
+
+    Args:
+        genres: (num_items,) text such as `Comedy|Drama`; MovieLens's `(no genres listed)` is none.
+    """
+    of_items = [[] if text in ("", NO_GENRES) else sorted(set(text.split("|"))) for text in genres]
+    names = sorted({name for of_item in of_items for name in of_item})
+    number = {name: index for index, name in enumerate(names)}
+    item = np.repeat(np.arange(len(of_items), dtype=np.int32), [len(of_item) for of_item in of_items])
+    return item, np.array([number[name] for of_item in of_items for name in of_item], dtype=np.int32), names
 
 
 def read_items(

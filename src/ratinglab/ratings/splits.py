@@ -181,7 +181,7 @@ class LeaveLastSplit(SplitOptions):
         Raises:
             UserError: the table has no times, or no user has enough rows.
         """
-        user, time = table.ratings.user, _times(table, self)
+        user, time = table.ratings.user, table.times(asked_by=f"split={self.name}")
         latest_first = np.argsort(time, kind="stable")[::-1]
         rank = _rank_within_user(user, latest_first)
         count = np.bincount(user)
@@ -213,7 +213,7 @@ class TemporalSplit(FractionSplit):
         Raises:
             UserError: the table has no times, or a part comes out empty.
         """
-        time = _times(table, self)
+        time = table.times(asked_by=f"split={self.name}")
         num_test = _part_size(self.test, of=len(time), key="split.test")
         num_validation = _part_size(self.validation, of=len(time), key="split.validation")
         ordered = np.sort(time)
@@ -408,14 +408,6 @@ def _check_not_empty(
     for key, wanted, code in (("test", test, TEST), ("validation", validation, VALIDATION)):
         if wanted > 0 and not (part == code).any():
             raise UserError(f"split={split.name} with split.{key}={wanted} leaves no row of {table.name} for {key}")
-
-
-def _times(table: RatingTable, split: SplitOptions) -> NDArray[np.int64]:
-    if table.timestamp is None:
-        raise UserError(
-            f"split={split.name} needs the times of the ratings: name their column as data.columns.timestamp"
-        )
-    return table.timestamp
 
 
 def _rounded(count: NDArray[np.floating]) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """The table of ratings, as arrays."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -9,29 +9,36 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
+
+MILLISECONDS = 86_400_000
+"""In a day."""
 
 
 @dataclass(frozen=True)
 class Ratings:
-    """Rows of ratings, by column: 12 bytes each.
+    """Rows of ratings, by column: 12 bytes each, 16 with days.
 
     Attributes:
         user: (N,) int32 index into the table's user_ids.
         item: (N,) int32 index into the table's item_ids.
         rating: (N,) float32, in the unit of the file (stars, points).
+        day: (N,) int32, days since 1970 in UTC; None where nothing asks for them.
     """
 
     user: NDArray[np.int32]
     item: NDArray[np.int32]
     rating: NDArray[np.float32]
+    day: NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.rating)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Ratings":
         """The named rows, in the order named, or those where a mask is true, or a range of them as views."""
-        return Ratings(user=self.user[rows], item=self.item[rows], rating=self.rating[rows])
+        day = None if self.day is None else self.day[rows]
+        return Ratings(user=self.user[rows], item=self.item[rows], rating=self.rating[rows], day=day)
 
 
 class Source(NamedTuple):
@@ -87,6 +94,25 @@ class RatingTable:
     def density(self) -> float:
         """Rows over users × items."""
         return len(self.ratings) / (self.num_users * self.num_items)
+
+    def times(self, *, asked_by: str) -> NDArray[np.int64]:
+        """The timestamp of every rating.
+
+        Raises:
+            UserError: none were read; `asked_by` says who needs them.
+        """
+        if self.timestamp is None:
+            raise UserError(f"{asked_by} needs the times of the ratings: name their column as data.columns.timestamp")
+        return self.timestamp
+
+    def with_days(self, *, asked_by: str) -> "RatingTable":
+        """This table, with the day of each rating in UTC.
+
+        Raises:
+            UserError: no times were read; `asked_by` says who needs them.
+        """
+        day = (self.times(asked_by=asked_by) // MILLISECONDS).astype(np.int32)
+        return replace(self, ratings=replace(self.ratings, day=day))
 
     @cached_property
     def digest(self) -> str:

@@ -67,6 +67,37 @@ def milliseconds(columns: list[pa.ChunkedArray | NDArray[np.int64]]) -> tuple[ND
     return time, notes
 
 
+def times_of_texts(texts: list[str], *, place: Callable[[int], str]) -> NDArray[np.datetime64]:
+    """Times written as text, all as the first one: (N,) datetime64[ms] in UTC.
+
+    Args:
+        texts: without white space around them.
+        place: says where a text stands, counted from 0.
+
+    Raises:
+        UserError: a text is no time, or not written as the first.
+    """
+    if not texts:
+        return np.empty(0, dtype="datetime64[ms]")
+    written = type_of_timestamp(texts[0], place=place(0))
+    try:
+        column = pa.chunked_array([pa.array(texts).cast(written)])
+    except pa.ArrowInvalid as error:
+        wrong = next(number for number, text in enumerate(texts) if not _is_written_as(text, written))
+        raise UserError(f"{place(wrong)}: a time must be written as the first one is, got {texts[wrong]!r}") from error
+    time, _ = milliseconds([column])
+    check_years(time, places=lambda rows: [place(row) for row in rows])
+    return time.astype("datetime64[ms]")
+
+
+def _is_written_as(text: str, written: pa.DataType) -> bool:
+    try:
+        pa.array([text]).cast(written)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
 def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[str]]) -> None:
     """Raise UserError for a time that no calendar shows.
 

@@ -3,54 +3,64 @@
 import numpy as np
 import pytest
 
-from ratinglab.fitting.implicit import Implicit
+from ratinglab.fitting.incidence import Incidence
 from ratinglab.fitting.priors import Normal
-from ratinglab.fitting.sides import sides
-from ratinglab.ratings.table import Ratings
 
 USER = np.array([0, 0, 0, 1, 1, 2, 3, 3], dtype=np.int32)
 ITEM = np.array([0, 1, 2, 0, 2, 1, 1, 2], dtype=np.int32)
 PRIOR = Normal(np.array([0.5, -1.0]), np.array([[2.0, 0.5], [0.5, 1.0]]))
 
 
-def of_users() -> tuple[Implicit, np.ndarray]:
-    """The operator, and the matrix that it stands for."""
-    rows = Ratings(user=USER, item=ITEM, rating=np.ones(8, dtype=np.float32))
-    by_user, by_item = sides(rows, num_users=4, num_items=3, dim=2)
-    dense = np.zeros((4, 3))
-    dense[USER, ITEM] = 1
-    return Implicit(by_user, by_item), dense / np.sqrt(dense.sum(axis=1, keepdims=True))
+def dense() -> np.ndarray:
+    """The matrix of USER and ITEM, each row over the root of its count."""
+    matrix = np.zeros((4, 3))
+    matrix[USER, ITEM] = 1
+    return matrix / np.sqrt(matrix.sum(axis=1, keepdims=True))
+
+
+def of_users(*, spread: Incidence | None = None) -> Incidence:
+    start = np.concatenate([[0], np.cumsum(np.bincount(USER))])
+    scale = (np.diff(start) ** -0.5).astype(np.float32)
+    return Incidence(start, ITEM, num_columns=3, scale=scale, dim=2, spread=spread)
+
+
+def of_days() -> tuple[Incidence, np.ndarray]:
+    """Six days, each of one user and with a scale of its own; and the matrix of it."""
+    user, scale = np.array([0, 0, 1, 2, 3, 3], dtype=np.int32), np.array([1, 2, -1, 0.5, 0, 3], dtype=np.float32)
+    matrix = np.zeros((6, 4))
+    matrix[np.arange(6), user] = scale
+    return Incidence(np.arange(7), user, num_columns=4, scale=scale, dim=2), matrix
 
 
 def test_the_part_of_a_row_is_the_scaled_sum_over_what_was_rated():
-    implicit, dense = of_users()
+    implicit, matrix = of_users(), dense()
     weights = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 0.0]], dtype=np.float32)
-    assert implicit.part(weights) == pytest.approx(dense @ weights, abs=1e-6)
+    assert implicit.part(weights) == pytest.approx(matrix @ weights, abs=1e-6)
 
 
 def test_the_system_is_solved_from_any_start():
-    implicit, dense = of_users()
+    implicit, matrix = of_users(), dense()
     right = np.array([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0]], dtype=np.float32)
-    expected = np.linalg.solve(dense.T @ dense + 0.3 * np.eye(3), right)
+    expected = np.linalg.solve(matrix.T @ matrix + 0.3 * np.eye(3), right)
     for start in (np.zeros((3, 2), np.float32), np.full((3, 2), 5, np.float32), expected.astype(np.float32)):
         assert implicit._solve(right, start, np.float32(0.3)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_draws_have_the_mean_and_covariance_of_the_posterior():
     """y has the mean (FᵀF + λ I)⁻¹ Fᵀ (v − m) and the covariance (FᵀF + λ I)⁻¹ ⊗ Λ⁻¹."""
-    implicit, dense = of_users()
+    implicit, matrix = of_users(), dense()
     rows = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
     random, start = np.random.default_rng(1), np.zeros((3, 2), dtype=np.float32)
     draws = np.array([implicit.draw(rows, start, precision=0.7, prior=PRIOR, random=random)[0] for _ in range(5000)])
-    inverse = np.linalg.inv(dense.T @ dense + 0.7 * np.eye(3))
-    assert draws.mean(axis=0) == pytest.approx(inverse @ dense.T @ (rows - PRIOR.mean), abs=0.05)
+    inverse = np.linalg.inv(matrix.T @ matrix + 0.7 * np.eye(3))
+    assert draws.mean(axis=0) == pytest.approx(inverse @ matrix.T @ (rows - PRIOR.mean), abs=0.05)
     covariance = np.cov(draws.reshape(5000, 6).T)
     assert covariance == pytest.approx(np.kron(inverse, np.linalg.inv(PRIOR.precision)), abs=0.06)
 
 
 def test_the_precision_is_drawn_given_the_weights():
     """λ ~ Gamma(1 + n D / 2, 1 + Σ yᵀ Λ y / 2); here y is what rows far away leave of it."""
-    implicit, _ = of_users()
+    implicit = of_users()
     rows = np.full((4, 2), 30, dtype=np.float32)
     random = np.random.default_rng(2)
     drawn = [
