@@ -127,6 +127,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         interactions=lambda: Interactions(train_rows.user, train_rows.item, train_rows.day),
         item_features=lambda: features_of(genres, num_items=data.num_items),
     )
+    fit = _build_fit(options, predictor)  # before anything is written: it may refuse the equation
     lines = list(
         header(
             options,
@@ -145,9 +146,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     write_run(run_folder, record=record, holdout=holdout)
     del holdout  # from here on data has all that is in use: 12 bytes a training or validation row
     (run_folder / "metrics.json").unlink(missing_ok=True)  # of a run that is extended
-    facts = _fit(
-        options, trainer=trainer, data=data, predictor=predictor, checkpoint=checkpoint if first_epoch > 1 else None
-    )
+    facts = _fit(fit, trainer=trainer, data=data, checkpoint=checkpoint if first_epoch > 1 else None)
     run = Run.load(run_folder)
     # of two fits, only the second one is asked for the test rows
     metrics = run.evaluate(("val",) if finds_epochs else ("val", "test")) | facts | {"fit/best_epoch": run.best_epoch}
@@ -250,11 +249,8 @@ def _build_fit(options: TrainOptions, predictor: Predictor) -> Fit:
     )
 
 
-def _fit(
-    options: TrainOptions, *, trainer: Trainer, data: RatingDataModule, predictor: Predictor, checkpoint: Path | None
-) -> dict[str, float]:
+def _fit(fit: Fit, *, trainer: Trainer, data: RatingDataModule, checkpoint: Path | None) -> dict[str, float]:
     """Run Lightning's Trainer, from a checkpoint where there is one; tell how long the fit took in all."""
-    fit = _build_fit(options, predictor)
     started = perf_counter()
     try:
         with _threads_for(fit, data):
@@ -272,7 +268,7 @@ def _fit(
         "fit/seconds": fit.seconds + seconds,
         "fit/ratings_per_second": fit.rows_trained / fit.step_seconds,
         "fit/epochs": trainer.current_epoch,
-        "fit/parameters": sum(parameter.numel() for parameter in predictor.model.parameters()),
+        "fit/parameters": sum(parameter.numel() for parameter in fit.predictor.model.parameters()),
     }
 
 

@@ -40,13 +40,15 @@ class Fit(LightningModule):
         self.validation_errors = ErrorSums()
         self.baseline_errors: ErrorSums | None = None
         self.baseline_mse: float | None = None
-        self._started = perf_counter()
         self.seconds = 0.0
         """Seconds of the whole fit up to the start of its present part."""
         self.step_seconds = 0.0
         """Seconds inside training steps so far."""
         self.rows_trained = 0
         """Rows in these steps: each row once an epoch, unless trainer.limit_train_batches leaves some out."""
+
+    def on_fit_start(self) -> None:
+        self._started = perf_counter()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the number of epochs done, which Lightning's own `epoch` is only between epochs, and time and rows."""

@@ -23,7 +23,7 @@ class Normal(NamedTuple):
         root = np.linalg.inv(np.linalg.cholesky(self.precision)).T  # R Rᵀ = Λ⁻¹
         draws = random.standard_normal((count, len(self.mean)), dtype=np.float32)
         out = np.empty_like(draws)
-        times(draws, root.astype(np.float32), out)
+        times(draws, np.ascontiguousarray(root, dtype=np.float32), out)
         return out
 
 

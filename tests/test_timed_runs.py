@@ -1,0 +1,158 @@
+"""Runs of timesvdpp: a rating's day from the file to the prediction, and genres beside it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ratinglab.errors import UserError
+from ratinglab.runs import Run
+
+FILES = [
+    "data=csv",
+    "data.path=ratings.csv",
+    "data.columns.timestamp=timestamp",
+    "data.titles.path=items.csv",
+    "data.titles.genres=genres",
+]
+TIMED = [*FILES, "model=timesvdpp", "model.item_features=true", "model.embedding_dim=4", "logger=none"]
+DAY = 86_400
+
+
+def write_data(folder) -> None:
+    """Ratings of 60 users on three days, on each of which they rate all items by so much higher or lower."""
+    random = np.random.default_rng(0)
+    user, item = np.divmod(np.flatnonzero(random.random(60 * 40) < 0.6), 40)
+    day = random.integers(0, 3, len(user))
+    rating = 3 + random.normal(0, 1, (60, 3))[user, day] + random.normal(0, 0.3, len(user))
+    time = day * DAY + random.integers(0, DAY, len(user))
+    columns = {"user_id": user, "item_id": item, "rating": rating.round(2), "timestamp": time}
+    pd.DataFrame(columns).to_csv(folder / "ratings.csv", index=False)
+    genres = np.array(["Comedy|Drama", "(no genres listed)", "Drama", ""])[np.arange(40) % 4]
+    titles = [f"Film {number}" for number in range(40)]
+    pd.DataFrame({"item_id": range(40), "title": titles, "genres": genres}).to_csv(folder / "items.csv", index=False)
+
+
+@pytest.fixture(scope="module", params=["adam", "gibbs"])
+def timed(request, command, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("timed")
+    write_data(folder)
+    settings = {
+        "adam": ["model.item_bins=3", "optimizer.lr=0.02", "trainer.max_epochs=60"],
+        "gibbs": ["optimizer=gibbs", "optimizer.burn_in=20", "trainer.max_epochs=80"],
+    }
+    return command(folder, "train", *TIMED, *settings[request.param])
+
+
+def test_days_are_learnt_and_the_run_has_them(timed):
+    metrics = json.loads((timed.run / "metrics.json").read_text())
+    # without days the moods, of variance 1, are noise
+    assert metrics["test/mse"] < 0.5 < 0.9 < metrics["baseline/bias/test/mse"]
+    rows = pd.read_parquet(timed.run / "ratings.parquet")
+    given = pd.read_csv(timed.folder / "ratings.csv")
+    assert rows["day"].tolist() == (given["timestamp"] // DAY).tolist()
+    run = Run.load(timed.run)
+    assert run.predictor.model.state_dict().keys() >= {"equation.item_features.weight"} or run.record.fit["lr"]
+    features = run.predictor.model.get_submodule("equation" if run.record.is_sampled else "").item_features
+    assert features.weight.shape == (2, 4)
+    assert features.start.diff()[run.item_ids.index_of([0, 1, 2, 3])].tolist() == [2, 0, 1, 0]
+
+
+def test_evaluate_and_reproduce_agree_to_the_last_digit(command, timed, tmp_path):
+    assert "equal to metrics.json to the last digit" in command(tmp_path, "evaluate", f"run={timed.run}").stdout
+    assert "every error is equal to the last digit" in command(timed.folder, "reproduce", f"run={timed.run}").stdout
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(command, timed, tmp_path):
+    write_data(tmp_path)
+    settings = [*TIMED, "callbacks.early_stopping.patience=null"]
+    if Run.load(timed.run).record.is_sampled:
+        settings += ["optimizer=gibbs", "optimizer.burn_in=3"]
+    whole = command(tmp_path, "train", *settings, "trainer.max_epochs=8").run
+    part = command(tmp_path, "train", *settings, "trainer.max_epochs=5").run
+    command(tmp_path, "train", f"resume={part}", "trainer.max_epochs=8")
+    predicted = [Run.load(run).predictions("test").model for run in (whole, part)]
+    assert np.array_equal(*predicted)
+
+
+def test_predictions_are_of_the_times_in_a_file_or_of_the_last_day(command, timed, tmp_path):
+    run = Run.load(timed.run)
+    test = run.part("test")
+    ids = {"user_id": run.user_ids.ids[test.user], "item_id": run.item_ids.ids[test.item]}
+    pairs = pd.DataFrame(ids | {"at": pd.to_datetime(test.day, unit="D").strftime("%Y-%m-%dT18:30:00Z")})
+    pairs.to_csv(tmp_path / "pairs.csv", index=False)
+    options = [f"run={timed.run}", "input=pairs.csv", "output=out.csv"]
+    outcome = command(tmp_path, "predict", *options, "columns.timestamp=at")
+    assert "no times" not in outcome.stdout
+    of_file = pd.read_csv(tmp_path / "out.csv")["prediction"]
+    expected = run.predictions("test").model
+    assert of_file.to_numpy() == pytest.approx(expected, abs=1e-5)
+    outcome = command(tmp_path, "predict", *options)
+    assert "note: no times: each user is as on the last day in training" in outcome.stdout
+    of_last_day = pd.read_csv(tmp_path / "out.csv")["prediction"].to_numpy()
+    times = np.full(len(test), np.datetime64("2200-01-01"))
+    assert of_last_day == pytest.approx(run.predict(ids["user_id"], ids["item_id"], times=times), abs=1e-5)
+    assert np.abs(of_last_day - expected).max() > 0.5
+
+
+def test_lists_are_of_the_last_day(command, timed, tmp_path):
+    run = Run.load(timed.run)
+    every = run.recommend_to_all(k=3)
+    one = run.recommend(7, k=3)
+    assert every[every["user_id"] == 7]["item_id"].tolist() == one["item_id"].tolist()
+    predicted = run.predict([7] * 3, one["item_id"])
+    assert one["rating"].to_numpy() == pytest.approx(predicted, abs=1e-5)
+    if run.record.is_sampled:
+        deviation = run.deviation([7] * 3, one["item_id"], times=np.full(3, np.datetime64("1970-01-01")))
+        assert (deviation > 0.2).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "user_id,item_id,at\n1,2,1970-01-02\n1,3,soon\n",
+            "row 2 after the header: a time must be written as",
+        ),
+        ("user_id,item_id,at\n1,2,soon\n", "row 1 after the header: the timestamp must be Unix time or an ISO date"),
+        ("user_id,item_id,when\n1,2,3\n", "columns.timestamp"),
+    ],
+)
+def test_a_time_that_is_none_is_one_line(command, timed, tmp_path, content, message):
+    (tmp_path / "pairs.csv").write_text(content)
+    options = [f"run={timed.run}", "input=pairs.csv", "output=out.csv", "columns.timestamp=at"]
+    outcome = command(tmp_path, "predict", *options, status=2)
+    assert message in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["data.columns.timestamp=null"], "model=timesvdpp needs the times of the ratings: name their column as data."),
+        (
+            ["data.titles.genres=null"],
+            "model.item_features=true needs the items' genres: name their column as data.",
+        ),
+        (["optimizer=gibbs", "model.item_bins=3"], "model.item_bins must be 1 with optimizer=gibbs, which draws no bi"),
+        (["optimizer=als"], "optimizer=als fits mf and biased_mf, got model=timesvdpp"),
+        (["optimizer=sparse_adam"], "optimizer=sparse_adam needs an equation that looks up rows alone"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line_and_leaves_nothing(command, tmp_path, options, message):
+    write_data(tmp_path)
+    outcome = command(tmp_path, "train", *TIMED, *options, status=2)
+    assert message in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["items.csv", "ratings.csv"]
+
+
+def test_a_model_without_days_takes_no_times(command, tmp_path):
+    write_data(tmp_path)
+    folder = command(tmp_path, "train", *FILES, "model=mf", "trainer.max_epochs=1", "logger=none").run
+    assert "day" not in pd.read_parquet(folder / "ratings.parquet")
+    run = Run.load(folder)
+    with pytest.raises(UserError, match="mf takes no times: it predicts the same on all days"):
+        run.predict([1], [2], times=np.array(["1970-01-02"], dtype="datetime64[D]"))
