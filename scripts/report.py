@@ -8,12 +8,13 @@ def main() -> None:
     """Print the tables of all finished runs in some folders."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", help="runs, or folders with runs in them, such as a sweep")
+    parser.add_argument("--models", action="store_true", help="one table in Markdown: a column a protocol")
     arguments = parser.parse_args()
     from ratinglab.errors import UserError
-    from ratinglab.experiment.comparison import compare  # torch takes a second: not for --help
+    from ratinglab.experiment.comparison import compare, models_table  # torch takes a second: not for --help
 
     try:
-        for line in compare(arguments.folders):
+        for line in (models_table if arguments.models else compare)(arguments.folders):
             print(line)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """Protocols: what a run is set beside, whether it may stand there, and reports over many runs."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -170,6 +171,38 @@ def test_a_report_has_a_row_for_runs_that_differ_in_seed_and_fold_alone(reported
     assert [lines[place].split()[0] for place in places[-3:]] == ["better", "mf", "worse"]
     assert lines[0].startswith("demo, split ")
     assert "validation RMSE" in lines[0]
+
+
+def test_the_table_of_models_has_a_column_a_protocol_and_only_what_is_comparable(reported, tmp_path):
+    _, outcomes = reported
+    errors = []
+    for number, run in enumerate(run for outcome in outcomes for run in sorted(outcome.run.glob("?-*"))):
+        errors.append(json.loads((run / "metrics.json").read_text())["test/rmse"])
+        record = json.loads((run / "run.json").read_text())
+        shutil.copytree(run, tmp_path / "one" / str(number))
+        # another protocol of one fold on another split; and a third one that lacks a fold
+        for title, folds in (("another: RMSE", 1), ("third", 3)):
+            folder = tmp_path / title / str(number)
+            shutil.copytree(run, folder)
+            split = {"split": "rows/0123"} if folds == 1 else {}
+            protocol = record["protocol"] | {"title": title, "folds": folds}
+            changed = record | {"protocol": protocol, "provenance": record["provenance"] | split}
+            (folder / "run.json").write_text(json.dumps(changed))
+    lines = report(tmp_path, "--models", ".").stdout.splitlines()
+    assert lines[0] == "|  | another | the demo data | third | fit s | parameters |"
+    assert lines[1] == "| --- | --- | --- | --- | --- | --- |"
+    (row,) = lines[2:]
+    mean = sum(errors) / 4
+    assert row.startswith(f"| mf by adam | {mean:.4f} | {mean:.4f} |  | ")
+    assert report(tmp_path, "--models", "one").stdout.splitlines()[0] == "|  | the demo data | fit s | parameters |"
+
+
+def test_a_table_of_models_without_a_protocol_is_a_mistake(reported, tmp_path):
+    folder, _ = reported
+    plain = next(path.parent for path in folder.glob("outputs/*/*/run.json"))
+    shutil.copytree(plain, tmp_path / "plain")
+    found = report(tmp_path, "--models", "plain", status=2).stderr
+    assert found == "error: there is no finished run under a protocol in plain\n"
 
 
 def test_folds_that_are_missing_are_told(reported):

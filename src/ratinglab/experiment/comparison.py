@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.protocol import verdict
+from ratinglab.experiment.protocol import COMPARABLE, verdict
 from ratinglab.files import user_path
 from ratinglab.runs import RunRecord, read_metrics, read_record
 
@@ -82,6 +82,59 @@ def compare(folders: Sequence[str]) -> Iterator[str]:
     yield from (f"note: left out: {fault}" for fault in unreadable)
 
 
+def models_table(folders: Sequence[str]) -> Iterator[str]:
+    """One table in Markdown of all finished runs under protocols: a row a model and fit, a column a protocol.
+
+    A cell is the mean test RMSE over folds and seeds, where all of them are comparable and each seed has all folds;
+    seconds and parameters are means over the runs of the first of the columns in which the row has a figure.
+
+    Args:
+        folders: runs, or folders with runs in them, at any depth.
+
+    Raises:
+        UserError: a folder is missing, or there is no finished run under a protocol in any of them.
+    """
+    runs = [run for run in _find(folders)[0] if run.record.protocol is not None and "test/rmse" in run.metrics]
+    if not runs:
+        raise UserError(f"there is no finished run under a protocol in {', '.join(folders)}")
+    titles = sorted({_title(run) for run in runs})
+    yield _markdown(["", *(title.partition(":")[0] for title in titles), "fit s", "parameters"])
+    yield _markdown(["---"] * (len(titles) + 3))
+    lines = []
+    for row in _rows(runs, across_splits=True):
+        parts = [Row(row.name, [run for run in row.runs if _title(run) == title]) for title in titles]
+        errors = [float(np.mean(part.by_seed("test/rmse"))) if _is_comparable(part) else np.nan for part in parts]
+        first = next((part for part, error in zip(parts, errors, strict=True) if not np.isnan(error)), row)
+        figures = ["" if np.isnan(error) else f"{error:.4f}" for error in errors]
+        lines.append((errors, [row.name, *figures, *_cells(first, [], "")[3:5]]))
+    yield from (
+        _markdown(cells) for _, cells in sorted(lines, key=lambda line: np.nan_to_num(line[0], nan=9e9).tolist())
+    )
+
+
+def _title(run: FinishedRun) -> str:
+    return "" if run.record.protocol is None else str(run.record.protocol["title"])
+
+
+def _markdown(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _is_comparable(row: Row) -> bool:
+    """Whether the runs of a row are all that its protocol asks for."""
+    return bool(row.runs) and _said_of(row) == COMPARABLE
+
+
+def _said_of(row: Row) -> str:
+    """Whether a row of runs under one protocol may stand beside its figures, and why not."""
+    protocols = [run.record.protocol for run in row.runs if run.record.protocol]
+    if protocols[0]["folds"] > 1:
+        for seed, folds in row.folds().items():
+            if folds != set(range(1, protocols[0]["folds"] + 1)):
+                return f"not comparable: of seed {seed} {len(folds)} of {protocols[0]['folds']} folds"
+    return verdict(protocols)
+
+
 def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
     """The finished runs, each once; how many are not finished; and why others cannot be read."""
     finished, seen, unfinished, faults = [], set(), 0, []
@@ -108,28 +161,27 @@ def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
     return finished, unfinished, faults
 
 
-def _settings(run: FinishedRun) -> dict[str, Any]:
+def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
     record = run.record
-    of_run: dict[str, Any] = {
-        "max_epochs": record.max_epochs,
-        "refit": record.refit_epochs is not None,
-        "split": record.provenance["split"].partition("/")[0],
-    }
+    of_run: dict[str, Any] = {"max_epochs": record.max_epochs, "refit": record.refit_epochs is not None}
+    if not across_splits:
+        of_run["split"] = record.provenance["split"].partition("/")[0]
     if not record.fit:  # of an older ratinglab: nothing tells what it has in common with others
         of_run["folder"] = run.folder.name
     return {**{f"model.{key}": value for key, value in record.model_options.items()}, **record.fit, **of_run}
 
 
-def _rows(runs: Sequence[FinishedRun]) -> list[Row]:
+def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[Row]:
     """One row for runs of the same settings; a name tells as many of these as it takes to tell it from the others.
 
-    Of two runs of the same settings, seed and fold the one in the later folder counts.
+    Of two runs of the same settings, seed and fold under a protocol the one in the later folder counts. Runs of other
+    splits are rows of their own, or the same ones.
     """
     groups: defaultdict[tuple[Any, ...], list[FinishedRun]] = defaultdict(list)
     newest = {}
     for run in runs:
-        settings = tuple(sorted(_settings(run).items(), key=str))
-        newest[run.record.model, settings, run.record.provenance["seed"], run.record.fold] = run
+        settings = tuple(sorted(_settings(run, across_splits=across_splits).items(), key=str))
+        newest[run.record.model, settings, run.record.provenance["seed"], run.record.fold, _title(run)] = run
     for (model, settings, *_), run in newest.items():
         groups[model, settings].append(run)
     rows = []
@@ -154,12 +206,7 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     ]
     for row in rows:
         errors = row.by_seed("test/rmse")
-        said = verdict([run.record.protocol for run in row.runs if run.record.protocol])
-        if protocol["folds"] > 1:
-            for seed, folds in row.folds().items():
-                if folds != set(range(1, protocol["folds"] + 1)):
-                    said = f"not comparable: of seed {seed} {len(folds)} of {protocol['folds']} folds"
-        lines.append((float(np.mean(errors)), _cells(row, errors, said)))
+        lines.append((float(np.mean(errors)), _cells(row, errors, _said_of(row))))
     yield title
     yield from _aligned(
         [
