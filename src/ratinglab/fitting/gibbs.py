@@ -58,7 +58,7 @@ class GibbsFit(RowFit):
     item_precision: Tensor
 
     def __init__(self, predictor: Predictor, *, optimizer: Gibbs, seed: int) -> None:
-        """Sample the equation inside `predictor.model`, which must be a Posterior of mf, biased_mf or svdpp."""
+        """Sample the equation in `predictor.model`, a Posterior of mf, biased_mf, svdpp or timesvdpp."""
         assert isinstance(predictor.model, Posterior)
         super().__init__(predictor, predictor.model.equation)
         factors = predictor.model.factors()

@@ -5,8 +5,7 @@ from numpy.typing import NDArray
 
 from ratinglab.fitting.kernels.rows import column_dots, gather, gram
 from ratinglab.fitting.priors import Array, Normal
-from ratinglab.fitting.sides import sides
-from ratinglab.ratings.table import Ratings
+from ratinglab.fitting.sides import Side, chunks, sorted_side
 
 SHAPE, RATE = 1.0, 1.0
 """Of the gamma prior on the precision of the weights."""
@@ -39,10 +38,8 @@ class Incidence:
         """
         count, row = len(start) - 1, np.repeat(np.arange(len(start) - 1, dtype=np.int32), np.diff(start))
         none = np.zeros(len(column), dtype=np.float32)
-        by_row, self._by_column = sides(
-            Ratings(user=row, item=column, rating=none), num_users=count, num_items=num_columns, dim=dim
-        )
-        self._by_row = by_row
+        self._by_row = Side(bounds=chunks(start, dim=dim), start=start, other=column, rating=none)
+        self._by_column = sorted_side(column, row, none, count=num_columns, dim=dim)
         self._scale, self._spread = scale, spread
         self._ones = np.ones(num_columns, dtype=np.float32)
         times = np.ones((count, 1), dtype=np.float32) if spread is None else spread.diagonal

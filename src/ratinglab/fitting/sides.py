@@ -47,8 +47,8 @@ def sides(rows: Ratings, *, num_users: int, num_items: int, dim: int) -> tuple[S
         num_items: items, each with a row.
         dim: numbers in a row of weights, by which the work for a row grows beside that for its ratings.
     """
-    by_user = _side(rows.user, rows.item, rows.rating, count=num_users, dim=dim)
-    return by_user, _side(rows.item, rows.user, rows.rating, count=num_items, dim=dim)
+    by_user = sorted_side(rows.user, rows.item, rows.rating, count=num_users, dim=dim)
+    return by_user, sorted_side(rows.item, rows.user, rows.rating, count=num_items, dim=dim)
 
 
 def chunks(start: NDArray[np.int64], *, dim: int) -> NDArray[np.int64]:
@@ -58,9 +58,10 @@ def chunks(start: NDArray[np.int64], *, dim: int) -> NDArray[np.int64]:
     return np.searchsorted(work, np.linspace(0, work[-1], CHUNKS + 1))
 
 
-def _side(
+def sorted_side(
     index: NDArray[np.int32], other: NDArray[np.int32], rating: NDArray[np.float32], *, count: int, dim: int
 ) -> Side:
+    """Rows in the order of `index`, (N,) int32 below count; the other columns are (N,) int32 and (N,) float32."""
     start = np.concatenate([[0], np.cumsum(np.bincount(index, minlength=count))])
     sorted_other, sorted_rating = np.empty_like(other), np.empty_like(rating)
     sort_by(index, other, rating, start[:-1].copy(), sorted_other, sorted_rating)
