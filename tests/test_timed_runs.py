@@ -53,7 +53,6 @@ def test_days_are_learnt_and_the_run_has_them(timed):
     given = pd.read_csv(timed.folder / "ratings.csv")
     assert rows["day"].tolist() == (given["timestamp"] // DAY).tolist()
     run = Run.load(timed.run)
-    assert run.predictor.model.state_dict().keys() >= {"equation.item_features.weight"} or run.record.fit["lr"]
     features = run.predictor.model.get_submodule("equation" if run.record.is_sampled else "").item_features
     assert features.weight.shape == (2, 4)
     assert features.start.diff()[run.item_ids.index_of([0, 1, 2, 3])].tolist() == [2, 0, 1, 0]
@@ -101,11 +100,57 @@ def test_lists_are_of_the_last_day(command, timed, tmp_path):
     every = run.recommend_to_all(k=3)
     one = run.recommend(7, k=3)
     assert every[every["user_id"] == 7]["item_id"].tolist() == one["item_id"].tolist()
-    predicted = run.predict([7] * 3, one["item_id"])
-    assert one["rating"].to_numpy() == pytest.approx(predicted, abs=1e-5)
+    train = run.part("train")
+    days = train.day[train.user == run.user_ids.index_of([7])[0]]
+    last, first = (np.full(3, np.datetime64(int(day), "D")) for day in (days.max(), days.min()))
+    assert one["rating"].to_numpy() == pytest.approx(run.predict([7] * 3, one["item_id"], times=last), abs=1e-5)
+    assert np.abs(one["rating"].to_numpy() - run.predict([7] * 3, one["item_id"], times=first)).max() > 0.1
     if run.record.is_sampled:
-        deviation = run.deviation([7] * 3, one["item_id"], times=np.full(3, np.datetime64("1970-01-01")))
-        assert (deviation > 0.2).all()
+        of_last = run.deviation([7] * 3, one["item_id"], times=last)
+        assert np.array_equal(run.deviation([7] * 3, one["item_id"]), of_last)
+        assert not np.array_equal(run.deviation([7] * 3, one["item_id"], times=first), of_last)
+
+
+def test_the_unknown_have_the_baseline_on_every_day_and_a_time_that_is_none_is_a_mistake(timed):
+    run = Run.load(timed.run)
+    times = np.full(3, np.datetime64("1970-01-02"))
+    known = run.item_ids.ids[:1].tolist() * 2
+    baseline = run.predictor.baseline
+    mean, bias = float(baseline.mean), float(baseline.item_bias[0])
+    predicted = run.predict(["nobody", "nobody", 7], [*known[:1], "nothing", "nothing"], times=times)
+    lowest, highest = run.record.scale
+    assert predicted[:2] == pytest.approx(np.clip([mean + bias, mean], lowest, highest), abs=1e-5)
+    assert np.isfinite(predicted).all()
+    with pytest.raises(UserError, match="times: entry 1 is NaT"):
+        run.predict([7, 7], known, times=np.array(["1970-01-02", "NaT"], dtype="datetime64[D]"))
+    with pytest.raises(UserError, match="predict needs as many times as users, got 3 and 2"):
+        run.predict([7, 7], known, times=times)
+
+
+def test_a_run_does_not_go_on_when_days_or_genres_have_changed(command, tmp_path):
+    write_data(tmp_path)
+    run = command(tmp_path, "train", *TIMED, "trainer.max_epochs=2", "callbacks.early_stopping.patience=null").run
+    ratings, items = (tmp_path / name for name in ("ratings.csv", "items.csv"))
+    for path, changed in (
+        (ratings, pd.read_csv(ratings).assign(timestamp=lambda rows: rows["timestamp"] + DAY // 2)),
+        (items, pd.read_csv(items, keep_default_na=False).assign(genres="Drama")),
+    ):
+        before = path.read_bytes()
+        changed.to_csv(path, index=False)
+        outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3", status=2)
+        assert "resume: what is known of days and genres has changed since" in outcome.stderr
+        path.write_bytes(before)
+    command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
+
+
+def test_an_svdpp_from_before_there_were_item_features_is_loaded(command, tmp_path):
+    write_data(tmp_path)
+    folder = command(tmp_path, "train", *FILES, "model=svdpp", "trainer.max_epochs=1", "logger=none").run
+    record = json.loads((folder / "run.json").read_text())
+    del record["model_options"]["item_features"], record["provenance"]["side_digest"]
+    (folder / "run.json").write_text(json.dumps(record))
+    assert len(Run.load(folder).predict([1], [2])) == 1
+    command(tmp_path, "train", f"resume={folder}", "trainer.max_epochs=2")
 
 
 @pytest.mark.parametrize(
@@ -116,6 +161,8 @@ def test_lists_are_of_the_last_day(command, timed, tmp_path):
             "row 2 after the header: a time must be written as",
         ),
         ("user_id,item_id,at\n1,2,soon\n", "row 1 after the header: the timestamp must be Unix time or an ISO date"),
+        ("user_id,item_id,at\n1,2,3.5\n1,3,inf\n", "row 2 after the header: a time must be finite, got 'inf'"),
+        ("user_id,item_id,at\n1,2,3.5\n1,3,nan\n", "row 2 after the header: a time must be finite, got 'nan'"),
         ("user_id,item_id,when\n1,2,3\n", "columns.timestamp"),
     ],
 )
@@ -134,7 +181,7 @@ def test_a_time_that_is_none_is_one_line(command, timed, tmp_path, content, mess
         (["data.columns.timestamp=null"], "model=timesvdpp needs the times of the ratings: name their column as data."),
         (
             ["data.titles.genres=null"],
-            "model.item_features=true needs the items' genres: name their column as data.",
+            "model.item_features=true needs the items' genres, and there are none",
         ),
         (["optimizer=gibbs", "model.item_bins=3"], "model.item_bins must be 1 with optimizer=gibbs, which draws no bi"),
         (["optimizer=als"], "optimizer=als fits mf and biased_mf, got model=timesvdpp"),

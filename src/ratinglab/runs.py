@@ -122,7 +122,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def features_of(genres: NDArray[np.object_] | None, *, num_items: int) -> ItemFeatures | None:
-    """The genres of the items with training rows, those below num_items; None where there are no genres.
+    """The genres of the items with training rows, those below num_items; None where none of them has any.
 
     Args:
         genres: (at least num_items,) text such as `Comedy|Drama`, by item index.
@@ -131,7 +131,7 @@ def features_of(genres: NDArray[np.object_] | None, *, num_items: int) -> ItemFe
     if genres is None:
         return None
     item, feature, names = pairs_with_genres(genres[:num_items])
-    return ItemFeatures(torch.from_numpy(item), torch.from_numpy(feature), len(names))
+    return ItemFeatures(torch.from_numpy(item), torch.from_numpy(feature), len(names)) if names else None
 
 
 def build_predictor(
@@ -265,13 +265,14 @@ class Run:
         Args:
             user_ids: (B,) ids as in the data; 42 and "42" are the same.
             item_ids: (B,) ids as in the data.
-            times: (B,) datetime64, in UTC, for a model that takes days; None: each user's last day in training.
+            times: (B,) datetime64, in UTC, for a model that takes days; None: each user as on the last day with
+                training rows, each item as in the last of its bins.
 
         Returns:
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
 
         Raises:
-            UserError: not as many users as items, or as times; or times for a model that takes none.
+            UserError: not as many users as items, or as times; a time is NaT; or the model takes no times.
         """
         pairs = self._pairs(user_ids, item_ids, times)
         with torch.inference_mode():
@@ -284,7 +285,8 @@ class Run:
         Args:
             user_ids: (B,) ids as in the data; 42 and "42" are the same.
             item_ids: (B,) ids as in the data.
-            times: as of `predict`.
+            times: as of `predict`. On a day without training rows the user is as on the nearest one, and what may have
+                changed since is not in the deviation.
 
         Returns:
             (B,) float32, in rating units; NaN for a user or item without training ratings.
@@ -307,6 +309,8 @@ class Run:
                 raise UserError(f"{self.record.model} takes no times: it predicts the same on all days")
             if len(times) != len(user_ids):
                 raise UserError(f"predict needs as many times as users, got {len(times)} and {len(user_ids)}")
+            if np.isnat(times).any():
+                raise UserError(f"times: entry {int(np.isnat(times).argmax())} is NaT")
         return Ratings(
             day=None if times is None else times.astype("datetime64[D]").astype(np.int32),
             user=self.user_ids.index_of(user_ids),
@@ -504,6 +508,8 @@ def read_record(folder: Path) -> RunRecord:
         version = content["format_version"]
         if version != FORMAT_VERSION:
             raise UserError(f"{path} is of format {version}; this ratinglab reads format {FORMAT_VERSION}")
+        if content["model"] in ("svdpp", "timesvdpp"):
+            content["model_options"].setdefault("item_features", False)  # of a run from before there were any
         record = RunRecord(**content)
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):

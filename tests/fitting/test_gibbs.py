@@ -139,23 +139,29 @@ def test_ratings_are_predicted_about_as_well_as_their_noise_allows_and_the_noise
     assert module.train_mse() == pytest.approx(NOISE**2, rel=0.2)
 
 
-def test_the_prior_of_rows_is_drawn_given_what_does_not_follow_from_who_rated_what(monkeypatch):
+@pytest.mark.parametrize("name", ["svdpp", "timesvdpp"])
+def test_the_prior_is_drawn_given_rows_without_all_their_parts_and_given_the_parts_weights(name, monkeypatch):
     seen = []
 
-    def recorded(rows, *rest, **more):
-        seen.append(rows.copy())
-        return draw_normal(rows, *rest, **more)
+    def recorded(rows, random, *, spread, spread_rows):
+        seen.append((rows.copy(), spread, spread_rows))
+        return draw_normal(rows, random, spread=spread, spread_rows=spread_rows)
 
     monkeypatch.setattr(gibbs, "draw_normal", recorded)
-    before = fit("svdpp", epochs=5)[0]
-    fit("svdpp", epochs=6)
-    users = before.table("user_embedding").weight.detach().numpy()
-    part = before._added("user")["user_implicit"]
-    assert np.abs(part).max() > 0.05
+    before = fit(name, epochs=5)[0]
+    fit(name, epochs=6)
     # the last two of six epochs' draws are of the users and the items
-    assert seen[-2][:, 1:] == pytest.approx(users, abs=1e-5)
-    bias = before.table("user_bias").weight.detach().numpy()[:, 0]
-    assert seen[-2][:, 0] == pytest.approx(bias - part[:, 0], abs=1e-5)
+    for side, (rows, spread, spread_rows) in zip(("user", "item"), seen[-2:], strict=True):
+        parts = before._added(side)
+        assert len(parts) == {"user": 3 if name == "timesvdpp" else 1, "item": 2}[side]
+        own = before.rows(side)
+        assert all(np.abs(part).max() > 0.01 for part in parts.values())
+        assert rows[:, 1:] == pytest.approx(own[:, 1:], abs=1e-5)
+        assert rows[:, 0] == pytest.approx(own[:, 0] - sum(part[:, 0] for part in parts.values()), abs=1e-5)
+        weights = {part: before._weights(part).astype(np.float64) for part in parts}
+        expected = sum(before._scalar(part) * each.T @ each for part, each in weights.items())
+        assert spread == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        assert spread_rows == sum(map(len, weights.values()))
 
 
 def test_who_rated_what_tells_of_users_with_few_ratings():

@@ -38,6 +38,24 @@ def test_the_part_of_a_row_is_the_scaled_sum_over_what_was_rated():
     assert implicit.part(weights) == pytest.approx(matrix @ weights, abs=1e-6)
 
 
+@pytest.mark.parametrize("is_spread", [False, True])
+def test_what_is_of_users_is_spread_to_their_days(is_spread):
+    days, of_day = of_days()
+    operator, matrix = (of_users(spread=days), of_day @ dense()) if is_spread else (days, of_day)
+    random = np.random.default_rng(0)
+    weights, right = (random.normal(size=(matrix.shape[1], 2)).astype(np.float32) for _ in range(2))
+    assert operator.part(weights) == pytest.approx(matrix @ weights, abs=1e-5)
+    assert operator.diagonal[:, 0] == pytest.approx(np.diag(matrix.T @ matrix), rel=1e-5)
+    expected = np.linalg.solve(matrix.T @ matrix + 0.3 * np.eye(len(weights)), right)
+    assert operator._solve(right, np.zeros_like(right), np.float32(0.3)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_row_that_has_nothing_has_no_part():
+    scale = np.array([1, 0], np.float32)
+    empty = Incidence(np.array([0, 1, 1]), np.array([1], dtype=np.int32), num_columns=2, scale=scale, dim=1)
+    assert empty.part(np.array([[5.0], [7.0]], dtype=np.float32)).tolist() == [[7.0], [0.0]]
+
+
 def test_the_system_is_solved_from_any_start():
     implicit, matrix = of_users(), dense()
     right = np.array([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0]], dtype=np.float32)

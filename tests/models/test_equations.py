@@ -146,7 +146,7 @@ def test_item_features_add_to_the_items_that_have_them():
 
 
 def test_item_features_that_are_not_known_are_asked_for():
-    with pytest.raises(UserError, match=r"model\.item_features=true needs the items' genres: .* data\.titles\.genres"):
+    with pytest.raises(UserError, match=r"needs the items' genres, and there are none; data\.titles\.genres"):
         build("svdpp", item_features=True, features=None)
     build("svdpp", features=None)
 
@@ -200,6 +200,20 @@ def test_timesvdpp_without_a_day_is_of_the_last_one_as_are_its_factors():
 def test_a_day_without_ratings_is_as_the_nearest_one_of_the_user(user, days, row):
     user = torch.full((5,), user, dtype=torch.int32)
     assert timed().user_rows(user, torch.tensor(days, dtype=torch.int32)).tolist() == [row] * 5
+
+
+def test_without_a_day_items_are_as_in_their_last_bin_whatever_the_users_last_day():
+    user, item = USER[:1], ITEM[:1]
+    earlier = RATED._replace(day=torch.tensor([10, -20, -22, 10], dtype=torch.int32))
+    model = build_model(
+        "timesvdpp",
+        options(implicit="user", item_features=False, item_bins=4),
+        num_users=2, num_items=3, rating_mean=3.0, seed=0,
+        interactions=lambda: earlier, item_features=lambda: None,
+    )  # fmt: skip
+    fill(model, item_bin_bias=[[float(number)] for number in range(12)])
+    on_last_day = model(user, item, torch.tensor([-20], dtype=torch.int32))
+    assert (model(user, item) - on_last_day).item() == pytest.approx(11 - 8)
 
 
 def test_timesvdpp_starts_as_svdpp():

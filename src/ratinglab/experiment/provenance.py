@@ -14,8 +14,14 @@ from ratinglab.ratings.holdout import Holdout
 PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarrow", "hydra-core")
 
 
-def provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
-    """Versions, git commit (None outside a checkout), data, split, seed, threads, command line."""
+def provenance(holdout: Holdout, *, seed: int, has_genres: bool) -> dict[str, Any]:
+    """Versions, git commit (None outside a checkout), data, split, seed, threads, command line.
+
+    Args:
+        holdout: the data; days count where its rows have them.
+        seed: of the run.
+        has_genres: whether genres count too.
+    """
     checkout = Path(__file__).parents[3]
     # not any repository around the environment that ratinglab is installed in
     is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
@@ -25,6 +31,7 @@ def provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
         "seed": seed,
         "data": holdout.table.name,
         "data_digest": holdout.table.digest,
+        "side_digest": holdout.table.side_digest(has_genres=has_genres),
         "split": holdout.split.identity,
         "threads": torch.get_num_threads(),
         "git_commit": _git(checkout, "rev-parse", "HEAD") if is_checkout else None,

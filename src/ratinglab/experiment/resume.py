@@ -19,7 +19,9 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
         UserError: they have changed since.
     """
     before = read_record(run_folder)
-    for name, what in (("data_digest", "the data"), ("split", "the split")):
+    before.provenance.setdefault("side_digest", record.provenance["side_digest"])  # a run from before there was one
+    compared = {"data_digest": "the data", "split": "the split", "side_digest": "what is known of days and genres"}
+    for name, what in compared.items():
         if before.provenance[name] != record.provenance[name]:
             raise UserError(
                 f"{key}: {what} has changed since {run_folder} was started: "

@@ -29,7 +29,7 @@ from ratinglab.fitting.optimizers import ALS, BlockSGD, Gibbs
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.fitting.trainer import Accelerator
-from ratinglab.models.discovery import model_class, model_name, plain_options
+from ratinglab.models.discovery import model_class, model_name, plain_options, takes
 from ratinglab.models.equation import Interactions
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out
@@ -144,7 +144,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     predictor.baseline.fit(user=train_rows.user, item=train_rows.item, rating=train_rows.rating)
     run_folder.mkdir(exist_ok=True)
     write_run(run_folder, record=record, holdout=holdout)
-    del holdout  # from here on data has all that is in use: 12 bytes a training or validation row
+    del holdout  # from here on data has all that is in use: 12 or 16 bytes a training or validation row
     (run_folder / "metrics.json").unlink(missing_ok=True)  # of a run that is extended
     facts = _fit(fit, trainer=trainer, data=data, checkpoint=checkpoint if first_epoch > 1 else None)
     run = Run.load(run_folder)
@@ -172,7 +172,9 @@ def _record(options: TrainOptions, data: RatingDataModule, holdout: Holdout, *, 
         scale=table.scale if options.clip_predictions else None,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
-        provenance=provenance(holdout, seed=options.seed),
+        provenance=provenance(
+            holdout, seed=options.seed, has_genres=takes(model_name(options.model), argument="item_features")
+        ),
         refit_epochs=refit_epochs,
         is_sampled=options.optimizer.is_sampler,
         fit={

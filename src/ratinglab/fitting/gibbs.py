@@ -41,7 +41,7 @@ class GibbsFit(RowFit):
     tuned; model.regularization is not read.
 
     In svdpp a row's mean is m + |N|^−½ Σ_{j ∈ N} y_j, with y ~ Normal(0, (λ Λ)⁻¹) and λ ~ Gamma(1, 1); here y has an
-    entry for the bias too, which ends up in the user's. So with genres, each of these parts with a λ of its own. In
+    entry for the bias too, which ends up in the row's. So with genres, each of these parts with a λ of its own. In
     timesvdpp the rows are those of a user on a day, and p_u and the drift are two parts more, with their entries for
     the bias; α_u remains the user's.
 
@@ -196,7 +196,7 @@ class GibbsFit(RowFit):
         return np.bincount(self.equation.user_of_row.numpy(), values, minlength=len(self.user_precision))
 
     def _keep(self, users: Tensor, items: Tensor) -> None:
-        """Keep the rows, with their implicit parts, as a sample."""
+        """Keep the rows, with all their parts, as a sample."""
         first = 1 if self.has_biases else 0
         self.posterior.keep(
             Sample(

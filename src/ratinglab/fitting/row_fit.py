@@ -20,7 +20,7 @@ Array = NDArray[np.float32]
 
 
 class RowFit(Fit):
-    """Moves the weights of mf, biased_mf or svdpp by rows: a bias, where there are biases, and factors behind it.
+    """Moves the weights of an equation of factors by rows: a bias, where there are biases, and factors behind it.
 
     An epoch is a sweep over both sides. The rows of a side do not depend on one another: they are found at once, and
     come out the same, bit for bit, at any number of threads. train/mse is that of the weights after the sweep.

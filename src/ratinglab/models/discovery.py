@@ -88,6 +88,11 @@ def model_class(name: str) -> Any:
     return found[0]
 
 
+def takes(name: str, *, argument: str) -> bool:
+    """Whether an equation's constructor has an argument of this name. Imports torch."""
+    return argument in inspect.signature(model_class(name)).parameters
+
+
 def build_model(
     name: str,
     options: dict[str, Any],
@@ -119,7 +124,7 @@ def build_model(
     model = model_class(name)
     more: dict[str, Any] = {}
     for argument, ask in (("interactions", interactions), ("item_features", item_features)):
-        if argument in inspect.signature(model).parameters:
+        if takes(name, argument=argument):
             assert ask is not None, f"{name} must be told its {argument}"
             more[argument] = ask()
     return model(

@@ -59,8 +59,8 @@ class Equation(nn.Module, ABC):
     ratings) and generator (for its first weights), all by keyword; where its constructor has arguments of these names,
     interactions and item_features too.
 
-    Where takes_day is true, forward and penalty have a third argument: day (B,) int32, since 1970, or None for each
-    user's last day with training rows.
+    Where takes_day is true, forward and penalty have a third argument: day (B,) int32, since 1970, or None for what
+    is known last: as timesvdpp has it, of each user the last day with training rows, of each item the last bin.
     """
 
     takes_day: bool = False

@@ -78,7 +78,8 @@ class Posterior(Equation):
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The mean of the prediction and the variance of a rating around it.
 
-        The variance is that of the samples' predictions plus the mean of the noise's.
+        The variance is that of the samples' predictions plus the mean of the noise's. On a day without training rows it
+        is that of the user's nearest day: how users differ from day to day is not in it.
 
         Args:
             user: (B,) int32.
@@ -103,12 +104,8 @@ class Posterior(Equation):
         return average, (squares / count - average.square()).clamp(min=0) + noise / count
 
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → the equation's own penalty: () float32."""
-        return self.equation.penalty(user, item)
-
-    def user_rows(self, user: Tensor, day: Tensor | None) -> Tensor:
-        """As of the equation."""
-        return self.equation.user_rows(user, day)
+        """None: samples are drawn, not fitted; () float32."""
+        return torch.zeros(())
 
     def factors(self) -> Factors:
         """The mean prediction as one product: the samples' factors side by side, over their number."""

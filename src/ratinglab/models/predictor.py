@@ -27,7 +27,7 @@ class Predictor(nn.Module):
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32, clipped.
 
-        Without days, or where the model takes none, it is of no day, or of each user's last one.
+        Without days a model that takes them predicts what it knows last: see Equation.
         """
         return self.clip(self.score(user, item, day))
 

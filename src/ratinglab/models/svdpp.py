@@ -83,7 +83,8 @@ class SVDpp(Equation):
         if options.item_features:
             if item_features is None:
                 raise UserError(
-                    "model.item_features=true needs the items' genres: name their column as data.titles.genres"
+                    "model.item_features=true needs the items' genres, and there are none; "
+                    "data.titles.genres names their column"
                 )
             self.item_features = bag(item_features.item, item_features.feature, num_items, item_features.num_features)
 

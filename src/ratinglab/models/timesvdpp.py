@@ -39,8 +39,8 @@ class TimeSVDpp(SVDpp):
     b_u(t) = b_u + a_u dev_u(t) + b_u,t and p_u(t) = p_u + α_u dev_u(t) + p_u,t, with weights of their own for every
     day t on which the user has training rows; dev_u(t) = sign(t − t_u) |t − t_u|^0.4, in days from the mean day t_u of
     the user's ratings. b_i(t) = b_i + b_i,Bin(t). All have the same λ. On a day without training rows the user is as
-    on the nearest day with one, the earlier of two; where no day is told, as on the last. What depends on time starts
-    at 0.
+    on the nearest day with one, the earlier of two. Where no day is told the user is as on the last one, the item as in
+    the last bin. What depends on time starts at 0.
 
     Cold start: none of its own; the bias baseline speaks for users and items without training rows.
 

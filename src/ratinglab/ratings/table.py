@@ -112,7 +112,19 @@ class RatingTable:
             UserError: no times were read; `asked_by` says who needs them.
         """
         day = (self.times(asked_by=asked_by) // MILLISECONDS).astype(np.int32)
-        return replace(self, ratings=replace(self.ratings, day=day))
+        table = replace(self, ratings=replace(self.ratings, day=day))
+        if "digest" in self.__dict__:
+            table.__dict__["digest"] = self.digest  # in which days do not count
+        return table
+
+    def side_digest(self, *, has_genres: bool) -> str | None:
+        """A hash of the rows' days and, where has_genres is true, the items' genres; None where there are neither."""
+        hashed = blake2b(digest_size=16)
+        if self.ratings.day is not None:
+            hashed.update(np.ascontiguousarray(self.ratings.day).data)
+        if has_genres and self.genres is not None:
+            hashed.update("\n".join(self.genres).encode())
+        return hashed.hexdigest() if self.ratings.day is not None or (has_genres and self.genres is not None) else None
 
     @cached_property
     def digest(self) -> str:

@@ -85,6 +85,11 @@ def times_of_texts(texts: list[str], *, place: Callable[[int], str]) -> NDArray[
     except pa.ArrowInvalid as error:
         wrong = next(number for number, text in enumerate(texts) if not _is_written_as(text, written))
         raise UserError(f"{place(wrong)}: a time must be written as the first one is, got {texts[wrong]!r}") from error
+    if pa.types.is_floating(written):
+        is_finite = np.isfinite(column.to_numpy())
+        if not is_finite.all():
+            wrong = int((~is_finite).argmax())
+            raise UserError(f"{place(wrong)}: a time must be finite, got {texts[wrong]!r}")
     time, _ = milliseconds([column])
     check_years(time, places=lambda rows: [place(row) for row in rows])
     return time.astype("datetime64[ms]")
