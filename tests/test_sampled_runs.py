@@ -36,6 +36,21 @@ def test_what_is_printed_and_recorded(sampled):
     assert last.endswith(f"val/mse {metrics['val/mse']:.4f}")
 
 
+def test_samples_that_take_much_memory_are_told(cache, tmp_path):
+    options = [*GIBBS, "model=biased_mf", "trainer.max_epochs=60000"]
+    process = start(tmp_path, cache, *options)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("epoch 1/"):
+            break
+    process.kill()
+    process.communicate(timeout=60)
+    (warning,) = [line for line in lines if line.startswith("warning")]
+    assert "59990 samples take" in warning
+    assert "a larger optimizer.thin keeps fewer" in warning
+
+
 def test_evaluate_and_reproduce_agree_to_the_last_digit(command, sampled, tmp_path):
     assert "equal to metrics.json to the last digit" in command(tmp_path, "evaluate", f"run={sampled.run}").stdout
     outcome = command(tmp_path, "reproduce", f"run={sampled.run}")

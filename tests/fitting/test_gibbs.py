@@ -9,6 +9,7 @@ from tables import table_of
 from ratinglab.datamodule import Blocks, RatingDataModule, as_tensors
 from ratinglab.fitting import gibbs
 from ratinglab.fitting.gibbs import GibbsFit
+from ratinglab.fitting.incidence import Incidence
 from ratinglab.fitting.optimizers import Gibbs, Noise
 from ratinglab.fitting.priors import draw_normal
 from ratinglab.models.baselines import BiasBaseline
@@ -147,9 +148,19 @@ def test_the_prior_is_drawn_given_rows_without_all_their_parts_and_given_the_par
         seen.append((rows.copy(), spread, spread_rows))
         return draw_normal(rows, random, spread=spread, spread_rows=spread_rows)
 
+    drawn_given = []
+
+    def draw(incidence, rows, weights, **more):
+        drawn_given.append(rows.copy())
+        return own_draw(incidence, rows, weights, **more)
+
+    own_draw = Incidence.draw
     monkeypatch.setattr(gibbs, "draw_normal", recorded)
+    monkeypatch.setattr(Incidence, "draw", draw)
     before = fit(name, epochs=5)[0]
     fit(name, epochs=6)
+    of_last_sweep = drawn_given[-sum(map(len, before._parts.values())) :]
+    first_drawn = {"user": of_last_sweep[0], "item": of_last_sweep[len(before._parts["user"])]}
     # the last two of six epochs' draws are of the users and the items
     for side, (rows, spread, spread_rows) in zip(("user", "item"), seen[-2:], strict=True):
         parts = before._added(side)
@@ -158,6 +169,11 @@ def test_the_prior_is_drawn_given_rows_without_all_their_parts_and_given_the_par
         assert all(np.abs(part).max() > 0.01 for part in parts.values())
         assert rows[:, 1:] == pytest.approx(own[:, 1:], abs=1e-5)
         assert rows[:, 0] == pytest.approx(own[:, 0] - sum(part[:, 0] for part in parts.values()), abs=1e-5)
+        # the first part is drawn given the rows without all others
+        first, *others = parts.values()
+        assert first_drawn[side][:, 1:] == pytest.approx(own[:, 1:] + first[:, 1:], abs=1e-5)
+        bias_without_others = own[:, 0] - sum((part[:, 0] for part in others), np.zeros(len(own)))
+        assert first_drawn[side][:, 0] == pytest.approx(bias_without_others, abs=1e-5)
         weights = {part: before._weights(part).astype(np.float64) for part in parts}
         expected = sum(before._scalar(part) * each.T @ each for part, each in weights.items())
         assert spread == pytest.approx(expected, rel=1e-4, abs=1e-5)

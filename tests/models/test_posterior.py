@@ -77,6 +77,14 @@ def test_samples_are_kept_in_state_dict_as_plain_tensors(tmp_path):
     assert other.num_samples == 0
 
 
+@pytest.mark.parametrize("name", ["biased_mf", "mf"])
+def test_the_size_of_a_sample_is_known_before_there_is_one(name):
+    model = posterior(name)
+    foretold = model.sample_bytes
+    one = sample(0, biased=name != "mf")
+    assert foretold == sum(tensor.nbytes for tensor in one)
+
+
 def test_samples_of_another_shape_are_refused():
     model = posterior()
     model.keep(sample(0))

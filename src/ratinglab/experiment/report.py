@@ -6,8 +6,12 @@ from torch import nn
 
 from ratinglab.experiment.options import TrainOptions
 from ratinglab.models.discovery import model_name, plain_options
+from ratinglab.models.posterior import Posterior
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION
+
+MANY_BYTES = 1 << 30
+"""Of all samples, above which their number is worth a thought."""
 
 
 def header(
@@ -39,6 +43,13 @@ def header(
         yield f"note: goes on after {first_epoch - 1} epochs"
     if options.optimizer.is_sampler:
         yield "note: samples its own priors: model.regularization and early stopping have nothing to act on"
+        assert isinstance(model, Posterior)
+        kept = -(-(options.trainer.max_epochs - options.optimizer.burn_in) // options.optimizer.thin)
+        if kept * model.sample_bytes > MANY_BYTES:
+            yield (
+                f"warning: {kept} samples take {kept * model.sample_bytes / 1e9:.1f} GB, in memory three times when a "
+                "checkpoint is written; a larger optimizer.thin keeps fewer"
+            )
     elif validation == 0:
         yield "note: no validation rows, so no early stopping; the last weights are the run's"
 

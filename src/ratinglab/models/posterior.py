@@ -52,6 +52,14 @@ class Posterior(Equation):
         """Samples kept so far."""
         return len(self._samples)
 
+    @property
+    def sample_bytes(self) -> int:
+        """What one sample takes in memory, and in a checkpoint."""
+        own = self._factors()
+        rows = int(self._last_rows()[-1]) + 1
+        width = own.user.shape[1] + (own.biases[0] is not None)
+        return 4 * ((rows + len(own.item)) * width + len(own.user) + len(own.item))
+
     def keep(self, sample: Sample) -> None:
         """Keep a sample."""
         self._samples.append(sample)
