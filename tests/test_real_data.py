@@ -36,15 +36,18 @@ def test_recommendations_of_latest_small_have_their_titles(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("protocol", "data", "figure", "rmse"),
-    [("movielens_u1", "ml-100k", "GLocal-K", 0.889), ("latest_small_80_20", "ml-latest-small", "Cornac MF", 0.855)],
+    ("recipe", "protocol", "data", "figure", "rmse"),
+    [
+        ("timesvdpp_gibbs", "movielens_u1", "ml-100k", "GLocal-K", 0.889),
+        ("svdpp_gibbs", "latest_small_80_20", "ml-latest-small", "Cornac MF", 0.855),
+    ],
 )
-def test_a_recipe_passes_what_is_published_and_stands_above_it(command, tmp_path, protocol, data, figure, rmse):
+def test_a_recipe_passes_what_is_published_and_stands_above_it(command, tmp_path, recipe, protocol, data, figure, rmse):
     outcome = command(
         tmp_path,
         "train",
         f"experiment=protocol/{protocol}",
-        "recipe=svdpp_gibbs",
+        f"recipe={recipe}",
         f"data.root={REAL_DATA / data}",
         "trainer.max_epochs=120",
     )

@@ -49,10 +49,20 @@ def test_days_are_learnt_and_the_run_has_them(timed):
     metrics = json.loads((timed.run / "metrics.json").read_text())
     # without days the moods, of variance 1, are noise
     assert metrics["test/mse"] < 0.5 < 0.9 < metrics["baseline/bias/test/mse"]
+    run = Run.load(timed.run)
+    if run.record.is_sampled:
+        test = run.part("test")
+        ids, times = (run.user_ids.ids[test.user], run.item_ids.ids[test.item]), test.day.astype("datetime64[D]")
+        distance = np.abs(run.predict(*ids, times=times) - test.rating)
+        inside = (distance <= 1.6449 * run.deviation(*ids, times=times)).mean()
+        assert metrics["test/coverage_90"] == pytest.approx(
+            inside, abs=0.02
+        )  # predictions are clipped, the interval not
+        of_last_day = (distance <= 1.6449 * run.deviation(*ids)).mean()
+        assert metrics["test/coverage_90"] != pytest.approx(of_last_day, abs=1e-9)
     rows = pd.read_parquet(timed.run / "ratings.parquet")
     given = pd.read_csv(timed.folder / "ratings.csv")
     assert rows["day"].tolist() == (given["timestamp"] // DAY).tolist()
-    run = Run.load(timed.run)
     features = run.predictor.model.get_submodule("equation" if run.record.is_sampled else "").item_features
     assert features.weight.shape == (2, 4)
     assert features.start.diff()[run.item_ids.index_of([0, 1, 2, 3])].tolist() == [2, 0, 1, 0]
@@ -120,7 +130,11 @@ def test_the_unknown_have_the_baseline_on_every_day_and_a_time_that_is_none_is_a
     predicted = run.predict(["nobody", "nobody", 7], [*known[:1], "nothing", "nothing"], times=times)
     lowest, highest = run.record.scale
     assert predicted[:2] == pytest.approx(np.clip([mean + bias, mean], lowest, highest), abs=1e-5)
-    assert np.isfinite(predicted).all()
+    # a known pair among the unknown is still of its day
+    times[2] = np.datetime64("1970-01-01")
+    mixed = run.predict(["nobody", 7, 7], [known[0], "nothing", known[0]], times=times)
+    alone = run.predict([7], known[:1], times=times[2:])
+    assert mixed[2] == alone[0] != run.predict([7], known[:1])[0]
     with pytest.raises(UserError, match="times: entry 1 is NaT"):
         run.predict([7, 7], known, times=np.array(["1970-01-02", "NaT"], dtype="datetime64[D]"))
     with pytest.raises(UserError, match="predict needs as many times as users, got 3 and 2"):

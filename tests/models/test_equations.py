@@ -214,6 +214,9 @@ def test_without_a_day_items_are_as_in_their_last_bin_whatever_the_users_last_da
     fill(model, item_bin_bias=[[float(number)] for number in range(12)])
     on_last_day = model(user, item, torch.tensor([-20], dtype=torch.int32))
     assert (model(user, item) - on_last_day).item() == pytest.approx(11 - 8)
+    # outside the days of the training rows time is in the first or the last bin
+    far = [model(user, item, torch.tensor([day], dtype=torch.int32)) for day in (-(2**31), 2**31 - 1)]
+    assert [(each - on_last_day).item() for each in far] == pytest.approx([0, 11 - 8])
 
 
 def test_timesvdpp_starts_as_svdpp():
