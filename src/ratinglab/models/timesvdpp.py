@@ -44,8 +44,8 @@ class TimeSVDpp(SVDpp):
 
     Cold start: none of its own; the bias baseline speaks for users and items without training rows.
 
-    Source: Koren, "Collaborative Filtering with Temporal Dynamics", KDD 2009, with the time of an item's bins and of
-    the user's factors as there; without its c_u(t), a factor of the items' biases.
+    Source: Koren, "Collaborative Filtering with Temporal Dynamics", KDD 2009, sections 4 and 5; without its c_u(t),
+    which scales the items' biases.
     """
 
     takes_day = True
