@@ -44,7 +44,7 @@ class TimeSVDpp(SVDpp):
 
     Cold start: none of its own; the bias baseline speaks for users and items without training rows.
 
-    Source: Koren, "Collaborative Filtering with Temporal Dynamics", KDD 2009, sections 4 and 5; without its c_u(t),
+    Source: Koren, "Collaborative Filtering with Temporal Dynamics", KDD 2009, the model timeSVD++; without its c_u(t),
     which scales the items' biases.
     """
 
