@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ratinglab.errors import UserError
-from ratinglab.runs import Run
+from ratinglab.runs import Run, features_of
 
 FILES = [
     "data=csv",
@@ -217,3 +217,9 @@ def test_a_model_without_days_takes_no_times(command, tmp_path):
     run = Run.load(folder)
     with pytest.raises(UserError, match="mf takes no times: it predicts the same on all days"):
         run.predict([1], [2], times=np.array(["1970-01-02"], dtype="datetime64[D]"))
+
+
+def test_items_of_which_none_has_a_genre_have_no_features():
+    genres = np.array(["", "(no genres listed)", "Drama"], dtype=object)
+    assert features_of(genres, num_items=2) is None  # the third has no training rows
+    assert features_of(genres, num_items=3).num_features == 1
