@@ -508,7 +508,7 @@ def read_record(folder: Path) -> RunRecord:
         version = content["format_version"]
         if version != FORMAT_VERSION:
             raise UserError(f"{path} is of format {version}; this ratinglab reads format {FORMAT_VERSION}")
-        if content["model"] in ("svdpp", "timesvdpp"):
+        if content["model"] == "svdpp":
             content["model_options"].setdefault("item_features", False)  # of a run from before there were any
         record = RunRecord(**content)
     except (ValueError, KeyError, TypeError) as error:

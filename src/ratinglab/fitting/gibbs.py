@@ -74,6 +74,7 @@ class GibbsFit(RowFit):
             self.register_buffer(f"{part}_bias", torch.zeros(len(self._embedding(part)), 1))
             self.register_buffer(f"{part}_precision", torch.ones(()))
         self._incidences: dict[str, Incidence] = {}
+        self._user_of_row = np.arange(len(factors.user))
         self._sums: dict[int, tuple[Tensor, int]] = {}
 
     @property
@@ -89,7 +90,8 @@ class GibbsFit(RowFit):
         dim = self.rows("user").shape[1]
         of_days = None
         if isinstance(self.equation, TimeSVDpp):
-            of_user = self.equation.user_of_row.int().numpy()
+            self._user_of_row = self.equation.user_of_row.numpy()
+            of_user = self._user_of_row.astype(np.int32)
             each = np.arange(len(of_user) + 1)
             num_users = len(self.user_precision)
 
@@ -185,15 +187,11 @@ class GibbsFit(RowFit):
     def _row_precision(self, name: str) -> Array:
         """(num_rows,) float32, the same of each row."""
         precision = self._precision(name)
-        if name == "user" and isinstance(self.equation, TimeSVDpp):
-            return precision[self.equation.user_of_row.numpy()]
-        return precision
+        return precision[self._user_of_row] if name == "user" else precision
 
     def _by_user(self, values: NDArray[Any]) -> NDArray[Any]:
         """The sum of what each user's rows have: (num_rows,) → (num_users,)."""
-        if not isinstance(self.equation, TimeSVDpp):
-            return values
-        return np.bincount(self.equation.user_of_row.numpy(), values, minlength=len(self.user_precision))
+        return np.bincount(self._user_of_row, values)
 
     def _keep(self, users: Tensor, items: Tensor) -> None:
         """Keep the rows, with all their parts, as a sample."""
