@@ -32,7 +32,7 @@ class Batch(NamedTuple):
 
 
 BATCHES_AT_ONCE = 64
-"""Batches that Lightning is handed as one: what it does between two batches takes about as long as a small one."""
+"""Batches that Lightning gets as one: its own work between two batches takes about as long as a small batch."""
 BLOCK_SIZE = 1 << 15
 """Rows evaluated at once. Up to this size torch sums on one thread, so that an error has the same last digit at any
 number of threads."""
@@ -64,8 +64,8 @@ class Blocks:
 class ShuffledBatches:
     """An epoch of training rows in random order, by lists of batches: each row once, the last batch may be smaller.
 
-    The order depends on the seed and the epoch's number alone, so that a run which goes on at epoch e sees the same
-    batches as one that was never stopped. The rows live on the device, and so no batch waits to be sent there.
+    The order depends on the seed and the epoch's number alone, so that a run which resumes at epoch e sees the same
+    batches as an uninterrupted one. The rows live on the device, so no batch waits to be sent there.
     """
 
     def __init__(
@@ -76,24 +76,30 @@ class ShuffledBatches:
         fraction: float,
         seed: int,
         epoch: Callable[[], int],
+        whole_users: bool = False,
         device: torch.device = CPU,
     ) -> None:
-        """Batches of `ratings`.
+        """Serve batches of `ratings`.
 
         Args:
             ratings: the rows.
             batch_size: rows in a batch.
             fraction: of the batches of each epoch that are served, at least one.
             seed: of the order.
-            epoch: tells the number of the epoch that begins, from 0.
+            epoch: returns the number of the epoch that begins, from 0.
+            whole_users: whether a batch holds all rows of its users. Then all batches have the same number of users,
+                which have batch_size rows on average.
             device: where the batches are.
         """
         self._columns = as_tensors(ratings, device=device)
-        self._batch_size = batch_size
-        self._seed = seed
-        self._epoch = epoch
-        self.num_batches = max(1, round(fraction * -(-len(ratings) // batch_size)))
-        """In an epoch."""
+        self._seed, self._epoch = seed, epoch
+        # a unit is what is shuffled: a row, or a user with all rows
+        self._user_rows = _RowsOfUsers(self._columns.user) if whole_users else None
+        num_units = len(ratings) if self._user_rows is None else len(self._user_rows.count)
+        self._batch_units = max(1, round(batch_size * num_units / len(ratings)))
+        self.num_batches = max(1, round(fraction * -(-num_units // self._batch_units)))
+        """Batches in an epoch."""
+        self._num_units = num_units
 
     def __len__(self) -> int:
         return -(-self.num_batches // BATCHES_AT_ONCE)
@@ -104,17 +110,38 @@ class ShuffledBatches:
         # SeedSequence mixes both numbers: seed 0 at epoch 1 is not seed 1 at epoch 0.
         mixed = np.random.SeedSequence([self._seed, self._epoch()]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(mixed))
-        rows = torch.randperm(len(self._columns.rating), generator=generator, dtype=torch.int32)
-        rows = rows[: self.num_batches * self._batch_size].to(self._columns.rating.device)
-        for at_once in rows.split(BATCHES_AT_ONCE * self._batch_size):
-            yield list(self._columns.take(at_once).split(self._batch_size))
+        units = torch.randperm(self._num_units, generator=generator, dtype=torch.int32)
+        units = units[: self.num_batches * self._batch_units].to(self._columns.rating.device)
+        for at_once in units.split(BATCHES_AT_ONCE * self._batch_units):
+            if self._user_rows is None:
+                yield list(self._columns.take(at_once).split(self._batch_units))
+            else:
+                yield [self._columns.take(self._user_rows.of(users)) for users in at_once.split(self._batch_units)]
+
+
+class _RowsOfUsers:
+    """The rows of each user."""
+
+    def __init__(self, user: Tensor) -> None:
+        """Sort the rows by user: (N,) int32."""
+        self._row = torch.argsort(user, stable=True)
+        self.count = torch.bincount(user)
+        self._start = torch.cumsum(self.count, dim=0) - self.count
+
+    def of(self, users: Tensor) -> Tensor:
+        """Rows of some users, one user after the other: (U,) → (n,) int64."""
+        users = users.long()
+        count = self.count[users]
+        begin = torch.cumsum(count, dim=0) - count
+        shift = torch.repeat_interleave(self._start[users] - begin, count)
+        return self._row[torch.arange(int(count.sum()), device=users.device) + shift]
 
 
 class WholeEpochs:
     """Each epoch is one batch: all training rows, for a fit that has its own order."""
 
     num_batches = 1
-    """In an epoch."""
+    """Batches in an epoch."""
 
     def __init__(self, ratings: Ratings) -> None:
         self._columns = as_tensors(ratings)
@@ -127,16 +154,19 @@ class WholeEpochs:
 
 
 class RatingDataModule(LightningDataModule):
-    """Wraps a table and its parts for Lightning, and hands plain numbers to the model."""
+    """Wraps the training and validation rows of a table for Lightning, as batches of plain tensors."""
 
-    def __init__(self, holdout: Holdout, *, batch_size: int | None, fraction: float, seed: int) -> None:
-        """Serve the parts of `holdout`, of which nothing else is kept.
+    def __init__(
+        self, holdout: Holdout, *, batch_size: int | None, fraction: float, seed: int, whole_users: bool = False
+    ) -> None:
+        """Serve the training and validation rows of `holdout`, and keep nothing else of it.
 
         Args:
             holdout: the parts.
             batch_size: training rows in a batch; None: all of them.
-            fraction: of the batches that an epoch has, at least one.
+            fraction: of the batches of each epoch that are served, at least one.
             seed: of the training rows' order.
+            whole_users: whether a batch holds all training rows of its users.
         """
         super().__init__()
         self.num_users = holdout.num_users
@@ -148,6 +178,7 @@ class RatingDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.fraction = fraction
         self.seed = seed
+        self.whole_users = whole_users
 
     @property
     def rating_mean(self) -> float:
@@ -168,6 +199,7 @@ class RatingDataModule(LightningDataModule):
             fraction=self.fraction,
             seed=self.seed,
             epoch=current_epoch,
+            whole_users=self.whole_users,
             device=self._device,
         )
 

@@ -7,10 +7,12 @@
 Options are plain dataclasses without defaults: the default values stand in conf/*.yaml only.
 """
 
+import importlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from enum import Enum
+from typing import Any, get_type_hints
 
 from ratinglab.errors import UserError
 
@@ -53,6 +55,11 @@ def above_zero_to(bound: float) -> dict[str, Rule]:
     return {"rule": Rule(f"above 0 and at most {bound}", lambda value: 0 < value <= bound)}
 
 
+def added_later(before: Any) -> dict[str, Any]:
+    """Field metadata of an option that equations did not always have: its value in runs from before."""
+    return {"before": before}
+
+
 def check_options(options: Any, prefix: str = "") -> None:
     """Check every field of an options dataclass, and of those inside it, against the rule beside it.
 
@@ -72,3 +79,46 @@ def check_options(options: Any, prefix: str = "") -> None:
                 raise UserError(f"{key} must be {rule.text}, got {value}")
     if hasattr(options, "check_together"):
         options.check_together()
+
+
+def find_options(target: str, *, base: type, key: str) -> type:
+    """The options dataclass that a dotted path names, such as `ratinglab.models.mf.MFOptions`.
+
+    Args:
+        target: the path, MODULE.CLASS.
+        base: the class that it must be derived from.
+        key: where the path stands, for messages.
+
+    Raises:
+        UserError: the path cannot be imported, or names something else.
+    """
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{key}: {target} cannot be imported: {' '.join(str(error).split())}") from error
+    if not (isinstance(found, type) and issubclass(found, base) and is_dataclass(found)):
+        raise UserError(f"{key} must be a dataclass derived from {base.__name__}, got {target}")
+    return found
+
+
+def to_plain(options: Any) -> dict[str, Any]:
+    """The values of an options object as JSON holds them: an Enum by its name."""
+    return {key: value.name if isinstance(value, Enum) else value for key, value in vars(options).items()}
+
+
+def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
+    """The options object of values from `to_plain`; an option added since then has the value from before.
+
+    Raises:
+        KeyError: a value is missing, or there is one that the class does not know.
+    """
+    hints = get_type_hints(cls)
+    values = {field.name: field.metadata["before"] for field in fields(cls) if "before" in field.metadata}
+    values |= plain
+    if unknown := values.keys() ^ {field.name for field in fields(cls)}:
+        raise KeyError(min(unknown))
+    for key, hint in hints.items():
+        if isinstance(hint, type) and issubclass(hint, Enum) and key in values:
+            values[key] = hint[values[key]]
+    return cls(**values)

@@ -1,11 +1,10 @@
-"""What a run shows in TensorBoard besides its curves."""
+"""Texts, figures and hyperparameters of a run in TensorBoard, besides its curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from ratinglab.evaluation.figures import (
     error_by_count,
@@ -14,11 +13,11 @@ from ratinglab.evaluation.figures import (
     predicted_against_true,
     rating_histogram,
 )
-from ratinglab.experiment.options import TrainOptions
+from ratinglab.evaluation.metrics import find_metrics
+from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.fitting.tensorboard import EventLog
-from ratinglab.models.discovery import model_name, plain_options
-from ratinglab.models.posterior import Posterior
-from ratinglab.runs import Run
+from ratinglab.options import to_plain
+from ratinglab.runs.run import Run
 
 
 def show_experiment(logger: EventLog, header: Sequence[str], *, run_folder: Path) -> None:
@@ -33,16 +32,19 @@ def show_experiment(logger: EventLog, header: Sequence[str], *, run_folder: Path
 def show_results(
     logger: EventLog, options: TrainOptions, *, run: Run, metrics: Mapping[str, float], is_whole_run: bool
 ) -> None:
-    """The final errors and the run's row among the hyperparameters; then the event file is closed.
+    """Log the final metrics and the run's row among the hyperparameters, then close the event file.
 
-    The first fit of a run that has two of them is not a whole run: it has no row and no figures.
+    The first of a run's two fits is not a whole run: it has no row and no figures.
     """
     if not is_whole_run:
         logger.close()
         return
     step = int(metrics["fit/epochs"])
-    logger.log_metrics({tag: metrics[tag] for tag in ("test/rmse", "test/mae") if tag in metrics}, step)
-    shown = {"best/val_mse": "val/mse", "test/mse": "test/mse"}
+    names = [metric.name for metric in find_metrics(options.metrics)]
+    monitor = options.monitor.removeprefix("val/")
+    tests = [f"test/{name}" for name in names if name != "mse"]
+    logger.log_metrics({tag: metrics[tag] for tag in tests if tag in metrics}, step)
+    shown = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}
     results = {tag: metrics[key] for tag, key in shown.items() if key in metrics}
     logger.log_results(hyperparameters(options), results, step=step)
     if options.logger.figures:
@@ -74,33 +76,32 @@ def _show_data(logger: EventLog, run: Run, *, step: int) -> None:
 
 
 def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
-    """The embeddings of the most rated items, where the equation has an item_embedding."""
-    model = run.predictor.model
-    equation = model.equation if isinstance(model, Posterior) else model  # a posterior's last sample
-    embedding = getattr(equation, "item_embedding", None)
-    if not isinstance(embedding, nn.Embedding):
+    """Log the embeddings of the most rated items, where the equation has any."""
+    embedding = run.predictor.model.item_vectors()
+    if embedding is None:
         return
-    item_count = run.train_counts[1][: len(embedding.weight)]
+    item_count = run.train_counts[1][: len(embedding)]
     item = np.argsort(-item_count, kind="stable")[:count]
     titles = np.full(len(run.item_ids), "", dtype=object) if run.titles is None else run.titles
     # a tab or a line break would end the cell in the file that the projector reads
     labels = [[str(run.item_ids.ids[i]), " ".join(titles[i].split()), str(item_count[i])] for i in item]
     logger.log_embeddings(
-        "items", embedding.weight.detach()[item], columns=["item_id", "title", "ratings"], labels=labels
+        "items", embedding[item], columns=["item_id", "title", "ratings"], labels=labels
     )
 
 
 def hyperparameters(options: TrainOptions) -> dict[str, Any]:
-    """What a user would sweep, under short names: a table of every key could not be read."""
+    """Values that a user would sweep, under short names: a table of every key would be unreadable."""
+    fit = options.optimizer
     return {
         "data": options.data.name,
         "split": options.split.name,
-        "model": model_name(options.model),
-        **plain_options(options.model),
-        "optimizer": options.optimizer.name,
-        **plain_options(options.optimizer),
-        **({"schedule": options.schedule.name} if options.optimizer.has_lr else {}),
-        **({"batch_size": options.data.batch_size} if options.optimizer.takes_batches else {}),
+        "model": options.model.name,
+        **to_plain(options.model),
+        "optimizer": fit.name,
+        **to_plain(fit),
+        **({} if fit.initial_lr is None else {"schedule": options.schedule.name}),
+        **({"batch_size": options.data.batch_size} if fit.takes_batches else {}),
         "max_epochs": options.trainer.max_epochs,
         "seed": options.seed,
     }

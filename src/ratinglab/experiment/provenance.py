@@ -1,4 +1,4 @@
-"""Where a run comes from."""
+"""Provenance of a run: versions, commit, data, split, seed, threads."""
 
 import platform
 import subprocess
@@ -14,14 +14,8 @@ from ratinglab.ratings.holdout import Holdout
 PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarrow", "hydra-core")
 
 
-def provenance(holdout: Holdout, *, seed: int, has_genres: bool) -> dict[str, Any]:
-    """Versions, git commit (None outside a checkout), data, split, seed, threads, command line.
-
-    Args:
-        holdout: the data; days count where its rows have them.
-        seed: of the run.
-        has_genres: whether genres count too.
-    """
+def provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
+    """Versions, git commit (None outside a checkout), data, side information, split, seed, threads, command line."""
     checkout = Path(__file__).parents[3]
     # not any repository around the environment that ratinglab is installed in
     is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
@@ -31,7 +25,7 @@ def provenance(holdout: Holdout, *, seed: int, has_genres: bool) -> dict[str, An
         "seed": seed,
         "data": holdout.table.name,
         "data_digest": holdout.table.digest,
-        "side_digest": holdout.table.side_digest(has_genres=has_genres),
+        "side_digest": holdout.side.digest(),
         "split": holdout.split.identity,
         "threads": torch.get_num_threads(),
         "git_commit": _git(checkout, "rev-parse", "HEAD") if is_checkout else None,

@@ -1,22 +1,27 @@
-"""Stochastic gradient descent, a step a rating, over blocks of users × items."""
-
-from collections.abc import Callable
+"""Stochastic gradient descent, one step per rating, over blocks of users × items."""
 
 import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ratinglab.datamodule import Batch, RatingDataModule
+from ratinglab.datamodule import Batch
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.kernels.block_sgd import Rule, Weights, epoch, load, move_to_blocks, sort_blocks_by_user
-from ratinglab.fitting.optimizers import BlockSGD
-from ratinglab.models.equation import Factors
+from ratinglab.fitting.kernels.block_epochs import (
+    BlockedRows,
+    BlockWeights,
+    StepRule,
+    epoch,
+    load,
+    move_to_blocks,
+    sort_blocks_by_user,
+)
+from ratinglab.fitting.optimizers import BlockSGD, FitSetup
+from ratinglab.models.factor_equation import FactorEquation
 from ratinglab.models.predictor import Predictor
 
 MANY_RATINGS, SLICES_OF_MANY, SLICES_OF_FEW = 8_000_000, 16, 8
-"""Slices a side by the number of ratings: never by that of threads, on which the weights must not depend."""
+"""Slices of each side by the number of ratings: never by that of threads, on which the weights must not depend."""
 
 
 class BlockFit(Fit):
@@ -27,42 +32,44 @@ class BlockFit(Fit):
     the seed and the epoch's number; the blocks of a diagonal run at once. So the weights are the same, bit for bit, at
     any number of threads.
 
-    Where the options ask for adaptive rates, those of a row of weights fall as its gradients add up.
+    With adaptive rates, the rate of a row of weights falls as its gradients add up.
 
     Sources: Zhuang, Chin, Juan, Lin, "A Fast Parallel SGD for Matrix Factorization in Shared Memory Systems", RecSys
     2013. Chin, Zhuang, Juan, Lin, "A Learning-Rate Schedule for Stochastic Gradient Methods to Matrix Factorization",
     PAKDD 2015: the reduced per-coordinate schedule.
     """
 
-    user_squares: Tensor
-    item_squares: Tensor
+    user_squares: torch.Tensor
+    item_squares: torch.Tensor
 
-    def __init__(self, predictor: Predictor, *, optimizer: BlockSGD, seed: int, lr: Callable[[int], float]) -> None:
-        """Fit `predictor.model`, whose factors() tell its weights, on batches of all training rows."""
-        super().__init__(predictor, lr=lr)
-        self.slices = optimizer.slices
-        self.seed = seed
-        # buffers, so that they are kept in checkpoints; of no row where all rates are the same
-        for side, rows in (("user", self._factors().user), ("item", self._factors().item)):
-            squares = torch.zeros(len(rows) if optimizer.adaptive else 0)
-            self.register_buffer(f"{side}_squares", squares, persistent=optimizer.adaptive)
+    def __init__(self, predictor: Predictor, setup: FitSetup, *, options: BlockSGD) -> None:
+        """Fit `predictor.model`, a factor equation without parts, on batches of all training rows."""
+        super().__init__(predictor, setup)
+        self.slices, self.seed = options.slices, setup.seed
+        equation = predictor.model
+        assert isinstance(equation, FactorEquation), "the options refuse other equations"
+        # in a tuple, else Lightning would take the equation for a module beside the predictor
+        self._equation = (equation,)
+        # buffers, so that checkpoints keep them; empty where all rates are the same
+        for name, side in (("user", equation.user_side()), ("item", equation.item_side())):
+            assert not side.parts, "the options refuse an equation with parts"
+            squares = torch.zeros(side.embedding.num_embeddings if options.adaptive else 0)
+            self.register_buffer(f"{name}_squares", squares, persistent=options.adaptive)
         self._start: NDArray[np.int64] | None = None
         self._train_mse = 0.0
         load()  # before the clock of the fit runs
 
     def configure_optimizers(self) -> None:
-        """None: the weights are moved in place."""
+        """None: the steps change the weights in place."""
 
     def on_train_start(self) -> None:
         """Order the training rows, in their own memory."""
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, RatingDataModule)
-        rows = data.train_ratings
+        rows = self.data.train_ratings
         slices = self.slices or slices_for(len(rows))
         user_slice, item_slice = (
             balanced_slices(np.bincount(index, minlength=count), slices)
-            for index, count in ((rows.user, data.num_users), (rows.item, data.num_items))
+            for index, count in ((rows.user, self.data.num_users), (rows.item, self.data.num_items))
         )
         self._start = move_to_blocks(rows.user, rows.item, rows.rating, user_slice, item_slice, slices)
         sort_blocks_by_user(rows.user, rows.item, rows.rating, self._start)
@@ -71,33 +78,32 @@ class BlockFit(Fit):
         """An epoch: a step for each rating."""
         user, item, rating = (column.numpy() for column in batches[0][:3])
         assert self._start is not None
-        model = self._factors()
-        biases = [torch.empty(0, 1) if each is None else each for each in model.biases]
-        changed = (model.user, model.item, *biases, self.user_squares, self.item_squares)
+        equation = self._equation[0]
         slices = round((len(self._start) - 1) ** 0.5)
+        numbers = float(equation.rating_mean), self.epoch_lr, equation.regularization
         errors = epoch(
-            user,
-            item,
-            rating,
-            self._start,
+            BlockedRows(user, item, rating, self._start),
             np.random.default_rng([self.seed, self.current_epoch]).permutation(slices),
-            Weights(*(each.detach().numpy() for each in changed)),
-            Rule(*(np.float32(number) for number in (model.mean, self.epoch_lr, model.regularization))),
+            self._weights(),
+            StepRule(*(np.float32(number) for number in numbers)),
         )
         self._train_mse = float(errors.sum()) / len(rating)
 
-    def _factors(self) -> Factors:
-        factors = self.predictor.model.factors()
-        assert factors is not None, "the options refuse an equation without factors"
-        return factors
+    def _weights(self) -> BlockWeights:
+        """The equation's own weights, not copies."""
+        sides = self._equation[0].user_side(), self._equation[0].item_side()
+        factors = [side.embedding.weight for side in sides]
+        biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in sides]
+        tables = (*factors, *biases, self.user_squares, self.item_squares)
+        return BlockWeights(*(table.detach().numpy() for table in tables))
 
     def train_mse(self) -> float:
-        """The pooled squared error of the epoch's training rows, each before its own step."""
+        """Pooled squared error of the epoch's training rows, each before its own step."""
         return self._train_mse
 
 
 def slices_for(num_ratings: int) -> int:
-    """Slices a side where none were asked for."""
+    """Slices of each side where the options leave them open."""
     return SLICES_OF_MANY if num_ratings >= MANY_RATINGS else SLICES_OF_FEW
 
 

@@ -1,4 +1,4 @@
-"""best.ckpt and last.ckpt, of which a good one is never lost."""
+"""best.ckpt and last.ckpt, written so that a good file is never lost."""
 
 import logging
 from io import BytesIO
@@ -11,6 +11,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from ratinglab.evaluation.metrics import Metric
 from ratinglab.files import write_whole
 
 log = logging.getLogger(__name__)
@@ -35,33 +36,33 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 class BestAndLast(Checkpoint):
-    """Keeps best.ckpt, the lowest val/mse so far, and last.ckpt, the state from which a run goes on.
+    """Keeps best.ckpt, the best epoch by the monitored metric, and last.ckpt, the state from which a run resumes.
 
-    best.ckpt is written at every epoch that is the best. last.ckpt is written when `last_every_seconds` have gone by,
-    at the epoch's end, and at the end of the fit. Where no validation tells which epoch is the best, it is the last,
+    best.ckpt is written at every epoch that is the best so far. last.ckpt is written at an epoch's end when
+    `last_every_seconds` have passed, and at the end of the fit. Without a monitored metric the last epoch is the best,
     and both are written together.
 
-    A checkpoint that cannot be written is a warning, and the previous one stays: a full disk ends no training.
-    `failed` then tells at the end of the fit which of the two is not the one that it should be.
+    A checkpoint that cannot be written is a warning, and the previous one stays: a full disk does not end a training.
+    At the end of the fit, `failed` has the files that are not up to date.
     """
 
-    def __init__(self, folder: Path, *, has_best: bool, last_every_seconds: float) -> None:
+    def __init__(self, folder: Path, *, monitor: Metric | None, last_every_seconds: float) -> None:
         super().__init__()
         self.folder = folder
-        self.has_best = has_best
+        self.monitor = monitor
         self.last_every_seconds = last_every_seconds
-        self.best_mse = float("inf")
+        self.best_value = None if monitor is None else monitor.worst
         self.failed: dict[str, str] = {}
-        """Why a file is not up to date, by its name."""
+        """Reason for each file that is not up to date, by name."""
         self._last_written = monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that goes on must know."""
-        return {"best_mse": self.best_mse}
+        """The best value so far, for a run that resumes."""
+        return {"best_value": self.best_value}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what an earlier part of the run has found."""
-        self.best_mse = state_dict["best_mse"]
+        """Take the best value of the earlier part of the run."""
+        self.best_value = state_dict["best_value"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the folder.
@@ -72,12 +73,12 @@ class BestAndLast(Checkpoint):
         self.folder.mkdir(exist_ok=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what is due. Lightning runs this after all other callbacks, whose state is then that of the epoch."""
+        """Write the files that are due. Lightning runs this last, when all other callbacks have the epoch's state."""
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
-        if self.has_best and validated:
-            mse = float(trainer.callback_metrics["val/mse"])
-            if mse < self.best_mse:
-                self.best_mse = mse
+        if self.monitor is not None and self.best_value is not None and validated:
+            value = float(trainer.callback_metrics[f"val/{self.monitor.name}"])
+            if self.monitor.is_better(value, than=self.best_value):
+                self.best_value = value
                 self._write(trainer, "best.ckpt")
         if monotonic() - self._last_written >= self.last_every_seconds:
             self._write_last(trainer)
@@ -88,7 +89,7 @@ class BestAndLast(Checkpoint):
 
     def _write_last(self, trainer: Trainer) -> None:
         self._write(trainer, "last.ckpt")
-        if not self.has_best:
+        if self.monitor is None:
             self._write(trainer, "best.ckpt")
         self._last_written = monotonic()
 
@@ -99,7 +100,7 @@ class BestAndLast(Checkpoint):
         except OSError as error:
             if name not in self.failed:  # once, not at every epoch of a night
                 log.warning(
-                    "warning: %s cannot be written: %s; the run goes on, and tries again",
+                    "warning: %s cannot be written: %s; the run continues and tries again",
                     self.folder / name,
                     error.strerror,
                 )

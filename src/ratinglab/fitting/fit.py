@@ -1,20 +1,19 @@
-"""What every fit of an equation has in common: what it reports, keeps in checkpoints, and when it fails."""
+"""Base class for fits: logging, checkpoint contents, divergence checks."""
 
 import logging
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
-from pytorch_lightning.loops.progress import _ProcessedTracker
 from torch import Tensor
 
-from ratinglab.datamodule import Batch
+from ratinglab.datamodule import Batch, RatingDataModule
 from ratinglab.errors import RunFailedError
-from ratinglab.metrics import ErrorSums
+from ratinglab.evaluation.metrics import MSE
+from ratinglab.fitting.optimizers import FitSetup
 from ratinglab.models.predictor import Predictor
 
 log = logging.getLogger(__name__)
@@ -23,44 +22,57 @@ log = logging.getLogger(__name__)
 class Fit(LightningModule):
     """Fits an equation, epoch by epoch, on (r − r̂)² + penalty, where r̂ is the model's own, not clipped.
 
-    Logs once an epoch, to callbacks and to the logger, whose step is the number of epochs done:
+    It logs once per epoch, to callbacks and to the logger, whose step is the number of epochs done:
     train/mse: pooled over the epoch, each row before it moves a weight, without penalty, not clipped;
-    val/mse: pooled over the validation rows, as the run predicts (fallback, clipping);
+    val/mse: pooled over the validation rows, as the run predicts them (fallback, clipping);
+    val/NAME: the monitored metric, where it is another one;
     val/mse_above_bias_baseline: val/mse less that of the bias baseline, below 0 where the model is better;
     train/lr: the learning rate of the epoch, where there is one;
-    weights/…: the root mean square of each parameter, after the epoch.
+    weights/…: the root mean square of each parameter after the epoch.
     """
 
-    def __init__(self, predictor: Predictor, *, lr: Callable[[int], float] | None) -> None:
-        """Fit `predictor.model` at the learning rate lr(epoch), epochs counted from 0; None: its steps have none."""
+    def __init__(self, predictor: Predictor, setup: FitSetup) -> None:
+        """Fit `predictor.model`."""
         super().__init__()
         self.automatic_optimization = False  # a fit's own loop over batches costs a fraction of Lightning's
         self.predictor = predictor
-        self.lr = lr
-        self.validation_errors = ErrorSums()
-        self.baseline_errors: ErrorSums | None = None
+        self.lr, self.monitor = setup.lr, setup.monitor
+        self.validated: list[tuple[Tensor, Tensor]] = []
+        """Predicted and true ratings of each block of validation rows of this epoch."""
+        self.baseline_predicted: list[Tensor] = []
         self.baseline_mse: float | None = None
+        self.epochs_done = 0
         self.seconds = 0.0
-        """Seconds of the whole fit up to the start of its present part."""
+        """Seconds of the whole fit before its present part."""
         self.step_seconds = 0.0
         """Seconds inside training steps so far."""
         self.rows_trained = 0
-        """Rows in these steps: each row once an epoch, unless trainer.limit_train_batches leaves some out."""
+        """Rows in these steps: each row once per epoch, unless trainer.limit_train_batches leaves some out."""
+
+    @property
+    def data(self) -> RatingDataModule:
+        """The data that the Trainer fits on."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, RatingDataModule)
+        return data
+
+    def wants_one_thread(self, batch_size: int | None) -> bool:
+        """Whether torch should use one thread during this fit."""
+        return False
 
     def on_fit_start(self) -> None:
         self._started = perf_counter()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the number of epochs done, which Lightning's own `epoch` is only between epochs, and time and rows."""
-        progress = self.trainer.fit_loop.epoch_progress.current
-        assert isinstance(progress, _ProcessedTracker)
-        checkpoint["epochs"] = progress.processed
+        """Add the number of epochs done, which Lightning's own `epoch` is only between epochs, and time and rows."""
+        checkpoint["epochs"] = self.epochs_done
         checkpoint["stopped"] = self.trainer.should_stop
         checkpoint["seconds"] = self.seconds + perf_counter() - self._started
         checkpoint["step_seconds"], checkpoint["rows_trained"] = self.step_seconds, self.rows_trained
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from the time and rows of a part that was cut off."""
+        """Continue from the time and rows of an interrupted part."""
+        self.epochs_done = checkpoint["epochs"]
         self.seconds = checkpoint["seconds"]
         self.step_seconds, self.rows_trained = checkpoint["step_seconds"], checkpoint["rows_trained"]
         if checkpoint["stopped"]:  # else Lightning trains an epoch before early stopping looks again
@@ -69,7 +81,7 @@ class Fit(LightningModule):
 
     @abstractmethod
     def train_mse(self) -> float:
-        """The pooled squared error of the epoch's training rows, in squared rating units."""
+        """Pooled squared error of the epoch's training rows, in squared rating units."""
 
     def on_train_epoch_start(self) -> None:
         # Set from the epoch's number, not by a scheduler: one that is saved before its step goes on a step behind.
@@ -86,32 +98,33 @@ class Fit(LightningModule):
             self._report_epoch()
 
     def on_validation_epoch_start(self) -> None:
-        self.validation_errors = ErrorSums()
-        self.baseline_errors = ErrorSums() if self.baseline_mse is None else None
+        self.validated.clear()
 
     def score_block(self, batch: Batch, block: int) -> Tensor:
-        """What the model predicts for a block of validation rows, not clipped; the same rows at every epoch."""
+        """The model's predictions for a block of validation rows, not clipped; the same rows at every epoch."""
         return self.predictor.score(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a block of validation rows to the errors."""
-        predicted = self.predictor.clip(self.score_block(batch, batch_idx))
-        self.validation_errors.update(predicted=predicted, rating=batch.rating)
-        if self.baseline_errors is not None:  # once: the baseline does not move
-            predicted = self.predictor.clip(self.predictor.baseline(batch.user, batch.item))
-            self.baseline_errors.update(predicted=predicted, rating=batch.rating)
+        """Predict a block of validation rows."""
+        self.validated.append((self.predictor.clip(self.score_block(batch, batch_idx)), batch.rating))
+        if self.baseline_mse is None:  # once: the baseline does not move
+            self.baseline_predicted.append(self.predictor.clip(self.predictor.baseline(batch.user, batch.item)))
 
     def on_validation_epoch_end(self) -> None:
-        mse = self.validation_errors.compute().mse
+        predicted, rating = (torch.cat(column) for column in zip(*self.validated, strict=True))
+        mse = MSE.compute(predicted, rating)
         self._check_finite(mse, "the validation error")
         self._report("val/mse", mse)
-        if self.baseline_errors is not None:
-            self.baseline_mse, self.baseline_errors = self.baseline_errors.compute().mse, None
-        assert self.baseline_mse is not None
+        if self.monitor is not MSE:
+            self._report(f"val/{self.monitor.name}", self.monitor.compute(predicted, rating))
+        if self.baseline_mse is None:
+            self.baseline_mse = MSE.compute(torch.cat(self.baseline_predicted), rating)
+            self.baseline_predicted.clear()
         self._log("val/mse_above_bias_baseline", mse - self.baseline_mse)
 
     def on_train_epoch_end(self) -> None:
-        # The training error is from before each update, and nothing else may look at what the last one has done.
+        self.epochs_done = self.current_epoch + 1  # before the checkpoints, which Lightning runs last
+        # The training error is from before each update, and nothing else may look at the last one.
         for name, parameter in self.predictor.model.named_parameters():
             size = float(parameter.detach().square().mean().sqrt())
             self._check_finite(size, "a weight")
@@ -122,7 +135,7 @@ class Fit(LightningModule):
             raise RunFailedError(f"{what} is {value} in epoch {self.current_epoch + 1}{self.advice()}")
 
     def advice(self) -> str:
-        """What may help where a number is no longer finite, to end a message with."""
+        """End of the message on a number that is no longer finite: a setting that may help."""
         return "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
 
     def _report_epoch(self) -> None:
@@ -133,7 +146,7 @@ class Fit(LightningModule):
             self._log("train/lr", self.epoch_lr)
 
     def _report(self, tag: str, value: float) -> None:
-        """Tell callbacks, progress bar and logger."""
+        """Pass a value to callbacks, progress bar and logger."""
         self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=True, logger=False)
         self._log(tag, value)
 

@@ -5,45 +5,41 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ratinglab.datamodule import Batch
-from ratinglab.fitting.incidence import Incidence
-from ratinglab.fitting.kernels.rows import gram
-from ratinglab.fitting.optimizers import Gibbs, Noise
-from ratinglab.fitting.priors import Array, Normal, draw_normal
-from ratinglab.fitting.row_fit import RowFit
-from ratinglab.models.bag import Bag
+from ratinglab.fitting.kernels.rows import RowPriors, gram
+from ratinglab.fitting.optimizers import FitSetup, Gibbs, Noise
+from ratinglab.fitting.part_solver import PartSolver
+from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
+from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined
+from ratinglab.models.factor_equation import Part
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
-from ratinglab.models.timesvdpp import TimeSVDpp
 
-SHAPE, RATE = 1.0, 1.0
-"""Of the gamma priors on precisions."""
-PARTS = {"user": ["user_embedding", "user_drift", "user_implicit"], "item": ["item_implicit", "item_features"]}
-"""The tables of an equation that may add a part to the rows of a side, in the order in which they are drawn."""
+NOISE_SHAPE, NOISE_RATE = 1.0, 1.0
+"""Parameters of the gamma priors on the noise's precision."""
 DEGREES = 10.0
-"""ν of the gamma priors on the precisions of single users and items: as many ratings hold each to what is common."""
+"""ν of the gamma priors on the precisions of single users and items: each is held to the common one as by ν ratings."""
 START_STD = 0.1
-"""Of what the first rows are drawn from: a prior drawn given weights near 0 would keep them there for long."""
+"""Standard deviation of the first rows' prior: one drawn given weights near 0 would keep them there for long."""
 
 
 class GibbsFit(RowFit):
-    """Draws the weights from their posterior given the ratings, a sweep an epoch, and keeps samples of them.
+    """Draws the weights from their posterior given the ratings, one sweep per epoch, and keeps samples of them.
 
     r ~ Normal(r̂, 1/(α_u β_i)): each user and each item has a precision of its own, α_u ~ Gamma(ν/2, γ) with
-    γ ~ Gamma(1, 1), and β_i ~ Gamma(ν/2, ν/2), ν = 10. Where the options ask for one noise, all α_u are the same, from
-    Gamma(1, 1), and all β_i are 1.
+    γ ~ Gamma(1, 1), and β_i ~ Gamma(ν/2, ν/2), ν = 10. With noise=one, all α_u are the same, from Gamma(1, 1), and all
+    β_i are 1.
 
     A row v of weights is a user's bias and factors together, or an item's: v ~ Normal(m, Λ⁻¹), with m and Λ of each
-    side from a Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Each is drawn given all others, from the
-    distribution that follows in closed form: a whole row at once, and all rows of a side at the same time. Nothing is
-    tuned; model.regularization is not read.
+    side from a Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Each is drawn given all others, in closed form: a
+    whole row at once, and all rows of a side at the same time. There is nothing to tune, and model.regularization has
+    no effect.
 
-    In svdpp a row's mean is m + |N|^−½ Σ_{j ∈ N} y_j, with y ~ Normal(0, (λ Λ)⁻¹) and λ ~ Gamma(1, 1); here y has an
-    entry for the bias too, which ends up in the row's. So with genres, each of these parts with a λ of its own. In
-    timesvdpp the rows are those of a user on a day, and p_u and the drift are two parts more, with their entries for
-    the bias; α_u remains the user's.
+    Where rows are sums of parts, a row's mean is m + Σ F y over the side's parts, with y ~ Normal(0, (λ Λ)⁻¹) and a
+    λ ~ Gamma(1, 1) for each part. Here every y has an entry for the bias too, which ends up in the row's own. Where a
+    user has several rows, as one per day in timesvdpp, α_u remains the user's.
 
     No draw depends on the number of threads.
 
@@ -57,24 +53,23 @@ class GibbsFit(RowFit):
     user_precision: Tensor
     item_precision: Tensor
 
-    def __init__(self, predictor: Predictor, *, optimizer: Gibbs, seed: int) -> None:
-        """Sample the equation in `predictor.model`, a Posterior of mf, biased_mf, svdpp or timesvdpp."""
+    def __init__(self, predictor: Predictor, setup: FitSetup, *, options: Gibbs) -> None:
+        """Sample the equation in `predictor.model`, a Posterior of a factor equation."""
         assert isinstance(predictor.model, Posterior)
-        super().__init__(predictor, predictor.model.equation)
-        factors = predictor.model.factors()
-        self.burn_in, self.thin, self.seed = optimizer.burn_in, optimizer.thin, seed
-        self.has_own_noise = optimizer.noise == Noise.own
-        # buffers, so that they are kept in checkpoints
-        for name, count in (("user", len(factors.user)), ("item", len(factors.item))):
-            self.register_buffer(f"{name}_precision", torch.ones(count))
-        self._parts = {side: [part for part in PARTS[side] if self.table(part) is not None] for side in PARTS}
-        if not self.equation.takes_day:
-            self._parts["user"].remove("user_embedding")  # these are the rows themselves
-        for part in self._parts["user"] + self._parts["item"]:
-            self.register_buffer(f"{part}_bias", torch.zeros(len(self._embedding(part)), 1))
-            self.register_buffer(f"{part}_precision", torch.ones(()))
-        self._incidences: dict[str, Incidence] = {}
-        self._user_of_row = np.arange(len(factors.user))
+        super().__init__(predictor, setup, equation=predictor.model.equation)
+        self.burn_in, self.thin, self.seed = options.burn_in, options.thin, setup.seed
+        self.has_own_noise = options.noise == Noise.own
+        # buffers, so that checkpoints keep them
+        for name in OTHER_SIDE:
+            side = self.side(name)
+            self.register_buffer(f"{name}_precision", torch.ones(len(side.last_rows())))
+            for part in side.parts:
+                self.register_buffer(f"{part.name}_bias", torch.zeros(part.embedding.num_embeddings, 1))
+                self.register_buffer(f"{part.name}_precision", torch.ones(()))
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias.weight)  # the row's own bias holds the sum of all parts'
+        self._solvers: dict[str, PartSolver] = {}
+        self._owners: dict[str, NDArray[np.int64]] = {}
         self._sums: dict[int, tuple[Tensor, int]] = {}
 
     @property
@@ -85,113 +80,108 @@ class GibbsFit(RowFit):
         return model
 
     def on_train_start(self) -> None:
-        """Sort the training rows by user and by item, and what these have."""
+        """Sort the training ratings by row, and what the rows have."""
         super().on_train_start()
-        dim = self.rows("user").shape[1]
-        of_days = None
-        if isinstance(self.equation, TimeSVDpp):
-            self._user_of_row = self.equation.user_of_row.numpy()
-            of_user = self._user_of_row.astype(np.int32)
-            each = np.arange(len(of_user) + 1)
-            num_users = len(self.user_precision)
-
-            def one_hot(scale: Array) -> Incidence:
-                return Incidence(each, of_user, num_columns=num_users, scale=scale, dim=dim)
-
-            of_days = one_hot(np.ones(len(of_user), dtype=np.float32))
-            self._incidences = {"user_embedding": of_days, "user_drift": one_hot(self.equation.drift.numpy())}
-        for part in self._parts["user"] + self._parts["item"]:
-            bag = self.table(part)
-            if isinstance(bag, Bag):
-                self._incidences[part] = Incidence(
-                    bag.start.numpy(),
-                    bag.column.numpy(),
-                    num_columns=bag.num_embeddings,
-                    scale=bag.scale.numpy(),
-                    dim=dim,
-                    spread=of_days if part.startswith("user") else None,
-                )
+        for name in OTHER_SIDE:
+            side, (count, dim) = self.side(name), self.own_rows(name).shape
+            self._owners[name] = np.arange(count) if side.rows is None else side.rows.owner.numpy()
+            self._solvers |= {part.name: PartSolver(part.design, dim=dim) for part in side.parts}
 
     def training_step(self, batches: list[Batch]) -> None:
-        """A sweep: the users' prior and rows, then the items', then the noise."""
+        """A sweep: the users' prior, parts and rows, then the items', then the noise."""
         random = np.random.default_rng([self.seed, self.current_epoch])
-        users, items = self.rows("user"), self.rows("item")
-        user_parts, item_parts = self._added("user"), self._added("item")
-        for rows, parts in ((users, user_parts), (items, item_parts)):
-            for part in parts.values():
-                rows[:, 1:] += part[:, 1:]  # a bias has all its parts in it: the equation adds none there
-        self._draw_side("user", users, items, user_parts, random)
-        self._draw_side("item", items, users, item_parts, random)
-        self._draw_noise(users, items, random)
+        addends = {name: self._addends(name) for name in OTHER_SIDE}
+        rows = {name: self.own_rows(name) for name in OTHER_SIDE}
+        first = 1 if self.has_biases else 0
+        for name in OTHER_SIDE:
+            for addend in addends[name].values():
+                rows[name][:, first:] += addend[:, first:]  # the own bias holds the sum already
+        for name, other in OTHER_SIDE.items():
+            self._draw_side(name, rows[name], rows[other], addends[name], random)
+        self._draw_noise(rows["user"], rows["item"], random)
         if self.current_epoch >= self.burn_in and (self.current_epoch - self.burn_in) % self.thin == 0:
-            self._keep(torch.from_numpy(users), torch.from_numpy(items))
+            self._keep(torch.from_numpy(rows["user"]), torch.from_numpy(rows["item"]))
 
     def _draw_side(
-        self, name: str, rows: Array, other_rows: Array, parts: dict[str, Array], random: np.random.Generator
+        self,
+        name: str,
+        rows: FloatArray,
+        other_rows: FloatArray,
+        addends: dict[str, FloatArray],
+        random: np.random.Generator,
     ) -> None:
         """Draw the prior, the parts and, in place, the rows of one side, given the rows of the other."""
-        if self.current_epoch == 0:
-            prior = Normal(np.zeros(rows.shape[1]), np.eye(rows.shape[1]) / START_STD**2)
-        else:
-            weights = {part: self._weights(part) for part in parts}
-            spread = sum((self._scalar(of) * gram(each, each) for of, each in weights.items()), np.zeros(()))
-            count = sum(len(each) for each in weights.values())
-            prior = draw_normal(_without(rows, parts), random, spread=spread, spread_rows=count)
-        for part in parts:
-            others = {other: each for other, each in parts.items() if other != part}
-            drawn, precision = self._incidences[part].draw(
+        prior = self._draw_prior(name, rows, addends, random)
+        for part in self.side(name).parts:
+            others = {other: each for other, each in addends.items() if other != part.name}
+            drawn, precision = self._solvers[part.name].draw(
                 _without(rows, others),
                 self._weights(part),
-                precision=self._scalar(part),
+                precision=self._precision_of(part),
                 prior=prior,
                 random=random,
             )
             self._write_part(part, drawn, precision)
-            parts[part] = self._incidences[part].part(drawn)
+            addends[part.name] = self._solvers[part.name].times(drawn)
         mean = np.broadcast_to(prior.mean.astype(np.float32), rows.shape)
         self.solve(
             name,
             rows,
             other_rows,
-            mean=sum(parts.values(), mean.copy()),
-            precision=prior.precision.astype(np.float32),
-            scale=np.ones(len(rows), dtype=np.float32),
+            priors=RowPriors(
+                mean=sum(addends.values(), mean.copy()),
+                precision=prior.precision.astype(np.float32),
+                scale=np.ones(len(rows), dtype=np.float32),
+            ),
             weight=self._row_precision(name),
-            other_weight=self._row_precision("item" if name == "user" else "user"),
+            other_weight=self._row_precision(OTHER_SIDE[name]),
             noise=random.standard_normal(rows.shape, dtype=np.float32),
         )
-        own = rows.copy()
-        for each in parts.values():
-            own[:, 1:] -= each[:, 1:]
-        self.write(name, own)
+        own, first = rows.copy(), 1 if self.has_biases else 0
+        for addend in addends.values():
+            own[:, first:] -= addend[:, first:]
+        self.write_own_rows(name, own)
 
-    def _draw_noise(self, users: Array, items: Array, random: np.random.Generator) -> None:
-        """Draw the precision of the noise, of each user and then of each item, or one."""
-        alpha, beta = self._precision("user"), self._precision("item")
-        plain, weighted = self.errors("user", users, items, other_weight=beta)
+    def _draw_prior(
+        self, name: str, rows: FloatArray, addends: dict[str, FloatArray], random: np.random.Generator
+    ) -> Normal:
+        """Draw m and Λ of a side, given its rows without their parts and the parts' weights."""
+        if self.current_epoch == 0:
+            return Normal(np.zeros(rows.shape[1]), np.eye(rows.shape[1]) / START_STD**2)
+        weights = [(self._precision_of(part), self._weights(part)) for part in self.side(name).parts]
+        spread = sum((precision * gram(each, each) for precision, each in weights), np.zeros(()))
+        count = sum(len(each) for _, each in weights)
+        return draw_normal(_without(rows, addends), random, spread=spread, spread_rows=count)
+
+    def _draw_noise(self, users: FloatArray, items: FloatArray, random: np.random.Generator) -> None:
+        """Draw the precision of the noise: of each user and then of each item, or one for all."""
+        alpha, beta = self._noise_precision("user"), self._noise_precision("item")
+        plain, weighted = self.errors("user", users, items, other_weight=self._row_precision("item"))
         if not self.has_own_noise:
-            count = len(self._sides["user"].rating)
-            alpha[:] = random.gamma(SHAPE + count / 2, 1 / (RATE + plain.sum() / 2))
+            count = len(self._ratings["user"].rating)
+            alpha[:] = random.gamma(NOISE_SHAPE + count / 2, 1 / (NOISE_RATE + plain.sum() / 2))
             return
-        counts = self._by_user(self._sides["user"].counts)
-        rate = random.gamma(SHAPE + len(alpha) * DEGREES / 2, 1 / (RATE + alpha.sum(dtype=np.float64)))
-        alpha[:] = random.gamma((DEGREES + counts) / 2, 1 / (rate + self._by_user(weighted) / 2))
+        counts = self._by_owner("user", self._ratings["user"].counts)
+        rate = random.gamma(
+            NOISE_SHAPE + len(alpha) * DEGREES / 2, 1 / (NOISE_RATE + alpha.sum(dtype=np.float64))
+        )
+        alpha[:] = random.gamma((DEGREES + counts) / 2, 1 / (rate + self._by_owner("user", weighted) / 2))
         _, weighted = self.errors("item", items, users, other_weight=self._row_precision("user"))
-        beta[:] = random.gamma((DEGREES + self._sides["item"].counts) / 2, 2 / (DEGREES + weighted))
+        counts = self._by_owner("item", self._ratings["item"].counts)
+        beta[:] = random.gamma((DEGREES + counts) / 2, 2 / (DEGREES + self._by_owner("item", weighted)))
 
-    def _precision(self, name: str) -> Array:
-        """(num_users,) or (num_items,) float32, the precision of the noise that each stands for: changed in place."""
-        found: Array = getattr(self, f"{name}_precision").numpy()
+    def _noise_precision(self, name: str) -> FloatArray:
+        """(num_users,) or (num_items,) float32, the share of each in the noise's precision; not a copy."""
+        found: FloatArray = getattr(self, f"{name}_precision").numpy()
         return found
 
-    def _row_precision(self, name: str) -> Array:
-        """(num_rows,) float32, the same of each row."""
-        precision = self._precision(name)
-        return precision[self._user_of_row] if name == "user" else precision
+    def _row_precision(self, name: str) -> FloatArray:
+        """(num_rows,) float32, the noise's precision of each row's user or item."""
+        return self._noise_precision(name)[self._owners[name]]
 
-    def _by_user(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The sum of what each user's rows have: (num_rows,) → (num_users,)."""
-        return np.bincount(self._user_of_row, values)
+    def _by_owner(self, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
+        """Sum over the rows of each user or item: (num_rows,) → (num_owners,)."""
+        return np.bincount(self._owners[name], values)
 
     def _keep(self, users: Tensor, items: Tensor) -> None:
         """Keep the rows, with all their parts, as a sample."""
@@ -208,7 +198,7 @@ class GibbsFit(RowFit):
         )
 
     def score_block(self, batch: Batch, block: int) -> Tensor:
-        """The mean of the samples' predictions for a block of rows, of which the sums so far are kept."""
+        """Mean of the samples' predictions for a block of rows; the sums so far are kept."""
         kept = self.posterior.num_samples
         if kept == 0:
             return super().score_block(batch, block)
@@ -219,32 +209,29 @@ class GibbsFit(RowFit):
         self._sums[block] = total, kept
         return (total / kept).float()
 
-    def _added(self, name: str) -> dict[str, Array]:
-        """(num_rows, D) float32 of each part of a side's rows: what follows from what is known of them."""
-        return {part: self._incidences[part].part(self._weights(part)) for part in self._parts[name]}
+    def _addends(self, name: str) -> dict[str, FloatArray]:
+        """(num_rows, D) float32 of each part of a side's rows: F y."""
+        return {part.name: self._solvers[part.name].times(self._weights(part)) for part in self.side(name).parts}
 
-    def _embedding(self, part: str) -> Tensor:
-        table = self.table(part)
-        assert table is not None
-        return table.weight.detach()
+    def _part_bias(self, part: Part) -> Tensor | None:
+        """The sampler's own entry for the bias in the weights of a part; None in an equation without biases."""
+        return getattr(self, f"{part.name}_bias") if self.has_biases else None
 
-    def _weights(self, part: str) -> Array:
-        """(num_columns, D) float32: the weights of a part, the bias's first."""
-        weights: Array = torch.cat([getattr(self, f"{part}_bias"), self._embedding(part)], dim=1).numpy()
-        return weights
+    def _weights(self, part: Part) -> FloatArray:
+        """(num_columns, D) float32: the weights of a part, behind their entry for the bias."""
+        return joined(part.embedding, self._part_bias(part))
 
-    def _scalar(self, part: str) -> float:
+    def _precision_of(self, part: Part) -> float:
         """λ of a part."""
-        return float(getattr(self, f"{part}_precision"))
+        return float(getattr(self, f"{part.name}_precision"))
 
-    def _write_part(self, part: str, weights: Array, precision: float) -> None:
-        getattr(self, f"{part}_bias").copy_(torch.from_numpy(weights[:, :1]))
-        self._embedding(part).copy_(torch.from_numpy(weights[:, 1:]))
-        getattr(self, f"{part}_precision").fill_(precision)
+    def _write_part(self, part: Part, weights: FloatArray, precision: float) -> None:
+        write_joined(weights, part.embedding, self._part_bias(part))
+        getattr(self, f"{part.name}_precision").fill_(precision)
 
 
-def _without(rows: Array, parts: dict[str, Array]) -> Array:
-    """The rows less these parts: (num_rows, D) float32."""
-    for part in parts.values():
-        rows = rows - part
+def _without(rows: FloatArray, addends: dict[str, FloatArray]) -> FloatArray:
+    """The rows less these addends: (num_rows, D) float32."""
+    for addend in addends.values():
+        rows = rows - addend
     return rows

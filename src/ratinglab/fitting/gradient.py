@@ -1,92 +1,107 @@
 """Minibatch gradient descent on an equation."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import numpy as np
+import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from ratinglab.datamodule import Batch, ShuffledBatches
+from ratinglab.datamodule import Batch, ShuffledBatches, WholeEpochs
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.optimizers import SGD, Adam, AdamW, SparseAdam
-from ratinglab.metrics import ErrorSums
+from ratinglab.fitting.optimizers import FitSetup
 from ratinglab.models.predictor import Predictor
+
+LITTLE_WORK = 1 << 20
+"""Numbers read in a step below which one thread is as fast as two, and much faster beside another process."""
 
 
 class GradientFit(Fit):
-    """Steps against the gradient of (r − r̂)² + penalty, both means over a batch."""
+    """Steps against the gradient of (r − r̂)² + penalty, both means over a batch.
+
+    Every step hands the optimizer a closure, so that one that evaluates the loss several times, such as LBFGS, works
+    as well. What is random in an equation, such as dropout, follows from the seed and the epoch's number.
+    """
 
     def __init__(
         self,
         predictor: Predictor,
+        setup: FitSetup,
         *,
-        optimizer: Adam | AdamW | SparseAdam | SGD,
-        lr: Callable[[int], float],
-        accumulate_grad_batches: int,
-        gradient_clip_val: float | None,
+        optimizer: Callable[[Iterator[Parameter]], Optimizer],
     ) -> None:
-        """Fit `predictor.model`.
+        """Fit `predictor.model` by the optimizer that `optimizer` makes over its parameters."""
+        super().__init__(predictor, setup)
+        self.make_optimizer = optimizer
+        self.seed = setup.seed
+        self.accumulate_grad_batches = setup.trainer.accumulate_grad_batches
+        self.gradient_clip_val = setup.trainer.gradient_clip_val
+        self._batches_seen = 0
+        self._waiting: list[Batch] = []
+        self._squared_errors: list[Tensor] = []
+        self._rows_seen = 0
 
-        Args:
-            predictor: with the model.
-            optimizer: what takes the steps.
-            lr: the learning rate at an epoch, from 0.
-            accumulate_grad_batches: batches over whose gradients a step averages; an epoch's last step may have fewer.
-            gradient_clip_val: the largest norm of all gradients together; None: they are not clipped.
-
-        Raises:
-            UserError: the optimizer is for equations of embeddings alone, and the model is none.
-        """
-        super().__init__(predictor, lr=lr)
-        self.optimizer_options = optimizer
-        self.accumulate_grad_batches = accumulate_grad_batches
-        self.gradient_clip_val = gradient_clip_val
-        self._batch = 0
-        if isinstance(optimizer, SparseAdam):
-            from ratinglab.fitting.sparse_adam import make_sparse  # which imports a compiler
-
-            make_sparse(predictor.model)
-        self.train_errors = ErrorSums()
+    def wants_one_thread(self, batch_size: int | None) -> bool:
+        """Steps of little work want one: several threads spend most of their time waiting for each other."""
+        parameters = list(self.predictor.model.parameters())
+        row = sum(each.numel() // len(each) if each.dim() > 0 else 1 for each in parameters)
+        return sum(each.numel() for each in parameters) + (batch_size or 0) * row < LITTLE_WORK
 
     def configure_optimizers(self) -> Optimizer:
         """The optimizer over the model's parameters."""
-        return self.optimizer_options.build(self.predictor.model.parameters())
+        return self.make_optimizer(self.predictor.model.parameters())
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        self.train_errors = ErrorSums()
-        self._batch = 0
+        self._batches_seen, self._rows_seen = 0, 0
+        self._squared_errors.clear()
+        # a resumed run repeats the noise of an uninterrupted one
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(1)[0]))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.epoch_lr
 
     def training_step(self, batches: list[Batch]) -> None:
-        """Take the steps of some batches, one behind the other."""
-        data = self.trainer.train_dataloader
-        assert isinstance(data, ShuffledBatches)
-        optimizer = self.trainer.optimizers[0]
+        """Take the steps of some batches, one after the other; an epoch's last step may be of fewer batches."""
+        loader = self.trainer.train_dataloader
+        assert isinstance(loader, ShuffledBatches | WholeEpochs)
         for batch in batches:
-            self._batch += 1
-            (self._objective(batch) / self.accumulate_grad_batches).backward()
-            if self._batch % self.accumulate_grad_batches == 0 or self._batch == data.num_batches:
-                if self.gradient_clip_val is not None:
-                    clip_grad_norm_(self.predictor.model.parameters(), self.gradient_clip_val)
-                optimizer.step()
-                optimizer.zero_grad()
+            self._batches_seen += 1
+            self._waiting.append(batch)
+            if self._batches_seen % self.accumulate_grad_batches == 0 or self._batches_seen == loader.num_batches:
+                self._step(self._waiting)
+                self._waiting = []
 
-    def _objective(self, batch: Batch) -> Tensor:
-        """() float32"""
+    def _step(self, batches: list[Batch]) -> None:
+        first = True
+
+        def closure() -> Tensor:
+            nonlocal first
+            optimizer.zero_grad()
+            losses = [self._backward(batch, count_errors=first) for batch in batches]
+            first = False
+            if self.gradient_clip_val is not None:
+                clip_grad_norm_(self.predictor.model.parameters(), self.gradient_clip_val)
+            return torch.stack(losses).sum()
+
+        optimizer = self.trainer.optimizers[0]
+        optimizer.step(closure)
+
+    def _backward(self, batch: Batch, *, count_errors: bool) -> Tensor:
+        """The batch's share of the loss, () float32; its gradient is added to that of the other batches."""
         model = self.predictor.model
-        known = (batch.user, batch.item, batch.day) if model.takes_day else (batch.user, batch.item)
-        predicted = model(*known)
-        self.train_errors.update(predicted=predicted.detach(), rating=batch.rating)
-        return (predicted - batch.rating).square().mean() + model.penalty(*known)
-
-    def numbers_in_step(self, batch_size: int) -> int:
-        """About how many numbers a step reads: all weights, and for each row its share of them."""
-        parameters = list(self.predictor.model.parameters())
-        row = sum(each.numel() // len(each) if each.dim() > 0 else 1 for each in parameters)
-        return sum(each.numel() for each in parameters) + batch_size * row
+        arguments = model.arguments(batch.user, batch.item, batch.day)
+        error = model(*arguments) - batch.rating
+        if count_errors:
+            squares = error.detach()
+            squares = squares if squares.device.type == "mps" else squares.double()  # mps has no float64
+            self._squared_errors.append(squares.square().sum())
+            self._rows_seen += len(batch.rating)
+        loss: Tensor = (error.square().mean() + model.penalty(*arguments)) / self.accumulate_grad_batches
+        loss.backward()
+        return loss.detach()
 
     def train_mse(self) -> float:
-        """The pooled squared error of the epoch's training rows, each before its batch's step."""
-        return self.train_errors.compute().mse
+        """Pooled squared error of the epoch's training rows, each before its batch's step."""
+        return float(torch.stack(self._squared_errors).sum()) / self._rows_seen

@@ -1,34 +1,123 @@
-"""How an equation is fitted. torch is imported when an optimizer is built: the command line reads the options first.
-
-Each class says whether it takes batches of data.batch_size, or else all training rows at once; whether it has a
-learning rate; and whether it keeps samples, of which the last epoch has the most, or one best set of weights.
-"""
+"""Options of the fits. torch is imported when a fit is built: the command line reads the options first."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from ratinglab.errors import UserError
+from ratinglab.models.declarations import EquationOptions, Form
 from ratinglab.options import above, at_least, from_zero_below, within
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
     from torch.optim import Optimizer
 
+    from ratinglab.evaluation.metrics import Metric
+    from ratinglab.fitting.fit import Fit
+    from ratinglab.fitting.trainer import TrainerOptions
+    from ratinglab.models.predictor import Predictor
+
+WHOLE_EPOCHS: Mapping[str, object] = MappingProxyType(
+    {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None}
+)
+"""Values of trainer's keys that a fit needs which works on whole epochs and not on batches."""
+
+
+class FitSetup(NamedTuple):
+    """Settings of a fit besides its own options.
+
+    Attributes:
+        lr: learning rate at an epoch, counted from 0; None for a fit that has none.
+        trainer: options of the Trainer.
+        monitor: validation metric that decides which epoch is the best.
+        seed: of the order of the training rows and of all draws.
+    """
+
+    lr: Callable[[int], float] | None
+    trainer: TrainerOptions
+    monitor: Metric
+    seed: int
+
 
 @dataclass
-class Adam:
+class FitOptions(ABC):
+    """Options of a fit, and what the fit requires of an equation and of the Trainer."""
+
+    name: ClassVar[str]
+    """Name in records and tables, as in optimizer=NAME."""
+    forms: ClassVar[tuple[Form, ...]] = tuple(Form)
+    """Forms of the equations that it fits."""
+    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({})
+    """Values that keys of trainer must have."""
+    takes_batches: ClassVar[bool] = True
+    """Whether an epoch comes in batches of data.batch_size, or as all training rows at once."""
+    keeps_samples: ClassVar[bool] = False
+    """Whether it keeps samples of the weights, of which the last epoch has the most, or one best set of weights."""
+    on_cpu_only: ClassVar[bool] = False
+    """Whether it works on the CPU alone."""
+    pace: ClassVar[str] = "one step per batch"
+    """How often it moves weights, for the header."""
+
+    @property
+    def initial_lr(self) -> float | None:
+        """Learning rate at the start; None for a fit without one."""
+        return None
+
+    def num_samples(self, max_epochs: int) -> int:
+        """Samples kept after so many epochs."""
+        return 0
+
+    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
+        """Raise UserError where these options do not go with those of the equation or of the Trainer."""
+
+    @abstractmethod
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the LightningModule that fits `predictor.model`.
+
+        Raises:
+            UserError: the fit cannot take the equation.
+        """
+
+
+@dataclass
+class SteppingOptions(FitOptions):
+    """Options of a fit that steps against a gradient."""
+
+    lr: float = field(metadata=above(0))
+    """Learning rate at the start; the schedule moves it. Lower it where the loss jumps or is no longer finite."""
+
+    @property
+    def initial_lr(self) -> float | None:
+        """Learning rate at the start."""
+        return self.lr
+
+
+@dataclass
+class GradientOptions(SteppingOptions):
+    """Options of minibatch gradient descent, for any equation."""
+
+    @abstractmethod
+    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+        """The optimizer over these parameters. Its step is called with a closure that gives the loss."""
+
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the fit."""
+        from ratinglab.fitting.gradient import GradientFit
+
+        return GradientFit(predictor, setup, optimizer=self.optimizer)
+
+
+@dataclass
+class Adam(GradientOptions):
     """Adam (Kingma and Ba 2015): steps scaled by running moments of the gradient."""
 
     name: ClassVar[str] = "adam"
-    takes_batches: ClassVar[bool] = True
-    has_lr: ClassVar[bool] = True
-    is_sampler: ClassVar[bool] = False
 
-    lr: float = field(metadata=above(0))
-    """Learning rate at the start; the schedule moves it."""
     weight_decay: float = field(metadata=at_least(0))
     """Adam's own: added to the gradient of every weight at every step. For λ per rating see model.regularization."""
     beta1: float = field(metadata=from_zero_below(1))
@@ -36,8 +125,8 @@ class Adam:
     beta2: float = field(metadata=from_zero_below(1))
     """Decay of the squared gradient's running mean."""
 
-    def build(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """The optimizer over these parameters."""
+    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+        """torch's Adam."""
         from torch import optim
 
         betas = (self.beta1, self.beta2)
@@ -45,25 +134,20 @@ class Adam:
 
 
 @dataclass
-class AdamW:
-    """AdamW (Loshchilov and Hutter 2019): Adam, with weight decay apart from the moments."""
+class AdamW(GradientOptions):
+    """AdamW (Loshchilov and Hutter 2019): Adam with weight decay apart from the moments."""
 
     name: ClassVar[str] = "adamw"
-    takes_batches: ClassVar[bool] = True
-    has_lr: ClassVar[bool] = True
-    is_sampler: ClassVar[bool] = False
 
-    lr: float = field(metadata=above(0))
-    """Learning rate at the start; the schedule moves it."""
     weight_decay: float = field(metadata=at_least(0))
-    """Fraction lr · weight_decay of every weight is taken off at every step."""
+    """Every step shrinks every weight by the fraction lr · weight_decay."""
     beta1: float = field(metadata=from_zero_below(1))
     """Decay of the gradient's running mean."""
     beta2: float = field(metadata=from_zero_below(1))
     """Decay of the squared gradient's running mean."""
 
-    def build(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """The optimizer over these parameters."""
+    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+        """torch's AdamW."""
         from torch import optim
 
         betas = (self.beta1, self.beta2)
@@ -71,113 +155,155 @@ class AdamW:
 
 
 @dataclass
-class SparseAdam:
-    """Adam on the rows of the batch alone: another mathematics, for tables of which a batch touches a small part.
+class SparseAdam(GradientOptions):
+    """Adam on the rows of a batch alone, for tables of which a batch touches a small part. Not equivalent to Adam.
 
-    The moments of all other rows stay as they are, where Adam lets them decay, and with them moves these rows too.
+    The moments of all other rows stay as they are, where Adam decays them and moves these rows too.
     """
 
     name: ClassVar[str] = "sparse_adam"
-    takes_batches: ClassVar[bool] = True
-    has_lr: ClassVar[bool] = True
-    is_sampler: ClassVar[bool] = False
+    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({"gradient_clip_val": None})
+    on_cpu_only: ClassVar[bool] = True
 
-    lr: float = field(metadata=above(0))
-    """Learning rate at the start; the schedule moves it."""
     beta1: float = field(metadata=from_zero_below(1))
     """Decay of the gradient's running mean."""
     beta2: float = field(metadata=from_zero_below(1))
     """Decay of the squared gradient's running mean."""
 
-    def build(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """The optimizer over these parameters, whose gradients must be sparse."""
-        from ratinglab.fitting.sparse_adam import SparseRowAdam  # which imports a compiler
+    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+        """Adam on rows with a gradient, which must be sparse."""
+        from ratinglab.fitting.sparse_adam import SparseRowAdam  # imports a compiler
 
         return SparseRowAdam(parameters, lr=self.lr, betas=(self.beta1, self.beta2), eps=1e-8)
 
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the fit.
+
+        Raises:
+            UserError: the equation has other weights than those of embeddings, or uses them otherwise than by rows.
+        """
+        from ratinglab.fitting.sparse_adam import make_sparse
+
+        make_sparse(predictor.model)
+        return super().build(predictor, setup)
+
 
 @dataclass
-class SGD:
+class SGD(GradientOptions):
     """Minibatch stochastic gradient descent. The loss is a mean over the batch: lr grows with data.batch_size."""
 
     name: ClassVar[str] = "sgd"
-    takes_batches: ClassVar[bool] = True
-    has_lr: ClassVar[bool] = True
-    is_sampler: ClassVar[bool] = False
 
-    lr: float = field(metadata=above(0))
-    """Learning rate at the start; the schedule moves it."""
     weight_decay: float = field(metadata=at_least(0))
     """Added to the gradient of every weight at every step. For λ per rating see model.regularization."""
     momentum: float = field(metadata=from_zero_below(1))
-    """Fraction of the last step that is taken again."""
+    """Fraction of the last step that the next one repeats."""
 
-    def build(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """The optimizer over these parameters."""
+    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+        """torch's SGD."""
         from torch import optim
 
         return optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass
-class BlockSGD:
-    """Stochastic gradient descent, a step a rating, in compiled loops on all cores (Zhuang et al. 2013).
+class BlockSGD(SteppingOptions):
+    """Stochastic gradient descent, one step per rating, in compiled loops on all cores (Zhuang et al. 2013).
 
-    A step is −lr times the gradient of (r − r̂)² + λ · penalty: elsewhere often written without the factor 2, so that
-    their learning rate of 0.01 is 0.005 here. data.batch_size is not read.
+    A step is −lr times the gradient of (r − r̂)² + λ · penalty. Papers often leave out the factor 2: their learning
+    rate of 0.01 is 0.005 here. It does not read data.batch_size.
     """
 
     name: ClassVar[str] = "block_sgd"
+    forms: ClassVar[tuple[Form, ...]] = (Form.embeddings,)
+    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
-    has_lr: ClassVar[bool] = True
-    is_sampler: ClassVar[bool] = False
+    on_cpu_only: ClassVar[bool] = True
+    pace: ClassVar[str] = "one step per rating"
 
-    lr: float = field(metadata=above(0))
-    """Learning rate at the start; the schedule moves it."""
     slices: int | None = field(metadata=within(1, 1024))
     """Slices of users and of items, and so the most threads in use; null: 8, from 8 million ratings on 16."""
     adaptive: bool
-    """Whether each user and item has a rate of its own, lr / √(1 + Σ g² / embedding_dim), g its gradients so far (Chin
-    et al. 2015): a larger lr then."""
+    """Whether each user and item has its own rate, lr / √(1 + Σ g² / embedding_dim), with g its gradients so far (Chin
+    et al. 2015). It wants a larger lr."""
+
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the fit."""
+        from ratinglab.fitting.block_sgd import BlockFit  # imports a compiler
+
+        return BlockFit(predictor, setup, options=self)
 
 
 class Noise(Enum):
-    """How far ratings lie from their predictions."""
+    """Noise of the ratings around their predictions."""
 
     own = "own"
     one = "one"
 
 
 @dataclass
-class Gibbs:
-    """Gibbs sampling: Bayesian matrix factorization, a sweep an epoch (Salakhutdinov and Mnih 2008).
+class Gibbs(FitOptions):
+    """Gibbs sampling: Bayesian matrix factorization, one sweep per epoch (Salakhutdinov and Mnih 2008).
 
-    No learning rate and no regularization to tune. Predictions are means over the samples that are kept, and come with
-    a standard deviation. data.batch_size, model.regularization and early stopping have nothing to act on.
+    It has no learning rate and no regularization to tune. Predictions are means over the samples kept, and come with a
+    standard deviation. It does not read data.batch_size and model.regularization, and ignores early stopping.
     """
 
     name: ClassVar[str] = "gibbs"
+    forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
+    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
-    has_lr: ClassVar[bool] = False
-    is_sampler: ClassVar[bool] = True
+    keeps_samples: ClassVar[bool] = True
+    on_cpu_only: ClassVar[bool] = True
+    pace: ClassVar[str] = "one sweep per epoch"
 
     burn_in: int = field(metadata=at_least(0))
     """Epochs before the first sample that is kept."""
     noise: Noise
     """own: each user and item has its own; one: the same for all."""
     thin: int = field(metadata=at_least(1))
-    """Epochs from one sample that is kept to the next: each takes as much memory as the model, three times while a
-    checkpoint is written."""
+    """Epochs from one kept sample to the next. Each takes as much memory as the model, three times while a checkpoint
+    is written."""
+
+    def num_samples(self, max_epochs: int) -> int:
+        """Samples kept after so many epochs."""
+        return -(-(max_epochs - self.burn_in) // self.thin)
+
+    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
+        """Raise UserError where no sample would be kept."""
+        if self.burn_in >= trainer.max_epochs:
+            raise UserError(
+                f"optimizer.burn_in must be below trainer.max_epochs, got {self.burn_in} and {trainer.max_epochs}"
+            )
+
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the fit."""
+        from ratinglab.fitting.gibbs import GibbsFit  # imports a compiler
+
+        return GibbsFit(predictor, setup, options=self)
 
 
 @dataclass
-class ALS:
-    """Alternating least squares, a sweep an epoch (Zhou et al. 2008): each row of weights in closed form.
+class ALS(FitOptions):
+    """Alternating least squares, one sweep per epoch (Zhou et al. 2008): each row of weights in closed form.
 
-    No learning rate: model.regularization alone is to be tuned. data.batch_size is not read.
+    It has no learning rate: model.regularization is the one number to tune. It does not read data.batch_size.
     """
 
     name: ClassVar[str] = "als"
+    forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
+    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
-    has_lr: ClassVar[bool] = False
-    is_sampler: ClassVar[bool] = False
+    on_cpu_only: ClassVar[bool] = True
+    pace: ClassVar[str] = "one sweep per epoch"
+
+    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
+        """Raise UserError where rows of few ratings would have no single solution."""
+        if vars(model).get("regularization") == 0:
+            raise UserError("model.regularization must be above 0 with optimizer=als, got 0.0")
+
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the fit."""
+        from ratinglab.fitting.als import ALSFit  # imports a compiler
+
+        return ALSFit(predictor, setup)

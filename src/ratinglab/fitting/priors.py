@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ratinglab.fitting.kernels.rows import gram, times
 
-Array = NDArray[np.float32]
+FloatArray = NDArray[np.float32]
 PRIOR_ROWS = 2.0
 """β₀ of the prior on the mean: it counts as so many rows around 0."""
 
@@ -18,7 +18,7 @@ class Normal(NamedTuple):
     mean: NDArray[np.float64]
     precision: NDArray[np.float64]
 
-    def noise(self, count: int, random: np.random.Generator) -> Array:
+    def noise(self, count: int, random: np.random.Generator) -> FloatArray:
         """(count, D) float32 draws around 0 of this precision."""
         root = np.linalg.inv(np.linalg.cholesky(self.precision)).T  # R Rᵀ = Λ⁻¹
         draws = random.standard_normal((count, len(self.mean)), dtype=np.float32)
@@ -27,7 +27,7 @@ class Normal(NamedTuple):
         return out
 
 
-def draw_normal(rows: Array, random: np.random.Generator, *, spread: NDArray[np.float64], spread_rows: int) -> Normal:
+def draw_normal(rows: FloatArray, random: np.random.Generator, *, spread: NDArray[np.float64], spread_rows: int) -> Normal:
     """Draw the normal distribution that rows come from, given them, under Normal–Wishart(m₀ = 0, β₀, W₀ = I, ν₀ = D).
 
     Args:

@@ -1,143 +1,131 @@
-"""Fits that find a whole row of weights at a time: all of a user's, or of an item's, given those of the other side."""
-
-from collections.abc import Callable
+"""Base class for fits that solve for whole rows of weights: all of a user's, or of an item's, given the other side."""
 
 import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from ratinglab.datamodule import RatingDataModule, as_tensors
+from ratinglab.datamodule import as_tensors
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.kernels.rows import load, sample_rows, squared_errors
-from ratinglab.fitting.sides import Side, sides
+from ratinglab.fitting.kernels.rows import (
+    OtherRows,
+    RowPriors,
+    SortedRatings,
+    load,
+    sample_rows,
+    squared_errors,
+)
+from ratinglab.fitting.optimizers import FitSetup
+from ratinglab.fitting.priors import FloatArray
+from ratinglab.fitting.sorted_ratings import sort_ratings
 from ratinglab.models.equation import Equation
+from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.table import Ratings
 
-Array = NDArray[np.float32]
+OTHER_SIDE = {"user": "item", "item": "user"}
 
 
 class RowFit(Fit):
-    """Moves the weights of an equation of factors by rows: a bias, where there are biases, and factors behind it.
+    """Moves the weights of a factor equation by rows: a bias, where there are biases, and the factors after it.
 
     An epoch is a sweep over both sides. The rows of a side do not depend on one another: they are found at once, and
     come out the same, bit for bit, at any number of threads. train/mse is that of the weights after the sweep.
     """
 
-    def __init__(self, predictor: Predictor, equation: Equation) -> None:
+    def __init__(self, predictor: Predictor, setup: FitSetup, *, equation: Equation) -> None:
         """Fit the weights of `equation`, which is predictor.model or inside it."""
-        super().__init__(predictor, lr=None)
-        factors = equation.factors()
-        assert factors is not None, "the options refuse an equation without factors"
-        self._equation: Callable[[], Equation] = lambda: equation  # Lightning would take a module for another part
-        self._mean, self.has_biases = np.float32(factors.mean), factors.biases[0] is not None
-        self._sides: dict[str, Side] = {}
+        super().__init__(predictor, setup)
+        assert isinstance(equation, FactorEquation), "the options refuse other equations"
+        # in a tuple, else Lightning would take the equation for a module beside the predictor
+        self._equation = (equation,)
+        self.has_biases = self.side("user").bias is not None
+        self._ratings: dict[str, SortedRatings] = {}
         self._train_mse = 0.0
         load()  # before the clock of the fit runs
 
     @property
-    def equation(self) -> Equation:
-        """What is fitted."""
-        return self._equation()
+    def equation(self) -> FactorEquation:
+        """The equation that is fitted."""
+        return self._equation[0]
+
+    def side(self, name: str) -> Side:
+        """The "user" or the "item" side of the equation."""
+        return self.equation.user_side() if name == "user" else self.equation.item_side()
 
     def configure_optimizers(self) -> None:
-        """None: the weights are changed in place."""
+        """None: a sweep changes the weights in place."""
 
     def on_train_start(self) -> None:
-        """Sort the training rows by user and by item."""
+        """Sort the training ratings by the rows of both sides."""
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, RatingDataModule)
-        ratings, users = data.train_ratings, self.rows("user")
-        if self.equation.takes_day:
-            columns = as_tensors(ratings)
-            row = self.equation.user_rows(columns.user, columns.day)
-            ratings = Ratings(user=row.int().numpy(), item=ratings.item, rating=ratings.rating)
-        by_user, by_item = sides(ratings, num_users=len(users), num_items=data.num_items, dim=users.shape[1])
-        self._sides = {"user": by_user, "item": by_item}
+        user, item, rating, day = as_tensors(self.data.train_ratings)
+        user_row, item_row = (row.int().numpy() for row in self.equation.rows(user, item, day))
+        for name, row, other in (("user", user_row, item_row), ("item", item_row, user_row)):
+            count, dim = self.own_rows(name).shape
+            self._ratings[name] = sort_ratings(row, other, rating.numpy(), count=count, dim=dim)
 
     def train_mse(self) -> float:
-        """The pooled squared error of the training rows under the weights of this epoch, found from these rows."""
+        """Pooled squared error of the training rows under the weights of this epoch."""
         return self._train_mse
 
-    def table(self, name: str) -> nn.Embedding | None:
-        """One of the equation's tables of weights, such as item_bias, where it has one of that name."""
-        found: nn.Embedding | None = getattr(self.equation, name, None)
-        return found
+    def own_rows(self, name: str) -> FloatArray:
+        """(num_rows, D) float32, a copy: each row's own bias, where there are biases, and factors."""
+        side = self.side(name)
+        return joined(side.embedding, side.bias)
 
-    def rows(self, side: str) -> Array:
-        """(num_rows, D) float32, a copy: the bias and the embedding of each user, user and day, or item."""
-        tables = self._tables(side)
-        rows: Array = torch.cat([table.weight for table in tables if table is not None], dim=1).detach().numpy()
-        return rows
-
-    def _tables(self, side: str) -> tuple[nn.Embedding | None, nn.Embedding | None]:
-        """The bias and the embedding of a side's rows."""
-        of_days = self.table(f"{side}_day_embedding")
-        if of_days is not None:
-            return self.table(f"{side}_day_bias"), of_days
-        return self.table(f"{side}_bias"), self.table(f"{side}_embedding")
-
-    def write(self, side: str, rows: Array) -> None:
-        """Make rows the equation's weights."""
-        bias, embedding = self._tables(side)
-        assert embedding is not None
-        with torch.no_grad():
-            if bias is not None:
-                bias.weight.copy_(torch.from_numpy(rows[:, :1]))
-                rows = rows[:, 1:]
-            embedding.weight.copy_(torch.from_numpy(rows))
+    def write_own_rows(self, name: str, rows: FloatArray) -> None:
+        """Make rows the side's own weights."""
+        side = self.side(name)
+        write_joined(rows, side.embedding, side.bias)
 
     def solve(
         self,
         name: str,
-        rows: Array,
-        other_rows: Array,
+        rows: FloatArray,
+        other_rows: FloatArray,
         *,
-        mean: Array,
-        precision: Array,
-        scale: Array,
-        weight: Array,
-        other_weight: Array,
-        noise: Array,
+        priors: RowPriors,
+        weight: FloatArray,
+        other_weight: FloatArray,
+        noise: FloatArray,
     ) -> None:
-        """Find the rows of a side, in place: the arguments are those of sample_rows."""
-        side = self._sides[name]
-        features, offset = self._as_features(other_rows)
-        sample_rows(
-            side.bounds,
-            side.start,
-            side.other,
-            side.rating,
-            features,
-            offset,
-            mean,
-            precision,
-            scale,
-            weight,
-            other_weight,
-            noise,
-            rows,
-        )
+        """Find the rows of a side, in place: see sample_rows."""
+        sample_rows(self._ratings[name], self._seen(other_rows, other_weight), priors, weight, noise, rows)
 
     def errors(
-        self, name: str, rows: Array, other_rows: Array, *, other_weight: Array
+        self, name: str, rows: FloatArray, other_rows: FloatArray, *, other_weight: FloatArray
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The squared errors of each row of a side, plain and weighted: see squared_errors. Kept for train_mse."""
-        side = self._sides[name]
-        features, offset = self._as_features(other_rows)
-        plain, weighted = squared_errors(
-            side.bounds, side.start, side.other, side.rating, rows, features, offset, other_weight
-        )
-        self._train_mse = float(plain.sum()) / len(side.rating)
+        """Squared errors of each row of a side, plain and weighted: see squared_errors. train_mse keeps the sum."""
+        ratings = self._ratings[name]
+        plain, weighted = squared_errors(ratings, rows, self._seen(other_rows, other_weight))
+        self._train_mse = float(plain.sum()) / len(ratings.rating)
         return plain, weighted
 
-    def _as_features(self, rows: Array) -> tuple[Array, Array]:
-        """What the other side's rows are multiplied with, and what is added: 1 for its bias, and this bias and μ."""
+    def _seen(self, rows: FloatArray, weight: FloatArray) -> OtherRows:
+        """The other side's rows as factors and offsets: 1 in the place of the bias, which goes to the offset."""
+        mean = np.float32(float(self.equation.rating_mean))
         if not self.has_biases:
-            return rows, np.full(len(rows), self._mean)
+            return OtherRows(rows, np.full(len(rows), mean), weight)
         features = rows.copy()
         features[:, 0] = 1
-        return features, self._mean + rows[:, 0]
+        return OtherRows(features, mean + rows[:, 0], weight)
+
+
+def joined(embedding: nn.Embedding, bias: nn.Embedding | Tensor | None) -> FloatArray:
+    """(count, D) or (count, 1 + D) float32, a copy: the bias, where there is one, and the embedding."""
+    weight = bias.weight if isinstance(bias, nn.Embedding) else bias
+    tables = [embedding.weight] if weight is None else [weight, embedding.weight]
+    rows: FloatArray = torch.cat(tables, dim=1).detach().numpy()
+    return rows
+
+
+def write_joined(rows: FloatArray, embedding: nn.Embedding, bias: nn.Embedding | Tensor | None) -> None:
+    """Write rows of `joined` back into their tables."""
+    weight = bias.weight if isinstance(bias, nn.Embedding) else bias
+    with torch.no_grad():
+        if weight is not None:
+            weight.copy_(torch.from_numpy(rows[:, :1]))
+            rows = rows[:, 1:]
+        embedding.weight.copy_(torch.from_numpy(rows))
+

@@ -1,6 +1,7 @@
 """Learning-rate schedules: the factor on optimizer.lr at every epoch, counted from 0."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -8,11 +9,23 @@ from ratinglab.options import above_zero_to, from_zero_below
 
 
 @dataclass
-class ConstantSchedule:
+class Schedule(ABC):
+    """Options of a learning-rate schedule."""
+
+    name: ClassVar[str]
+    spans_max_epochs: ClassVar[bool] = False
+    """Whether the rates depend on trainer.max_epochs from the first epoch on."""
+
+    @abstractmethod
+    def factor(self, epoch: int, max_epochs: int) -> float:
+        """Factor on optimizer.lr at an epoch, counted from 0."""
+
+
+@dataclass
+class ConstantSchedule(Schedule):
     """lr stays as it is."""
 
     name: ClassVar[str] = "constant"
-    spans_max_epochs: ClassVar[bool] = False
 
     def factor(self, epoch: int, max_epochs: int) -> float:
         """1 at every epoch."""
@@ -20,14 +33,13 @@ class ConstantSchedule:
 
 
 @dataclass
-class ExponentialSchedule:
+class ExponentialSchedule(Schedule):
     """lr is multiplied by `decay` after every epoch."""
 
     name: ClassVar[str] = "exponential"
-    spans_max_epochs: ClassVar[bool] = False
 
     decay: float = field(metadata=above_zero_to(1))
-    """What an epoch leaves of the learning rate."""
+    """Fraction of the learning rate that remains after an epoch."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
         """decay^epoch."""
@@ -35,14 +47,14 @@ class ExponentialSchedule:
 
 
 @dataclass
-class CosineSchedule:
+class CosineSchedule(Schedule):
     """lr falls along half a cosine from the first to the last of trainer.max_epochs (Loshchilov and Hutter 2017)."""
 
     name: ClassVar[str] = "cosine"
     spans_max_epochs: ClassVar[bool] = True
 
     final_fraction: float = field(metadata=from_zero_below(1))
-    """What is left of the learning rate at the last epoch."""
+    """Fraction of the learning rate that remains at the last epoch."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
         """f + (1 − f) (1 + cos(π epoch / (max_epochs − 1))) / 2, with f the final fraction."""

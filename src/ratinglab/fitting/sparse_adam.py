@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.kernels.sparse_adam import load, step_rows
+from ratinglab.fitting.kernels.adam_rows import AdamStep, AdamTable, load, step_rows
 from ratinglab.models.equation import Equation
 
 
@@ -49,17 +49,12 @@ class SparseRowAdam(Optimizer):
         gradient = weight.grad
         assert gradient is not None
         beta1, beta2 = group["betas"]
-        step_rows(
-            gradient._indices()[0].numpy(),
-            gradient._values().numpy(),
-            weight.detach().numpy(),
-            state["exp_avg"].numpy(),
-            state["exp_avg_sq"].numpy(),
-            self._slots[weight],
-            *(np.float32(number) for number in (group["lr"], beta1, beta2)),
-            *(np.float32(1 - beta ** state["step"]) for beta in (beta1, beta2)),
-            np.float32(group["eps"]),
+        table = AdamTable(
+            weight.detach().numpy(), state["exp_avg"].numpy(), state["exp_avg_sq"].numpy(), self._slots[weight]
         )
+        corrections = (1 - beta ** state["step"] for beta in (beta1, beta2))
+        rule = AdamStep(*map(np.float32, (group["lr"], beta1, beta2, *corrections, group["eps"])))
+        step_rows(gradient._indices()[0].numpy(), gradient._values().numpy(), table, rule)
 
 
 def make_sparse(model: Equation) -> None:
@@ -76,7 +71,8 @@ def make_sparse(model: Equation) -> None:
         if isinstance(module, nn.Embedding):
             module.sparse = True
     row = torch.zeros(1, dtype=torch.int32)
-    (model(row, row).sum() + model.penalty(row, row)).backward()
+    arguments = model.arguments(row, row, row)
+    (model(*arguments).sum() + model.penalty(*arguments)).backward()
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not parameter.grad.is_sparse:
             raise UserError(f"optimizer=sparse_adam needs an equation that looks up rows alone, got all of {name}")

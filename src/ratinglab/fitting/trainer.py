@@ -1,7 +1,8 @@
-"""Lightning's Trainer and what runs beside a fit. Lightning is imported when it is built, not for the options."""
+"""Options of Lightning's Trainer, callbacks and loggers. Lightning is imported when they are built."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -13,6 +14,7 @@ from ratinglab.options import above, above_zero_to, at_least
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
 
+    from ratinglab.evaluation.metrics import Metric
     from ratinglab.fitting.tensorboard import EventLog
 
 
@@ -26,7 +28,7 @@ class Accelerator(Enum):
 
 
 class Profiler(Enum):
-    """Lightning's own profilers."""
+    """Profilers of Lightning."""
 
     simple = "simple"
     advanced = "advanced"
@@ -150,12 +152,12 @@ class CallbackOptions:
     checkpoint: CheckpointOptions
     """When to write last.ckpt; best.ckpt is written at every epoch that is the best."""
 
-    def build(self, *, checkpoint_folder: Path, has_best: bool) -> list[Callback]:
-        """The checkpoints and, where an epoch may be better than the last one, early stopping.
+    def build(self, *, checkpoint_folder: Path, monitor: Metric | None) -> list[Callback]:
+        """The checkpoints and, with a monitored metric, early stopping.
 
         Args:
             checkpoint_folder: where checkpoints go.
-            has_best: whether validation tells which epoch is the best; else it is the last.
+            monitor: validation metric that decides which epoch is the best; None: the last one is.
         """
         from pytorch_lightning.callbacks import EarlyStopping
 
@@ -164,24 +166,41 @@ class CallbackOptions:
         callbacks: list[Callback] = [
             BestAndLast(
                 checkpoint_folder,
-                has_best=has_best,
+                monitor=monitor,
                 last_every_seconds=self.checkpoint.last_every_seconds,
             )
         ]
-        if has_best and self.early_stopping.patience is not None:
+        if monitor is not None and self.early_stopping.patience is not None:
             callbacks.append(
                 EarlyStopping(
-                    "val/mse",
+                    f"val/{monitor.name}",
+                    mode="max" if monitor.higher_is_better else "min",
                     patience=self.early_stopping.patience,
                     min_delta=self.early_stopping.min_delta,
-                    check_finite=False,  # GradientFit ends a diverged run with an error instead
+                    check_finite=False,  # a fit ends a diverged run with an error instead
                 )
             )
         return callbacks
 
 
 @dataclass
-class TensorBoardOptions:
+class LoggerOptions(ABC):
+    """Options of a logger."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
+        """A logger that stays open until the run's test errors are known; None: nothing is logged.
+
+        Args:
+            run_folder: where the events go.
+            first_epoch: number of the first epoch of this part of the run, from 1.
+        """
+
+
+@dataclass
+class TensorBoardOptions(LoggerOptions):
     """Write TensorBoard events into the run's folder."""
 
     name: ClassVar[str] = "tensorboard"
@@ -194,19 +213,14 @@ class TensorBoardOptions:
     """Most rated items whose embeddings the projector shows; 0: none. They take 12 kB each at embedding_dim 64."""
 
     def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
-        """A logger that stays open until the run's test errors are known.
-
-        Args:
-            run_folder: where the events go.
-            first_epoch: number of the first epoch of this part of the run, from 1.
-        """
+        """An event file in the run's folder."""
         from ratinglab.fitting.tensorboard import EventLog
 
         return EventLog(run_folder, first_epoch=first_epoch)
 
 
 @dataclass
-class NoLoggerOptions:
+class NoLoggerOptions(LoggerOptions):
     """Log nothing; metrics.json and train.log are written all the same."""
 
     name: ClassVar[str] = "none"

@@ -1,1 +1,1 @@
-"""The equations: one file each, with its Options and one Equation; and what stands beside every equation."""
+"""The equations, one file each, and the baseline beside them."""

@@ -1,4 +1,4 @@
-"""The closed-form baselines, fitted on every run: what a model must beat, and who speaks for the unknown."""
+"""The bias baseline: every run fits it, every model must beat it, and it predicts for unknown users and items."""
 
 import functools
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 REGULARIZATION = 5.0
-"""λ of the bias baseline, in ratings: so many ratings of average height pull on every bias."""
+"""λ of the bias baseline, in ratings: each bias shrinks as if it had this many more ratings of average height."""
 MAX_STEPS, TOLERANCE = 200, 1e-7
 CHUNK = 1 << 20
 """Rows at once."""

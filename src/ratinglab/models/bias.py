@@ -1,29 +1,37 @@
-"""What a user tends to give and an item tends to get, and nothing of who likes what."""
+"""The bias model: how high a user rates and how high an item is rated, and no taste."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ratinglab.models.equation import Equation
+from ratinglab.models.declarations import EquationOptions
+from ratinglab.models.equation import Equation, TrainingPart, zero_embedding
 from ratinglab.options import at_least
 
 
 @dataclass
-class Options:
-    """Options of the biases."""
+class BiasOptions(EquationOptions):
+    """Options of the bias model."""
+
+    name: ClassVar[str] = "bias"
 
     regularization: float = field(metadata=at_least(0))
-    """λ per rating, in the objective."""
+    """λ per rating, in the objective. Raise it where val/mse rises while train/mse falls."""
+
+    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "Bias":
+        """Make the equation."""
+        return Bias(self, training)
 
 
 class Bias(Equation):
     """r̂_ui = μ + b_u + b_i
 
     μ is the mean of the training ratings and stays; the biases start at 0. Fitted on (r − r̂)² + λ (b_u² + b_i²) per
-    rating, where the bias baseline, which every run is set beside, has one λ for each user and item.
+    rating. The bias baseline beside every run differs: its λ counts once per user and item.
 
-    Cold start: none of its own; the bias baseline speaks for users and items without training rows.
+    Cold start: users and items without training rows get the bias baseline's prediction.
 
     Source: Koren, Bell, Volinsky, "Matrix Factorization Techniques for Recommender Systems", IEEE Computer, 2009,
     equation 3.
@@ -31,15 +39,11 @@ class Bias(Equation):
 
     rating_mean: Tensor
 
-    def __init__(
-        self, options: Options, *, num_users: int, num_items: int, rating_mean: float, generator: torch.Generator
-    ) -> None:
+    def __init__(self, options: BiasOptions, training: TrainingPart) -> None:
         super().__init__()
         self.regularization = options.regularization
-        self.register_buffer("rating_mean", torch.tensor(rating_mean, dtype=torch.float32))
-        self.user_bias, self.item_bias = nn.Embedding(num_users, 1), nn.Embedding(num_items, 1)
-        for bias in (self.user_bias, self.item_bias):
-            nn.init.zeros_(bias.weight)
+        self.register_buffer("rating_mean", torch.tensor(training.rating_mean, dtype=torch.float32))
+        self.user_bias, self.item_bias = zero_embedding(training.num_users), zero_embedding(training.num_items)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""

@@ -1,69 +1,71 @@
-"""What every equation provides."""
+"""Base class of the equations, and what an equation may know of the training part."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+
+from ratinglab.datamodule import Batch
+from ratinglab.models.declarations import EquationOptions
+from ratinglab.models.design import Design
+
+
+@dataclass(frozen=True)
+class TrainingPart:
+    """Facts of the training part from which an equation is built.
+
+    Attributes:
+        num_users: users with training rows; their indices are 0 … num_users − 1.
+        num_items: items with training rows.
+        rating_mean: mean of the training ratings, in rating units.
+        rows: the training rows; None unless the equation needs interactions.
+        user_features: a design over the users for each column that the equation needs.
+        item_features: a design over the items, in the same way.
+    """
+
+    num_users: int
+    num_items: int
+    rating_mean: float
+    rows: Batch | None = None
+    user_features: Mapping[str, Design] = field(default_factory=dict)
+    item_features: Mapping[str, Design] = field(default_factory=dict)
+
+    def interactions(self) -> Batch:
+        """The training rows, for an equation whose options declare that it needs them."""
+        assert self.rows is not None, "the options must declare Needs(interactions=True)"
+        return self.rows
 
 
 class Factors(NamedTuple):
-    """The weights of r̂_ui = μ + b_u + b_i + p_u · q_i with the penalty λ (‖p_u‖² + ‖q_i‖² + b_u² + b_i²).
+    """Values of μ + b_u + b_i + x_u · y_i for every user and item, on the last known day.
 
     Attributes:
-        user: (num_users, D) float32.
-        item: (num_items, D) float32.
-        biases: (num_users, 1) and (num_items, 1) float32; None twice where there are none.
+        user: (num_users, D) float32, x.
+        item: (num_items, D) float32, y.
+        user_bias: (num_users, 1) float32; None for an equation without biases.
+        item_bias: (num_items, 1) float32; None for an equation without biases.
         mean: μ, in rating units.
-        regularization: λ per rating.
     """
 
     user: Tensor
     item: Tensor
-    biases: tuple[Tensor, Tensor] | tuple[None, None]
+    user_bias: Tensor | None
+    item_bias: Tensor | None
     mean: float
-    regularization: float
-
-
-class Interactions(NamedTuple):
-    """Who has rated what in the training part, and on which day.
-
-    Attributes:
-        user: (N,) int32.
-        item: (N,) int32.
-        day: (N,) int32, since 1970; None where the equation takes no days.
-    """
-
-    user: Tensor
-    item: Tensor
-    day: Tensor | None
-
-
-class ItemFeatures(NamedTuple):
-    """Pairs of an item and a feature that it has, such as a genre.
-
-    Attributes:
-        item: (E,) int32, of items with training rows.
-        feature: (E,) int32, from 0.
-        num_features: different features.
-    """
-
-    item: Tensor
-    feature: Tensor
-    num_features: int
 
 
 class Equation(nn.Module, ABC):
     """A model over the users and items with training rows, as indices from 0.
 
-    An equation is built from the Options of its file, then num_users, num_items, rating_mean (of the training
-    ratings) and generator (for its first weights), all by keyword; where its constructor has arguments of these names,
-    interactions and item_features too.
-
-    Where takes_day is true, forward and penalty have a third argument: day (B,) int32, since 1970, or None for what
-    is known last: as timesvdpp has it, of each user the last day with training rows, of each item the last bin.
+    Where its options declare that it needs days, forward and penalty have a third argument: day (B,) int32, since
+    1970, or None for the last day that the equation knows.
     """
 
     takes_day: bool = False
+    """Whether forward and penalty take days; build_equation sets it by what the options declare."""
 
     @abstractmethod
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
@@ -73,13 +75,44 @@ class Equation(nn.Module, ABC):
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → penalty, a mean over these ratings: () float32."""
 
-    def user_rows(self, user: Tensor, day: Tensor | None) -> Tensor:
-        """The row of weights that speaks for a user on a day: (B,); here the user's own, on all days."""
-        return user
+    def arguments(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Arguments of forward and penalty: with the day where the equation takes it."""
+        return (user, item, day) if self.takes_day else (user, item)
 
     def factors(self) -> Factors | None:
-        """The numbers of this one form, for what is made for it; None: the equation is of another.
-
-        Those of mf and biased_mf are the weights themselves, and change with them.
-        """
+        """Values of the equation as one product of matrices; None for an equation of another form."""
         return None
+
+    def item_vectors(self) -> Tensor | None:
+        """(num_items, D) embeddings to look at, in TensorBoard's projector; None where there are none."""
+        embedding = getattr(self, "item_embedding", None)
+        return embedding.weight.detach() if isinstance(embedding, nn.Embedding) else None
+
+
+def build_equation(options: EquationOptions, training: TrainingPart, *, seed: int) -> Equation:
+    """The equation that the options describe, its first weights drawn from the seed.
+
+    Raises:
+        UserError: the equation cannot predict such ratings.
+    """
+    # An equation that draws without the generator, as nn.Embedding does by itself, repeats as well.
+    torch.manual_seed(seed)
+    equation = options.build(training, generator=torch.Generator().manual_seed(seed))
+    equation.takes_day = options.needs().days
+    return equation
+
+
+def normal_embedding(
+    count: int, dim: int, *, std: float, generator: torch.Generator, mean: float = 0.0
+) -> nn.Embedding:
+    """A table of (count, dim) weights drawn from Normal(mean, std²)."""
+    embedding = nn.Embedding(count, dim)
+    nn.init.normal_(embedding.weight, mean=mean, std=std, generator=generator)
+    return embedding
+
+
+def zero_embedding(count: int, dim: int = 1) -> nn.Embedding:
+    """A table of (count, dim) weights that start at 0, such as biases."""
+    embedding = nn.Embedding(count, dim)
+    nn.init.zeros_(embedding.weight)
+    return embedding

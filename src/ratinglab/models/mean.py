@@ -1,29 +1,35 @@
-"""One rating for all."""
+"""The mean: one rating for every user and item."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ratinglab.models.equation import Equation
+from ratinglab.models.declarations import EquationOptions
+from ratinglab.models.equation import Equation, TrainingPart
 
 
 @dataclass
-class Options:
-    """The mean has no options."""
+class MeanOptions(EquationOptions):
+    """Options of the mean: none."""
+
+    name: ClassVar[str] = "mean"
+
+    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "Mean":
+        """Make the equation."""
+        return Mean(rating_mean=training.rating_mean)
 
 
 class Mean(Equation):
     """r̂_ui = m
 
-    m starts at the mean of the training ratings, which is its best value: what every other equation must beat.
+    m starts at its best value, the mean of the training ratings. Every other equation must beat it.
 
-    Cold start: none is needed; the bias baseline speaks for users and items without training rows all the same.
+    Cold start: users and items without training rows get the bias baseline's prediction.
     """
 
-    def __init__(
-        self, options: Options, *, num_users: int, num_items: int, rating_mean: float, generator: torch.Generator
-    ) -> None:
+    def __init__(self, *, rating_mean: float) -> None:
         super().__init__()
         self.mean = nn.Parameter(torch.tensor(rating_mean, dtype=torch.float32))
 

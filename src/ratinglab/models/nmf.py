@@ -1,25 +1,37 @@
 """Non-negative matrix factorization."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ratinglab.errors import UserError
-from ratinglab.models.equation import Equation, Factors
-from ratinglab.options import at_least, within
+from ratinglab.models.declarations import FactorOptions
+from ratinglab.models.equation import Equation, Factors, TrainingPart, normal_embedding
+from ratinglab.options import at_least
 
 
 @dataclass
-class Options:
+class NMFOptions(FactorOptions):
     """Options of non-negative matrix factorization."""
 
-    embedding_dim: int = field(metadata=within(1, 65_536))
-    """Number of latent factors."""
-    regularization: float = field(metadata=at_least(0))
-    """λ per rating, in the objective."""
+    name: ClassVar[str] = "nmf"
+
     init_std: float = field(metadata=at_least(0))
     """Standard deviation of the embeddings' first values, in ⁴√(rating units)."""
+
+    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "NMF":
+        """Make the equation.
+
+        Raises:
+            UserError: the mean rating is not above 0, which no product of these factors comes near.
+        """
+        if training.rating_mean <= 0:
+            raise UserError(
+                f"model=nmf predicts no rating below 0: the mean must be above 0, got {training.rating_mean:g}"
+            )
+        return NMF(self, training, generator=generator)
 
 
 class NMF(Equation):
@@ -28,25 +40,19 @@ class NMF(Equation):
     Fitted on (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) per rating, over a and c. The first predictions lie around the mean rating:
     the entries of a and c start at ⁴√(mean / embedding_dim) plus Normal(0, init_std²).
 
-    Cold start: none of its own; the bias baseline speaks for users and items without training rows.
+    Cold start: users and items without training rows get the bias baseline's prediction.
 
     Source: Luo, Zhou, Xia, Zhu, "An Efficient Non-Negative Matrix-Factorization-Based Approach to Collaborative
     Filtering for Recommender Systems", IEEE TII, 2014, for the model; the squares make it one for any gradient method.
     """
 
-    def __init__(
-        self, options: Options, *, num_users: int, num_items: int, rating_mean: float, generator: torch.Generator
-    ) -> None:
-        """Raise UserError where the mean is not above 0: no product of these factors comes near."""
+    def __init__(self, options: NMFOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
         super().__init__()
-        if rating_mean <= 0:
-            raise UserError(f"model=nmf predicts no rating below 0: the mean must be above 0, got {rating_mean:g}")
         self.regularization = options.regularization
-        self.user_embedding = nn.Embedding(num_users, options.embedding_dim)
-        self.item_embedding = nn.Embedding(num_items, options.embedding_dim)
-        for embedding in (self.user_embedding, self.item_embedding):
-            start = (rating_mean / options.embedding_dim) ** 0.25
-            nn.init.normal_(embedding.weight, mean=start, std=options.init_std, generator=generator)
+        start = (training.rating_mean / options.embedding_dim) ** 0.25
+        drawn = {"mean": start, "std": options.init_std, "generator": generator}
+        self.user_embedding = normal_embedding(training.num_users, options.embedding_dim, **drawn)
+        self.item_embedding = normal_embedding(training.num_items, options.embedding_dim, **drawn)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""
@@ -58,11 +64,11 @@ class NMF(Equation):
         return self.regularization * squares / len(user)
 
     def factors(self) -> Factors:
-        """p and q: values, not the weights themselves."""
+        """Values of p and q."""
         return Factors(
             user=self.user_embedding.weight.square(),
             item=self.item_embedding.weight.square(),
-            biases=(None, None),
+            user_bias=None,
+            item_bias=None,
             mean=0.0,
-            regularization=self.regularization,
         )

@@ -1,4 +1,4 @@
-"""Many samples of an equation's weights, and the mean of what they predict."""
+"""Samples of a factor equation's weights, and the mean of their predictions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,17 +8,18 @@ import torch
 from torch import Tensor
 
 from ratinglab.models.equation import Equation, Factors
+from ratinglab.models.factor_equation import FactorEquation
 
 
 class Sample(NamedTuple):
-    """One draw of the weights of r̂_ui = μ + b_u + b_i + p_u · q_i, all float32.
+    """One draw of the rows of both sides, all parts summed, all float32.
 
     Attributes:
-        user: (num_users, D), or a row for each user and day.
-        item: (num_items, D).
-        user_bias: as many rows of 1; none without biases, and so item_bias.
-        item_bias: (num_items, 1).
-        user_precision: (num_users,), of a rating around its prediction: times the item's it is 1 / variance.
+        user: (num_user_rows, D): a row per user, or per user and day.
+        item: (num_item_rows, D).
+        user_bias: (num_user_rows, 1); (0, 1) for an equation without biases.
+        item_bias: (num_item_rows, 1); (0, 1) for an equation without biases.
+        user_precision: (num_users,), of a rating around its prediction: its product with the item's is 1 / variance.
         item_precision: (num_items,).
     """
 
@@ -31,20 +32,20 @@ class Sample(NamedTuple):
 
 
 class Posterior(Equation):
-    """r̂_ui = mean over the samples s of r̂ˢ_ui; before there is one, what the equation itself predicts.
+    """r̂_ui = mean over the samples s of r̂ˢ_ui; before the first sample, the equation's own prediction.
 
-    The samples are kept in state_dict, as plain tensors, however many there are.
+    state_dict holds the samples as plain tensors.
 
     Source: Salakhutdinov, Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo", ICML
     2008, equation 10.
     """
 
-    def __init__(self, equation: Equation) -> None:
-        """No sample yet; `equation` holds the weights that are drawn next, and has factors()."""
+    def __init__(self, equation: FactorEquation) -> None:
+        """Start without a sample; `equation` holds the weights that are drawn next."""
         super().__init__()
         self.takes_day = equation.takes_day
         self.equation = equation
-        self._mean = self._factors().mean
+        self._mean = float(equation.rating_mean)
         self._samples: list[Sample] = []
 
     @property
@@ -54,11 +55,12 @@ class Posterior(Equation):
 
     @property
     def sample_bytes(self) -> int:
-        """What one sample takes in memory, and in a checkpoint."""
-        own = self._factors()
-        rows = int(self._last_rows()[-1]) + 1
-        width = own.user.shape[1] + (own.biases[0] is not None)
-        return 4 * ((rows + len(own.item)) * width + len(own.user) + len(own.item))
+        """Bytes of one sample in memory and in a checkpoint."""
+        sides = self.equation.user_side(), self.equation.item_side()
+        weights = sum(
+            side.embedding.weight.numel() + (0 if side.bias is None else side.bias.weight.numel()) for side in sides
+        )
+        return 4 * (weights + sum(len(side.last_rows()) for side in sides))
 
     def keep(self, sample: Sample) -> None:
         """Keep a sample."""
@@ -76,18 +78,19 @@ class Posterior(Equation):
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32."""
         if not self._samples:
-            return self.equation(user, item, day) if self.takes_day else self.equation(user, item)
+            rating: Tensor = self.equation(*self.equation.arguments(user, item, day))
+            return rating
         total = torch.zeros(len(user), dtype=torch.float64)
-        row = self.equation.user_rows(user, day)
+        rows = self.equation.rows(user, item, day)
         for sample in self._samples:
-            total += predict(sample, row, item, mean=self._mean).double()
+            total += predict(sample, *rows, mean=self._mean).double()
         return (total / len(self._samples)).float()
 
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The mean of the prediction and the variance of a rating around it.
+        """Mean of the prediction, and variance of a rating around it.
 
-        The variance is that of the samples' predictions plus the mean of the noise's. On a day without training rows it
-        is that of the user's nearest day: how users differ from day to day is not in it.
+        The variance is that of the samples' predictions plus the mean variance of the noise. On a day without training
+        rows it is that of the user's nearest day, and leaves out how users change from day to day.
 
         Args:
             user: (B,) int32.
@@ -95,15 +98,15 @@ class Posterior(Equation):
             day: (B,) int32, where the equation takes days.
 
         Returns:
-            (B,) float64 in rating units, and (B,) float64 in their squares.
+            (B,) float64 in rating units, and (B,) float64 in squared rating units.
         """
         assert self._samples, "no sample has been kept"
         total = torch.zeros(len(user), dtype=torch.float64)
         squares = torch.zeros(len(user), dtype=torch.float64)
         noise = torch.zeros(len(user), dtype=torch.float64)
-        row = self.equation.user_rows(user, day)
+        rows = self.equation.rows(user, item, day)
         for sample in self._samples:
-            rating = predict(sample, row, item, mean=self._mean).double()
+            rating = predict(sample, *rows, mean=self._mean).double()
             total += rating
             squares += rating.square()
             noise += 1 / (sample.user_precision[user.long()] * sample.item_precision[item.long()])
@@ -112,61 +115,65 @@ class Posterior(Equation):
         return average, (squares / count - average.square()).clamp(min=0) + noise / count
 
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """None: samples are drawn, not fitted; () float32."""
+        """0, since samples are drawn and not fitted: () float32."""
         return torch.zeros(())
 
     def factors(self) -> Factors:
         """The mean prediction as one product: the samples' factors side by side, over their number."""
-        own = self._factors()
+        own = self.equation.factors()
         if not self._samples:
             return own
-        user, item, user_bias, item_bias, *_ = (list(column) for column in zip(*self._samples, strict=True))
+        users, items = self.equation.user_side(), self.equation.item_side()
+        user_rows = None if users.rows is None else users.last_rows()
+        item_rows = None if items.rows is None else items.last_rows()
         count = len(self._samples)
-        if self.takes_day:
-            row = self._last_rows()
-            user, user_bias = [each[row] for each in user], [each[row] for each in user_bias]
-        return own._replace(
-            user=torch.cat(user, dim=1) / count,
-            item=torch.cat(item, dim=1),
-            biases=(None, None)
-            if own.biases[0] is None
-            else (torch.stack(user_bias).mean(dim=0), torch.stack(item_bias).mean(dim=0)),
+        has_biases = own.user_bias is not None
+        return Factors(
+            user=torch.cat([_at(sample.user, user_rows) for sample in self._samples], dim=1) / count,
+            item=torch.cat([_at(sample.item, item_rows) for sample in self._samples], dim=1),
+            user_bias=_mean_of([_at(sample.user_bias, user_rows) for sample in self._samples]) if has_biases else None,
+            item_bias=_mean_of([_at(sample.item_bias, item_rows) for sample in self._samples]) if has_biases else None,
+            mean=own.mean,
         )
 
-    def _factors(self) -> Factors:
-        factors = self.equation.factors()
-        assert factors is not None, "only an equation of factors has samples"
-        return factors
-
-    def _last_rows(self) -> Tensor:
-        """The row of each user on the last day: (num_users,)."""
-        return self.equation.user_rows(torch.arange(len(self._factors().user)), None)
+    def item_vectors(self) -> Tensor | None:
+        """Embeddings of the last sample."""
+        return self.equation.item_vectors()
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """The samples, stacked: what state_dict holds of them."""
+        """The samples, stacked, for state_dict."""
         if not self._samples:
             return {}
         columns = zip(*self._samples, strict=True)
         return {name: torch.stack(column) for name, column in zip(Sample._fields, columns, strict=True)}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Take up the samples of a state_dict.
+        """Take the samples of a state_dict.
 
         Raises:
-            RuntimeError: they are not of this equation's shape.
+            RuntimeError: their shape is not this equation's.
         """
-        own = self._factors()
         columns = [state[name] for name in Sample._fields] if state else []
         samples = [Sample(*tensors) for tensors in zip(*columns, strict=True)]
-        user_shape = (int(self._last_rows()[-1]) + 1, own.user.shape[1])
-        if any((each.user.shape, each.item.shape) != (user_shape, own.item.shape) for each in samples):
-            raise RuntimeError("the samples are of another shape than the equation")
+        shapes = tuple(side.embedding.weight.shape for side in (self.equation.user_side(), self.equation.item_side()))
+        if any((each.user.shape, each.item.shape) != shapes for each in samples):
+            raise RuntimeError("the shape of the samples is not the equation's")
         self._samples = samples
 
 
-def predict(sample: Sample, user: Tensor, item: Tensor, *, mean: float) -> Tensor:
-    """user: (B,), the rows of the sample; item: (B,) int32 → μ + b_u + b_i + p_u · q_i by one sample: (B,) float32."""
-    rating = mean + (sample.user.index_select(0, user) * sample.item.index_select(0, item)).sum(dim=1)
+def _at(rows: Tensor, index: Tensor | None) -> Tensor:
+    return rows if index is None else rows[index]
+
+
+def _mean_of(tensors: list[Tensor]) -> Tensor:
+    return torch.stack(tensors).mean(dim=0)
+
+
+def predict(sample: Sample, user_row: Tensor, item_row: Tensor, *, mean: float) -> Tensor:
+    """One sample's μ + b_u + b_i + x_u · y_i: user_row (B,), item_row (B,) → (B,) float32."""
+    users, items = sample.user.index_select(0, user_row), sample.item.index_select(0, item_row)
+    rating = mean + (users * items).sum(dim=1)
     if len(sample.user_bias) > 0:
-        rating = rating + sample.user_bias.index_select(0, user)[:, 0] + sample.item_bias.index_select(0, item)[:, 0]
+        user_bias, item_bias = sample.user_bias.index_select(0, user_row), sample.item_bias.index_select(0, item_row)
+        rating = rating + user_bias[:, 0] + item_bias[:, 0]
     return rating

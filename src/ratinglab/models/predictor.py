@@ -1,4 +1,4 @@
-"""What a run predicts: the model where it can know, the bias baseline where it cannot, on the rating scale."""
+"""Predictions of a run: the model's for users and items with training rows, else the bias baseline's, clipped."""
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,12 @@ class Predictor(nn.Module):
     """r̂_ui = model(u, i) where user and item both have training rows, else the bias baseline; then clipped."""
 
     def __init__(self, model: Equation, baseline: BiasBaseline, *, scale: tuple[float, float] | None) -> None:
-        """Take a model over the users and items with training rows.
+        """Combine a model and its fallback.
 
         Args:
-            model: user (B,) int32, item (B,) int32 → rating (B,) float32; where it takes days, day (B,) int32 too.
-            baseline: the fallback; it also knows who has training rows.
-            scale: the lowest and highest rating, to which predictions are clipped; None: not clipped.
+            model: the equation, or a posterior of it.
+            baseline: the fallback; it also knows which users and items have training rows.
+            scale: lowest and highest rating, to which predictions are clipped; None: not clipped.
         """
         super().__init__()
         self.model = model
@@ -27,7 +27,7 @@ class Predictor(nn.Module):
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32, clipped.
 
-        Without days a model that takes them predicts what it knows last: see Equation.
+        Without days, a model that takes them predicts for the last day that it knows.
         """
         return self.clip(self.score(user, item, day))
 
@@ -36,12 +36,12 @@ class Predictor(nn.Module):
         return rating if self.scale is None else rating.clamp(*self.scale)
 
     def deviation(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
-        """Standard deviation of a rating around its prediction, by the samples of the model, which must be a Posterior.
+        """Standard deviation of a rating around its prediction, from the samples of a model that is a Posterior.
 
         user: (B,) int32, item: (B,) int32, day: (B,) int32 → (B,) float32, in rating units; NaN where the baseline
         predicts.
         """
-        assert isinstance(self.model, Posterior)
+        assert isinstance(self.model, Posterior), "only a run with samples has deviations"
         known = self.baseline.known(user, item)
         deviation = torch.full(user.shape, torch.nan)
         if bool(known.any()):
@@ -50,16 +50,16 @@ class Predictor(nn.Module):
         return deviation
 
     def score(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
-        """As forward, but not clipped: rankings tell more items apart by it."""
+        """As forward, but not clipped, so that a ranking tells apart items that clip to the highest rating."""
         known = self.baseline.known(user, item)
         if bool(known.all()):
             return self._model(user, item, day)
         rating = self.baseline(user, item)
         if bool(known.any()):
-            of_day = None if day is None else day[known]
-            rating[known] = self._model(user[known], item[known], of_day).to(rating.dtype)
+            day = None if day is None else day[known]
+            rating[known] = self._model(user[known], item[known], day).to(rating.dtype)
         return rating
 
     def _model(self, user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
-        rating: Tensor = self.model(user, item, day) if self.model.takes_day else self.model(user, item)
+        rating: Tensor = self.model(*self.model.arguments(user, item, day))
         return rating

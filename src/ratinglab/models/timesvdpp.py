@@ -1,167 +1,121 @@
 """timeSVD++: SVD++ whose users change from day to day."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ratinglab.models.equation import Factors, Interactions, ItemFeatures
-from ratinglab.models.implicit import Implicit
-from ratinglab.models.svdpp import Options as SVDppOptions
-from ratinglab.models.svdpp import SVDpp
-from ratinglab.options import at_least, within
+from ratinglab.models.day_rows import DayRows
+from ratinglab.models.declarations import Form
+from ratinglab.models.design import Design
+from ratinglab.models.equation import Factors, TrainingPart, zero_embedding
+from ratinglab.models.factor_equation import Part, Side
+from ratinglab.models.svdpp import SVDpp, SVDppOptions
+from ratinglab.options import within
+from ratinglab.ratings.side_information import Needs
 
 DRIFT_POWER = 0.4
 """β of the drift, as Koren found it on Netflix's ratings."""
 
 
 @dataclass
-class Options:
+class TimeSVDppOptions(SVDppOptions):
     """Options of timeSVD++."""
 
-    embedding_dim: int = field(metadata=within(1, 65_536))
-    """Number of latent factors."""
-    regularization: float = field(metadata=at_least(0))
-    """λ per rating, in the objective."""
-    init_std: float = field(metadata=at_least(0))
-    """Standard deviation of the embeddings' first values, in √(rating units)."""
-    implicit: Implicit
-    """Whose factors have a part that follows from who rated what: user (Koren 2008), item, or both."""
-    item_features: bool
-    """Whether items' factors have a part that follows from their genres."""
+    name: ClassVar[str] = "timesvdpp"
+    forms: ClassVar[tuple[Form, ...]] = (Form.parts, Form.function)
+
     item_bins: int = field(metadata=within(1, 65_536))
-    """Parts of equal length into which time is cut, in each of which an item has a bias of its own."""
+    """Number of equal periods of time; each item has a bias of its own in each. Above 1 only gradient fits take it."""
+
+    def form(self) -> Form:
+        """Parts; with several bins a function, since a bin's bias belongs to no row."""
+        return Form.parts if self.item_bins == 1 else Form.function
+
+    def needs(self) -> Needs:
+        """Days, who rated what, and the features."""
+        return super().needs()._replace(days=True)
+
+    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "TimeSVDpp":
+        """Make the equation."""
+        return TimeSVDpp(self, training, generator=generator)
 
 
 class TimeSVDpp(SVDpp):
-    """r̂_ui(t) = μ + b_u(t) + b_i(t) + (p_u(t) + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + …), … as in svdpp
+    """r̂_ui(t) = μ + b_u(t) + b_i(t) + (p_u(t) + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + …), else as svdpp
 
     b_u(t) = b_u + a_u dev_u(t) + b_u,t and p_u(t) = p_u + α_u dev_u(t) + p_u,t, with weights of their own for every
     day t on which the user has training rows; dev_u(t) = sign(t − t_u) |t − t_u|^0.4, in days from the mean day t_u of
-    the user's ratings. b_i(t) = b_i + b_i,Bin(t). All have the same λ. On a day without training rows the user is as
-    on the nearest day with one, the earlier of two. Where no day is told the user is as on the last one, the item as in
-    the last bin. What depends on time starts at 0.
+    the user's ratings. b_i(t) = b_i + b_i,Bin(t). All have the same λ. A day without training rows counts as the
+    user's nearest day with one, the earlier of two. Without a day, it is the user's last day and the last bin. The
+    weights that depend on time start at 0.
 
-    Cold start: none of its own; the bias baseline speaks for users and items without training rows.
+    Cold start: users and items without training rows get the bias baseline's prediction.
 
     Source: Koren, "Collaborative Filtering with Temporal Dynamics", KDD 2009, the model timeSVD++; without its c_u(t),
     which scales the items' biases.
     """
 
-    takes_day = True
-    day_key: Tensor
-    user_of_row: Tensor
-    drift: Tensor
-
-    def __init__(
-        self,
-        options: Options,
-        *,
-        num_users: int,
-        num_items: int,
-        rating_mean: float,
-        interactions: Interactions,
-        item_features: ItemFeatures | None,
-        generator: torch.Generator,
-    ) -> None:
-        own = SVDppOptions(**{name: value for name, value in vars(options).items() if name != "item_bins"})
-        super().__init__(
-            own,
-            num_users=num_users,
-            num_items=num_items,
-            rating_mean=rating_mean,
-            interactions=interactions,
-            item_features=item_features,
-            generator=generator,
-        )
-        user, _, day = interactions
-        assert day is not None, "an equation with takes_day is told the days"
-        # not in checkpoints: a run has its training rows
-        self.register_buffer("day_key", torch.unique(_key(user, day)), persistent=False)
-        self.register_buffer("user_of_row", _user_of(self.day_key), persistent=False)
-        mean_day = torch.bincount(user, day.double(), minlength=num_users) / torch.bincount(user, minlength=num_users)
-        distance = _day_of(self.day_key) - mean_day[self.user_of_row]
-        self.register_buffer("drift", (distance.sign() * distance.abs() ** DRIFT_POWER).float(), persistent=False)
+    def __init__(self, options: TimeSVDppOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
+        super().__init__(options, training, generator=generator)
+        user, _, _, day = training.interactions()
+        assert day is not None, "the options declare that the equation needs days"
+        num_users, dim = training.num_users, options.embedding_dim
+        self.user_days = DayRows(user, day)
+        owner = self.user_days.owner
+        self.day_of_user = Design.one_hot(owner, num_columns=num_users)
+        self.drift_of_user = Design.one_hot(owner, num_columns=num_users, scale=self._drift(user, day, num_users))
+        if self.has_implicit["user"]:
+            self.user_rated = self.user_rated.seen_from(owner)
+        for number, design in enumerate(self.user_feature_designs):
+            self.user_feature_designs[number] = design.seen_from(owner)
         self.item_bins = options.item_bins
         self.first_day, self.last_day = int(day.min()), int(day.max())
-        rows = len(self.day_key)
-        self.user_day_bias, self.user_day_embedding = nn.Embedding(rows, 1), nn.Embedding(rows, options.embedding_dim)
-        self.user_drift_bias = nn.Embedding(num_users, 1)
-        self.user_drift = nn.Embedding(num_users, options.embedding_dim)
-        self.item_bin_bias = nn.Embedding(num_items * options.item_bins, 1)
-        for table in self._of_time():
-            nn.init.zeros_(table.weight)
+        self.user_day_bias = zero_embedding(len(self.user_days))
+        self.user_day_embedding = zero_embedding(len(self.user_days), dim)
+        self.user_drift_bias, self.user_drift = zero_embedding(num_users), zero_embedding(num_users, dim)
+        self.item_bin_bias = zero_embedding(training.num_items * options.item_bins)
 
-    def user_rows(self, user: Tensor, day: Tensor | None) -> Tensor:
-        """The row of the nearest day on which a user has training rows, the earlier of two; without a day the last."""
-        if day is None:
-            return torch.searchsorted(self.user_of_row, user.long(), right=True) - 1
-        after = torch.searchsorted(self.day_key, _key(user, day))
-        before = (after - 1).clamp(min=0)
-        after = after.clamp(max=len(self.day_key) - 1)
-        is_before, is_after = self.user_of_row[before] == user, self.user_of_row[after] == user
-        is_nearer = day - _day_of(self.day_key[before]) <= _day_of(self.day_key[after]) - day
-        return torch.where(is_before & (is_nearer | ~is_after), before, after)
+    def user_side(self) -> Side:
+        """b_u,t and p_u,t, a row per user and day; b_u and p_u, the drift, the y and the users' features."""
+        return Side(
+            self.user_day_embedding,
+            self.user_day_bias,
+            (
+                Part("user_embedding", self.day_of_user, self.user_embedding, self.user_bias),
+                Part("user_drift", self.drift_of_user, self.user_drift, self.user_drift_bias),
+                *super().user_side().parts,
+            ),
+            rows=self.user_days,
+        )
 
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32."""
-        row = self.user_rows(user, day)
-        bias = self.rating_mean + self._user_bias(row) + self.item_bias(item) + self.item_bin_bias(self._bin(item, day))
-        return bias[:, 0] + (self._users_of_rows(row) * self._items(item)).sum(dim=-1)
+        return super().forward(user, item, day) + self.item_bin_bias(self._bin(item, day))[:, 0]
 
     def penalty(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → mean penalty of these ratings: () float32."""
-        row = self.user_rows(user, day)
-        squares = (
-            self.user_day_bias(row).square().sum()
-            + self.user_day_embedding(row).square().sum()
-            + self.user_drift_bias(user).square().sum()
-            + self.user_drift(user).square().sum()
-            + self.item_bin_bias(self._bin(item, day)).square().sum()
-        )
-        return super().penalty(user, item) + self.regularization * squares / len(user)
+        squares = self.item_bin_bias(self._bin(item, day)).square().sum()
+        return super().penalty(user, item, day) + self.regularization * squares / len(user)
 
     def factors(self) -> Factors:
-        """As in svdpp, each user as on the last day: values, not the weights."""
-        row = self.user_rows(torch.arange(self.user_embedding.num_embeddings), None)
+        """Values on each user's last day and in the last bin, all parts summed."""
+        values = super().factors()
         item = torch.arange(self.item_embedding.num_embeddings)
-        item_bias = self.item_bias.weight + self.item_bin_bias(self._bin(item, None))
-        return super().factors()._replace(user=self._users_of_rows(row), biases=(self._user_bias(row), item_bias))
+        assert values.item_bias is not None
+        return values._replace(item_bias=values.item_bias + self.item_bin_bias(self._bin(item, None)))
 
-    def _of_time(self) -> tuple[nn.Embedding, ...]:
-        """The tables of what depends on time."""
-        users = self.user_day_bias, self.user_day_embedding, self.user_drift_bias, self.user_drift
-        return *users, self.item_bin_bias
-
-    def _user_bias(self, row: Tensor) -> Tensor:
-        """b_u(t): (B, 1)."""
-        user = self.user_of_row[row]
-        drift = self.drift[row, None] * self.user_drift_bias(user)
-        bias: Tensor = self.user_bias(user) + drift + self.user_day_bias(row)
-        return bias
-
-    def _users_of_rows(self, row: Tensor) -> Tensor:
-        """p_u(t) with all its parts: (B, D)."""
-        user = self.user_of_row[row]
-        return self._users(user) + self.drift[row, None] * self.user_drift(user) + self.user_day_embedding(row)
+    def _drift(self, user: Tensor, day: Tensor, num_users: int) -> Tensor:
+        """dev_u(t) of every row: (num_rows,) float32."""
+        mean_day = torch.bincount(user, day.double(), minlength=num_users) / torch.bincount(user, minlength=num_users)
+        distance = self.user_days.day - mean_day[self.user_days.owner]
+        return (distance.sign() * distance.abs() ** DRIFT_POWER).float()
 
     def _bin(self, item: Tensor, day: Tensor | None) -> Tensor:
-        """The row of item_bin_bias: (B,); without a day the last bin's."""
+        """Row of item_bin_bias: (B,); without a day, the last bin's."""
         if day is None:
             return item.long() * self.item_bins + self.item_bins - 1
         length = self.last_day + 1 - self.first_day
         place = (day.long().clamp(self.first_day, self.last_day) - self.first_day) * self.item_bins // length
         return item.long() * self.item_bins + place
-
-
-def _key(user: Tensor, day: Tensor) -> Tensor:
-    """One number for a user and a day, sorted by both: (B,) int64."""
-    return (user.long() << 32) + (day.long() + (1 << 31))
-
-
-def _user_of(key: Tensor) -> Tensor:
-    return key >> 32
-
-
-def _day_of(key: Tensor) -> Tensor:
-    return (key & ((1 << 32) - 1)) - (1 << 31)

@@ -71,7 +71,7 @@ def _scores(predictor: Predictor, *, num_users: int, num_items: int, block: int)
     factors = predictor.model.factors()
     first = 0
     if factors is not None:
-        item_bias = torch.zeros(1, num_items) if factors.biases[1] is None else factors.biases[1].T
+        item_bias = torch.zeros(1, num_items) if factors.item_bias is None else factors.item_bias.T
         memory = torch.empty(block, num_items)
         for first in range(0, trained, block):
             users = factors.user[first : min(first + block, trained)]

@@ -1,20 +1,80 @@
 """Loops over the rows of a side, users or items, each row with the ratings that it has.
 
-They share the form of their first arguments:
-
-    bounds: (chunks + 1,) int64, rows cut into chunks of about as much work; chunks run at once.
-    start: (num_rows + 1,) int64, where the ratings of each row begin.
-    other: (N,) int32, the row of the other side in each rating.
-
 No sum crosses chunks in an order that depends on the number of threads, so the results are the same, bit for bit, at
 any number of them.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
 
-CHUNKS = 64
+SUM_CHUNKS = 64
 """Parts in which a sum over rows is taken."""
+
+
+class Entries(NamedTuple):
+    """What each row of a matrix has: its entries in compressed rows.
+
+    Attributes:
+        bounds: (chunks + 1,) int64, rows cut into chunks of about as much work; chunks run at once.
+        start: (num_rows + 1,) int64, where the entries of each row begin.
+        other: (E,) int32, the row of the other side, or the column, of each entry.
+    """
+
+    bounds: NDArray[np.int64]
+    start: NDArray[np.int64]
+    other: NDArray[np.int32]
+
+
+class SortedRatings(NamedTuple):
+    """The ratings of each row of one side: Entries with a rating each.
+
+    Attributes:
+        bounds: (chunks + 1,) int64, rows cut into chunks of about as much work; chunks run at once.
+        start: (num_rows + 1,) int64, where the ratings of each row begin.
+        other: (N,) int32, the row of the other side in each rating.
+        rating: (N,) float32.
+    """
+
+    bounds: NDArray[np.int64]
+    start: NDArray[np.int64]
+    other: NDArray[np.int32]
+    rating: NDArray[np.float32]
+
+    @property
+    def counts(self) -> NDArray[np.float32]:
+        """(num_rows,) ratings of each row; none is 0."""
+        return np.diff(self.start).astype(np.float32)
+
+
+class OtherRows(NamedTuple):
+    """The other side's rows as the ratings of a side see them.
+
+    Attributes:
+        features: (num_others, D) float32, x: factors, behind 1 where there are biases.
+        offset: (num_others,) float32, o: the global mean and the other side's bias.
+        weight: (num_others,) float32, β: the precision that each contributes to the noise of its ratings.
+    """
+
+    features: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    weight: NDArray[np.float32]
+
+
+class RowPriors(NamedTuple):
+    """Normal priors of rows: row r has the mean m_r and the precision s_r Λ.
+
+    Attributes:
+        mean: (num_rows, D) float32, m.
+        precision: (D, D) float32, Λ.
+        scale: (num_rows,) float32, s.
+    """
+
+    mean: NDArray[np.float32]
+    precision: NDArray[np.float32]
+    scale: NDArray[np.float32]
 
 
 @njit(cache=True, nogil=True)
@@ -36,9 +96,7 @@ def sort_by(index, other, rating, place, sorted_other, sorted_rating):  # type: 
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def sample_rows(  # type: ignore[no-untyped-def]
-    bounds, start, other, rating, features, offset, mean, precision, scale, weight, other_weight, noise, out
-):
+def sample_rows(ratings, others, priors, weight, noise, out):  # type: ignore[no-untyped-def]
     """Draw each row v from its conditional, a normal distribution with the precision A and the mean A⁻¹ b:
 
         A = s Λ + α Σ β x xᵀ,   b = s Λ m + α Σ β x (r − o),   v = L⁻ᵀ (L⁻¹ b + z),   L Lᵀ = A
@@ -46,18 +104,16 @@ def sample_rows(  # type: ignore[no-untyped-def]
     over the row's ratings. Without noise v is the minimum of α Σ β (r − o − v · x)² + s (v − m)ᵀ Λ (v − m).
 
     Args:
-        bounds, start, other: see above.
-        rating: (N,) float32, r, in the order of `other`.
-        features: (num_others, D) float32, x of each row of the other side.
-        offset: (num_others,) float32, o, with the mean in it.
-        mean: (num_rows, D) float32, m of each row.
-        precision: (D, D) float32, Λ.
-        scale: (num_rows,) float32, s of each row.
+        ratings: SortedRatings, r.
+        others: OtherRows, x, o and β.
+        priors: RowPriors, m, Λ and s.
         weight: (num_rows,) float32, α of each row.
-        other_weight: (num_others,) float32, β of each row of the other side.
         noise: (num_rows, D) float32, z.
         out: (num_rows, D) float32, written.
     """
+    bounds, start, other, rating = ratings.bounds, ratings.start, ratings.other, ratings.rating
+    features, offset, other_weight = others.features, others.offset, others.weight
+    mean, precision, scale = priors.mean, priors.precision, priors.scale
     dim = features.shape[1]
     for chunk in prange(len(bounds) - 1):
         a = np.empty((dim, dim), dtype=np.float32)
@@ -107,16 +163,17 @@ def _draw(a, b, noise, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def gather(bounds, start, other, scale, other_scale, values, out):  # type: ignore[no-untyped-def]
-    """out_row = s_row · Σ s_other · value_other, over the row's ratings.
+def gather(entries, scale, other_scale, values, out):  # type: ignore[no-untyped-def]
+    """out_row = s_row · Σ s_other · value_other, over the row's entries.
 
     Args:
-        bounds, start, other: see above.
+        entries: Entries.
         scale: (num_rows,) float32.
         other_scale: (num_others,) float32.
         values: (num_others, D) float32.
         out: (num_rows, D) float32, written.
     """
+    bounds, start, other = entries.bounds, entries.start, entries.other
     dim = values.shape[1]
     for chunk in prange(len(bounds) - 1):
         for row in range(bounds[chunk], bounds[chunk + 1]):
@@ -134,10 +191,10 @@ def gather(bounds, start, other, scale, other_scale, values, out):  # type: igno
 def gram(left, right):  # type: ignore[no-untyped-def]
     """Σ over rows of left rightᵀ: (N, D) float32 and (N, E) float32 → (D, E) float64."""
     count, width = len(left), right.shape[1]
-    parts = np.zeros((CHUNKS, left.shape[1], width), dtype=np.float64)
-    for chunk in prange(CHUNKS):
+    parts = np.zeros((SUM_CHUNKS, left.shape[1], width), dtype=np.float64)
+    for chunk in prange(SUM_CHUNKS):
         total = parts[chunk]
-        for row in range(count * chunk // CHUNKS, count * (chunk + 1) // CHUNKS):
+        for row in range(count * chunk // SUM_CHUNKS, count * (chunk + 1) // SUM_CHUNKS):
             for i in range(left.shape[1]):
                 factor = np.float64(left[row, i])
                 for j in range(width):
@@ -149,9 +206,9 @@ def gram(left, right):  # type: ignore[no-untyped-def]
 def column_dots(left, right):  # type: ignore[no-untyped-def]
     """Σ over rows of left · right: both (N, D) float32 → (D,) float64."""
     count, dim = left.shape
-    parts = np.zeros((CHUNKS, dim), dtype=np.float64)
-    for chunk in prange(CHUNKS):
-        for row in range(count * chunk // CHUNKS, count * (chunk + 1) // CHUNKS):
+    parts = np.zeros((SUM_CHUNKS, dim), dtype=np.float64)
+    for chunk in prange(SUM_CHUNKS):
+        for row in range(count * chunk // SUM_CHUNKS, count * (chunk + 1) // SUM_CHUNKS):
             for d in range(dim):
                 parts[chunk, d] += np.float64(left[row, d]) * np.float64(right[row, d])
     return parts.sum(axis=0)
@@ -161,8 +218,8 @@ def column_dots(left, right):  # type: ignore[no-untyped-def]
 def times(rows, matrix, out):  # type: ignore[no-untyped-def]
     """out = rows · matrixᵀ: (N, D) float32 and (E, D) float32 → (N, E) float32, in place."""
     count = len(rows)
-    for chunk in prange(CHUNKS):
-        for row in range(count * chunk // CHUNKS, count * (chunk + 1) // CHUNKS):
+    for chunk in prange(SUM_CHUNKS):
+        for row in range(count * chunk // SUM_CHUNKS, count * (chunk + 1) // SUM_CHUNKS):
             for i in range(matrix.shape[0]):
                 total = np.float32(0)
                 for j in range(matrix.shape[1]):
@@ -171,11 +228,16 @@ def times(rows, matrix, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def squared_errors(bounds, start, other, rating, rows, features, offset, other_weight):  # type: ignore[no-untyped-def]
+def squared_errors(ratings, rows, others):  # type: ignore[no-untyped-def]
     """Σ (r − o − v · x)² over the ratings of each row, and Σ β (r − o − v · x)²: two of (num_rows,) float64.
 
-    Arguments as of sample_rows, and `rows` (num_rows, D) float32, v.
+    Args:
+        ratings: SortedRatings, r.
+        rows: (num_rows, D) float32, v.
+        others: OtherRows, x, o and β.
     """
+    bounds, start, other, rating = ratings.bounds, ratings.start, ratings.other, ratings.rating
+    features, offset, other_weight = others.features, others.offset, others.weight
     plain, weighted = np.zeros(len(rows), dtype=np.float64), np.zeros(len(rows), dtype=np.float64)
     dim = features.shape[1]
     for chunk in prange(len(bounds) - 1):
@@ -195,10 +257,11 @@ def load() -> None:
     bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((0, 1), np.float32)
     unit = np.ones((1, 1), np.float32)
+    ratings, others = SortedRatings(bounds, start, index, value), OtherRows(table, value, value)
     sort_by(index, index, value, start, index, value)
-    sample_rows(bounds, start, index, value, table, value, table, unit, value, value, value, table, table)
-    gather(bounds, start, index, value, value, table, table)
-    squared_errors(bounds, start, index, value, table, table, value, value)
+    sample_rows(ratings, others, RowPriors(table, unit, value), value, table, table)
+    gather(Entries(bounds, start, index), value, value, table, table)
+    squared_errors(ratings, table, others)
     times(table, unit, table)
     gram(table, table)
     column_dots(table, table)

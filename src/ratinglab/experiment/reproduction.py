@@ -1,20 +1,20 @@
-"""Train a run again and say whether the same comes out."""
+"""Reproduce a run: train it again and compare the metrics."""
 
 import logging
 from pathlib import Path
 
-from ratinglab.experiment.options import TrainOptions
-from ratinglab.experiment.train import train
-from ratinglab.runs import read_metrics
+from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.experiment.training import train
+from ratinglab.runs.record import read_metrics
 
 log = logging.getLogger(__name__)
 
 
 def reproduce(options: TrainOptions, run_folder: Path) -> None:
-    """Train as the options say, into a new run, and compare its errors with those of the run that it repeats.
+    """Train as the options say, into a new run, and compare its metrics with those of the run that it repeats.
 
     Raises:
-        UserError: that run is not finished, or its data has changed since; nothing has been trained.
+        UserError: that run is not finished, or its data has changed since; then nothing is trained.
     """
     assert options.reproduces is not None
     first = read_metrics(Path(options.reproduces))
@@ -24,6 +24,6 @@ def reproduce(options: TrainOptions, run_folder: Path) -> None:
     differences = [(abs(value - second[tag]), tag) for tag, value in first.items() if tag not in timed]
     difference, tag = max(differences)
     if difference == 0:
-        log.info("reproduced: every error is equal to the last digit")
+        log.info("reproduced: every metric is equal to the last digit")
     else:
         log.info("not equal: the largest difference is %.1e (%s)", difference, tag)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.protocol import COMPARABLE, verdict
 from ratinglab.files import user_path
-from ratinglab.runs import RunRecord, read_metrics, read_record
+from ratinglab.reports.protocols import COMPARABLE, verdict
+from ratinglab.runs.record import RunRecord, read_metrics, read_record
 
 
 class FinishedRun(NamedTuple):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ratinglab.experiment.protocol import of_folds
-from ratinglab.runs import read_metrics, read_record
+from ratinglab.reports.protocols import table_of_folds
+from ratinglab.runs.record import read_metrics, read_record
 
 FOLD = "split.fold"
 """What runs of one family differ in, and nothing else."""
@@ -59,7 +59,7 @@ def _beside_figures(jobs: Sequence[Job]) -> Iterator[str]:
     if protocols and sorted(record.fold or 0 for record in records) == list(range(1, protocols[0]["folds"] + 1)):
         rmses = [each["test/rmse"] for each in metrics]
         yield ""
-        yield from of_folds(protocols, name=f"{records[0].model} by {records[0].fit['optimizer']}", rmses=rmses)
+        yield from table_of_folds(protocols, name=f"{records[0].model} by {records[0].fit['optimizer']}", rmses=rmses)
 
 
 def _errors(job: Job) -> dict[str, float]:

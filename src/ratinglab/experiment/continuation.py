@@ -1,26 +1,31 @@
-"""Whether a run may go on, and whether there is anything left to do."""
+"""Checks before a run is resumed or reproduced."""
 
 import logging
 from dataclasses import replace
 from pathlib import Path
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.options import TrainOptions
+from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.files import remove_half_done
-from ratinglab.runs import RunRecord, read_epoch, read_record
+from ratinglab.runs.record import FORMAT_VERSION, RunRecord, read_record
+from ratinglab.runs.storage import read_epoch
 
 log = logging.getLogger(__name__)
 
 
 def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
-    """Check that a run was started on the data and split of `record`; its own record.
+    """Check that a run was started on the data and split of `record`, and return its own record.
 
     Raises:
-        UserError: they have changed since.
+        UserError: they have changed since, or the run is older than this version's format.
     """
     before = read_record(run_folder)
-    before.provenance.setdefault("side_digest", record.provenance["side_digest"])  # a run from before there was one
-    compared = {"data_digest": "the data", "split": "the split", "side_digest": "what is known of days and genres"}
+    if before.format_version != FORMAT_VERSION:
+        raise UserError(
+            f"{key}: {run_folder} has format {before.format_version}: it predicts, but only runs of format "
+            f"{FORMAT_VERSION} can be trained again"
+        )
+    compared = {"data_digest": "the data", "split": "the split", "side_digest": "the side information"}
     for name, what in compared.items():
         if before.provenance[name] != record.provenance[name]:
             raise UserError(
@@ -29,18 +34,18 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
             )
     for name in ("threads", "versions"):
         if before.provenance[name] != record.provenance[name]:
-            log.info("note: other %s than when the run was started; the last bits may differ", name)
+            log.info("note: %s differ from when the run was started; the last bits may differ", name)
     return before
 
 
-def take_up(options: TrainOptions, *, record: RunRecord, run_folder: Path) -> tuple[RunRecord, bool]:
+def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Path) -> tuple[RunRecord, bool]:
     """Check that the run in a folder is the same experiment as `record`.
 
-    Clears away what a killed process has left half written. A run that was cut off before its record was written is
-    as good as new.
+    It removes files that a killed process left half written. A run that was killed before its record was written counts
+    as new.
 
     Returns:
-        The run's record, as it was first written but for max_epochs; and whether the run is finished.
+        The run's record as first written, but for max_epochs; and whether the run is finished.
 
     Raises:
         UserError: the data or its split has changed since, or the run cannot be extended as asked.

@@ -6,15 +6,17 @@ from typing import IO
 import pandas as pd
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.options import EvaluateOptions, PredictOptions, RecommendOptions
-from ratinglab.experiment.report import errors_table
+from ratinglab.experiment.root_options import EvaluateOptions, PredictOptions, RecommendOptions
+from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.files import user_path, write_whole
 from ratinglab.ratings.inputs import TextForm
 from ratinglab.ratings.reading import existing_file
 from ratinglab.ratings.sources import separator_text
 from ratinglab.ratings.text_tables import read_text_table, text_column
 from ratinglab.ratings.timestamps import times_of_texts
-from ratinglab.runs import Run, read_metrics
+from ratinglab.reports.results import metrics_table
+from ratinglab.runs.record import read_metrics
+from ratinglab.runs.run import Run
 
 NUM_RATED_SHOWN = 5
 """Of the user's own ratings, beside the recommendations."""
@@ -30,7 +32,8 @@ def evaluate(options: EvaluateOptions) -> None:
     metrics = run.evaluate()
     came_from = run.record.provenance
     print(f"{run.record.model} of {came_from['data']}, split {came_from['split']}, seed {came_from['seed']}")
-    for line in errors_table(metrics, model=run.record.model, noise_floor=run.record.noise_floor):
+    kinds = find_metrics(run.record.metrics)
+    for line in metrics_table(metrics, model=run.record.model, metrics=kinds, noise_floor=run.record.noise_floor):
         print(line)
     path = run.folder / "metrics.json"
     if not path.is_file():

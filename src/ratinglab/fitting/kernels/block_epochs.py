@@ -4,7 +4,6 @@ Y. Zhuang, W.-S. Chin, Y.-C. Juan, C.-J. Lin, "A Fast Parallel SGD for Matrix Fa
 RecSys 2013.
 """
 
-import os
 from typing import NamedTuple
 
 import numpy as np
@@ -87,17 +86,33 @@ def _sort_by_user(user, item, rating):  # type: ignore[no-untyped-def]
         user[to], item[to], rating[to] = old_user[row], old_item[row], old_rating[row]
 
 
-class Weights(NamedTuple):
-    """What an epoch changes in place, all float32.
+class BlockedRows(NamedTuple):
+    """Training rows in the order of their blocks.
+
+    Attributes:
+        user: (N,) int32.
+        item: (N,) int32.
+        rating: (N,) float32.
+        start: (num_slices² + 1,) int64, the first row of each block, and N.
+    """
+
+    user: NDArray[np.int32]
+    item: NDArray[np.int32]
+    rating: NDArray[np.float32]
+    start: NDArray[np.int64]
+
+
+class BlockWeights(NamedTuple):
+    """Weights that an epoch changes in place, all float32.
 
     Attributes:
         user_factors: (num_users, D).
         item_factors: (num_items, D).
-        user_bias: (num_users, 1); of no row without biases, and item_bias too.
-        item_bias: (num_items, 1).
-        user_squares: (num_users,), the sum of each row's squared gradients, over D, and its bias's; of no row where
-            all rows have the same learning rate, and item_squares too.
-        item_squares: (num_items,).
+        user_bias: (num_users, 1); (0, 1) without biases.
+        item_bias: (num_items, 1); (0, 1) without biases.
+        user_squares: (num_users,), the sum of each row's squared gradients, over D, and its bias's; (0,) where all rows
+            have the same learning rate.
+        item_squares: (num_items,), in the same way.
     """
 
     user_factors: NDArray[np.float32]
@@ -108,8 +123,8 @@ class Weights(NamedTuple):
     item_squares: NDArray[np.float32]
 
 
-class Rule(NamedTuple):
-    """How an epoch predicts and steps.
+class StepRule(NamedTuple):
+    """Numbers by which an epoch predicts and steps.
 
     Attributes:
         mean: float32, added to every prediction.
@@ -123,7 +138,7 @@ class Rule(NamedTuple):
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def epoch(user, item, rating, start, diagonals, weights, rule):  # type: ignore[no-untyped-def]
+def epoch(blocked, diagonals, weights, rule):  # type: ignore[no-untyped-def]
     """One pass over all rows: after each, a step against the gradient g of (r − r̂)² + λ · penalty on that row alone.
 
     The step of a row of factors and its bias is −lr · g or, where there are sums of squares, −lr / √(1 + Σ g² / D) · g,
@@ -133,17 +148,15 @@ def epoch(user, item, rating, start, diagonals, weights, rule):  # type: ignore[
     at any number of threads.
 
     Args:
-        user: (N,) int32, by blocks.
-        item: (N,) int32.
-        rating: (N,) float32.
-        start: (num_slices² + 1,) int64, the first row of each block.
+        blocked: BlockedRows.
         diagonals: (num_slices,) int64, the order of the diagonals.
-        weights: changed in place.
-        rule: how.
+        weights: BlockWeights, changed in place.
+        rule: StepRule.
 
     Returns:
         (num_slices²,) float64, the sum of squared errors in each block, each row's before its step.
     """
+    user, item, rating, start = blocked.user, blocked.item, blocked.rating, blocked.start
     num_slices = len(diagonals)
     errors = np.zeros(num_slices * num_slices, dtype=np.float64)
     for diagonal in diagonals:
@@ -211,17 +224,15 @@ def _add_squares(u, i, p, q, dot, error, weights, decay):  # type: ignore[no-unt
 
 
 def load() -> None:
-    """Load the loops from the compiler's cache, or compile them, which takes seconds; and start the threads.
-
-    Where this runs before torch is imported, both use one OpenMP. Else each has its own, and the threads of one spin
-    for a while when they have done their work, at the cost of the other's.
-    """
-    # Threads wait for each other at every diagonal, for microseconds. Asleep they were 1.5 times slower; a hundred
-    # times as many spins were no faster, and beside a busy process on two cores took up to ten times as long.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    """Load the loops from the compiler's cache, or compile them, which takes seconds; and start the threads."""
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 1), np.float32)
     start = move_to_blocks(index, index, value, np.zeros(1, np.int32), np.zeros(1, np.int32), 1)
     sort_blocks_by_user(index, index, value, start)
     number = np.float32(0)
-    weights = Weights(table, table, table, table, value, value)
-    epoch(index, index, value, start, np.zeros(1, np.int64), weights, Rule(number, number, number))
+    weights = BlockWeights(table, table, table, table, value, value)
+    epoch(
+        BlockedRows(index, index, value, start),
+        np.zeros(1, np.int64),
+        weights,
+        StepRule(number, number, number),
+    )

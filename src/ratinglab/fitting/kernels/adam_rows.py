@@ -1,24 +1,60 @@
 """Adam on the rows of a table that a batch has touched."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
+
+
+class AdamTable(NamedTuple):
+    """A table of weights and its moments.
+
+    Attributes:
+        weight: (num_rows, D) float32.
+        mean: (num_rows, D) float32, the running mean of the gradient.
+        square: (num_rows, D) float32, the running mean of its square.
+        slot: (num_rows,) int32, −1 throughout, before and after a step.
+    """
+
+    weight: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    square: NDArray[np.float32]
+    slot: NDArray[np.int32]
+
+
+class AdamStep(NamedTuple):
+    """Numbers of a step, all float32.
+
+    Attributes:
+        lr: the learning rate.
+        beta1: as in the paper; so are beta2 and epsilon.
+        beta2: decay of the squared gradient's running mean.
+        correction1: 1 − beta1ᵗ.
+        correction2: 1 − beta2ᵗ.
+        epsilon: keeps the divisor above 0.
+    """
+
+    lr: np.float32
+    beta1: np.float32
+    beta2: np.float32
+    correction1: np.float32
+    correction2: np.float32
+    epsilon: np.float32
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def step_rows(rows, gradient, weight, mean, square, slot, lr, beta1, beta2, correction1, correction2, epsilon):  # type: ignore[no-untyped-def]
+def step_rows(rows, gradient, table, rule):  # type: ignore[no-untyped-def]
     """One step of Adam on the rows named, in place; the gradients of a row that is named more than once are added.
 
     Args:
         rows: (n,) int64, the rows.
         gradient: (n, D) float32, theirs.
-        weight: (num_rows, D) float32; so are mean and square.
-        mean: the running mean of the gradient.
-        square: the running mean of its square.
-        slot: (num_rows,) int32, −1 throughout, before and after.
-        lr: float32, the learning rate; beta1, beta2 and epsilon as in the paper.
-        correction1: float32, 1 − beta1ᵗ.
-        correction2: float32, 1 − beta2ᵗ.
+        table: AdamTable.
+        rule: AdamStep.
     """
+    weight, mean, square, slot = table.weight, table.mean, table.square, table.slot
+    beta1, beta2, epsilon = rule.beta1, rule.beta2, rule.epsilon
     dim = weight.shape[1]
     distinct = np.empty(len(rows), dtype=np.int64)
     count = 0
@@ -32,7 +68,7 @@ def step_rows(rows, gradient, weight, mean, square, slot, lr, beta1, beta2, corr
             total, more = gradient[slot[row]], gradient[place]
             for d in range(dim):
                 total[d] += more[d]
-    step = lr * np.sqrt(correction2) / correction1
+    step = rule.lr * np.sqrt(rule.correction2) / rule.correction1
     for number in prange(count):
         row = distinct[number]
         g, w, m, v = gradient[slot[row]], weight[row], mean[row], square[row]
@@ -47,4 +83,4 @@ def load() -> None:
     """Load the loop from the compiler's cache, or compile it, which takes seconds; and start the threads."""
     table, number = np.zeros((1, 1), np.float32), np.float32(1)
     slot = np.full(1, -1, dtype=np.int32)
-    step_rows(np.empty(0, np.int64), table[:0], table, table, table, slot, *[number] * 6)
+    step_rows(np.empty(0, np.int64), table[:0], AdamTable(table, table, table, slot), AdamStep(*[number] * 6))

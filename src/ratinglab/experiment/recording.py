@@ -1,0 +1,77 @@
+"""The record of a training, from its options and its data."""
+
+from enum import Enum
+from typing import Any
+
+from ratinglab.datamodule import RatingDataModule
+from ratinglab.experiment.provenance import provenance
+from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.options import to_plain
+from ratinglab.ratings.holdout import Holdout
+from ratinglab.ratings.splits import VALIDATION
+from ratinglab.reports.protocols import Protocol, record_of
+from ratinglab.runs.record import RunRecord
+
+STEP_KEYS = ("limit_train_batches", "accumulate_grad_batches", "gradient_clip_val", "min_epochs")
+"""Keys of trainer on which the weights depend, besides the number of epochs."""
+
+
+def record_run(
+    options: TrainOptions, data: RatingDataModule, holdout: Holdout, *, refit_epochs: int | None
+) -> RunRecord:
+    """The record of a run that is about to be trained."""
+    table, model = holdout.table, options.model
+    return RunRecord(
+        model=model.name,
+        model_target=f"{type(model).__module__}.{type(model).__qualname__}",
+        model_options=to_plain(model),
+        num_users=data.num_users,
+        num_items=data.num_items,
+        rating_mean=data.rating_mean,
+        scale=table.scale if options.clip_predictions else None,
+        noise_floor=table.noise_floor,
+        max_epochs=options.trainer.max_epochs,
+        provenance=provenance(holdout, seed=options.seed),
+        refit_epochs=refit_epochs,
+        is_sampled=options.optimizer.keeps_samples,
+        fit={
+            "optimizer": options.optimizer.name,
+            **to_plain(options.optimizer),
+            "schedule": options.schedule.name,
+            **to_plain(options.schedule),
+            "batch_size": data.batch_size,
+            "patience": options.callbacks.early_stopping.patience,
+            "clip_predictions": options.clip_predictions,
+            **{key: getattr(options.trainer, key) for key in STEP_KEYS},
+        },
+        fold=getattr(options.split, "fold", None),
+        protocol=_protocol_record(options, holdout),
+        metrics=options.metrics,
+        monitor=options.monitor,
+    )
+
+
+def _protocol_record(options: TrainOptions, holdout: Holdout) -> dict[str, Any] | None:
+    """What run.json keeps of the protocol, with the run's departures from it; None without a protocol."""
+    protocol = options.protocol
+    if not isinstance(protocol, Protocol):
+        return None
+    departures = [
+        f"{key} is {found}, the protocol has {value}"
+        for key, value in protocol.pins.items()
+        if (found := _value(options, key)) != value
+    ]
+    if holdout.table.digest != protocol.data_digest:
+        departures.append("other ratings than the protocol's, or in another order")
+    held_out = holdout.split.count(VALIDATION)
+    if held_out > 0 and not options.split.refit:
+        departures.append(f"{held_out:,} rows were held out for validation and not trained on")
+    return record_of(protocol, departures=departures)
+
+
+def _value(options: TrainOptions, key: str) -> Any:
+    """A key's value, plain; a text where the chosen groups have no such key."""
+    found: Any = options
+    for name in key.split("."):
+        found = getattr(found, name, "not there")
+    return found.name if isinstance(found, Enum) else found

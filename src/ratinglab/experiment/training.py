@@ -1,0 +1,272 @@
+"""Train one run, from the options to its folder."""
+
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from pytorch_lightning import Trainer
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from ratinglab.datamodule import RatingDataModule, as_tensors
+from ratinglab.errors import RunFailedError, UserError
+from ratinglab.evaluation.metrics import Metric, find_metrics, monitored
+from ratinglab.experiment.continuation import check_resumable, check_same_data
+from ratinglab.experiment.dashboard import show_experiment, show_results
+from ratinglab.experiment.header import header
+from ratinglab.experiment.recording import record_run
+from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.optimizers import FitSetup
+from ratinglab.fitting.progress import progress_callbacks
+from ratinglab.fitting.tensorboard import EventLog
+from ratinglab.fitting.trainer import Accelerator
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.holdout import Holdout, hold_out
+from ratinglab.ratings.splits import VALIDATION
+from ratinglab.reports.protocols import table_of_run
+from ratinglab.reports.results import results
+from ratinglab.runs.record import RunRecord, read_metrics, read_record, write_json
+from ratinglab.runs.run import Run
+from ratinglab.runs.storage import build_predictor, read_epoch, training_part, write_run
+
+log = logging.getLogger(__name__)
+
+
+def train(options: TrainOptions, run_folder: Path) -> float | None:
+    """Fit a model as the options say and leave a run in its folder, or resume the run that is there.
+
+    Prints a header, the progress and a table of results; the metrics are those of the best weights, read back from
+    the folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one.
+
+    With split.refit the fit that finds the number of epochs is a run of its own, in the run's folder `validation`; the
+    run takes over its validation metrics.
+
+    Args:
+        options: the experiment.
+        run_folder: an existing folder; empty, unless the options resume the run in it.
+
+    Returns:
+        The monitored validation metric, by which a search ranks runs; None without validation rows.
+
+    Raises:
+        UserError: the data or an option is wrong; nothing has been trained.
+        RunFailedError: the loss is no longer finite, or a checkpoint could not be written; what was written remains.
+    """
+    _quiet_lightning()
+    if not options.split.refit:
+        _fit_run(options, run_folder)
+        return _conclude(run_folder)
+    first_fit = run_folder / "validation"
+    _fit_run(options, first_fit)
+    found = read_metrics(first_fit)
+    log.info("refit      on training and validation rows, for the %d epochs that were best", found["fit/best_epoch"])
+    _fit_run(options, run_folder, found=found)
+    return _conclude(run_folder)
+
+
+def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> None:
+    """Fit a model into a run's folder, unless the run there is finished.
+
+    Args:
+        options: the experiment.
+        run_folder: folder of the run.
+        found: the metrics of the first fit, where this is the second one.
+    """
+    monitor = monitored(options.monitor, find_metrics(options.metrics))
+    holdout = _hold_out(options, refits=found is not None)
+    data = RatingDataModule(
+        holdout,
+        batch_size=options.data.batch_size if options.optimizer.takes_batches else None,
+        fraction=options.trainer.limit_train_batches,
+        seed=options.seed,
+        whole_users=options.model.takes_whole_users,
+    )
+    refit_epochs = None if found is None else int(found["fit/best_epoch"])
+    record = record_run(options, data, holdout, refit_epochs=refit_epochs)
+    if options.reproduces is not None:
+        check_same_data(Path(options.reproduces), record, key="run")
+    if options.resume is not None:
+        record, is_finished = check_resumable(options, record=record, run_folder=run_folder)
+        if is_finished:
+            log.info("note: run is already finished")
+            return
+    checkpoint = run_folder / "checkpoints" / "last.ckpt"
+    first_epoch = read_epoch(checkpoint) + 1 if checkpoint.exists() else 1
+    logger = options.logger.build(run_folder=run_folder, first_epoch=first_epoch)
+    trainer = _build_trainer(options, run_folder=run_folder, logger=logger, data=data, monitor=monitor, record=record)
+    predictor = _build_predictor(options, record, data, holdout)
+    fit = options.optimizer.build(predictor, _fit_setup(options, monitor))  # may refuse the equation: write nothing yet
+    lines = header(
+        options, holdout=holdout, model=predictor.model, first_epoch=first_epoch, refit_epochs=record.refit_epochs
+    )
+    _announce(list(lines), logger, run_folder=run_folder)
+    run_folder.mkdir(exist_ok=True)
+    write_run(run_folder, record=record, holdout=holdout)
+    del holdout  # from here on, data holds all rows in use: 12 or 16 bytes per training or validation row
+    (run_folder / "metrics.json").unlink(missing_ok=True)  # of a run that is extended
+    facts = _run_trainer(trainer, fit, data, checkpoint=checkpoint if first_epoch > 1 else None)
+    _finish(options, run_folder, facts=facts, logger=logger, found=found)
+
+
+def _hold_out(options: TrainOptions, *, refits: bool) -> Holdout:
+    """Load the table, take the side information that the equation needs, and split the rows."""
+    table = options.data.load()
+    split = options.split.apply(table)
+    side = table.side_information(options.model.needs(), asked_by=f"model={options.model.name}")
+    if options.split.refit and not refits and split.count(VALIDATION) == 0:
+        raise UserError("split.refit=true needs validation rows, to find the number of epochs by")
+    return hold_out(table, split.refitted() if refits else split, side)
+
+
+def _build_predictor(
+    options: TrainOptions, record: RunRecord, data: RatingDataModule, holdout: Holdout
+) -> Predictor:
+    """The predictor with its first weights and the fitted bias baseline."""
+    rows = as_tensors(data.train_ratings)
+    training = training_part(
+        record,
+        rows=rows if options.model.needs().interactions else None,
+        user_features=holdout.side.user_features,
+        item_features=holdout.side.item_features,
+    )
+    predictor = build_predictor(record, training, seed=options.seed)
+    predictor.baseline.fit(user=rows.user, item=rows.item, rating=rows.rating)
+    return predictor
+
+
+def _fit_setup(options: TrainOptions, monitor: Metric) -> FitSetup:
+    initial_lr, schedule, max_epochs = options.optimizer.initial_lr, options.schedule, options.trainer.max_epochs
+
+    def lr(epoch: int) -> float:
+        assert initial_lr is not None
+        return initial_lr * schedule.factor(epoch, max_epochs)
+
+    return FitSetup(
+        lr=None if initial_lr is None else lr, trainer=options.trainer, monitor=monitor, seed=options.seed
+    )
+
+
+def _build_trainer(
+    options: TrainOptions,
+    *,
+    run_folder: Path,
+    logger: EventLog | None,
+    data: RatingDataModule,
+    monitor: Metric,
+    record: RunRecord,
+) -> Trainer:
+    """Lightning's Trainer, for the epochs of a second fit or, in a first one, as many as the options allow."""
+    has_best = len(data.validation_ratings) > 0 and not options.optimizer.keeps_samples
+    callbacks = options.callbacks.build(
+        checkpoint_folder=run_folder / "checkpoints", monitor=monitor if has_best else None
+    )
+    callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
+    trainer, epochs = options.trainer, record.refit_epochs
+    if options.optimizer.on_cpu_only:
+        trainer = replace(trainer, accelerator=Accelerator.cpu)  # where auto would find a GPU
+    if epochs is not None:
+        trainer = replace(trainer, max_epochs=epochs, min_epochs=min(trainer.min_epochs, epochs))
+    return trainer.build(run_folder=run_folder, logger=logger, callbacks=callbacks)
+
+
+def _announce(lines: list[str], logger: EventLog | None, *, run_folder: Path) -> None:
+    """Print the header, and log it."""
+    for line in lines:
+        log.info(line)
+    if logger is not None:
+        show_experiment(logger, lines, run_folder=run_folder)
+
+
+def _run_trainer(
+    trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoint: Path | None
+) -> dict[str, float]:
+    """Run the fit, from a checkpoint where there is one, and return its speed and size."""
+    started = perf_counter()
+    try:
+        with _threads_for(fit, data):
+            trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except SIGTERMException as error:
+        raise SystemExit(143) from error  # Lightning alone would end with status 0
+    except SystemExit as error:
+        raise KeyboardInterrupt from error  # Lightning makes an exit with status 1 of it
+    seconds = perf_counter() - started
+    checkpoints = trainer.checkpoint_callback
+    assert isinstance(checkpoints, BestAndLast)
+    if checkpoints.failed:
+        raise RunFailedError("; ".join(checkpoints.failed.values()))
+    return {
+        "fit/seconds": fit.seconds + seconds,
+        "fit/ratings_per_second": fit.rows_trained / fit.step_seconds,
+        "fit/epochs": trainer.current_epoch,
+        "fit/parameters": sum(parameter.numel() for parameter in fit.predictor.model.parameters()),
+    }
+
+
+@contextmanager
+def _threads_for(fit: Fit, data: RatingDataModule) -> Iterator[None]:
+    """Use as many threads as the fit wants."""
+    threads = torch.get_num_threads()
+    if fit.wants_one_thread(data.batch_size):
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _finish(
+    options: TrainOptions,
+    run_folder: Path,
+    *,
+    facts: Mapping[str, float],
+    logger: EventLog | None,
+    found: Mapping[str, float] | None,
+) -> None:
+    """Evaluate the best weights, write metrics.json and show the results."""
+    run = Run.load(run_folder)
+    finds_epochs = options.split.refit and found is None
+    # of two fits, only the second one sees the test rows
+    metrics = run.evaluate(("val",) if finds_epochs else ("val", "test")) | facts | {"fit/best_epoch": run.best_epoch}
+    if found is not None:
+        metrics |= {tag: value for tag, value in found.items() if "val/" in tag}
+        metrics["fit/seconds"] += found["fit/seconds"]
+    infinite = [tag for tag, value in metrics.items() if not math.isfinite(value)]
+    if infinite:
+        raise RunFailedError(f"{infinite[0]} is {metrics[infinite[0]]}")
+    write_json(run_folder / "metrics.json", metrics)
+    if logger is not None:
+        show_results(logger, options, run=run, metrics=metrics, is_whole_run=not finds_epochs)
+
+
+def _conclude(run_folder: Path) -> float | None:
+    """Print the results of a finished run and, last and alone, its folder."""
+    record, values = read_record(run_folder), read_metrics(run_folder)
+    metrics = find_metrics(record.metrics)
+    for line in results(values, model=record.model, metrics=metrics, noise_floor=record.noise_floor):
+        log.info(line)
+    if record.protocol is not None and "test/rmse" in values:
+        name = f"{record.model} by {record.fit['optimizer']}"
+        for line in table_of_run(record.protocol, name=name, rmse=values["test/rmse"], fold=record.fold):
+            log.info(line)
+    inside = run_folder.resolve().is_relative_to(Path.cwd())
+    print(os.path.relpath(run_folder) if inside else run_folder, flush=True)
+    return values.get(record.monitor)
+
+
+def _quiet_lightning() -> None:
+    """Keep Lightning's remarks on things that are as they should be off the screen."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for shown in ("callbacks.model_summary", "profilers.profiler"):
+        logging.getLogger(f"pytorch_lightning.{shown}").setLevel(logging.INFO)
+    warnings.filterwarnings("ignore", message=".*returned `None`, this fit will run with no optimizer.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="Total length of `Blocks` across ranks is zero.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

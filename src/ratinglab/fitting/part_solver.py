@@ -1,0 +1,122 @@
+"""Linear systems in the weights of a part, for fits that work row by row."""
+
+import numpy as np
+import torch
+
+from ratinglab.fitting.kernels.rows import Entries, column_dots, gather, gram
+from ratinglab.fitting.priors import FloatArray, Normal
+from ratinglab.fitting.sorted_ratings import chunk_bounds, sort_ratings
+from ratinglab.models.design import Design
+
+GAMMA_SHAPE, GAMMA_RATE = 1.0, 1.0
+"""Parameters of the gamma prior on the precision of the weights."""
+MAX_STEPS, TOLERANCE = 200, 1e-5
+"""Limit of the conjugate gradients' steps, and the size of their residual beside that of the right-hand side."""
+
+
+class PartSolver:
+    """The design F of a part as compiled loops, and the systems (FᵀF + D) y = c with D diagonal."""
+
+    def __init__(self, design: Design, *, dim: int, row_weight: FloatArray | None = None) -> None:
+        """Sort the design's entries by row and by column.
+
+        Args:
+            design: F.
+            dim: numbers in a row of weights.
+            row_weight: (num_rows,) float32; F is then diag(row_weight) F.
+        """
+        start, column = design.start.numpy(), design.column.numpy()
+        scale, inner_row = design.scale.numpy(), design.inner_row
+        row = np.repeat(np.arange(len(scale), dtype=np.int32), np.diff(start))
+        none = np.zeros(len(column), dtype=np.float32)
+        by_column = sort_ratings(column, row, none, count=design.num_columns, dim=dim)
+        self._by_row = Entries(chunk_bounds(start, dim=dim), start, column)
+        self._by_column = Entries(*by_column[:3])
+        self._outer = None
+        if inner_row is not None:
+            weight = None if row_weight is None else torch.from_numpy(row_weight)
+            outer = Design.one_hot(inner_row, num_columns=len(scale), scale=weight)
+            self._outer = PartSolver(outer, dim=dim)
+        elif row_weight is not None:
+            scale = scale * row_weight
+        self._scale = scale
+        self._ones = np.ones(design.num_columns, dtype=np.float32)
+        times = np.ones((len(scale), 1), dtype=np.float32) if self._outer is None else self._outer.diagonal
+        self.diagonal = self._gather_by_column(scale[:, None] * times, width=1)
+        """Diagonal of FᵀF: (num_columns, 1) float32."""
+
+    def times(self, weights: FloatArray) -> FloatArray:
+        """F w: (num_columns, D) float32 → (num_rows, D) float32."""
+        out = np.empty((len(self._scale), weights.shape[1]), dtype=np.float32)
+        gather(self._by_row, self._scale, self._ones, weights, out)
+        return out if self._outer is None else self._outer.times(out)
+
+    def transposed(self, rows: FloatArray) -> FloatArray:
+        """Fᵀ v: (num_rows, D) float32 → (num_columns, D) float32."""
+        if self._outer is not None:
+            rows = self._outer.transposed(rows)
+        return self._gather_by_column(rows, width=rows.shape[1])
+
+    def _gather_by_column(self, rows: FloatArray, *, width: int) -> FloatArray:
+        out = np.empty((len(self._ones), width), dtype=np.float32)
+        gather(self._by_column, self._ones, self._scale, rows, out)
+        return out
+
+    def draw(
+        self, rows: FloatArray, weights: FloatArray, *, precision: float, prior: Normal, random: np.random.Generator
+    ) -> tuple[FloatArray, float]:
+        """Draw y and λ, where the rows are Normal(m + F y, Λ⁻¹) and each row of y is Normal(0, (λ Λ)⁻¹).
+
+        y solves (FᵀF + λ I) y = Fᵀ (v − m + e₁) + √λ e₂ with e₁ and e₂ rows of Normal(0, Λ⁻¹).
+
+        Args:
+            rows: (num_rows, D) float32, v.
+            weights: (num_columns, D) float32, the last draw of y.
+            precision: λ.
+            prior: m and Λ.
+            random: the source of the draws.
+
+        Returns:
+            y and λ.
+
+        Source: Simm et al., "Macau", MLSP 2017, section 2.2.
+        """
+        count, dim = weights.shape
+        noisy = rows - prior.mean.astype(np.float32) + prior.noise(len(rows), random)
+        right = self.transposed(noisy)
+        right += np.float32(precision**0.5) * prior.noise(count, random)
+        weights = self.solve(right, weights, np.float32(precision))
+        squares = float((prior.precision * gram(weights, weights)).sum())
+        return weights, random.gamma(GAMMA_SHAPE + count * dim / 2, 1 / (GAMMA_RATE + squares / 2))
+
+    def solve(self, right: FloatArray, start: FloatArray, ridge: FloatArray | np.float32) -> FloatArray:
+        """y of (FᵀF + D) y = right, each column by itself, by conjugate gradients preconditioned by the diagonal.
+
+        Args:
+            right: (num_columns, D) float32.
+            start: (num_columns, D) float32, where the search begins.
+            ridge: the diagonal of D: (num_columns, 1) float32, or one number.
+        """
+        diagonal = self.diagonal + ridge
+
+        def times_system(vectors: FloatArray) -> FloatArray:
+            return self.transposed(self.times(vectors)) + ridge * vectors
+
+        solution = start.copy()
+        residual = right - times_system(solution)
+        scaled = residual / diagonal
+        direction = scaled.copy()
+        size = column_dots(residual, scaled)
+        enough = TOLERANCE**2 * column_dots(right, right / diagonal)
+        for _ in range(MAX_STEPS):
+            if (size <= enough).all():
+                break
+            curved = times_system(direction)
+            # a column that has converged stays as it is
+            length = np.where(size > enough, size / np.maximum(column_dots(direction, curved), 1e-30), 0)
+            solution += length.astype(np.float32) * direction
+            residual -= length.astype(np.float32) * curved
+            scaled = residual / diagonal
+            last, size = size, column_dots(residual, scaled)
+            direction = scaled + (size / np.maximum(last, 1e-30)).astype(np.float32) * direction
+        return solution

@@ -1,0 +1,55 @@
+"""Rows per user and day: the row index of equations whose users change from day to day."""
+
+import torch
+from torch import Tensor, nn
+
+
+class DayRows(nn.Module):
+    """One row for each day on which a user (or item) has training rows, sorted by user, then day.
+
+    The buffers are not in checkpoints: they follow from the training rows, which a run keeps.
+
+    Attributes:
+        key: (num_rows,) int64, a user and a day as one number.
+        owner: (num_rows,) int64, the user of each row.
+    """
+
+    key: Tensor
+    owner: Tensor
+
+    def __init__(self, index: Tensor, day: Tensor) -> None:
+        """Take the training rows: index (N,) int32, day (N,) int32."""
+        super().__init__()
+        self.register_buffer("key", torch.unique(_key(index, day)), persistent=False)
+        self.register_buffer("owner", self.key >> 32, persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    @property
+    def day(self) -> Tensor:
+        """Day of each row: (num_rows,) int64."""
+        return _day_of(self.key)
+
+    def find(self, index: Tensor, day: Tensor | None) -> Tensor:
+        """Row of a user's nearest day with training rows, the earlier of two; without a day, of the last one.
+
+        index: (B,) int32, day: (B,) int32 → (B,) int64.
+        """
+        if day is None:
+            return torch.searchsorted(self.owner, index.long(), right=True) - 1
+        after = torch.searchsorted(self.key, _key(index, day))
+        before = (after - 1).clamp(min=0)
+        after = after.clamp(max=len(self.key) - 1)
+        is_before, is_after = self.owner[before] == index, self.owner[after] == index
+        is_nearer = day - _day_of(self.key[before]) <= _day_of(self.key[after]) - day
+        return torch.where(is_before & (is_nearer | ~is_after), before, after)
+
+
+def _key(index: Tensor, day: Tensor) -> Tensor:
+    """One number for a user and a day, sorted by both: (B,) int64."""
+    return (index.long() << 32) + (day.long() + (1 << 31))
+
+
+def _day_of(key: Tensor) -> Tensor:
+    return (key & ((1 << 32) - 1)) - (1 << 31)

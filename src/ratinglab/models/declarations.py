@@ -1,0 +1,101 @@
+"""What an equation declares to the rest of the house. Imports nothing slow: the command line reads it first."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, ClassVar
+
+from ratinglab.options import added_later, at_least, within
+from ratinglab.ratings.side_information import Needs
+
+if TYPE_CHECKING:
+    import torch
+
+    from ratinglab.models.equation import Equation, TrainingPart
+
+
+class Form(Enum):
+    """Form of an equation. It decides which fits take it."""
+
+    embeddings = "embeddings alone"
+    """r̂_ui = μ + b_u + b_i + p_u · q_i, with one row of weights per user and per item."""
+    parts = "parts beside its embeddings"
+    """The same product, where a row is the sum of its own weights and of parts: designs times tables of weights."""
+    function = "a term that belongs to no row of weights"
+    """Any differentiable function of a user and an item."""
+
+
+@dataclass
+class EquationOptions(ABC):
+    """Options of an equation. Every equation has a dataclass of its own, derived from this one."""
+
+    name: ClassVar[str]
+    """Name in records and tables, as in model=NAME."""
+    forms: ClassVar[tuple[Form, ...]] = (Form.function,)
+    """Forms that the equation may have, by its options."""
+    takes_whole_users: ClassVar[bool] = False
+    """Whether a batch holds all training rows of its users, as an equation over whole rows of ratings wants."""
+
+    def form(self) -> Form:
+        """Form of the equation under these options, one of `forms`."""
+        return self.forms[0]
+
+    def needs(self) -> Needs:
+        """Data that the equation needs besides users, items and ratings."""
+        return Needs()
+
+    @abstractmethod
+    def build(self, training: TrainingPart, *, generator: torch.Generator) -> Equation:
+        """Make the equation over the users and items of the training part; `generator` draws its first weights.
+
+        Raises:
+            UserError: the equation cannot predict such ratings.
+        """
+
+
+@dataclass
+class FactorOptions(EquationOptions):
+    """Options of every equation with a user's and an item's embedding."""
+
+    embedding_dim: int = field(metadata=within(1, 65_536))
+    """Number of latent factors. More factors fit more detail and need more regularization."""
+    regularization: float = field(metadata=at_least(0))
+    """λ per rating, in the objective. Raise it where val/mse rises while train/mse falls."""
+    init_std: float = field(metadata=at_least(0))
+    """Standard deviation of the embeddings' first values, in √(rating units)."""
+
+
+@dataclass
+class FeatureOptions(FactorOptions):
+    """Options of a factor equation whose users and items may have features."""
+
+    forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
+
+    user_features: list[str] = field(metadata=added_later([]))
+    """Columns of data.users whose values add a part to the user's row, such as [age_group,gender]."""
+    item_features: list[str] = field(metadata=added_later([]))
+    """Columns of the table of items whose values add a part to the item's row, such as [genres]."""
+
+    def form(self) -> Form:
+        """Embeddings, or parts where there are features."""
+        return Form.parts if self.user_features or self.item_features else Form.embeddings
+
+    def needs(self) -> Needs:
+        """The features."""
+        return Needs(user_features=tuple(self.user_features), item_features=tuple(self.item_features))
+
+
+def names_of(forms: Collection[Form]) -> list[str]:
+    """Names of the equations that may have one of these forms, sorted. It imports all equations, and so torch."""
+    package = importlib.import_module("ratinglab.models")
+    for module in pkgutil.iter_modules(package.__path__, prefix="ratinglab.models."):
+        importlib.import_module(module.name)
+    classes = [EquationOptions]
+    for cls in classes:
+        classes += cls.__subclasses__()
+    return sorted({cls.name for cls in classes if "name" in vars(cls) and not set(cls.forms).isdisjoint(forms)})

@@ -1,0 +1,112 @@
+"""Sparse design matrices: what each row of a side has, such as the items that a user rated or an item's genres."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.side_information import Column, categories, is_numeric, standardized
+
+
+class Design(nn.Module):
+    """A matrix F in compressed rows, all entries of a row alike: (F w)_r = s_r Σ_{c ∈ N(r)} w_c.
+
+    A product S F of two designs is one where S picks a row of F for each of its own rows, as for a user's items seen
+    from that user's days. `seen_from` makes it.
+
+    The buffers are not in checkpoints: they follow from the training rows, which a run keeps.
+
+    Attributes:
+        start: (num_inner + 1,) int64, where the columns of each row of F begin.
+        column: (E,) int32.
+        scale: (num_inner,) float32, s.
+        inner_row: (num_rows,) int64, the row of F for each row of the product; None without one.
+        num_columns: columns of F.
+    """
+
+    start: Tensor
+    column: Tensor
+    scale: Tensor
+    inner_row: Tensor | None
+
+    def __init__(
+        self, start: Tensor, column: Tensor, scale: Tensor, *, num_columns: int, inner_row: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        self.num_columns = num_columns
+        for name, tensor in (("start", start), ("column", column), ("scale", scale), ("inner_row", inner_row)):
+            self.register_buffer(name, tensor, persistent=False)
+        self.is_one_hot = bool((start.diff() == 1).all())
+        """Whether every row has one column."""
+
+    @classmethod
+    def of_sets(cls, row: Tensor, column: Tensor, *, num_rows: int, num_columns: int) -> "Design":
+        """Rows that have sets of columns, each scaled by s_r = |N(r)|^−½: row (E,) int32, column (E,) int32."""
+        start = torch.zeros(num_rows + 1, dtype=torch.int64)
+        torch.cumsum(torch.bincount(row, minlength=num_rows), dim=0, out=start[1:])
+        count = start.diff()
+        scale = torch.where(count > 0, count.clamp(min=1).float().rsqrt(), 0)
+        return cls(start, column[torch.argsort(row, stable=True)], scale, num_columns=num_columns)
+
+    @classmethod
+    def one_hot(cls, column: Tensor, *, num_columns: int, scale: Tensor | None = None) -> "Design":
+        """Rows of one column each, scaled by s_r or 1: column (num_rows,) int, scale (num_rows,) float32."""
+        scale = torch.ones(len(column)) if scale is None else scale
+        return cls(torch.arange(len(column) + 1), column.int(), scale, num_columns=num_columns)
+
+    @classmethod
+    def of_feature(cls, values: Column, *, key: str) -> "Design":
+        """A column of a table of users or items: one design column per category, or one for standardized numbers.
+
+        Raises:
+            UserError: the column says nothing about any row; the message begins with `key`.
+        """
+        if is_numeric(values):
+            scale = torch.from_numpy(standardized(values, name=key))
+            return cls.one_hot(torch.zeros(len(scale), dtype=torch.int32), num_columns=1, scale=scale)
+        row, column, names = categories(values)
+        if not names:
+            raise UserError(f"{key} is unknown in every row with training ratings")
+        pairs = torch.from_numpy(row), torch.from_numpy(column)
+        return cls.of_sets(*pairs, num_rows=len(values), num_columns=len(names))
+
+    def seen_from(self, inner_row: Tensor) -> "Design":
+        """The product S F, where row r of S picks row inner_row[r] of F: inner_row (num_rows,) int64."""
+        return Design(self.start, self.column, self.scale, num_columns=self.num_columns, inner_row=inner_row)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of F or, of a product, of S."""
+        return len(self.scale) if self.inner_row is None else len(self.inner_row)
+
+    def times(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
+        """(F w)_r for some rows: row (B,), weights (num_columns, D) → (B, D) float32."""
+        row = self._inner(row)
+        if self.is_one_hot:
+            one_hot: Tensor = embedding(self.column[row])
+            return self.scale[row, None] * one_hot
+        rows, place = torch.unique(row, return_inverse=True)  # a row that repeats in the batch is summed once
+        column, begin, _ = self._entries(rows)
+        total = embedding_bag(column, embedding.weight, begin.to(column.dtype), mode="sum")
+        return (total * self.scale[rows, None])[place]
+
+    def squares(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
+        """Σ over these rows of Σ_{c ∈ N(r)} ‖w_c‖²: row (B,) → () float32."""
+        row = self._inner(row)
+        if self.is_one_hot:
+            picked: Tensor = embedding(self.column[row])
+            return picked.square().sum()
+        rows, times = torch.unique(row, return_counts=True)
+        column, begin, _ = self._entries(rows)
+        squares = embedding.weight.square().sum(dim=1, keepdim=True)
+        return (embedding_bag(column, squares, begin.to(column.dtype), mode="sum")[:, 0] * times).sum()
+
+    def _inner(self, row: Tensor) -> Tensor:
+        return row.long() if self.inner_row is None else self.inner_row[row.long()]
+
+    def _entries(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Columns of some rows of F: (n,) int32; where each row's begin: (R,) int64; how many: (R,) int64."""
+        count = self.start[rows + 1] - self.start[rows]
+        begin = torch.cumsum(count, dim=0) - count
+        shift = torch.repeat_interleave(self.start[rows] - begin, count)
+        return self.column[torch.arange(int(count.sum()), device=rows.device) + shift], begin, count

@@ -1,0 +1,185 @@
+"""Factor equations: products of a user's and an item's row of weights, each row a sum of parts."""
+
+from abc import abstractmethod
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ratinglab.models.declarations import FactorOptions, FeatureOptions
+from ratinglab.models.design import Design
+from ratinglab.models.equation import Equation, Factors, TrainingPart, normal_embedding, zero_embedding
+
+
+class Part(NamedTuple):
+    """An addend of a side's rows: F w, a design times a table of weights.
+
+    Attributes:
+        name: its own within the equation; checkpoints of samplers use it.
+        design: F, (num_rows, num_columns).
+        embedding: w, (num_columns, D).
+        bias: the weights' entry for the row's bias, (num_columns, 1); None where the part adds nothing to it.
+    """
+
+    name: str
+    design: Design
+    embedding: nn.Embedding
+    bias: nn.Embedding | None = None
+
+
+class RowIndex(Protocol):
+    """Rows of a side that has several per user or item, such as one per day.
+
+    Attributes:
+        owner: (num_rows,) int64, the user or item of each row, in ascending order.
+    """
+
+    owner: Tensor
+
+    def find(self, index: Tensor, day: Tensor | None) -> Tensor:
+        """Row of each user or item on a day, or on its last day: index (B,), day (B,) → (B,) int64."""
+
+
+class Side(NamedTuple):
+    """All users, or all items: rows of a bias and D factors, each the sum of its own weights and of parts.
+
+    Attributes:
+        embedding: the rows' own factors, (num_rows, D).
+        bias: the rows' own biases, (num_rows, 1); None in an equation without biases.
+        parts: further addends.
+        rows: which row a user or item has on a day; None: one row each, on all days.
+    """
+
+    embedding: nn.Embedding
+    bias: nn.Embedding | None = None
+    parts: tuple[Part, ...] = ()
+    rows: RowIndex | None = None
+
+    def find(self, index: Tensor, day: Tensor | None) -> Tensor:
+        """Row of each user or item: index (B,), day (B,) or None → (B,)."""
+        return index if self.rows is None else self.rows.find(index, day)
+
+    def last_rows(self) -> Tensor:
+        """Row of each user or item on its last day: (num_owners,) int64."""
+        if self.rows is None:
+            return torch.arange(self.embedding.num_embeddings)
+        return self.rows.find(torch.arange(int(self.rows.owner[-1]) + 1), None)
+
+    def factors(self, row: Tensor) -> Tensor:
+        """Factors of rows, all parts summed: (B,) → (B, D) float32."""
+        total: Tensor = self.embedding(row)
+        for part in self.parts:
+            total = total + part.design.times(row, part.embedding)
+        return total
+
+    def biases(self, row: Tensor) -> Tensor:
+        """Biases of rows, all parts summed: (B,) → (B, 1) float32; only of a side that has biases."""
+        assert self.bias is not None
+        total: Tensor = self.bias(row)
+        for part in self.parts:
+            if part.bias is not None:
+                total = total + part.design.times(row, part.bias)
+        return total
+
+    def squares(self, row: Tensor) -> Tensor:
+        """Σ over rows of the squares of all weights that they are sums of, each weight unscaled: (B,) → () float32."""
+        total: Tensor = self.embedding(row).square().sum()
+        if self.bias is not None:
+            total = total + self.bias(row).square().sum()
+        for part in self.parts:
+            for table in (part.embedding, part.bias):
+                if table is not None:
+                    total = total + part.design.squares(row, table)
+        return total
+
+
+class FactorEquation(Equation):
+    """r̂_ui = μ + b_u + b_i + x_u · y_i, where the rows (b_u, x_u) and (b_i, y_i) are those of two sides.
+
+    Fitted on (r − r̂)² + λ Σ w² per rating, over the weights w of which the two rows are sums.
+    """
+
+    regularization: float
+    """λ per rating."""
+    rating_mean: Tensor | float = 0.0
+    """μ, in rating units."""
+
+    @abstractmethod
+    def user_side(self) -> Side:
+        """The users' rows and the parts whose sum they are."""
+
+    @abstractmethod
+    def item_side(self) -> Side:
+        """The items' rows and the parts whose sum they are."""
+
+    def rows(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Rows of both sides: user (B,), item (B,), day (B,) or None → (B,) and (B,)."""
+        return self.user_side().find(user, day), self.item_side().find(item, day)
+
+    def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
+        """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32."""
+        users, items = self.user_side(), self.item_side()
+        user_row, item_row = self.rows(user, item, day)
+        product = (users.factors(user_row) * items.factors(item_row)).sum(dim=-1)
+        if users.bias is None:
+            return self.rating_mean + product
+        return self.rating_mean + users.biases(user_row)[:, 0] + items.biases(item_row)[:, 0] + product
+
+    def penalty(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
+        """user: (B,) int32, item: (B,) int32, day: (B,) int32 → mean penalty of these ratings: () float32."""
+        user_row, item_row = self.rows(user, item, day)
+        squares = self.user_side().squares(user_row) + self.item_side().squares(item_row)
+        return self.regularization * squares / len(user)
+
+    def factors(self) -> Factors:
+        """Values of both sides on the last day, all parts summed."""
+        users, items = self.user_side(), self.item_side()
+        user_row, item_row = users.last_rows(), items.last_rows()
+        has_biases = users.bias is not None
+        return Factors(
+            user=users.factors(user_row),
+            item=items.factors(item_row),
+            user_bias=users.biases(user_row) if has_biases else None,
+            item_bias=items.biases(item_row) if has_biases else None,
+            mean=float(self.rating_mean),
+        )
+
+
+class BiasedFactorEquation(FactorEquation):
+    """A factor equation with μ, biases, and parts that follow from users' and items' features.
+
+    μ is the mean of the training ratings and stays. The biases start at 0, the embeddings at Normal(0, init_std²).
+    """
+
+    rating_mean: Tensor
+
+    def __init__(self, options: FactorOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
+        super().__init__()
+        self.regularization = options.regularization
+        self.register_buffer("rating_mean", torch.tensor(training.rating_mean, dtype=torch.float32))
+        self.user_bias = zero_embedding(training.num_users)
+        self.item_bias = zero_embedding(training.num_items)
+        drawn = {"std": options.init_std, "generator": generator}
+        self.user_embedding = normal_embedding(training.num_users, options.embedding_dim, **drawn)
+        self.item_embedding = normal_embedding(training.num_items, options.embedding_dim, **drawn)
+
+    def add_features(self, options: FeatureOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
+        """Draw the weights of the features that the options name; `feature_parts` lists them."""
+        for side, names, designs in (
+            ("user", options.user_features, training.user_features),
+            ("item", options.item_features, training.item_features),
+        ):
+            chosen = [designs[name] for name in names]
+            tables = [
+                normal_embedding(design.num_columns, options.embedding_dim, std=options.init_std, generator=generator)
+                for design in chosen
+            ]
+            setattr(self, f"{side}_feature_designs", nn.ModuleList(chosen))
+            setattr(self, f"{side}_features", nn.ModuleList(tables))
+
+    def feature_parts(self, side: str) -> tuple[Part, ...]:
+        """A part for each feature of a side, "user" or "item"."""
+        pairs = zip(getattr(self, f"{side}_feature_designs"), getattr(self, f"{side}_features"), strict=True)
+        return tuple(
+            Part(f"{side}_feature_{number}", design, embedding) for number, (design, embedding) in enumerate(pairs)
+        )

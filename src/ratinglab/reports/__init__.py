@@ -1,0 +1,1 @@
+"""Many runs: grouping, protocols, tables."""

@@ -1,0 +1,1 @@
+"""One run on disk: its record, its files, and the run in use."""

@@ -1,0 +1,152 @@
+"""The record of a run: run.json and metrics.json."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.files import write_whole
+from ratinglab.models.declarations import EquationOptions
+from ratinglab.options import find_options, from_plain
+
+FORMAT_VERSION = 3
+MODELS_OF_FORMAT_2 = {
+    "mean": "ratinglab.models.mean.MeanOptions",
+    "bias": "ratinglab.models.bias.BiasOptions",
+    "mf": "ratinglab.models.mf.MFOptions",
+    "biased_mf": "ratinglab.models.biased_mf.BiasedMFOptions",
+    "nmf": "ratinglab.models.nmf.NMFOptions",
+    "svdpp": "ratinglab.models.svdpp.SVDppOptions",
+    "timesvdpp": "ratinglab.models.timesvdpp.TimeSVDppOptions",
+}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Contents of run.json.
+
+    Attributes:
+        model: name of the equation.
+        model_target: dotted path of its options class.
+        model_options: values of its options.
+        num_users: users with training rows.
+        num_items: items with training rows.
+        rating_mean: mean of the training ratings.
+        scale: lowest and highest rating, to which predictions are clipped; None: not clipped.
+        noise_floor: MSE of a perfect model, for generated data.
+        max_epochs: epochs after which the fit ends, unless it is stopped early.
+        provenance: versions, git commit, digests of data and side information, identity of the split, seed, threads,
+            command line.
+        refit_epochs: epochs of the second fit, on training and validation rows; None: there is no second fit.
+        is_sampled: whether the run holds samples of the weights and averages their predictions.
+        fit: name and options of the optimizer and the schedule, and what else the weights depend on.
+        fold: fold of the split; None where it has none.
+        protocol: figures that the run is compared with, and its departures from them; None without a protocol.
+        metrics: names of the metrics of every part.
+        monitor: validation metric that decides which epoch is the best.
+        format_version: version of the run's folder.
+    """
+
+    model: str
+    model_target: str
+    model_options: dict[str, Any]
+    num_users: int
+    num_items: int
+    rating_mean: float
+    scale: tuple[float, float] | None
+    noise_floor: float | None
+    max_epochs: int
+    provenance: dict[str, Any]
+    refit_epochs: int | None
+    is_sampled: bool
+    fit: dict[str, Any]
+    fold: int | None
+    protocol: dict[str, Any] | None
+    metrics: list[str] = field(default_factory=lambda: ["mse", "rmse", "mae"])
+    monitor: str = "val/mse"
+    format_version: int = FORMAT_VERSION
+
+    def equation_options(self) -> EquationOptions:
+        """The options of the equation.
+
+        Raises:
+            UserError: their class cannot be imported.
+            KeyError: a value is missing or unknown.
+        """
+        cls = find_options(self.model_target, base=EquationOptions, key="run.json, model_target")
+        options: EquationOptions = from_plain(self.model_options, cls)
+        return options
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write run.json. With it the folder is a run."""
+    write_json(folder / "run.json", asdict(record))
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file whole, or leave the old one."""
+    write_whole(path, lambda file: file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode()))
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Read run.json.
+
+    Raises:
+        UserError: the folder is no run, or the file is damaged or of another format.
+    """
+    if folder.is_file():
+        raise UserError(f"run must be a folder, got the file {folder}")
+    if not folder.is_dir():
+        siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise UserError(f"run: there is no folder {folder}{did_you_mean(folder.name, siblings)}")
+    path = folder / "run.json"
+    if not path.is_file():
+        raise UserError(f"run: {folder} is not the folder of a run: it has no run.json")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format_version"]
+        if version == 2:
+            content = _from_format_2(content)
+        elif version != FORMAT_VERSION:
+            raise UserError(f"{path} has format {version}; this version of ratinglab reads format {FORMAT_VERSION}")
+        return RunRecord(**content)
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
+    """The record of a run from before equations had lists of features. Its weights load, but it cannot be resumed."""
+    options = dict(content["model_options"])
+    if "item_features" in options:
+        options["item_features"] = ["genres"] if options["item_features"] else []
+    elif content["model"] == "svdpp":
+        options["item_features"] = []
+    return {
+        "refit_epochs": None,
+        "is_sampled": False,
+        "fit": {},
+        "fold": None,
+        "protocol": None,
+        **content,
+        "model_target": MODELS_OF_FORMAT_2[content["model"]],
+        "model_options": options,
+    }
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    """Read metrics.json.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = folder / "metrics.json"
+    try:
+        metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(metrics, dict) and "fit/epochs" in metrics):
+            raise ValueError("it has no fit/epochs")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    return metrics

@@ -1,0 +1,315 @@
+"""The run in use: predict, recommend, evaluate, from its folder alone."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ratinglab.datamodule import Blocks
+from ratinglab.errors import UserError
+from ratinglab.evaluation.metrics import Metric, find_metrics
+from ratinglab.evaluation.predictions import Predictions
+from ratinglab.files import user_path
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.table import Ratings
+from ratinglab.recommend.topk import top_k
+from ratinglab.runs.record import RunRecord, read_record
+from ratinglab.runs.storage import load_predictor, read_parquet, read_part
+
+Ids = Sequence[int | str] | NDArray[np.generic]
+"""Own ids of users or items; 42 and "42" are the same."""
+Times = NDArray[np.datetime64]
+"""Times of ratings, in UTC, in any unit."""
+WITHIN_90 = 1.6449
+"""Standard deviations to either side that hold 90 % of a normal distribution."""
+
+
+class Run:
+    """A trained run, loaded from its folder.
+
+    Attributes:
+        folder: its folder.
+        record: contents of run.json.
+        predictor: with the best weights, in evaluation mode, on the CPU.
+        best_epoch: number of epochs after which the weights were best.
+    """
+
+    def __init__(self, folder: Path, *, record: RunRecord, predictor: Predictor, best_epoch: int) -> None:
+        """See `load`."""
+        self.folder = folder
+        self.record = record
+        self.predictor = predictor
+        self.best_epoch = best_epoch
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Run":
+        """Load a run with its best weights.
+
+        Raises:
+            UserError: the folder is no run, or a file is missing, damaged or of another model.
+        """
+        folder = user_path(str(folder), key="run")
+        record = read_record(folder)
+        predictor, best_epoch = load_predictor(record, folder)
+        return cls(folder, record=record, predictor=predictor, best_epoch=best_epoch)
+
+    @cached_property
+    def user_ids(self) -> IdMap:
+        """The id of each user index."""
+        return IdMap(read_parquet(self.folder / "users.parquet")["user_id"].to_numpy())
+
+    @cached_property
+    def _items(self) -> pd.DataFrame:
+        return read_parquet(self.folder / "items.parquet")
+
+    @cached_property
+    def item_ids(self) -> IdMap:
+        """The id of each item index."""
+        return IdMap(self._items["item_id"].to_numpy())
+
+    @cached_property
+    def titles(self) -> NDArray[np.object_] | None:
+        """The title of each item index, or None where the data had none."""
+        return self._items["title"].to_numpy(dtype=object) if "title" in self._items else None
+
+    @cached_property
+    def _rows(self) -> pd.DataFrame:
+        return read_parquet(self.folder / "ratings.parquet")
+
+    def part(self, name: str) -> Ratings:
+        """The run's rows of a part: train, val or test."""
+        days = ["day"] if self.takes_days else []
+        return Ratings(*read_part(self.folder, name, ["user", "item", "rating", *days]))
+
+    @property
+    def takes_days(self) -> bool:
+        """Whether a prediction depends on the day."""
+        return self.predictor.model.takes_day
+
+    @cached_property
+    def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Training ratings of each user index, and of each item index."""
+        user, item = read_part(self.folder, "train", ["user", "item"])
+        return np.bincount(user, minlength=len(self.user_ids)), np.bincount(item, minlength=len(self.item_ids))
+
+    def train_ratings(self) -> NDArray[np.float32]:
+        """The training ratings alone."""
+        return read_part(self.folder, "train", ["rating"])[0]
+
+    def predict(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
+        """Predicted rating of each pair of a user's and an item's own ids.
+
+        A user or item without training ratings gets the bias baseline's: μ + b_i for an unknown user, μ + b_u for an
+        unknown item, μ for both.
+
+        Args:
+            user_ids: (B,) ids as in the data; 42 and "42" are the same.
+            item_ids: (B,) ids as in the data.
+            times: (B,) datetime64, in UTC, for a model that takes days; None: each user as on the last day with
+                training rows, each item as in the last of its bins.
+
+        Returns:
+            (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
+
+        Raises:
+            UserError: not as many users as items, or as times; a time is NaT; or the model takes no times.
+        """
+        pairs = self._pairs(user_ids, item_ids, times)
+        with torch.inference_mode():
+            predicted = [self.predictor(user, item, day) for user, item, _, day in Blocks(pairs)]
+        return torch.cat(predicted).numpy() if predicted else np.empty(0, dtype=np.float32)
+
+    def deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
+        """Standard deviation of each pair's rating around its prediction, in a run of optimizer=gibbs.
+
+        Args:
+            user_ids: (B,) ids as in the data; 42 and "42" are the same.
+            item_ids: (B,) ids as in the data.
+            times: as of `predict`. On a day without training rows the user is as on the nearest one, and the deviation
+                leaves out changes since.
+
+        Returns:
+            (B,) float32, in rating units; NaN for a user or item without training ratings.
+
+        Raises:
+            UserError: as of `predict`, or the run has no samples.
+        """
+        if not self.record.is_sampled:
+            raise UserError(f"{self.folder} has no samples to take a standard deviation of")
+        pairs = self._pairs(user_ids, item_ids, times)
+        with torch.inference_mode():
+            found = [self.predictor.deviation(user, item, day) for user, item, _, day in Blocks(pairs)]
+        return torch.cat(found).numpy() if found else np.empty(0, dtype=np.float32)
+
+    def _pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None) -> Ratings:
+        if len(user_ids) != len(item_ids):
+            raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
+        if times is not None:
+            if not self.takes_days:
+                raise UserError(f"{self.record.model} takes no times: it predicts the same on all days")
+            if len(times) != len(user_ids):
+                raise UserError(f"predict needs as many times as users, got {len(times)} and {len(user_ids)}")
+            if np.isnat(times).any():
+                raise UserError(f"times: entry {int(np.isnat(times).argmax())} is NaT")
+        return Ratings(
+            day=None if times is None else times.astype("datetime64[D]").astype(np.int32),
+            user=self.user_ids.index_of(user_ids),
+            item=self.item_ids.index_of(item_ids),
+            rating=np.zeros(len(user_ids), dtype=np.float32),
+        )
+
+    def trained_users(self, user_ids: Ids) -> NDArray[np.bool_]:
+        """(B,) whether each user has training ratings."""
+        user = self.user_ids.index_of(user_ids)
+        return (user >= 0) & (user < self.record.num_users)
+
+    def trained_items(self, item_ids: Ids) -> NDArray[np.bool_]:
+        """(B,) whether each item has training ratings."""
+        item = self.item_ids.index_of(item_ids)
+        return (item >= 0) & (item < self.record.num_items)
+
+    def recommend(self, user_id: int | str, *, k: int) -> pd.DataFrame:
+        """The k items with the highest predicted ratings among those that the user has not rated in any part.
+
+        A user without training ratings gets the ranking of the bias baseline.
+
+        Args:
+            user_id: the user's own id.
+            k: items wanted, at least 1; there are fewer where fewer are left.
+
+        Returns:
+            rank from 1, item_id, title (where the data had titles), rating (predicted), best first.
+
+        Raises:
+            UserError: k is below 1.
+        """
+        if k < 1:
+            raise UserError(f"k must be at least 1, got {k}")
+        user = int(self.user_ids.index_of([user_id])[0])
+        candidates = np.setdiff1d(
+            np.arange(self.record.num_items, dtype=np.int32), self._rows["item"][self._rows["user"] == user]
+        )
+        best = top_k(self.predictor, user=user, candidates=torch.from_numpy(candidates), k=k)
+        with torch.inference_mode():
+            rating = self.predictor(torch.full_like(best, user), best)
+        return self._listed(best.numpy(), rating.numpy())
+
+    def recommend_to_all(self, *, k: int) -> pd.DataFrame:
+        """The items of `recommend` for every user of the data, of which none is left without one to recommend.
+
+        Args:
+            k: items wanted for each user, at least 1; there are fewer where fewer are left.
+
+        Returns:
+            user_id, rank from 1, item_id, title (where the data had titles), rating (predicted); the users in the
+            order of their ids' indices, best first.
+
+        Raises:
+            UserError: k is below 1.
+        """
+        from ratinglab.recommend.all_users import rated_by_user, top_k_of_all  # which imports a compiler
+
+        if k < 1:
+            raise UserError(f"k must be at least 1, got {k}")
+        user, item = (np.asarray(self._rows[name]) for name in ("user", "item"))
+        rated = rated_by_user(user, item, num_users=len(self.user_ids))
+        found = top_k_of_all(self.predictor, rated, num_items=self.record.num_items, k=min(k, self.record.num_items))
+        is_item = found >= 0
+        user = np.repeat(np.arange(len(found), dtype=np.int32), is_item.sum(axis=1))
+        item = found[is_item]
+        pairs = Ratings(user=user, item=item, rating=np.zeros(len(item), dtype=np.float32))
+        with torch.inference_mode():
+            ratings = [self.predictor(user, item) for user, item, *_ in Blocks(pairs)]
+        rating = torch.cat(ratings).numpy() if ratings else np.empty(0, dtype=np.float32)
+        rank = np.broadcast_to(np.arange(1, found.shape[1] + 1), found.shape)[is_item]
+        listed = self._listed(item, rating).assign(rank=rank)
+        listed.insert(0, "user_id", self.user_ids.ids[user])
+        return listed
+
+    def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
+        """The k items that a user rated highest, in all parts: columns as of `recommend`; empty for an unknown user."""
+        user = self.user_ids.index_of([user_id])[0]
+        rows = self._rows[self._rows["user"] == user].nlargest(k, "rating", keep="first")
+        return self._listed(rows["item"].to_numpy(), rows["rating"].to_numpy())
+
+    def _listed(self, item: NDArray[np.int32], rating: NDArray[np.float32]) -> pd.DataFrame:
+        listed = pd.DataFrame({"rank": np.arange(1, len(item) + 1), "item_id": self.item_ids.ids[item]})
+        if self.titles is not None:
+            listed["title"] = self.titles[item]
+        return listed.assign(rating=rating)
+
+    def predictions(self, part: str) -> Predictions:
+        """The rows of a part, val or test, with what the model and the bias baseline predict for them."""
+        ratings, (user_count, item_count) = self.part(part), self.train_counts
+        with torch.inference_mode():
+            model = [self.predictor(user, item, day) for user, item, _, day in Blocks(ratings)]
+            baseline = [self.predictor.clip(self.predictor.baseline(user, item)) for user, item, *_ in Blocks(ratings)]
+        return Predictions(
+            rating=ratings.rating,
+            model=torch.cat(model).numpy(),
+            baseline=torch.cat(baseline).numpy(),
+            user_count=user_count[ratings.user],
+            item_count=item_count[ratings.item],
+        )
+
+    def evaluate(self, parts: Sequence[str] = ("val", "test")) -> dict[str, float]:
+        """The run's metrics on its own validation and test rows, of the model and of the baselines.
+
+        Where a part has cold rows, of a user or an item without training ratings, their number, and the metrics of the
+        cold and of the other, warm rows stand beside those of all rows.
+
+        Returns:
+            val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
+            test/warm/mse …; a part without rows is left out. A run with samples also has test/coverage_90: the share of
+            the warm rows whose rating lies in the 90 % interval of its prediction.
+        """
+        metrics: dict[str, float] = {}
+        kinds = find_metrics(self.record.metrics)
+        for part in parts:
+            ratings = self.part(part)
+            is_cold = (ratings.user >= self.record.num_users) | (ratings.item >= self.record.num_items)
+            groups = {part: ratings}
+            if is_cold.any():
+                metrics[f"{part}/cold/rows"] = int(is_cold.sum())
+                groups |= {f"{part}/warm": ratings.take(~is_cold), f"{part}/cold": ratings.take(is_cold)}
+            for group, rows in groups.items():
+                if len(rows) > 0:
+                    metrics |= {tag.format(group): value for tag, value in _evaluate(self.predictor, rows, kinds)}
+            warm = ratings.take(~is_cold)
+            if self.record.is_sampled and len(warm) > 0:
+                metrics[f"{part}/coverage_90"] = _coverage(self.predictor, warm)
+        return metrics
+
+
+def _evaluate(predictor: Predictor, ratings: Ratings, metrics: Sequence[Metric]) -> list[tuple[str, float]]:
+    """Metrics of the model and the baselines, under their tags with {} for the group of rows."""
+    predicted: dict[str, list[Tensor]] = {"": [], "baseline/bias/": [], "baseline/mean/": []}
+    with torch.inference_mode():
+        for user, item, rating, day in Blocks(ratings):
+            bias = predictor.baseline(user, item)
+            mean = predictor.baseline.mean.expand_as(rating)
+            predicted[""].append(predictor(user, item, day))
+            predicted["baseline/bias/"].append(predictor.clip(bias))
+            predicted["baseline/mean/"].append(predictor.clip(mean))
+        rating = torch.from_numpy(ratings.rating)
+        return [
+            (f"{system}{{}}/{metric.name}", metric.compute(torch.cat(blocks), rating))
+            for system, blocks in predicted.items()
+            for metric in metrics
+        ]
+
+
+def _coverage(predictor: Predictor, ratings: Ratings) -> float:
+    """Share of ratings within 1.645 standard deviations of their prediction."""
+    inside = 0
+    with torch.inference_mode():
+        for user, item, rating, day in Blocks(ratings):
+            distance = (predictor.score(user, item, day) - rating).abs()
+            inside += int((distance <= WITHIN_90 * predictor.deviation(user, item, day)).sum())
+    return inside / len(ratings)

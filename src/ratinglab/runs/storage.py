@@ -1,0 +1,223 @@
+"""The files of a run besides its record: tables of users, items and ratings, and checkpoints.
+
+run.json          the record of the run
+users.parquet     user_id by index, with the features that the equation needs
+items.parquet     item_id by index, with titles where there are any, and features
+ratings.parquet   user, item, rating and part of every row, with its day where the equation takes days
+checkpoints/      best.ckpt, last.ckpt
+metrics.json      flat; its keys are the TensorBoard tags
+"""
+
+from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from ratinglab.datamodule import Batch
+from ratinglab.errors import UserError
+from ratinglab.files import write_whole
+from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.design import Design
+from ratinglab.models.equation import TrainingPart, build_equation
+from ratinglab.models.factor_equation import FactorEquation
+from ratinglab.models.posterior import Posterior
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.holdout import Holdout
+from ratinglab.ratings.side_information import Column
+from ratinglab.runs.record import RunRecord, write_record
+
+PARTS = ("train", "val", "test")
+"""Names of the parts, by their code in ratings.parquet."""
+CHECKPOINT_FAULTS = (
+    OSError,
+    RuntimeError,
+    UnpicklingError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+)
+"""Exceptions of torch.load, and of a look into its result, for a file that is no whole checkpoint."""
+PREDICTOR_PREFIX = "predictor."
+"""Prefix of the predictor's weights in the checkpoint of a LightningModule."""
+FEATURE_PREFIX = "feature/"
+"""Prefix of the columns of features in users.parquet and items.parquet."""
+
+
+def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
+    """Write all files that a run needs besides its weights."""
+    side = holdout.side
+    users = {"user_id": holdout.user_ids.ids, **_prefixed(side.user_features)}
+    items = {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(side.item_features)}
+    ratings = {**vars(holdout.all_rows), "part": holdout.split.part}
+    for name, columns in {"users": users, "items": items, "ratings": ratings}.items():
+        table = pd.DataFrame({key: column for key, column in columns.items() if column is not None})
+        write_whole(folder / f"{name}.parquet", partial(table.to_parquet, index=False))
+    write_record(folder, record)  # last: with it the folder is a run
+
+
+def _prefixed(features: dict[str, Column]) -> dict[str, Column]:
+    return {f"{FEATURE_PREFIX}{name}": column for name, column in features.items()}
+
+
+def read_parquet(
+    path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
+) -> pd.DataFrame:
+    """Read a table of the run, or some of its columns and rows.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        return pd.read_parquet(path, columns=columns, filters=filters)
+    except (OSError, ValueError) as error:  # pyarrow's errors are both
+        raise UserError(f"{path} is missing or damaged") from error
+
+
+def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
+    """Columns of a part's rows, filtered while they are read: the memory is that of the part.
+
+    Raises:
+        UserError: ratings.parquet is missing or damaged.
+    """
+    rows = read_parquet(
+        folder / "ratings.parquet", columns=columns, filters=[("part", "==", PARTS.index(part))]
+    )
+    # copies: pandas returns read-only views, of which torch makes no tensor
+    return [np.array(rows[column]) for column in columns]
+
+
+def training_part_of(record: RunRecord, folder: Path) -> TrainingPart:
+    """The facts from which a run's equation was built, read from its folder.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    needs = record.equation_options().needs()
+    rows = None
+    if needs.interactions:
+        columns = read_part(folder, "train", ["user", "item", "rating", *(["day"] if needs.days else [])])
+        user, item, rating, *day = map(torch.from_numpy, columns)
+        rows = Batch(user, item, rating, day[0] if day else None)
+    return training_part(
+        record,
+        rows=rows,
+        user_features=_read_features(folder / "users.parquet", needs.user_features),
+        item_features=_read_features(folder / "items.parquet", needs.item_features),
+    )
+
+
+def _read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
+    if not names:
+        return {}
+    table = read_parquet(path)
+    # a run of format 2 has its genres without the prefix
+    found = {name: f"{FEATURE_PREFIX}{name}" if f"{FEATURE_PREFIX}{name}" in table else name for name in names}
+    if missing := [name for name, key in found.items() if key not in table]:
+        raise UserError(f"{path} is damaged: it has no column {FEATURE_PREFIX}{missing[0]}")
+    return {
+        name: table[key].to_numpy(dtype=np.float64 if table[key].dtype.kind == "f" else object)
+        for name, key in found.items()
+    }
+
+
+def training_part(
+    record: RunRecord,
+    *,
+    rows: Batch | None,
+    user_features: dict[str, Column],
+    item_features: dict[str, Column],
+) -> TrainingPart:
+    """The facts from which an equation is built.
+
+    Args:
+        record: of the run.
+        rows: the training rows, where the equation needs interactions.
+        user_features: columns over all users, those with training rows first.
+        item_features: columns over all items, in the same way.
+
+    Raises:
+        UserError: a feature says nothing about the users or items with training rows.
+    """
+    return TrainingPart(
+        num_users=record.num_users,
+        num_items=record.num_items,
+        rating_mean=record.rating_mean,
+        rows=rows,
+        user_features={
+            name: Design.of_feature(column[: record.num_users], key=f"model.user_features: {name}")
+            for name, column in user_features.items()
+        },
+        item_features={
+            name: Design.of_feature(column[: record.num_items], key=f"model.item_features: {name}")
+            for name, column in item_features.items()
+        },
+    )
+
+
+def build_predictor(record: RunRecord, training: TrainingPart, *, seed: int) -> Predictor:
+    """The predictor of a run: first weights drawn from the seed, the baseline not yet fitted.
+
+    Raises:
+        UserError: the equation cannot predict such ratings.
+    """
+    model = build_equation(record.equation_options(), training, seed=seed)
+    if record.is_sampled:
+        assert isinstance(model, FactorEquation), "the options refuse other equations"
+        model = Posterior(model)
+    baseline = BiasBaseline(num_users=record.num_users, num_items=record.num_items)
+    return Predictor(model, baseline, scale=record.scale)
+
+
+def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
+    """The predictor of a run with its best weights, and the number of epochs after which they were best.
+
+    Raises:
+        UserError: a file of the run is missing, damaged or of another model.
+    """
+    try:
+        predictor = build_predictor(record, training_part_of(record, folder), seed=0)
+    except (LookupError, TypeError, RuntimeError) as error:
+        raise UserError(f"{folder / 'run.json'} is damaged: {' '.join(str(error).split())}") from error
+    path = folder / "checkpoints" / "best.ckpt"
+    weights, best_epoch = _read_checkpoint(path)
+    if record.format_version == 2:
+        weights = {key.replace(".item_features.weight", ".item_features.0.weight"): each for key, each in weights.items()}
+    try:
+        predictor.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not hold the weights of {record.model}") from error
+    if isinstance(predictor.model, Posterior) and predictor.model.num_samples == 0:
+        raise UserError(f"{path} holds no sample yet: the run was stopped in burn-in; resume={folder} continues it")
+    return predictor.eval(), best_epoch
+
+
+def read_epoch(path: Path) -> int:
+    """Number of epochs done when a checkpoint was written.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return _read_checkpoint(path)[1]
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
+    """The predictor's weights, and the number of epochs after which they were written."""
+    if not path.is_file():
+        raise UserError(f"run: {path} is missing: the run has not finished its first epoch")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        weights = {
+            key.removeprefix(PREDICTOR_PREFIX): value
+            for key, value in content["state_dict"].items()
+            if key.startswith(PREDICTOR_PREFIX)
+        }
+        return weights, content["epochs"]
+    except CHECKPOINT_FAULTS as error:
+        raise UserError(f"{path} is damaged or no checkpoint of ratinglab's") from error
