@@ -62,6 +62,10 @@ def test_columns_belong_to_their_items(load):
     }
 
 
+def test_a_column_without_a_name_is_left_out(load):
+    assert plain(load(users=",user_id,town\n0,5,Oslo\n").user_columns) == {"town": ["Oslo", "", ""]}
+
+
 def test_a_column_of_the_file_stands_before_groups_of_that_name(load):
     table = load(users="user_id,age_group,age\n5,old,70\n", numeric=["age"])
     assert plain(table.user_columns) == {"age_group": ["old", "", ""], "age": [70.0, None, None]}
@@ -79,13 +83,16 @@ def test_groups_are_of_about_equal_size():
     ("numbers", "expected"),
     [
         ([1, 1, 1, 1, 1, 1, 1, 2, 3], ["1"] * 7 + ["2", "3"]),  # equal values stay together
+        (range(1, 6), ["1", "2", "3", "4", "5"]),
+        (range(15), [*("0", "1–2", "1–2", "3", "4–5", "4–5", "6", "7–8", "7–8", "9", "10–11", "10–11"),
+                     *("12", "13–14", "13–14")]),
         ([0.5, -2, 0.25], ["0.5", "-2", "0.25"]),
         ([1234567.25, 1234567.5], ["1234567.25", "1234567.5"]),
         ([4, 4, np.nan], ["4", "4", ""]),
         ([np.nan, np.nan], ["", ""]),
         ([], []),
     ],
-)
+)  # fmt: skip
 def test_groups_keep_equal_values_together(numbers, expected):
     assert groups_of(np.array(numbers, dtype=np.float64)).tolist() == expected
 

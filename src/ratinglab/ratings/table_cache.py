@@ -164,9 +164,5 @@ def _load(entry: Path) -> RatingTable | None:
 
 
 def _features(path: Path) -> dict[str, Column]:
-    """The columns of users or items by name: numbers as they are, categories as objects."""
-    features = pd.read_parquet(path)
-    return {
-        str(name): column.to_numpy() if column.dtype.kind == "f" else column.to_numpy(dtype=object)
-        for name, column in features.items()
-    }
+    """The columns of users or items by name: float64 or, for text, objects."""
+    return {str(name): column.to_numpy() for name, column in pd.read_parquet(path).items()}
