@@ -5,10 +5,13 @@ from dataclasses import replace
 import numpy as np
 
 from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.sources import ColumnOptions, CsvOptions, Duplicates, ScaleOptions, TitleOptions
+from ratinglab.ratings.side_information import Origin, SideInformation
+from ratinglab.ratings.sources import ColumnOptions, CsvOptions, Duplicates, ScaleOptions, TitleOptions, UserOptions
 from ratinglab.ratings.table import Ratings, RatingTable, Source
 
-NO_TITLES = TitleOptions(path=None, separator="comma", encoding="utf-8", item="item_id", title="title", genres=None)
+NO_SIDE = SideInformation(day=None, user_features={}, item_features={})
+NO_USERS = UserOptions(path=None, separator="comma", encoding="utf-8", user="user_id", numeric=[])
+NO_TITLES = TitleOptions(path=None, separator="comma", encoding="utf-8", item="item_id", title="title", numeric=[])
 CSV = CsvOptions(
     duplicates=Duplicates.error,
     min_ratings_per_user=0,
@@ -21,6 +24,7 @@ CSV = CsvOptions(
     encoding="utf-8",
     columns=ColumnOptions(user="user_id", item="item_id", rating="rating", timestamp=None),
     scale=ScaleOptions(lowest=None, highest=None),
+    users=NO_USERS,
     titles=NO_TITLES,
 )
 
@@ -30,7 +34,9 @@ def csv_options(*, columns: tuple[str, ...] = ("user_id", "item_id", "rating"), 
     return replace(CSV, columns=ColumnOptions(*columns, *[None] * (4 - len(columns))), **changed)
 
 
-def table_of(user, item, rating, *, timestamp=None, sources=(), titles=None) -> RatingTable:
+def table_of(
+    user, item, rating, *, timestamp=None, sources=(), titles=None, user_columns=None, item_columns=None
+) -> RatingTable:
     """A table of the columns given, of which ids are the indices."""
     user, item = np.asarray(user, dtype=np.int32), np.asarray(item, dtype=np.int32)
     rating = np.asarray(rating, dtype=np.float32)
@@ -41,7 +47,12 @@ def table_of(user, item, rating, *, timestamp=None, sources=(), titles=None) -> 
         user_ids=IdMap(np.arange(user.max() + 1)),
         item_ids=IdMap(np.arange(item.max() + 1)),
         titles=titles,
-        genres=None,
+        user_columns=user_columns or {},
+        item_columns=item_columns or {},
+        origins=(
+            Origin("user", "data.users.path", "name it as data.users.path"),
+            Origin("item", "data.titles.path", "name it as data.titles.path"),
+        ),
         scale=(float(rating.min()), float(rating.max())),
         sources=tuple(Source(*source) for source in sources),
         merged_across_files=0,

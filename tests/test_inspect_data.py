@@ -33,6 +33,29 @@ def test_it_tells_what_is_in_a_file(command, folder):
     assert lines[-1].split() == ["of", "an", "item", "1", "1", "1", "1", "2", "2", "2"]
 
 
+def test_it_tells_what_is_known_of_users_and_items(command, folder):
+    (folder / "users.csv").write_text("user_id,age,town\n1,30,Oslo\n2,,Rome|Oslo\n")
+    (folder / "items.csv").write_text(
+        "item_id,title,genres,year\na,A,x|y,1990\nb,B,(no genres listed),2000\nc,C,p|q|r|s|t|u|x,\n"
+    )
+    tables = [
+        "data.users.path=users.csv",
+        "data.users.numeric=[age]",
+        "data.titles.path=items.csv",
+        "data.titles.numeric=[year]",
+    ]
+    lines = command(folder, "inspect_data", *ARGUMENTS, *tables).stdout.splitlines()
+    assert lines[4:11] == [
+        "titles     of 3 items",
+        "users      age: numbers from 30 to 30, 1 distinct; unknown 1",
+        "           age_group: 1 category: 30 1; unknown 1",
+        "           town: 2 categories: Oslo 2, Rome 1",
+        "items      genres: 8 categories: x 2, y 1, p 1, q 1, r 1, s 1, …; unknown 1",
+        "           year: numbers from 1990 to 2000, 2 distinct; unknown 1",
+        "           year_group: 2 categories: 1990 1, 2000 1; unknown 1",
+    ]
+
+
 def test_many_values_are_gathered_in_ranges(command, folder):
     (folder / "fine.csv").write_text("".join(f"{n},{n},{n / 10}\n" for n in range(200)))
     positions = [f"data.columns.{role}={number}" for number, role in enumerate(("user", "item", "rating"), start=1)]
@@ -78,4 +101,6 @@ def test_real_data_are_shown(command, tmp_path):
     shown = command(tmp_path, "inspect_data", "data=movielens_100k", root).stdout
     assert "100,000 ratings of 943 users over 1,682 items, density 6.30%" in shown
     assert "time       1997-09-20 03:05 to 1998-04-22 23:10 UTC" in shown
-    assert "genres     19: Drama 725, Comedy 505" in shown
+    assert "users      age: numbers from 7 to 73, 61 distinct\n" in shown
+    assert "gender: 2 categories: M 670, F 273\n" in shown
+    assert "items      genres: 19 categories: Drama 725, Comedy 505, Action 251" in shown

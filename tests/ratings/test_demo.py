@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from tables import NO_SIDE
 
 from ratinglab.datamodule import as_tensors
 from ratinglab.models.baselines import BiasBaseline
@@ -42,7 +43,7 @@ def test_the_noise_floor_is_the_mse_of_a_model_that_knows_the_true_ratings():
 
 
 def test_there_is_something_to_learn(table):
-    holdout = hold_out(table, RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table))
+    holdout = hold_out(table, RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table), NO_SIDE)
     user, item, rating, _ = as_tensors(holdout.train)
     baseline = BiasBaseline(num_users=holdout.num_users, num_items=holdout.num_items)
     baseline.fit(user=user, item=item, rating=rating)

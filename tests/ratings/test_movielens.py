@@ -17,8 +17,10 @@ from conftest import REAL_DATA
 from tables import rows_of
 
 from ratinglab.errors import UserError
+from ratinglab.options import check_options
 from ratinglab.ratings import download, movielens
-from ratinglab.ratings.sources import MOVIELENS_OPTIONS, Duplicates
+from ratinglab.ratings.side_information import Needs
+from ratinglab.ratings.sources import MOVIELENS, Duplicates, MovieLensOptions
 
 RATINGS = {
     "u.data": "196\t242\t3\t881250949\n186\t302\t4\t891717742\n",
@@ -30,19 +32,33 @@ TITLES = {
     "movies.csv": 'movieId,title,genres\n242,"Amélie (1997)",Action|Comedy\n',
     "movies.dat": "242::Amélie (1997)::Action|Comedy\n",
 }
+USERS = {
+    "u.user": "1|20|M|writer|00000\n196|49|F|artist|T8H1N\n",
+    "users.dat": "196::F::45::2::55105\n",
+}
+USER_COLUMNS = {  # of users 186 and 196
+    "movielens_100k": {"age": ["nan", "49.0"], "age_group": ["", "49"], "gender": ["", "F"],
+                       "occupation": ["", "artist"], "zip_code": ["", "T8H1N"]},
+    "movielens_1m": {"gender": ["", "F"], "age_group": ["", "45"], "occupation": ["", "2"], "zip_code": ["", "55105"]},
+}  # fmt: skip
+
+
+def columns(found) -> dict[str, list[str]]:
+    """The columns of users or items as text."""
+    return {name: [str(value) for value in column] for name, column in found.items()}
 
 
 def archive(name: str) -> bytes:
-    """An archive as the publisher's, of two ratings and one title."""
+    """An archive as the publisher's, of two ratings, one title and, where it has them, users."""
     data_set = movielens.DATA_SETS[name]
-    titles = data_set.titles[0]
-    encoding = "latin-1" if titles == "u.item" else data_set.titles_form.encoding
+    items = data_set.items[0]
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for member, content in (
             ("README", b"x"),
             (data_set.ratings, RATINGS[data_set.ratings].encode()),
-            (titles, TITLES[titles].encode(encoding)),
+            *((side.name, USERS[side.name].encode()) for side in data_set.users[:1]),
+            (items.name, TITLES[items.name].encode(items.form.encoding)),
         ):
             file.writestr(zipfile.ZipInfo(f"{data_set.folder}/{member}"), content)  # without the time of day
     return buffer.getvalue()
@@ -56,8 +72,8 @@ def editions_of_two_ratings(monkeypatch):
 
 
 def options(name: str, cache: Path | None, *, root: Path | None = None, address: str = "http://127.0.0.1:9"):
-    return MOVIELENS_OPTIONS[name](
-        duplicates=Duplicates.error, min_ratings_per_user=0, min_ratings_per_item=0, batch_size=1,
+    return MovieLensOptions(
+        name=name, duplicates=Duplicates.error, min_ratings_per_user=0, min_ratings_per_item=0, batch_size=1,
         cache=None if cache is None else str(cache),
         root=None if root is None else str(root), address=address,
     )  # fmt: skip
@@ -66,7 +82,7 @@ def options(name: str, cache: Path | None, *, root: Path | None = None, address:
 EXPECTED = [(196, 242, 3.0, 881_250_949_000), (186, 302, 4.0, 891_717_742_000)]
 
 
-@pytest.mark.parametrize("name", MOVIELENS_OPTIONS)
+@pytest.mark.parametrize("name", MOVIELENS)
 @pytest.mark.parametrize("where", ["zip", "folder", "folder around", "folder of the zip"])
 def test_every_data_set_is_read_where_the_user_has_it(tmp_path, name, where):
     path = tmp_path / movielens.DATA_SETS[name].archive.name
@@ -78,7 +94,9 @@ def test_every_data_set_is_read_where_the_user_has_it(tmp_path, name, where):
     root = {"zip": path, "folder": inside, "folder around": inside.parent, "folder of the zip": tmp_path}[where]
     table = options(name, tmp_path / "cache", root=root).load()
     assert rows_of(table) == EXPECTED
-    assert (table.titles.tolist(), table.genres.tolist()) == (["Amélie (1997)", ""], ["Action|Comedy", ""])
+    assert table.titles.tolist() == ["Amélie (1997)", ""]
+    assert columns(table.item_columns) == {"genres": ["Action|Comedy", ""]}
+    assert columns(table.user_columns) == USER_COLUMNS.get(name, {})
     assert not (tmp_path / "cache").exists()
 
 
@@ -88,6 +106,40 @@ def test_the_copies_at_hand_are_read_as_they_lie(tmp_path):
     assert (len(table.ratings), table.num_users, table.num_items) == (100_000, 943, 1_682)
     assert rows_of(table)[0] == (196, 242, 3.0, 881_250_949_000)
     assert table.titles[0] == "Toy Story (1995)"
+    assert columns(table.item_columns)["genres"][0] == "Animation|Children's|Comedy"
+    assert {name: values[0] for name, values in columns(table.user_columns).items()} == {
+        "age": "24.0", "age_group": "24–25", "gender": "M", "occupation": "technician",
+    }  # fmt: skip
+
+
+def test_a_table_of_users_of_ones_own_may_have_other_columns(tmp_path):
+    (tmp_path / "u.data").write_text(RATINGS["u.data"])
+    (tmp_path / "users.csv").write_text("user_id,town\n196,Oslo\n")
+    table = options("movielens_100k", None, root=tmp_path).load()
+    assert columns(table.user_columns) == {"town": ["", "Oslo"]}
+    with pytest.raises(UserError, match=r"^model.user_features: there is no column age in users.csv; there are town$"):
+        table.side_information(Needs(user_features=("age",)), asked_by="a test")
+
+
+def test_a_file_of_users_of_another_form_is_refused(tmp_path):
+    (tmp_path / "u.data").write_text(RATINGS["u.data"])
+    (tmp_path / "u.user").write_text("196|49|F|artist\n")
+    with pytest.raises(UserError, match=r"u.user has 4 columns, not 5$"):
+        options("movielens_100k", None, root=tmp_path).load()
+
+
+@pytest.mark.parametrize(
+    ("name", "ratings", "advice"),
+    [
+        ("movielens_100k", "u.data", "put u.user or users.csv beside u.data"),
+        ("movielens_10m", "ratings.dat", "movielens_10m has none"),
+    ],
+)
+def test_a_table_that_is_missing_is_told_when_it_is_needed(tmp_path, name, ratings, advice):
+    (tmp_path / ratings).write_text(RATINGS[ratings])
+    table = options(name, None, root=tmp_path).load()
+    with pytest.raises(UserError, match=rf"^model.user_features=\[age\] needs a table of users: {advice}$"):
+        table.side_information(Needs(user_features=("age",)), asked_by="a test")
 
 
 @pytest.mark.parametrize(
@@ -124,6 +176,13 @@ def test_another_data_set_of_the_same_form_is_refused(tmp_path, monkeypatch):
     message = r"ratings.csv has 2 ratings, movielens_25m has 25,000,095: is it another data set\?$"
     with pytest.raises(UserError, match=message):
         options("movielens_25m", tmp_path, root=tmp_path).load()
+
+
+def test_the_name_must_be_that_of_a_data_set(tmp_path):
+    with pytest.raises(UserError, match=r"^data.name must be one of movielens_100k, .*, got ml_1m$"):
+        check_options(options("ml_1m", tmp_path), "data.")
+    with pytest.raises(UserError, match=r"got movielens_1mm; did you mean movielens_1m\?$"):
+        check_options(options("movielens_1mm", tmp_path), "data.")
 
 
 def test_without_a_cache_a_data_set_is_read_where_it_lies_alone(tmp_path):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tables import csv_options, rows_of, table_of
+from tables import NO_SIDE, csv_options, rows_of, table_of
 
 from ratinglab.errors import UserError
 from ratinglab.ratings import reading
@@ -189,7 +189,7 @@ def test_each_row_is_in_one_part_and_time_runs_forward(rows, split):
     except UserError:
         return
     assert np.isin(found.part, [TRAIN, VALIDATION, TEST]).all()
-    holdout = hold_out(table, found)
+    holdout = hold_out(table, found, NO_SIDE)
     parts = [holdout.train, holdout.validation, holdout.test]
     assert sorted(rating for part in parts for rating in part.rating.tolist()) == list(range(len(rows)))
     assert found.count(TRAIN) > 0

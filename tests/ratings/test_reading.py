@@ -397,10 +397,10 @@ ITEMS = 'movieId,title,genres\n3,"Amélie, or: ""so""",Comedy|Romance\n99,Never 
 def test_titles_and_genres_belong_to_their_items(tmp_path, read, encoding):
     path = tmp_path / "items.csv"
     path.write_bytes(ITEMS.encode(encoding))
-    titles = {**vars(NO_TITLES), "path": str(path), "item": "movieId", "genres": "genres", "encoding": encoding}
+    titles = {**vars(NO_TITLES), "path": str(path), "item": "movieId", "encoding": encoding}
     table = read("user_id,item_id,rating\n1,2,3\n1,3,4\n1,4,5\n", titles=type(NO_TITLES)(**titles))
     assert dict(zip(table.item_ids.ids, table.titles, strict=True)) == {2: "Heat", 3: 'Amélie, or: "so"', 4: ""}
-    assert table.genres.tolist() == ["", "Comedy|Romance", ""]
+    assert table.item_columns["genres"].tolist() == ["", "Comedy|Romance", ""]
 
 
 @pytest.mark.parametrize(

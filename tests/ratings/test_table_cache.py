@@ -5,10 +5,11 @@ import os
 import shutil
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from tables import NO_TITLES, csv_options, rows_of
+from tables import NO_TITLES, NO_USERS, csv_options, rows_of
 
 from ratinglab.ratings import reading, table_cache
 from ratinglab.ratings.sources import Duplicates
@@ -21,6 +22,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(table_cache, "SETTLED_NS", -(10**18))
     (tmp_path / "ratings.csv").write_text("user_id,item_id,rating,time\n7,b,3.5,5\n5,a,1,6\n7,a,2,7\n")
     (tmp_path / "items.csv").write_text("item_id,title,genres\nb,Heat,x|y\n")
+    (tmp_path / "users.csv").write_text("user_id,age,title\n7,30.5,Dr\n5,,\n")
     return tmp_path
 
 
@@ -34,8 +36,9 @@ def reads(monkeypatch):
 
 
 def load(folder, **changed):
-    titles = {**vars(NO_TITLES), "path": str(folder / "items.csv"), "genres": "genres"}
-    options = {"path": str(folder / "ratings.csv"), "titles": type(NO_TITLES)(**titles), "cache": str(folder / "cache"),
+    options = {"path": str(folder / "ratings.csv"), "cache": str(folder / "cache"),
+               "users": replace(NO_USERS, path=str(folder / "users.csv"), numeric=["age"]),
+               "titles": replace(NO_TITLES, path=str(folder / "items.csv")),
                "columns": ("user_id", "item_id", "rating", "time"), **changed}  # fmt: skip
     return csv_options(**options).load()
 
@@ -48,7 +51,17 @@ def test_the_second_run_maps_the_arrays_of_the_first(folder, reads):
     read = load(folder, cache=None)
     for name in ("name", "scale", "sources", "digest", "notes", "noise_floor"):
         assert getattr(second, name) == getattr(read, name)
-    assert (second.titles.tolist(), second.genres.tolist()) == (read.titles.tolist(), read.genres.tolist())
+    assert second.titles.tolist() == read.titles.tolist() == ["", "Heat"]
+    assert second.origins == read.origins
+    for table in (read, second):
+        users, items = table.user_columns, table.item_columns
+        assert np.array_equal(users.pop("age"), [np.nan, 30.5], equal_nan=True)
+        assert {name: column.tolist() for name, column in users.items()} == {
+            "age_group": ["", "30.5"],
+            "title": ["", "Dr"],
+        }
+        assert {name: column.tolist() for name, column in items.items()} == {"genres": ["", "x|y"]}
+        assert all(column.dtype == object for column in (*users.values(), *items.values()))
     assert second.user_ids.are_integers
     assert not second.item_ids.are_integers
 
@@ -66,16 +79,21 @@ def test_every_option_that_matters_is_part_of_the_key(folder, reads, changed):
     assert len(reads) == 2
 
 
-@pytest.mark.parametrize("name", ["ratings.csv", "items.csv"])
+@pytest.mark.parametrize("name", ["ratings.csv", "items.csv", "users.csv"])
 def test_a_file_that_has_changed_is_read_again_and_its_old_table_removed(folder, reads, name):
     load(folder)
     path = folder / name
     old = path.stat()
-    path.write_text(path.read_text().replace("Heat", "Cold").replace("3.5", "4.5"))
+    path.write_text(path.read_text().replace("Heat", "Cold").replace("3.5", "4.5").replace("Dr", "Mr"))
     os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))  # as large and, by its own word, as old
     table = load(folder)
     assert len(reads) == 2
-    assert (4.5 in table.ratings.rating, "Cold" in table.titles) == (name == "ratings.csv", name == "items.csv")
+    is_new = {
+        "ratings.csv": 4.5 in table.ratings.rating,
+        "items.csv": "Cold" in table.titles,
+        "users.csv": "Mr" in table.user_columns["title"],
+    }
+    assert [file for file, found in is_new.items() if found] == [name]
     assert len(list((folder / "cache" / "tables").iterdir())) == 1
 
 
@@ -93,7 +111,10 @@ def test_a_small_file_is_not_kept(folder, monkeypatch):
 
 @pytest.mark.parametrize(
     "name",
-    ["user.npy", "item.npy", "rating.npy", "timestamp.npy", "users.parquet", "items.parquet", "facts.json"],
+    [
+        *("user.npy", "item.npy", "rating.npy", "timestamp.npy", "users.parquet", "items.parquet", "facts.json"),
+        *("user_columns.parquet", "item_columns.parquet"),
+    ],
 )
 @pytest.mark.parametrize("damage", ["removed", "cut off", "other bytes", "empty"])
 def test_a_table_that_is_not_whole_is_read_anew(folder, reads, name, damage):

@@ -13,10 +13,13 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.figures import overview
 from ratinglab.experiment.options import InspectOptions
 from ratinglab.files import user_path, write_whole
+from ratinglab.ratings.side_information import Column, categories_in, is_numeric, is_unknown
 from ratinglab.ratings.table import RatingTable
 
 MOST_VALUES = 20
 """Distinct ratings that are listed one by one; more are gathered in as many ranges."""
+MOST_CATEGORIES = 6
+"""Categories of a column that are listed, the most frequent ones."""
 BAR = 40
 """Characters of the longest bar."""
 QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
@@ -67,9 +70,8 @@ def description(table: RatingTable) -> Iterator[str]:
         yield f"time       {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
     if table.titles is not None:
         yield f"titles     of {int((table.titles != '').sum()):,} items"
-    if table.genres is not None:
-        genres = Counter(genre for text in table.genres for genre in text.split("|") if genre)
-        yield f"genres     {len(genres)}: {', '.join(f'{name} {count:,}' for name, count in genres.most_common(6))}, …"
+    yield from _features("users", table.user_columns)
+    yield from _features("items", table.item_columns)
     yield f"digest     {table.digest}"
     yield from (f"note: {note}" for note in table.notes)
     yield ""
@@ -86,6 +88,30 @@ def _kind(ids: "pd.Index") -> str:
     if ids.dtype.kind == "i":
         return f"are integers from {ids.min()} to {ids.max()}"
     return f"are text, such as {ids[0]!r}"
+
+
+def _features(label: str, columns: dict[str, Column]) -> Iterator[str]:
+    """One line for each column of users or items."""
+    for name, column in columns.items():
+        unknown = int(is_unknown(column).sum())
+        behind = f"; unknown {unknown:,}" if unknown else ""
+        yield f"{label:11}{name}: {_numbers(column) if is_numeric(column) else _most_common(column)}{behind}"
+        label = ""
+
+
+def _numbers(column: Column) -> str:
+    known = column[~is_unknown(column)]
+    if len(known) == 0:
+        return "numbers"
+    return f"numbers from {known.min():g} to {known.max():g}, {len(np.unique(known)):,} distinct"
+
+
+def _most_common(column: Column) -> str:
+    count = Counter(category for text in column for category in categories_in(text))
+    shown = ", ".join(f"{name} {number:,}" for name, number in count.most_common(MOST_CATEGORIES))
+    rest = ", …" if len(count) > MOST_CATEGORIES else ""
+    noun = "category" if len(count) == 1 else "categories"
+    return f"{len(count):,} {noun}" + (f": {shown}{rest}" if count else "")
 
 
 def _histogram(rating: NDArray[np.float32]) -> Iterator[str]:

@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ratinglab.ratings.cleaning import Cleaning
+from ratinglab.ratings.feature_tables import FeatureFile, read_features
 from ratinglab.ratings.inputs import InputFile, TextForm
-from ratinglab.ratings.items import read_items
 from ratinglab.ratings.reading import Columns, RatingFiles, read_table
+from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import RatingTable
 
 VERSION = 2
@@ -57,11 +58,16 @@ def load_demo(root: Path, *, seed: int, cleaning: Cleaning) -> RatingTable:
     facts = json.loads((folder / "facts.json").read_text())
     form = TextForm(separator=",", encoding="utf-8")
     columns = Columns(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
+    users, items = Origin("user", "", "the demo data have none"), Origin("item", "items.csv", "")
     return read_table(
         RatingFiles((InputFile(folder / "ratings.csv"),), form=form, header=True, columns=columns),
-        texts=read_items(
-            InputFile(folder / "items.csv"), form, header=True, item="item_id", title="title", genres=None
+        users=None,
+        items=read_features(
+            FeatureFile(
+                InputFile(folder / "items.csv"), form, items, key="data.titles", id="item_id", title="title", numeric=()
+            )
         ),
+        origins=(users, items),
         cleaning=cleaning,
         name="demo",
         noise_floor=facts["noise_floor_mse"],

@@ -1,11 +1,12 @@
 """A table and its parts, under indices that follow from the training part."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.side_information import SideInformation
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, Split
 from ratinglab.ratings.table import Ratings, RatingTable
 
@@ -20,6 +21,7 @@ class Holdout:
     Attributes:
         table: all rows, under the table's own indices.
         split: which rows are which.
+        side: side information under the new indices.
         user_order: the table's index of each new index: (table.num_users,) intp.
         item_order: so for items.
         num_users: users with at least one training row.
@@ -28,6 +30,7 @@ class Holdout:
 
     table: RatingTable
     split: Split
+    side: SideInformation
     user_order: NDArray[np.intp]
     item_order: NDArray[np.intp]
     num_users: int
@@ -51,7 +54,7 @@ class Holdout:
     @property
     def all_rows(self) -> Ratings:
         """All rows, in the table's order."""
-        return self._reindexed(self.table.ratings)
+        return self._reindexed(self._rows)
 
     @property
     def user_ids(self) -> IdMap:
@@ -68,29 +71,42 @@ class Holdout:
         """The title of each new index."""
         return None if self.table.titles is None else self.table.titles[self.item_order]
 
-    @property
-    def genres(self) -> NDArray[np.object_] | None:
-        """The genres of each new index, such as `Comedy|Drama`."""
-        return None if self.table.genres is None else self.table.genres[self.item_order]
-
     def _part(self, code: int) -> Ratings:
-        return self._reindexed(self.table.ratings.take(self.split.part == code))
+        return self._reindexed(self._rows.take(self.split.part == code))
+
+    @property
+    def _rows(self) -> Ratings:
+        """All rows under the table's indices, with their days where the equation needs them."""
+        return replace(self.table.ratings, day=self.side.day)
 
     def _reindexed(self, ratings: Ratings) -> Ratings:
-        return Ratings(
+        return replace(
+            ratings,
             user=_inverse(self.user_order)[ratings.user],
             item=_inverse(self.item_order)[ratings.item],
-            rating=ratings.rating,
-            day=ratings.day,
         )
 
 
-def hold_out(table: RatingTable, split: Split) -> Holdout:
-    """Move the users and items of the training rows to the front, else in their old order."""
+def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout:
+    """Move the users and items of the training rows to the front, else in their old order.
+
+    Args:
+        table: all rows.
+        split: which rows are which.
+        side: side information under the table's indices.
+    """
     is_train = split.part == TRAIN
     user_order, num_users = _trained_first(table.ratings.user[is_train], table.num_users)
     item_order, num_items = _trained_first(table.ratings.item[is_train], table.num_items)
-    return Holdout(table, split, user_order, item_order, num_users, num_items)
+    return Holdout(
+        table=table,
+        split=split,
+        side=side.reordered(user_order, item_order),
+        user_order=user_order,
+        item_order=item_order,
+        num_users=num_users,
+        num_items=num_items,
+    )
 
 
 def _trained_first(trained: NDArray[np.int32], count: int) -> tuple[NDArray[np.intp], int]:

@@ -4,23 +4,46 @@ F. M. Harper, J. A. Konstan, "The MovieLens Datasets: History and Context", ACM 
 """
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.download import Archive, download
+from ratinglab.ratings.feature_tables import FeatureFile, FeatureTable, read_features
 from ratinglab.ratings.inputs import DAMAGED, InputFile, TextForm
-from ratinglab.ratings.items import ItemTexts, item_texts, read_items
 from ratinglab.ratings.reading import Columns, RatingFiles
-from ratinglab.ratings.text_tables import read_text_table, text_column
+from ratinglab.ratings.side_information import Origin
 
 GENRES_100K = (
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
     "Mystery Romance Sci-Fi Thriller War Western"
 ).split()
-"""Of the last columns of u.item, in their order."""
+"""The last columns of u.item, in their order."""
 LARGEST_MEMBER = 4 << 30
 """Bytes that a member of an archive may unpack to: four times the largest one that is known."""
+
+
+class SideFile(NamedTuple):
+    """A file of users or items in an archive, and how it is written.
+
+    Attributes:
+        name: its name in the folder of the ratings.
+        form: its separator and encoding.
+        id: name of the column of ids.
+        title: name of the column of titles; None: it has none.
+        numeric: columns that hold numbers, where the file has them.
+        names: names of its columns; None: its first line names them.
+    """
+
+    name: str
+    form: TextForm
+    id: str
+    title: str | None = None
+    numeric: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -31,24 +54,22 @@ class DataSet:
         archive: its name and how to know it.
         folder: the folder in it.
         ratings: the file of ratings in that folder.
-        titles: the files of titles that it may have instead of one another: u.item, or a table with a header.
         form: how the file of ratings is written.
         header: whether it names its columns.
         columns: its columns.
-        titles_form: how the file of titles is written.
-        titles_columns: its columns of item ids, titles and genres.
+        items: the files of titles and genres, of which the first one that is there is read.
+        users: the files of users, in the same way.
         num_ratings: how many ratings its editions have, by which it is told from others of the same form.
     """
 
     archive: Archive
     folder: str
     ratings: str
-    titles: tuple[str, ...]
     form: TextForm
     header: bool
     columns: Columns
-    titles_form: TextForm
-    titles_columns: tuple[str, str, str]
+    items: tuple[SideFile, ...]
+    users: tuple[SideFile, ...]
     num_ratings: tuple[int, ...]
 
 
@@ -59,18 +80,21 @@ BY_POSITION = Columns(user="1", item="2", rating="3", timestamp="4")
 
 def _csv(archive: Archive, *num_ratings: int) -> DataSet:
     return DataSet(
-        archive, archive.name.removesuffix(".zip"), "ratings.csv", ("movies.csv",),
+        archive, archive.name.removesuffix(".zip"), "ratings.csv",
         form=TextForm(",", UTF8), header=True, columns=NAMED,
-        titles_form=TextForm(",", UTF8), titles_columns=("movieId", "title", "genres"),
+        items=(SideFile("movies.csv", TextForm(",", UTF8), id="movieId", title="title"),),
+        users=(),
         num_ratings=num_ratings,
     )  # fmt: skip
 
 
-def _dat(archive: Archive, *, folder: str, encoding: str, num_ratings: int) -> DataSet:
+def _dat(archive: Archive, *, folder: str, encoding: str, users: tuple[SideFile, ...], num_ratings: int) -> DataSet:
+    names = ("item_id", "title", "genres")
     return DataSet(
-        archive, folder, "ratings.dat", ("movies.dat",),
+        archive, folder, "ratings.dat",
         form=TextForm("::", UTF8), header=False, columns=BY_POSITION,
-        titles_form=TextForm("::", encoding), titles_columns=("1", "2", "3"),
+        items=(SideFile("movies.dat", TextForm("::", encoding), id="item_id", title="title", names=names),),
+        users=users,
         num_ratings=(num_ratings,),
     )  # fmt: skip
 
@@ -78,9 +102,18 @@ def _dat(archive: Archive, *, folder: str, encoding: str, num_ratings: int) -> D
 DATA_SETS = {
     "movielens_100k": DataSet(
         Archive("ml-100k.zip", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229"),
-        "ml-100k", "u.data", ("u.item", "items.csv"),
+        "ml-100k", "u.data",
         form=TextForm("\t", UTF8), header=False, columns=BY_POSITION,
-        titles_form=TextForm(",", UTF8), titles_columns=("item_id", "title", "genres"),
+        items=(
+            SideFile("u.item", TextForm("|", LATIN1), id="item_id", title="title",
+                     names=("item_id", "title", "release_date", "video_release_date", "address", *GENRES_100K)),
+            SideFile("items.csv", TextForm(",", UTF8), id="item_id", title="title"),
+        ),
+        users=(
+            SideFile("u.user", TextForm("|", LATIN1), id="user_id", numeric=("age",),
+                     names=("user_id", "age", "gender", "occupation", "zip_code")),
+            SideFile("users.csv", TextForm(",", UTF8), id="user_id", numeric=("age",)),
+        ),
         num_ratings=(100_000,),
     ),
     "movielens_latest_small": _csv(
@@ -91,10 +124,14 @@ DATA_SETS = {
     "movielens_1m": _dat(
         Archive("ml-1m.zip", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20"),
         folder="ml-1m", encoding=LATIN1, num_ratings=1_000_209,
+        users=(
+            SideFile("users.dat", TextForm("::", LATIN1), id="user_id",
+                     names=("user_id", "gender", "age_group", "occupation", "zip_code")),  # ages are codes of groups
+        ),
     ),
     "movielens_10m": _dat(
         Archive("ml-10m.zip", "813c411ccb6122564edfe752e7f80c4dcc5aa25fa94c93622f6877a7ba252862"),
-        folder="ml-10M100K", encoding=UTF8, num_ratings=10_000_054,
+        folder="ml-10M100K", encoding=UTF8, num_ratings=10_000_054, users=(),
     ),
     "movielens_20m": _csv(
         Archive("ml-20m.zip", "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3"),
@@ -110,8 +147,24 @@ DATA_SETS = {
 """By the name that data= takes."""
 
 
-def locate(name: str, *, root: Path | None, cache: Path | None, address: str) -> tuple[InputFile, InputFile | None]:
-    """The files of ratings and of titles of a data set: where the user has them, or in the cache, or downloaded there.
+class Found(NamedTuple):
+    """The files of a data set; None for users or items without one.
+
+    Attributes:
+        ratings: the file of ratings.
+        users: the file of users, and how it is written.
+        items: the file of titles and genres, and how it is written.
+        origins: the places of the tables of users and of items, for messages.
+    """
+
+    ratings: InputFile
+    users: FeatureFile | None
+    items: FeatureFile | None
+    origins: tuple[Origin, Origin]
+
+
+def locate(name: str, *, root: Path | None, cache: Path | None, address: str) -> Found:
+    """The files of a data set: where the user has them, or in the cache, or downloaded there.
 
     A zip archive stays as it is: its members are read out of it, so that nothing is unpacked to the disk.
 
@@ -126,27 +179,54 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
     """
     data_set = DATA_SETS[name]
     if root is not None:
-        return _in_place(data_set, root)
-    if cache is None:
+        files = _in_place(data_set, root)
+    elif cache is None:
         raise UserError(f"data.cache must be a folder, to download {name} into, or data.root where it lies; got null")
-    if (cache / data_set.folder / data_set.ratings).is_file():
-        return _in_place(data_set, cache)
-    path = cache / data_set.archive.name
-    if not path.is_file():  # it has this name only when its digest was right
-        download(data_set.archive, path, address=address)
-    return _in_zip(data_set, path)
+    elif (cache / data_set.folder / data_set.ratings).is_file():
+        files = _in_place(data_set, cache)
+    else:
+        path = cache / data_set.archive.name
+        if not path.is_file():  # it has this name only when its digest was right
+            download(data_set.archive, path, address=address)
+        files = _in_zip(data_set, path)
+    users, user_origin = _feature_file(name, "user", data_set.users, files)
+    items, item_origin = _feature_file(name, "item", data_set.items, files)
+    return Found(files[data_set.ratings], users, items, (user_origin, item_origin))
 
 
-def _in_place(data_set: DataSet, root: Path) -> tuple[InputFile, InputFile | None]:
+def _feature_file(
+    name: str, noun: str, candidates: tuple[SideFile, ...], files: dict[str, InputFile]
+) -> tuple[FeatureFile | None, Origin]:
+    """The first of the files of users or items that is there, and their place."""
+    side = next((side for side in candidates if side.name in files), None)
+    if side is None:
+        wanted = " or ".join(side.name for side in candidates)
+        advice = f"put {wanted} beside {DATA_SETS[name].ratings}" if candidates else f"{name} has none"
+        return None, Origin(noun, wanted, advice)
+    origin = Origin(noun, side.name, advice="")
+    found = FeatureFile(
+        files[side.name],
+        side.form,
+        origin=origin,
+        key={"user": "data.users", "item": "data.titles"}[noun],
+        id=side.id,
+        title=side.title,
+        numeric=side.numeric,
+        names=side.names,
+        may_lack_numeric=True,
+    )
+    return found, origin
+
+
+def _in_place(data_set: DataSet, root: Path) -> dict[str, InputFile]:
+    """The files that there are in a folder or archive, by name."""
     if root.is_file():
         return _in_zip(data_set, root)
     if not root.exists():
         raise UserError(f"data.root: there is no {root}")
     for folder in (root, root / data_set.folder):
         if (folder / data_set.ratings).is_file():
-            titles = (folder / name for name in data_set.titles)
-            title = next((InputFile(path) for path in titles if path.is_file()), None)
-            return InputFile(folder / data_set.ratings), title
+            return {name: InputFile(folder / name) for name in _names(data_set) if (folder / name).is_file()}
     if (root / data_set.archive.name).is_file():
         return _in_zip(data_set, root / data_set.archive.name)
     raise UserError(
@@ -155,20 +235,25 @@ def _in_place(data_set: DataSet, root: Path) -> tuple[InputFile, InputFile | Non
     )
 
 
-def _in_zip(data_set: DataSet, path: Path) -> tuple[InputFile, InputFile | None]:
+def _in_zip(data_set: DataSet, path: Path) -> dict[str, InputFile]:
+    """The members that there are in an archive, by name."""
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}
     except DAMAGED as error:
         raise UserError(f"{path} is no zip archive, or is cut off: {error}") from error
-    members = [f"{data_set.folder}/{name}" for name in (data_set.ratings, *data_set.titles)]
-    if members[0] not in sizes:
-        raise UserError(f"{path} has no {members[0]}; it has {', '.join(sorted(sizes)[:10])}")
-    found = [member for member in members if member in sizes]
-    for member in found:
+    members = {name: f"{data_set.folder}/{name}" for name in _names(data_set)}
+    if members[data_set.ratings] not in sizes:
+        raise UserError(f"{path} has no {members[data_set.ratings]}; it has {', '.join(sorted(sizes)[:10])}")
+    found = {name: member for name, member in members.items() if member in sizes}
+    for member in found.values():
         if sizes[member] > LARGEST_MEMBER:
             raise UserError(f"{path}: {member} would unpack to {sizes[member]:,} bytes, more than {LARGEST_MEMBER:,}")
-    return InputFile(path, found[0]), InputFile(path, found[1]) if len(found) > 1 else None
+    return {name: InputFile(path, member) for name, member in found.items()}
+
+
+def _names(data_set: DataSet) -> list[str]:
+    return [data_set.ratings, *(side.name for side in (*data_set.items, *data_set.users))]
 
 
 def rating_files(name: str, ratings: InputFile) -> RatingFiles:
@@ -178,27 +263,15 @@ def rating_files(name: str, ratings: InputFile) -> RatingFiles:
                        num_rows=data_set.num_ratings)  # fmt: skip
 
 
-def read_titles(name: str, titles: InputFile) -> ItemTexts:
-    """The titles and genres of a data set.
+def read_items(source: FeatureFile) -> FeatureTable:
+    """The titles and genres of a data set; u.item has a flag for each genre instead.
 
     Raises:
         UserError: the file is not as it should be.
     """
-    data_set = DATA_SETS[name]
-    if str(titles).endswith("u.item"):
-        return _read_u_item(titles)
-    item, title, genres = data_set.titles_columns
-    header = not item.isdigit()
-    return read_items(titles, data_set.titles_form, header=header, item=item, title=title, genres=genres)
-
-
-def _read_u_item(file: InputFile) -> ItemTexts:
-    """u.item: id | title | two dates | address | a flag a genre."""
-    table = read_text_table(file, TextForm("|", LATIN1), header=False)
-
-    def column(number: int) -> list[str]:
-        return text_column(table, str(number), key="u.item", file=file, header=False)
-
-    flags = zip(*(column(number) for number in range(6, 6 + len(GENRES_100K))), strict=True)
+    table = read_features(source)
+    if source.names is None or GENRES_100K[0] not in source.names:
+        return table
+    flags = zip(*(table.columns[genre] for genre in GENRES_100K), strict=True)
     genres = ["|".join(name for name, flag in zip(GENRES_100K, row, strict=True) if flag == "1") for row in flags]
-    return item_texts(file, column(1), column(2), genres)
+    return replace(table, columns={"genres": np.array(genres, dtype=object)})

@@ -2,7 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from glob import glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
@@ -25,10 +24,11 @@ from ratinglab.ratings.faults import (
     has_quotes,
     lines_of_rows,
 )
-from ratinglab.ratings.ids import IdColumn, index_column
+from ratinglab.ratings.feature_tables import FeatureTable
+from ratinglab.ratings.ids import IdColumn, IdMap, index_column
 from ratinglab.ratings.inputs import InputFile, TextForm, utf8_stream
-from ratinglab.ratings.items import ItemTexts
 from ratinglab.ratings.parquet import read_parquet
+from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, Source
 from ratinglab.ratings.timestamps import check_years, milliseconds, type_of_timestamp
 
@@ -82,14 +82,59 @@ class Block(NamedTuple):
     timestamp: pa.ChunkedArray | NDArray[np.int64] | None
 
 
+@dataclass(frozen=True)
+class Extent:
+    """The files of a table, and which rows are whose.
+
+    Attributes:
+        files: each file, and how it lies; a Parquet file has no layout.
+        stops: for each file, the row after its last one.
+    """
+
+    files: list[tuple[InputFile, Layout | None]]
+    stops: NDArray[np.int64]
+
+    def places(self, rows: list[int]) -> list[str]:
+        """Where rows stand: the file and the line, for which each text file is read once more."""
+        number = np.searchsorted(self.stops, rows, side="right")
+        row_in_file = np.array(rows) - np.concatenate([[0], self.stops])[number]
+        found = [""] * len(rows)
+        for each in np.unique(number):
+            file, layout = self.files[each]
+            inside = np.flatnonzero(number == each)
+            of_file = row_in_file[inside].tolist()
+            named = [row + 1 for row in of_file] if layout is None else lines_of_rows(file, layout, of_file)
+            for position, count in zip(inside, named, strict=True):
+                found[position] = f"{file}, {'row' if layout is None else 'line'} {count}"
+        return found
+
+
+class Content(NamedTuple):
+    """Rows of all files, under indices, and notes on what was read."""
+
+    rows: Rows
+    user_ids: IdMap
+    item_ids: IdMap
+    notes: list[str]
+
+
 def read_table(
-    source: RatingFiles, *, texts: ItemTexts | None, cleaning: Cleaning, name: str, noise_floor: float | None
+    source: RatingFiles,
+    *,
+    users: FeatureTable | None,
+    items: FeatureTable | None,
+    origins: tuple[Origin, Origin],
+    cleaning: Cleaning,
+    name: str,
+    noise_floor: float | None,
 ) -> RatingTable:
     """Read files of ratings into one table.
 
     Args:
         source: the files.
-        texts: titles and genres, where there are any.
+        users: the table of users, where there is one.
+        items: the table of items, where there is one.
+        origins: the places of the tables of users and of items, for messages.
         cleaning: what is done to the rows.
         name: what the table is called.
         noise_floor: MSE of a perfect model, for generated data.
@@ -98,55 +143,101 @@ def read_table(
         UserError: a file, column, row or cell is wrong; the message names it.
     """
     blocks = [_read_file(file, source) for file in source.files]
-    files = [(block.file, block.layout) for block in blocks]
-    stops = np.cumsum([len(block.rating) for block in blocks])
-    places = partial(_places, files=files, stops=stops)
-    if source.num_rows and stops[-1] not in source.num_rows:
+    extent = Extent(
+        files=[(block.file, block.layout) for block in blocks],
+        stops=np.cumsum([len(block.rating) for block in blocks]),
+    )
+    _check_num_rows(source, extent, name=name)
+    content = _united(blocks, extent, has_times=source.columns.timestamp is not None)
+    del blocks  # which may be some GB
+    _check_ids(content, extent)
+    scale = scale_of(content.rows.ratings.rating, cleaning, name=name, places=extent.places)
+    content, merged_across_files = _cleaned(content, cleaning, extent)
+    user_ids, item_ids = content.user_ids, content.item_ids
+    unmatched = [
+        *([] if items is None else items.unmatched(item_ids)),
+        *([] if users is None else users.unmatched(user_ids)),
+    ]
+    return RatingTable(
+        name=name,
+        ratings=content.rows.ratings,
+        timestamp=content.rows.timestamp,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        titles=None if items is None else items.titles_of(item_ids),
+        user_columns={} if users is None else users.columns_of(user_ids),
+        item_columns={} if items is None else items.columns_of(item_ids),
+        origins=origins,
+        scale=scale,
+        sources=_sources(extent, content.rows),
+        merged_across_files=merged_across_files,
+        notes=(*content.notes, *unmatched),
+        noise_floor=noise_floor,
+    )
+
+
+def _check_num_rows(source: RatingFiles, extent: Extent, *, name: str) -> None:
+    found = extent.stops[-1]
+    if source.num_rows and found not in source.num_rows:
         published = " or ".join(f"{number:,}" for number in source.num_rows)
-        raise UserError(f"{files[0][0]} has {stops[-1]:,} ratings, {name} has {published}: is it another data set?")
+        raise UserError(f"{extent.files[0][0]} has {found:,} ratings, {name} has {published}: is it another data set?")
+
+
+def _united(blocks: list[Block], extent: Extent, *, has_times: bool) -> Content:
+    """The rows of all files, one file behind the other, with an index for each id."""
     ratings = [chunk.to_numpy() for block in blocks for chunk in block.rating.chunks]
     rating = ratings[0] if len(ratings) == 1 else np.concatenate(ratings)
     timestamp = None
     time_notes: list[str] = []
-    if source.columns.timestamp is not None:
+    if has_times:
         timestamp, time_notes = milliseconds([block.timestamp for block in blocks if block.timestamp is not None])
-        check_years(timestamp, places=places)
+        check_years(timestamp, places=extent.places)
     with ThreadPoolExecutor() as threads:  # numpy and pyarrow let each other run
         users = threads.submit(index_column, [part for block in blocks for part in block.user], what="user")
         items = threads.submit(index_column, [part for block in blocks for part in block.item], what="item")
     (user_ids, user, user_notes), (item_ids, item, item_notes) = users.result(), items.result()
-    del users, items
-    del blocks  # which may be some GB
-    for ids, column in ((user_ids, user), (item_ids, item)):
+    return Content(
+        rows=Rows(ratings=Ratings(user=user, item=item, rating=rating), timestamp=timestamp),
+        user_ids=user_ids,
+        item_ids=item_ids,
+        notes=[*user_notes, *item_notes, *time_notes],
+    )
+
+
+def _check_ids(content: Content, extent: Extent) -> None:
+    """Raise UserError for a blank id, with its place."""
+    ratings = content.rows.ratings
+    for ids, column in ((content.user_ids, ratings.user), (content.item_ids, ratings.item)):
         if not ids.are_integers and "" in ids.ids:
-            file, layout = files[int(np.searchsorted(stops, np.argmax(column == ids.index_of([""])), side="right"))]
-            raise first_fault(file, layout) if layout is not None else AssertionError("read_parquet refuses blank ids")
-    scale = scale_of(rating, cleaning, name=name, places=places)
-    rows = Rows(ratings=Ratings(user=user, item=item, rating=rating), timestamp=timestamp)
+            row = np.argmax(column == ids.index_of([""]))
+            file, layout = extent.files[int(np.searchsorted(extent.stops, row, side="right"))]
+            assert layout is not None, "read_parquet refuses blank ids"
+            raise first_fault(file, layout)
+
+
+def _cleaned(content: Content, cleaning: Cleaning, extent: Extent) -> tuple[Content, int]:
+    """The rows that stay, with the ids that they have, and how many pairs were merged across files."""
+    rows, user_ids, item_ids, notes = content
     merged = without_duplicates(
-        rows, policy=cleaning.duplicates, user_ids=user_ids, item_ids=item_ids, stops=stops, places=places
+        rows,
+        policy=cleaning.duplicates,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        stops=extent.stops,
+        places=extent.places,
     )
     rows, dropped = k_core(merged.rows, cleaning, num_users=len(user_ids), num_items=len(item_ids))
     if rows.number is not None:
         user, user_ids = only_used(rows.ratings.user, user_ids)
         item, item_ids = only_used(rows.ratings.item, item_ids)
         rows = replace(rows, ratings=Ratings(user=user, item=item, rating=rows.ratings.rating))
-        stops = np.searchsorted(rows.number, stops)  # type: ignore[arg-type]
-    unmatched = [] if texts is None else texts.unmatched(item_ids)
-    return RatingTable(
-        name=name,
-        ratings=rows.ratings,
-        timestamp=rows.timestamp,
-        user_ids=user_ids,
-        item_ids=item_ids,
-        titles=None if texts is None else texts.titles_of(item_ids),
-        genres=None if texts is None else texts.genres_of(item_ids),
-        scale=scale,
-        sources=tuple(Source(str(file), int(stop)) for (file, _), stop in zip(files, stops, strict=True)),
-        merged_across_files=merged.across_files,
-        notes=(*user_notes, *item_notes, *time_notes, *merged.notes, *dropped, *unmatched),
-        noise_floor=noise_floor,
-    )
+    return Content(rows, user_ids, item_ids, [*notes, *merged.notes, *dropped]), merged.across_files
+
+
+def _sources(extent: Extent, rows: Rows) -> tuple[Source, ...]:
+    """The files, and the row after the last one of each that has stayed."""
+    stops = extent.stops if rows.number is None else np.searchsorted(rows.number, extent.stops)
+    return tuple(Source(str(file), int(stop)) for (file, _), stop in zip(extent.files, stops, strict=True))
 
 
 def existing_file(name: str, *, key: str) -> InputFile:
@@ -180,21 +271,6 @@ def existing_files(pattern: str, *, key: str) -> tuple[InputFile, ...]:
     if not any(name.is_file() for name in found):
         raise UserError(f"{key}: no file matches {pattern}")
     return tuple(InputFile(name) for name in found if name.is_file())
-
-
-def _places(rows: list[int], *, files: list[tuple[InputFile, Layout | None]], stops: NDArray[np.int64]) -> list[str]:
-    """Where rows of a table stand: the file and the line, for which each text file is read once more."""
-    number = np.searchsorted(stops, rows, side="right")
-    row_in_file = np.array(rows) - np.concatenate([[0], stops])[number]
-    found = [""] * len(rows)
-    for each in np.unique(number):
-        file, layout = files[each]
-        inside = np.flatnonzero(number == each)
-        of_file = row_in_file[inside].tolist()
-        named = [row + 1 for row in of_file] if layout is None else lines_of_rows(file, layout, of_file)
-        for position, count in zip(inside, named, strict=True):
-            found[position] = f"{file}, {'row' if layout is None else 'line'} {count}"
-    return found
 
 
 def _read_file(file: InputFile, source: RatingFiles) -> Block:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, field, make_dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -16,6 +16,8 @@ from ratinglab.options import at_least, seed_rule, within
 
 if TYPE_CHECKING:
     from ratinglab.ratings.cleaning import Cleaning
+    from ratinglab.ratings.feature_tables import FeatureFile
+    from ratinglab.ratings.side_information import Origin
     from ratinglab.ratings.table import RatingTable
 
 SEPARATORS = {
@@ -40,8 +42,8 @@ class Duplicates(Enum):
 
 
 @dataclass
-class TableOptions:
-    """What all sources have in common."""
+class DataOptions:
+    """Base class of the sources of ratings."""
 
     duplicates: Duplicates
     """Rows that repeat a pair of user and item: error; last: the last one is kept; mean: it, with their mean rating."""
@@ -102,25 +104,41 @@ class ScaleOptions:
 
 
 @dataclass
-class TitleOptions:
-    """An optional table of items; it has a header."""
+class UserOptions:
+    """An optional table of users; it has a header, and each column besides the ids is a feature."""
 
     path: str | None
-    """File with one row an item; null: recommendations show ids alone."""
+    """File with one row per user; null: nothing is known of users besides their ratings."""
     separator: str
-    """What stands between two columns of that file: as data.separator."""
+    """Text between two columns of that file: as data.separator."""
     encoding: str
-    """How its characters are encoded."""
+    """Encoding of its characters: as data.encoding."""
+    user: str
+    """Its column of user ids."""
+    numeric: list[str]
+    """Its columns that hold numbers, such as [age]; all others hold categories, several joined by |."""
+
+
+@dataclass
+class TitleOptions:
+    """An optional table of items; it has a header, and each column besides ids and titles is a feature."""
+
+    path: str | None
+    """File with one row per item; null: recommendations show ids alone."""
+    separator: str
+    """Text between two columns of that file: as data.separator."""
+    encoding: str
+    """Encoding of its characters: as data.encoding."""
     item: str
     """Its column of item ids."""
     title: str
     """Its column of titles."""
-    genres: str | None
-    """Its column of genres, such as Comedy|Drama; null: none."""
+    numeric: list[str]
+    """Its columns that hold numbers, such as [year]; all others hold categories, several joined by |."""
 
 
 @dataclass
-class CsvOptions(TableOptions):
+class CsvOptions(DataOptions):
     """Ratings from delimited text, plain or packed (.gz, .zip, .bz2, .xz, .zst), or from Parquet; one rating a row."""
 
     name: ClassVar[str] = "csv"
@@ -137,24 +155,26 @@ class CsvOptions(TableOptions):
     """Which columns hold user, item, rating and time; all others are ignored."""
     scale: ScaleOptions
     """The rating scale, where it is not to be taken from the data."""
+    users: UserOptions
+    """The optional table of users."""
     titles: TitleOptions
     """The optional table of items."""
 
     def check_together(self) -> None:
         """Raise UserError for a separator or an encoding that there is not."""
-        for prefix, options in (("data", self), ("data.titles", self.titles)):
+        for prefix, options in (("data", self), ("data.users", self.users), ("data.titles", self.titles)):
             separator_text(options.separator, key=f"{prefix}.separator")
             check_encoding(options.encoding, key=f"{prefix}.encoding")
 
     def load(self) -> RatingTable:
-        """Read the files, and the titles where there are any, or take them from the cache.
+        """Read the files, with users and titles where there are any, or take them from the cache.
 
         Raises:
             UserError: a file, column, row or cell is wrong; the message names it.
         """
+        from ratinglab.ratings.feature_tables import read_features
         from ratinglab.ratings.inputs import TextForm
-        from ratinglab.ratings.items import read_items
-        from ratinglab.ratings.reading import Columns, RatingFiles, existing_file, existing_files, read_table
+        from ratinglab.ratings.reading import Columns, RatingFiles, existing_files, read_table
         from ratinglab.ratings.table_cache import cached_table
 
         source = RatingFiles(
@@ -163,27 +183,20 @@ class CsvOptions(TableOptions):
             header=self.header,
             columns=Columns(**vars(self.columns)),
         )
-        titles = None
-        if self.titles.path is not None:
-            titles = existing_file(self.titles.path, key="data.titles.path")
+        users, items = self._users_file(), self._items_file()
 
         def read() -> RatingTable:
-            texts = None
-            if titles is not None:
-                of = self.titles
-                texts = read_items(
-                    titles,
-                    TextForm(separator_text(of.separator, key="data.titles.separator"), of.encoding),
-                    header=True,
-                    item=of.item,
-                    title=of.title,
-                    genres=of.genres,
-                )
-            cleaning = self._cleaning(**vars(self.scale))
-            name = source.files[0].path.name if len(source.files) == 1 else Path(self.path).name
-            return read_table(source, texts=texts, cleaning=cleaning, name=name, noise_floor=None)
+            return read_table(
+                source,
+                users=None if users is None else read_features(users),
+                items=None if items is None else read_features(items),
+                origins=(self._origin("user", "data.users"), self._origin("item", "data.titles")),
+                cleaning=self._cleaning(**vars(self.scale)),
+                name=source.files[0].path.name if len(source.files) == 1 else Path(self.path).name,
+                noise_floor=None,
+            )
 
-        files = [*source.files, *([titles] if titles is not None else [])]
+        files = [*source.files, *(each.file for each in (users, items) if each is not None)]
         return cached_table(
             self._cache_folder(),
             read,
@@ -192,9 +205,41 @@ class CsvOptions(TableOptions):
             now_ns=time.time_ns(),
         )
 
+    def _users_file(self) -> FeatureFile | None:
+        return self._feature_file("user", self.users, key="data.users", id_column=self.users.user, title=None)
+
+    def _items_file(self) -> FeatureFile | None:
+        of = self.titles
+        return self._feature_file("item", of, key="data.titles", id_column=of.item, title=of.title)
+
+    def _feature_file(
+        self, noun: str, of: UserOptions | TitleOptions, *, key: str, id_column: str, title: str | None
+    ) -> FeatureFile | None:
+        """The file of users or items; None where none is named."""
+        from ratinglab.ratings.feature_tables import FeatureFile
+        from ratinglab.ratings.inputs import TextForm
+        from ratinglab.ratings.reading import existing_file
+
+        if of.path is None:
+            return None
+        return FeatureFile(
+            existing_file(of.path, key=f"{key}.path"),
+            TextForm(separator_text(of.separator, key=f"{key}.separator"), of.encoding),
+            origin=self._origin(noun, key),
+            key=key,
+            id=id_column,
+            title=title,
+            numeric=tuple(of.numeric),
+        )
+
+    def _origin(self, noun: str, key: str) -> Origin:
+        from ratinglab.ratings.side_information import Origin
+
+        return Origin(noun, place=f"{key}.path", advice=f"name it as {key}.path")
+
 
 @dataclass
-class DemoOptions(TableOptions):
+class DemoOptions(DataOptions):
     """About 100,000 generated ratings, written once and then read as any file."""
 
     name: ClassVar[str] = "demo"
@@ -220,15 +265,21 @@ class DemoOptions(TableOptions):
 
 
 @dataclass
-class MovieLensOptions(TableOptions):
+class MovieLensOptions(DataOptions):
     """A MovieLens data set, downloaded once into the cache folder."""
 
-    name: ClassVar[str]
-
+    name: str
+    """The data set: movielens_100k, movielens_latest_small, movielens_1m, … (set by data=NAME)."""
     root: str | None
     """Folder or zip archive that has the data set already; null: the cache folder, into which it is downloaded."""
     address: str
     """The folder on the web that the archive is in: the publisher's, or a mirror."""
+
+    def check_together(self) -> None:
+        """Raise UserError for a data set that there is not."""
+        if self.name not in MOVIELENS:
+            hint = did_you_mean(self.name, MOVIELENS)
+            raise UserError(f"data.name must be one of {', '.join(MOVIELENS)}, got {self.name}{hint}")
 
     def load(self) -> RatingTable:
         """Find or download the files, and read them, or take them from the cache.
@@ -236,34 +287,33 @@ class MovieLensOptions(TableOptions):
         Raises:
             UserError: the data set is not there and cannot be downloaded, or its files are not as they should be.
         """
-        from ratinglab.ratings.movielens import locate, rating_files, read_titles
+        from ratinglab.ratings.feature_tables import read_features
+        from ratinglab.ratings.movielens import locate, rating_files, read_items
         from ratinglab.ratings.reading import read_table
         from ratinglab.ratings.table_cache import cached_table
 
         root = None if self.root is None else user_path(self.root, key="data.root")
-        ratings, titles = locate(self.name, root=root, cache=self._cache_folder(), address=self.address)
+        found = locate(self.name, root=root, cache=self._cache_folder(), address=self.address)
 
         def read() -> RatingTable:
-            texts = None if titles is None else read_titles(self.name, titles)
-            source = rating_files(self.name, ratings)
-            return read_table(source, texts=texts, cleaning=self._cleaning(), name=self.name, noise_floor=None)
+            return read_table(
+                rating_files(self.name, found.ratings),
+                users=None if found.users is None else read_features(found.users),
+                items=None if found.items is None else read_items(found.items),
+                origins=found.origins,
+                cleaning=self._cleaning(),
+                name=self.name,
+                noise_floor=None,
+            )
 
+        files = [found.ratings, *(each.file for each in (found.users, found.items) if each is not None)]
         return cached_table(
             self._cache_folder(),
             read,
-            fingerprints=[file.fingerprint() for file in (ratings, titles) if file is not None],
+            fingerprints=[file.fingerprint() for file in files],
             options=_identity(self),
             now_ns=time.time_ns(),
         )
-
-
-MOVIELENS_OPTIONS = {
-    name: make_dataclass(
-        "MovieLensOptions", [], bases=(MovieLensOptions,), namespace={"name": name, "__module__": __name__}
-    )
-    for name in MOVIELENS
-}
-"""A class of options for each named data set, which differ in their name alone."""
 
 
 def separator_text(text: str, *, key: str) -> str:
@@ -290,7 +340,7 @@ def check_encoding(name: str, *, key: str) -> None:
         raise UserError(f"{key}: there is no encoding {name!r}") from None
 
 
-def _identity(options: TableOptions) -> str:
-    """All that decides what a file is read as; the batches are cut later."""
+def _identity(options: CsvOptions | MovieLensOptions) -> str:
+    """All options that decide what is read from the files, as text."""
     values = asdict(options) | {"duplicates": options.duplicates.value, "batch_size": None, "cache": None}
-    return json.dumps([options.name, values])  # type: ignore[attr-defined]
+    return json.dumps([options.name, values])

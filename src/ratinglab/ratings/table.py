@@ -1,7 +1,7 @@
 """The table of ratings, as arrays."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, chosen_columns
 
 MILLISECONDS = 86_400_000
 """In a day."""
@@ -59,7 +60,9 @@ class RatingTable:
         user_ids: the id of each user index.
         item_ids: the id of each item index.
         titles: (num_items,) text by item index, empty where there is none; None without a table of titles.
-        genres: (num_items,) text such as `Comedy|Drama` by item index; None without them.
+        user_columns: the features of users, by name; empty without a table of users.
+        item_columns: the features of items, by name: all columns of the table of titles besides its ids and titles.
+        origins: the places of the tables of users and of items, for messages.
         scale: the lowest and the highest rating that there can be: as set, or as found.
         sources: the files, in the order of their rows.
         merged_across_files: pairs of user and item of which rows in several files were made one.
@@ -73,7 +76,9 @@ class RatingTable:
     user_ids: IdMap
     item_ids: IdMap
     titles: NDArray[np.object_] | None
-    genres: NDArray[np.object_] | None
+    user_columns: dict[str, Column]
+    item_columns: dict[str, Column]
+    origins: tuple[Origin, Origin]
     scale: tuple[float, float]
     sources: tuple[Source, ...]
     merged_across_files: int
@@ -105,26 +110,24 @@ class RatingTable:
             raise UserError(f"{asked_by} needs the times of the ratings: name their column as data.columns.timestamp")
         return self.timestamp
 
-    def with_days(self, *, asked_by: str) -> "RatingTable":
-        """This table, with the day of each rating in UTC.
+    def side_information(self, needs: Needs, *, asked_by: str) -> SideInformation:
+        """The days and columns that an equation needs; its interactions follow from the ratings.
+
+        Args:
+            needs: those of the equation.
+            asked_by: who needs the days, in messages.
 
         Raises:
-            UserError: no times were read; `asked_by` says who needs them.
+            UserError: no times were read, or a column is missing or empty.
         """
-        day = (self.times(asked_by=asked_by) // MILLISECONDS).astype(np.int32)
-        table = replace(self, ratings=replace(self.ratings, day=day))
-        if "digest" in self.__dict__:
-            table.__dict__["digest"] = self.digest  # in which days do not count
-        return table
-
-    def side_digest(self, *, has_genres: bool) -> str | None:
-        """A hash of the rows' days and, where has_genres is true, the items' genres; None where there are neither."""
-        hashed = blake2b(digest_size=16)
-        if self.ratings.day is not None:
-            hashed.update(np.ascontiguousarray(self.ratings.day).data)
-        if has_genres and self.genres is not None:
-            hashed.update("\n".join(self.genres).encode())
-        return hashed.hexdigest() if self.ratings.day is not None or (has_genres and self.genres is not None) else None
+        day = (self.times(asked_by=asked_by) // MILLISECONDS).astype(np.int32) if needs.days else None
+        users = chosen_columns(
+            self.user_columns, needs.user_features, origin=self.origins[0], has_table=bool(self.user_columns)
+        )
+        items = chosen_columns(
+            self.item_columns, needs.item_features, origin=self.origins[1], has_table=self.titles is not None
+        )
+        return SideInformation(day=day, user_features=users, item_features=items)
 
     @cached_property
     def digest(self) -> str:

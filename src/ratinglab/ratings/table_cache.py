@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 
 from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.side_information import Column, Origin
 from ratinglab.ratings.table import Ratings, RatingTable, Source
 
-VERSION = 2
+VERSION = 3
 """Raise it with any change in what reading makes of a file, or in how it is kept."""
 SMALLEST = 8 << 20
 """Bytes of the files from which a table is kept: smaller ones are read as fast."""
@@ -29,7 +30,7 @@ ABANDONED = 86_400
 """Seconds after which a table that is not whole is no longer another run's work."""
 HALF_DONE = ".half-done-"
 COLUMNS = ("user", "item", "rating", "timestamp")
-FACTS = ("name", "scale", "sources", "merged_across_files", "digest", "notes", "noise_floor")
+FACTS = ("name", "origins", "scale", "sources", "merged_across_files", "digest", "notes", "noise_floor")
 
 
 def cached_table(
@@ -109,10 +110,12 @@ def _write(entry: Path, table: RatingTable) -> None:
                     file.flush()
                     os.fsync(file.fileno())
         pd.DataFrame({"user_id": table.user_ids.ids}).to_parquet(half_done / "users.parquet")
-        items = {"item_id": table.item_ids.ids, "title": table.titles, "genres": table.genres}
+        items = {"item_id": table.item_ids.ids, "title": table.titles}
         pd.DataFrame({name: column for name, column in items.items() if column is not None}).to_parquet(
             half_done / "items.parquet"
         )
+        for name, features in (("user_columns", table.user_columns), ("item_columns", table.item_columns)):
+            pd.DataFrame(features).to_parquet(half_done / f"{name}.parquet")
         facts = {name: getattr(table, name) for name in FACTS}
         facts["sizes"] = {path.name: path.stat().st_size for path in half_done.iterdir()}
         (half_done / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
@@ -138,15 +141,16 @@ def _load(entry: Path) -> RatingTable | None:
             if name != "timestamp" or (entry / "timestamp.npy").exists()
         }
         items = pd.read_parquet(entry / "items.parquet")
-        texts = {name: items[name].to_numpy(dtype=object) if name in items else None for name in ("title", "genres")}
         table = RatingTable(
             name=facts["name"],
             ratings=Ratings(user=columns["user"], item=columns["item"], rating=columns["rating"]),
             timestamp=columns.get("timestamp"),
             user_ids=IdMap(pd.Index(pd.read_parquet(entry / "users.parquet")["user_id"])),
             item_ids=IdMap(pd.Index(items["item_id"])),
-            titles=texts["title"],
-            genres=texts["genres"],
+            titles=items["title"].to_numpy(dtype=object) if "title" in items else None,
+            user_columns=_features(entry / "user_columns.parquet"),
+            item_columns=_features(entry / "item_columns.parquet"),
+            origins=(Origin(*facts["origins"][0]), Origin(*facts["origins"][1])),
             scale=tuple(facts["scale"]),
             sources=tuple(Source(*source) for source in facts["sources"]),
             merged_across_files=facts["merged_across_files"],
@@ -157,3 +161,8 @@ def _load(entry: Path) -> RatingTable | None:
         return table
     except (OSError, ValueError, LookupError, TypeError):
         return None
+
+
+def _features(path: Path) -> dict[str, Column]:
+    """The columns of users or items by name: float64 or, for text, objects."""
+    return {str(name): column.to_numpy() for name, column in pd.read_parquet(path).items()}

@@ -1,0 +1,192 @@
+"""Side information: the day of each rating, and features of users and items, from the table to the equation."""
+
+import json
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError, did_you_mean
+
+NO_GENRES = "(no genres listed)"
+"""MovieLens's genre of items without one."""
+
+Column: TypeAlias = NDArray[np.object_] | NDArray[np.float64]
+"""One feature of all users or items: categories or numbers.
+
+Categories: (N,) text, several joined by `|`, empty where unknown. Numbers: (N,) float64, NaN where unknown.
+"""
+
+
+class Needs(NamedTuple):
+    """Side information that an equation needs besides the ratings.
+
+    Attributes:
+        interactions: who has rated what in the training part.
+        days: the day of each rating.
+        user_features: columns of the table of users.
+        item_features: columns of the table of items.
+    """
+
+    interactions: bool = False
+    days: bool = False
+    user_features: tuple[str, ...] = ()
+    item_features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SideInformation:
+    """The side information that an equation asked for, and no other.
+
+    Attributes:
+        day: (N,) int32, days since 1970 in UTC, of every row of the table; None where nothing asks for them.
+        user_features: the columns by name, each (num_users,) by user index.
+        item_features: the columns by name, each (num_items,) by item index.
+    """
+
+    day: NDArray[np.int32] | None
+    user_features: dict[str, Column]
+    item_features: dict[str, Column]
+
+    def reordered(self, user_order: NDArray[np.intp], item_order: NDArray[np.intp]) -> "SideInformation":
+        """The same under new indices; each order holds the old index of every new one."""
+        return SideInformation(
+            day=self.day,
+            user_features={name: column[user_order] for name, column in self.user_features.items()},
+            item_features={name: column[item_order] for name, column in self.item_features.items()},
+        )
+
+    def digest(self) -> str | None:
+        """Hash the days and each column's side, name, kind and values; None where there is nothing to hash."""
+        if self.day is None and not self.user_features and not self.item_features:
+            return None
+        hashed = blake2b(digest_size=16)
+        if self.day is not None:
+            _add(hashed, ["day", "days"], np.ascontiguousarray(self.day, dtype="<i4").tobytes())
+        for side, columns in (("user", self.user_features), ("item", self.item_features)):
+            for name, column in sorted(columns.items()):
+                if is_numeric(column):
+                    known = np.where(np.isnan(column), np.nan, column)  # one bit pattern for all unknown values
+                    _add(hashed, [side, "numbers", name], known.astype("<f8").tobytes())
+                else:
+                    _add(hashed, [side, "categories", name], json.dumps(column.tolist()).encode())
+        return hashed.hexdigest()
+
+
+def _add(hashed: "blake2b", label: list[str], content: bytes) -> None:
+    """Hash a part with its label and length, so that no two lists of parts hash as the same bytes."""
+    hashed.update(json.dumps([*label, len(content)]).encode())
+    hashed.update(content)
+
+
+def is_numeric(column: Column) -> bool:
+    """Whether a column holds numbers, not categories."""
+    return column.dtype.kind == "f"
+
+
+def is_unknown(column: Column) -> NDArray[np.bool_]:
+    """(N,) whether each value of a column is unknown."""
+    if is_numeric(column):
+        return np.isnan(column.astype(np.float64))
+    return np.array([not categories_in(text) for text in column], dtype=np.bool_)
+
+
+def categories_in(text: str) -> list[str]:
+    """The distinct categories of a cell such as `Comedy|Drama`, sorted."""
+    return [] if text in ("", NO_GENRES) else sorted({name.strip() for name in text.split("|")} - {""})
+
+
+class Categories(NamedTuple):
+    """The pairs of a row and a category that the row has, by row and then by category.
+
+    Attributes:
+        row: (E,) int32 index of a user or item.
+        column: (E,) int32 index into names.
+        names: the categories, sorted.
+    """
+
+    row: NDArray[np.int32]
+    column: NDArray[np.int32]
+    names: list[str]
+
+
+def categories(column: Column) -> Categories:
+    """Turn a column of categories into pairs; a row without a category has none.
+
+    Args:
+        column: (N,) text, already cut to the users or items with training rows.
+    """
+    assert not is_numeric(column), "numbers have no categories"
+    of_rows = [categories_in(text) for text in column]
+    names = sorted({name for of_row in of_rows for name in of_row})
+    number = {name: index for index, name in enumerate(names)}
+    return Categories(
+        row=np.repeat(np.arange(len(of_rows), dtype=np.int32), [len(of_row) for of_row in of_rows]),
+        column=np.array([number[name] for of_row in of_rows for name in of_row], dtype=np.int32),
+        names=names,
+    )
+
+
+def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
+    """Scale a column of numbers to mean 0 and standard deviation 1 over the known values: (N,), 0 where unknown.
+
+    Args:
+        column: (N,) float64, already cut to the users or items with training rows.
+        name: the column in messages, such as `model.user_features: age`.
+
+    Raises:
+        UserError: no value is known, or all known values are the same.
+    """
+    assert is_numeric(column), "categories cannot be standardized"
+    numbers = column.astype(np.float64)
+    known = numbers[~np.isnan(numbers)]
+    if len(known) == 0:
+        raise UserError(f"{name} is unknown in every row with training ratings")
+    if known.min() == known.max():
+        raise UserError(f"{name} must vary, got {known[0]:g} in every row with training ratings")
+    scaled = (numbers - known.mean()) / known.std()
+    return np.where(np.isnan(scaled), 0, scaled).astype(np.float32)
+
+
+class Origin(NamedTuple):
+    """The place of a table of users or items, for messages.
+
+    Attributes:
+        noun: "user" or "item".
+        place: the option that names the table's file, or the file's name in a named data set; "" where there is none.
+        advice: what to do where the table is missing.
+    """
+
+    noun: str
+    place: str
+    advice: str
+
+
+def chosen_columns(
+    columns: dict[str, Column], names: tuple[str, ...], *, origin: Origin, has_table: bool
+) -> dict[str, Column]:
+    """The named columns, in the order named.
+
+    Args:
+        columns: all columns of the table of users or items.
+        names: those that the equation needs.
+        origin: the table's place.
+        has_table: whether there is a table at all.
+
+    Raises:
+        UserError: a column is missing, named twice, or empty.
+    """
+    key = f"model.{origin.noun}_features"
+    if names and not has_table:
+        raise UserError(f"{key}=[{','.join(names)}] needs a table of {origin.noun}s: {origin.advice}")
+    for name in names:
+        if name not in columns:
+            there = f"there are {', '.join(columns)}" if columns else "there are only ids and titles"
+            raise UserError(f"{key}: there is no column {name} in {origin.place}; {there}{did_you_mean(name, columns)}")
+        if names.count(name) > 1:
+            raise UserError(f"{key} must name each column once, got {name} {names.count(name)} times")
+        if is_unknown(columns[name]).all():
+            raise UserError(f"{key}: the column {name} in {origin.place} is empty for every {origin.noun}")
+    return {name: columns[name] for name in names}

@@ -1,0 +1,195 @@
+"""Side information: what an equation asked for, whole, in its digest, and in the order of the holdout."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tables import NO_SIDE, table_of
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.holdout import hold_out
+from ratinglab.ratings.side_information import Needs, SideInformation, categories, standardized
+from ratinglab.ratings.splits import TEST, TRAIN, Split
+from ratinglab.ratings.table import MILLISECONDS
+
+
+def texts(*values: str) -> np.ndarray:
+    return np.array(values, dtype=object)
+
+
+USERS = {
+    "age": np.array([30.0, np.nan, 20.0]),
+    "age_group": texts("30", "", "20"),
+    "gender": texts("F", "M", ""),
+    "occupation": texts("", "", ""),
+}
+ITEMS = {"genres": texts("Comedy|Drama", "")}
+
+
+def table(*, timestamp=(-1, MILLISECONDS - 1, MILLISECONDS, 3 * MILLISECONDS), titles=("A", "B"), **columns):
+    """Users 0, 1, 2, 0 rate items 0, 1, 0, 1, a row at each of the times."""
+    return table_of(
+        [0, 1, 2, 0], [0, 1, 0, 1], [1, 2, 3, 4],
+        timestamp=timestamp,
+        titles=None if titles is None else texts(*titles),
+        **{"user_columns": USERS, "item_columns": ITEMS, **columns},
+    )  # fmt: skip
+
+
+def test_an_equation_gets_what_it_needs_and_no_more():
+    side = table().side_information(
+        Needs(days=True, user_features=("gender", "age"), item_features=("genres",)), asked_by="model=x"
+    )
+    assert (side.day.tolist(), side.day.dtype) == ([-1, 0, 1, 3], np.int32)
+    assert list(side.user_features) == ["gender", "age"]
+    assert side.user_features["gender"].tolist() == ["F", "M", ""]
+    assert side.item_features["genres"].tolist() == ["Comedy|Drama", ""]
+    for needs in (Needs(), Needs(interactions=True)):
+        bare = table(timestamp=None, titles=None, user_columns={}, item_columns={})
+        assert bare.side_information(needs, asked_by="model=x") == NO_SIDE
+
+
+@pytest.mark.parametrize(
+    ("changed", "needs", "message"),
+    [
+        (
+            {"timestamp": None},
+            Needs(days=True),
+            "model=x needs the times of the ratings: name their column as data.columns.timestamp",
+        ),
+        (
+            {},
+            Needs(user_features=("agegroup",)),
+            "model.user_features: there is no column agegroup in data.users.path; there are age, age_group, gender, "
+            "occupation; did you mean age_group?",
+        ),
+        (
+            {},
+            Needs(item_features=("genre",)),
+            "model.item_features: there is no column genre in data.titles.path; there are genres; did you mean genres?",
+        ),
+        (
+            {"item_columns": {}},
+            Needs(item_features=("genres",)),
+            "model.item_features: there is no column genres in data.titles.path; there are only ids and titles",
+        ),
+        (
+            {"user_columns": {}},
+            Needs(user_features=("age", "gender")),
+            "model.user_features=[age,gender] needs a table of users: name it as data.users.path",
+        ),
+        (
+            {"titles": None, "item_columns": {}},
+            Needs(item_features=("genres",)),
+            "model.item_features=[genres] needs a table of items: name it as data.titles.path",
+        ),
+        (
+            {},
+            Needs(user_features=("age", "occupation")),
+            "model.user_features: the column occupation in data.users.path is empty for every user",
+        ),
+        (
+            {"item_columns": {"year": np.array([np.nan, np.nan])}},
+            Needs(item_features=("year",)),
+            "model.item_features: the column year in data.titles.path is empty for every item",
+        ),
+        (
+            {"item_columns": {"genres": texts("(no genres listed)", "")}},
+            Needs(item_features=("genres",)),
+            "model.item_features: the column genres in data.titles.path is empty for every item",
+        ),
+        (
+            {},
+            Needs(user_features=("age", "age")),
+            "model.user_features must name each column once, got age 2 times",
+        ),
+    ],
+)
+def test_what_is_missing_is_told_in_one_line(changed, needs, message):
+    with pytest.raises(UserError) as error:
+        table(**changed).side_information(needs, asked_by="model=x")
+    assert str(error.value) == message
+
+
+WHOLE = SideInformation(
+    day=np.array([1, 2], dtype=np.int32),
+    user_features={"age": np.array([30.0, np.nan]), "gender": texts("F", "M")},
+    item_features={"genres": texts("a|b", "")},
+)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"day": None},
+        {"day": np.array([1, 3], dtype=np.int32)},
+        {"user_features": {}},
+        {"user_features": WHOLE.user_features | {"age": np.array([30.0, 0.0])}},
+        {"user_features": WHOLE.user_features | {"age": np.array([30.000001, np.nan])}},
+        {"user_features": WHOLE.user_features | {"age": texts("30.0", "nan")}},
+        {"user_features": WHOLE.user_features | {"gender": texts("M", "F")}},
+        {"user_features": {"years": WHOLE.user_features["age"], "gender": WHOLE.user_features["gender"]}},
+        {"item_features": {"genres": texts("a|b", "c")}},
+        {"item_features": {"genres": texts("a|b\n", "")}},
+        {"user_features": WHOLE.user_features | WHOLE.item_features, "item_features": {}},
+    ],
+    ids=str,
+)
+def test_the_digest_is_of_all_of_it(changed):
+    assert replace(WHOLE, **changed).digest() != WHOLE.digest()
+
+
+def test_the_digest_is_the_same_for_the_same():
+    again = SideInformation(
+        day=np.array([1, 2], dtype=np.int32),
+        user_features={"gender": texts("F", "M"), "age": np.array([30.0, -np.nan])},
+        item_features={"genres": texts("a|b", "")},
+    )
+    assert again.digest() == WHOLE.digest() == "9c8367bf9f199021be92392c62d79feb"
+    assert NO_SIDE.digest() is None
+
+
+def test_a_holdout_has_it_under_its_own_indices():
+    part = np.array([TEST, TRAIN, TRAIN, TEST])  # user 0 and no item have no training rows
+    whole = table()
+    side = whole.side_information(
+        Needs(days=True, user_features=("age", "gender"), item_features=("genres",)), asked_by="model=x"
+    )
+    holdout = hold_out(whole, Split(part=part, identity="x"), side)
+    assert holdout.user_order.tolist() == [1, 2, 0]
+    assert holdout.side.user_features["gender"].tolist() == ["M", "", "F"]
+    assert np.array_equal(holdout.side.user_features["age"], [np.nan, 20, 30], equal_nan=True)
+    assert holdout.side.item_features["genres"].tolist() == ["Comedy|Drama", ""]
+    assert holdout.train.day.tolist() == [0, 1]
+    assert holdout.test.day.tolist() == [-1, 3]
+    assert holdout.all_rows.day.tolist() == holdout.side.day.tolist() == [-1, 0, 1, 3]
+    assert holdout.validation.day.tolist() == []
+    without = hold_out(whole, Split(part=part, identity="x"), NO_SIDE)
+    assert without.train.day is without.all_rows.day is None
+
+
+def test_categories_are_pairs_by_row_and_then_by_name():
+    found = categories(texts("Drama|Comedy", "", "(no genres listed)", "Action|Drama|Drama", " Comedy |"))
+    assert found.names == ["Action", "Comedy", "Drama"]
+    assert (found.row.dtype, found.column.dtype) == (np.int32, np.int32)
+    assert list(zip(found.row.tolist(), found.column.tolist(), strict=True)) == [(0, 1), (0, 2), (3, 0), (3, 2), (4, 1)]
+    row, column, names = categories(texts("", ""))
+    assert (row.tolist(), column.tolist(), names) == ([], [], [])
+
+
+def test_numbers_are_standardized_over_those_that_are_known():
+    found = standardized(np.array([1.0, np.nan, 5.0, 3.0, 3.0]), name="x")
+    assert found.dtype == np.float32
+    assert found.tolist() == pytest.approx([-(2**0.5), 0, 2**0.5, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([30, np.nan, 30], r"^model.user_features: age must vary, got 30 in every row with training ratings$"),
+        ([np.nan, np.nan], r"^model.user_features: age is unknown in every row with training ratings$"),
+    ],
+)
+def test_numbers_that_tell_nothing_are_refused(column, message):
+    with pytest.raises(UserError, match=message):
+        standardized(np.array(column, dtype=np.float64), name="model.user_features: age")
