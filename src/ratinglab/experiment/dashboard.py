@@ -46,13 +46,13 @@ def show_results(
     logger.log_metrics({tag: metrics[tag] for tag in tests if tag in metrics}, step)
     shown = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}
     results = {tag: metrics[key] for tag, key in shown.items() if key in metrics}
-    logger.log_results(hyperparameters(options), results, step=step)
-    if options.logger.figures:
+    logger.log_results(hyperparameters(options, data=run.record.provenance["data"]), results, step=step)
+    if logger.options.figures:
         _show_errors(logger, run, step=step)
-    if options.logger.data_figures:
+    if logger.options.data_figures:
         _show_data(logger, run, step=step)
-    if options.logger.projector_items > 0:
-        _show_items(logger, run, count=options.logger.projector_items)
+    if logger.options.projector_items > 0:
+        _show_items(logger, run, count=logger.options.projector_items)
     logger.close()
 
 
@@ -85,16 +85,14 @@ def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
     titles = np.full(len(run.item_ids), "", dtype=object) if run.titles is None else run.titles
     # a tab or a line break would end the cell in the file that the projector reads
     labels = [[str(run.item_ids.ids[i]), " ".join(titles[i].split()), str(item_count[i])] for i in item]
-    logger.log_embeddings(
-        "items", embedding[item], columns=["item_id", "title", "ratings"], labels=labels
-    )
+    logger.log_embeddings("items", embedding[item], columns=["item_id", "title", "ratings"], labels=labels)
 
 
-def hyperparameters(options: TrainOptions) -> dict[str, Any]:
-    """Values that a user would sweep, under short names: a table of every key would be unreadable."""
+def hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
+    """Values that a user would sweep, under short names, and the name of the data: more would be unreadable."""
     fit = options.optimizer
     return {
-        "data": options.data.name,
+        "data": data,
         "split": options.split.name,
         "model": options.model.name,
         **to_plain(options.model),

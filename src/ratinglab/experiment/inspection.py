@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.figures import overview
-from ratinglab.experiment.options import InspectOptions
+from ratinglab.experiment.root_options import InspectOptions
 from ratinglab.files import user_path, write_whole
 from ratinglab.ratings.side_information import Column, categories_in, is_numeric, is_unknown
 from ratinglab.ratings.table import RatingTable

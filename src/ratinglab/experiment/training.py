@@ -126,9 +126,7 @@ def _hold_out(options: TrainOptions, *, refits: bool) -> Holdout:
     return hold_out(table, split.refitted() if refits else split, side)
 
 
-def _build_predictor(
-    options: TrainOptions, record: RunRecord, data: RatingDataModule, holdout: Holdout
-) -> Predictor:
+def _build_predictor(options: TrainOptions, record: RunRecord, data: RatingDataModule, holdout: Holdout) -> Predictor:
     """The predictor with its first weights and the fitted bias baseline."""
     rows = as_tensors(data.train_ratings)
     training = training_part(
@@ -149,9 +147,7 @@ def _fit_setup(options: TrainOptions, monitor: Metric) -> FitSetup:
         assert initial_lr is not None
         return initial_lr * schedule.factor(epoch, max_epochs)
 
-    return FitSetup(
-        lr=None if initial_lr is None else lr, trainer=options.trainer, monitor=monitor, seed=options.seed
-    )
+    return FitSetup(lr=None if initial_lr is None else lr, trainer=options.trainer, monitor=monitor, seed=options.seed)
 
 
 def _build_trainer(
@@ -185,9 +181,7 @@ def _announce(lines: list[str], logger: EventLog | None, *, run_folder: Path) ->
         show_experiment(logger, lines, run_folder=run_folder)
 
 
-def _run_trainer(
-    trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoint: Path | None
-) -> dict[str, float]:
+def _run_trainer(trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoint: Path | None) -> dict[str, float]:
     """Run the fit, from a checkpoint where there is one, and return its speed and size."""
     started = perf_counter()
     try:
@@ -234,7 +228,8 @@ def _finish(
     run = Run.load(run_folder)
     finds_epochs = options.split.refit and found is None
     # of two fits, only the second one sees the test rows
-    metrics = run.evaluate(("val",) if finds_epochs else ("val", "test")) | facts | {"fit/best_epoch": run.best_epoch}
+    metrics = run.evaluate(("val",) if finds_epochs else ("val", "test"))
+    metrics |= {**facts, "fit/best_epoch": run.best_epoch}
     if found is not None:
         metrics |= {tag: value for tag, value in found.items() if "val/" in tag}
         metrics["fit/seconds"] += found["fit/seconds"]

@@ -6,8 +6,8 @@ from typing import IO
 import pandas as pd
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.root_options import EvaluateOptions, PredictOptions, RecommendOptions
 from ratinglab.evaluation.metrics import find_metrics
+from ratinglab.experiment.root_options import EvaluateOptions, PredictOptions, RecommendOptions
 from ratinglab.files import user_path, write_whole
 from ratinglab.ratings.inputs import TextForm
 from ratinglab.ratings.reading import existing_file

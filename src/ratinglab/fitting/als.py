@@ -92,14 +92,12 @@ class ALSFit(RowFit):
         return {part.name: self._addend(part, counts) for part in self.side(name).parts}
 
     def _addend(self, part: Part, counts: FloatArray) -> FloatArray:
-        weights = self._systems[part.name].solver.times(joined(part.embedding, part.bias)) / np.sqrt(counts)[:, None]
+        addend = self._systems[part.name].solver.times(joined(part.embedding, part.bias)) / np.sqrt(counts)[:, None]
         if self.has_biases and part.bias is None:
-            weights = np.pad(weights, ((0, 0), (1, 0)))
-        return weights
+            addend = np.pad(addend, ((0, 0), (1, 0)))
+        return addend.astype(np.float32)
 
-    def _fit_part(
-        self, part: Part, rows: FloatArray, addends: dict[str, FloatArray], counts: FloatArray
-    ) -> FloatArray:
+    def _fit_part(self, part: Part, rows: FloatArray, addends: dict[str, FloatArray], counts: FloatArray) -> FloatArray:
         """Solve for the weights of a part, write them, and return F y."""
         rest = rows - sum((each for name, each in addends.items() if name != part.name), np.zeros_like(rows))
         if self.has_biases and part.bias is None:
@@ -116,6 +114,6 @@ def _system(part: Part, counts: FloatArray, *, dim: int) -> PartSystem:
     inner_row, num_inner = design.inner_row, len(design.scale)
     inner_counts = counts if inner_row is None else np.bincount(inner_row.numpy(), counts, minlength=num_inner)
     per_entry = np.repeat(inner_counts, np.diff(design.start.numpy()))
-    ridge = np.bincount(design.column.numpy(), per_entry, minlength=design.num_columns)
-    ridge = np.where(ridge > 0, ridge, 1).astype(np.float32)  # a column that no row has stays at 0
+    ratings = np.bincount(design.column.numpy(), per_entry, minlength=design.num_columns)
+    ridge = np.where(ratings > 0, ratings, 1).astype(np.float32)  # a column that no row has stays at 0
     return PartSystem(PartSolver(design, dim=dim, row_weight=np.sqrt(counts)), ridge[:, None])

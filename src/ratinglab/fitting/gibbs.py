@@ -162,9 +162,7 @@ class GibbsFit(RowFit):
             alpha[:] = random.gamma(NOISE_SHAPE + count / 2, 1 / (NOISE_RATE + plain.sum() / 2))
             return
         counts = self._by_owner("user", self._ratings["user"].counts)
-        rate = random.gamma(
-            NOISE_SHAPE + len(alpha) * DEGREES / 2, 1 / (NOISE_RATE + alpha.sum(dtype=np.float64))
-        )
+        rate = random.gamma(NOISE_SHAPE + len(alpha) * DEGREES / 2, 1 / (NOISE_RATE + alpha.sum(dtype=np.float64)))
         alpha[:] = random.gamma((DEGREES + counts) / 2, 1 / (rate + self._by_owner("user", weighted) / 2))
         _, weighted = self.errors("item", items, users, other_weight=self._row_precision("user"))
         counts = self._by_owner("item", self._ratings["item"].counts)
@@ -181,7 +179,7 @@ class GibbsFit(RowFit):
 
     def _by_owner(self, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
         """Sum over the rows of each user or item: (num_rows,) → (num_owners,)."""
-        return np.bincount(self._owners[name], values)
+        return np.bincount(self._owners[name], values).astype(np.float64)
 
     def _keep(self, users: Tensor, items: Tensor) -> None:
         """Keep the rows, with all their parts, as a sample."""

@@ -1,6 +1,7 @@
 """Minibatch gradient descent on an equation."""
 
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -76,14 +77,14 @@ class GradientFit(Fit):
     def _step(self, batches: list[Batch]) -> None:
         first = True
 
-        def closure() -> Tensor:
+        def closure() -> float:
             nonlocal first
             optimizer.zero_grad()
             losses = [self._backward(batch, count_errors=first) for batch in batches]
             first = False
             if self.gradient_clip_val is not None:
                 clip_grad_norm_(self.predictor.model.parameters(), self.gradient_clip_val)
-            return torch.stack(losses).sum()
+            return cast(float, torch.stack(losses).sum())  # torch types it as a float, and its optimizers take a tensor
 
         optimizer = self.trainer.optimizers[0]
         optimizer.step(closure)

@@ -72,7 +72,7 @@ class FitOptions(ABC):
         """Samples kept after so many epochs."""
         return 0
 
-    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
+    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:  # noqa: B027
         """Raise UserError where these options do not go with those of the equation or of the Trainer."""
 
     @abstractmethod

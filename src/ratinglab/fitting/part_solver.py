@@ -42,7 +42,7 @@ class PartSolver:
         self._scale = scale
         self._ones = np.ones(design.num_columns, dtype=np.float32)
         times = np.ones((len(scale), 1), dtype=np.float32) if self._outer is None else self._outer.diagonal
-        self.diagonal = self._gather_by_column(scale[:, None] * times, width=1)
+        self.diagonal: FloatArray = self._gather_by_column(scale[:, None] * times, width=1)
         """Diagonal of FᵀF: (num_columns, 1) float32."""
 
     def times(self, weights: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""What the rows of a side are drawn from: a normal distribution, itself drawn from its posterior."""
+"""Priors of the rows of a side: a normal distribution, itself drawn from its posterior."""
 
 from typing import NamedTuple
 
@@ -27,7 +27,9 @@ class Normal(NamedTuple):
         return out
 
 
-def draw_normal(rows: FloatArray, random: np.random.Generator, *, spread: NDArray[np.float64], spread_rows: int) -> Normal:
+def draw_normal(
+    rows: FloatArray, random: np.random.Generator, *, spread: NDArray[np.float64], spread_rows: int
+) -> Normal:
     """Draw the normal distribution that rows come from, given them, under Normal–Wishart(m₀ = 0, β₀, W₀ = I, ν₀ = D).
 
     Args:

@@ -128,4 +128,3 @@ def write_joined(rows: FloatArray, embedding: nn.Embedding, bias: nn.Embedding |
             weight.copy_(torch.from_numpy(rows[:, :1]))
             rows = rows[:, 1:]
         embedding.weight.copy_(torch.from_numpy(rows))
-

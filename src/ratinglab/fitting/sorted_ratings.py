@@ -36,6 +36,4 @@ def sort_ratings(
     start = np.concatenate([[0], np.cumsum(np.bincount(index, minlength=count))])
     sorted_other, sorted_rating = np.empty_like(other), np.empty_like(rating)
     sort_by(index, other, rating, start[:-1].copy(), sorted_other, sorted_rating)
-    return SortedRatings(
-        bounds=chunk_bounds(start, dim=dim), start=start, other=sorted_other, rating=sorted_rating
-    )
+    return SortedRatings(bounds=chunk_bounds(start, dim=dim), start=start, other=sorted_other, rating=sorted_rating)

@@ -11,19 +11,20 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
+from ratinglab.fitting.trainer import TensorBoardOptions
+
 log = logging.getLogger(__name__)
 
 
 class EventLog(TensorBoardLogger):
-    """Lightning's logger, in the run's own folder, open beyond the fit, and no reason for a fit to end.
+    """Lightning's TensorBoard logger in the run's own folder. It stays open beyond the fit and never ends one.
 
-    Lightning closes its logger when the fit ends, and whatever is logged afterwards opens a second event file. Here
-    `close` closes it, when the test errors are written too. Events that cannot be written are one warning; then
-    nothing more is logged.
+    Lightning closes its logger when the fit ends, and an event after that opens a second file. Here `close` closes it,
+    once the test errors are written. Where events cannot be written, it warns once and logs nothing more.
     """
 
-    def __init__(self, run_folder: Path, *, first_epoch: int) -> None:
-        """Log into `run_folder`, where events of `first_epoch` and later ones, of a part that was cut off, are void."""
+    def __init__(self, run_folder: Path, *, options: TensorBoardOptions, first_epoch: int) -> None:
+        """Log into `run_folder`. Events there of `first_epoch` or later, from an interrupted part, become void."""
         super().__init__(
             run_folder,
             name="",
@@ -31,6 +32,7 @@ class EventLog(TensorBoardLogger):
             default_hp_metric=False,
             purge_step=first_epoch if first_epoch > 1 else None,
         )
+        self.options = options
         self._failed = False
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]

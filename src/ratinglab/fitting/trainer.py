@@ -216,7 +216,7 @@ class TensorBoardOptions(LoggerOptions):
         """An event file in the run's folder."""
         from ratinglab.fitting.tensorboard import EventLog
 
-        return EventLog(run_folder, first_epoch=first_epoch)
+        return EventLog(run_folder, options=self, first_epoch=first_epoch)
 
 
 @dataclass

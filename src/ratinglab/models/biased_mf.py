@@ -39,8 +39,8 @@ class BiasedMF(BiasedFactorEquation):
 
     def user_side(self) -> Side:
         """b_u, p_u and the users' features."""
-        return Side(self.user_embedding, self.user_bias, self.feature_parts("user"))
+        return Side(self.user_embedding, self.user_bias, self.user_feature_parts())
 
     def item_side(self) -> Side:
         """b_i, q_i and the items' features."""
-        return Side(self.item_embedding, self.item_bias, self.feature_parts("item"))
+        return Side(self.item_embedding, self.item_bias, self.item_feature_parts())

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,7 @@ class Equation(nn.Module, ABC):
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → penalty, a mean over these ratings: () float32."""
 
-    def arguments(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Tensor | None, ...]:
+    def arguments(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Any, ...]:
         """Arguments of forward and penalty: with the day where the equation takes it."""
         return (user, item, day) if self.takes_day else (user, item)
 

@@ -1,7 +1,7 @@
 """Factor equations: products of a user's and an item's row of weights, each row a sum of parts."""
 
 from abc import abstractmethod
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -101,8 +101,8 @@ class FactorEquation(Equation):
 
     regularization: float
     """λ per rating."""
-    rating_mean: Tensor | float = 0.0
-    """μ, in rating units."""
+    rating_mean: Tensor | float
+    """μ, in rating units; 0.0 for an equation without it."""
 
     @abstractmethod
     def user_side(self) -> Side:
@@ -152,6 +152,11 @@ class BiasedFactorEquation(FactorEquation):
     """
 
     rating_mean: Tensor
+    user_features: nn.ModuleList
+    """Weights of each of the users' features, (num_categories, D), in the order of the options."""
+    item_features: nn.ModuleList
+    user_feature_designs: nn.ModuleList
+    item_feature_designs: nn.ModuleList
 
     def __init__(self, options: FactorOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
         super().__init__()
@@ -159,27 +164,35 @@ class BiasedFactorEquation(FactorEquation):
         self.register_buffer("rating_mean", torch.tensor(training.rating_mean, dtype=torch.float32))
         self.user_bias = zero_embedding(training.num_users)
         self.item_bias = zero_embedding(training.num_items)
-        drawn = {"std": options.init_std, "generator": generator}
-        self.user_embedding = normal_embedding(training.num_users, options.embedding_dim, **drawn)
-        self.item_embedding = normal_embedding(training.num_items, options.embedding_dim, **drawn)
+        dim, std = options.embedding_dim, options.init_std
+        self.user_embedding = normal_embedding(training.num_users, dim, std=std, generator=generator)
+        self.item_embedding = normal_embedding(training.num_items, dim, std=std, generator=generator)
 
     def add_features(self, options: FeatureOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
-        """Draw the weights of the features that the options name; `feature_parts` lists them."""
-        for side, names, designs in (
-            ("user", options.user_features, training.user_features),
-            ("item", options.item_features, training.item_features),
-        ):
-            chosen = [designs[name] for name in names]
-            tables = [
-                normal_embedding(design.num_columns, options.embedding_dim, std=options.init_std, generator=generator)
-                for design in chosen
-            ]
-            setattr(self, f"{side}_feature_designs", nn.ModuleList(chosen))
-            setattr(self, f"{side}_features", nn.ModuleList(tables))
+        """Draw the weights of the features that the options name; the sides list their parts."""
+        self.user_feature_designs = nn.ModuleList(training.user_features[name] for name in options.user_features)
+        self.item_feature_designs = nn.ModuleList(training.item_features[name] for name in options.item_features)
 
-    def feature_parts(self, side: str) -> tuple[Part, ...]:
-        """A part for each feature of a side, "user" or "item"."""
-        pairs = zip(getattr(self, f"{side}_feature_designs"), getattr(self, f"{side}_features"), strict=True)
-        return tuple(
-            Part(f"{side}_feature_{number}", design, embedding) for number, (design, embedding) in enumerate(pairs)
-        )
+        def weights(designs: nn.ModuleList) -> nn.ModuleList:
+            counts = [cast(Design, design).num_columns for design in designs]
+            dim, std = options.embedding_dim, options.init_std
+            return nn.ModuleList(normal_embedding(count, dim, std=std, generator=generator) for count in counts)
+
+        self.user_features = weights(self.user_feature_designs)
+        self.item_features = weights(self.item_feature_designs)
+
+    def user_feature_parts(self) -> tuple[Part, ...]:
+        """A part for each of the users' features."""
+        return _feature_parts("user", self.user_feature_designs, self.user_features)
+
+    def item_feature_parts(self) -> tuple[Part, ...]:
+        """A part for each of the items' features."""
+        return _feature_parts("item", self.item_feature_designs, self.item_features)
+
+
+def _feature_parts(side: str, designs: nn.ModuleList, weights: nn.ModuleList) -> tuple[Part, ...]:
+    pairs = zip(designs, weights, strict=True)
+    return tuple(
+        Part(f"{side}_feature_{number}", cast(Design, design), cast(nn.Embedding, embedding))
+        for number, (design, embedding) in enumerate(pairs)
+    )

@@ -37,14 +37,14 @@ class MF(FactorEquation):
     equations 1 and 2.
     """
 
+    rating_mean = 0.0
+
     def __init__(self, options: MFOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
         super().__init__()
         self.regularization = options.regularization
         dim, std, mean = options.embedding_dim, options.init_std, training.rating_mean
         level = math.sqrt(abs(mean) / dim)
-        self.user_embedding = normal_embedding(
-            training.num_users, dim, mean=level, std=std, generator=generator
-        )
+        self.user_embedding = normal_embedding(training.num_users, dim, mean=level, std=std, generator=generator)
         self.item_embedding = normal_embedding(
             training.num_items, dim, mean=math.copysign(level, mean), std=std, generator=generator
         )

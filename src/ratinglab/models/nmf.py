@@ -50,9 +50,9 @@ class NMF(Equation):
         super().__init__()
         self.regularization = options.regularization
         start = (training.rating_mean / options.embedding_dim) ** 0.25
-        drawn = {"mean": start, "std": options.init_std, "generator": generator}
-        self.user_embedding = normal_embedding(training.num_users, options.embedding_dim, **drawn)
-        self.item_embedding = normal_embedding(training.num_items, options.embedding_dim, **drawn)
+        dim, std = options.embedding_dim, options.init_std
+        self.user_embedding = normal_embedding(training.num_users, dim, mean=start, std=std, generator=generator)
+        self.item_embedding = normal_embedding(training.num_items, dim, mean=start, std=std, generator=generator)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""

@@ -62,25 +62,21 @@ class SVDpp(BiasedFactorEquation):
         super().__init__(options, training, generator=generator)
         rows, num_users, num_items = training.interactions(), training.num_users, training.num_items
         self.has_implicit = {side: options.implicit.name in (side, "both") for side in ("user", "item")}
-        drawn = {"std": options.init_std, "generator": generator}
+        dim, std = options.embedding_dim, options.init_std
         if self.has_implicit["user"]:
             self.user_rated = Design.of_sets(rows.user, rows.item, num_rows=num_users, num_columns=num_items)
-            self.user_implicit = normal_embedding(num_items, options.embedding_dim, **drawn)
+            self.user_implicit = normal_embedding(num_items, dim, std=std, generator=generator)
         if self.has_implicit["item"]:
             self.item_raters = Design.of_sets(rows.item, rows.user, num_rows=num_items, num_columns=num_users)
-            self.item_implicit = normal_embedding(num_users, options.embedding_dim, **drawn)
+            self.item_implicit = normal_embedding(num_users, dim, std=std, generator=generator)
         self.add_features(options, training, generator=generator)
 
     def user_side(self) -> Side:
         """b_u, p_u, the y and the users' features."""
-        implicit = (
-            (Part("user_implicit", self.user_rated, self.user_implicit),) if self.has_implicit["user"] else ()
-        )
-        return Side(self.user_embedding, self.user_bias, implicit + self.feature_parts("user"))
+        implicit = (Part("user_implicit", self.user_rated, self.user_implicit),) if self.has_implicit["user"] else ()
+        return Side(self.user_embedding, self.user_bias, implicit + self.user_feature_parts())
 
     def item_side(self) -> Side:
         """b_i, q_i, the x and the items' features."""
-        implicit = (
-            (Part("item_implicit", self.item_raters, self.item_implicit),) if self.has_implicit["item"] else ()
-        )
-        return Side(self.item_embedding, self.item_bias, implicit + self.feature_parts("item"))
+        implicit = (Part("item_implicit", self.item_raters, self.item_implicit),) if self.has_implicit["item"] else ()
+        return Side(self.item_embedding, self.item_bias, implicit + self.item_feature_parts())

@@ -1,10 +1,10 @@
 """timeSVD++: SVD++ whose users change from day to day."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ratinglab.models.day_rows import DayRows
 from ratinglab.models.declarations import Form
@@ -68,8 +68,8 @@ class TimeSVDpp(SVDpp):
         self.drift_of_user = Design.one_hot(owner, num_columns=num_users, scale=self._drift(user, day, num_users))
         if self.has_implicit["user"]:
             self.user_rated = self.user_rated.seen_from(owner)
-        for number, design in enumerate(self.user_feature_designs):
-            self.user_feature_designs[number] = design.seen_from(owner)
+        designs = [cast(Design, design).seen_from(owner) for design in self.user_feature_designs]
+        self.user_feature_designs = nn.ModuleList(designs)
         self.item_bins = options.item_bins
         self.first_day, self.last_day = int(day.min()), int(day.max())
         self.user_day_bias = zero_embedding(len(self.user_days))

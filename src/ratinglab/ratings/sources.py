@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -42,7 +43,7 @@ class Duplicates(Enum):
 
 
 @dataclass
-class DataOptions:
+class DataOptions(ABC):
     """Base class of the sources of ratings."""
 
     duplicates: Duplicates
@@ -55,6 +56,14 @@ class DataOptions:
     """Folder for what is generated, downloaded, or read once and kept; null: nothing is kept."""
     batch_size: int = field(metadata=within(1, 2**31 - 1))
     """Ratings in one training step."""
+
+    @abstractmethod
+    def load(self) -> RatingTable:
+        """Read the ratings, checked.
+
+        Raises:
+            UserError: a file, column, row or cell is wrong; the message names it.
+        """
 
     def _cleaning(self, *, lowest: float | None = None, highest: float | None = None) -> Cleaning:
         from ratinglab.ratings.cleaning import Cleaning

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatch
 from hashlib import blake2b
@@ -48,8 +49,8 @@ class Split:
 
 
 @dataclass
-class SplitOptions:
-    """What all splits have in common."""
+class SplitOptions(ABC):
+    """Base class of the splits. A split of your own makes its parts in `apply` and hands them to `checked`."""
 
     name: ClassVar[str]
     by_time: ClassVar[bool] = False
@@ -60,11 +61,19 @@ class SplitOptions:
     refit: bool
     """Fit a second time, on training and validation rows, for as many epochs as were best for validation."""
 
-    def _split(self, table: RatingTable, part: NDArray[np.int8], notes: tuple[str, ...] = ()) -> Split:
-        """The split, checked.
+    @abstractmethod
+    def apply(self, table: RatingTable) -> Split:
+        """Split the table's rows.
 
         Raises:
-            UserError: no row to train on, or to validate or test where some were asked for.
+            UserError: the table lacks what the split needs, or a part comes out empty.
+        """
+
+    def checked(self, table: RatingTable, part: NDArray[np.int8], notes: tuple[str, ...] = ()) -> Split:
+        """The split of these parts, (N,) int8 of TRAIN, VALIDATION and TEST, with its identity.
+
+        Raises:
+            UserError: no row is left to train on.
         """
         if not (part == TRAIN).any():
             raise UserError(f"split={self.name} leaves no row of {table.name} to train on")
@@ -118,7 +127,7 @@ class RandomValidationSplit(SplitOptions):
         train = np.flatnonzero(part == TRAIN)
         np.random.default_rng(self.seed).shuffle(train)
         part[train[: _part_size(self.validation, of=len(train), key="split.validation")]] = VALIDATION
-        return self._split(table, part)
+        return self.checked(table, part)
 
 
 @dataclass
@@ -138,7 +147,7 @@ class RandomSplit(FractionSplit):
         part = np.full(len(order), TRAIN, dtype=np.int8)
         part[order[:num_test]] = TEST
         part[order[num_test : num_test + num_validation]] = VALIDATION
-        return self._split(table, part)
+        return self.checked(table, part)
 
 
 @dataclass
@@ -160,7 +169,7 @@ class PerUserSplit(FractionSplit):
         num_validation = np.minimum(_rounded(self.validation * count), count - 1 - num_test)
         part = _by_rank(rank, num_test=num_test[user], num_validation=num_validation[user])
         _check_not_empty(self, table, part, test=self.test, validation=self.validation)
-        return self._split(table, part)
+        return self.checked(table, part)
 
 
 @dataclass
@@ -194,7 +203,7 @@ class LeaveLastSplit(SplitOptions):
         _check_not_empty(self, table, part, test=self.test, validation=self.validation)
         too_few = int((~has_enough).sum())
         notes = (f"{too_few:,} users have no more than {self.test + self.validation} ratings and are only trained on",)
-        return self._split(table, part, notes if too_few > 0 else ())
+        return self.checked(table, part, notes if too_few > 0 else ())
 
 
 @dataclass
@@ -223,7 +232,7 @@ class TemporalSplit(FractionSplit):
         if num_test > 0:
             part[time >= ordered[len(time) - num_test]] = TEST
         _check_not_empty(self, table, part, test=self.test, validation=self.validation)
-        return self._split(table, part)
+        return self.checked(table, part)
 
 
 @dataclass
@@ -372,7 +381,7 @@ class FilesSplit(RandomValidationSplit):
                 f"split.validation_files={self.validation_files} has a file of split.test_files={self.test_files}"
             )
         part[is_validation] = VALIDATION
-        return self._split(table, part)
+        return self.checked(table, part)
 
     def _matches(self, table: RatingTable, pattern: str, *, key: str) -> NDArray[np.bool_]:
         """(N,) whether each row is of a file of that name."""

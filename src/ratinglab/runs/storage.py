@@ -56,7 +56,8 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     users = {"user_id": holdout.user_ids.ids, **_prefixed(side.user_features)}
     items = {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(side.item_features)}
     ratings = {**vars(holdout.all_rows), "part": holdout.split.part}
-    for name, columns in {"users": users, "items": items, "ratings": ratings}.items():
+    tables: dict[str, dict[str, Any]] = {"users": users, "items": items, "ratings": ratings}
+    for name, columns in tables.items():
         table = pd.DataFrame({key: column for key, column in columns.items() if column is not None})
         write_whole(folder / f"{name}.parquet", partial(table.to_parquet, index=False))
     write_record(folder, record)  # last: with it the folder is a run
@@ -86,9 +87,7 @@ def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]
     Raises:
         UserError: ratings.parquet is missing or damaged.
     """
-    rows = read_parquet(
-        folder / "ratings.parquet", columns=columns, filters=[("part", "==", PARTS.index(part))]
-    )
+    rows = read_parquet(folder / "ratings.parquet", columns=columns, filters=[("part", "==", PARTS.index(part))])
     # copies: pandas returns read-only views, of which torch makes no tensor
     return [np.array(rows[column]) for column in columns]
 
@@ -188,7 +187,8 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
     path = folder / "checkpoints" / "best.ckpt"
     weights, best_epoch = _read_checkpoint(path)
     if record.format_version == 2:
-        weights = {key.replace(".item_features.weight", ".item_features.0.weight"): each for key, each in weights.items()}
+        old, new = ".item_features.weight", ".item_features.0.weight"
+        weights = {key.replace(old, new): each for key, each in weights.items()}
     try:
         predictor.load_state_dict(weights)
     except RuntimeError as error:
