@@ -94,12 +94,20 @@ def read(reader: str, path: str, folder: str) -> Measurement:
     import pandas as pd
 
     from ratinglab.ratings import demo, plain, table_cache  # noqa: F401  (all that reading imports, before the clock)
-    from ratinglab.ratings.sources import ColumnOptions, CsvOptions, Duplicates, ScaleOptions, TitleOptions
+    from ratinglab.ratings.sources import (
+        ColumnOptions,
+        CsvOptions,
+        Duplicates,
+        ScaleOptions,
+        TitleOptions,
+        UserOptions,
+    )
 
     options = CsvOptions(
         path=path, separator="comma", header=True, encoding="utf-8", duplicates=Duplicates.error,
         columns=ColumnOptions("userId", "movieId", "rating", None if reader == "ratings" else "timestamp"),
-        scale=ScaleOptions(None, None), titles=TitleOptions(None, "comma", "utf-8", "item_id", "title", None),
+        scale=ScaleOptions(None, None), users=UserOptions(None, "comma", "utf-8", "user_id", []),
+        titles=TitleOptions(None, "comma", "utf-8", "item_id", "title", []),
         min_ratings_per_user=0, min_ratings_per_item=0, cache=folder if "cache" in reader else None, batch_size=1,
     )  # fmt: skip
     if reader == "to_cache":

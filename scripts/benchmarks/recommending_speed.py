@@ -114,16 +114,17 @@ def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np
     import torch
 
     from ratinglab.models.baselines import BiasBaseline
-    from ratinglab.models.mf import MF, Options
+    from ratinglab.models.equation import TrainingPart
+    from ratinglab.models.mf import MFOptions
     from ratinglab.models.predictor import Predictor
     from ratinglab.recommend.all_users import rated_by_user, top_k_of_all
 
     users, items = (torch.from_numpy(table[f"{side}_factors"]) for side in ("user", "item"))
-    numbers = {"num_users": len(users), "num_items": len(items)}
-    options = Options(embedding_dim=NUM_FACTORS, regularization=0.0, init_std=0.0)
-    model = MF(options, **numbers, rating_mean=0.0, generator=torch.Generator())
+    training = TrainingPart(num_users=len(users), num_items=len(items), rating_mean=0.0)
+    options = MFOptions(embedding_dim=NUM_FACTORS, regularization=0.0, init_std=0.0)
+    model = options.build(training, generator=torch.Generator())
     model.user_embedding.weight.data, model.item_embedding.weight.data = users, items
-    predictor = Predictor(model, BiasBaseline(**numbers), scale=None)
+    predictor = Predictor(model, BiasBaseline(num_users=len(users), num_items=len(items)), scale=None)
 
     def recommend(count: int = len(users)) -> NDArray[np.int32]:
         rows = table["user"] < count
