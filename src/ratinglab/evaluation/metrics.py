@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ratinglab.datamodule import BLOCK_SIZE
+from ratinglab.batches import BLOCK_SIZE
 from ratinglab.errors import UserError, did_you_mean
 
 

@@ -14,7 +14,8 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from ratinglab.datamodule import RatingDataModule, as_tensors
+from ratinglab.batches import as_tensors
+from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import Metric, find_metrics, monitored
 from ratinglab.experiment.continuation import check_resumable, check_same_data

@@ -126,9 +126,7 @@ def predict(options: PredictOptions) -> None:
             _remark(output, f"note: in {rows:,} rows the {what} has no training ratings: the bias baseline predicts")
 
 
-def _pairs_of(
-    table: pa.Table, columns: PairColumns, *, file: InputFile
-) -> tuple[list[str], list[str], Times | None]:
+def _pairs_of(table: pa.Table, columns: PairColumns, *, file: InputFile) -> tuple[list[str], list[str], Times | None]:
     """User ids, item ids and, where their column is named, times of each row."""
     user_ids = text_column(table, columns.user, key="columns.user", file=file)
     item_ids = text_column(table, columns.item, key="columns.item", file=file)

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ratinglab.datamodule import Batch
+from ratinglab.batches import Batch
 from ratinglab.fitting.kernels.rows import RowPriors, gram
 from ratinglab.fitting.optimizers import FitSetup, Gibbs, Noise
 from ratinglab.fitting.part_solver import PartSolver

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ratinglab.datamodule import as_tensors
+from ratinglab.batches import as_tensors
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.kernels.rows import (
     OtherRows,

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.files import write_whole
+from ratinglab.evaluation.metrics import Metric, find_metrics, monitored
+from ratinglab.files import RUN_RECORD, write_whole
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.options import find_options, from_plain
 
@@ -67,6 +68,14 @@ class RunRecord:
     monitor: str = "val/mse"
     format_version: int = FORMAT_VERSION
 
+    def monitored(self) -> Metric:
+        """The metric that decides which epoch is the best.
+
+        Raises:
+            UserError: a metric of the run's cannot be imported.
+        """
+        return monitored(self.monitor, find_metrics(self.metrics))
+
     def equation_options(self) -> EquationOptions:
         """The options of the equation.
 
@@ -81,7 +90,7 @@ class RunRecord:
 
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write run.json. With it the folder is a run."""
-    write_json(folder / "run.json", asdict(record))
+    write_json(folder / RUN_RECORD, asdict(record))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -100,7 +109,7 @@ def read_record(folder: Path) -> RunRecord:
     if not folder.is_dir():
         siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise UserError(f"run: there is no folder {folder}{did_you_mean(folder.name, siblings)}")
-    path = folder / "run.json"
+    path = folder / RUN_RECORD
     if not path.is_file():
         raise UserError(f"run: {folder} is not the folder of a run: it has no run.json")
     try:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ratinglab.datamodule import Blocks
+from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import Metric, find_metrics
 from ratinglab.evaluation.predictions import Predictions

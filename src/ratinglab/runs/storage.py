@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ratinglab.datamodule import Batch
+from ratinglab.batches import Batch
 from ratinglab.errors import UserError
 from ratinglab.files import write_whole
 from ratinglab.models.baselines import BiasBaseline
