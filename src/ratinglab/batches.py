@@ -1,14 +1,17 @@
-"""Batches of ratings as slices of tensors: never one Python object a row."""
+"""Batches of ratings as slices of tensors: never one Python object per row."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import repeat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ratinglab.ratings.table import Ratings
+if TYPE_CHECKING:  # the table imports pandas, which an equation's options must not wait for
+    from ratinglab.ratings.table import Ratings
 
 
 class Batch(NamedTuple):
@@ -19,12 +22,12 @@ class Batch(NamedTuple):
     rating: Tensor
     day: Tensor | None
 
-    def split(self, size: int) -> Iterator["Batch"]:
+    def split(self, size: int) -> Iterator[Batch]:
         """These rows, `size` at a time; the last part may be smaller."""
         day = repeat(None) if self.day is None else self.day.split(size)
         return map(Batch, self.user.split(size), self.item.split(size), self.rating.split(size), day)
 
-    def take(self, rows: Tensor) -> "Batch":
+    def take(self, rows: Tensor) -> Batch:
         """The named rows."""
         return Batch(self.user[rows], self.item[rows], self.rating[rows], None if self.day is None else self.day[rows])
 

@@ -10,7 +10,7 @@ from ratinglab.options import to_plain
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.splits import VALIDATION
 from ratinglab.reports.protocols import Protocol, record_of
-from ratinglab.runs.record import RunRecord
+from ratinglab.runs.record import RunRecord, metric_records
 
 STEP_KEYS = ("limit_train_batches", "accumulate_grad_batches", "gradient_clip_val", "min_epochs")
 """Keys of trainer on which the weights depend, besides the number of epochs."""
@@ -46,7 +46,7 @@ def record_run(
         },
         fold=getattr(options.split, "fold", None),
         protocol=_protocol_record(options, holdout),
-        metrics=options.metrics,
+        metrics=metric_records(options.metrics),
         monitor=options.monitor,
     )
 

@@ -8,7 +8,6 @@ import pandas as pd
 import pyarrow as pa
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.experiment.root_options import EvaluateOptions, PairColumns, PredictOptions, RecommendOptions
 from ratinglab.files import is_stream, output_path, write_output
 from ratinglab.ratings.inputs import InputFile, TextForm
@@ -37,8 +36,8 @@ def evaluate(options: EvaluateOptions) -> None:
     metrics = run.evaluate()
     came_from = run.record.provenance
     print(f"{run.record.model} of {came_from['data']}, split {came_from['split']}, seed {came_from['seed']}")
-    kinds = find_metrics(run.record.metrics)
-    for line in metrics_table(metrics, model=run.record.model, metrics=kinds, noise_floor=run.record.noise_floor):
+    record = run.record
+    for line in metrics_table(metrics, model=record.model, metrics=record.kinds(), noise_floor=record.noise_floor):
         print(line)
     path = run.folder / "metrics.json"
     if not path.is_file():

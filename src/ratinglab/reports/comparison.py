@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import METRICS, MSE
+from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.files import RUN_RECORD, user_path
 from ratinglab.reports.protocols import COMPARABLE, verdict
 from ratinglab.reports.text_table import aligned
@@ -157,7 +157,6 @@ def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
                 record = read_record(run)
                 if missing := {"seed", "split", "data"} - set(record.provenance):
                     raise UserError(f"{path} is damaged: its provenance has no {min(missing)}")
-                record.monitored()
                 finished.append(FinishedRun(run, record, read_metrics(run)))
             except UserError as error:
                 faults.append(str(error))
@@ -222,8 +221,9 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
 
 def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     """Rows of runs on one split, the best monitored metric first: RMSE where that is MSE, or where they differ."""
-    metrics = {run.record.monitored() for row in rows for run in row.runs}
-    metric = METRICS["rmse"] if len(metrics) > 1 or MSE in metrics else metrics.pop()
+    kinds: dict[str, MetricKind] = {run.record.monitor: run.record.monitored() for row in rows for run in row.runs}
+    is_mse = "val/mse" in kinds or len(kinds) > 1
+    metric = METRICS["rmse"] if is_mse else next(iter(kinds.values()))
     tag = f"val/{metric.name}"
     has_validation = any(not np.isnan(row.mean(tag)) for row in rows)
     sign = -1 if metric.higher_is_better else 1

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ratinglab.evaluation.metrics import MSE, Metric
+from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import RUN_RECORD
 from ratinglab.reports.protocols import table_of_folds
 from ratinglab.reports.text_table import aligned
@@ -53,11 +53,11 @@ def sweep_table(jobs: Sequence[Job]) -> Iterator[str]:
         yield from _beside_figures(jobs)
 
 
-def _monitored(jobs: Sequence[Job]) -> Metric:
+def _monitored(jobs: Sequence[Job]) -> MetricKind:
     """The metric that the runs monitor; MSE where they differ or none has a record."""
     records = [read_record(job.folder) for job in jobs if (job.folder / RUN_RECORD).exists()]
     metrics = {record.monitored() for record in records}
-    return metrics.pop() if len(metrics) == 1 else MSE
+    return metrics.pop() if len(metrics) == 1 else MetricKind(MSE.name, MSE.label, MSE.higher_is_better)
 
 
 def _beside_figures(jobs: Sequence[Job]) -> Iterator[str]:
@@ -75,7 +75,7 @@ def _beside_figures(jobs: Sequence[Job]) -> Iterator[str]:
         yield from table_of_folds(protocols, name=f"{records[0].model} by {records[0].fit['optimizer']}", rmses=rmses)
 
 
-def _values(job: Job, columns: Mapping[str, str], monitor: Metric) -> dict[str, float]:
+def _values(job: Job, columns: Mapping[str, str], monitor: MetricKind) -> dict[str, float]:
     """Values by the name of the column; NaN where the run had no such rows."""
     if not (job.folder / "metrics.json").exists():
         return {name: monitor.worst if name not in TEST_COLUMNS else math.inf for name in columns}

@@ -1,12 +1,13 @@
 """The record of a run: run.json and metrics.json."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.evaluation.metrics import Metric, find_metrics, monitored
+from ratinglab.evaluation.metrics import MetricKind, find_metrics, monitored
 from ratinglab.files import RUN_RECORD, write_whole
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.options import find_options, from_plain
@@ -44,7 +45,7 @@ class RunRecord:
         fit: name and options of the optimizer and the schedule, and what else the weights depend on.
         fold: fold of the split; None where it has none.
         protocol: figures that the run is compared with, and its departures from them; None without a protocol.
-        metrics: names of the metrics of every part.
+        metrics: the metrics of every part: target (as the option names it), name, label, higher_is_better.
         monitor: validation metric that decides which epoch is the best.
         format_version: version of the run's folder.
     """
@@ -64,17 +65,20 @@ class RunRecord:
     fit: dict[str, Any]
     fold: int | None
     protocol: dict[str, Any] | None
-    metrics: list[str] = field(default_factory=lambda: ["mse", "rmse", "mae"])
+    metrics: list[dict[str, Any]] = field(default_factory=lambda: metric_records(["mse", "rmse", "mae"]))
     monitor: str = "val/mse"
     format_version: int = FORMAT_VERSION
 
-    def monitored(self) -> Metric:
-        """The metric that decides which epoch is the best.
+    def kinds(self) -> list[MetricKind]:
+        """Names and directions of the metrics of every part; nothing of the user's is imported."""
+        return [
+            MetricKind(each["name"], label=each["label"], higher_is_better=each["higher_is_better"])
+            for each in self.metrics
+        ]
 
-        Raises:
-            UserError: a metric of the run's cannot be imported.
-        """
-        return monitored(self.monitor, find_metrics(self.metrics))
+    def monitored(self) -> MetricKind:
+        """Name and direction of the metric that decides which epoch is the best."""
+        return monitored(self.monitor, self.kinds())
 
     def equation_options(self) -> EquationOptions:
         """The options of the equation.
@@ -86,6 +90,19 @@ class RunRecord:
         cls = find_options(self.model_target, base=EquationOptions, key="run.json, model_target")
         options: EquationOptions = from_plain(self.model_options, cls)
         return options
+
+
+def metric_records(targets: Sequence[str]) -> list[dict[str, Any]]:
+    """What a record keeps of these metrics.
+
+    Raises:
+        UserError: one cannot be found.
+    """
+    found = zip(targets, find_metrics(targets), strict=True)
+    return [
+        {"target": target, "name": kind.name, "label": kind.label, "higher_is_better": kind.higher_is_better}
+        for target, kind in found
+    ]
 
 
 def write_record(folder: Path, record: RunRecord) -> None:
