@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ratinglab.config.command import command
-from ratinglab.config.resume import reproduced_arguments
+from ratinglab.config.rerun import reproduced_arguments
 from ratinglab.experiment.options import TrainOptions
 
 

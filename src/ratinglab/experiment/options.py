@@ -1,56 +1,16 @@
-"""What an experiment is made of. Imports nothing slow: the command line reads it first."""
+"""The options of each command. Imports nothing slow: the command line reads them first."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.protocol_options import NoProtocol, Protocol
-from ratinglab.fitting.optimizers import ALS, SGD, Adam, AdamW, BlockSGD, Gibbs, SparseAdam
-from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
-from ratinglab.fitting.trainer import Accelerator, CallbackOptions, NoLoggerOptions, TensorBoardOptions, TrainerOptions
-from ratinglab.models.discovery import model_name
+from ratinglab.experiment.protocol_options import ProtocolOptions
+from ratinglab.fitting.optimizers import FitOptions
+from ratinglab.fitting.schedules import Schedule
+from ratinglab.fitting.trainer import Accelerator, CallbackOptions, LoggerOptions, TrainerOptions
+from ratinglab.models.declarations import EquationOptions
 from ratinglab.options import at_least, seed_rule
-from ratinglab.ratings.sources import MOVIELENS_OPTIONS, CsvOptions, DemoOptions, check_encoding, separator_text
-from ratinglab.ratings.splits import (
-    FilesSplit,
-    KFoldSplit,
-    LeaveLastSplit,
-    MovieLensUSplit,
-    PerUserSplit,
-    RandomSplit,
-    RowsSplit,
-    SurpriseKFoldSplit,
-    TemporalSplit,
-)
-
-GROUPS: dict[str, dict[str, type]] = {
-    "data": {"demo": DemoOptions, "csv": CsvOptions, **MOVIELENS_OPTIONS},
-    "split": {
-        split.name: split
-        for split in (
-            RandomSplit,
-            PerUserSplit,
-            LeaveLastSplit,
-            TemporalSplit,
-            RowsSplit,
-            KFoldSplit,
-            SurpriseKFoldSplit,
-            MovieLensUSplit,
-            FilesSplit,
-        )
-    },
-    "optimizer": {optimizer.name: optimizer for optimizer in (Adam, AdamW, SGD, SparseAdam, BlockSGD, ALS, Gibbs)},
-    "schedule": {
-        "constant": ConstantSchedule,
-        "exponential": ExponentialSchedule,
-        "cosine": CosineSchedule,
-    },
-    "trainer": {"trainer": TrainerOptions},
-    "callbacks": {"callbacks": CallbackOptions},
-    "logger": {"tensorboard": TensorBoardOptions, "none": NoLoggerOptions},
-    "protocol": {"none": NoProtocol, "figures": Protocol},
-}
-"""The classes of each config group, by the name of their schema; those of `model` are the files in models/."""
+from ratinglab.ratings.sources import DataOptions, check_encoding, separator_text
+from ratinglab.ratings.splits import SplitOptions
 
 FITS_ONLY = {
     "block_sgd": ("mf", "biased_mf"),
@@ -70,38 +30,38 @@ TAKES_ONLY: dict[str, dict[str, int | None]] = {
 
 @dataclass
 class TrainOptions:
-    """A whole experiment; each group is an object of one of its classes in GROUPS."""
+    """A whole experiment. Each group's YAML names a subclass of the group's base class by `_target_`."""
 
-    data: Any
-    """Where the ratings come from."""
-    split: Any
-    """What is held out for validation and test."""
-    model: Any
-    """What is predicted: an equation's Options."""
-    optimizer: Any
-    """How the equation is fitted."""
-    schedule: Any
-    """How the learning rate moves from epoch to epoch."""
-    trainer: Any
-    """Lightning's Trainer."""
-    callbacks: Any
-    """What acts between epochs."""
-    logger: Any
-    """Where metrics go besides metrics.json."""
-    protocol: Any
-    """Whose figures the test error is set beside."""
+    data: DataOptions
+    """Ratings to train on."""
+    split: SplitOptions
+    """Rows held out for validation and test."""
+    model: EquationOptions
+    """Equation that predicts a rating."""
+    optimizer: FitOptions
+    """Method that fits the equation."""
+    schedule: Schedule
+    """Learning rate from epoch to epoch."""
+    trainer: TrainerOptions
+    """Lightning's Trainer: epochs, device, speed."""
+    callbacks: CallbackOptions
+    """Early stopping and checkpoints."""
+    logger: LoggerOptions
+    """Metrics besides metrics.json."""
+    protocol: ProtocolOptions
+    """Data, split and published figures, fixed so that runs can be compared."""
     seed: int = field(metadata=seed_rule())
-    """Of the first weights and the order of the training rows."""
+    """Seed of the first weights and of the order of the training rows."""
     resume: str | None
-    """Folder of a run to go on with, under its own configuration; null: a new run."""
+    """Folder of a run to resume, under the options it was started with; null: start a new run."""
     reproduces: str | None
-    """Folder of the run that this one is to repeat; set by reproduce.py."""
+    """Folder of the run that this one repeats; set by reproduce.py."""
     clip_predictions: bool
-    """Whether predictions are clipped to the scale: the lowest and the highest rating, of the data or as set."""
+    """Whether to clip predictions to the rating scale."""
 
     def check_together(self) -> None:
         """Raise UserError where the groups do not go together."""
-        name, model = self.optimizer.name, model_name(self.model)
+        name, model = self.optimizer.name, self.model.name
         if name in FITS_ONLY and model not in FITS_ONLY[name]:
             *first, last = FITS_ONLY[name]
             raise UserError(f"optimizer={name} fits {', '.join(first)} and {last}, got model={model}")
@@ -142,12 +102,12 @@ class EvaluateOptions:
 
 @dataclass
 class InspectOptions:
-    """Show what a table of ratings is like."""
+    """Describe a table of ratings."""
 
-    data: Any
-    """Where the ratings come from."""
+    data: DataOptions
+    """Ratings to describe."""
     figure: str | None
-    """File to draw into: .png, .pdf or .svg; null: none."""
+    """File for a figure of the data: .png, .pdf or .svg; null: none."""
 
 
 @dataclass
@@ -159,7 +119,7 @@ class PairColumns:
     item: str
     """Column of the item ids."""
     timestamp: str | None
-    """Column of the times, for a run whose model takes days; null: each user's last day in training."""
+    """Column of the times, for a model that uses days; null: each user's last day in training."""
 
 
 @dataclass
@@ -169,11 +129,11 @@ class RecommendOptions:
     run: str
     """Folder of the run."""
     user: str | None
-    """The user's own id; null: all users."""
+    """User id, as in the data; null: all users."""
     output: str | None
-    """File to write into, with a header and one recommendation a row; null: the screen, for one user."""
+    """File to write, with a header and one recommendation per row; null: the screen, for one user."""
     k: int = field(metadata=at_least(1))
-    """Items wanted."""
+    """Number of items to recommend per user."""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -190,15 +150,15 @@ class PredictOptions:
     run: str
     """Folder of the run."""
     input: str
-    """File with a header and one pair of a user and an item a row."""
+    """File with a header and one pair of user and item per row."""
     output: str
-    """File to write: the rows of the input, with a column `prediction` more."""
+    """File to write: the rows of the input, with a column `prediction` added."""
     separator: str
-    """What stands between two columns, in both files: as data.separator."""
+    """Separator of the columns in both files: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
     encoding: str
-    """How the characters of both files are encoded."""
+    """Encoding of both files: utf-8, latin-1, utf-16 or another of Python's names."""
     columns: PairColumns
-    """Which columns of the input hold the ids."""
+    """Columns of the input."""
 
     def check_together(self) -> None:
         """Raise UserError for a separator or an encoding that there is not."""

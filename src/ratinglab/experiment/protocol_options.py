@@ -19,35 +19,43 @@ class ProtocolFigure:
     """A test error of another system."""
 
     system: str
-    """Its name, with its settings."""
+    """System, with its settings."""
     rmse: float = field(metadata=above(0))
     """Pooled RMSE on the test rows, in rating units; of several folds their mean."""
     kind: FigureKind
     """published: in a paper or on its authors' page; measured: by ratinglab's authors, with that system's own code."""
     source: str
-    """Where it is published, or how it was measured."""
+    """Publication, or how it was measured."""
 
 
 @dataclass
-class Protocol:
-    """What makes runs comparable, and the figures that they are set beside."""
+class ProtocolOptions:
+    """Base class for protocols; conf/protocol/*.yaml name the subclasses by `_target_`."""
+
+    name: ClassVar[str]
+
+
+@dataclass
+class Protocol(ProtocolOptions):
+    """Settings that make runs comparable, and the figures of other systems under them."""
 
     name: ClassVar[str] = "figures"
 
     title: str
-    """What is measured on what."""
+    """Title of the table: the data, the split and the metric."""
     folds: int = field(metadata=at_least(1))
-    """Folds whose mean the figures are: split.fold=1, … one run each; 1: the figures are of one run."""
+    """Number of folds whose mean the figures are: one run each, split.fold=1, 2, …; 1: the figures are of a single
+    run."""
     data_digest: str
-    """Of the ratings in their order, as run.json has it."""
+    """Digest of the ratings in their order, as in run.json. Runs on other data are not comparable."""
     pins: dict[str, Any]
-    """Values of the run's keys from which it may not depart."""
+    """Keys of a run, and the values they must have for a comparison."""
     figures: list[ProtocolFigure]
-    """What others have reached."""
+    """Test errors of other systems: system, pooled RMSE, kind (published or measured), source."""
 
 
 @dataclass
-class NoProtocol:
+class NoProtocol(ProtocolOptions):
     """No protocol: the run is set beside the baselines alone."""
 
     name: ClassVar[str] = "none"

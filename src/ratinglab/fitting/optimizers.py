@@ -19,7 +19,20 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Adam:
+class FitOptions:
+    """Base class for the ways to fit an equation; conf/optimizer/*.yaml name the subclasses by `_target_`."""
+
+    name: ClassVar[str]
+    takes_batches: ClassVar[bool]
+    """Whether a step takes data.batch_size ratings; else an epoch takes all training rows at once."""
+    has_lr: ClassVar[bool]
+    """Whether there is a learning rate, which a schedule may change."""
+    is_sampler: ClassVar[bool]
+    """Whether the fit keeps samples, of which the last epoch has the most."""
+
+
+@dataclass
+class Adam(FitOptions):
     """Adam (Kingma and Ba 2015): steps scaled by running moments of the gradient."""
 
     name: ClassVar[str] = "adam"
@@ -28,13 +41,14 @@ class Adam:
     is_sampler: ClassVar[bool] = False
 
     lr: float = field(metadata=above(0))
-    """Learning rate at the start; the schedule moves it."""
+    """Learning rate of the first epoch; the schedule changes it. Halve it where train/mse is unsteady."""
     weight_decay: float = field(metadata=at_least(0))
-    """Adam's own: added to the gradient of every weight at every step. For λ per rating see model.regularization."""
+    """Adam's own weight decay, added to the gradient of every weight at every step. For λ per rating set
+    model.regularization."""
     beta1: float = field(metadata=from_zero_below(1))
-    """Decay of the gradient's running mean."""
+    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
     beta2: float = field(metadata=from_zero_below(1))
-    """Decay of the squared gradient's running mean."""
+    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
 
     def build(self, parameters: Iterator[Parameter]) -> Optimizer:
         """The optimizer over these parameters."""
@@ -45,7 +59,7 @@ class Adam:
 
 
 @dataclass
-class AdamW:
+class AdamW(FitOptions):
     """AdamW (Loshchilov and Hutter 2019): Adam, with weight decay apart from the moments."""
 
     name: ClassVar[str] = "adamw"
@@ -54,13 +68,13 @@ class AdamW:
     is_sampler: ClassVar[bool] = False
 
     lr: float = field(metadata=above(0))
-    """Learning rate at the start; the schedule moves it."""
+    """Learning rate of the first epoch; the schedule changes it. Halve it where train/mse is unsteady."""
     weight_decay: float = field(metadata=at_least(0))
-    """Fraction lr · weight_decay of every weight is taken off at every step."""
+    """Every weight loses the fraction lr · weight_decay at every step. For λ per rating set model.regularization."""
     beta1: float = field(metadata=from_zero_below(1))
-    """Decay of the gradient's running mean."""
+    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
     beta2: float = field(metadata=from_zero_below(1))
-    """Decay of the squared gradient's running mean."""
+    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
 
     def build(self, parameters: Iterator[Parameter]) -> Optimizer:
         """The optimizer over these parameters."""
@@ -71,7 +85,7 @@ class AdamW:
 
 
 @dataclass
-class SparseAdam:
+class SparseAdam(FitOptions):
     """Adam on the rows of the batch alone: another mathematics, for tables of which a batch touches a small part.
 
     The moments of all other rows stay as they are, where Adam lets them decay, and with them moves these rows too.
@@ -83,11 +97,11 @@ class SparseAdam:
     is_sampler: ClassVar[bool] = False
 
     lr: float = field(metadata=above(0))
-    """Learning rate at the start; the schedule moves it."""
+    """Learning rate of the first epoch; the schedule changes it. Halve it where train/mse is unsteady."""
     beta1: float = field(metadata=from_zero_below(1))
-    """Decay of the gradient's running mean."""
+    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
     beta2: float = field(metadata=from_zero_below(1))
-    """Decay of the squared gradient's running mean."""
+    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
 
     def build(self, parameters: Iterator[Parameter]) -> Optimizer:
         """The optimizer over these parameters, whose gradients must be sparse."""
@@ -97,7 +111,7 @@ class SparseAdam:
 
 
 @dataclass
-class SGD:
+class SGD(FitOptions):
     """Minibatch stochastic gradient descent. The loss is a mean over the batch: lr grows with data.batch_size."""
 
     name: ClassVar[str] = "sgd"
@@ -106,11 +120,11 @@ class SGD:
     is_sampler: ClassVar[bool] = False
 
     lr: float = field(metadata=above(0))
-    """Learning rate at the start; the schedule moves it."""
+    """Learning rate of the first epoch; the schedule changes it. Halve it where train/mse is unsteady."""
     weight_decay: float = field(metadata=at_least(0))
-    """Added to the gradient of every weight at every step. For λ per rating see model.regularization."""
+    """Weight decay, added to the gradient of every weight at every step. For λ per rating set model.regularization."""
     momentum: float = field(metadata=from_zero_below(1))
-    """Fraction of the last step that is taken again."""
+    """Fraction of the last step that the next one repeats, from 0 to below 1."""
 
     def build(self, parameters: Iterator[Parameter]) -> Optimizer:
         """The optimizer over these parameters."""
@@ -120,7 +134,7 @@ class SGD:
 
 
 @dataclass
-class BlockSGD:
+class BlockSGD(FitOptions):
     """Stochastic gradient descent, a step a rating, in compiled loops on all cores (Zhuang et al. 2013).
 
     A step is −lr times the gradient of (r − r̂)² + λ · penalty: elsewhere often written without the factor 2, so that
@@ -133,23 +147,24 @@ class BlockSGD:
     is_sampler: ClassVar[bool] = False
 
     lr: float = field(metadata=above(0))
-    """Learning rate at the start; the schedule moves it."""
+    """Learning rate of the first epoch; the schedule changes it. Halve it where train/mse is unsteady."""
     slices: int | None = field(metadata=within(1, 1024))
-    """Slices of users and of items, and so the most threads in use; null: 8, from 8 million ratings on 16."""
+    """Number of slices of users and of items, which is also the largest number of threads. null: 8, or 16 from 8
+    million ratings."""
     adaptive: bool
-    """Whether each user and item has a rate of its own, lr / √(1 + Σ g² / embedding_dim), g its gradients so far (Chin
-    et al. 2015): a larger lr then."""
+    """Whether each user and item has its own rate: lr / √(1 + Σ g² / embedding_dim), g its gradients so far (Chin et
+    al. 2015). It wants a larger lr."""
 
 
 class Noise(Enum):
-    """How far ratings lie from their predictions."""
+    """Whose noise is estimated: how far ratings lie from their predictions."""
 
     own = "own"
     one = "one"
 
 
 @dataclass
-class Gibbs:
+class Gibbs(FitOptions):
     """Gibbs sampling: Bayesian matrix factorization, a sweep an epoch (Salakhutdinov and Mnih 2008).
 
     No learning rate and no regularization to tune. Predictions are means over the samples that are kept, and come with
@@ -162,16 +177,16 @@ class Gibbs:
     is_sampler: ClassVar[bool] = True
 
     burn_in: int = field(metadata=at_least(0))
-    """Epochs before the first sample that is kept."""
+    """Number of epochs before the first kept sample. Must be below trainer.max_epochs."""
     noise: Noise
-    """own: each user and item has its own; one: the same for all."""
+    """Noise of the ratings. own: each user and item has its own; one: a single noise for all."""
     thin: int = field(metadata=at_least(1))
-    """Epochs from one sample that is kept to the next: each takes as much memory as the model, three times while a
-    checkpoint is written."""
+    """Number of epochs between two kept samples. Raise it to save memory: each sample takes as much as the model, three
+    times while a checkpoint is written."""
 
 
 @dataclass
-class ALS:
+class ALS(FitOptions):
     """Alternating least squares, a sweep an epoch (Zhou et al. 2008): each row of weights in closed form.
 
     No learning rate: model.regularization alone is to be tuned. data.batch_size is not read.

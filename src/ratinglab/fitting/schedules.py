@@ -1,6 +1,7 @@
 """Learning-rate schedules: the factor on optimizer.lr at every epoch, counted from 0."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -8,7 +9,20 @@ from ratinglab.options import above_zero_to, from_zero_below
 
 
 @dataclass
-class ConstantSchedule:
+class Schedule(ABC):
+    """Base class for schedules; conf/schedule/*.yaml name the subclasses by `_target_`."""
+
+    name: ClassVar[str]
+    spans_max_epochs: ClassVar[bool]
+    """Whether the factor depends on trainer.max_epochs."""
+
+    @abstractmethod
+    def factor(self, epoch: int, max_epochs: int) -> float:
+        """Factor on optimizer.lr at an epoch, counted from 0."""
+
+
+@dataclass
+class ConstantSchedule(Schedule):
     """lr stays as it is."""
 
     name: ClassVar[str] = "constant"
@@ -20,14 +34,14 @@ class ConstantSchedule:
 
 
 @dataclass
-class ExponentialSchedule:
+class ExponentialSchedule(Schedule):
     """lr is multiplied by `decay` after every epoch."""
 
     name: ClassVar[str] = "exponential"
     spans_max_epochs: ClassVar[bool] = False
 
     decay: float = field(metadata=above_zero_to(1))
-    """What an epoch leaves of the learning rate."""
+    """Factor on the learning rate after every epoch, above 0 and at most 1."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
         """decay^epoch."""
@@ -35,14 +49,14 @@ class ExponentialSchedule:
 
 
 @dataclass
-class CosineSchedule:
+class CosineSchedule(Schedule):
     """lr falls along half a cosine from the first to the last of trainer.max_epochs (Loshchilov and Hutter 2017)."""
 
     name: ClassVar[str] = "cosine"
     spans_max_epochs: ClassVar[bool] = True
 
     final_fraction: float = field(metadata=from_zero_below(1))
-    """What is left of the learning rate at the last epoch."""
+    """Fraction of optimizer.lr that is left at the last epoch, from 0 to below 1."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
         """f + (1 − f) (1 + cos(π epoch / (max_epochs − 1))) / 2, with f the final fraction."""

@@ -1,6 +1,5 @@
-"""Finds the equations: every file in this folder that has a class Options is one, under the file's name."""
+"""Finds the equations: every file in this folder that defines an EquationOptions is one, under the file's name."""
 
-import ast
 import importlib
 import inspect
 import re
@@ -10,52 +9,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ratinglab.errors import UserError
+from ratinglab.models.declarations import EquationOptions
 
 if TYPE_CHECKING:
     from ratinglab.models.equation import Interactions, ItemFeatures
 
 FOLDER = Path(__file__).parent
-LIGHT = ("__future__", "dataclasses", "enum", "typing", "ratinglab.options", "ratinglab.models.implicit")
-"""What an Options may import from."""
 
 
 def model_names() -> list[str]:
-    """The names of all equations, sorted; a file that Python cannot parse is counted, and fails when it is used."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if re.search(r"^class Options\b", path.read_text(), re.M))
+    """The names of all equations, sorted."""
+    pattern = re.compile(r"^class \w+\(EquationOptions\)", re.MULTILINE)
+    return sorted(path.stem for path in FOLDER.glob("*.py") if pattern.search(path.read_text(encoding="utf-8")))
 
 
-def options_class(name: str) -> type:
-    """The dataclass Options of an equation's file, without running the rest of it.
-
-    The command line needs the options of every equation before it can tell a mistyped key, and the import of torch,
-    with which each such file begins, costs more than a second. So Options is taken out of the file, with the Enums
-    beside it and the imports of LIGHT packages.
-
-    Raises:
-        UserError: the file cannot be parsed, or its Options needs more than that.
-    """
-    path = FOLDER / f"{name}.py"
-    try:
-        wanted = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if _is_light(node)]
-        namespace: dict[str, Any] = {"__name__": f"ratinglab.models.{name}"}
-        exec(compile(ast.Module(body=wanted, type_ignores=[]), filename=str(path), mode="exec"), namespace)
-    except (SyntaxError, NameError, ImportError, TypeError) as error:
-        raise UserError(f"models/{path.name}: Options cannot be read: {error}") from error
-    found: type = namespace["Options"]
+def options_class(name: str) -> type[EquationOptions]:
+    """The options class of an equation. Imports torch."""
+    module = importlib.import_module(f"ratinglab.models.{name}")
+    (found,) = (
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, EquationOptions) and value.__module__ == module.__name__
+    )
     return found
 
 
-def _is_light(node: ast.stmt) -> bool:
-    if isinstance(node, ast.ImportFrom):
-        return node.module in LIGHT
-    if isinstance(node, ast.ClassDef):
-        return node.name == "Options" or any(isinstance(base, ast.Name) and base.id == "Enum" for base in node.bases)
-    return False
-
-
-def model_name(options: Any) -> str:
-    """The name of the equation to which an Options object belongs."""
-    return type(options).__module__.rpartition(".")[2]
+def model_name(options: EquationOptions) -> str:
+    """The name of the equation to which options belong."""
+    return options.name
 
 
 def plain_options(options: Any) -> dict[str, Any]:
@@ -120,7 +101,6 @@ def build_model(
 
     # An equation that draws without the generator, as nn.Embedding does by itself, repeats too.
     torch.manual_seed(seed)
-    module = importlib.import_module(f"ratinglab.models.{name}")
     model = model_class(name)
     more: dict[str, Any] = {}
     for argument, ask in (("interactions", interactions), ("item_features", item_features)):
@@ -128,7 +108,7 @@ def build_model(
             assert ask is not None, f"{name} must be told its {argument}"
             more[argument] = ask()
     return model(
-        _options_from(options, module.Options),
+        _options_from(options, options_class(name)),
         num_users=num_users,
         num_items=num_items,
         rating_mean=rating_mean,

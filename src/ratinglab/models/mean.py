@@ -1,16 +1,20 @@
 """One rating for all."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation
 
 
 @dataclass
-class Options:
+class MeanOptions(EquationOptions):
     """The mean has no options."""
+
+    name: ClassVar[str] = "mean"
 
 
 class Mean(Equation):
@@ -22,7 +26,7 @@ class Mean(Equation):
     """
 
     def __init__(
-        self, options: Options, *, num_users: int, num_items: int, rating_mean: float, generator: torch.Generator
+        self, options: MeanOptions, *, num_users: int, num_items: int, rating_mean: float, generator: torch.Generator
     ) -> None:
         super().__init__()
         self.mean = nn.Parameter(torch.tensor(rating_mean, dtype=torch.float32))

@@ -1,23 +1,27 @@
 """Non-negative matrix factorization."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ratinglab.errors import UserError
+from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation, Factors
 from ratinglab.options import at_least, within
 
 
 @dataclass
-class Options:
+class NMFOptions(EquationOptions):
     """Options of non-negative matrix factorization."""
 
+    name: ClassVar[str] = "nmf"
+
     embedding_dim: int = field(metadata=within(1, 65_536))
-    """Number of latent factors."""
+    """Number of latent factors. More factors fit more detail and need more regularization."""
     regularization: float = field(metadata=at_least(0))
-    """λ per rating, in the objective."""
+    """λ per rating, in the objective. Raise it where val/mse rises while train/mse falls."""
     init_std: float = field(metadata=at_least(0))
     """Standard deviation of the embeddings' first values, in ⁴√(rating units)."""
 
@@ -35,7 +39,7 @@ class NMF(Equation):
     """
 
     def __init__(
-        self, options: Options, *, num_users: int, num_items: int, rating_mean: float, generator: torch.Generator
+        self, options: NMFOptions, *, num_users: int, num_items: int, rating_mean: float, generator: torch.Generator
     ) -> None:
         """Raise UserError where the mean is not above 0: no product of these factors comes near."""
         super().__init__()

@@ -1,31 +1,35 @@
 """SVD++: matrix factorization that also knows who rated what."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ratinglab.errors import UserError
 from ratinglab.models.bag import Bag
+from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation, Factors, Interactions, ItemFeatures
 from ratinglab.models.implicit import Implicit
 from ratinglab.options import at_least, within
 
 
 @dataclass
-class Options:
+class SVDppOptions(EquationOptions):
     """Options of SVD++."""
 
+    name: ClassVar[str] = "svdpp"
+
     embedding_dim: int = field(metadata=within(1, 65_536))
-    """Number of latent factors."""
+    """Number of latent factors. More factors fit more detail and need more regularization."""
     regularization: float = field(metadata=at_least(0))
-    """λ per rating, in the objective."""
+    """λ per rating, in the objective. Raise it where val/mse rises while train/mse falls."""
     init_std: float = field(metadata=at_least(0))
     """Standard deviation of the embeddings' first values, in √(rating units)."""
     implicit: Implicit
-    """Whose factors have a part that follows from who rated what: user (Koren 2008), item, or both."""
+    """Side whose factors have a part that follows from who rated what: user (Koren 2008), item, or both."""
     item_features: bool
-    """Whether items' factors have a part that follows from their genres."""
+    """Whether items' factors have a part that follows from their genres. The data must have genres."""
 
 
 class SVDpp(Equation):
@@ -48,7 +52,7 @@ class SVDpp(Equation):
 
     def __init__(
         self,
-        options: Options,
+        options: SVDppOptions,
         *,
         num_users: int,
         num_items: int,

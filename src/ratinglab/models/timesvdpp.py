@@ -1,14 +1,15 @@
 """timeSVD++: SVD++ whose users change from day to day."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Factors, Interactions, ItemFeatures
 from ratinglab.models.implicit import Implicit
-from ratinglab.models.svdpp import Options as SVDppOptions
-from ratinglab.models.svdpp import SVDpp
+from ratinglab.models.svdpp import SVDpp, SVDppOptions
 from ratinglab.options import at_least, within
 
 DRIFT_POWER = 0.4
@@ -16,21 +17,23 @@ DRIFT_POWER = 0.4
 
 
 @dataclass
-class Options:
+class TimeSVDppOptions(EquationOptions):
     """Options of timeSVD++."""
 
+    name: ClassVar[str] = "timesvdpp"
+
     embedding_dim: int = field(metadata=within(1, 65_536))
-    """Number of latent factors."""
+    """Number of latent factors. More factors fit more detail and need more regularization."""
     regularization: float = field(metadata=at_least(0))
-    """λ per rating, in the objective."""
+    """λ per rating, in the objective. Raise it where val/mse rises while train/mse falls."""
     init_std: float = field(metadata=at_least(0))
     """Standard deviation of the embeddings' first values, in √(rating units)."""
     implicit: Implicit
-    """Whose factors have a part that follows from who rated what: user (Koren 2008), item, or both."""
+    """Side whose factors have a part that follows from who rated what: user (Koren 2008), item, or both."""
     item_features: bool
-    """Whether items' factors have a part that follows from their genres."""
+    """Whether items' factors have a part that follows from their genres. The data must have genres."""
     item_bins: int = field(metadata=within(1, 65_536))
-    """Parts of equal length into which time is cut, in each of which an item has a bias of its own."""
+    """Number of equal periods of time; an item has a bias of its own in each. 1: one bias for all time."""
 
 
 class TimeSVDpp(SVDpp):
@@ -55,7 +58,7 @@ class TimeSVDpp(SVDpp):
 
     def __init__(
         self,
-        options: Options,
+        options: TimeSVDppOptions,
         *,
         num_users: int,
         num_items: int,

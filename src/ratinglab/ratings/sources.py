@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass, field, make_dataclass
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -40,19 +41,33 @@ class Duplicates(Enum):
 
 
 @dataclass
-class TableOptions:
-    """What all sources have in common."""
+class DataOptions(ABC):
+    """Base class for sources of ratings; conf/data/*.yaml name the subclasses by `_target_`."""
+
+    name: ClassVar[str]
 
     duplicates: Duplicates
-    """Rows that repeat a pair of user and item: error; last: the last one is kept; mean: it, with their mean rating."""
+    """What becomes of rows that repeat a pair of user and item. error: refuse them; last: keep the last; mean: keep the
+    last, with the mean rating."""
     min_ratings_per_user: int = field(metadata=at_least(0))
-    """Users with fewer are dropped, and so on until none is left to drop; 0: none is dropped."""
+    """Smallest number of ratings per user. Users with fewer are dropped, repeatedly, until none is left; 0: keep
+    all."""
     min_ratings_per_item: int = field(metadata=at_least(0))
-    """Items with fewer are dropped, in the same way."""
+    """Smallest number of ratings per item. Items with fewer are dropped, repeatedly, until none is left; 0: keep
+    all."""
     cache: str | None
-    """Folder for what is generated, downloaded, or read once and kept; null: nothing is kept."""
+    """Folder for generated, downloaded and converted data; null: keep nothing. By default the user's cache folder, or
+    $RATINGLAB_DATA."""
     batch_size: int = field(metadata=within(1, 2**31 - 1))
-    """Ratings in one training step."""
+    """Number of ratings per training step. Larger batches run faster and may need a larger optimizer.lr."""
+
+    @abstractmethod
+    def load(self) -> RatingTable:
+        """Read the ratings.
+
+        Raises:
+            UserError: they cannot be read.
+        """
 
     def _cleaning(self, *, lowest: float | None = None, highest: float | None = None) -> Cleaning:
         from ratinglab.ratings.cleaning import Cleaning
@@ -74,13 +89,14 @@ class ColumnOptions:
     """Which columns hold what: names from the header or, without a header, positions counted from 1."""
 
     user: str
-    """Column of the user ids: integers or text."""
+    """Column of the user ids: integers or text. A name, or a position from 1 where data.header is false."""
     item: str
-    """Column of the item ids: integers or text."""
+    """Column of the item ids: integers or text. A name, or a position from 1 where data.header is false."""
     rating: str
     """Column of the ratings: finite numbers, higher is better."""
     timestamp: str | None
-    """Column of the times: Unix time (s, ms, µs, ns) or ISO dates; null: not read, and no split goes by time."""
+    """Column of the times: Unix time (s, ms, µs, ns) or ISO dates; null: no times. Splits by time and timesvdpp need
+    it."""
 
 
 @dataclass
@@ -88,9 +104,9 @@ class ScaleOptions:
     """The lowest and the highest rating that there can be, where the data do not show them."""
 
     lowest: float | None
-    """null: the lowest rating of the data. A rating below it is an error."""
+    """Lowest possible rating; null: the lowest one in the data. A rating below it is an error."""
     highest: float | None
-    """null: the highest rating of the data. A rating above it is an error."""
+    """Highest possible rating; null: the highest one in the data. A rating above it is an error."""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -106,39 +122,39 @@ class TitleOptions:
     """An optional table of items; it has a header."""
 
     path: str | None
-    """File with one row an item; null: recommendations show ids alone."""
+    """File with one row per item; null: none, and recommendations show ids alone."""
     separator: str
-    """What stands between two columns of that file: as data.separator."""
+    """Separator of that file's columns, as in data.separator."""
     encoding: str
-    """How its characters are encoded."""
+    """Encoding of that file, as in data.encoding."""
     item: str
-    """Its column of item ids."""
+    """That file's column of item ids."""
     title: str
-    """Its column of titles."""
+    """That file's column of titles."""
     genres: str | None
-    """Its column of genres, such as Comedy|Drama; null: none."""
+    """That file's column of genres, such as Comedy|Drama; null: none."""
 
 
 @dataclass
-class CsvOptions(TableOptions):
+class CsvOptions(DataOptions):
     """Ratings from delimited text, plain or packed (.gz, .zip, .bz2, .xz, .zst), or from Parquet; one rating a row."""
 
     name: ClassVar[str] = "csv"
 
     path: str
-    """The file of ratings, or a pattern such as ratings-*.csv for several, in the order of their names."""
+    """File of ratings, or a pattern such as ratings-*.csv for several files, read in the order of their names."""
     separator: str
-    """What stands between two columns: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
+    """Separator of the columns: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
     header: bool
-    """Whether the first line names the columns."""
+    """Whether the first line names the columns. If false, data.columns are positions counted from 1."""
     encoding: str
-    """How characters are encoded: utf-8, latin-1, utf-16, … (Python's names)."""
+    """Encoding of the text: utf-8, latin-1, utf-16 or another of Python's names."""
     columns: ColumnOptions
-    """Which columns hold user, item, rating and time; all others are ignored."""
+    """Columns of user, item, rating and time. All others are ignored."""
     scale: ScaleOptions
-    """The rating scale, where it is not to be taken from the data."""
+    """Rating scale, to which predictions are clipped. Set it where the data lack the lowest or the highest rating."""
     titles: TitleOptions
-    """The optional table of items."""
+    """Table of items, with a header; optional."""
 
     def check_together(self) -> None:
         """Raise UserError for a separator or an encoding that there is not."""
@@ -194,13 +210,13 @@ class CsvOptions(TableOptions):
 
 
 @dataclass
-class DemoOptions(TableOptions):
+class DemoOptions(DataOptions):
     """About 100,000 generated ratings, written once and then read as any file."""
 
     name: ClassVar[str] = "demo"
 
     seed: int = field(metadata=seed_rule())
-    """Seed of the generated table, not of the training."""
+    """Seed of the generated table. The training has its own, `seed`."""
 
     def load(self) -> RatingTable:
         """Write the files where they are not there yet, and read them.
@@ -220,15 +236,22 @@ class DemoOptions(TableOptions):
 
 
 @dataclass
-class MovieLensOptions(TableOptions):
+class MovieLensOptions(DataOptions):
     """A MovieLens data set, downloaded once into the cache folder."""
 
-    name: ClassVar[str]
-
     root: str | None
-    """Folder or zip archive that has the data set already; null: the cache folder, into which it is downloaded."""
+    """Folder or zip archive that already holds the data set; null: the cache folder, into which it is downloaded
+    once."""
     address: str
-    """The folder on the web that the archive is in: the publisher's, or a mirror."""
+    """Web folder that holds the archive: the publisher's, or a mirror."""
+    name: str  # type: ignore[misc]  # of every other source it is the class's
+    """Name of the data set, such as movielens_100k."""
+
+    def check_together(self) -> None:
+        """Raise UserError for a data set that there is not."""
+        if self.name not in MOVIELENS:
+            hint = did_you_mean(self.name, MOVIELENS)
+            raise UserError(f"data.name must be one of {', '.join(MOVIELENS)}, got {self.name}{hint}")
 
     def load(self) -> RatingTable:
         """Find or download the files, and read them, or take them from the cache.
@@ -257,15 +280,6 @@ class MovieLensOptions(TableOptions):
         )
 
 
-MOVIELENS_OPTIONS = {
-    name: make_dataclass(
-        "MovieLensOptions", [], bases=(MovieLensOptions,), namespace={"name": name, "__module__": __name__}
-    )
-    for name in MOVIELENS
-}
-"""A class of options for each named data set, which differ in their name alone."""
-
-
 def separator_text(text: str, *, key: str) -> str:
     """The characters of a separator: those that its name stands for, or itself; "spaces" for a run of blanks.
 
@@ -290,7 +304,7 @@ def check_encoding(name: str, *, key: str) -> None:
         raise UserError(f"{key}: there is no encoding {name!r}") from None
 
 
-def _identity(options: TableOptions) -> str:
+def _identity(options: DataOptions) -> str:
     """All that decides what a file is read as; the batches are cut later."""
     values = asdict(options) | {"duplicates": options.duplicates.value, "batch_size": None, "cache": None}
-    return json.dumps([options.name, values])  # type: ignore[attr-defined]
+    return json.dumps([options.name, values])

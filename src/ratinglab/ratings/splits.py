@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatch
 from hashlib import blake2b
@@ -48,8 +49,8 @@ class Split:
 
 
 @dataclass
-class SplitOptions:
-    """What all splits have in common."""
+class SplitOptions(ABC):
+    """Base class for splits; conf/split/*.yaml name the subclasses by `_target_`."""
 
     name: ClassVar[str]
     by_time: ClassVar[bool] = False
@@ -58,7 +59,12 @@ class SplitOptions:
     """Whether the files that the rows come from decide."""
 
     refit: bool
-    """Fit a second time, on training and validation rows, for as many epochs as were best for validation."""
+    """Whether to fit a second time, on training and validation rows, for the number of epochs that was best in
+    validation."""
+
+    @abstractmethod
+    def apply(self, table: RatingTable) -> Split:
+        """Split the table's rows."""
 
     def _split(self, table: RatingTable, part: NDArray[np.int8], notes: tuple[str, ...] = ()) -> Split:
         """The split, checked.
@@ -87,9 +93,10 @@ class FractionSplit(SplitOptions):
     """Fractions for validation and test."""
 
     validation: float = field(metadata=from_zero_below(1))
-    """Fraction of the rows (per_user: of each user's); 0: no validation, and so no early stopping."""
+    """Fraction of the rows held out for validation (per_user: of each user's); 0: no validation, so no early
+    stopping."""
     test: float = field(metadata=from_zero_below(1))
-    """Fraction of the rows (per_user: of each user's); 0: no test."""
+    """Fraction of the rows held out for test (per_user: of each user's); 0: no test."""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -105,9 +112,9 @@ class RandomValidationSplit(SplitOptions):
     """Random rows for validation, of those that are not test."""
 
     seed: int = field(metadata=seed_rule())
-    """Seed of all that is random in the split: the seed of the training does not move it."""
+    """Seed of the split. The training's own `seed` does not change it."""
     validation: float = field(metadata=from_zero_below(1))
-    """Fraction of the rows that are not test; 0: no validation, and so no early stopping."""
+    """Fraction of the rows besides the test rows held out for validation; 0: no validation, so no early stopping."""
 
     def _split_rest(self, table: RatingTable, part: NDArray[np.int8]) -> Split:
         """The split, with random training rows made validation rows.
@@ -128,7 +135,7 @@ class RandomSplit(FractionSplit):
     name: ClassVar[str] = "random"
 
     seed: int = field(metadata=seed_rule())
-    """Seed of the split alone: the seed of the training does not move it."""
+    """Seed of the split. The training's own `seed` does not change it."""
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows."""
@@ -148,7 +155,7 @@ class PerUserSplit(FractionSplit):
     name: ClassVar[str] = "per_user"
 
     seed: int = field(metadata=seed_rule())
-    """Seed of the split alone."""
+    """Seed of the split. The training's own `seed` does not change it."""
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows; each user keeps at least one to train on."""
@@ -171,9 +178,10 @@ class LeaveLastSplit(SplitOptions):
     by_time: ClassVar[bool] = True
 
     validation: int = field(metadata=at_least(0))
-    """Ratings of each user before the test ones; 0: no validation, and so no early stopping."""
+    """Number of each user's ratings, before the test ones, for validation; 0: no validation, so no early stopping."""
     test: int = field(metadata=at_least(1))
-    """Last ratings of each user; of those at the same time, the later one in the file is the last."""
+    """Number of each user's last ratings for test. Of several at the same time, the later one in the file counts as
+    last."""
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows; a user with too few of them is only trained on.
@@ -233,9 +241,9 @@ class RowsSplit(RandomValidationSplit):
     name: ClassVar[str] = "rows"
 
     test_start: int = field(metadata=at_least(0))
-    """First test row, counted from 0 at the first rating."""
+    """First test row, counted from 0."""
     test_stop: int = field(metadata=at_least(1))
-    """The row after the last test row."""
+    """Row after the last test row, counted from 0."""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -267,9 +275,9 @@ class KFoldSplit(RandomValidationSplit):
     name: ClassVar[str] = "kfold"
 
     folds: int = field(metadata=at_least(2))
-    """Number of folds; the first ones have a row more where the rows do not go even."""
+    """Number of folds. Where the rows do not divide evenly, the first folds have one more."""
     fold: int = field(metadata=at_least(1))
-    """The fold that is test, from 1."""
+    """Fold held out for test, counted from 1. Sweep over all folds with -m split.fold=1,2,…"""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -312,7 +320,7 @@ class MovieLensUSplit(RandomValidationSplit):
     name: ClassVar[str] = "movielens_u"
 
     fold: int = field(metadata=at_least(1))
-    """1 for u1, … 5 for u5."""
+    """Fold held out for test: 1 for u1 … 5 for u5. Sweep over all with -m split.fold=1,2,3,4,5"""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -343,9 +351,9 @@ class FilesSplit(RandomValidationSplit):
     by_file: ClassVar[bool] = True
 
     test_files: str
-    """The test files: a name or a pattern such as *.test; the others are trained on."""
+    """Test files: a name, or a pattern such as *.test. The other files are trained on."""
     validation_files: str | None
-    """The validation files, in the same way; null: random rows of the training files."""
+    """Validation files: a name or a pattern; null: random rows of the training files."""
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows.

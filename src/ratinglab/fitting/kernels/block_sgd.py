@@ -4,7 +4,6 @@ Y. Zhuang, W.-S. Chin, Y.-C. Juan, C.-J. Lin, "A Fast Parallel SGD for Matrix Fa
 RecSys 2013.
 """
 
-import os
 from typing import NamedTuple
 
 import numpy as np
@@ -213,12 +212,8 @@ def _add_squares(u, i, p, q, dot, error, weights, decay):  # type: ignore[no-unt
 def load() -> None:
     """Load the loops from the compiler's cache, or compile them, which takes seconds; and start the threads.
 
-    Where this runs before torch is imported, both use one OpenMP. Else each has its own, and the threads of one spin
-    for a while when they have done their work, at the cost of the other's.
+    startup.load_compiled_loops calls it before torch is imported.
     """
-    # Threads wait for each other at every diagonal, for microseconds. Asleep they were 1.5 times slower; a hundred
-    # times as many spins were no faster, and beside a busy process on two cores took up to ten times as long.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 1), np.float32)
     start = move_to_blocks(index, index, value, np.zeros(1, np.int32), np.zeros(1, np.int32), 1)
     sort_blocks_by_user(index, index, value, start)

@@ -1,0 +1,2 @@
+"""The text of --help."""
+def help_text(conf, overrides): return ""
