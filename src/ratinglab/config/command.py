@@ -27,6 +27,7 @@ from ratinglab.config.hydra_api import hydra_app
 from ratinglab.config.jobs import first_job, jobs_to_check
 from ratinglab.config.mistakes import (
     explain,
+    refuse_interval_in_grid,
     refuse_no_choice,
     refuse_schema_bypass,
     refuse_what_breaks_run_folders,
@@ -110,8 +111,7 @@ class _Command:
             arguments = parse_arguments()
             self._conf.add_folder(arguments.config_dir)
             if arguments.help:
-                with self._conf.initialized():
-                    print(help_text(self._conf, arguments.overrides))
+                self._print_help(arguments)
                 return
             if not asks_for_information(arguments):
                 self._translate_arguments(arguments)
@@ -122,6 +122,13 @@ class _Command:
         if self._diverged:
             sys.exit(1)
 
+    def _print_help(self, arguments: argparse.Namespace) -> None:
+        with self._conf.initialized():
+            overrides = arguments.overrides
+            if arguments.multirun:
+                overrides = first_job(self._conf.parsed(overrides))
+            print(help_text(self._conf, overrides), flush=True)
+
     @contextmanager
     def _mistakes_in_one_line(self) -> Iterator[None]:
         try:
@@ -129,7 +136,9 @@ class _Command:
         except UserError as error:
             _exit_with(str(error), status=2)
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
-            _exit_with(explain(error, self._conf, sys.argv[1:]), status=2)
+            _exit_with(explain(error, self._conf), status=2)
+        except BrokenPipeError:
+            _exit_with_closed_stdout()
         except KeyboardInterrupt:
             _exit_with("interrupted", status=130)
 
@@ -166,6 +175,7 @@ class _Command:
             raise UserError(f"{self._conf.config_name} has no sweeps: leave out -m")
         params = OmegaConf.select(hydra, "sweeper.params") or {}  # of a search's YAML
         swept = self._conf.parsed([f"{key}={value}" for key, value in params.items()])
+        refuse_interval_in_grid([*swept, *overrides], sweeper=hydra.sweeper._target_)
         for job in jobs_to_check([*swept, *overrides]):
             hydra = self._check_job(job)
         self._check_folder(hydra, key="hydra.sweep.dir")
@@ -212,9 +222,8 @@ class _Command:
             if hydra.output_subdir is not None and not (folder / "run.json").exists():
                 self._remove(folder)
             _exit_with(str(error), status=2)
-        except BrokenPipeError:  # stdout was read by a command that has ended, such as head
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
+        except BrokenPipeError:
+            _exit_with_closed_stdout()
         except OSError as error:
             if error.errno not in STORAGE_FAULTS:
                 raise
@@ -263,3 +272,9 @@ class _Command:
 def _exit_with(message: str, *, status: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(status)
+
+
+def _exit_with_closed_stdout() -> NoReturn:
+    """End where stdout was read by a command that has ended, such as head."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)

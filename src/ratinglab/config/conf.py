@@ -14,10 +14,10 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from ratinglab.config.arguments import quoted
 from ratinglab.config.hydra_api import config_loader, initialized
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
-from ratinglab.config.arguments import quoted
 
 OVERLAYS = ("protocol", "recipe", "search", "experiment")
 """Groups that set the choices and keys of other groups."""
@@ -39,7 +39,7 @@ class ChosenFile:
     package: str
     path: Path
 
-    def keys(self) -> set[str]:
+    def set_keys(self) -> set[str]:
         """The full names of the keys that it sets, with those that hold others."""
         content = OmegaConf.to_container(OmegaConf.load(self.path), resolve=False)
         return {f"{self.package}.{key}".lstrip(".") for key in flat_keys(content)}
@@ -53,6 +53,8 @@ class Conf:
         self.folder = folder.resolve()
         self.config_name = config_name
         self.extra_folder: Path | None = None
+        self.composed: Sequence[str] = ()
+        """The overrides that were composed last: those of a mistake that Hydra finds."""
 
     def add_folder(self, folder: str | None) -> None:
         """Search a folder of the user's own too, for YAML files and for the classes that their `_target_`s name.
@@ -96,6 +98,7 @@ class Conf:
 
     def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
         """The config that the overrides make, and Hydra's own part of it."""
+        self.composed = overrides
         config = compose(self.config_name, overrides=self._searching(overrides), return_hydra_config=True)
         hydra = config.hydra
         with read_write(config), open_dict(config):
@@ -112,9 +115,12 @@ class Conf:
         """The overrides, with the extra folder on Hydra's search path."""
         if self.extra_folder is None:
             return list(overrides)
-        of_user = [each.value() for each in self.parsed(overrides) if each.key_or_group == "hydra.searchpath"]
-        paths = [f"file://{self.extra_folder}", *(path for value in of_user[:1] for path in value)]
-        # The first one counts.
+        paths = [f"file://{self.extra_folder}"]
+        for override in self.parsed(overrides):
+            value = override.value()
+            if override.key_or_group == "hydra.searchpath" and isinstance(value, list):
+                paths += map(str, value)
+        # Of several overrides of the search path the first one counts.
         return [f"hydra.searchpath=[{','.join(quoted(path) for path in paths)}]", *overrides]
 
     def _chosen_file(self, default: ResultDefault) -> ChosenFile | None:

@@ -141,6 +141,8 @@ def as_yaml(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return f"[{','.join(as_yaml(each) for each in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {as_yaml(each)}' for key, each in value.items())}}}"
     return "null" if value is None else str(value)
 
 

@@ -60,10 +60,23 @@ def refuse_what_breaks_run_folders(overrides: Sequence[Override]) -> None:
             raise UserError(f"{override.input_line}: {override.key_or_group} is not to be set; {hint}")
 
 
+def refuse_interval_in_grid(overrides: Sequence[Override], *, sweeper: str) -> None:
+    """Refuse an interval where the sweeper goes through a grid.
+
+    Raises:
+        UserError: it names the argument.
+    """
+    for override in overrides:
+        if override.is_sweep_override() and not override.is_discrete_sweep() and sweeper.endswith(".BasicSweeper"):
+            raise UserError(
+                f"{override.input_line}: an interval needs hydra/sweeper=optuna; a grid takes VALUE,VALUE,…"
+            )
+
+
 def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> UserError:
     """The same mistake, with the name of the chosen file that sets the key, inside of `conf.initialized`."""
     files = conf.chosen_files(overrides)
-    setting = next((file.label for file in reversed(files) if error.key in file.keys()), None)
+    setting = next((file.label for file in reversed(files) if error.key in file.set_keys()), None)
     if setting is None:
         return error
     group = error.key.split(".")[0]
@@ -77,9 +90,7 @@ def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> U
     return UserError(f"{setting} sets {error.key}, which {lacking}{error.hint}")
 
 
-def explain(
-    error: HydraException | OmegaConfBaseException | YAMLError, conf: Conf, overrides: Sequence[str]
-) -> str:
+def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Conf) -> str:
     """One line for an exception of Hydra's, OmegaConf's or the YAML parser's."""
     text = str(error)
     if isinstance(error, OverrideParseException):
@@ -92,7 +103,7 @@ def explain(
     unknown = re.search(r"Could not override '(?P<key>[^']*)'", text)
     if unknown:
         key = unknown["key"]
-        return f"there is no key {key}{did_you_mean(key, _keys(conf, overrides))}"
+        return f"there is no key {key}{did_you_mean(key, _keys(conf))}"
     ambiguous = re.match(r"\s*Ambiguous value for argument '(?P<argument>.*)'", text)
     if ambiguous:
         return f"{ambiguous['argument']}: several values are a sweep, which needs -m before them"
@@ -107,10 +118,10 @@ def _missing_config(error: MissingConfigException, conf: Conf) -> str:
     return f"there is no {group}={name}; there are {', '.join(options)}{did_you_mean(name, options)}"
 
 
-def _keys(conf: Conf, overrides: Sequence[str]) -> list[str]:
-    """All keys that can be set, with the groups that the overrides choose where they can be composed."""
+def _keys(conf: Conf) -> list[str]:
+    """All keys that can be set, with the groups that were chosen last where they can be composed."""
     groups = conf.groups()
-    choices = [text for text in overrides if text.split("=", 1)[0] in groups]
+    choices = [text for text in conf.composed if text.split("=", 1)[0] in groups]
     with conf.initialized():
         for chosen in (choices, []):
             try:
