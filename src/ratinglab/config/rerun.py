@@ -1,8 +1,9 @@
-"""The arguments with which a run was started, once more: into its own folder to go on, or a new one to reproduce it."""
+"""The arguments that a run was started with, to resume it in its own folder or to train it again in a new one."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -16,8 +17,22 @@ EXTENDS = "trainer.max_epochs"
 """The one key that may be set beside resume: more epochs of the same experiment."""
 
 
-def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> list[str] | None:
-    """The overrides under which the run that `resume=` names goes on; None where no run is resumed.
+class Rerun(NamedTuple):
+    """How Hydra is called for a run that was started before.
+
+    Attributes:
+        overrides: the run's own, and those for its folder.
+        config_dir: the folder that --config-dir named, if one did.
+        resumes: whether it runs in its own folder.
+    """
+
+    overrides: list[str]
+    config_dir: str | None
+    resumes: bool
+
+
+def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
+    """Arguments for the run that `resume=` names; None if no run is resumed.
 
     Raises:
         UserError: there is no such run, or a key is set that would make it another experiment.
@@ -41,17 +56,12 @@ def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> list[str] 
     extended = [override.input_line or "" for override in parsed if override.key_or_group == EXTENDS]
     max_epochs = extended or [f"{EXTENDS}={_max_epochs(folder)}"]
     path = quoted(str(folder))
-    return [
-        *first,
-        *max_epochs,
-        f"resume={path}",
-        f"hydra.run.dir={path}",
-        "hydra.output_subdir=null",
-    ]
+    into_its_folder = [f"resume={path}", f"hydra.run.dir={path}", "hydra.output_subdir=null"]
+    return Rerun([*first, *max_epochs, *into_its_folder], _config_dir(folder), resumes=True)
 
 
-def reproduced_arguments(overrides: Sequence[str], *, multirun: bool) -> list[str]:
-    """The overrides under which the run that `run=` names is trained again, in a new folder.
+def reproduced_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun:
+    """Arguments to train the run that `run=` names again, in a new folder.
 
     Raises:
         UserError: there is no such run, or another key is set.
@@ -61,13 +71,17 @@ def reproduced_arguments(overrides: Sequence[str], *, multirun: bool) -> list[st
     if multirun or keys != ["run"]:
         raise UserError("reproduce takes run=FOLDER, and nothing else")
     folder = _folder(parsed[0])
-    arguments = _first_arguments(folder, key="run")
-    return [*arguments, f"{EXTENDS}={_max_epochs(folder)}", f"reproduces={quoted(str(folder))}"]
+    first = _first_arguments(folder, key="run")
+    again = [*first, f"{EXTENDS}={_max_epochs(folder)}", f"reproduces={quoted(str(folder))}"]
+    return Rerun(again, _config_dir(folder), resumes=False)
 
 
 def with_saved_values(config: DictConfig) -> None:
     """Give a run's config the values that it was first started with, even if a default in conf/ has changed since."""
     saved = OmegaConf.load(Path(config.resume or config.reproduces) / ".hydra" / "config.yaml")
+    for group in saved.values():
+        if isinstance(group, DictConfig):
+            group.pop("_target_", None)  # the class may have moved since
     now = {"resume": config.resume, "reproduces": config.reproduces}
     config.merge_with(saved, {**now, "trainer": {"max_epochs": config.trainer.max_epochs}})
 
@@ -78,6 +92,12 @@ def _first_arguments(folder: Path, *, key: str) -> list[str]:
     if not path.is_file():
         raise UserError(f"{key}: {folder} is not the folder of a run: it has no .hydra/overrides.yaml")
     return [str(text) for text in OmegaConf.load(path) if not str(text).startswith(f"{EXTENDS}=")]
+
+
+def _config_dir(folder: Path) -> str | None:
+    path = folder / ".hydra" / "hydra.yaml"
+    sources = OmegaConf.select(OmegaConf.load(path), "hydra.runtime.config_sources") if path.is_file() else None
+    return next((source.path for source in sources or [] if source.provider == "command-line"), None)
 
 
 def _max_epochs(folder: Path) -> int:
