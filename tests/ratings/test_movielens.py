@@ -18,7 +18,7 @@ from tables import rows_of
 
 from ratinglab.errors import UserError
 from ratinglab.ratings import download, movielens
-from ratinglab.ratings.sources import MOVIELENS_OPTIONS, Duplicates
+from ratinglab.ratings.sources import MOVIELENS, Duplicates, MovieLensOptions
 
 RATINGS = {
     "u.data": "196\t242\t3\t881250949\n186\t302\t4\t891717742\n",
@@ -56,8 +56,8 @@ def editions_of_two_ratings(monkeypatch):
 
 
 def options(name: str, cache: Path | None, *, root: Path | None = None, address: str = "http://127.0.0.1:9"):
-    return MOVIELENS_OPTIONS[name](
-        duplicates=Duplicates.error, min_ratings_per_user=0, min_ratings_per_item=0, batch_size=1,
+    return MovieLensOptions(
+        name=name, duplicates=Duplicates.error, min_ratings_per_user=0, min_ratings_per_item=0, batch_size=1,
         cache=None if cache is None else str(cache),
         root=None if root is None else str(root), address=address,
     )  # fmt: skip
@@ -66,7 +66,7 @@ def options(name: str, cache: Path | None, *, root: Path | None = None, address:
 EXPECTED = [(196, 242, 3.0, 881_250_949_000), (186, 302, 4.0, 891_717_742_000)]
 
 
-@pytest.mark.parametrize("name", MOVIELENS_OPTIONS)
+@pytest.mark.parametrize("name", MOVIELENS)
 @pytest.mark.parametrize("where", ["zip", "folder", "folder around", "folder of the zip"])
 def test_every_data_set_is_read_where_the_user_has_it(tmp_path, name, where):
     path = tmp_path / movielens.DATA_SETS[name].archive.name
