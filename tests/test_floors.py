@@ -19,6 +19,7 @@ FLOORS = [
     ["recommend"],
     ["runs"],
     ["experiment"],
+    ["startup"],
     ["config"],
 ]
 """From the ground up. A folder's files may import one another, in no circle."""

@@ -8,23 +8,26 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, environment
-from hydra import compose, initialize_config_dir
 from tables import table_of
 
-from ratinglab.config.schema import register_schemas, to_options
+from ratinglab.config.command import ROOTS
+from ratinglab.config.conf import Conf
+from ratinglab.config.conversion import to_options
+from ratinglab.config.resolvers import register_resolvers
 from ratinglab.experiment.comparison import FinishedRun, _rows
 from ratinglab.experiment.protocol import of_folds, of_run, protocol_record, verdict
-from ratinglab.models.discovery import model_name
 from ratinglab.ratings.splits import RandomSplit
 from ratinglab.runs import RunRecord
 
 CONF = REPOSITORY / "conf"
-PROTOCOLS = sorted(path.stem for path in CONF.glob("experiment/protocol/*.yaml"))
+PROTOCOLS = sorted(path.stem for path in CONF.glob("protocol/*.yaml") if path.stem != "none")
 RECIPES = sorted(path.stem for path in CONF.glob("recipe/*.yaml"))
 OWN = """# @package _global_
+# Folds of the demo data.
 defaults:
-  - override /protocol: movielens_u1_u5
+  - override /split: kfold
 protocol:
+  _target_: ratinglab.reports.protocols.Protocol
   title: the demo data
   folds: {folds}
   data_digest: {digest}
@@ -36,9 +39,10 @@ protocol:
 
 
 def options_of(*overrides):
-    register_schemas()
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        return to_options(compose("train", overrides=list(overrides)), [])
+    register_resolvers()
+    conf = Conf(CONF, "train")
+    with conf.initialized():
+        return to_options(conf.compose(overrides)[0], ROOTS["train"])
 
 
 def split_of(*, validation=0.0):
@@ -48,6 +52,7 @@ def split_of(*, validation=0.0):
 
 def test_under_another_split_a_pinned_key_may_not_be_there():
     options = options_of("protocol=movielens_u1")
+    options.split = options_of().split
     record = protocol_record(options, data_digest=options.protocol.data_digest, split=split_of())
     assert record["departures"] == [
         "split.name is random, the protocol has movielens_u",
@@ -59,16 +64,16 @@ def test_under_another_split_a_pinned_key_may_not_be_there():
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
-    options = options_of(f"experiment=protocol/{protocol}", f"recipe={recipe}")
+    options = options_of(f"protocol={protocol}", f"recipe={recipe}")
     record = protocol_record(options, data_digest=options.protocol.data_digest, split=split_of())
     assert record["departures"] == []
     assert verdict([record]) == "comparable"
     assert record["figures"] == json.loads(json.dumps(record["figures"]))
-    assert f"{options.model.__module__.rpartition('.')[2]}_{options.optimizer.name}" == recipe
+    assert f"{options.model.name}_{options.optimizer.name}" == recipe
 
 
 def test_the_protocols_figures_stand_as_they_are_written():
-    figures = {figure.system: figure.rmse for figure in options_of("experiment=protocol/movielens_u1").protocol.figures}
+    figures = {figure.system: figure.rmse for figure in options_of("protocol=movielens_u1").protocol.figures}
     assert figures["Surprise SVD"] == 0.9515
     assert figures["GLocal-K"] == 0.889
 
@@ -83,7 +88,7 @@ def test_the_protocols_figures_stand_as_they_are_written():
     ],
 )
 def test_a_departure_is_told(overrides, held_out, digest, departure):
-    options = options_of("experiment=protocol/movielens_u1", *overrides)
+    options = options_of("protocol=movielens_u1", *overrides)
     split = split_of(validation=held_out)
     record = protocol_record(options, data_digest=digest or options.protocol.data_digest, split=split)
     assert verdict([record]).startswith(f"not comparable: {departure}")
@@ -125,12 +130,12 @@ def reported(command, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reported")
     plain = command(folder, "train", "trainer=debug", "logger=none")
     digest = json.loads((plain.run / "run.json").read_text())["provenance"]["data_digest"]
-    own = folder / "own" / "experiment"
+    own = folder / "own" / "protocol"
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text(OWN.format(folds=2, digest=digest))
     options = [
-        "experiment=mine", f"hydra.searchpath=[file://{own.parent}]", "split=kfold", "split.folds=2",
-        "split.validation=0", "trainer=debug", "logger=none",
+        "protocol=mine", "--config-dir", str(own.parent), "split.folds=2", "split.validation=0",
+        "trainer=debug", "logger=none",
     ]  # fmt: skip
     outcomes = [command(folder, "train", "-m", *options, "split.fold=1,2", f"seed={seed}") for seed in (0, 1)]
     return folder, outcomes
@@ -241,7 +246,10 @@ def test_runs_of_other_splits_are_rows_of_their_own():
 
 
 def test_a_run_without_test_rows_stands_beside_no_figures(command, tmp_path):
-    plain = ["train", "trainer=debug", "logger=none", "protocol=movielens_u1", "split.test=0"]
+    (tmp_path / "own" / "protocol").mkdir(parents=True)
+    own = OWN.format(folds=1, digest="x").replace("split: kfold", "split: random")
+    (tmp_path / "own" / "protocol" / "mine.yaml").write_text(own)
+    plain = ["train", "--config-dir", "own", "trainer=debug", "logger=none", "protocol=mine", "split.test=0"]
     assert "protocol   " not in command(tmp_path, *plain).stdout
     (row,) = [line for line in report(tmp_path, "outputs").stdout.splitlines() if line.startswith("mf by adam")]
     assert "comparable" not in row
@@ -266,11 +274,3 @@ def test_a_report_of_nothing_is_a_mistake(reported, tmp_path):
     folder, _ = reported
     assert report(folder, tmp_path, status=2).stderr == f"error: there is no finished run in {tmp_path}\n"
     assert report(folder, "nowhere", status=2).stderr == "error: there is no folder nowhere\n"
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONF.glob("experiment/search/*.yaml")))
-def test_a_search_is_of_its_recipe_and_looks_at_validation_rows(name):
-    search, recipe = options_of(f"experiment=search/{name}"), options_of(f"recipe={name}")
-    assert model_name(search.model) == model_name(recipe.model)
-    assert search.optimizer == recipe.optimizer
-    assert (search.split.name, search.split.fold, search.split.validation) == ("movielens_u", 1, 0.1)

@@ -192,6 +192,7 @@ class _Command:
     def _options(self, config: DictConfig, overrides: Sequence[Override]) -> Any:
         if self._translate is not None and (config.resume or config.reproduces):
             with_saved_values(config)
+        self._conf.put_on_path()
         return to_options(config, ROOTS[self._conf.config_name], overrides)
 
     def _check_folder(self, hydra: DictConfig, *, key: str) -> None:

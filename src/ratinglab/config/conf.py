@@ -19,11 +19,6 @@ from ratinglab.config.hydra_api import config_loader, initialized
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 
-OVERLAYS = ("protocol", "recipe", "search", "experiment")
-"""Groups that set the choices and keys of other groups."""
-MAY_BE_NONE = ("recipe", "search", "experiment")
-"""Overlays of which a run may have none."""
-
 
 @dataclass(frozen=True)
 class ChosenFile:
@@ -67,7 +62,12 @@ class Conf:
         self.extra_folder = user_path(folder, key="--config-dir").absolute()
         if not self.extra_folder.is_dir():
             raise UserError(f"--config-dir: there is no folder {folder}")
-        sys.path.insert(0, str(self.extra_folder))
+        self.put_on_path()
+
+    def put_on_path(self) -> None:
+        """Let Python find the classes in the extra folder, in a worker process of a launcher too."""
+        if self.extra_folder is not None and str(self.extra_folder) not in sys.path:
+            sys.path.insert(0, str(self.extra_folder))
 
     def folders(self) -> list[Path]:
         """The folders that are searched, the first one first."""

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.optimizers import FitOptions
@@ -65,11 +65,13 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
         except OmegaConfBaseException as error:
             raise UserError(f"{key}.{TARGET}: {cls.__name__}: {_first_line(error)}") from error
     _merge(typed, content, as_typed=_numbers_as_typed(overrides))
-    _check_complete(typed, content)
     try:
+        _check_complete(typed, content)
         options = OmegaConf.to_object(typed)
-    except OmegaConfBaseException as error:  # an interpolation whose value is wrong, or that cannot be resolved
-        raise UserError(_wrong_value(error.full_key or "", error.value, error)) from error
+    except InterpolationResolutionError as error:
+        raise UserError(f"{error.full_key}: {_first_line(error)}") from error
+    except OmegaConfBaseException as error:  # the value of an interpolation
+        raise UserError(wrong_value(error.full_key or "", error.value, error)) from error
     check_options(options)
     return options
 
@@ -172,7 +174,7 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[s
         except (ConfigKeyError, ConfigAttributeError) as error:  # in an entry of a list
             raise UnknownKeyError(f"{key}.{error.key}", []) from error
         except OmegaConfBaseException as error:
-            raise UserError(_wrong_value(key, value, error)) from error
+            raise UserError(wrong_value(key, value, error)) from error
 
 
 def _is_text(hint: Any) -> bool:
@@ -207,7 +209,7 @@ def _holds(content: Any, path: Sequence[str]) -> bool:
     return True
 
 
-def _wrong_value(key: str, value: Any, error: OmegaConfBaseException) -> str:
+def wrong_value(key: str, value: Any, error: OmegaConfBaseException) -> str:
     """One line for a value that OmegaConf refuses."""
     reason, shown = _first_line(error), as_yaml(value)
     converted = re.search(r"could not be converted to (\w+)", reason)

@@ -86,7 +86,7 @@ def _keys(config: DictConfig, comments: Mapping[str, str], prefix: str = "") -> 
         key, value = f"{prefix}{name}", _value(config, name)
         if name == TARGET:
             continue
-        if isinstance(value, DictConfig) and any(comments.get(f"{key}.{inner}") for inner in value):
+        if isinstance(value, DictConfig) and any(comments.get(f"{key}.{inner}") for inner in map(str, value)):
             yield from _keys(value, comments, f"{key}.")
         else:
             yield from _entry(f"{key}={_shown(value)}", comments.get(key, "") + " Must be given." * (value == "???"))

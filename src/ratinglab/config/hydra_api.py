@@ -42,5 +42,5 @@ def config_loader() -> ConfigLoader:
 
 def register_resolver(name: str, resolver: Callable[..., Any]) -> None:
     """Make `${NAME:…}` known to OmegaConf, which has renamed this function."""
-    register = OmegaConf.register_new_resolver if IS_1_3 else OmegaConf.register_resolver
+    register = getattr(OmegaConf, "register_new_resolver" if IS_1_3 else "register_resolver")
     register(name, resolver, replace=True)

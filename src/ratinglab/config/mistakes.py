@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
-from ratinglab.config.conf import MAY_BE_NONE, Conf, flat_keys
-from ratinglab.config.conversion import UnknownKeyError
+from ratinglab.config.conf import Conf, flat_keys
+from ratinglab.config.conversion import UnknownKeyError, wrong_value
 from ratinglab.errors import UserError, did_you_mean
 
+MAY_BE_NONE = ("recipe", "search", "experiment")
+"""Groups of which a run may have no choice: they set what other groups hold."""
 OURS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
 """Settings of Hydra's on which the folders of runs depend."""
 
@@ -33,7 +35,7 @@ def refuse_schema_bypass(overrides: Sequence[Override]) -> None:
 
 
 def refuse_no_choice(overrides: Sequence[Override], conf: Conf) -> None:
-    """Refuse `GROUP=null` and `GROUP=[…]`: each group has one choice; some overlays may have none.
+    """Refuse `GROUP=null` and `GROUP=[…]`: Hydra takes none, and each group has one choice.
 
     Raises:
         UserError: it lists the choices that there are.
@@ -43,9 +45,8 @@ def refuse_no_choice(overrides: Sequence[Override], conf: Conf) -> None:
         group = override.key_or_group
         if group not in groups or override.is_sweep_override() or isinstance(override.value(), str):
             continue
-        if override.value() is None and group in MAY_BE_NONE:
-            continue
-        raise UserError(f"{override.input_line}: {group} must be one of {', '.join(conf.choices(group))}")
+        hint = "; leave it out for none" if group in MAY_BE_NONE else ""
+        raise UserError(f"{override.input_line}: {group} must be one of {', '.join(conf.choices(group))}{hint}")
 
 
 def refuse_what_breaks_run_folders(overrides: Sequence[Override]) -> None:
@@ -100,13 +101,16 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Co
         return _missing_config(error, conf)
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: {error.problem}"
-    unknown = re.search(r"Could not override '(?P<key>[^']*)'", text)
+    unknown = re.search(r"(Could not override|No earlier Group Default for) '(?P<key>[^'@]*)", text)
     if unknown:
         key = unknown["key"]
         return f"there is no key {key}{did_you_mean(key, _keys(conf))}"
     ambiguous = re.match(r"\s*Ambiguous value for argument '(?P<argument>.*)'", text)
     if ambiguous:
         return f"{ambiguous['argument']}: several values are a sweep, which needs -m before them"
+    merging = re.match(r"Error merging override (?P<key>[^=]*)=(?P<value>.*)", text)
+    if merging and isinstance(error.__cause__, ValidationError):  # of a setting of Hydra's, which alone are typed here
+        return wrong_value(merging["key"], merging["value"], error.__cause__)
     return " ".join(text.split())
 
 

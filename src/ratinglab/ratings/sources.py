@@ -50,9 +50,11 @@ class DataOptions(ABC):
     """What becomes of rows that repeat a pair of user and item. error: refuse them; last: keep the last; mean: keep the
     last, with the mean rating."""
     min_ratings_per_user: int = field(metadata=at_least(0))
-    """Smallest number of ratings per user. Users with fewer are dropped, repeatedly, until all have enough; 0: keep all."""
+    """Smallest number of ratings per user. Users with fewer are dropped, again and again, until all have
+    enough; 0: keep all."""
     min_ratings_per_item: int = field(metadata=at_least(0))
-    """Smallest number of ratings per item. Items with fewer are dropped, repeatedly, until all have enough; 0: keep all."""
+    """Smallest number of ratings per item. Items with fewer are dropped, again and again, until all have
+    enough; 0: keep all."""
     cache: str | None
     """Folder for generated, downloaded and converted data; null: keep nothing. By default the user's cache folder, or
     $RATINGLAB_DATA."""
