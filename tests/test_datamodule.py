@@ -8,7 +8,8 @@ import torch
 from tables import table_of
 
 from ratinglab import datamodule
-from ratinglab.datamodule import BLOCK_SIZE, Blocks, RatingDataModule, ShuffledBatches
+from ratinglab.batches import BLOCK_SIZE, Blocks, ShuffledBatches
+from ratinglab.datamodule import RatingDataModule
 from ratinglab.ratings.holdout import hold_out
 from ratinglab.ratings.splits import RandomSplit
 from ratinglab.ratings.table import MILLISECONDS, Ratings

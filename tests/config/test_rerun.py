@@ -23,7 +23,7 @@ class EveryNth(SplitOptions):
     def apply(self, table):
         part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
         part[:: self.step] = TEST
-        return self._split(table, part)
+        return self.checked(table, part)
 """
 YAML = "# Every n-th row for test.\n_target_: own_splits.EveryNth\n\nrefit: false\nstep: 10\n"
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 from fits import run_fit
+from ratinglab.models.discovery import build_model
 from tables import table_of
 
-from ratinglab.datamodule import RatingDataModule, as_tensors
+from ratinglab.batches import as_tensors
+from ratinglab.datamodule import RatingDataModule
 from ratinglab.fitting.als import ALSFit
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.discovery import build_model
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import hold_out
 from ratinglab.ratings.splits import RandomSplit

@@ -5,15 +5,15 @@ import numpy as np
 import pytest
 import torch
 from fits import run_fit
+from ratinglab.fitting.kernels.block_sgd import Rule, Weights, epoch, move_to_blocks, sort_blocks_by_user
+from ratinglab.models.discovery import build_model
 from tables import table_of
 
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.fitting import block_sgd
 from ratinglab.fitting.block_sgd import BlockFit, balanced_slices
-from ratinglab.fitting.kernels.block_sgd import Rule, Weights, epoch, move_to_blocks, sort_blocks_by_user
 from ratinglab.fitting.optimizers import BlockSGD
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.discovery import build_model
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import hold_out
 from ratinglab.ratings.splits import RandomSplit

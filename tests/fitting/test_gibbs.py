@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 from fits import run_fit
+from ratinglab.fitting.incidence import Incidence
+from ratinglab.models.discovery import build_model
 from tables import table_of
 
-from ratinglab.datamodule import Blocks, RatingDataModule, as_tensors
+from ratinglab.batches import Blocks, as_tensors
+from ratinglab.datamodule import RatingDataModule
 from ratinglab.fitting import gibbs
 from ratinglab.fitting.gibbs import GibbsFit
-from ratinglab.fitting.incidence import Incidence
 from ratinglab.fitting.optimizers import Gibbs, Noise
 from ratinglab.fitting.priors import draw_normal
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.discovery import build_model
 from ratinglab.models.equation import Interactions, ItemFeatures
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor

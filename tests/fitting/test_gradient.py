@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Trainer
+from ratinglab.models.discovery import build_model
 from tables import table_of
 
 from ratinglab.datamodule import RatingDataModule
@@ -14,7 +15,6 @@ from ratinglab.errors import RunFailedError
 from ratinglab.fitting.gradient import GradientFit
 from ratinglab.fitting.optimizers import SGD, Adam, AdamW
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.discovery import build_model
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out
 from ratinglab.ratings.splits import RowsSplit

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from ratinglab.fitting.incidence import Incidence
+
 from ratinglab.fitting.priors import Normal
 
 USER = np.array([0, 0, 0, 1, 1, 2, 3, 3], dtype=np.int32)

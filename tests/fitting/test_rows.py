@@ -3,9 +3,9 @@
 import numba
 import numpy as np
 import pytest
+from ratinglab.fitting.sides import sides
 
 from ratinglab.fitting.kernels.rows import column_dots, gather, gram, sample_rows, squared_errors, times
-from ratinglab.fitting.sides import sides
 from ratinglab.ratings.table import Ratings
 
 NUM_USERS, NUM_ITEMS, DIM = 30, 20, 5

@@ -1,9 +1,9 @@
 import pytest
 import torch
+from ratinglab.models.discovery import build_model, model_class, model_name, model_names, options_class
 
 from ratinglab.errors import UserError
 from ratinglab.models import biased_mf, mf
-from ratinglab.models.discovery import build_model, model_class, model_name, model_names, options_class
 from ratinglab.models.equation import Interactions, ItemFeatures
 
 USER, ITEM = torch.tensor([0, 1, 1], dtype=torch.int32), torch.tensor([2, 0, 2], dtype=torch.int32)

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from ratinglab.models.discovery import build_model
+
 from ratinglab.models.posterior import Posterior, Sample
 
 USER, ITEM = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([2, 0], dtype=torch.int32)

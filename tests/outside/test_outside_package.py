@@ -42,7 +42,9 @@ def folder(tmp_path_factory):
     (folder / "ratings.csv").write_text("\n".join(["user_id,item_id,rating,timestamp", *lines]) + "\n")
     users = [f"u{user},{20 + user},{mood[user]}" for user in range(40)]
     (folder / "users.csv").write_text("\n".join(["user_id,age,mood", *users]) + "\n")
-    (folder / "pairs.csv").write_text("user_id,item_id,time\nu0,i1,2000-01-05\nu1,i2,2000-01-06\nnobody,i1,2000-01-05\n")
+    (folder / "pairs.csv").write_text(
+        "user_id,item_id,time\nu0,i1,2000-01-05\nu1,i2,2000-01-06\nnobody,i1,2000-01-05\n"
+    )
     return folder
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from ratinglab.models.discovery import build_model
 
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.discovery import build_model
 from ratinglab.models.equation import Equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import all_users

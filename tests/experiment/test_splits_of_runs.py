@@ -9,7 +9,7 @@ import torch
 from conftest import REAL_DATA
 
 from ratinglab.fitting.schedules import CosineSchedule
-from ratinglab.runs import Run
+from ratinglab.runs.run import Run
 
 
 def metrics_of(folder):

@@ -14,10 +14,11 @@ from ratinglab.config.command import ROOTS
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.resolvers import register_resolvers
-from ratinglab.experiment.comparison import FinishedRun, _rows
-from ratinglab.experiment.protocol import of_folds, of_run, protocol_record, verdict
+from ratinglab.experiment.recording import protocol_record
 from ratinglab.ratings.splits import RandomSplit
-from ratinglab.runs import RunRecord
+from ratinglab.reports.comparison import FinishedRun, _rows
+from ratinglab.reports.protocols import table_of_folds, table_of_run, verdict
+from ratinglab.runs.record import RunRecord
 
 CONF = REPOSITORY / "conf"
 PROTOCOLS = sorted(path.stem for path in CONF.glob("protocol/*.yaml") if path.stem != "none")
@@ -106,13 +107,13 @@ RECORD = {
 
 
 def test_a_run_stands_in_its_place_among_the_figures():
-    lines = list(of_run(RECORD | {"folds": 1}, name="mf by adam", rmse=0.85, fold=None))
+    lines = list(table_of_run(RECORD | {"folds": 1}, name="mf by adam", rmse=0.85, fold=None))
     assert lines == [
         "protocol   a table",
         "this run   mf by adam  0.8500  comparable",
         "published  other       0.9000  a paper",
     ]
-    assert list(of_run(RECORD, name="mf by adam", rmse=0.95, fold=2))[-2:] == [
+    assert list(table_of_run(RECORD, name="mf by adam", rmse=0.95, fold=2))[-2:] == [
         "this run   mf by adam  0.9500  comparable",
         "note: this run is fold 2 alone; the figures are means over 2: -m split.fold=1,2",
     ]
@@ -120,7 +121,7 @@ def test_a_run_stands_in_its_place_among_the_figures():
 
 def test_folds_stand_there_with_their_mean():
     bad = RECORD | {"departures": ["seed is 1"]}
-    lines = list(of_folds([RECORD, bad], name="mf by adam", rmses=[0.8, 0.9]))
+    lines = list(table_of_folds([RECORD, bad], name="mf by adam", rmses=[0.8, 0.9]))
     assert lines[1] == "this run   mf by adam  0.8500  mean of 2 folds, s.d. 0.0707; not comparable: seed is 1"
 
 
@@ -238,6 +239,7 @@ def test_runs_of_other_splits_are_rows_of_their_own():
         record = RunRecord(
             model="mf", model_options={}, num_users=1, num_items=1, rating_mean=3.0, scale=None, noise_floor=None,
             max_epochs=1, provenance={"seed": 0, "split": split, "data": "x"}, fit={"optimizer": "adam"}, fold=1,
+            model_target="", refit_epochs=None, is_sampled=False, protocol=None,
         )  # fmt: skip
         return FinishedRun(Path("run"), record, {})
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from ratinglab.errors import UserError
-from ratinglab.runs import Run, features_of
+from ratinglab.models.design import Design
+from ratinglab.runs.run import Run
 
 FILES = [
     "data=csv",
@@ -219,7 +220,8 @@ def test_a_model_without_days_takes_no_times(command, tmp_path):
         run.predict([1], [2], times=np.array(["1970-01-02"], dtype="datetime64[D]"))
 
 
-def test_items_of_which_none_has_a_genre_have_no_features():
+def test_a_feature_that_no_trained_item_has_is_refused():
     genres = np.array(["", "(no genres listed)", "Drama"], dtype=object)
-    assert features_of(genres, num_items=2) is None  # the third has no training rows
-    assert features_of(genres, num_items=3).num_features == 1
+    with pytest.raises(UserError, match="model.item_features: genres is unknown in every row with training ratings"):
+        Design.of_feature(genres[:2], key="model.item_features: genres")  # the third has no training rows
+    assert Design.of_feature(genres, key="model.item_features: genres").num_columns == 1

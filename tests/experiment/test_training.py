@@ -15,7 +15,7 @@ import pytest
 import torch
 from conftest import start
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def metrics_of(run: Path) -> dict[str, float]:

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import torch
 from conftest import start
-from test_resume import assert_equal_runs
+from test_continuation import assert_equal_runs
 
 from ratinglab.errors import UserError
-from ratinglab.runs import Run
+from ratinglab.runs.run import Run
 
 GIBBS = ["optimizer=gibbs", "model.embedding_dim=4", "optimizer.burn_in=10", "logger=none"]
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import environment, start
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0"]
 
 

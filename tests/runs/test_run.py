@@ -14,7 +14,7 @@ import torch
 from conftest import environment
 
 from ratinglab.errors import UserError
-from ratinglab.runs import Run
+from ratinglab.runs.run import Run
 
 
 @pytest.fixture(scope="module")
