@@ -103,7 +103,7 @@ def target_class(dotted_path: Any, *, base: type, key: str) -> type:
     if not (isinstance(dotted_path, str) and re.fullmatch(r"\w+(\.\w+)+", dotted_path)):
         raise UserError(f"{key} must be the dotted path of a class, as in module.Class, got {as_yaml(dotted_path)}")
     module_name, _, name = dotted_path.rpartition(".")
-    found = getattr(_imported(module_name, key=key), name, None)
+    found: Any = getattr(_imported(module_name, key=key), name, None)
     if found is None:
         names = [name for name, value in vars(importlib.import_module(module_name)).items() if inspect.isclass(value)]
         raise UserError(f"{key}: {module_name} has no {name}{did_you_mean(name, names)}")
@@ -111,6 +111,8 @@ def target_class(dotted_path: Any, *, base: type, key: str) -> type:
         raise UserError(f"{key} must be a subclass of {base.__module__}.{base.__qualname__}, got {dotted_path}")
     if inspect.get_annotations(found) and "__dataclass_fields__" not in vars(found):
         raise UserError(f"{key}: {dotted_path} needs the decorator @dataclass")
+    if inspect.isabstract(found):
+        raise UserError(f"{key}: {dotted_path} lacks {', '.join(sorted(getattr(found, '__abstractmethods__', ())))}")
     return found
 
 
