@@ -1,6 +1,7 @@
 """From what Hydra composed to typed options."""
 
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -35,13 +36,14 @@ class Chosen(Base):
     path: str | None
 
 
-@dataclass
-class Undecorated(Base):
-    pass
-
-
 class Forgotten(Base):
     width: int
+
+
+@dataclass
+class Unfinished(Base, ABC):
+    @abstractmethod
+    def build(self): ...
 
 
 @dataclass
@@ -118,6 +120,7 @@ def test_a_text_is_taken_as_it_was_typed():
         (f"{__name__}.Chosem", f"group._target_: {__name__} has no Chosem; did you mean Chosen?"),
         (f"{__name__}.Root", f"group._target_ must be a subclass of {__name__}.Base, got {__name__}.Root"),
         ("os.system", f"group._target_ must be a subclass of {__name__}.Base, got os.system"),
+        (f"{__name__}.Unfinished", f"group._target_: {__name__}.Unfinished lacks build"),
         (f"{__name__}.Forgotten", f"group._target_: {__name__}.Forgotten needs the decorator @dataclass"),
     ],
 )

@@ -3,7 +3,6 @@
 One of your own is a Metric in any module: `metrics=[mse,rmse,mae,my_metrics.within_half]` names it.
 """
 
-import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from ratinglab.batches import BLOCK_SIZE
 from ratinglab.errors import UserError, did_you_mean
+from ratinglab.targets import import_named
 
 Kind = TypeVar("Kind", bound="MetricKind")
 
@@ -108,10 +108,7 @@ def _imported(name: str) -> Metric:
             f"metrics: there is no metric {name}; there are {known}, and MODULE.NAME of your own"
             f"{did_you_mean(name, METRICS)}"
         )
-    try:
-        metric = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"metrics: {name} cannot be imported: {error}") from error
+    metric = getattr(import_named(module, key="metrics"), attribute, None)
     if not isinstance(metric, Metric):
         raise UserError(f"metrics: {name} must be a Metric, got {type(metric).__name__}")
     return metric

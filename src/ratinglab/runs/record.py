@@ -10,7 +10,8 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.metrics import MetricKind, find_metrics, monitored
 from ratinglab.files import RUN_RECORD, write_whole
 from ratinglab.models.declarations import EquationOptions
-from ratinglab.options import find_options, from_plain
+from ratinglab.options import from_plain
+from ratinglab.targets import target_class
 
 FORMAT_VERSION = 3
 MODELS_OF_FORMAT_2 = {
@@ -87,7 +88,7 @@ class RunRecord:
             UserError: their class cannot be imported.
             KeyError: a value is missing or unknown.
         """
-        cls = find_options(self.model_target, base=EquationOptions, key="run.json, model_target")
+        cls = target_class(self.model_target, base=EquationOptions, key="run.json: model_target")
         options: EquationOptions = from_plain(self.model_options, cls)
         return options
 
