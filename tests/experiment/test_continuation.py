@@ -58,7 +58,7 @@ def test_a_run_cut_off_between_checkpoints_goes_on_to_the_same_weights(command, 
     run = begun_run(tmp_path)
     assert not (run / "metrics.json").exists()
     outcome = command(tmp_path, "train", f"resume={run.relative_to(tmp_path)}")
-    assert "note: goes on after" in outcome.stdout
+    assert "note: resumes after" in outcome.stdout
     assert outcome.run == run
     assert_equal_runs(run, whole)
 
@@ -99,7 +99,7 @@ def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path
     run = begun_run(tmp_path)
     assert [path.name for path in (run / "checkpoints").glob(".*")] != []
     outcome = command(tmp_path, "train", f"resume={run}")
-    assert "note: goes on after" in outcome.stdout
+    assert "note: resumes after" in outcome.stdout
     assert [path.name for path in (run / "checkpoints").iterdir() if path.name.startswith(".")] == []
     assert_equal_runs(run, whole)
 
@@ -120,10 +120,10 @@ def test_other_optimizers_go_on_to_the_same_weights(command, tmp_path, optimizer
     whole = command(tmp_path, "train", *options, "trainer.max_epochs=8").run
     cut = command(tmp_path, "train", *options, "trainer.max_epochs=3").run
     outcome = command(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=8")
-    assert "note: goes on after 3 epochs" in outcome.stdout
+    assert "note: resumes after 3 epochs" in outcome.stdout
     assert outcome.stderr == ""
     assert_equal_runs(cut, whole)
-    assert "every error is equal to the last digit" in command(tmp_path, "reproduce", f"run={whole}").stdout
+    assert "every metric is equal to the last digit" in command(tmp_path, "reproduce", f"run={whole}").stdout
 
 
 def test_a_moved_and_renamed_run_goes_on(command, tmp_path, whole):
@@ -134,13 +134,13 @@ def test_a_moved_and_renamed_run_goes_on(command, tmp_path, whole):
     command(tmp_path, "train", "resume='my best = run, ünïcode'", "trainer.max_epochs=8")
     assert_equal_runs(moved, whole)
     outcome = command(tmp_path, "train", "resume='my best = run, ünïcode'")
-    assert "note: the run is finished already" in outcome.stdout
+    assert "note: run is already finished" in outcome.stdout
     assert outcome.stdout.splitlines()[-1] == "my best = run, ünïcode"
 
 
 def test_a_finished_run_says_so_and_prints_its_result(command, textbook):
     outcome = command(textbook.folder, "train", f"resume={textbook.run}")
-    assert outcome.stdout.startswith("note: the run is finished already")
+    assert outcome.stdout.startswith("note: run is already finished")
     assert outcome.stdout.splitlines()[1:] == textbook.stdout.splitlines()[-len(outcome.stdout.splitlines()) + 1 :]
 
 

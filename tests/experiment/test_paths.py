@@ -39,7 +39,7 @@ def test_a_run_is_trained_into_the_folder_named(folder, run):
         ("evaluate", [], "equal to metrics.json"),
         ("recommend", ["user=1", "k=20"], "recommended to user 1"),
         ("predict", ["input=pairs {x}.csv", "output=out, put=1.csv"], "1 predictions in out, put=1.csv"),
-        ("reproduce", [], "reproduced: every error is equal"),
+        ("reproduce", [], "reproduced: every metric is equal"),
     ],
 )
 def test_every_command_takes_it(command, folder, run, script, arguments, shown):

@@ -16,7 +16,7 @@ def run(command, tmp_path):
 
 def test_the_same_comes_out_in_a_run_of_its_own(command, tmp_path, run):
     outcome = command(tmp_path, "reproduce", f"run={run.relative_to(tmp_path)}")
-    assert outcome.stdout.splitlines()[-1] == "reproduced: every error is equal to the last digit"
+    assert outcome.stdout.splitlines()[-1] == "reproduced: every metric is equal to the last digit"
     again = tmp_path / outcome.stdout.splitlines()[-2]
     assert again != run
     assert json.loads((again / "run.json").read_text())["model"] == "biased_mf"

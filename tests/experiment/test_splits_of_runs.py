@@ -68,7 +68,7 @@ def test_a_refit_is_not_extended(command, refitted):
 
 def test_a_refit_reproduces(command, refitted):
     outcome = command(refitted.folder, "reproduce", f"run={refitted.run}")
-    assert "reproduced: every error is equal to the last digit" in outcome.stdout
+    assert "reproduced: every metric is equal to the last digit" in outcome.stdout
 
 
 def test_folds_are_a_cross_validation(command, tmp_path):

@@ -48,7 +48,7 @@ def test_evaluate_says_where_it_differs(command, copy):
 def test_the_number_of_threads_does_not_change_a_digit(biased, threads):
     code = (
         f"import torch; torch.set_num_threads({threads})\n"
-        f"from ratinglab.runs import Run\nprint(repr(Run.load({str(biased.run)!r}).evaluate()['test/mse']))"
+        f"from ratinglab.runs.run import Run\nprint(repr(Run.load({str(biased.run)!r}).evaluate()['test/mse']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment(biased.folder)
@@ -57,7 +57,7 @@ def test_the_number_of_threads_does_not_change_a_digit(biased, threads):
 
 
 def test_a_run_is_of_use_where_its_data_is_not(command, copy, tmp_path):
-    code = f"from ratinglab.runs import Run; print(Run.load({str(copy)!r}).recommend(42, k=3))"
+    code = f"from ratinglab.runs.run import Run; print(Run.load({str(copy)!r}).recommend(42, k=3))"
     empty = tmp_path / "empty cache"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(empty))
     assert done.returncode == 0, done.stderr
@@ -240,8 +240,16 @@ def test_a_run_without_a_checkpoint_is_refused(copy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 0}, "is of format 0; this ratinglab reads format 2"),
-        ({"model": "os"}, "names the model os, of which there is no file"),
+        ({"format_version": 0}, "has format 0; this version of ratinglab reads format 3"),
+        (
+            {"model_target": "os"},
+            "run.json: model_target must be the dotted path of a class, as in module.Class, got os",
+        ),
+        ({"model_target": "torch.load"}, "run.json: model_target must be a subclass of ratinglab.models.declarations."),
+        (
+            {"model_target": "gone.Options"},
+            "run.json: model_target: there is no module gone; --config-dir FOLDER finds",
+        ),
         ({"extra": 1}, "is damaged"),
         ({"model_options": {"embeding_dim": 3}}, "is damaged"),
         ({"num_users": "many"}, "is damaged"),

@@ -23,7 +23,7 @@ def sampled(request, command, tmp_path_factory):
 
 
 def test_what_is_printed_and_recorded(sampled):
-    assert "optimizer  gibbs: burn_in=10, noise=own, thin=1, a sweep an epoch, at most 30 epochs" in sampled.stdout
+    assert "optimizer  gibbs: burn_in=10, noise=own, thin=1, one sweep per epoch, at most 30 epochs" in sampled.stdout
     assert "note: samples its own priors" in sampled.stdout
     metrics = json.loads((sampled.run / "metrics.json").read_text())
     assert f"{metrics['test/coverage_90']:.1%} of the warm test ratings lie in the 90 % interval" in sampled.stdout
@@ -54,7 +54,7 @@ def test_samples_that_take_much_memory_are_told(cache, tmp_path):
 def test_evaluate_and_reproduce_agree_to_the_last_digit(command, sampled, tmp_path):
     assert "equal to metrics.json to the last digit" in command(tmp_path, "evaluate", f"run={sampled.run}").stdout
     outcome = command(tmp_path, "reproduce", f"run={sampled.run}")
-    assert "every error is equal to the last digit" in outcome.stdout
+    assert "every metric is equal to the last digit" in outcome.stdout
 
 
 @pytest.mark.parametrize("cut_after", [12, 20])  # the first sample is of epoch 16
@@ -70,8 +70,8 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_samples(command, cache, tmp_
     process.communicate(timeout=60)
     if cut_after < 16:
         outcome = command(tmp_path, "recommend", "run=cut", "user=42", status=2)
-        assert "holds no sample yet: the run was cut off in burn-in; go on with resume=cut" in outcome.stderr
-    assert "note: goes on after" in command(tmp_path, "train", "resume=cut").stdout
+        assert "holds no sample yet: the run was stopped in burn-in; resume=cut continues it" in outcome.stderr
+    assert "note: resumes after" in command(tmp_path, "train", "resume=cut").stdout
     one, two = (Run.load(run).predictor.model.get_extra_state() for run in (tmp_path / "cut", whole))
     for name in two:
         assert torch.equal(one[name], two[name]), name

@@ -71,7 +71,7 @@ def test_days_are_learnt_and_the_run_has_them(timed):
 
 def test_evaluate_and_reproduce_agree_to_the_last_digit(command, timed, tmp_path):
     assert "equal to metrics.json to the last digit" in command(tmp_path, "evaluate", f"run={timed.run}").stdout
-    assert "every error is equal to the last digit" in command(timed.folder, "reproduce", f"run={timed.run}").stdout
+    assert "every metric is equal to the last digit" in command(timed.folder, "reproduce", f"run={timed.run}").stdout
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(command, timed, tmp_path):
@@ -222,6 +222,6 @@ def test_a_model_without_days_takes_no_times(command, tmp_path):
 
 def test_a_feature_that_no_trained_item_has_is_refused():
     genres = np.array(["", "(no genres listed)", "Drama"], dtype=object)
-    with pytest.raises(UserError, match="model.item_features: genres is unknown in every row with training ratings"):
+    with pytest.raises(UserError, match=r"model\.item_features: genres is unknown in every row with training ratings"):
         Design.of_feature(genres[:2], key="model.item_features: genres")  # the third has no training rows
     assert Design.of_feature(genres, key="model.item_features: genres").num_columns == 1

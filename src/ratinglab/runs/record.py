@@ -81,14 +81,14 @@ class RunRecord:
         """Name and direction of the metric that decides which epoch is the best."""
         return monitored(self.monitor, self.kinds())
 
-    def equation_options(self) -> EquationOptions:
-        """The options of the equation.
+    def equation_options(self, *, place: str = "run.json") -> EquationOptions:
+        """The options of the equation; messages begin with `place`.
 
         Raises:
             UserError: their class cannot be imported.
             KeyError: a value is missing or unknown.
         """
-        cls = target_class(self.model_target, base=EquationOptions, key="run.json: model_target")
+        cls = target_class(self.model_target, base=EquationOptions, key=f"{place}: model_target")
         options: EquationOptions = from_plain(self.model_options, cls)
         return options
 

@@ -98,7 +98,7 @@ def training_part_of(record: RunRecord, folder: Path) -> TrainingPart:
     Raises:
         UserError: a file is missing or damaged.
     """
-    needs = record.equation_options().needs()
+    needs = record.equation_options(place=str(folder / "run.json")).needs()
     rows = None
     if needs.interactions:
         columns = read_part(folder, "train", ["user", "item", "rating", *(["day"] if needs.days else [])])
