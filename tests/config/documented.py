@@ -15,8 +15,8 @@ from typing import get_type_hints
 from ratinglab.config.command import ROOTS
 from ratinglab.config.comments import KeyPath, file_comment, key_lines
 from ratinglab.config.conf import Conf
-from ratinglab.config.conversion import target_class
 from ratinglab.config.resolvers import register_resolvers
+from ratinglab.targets import target_class
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "benchmark.yaml")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import environment, start
+from equal_runs import assert_equal_runs
 
 REPOSITORY = Path(__file__).parents[2]
 EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0"]
@@ -20,25 +21,6 @@ EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", "callbacks.checkpo
 def whole(command, tmp_path_factory):
     """The run that is never interrupted."""
     return command(tmp_path_factory.mktemp("whole"), "train", *EXPERIMENT).run
-
-
-def assert_equal_runs(run: Path, other: Path) -> None:
-    for name in ("best", "last"):
-        weights, others = (
-            torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for folder in (run, other)
-        )
-        assert weights["epochs"] == others["epochs"]
-        assert weights["state_dict"].keys() == others["state_dict"].keys()
-        for key, value in weights["state_dict"].items():
-            for part, tensor in value.items() if isinstance(value, dict) else [("", value)]:  # samples are a dict
-                other_value = others["state_dict"][key]
-                assert torch.equal(tensor, other_value[part] if part else other_value), key
-        assert str(weights["optimizer_states"]) == str(others["optimizer_states"])
-    metrics, others = (json.loads((folder / "metrics.json").read_text()) for folder in (run, other))
-    timed = {"fit/seconds", "fit/ratings_per_second"}
-    assert {tag: value for tag, value in metrics.items() if tag not in timed} == {
-        tag: value for tag, value in others.items() if tag not in timed
-    }
 
 
 def begun_run(folder: Path) -> Path:

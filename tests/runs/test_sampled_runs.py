@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import start
-from test_continuation import assert_equal_runs
+from equal_runs import assert_equal_runs
 
 from ratinglab.errors import UserError
 from ratinglab.runs.run import Run
