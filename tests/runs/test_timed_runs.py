@@ -15,9 +15,8 @@ FILES = [
     "data.path=ratings.csv",
     "data.columns.timestamp=timestamp",
     "data.titles.path=items.csv",
-    "data.titles.genres=genres",
 ]
-TIMED = [*FILES, "model=timesvdpp", "model.item_features=true", "model.embedding_dim=4", "logger=none"]
+TIMED = [*FILES, "model=timesvdpp", "model.item_features=[genres]", "model.embedding_dim=4", "logger=none"]
 DAY = 86_400
 
 
@@ -64,9 +63,9 @@ def test_days_are_learnt_and_the_run_has_them(timed):
     rows = pd.read_parquet(timed.run / "ratings.parquet")
     given = pd.read_csv(timed.folder / "ratings.csv")
     assert rows["day"].tolist() == (given["timestamp"] // DAY).tolist()
-    features = run.predictor.model.get_submodule("equation" if run.record.is_sampled else "").item_features
-    assert features.weight.shape == (2, 4)
-    assert features.start.diff()[run.item_ids.index_of([0, 1, 2, 3])].tolist() == [2, 0, 1, 0]
+    equation = run.predictor.model.get_submodule("equation" if run.record.is_sampled else "")
+    assert [weights.weight.shape for weights in equation.item_features] == [(2, 4)]
+    assert equation.item_feature_designs[0].start.diff()[run.item_ids.index_of([0, 1, 2, 3])].tolist() == [2, 0, 1, 0]
 
 
 def test_evaluate_and_reproduce_agree_to_the_last_digit(command, timed, tmp_path):
@@ -153,19 +152,9 @@ def test_a_run_does_not_go_on_when_days_or_genres_have_changed(command, tmp_path
         before = path.read_bytes()
         changed.to_csv(path, index=False)
         outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3", status=2)
-        assert "resume: what is known of days and genres has changed since" in outcome.stderr
+        assert "resume: the side information has changed since" in outcome.stderr
         path.write_bytes(before)
     command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
-
-
-def test_an_svdpp_from_before_there_were_item_features_is_loaded(command, tmp_path):
-    write_data(tmp_path)
-    folder = command(tmp_path, "train", *FILES, "model=svdpp", "trainer.max_epochs=1", "logger=none").run
-    record = json.loads((folder / "run.json").read_text())
-    del record["model_options"]["item_features"], record["provenance"]["side_digest"]
-    (folder / "run.json").write_text(json.dumps(record))
-    assert len(Run.load(folder).predict([1], [2])) == 1
-    command(tmp_path, "train", f"resume={folder}", "trainer.max_epochs=2")
 
 
 @pytest.mark.parametrize(
@@ -194,12 +183,13 @@ def test_a_time_that_is_none_is_one_line(command, timed, tmp_path, content, mess
     ("options", "message"),
     [
         (["data.columns.timestamp=null"], "model=timesvdpp needs the times of the ratings: name their column as data."),
+        (["model.item_features=[genre]"], "model.item_features: there is no column genre in data.titles.path; there "),
+        (["data.titles.path=null"], "model.item_features=[genres] needs a table of items: name it as data.titles.path"),
         (
-            ["data.titles.genres=null"],
-            "model.item_features=true needs the items' genres, and there are none",
+            ["optimizer=gibbs", "model.item_bins=3"],
+            "optimizer=gibbs fits biased_mf, mf, svdpp and timesvdpp, got model=timesvdpp with model.item_bins=3",
         ),
-        (["optimizer=gibbs", "model.item_bins=3"], "model.item_bins must be 1 with optimizer=gibbs, which draws no bi"),
-        (["optimizer=als"], "optimizer=als fits mf and biased_mf, got model=timesvdpp"),
+        (["optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=timesvdpp"),
         (["optimizer=sparse_adam"], "optimizer=sparse_adam needs an equation that looks up rows alone"),
     ],
 )

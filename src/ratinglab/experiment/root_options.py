@@ -69,13 +69,14 @@ class TrainOptions:
             )
 
     def _check_form(self) -> None:
-        fit, form = self.optimizer, self.model.form()
-        if form in fit.forms:
+        """Raise UserError where the fit does not take equations of this form."""
+        fit = self.optimizer
+        if self.model.form() in fit.forms:
             return
         names = names_of(fit.forms)
         listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-        but = f", which has {form.value} under these options" if self.model.name in names else ""
-        raise UserError(f"optimizer={fit.name} fits {listed}, got model={self.model.name}{but}")
+        cause = f" with {self.model.form_cause()}" if self.model.name in names else ""
+        raise UserError(f"optimizer={fit.name} fits {listed}, got model={self.model.name}{cause}")
 
 
 @dataclass

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 class Form(Enum):
     """Form of an equation. It decides which fits take it."""
 
-    embeddings = "embeddings alone"
+    embeddings = "embeddings"
     """r̂_ui = μ + b_u + b_i + p_u · q_i, with one row of weights per user and per item."""
-    parts = "parts beside its embeddings"
+    parts = "parts"
     """The same product, where a row is the sum of its own weights and of parts: designs times tables of weights."""
-    function = "a term that belongs to no row of weights"
+    function = "function"
     """Any differentiable function of a user and an item."""
 
 
@@ -44,6 +44,10 @@ class EquationOptions(ABC):
     def form(self) -> Form:
         """Form of the equation under these options, one of `forms`."""
         return self.forms[0]
+
+    def form_cause(self) -> str:
+        """The option by which the equation has this one of its forms, as KEY=VALUE; "" where it has one form."""
+        return ""
 
     def needs(self) -> Needs:
         """Data that the equation needs besides users, items and ratings."""
@@ -84,6 +88,11 @@ class FeatureOptions(FactorOptions):
     def form(self) -> Form:
         """Embeddings, or parts where there are features."""
         return Form.parts if self.user_features or self.item_features else Form.embeddings
+
+    def form_cause(self) -> str:
+        """The features of the users or, if there are none, of the items."""
+        side = "user" if self.user_features else "item"
+        return f"model.{side}_features=[{','.join(self.user_features or self.item_features)}]"
 
     def needs(self) -> Needs:
         """The features."""

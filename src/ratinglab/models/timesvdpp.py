@@ -33,6 +33,10 @@ class TimeSVDppOptions(SVDppOptions):
         """Parts; with several bins a function, since a bin's bias belongs to no row."""
         return Form.parts if self.item_bins == 1 else Form.function
 
+    def form_cause(self) -> str:
+        """The number of bins."""
+        return f"model.item_bins={self.item_bins}"
+
     def needs(self) -> Needs:
         """Days, who rated what, and the features."""
         return super().needs()._replace(days=True)
