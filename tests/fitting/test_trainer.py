@@ -4,18 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from fits import TRAINER
 
-from ratinglab.fitting.trainer import Accelerator, Profiler, TrainerOptions
-
-DEFAULT = TrainerOptions(
-    max_epochs=50, min_epochs=0, accelerator=Accelerator.cpu, devices=1, limit_train_batches=1.0,
-    check_val_every_n_epoch=1, accumulate_grad_batches=1, gradient_clip_val=None, deterministic=False,
-    detect_anomaly=False, profiler=None, enable_progress_bar=True, enable_model_summary=False,
-)  # fmt: skip
+from ratinglab.fitting.trainer import Profiler
 
 
 def build(tmp_path, **changed):
-    return dataclasses.replace(DEFAULT, **changed).build(run_folder=tmp_path, logger=None, callbacks=[])
+    return dataclasses.replace(TRAINER, **changed).build(run_folder=tmp_path, logger=None, callbacks=[])
 
 
 @pytest.mark.parametrize(
