@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import Checkpoint
 
 from ratinglab.datamodule import RatingDataModule, as_tensors
 from ratinglab.evaluation.metrics import MSE, Metric
@@ -142,7 +143,7 @@ def run_fit(
         accelerator="cpu",
         logger=False,
         callbacks=list(callbacks),
-        enable_checkpointing=False,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
