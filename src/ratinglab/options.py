@@ -95,7 +95,7 @@ def find_options(target: str, *, base: type, key: str) -> type:
     module, _, name = target.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: of a name such as ..x or .x
         raise UserError(f"{key}: {target} cannot be imported: {' '.join(str(error).split())}") from error
     if not (isinstance(found, type) and issubclass(found, base) and is_dataclass(found)):
         raise UserError(f"{key} must be a dataclass derived from {base.__name__}, got {target}")

@@ -98,7 +98,7 @@ def _imported(name: str) -> Metric:
         )
     try:
         metric = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError) as error:  # TypeError: of a name such as ..x
         raise UserError(f"metrics: {name} cannot be imported: {error}") from error
     if not isinstance(metric, Metric):
         raise UserError(f"metrics: {name} must be a Metric, got {type(metric).__name__}")
