@@ -1,9 +1,23 @@
+import sys
 from dataclasses import dataclass, field
+from enum import Enum
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.options import above, above_zero_to, at_least, check_options, from_zero_below
+from ratinglab.options import (
+    above,
+    above_zero_to,
+    added_later,
+    at_least,
+    check_options,
+    find_options,
+    from_plain,
+    from_zero_below,
+    to_plain,
+)
 
 
 @dataclass
@@ -61,3 +75,102 @@ def test_rules_between_fields_come_after_the_fields_own():
 def test_did_you_mean_names_a_near_name_only():
     assert did_you_mean("embeding_dim", ["embedding_dim", "lr"]) == "; did you mean embedding_dim?"
     assert did_you_mean("missing.csv", ["inf.csv"], cutoff=0.75) == ""
+
+
+class Color(Enum):
+    red = "r"
+    green = "g"
+
+
+@dataclass
+class Paint:
+    name: ClassVar[str] = "paint"
+
+    count: int = field(metadata=at_least(1))
+    color: Color
+    layers: list[str] = field(metadata=added_later([]))
+    share: float | None = field(metadata=added_later(0.5) | above(0))
+
+
+PAINT = Paint(count=2, color=Color.green, layers=["a", "b"], share=None)
+PLAIN = {"count": 2, "color": "green", "layers": ["a", "b"], "share": None}
+
+
+def test_options_become_plain_values_and_come_back():
+    assert to_plain(PAINT) == PLAIN
+    assert from_plain(PLAIN, Paint) == PAINT
+
+
+def test_an_option_that_was_added_later_has_its_value_from_before():
+    old = {key: value for key, value in PLAIN.items() if key not in ("layers", "share")}
+    assert from_plain(old, Paint) == Paint(count=2, color=Color.green, layers=[], share=0.5)
+    assert from_plain(old | {"share": 0.1}, Paint).share == 0.1
+
+
+@pytest.mark.parametrize(
+    ("plain", "key"),
+    [
+        ({key: value for key, value in PLAIN.items() if key != "count"}, "count"),
+        ({key: value for key, value in PLAIN.items() if key != "color"}, "color"),
+        (PLAIN | {"colour": "red"}, "colour"),
+        (PLAIN | {"color": "blue"}, "blue"),
+        (PLAIN | {"name": "other"}, "name"),
+    ],
+)
+def test_a_missing_or_unknown_key_is_named(plain, key):
+    with pytest.raises(KeyError) as error:
+        from_plain(plain, Paint)
+    assert error.value.args == (key,)
+
+
+def test_a_rule_and_a_value_from_before_go_together():
+    with pytest.raises(UserError, match="share must be above 0, got 0"):
+        check_options(Paint(count=1, color=Color.red, layers=[], share=0.0))
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """A module my_paint, as in a file of the user's own."""
+
+    class Plain:
+        pass
+
+    class NoDataclass(Plain):
+        pass
+
+    @dataclass
+    class Matt(Paint):
+        pass
+
+    content = SimpleNamespace(Matt=Matt, Plain=Plain, NoDataclass=NoDataclass, number=3)
+    monkeypatch.setitem(sys.modules, "my_paint", content)
+    return content
+
+
+def test_options_are_found_by_their_path(own):
+    assert find_options("my_paint.Matt", base=Paint, key="model._target_") is own.Matt
+
+
+@pytest.mark.parametrize(
+    ("target", "base", "message"),
+    [
+        ("my_paint.Mat", Paint, "model._target_: my_paint.Mat cannot be imported: "),
+        ("my_pain.Matt", Paint, "model._target_: my_pain.Matt cannot be imported: No module named 'my_pain'"),
+        ("my_paint.number", Paint, "model._target_ must be a dataclass derived from Paint, got my_paint.number"),
+        ("my_paint.Matt", Inner, "model._target_ must be a dataclass derived from Inner, got my_paint.Matt"),
+        ("os.path.join", Paint, "model._target_ must be a dataclass derived from Paint, got os.path.join"),
+        ("Matt", Paint, "model._target_: Matt cannot be imported: "),
+        ("", Paint, "model._target_:  cannot be imported: "),
+        ("..x", Paint, "model._target_: ..x cannot be imported: "),
+    ],
+)
+def test_a_path_to_something_else_is_refused(own, target, base, message):
+    with pytest.raises(UserError) as error:
+        find_options(target, base=base, key="model._target_")
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_a_class_that_is_no_dataclass_is_refused(own):
+    with pytest.raises(UserError, match=r"must be a dataclass derived from Plain, got my_paint\.NoDataclass"):
+        find_options("my_paint.NoDataclass", base=own.Plain, key="model._target_")
