@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from ratinglab.config.command import command
-from ratinglab.experiment.options import EvaluateOptions
+from ratinglab.experiment.root_options import EvaluateOptions
 
 
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="evaluate")
 def main(options: EvaluateOptions, _: Path) -> None:
     """Evaluate with one run."""
-    from ratinglab.experiment.use import evaluate  # torch takes a second: not for --help
+    from ratinglab.experiment.usage import evaluate  # torch takes a second: not for --help
 
     evaluate(options)
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from ratinglab.config.command import command
-from ratinglab.experiment.options import InspectOptions
+from ratinglab.experiment.root_options import InspectOptions
 
 
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="inspect_data")
 def main(options: InspectOptions, _: Path) -> None:
     """Inspect one table."""
-    from ratinglab.experiment.inspect_data import inspect_data  # pandas takes half a second: not for --help
+    from ratinglab.experiment.inspection import inspect_data  # pandas takes half a second: not for --help
 
     inspect_data(options)
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from ratinglab.config.command import command
-from ratinglab.experiment.options import PredictOptions
+from ratinglab.experiment.root_options import PredictOptions
 
 
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="predict")
 def main(options: PredictOptions, _: Path) -> None:
     """Predict with one run."""
-    from ratinglab.experiment.use import predict  # torch takes a second: not for --help
+    from ratinglab.experiment.usage import predict  # torch takes a second: not for --help
 
     predict(options)
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from ratinglab.config.command import command
-from ratinglab.experiment.options import RecommendOptions
+from ratinglab.experiment.root_options import RecommendOptions
 
 
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="recommend")
 def main(options: RecommendOptions, _: Path) -> None:
     """Recommend with one run."""
-    from ratinglab.experiment.use import recommend  # torch takes a second: not for --help
+    from ratinglab.experiment.usage import recommend  # torch takes a second: not for --help
 
     recommend(options)
 

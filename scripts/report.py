@@ -11,7 +11,7 @@ def main() -> None:
     parser.add_argument("--models", action="store_true", help="one table in Markdown: a column a protocol")
     arguments = parser.parse_args()
     from ratinglab.errors import UserError
-    from ratinglab.experiment.comparison import compare, models_table  # torch takes a second: not for --help
+    from ratinglab.reports.comparison import compare, models_table  # torch takes a second: not for --help
 
     try:
         for line in (models_table if arguments.models else compare)(arguments.folders):

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from ratinglab.config.command import command
-from ratinglab.config.resume import reproduced_arguments
-from ratinglab.experiment.options import TrainOptions
+from ratinglab.config.rerun import reproduced_arguments
+from ratinglab.experiment.root_options import TrainOptions
 
 
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="train", translate=reproduced_arguments)
 def main(options: TrainOptions, run_folder: Path) -> None:
     """Reproduce one run."""
-    from ratinglab.experiment.reproduce import reproduce  # torch and Lightning take seconds: not for --help
+    from ratinglab.experiment.reproduction import reproduce  # torch and Lightning take seconds: not for --help
 
     reproduce(options, run_folder)
 

@@ -3,18 +3,14 @@
 from pathlib import Path
 
 from ratinglab.config.command import command
-from ratinglab.config.resume import resumed_arguments
-from ratinglab.experiment.options import TrainOptions
+from ratinglab.config.rerun import resumed_arguments
+from ratinglab.experiment.root_options import TrainOptions
 
 
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="train", translate=resumed_arguments)
 def main(options: TrainOptions, run_folder: Path) -> float | None:
     """Train one run."""
-    if not options.optimizer.takes_batches:
-        from ratinglab.fitting.kernels.block_sgd import load
-
-        load()  # before torch is imported
-    from ratinglab.experiment.train import train  # torch and Lightning take seconds: not for --help
+    from ratinglab.experiment.training import train  # torch and Lightning take seconds: not for --help
 
     return train(options, run_folder)
 

@@ -8,7 +8,8 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from ratinglab.datamodule import RatingDataModule, as_tensors
+from ratinglab.batches import as_tensors
+from ratinglab.datamodule import RatingDataModule
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.optimizers import FitOptions, FitSetup

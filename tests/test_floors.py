@@ -11,8 +11,9 @@ SOURCE = TESTS.parent / "src" / "ratinglab"
 
 FLOORS = [
     ["__init__", "errors"],
-    ["options", "files"],
+    ["options", "files", "targets"],
     ["ratings"],
+    ["batches"],
     ["datamodule"],
     ["evaluation"],
     ["models"],

@@ -1,7 +1,5 @@
-import sys
 from dataclasses import dataclass, field
 from enum import Enum
-from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -13,7 +11,6 @@ from ratinglab.options import (
     added_later,
     at_least,
     check_options,
-    find_options,
     from_plain,
     from_zero_below,
     to_plain,
@@ -126,51 +123,3 @@ def test_a_missing_or_unknown_key_is_named(plain, key):
 def test_a_rule_and_a_value_from_before_go_together():
     with pytest.raises(UserError, match="share must be above 0, got 0"):
         check_options(Paint(count=1, color=Color.red, layers=[], share=0.0))
-
-
-@pytest.fixture
-def own(monkeypatch):
-    """A module my_paint, as in a file of the user's own."""
-
-    class Plain:
-        pass
-
-    class NoDataclass(Plain):
-        pass
-
-    @dataclass
-    class Matt(Paint):
-        pass
-
-    content = SimpleNamespace(Matt=Matt, Plain=Plain, NoDataclass=NoDataclass, number=3)
-    monkeypatch.setitem(sys.modules, "my_paint", content)
-    return content
-
-
-def test_options_are_found_by_their_path(own):
-    assert find_options("my_paint.Matt", base=Paint, key="model._target_") is own.Matt
-
-
-@pytest.mark.parametrize(
-    ("target", "base", "message"),
-    [
-        ("my_paint.Mat", Paint, "model._target_: my_paint.Mat cannot be imported: "),
-        ("my_pain.Matt", Paint, "model._target_: my_pain.Matt cannot be imported: No module named 'my_pain'"),
-        ("my_paint.number", Paint, "model._target_ must be a dataclass derived from Paint, got my_paint.number"),
-        ("my_paint.Matt", Inner, "model._target_ must be a dataclass derived from Inner, got my_paint.Matt"),
-        ("os.path.join", Paint, "model._target_ must be a dataclass derived from Paint, got os.path.join"),
-        ("Matt", Paint, "model._target_: Matt cannot be imported: "),
-        ("", Paint, "model._target_:  cannot be imported: "),
-        ("..x", Paint, "model._target_: ..x cannot be imported: "),
-    ],
-)
-def test_a_path_to_something_else_is_refused(own, target, base, message):
-    with pytest.raises(UserError) as error:
-        find_options(target, base=base, key="model._target_")
-    assert str(error.value).startswith(message)
-    assert "\n" not in str(error.value)
-
-
-def test_a_class_that_is_no_dataclass_is_refused(own):
-    with pytest.raises(UserError, match=r"must be a dataclass derived from Plain, got my_paint\.NoDataclass"):
-        find_options("my_paint.NoDataclass", base=own.Plain, key="model._target_")

@@ -64,6 +64,9 @@ def test_the_choices_in_the_table_are_there():
 
 
 def test_the_pictures_are_there():
-    pictures = re.findall(r"!\[.*\]\((.*)\)", README)
+    pages = [REPOSITORY / "README.md", REPOSITORY / "scripts" / "benchmarks" / "README.md"]
+    pictures = [
+        (page.parent, picture) for page in pages for picture in re.findall(r"!\[.*\]\((.*)\)", page.read_text())
+    ]
     assert len(pictures) == 2
-    assert all((REPOSITORY / picture).is_file() for picture in pictures)
+    assert all((folder / picture).is_file() for folder, picture in pictures)

@@ -46,7 +46,7 @@ def test_a_recipe_passes_what_is_published_and_stands_above_it(command, tmp_path
     outcome = command(
         tmp_path,
         "train",
-        f"experiment=protocol/{protocol}",
+        f"protocol={protocol}",
         f"recipe={recipe}",
         f"data.root={REAL_DATA / data}",
         "trainer.max_epochs=120",

@@ -7,7 +7,6 @@
 Options are plain dataclasses without defaults: the default values stand in conf/*.yaml only.
 """
 
-import importlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
@@ -79,27 +78,6 @@ def check_options(options: Any, prefix: str = "") -> None:
                 raise UserError(f"{key} must be {rule.text}, got {value}")
     if hasattr(options, "check_together"):
         options.check_together()
-
-
-def find_options(target: str, *, base: type, key: str) -> type:
-    """The options dataclass that a dotted path names, such as `ratinglab.models.mf.MFOptions`.
-
-    Args:
-        target: the path, MODULE.CLASS.
-        base: the class that it must be derived from.
-        key: where the path stands, for messages.
-
-    Raises:
-        UserError: the path cannot be imported, or names something else.
-    """
-    module, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:  # the last two: of a name such as ..x or .x
-        raise UserError(f"{key}: {target} cannot be imported: {' '.join(str(error).split())}") from error
-    if not (isinstance(found, type) and issubclass(found, base) and is_dataclass(found)):
-        raise UserError(f"{key} must be a dataclass derived from {base.__name__}, got {target}")
-    return found
 
 
 def to_plain(options: Any) -> dict[str, Any]:

@@ -1,21 +1,21 @@
 """Every YAML in conf/ composes, builds, and says the same as its dataclass."""
 
-import ast
 import dataclasses
-import inspect
-from pathlib import Path
 
 import pytest
-import yaml
-from hydra import compose, initialize_config_dir
+from documented import CONF, FILES, expected_comments, field_docstrings
 
-from ratinglab.config.schema import ROOTS, register_schemas, to_options
-from ratinglab.experiment.options import GROUPS
-from ratinglab.models.discovery import model_names, options_class
+from ratinglab.config.command import ROOTS
+from ratinglab.config.comments import file_comment, key_comments
+from ratinglab.config.conf import Conf
+from ratinglab.config.conversion import to_options
+from ratinglab.config.mistakes import MAY_BE_NONE
+from ratinglab.config.resolvers import register_resolvers
+from ratinglab.errors import UserError
 
-CONF = Path(__file__).parents[2] / "conf"
-GROUP_FILES = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name not in ("experiment", "recipe"))
-EXPERIMENTS = sorted(path.stem for path in CONF.glob("experiment/*.yaml"))
+OVERLAYS = ("protocol", *MAY_BE_NONE)
+GROUP_FILES = [path for path in FILES if path.parent != CONF and path.parent.name not in OVERLAYS]
+OVERLAY_FILES = [path for path in FILES if path.parent.name in OVERLAYS]
 REQUIRED = {
     "data=csv": ["data.path=x.csv"],
     "split=files": ["split.test_files=x.csv"],
@@ -23,83 +23,71 @@ REQUIRED = {
 }
 
 
-def options_of(root: str, *overrides: str):
-    register_schemas()
-    with initialize_config_dir(config_dir=str(CONF), version_base="1.3"):
-        return to_options(compose(root, overrides=list(overrides)), [])
+def choice(path):
+    return f"{path.parent.name}={path.stem}"
 
 
-@pytest.mark.parametrize("path", GROUP_FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
-def test_every_choice_of_a_group_composes_to_the_class_of_its_schema(path):
-    group, choice = path.parent.name, path.stem
-    found = getattr(options_of("train", f"{group}={choice}", *REQUIRED.get(f"{group}={choice}", [])), group)
-    schema = yaml.safe_load(path.read_text())["defaults"][0]
-    if schema != "default":  # trainer=debug is the default with other values
-        classes = {**GROUPS, "model": {name: options_class(name) for name in model_names()}}[group]
-        expected = classes[schema.removesuffix("@_here_").removeprefix(f"/schema_{group}_")]
-        assert type(found).__qualname__ == expected.__qualname__
-        assert type(found).__module__ == expected.__module__
+def compose(root, *overrides, folder=None):
+    register_resolvers()
+    conf = Conf(CONF, root)
+    conf.add_folder(folder)
+    with conf.initialized():
+        return conf.compose(overrides)
 
 
-@pytest.mark.parametrize("path", GROUP_FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
-def test_default_values_stand_in_the_yaml_and_nowhere_else(path):
-    group, choice = path.parent.name, path.stem
-    found = getattr(options_of("train", f"{group}={choice}", *REQUIRED.get(f"{group}={choice}", [])), group)
-    names = [field.name for field in dataclasses.fields(found)]
-    content = content_of(path)
-    assert set(content) <= set(names)
-    if choice != "debug":
-        assert list(content) == names, "one key for each field, in the same order"
-    for field in dataclasses.fields(found):
+def options_of(root, *overrides, folder=None):
+    return to_options(compose(root, *overrides, folder=folder)[0], ROOTS[root])
+
+
+@pytest.mark.parametrize("path", GROUP_FILES, ids=choice)
+def test_every_choice_of_a_group_has_one_key_for_each_field_and_no_default_elsewhere(path):
+    group, arguments = path.parent.name, [choice(path), *REQUIRED.get(choice(path), [])]
+    content = compose("train", *arguments)[0][group]
+    found = getattr(options_of("train", *arguments), group)
+    fields = dataclasses.fields(found)
+    assert content["_target_"] == f"{type(found).__module__}.{type(found).__qualname__}"
+    assert {key for key in content if key != "_target_"} == {field.name for field in fields}
+    for field in fields:
         assert field.default is dataclasses.MISSING
         assert field.default_factory is dataclasses.MISSING
+    assert getattr(found, "name", path.stem) == path.stem
 
 
-def content_of(path: Path) -> dict:
-    """The keys of a file, behind those of the files that it takes in."""
-    content = yaml.safe_load(path.read_text())
-    taken_in = [entry.removesuffix("@_here_") for entry in content.pop("defaults", []) if entry.endswith("@_here_")]
-    files = (CONF / f"{name.removeprefix('/')}.yaml" for name in taken_in if not name.startswith("/schema_"))
-    return {key: value for file in files for key, value in content_of(file).items()} | content
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
+def test_every_key_has_its_docstring_as_comment_and_every_file_says_what_it_is(path):
+    text = path.read_text(encoding="utf-8")
+    comments, expected = key_comments(text), expected_comments(path)
+    assert {key: comments[key] for key in expected} == expected, "write them with tests/config/documented.py"
+    first = file_comment(text)[0]
+    assert first
+    assert len(first) < 100
 
 
-def all_options_classes():
-    roots = [*ROOTS.values(), *(cls for classes in GROUPS.values() for cls in classes.values())]
-    # a class with fields of its own may have bases with more, and a generated one has none of its own
-    classes = [base for cls in roots for base in cls.__mro__ if dataclasses.is_dataclass(base)]
-    return {
-        cls.__qualname__ + cls.__module__: cls
-        for cls in classes
-        if vars(cls)["__annotations__"] and "<" not in str(cls)
-    }.values()
+def test_every_field_has_a_docstring():
+    for root in ROOTS.values():
+        assert_documented(root)
+    for path in [*GROUP_FILES, CONF / "protocol" / "movielens_u1.yaml"]:
+        arguments = [choice(path), *REQUIRED.get(choice(path), [])]
+        assert_documented(type(getattr(options_of("train", *arguments), path.parent.name)))
 
 
-@pytest.mark.parametrize("cls", all_options_classes(), ids=lambda cls: cls.__qualname__)
-def test_every_field_has_its_docstring(cls):
-    assert_documented(ast.parse(inspect.getsource(cls)).body[0], cls)
+def assert_documented(cls):
+    missing = {field.name for field in dataclasses.fields(cls)} - set(field_docstrings(cls))
+    assert not missing, f"{cls.__name__} has no docstring for {missing}"
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(field.type):
+            assert_documented(field.type)
 
 
-@pytest.mark.parametrize("name", model_names())
-def test_every_field_of_an_equation_has_its_docstring(name):
-    source = (Path(inspect.getfile(options_class)).parent / f"{name}.py").read_text()
-    node = next(node for node in ast.parse(source).body if getattr(node, "name", "") == "Options")
-    assert_documented(node, options_class(name))
+@pytest.mark.parametrize("path", OVERLAY_FILES, ids=choice)
+def test_every_overlay_composes(path):
+    options_of("train", choice(path))
 
 
-def assert_documented(node: ast.ClassDef, cls: type) -> None:
-    followed = {
-        field.target.id
-        for field, text in zip(node.body, node.body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-    }
-    assert set(inspect.get_annotations(cls)) <= followed | {"name", "by_time"}
-
-
-@pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_composes(name):
+@pytest.mark.parametrize("name", ["movielens_100k_u1", "movielens_100k_u1_block_sgd"])
+def test_the_experiments_are_of_u1(name):
     options = options_of("train", f"experiment={name}")
-    assert options.split.fold == 1
-    assert options.split.validation == 0
+    assert (options.data.name, options.split.fold, options.split.validation) == ("movielens_100k", 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +103,74 @@ def test_the_other_commands_compose(root, overrides):
     assert isinstance(options_of(root, *overrides), ROOTS[root])
 
 
-def test_every_class_that_can_be_chosen_has_a_yaml():
-    for group, classes in GROUPS.items():
-        used = {
-            entry for path in CONF.glob(f"{group}/*.yaml") for entry in yaml.safe_load(path.read_text())["defaults"]
-        }
-        assert {f"/schema_{group}_{name}@_here_" for name in classes} <= used
+@pytest.mark.parametrize(
+    ("protocol", "data", "split"),
+    [
+        ("movielens_u1", "movielens_100k", {"name": "movielens_u", "fold": 1, "validation": 0.0}),
+        ("movielens_u1_u5", "movielens_100k", {"name": "movielens_u", "validation": 0.0}),
+        ("surprise_5fold", "movielens_100k", {"name": "surprise_kfold", "seed": 0, "folds": 5, "validation": 0.0}),
+        (
+            "latest_small_80_20",
+            "movielens_latest_small",
+            {"name": "random", "seed": 42, "test": 0.2, "validation": 0.0},
+        ),
+    ],
+)
+def test_a_protocol_alone_sets_data_and_split_and_the_textbook_model_is_fitted(protocol, data, split):
+    options = options_of("train", f"protocol={protocol}")
+    assert options.data.name == data
+    assert {key: getattr(options.split, key) for key in split} == split
+    assert (options.model.name, options.optimizer.name) == ("mf", "adam")
+    assert len(options.protocol.figures) > 0
+
+
+def test_the_command_line_wins_over_protocol_recipe_and_experiment():
+    chosen = ["protocol=movielens_u1", "recipe=biased_mf_als", "split.fold=3", "model.embedding_dim=5", "seed=4"]
+    options = options_of("train", *chosen)
+    assert (options.split.fold, options.model.embedding_dim, options.seed) == (3, 5, 4)
+    assert (options.model.name, options.model.regularization) == ("biased_mf", 0.12)
+    options = options_of("train", "protocol=movielens_u1", "recipe=biased_mf_als", "model=mf", "optimizer=als")
+    assert (options.model.name, options.model.embedding_dim) == ("mf", 64)
+    options = options_of("train", "experiment=movielens_100k_u1", "split=movielens_u", "data=csv", "data.path=x")
+    assert (options.data.name, options.data.batch_size) == ("csv", 256)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("search/*.yaml")), ids=choice)
+def test_a_search_is_of_its_recipe_and_looks_at_validation_rows_of_u1(path):
+    search, recipe = options_of("train", choice(path)), options_of("train", f"recipe={path.stem}")
+    assert search.model == recipe.model
+    assert search.optimizer == recipe.optimizer
+    split = search.split
+    assert (search.data.name, split.name, split.fold, split.validation) == ("movielens_100k", "movielens_u", 1, 0.1)
+    assert search.logger.name == "none"
+    _, hydra = compose("train", choice(path))
+    assert hydra.sweeper.params["split.seed"] == "0,1,2"
+
+
+EXPERIMENT = """# @package _global_
+# Mine.
+defaults:
+  - override /protocol: movielens_u1
+  - override /recipe: biased_mf_als
+seed: 7
+clip_predictions: false
+split:
+  fold: 2
+model:
+  embedding_dim: 9
+"""
+
+
+def test_an_experiment_may_choose_a_protocol_and_a_recipe_and_set_any_key(tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(EXPERIMENT)
+    options = options_of("train", "experiment=mine", folder=str(tmp_path))
+    assert (options.seed, options.clip_predictions, options.split.fold) == (7, False, 2)
+    assert (options.model.embedding_dim, options.model.regularization, options.optimizer.name) == (9, 0.12, "als")
+    assert options.protocol.folds == 1
+    assert options_of("train", "experiment=mine", "seed=1", folder=str(tmp_path)).seed == 1
+
+
+def test_a_folder_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="--config-dir: there is no folder nowhere"):
+        Conf(CONF, "train").add_folder("nowhere")

@@ -38,9 +38,30 @@ MISTAKES = [
     (["model.embedding_dim=-1"], "model.embedding_dim must be from 1 to 65536, got -1"),
     (
         ["recipe=biased_mf_gibbs", "optimizer=adam"],
-        "recipe=biased_mf_gibbs sets optimizer.burn_in, which there is not with what was chosen for optimizer",
+        "recipe=biased_mf_gibbs sets optimizer.burn_in, which optimizer=adam does not have\n",
     ),
-    (["experiment=protocol/movielens_u11"], "there is no experiment=protocol/movielens_u11; there are "),
+    (["protocol=movielens_u11"], "there is no protocol=movielens_u11; there are "),
+    (["protocol=movielens_u1", "split.fold=6"], "split.fold must be from 1 to 5, got 6"),
+    (["-m", "search=biased_mf_als", "model.embedding_dim=8,0"], "model.embedding_dim must be from 1 to 65536, got 0"),
+    (["hydra.run.dir=null"], "hydra.run.dir must not be null"),
+    (["-m", "hydra.sweeper.max_batch_size=x"], "hydra.sweeper.max_batch_size must be an integer, got x"),
+    (
+        ["-m", "optimizer.lr=interval(0.1,0.2)"],
+        "optimizer.lr=interval(0.1,0.2): an interval needs hydra/sweeper=optuna",
+    ),
+    (
+        ["-m", "optimizer=gibbs", "optimizer.burn_in=1,5", "trainer.max_epochs=10,5"],
+        "optimizer.burn_in must be below trainer.max_epochs, got 5 and 5",
+    ),
+    (["-m", "model=mf,bias", "model.embedding_dim=3"], "there is no key model.embedding_dim"),
+    (
+        ["model._target_=torch.load"],
+        "model._target_ must be a subclass of ratinglab.models.declarations.EquationOptions",
+    ),
+    (["callbacks.early_stopping=5"], "callbacks.early_stopping has keys of its own (patience, min_delta), got 5"),
+    (["recipe=nul"], "there is no recipe=nul; there are biased_mf_als, "),
+    (["recipe=null"], "recipe=null: recipe must be one of biased_mf_als, "),
+    (["--config-dir", "nowhere"], "--config-dir: there is no folder nowhere"),
     (["optimizer=als", "model.regularization=0"], "model.regularization must be above 0 with optimizer=als, got 0.0"),
     (
         ["optimizer=gibbs", "schedule=cosine"],
@@ -51,7 +72,7 @@ MISTAKES = [
         "optimizer.burn_in must be below trainer.max_epochs, got 5 and 5",
     ),
     (["optimizer=gibbs", "optimizer.lr=0.1"], "there is no key optimizer.lr"),
-    (["model=svdpp", "optimizer=block_sgd"], "optimizer=block_sgd fits mf and biased_mf, got model=svdpp"),
+    (["model=svdpp", "optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=svdpp"),
     (["model=svdpp", "model.implicit=users"], "model.implicit must be one of user, item, both, got users"),
     (["optimizer=block_sgd", "optimizer.slices=0"], "optimizer.slices must be from 1 to 1024, got 0"),
     (
@@ -86,7 +107,7 @@ MISTAKES = [
     (["reproduces=x"], "reproduces is for reproduce.py run=FOLDER to set"),
     (["data=csv"], "data.path must be given, as in data.path=VALUE"),
     (["data=csv", "data.path=a=b c,d"], "data.path: there is no file a=b c,d"),
-    (["model.embedding_dim=8,"], "model.embedding_dim must be an integer, got '8,'"),
+    (["model.embedding_dim=8,"], "model.embedding_dim must be an integer, got 8,"),
     (["-m", "data=csv", "data.path=a=b,c"], "data.path=a=b,c cannot be parsed: quote"),
     (["nonsense"], "nonsense cannot be parsed"),
     (["model.embedding_dim=8,16"], "model.embedding_dim=8,16: several values are a sweep, which needs -m"),
@@ -187,3 +208,37 @@ def test_folders_that_were_there_before_a_mistake_stay(command, tmp_path):
     command(tmp_path, "train", "data=csv", "data.path=none.csv", status=2)
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
     assert list((tmp_path / "outputs").iterdir()) == []
+
+
+OWN_FILES = [
+    ("model: {embeding_dim: 3}", "experiment=mine sets model.embeding_dim, which model=mf does not have; did you mean "
+     "model.embedding_dim?"),
+    ("modle: {embedding_dim: 3}", "experiment=mine sets modle, which train does not have; did you mean model?"),
+    ("sed: 3", "experiment=mine sets sed, which train does not have; did you mean seed?"),
+    ("callbacks: {early_stopping: {patients: 3}}", "experiment=mine sets callbacks.early_stopping.patients, which "
+     "callbacks=default does not have; did you mean callbacks.early_stopping.patience?"),
+    ("model: {embedding_dim: abc}", "model.embedding_dim must be an integer, got abc"),
+    ("defaults: [override /modle: bias]", "there is no key modle; did you mean model?"),
+    ("defaults: [override /model: biass]", "there is no model=biass; there are bias, "),
+    ("model: {embedding_dim: [3}", "mine.yaml, line 1: "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), OWN_FILES, ids=[text for text, _ in OWN_FILES])
+def test_a_mistake_in_a_file_of_the_users_names_the_file_or_the_key(command, tmp_path, text, message):
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
+    outcome = command(tmp_path, "train", "--config-dir", "own", "experiment=mine", status=2)
+    assert message in outcome.stderr.replace(", line 2: ", ", line 1: ")
+    assert outcome.stderr.startswith("error: ")
+    assert outcome.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+
+
+def test_the_values_of_a_search_are_checked_before_its_first_run(command, tmp_path):
+    (tmp_path / "own" / "search").mkdir(parents=True)
+    search = "# @package _global_\n# Mine.\nhydra:\n  sweeper:\n    params:\n      seed: 1,-1\n"
+    (tmp_path / "own" / "search" / "mine.yaml").write_text(search)
+    outcome = command(tmp_path, "train", "-m", "--config-dir", "own", "search=mine", status=2)
+    assert outcome.stderr == "error: seed must be from 0 to 4294967295, got -1\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]

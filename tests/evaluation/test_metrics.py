@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ratinglab.datamodule import BLOCK_SIZE
+from ratinglab.batches import BLOCK_SIZE
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import METRICS, MSE, Metric, find_metrics, monitored, pooled_mean
 
@@ -77,10 +77,11 @@ def test_metrics_are_found_by_name_in_the_order_named(own):
     [
         (
             ["mse", "rsme"],
-            "metrics: there is no metric rsme; there are mse, rmse, mae, and MODULE.NAME of your own; did you mean rmse?",
+            "metrics: there is no metric rsme; there are mse, rmse, mae, and MODULE.NAME of your own; "
+            "did you mean rmse?",
         ),
-        (["mse", "x.y"], "metrics: x.y cannot be imported: No module named 'x'"),
-        (["mse", "my_metrics.y"], "metrics: my_metrics.y cannot be imported: "),
+        (["mse", "x.y"], "metrics: there is no module x; "),
+        (["mse", "my_metrics.within"], "metrics: my_metrics has no within; did you mean within_half?"),
         (["mse", "my_metrics.no_metric"], "metrics: my_metrics.no_metric must be a Metric, got int"),
         (["mse", "rmse", "mse"], "metrics: mse is there twice"),
         (["mse", "my_metrics.again"], "metrics: mse is there twice"),

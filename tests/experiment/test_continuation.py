@@ -1,55 +1,274 @@
-"""Checks before a run is resumed or reproduced, on runs that were not trained."""
+"""A run that is cut off at any moment goes on to the same weights, bit for bit."""
 
-import logging
-from dataclasses import replace
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
-from equations import options_of
-from run_folders import PROVENANCE, turn_into_format_2, write_run_of
-from tables import table_with_features
+import torch
+from conftest import environment, start
 
-from ratinglab.errors import UserError
-from ratinglab.experiment.continuation import check_same_data
-from ratinglab.runs.record import read_record
+REPOSITORY = Path(__file__).parents[2]
+EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0"]
 
 
-@pytest.fixture
-def folder(tmp_path):
-    write_run_of(tmp_path / "run", options_of("svdpp", item_features=["genres"]), table_with_features())
-    return tmp_path / "run"
+@pytest.fixture(scope="module")
+def whole(command, tmp_path_factory):
+    """The run that is never interrupted."""
+    return command(tmp_path_factory.mktemp("whole"), "train", *EXPERIMENT).run
 
 
-def test_a_run_on_the_same_data_gives_its_own_record(folder):
-    record = read_record(folder)
-    longer = replace(record, max_epochs=9)
-    assert check_same_data(folder, longer, key="resume") == record
+def assert_equal_runs(run: Path, other: Path) -> None:
+    for name in ("best", "last"):
+        weights, others = (
+            torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for folder in (run, other)
+        )
+        assert weights["epochs"] == others["epochs"]
+        assert weights["state_dict"].keys() == others["state_dict"].keys()
+        for key, value in weights["state_dict"].items():
+            for part, tensor in value.items() if isinstance(value, dict) else [("", value)]:  # samples are a dict
+                other_value = others["state_dict"][key]
+                assert torch.equal(tensor, other_value[part] if part else other_value), key
+        assert str(weights["optimizer_states"]) == str(others["optimizer_states"])
+    metrics, others = (json.loads((folder / "metrics.json").read_text()) for folder in (run, other))
+    timed = {"fit/seconds", "fit/ratings_per_second"}
+    assert {tag: value for tag, value in metrics.items() if tag not in timed} == {
+        tag: value for tag, value in others.items() if tag not in timed
+    }
+
+
+def begun_run(folder: Path) -> Path:
+    (record,) = folder.glob("outputs/*/*/.hydra")
+    return record.parent
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_run_cut_off_between_checkpoints_goes_on_to_the_same_weights(command, cache, tmp_path, whole, number):
+    process = start(tmp_path, cache, *EXPERIMENT)
+    for line in process.stdout:
+        if line.startswith("epoch 3/"):
+            break
+    time.sleep(random.Random(number).uniform(0, 0.2))
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    run = begun_run(tmp_path)
+    assert not (run / "metrics.json").exists()
+    outcome = command(tmp_path, "train", f"resume={run.relative_to(tmp_path)}")
+    assert "note: resumes after" in outcome.stdout
+    assert outcome.run == run
+    assert_equal_runs(run, whole)
+
+
+def test_a_run_cut_off_before_its_first_checkpoint_begins_again(command, cache, tmp_path, whole):
+    process = start(tmp_path, cache, *EXPERIMENT)
+    for line in process.stdout:
+        if line.startswith("optimizer"):
+            break
+    process.kill()
+    process.communicate(timeout=60)
+    run = begun_run(tmp_path)
+    assert not (run / "checkpoints" / "last.ckpt").exists()
+    command(tmp_path, "train", f"resume={run}")
+    assert_equal_runs(run, whole)
+
+
+def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path, whole, monkeypatch):
+    code = (
+        "import os, signal, sys\n"
+        "from ratinglab import files\n"
+        "own, count = os.replace, 0\n"
+        "def die_at_the_ninth(source, target):\n"
+        "    global count\n"
+        "    count += str(target).endswith('.ckpt')\n"
+        "    if count == 9:\n"
+        "        with open(source, 'r+b') as file: file.truncate(1000)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    own(source, target)\n"
+        "os.replace = die_at_the_ninth\n"
+        "import runpy\n"
+        f"sys.argv = ['train.py', *{EXPERIMENT!r}]\n"
+        f"runpy.run_path({str(REPOSITORY / 'scripts' / 'train.py')!r}, run_name='__main__')\n"
+    )
+    variables = environment(tmp_path / "cache")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    run = begun_run(tmp_path)
+    assert [path.name for path in (run / "checkpoints").glob(".*")] != []
+    outcome = command(tmp_path, "train", f"resume={run}")
+    assert "note: resumes after" in outcome.stdout
+    assert [path.name for path in (run / "checkpoints").iterdir() if path.name.startswith(".")] == []
+    assert_equal_runs(run, whole)
 
 
 @pytest.mark.parametrize(
-    ("key", "what"), [("data_digest", "the data"), ("split", "the split"), ("side_digest", "the side information")]
+    "optimizer",
+    [
+        ["optimizer=block_sgd", "optimizer.lr=0.02"],
+        ["optimizer=block_sgd", "optimizer.lr=0.02", "optimizer.adaptive=true"],
+        ["optimizer=sparse_adam", "optimizer.lr=0.02"],
+        ["optimizer=als"],
+    ],
 )
-def test_what_the_run_was_trained_on_must_not_have_changed(folder, key, what):
-    record = replace(read_record(folder), provenance=PROVENANCE | {key: "other"})
-    with pytest.raises(UserError) as error:
-        check_same_data(folder, record, key="resume")
-    assert (
-        str(error.value) == f"resume: {what} has changed since {folder} was started: {PROVENANCE[key]} then, other now"
-    )
+def test_other_optimizers_go_on_to_the_same_weights(command, tmp_path, optimizer):
+    schedule = ["schedule=constant"] if optimizer == ["optimizer=als"] else []
+    others = [option for option in EXPERIMENT[1:] if not (schedule and option.startswith("schedule"))]
+    options = ["model=biased_mf", *optimizer, *schedule, *others]
+    whole = command(tmp_path, "train", *options, "trainer.max_epochs=8").run
+    cut = command(tmp_path, "train", *options, "trainer.max_epochs=3").run
+    outcome = command(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=8")
+    assert "note: resumes after 3 epochs" in outcome.stdout
+    assert outcome.stderr == ""
+    assert_equal_runs(cut, whole)
+    assert "every metric is equal to the last digit" in command(tmp_path, "reproduce", f"run={whole}").stdout
 
 
-def test_other_threads_or_versions_are_a_note(folder, caplog):
-    record = replace(read_record(folder), provenance=PROVENANCE | {"threads": 2})
-    with caplog.at_level(logging.INFO):
-        check_same_data(folder, record, key="resume")
-    assert caplog.messages == ["note: threads differ from when the run was started; the last bits may differ"]
+def test_a_moved_and_renamed_run_goes_on(command, tmp_path, whole):
+    short = ["trainer.max_epochs=3", *EXPERIMENT[1:]]
+    run = command(tmp_path, "train", *short).run
+    moved = tmp_path / "my best = run, ünïcode"
+    run.rename(moved)
+    command(tmp_path, "train", "resume='my best = run, ünïcode'", "trainer.max_epochs=8")
+    assert_equal_runs(moved, whole)
+    outcome = command(tmp_path, "train", "resume='my best = run, ünïcode'")
+    assert "note: run is already finished" in outcome.stdout
+    assert outcome.stdout.splitlines()[-1] == "my best = run, ünïcode"
 
 
-def test_a_run_of_format_2_is_not_trained_again(folder):
-    record = read_record(folder)
-    turn_into_format_2(folder)
-    for key in ("resume", "run"):
-        with pytest.raises(UserError) as error:
-            check_same_data(folder, record, key=key)
-        assert str(error.value) == (
-            f"{key}: {folder} has format 2: it predicts, but only runs of format 3 can be trained again"
-        )
+def test_a_finished_run_says_so_and_prints_its_result(command, textbook):
+    outcome = command(textbook.folder, "train", f"resume={textbook.run}")
+    assert outcome.stdout.startswith("note: run is already finished")
+    assert outcome.stdout.splitlines()[1:] == textbook.stdout.splitlines()[-len(outcome.stdout.splitlines()) + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optimizer.lr=0.1"], "optimizer.lr=0.1 cannot be set beside resume"),
+        (["model=biased_mf"], "model=biased_mf cannot be set beside resume"),
+        (["trainer.max_epochs=10"], "trainer.max_epochs must be above the {epochs} epochs done, got 10"),
+        (["trainer.max_epochs=0"], "trainer.max_epochs must be at least 1, got 0"),
+        (["-m"], "resume goes on with one run: leave out -m"),
+    ],
+)
+def test_what_would_make_it_another_experiment_is_refused(command, textbook, arguments, message):
+    before = {path: path.stat().st_mtime_ns for path in textbook.run.rglob("*") if path.name != "train.log"}
+    outcome = command(textbook.folder, "train", f"resume={textbook.run}", *arguments, status=2)
+    # as many as this processor's rounding makes of it
+    epochs = json.loads((textbook.run / "metrics.json").read_text())["fit/epochs"]
+    assert outcome.stderr.startswith(f"error: {message.format(epochs=epochs)}")
+    assert outcome.stderr.count("\n") == 1
+    assert {path: path.stat().st_mtime_ns for path in textbook.run.rglob("*") if path.name != "train.log"} == before
+
+
+def test_an_earlier_best_is_still_the_best_after_going_on(command, tmp_path):
+    overfits = ["optimizer.lr=0.1", "callbacks.early_stopping.patience=null"]
+    whole = command(tmp_path, "train", *overfits, "trainer.max_epochs=6").run
+    run = command(tmp_path, "train", *overfits, "trainer.max_epochs=4").run
+    command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=6")
+    assert json.loads((whole / "metrics.json").read_text())["fit/best_epoch"] < 4, "else it proves nothing"
+    assert_equal_runs(run, whole)
+
+
+def test_a_run_goes_on_with_the_values_it_was_started_with_though_a_default_has_changed(command, tmp_path):
+    run = command(tmp_path, "train", "trainer=debug").run
+    path = run / ".hydra" / "config.yaml"
+    assert "lr: 0.003" in path.read_text(), "the default, which no argument of this run has set"
+    path.write_text(path.read_text().replace("lr: 0.003", "lr: 0.02"))
+    for script, argument in (("train", "resume"), ("reproduce", "run")):
+        more = ["trainer.max_epochs=3"] if script == "train" else []
+        assert "adam: lr=0.02," in command(tmp_path, script, f"{argument}={run}", *more).stdout
+
+
+@pytest.mark.parametrize("last", ["stopped early", "all epochs"])
+def test_a_run_cut_off_between_its_last_epoch_and_its_metrics_trains_no_more(command, tmp_path, last):
+    options = {
+        "stopped early": ["optimizer.lr=0.1", "callbacks.early_stopping.patience=1"],
+        "all epochs": ["trainer.max_epochs=2"],
+    }
+    run = command(tmp_path, "train", *options[last]).run
+    metrics = json.loads((run / "metrics.json").read_text())
+    weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    (run / "metrics.json").unlink()
+    outcome = command(tmp_path, "train", f"resume={run}")
+    assert [line for line in outcome.stdout.splitlines() if line.startswith("epoch ")] == []
+    again = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+    repeated = json.loads((run / "metrics.json").read_text())
+    for timed in ("fit/seconds", "fit/ratings_per_second"):
+        del metrics[timed], repeated[timed]
+    assert repeated == metrics
+
+
+@pytest.mark.parametrize(
+    ("schedule", "max_epochs", "message"),
+    [
+        ("cosine", 20, "a run under schedule=cosine cannot be extended"),
+        ("constant", 2, "trainer.max_epochs must be above the"),
+    ],
+)
+def test_what_is_refused_of_a_finished_run_is_refused_of_an_unfinished_one(
+    command, tmp_path, schedule, max_epochs, message
+):
+    run = command(tmp_path, "train", "trainer.max_epochs=5", f"schedule={schedule}").run
+    (run / "metrics.json").unlink()
+    outcome = command(tmp_path, "train", f"resume={run}", f"trainer.max_epochs={max_epochs}", status=2)
+    assert outcome.stderr.startswith(f"error: {message}")
+    assert json.loads((run / "run.json").read_text())["max_epochs"] == 5
+
+
+def test_a_schedule_that_spans_all_epochs_cannot_be_extended(command, tmp_path):
+    run = command(tmp_path, "train", "trainer=debug", "schedule=cosine").run
+    outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=9", status=2)
+    assert outcome.stderr.startswith("error: a run under schedule=cosine cannot be extended")
+
+
+def test_data_that_has_changed_is_refused(command, tmp_path):
+    rows = [f"{user},{item},{1 + user * item % 5}" for user in range(30) for item in range(20)]
+    path = tmp_path / "ratings.csv"
+    path.write_text("\n".join(["user_id,item_id,rating", *rows]))
+    run = command(tmp_path, "train", "trainer=debug", "data=csv", "data.path=ratings.csv").run
+    path.write_text("\n".join(["user_id,item_id,rating", *rows[:-1], "29,19,1.5"]))
+    files = {found: found.read_bytes() for found in run.rglob("*.*") if found.is_file() and found.name != "train.log"}
+    outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=5", status=2)
+    assert outcome.stderr.startswith("error: resume: the data has changed since")
+    assert {found: found.read_bytes() for found in files if found.parent.name != ".hydra"} == {
+        found: content for found, content in files.items() if found.parent.name != ".hydra"
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("none", "there is no folder none"), ("empty", "is not the folder of a")]
+)
+def test_no_run_to_resume(command, tmp_path, name, message):
+    (tmp_path / "empty").mkdir()
+    outcome = command(tmp_path, "train", f"resume={name}", status=2)
+    assert message in outcome.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_truncated_last_checkpoint_is_refused(command, tmp_path):
+    run = command(tmp_path, "train", "trainer=debug").run
+    path = run / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:5000])
+    outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=9", status=2)
+    assert "last.ckpt is damaged or no checkpoint of ratinglab's" in outcome.stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_sweep_and_its_run_goes_on(command, cache, tmp_path, whole, number, status):
+    process = start(tmp_path, cache, "-m", *EXPERIMENT, "model.embedding_dim=32,16")
+    for line in process.stdout:
+        if line.startswith("epoch 3/"):
+            break
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in stderr
+    (record,) = tmp_path.glob("outputs/sweeps/*/*/*/run.json")
+    outcome = command(tmp_path, "train", f"resume={record.parent}")
+    assert outcome.run == record.parent
+    assert_equal_runs(record.parent, whole)

@@ -9,7 +9,7 @@ from fits import Fitted, fit, objective
 from pytorch_lightning import Callback
 from tables import table_with_features
 
-from ratinglab.datamodule import as_tensors
+from ratinglab.batches import as_tensors
 from ratinglab.fitting.optimizers import ALS
 from ratinglab.models.svdpp import Implicit
 from ratinglab.ratings.splits import RandomSplit

@@ -10,7 +10,7 @@ from fits import Fitted
 from fits import fit as fit_equation
 from tables import table_of
 
-from ratinglab.datamodule import Blocks, as_tensors
+from ratinglab.batches import Blocks, as_tensors
 from ratinglab.fitting import gibbs
 from ratinglab.fitting.optimizers import Gibbs, Noise
 from ratinglab.fitting.part_solver import PartSolver

@@ -4,7 +4,7 @@ import pytest
 import torch
 from equations import equation_of
 
-from ratinglab.datamodule import Batch
+from ratinglab.batches import Batch
 from ratinglab.errors import UserError
 from ratinglab.models.design import Design
 from ratinglab.models.equation import Equation, TrainingPart

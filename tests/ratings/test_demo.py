@@ -3,7 +3,7 @@ import pytest
 import torch
 from tables import NO_SIDE
 
-from ratinglab.datamodule import as_tensors
+from ratinglab.batches import as_tensors
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.ratings import demo
 from ratinglab.ratings.cleaning import Cleaning

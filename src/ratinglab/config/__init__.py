@@ -1,1 +1,1 @@
-"""Hydra's side: the schemas of conf/, and every mistake on the command line as one line."""
+"""Hydra's side: conf/ becomes typed options, and every mistake on the command line becomes one line."""

@@ -1,28 +1,29 @@
 """The arguments of a command, before Hydra sees them."""
 
+import argparse
 import re
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
+from ratinglab.config.hydra_api import argument_parser
 from ratinglab.errors import UserError
 
 
-def parse_arguments() -> Any:
-    """Hydra's arguments, and sys.argv as Hydra is to read it.
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line, and put it into sys.argv as Hydra can read it.
 
-    Flags may stand behind overrides, where Hydra's own parser would stumble. Outside a sweep, a value that Hydra cannot
+    Flags may stand behind overrides, where the parser of Hydra 1.3 stumbles. Outside a sweep, a value that Hydra cannot
     read, or reads as several where a file has that very name, is taken as it was typed: `run=a b/c=d,e`.
 
     Raises:
         UserError: an unknown flag.
     """
-    parser = get_args_parser()
+    parser = argument_parser()
 
     def refuse(message: str) -> NoReturn:
         raise UserError(f"{message}; see --help")
@@ -36,13 +37,13 @@ def parse_arguments() -> Any:
     return arguments
 
 
-def asks_for_information(arguments: Any) -> bool:
-    """Whether the command is to tell something of itself and run nothing."""
+def asks_for_information(arguments: argparse.Namespace) -> bool:
+    """Whether the command prints something about itself and runs nothing."""
     return bool(arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion)
 
 
 def quoted(text: str) -> str:
-    """A text as Hydra's grammar takes it back whole, whatever is in it."""
+    """Quote a text so that Hydra's grammar takes it back whole."""
     return QuotedString(text, Quote.single).with_quotes()
 
 

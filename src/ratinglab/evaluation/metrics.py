@@ -3,32 +3,33 @@
 One of your own is a Metric in any module: `metrics=[mse,rmse,mae,my_metrics.within_half]` names it.
 """
 
-import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from ratinglab.datamodule import BLOCK_SIZE
+from ratinglab.batches import BLOCK_SIZE
 from ratinglab.errors import UserError, did_you_mean
+from ratinglab.targets import import_named
+
+Kind = TypeVar("Kind", bound="MetricKind")
 
 
 @dataclass(frozen=True)
-class Metric:
-    """A number that tells how good predictions are.
+class MetricKind:
+    """Name and direction of a metric.
 
     Attributes:
         name: in tags, as in test/NAME.
         label: in tables.
         higher_is_better: its direction.
-        compute: predicted (N,) float32 and rating (N,) float32, N ≥ 1, → the metric of these rows.
     """
 
     name: str
     label: str
     higher_is_better: bool
-    compute: Callable[[Tensor, Tensor], float]
 
     def is_better(self, value: float, than: float) -> bool:
         """Whether a value is better than another."""
@@ -38,6 +39,17 @@ class Metric:
     def worst(self) -> float:
         """The value that every other one is better than."""
         return float("-inf") if self.higher_is_better else float("inf")
+
+
+@dataclass(frozen=True)
+class Metric(MetricKind):
+    """A metric of predicted ratings.
+
+    Attributes:
+        compute: predicted (N,) float32 and rating (N,) float32, N ≥ 1, → the metric of these rows.
+    """
+
+    compute: Callable[[Tensor, Tensor], float]
 
 
 def pooled_mean(error: Tensor, function: Callable[[Tensor], Tensor]) -> float:
@@ -61,7 +73,7 @@ def _mae(predicted: Tensor, rating: Tensor) -> float:
 
 MSE = Metric("mse", label="MSE", higher_is_better=False, compute=_mse)
 """Σ (r̂ − r)² / n, in squared rating units: the metric that every fit minimizes and every run has."""
-METRICS = {
+METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         MSE,
@@ -96,16 +108,13 @@ def _imported(name: str) -> Metric:
             f"metrics: there is no metric {name}; there are {known}, and MODULE.NAME of your own"
             f"{did_you_mean(name, METRICS)}"
         )
-    try:
-        metric = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, TypeError) as error:  # TypeError: of a name such as ..x
-        raise UserError(f"metrics: {name} cannot be imported: {error}") from error
+    metric = getattr(import_named(module, key="metrics"), attribute, None)
     if not isinstance(metric, Metric):
         raise UserError(f"metrics: {name} must be a Metric, got {type(metric).__name__}")
     return metric
 
 
-def monitored(monitor: str, metrics: Iterable[Metric]) -> Metric:
+def monitored(monitor: str, metrics: Iterable[Kind]) -> Kind:
     """The metric that `monitor`, such as val/mse, names.
 
     Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.root_options import TrainOptions
-from ratinglab.files import remove_half_done
+from ratinglab.files import RUN_RECORD, remove_half_done
 from ratinglab.runs.record import FORMAT_VERSION, RunRecord, read_record
 from ratinglab.runs.storage import read_epoch
 
@@ -52,7 +52,7 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
     """
     for folder in (run_folder, run_folder / "checkpoints"):
         remove_half_done(folder)
-    if not (run_folder / "run.json").exists():
+    if not (run_folder / RUN_RECORD).exists():
         return record, False
     before = check_same_data(run_folder, record, key="resume")
     if record.max_epochs == before.max_epochs:

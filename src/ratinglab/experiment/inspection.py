@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.evaluation.figures import overview
 from ratinglab.experiment.root_options import InspectOptions
-from ratinglab.files import user_path, write_whole
+from ratinglab.files import output_path, write_output
 from ratinglab.ratings.side_information import Column, categories_in, is_numeric, is_unknown
 from ratinglab.ratings.table import RatingTable
 
@@ -38,19 +38,14 @@ def inspect_data(options: InspectOptions) -> None:
         print(line)
     if figure is not None:
         drawn = overview(table)
-        try:
-            write_whole(figure, lambda file: drawn.savefig(file, format=figure.suffix[1:]))
-        except OSError as error:
-            raise UserError(f"figure: {figure} cannot be written: {error.strerror or error}") from error
+        write_output(figure, lambda file: drawn.savefig(file, format=figure.suffix[1:]), key="figure")
         print(f"figure     {figure}")
 
 
 def _figure_path(name: str) -> Path:
-    path = user_path(name, key="figure")
+    path = output_path(name, key="figure")
     if path.suffix[1:] not in FORMATS:
         raise UserError(f"figure must end with one of .{', .'.join(FORMATS)}, got {name}")
-    if not path.parent.is_dir():
-        raise UserError(f"figure: there is no folder {path.parent}")
     return path
 
 

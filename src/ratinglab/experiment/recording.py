@@ -8,9 +8,9 @@ from ratinglab.experiment.provenance import provenance
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.options import to_plain
 from ratinglab.ratings.holdout import Holdout
-from ratinglab.ratings.splits import VALIDATION
+from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.reports.protocols import Protocol, record_of
-from ratinglab.runs.record import RunRecord
+from ratinglab.runs.record import RunRecord, metric_records
 
 STEP_KEYS = ("limit_train_batches", "accumulate_grad_batches", "gradient_clip_val", "min_epochs")
 """Keys of trainer on which the weights depend, besides the number of epochs."""
@@ -45,14 +45,20 @@ def record_run(
             **{key: getattr(options.trainer, key) for key in STEP_KEYS},
         },
         fold=getattr(options.split, "fold", None),
-        protocol=_protocol_record(options, holdout),
-        metrics=options.metrics,
+        protocol=protocol_record(options, data_digest=table.digest, split=holdout.split),
+        metrics=metric_records(options.metrics),
         monitor=options.monitor,
     )
 
 
-def _protocol_record(options: TrainOptions, holdout: Holdout) -> dict[str, Any] | None:
-    """What run.json keeps of the protocol, with the run's departures from it; None without a protocol."""
+def protocol_record(options: TrainOptions, *, data_digest: str, split: Split) -> dict[str, Any] | None:
+    """Contents of run.json on the protocol, with the run's departures from it; None without a protocol.
+
+    Args:
+        options: of the run.
+        data_digest: of its ratings.
+        split: its rows; validation rows that no fit trains on in the end are a departure.
+    """
     protocol = options.protocol
     if not isinstance(protocol, Protocol):
         return None
@@ -61,9 +67,9 @@ def _protocol_record(options: TrainOptions, holdout: Holdout) -> dict[str, Any] 
         for key, value in protocol.pins.items()
         if (found := _value(options, key)) != value
     ]
-    if holdout.table.digest != protocol.data_digest:
+    if data_digest != protocol.data_digest:
         departures.append("other ratings than the protocol's, or in another order")
-    held_out = holdout.split.count(VALIDATION)
+    held_out = split.count(VALIDATION)
     if held_out > 0 and not options.split.refit:
         departures.append(f"{held_out:,} rows were held out for validation and not trained on")
     return record_of(protocol, departures=departures)

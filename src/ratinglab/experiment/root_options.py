@@ -18,35 +18,35 @@ class TrainOptions:
     """Options of a training: one object per group, and what belongs to no group."""
 
     data: DataOptions
-    """Source of the ratings."""
+    """Ratings to train on."""
     split: SplitOptions
     """Rows held out for validation and test."""
     model: EquationOptions
-    """Equation that predicts."""
+    """Equation that predicts a rating."""
     optimizer: FitOptions
-    """Fit of the equation."""
+    """Method that fits the equation."""
     schedule: Schedule
-    """Learning rate over epochs."""
+    """Learning rate from epoch to epoch."""
     trainer: TrainerOptions
-    """Lightning's Trainer."""
+    """Lightning's Trainer: epochs, device, speed."""
     callbacks: CallbackOptions
     """Early stopping and checkpoints."""
     logger: LoggerOptions
-    """Logger of the metrics, besides metrics.json."""
+    """Metrics besides metrics.json."""
     protocol: ProtocolOptions
-    """Published figures that the test error is compared with."""
+    """Data, split and published figures, fixed so that runs can be compared."""
     seed: int = field(metadata=seed_rule())
-    """Seed of the first weights, the order of the training rows and all draws. split.seed is separate."""
+    """Seed of the first weights and of the order of the training rows."""
     metrics: list[str]
     """Metrics of every part, by name: mse, rmse, mae, and MODULE.NAME of your own. They must contain mse."""
     monitor: str
     """Validation metric that decides the best epoch, early stopping and the order of a sweep, such as val/mse."""
     resume: str | None
-    """Folder of a run to resume under its own configuration; null: a new run."""
+    """Folder of a run to resume, under the options it was started with; null: start a new run."""
     reproduces: str | None
-    """Folder of the run that this one repeats. Only reproduce.py sets it."""
+    """Folder of the run that this one repeats; set by reproduce.py."""
     clip_predictions: bool
-    """Whether predictions are clipped to the rating scale: the data's, or that of data.scale."""
+    """Whether to clip predictions to the rating scale."""
 
     def check_together(self) -> None:
         """Raise UserError where the groups do not go together."""
@@ -91,9 +91,9 @@ class InspectOptions:
     """Show what a table of ratings is like."""
 
     data: DataOptions
-    """Where the ratings come from."""
+    """Ratings to describe."""
     figure: str | None
-    """File to draw into: .png, .pdf or .svg; null: none."""
+    """File for a figure of the data: .png, .pdf or .svg; null: none."""
 
 
 @dataclass
@@ -105,7 +105,7 @@ class PairColumns:
     item: str
     """Column of the item ids."""
     timestamp: str | None
-    """Column of the times, for a run whose model takes days; null: each user's last day in training."""
+    """Column of the times, for a model that uses days; null: each user's last day in training."""
 
 
 @dataclass
@@ -115,11 +115,11 @@ class RecommendOptions:
     run: str
     """Folder of the run."""
     user: str | None
-    """The user's own id; null: all users."""
+    """User id, as in the data; null: all users."""
     output: str | None
-    """File to write into, with a header and one recommendation a row; null: the screen, for one user."""
+    """File to write, with a header and one recommendation per row; null: the screen, for one user."""
     k: int = field(metadata=at_least(1))
-    """Items wanted."""
+    """Number of items to recommend per user."""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -136,15 +136,15 @@ class PredictOptions:
     run: str
     """Folder of the run."""
     input: str
-    """File with a header and one pair of a user and an item a row."""
+    """File with a header and one pair of user and item per row."""
     output: str
-    """File to write: the rows of the input, with a column `prediction` more."""
+    """File to write: the rows of the input, with a column `prediction` added."""
     separator: str
-    """What stands between two columns, in both files: as data.separator."""
+    """Separator of the columns in both files: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
     encoding: str
-    """How the characters of both files are encoded."""
+    """Encoding of both files: utf-8, latin-1, utf-16 or another of Python's names."""
     columns: PairColumns
-    """Which columns of the input hold the ids."""
+    """Columns of the input."""
 
     def check_together(self) -> None:
         """Raise UserError for a separator or an encoding that there is not."""

@@ -14,7 +14,8 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from ratinglab.datamodule import RatingDataModule, as_tensors
+from ratinglab.batches import as_tensors
+from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import Metric, find_metrics, monitored
 from ratinglab.experiment.continuation import check_resumable, check_same_data
@@ -244,8 +245,7 @@ def _finish(
 def _conclude(run_folder: Path) -> float | None:
     """Print the results of a finished run and, last and alone, its folder."""
     record, values = read_record(run_folder), read_metrics(run_folder)
-    metrics = find_metrics(record.metrics)
-    for line in results(values, model=record.model, metrics=metrics, noise_floor=record.noise_floor):
+    for line in results(values, model=record.model, metrics=record.kinds(), noise_floor=record.noise_floor):
         log.info(line)
     if record.protocol is not None and "test/rmse" in values:
         name = f"{record.model} by {record.fit['optimizer']}"

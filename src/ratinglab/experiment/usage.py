@@ -1,25 +1,29 @@
 """Use a trained run: evaluate, recommend, predict."""
 
+import sys
 from pathlib import Path
 from typing import IO
 
 import pandas as pd
+import pyarrow as pa
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import find_metrics
-from ratinglab.experiment.root_options import EvaluateOptions, PredictOptions, RecommendOptions
-from ratinglab.files import user_path, write_whole
-from ratinglab.ratings.inputs import TextForm
+from ratinglab.experiment.root_options import EvaluateOptions, PairColumns, PredictOptions, RecommendOptions
+from ratinglab.files import is_stream, output_path, write_output
+from ratinglab.ratings.inputs import InputFile, TextForm
 from ratinglab.ratings.reading import existing_file
 from ratinglab.ratings.sources import separator_text
 from ratinglab.ratings.text_tables import read_text_table, text_column
 from ratinglab.ratings.timestamps import times_of_texts
 from ratinglab.reports.results import metrics_table
+from ratinglab.reports.text_table import aligned
 from ratinglab.runs.record import read_metrics
-from ratinglab.runs.run import Run
+from ratinglab.runs.run import Run, Times
 
 NUM_RATED_SHOWN = 5
-"""Of the user's own ratings, beside the recommendations."""
+"""Ratings of the user that are shown beside the recommendations."""
+CSV = TextForm(",", "utf-8")
+"""Form of the recommendations."""
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -32,8 +36,8 @@ def evaluate(options: EvaluateOptions) -> None:
     metrics = run.evaluate()
     came_from = run.record.provenance
     print(f"{run.record.model} of {came_from['data']}, split {came_from['split']}, seed {came_from['seed']}")
-    kinds = find_metrics(run.record.metrics)
-    for line in metrics_table(metrics, model=run.record.model, metrics=kinds, noise_floor=run.record.noise_floor):
+    record = run.record
+    for line in metrics_table(metrics, model=record.model, metrics=record.kinds(), noise_floor=record.noise_floor):
         print(line)
     path = run.folder / "metrics.json"
     if not path.is_file():
@@ -55,30 +59,41 @@ def recommend(options: RecommendOptions) -> None:
     Raises:
         UserError: there is no such run, or it is damaged, or the file cannot be written.
     """
-    output = None if options.output is None else _output_path(options.output)
+    output = None if options.output is None else output_path(options.output, key="output")
     run = Run.load(options.run)
     if options.user is None:
-        assert output is not None
-        recommended = run.recommend_to_all(k=options.k)
-        _write(output, recommended.rename(columns={"rating": "prediction"}), TextForm(",", "utf-8"))
-        print(f"{len(recommended):,} recommendations to {recommended['user_id'].nunique():,} users in {output}")
-        return
-    if not run.trained_users([options.user])[0]:
-        print(f"note: user {options.user} has no training ratings; this is the bias baseline's ranking, for anyone")
-    rated = run.rated_highest(options.user, k=NUM_RATED_SHOWN)
-    if len(rated) > 0:
-        print(f"user {options.user} rated highest")
-        _print_items(rated.drop(columns="rank"), rating_name="rating")
-        print()
-    recommended = run.recommend(options.user, k=options.k)
+        assert output is not None, "the options refuse all users without a file"
+        _recommend_to_all(run, output, k=options.k)
+    else:
+        _recommend_to_one(run, options.user, output, k=options.k)
+
+
+def _recommend_to_all(run: Run, output: Path, *, k: int) -> None:
+    recommended = run.recommend_to_all(k=k)
+    _write(output, recommended.rename(columns={"rating": "prediction"}), CSV)
+    users = recommended["user_id"].nunique()
+    _remark(output, f"{len(recommended):,} recommendations to {users:,} users in {output}")
+
+
+def _recommend_to_one(run: Run, user_id: str, output: Path | None, *, k: int) -> None:
+    recommended = run.recommend(user_id, k=k)
     if output is not None:
         rows = recommended.rename(columns={"rating": "prediction"})
-        rows.insert(0, "user_id", options.user)
-        _write(output, rows, TextForm(",", "utf-8"))
-    print(f"recommended to user {options.user}")
+        rows.insert(0, "user_id", user_id)
+        _write(output, rows, CSV)
+        if is_stream(output):
+            return
+    if not run.trained_users([user_id])[0]:
+        print(f"note: user {user_id} has no training ratings; this is the bias baseline's ranking, for anyone")
+    rated = run.rated_highest(user_id, k=NUM_RATED_SHOWN)
+    if len(rated) > 0:
+        print(f"user {user_id} rated highest")
+        _print_items(rated.drop(columns="rank"), rating_name="rating")
+        print()
+    print(f"recommended to user {user_id}")
     _print_items(recommended, rating_name="predicted")
-    if len(recommended) < options.k:
-        print(f"note: {len(recommended)} of {options.k}: no other item has training ratings and is new to the user")
+    if len(recommended) < k:
+        print(f"note: {len(recommended)} of {k}: no other item has training ratings and is new to the user")
 
 
 def predict(options: PredictOptions) -> None:
@@ -88,19 +103,11 @@ def predict(options: PredictOptions) -> None:
         UserError: the run, the input or its columns are wrong, or the output cannot be written.
     """
     file = existing_file(options.input, key="input")
-    output = _output_path(options.output)
+    output = output_path(options.output, key="output", inputs=[file.path])
     run = Run.load(options.run)
     form = TextForm(separator_text(options.separator, key="separator"), options.encoding)
     pairs = read_text_table(file, form, header=True)
-    user_ids = text_column(pairs, options.columns.user, key="columns.user", file=file)
-    item_ids = text_column(pairs, options.columns.item, key="columns.item", file=file)
-    for what, ids in (("user", user_ids), ("item", item_ids)):
-        if "" in ids:
-            raise UserError(f"{file}, row {ids.index('') + 1} after the header: the {what} id must not be blank")
-    times = None
-    if options.columns.timestamp is not None:
-        texts = text_column(pairs, options.columns.timestamp, key="columns.timestamp", file=file)
-        times = times_of_texts(texts, place=lambda row: f"{file}, row {row + 1} after the header")
+    user_ids, item_ids, times = _pairs_of(pairs, options.columns, file=file)
     for column in ("prediction", "standard_deviation") if run.record.is_sampled else ("prediction",):
         if column in pairs.column_names:
             raise UserError(f"{file} has a column '{column}' already")
@@ -109,28 +116,36 @@ def predict(options: PredictOptions) -> None:
     if run.record.is_sampled:
         predictions["standard_deviation"] = run.deviation(user_ids, item_ids, times=times)
     _write(output, predictions, form)
-    print(f"{len(predicted):,} predictions in {output}")
+    _remark(output, f"{len(predicted):,} predictions in {output}")
     if run.takes_days and times is None:
-        print("note: no times: each user is as on the last day in training; columns.timestamp names their column")
+        _remark(output, "note: no times: each user is as on the last day in training; columns.timestamp names them")
     for what, trained in (("user", run.trained_users(user_ids)), ("item", run.trained_items(item_ids))):
         if not trained.all():
-            print(f"note: in {(~trained).sum():,} rows the {what} has no training ratings: the bias baseline spoke")
+            rows = (~trained).sum()
+            _remark(output, f"note: in {rows:,} rows the {what} has no training ratings: the bias baseline predicts")
 
 
-def _output_path(name: str) -> Path:
-    path = user_path(name, key="output")
-    if not path.parent.is_dir():
-        raise UserError(f"output: there is no folder {path.parent}")
-    if path.is_dir():
-        raise UserError(f"output must be a file, got the folder {name}")
-    return path
+def _pairs_of(table: pa.Table, columns: PairColumns, *, file: InputFile) -> tuple[list[str], list[str], Times | None]:
+    """User ids, item ids and, where their column is named, times of each row."""
+    user_ids = text_column(table, columns.user, key="columns.user", file=file)
+    item_ids = text_column(table, columns.item, key="columns.item", file=file)
+    for what, ids in (("user", user_ids), ("item", item_ids)):
+        if "" in ids:
+            raise UserError(f"{file}, row {ids.index('') + 1} after the header: the {what} id must not be blank")
+    if columns.timestamp is None:
+        return user_ids, item_ids, None
+    texts = text_column(table, columns.timestamp, key="columns.timestamp", file=file)
+    times = times_of_texts(texts, place=lambda row: f"{file}, row {row + 1} after the header")
+    return user_ids, item_ids, times
+
+
+def _remark(output: Path, text: str) -> None:
+    """Print a remark, on stderr where stdout may hold the output."""
+    print(text, file=sys.stderr if is_stream(output) else sys.stdout)
 
 
 def _write(path: Path, table: pd.DataFrame, form: TextForm) -> None:
-    try:
-        write_whole(path, lambda file: _write_table(file, table, form))
-    except OSError as error:
-        raise UserError(f"output: {path} cannot be written: {error.strerror or error}") from error
+    write_output(path, lambda file: _write_table(file, table, form), key="output")
 
 
 def _write_table(output: IO[bytes], table: pd.DataFrame, form: TextForm) -> None:
@@ -144,7 +159,5 @@ def _write_table(output: IO[bytes], table: pd.DataFrame, form: TextForm) -> None
 
 def _print_items(items: pd.DataFrame, *, rating_name: str) -> None:
     shown = items.assign(rating=items["rating"].map("{:.2f}".format)).rename(columns={"rating": rating_name})
-    columns = [[name, *shown[name].astype(str)] for name in shown.columns]
-    widths = [max(len(cell) for cell in column) for column in columns]
-    for row in zip(*columns, strict=True):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for line in aligned([list(shown.columns), *shown.astype(str).to_numpy().tolist()]):
+        print(line)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ratinglab.datamodule import Batch
+from ratinglab.batches import Batch
 from ratinglab.fitting.kernels.rows import RowPriors
 from ratinglab.fitting.optimizers import FitSetup
 from ratinglab.fitting.part_solver import PartSolver

@@ -5,7 +5,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ratinglab.datamodule import Batch
+from ratinglab.batches import Batch
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.kernels.block_epochs import (
     BlockedRows,

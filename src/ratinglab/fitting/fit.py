@@ -10,7 +10,8 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from ratinglab.datamodule import Batch, RatingDataModule
+from ratinglab.batches import Batch
+from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.evaluation.metrics import MSE
 from ratinglab.fitting.optimizers import FitSetup

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ratinglab.datamodule import Batch
+from ratinglab.batches import Batch
 from ratinglab.fitting.kernels.rows import RowPriors, gram
 from ratinglab.fitting.optimizers import FitSetup, Gibbs, Noise
 from ratinglab.fitting.part_solver import PartSolver
@@ -64,8 +64,8 @@ class GibbsFit(RowFit):
             side = self.side(name)
             self.register_buffer(f"{name}_precision", torch.ones(len(side.last_rows())))
             for part in side.parts:
-                self.register_buffer(f"{part.name}_bias", torch.zeros(part.embedding.num_embeddings, 1))
-                self.register_buffer(f"{part.name}_precision", torch.ones(()))
+                self.register_buffer(f"part_{part.name}_bias", torch.zeros(part.embedding.num_embeddings, 1))
+                self.register_buffer(f"part_{part.name}_precision", torch.ones(()))
                 if part.bias is not None:
                     nn.init.zeros_(part.bias.weight)  # the row's own bias holds the sum of all parts'
         self._solvers: dict[str, PartSolver] = {}
@@ -213,7 +213,7 @@ class GibbsFit(RowFit):
 
     def _part_bias(self, part: Part) -> Tensor | None:
         """The sampler's own entry for the bias in the weights of a part; None in an equation without biases."""
-        return getattr(self, f"{part.name}_bias") if self.has_biases else None
+        return getattr(self, f"part_{part.name}_bias") if self.has_biases else None
 
     def _weights(self, part: Part) -> FloatArray:
         """(num_columns, D) float32: the weights of a part, behind their entry for the bias."""
@@ -221,11 +221,11 @@ class GibbsFit(RowFit):
 
     def _precision_of(self, part: Part) -> float:
         """λ of a part."""
-        return float(getattr(self, f"{part.name}_precision"))
+        return float(getattr(self, f"part_{part.name}_precision"))
 
     def _write_part(self, part: Part, weights: FloatArray, precision: float) -> None:
         write_joined(weights, part.embedding, self._part_bias(part))
-        getattr(self, f"{part.name}_precision").fill_(precision)
+        getattr(self, f"part_{part.name}_precision").fill_(precision)
 
 
 def _without(rows: FloatArray, addends: dict[str, FloatArray]) -> FloatArray:

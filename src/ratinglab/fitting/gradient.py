@@ -10,7 +10,7 @@ from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from ratinglab.datamodule import Batch, ShuffledBatches, WholeEpochs
+from ratinglab.batches import Batch, ShuffledBatches, WholeEpochs
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.optimizers import FitSetup
 from ratinglab.models.predictor import Predictor

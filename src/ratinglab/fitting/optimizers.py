@@ -55,7 +55,7 @@ class FitOptions(ABC):
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({})
     """Values that keys of trainer must have."""
     takes_batches: ClassVar[bool] = True
-    """Whether an epoch comes in batches of data.batch_size, or as all training rows at once."""
+    """Whether a step takes data.batch_size ratings; else an epoch takes all training rows at once."""
     keeps_samples: ClassVar[bool] = False
     """Whether it keeps samples of the weights, of which the last epoch has the most, or one best set of weights."""
     on_cpu_only: ClassVar[bool] = False
@@ -89,7 +89,7 @@ class SteppingOptions(FitOptions):
     """Options of a fit that steps against a gradient."""
 
     lr: float = field(metadata=above(0))
-    """Learning rate at the start; the schedule moves it. Lower it where the loss jumps or is no longer finite."""
+    """Learning rate of the first epoch; the schedule changes it. Halve it where train/mse is unsteady."""
 
     @property
     def initial_lr(self) -> float | None:
@@ -119,11 +119,12 @@ class Adam(GradientOptions):
     name: ClassVar[str] = "adam"
 
     weight_decay: float = field(metadata=at_least(0))
-    """Adam's own: added to the gradient of every weight at every step. For λ per rating see model.regularization."""
+    """Adam's own weight decay, added to the gradient of every weight at every step. For λ per rating set
+    model.regularization."""
     beta1: float = field(metadata=from_zero_below(1))
-    """Decay of the gradient's running mean."""
+    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
     beta2: float = field(metadata=from_zero_below(1))
-    """Decay of the squared gradient's running mean."""
+    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         """torch's Adam."""
@@ -140,11 +141,11 @@ class AdamW(GradientOptions):
     name: ClassVar[str] = "adamw"
 
     weight_decay: float = field(metadata=at_least(0))
-    """Every step shrinks every weight by the fraction lr · weight_decay."""
+    """Every weight loses the fraction lr · weight_decay at every step. For λ per rating set model.regularization."""
     beta1: float = field(metadata=from_zero_below(1))
-    """Decay of the gradient's running mean."""
+    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
     beta2: float = field(metadata=from_zero_below(1))
-    """Decay of the squared gradient's running mean."""
+    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         """torch's AdamW."""
@@ -166,9 +167,9 @@ class SparseAdam(GradientOptions):
     on_cpu_only: ClassVar[bool] = True
 
     beta1: float = field(metadata=from_zero_below(1))
-    """Decay of the gradient's running mean."""
+    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
     beta2: float = field(metadata=from_zero_below(1))
-    """Decay of the squared gradient's running mean."""
+    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         """Adam on rows with a gradient, which must be sparse."""
@@ -195,9 +196,9 @@ class SGD(GradientOptions):
     name: ClassVar[str] = "sgd"
 
     weight_decay: float = field(metadata=at_least(0))
-    """Added to the gradient of every weight at every step. For λ per rating see model.regularization."""
+    """Weight decay, added to the gradient of every weight at every step. For λ per rating set model.regularization."""
     momentum: float = field(metadata=from_zero_below(1))
-    """Fraction of the last step that the next one repeats."""
+    """Fraction of the last step that the next one repeats, from 0 to below 1."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         """torch's SGD."""
@@ -222,10 +223,11 @@ class BlockSGD(SteppingOptions):
     pace: ClassVar[str] = "one step per rating"
 
     slices: int | None = field(metadata=within(1, 1024))
-    """Slices of users and of items, and so the most threads in use; null: 8, from 8 million ratings on 16."""
+    """Number of slices of users and of items, which is also the largest number of threads. null: 8, or 16 from 8
+    million ratings."""
     adaptive: bool
-    """Whether each user and item has its own rate, lr / √(1 + Σ g² / embedding_dim), with g its gradients so far (Chin
-    et al. 2015). It wants a larger lr."""
+    """Whether each user and item has its own rate: lr / √(1 + Σ g² / embedding_dim), g its gradients so far (Chin et
+    al. 2015). It wants a larger lr."""
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         """Make the fit."""
@@ -258,12 +260,12 @@ class Gibbs(FitOptions):
     pace: ClassVar[str] = "one sweep per epoch"
 
     burn_in: int = field(metadata=at_least(0))
-    """Epochs before the first sample that is kept."""
+    """Number of epochs before the first kept sample. Must be below trainer.max_epochs."""
     noise: Noise
-    """own: each user and item has its own; one: the same for all."""
+    """Noise of the ratings. own: each user and item has its own; one: a single noise for all."""
     thin: int = field(metadata=at_least(1))
-    """Epochs from one kept sample to the next. Each takes as much memory as the model, three times while a checkpoint
-    is written."""
+    """Number of epochs between two kept samples. Raise it to save memory: each sample takes as much as the model, three
+    times while a checkpoint is written."""
 
     def num_samples(self, max_epochs: int) -> int:
         """Samples kept after so many epochs."""

@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ratinglab.datamodule import as_tensors
+from ratinglab.batches import as_tensors
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.kernels.rows import (
     OtherRows,
@@ -39,6 +39,8 @@ class RowFit(Fit):
         assert isinstance(equation, FactorEquation), "the options refuse other equations"
         # in a tuple, else Lightning would take the equation for a module beside the predictor
         self._equation = (equation,)
+        names = [part.name for name in OTHER_SIDE for part in self.side(name).parts]
+        assert len(set(names)) == len(names), f"two parts share a name: {names}"
         self.has_biases = self.side("user").bias is not None
         self._ratings: dict[str, SortedRatings] = {}
         self._train_mse = 0.0

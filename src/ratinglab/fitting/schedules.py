@@ -14,7 +14,7 @@ class Schedule(ABC):
 
     name: ClassVar[str]
     spans_max_epochs: ClassVar[bool] = False
-    """Whether the rates depend on trainer.max_epochs from the first epoch on."""
+    """Whether the factor depends on trainer.max_epochs."""
 
     @abstractmethod
     def factor(self, epoch: int, max_epochs: int) -> float:
@@ -39,7 +39,7 @@ class ExponentialSchedule(Schedule):
     name: ClassVar[str] = "exponential"
 
     decay: float = field(metadata=above_zero_to(1))
-    """Fraction of the learning rate that remains after an epoch."""
+    """Factor on the learning rate after every epoch, above 0 and at most 1."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
         """decay^epoch."""
@@ -54,7 +54,7 @@ class CosineSchedule(Schedule):
     spans_max_epochs: ClassVar[bool] = True
 
     final_fraction: float = field(metadata=from_zero_below(1))
-    """Fraction of the learning rate that remains at the last epoch."""
+    """Fraction of optimizer.lr that is left at the last epoch, from 0 to below 1."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
         """f + (1 − f) (1 + cos(π epoch / (max_epochs − 1))) / 2, with f the final fraction."""

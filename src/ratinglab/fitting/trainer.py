@@ -43,31 +43,31 @@ class TrainerOptions:
     """
 
     max_epochs: int = field(metadata=at_least(1))
-    """Epochs at most."""
+    """Largest number of epochs. Early stopping may end the fit before."""
     min_epochs: int = field(metadata=at_least(0))
-    """Epochs before early stopping may act."""
+    """Number of epochs before early stopping may end the fit."""
     accelerator: Accelerator
-    """Where to fit: small tables fit fastest on the cpu."""
+    """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
     devices: int = field(metadata=at_least(1))
-    """Devices: 1. With more, each process would train on every row."""
+    """Number of devices: 1. With more, each process would train on every row."""
     limit_train_batches: float = field(metadata=above_zero_to(1))
-    """Fraction of an epoch's batches that is trained on; below 1 the header says so."""
+    """Fraction of each epoch's batches to train on, above 0 and at most 1. Lower it for a quick trial."""
     check_val_every_n_epoch: int = field(metadata=at_least(1))
-    """Epochs from one validation to the next."""
+    """Number of epochs between two validations. Raise it where validation takes long."""
     accumulate_grad_batches: int = field(metadata=at_least(1))
-    """Batches over whose gradients a step averages."""
+    """Number of batches whose gradients one step averages, for larger batches than memory holds."""
     gradient_clip_val: float | None = field(metadata=above(0))
-    """Largest norm of the gradient; null: not clipped."""
+    """Largest norm of the gradient; null: no clipping. Set it where the loss jumps."""
     deterministic: bool
-    """Refuse operations that do not repeat bit for bit (of interest on a GPU)."""
+    """Whether to refuse operations that do not repeat bit for bit. Only a GPU has such operations."""
     detect_anomaly: bool
-    """Look for the operation that made a NaN; slow."""
+    """Whether to find the operation that made a NaN. Slow: for debugging."""
     profiler: Profiler | None
-    """Print where the time went; null: do not."""
+    """Lightning profiler that prints where the time went: simple or advanced; null: none."""
     enable_progress_bar: bool
-    """Show Lightning's progress bar on a terminal, or a line an epoch elsewhere."""
+    """Whether to show progress: a bar on a terminal, or one line per epoch elsewhere."""
     enable_model_summary: bool
-    """Print Lightning's table of modules and parameters."""
+    """Whether to print Lightning's table of modules and parameters."""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -130,9 +130,9 @@ class EarlyStoppingOptions:
     """Stop when val/mse no longer gets better."""
 
     patience: int | None = field(metadata=at_least(1))
-    """Validations in a row without a better val/mse after which the fit ends; null: never."""
+    """Number of validations in a row without a better val/mse that ends the fit; null: no early stopping."""
     min_delta: float = field(metadata=at_least(0))
-    """By how much val/mse must fall to be better, in squared rating units."""
+    """Smallest fall of val/mse that counts as better, in squared rating units."""
 
 
 @dataclass
@@ -140,7 +140,8 @@ class CheckpointOptions:
     """When to write what a run can go on from."""
 
     last_every_seconds: float = field(metadata=at_least(0))
-    """Seconds between two writes of last.ckpt, at an epoch's end; 0: every epoch. A resume repeats what is lost."""
+    """Seconds between two writes of last.ckpt, at the end of an epoch; 0: every epoch. Resuming repeats the epochs
+    since."""
 
 
 @dataclass
@@ -148,9 +149,9 @@ class CallbackOptions:
     """What acts between epochs."""
 
     early_stopping: EarlyStoppingOptions
-    """When to stop before trainer.max_epochs."""
+    """Stops the fit once val/mse no longer improves."""
     checkpoint: CheckpointOptions
-    """When to write last.ckpt; best.ckpt is written at every epoch that is the best."""
+    """Writes last.ckpt for resuming; best.ckpt follows every best epoch."""
 
     def build(self, *, checkpoint_folder: Path, monitor: Metric | None) -> list[Callback]:
         """The checkpoints and, with a monitored metric, early stopping.
@@ -206,11 +207,12 @@ class TensorBoardOptions(LoggerOptions):
     name: ClassVar[str] = "tensorboard"
 
     figures: bool
-    """Draw figures of the test errors when the fit has ended."""
+    """Whether to draw figures of the test errors at the end."""
     data_figures: bool
-    """Draw figures of the data: how ratings and items are distributed."""
+    """Whether to draw figures of the data. By default not in a sweep, where every run would show the same ones."""
     projector_items: int = field(metadata=at_least(0))
-    """Most rated items whose embeddings the projector shows; 0: none. They take 12 kB each at embedding_dim 64."""
+    """Number of most rated items whose embeddings the projector shows; 0: none, the default in a sweep. Each takes 12
+    kB at embedding_dim 64."""
 
     def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
         """An event file in the run's folder."""

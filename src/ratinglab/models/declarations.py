@@ -77,7 +77,7 @@ class FeatureOptions(FactorOptions):
     forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
 
     user_features: list[str] = field(metadata=added_later([]))
-    """Columns of data.users whose values add a part to the user's row, such as [age_group,gender]."""
+    """Columns of the table of users whose values add a part to the user's row, such as [age_group,gender]."""
     item_features: list[str] = field(metadata=added_later([]))
     """Columns of the table of items whose values add a part to the item's row, such as [genres]."""
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ratinglab.datamodule import Batch
+from ratinglab.batches import Batch
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.design import Design
 

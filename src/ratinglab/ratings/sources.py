@@ -47,15 +47,19 @@ class DataOptions(ABC):
     """Base class of the sources of ratings."""
 
     duplicates: Duplicates
-    """Rows that repeat a pair of user and item: error; last: the last one is kept; mean: it, with their mean rating."""
+    """What becomes of rows that repeat a pair of user and item. error: refuse them; last: keep the last; mean: keep the
+    last, with the mean rating."""
     min_ratings_per_user: int = field(metadata=at_least(0))
-    """Users with fewer are dropped, and so on until none is left to drop; 0: none is dropped."""
+    """Smallest number of ratings per user. Users with fewer are dropped, again and again, until all have
+    enough; 0: keep all."""
     min_ratings_per_item: int = field(metadata=at_least(0))
-    """Items with fewer are dropped, in the same way."""
+    """Smallest number of ratings per item. Items with fewer are dropped, again and again, until all have
+    enough; 0: keep all."""
     cache: str | None
-    """Folder for what is generated, downloaded, or read once and kept; null: nothing is kept."""
+    """Folder for generated, downloaded and converted data; null: keep nothing. By default the user's cache folder, or
+    $RATINGLAB_DATA."""
     batch_size: int = field(metadata=within(1, 2**31 - 1))
-    """Ratings in one training step."""
+    """Number of ratings per training step. Larger batches run faster and may need a larger optimizer.lr."""
 
     @abstractmethod
     def load(self) -> RatingTable:
@@ -85,13 +89,14 @@ class ColumnOptions:
     """Which columns hold what: names from the header or, without a header, positions counted from 1."""
 
     user: str
-    """Column of the user ids: integers or text."""
+    """Column of the user ids: integers or text. A name, or a position from 1 where data.header is false."""
     item: str
-    """Column of the item ids: integers or text."""
+    """Column of the item ids: integers or text. A name, or a position from 1 where data.header is false."""
     rating: str
     """Column of the ratings: finite numbers, higher is better."""
     timestamp: str | None
-    """Column of the times: Unix time (s, ms, µs, ns) or ISO dates; null: not read, and no split goes by time."""
+    """Column of the times: Unix time (s, ms, µs, ns) or ISO dates; null: no times. Splits by time and timesvdpp need
+    it."""
 
 
 @dataclass
@@ -99,9 +104,9 @@ class ScaleOptions:
     """The lowest and the highest rating that there can be, where the data do not show them."""
 
     lowest: float | None
-    """null: the lowest rating of the data. A rating below it is an error."""
+    """Lowest possible rating; null: the lowest one in the data. A rating below it is an error."""
     highest: float | None
-    """null: the highest rating of the data. A rating above it is an error."""
+    """Highest possible rating; null: the highest one in the data. A rating above it is an error."""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -117,15 +122,15 @@ class UserOptions:
     """An optional table of users; it has a header, and each column besides the ids is a feature."""
 
     path: str | None
-    """File with one row per user; null: nothing is known of users besides their ratings."""
+    """File with one row per user; null: none, and there are no user features."""
     separator: str
-    """Text between two columns of that file: as data.separator."""
+    """Separator of that file's columns, as in data.separator."""
     encoding: str
-    """Encoding of its characters: as data.encoding."""
+    """Encoding of that file, as in data.encoding."""
     user: str
-    """Its column of user ids."""
+    """That file's column of user ids."""
     numeric: list[str]
-    """Its columns that hold numbers, such as [age]; all others hold categories, several joined by |."""
+    """That file's columns of numbers, such as [age]. All others hold categories, several joined by |."""
 
 
 @dataclass
@@ -133,17 +138,17 @@ class TitleOptions:
     """An optional table of items; it has a header, and each column besides ids and titles is a feature."""
 
     path: str | None
-    """File with one row per item; null: recommendations show ids alone."""
+    """File with one row per item; null: none, and recommendations show ids alone."""
     separator: str
-    """Text between two columns of that file: as data.separator."""
+    """Separator of that file's columns, as in data.separator."""
     encoding: str
-    """Encoding of its characters: as data.encoding."""
+    """Encoding of that file, as in data.encoding."""
     item: str
-    """Its column of item ids."""
+    """That file's column of item ids."""
     title: str
-    """Its column of titles."""
+    """That file's column of titles."""
     numeric: list[str]
-    """Its columns that hold numbers, such as [year]; all others hold categories, several joined by |."""
+    """That file's columns of numbers, such as [year]. All others hold categories, several joined by |."""
 
 
 @dataclass
@@ -153,21 +158,21 @@ class CsvOptions(DataOptions):
     name: ClassVar[str] = "csv"
 
     path: str
-    """The file of ratings, or a pattern such as ratings-*.csv for several, in the order of their names."""
+    """File of ratings, or a pattern such as ratings-*.csv for several files, read in the order of their names."""
     separator: str
-    """What stands between two columns: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
+    """Separator of the columns: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
     header: bool
-    """Whether the first line names the columns."""
+    """Whether the first line names the columns. If false, data.columns are positions counted from 1."""
     encoding: str
-    """How characters are encoded: utf-8, latin-1, utf-16, … (Python's names)."""
+    """Encoding of the text: utf-8, latin-1, utf-16 or another of Python's names."""
     columns: ColumnOptions
-    """Which columns hold user, item, rating and time; all others are ignored."""
+    """Columns of user, item, rating and time. All others are ignored."""
     scale: ScaleOptions
-    """The rating scale, where it is not to be taken from the data."""
+    """Rating scale, to which predictions are clipped. Set it where the data lack the lowest or the highest rating."""
     users: UserOptions
-    """The optional table of users."""
+    """Table of users, with a header; optional. Its columns are features for model.user_features."""
     titles: TitleOptions
-    """The optional table of items."""
+    """Table of items, with a header; optional. Its columns are features for model.item_features."""
 
     def check_together(self) -> None:
         """Raise UserError for a separator or an encoding that there is not."""
@@ -254,7 +259,7 @@ class DemoOptions(DataOptions):
     name: ClassVar[str] = "demo"
 
     seed: int = field(metadata=seed_rule())
-    """Seed of the generated table, not of the training."""
+    """Seed of the generated table. The training has its own, `seed`."""
 
     def load(self) -> RatingTable:
         """Write the files where they are not there yet, and read them.
@@ -278,11 +283,12 @@ class MovieLensOptions(DataOptions):
     """A MovieLens data set, downloaded once into the cache folder."""
 
     name: str
-    """The data set: movielens_100k, movielens_latest_small, movielens_1m, … (set by data=NAME)."""
+    """Name of the data set, such as movielens_100k."""
     root: str | None
-    """Folder or zip archive that has the data set already; null: the cache folder, into which it is downloaded."""
+    """Folder or zip archive that already holds the data set; null: the cache folder, into which it is downloaded
+    once."""
     address: str
-    """The folder on the web that the archive is in: the publisher's, or a mirror."""
+    """Web folder that holds the archive: the publisher's, or a mirror."""
 
     def check_together(self) -> None:
         """Raise UserError for a data set that there is not."""

@@ -59,7 +59,8 @@ class SplitOptions(ABC):
     """Whether the files that the rows come from decide."""
 
     refit: bool
-    """Fit a second time, on training and validation rows, for as many epochs as were best for validation."""
+    """Whether to fit a second time, on training and validation rows, for the number of epochs that was best in
+    validation."""
 
     @abstractmethod
     def apply(self, table: RatingTable) -> Split:
@@ -96,9 +97,10 @@ class FractionSplit(SplitOptions):
     """Fractions for validation and test."""
 
     validation: float = field(metadata=from_zero_below(1))
-    """Fraction of the rows (per_user: of each user's); 0: no validation, and so no early stopping."""
+    """Fraction of the rows held out for validation (per_user: of each user's); 0: no validation, so no early
+    stopping."""
     test: float = field(metadata=from_zero_below(1))
-    """Fraction of the rows (per_user: of each user's); 0: no test."""
+    """Fraction of the rows held out for test (per_user: of each user's); 0: no test."""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -114,9 +116,9 @@ class RandomValidationSplit(SplitOptions):
     """Random rows for validation, of those that are not test."""
 
     seed: int = field(metadata=seed_rule())
-    """Seed of all that is random in the split: the seed of the training does not move it."""
+    """Seed of the split. The training's own `seed` does not change it."""
     validation: float = field(metadata=from_zero_below(1))
-    """Fraction of the rows that are not test; 0: no validation, and so no early stopping."""
+    """Fraction of the rows besides the test rows held out for validation; 0: no validation, so no early stopping."""
 
     def _split_rest(self, table: RatingTable, part: NDArray[np.int8]) -> Split:
         """The split, with random training rows made validation rows.
@@ -137,7 +139,7 @@ class RandomSplit(FractionSplit):
     name: ClassVar[str] = "random"
 
     seed: int = field(metadata=seed_rule())
-    """Seed of the split alone: the seed of the training does not move it."""
+    """Seed of the split. The training's own `seed` does not change it."""
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows."""
@@ -157,7 +159,7 @@ class PerUserSplit(FractionSplit):
     name: ClassVar[str] = "per_user"
 
     seed: int = field(metadata=seed_rule())
-    """Seed of the split alone."""
+    """Seed of the split. The training's own `seed` does not change it."""
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows; each user keeps at least one to train on."""
@@ -180,9 +182,10 @@ class LeaveLastSplit(SplitOptions):
     by_time: ClassVar[bool] = True
 
     validation: int = field(metadata=at_least(0))
-    """Ratings of each user before the test ones; 0: no validation, and so no early stopping."""
+    """Number of each user's ratings, before the test ones, for validation; 0: no validation, so no early stopping."""
     test: int = field(metadata=at_least(1))
-    """Last ratings of each user; of those at the same time, the later one in the file is the last."""
+    """Number of each user's last ratings for test. Of several at the same time, the later one in the file counts as
+    last."""
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows; a user with too few of them is only trained on.
@@ -242,9 +245,9 @@ class RowsSplit(RandomValidationSplit):
     name: ClassVar[str] = "rows"
 
     test_start: int = field(metadata=at_least(0))
-    """First test row, counted from 0 at the first rating."""
+    """First test row, counted from 0."""
     test_stop: int = field(metadata=at_least(1))
-    """The row after the last test row."""
+    """Row after the last test row, counted from 0."""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -276,9 +279,9 @@ class KFoldSplit(RandomValidationSplit):
     name: ClassVar[str] = "kfold"
 
     folds: int = field(metadata=at_least(2))
-    """Number of folds; the first ones have a row more where the rows do not go even."""
+    """Number of folds. Where the rows do not divide evenly, the first folds have one more."""
     fold: int = field(metadata=at_least(1))
-    """The fold that is test, from 1."""
+    """Fold held out for test, counted from 1. Sweep over all folds with -m split.fold=1,2,…"""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -321,7 +324,7 @@ class MovieLensUSplit(RandomValidationSplit):
     name: ClassVar[str] = "movielens_u"
 
     fold: int = field(metadata=at_least(1))
-    """1 for u1, … 5 for u5."""
+    """Fold held out for test: 1 for u1 … 5 for u5. Sweep over all with -m split.fold=1,2,3,4,5"""
 
     def check_together(self) -> None:
         """Raise UserError where the fields do not go together."""
@@ -352,9 +355,9 @@ class FilesSplit(RandomValidationSplit):
     by_file: ClassVar[bool] = True
 
     test_files: str
-    """The test files: a name or a pattern such as *.test; the others are trained on."""
+    """Test files: a name, or a pattern such as *.test. The other files are trained on."""
     validation_files: str | None
-    """The validation files, in the same way; null: random rows of the training files."""
+    """Validation files: a name or a pattern; null: random rows of the training files."""
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows.

@@ -1,4 +1,4 @@
-"""Runs beside one another: a table for each protocol, or for each split, over seeds and folds."""
+"""Tables that compare runs: one per protocol or split, over seeds and folds."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -8,8 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ratinglab.errors import UserError
-from ratinglab.files import user_path
+from ratinglab.evaluation.metrics import METRICS, MetricKind
+from ratinglab.files import RUN_RECORD, user_path
 from ratinglab.reports.protocols import COMPARABLE, verdict
+from ratinglab.reports.text_table import aligned
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
 
 
@@ -106,7 +108,7 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
         errors = [float(np.mean(part.by_seed("test/rmse"))) if _is_comparable(part) else np.nan for part in parts]
         first = next((part for part, error in zip(parts, errors, strict=True) if not np.isnan(error)), row)
         figures = ["" if np.isnan(error) else f"{error:.4f}" for error in errors]
-        lines.append((errors, [row.name, *figures, *_cells(first, [], "")[3:5]]))
+        lines.append((errors, [row.name, *figures, *_size_cells(first)]))
     yield from (
         _markdown(cells) for _, cells in sorted(lines, key=lambda line: np.nan_to_num(line[0], nan=9e9).tolist())
     )
@@ -122,11 +124,11 @@ def _markdown(cells: Sequence[str]) -> str:
 
 def _is_comparable(row: Row) -> bool:
     """Whether the runs of a row are all that its protocol asks for."""
-    return bool(row.runs) and _said_of(row) == COMPARABLE
+    return bool(row.runs) and _row_verdict(row) == COMPARABLE
 
 
-def _said_of(row: Row) -> str:
-    """Whether a row of runs under one protocol may stand beside its figures, and why not."""
+def _row_verdict(row: Row) -> str:
+    """Whether a row of runs under one protocol is comparable with its figures, and if not, why."""
     protocols = [run.record.protocol for run in row.runs if run.record.protocol]
     if protocols[0]["folds"] > 1:
         for seed, folds in row.folds().items():
@@ -142,10 +144,10 @@ def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
         folder = user_path(name, key="folder")
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}")
-        for path in sorted(folder.rglob("run.json")):
+        for path in sorted(folder.rglob(RUN_RECORD)):
             run = path.parent.resolve()
-            # the first fit of a run that has two is none of its own
-            if run in seen or (run.name == "validation" and (run.parent / "run.json").exists()):
+            # the first of a run's two fits is no run of its own
+            if run in seen or (run.name == "validation" and (run.parent / RUN_RECORD).exists()):
                 continue
             seen.add(run)
             if not (run / "metrics.json").exists():
@@ -166,16 +168,22 @@ def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
     of_run: dict[str, Any] = {"max_epochs": record.max_epochs, "refit": record.refit_epochs is not None}
     if not across_splits:
         of_run["split"] = record.provenance["split"].partition("/")[0]
-    if not record.fit:  # of an older ratinglab: nothing tells what it has in common with others
+    if not record.fit:  # an older record, which lacks the settings by which runs are grouped
         of_run["folder"] = run.folder.name
-    return {**{f"model.{key}": value for key, value in record.model_options.items()}, **record.fit, **of_run}
+    settings = {**{f"model.{key}": value for key, value in record.model_options.items()}, **record.fit, **of_run}
+    return {key: _as_text(value) if isinstance(value, list) else value for key, value in settings.items()}
+
+
+def _as_text(values: list[Any]) -> str:
+    """A list as it is typed on the command line."""
+    return f"[{','.join(map(str, values))}]"
 
 
 def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[Row]:
-    """One row for runs of the same settings; a name tells as many of these as it takes to tell it from the others.
+    """One row for runs of the same settings; its name has the settings in which it differs from other rows.
 
-    Of two runs of the same settings, seed and fold under a protocol the one in the later folder counts. Runs of other
-    splits are rows of their own, or the same ones.
+    Of two runs with the same settings, seed and fold under a protocol, the one in the later folder counts. Runs of
+    other splits are rows of their own, unless `across_splits` joins them.
     """
     groups: defaultdict[tuple[Any, ...], list[FinishedRun]] = defaultdict(list)
     newest = {}
@@ -186,7 +194,7 @@ def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[R
         groups[model, settings].append(run)
     rows = []
     for (model, settings), members in groups.items():
-        fit = members[0].record.fit.get("optimizer", "a fit that it does not tell")
+        fit = members[0].record.fit.get("optimizer", "an unknown fit")
         alike = [dict(other) for name, other in groups if name == model and dict(other).get("optimizer") == fit]
         differing = [
             f"{key.removeprefix('model.')}={value}"
@@ -206,36 +214,37 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     ]
     for row in rows:
         errors = row.by_seed("test/rmse")
-        lines.append((float(np.mean(errors)), _cells(row, errors, _said_of(row))))
+        lines.append((float(np.mean(errors)), _cells(row, errors, _row_verdict(row))))
     yield title
-    yield from _aligned(
-        [
-            ["", "RMSE", "± seeds", "fit s", "parameters", ""],
-            *(cells for _, cells in sorted(lines, key=lambda line: line[0])),
-        ]
-    )
+    yield from _table("RMSE", [cells for _, cells in sorted(lines, key=lambda line: line[0])])
 
 
 def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
-    ranked = sorted(rows, key=lambda row: (np.isnan(row.mean("val/rmse")), row.mean("val/rmse")))
-    has_validation = any(not np.isnan(row.mean("val/rmse")) for row in rows)
-    tag = "val/rmse" if has_validation else "test/rmse"
-    yield f"{title}: {'validation' if has_validation else 'test'} RMSE"
-    header = ["", "RMSE", "± seeds", "fit s", "parameters", ""]
-    yield from _aligned(
-        [header, *(_cells(row, row.by_seed(tag) if tag in row.runs[0].metrics else [], "") for row in ranked)]
-    )
+    """Rows of runs on one split, the best monitored metric first: RMSE where that is MSE, or where they differ."""
+    kinds: dict[str, MetricKind] = {run.record.monitor: run.record.monitored() for row in rows for run in row.runs}
+    is_mse = "val/mse" in kinds or len(kinds) > 1
+    metric = METRICS["rmse"] if is_mse else next(iter(kinds.values()))
+    tag = f"val/{metric.name}"
+    has_validation = any(not np.isnan(row.mean(tag)) for row in rows)
+    sign = -1 if metric.higher_is_better else 1
+    ranked = sorted(rows, key=lambda row: (np.isnan(row.mean(tag)), sign * row.mean(tag)))
+    shown = tag if has_validation else f"test/{metric.name}"
+    yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
+    cells = [_cells(row, row.by_seed(shown) if shown in row.runs[0].metrics else [], "") for row in ranked]
+    yield from _table(metric.label, cells)
+
+
+def _table(label: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    header = ["", label, "± seeds", "fit s", "parameters", ""]
+    return aligned([header, *rows], right=range(1, len(header) - 1))
 
 
 def _cells(row: Row, errors: Sequence[float], remark: str) -> list[str]:
     spread = f"{np.std(errors, ddof=1):.4f}" if len(errors) > 1 else ""
     mean = f"{np.mean(errors):.4f}" if errors else "none"
-    seconds, parameters = row.mean("fit/seconds"), row.mean("fit/parameters")
-    return [row.name, mean, spread, f"{seconds:.1f}", f"{parameters:,.0f}", remark]
+    return [row.name, mean, spread, *_size_cells(row), remark]
 
 
-def _aligned(rows: list[list[str]]) -> Iterator[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for first, *middle, last in rows:
-        numbers = [cell.rjust(width) for cell, width in zip(middle, widths[1:-1], strict=True)]
-        yield "  ".join([first.ljust(widths[0]), *numbers, last]).rstrip()
+def _size_cells(row: Row) -> list[str]:
+    """Seconds of the fit, and parameters."""
+    return [f"{row.mean('fit/seconds'):.1f}", f"{row.mean('fit/parameters'):,.0f}"]

@@ -24,13 +24,13 @@ class ProtocolFigure:
     """Test error of another system."""
 
     system: str
-    """Name of the system, with its settings."""
+    """System, with its settings."""
     rmse: float = field(metadata=above(0))
     """Pooled RMSE on the test rows, in rating units; of several folds their mean."""
     kind: FigureKind
     """published: in a paper or on its authors' page; measured: by ratinglab's authors, with that system's own code."""
     source: str
-    """Place of publication, or settings of the measurement."""
+    """Publication, or how it was measured."""
 
 
 @dataclass
@@ -47,15 +47,16 @@ class Protocol(ProtocolOptions):
     name: ClassVar[str] = "figures"
 
     title: str
-    """Data and measure, as the table's title."""
+    """Title of the table: the data, the split and the metric."""
     folds: int = field(metadata=at_least(1))
-    """Folds whose mean the figures are: split.fold=1, … one run each; 1: the figures are of one run."""
+    """Number of folds whose mean the figures are: one run each, split.fold=1, 2, …; 1: the figures are of a single
+    run."""
     data_digest: str
-    """Digest of the ratings in their order, as run.json has it."""
+    """Digest of the ratings in their order, as in run.json. Runs on other data are not comparable."""
     pins: dict[str, Any]
-    """Values of the run's keys that the protocol fixes."""
+    """Keys of a run, and the values they must have for a comparison."""
     figures: list[ProtocolFigure]
-    """Figures of other systems."""
+    """Test errors of other systems: system, pooled RMSE, kind (published or measured), source."""
 
 
 @dataclass

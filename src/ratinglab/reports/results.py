@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ratinglab.evaluation.metrics import Metric
+from ratinglab.evaluation.metrics import MetricKind
 
 SYSTEMS = (("", None), ("baseline/bias/", "bias baseline"), ("baseline/mean/", "mean baseline"))
 """Prefix of each system's tags, and its name; None for the model's own."""
 
 
 def metrics_table(
-    values: Mapping[str, float], *, model: str, metrics: Sequence[Metric], noise_floor: float | None
+    values: Mapping[str, float], *, model: str, metrics: Sequence[MetricKind], noise_floor: float | None
 ) -> Iterator[str]:
     """Metrics of the model and of the baselines on each part, one row each; warm and cold rows apart."""
     parts = {"val": "validation", "test": "test"}
@@ -47,7 +47,7 @@ def metrics_table(
 
 
 def results(
-    values: Mapping[str, float], *, model: str, metrics: Sequence[Metric], noise_floor: float | None
+    values: Mapping[str, float], *, model: str, metrics: Sequence[MetricKind], noise_floor: float | None
 ) -> Iterator[str]:
     """The table of metrics, the time of the fit, and remarks."""
     yield from metrics_table(values, model=model, metrics=metrics, noise_floor=noise_floor)

@@ -1,18 +1,21 @@
-"""What a sweep prints at its end: its runs, the best first, or the mean over folds."""
+"""The table at the end of a sweep: its runs, the best first, or the mean over folds."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ratinglab.evaluation.metrics import MSE, MetricKind
+from ratinglab.files import RUN_RECORD
 from ratinglab.reports.protocols import table_of_folds
+from ratinglab.reports.text_table import aligned
 from ratinglab.runs.record import read_metrics, read_record
 
 FOLD = "split.fold"
-"""What runs of one family differ in, and nothing else."""
-ERRORS = {"val MSE": "val/mse", "test MSE": "test/mse", "test RMSE": "test/rmse"}
+"""The one key in which the runs of a cross-validation differ."""
+TEST_COLUMNS = {"test MSE": "test/mse", "test RMSE": "test/rmse"}
 
 
 class Job(NamedTuple):
@@ -23,28 +26,38 @@ class Job(NamedTuple):
 
 
 def sweep_table(jobs: Sequence[Job]) -> Iterator[str]:
-    """A row a run, the lowest val/mse first, with the arguments in which the runs differ.
+    """One row per run with the arguments in which the runs differ, the best monitored metric first.
 
-    Where they differ in split.fold alone they are a cross-validation: their errors have a mean and a spread.
-    A run that did not end has infinite errors.
+    Where they differ in split.fold alone, the table is a cross-validation and ends with a mean and a spread. A run that
+    failed has the worst value in every column.
     """
     given = [dict(argument.split("=", 1) for argument in job.arguments) for job in jobs]
     keys = [key for key in given[0] if any(one[key] != given[0][key] for one in given)]
-    errors = [_errors(job) for job in jobs]
-    shown = [name for name in ERRORS if not all(math.isnan(one[name]) for one in errors)]
+    monitor = _monitored(jobs)
+    columns = {f"val {monitor.label}": f"val/{monitor.name}", **TEST_COLUMNS}
+    values = [_values(job, columns, monitor) for job in jobs]
+    shown = [name for name in columns if not all(math.isnan(one[name]) for one in values)]
     rows = [
-        [*(one[key] for key in keys), *(f"{error[name]:.4f}" for name in shown), job.folder.name]
-        for one, error, job in zip(given, errors, jobs, strict=True)
+        [*(one[key] for key in keys), *(f"{value[name]:.4f}" for name in shown), job.folder.name]
+        for one, value, job in zip(given, values, jobs, strict=True)
     ]
     if keys == [FOLD]:
-        columns = [np.array([error[name] for error in errors]) for name in shown]
-        rows.append(["mean", *(f"{column.mean():.4f}" for column in columns), ""])
-        rows.append(["± s.d.", *(f"{column.std(ddof=1):.4f}" for column in columns), ""])
-    else:
-        rows = [rows[n] for n in sorted(range(len(jobs)), key=lambda n: errors[n][shown[0]] if shown else n)]
-    yield from _aligned([[*keys, *shown, "run"], *rows])
+        arrays = [np.array([value[name] for value in values]) for name in shown]
+        rows.append(["mean", *(f"{array.mean():.4f}" for array in arrays), ""])
+        rows.append(["± s.d.", *(f"{array.std(ddof=1):.4f}" for array in arrays), ""])
+    elif shown:
+        sign = -1 if monitor.higher_is_better and shown[0] not in TEST_COLUMNS else 1
+        rows = [rows[n] for n in sorted(range(len(jobs)), key=lambda n: sign * values[n][shown[0]])]
+    yield from aligned([[*keys, *shown, "run"], *rows])
     if keys == [FOLD]:
         yield from _beside_figures(jobs)
+
+
+def _monitored(jobs: Sequence[Job]) -> MetricKind:
+    """The metric that the runs monitor; MSE where they differ or none has a record."""
+    records = [read_record(job.folder) for job in jobs if (job.folder / RUN_RECORD).exists()]
+    metrics = {record.monitored() for record in records}
+    return metrics.pop() if len(metrics) == 1 else MetricKind(MSE.name, MSE.label, MSE.higher_is_better)
 
 
 def _beside_figures(jobs: Sequence[Job]) -> Iterator[str]:
@@ -62,15 +75,9 @@ def _beside_figures(jobs: Sequence[Job]) -> Iterator[str]:
         yield from table_of_folds(protocols, name=f"{records[0].model} by {records[0].fit['optimizer']}", rmses=rmses)
 
 
-def _errors(job: Job) -> dict[str, float]:
-    """By the name of the column; nan where there were no such rows."""
+def _values(job: Job, columns: Mapping[str, str], monitor: MetricKind) -> dict[str, float]:
+    """Values by the name of the column; NaN where the run had no such rows."""
     if not (job.folder / "metrics.json").exists():
-        return dict.fromkeys(ERRORS, math.inf)
+        return {name: monitor.worst if name not in TEST_COLUMNS else math.inf for name in columns}
     metrics = read_metrics(job.folder)
-    return {name: metrics.get(tag, math.nan) for name, tag in ERRORS.items()}
-
-
-def _aligned(rows: list[list[str]]) -> Iterator[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    return {name: metrics.get(tag, math.nan) for name, tag in columns.items()}

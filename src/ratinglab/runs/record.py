@@ -1,14 +1,17 @@
 """The record of a run: run.json and metrics.json."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.files import write_whole
+from ratinglab.evaluation.metrics import MetricKind, find_metrics, monitored
+from ratinglab.files import RUN_RECORD, write_whole
 from ratinglab.models.declarations import EquationOptions
-from ratinglab.options import find_options, from_plain
+from ratinglab.options import from_plain
+from ratinglab.targets import target_class
 
 FORMAT_VERSION = 3
 MODELS_OF_FORMAT_2 = {
@@ -43,7 +46,7 @@ class RunRecord:
         fit: name and options of the optimizer and the schedule, and what else the weights depend on.
         fold: fold of the split; None where it has none.
         protocol: figures that the run is compared with, and its departures from them; None without a protocol.
-        metrics: names of the metrics of every part.
+        metrics: the metrics of every part: target (as the option names it), name, label, higher_is_better.
         monitor: validation metric that decides which epoch is the best.
         format_version: version of the run's folder.
     """
@@ -63,25 +66,49 @@ class RunRecord:
     fit: dict[str, Any]
     fold: int | None
     protocol: dict[str, Any] | None
-    metrics: list[str] = field(default_factory=lambda: ["mse", "rmse", "mae"])
+    metrics: list[dict[str, Any]] = field(default_factory=lambda: metric_records(["mse", "rmse", "mae"]))
     monitor: str = "val/mse"
     format_version: int = FORMAT_VERSION
 
-    def equation_options(self) -> EquationOptions:
-        """The options of the equation.
+    def kinds(self) -> list[MetricKind]:
+        """Names and directions of the metrics of every part; nothing of the user's is imported."""
+        return [
+            MetricKind(each["name"], label=each["label"], higher_is_better=each["higher_is_better"])
+            for each in self.metrics
+        ]
+
+    def monitored(self) -> MetricKind:
+        """Name and direction of the metric that decides which epoch is the best."""
+        return monitored(self.monitor, self.kinds())
+
+    def equation_options(self, *, place: str = "run.json") -> EquationOptions:
+        """The options of the equation; messages begin with `place`.
 
         Raises:
             UserError: their class cannot be imported.
             KeyError: a value is missing or unknown.
         """
-        cls = find_options(self.model_target, base=EquationOptions, key="run.json, model_target")
+        cls = target_class(self.model_target, base=EquationOptions, key=f"{place}: model_target")
         options: EquationOptions = from_plain(self.model_options, cls)
         return options
 
 
+def metric_records(targets: Sequence[str]) -> list[dict[str, Any]]:
+    """What a record keeps of these metrics.
+
+    Raises:
+        UserError: one cannot be found.
+    """
+    found = zip(targets, find_metrics(targets), strict=True)
+    return [
+        {"target": target, "name": kind.name, "label": kind.label, "higher_is_better": kind.higher_is_better}
+        for target, kind in found
+    ]
+
+
 def write_record(folder: Path, record: RunRecord) -> None:
     """Write run.json. With it the folder is a run."""
-    write_json(folder / "run.json", asdict(record))
+    write_json(folder / RUN_RECORD, asdict(record))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -100,7 +127,7 @@ def read_record(folder: Path) -> RunRecord:
     if not folder.is_dir():
         siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise UserError(f"run: there is no folder {folder}{did_you_mean(folder.name, siblings)}")
-    path = folder / "run.json"
+    path = folder / RUN_RECORD
     if not path.is_file():
         raise UserError(f"run: {folder} is not the folder of a run: it has no run.json")
     try:

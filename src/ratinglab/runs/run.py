@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ratinglab.datamodule import Blocks
+from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import Metric, find_metrics
 from ratinglab.evaluation.predictions import Predictions
@@ -270,7 +270,7 @@ class Run:
             the warm rows whose rating lies in the 90 % interval of its prediction.
         """
         metrics: dict[str, float] = {}
-        kinds = find_metrics(self.record.metrics)
+        kinds = find_metrics([each["target"] for each in self.record.metrics])
         for part in parts:
             ratings = self.part(part)
             is_cold = (ratings.user >= self.record.num_users) | (ratings.item >= self.record.num_items)

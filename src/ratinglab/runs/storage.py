@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ratinglab.datamodule import Batch
+from ratinglab.batches import Batch
 from ratinglab.errors import UserError
 from ratinglab.files import write_whole
 from ratinglab.models.baselines import BiasBaseline
@@ -98,7 +98,7 @@ def training_part_of(record: RunRecord, folder: Path) -> TrainingPart:
     Raises:
         UserError: a file is missing or damaged.
     """
-    needs = record.equation_options().needs()
+    needs = record.equation_options(place=str(folder / "run.json")).needs()
     rows = None
     if needs.interactions:
         columns = read_part(folder, "train", ["user", "item", "rating", *(["day"] if needs.days else [])])

@@ -1,0 +1,47 @@
+"""The comments of a YAML file: those on the file itself and those above its keys."""
+
+from collections.abc import Iterator
+from itertools import takewhile
+from typing import Any
+
+import yaml
+
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+KeyPath = tuple[str, ...]
+"""A key below the keys that hold it: ("columns", "user")."""
+
+
+def file_comment(text: str) -> list[str]:
+    """Lines of the comment at the top of a file, without a `@package` line."""
+    lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return [line.removeprefix("#").removeprefix(" ") for line in lines if not line.startswith("# @")]
+
+
+def key_comments(text: str) -> dict[KeyPath, str]:
+    """Comment above each key, in one line; "" where there is none."""
+    lines = text.splitlines()
+    return {path: _comment_above(lines, line) for path, line in key_lines(text).items()}
+
+
+def key_lines(text: str) -> dict[KeyPath, int]:
+    """Line of each key, counted from 0. Lists and the keys in them are left out, but for those of a defaults list."""
+    root = yaml.compose(text, Loader=LOADER)
+    return dict(_key_lines(root, ())) if isinstance(root, yaml.MappingNode) else {}
+
+
+def _key_lines(node: yaml.MappingNode, above: KeyPath) -> Iterator[tuple[KeyPath, int]]:
+    for key, value in node.value:
+        path = (*above, str(key.value))
+        yield path, key.start_mark.line
+        if isinstance(value, yaml.MappingNode):
+            yield from _key_lines(value, path)
+        elif path == ("defaults",):
+            for entry in value.value:
+                if isinstance(entry, yaml.MappingNode):
+                    yield from _key_lines(entry, path)
+
+
+def _comment_above(lines: list[str], number: int) -> str:
+    above = [line.strip() for line in reversed(lines[:number])]
+    comment = takewhile(lambda line: line.startswith("#"), above)
+    return " ".join(line.removeprefix("#").strip() for line in reversed(list(comment)))

@@ -1,0 +1,186 @@
+"""Turns a composed config into an options object, which has types and ranges.
+
+Composition knows no types, so that it imports nothing slow. Here each group's `_target_` is imported and its values are
+merged into it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
+
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.fitting.optimizers import FitOptions
+from ratinglab.options import check_options
+from ratinglab.startup import prepare_fit
+from ratinglab.targets import target_class
+
+TARGET = "_target_"
+"""Key of a group's YAML that names its options class."""
+TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "String": "a text"}
+"""OmegaConf's names of types, as a message has them."""
+
+
+class UnknownKeyError(UserError):
+    """A key that the chosen options do not have.
+
+    Attributes:
+        key: its full name.
+        hint: the nearest key that there is, as did_you_mean has it; or "".
+    """
+
+    def __init__(self, key: str, valid: Sequence[str]) -> None:
+        name = key.rpartition(".")[2]
+        # The key's own part alone is compared: whole keys of one group are all alike.
+        self.hint = did_you_mean(name, valid).replace("mean ", f"mean {key.removesuffix(name)}")
+        self.key = key
+        super().__init__(f"there is no key {key}{self.hint}")
+
+
+def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = ()) -> Any:
+    """The options object that a composed config describes, with every type and range checked.
+
+    Args:
+        config: what Hydra composed, without its own part.
+        root: dataclass of the primary config.
+        overrides: the arguments of the command line. A text such as user=1e5 or data.path=2024 is taken from them as
+            it was typed, not as the number that Hydra reads there.
+
+    Raises:
+        UserError: a key is unknown, or a value is missing, of another type, or out of its range.
+    """
+    typed = OmegaConf.structured(root)
+    content = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(content, dict)
+    for key, cls in _chosen_classes(content, root):
+        try:
+            typed[key] = OmegaConf.structured(cls)
+        except OmegaConfBaseException as error:
+            raise UserError(f"{key}.{TARGET}: {cls.__name__}: {_first_line(error)}") from error
+    _merge(typed, content, as_typed=_numbers_as_typed(overrides))
+    try:
+        _check_complete(typed, content)
+        options = OmegaConf.to_object(typed)
+    except InterpolationResolutionError as error:
+        raise UserError(f"{error.full_key}: {_first_line(error)}") from error
+    except OmegaConfBaseException as error:  # the value of an interpolation
+        raise UserError(wrong_value(error.full_key or "", error.value, error)) from error
+    check_options(options)
+    return options
+
+
+def _chosen_classes(content: dict[Any, Any], root: type) -> Iterator[tuple[str, type]]:
+    """The class of each field of the root that is a group, in the order in which they may be imported.
+
+    An equation's file imports torch. So the model comes last, behind what its fit must load before.
+    """
+    bases = {key: hint for key, hint in get_type_hints(root).items() if is_dataclass(hint) and key in content}
+    for key in sorted(bases, key=lambda key: key == "model"):
+        group, base = content[key], bases[key]
+        assert isinstance(base, type)
+        if isinstance(group, dict) and TARGET in group:
+            base = target_class(group.pop(TARGET), base=base, key=f"{key}.{TARGET}")
+        elif "name" in get_type_hints(base) and not hasattr(base, "name"):
+            raise UserError(f"{key}.{TARGET} must be given: the dotted path of a {base.__name__}")
+        if issubclass(base, FitOptions):
+            prepare_fit(base)
+        yield key, base
+
+
+def as_yaml(value: Any) -> str:
+    """A value as a user writes it in YAML or on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(as_yaml(each) for each in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {as_yaml(each)}' for key, each in value.items())}}}"
+    return "null" if value is None else str(value)
+
+
+def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[str, str], prefix: str = "") -> None:
+    """Set values in a typed config, one by one, so that a message can name the key and the value."""
+    cls = OmegaConf.get_type(typed)
+    assert cls is not None
+    hints = get_type_hints(cls)
+    names = [field.name for field in fields(cls)]
+    for name, value in content.items():
+        key = f"{prefix}{name}"
+        if name not in names:
+            raise UnknownKeyError(key, names)
+        inner = hints[name]
+        if is_dataclass(inner):
+            if OmegaConf.is_missing(typed, name):
+                typed[name] = OmegaConf.structured(inner)
+            if not isinstance(value, dict):
+                held = ", ".join(field.name for field in fields(inner))
+                raise UserError(f"{key} has keys of its own ({held}), got {as_yaml(value)}")
+            _merge(typed[name], value, as_typed=as_typed, prefix=f"{key}.")
+            continue
+        if key in as_typed and _is_text(hints[name]):
+            value = as_typed[key]
+        try:
+            OmegaConf.update(typed, name, value)  # which converts, where an assignment is to have the type
+        except (ConfigKeyError, ConfigAttributeError) as error:  # in an entry of a list
+            raise UnknownKeyError(f"{key}.{error.key}", []) from error
+        except OmegaConfBaseException as error:
+            raise UserError(wrong_value(key, value, error)) from error
+
+
+def _is_text(hint: Any) -> bool:
+    return hint is str or (str in get_args(hint) and set(get_args(hint)) <= {str, type(None)})
+
+
+def _numbers_as_typed(overrides: Sequence[Override]) -> dict[str, str]:
+    """What was typed for each key whose value Hydra reads as a number or as true or false."""
+    found = {}
+    for override in overrides:
+        if not override.is_sweep_override() and isinstance(override.value(), bool | int | float):
+            assert override.input_line is not None
+            found[override.key_or_group] = override.input_line.split("=", 1)[1]
+    return found
+
+
+def _check_complete(typed: DictConfig, content: dict[Any, Any]) -> None:
+    missing = sorted(OmegaConf.missing_keys(typed))
+    if not missing:
+        return
+    key = missing[0]
+    if _holds(content, key.split(".")):
+        raise UserError(f"{key} must be given, as in {key}=VALUE")
+    raise UserError(f"{key} has no value: it must stand in the YAML file of {key.split('.')[0]}")
+
+
+def _holds(content: Any, path: Sequence[str]) -> bool:
+    for name in path:
+        if not (isinstance(content, dict) and name in content):
+            return False
+        content = content[name]
+    return True
+
+
+def wrong_value(key: str, value: Any, error: OmegaConfBaseException) -> str:
+    """One line for a value that OmegaConf refuses."""
+    reason, shown = _first_line(error), as_yaml(value)
+    converted = re.search(r"could not be converted to (\w+)", reason)
+    if converted and converted[1] in TYPE_NAMES:
+        return f"{key} must be {TYPE_NAMES[converted[1]]}, got {shown}"
+    chosen = re.search(r"expected one of \[(.*)\]", reason)
+    if chosen:
+        names = chosen[1].split(", ")
+        return f"{key} must be one of {', '.join(names)}, got {shown}{did_you_mean(shown, names)}"
+    if "is not a valid bool" in reason:
+        return f"{key} must be {TYPE_NAMES['Boolean']}, got {shown}"
+    if "not Optional" in reason:
+        return f"{key} must not be null"
+    if "is not a ListConfig" in reason:
+        return f"{key} must be a list, as in {key}=[{shown}], got {shown}"
+    return f"{key}={shown}: {reason}"
+
+
+def _first_line(error: OmegaConfBaseException) -> str:
+    return str(error.msg or error).splitlines()[0]

@@ -1,0 +1,127 @@
+"""The text of --help: the choices of each group and all keys, with the comments of the YAML files that are chosen.
+
+Hydra's own help takes twice as long, since it lists its own groups too, and shows no comments.
+"""
+
+import shutil
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ratinglab.config.comments import file_comment, key_comments
+from ratinglab.config.conf import Conf
+from ratinglab.config.conversion import TARGET, as_yaml
+
+COLUMN = 36
+"""Where descriptions begin; a longer name has a line of its own."""
+HOW_TO = """\
+GROUP=NAME makes a choice, KEY=VALUE sets a key. `*` marks what is chosen. To see the keys of another choice, name it:
+{script} {group}={choice} --help"""
+FLAGS = {
+    "-m": "sweep: run once for each combination of KEY=VALUE,VALUE,…",
+    "--config-dir FOLDER": "use YAML files and classes of your own too, such as FOLDER/model/mine.yaml",
+    "--cfg job": "print the configuration and run nothing",
+    "--hydra-help": "Hydra's own flags and groups",
+}
+
+
+def help_text(conf: Conf, overrides: Sequence[str]) -> str:
+    """The text for a primary config, as the overrides set it; inside of `conf.initialized`."""
+    config, hydra = conf.compose(overrides)
+    primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")
+    comments = _comments(conf, overrides)
+    groups = _groups(conf, primary)
+    lines = [*file_comment(primary), *_how_to(conf, groups)]
+    for group, purpose in groups.items():
+        lines += ["", *_wrapped(f"{group}: {purpose}"), *_choices(conf, group, chosen=hydra.runtime.choices[group])]
+        keys = list(_keys(config[group], comments, prefix=f"{group}.")) if group in config else []
+        lines += ["", *keys] if keys else []
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in groups])
+    lines += ["", "Keys of the run:" if groups else "Keys (KEY=VALUE):", *_keys(own, comments)]
+    flags = {flag: text for flag, text in FLAGS.items() if flag != "-m" or hydra.output_subdir is not None}
+    lines += ["", "Flags:", *(line for flag, text in flags.items() for line in _entry(flag, text))]
+    return "\n".join(lines)
+
+
+def _groups(conf: Conf, primary: str) -> dict[str, str]:
+    """The comment above each group in the defaults list of the primary config, in its order."""
+    names = conf.groups()
+    comments = {path[-1]: comment for path, comment in key_comments(primary).items() if path[0] == "defaults"}
+    return {name: comment for name, comment in comments.items() if name in names}
+
+
+def _how_to(conf: Conf, groups: Mapping[str, str]) -> list[str]:
+    for group in groups:
+        choice = next(iter(conf.choices(group)))
+        return ["", *_wrapped(HOW_TO.format(script=f"{conf.config_name}.py", group=group, choice=choice))]
+    return []
+
+
+def _comments(conf: Conf, overrides: Sequence[str]) -> dict[str, str]:
+    """The comment above each key in the chosen files, by the key's full name."""
+    found: dict[str, str] = {}
+    for file in conf.chosen_files(overrides):
+        for path, comment in key_comments(file.path.read_text(encoding="utf-8")).items():
+            key = ".".join([file.package, *path]).lstrip(".")
+            found[key] = comment or found.get(key, "")
+    return found
+
+
+def _choices(conf: Conf, group: str, *, chosen: str | None) -> Iterator[str]:
+    for name, path in conf.choices(group).items():
+        yield from _entry(name, _description(path), mark="*" if name == chosen else " ")
+
+
+def _description(path: Path) -> str:
+    return next(iter(file_comment(path.read_text(encoding="utf-8"))), "")
+
+
+def _keys(config: DictConfig, comments: Mapping[str, str], prefix: str = "") -> Iterator[str]:
+    """A line or more for each key that can be set: KEY=VALUE and its comment."""
+    for name in map(str, config):
+        key, value = f"{prefix}{name}", _value(config, name)
+        if name == TARGET:
+            continue
+        if isinstance(value, DictConfig) and any(comments.get(f"{key}.{inner}") for inner in map(str, value)):
+            yield from _keys(value, comments, f"{key}.")
+        else:
+            yield from _entry(f"{key}={_shown(value)}", comments.get(key, "") + " Must be given." * (value == "???"))
+
+
+def _value(config: DictConfig, name: str) -> Any:
+    if OmegaConf.is_missing(config, name):
+        return "???"
+    try:
+        return config[name]
+    except OmegaConfBaseException:  # a value that is computed, and cannot be here
+        return "${…}"
+
+
+def _shown(value: Any) -> str:
+    if OmegaConf.is_config(value):
+        plain: Any = OmegaConf.to_container(value, resolve=False)
+        return "…" if any(isinstance(each, dict) for each in (plain, *plain)) else as_yaml(plain)
+    return as_yaml(value)
+
+
+def _entry(name: str, text: str, *, mark: str = " ") -> Iterator[str]:
+    """A name and what it is, side by side."""
+    head = f"  {mark} {name}"
+    if len(head) > COLUMN - 2 or not text:
+        yield head
+        head = ""
+    lines = textwrap.wrap(text, _width() - COLUMN, break_on_hyphens=False) if text else []
+    for number, line in enumerate(lines):
+        yield f"{head if number == 0 else '':{COLUMN}}{line}"
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _width())
+
+
+def _width() -> int:
+    return max(72, min(120, shutil.get_terminal_size((100, 24)).columns))

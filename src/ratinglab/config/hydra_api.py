@@ -1,0 +1,46 @@
+"""Hydra's own functions, called the same way under Hydra 1.3 and 1.4. Only this file uses private names of Hydra."""
+
+import argparse
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+IS_1_3 = hydra.__version__.startswith("1.3.")
+VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if IS_1_3 else {}
+"""Hydra 1.3 warns where the version is missing, Hydra 1.4 where it is given."""
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Hydra's parser of a command line."""
+    return get_args_parser()
+
+
+def hydra_app(task: Callable[[DictConfig], Any], *, config_folder: Path, config_name: str) -> Callable[[], None]:
+    """Make a task a Hydra app, which reads sys.argv and calls the task once per job."""
+    app = hydra.main(config_path=str(config_folder), config_name=config_name, **VERSION_BASE)
+    wrapped: Callable[[], None] = app(task)
+    return wrapped
+
+
+def initialized(config_folder: Path) -> AbstractContextManager[None]:
+    """Context in which hydra.compose reads a folder."""
+    return initialize_config_dir(config_dir=str(config_folder), **VERSION_BASE)
+
+
+def config_loader() -> ConfigLoader:
+    """Loader of the configs, inside of `initialized`."""
+    return GlobalHydra.instance().config_loader()
+
+
+def register_resolver(name: str, resolver: Callable[..., Any]) -> None:
+    """Make `${NAME:…}` known to OmegaConf, which has renamed this function."""
+    register = getattr(OmegaConf, "register_new_resolver" if IS_1_3 else "register_resolver")
+    register(name, resolver, replace=True)

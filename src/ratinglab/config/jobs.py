@@ -1,0 +1,50 @@
+"""The jobs of a sweep, each as the overrides that it is composed with."""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+from hydra.core.override_parser.types import IntervalSweep, Override
+
+MANY = 24
+"""Jobs that are all checked. A composition takes a tenth of a second: of more jobs, each value is checked once."""
+
+
+def first_job(overrides: Sequence[Override]) -> list[str]:
+    """The overrides with the first value of each key."""
+    return next(_combinations(_values_by_key(overrides)))
+
+
+def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
+    """Every combination of the values of each key, or of many the first and those that differ from it in one value.
+
+    A key that is given twice has its last values.
+    """
+    values = _values_by_key(overrides)
+    if math.prod(map(len, values.values())) <= MANY:
+        yield from _combinations(values)
+        return
+    first = {key: those[0] for key, those in values.items()}
+    yield from _combinations({key: [value] for key, value in first.items()})
+    for key, those in values.items():
+        for value in those[1:]:
+            yield from _combinations({other: [value if other == key else first[other]] for other in values})
+
+
+def _combinations(values: dict[str, list[str]]) -> Iterator[list[str]]:
+    for combination in itertools.product(*values.values()):
+        yield [f"{key}={value}" for key, value in zip(values, combination, strict=True)]
+
+
+def _values_by_key(overrides: Sequence[Override]) -> dict[str, list[str]]:
+    return {override.get_key_element(): _values(override) for override in overrides}
+
+
+def _values(override: Override) -> list[str]:
+    if not override.is_sweep_override():
+        return [override.get_value_element_as_str()]
+    if override.is_discrete_sweep():
+        return list(override.sweep_string_iterator())
+    interval = override.value()  # which a search draws from: its two ends
+    assert isinstance(interval, IntervalSweep)
+    return [str(interval.start), str(interval.end)]

@@ -1,0 +1,120 @@
+"""The arguments that a run was started with, to resume it in its own folder or to train it again in a new one."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from ratinglab.config.arguments import quoted
+from ratinglab.errors import UserError
+from ratinglab.files import user_path
+
+EXTENDS = "trainer.max_epochs"
+"""The one key that may be set beside resume: more epochs of the same experiment."""
+
+
+class Rerun(NamedTuple):
+    """How Hydra is called for a run that was started before.
+
+    Attributes:
+        overrides: the run's own, and those for its folder.
+        config_dir: the folder that --config-dir named, if one did.
+        resumes: whether it runs in its own folder.
+    """
+
+    overrides: list[str]
+    config_dir: str | None
+    resumes: bool
+
+
+def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
+    """Arguments for the run that `resume=` names; None if no run is resumed.
+
+    Raises:
+        UserError: there is no such run, or a key is set that would make it another experiment.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    if any(override.key_or_group == "reproduces" for override in parsed):
+        raise UserError("reproduces is for reproduce.py run=FOLDER to set")
+    resume = next((override for override in parsed if override.key_or_group == "resume"), None)
+    if resume is None or resume.value() is None:
+        return None
+    if multirun:
+        raise UserError("resume goes on with one run: leave out -m")
+    folder = _folder(resume)
+    for override in parsed:
+        if override.key_or_group not in ("resume", EXTENDS):
+            raise UserError(
+                f"{override.input_line} cannot be set beside resume, which goes on with the run's own configuration; "
+                f"only {EXTENDS} can"
+            )
+    first = _first_arguments(folder, key="resume")
+    extended = [override.input_line or "" for override in parsed if override.key_or_group == EXTENDS]
+    max_epochs = extended or [f"{EXTENDS}={_max_epochs(folder)}"]
+    path = quoted(str(folder))
+    into_its_folder = [f"resume={path}", f"hydra.run.dir={path}", "hydra.output_subdir=null"]
+    return Rerun([*first, *max_epochs, *into_its_folder], _config_dir(folder), resumes=True)
+
+
+def reproduced_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun:
+    """Arguments to train the run that `run=` names again, in a new folder.
+
+    Raises:
+        UserError: there is no such run, or another key is set.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    keys = [override.key_or_group for override in parsed]
+    if multirun or keys != ["run"]:
+        raise UserError("reproduce takes run=FOLDER, and nothing else")
+    folder = _folder(parsed[0])
+    first = _first_arguments(folder, key="run")
+    again = [*first, f"{EXTENDS}={_max_epochs(folder)}", f"reproduces={quoted(str(folder))}"]
+    return Rerun(again, _config_dir(folder), resumes=False)
+
+
+def with_saved_values(config: DictConfig) -> None:
+    """Give a run's config the values that it was first started with, even if a default in conf/ has changed since."""
+    saved = OmegaConf.load(Path(config.resume or config.reproduces) / ".hydra" / "config.yaml")
+    for group in saved.values():
+        if isinstance(group, DictConfig):
+            group.pop("_target_", None)  # the class may have moved since
+    now = {"resume": config.resume, "reproduces": config.reproduces}
+    config.merge_with(saved, {**now, "trainer": {"max_epochs": config.trainer.max_epochs}})
+
+
+def _first_arguments(folder: Path, *, key: str) -> list[str]:
+    """What the run was started with, without its number of epochs."""
+    path = folder / ".hydra" / "overrides.yaml"
+    if not path.is_file():
+        raise UserError(f"{key}: {folder} is not the folder of a run: it has no .hydra/overrides.yaml")
+    return [str(text) for text in OmegaConf.load(path) if not str(text).startswith(f"{EXTENDS}=")]
+
+
+def _config_dir(folder: Path) -> str | None:
+    path = folder / ".hydra" / "hydra.yaml"
+    sources = OmegaConf.select(OmegaConf.load(path), "hydra.runtime.config_sources") if path.is_file() else None
+    return next((source.path for source in sources or [] if source.provider == "command-line"), None)
+
+
+def _max_epochs(folder: Path) -> int:
+    """The epochs that the run was to have, when it was started or last extended."""
+    try:
+        return int(json.loads((folder / "run.json").read_text(encoding="utf-8"))["max_epochs"])
+    except (OSError, ValueError, LookupError, TypeError):  # not written yet, or damaged, which is told later
+        return int(OmegaConf.select(OmegaConf.load(folder / ".hydra" / "config.yaml"), EXTENDS))
+
+
+def _folder(override: Override) -> Path:
+    """The folder that `resume=` or `run=` names."""
+    value, key = override.value(), override.key_or_group
+    assert override.input_line is not None
+    # as it was typed, should Hydra read a number there
+    text = value if isinstance(value, str) else override.input_line.split("=", 1)[1]
+    folder = user_path(text, key=key)
+    if not folder.is_dir():
+        raise UserError(f"{key}: there is no folder {folder}")
+    return folder.absolute()

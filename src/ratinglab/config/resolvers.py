@@ -1,0 +1,37 @@
+"""Values that conf/*.yaml compute: `${run_suffix:}`, `${short_hash:…}`, `${unless_sweep:…}`, `${cache_folder:}`."""
+
+import os
+import secrets
+from hashlib import blake2b
+from typing import Any
+
+import platformdirs
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from ratinglab.config.hydra_api import register_resolver
+
+RUN_SUFFIX = secrets.token_hex(2)
+"""Tells apart the folders of runs that start in the same second."""
+
+
+def register_resolvers() -> None:
+    """Make the resolvers known to OmegaConf."""
+    register_resolver("run_suffix", lambda: RUN_SUFFIX)
+    register_resolver("short_hash", _short_hash)
+    register_resolver("unless_sweep", _unless_sweep)
+    register_resolver("cache_folder", cache_folder)
+
+
+def cache_folder() -> str:
+    """Folder of generated and downloaded data: $RATINGLAB_DATA, or the user's cache folder."""
+    return os.environ.get("RATINGLAB_DATA") or platformdirs.user_cache_dir("ratinglab", appauthor=False)
+
+
+def _unless_sweep(value: Any, in_sweep: Any) -> Any:
+    hydra = HydraConfig.instance()
+    return in_sweep if hydra.cfg is not None and hydra.get().mode == RunMode.MULTIRUN else value
+
+
+def _short_hash(text: str) -> str:
+    return blake2b(text.encode(), digest_size=3).hexdigest()

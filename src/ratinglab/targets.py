@@ -1,0 +1,55 @@
+"""Dotted paths, which name classes and metrics, of a user's own module as well."""
+
+import importlib
+import inspect
+import re
+import traceback
+from types import ModuleType
+from typing import Any
+
+from ratinglab.errors import UserError, did_you_mean
+
+
+def target_class(dotted_path: Any, *, base: type, key: str) -> type:
+    """Import the dataclass that a `_target_` names.
+
+    Raises:
+        UserError: it cannot be imported, or is no dataclass derived from the base.
+    """
+    if not (isinstance(dotted_path, str) and re.fullmatch(r"\w+(\.\w+)+", dotted_path)):
+        raise UserError(f"{key} must be the dotted path of a class, as in module.Class, got {dotted_path}")
+    module_name, _, name = dotted_path.rpartition(".")
+    found: Any = getattr(import_named(module_name, key=key), name, None)
+    if found is None:
+        names = [name for name, value in vars(importlib.import_module(module_name)).items() if inspect.isclass(value)]
+        raise UserError(f"{key}: {module_name} has no {name}{did_you_mean(name, names)}")
+    if not (inspect.isclass(found) and issubclass(found, base)):
+        raise UserError(f"{key} must be a subclass of {base.__module__}.{base.__qualname__}, got {dotted_path}")
+    if inspect.get_annotations(found) and "__dataclass_fields__" not in vars(found):
+        raise UserError(f"{key}: {dotted_path} needs the decorator @dataclass")
+    if inspect.isabstract(found):
+        raise UserError(f"{key}: {dotted_path} lacks {', '.join(sorted(getattr(found, '__abstractmethods__', ())))}")
+    return found
+
+
+def import_named(name: str, *, key: str) -> ModuleType:
+    """Import a module, which may be the user's own.
+
+    Raises:
+        UserError: there is none of that name, or an error in it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            raise UserError(f"{key}: there is no module {name}; --config-dir FOLDER finds those in a folder") from error
+        fault: Exception = error
+    except Exception as error:  # all that a user's file may raise
+        fault = error
+    if isinstance(fault, SyntaxError):
+        place = f"{fault.filename}, line {fault.lineno}"
+    else:
+        frame = traceback.extract_tb(fault.__traceback__)[-1]
+        place = f"{frame.filename}, line {frame.lineno}"
+    message = fault.msg if isinstance(fault, SyntaxError | ImportError) else f"{type(fault).__name__}: {fault}"
+    raise UserError(f"{key}: {name} cannot be imported: {place}: {' '.join(message.split())}") from fault

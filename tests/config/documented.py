@@ -1,0 +1,109 @@
+"""The comment that each key in conf/ must have: the docstring of its field.
+
+python tests/config/documented.py      write the comments of all files anew, from the docstrings
+"""
+
+import ast
+import inspect
+import itertools
+import textwrap
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import get_type_hints
+
+from ratinglab.config.command import ROOTS
+from ratinglab.config.comments import KeyPath, file_comment, key_lines
+from ratinglab.config.conf import Conf
+from ratinglab.config.conversion import target_class
+from ratinglab.config.resolvers import register_resolvers
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "benchmark.yaml")
+FRAGMENTS = {"table": "data=movielens_100k", "movielens": "data=movielens_100k"}
+"""Files that others include, and one that does."""
+WIDTH = 120
+
+
+def field_docstrings(cls: type) -> dict[str, str]:
+    """Docstring of each field of a dataclass and of its bases, in one line."""
+    found = {}
+    for base in reversed(cls.__mro__):
+        if is_dataclass(base):
+            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
+            for field, text in itertools.pairwise(body):
+                if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                    found[field.target.id] = " ".join(text.value.value.split())
+    return found
+
+
+def expected_comments(path: Path) -> dict[KeyPath, str]:
+    """The docstrings of the keys of a file in conf/; keys of Hydra's own, and those in a dictionary, have none."""
+    root, classes, package = _classes(path)
+    expected = {}
+    for key in key_lines(path.read_text(encoding="utf-8")):
+        names = [*package, *key] if key[0] != "defaults" else list(key[1:])
+        docstring = _docstring(names, root, classes) if names else None
+        if docstring is not None:
+            expected[key] = docstring
+    return expected
+
+
+def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
+    """The root's class, those of its groups where a file is chosen, and the group that the file's keys stand in."""
+    register_resolvers()
+    group, name = path.parent.relative_to(CONF).as_posix(), path.stem
+    is_primary = name in ROOTS and group == "."
+    root = ROOTS[name if is_primary else "train"]
+    override = [] if is_primary else [FRAGMENTS[name] if group == "." else f"{group}={name}"]
+    conf = Conf(CONF, name if is_primary else "train")
+    with conf.initialized():
+        config, _ = conf.compose(override)
+    hints = get_type_hints(root)
+    classes = {
+        key: target_class(config[key]["_target_"], base=hints[key], key=key)
+        for key in config
+        if is_dataclass(hints[key]) and "_target_" in config[key]
+    }
+    is_overlay = path.read_text(encoding="utf-8").startswith("# @package _global_")
+    package = [] if is_primary or is_overlay else [override[0].partition("=")[0]]
+    return root, classes, package
+
+
+def _docstring(key: list[str], root: type, classes: dict[str, type]) -> str | None:
+    cls, docstring = root, None
+    for depth, name in enumerate(key):
+        if not (is_dataclass(cls) and name in field_docstrings(cls) and name in get_type_hints(cls)):
+            return None
+        docstring = field_docstrings(cls)[name]
+        cls = classes[name] if depth == 0 and name in classes else get_type_hints(cls)[name]
+    return docstring
+
+
+def rewritten(path: Path) -> str:
+    """The text of a file with the comments that its keys must have."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comments, places = expected_comments(path), key_lines("\n".join(lines))
+    above = {places[key]: comment for key, comment in comments.items()}
+    header = next((number for number, line in enumerate(lines) if not line.startswith("#")), 0)
+    kept: list[str] = []
+    for number, line in enumerate(lines):
+        if number in above:
+            while kept and kept[-1].lstrip().startswith("#") and len(kept) > header:
+                kept.pop()
+            if number == header:
+                kept.append("")
+            kept += _comment(above[number], indent=len(line) - len(line.lstrip()))
+        kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
+def _comment(text: str, *, indent: int) -> Iterator[str]:
+    for line in textwrap.wrap(text, WIDTH - indent - 2, break_on_hyphens=False, break_long_words=False):
+        yield f"{' ' * indent}# {line}"
+
+
+if __name__ == "__main__":
+    for path in FILES:
+        assert file_comment(path.read_text(encoding="utf-8")), f"{path} does not say what it is"
+        path.write_text(rewritten(path), encoding="utf-8")

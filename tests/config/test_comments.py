@@ -1,0 +1,33 @@
+from ratinglab.config.comments import file_comment, key_comments
+
+TEXT = """# @package _global_
+# What it is.
+#
+#   an example
+defaults:
+  # Equation.
+  - model: mf
+  - override /data: demo
+
+# Not above a key.
+
+# In two
+# lines.
+model:
+  # Inner: with a colon.
+  dim: 3  # beside
+  plain: "# no comment"
+"""
+
+
+def test_comments_are_those_of_the_file_and_those_above_keys():
+    assert file_comment(TEXT) == ["What it is.", "", "  an example"]
+    assert key_comments(TEXT) == {
+        ("defaults",): "@package _global_ What it is.  an example",
+        ("defaults", "model"): "Equation.",
+        ("defaults", "override /data"): "",
+        ("model",): "In two lines.",
+        ("model", "dim"): "Inner: with a colon.",
+        ("model", "plain"): "",
+    }
+    assert key_comments("# nothing\n") == {}

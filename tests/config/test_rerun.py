@@ -1,0 +1,67 @@
+"""A split from outside the package, and a run with it that is resumed and trained again."""
+
+import json
+
+import pytest
+
+SPLIT = """
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from ratinglab.options import at_least
+from ratinglab.ratings.splits import TEST, TRAIN, Split, SplitOptions
+
+
+@dataclass
+class EveryNth(SplitOptions):
+    name: ClassVar[str] = "every_nth"
+
+    step: int = field(metadata=at_least(2))
+
+    def apply(self, table):
+        part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
+        part[:: self.step] = TEST
+        return self.checked(table, part)
+"""
+YAML = "# Every n-th row for test.\n_target_: own_splits.EveryNth\n\nrefit: false\nstep: 10\n"
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "own" / "split").mkdir(parents=True)
+    (tmp_path / "own" / "own_splits.py").write_text(SPLIT)
+    (tmp_path / "own" / "split" / "every_nth.yaml").write_text(YAML)
+    return ["--config-dir", "own", "split=every_nth"]
+
+
+def test_it_trains_resumes_and_repeats(command, tmp_path, own):
+    plain = ["trainer=debug", "logger=none", "hydra.run.dir=run"]
+    run = command(tmp_path, "train", *own, "split.step=4", *plain).run
+    first = json.loads((run / "metrics.json").read_text())
+    assert "split      every_nth" in (run / "train.log").read_text()
+    resumed = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
+    assert resumed.run.resolve() == run.resolve()
+    assert json.loads((run / "metrics.json").read_text())["fit/epochs"] == first["fit/epochs"] + 1
+    again = command(tmp_path, "reproduce", f"run={run}")
+    assert again.stdout.splitlines()[-1].endswith("equal to the last digit")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("split.step=1", "split.step must be at least 2, got 1"),
+        ("split.step=x", "split.step must be an integer, got x"),
+        ("split.setp=3", "there is no key split.setp; did you mean split.step?"),
+    ],
+)
+def test_its_options_are_checked_like_all_others(command, tmp_path, own, argument, message):
+    assert command(tmp_path, "train", *own, argument, status=2).stderr == f"error: {message}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+
+
+def test_a_sweep_takes_it(command, tmp_path, own):
+    done = command(tmp_path, "train", "-m", *own, "split.step=5,10", "trainer.max_epochs=1", "logger=none")
+    assert len(list(tmp_path.glob("outputs/sweeps/*/*/*/metrics.json"))) == 2
+    assert done.stderr == ""

@@ -1,0 +1,73 @@
+"""Files that a command writes: never its input, never a file of a run, and through links and streams."""
+
+import hashlib
+
+import pytest
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "pairs.csv").write_text("user_id,item_id\n42,7\n42,8\n")
+    return tmp_path
+
+
+def contents(run):
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["run.json", "new.csv", "checkpoints/best.ckpt", "checkpoints/new.csv"])
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("predict", ["input=pairs.csv", "output={}"]),
+        ("recommend", ["user=42", "output={}"]),
+        ("recommend", ["output={}"]),
+    ],
+)
+def test_no_file_goes_into_the_folder_of_a_run(command, folder, textbook, name, script, arguments):
+    before, output = contents(textbook.run), textbook.run / name
+    given = [argument.format(output) for argument in arguments]
+    outcome = command(folder, script, f"run={textbook.run}", *given, status=2)
+    assert outcome.stderr == f"error: output must not be inside the folder of a run, got {output}\n"
+    assert contents(textbook.run) == before
+
+
+def test_a_figure_does_not_go_into_the_folder_of_a_run(command, folder, textbook):
+    outcome = command(folder, "inspect_data", f"figure={textbook.run}/data.png", status=2)
+    assert outcome.stderr.startswith("error: figure must not be inside the folder of a run, got ")
+
+
+def test_a_link_into_a_run_is_no_way_around(command, folder, textbook):
+    before = contents(textbook.run)
+    (folder / "link.csv").symlink_to(textbook.run / "run.json")
+    outcome = command(folder, "predict", f"run={textbook.run}", "input=pairs.csv", "output=link.csv", status=2)
+    assert "must not be inside the folder of a run" in outcome.stderr
+    assert contents(textbook.run) == before
+
+
+@pytest.mark.parametrize("output", ["pairs.csv", "./pairs.csv", "hard.csv", "soft.csv"])
+def test_the_input_is_not_written_over(command, folder, textbook, output):
+    (folder / "hard.csv").hardlink_to(folder / "pairs.csv")
+    (folder / "soft.csv").symlink_to("pairs.csv")
+    outcome = command(folder, "predict", f"run={textbook.run}", "input=pairs.csv", f"output={output}", status=2)
+    assert outcome.stderr == f"error: output must be another file than the input, got {output}\n"
+    assert (folder / "pairs.csv").read_text() == "user_id,item_id\n42,7\n42,8\n"
+
+
+def test_a_link_is_written_through(command, folder, textbook):
+    (folder / "there").mkdir()
+    (folder / "link.csv").symlink_to("there/predictions.csv")
+    command(folder, "predict", f"run={textbook.run}", "input=pairs.csv", "output=link.csv")
+    assert (folder / "link.csv").is_symlink()
+    assert len((folder / "there" / "predictions.csv").read_text().splitlines()) == 3
+    assert sorted(path.name for path in (folder / "there").iterdir()) == ["predictions.csv"]
+
+
+def test_a_stream_gets_the_rows_and_nothing_else(command, folder, textbook):
+    outcome = command(folder, "predict", f"run={textbook.run}", "input=pairs.csv", "output=/dev/stdout")
+    header, *rows = outcome.stdout.splitlines()
+    assert header == "user_id,item_id,prediction"
+    assert [row.rpartition(",")[0] for row in rows] == ["42,7", "42,8"]
+    assert outcome.stderr.startswith("2 predictions in /dev/stdout\n")
+    listed = command(folder, "recommend", f"run={textbook.run}", "user=42", "k=2", "output=/dev/stdout")
+    assert [line.count(",") > 2 for line in listed.stdout.splitlines()] == [True] * 3

@@ -1,0 +1,65 @@
+"""Files and folders named as people name them: with spaces, `=`, `,` and other alphabets, and typed without quotes."""
+
+import json
+
+import pytest
+
+FOLDER = "my = data, ünïcode 评分"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of such a name, with files of such names in it."""
+    folder = tmp_path_factory.mktemp("paths") / FOLDER
+    folder.mkdir()
+    rows = [f"{user},{item},{1 + user * item % 5}" for user in range(30) for item in range(20)]
+    (folder / "ratings a=1,b.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
+    (folder / "títles, all.csv").write_text("item_id,title\n1,Heat\n")
+    (folder / "pairs {x}.csv").write_text("user_id,item_id\n1,2\n")
+    return folder
+
+
+DATA = ["data=csv", "data.path=ratings a=1,b.csv", "data.titles.path=títles, all.csv", "trainer.max_epochs=2"]
+RUN = "outputs/a run, α=0.1"
+
+
+@pytest.fixture(scope="module")
+def run(command, folder):
+    return command(folder, "train", *DATA, f"hydra.run.dir={RUN}").run
+
+
+def test_a_run_is_trained_into_the_folder_named(folder, run):
+    assert run == folder / RUN
+    assert (run / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "shown"),
+    [
+        ("evaluate", [], "equal to metrics.json"),
+        ("recommend", ["user=1", "k=20"], "recommended to user 1"),
+        ("predict", ["input=pairs {x}.csv", "output=out, put=1.csv"], "1 predictions in out, put=1.csv"),
+        ("reproduce", [], "reproduced: every metric is equal"),
+    ],
+)
+def test_every_command_takes_it(command, folder, run, script, arguments, shown):
+    assert shown in command(folder, script, f"run={RUN}", *arguments).stdout
+    assert shown in command(folder, script, f"run={run}", *arguments).stdout
+
+
+def test_it_resumes(command, run, folder):
+    command(folder, "train", f"resume={RUN}", "trainer.max_epochs=3")
+    assert json.loads((run / "metrics.json").read_text())["fit/epochs"] == 3
+
+
+def test_a_name_that_reads_as_several_values_is_the_file_of_that_name(command, folder):
+    (folder / "a,b.csv").write_text((folder / "ratings a=1,b.csv").read_text())
+    assert "data       a,b.csv: 600 ratings" in command(folder, "train", *DATA, "data.path=a,b.csv").stdout
+
+
+def test_a_sweep_takes_them_in_quotes(command, folder):
+    quoted = [f"{key}='{value}'" for key, value in (text.split("=", 1) for text in DATA)]
+    command(folder, "train", "-m", *quoted, "seed=1,2", "hydra.sweep.dir='my sweep, β=1'")
+    for record in (runs := list((folder / "my sweep, β=1").glob("*/run.json"))):
+        assert "equal" in command(folder, "evaluate", f"run={record.parent.relative_to(folder)}").stdout
+    assert len(runs) == 2

@@ -1,0 +1,138 @@
+"""Splits as runs have them: a second fit, folds, cold rows."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import REAL_DATA
+
+from ratinglab.fitting.schedules import CosineSchedule
+from ratinglab.runs.run import Run
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+REFIT = ["model=biased_mf", "split.refit=true", "trainer.max_epochs=40", "callbacks.early_stopping.patience=2"]
+
+
+@pytest.fixture(scope="module")
+def refitted(command, tmp_path_factory):
+    return command(tmp_path_factory.mktemp("refit"), "train", *REFIT, "schedule=cosine")
+
+
+def test_a_refit_trains_on_all_but_the_test_rows_for_the_epochs_found(refitted):
+    first, second = metrics_of(refitted.run / "validation"), metrics_of(refitted.run)
+    assert "split      random" in refitted.stdout
+    assert "80,000 train, 10,000 validation, 10,000 test" in refitted.stdout
+    assert "90,000 train, 0 validation, 10,000 test" in refitted.stdout
+    batches = [line.rpartition(", ")[2] for line in refitted.stdout.splitlines() if line.startswith("optimizer")]
+    assert batches == ["at most 40 epochs", f"{second['fit/epochs']} epochs"]
+    assert second["fit/epochs"] == second["fit/best_epoch"] == first["fit/best_epoch"] < first["fit/epochs"]
+    assert second["val/mse"] == first["val/mse"]
+    assert second["fit/seconds"] > first["fit/seconds"]
+    assert not any(tag.startswith("test/") for tag in first), "the test rows are looked at once"
+    assert len(Run.load(refitted.run).part("train")) == 90_000
+
+
+def test_the_schedule_of_a_refit_is_that_of_the_first_fit(refitted):
+    done = metrics_of(refitted.run)["fit/epochs"]
+    checkpoint = torch.load(refitted.run / "checkpoints" / "last.ckpt", weights_only=True)
+    lr = checkpoint["optimizer_states"][0]["param_groups"][0]["lr"]
+    cosine = CosineSchedule(final_fraction=0.0)
+    assert lr == pytest.approx(0.003 * cosine.factor(done - 1, 40), rel=1e-6)
+    assert cosine.factor(done - 1, 40) != cosine.factor(done - 1, done)
+
+
+@pytest.mark.parametrize("gone", ["the second fit", "both fits"])
+def test_a_refit_that_was_cut_off_resumes_to_the_same(command, tmp_path, refitted, gone):
+    whole = metrics_of(refitted.run)
+    copy = shutil.copytree(refitted.run, tmp_path / "copy")
+    for path in copy.iterdir():
+        if path.name not in (".hydra", "validation") or (path.name == "validation" and gone == "both fits"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    command(tmp_path, "train", "resume=copy")
+    again = metrics_of(copy)
+    for timed in ("fit/seconds", "fit/ratings_per_second"):
+        del whole[timed], again[timed]
+    assert again == whole
+
+
+def test_a_refit_is_not_extended(command, refitted):
+    outcome = command(refitted.folder, "train", f"resume={refitted.run}", "trainer.max_epochs=50", status=2)
+    assert "a run with split.refit=true cannot be extended" in outcome.stderr
+
+
+def test_a_refit_reproduces(command, refitted):
+    outcome = command(refitted.folder, "reproduce", f"run={refitted.run}")
+    assert "reproduced: every metric is equal to the last digit" in outcome.stdout
+
+
+def test_folds_are_a_cross_validation(command, tmp_path):
+    outcome = command(tmp_path, "train", "-m", "split=kfold", "split.fold=1,2,3", "split.folds=3", "trainer=debug")
+    runs = sorted(path.parent for path in tmp_path.glob("outputs/sweeps/*/*/*/run.json"))
+    identities = [json.loads((run / "run.json").read_text())["provenance"]["split"] for run in runs]
+    assert [identity.rpartition("/")[2] for identity in identities] == ["1", "2", "3"]
+    assert len({identity.rpartition("/")[0] for identity in identities}) == 1
+    assert identities[0] in command(tmp_path, "evaluate", f"run={runs[0]}").stdout
+    errors = [metrics_of(run)["test/rmse"] for run in runs]
+    *_, mean, spread, folder = (line.split() for line in outcome.stdout.splitlines())
+    assert (mean[0], spread[0], tmp_path / folder[0]) == ("mean", "±", runs[0].parent)
+    assert float(mean[-1]) == pytest.approx(np.mean(errors), abs=1e-4)
+    assert float(spread[-1]) == pytest.approx(np.std(errors, ddof=1), abs=1e-4)
+    loaded = [Run.load(run) for run in runs]
+    pairs = [
+        set(zip(run.user_ids.ids[part.user], run.item_ids.ids[part.item], strict=True))
+        for run in loaded
+        for part in [run.part("test")]
+    ]
+    assert len(set.union(*pairs)) == sum(map(len, pairs)) == 100_000
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}")
+def test_the_published_folds_are_disjoint_and_cover_all(command, tmp_path):
+    data = ["data=movielens_100k", f"data.root={REAL_DATA / 'ml-100k'}", "trainer=debug", "logger=none"]
+    command(tmp_path, "train", "-m", *data, "split=movielens_u", "split.fold=1,2,3,4,5")
+    runs = [Run.load(path.parent) for path in sorted(tmp_path.glob("outputs/sweeps/*/*/*/run.json"))]
+    tests = []
+    for run in runs:
+        part = run.part("test")
+        tests.append(set(zip(run.user_ids.ids[part.user], run.item_ids.ids[part.item], strict=True)))
+    assert [len(pairs) for pairs in tests] == [20_000] * 5
+    assert len(set.union(*tests)) == 100_000
+    lines = (REAL_DATA / "ml-100k" / "u.data").read_text().splitlines()[:20_000]
+    assert tests[0] == {tuple(map(int, line.split("\t")[:2])) for line in lines}
+
+
+def test_cold_rows_are_counted_and_told_apart(command, tmp_path):
+    rows = [(user, item, 1 + (user + item) % 5) for user in range(20) for item in range(20)]
+    late = (
+        [(user, 99, 1 + user % 5) for user in range(8)]
+        + [(77, item, 3) for item in range(3)]
+        + [(5, 30, 2), (5, 31, 4)]
+    )
+    content = [f"{user},{item},{rating},{time}" for time, (user, item, rating) in enumerate(rows + late)]
+    (tmp_path / "r.csv").write_text("\n".join(["user_id,item_id,rating,time", *content]))
+    outcome = command(
+        tmp_path, "train", "data=csv", "data.path=r.csv", "data.columns.timestamp=time", "split=temporal",
+        "split.test=0.0484", "split.validation=0", "trainer.max_epochs=2",
+    )  # fmt: skip
+    metrics = metrics_of(outcome.run)
+    run = Run.load(outcome.run)
+    part = run.part("test")
+    assert len(part) == 20
+    assert metrics["test/cold/rows"] == 13
+    for error in ("mse", "mae"):
+        pooled = 13 * metrics[f"test/cold/{error}"] + 7 * metrics[f"test/warm/{error}"]
+        assert pooled / 20 == pytest.approx(metrics[f"test/{error}"])
+    assert metrics["test/cold/mse"] == metrics["baseline/bias/test/cold/mse"]
+    assert "note: 13 test rows are cold: their user or item has no training ratings" in outcome.stdout
+    shown = command(tmp_path, "evaluate", f"run={outcome.run}").stdout
+    for label in ("test warm", "test cold"):
+        (line,) = (line for line in shown.splitlines() if line.split()[:3] == [*label.split(), "mf"])
+        assert float(line.split()[-3]) == pytest.approx(metrics[f"{label.replace(' ', '/')}/mse"], abs=1e-4)
+    cold = (part.user >= run.record.num_users) | (part.item >= run.record.num_items)
+    assert np.array_equal(np.flatnonzero(cold), np.arange(7, 20))

@@ -1,0 +1,291 @@
+"""The main job as users start it, and what it leaves."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import termios
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import start
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def metrics_of(run: Path) -> dict[str, float]:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_the_textbook_model_beats_both_baselines(textbook):
+    metrics = metrics_of(textbook.run)
+    assert metrics["test/mse"] < metrics["baseline/bias/test/mse"] < metrics["baseline/mean/test/mse"]
+    assert "warning" not in textbook.stdout
+
+
+def test_biased_mf_closes_most_of_the_gap_to_the_noise_floor(biased):
+    metrics = metrics_of(biased.run)
+    floor = json.loads((biased.run / "run.json").read_text())["noise_floor"]
+    bias = metrics["baseline/bias/test/mse"]
+    assert (bias - metrics["test/mse"]) / (bias - floor) > 0.6
+
+
+def test_what_is_printed(textbook):
+    assert textbook.stderr == ""
+    text = textbook.stdout
+    assert text.startswith(
+        "data       demo: 100,000 ratings of 1,000 users over 1,700 items, density 5.88%, scale 0.5 to 5"
+    )
+    assert re.search(
+        r"^split      random [0-9a-f]{12}: 80,000 train, 10,000 validation, 10,000 test$", text, re.MULTILINE
+    )
+    assert "86,400 parameters" in text
+    assert re.search(r"^epoch 1/50   train/mse \d\.\d{4}   val/mse \d\.\d{4}$", text, re.MULTILINE)
+    assert re.search(r"^test       bias baseline +\d\.\d{4} +\d\.\d{4} +\d\.\d{4}$", text, re.MULTILINE)
+    assert re.search(r"^ +noise floor +0\.2972 +0\.5452$", text, re.MULTILINE)
+    assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{4}", text.splitlines()[-1])
+
+
+def test_what_is_left_on_disk(textbook):
+    files = {str(path.relative_to(textbook.run)) for path in textbook.run.rglob("*") if path.is_file()}
+    events = {name for name in files if name.startswith("events.out.tfevents")}
+    assert len(events) == 1
+    assert files - events == {
+        ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt", "items.parquet", "metrics.json", "ratings.parquet", "run.json", "train.log",
+        "users.parquet", "projector_config.pbtxt", "00000/items/metadata.tsv", "00000/items/tensors.tsv",
+    }  # fmt: skip
+    for name in ("best", "last"):
+        torch.load(textbook.run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    assert "epoch 1/50" in (textbook.run / "train.log").read_text()
+
+
+def test_best_is_the_best_epoch_and_last_the_last(textbook):
+    lines = re.findall(r"^epoch (\d+)/50 .* val/mse (\S+)$", textbook.stdout, re.MULTILINE)
+    best = min(lines, key=lambda line: float(line[1]))
+    epochs = {
+        name: torch.load(textbook.run / "checkpoints" / f"{name}.ckpt", weights_only=True)["epochs"]
+        for name in ("best", "last")
+    }
+    metrics = metrics_of(textbook.run)
+    assert epochs == {"best": int(best[0]), "last": len(lines)}
+    assert (metrics["fit/best_epoch"], metrics["fit/epochs"]) == (epochs["best"], epochs["last"])
+    assert metrics["val/mse"] == pytest.approx(float(best[1]), abs=1e-4)
+
+
+def test_metrics_are_flat_and_complete(textbook):
+    errors = {
+        f"{prefix}{part}/{error}"
+        for prefix in ("", "baseline/mean/", "baseline/bias/")
+        for part in ("val", "test")
+        for error in ("mse", "rmse", "mae")
+    }
+    fit = {"fit/seconds", "fit/ratings_per_second", "fit/epochs", "fit/best_epoch", "fit/parameters"}
+    metrics = metrics_of(textbook.run)
+    assert set(metrics) == errors | fit
+    assert all(isinstance(value, int | float) for value in metrics.values())
+
+
+def test_the_run_knows_where_it_comes_from(textbook):
+    provenance = json.loads((textbook.run / "run.json").read_text())["provenance"]
+    assert provenance["versions"]["torch"] == torch.__version__
+    assert provenance["command"][1:] == []
+    assert re.fullmatch("[0-9a-f]{32}", provenance["data_digest"])
+    assert re.fullmatch("[0-9a-f]{12}", provenance["split"])
+
+
+def test_the_same_command_repeats_bit_for_bit_and_another_seed_does_not(command, tmp_path):
+    weights = []
+    for seed in (0, 0, 1):
+        run = command(tmp_path, "train", "trainer=debug", "logger=none", f"seed={seed}").run
+        weights.append(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
+    same = [all(torch.equal(weights[0][key], other[key]) for key in other) for other in weights[1:]]
+    assert same == [True, False]
+
+
+def test_without_validation_the_last_weights_count_and_nothing_stops_early(command, tmp_path):
+    outcome = command(
+        tmp_path, "train", "split.validation=0", "trainer.max_epochs=12", "callbacks.early_stopping.patience=1"
+    )
+    metrics = metrics_of(outcome.run)
+    assert outcome.stderr == ""
+    assert "no validation rows, so no early stopping" in outcome.stdout
+    assert "val/mse" not in metrics
+    assert metrics["fit/epochs"] == metrics["fit/best_epoch"] == 12
+
+
+def test_without_test_rows_there_are_no_test_errors(command, tmp_path):
+    metrics = metrics_of(command(tmp_path, "train", "split.test=0", "trainer=debug").run)
+    assert "val/mse" in metrics
+    assert "test/mse" not in metrics
+
+
+def test_early_stopping_waits_for_its_patience(command, tmp_path):
+    outcome = command(
+        tmp_path, "train", "optimizer.lr=0.1", "trainer.max_epochs=30", "callbacks.early_stopping.patience=2"
+    )
+    metrics = metrics_of(outcome.run)
+    assert metrics["fit/epochs"] == metrics["fit/best_epoch"] + 2 < 30
+
+
+def test_training_on_a_part_of_the_rows_is_said(command, tmp_path):
+    outcome = command(tmp_path, "train", "trainer.limit_train_batches=0.5", "trainer.max_epochs=1")
+    assert "warning: trains on 50% of the batches of each epoch" in outcome.stdout
+
+
+def test_a_model_worse_than_the_bias_baseline_is_told_so(command, tmp_path):
+    outcome = command(tmp_path, "train", "trainer.max_epochs=1")
+    assert "warning: mf is worse than the bias baseline on test" in outcome.stdout
+
+
+def test_predictions_are_clipped_unless_they_should_not_be(command, tmp_path):
+    files = [
+        command(tmp_path, "train", "optimizer.lr=0.05", "trainer.max_epochs=4", f"clip_predictions={clip}").run
+        for clip in ("true", "false")
+    ]
+    clipped, free = (metrics_of(run)["test/mse"] for run in files)
+    assert clipped < free
+
+
+@pytest.fixture(scope="module")
+def debug(command, tmp_path_factory):
+    """A short run, to compare others with."""
+    return command(tmp_path_factory.mktemp("debug"), "train", "trainer=debug", "trainer.max_epochs=3")
+
+
+def last_weights(run: Path) -> torch.Tensor:
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return state["predictor.model.user_embedding.weight"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "trainer.accumulate_grad_batches=4",
+        "trainer.gradient_clip_val=0.001",
+        "trainer.limit_train_batches=0.3",
+        "optimizer=adamw optimizer.weight_decay=0.1",
+        "optimizer=sgd",
+        "optimizer=sparse_adam",
+        "schedule=exponential",
+        "schedule=cosine",
+        "data.batch_size=512",
+        "model.regularization=0.5",
+        "model.init_std=0.2",
+        "split.seed=1",
+        "split.test=0.2",
+        "data.seed=1",
+        "seed=1",
+    ],
+)
+def test_each_option_changes_the_weights(command, debug, tmp_path, option):
+    outcome = command(tmp_path, "train", "trainer=debug", "trainer.max_epochs=3", *option.split())
+    weights, others = last_weights(outcome.run), last_weights(debug.run)
+    assert weights.shape != others.shape or not torch.allclose(weights, others, atol=1e-4)
+
+
+def test_options_that_print(command, debug, tmp_path):
+    assert "epoch 1/" in debug.stdout
+    # Lightning's own lines: on stdout, or on stderr where it was imported before Hydra has set up the logging, as here
+    assert "Total params" in debug.stdout + debug.stderr
+    quiet = command(
+        tmp_path, "train", "trainer=debug", "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"
+    )
+    assert "epoch 1/" not in quiet.stdout
+    assert "Total params" not in quiet.stdout + quiet.stderr
+    profiled = command(tmp_path, "train", "trainer=debug", "trainer.profiler=simple")
+    assert "FIT Profiler Report" in profiled.stdout + profiled.stderr
+
+
+def test_validation_every_other_epoch_is_printed_only_then(command, tmp_path):
+    outcome = command(tmp_path, "train", "trainer=debug", "trainer.max_epochs=5", "trainer.check_val_every_n_epoch=2")
+    lines = [line for line in outcome.stdout.splitlines() if line.startswith("epoch ")]
+    assert ["val/mse" in line for line in lines] == [False, True, False, True, False]
+    checkpoints = outcome.run / "checkpoints"
+    assert torch.load(checkpoints / "last.ckpt", weights_only=True)["epochs"] == 5
+    assert torch.load(checkpoints / "best.ckpt", weights_only=True)["epochs"] == 4
+
+
+def test_min_epochs_and_min_delta_move_early_stopping(command, tmp_path):
+    stops_at = [
+        metrics_of(command(tmp_path, "train", "callbacks.early_stopping.patience=1", *options).run)["fit/epochs"]
+        for options in (
+            ["optimizer.lr=0.02"],
+            ["optimizer.lr=0.02", "trainer.min_epochs=20", "trainer.max_epochs=20"],
+            ["optimizer.lr=0.02", "callbacks.early_stopping.min_delta=10"],
+        )
+    ]
+    assert stops_at[1] == 20 > stops_at[0] > stops_at[2] == 2
+
+
+def test_an_update_that_diverges_after_the_last_training_error_is_found(command, tmp_path):
+    arguments = ["optimizer=sgd", "optimizer.lr=1e30", "trainer.max_epochs=1", "data.batch_size=200000"]
+    for validation in ("0.1", "0"):
+        outcome = command(tmp_path, "train", *arguments, f"split.validation={validation}", status=1)
+        assert re.match(r"error: (the validation error|a weight|test/mse) is -?(nan|inf)", outcome.stderr)
+        assert outcome.stderr.count("\n") == 1
+    assert list(tmp_path.rglob("metrics.json")) == []
+
+
+def test_repeated_pairs_are_refused_or_merged_and_said(command, tmp_path):
+    rows = [f"{user},{item},{1 + user * item % 5}" for user in range(20) for item in range(20)]
+    (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows, *rows[:3]]))
+    arguments = ["data=csv", "data.path=ratings.csv", "trainer=debug"]
+    assert "repeat an earlier row's user and item: 3 (" in command(tmp_path, "train", *arguments, status=2).stderr
+    outcome = command(tmp_path, "train", *arguments, "data.duplicates=last")
+    assert "note: data.duplicates=last: rows merged into others of the same user and item: 3" in outcome.stdout
+    assert "400 ratings of 20 users" in outcome.stdout
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_its_folder(command, tmp_path):
+    outcome = command(tmp_path, "train", "optimizer=sgd", "optimizer.lr=1e6", status=1)
+    assert re.fullmatch(r"error: the training loss is (nan|inf) in epoch \d+ at lr 1e\+06; .*\n", outcome.stderr)
+    assert len(list(tmp_path.glob("outputs/*/*/run.json"))) == 1
+
+
+def test_in_a_sweep_a_diverged_run_does_not_stop_the_others(command, tmp_path):
+    command(tmp_path, "train", "-m", "trainer=debug", "optimizer=sgd", "optimizer.lr=1e6,1", status=1)
+    runs = sorted(tmp_path.glob("outputs/sweeps/*/*/*/run.json"))
+    assert [(path.parent.name[:2], (path.parent / "metrics.json").exists()) for path in runs] == [
+        ("0-", False),
+        ("1-", True),
+    ]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_run_with_its_status(cache, tmp_path, number, status):
+    process = start(tmp_path, cache, "trainer.max_epochs=100000", "trainer.min_epochs=100000")
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "Traceback" not in stderr
+    (run,) = tmp_path.glob("outputs/*/*/run.json")
+    assert (run.parent / "checkpoints" / "best.ckpt").exists()
+
+
+def test_on_a_terminal_lightnings_bar_shows_epoch_and_both_errors(cache, tmp_path):
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    process = start(tmp_path, cache, "trainer=debug", "trainer.max_epochs=3", stderr=terminal)
+    os.close(terminal)
+    stdout, shown = "", b""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            shown += os.read(main, 4096)
+        except OSError:  # the other side is closed: the command has ended
+            break
+    stdout, _ = process.communicate(timeout=60)
+    os.close(main)
+    assert process.returncode == 0
+    assert re.search(r"epoch 3/3: 100%.* train/mse=\d\.\d+, val/mse=\d\.\d+", shown.decode())
+    assert "epoch 1/3" not in stdout
+    assert (tmp_path / stdout.splitlines()[-1]).is_dir()

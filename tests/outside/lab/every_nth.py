@@ -1,0 +1,25 @@
+"""A split by row number."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+
+from ratinglab.options import at_least
+from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, Split, SplitOptions
+from ratinglab.ratings.table import RatingTable
+
+
+@dataclass
+class EveryNthSplit(SplitOptions):
+    """Every n-th row for test, and the row after it for validation."""
+
+    name: ClassVar[str] = "every_nth"
+
+    n: int = field(metadata=at_least(3))
+    """Distance between two test rows."""
+
+    def apply(self, table: RatingTable) -> Split:
+        """Split the table's rows."""
+        place = np.arange(len(table.ratings)) % self.n
+        return self.checked(table, np.select([place == 0, place == 1], [TEST, VALIDATION], TRAIN).astype(np.int8))

@@ -1,0 +1,278 @@
+"""Protocols: what a run is set beside, whether it may stand there, and reports over many runs."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, environment
+from tables import table_of
+
+from ratinglab.config.command import ROOTS
+from ratinglab.config.conf import Conf
+from ratinglab.config.conversion import to_options
+from ratinglab.config.resolvers import register_resolvers
+from ratinglab.experiment.recording import protocol_record
+from ratinglab.ratings.splits import RandomSplit
+from ratinglab.reports.comparison import FinishedRun, _rows
+from ratinglab.reports.protocols import table_of_folds, table_of_run, verdict
+from ratinglab.runs.record import RunRecord
+
+CONF = REPOSITORY / "conf"
+PROTOCOLS = sorted(path.stem for path in CONF.glob("protocol/*.yaml") if path.stem != "none")
+RECIPES = sorted(path.stem for path in CONF.glob("recipe/*.yaml"))
+OWN = """# @package _global_
+# Folds of the demo data.
+defaults:
+  - override /split: kfold
+protocol:
+  _target_: ratinglab.reports.protocols.Protocol
+  title: the demo data
+  folds: {folds}
+  data_digest: {digest}
+  pins: {{split.name: kfold, clip_predictions: true}}
+  figures:
+    - {{system: better, rmse: 0.1, kind: published, source: a paper}}
+    - {{system: worse, rmse: 9.0, kind: measured, source: here}}
+"""
+
+
+def options_of(*overrides):
+    register_resolvers()
+    conf = Conf(CONF, "train")
+    with conf.initialized():
+        return to_options(conf.compose(overrides)[0], ROOTS["train"])
+
+
+def split_of(*, validation=0.0):
+    table = table_of([0, 0, 1, 1, 2], [0, 1, 0, 1, 0], [1, 2, 3, 4, 5])
+    return RandomSplit(refit=False, seed=0, validation=validation, test=0.2).apply(table)
+
+
+def test_under_another_split_a_pinned_key_may_not_be_there():
+    options = options_of("protocol=movielens_u1")
+    options.split = options_of().split
+    record = protocol_record(options, data_digest=options.protocol.data_digest, split=split_of())
+    assert record["departures"] == [
+        "split.name is random, the protocol has movielens_u",
+        "split.fold is not there, the protocol has 1",
+    ]
+    assert protocol_record(options_of(), data_digest="", split=split_of()) is None
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
+    options = options_of(f"protocol={protocol}", f"recipe={recipe}")
+    record = protocol_record(options, data_digest=options.protocol.data_digest, split=split_of())
+    assert record["departures"] == []
+    assert verdict([record]) == "comparable"
+    assert record["figures"] == json.loads(json.dumps(record["figures"]))
+    assert f"{options.model.name}_{options.optimizer.name}" == recipe
+
+
+def test_the_protocols_figures_stand_as_they_are_written():
+    figures = {figure.system: figure.rmse for figure in options_of("protocol=movielens_u1").protocol.figures}
+    assert figures["Surprise SVD"] == 0.9515
+    assert figures["GLocal-K"] == 0.889
+
+
+@pytest.mark.parametrize(
+    ("overrides", "held_out", "digest", "departure"),
+    [
+        (["split.fold=2"], 0.0, None, "split.fold is 2, the protocol has 1"),
+        (["clip_predictions=false"], 0.0, None, "clip_predictions is False, the protocol has True"),
+        ([], 0.2, None, "1 rows were held out for validation and not trained on"),
+        ([], 0.0, "other", "other ratings than the protocol's, or in another order"),
+    ],
+)
+def test_a_departure_is_told(overrides, held_out, digest, departure):
+    options = options_of("protocol=movielens_u1", *overrides)
+    split = split_of(validation=held_out)
+    record = protocol_record(options, data_digest=digest or options.protocol.data_digest, split=split)
+    assert verdict([record]).startswith(f"not comparable: {departure}")
+    options.split.refit = True
+    if held_out:
+        assert protocol_record(options, data_digest=options.protocol.data_digest, split=split)["departures"] == []
+
+
+RECORD = {
+    "title": "a table",
+    "folds": 2,
+    "figures": [{"system": "other", "rmse": 0.9, "kind": "published", "source": "a paper"}],
+    "departures": [],
+}
+
+
+def test_a_run_stands_in_its_place_among_the_figures():
+    lines = list(table_of_run(RECORD | {"folds": 1}, name="mf by adam", rmse=0.85, fold=None))
+    assert lines == [
+        "protocol   a table",
+        "this run   mf by adam  0.8500  comparable",
+        "published  other       0.9000  a paper",
+    ]
+    assert list(table_of_run(RECORD, name="mf by adam", rmse=0.95, fold=2))[-2:] == [
+        "this run   mf by adam  0.9500  comparable",
+        "note: this run is fold 2 alone; the figures are means over 2: -m split.fold=1,2",
+    ]
+
+
+def test_folds_stand_there_with_their_mean():
+    bad = RECORD | {"departures": ["seed is 1"]}
+    lines = list(table_of_folds([RECORD, bad], name="mf by adam", rmses=[0.8, 0.9]))
+    assert lines[1] == "this run   mf by adam  0.8500  mean of 2 folds, s.d. 0.0707; not comparable: seed is 1"
+
+
+@pytest.fixture(scope="module")
+def reported(command, tmp_path_factory):
+    """Two folds of the demo data by two seeds, under a protocol of the test's own; and one run without."""
+    folder = tmp_path_factory.mktemp("reported")
+    plain = command(folder, "train", "trainer=debug", "logger=none")
+    digest = json.loads((plain.run / "run.json").read_text())["provenance"]["data_digest"]
+    own = folder / "own" / "protocol"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text(OWN.format(folds=2, digest=digest))
+    options = [
+        "protocol=mine", "--config-dir", str(own.parent), "split.folds=2", "split.validation=0",
+        "trainer=debug", "logger=none",
+    ]  # fmt: skip
+    outcomes = [command(folder, "train", "-m", *options, "split.fold=1,2", f"seed={seed}") for seed in (0, 1)]
+    return folder, outcomes
+
+
+def report(folder, *arguments, status=0):
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "scripts" / "report.py"), *map(str, arguments)],
+        cwd=folder, env=environment(folder), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def test_a_sweep_over_the_folds_ends_with_the_table_of_their_mean(reported):
+    _, outcomes = reported
+    lines = outcomes[0].stdout.splitlines()
+    rows = [json.loads((run / "metrics.json").read_text())["test/rmse"] for run in sorted(outcomes[0].run.glob("?-*"))]
+    assert "protocol   the demo data" in lines
+    assert f"this run   mf by adam  {sum(rows) / 2:.4f}  mean of 2 folds, s.d." in outcomes[0].stdout
+    assert "comparable" in outcomes[0].stdout
+    assert "published  better      0.1000  a paper" in lines
+
+
+def test_a_report_has_a_row_for_runs_that_differ_in_seed_and_fold_alone(reported):
+    folder, outcomes = reported
+    by_seed = [
+        [json.loads((run / "metrics.json").read_text())["test/rmse"] for run in outcome.run.glob("?-*")]
+        for outcome in outcomes
+    ]
+    means = [sum(errors) / 2 for errors in by_seed]
+    lines = report(folder, "outputs").stdout.splitlines()
+    (row,) = [line.split() for line in lines if line.startswith("mf by adam") and "comparable" in line]
+    assert row[3] == f"{sum(means) / 2:.4f}"
+    assert row[4] == f"{abs(means[0] - means[1]) / 2**0.5:.4f}"
+    assert row[-1] == "comparable"
+    places = [lines.index(line) for line in lines if line.startswith(("better", "mf by adam", "worse"))]
+    assert [lines[place].split()[0] for place in places[-3:]] == ["better", "mf", "worse"]
+    assert lines[0].startswith("demo, split ")
+    assert "validation RMSE" in lines[0]
+
+
+def test_the_table_of_models_has_a_column_a_protocol_and_only_what_is_comparable(reported, tmp_path):
+    _, outcomes = reported
+    errors = []
+    for number, run in enumerate(run for outcome in outcomes for run in sorted(outcome.run.glob("?-*"))):
+        errors.append(json.loads((run / "metrics.json").read_text())["test/rmse"])
+        record = json.loads((run / "run.json").read_text())
+        shutil.copytree(run, tmp_path / "one" / str(number))
+        # another protocol of one fold on another split; and a third one that lacks a fold
+        for title, folds in (("another: RMSE", 1), ("third", 3)):
+            folder = tmp_path / title / str(number)
+            shutil.copytree(run, folder)
+            split = {"split": "rows/0123"} if folds == 1 else {}
+            protocol = record["protocol"] | {"title": title, "folds": folds}
+            changed = record | {"protocol": protocol, "provenance": record["provenance"] | split}
+            (folder / "run.json").write_text(json.dumps(changed))
+    lines = report(tmp_path, "--models", ".").stdout.splitlines()
+    assert lines[0] == "|  | another | the demo data | third | fit s | parameters |"
+    assert lines[1] == "| --- | --- | --- | --- | --- | --- |"
+    (row,) = lines[2:]
+    mean = sum(errors) / 4
+    assert row.startswith(f"| mf by adam | {mean:.4f} | {mean:.4f} |  | ")
+    assert report(tmp_path, "--models", "one").stdout.splitlines()[0] == "|  | the demo data | fit s | parameters |"
+
+
+def test_a_table_of_models_without_a_protocol_is_a_mistake(reported, tmp_path):
+    folder, _ = reported
+    plain = next(path.parent for path in folder.glob("outputs/*/*/run.json"))
+    shutil.copytree(plain, tmp_path / "plain")
+    found = report(tmp_path, "--models", "plain", status=2).stderr
+    assert found == "error: there is no finished run under a protocol in plain\n"
+
+
+def test_folds_that_are_missing_are_told(reported):
+    folder, outcomes = reported
+    one = sorted(outcomes[0].run.glob("?-*"))[0]
+    assert "not comparable: of seed 0 1 of 2 folds" in report(folder, one).stdout
+    # of one seed alone
+    found = report(folder, one, outcomes[1].run).stdout
+    assert "not comparable: of seed 0 1 of 2 folds" in found
+
+
+def test_runs_of_other_settings_are_rows_of_their_own_and_one_run_twice_counts_once(command, tmp_path):
+    plain = ["train", "trainer=debug", "logger=none"]
+    others = ["data.batch_size=256"], ["clip_predictions=false"], ["split.refit=true"]
+    runs = [command(tmp_path, *plain, *more).run for more in ([], [], *others)]
+    rows = [line for line in report(tmp_path, "outputs").stdout.splitlines() if line.startswith("mf by adam")]
+    assert len(rows) == 4
+    alone = report(tmp_path, runs[-1]).stdout.splitlines()
+    assert len([line for line in alone if line.startswith("mf by adam")]) == 1  # the first of two fits is no run
+    told = ("batch_size=1024", "clip_predictions=True", "refit=False")
+    (own,) = [row for row in rows if all(text in row for text in told)]
+    expected = json.loads((runs[0] / "metrics.json").read_text())["val/rmse"]
+    assert f"{expected:.4f}" in own
+
+
+def test_runs_of_other_splits_are_rows_of_their_own():
+    def finished(split):
+        record = RunRecord(
+            model="mf", model_options={}, num_users=1, num_items=1, rating_mean=3.0, scale=None, noise_floor=None,
+            max_epochs=1, provenance={"seed": 0, "split": split, "data": "x"}, fit={"optimizer": "adam"}, fold=1,
+            model_target="", refit_epochs=None, is_sampled=False, protocol=None,
+        )  # fmt: skip
+        return FinishedRun(Path("run"), record, {})
+
+    assert len(_rows([finished("aaa/1"), finished("bbb/1")])) == 2
+    assert len(_rows([finished("aaa/1"), finished("aaa/2")])) == 1
+
+
+def test_a_run_without_test_rows_stands_beside_no_figures(command, tmp_path):
+    (tmp_path / "own" / "protocol").mkdir(parents=True)
+    own = OWN.format(folds=1, digest="x").replace("split: kfold", "split: random")
+    (tmp_path / "own" / "protocol" / "mine.yaml").write_text(own)
+    plain = ["train", "--config-dir", "own", "trainer=debug", "logger=none", "protocol=mine", "split.test=0"]
+    assert "protocol   " not in command(tmp_path, *plain).stdout
+    (row,) = [line for line in report(tmp_path, "outputs").stdout.splitlines() if line.startswith("mf by adam")]
+    assert "comparable" not in row
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_the_others_stand(command, tmp_path):
+    plain = ["train", "trainer=debug", "logger=none"]
+    good, old, bad = (command(tmp_path, *plain).run for _ in range(3))
+    record = json.loads((old / "run.json").read_text())
+    (old / "run.json").write_text(json.dumps(record | {"fit": {}}))
+    (bad / "run.json").write_text(json.dumps(record | {"format_version": 1}))
+    lines = report(tmp_path, "outputs").stdout.splitlines()
+    assert sum(line.startswith("mf by adam") for line in lines) == 1
+    assert sum(line.startswith("mf by a fit that it does not tell") for line in lines) == 1
+    assert lines[-1].startswith("note: left out: ")
+    assert "is of format 1" in lines[-1]
+    (good / "metrics.json").unlink()
+    assert "note: 1 unfinished run is left out" in report(tmp_path, "outputs").stdout
+
+
+def test_a_report_of_nothing_is_a_mistake(reported, tmp_path):
+    folder, _ = reported
+    assert report(folder, tmp_path, status=2).stderr == f"error: there is no finished run in {tmp_path}\n"
+    assert report(folder, "nowhere", status=2).stderr == "error: there is no folder nowhere\n"

@@ -1,0 +1,129 @@
+"""Runs of optimizer=gibbs: samples on disk, standard deviations, and all that other runs can do."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import start
+from test_continuation import assert_equal_runs
+
+from ratinglab.errors import UserError
+from ratinglab.runs.run import Run
+
+GIBBS = ["optimizer=gibbs", "model.embedding_dim=4", "optimizer.burn_in=10", "logger=none"]
+
+
+@pytest.fixture(scope="module", params=["biased_mf", "svdpp"])
+def sampled(request, command, tmp_path_factory):
+    """A finished run of 30 sweeps."""
+    folder = tmp_path_factory.mktemp("sampled")
+    return command(folder, "train", *GIBBS, f"model={request.param}", "trainer.max_epochs=30")
+
+
+def test_what_is_printed_and_recorded(sampled):
+    assert "optimizer  gibbs: burn_in=10, noise=own, thin=1, one sweep per epoch, at most 30 epochs" in sampled.stdout
+    assert "note: samples its own priors" in sampled.stdout
+    metrics = json.loads((sampled.run / "metrics.json").read_text())
+    assert f"{metrics['test/coverage_90']:.1%} of the warm test ratings lie in the 90 % interval" in sampled.stdout
+    assert 0.8 < metrics["test/coverage_90"] < 0.97
+    assert metrics["fit/best_epoch"] == metrics["fit/epochs"] == 30
+    assert metrics["test/mse"] < metrics["baseline/bias/test/mse"]
+    assert Run.load(sampled.run).predictor.model.num_samples == 20
+    # the fit's own report of the last epoch is what the run on disk does
+    (last,) = [line for line in sampled.stdout.splitlines() if line.startswith("epoch 30/30")]
+    assert last.endswith(f"val/mse {metrics['val/mse']:.4f}")
+
+
+def test_samples_that_take_much_memory_are_told(cache, tmp_path):
+    options = [*GIBBS, "model=biased_mf", "trainer.max_epochs=60000"]
+    process = start(tmp_path, cache, *options)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("epoch 1/"):
+            break
+    process.kill()
+    process.communicate(timeout=60)
+    (warning,) = [line for line in lines if line.startswith("warning")]
+    assert "59990 samples take" in warning
+    assert "a larger optimizer.thin keeps fewer" in warning
+
+
+def test_evaluate_and_reproduce_agree_to_the_last_digit(command, sampled, tmp_path):
+    assert "equal to metrics.json to the last digit" in command(tmp_path, "evaluate", f"run={sampled.run}").stdout
+    outcome = command(tmp_path, "reproduce", f"run={sampled.run}")
+    assert "every metric is equal to the last digit" in outcome.stdout
+
+
+@pytest.mark.parametrize("cut_after", [12, 20])  # the first sample is of epoch 16
+def test_a_run_that_was_cut_off_goes_on_to_the_same_samples(command, cache, tmp_path, sampled, cut_after):
+    model = Run.load(sampled.run).record.model
+    options = [*GIBBS[:2], "logger=none", f"model={model}", "optimizer.burn_in=15", "trainer.max_epochs=30"]
+    whole = command(tmp_path, "train", *options).run
+    process = start(tmp_path, cache, *options, "callbacks.checkpoint.last_every_seconds=0", "hydra.run.dir=cut")
+    for line in process.stdout:
+        if line.startswith(f"epoch {cut_after}/"):
+            break
+    process.kill()
+    process.communicate(timeout=60)
+    if cut_after < 16:
+        outcome = command(tmp_path, "recommend", "run=cut", "user=42", status=2)
+        assert "holds no sample yet: the run was stopped in burn-in; resume=cut continues it" in outcome.stderr
+    assert "note: resumes after" in command(tmp_path, "train", "resume=cut").stdout
+    one, two = (Run.load(run).predictor.model.get_extra_state() for run in (tmp_path / "cut", whole))
+    for name in two:
+        assert torch.equal(one[name], two[name]), name
+    assert_equal_runs(tmp_path / "cut", whole)
+
+
+def test_predict_writes_a_standard_deviation(command, sampled, tmp_path):
+    pd.DataFrame({"user_id": [42, 42, 999_999], "item_id": [7, 999_999, 7]}).to_csv(tmp_path / "pairs.csv", index=False)
+    command(tmp_path, "predict", f"run={sampled.run}", "input=pairs.csv", "output=predictions.csv")
+    found = pd.read_csv(tmp_path / "predictions.csv")
+    run = Run.load(sampled.run)
+    deviation = run.deviation([42, 42, 999_999], [7, 999_999, 7])
+    assert found["standard_deviation"].to_numpy() == pytest.approx(deviation, nan_ok=True)
+    assert np.isnan(deviation).tolist() == [False, True, True]
+    user, item = int(run.user_ids.index_of([42])[0]), int(run.item_ids.index_of([7])[0])
+    kept = run.predictor.model.get_extra_state()
+    noise = np.sqrt(np.mean(1 / (kept["user_precision"][:, user] * kept["item_precision"][:, item]).numpy()))
+    assert noise < deviation[0] < 2 * noise
+    (tmp_path / "bad.csv").write_text("user_id,item_id,standard_deviation\n1,2,3\n")
+    outcome = command(tmp_path, "predict", f"run={sampled.run}", "input=bad.csv", "output=x.csv", status=2)
+    assert "bad.csv has a column 'standard_deviation' already" in outcome.stderr
+
+
+def test_coverage_is_the_share_of_test_ratings_in_the_interval(sampled):
+    run = Run.load(sampled.run)
+    test = run.part("test")
+    user, item = torch.from_numpy(test.user), torch.from_numpy(test.item)
+    mean, deviation = run.predictor.score(user, item).numpy(), run.predictor.deviation(user, item).numpy()
+    inside = (test.rating >= mean - 1.6449 * deviation) & (test.rating <= mean + 1.6449 * deviation)
+    warm = ~np.isnan(deviation)
+    assert run.evaluate()["test/coverage_90"] == pytest.approx(inside[warm].mean(), abs=2e-4)
+
+
+def test_other_runs_have_no_standard_deviation(textbook):
+    with pytest.raises(UserError, match="has no samples, of which a standard deviation could be told"):
+        Run.load(textbook.run).deviation([42], [7])
+
+
+def test_recommending_to_all_is_recommending_to_each(sampled):
+    run = Run.load(sampled.run)
+    everyone = run.recommend_to_all(k=5)
+    for user_id in (42, 7):
+        own, listed = run.recommend(user_id, k=5), everyone[everyone["user_id"] == user_id]
+        assert listed["rating"].to_numpy() == pytest.approx(own["rating"].to_numpy(), abs=1e-4)
+
+
+def test_tensorboard_shows_the_weights_under_the_names_of_other_fits(command, tmp_path):
+    outcome = command(tmp_path, "train", *GIBBS[:2], "optimizer.burn_in=1", "model=biased_mf", "trainer.max_epochs=4")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(outcome.run)).Reload()
+    tags = events.Tags()["scalars"]
+    assert "weights/user_embedding" in tags
+    assert "train/lr" not in tags
+    assert len(events.Scalars("val/mse")) == 4

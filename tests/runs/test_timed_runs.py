@@ -1,0 +1,227 @@
+"""Runs of timesvdpp: a rating's day from the file to the prediction, and genres beside it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ratinglab.errors import UserError
+from ratinglab.models.design import Design
+from ratinglab.runs.run import Run
+
+FILES = [
+    "data=csv",
+    "data.path=ratings.csv",
+    "data.columns.timestamp=timestamp",
+    "data.titles.path=items.csv",
+    "data.titles.genres=genres",
+]
+TIMED = [*FILES, "model=timesvdpp", "model.item_features=true", "model.embedding_dim=4", "logger=none"]
+DAY = 86_400
+
+
+def write_data(folder) -> None:
+    """Ratings of 60 users on three days, on each of which they rate all items by so much higher or lower."""
+    random = np.random.default_rng(0)
+    user, item = np.divmod(np.flatnonzero(random.random(60 * 40) < 0.6), 40)
+    day = random.integers(0, 3, len(user))
+    rating = 3 + random.normal(0, 1, (60, 3))[user, day] + random.normal(0, 0.3, len(user))
+    time = day * DAY + random.integers(0, DAY, len(user))
+    columns = {"user_id": user, "item_id": item, "rating": rating.round(2), "timestamp": time}
+    pd.DataFrame(columns).to_csv(folder / "ratings.csv", index=False)
+    genres = np.array(["Comedy|Drama", "(no genres listed)", "Drama", ""])[np.arange(40) % 4]
+    titles = [f"Film {number}" for number in range(40)]
+    pd.DataFrame({"item_id": range(40), "title": titles, "genres": genres}).to_csv(folder / "items.csv", index=False)
+
+
+@pytest.fixture(scope="module", params=["adam", "gibbs"])
+def timed(request, command, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("timed")
+    write_data(folder)
+    settings = {
+        "adam": ["model.item_bins=3", "optimizer.lr=0.02", "trainer.max_epochs=60"],
+        "gibbs": ["optimizer=gibbs", "optimizer.burn_in=20", "trainer.max_epochs=80"],
+    }
+    return command(folder, "train", *TIMED, *settings[request.param])
+
+
+def test_days_are_learnt_and_the_run_has_them(timed):
+    metrics = json.loads((timed.run / "metrics.json").read_text())
+    # without days the moods, of variance 1, are noise
+    assert metrics["test/mse"] < 0.5 < 0.9 < metrics["baseline/bias/test/mse"]
+    run = Run.load(timed.run)
+    if run.record.is_sampled:
+        test = run.part("test")
+        ids, times = (run.user_ids.ids[test.user], run.item_ids.ids[test.item]), test.day.astype("datetime64[D]")
+        distance = np.abs(run.predict(*ids, times=times) - test.rating)
+        inside = (distance <= 1.6449 * run.deviation(*ids, times=times)).mean()
+        assert metrics["test/coverage_90"] == pytest.approx(
+            inside, abs=0.02
+        )  # predictions are clipped, the interval not
+        of_last_day = (distance <= 1.6449 * run.deviation(*ids)).mean()
+        assert metrics["test/coverage_90"] != pytest.approx(of_last_day, abs=1e-9)
+    rows = pd.read_parquet(timed.run / "ratings.parquet")
+    given = pd.read_csv(timed.folder / "ratings.csv")
+    assert rows["day"].tolist() == (given["timestamp"] // DAY).tolist()
+    features = run.predictor.model.get_submodule("equation" if run.record.is_sampled else "").item_features
+    assert features.weight.shape == (2, 4)
+    assert features.start.diff()[run.item_ids.index_of([0, 1, 2, 3])].tolist() == [2, 0, 1, 0]
+
+
+def test_evaluate_and_reproduce_agree_to_the_last_digit(command, timed, tmp_path):
+    assert "equal to metrics.json to the last digit" in command(tmp_path, "evaluate", f"run={timed.run}").stdout
+    assert "every metric is equal to the last digit" in command(timed.folder, "reproduce", f"run={timed.run}").stdout
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(command, timed, tmp_path):
+    write_data(tmp_path)
+    settings = [*TIMED, "callbacks.early_stopping.patience=null"]
+    if Run.load(timed.run).record.is_sampled:
+        settings += ["optimizer=gibbs", "optimizer.burn_in=3"]
+    whole = command(tmp_path, "train", *settings, "trainer.max_epochs=8").run
+    part = command(tmp_path, "train", *settings, "trainer.max_epochs=5").run
+    command(tmp_path, "train", f"resume={part}", "trainer.max_epochs=8")
+    predicted = [Run.load(run).predictions("test").model for run in (whole, part)]
+    assert np.array_equal(*predicted)
+
+
+def test_predictions_are_of_the_times_in_a_file_or_of_the_last_day(command, timed, tmp_path):
+    run = Run.load(timed.run)
+    test = run.part("test")
+    ids = {"user_id": run.user_ids.ids[test.user], "item_id": run.item_ids.ids[test.item]}
+    pairs = pd.DataFrame(ids | {"at": pd.to_datetime(test.day, unit="D").strftime("%Y-%m-%dT18:30:00Z")})
+    pairs.to_csv(tmp_path / "pairs.csv", index=False)
+    options = [f"run={timed.run}", "input=pairs.csv", "output=out.csv"]
+    outcome = command(tmp_path, "predict", *options, "columns.timestamp=at")
+    assert "no times" not in outcome.stdout
+    of_file = pd.read_csv(tmp_path / "out.csv")["prediction"]
+    expected = run.predictions("test").model
+    assert of_file.to_numpy() == pytest.approx(expected, abs=1e-5)
+    outcome = command(tmp_path, "predict", *options)
+    assert "note: no times: each user is as on the last day in training" in outcome.stdout
+    of_last_day = pd.read_csv(tmp_path / "out.csv")["prediction"].to_numpy()
+    times = np.full(len(test), np.datetime64("2200-01-01"))
+    assert of_last_day == pytest.approx(run.predict(ids["user_id"], ids["item_id"], times=times), abs=1e-5)
+    assert np.abs(of_last_day - expected).max() > 0.5
+
+
+def test_lists_are_of_the_last_day(command, timed, tmp_path):
+    run = Run.load(timed.run)
+    every = run.recommend_to_all(k=3)
+    one = run.recommend(7, k=3)
+    assert every[every["user_id"] == 7]["item_id"].tolist() == one["item_id"].tolist()
+    train = run.part("train")
+    days = train.day[train.user == run.user_ids.index_of([7])[0]]
+    last, first = (np.full(3, np.datetime64(int(day), "D")) for day in (days.max(), days.min()))
+    assert one["rating"].to_numpy() == pytest.approx(run.predict([7] * 3, one["item_id"], times=last), abs=1e-5)
+    assert np.abs(one["rating"].to_numpy() - run.predict([7] * 3, one["item_id"], times=first)).max() > 0.1
+    if run.record.is_sampled:
+        of_last = run.deviation([7] * 3, one["item_id"], times=last)
+        assert np.array_equal(run.deviation([7] * 3, one["item_id"]), of_last)
+        assert not np.array_equal(run.deviation([7] * 3, one["item_id"], times=first), of_last)
+
+
+def test_the_unknown_have_the_baseline_on_every_day_and_a_time_that_is_none_is_a_mistake(timed):
+    run = Run.load(timed.run)
+    times = np.full(3, np.datetime64("1970-01-02"))
+    known = run.item_ids.ids[:1].tolist() * 2
+    baseline = run.predictor.baseline
+    mean, bias = float(baseline.mean), float(baseline.item_bias[0])
+    predicted = run.predict(["nobody", "nobody", 7], [*known[:1], "nothing", "nothing"], times=times)
+    lowest, highest = run.record.scale
+    assert predicted[:2] == pytest.approx(np.clip([mean + bias, mean], lowest, highest), abs=1e-5)
+    # a known pair among the unknown is still of its day
+    times[2] = np.datetime64("1970-01-01")
+    mixed = run.predict(["nobody", 7, 7], [known[0], "nothing", known[0]], times=times)
+    alone = run.predict([7], known[:1], times=times[2:])
+    assert mixed[2] == alone[0] != run.predict([7], known[:1])[0]
+    with pytest.raises(UserError, match="times: entry 1 is NaT"):
+        run.predict([7, 7], known, times=np.array(["1970-01-02", "NaT"], dtype="datetime64[D]"))
+    with pytest.raises(UserError, match="predict needs as many times as users, got 3 and 2"):
+        run.predict([7, 7], known, times=times)
+
+
+def test_a_run_does_not_go_on_when_days_or_genres_have_changed(command, tmp_path):
+    write_data(tmp_path)
+    run = command(tmp_path, "train", *TIMED, "trainer.max_epochs=2", "callbacks.early_stopping.patience=null").run
+    ratings, items = (tmp_path / name for name in ("ratings.csv", "items.csv"))
+    for path, changed in (
+        (ratings, pd.read_csv(ratings).assign(timestamp=lambda rows: rows["timestamp"] + DAY // 2)),
+        (items, pd.read_csv(items, keep_default_na=False).assign(genres="Drama")),
+    ):
+        before = path.read_bytes()
+        changed.to_csv(path, index=False)
+        outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3", status=2)
+        assert "resume: what is known of days and genres has changed since" in outcome.stderr
+        path.write_bytes(before)
+    command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
+
+
+def test_an_svdpp_from_before_there_were_item_features_is_loaded(command, tmp_path):
+    write_data(tmp_path)
+    folder = command(tmp_path, "train", *FILES, "model=svdpp", "trainer.max_epochs=1", "logger=none").run
+    record = json.loads((folder / "run.json").read_text())
+    del record["model_options"]["item_features"], record["provenance"]["side_digest"]
+    (folder / "run.json").write_text(json.dumps(record))
+    assert len(Run.load(folder).predict([1], [2])) == 1
+    command(tmp_path, "train", f"resume={folder}", "trainer.max_epochs=2")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "user_id,item_id,at\n1,2,1970-01-02\n1,3,soon\n",
+            "row 2 after the header: a time must be written as",
+        ),
+        ("user_id,item_id,at\n1,2,soon\n", "row 1 after the header: the timestamp must be Unix time or an ISO date"),
+        ("user_id,item_id,at\n1,2,3.5\n1,3,inf\n", "row 2 after the header: a time must be finite, got 'inf'"),
+        ("user_id,item_id,at\n1,2,3.5\n1,3,nan\n", "row 2 after the header: a time must be finite, got 'nan'"),
+        ("user_id,item_id,when\n1,2,3\n", "columns.timestamp"),
+    ],
+)
+def test_a_time_that_is_none_is_one_line(command, timed, tmp_path, content, message):
+    (tmp_path / "pairs.csv").write_text(content)
+    options = [f"run={timed.run}", "input=pairs.csv", "output=out.csv", "columns.timestamp=at"]
+    outcome = command(tmp_path, "predict", *options, status=2)
+    assert message in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["data.columns.timestamp=null"], "model=timesvdpp needs the times of the ratings: name their column as data."),
+        (
+            ["data.titles.genres=null"],
+            "model.item_features=true needs the items' genres, and there are none",
+        ),
+        (["optimizer=gibbs", "model.item_bins=3"], "model.item_bins must be 1 with optimizer=gibbs, which draws no bi"),
+        (["optimizer=als"], "optimizer=als fits mf and biased_mf, got model=timesvdpp"),
+        (["optimizer=sparse_adam"], "optimizer=sparse_adam needs an equation that looks up rows alone"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line_and_leaves_nothing(command, tmp_path, options, message):
+    write_data(tmp_path)
+    outcome = command(tmp_path, "train", *TIMED, *options, status=2)
+    assert message in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["items.csv", "ratings.csv"]
+
+
+def test_a_model_without_days_takes_no_times(command, tmp_path):
+    write_data(tmp_path)
+    folder = command(tmp_path, "train", *FILES, "model=mf", "trainer.max_epochs=1", "logger=none").run
+    assert "day" not in pd.read_parquet(folder / "ratings.parquet")
+    run = Run.load(folder)
+    with pytest.raises(UserError, match="mf takes no times: it predicts the same on all days"):
+        run.predict([1], [2], times=np.array(["1970-01-02"], dtype="datetime64[D]"))
+
+
+def test_a_feature_that_no_trained_item_has_is_refused():
+    genres = np.array(["", "(no genres listed)", "Drama"], dtype=object)
+    with pytest.raises(UserError, match=r"model\.item_features: genres is unknown in every row with training ratings"):
+        Design.of_feature(genres[:2], key="model.item_features: genres")  # the third has no training rows
+    assert Design.of_feature(genres, key="model.item_features: genres").num_columns == 1
