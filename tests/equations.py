@@ -4,8 +4,9 @@ from dataclasses import fields
 
 from ratinglab.models.bias import BiasOptions
 from ratinglab.models.biased_mf import BiasedMFOptions
+from ratinglab.models.building import build_equation
 from ratinglab.models.declarations import EquationOptions
-from ratinglab.models.equation import Equation, TrainingPart, build_equation
+from ratinglab.models.equation import Equation, TrainingPart
 from ratinglab.models.mean import MeanOptions
 from ratinglab.models.mf import MFOptions
 from ratinglab.models.nmf import NMFOptions

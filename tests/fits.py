@@ -15,9 +15,10 @@ from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.optimizers import FitOptions, FitSetup
 from ratinglab.fitting.trainer import Accelerator, TrainerOptions
 from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.building import build_equation
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.design import Design
-from ratinglab.models.equation import Equation, TrainingPart, build_equation
+from ratinglab.models.equation import Equation, TrainingPart
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out

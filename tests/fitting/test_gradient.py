@@ -17,7 +17,7 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.optimizers import SGD, Adam, AdamW, GradientOptions
-from ratinglab.models.equation import build_equation
+from ratinglab.models.building import build_equation
 from ratinglab.models.mf import MF, MFOptions
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.splits import RowsSplit

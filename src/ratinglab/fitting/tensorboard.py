@@ -11,7 +11,6 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
-
 log = logging.getLogger(__name__)
 
 
