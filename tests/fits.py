@@ -1,18 +1,151 @@
-"""A fit by Lightning's Trainer and nothing beside it."""
+"""Fits on small tables, by Lightning's Trainer and nothing beside it."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import Checkpoint
 
+from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
+from ratinglab.evaluation.metrics import MSE, Metric
+from ratinglab.fitting.fit import Fit, FitSetup
+from ratinglab.fitting.optimizers import FitOptions
+from ratinglab.fitting.trainer import Accelerator, TrainerOptions
+from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.building import build_equation
+from ratinglab.models.declarations import EquationOptions
+from ratinglab.models.design import Design
+from ratinglab.models.equation import Equation, TrainingPart
+from ratinglab.models.posterior import Posterior
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.holdout import Holdout, hold_out
+from ratinglab.ratings.splits import RandomSplit, SplitOptions
+from ratinglab.ratings.table import RatingTable
+
+TRAINER = TrainerOptions(
+    max_epochs=50, min_epochs=0, accelerator=Accelerator.cpu, devices=1, limit_train_batches=1.0,
+    check_val_every_n_epoch=1, accumulate_grad_batches=1, gradient_clip_val=None, deterministic=False,
+    detect_anomaly=False, profiler=None, enable_progress_bar=True, enable_model_summary=False,
+)  # fmt: skip
+SPLIT = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1)
 
 
-def run_fit(module: LightningModule, data: RatingDataModule, *, epochs: int, threads: int) -> None:
-    """Fit on the cpu, with so many threads."""
+class Fitted(NamedTuple):
+    """A fit that has ended."""
+
+    module: Fit
+    data: RatingDataModule
+    trainer: Trainer
+
+    @property
+    def equation(self) -> Equation:
+        """The equation that was fitted; of samples, the one whose weights were drawn last."""
+        model = self.module.predictor.model
+        return model.equation if isinstance(model, Posterior) else model
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """All weights of the equation in one row."""
+        return torch.cat([parameter.detach().flatten() for parameter in self.equation.parameters()])
+
+
+def holdout_of(table: RatingTable, model: EquationOptions, *, split: SplitOptions = SPLIT) -> Holdout:
+    """The parts of a table with the side information that an equation needs."""
+    side = table.side_information(model.needs(), asked_by=f"model={model.name}")
+    return hold_out(table, split.apply(table), side)
+
+
+def training_part(holdout: Holdout) -> TrainingPart:
+    """The facts from which an equation is built."""
+    rows = as_tensors(holdout.train)
+    num_users, num_items = holdout.num_users, holdout.num_items
+    users, items = holdout.side.user_features, holdout.side.item_features
+    return TrainingPart(
+        num_users=num_users,
+        num_items=num_items,
+        rating_mean=float(rows.rating.double().mean()),
+        rows=rows,
+        user_features={name: Design.of_feature(column[:num_users], key=name) for name, column in users.items()},
+        item_features={name: Design.of_feature(column[:num_items], key=name) for name, column in items.items()},
+    )
+
+
+def fit_setup(
+    *, lr: Callable[[int], float] | None = None, seed: int = 0, monitor: Metric = MSE, trainer: TrainerOptions = TRAINER
+) -> FitSetup:
+    """Settings of a fit besides its own options."""
+    return FitSetup(lr=lr, trainer=trainer, monitor=monitor, seed=seed)
+
+
+def fit(
+    model: EquationOptions,
+    optimizer: FitOptions,
+    table: RatingTable,
+    *,
+    epochs: int,
+    split: SplitOptions = SPLIT,
+    batch_size: int | None = None,
+    seed: int = 0,
+    model_seed: int = 0,
+    threads: int = 1,
+    scale: tuple[float, float] | None = None,
+    lr_factor: Callable[[int], float] = lambda epoch: 1.0,
+    monitor: Metric = MSE,
+    trainer: TrainerOptions = TRAINER,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Path | None = None,
+) -> Fitted:
+    """Fit an equation on the training rows of a table.
+
+    Args:
+        model: the equation's options.
+        optimizer: the fit's options.
+        table: the ratings.
+        epochs: number of epochs.
+        split: which rows are which.
+        batch_size: training rows in a batch; None: all of them.
+        seed: of the order of the rows and of all draws.
+        model_seed: of the first weights.
+        threads: torch's number of threads during the fit.
+        scale: lowest and highest rating, to which predictions are clipped.
+        lr_factor: factor on the learning rate at an epoch.
+        monitor: validation metric that is logged.
+        trainer: options that the fit itself reads.
+        callbacks: called by Lightning.
+        checkpoint: file to resume from.
+    """
+    holdout = holdout_of(table, model, split=split)
+    data = RatingDataModule(holdout, batch_size=batch_size, fraction=1.0, seed=seed)
+    equation = build_equation(model, training_part(holdout), seed=model_seed)
+    rows = as_tensors(data.train_ratings)
+    baseline = BiasBaseline(num_users=data.num_users, num_items=data.num_items)
+    baseline.fit(user=rows.user, item=rows.item, rating=rows.rating)
+    predictor = Predictor(Posterior(equation) if optimizer.keeps_samples else equation, baseline, scale=scale)
+    initial_lr = optimizer.initial_lr
+    lr = None if initial_lr is None else lambda epoch: initial_lr * lr_factor(epoch)
+    module = optimizer.build(predictor, fit_setup(lr=lr, seed=seed, monitor=monitor, trainer=trainer))
+    return Fitted(module, data, run_fit(module, data, epochs, threads, callbacks=callbacks, checkpoint=checkpoint))
+
+
+def run_fit(
+    module: Fit,
+    data: RatingDataModule,
+    epochs: int,
+    threads: int,
+    *,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: Path | None = None,
+) -> Trainer:
+    """Run Lightning's Trainer on the cpu."""
     trainer = Trainer(
         max_epochs=epochs,
         accelerator="cpu",
         logger=False,
-        enable_checkpointing=False,
+        callbacks=list(callbacks),
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -20,6 +153,14 @@ def run_fit(module: LightningModule, data: RatingDataModule, *, epochs: int, thr
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     finally:
         torch.set_num_threads(before)
+    return trainer
+
+
+def objective(equation: Equation, data: RatingDataModule) -> torch.Tensor:
+    """What every fit minimizes: mean of (r − r̂)² + penalty over the training rows, as the equation defines them."""
+    user, item, rating, day = as_tensors(data.train_ratings)
+    arguments = equation.arguments(user, item, day)
+    return (equation(*arguments) - rating).square().mean() + equation.penalty(*arguments)

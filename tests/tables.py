@@ -7,7 +7,7 @@ import numpy as np
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin, SideInformation
 from ratinglab.ratings.sources import ColumnOptions, CsvOptions, Duplicates, ScaleOptions, TitleOptions, UserOptions
-from ratinglab.ratings.table import Ratings, RatingTable, Source
+from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable, Source
 
 NO_SIDE = SideInformation(day=None, user_features={}, item_features={})
 NO_USERS = UserOptions(path=None, separator="comma", encoding="utf-8", user="user_id", numeric=[])
@@ -58,6 +58,28 @@ def table_of(
         merged_across_files=0,
         notes=(),
         noise_floor=None,
+    )
+
+
+def table_with_features() -> RatingTable:
+    """30 users over 20 items, two fifths of the pairs, on three days.
+
+    A user has a group, an age, or neither; an item has no, one or two genres.
+    """
+    random = np.random.default_rng(0)
+    user, item = np.divmod(np.flatnonzero(random.random(30 * 20) < 0.4), 20)
+    rating, day = random.integers(1, 6, len(user)), random.integers(0, 3, len(user))
+    group = np.array(["a", "b", ""], dtype=object)[random.integers(0, 3, 30)]
+    age = np.where(random.random(30) < 0.8, random.normal(size=30), np.nan)
+    genres = np.array(["x", "x|y", "y|z", ""], dtype=object)[random.integers(0, 4, 20)]
+    return table_of(
+        user,
+        item,
+        rating,
+        timestamp=day * MILLISECONDS,
+        titles=np.full(20, "title", dtype=object),
+        user_columns={"group": group, "age": age},
+        item_columns={"genres": genres},
     )
 
 

@@ -1,9 +1,20 @@
 from dataclasses import dataclass, field
+from enum import Enum
+from typing import ClassVar
 
 import pytest
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.options import above, above_zero_to, at_least, check_options, from_zero_below
+from ratinglab.options import (
+    above,
+    above_zero_to,
+    added_later,
+    at_least,
+    check_options,
+    from_plain,
+    from_zero_below,
+    to_plain,
+)
 
 
 @dataclass
@@ -61,3 +72,54 @@ def test_rules_between_fields_come_after_the_fields_own():
 def test_did_you_mean_names_a_near_name_only():
     assert did_you_mean("embeding_dim", ["embedding_dim", "lr"]) == "; did you mean embedding_dim?"
     assert did_you_mean("missing.csv", ["inf.csv"], cutoff=0.75) == ""
+
+
+class Color(Enum):
+    red = "r"
+    green = "g"
+
+
+@dataclass
+class Paint:
+    name: ClassVar[str] = "paint"
+
+    count: int = field(metadata=at_least(1))
+    color: Color
+    layers: list[str] = field(metadata=added_later([]))
+    share: float | None = field(metadata=added_later(0.5) | above(0))
+
+
+PAINT = Paint(count=2, color=Color.green, layers=["a", "b"], share=None)
+PLAIN = {"count": 2, "color": "green", "layers": ["a", "b"], "share": None}
+
+
+def test_options_become_plain_values_and_come_back():
+    assert to_plain(PAINT) == PLAIN
+    assert from_plain(PLAIN, Paint) == PAINT
+
+
+def test_an_option_that_was_added_later_has_its_value_from_before():
+    old = {key: value for key, value in PLAIN.items() if key not in ("layers", "share")}
+    assert from_plain(old, Paint) == Paint(count=2, color=Color.green, layers=[], share=0.5)
+    assert from_plain(old | {"share": 0.1}, Paint).share == 0.1
+
+
+@pytest.mark.parametrize(
+    ("plain", "key"),
+    [
+        ({key: value for key, value in PLAIN.items() if key != "count"}, "count"),
+        ({key: value for key, value in PLAIN.items() if key != "color"}, "color"),
+        (PLAIN | {"colour": "red"}, "colour"),
+        (PLAIN | {"color": "blue"}, "blue"),
+        (PLAIN | {"name": "other"}, "name"),
+    ],
+)
+def test_a_missing_or_unknown_key_is_named(plain, key):
+    with pytest.raises(KeyError) as error:
+        from_plain(plain, Paint)
+    assert error.value.args == (key,)
+
+
+def test_a_rule_and_a_value_from_before_go_together():
+    with pytest.raises(UserError, match="share must be above 0, got 0"):
+        check_options(Paint(count=1, color=Color.red, layers=[], share=0.0))

@@ -1,72 +1,96 @@
-"""Alternating least squares: its minimum, row by row, and that threads do not change it."""
+"""Alternating least squares: its minimum, row by row and part by part, and that threads do not change it."""
 
-import numpy as np
+import itertools
+
 import pytest
 import torch
-from fits import run_fit
-from ratinglab.models.discovery import build_model
-from tables import table_of
+from equations import options_of
+from fits import Fitted, fit, objective
+from pytorch_lightning import Callback
+from tables import table_with_features
 
 from ratinglab.batches import as_tensors
-from ratinglab.datamodule import RatingDataModule
-from ratinglab.fitting.als import ALSFit
-from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.holdout import hold_out
+from ratinglab.fitting.optimizers import ALS
+from ratinglab.models.svdpp import Implicit
 from ratinglab.ratings.splits import RandomSplit
 
-
-def fit(name, *, epochs, threads=1, regularization=0.1) -> tuple[ALSFit, RatingDataModule]:
-    random = np.random.default_rng(0)
-    user, item = np.divmod(np.flatnonzero(random.random(30 * 20) < 0.4), 20)
-    table = table_of(user, item, random.integers(1, 6, len(user)))
-    split = RandomSplit(refit=False, seed=0, validation=0.0, test=0.1).apply(table)
-    data = RatingDataModule(hold_out(table, split), batch_size=None, fraction=1.0, seed=0)
-    options = {"embedding_dim": 3, "regularization": regularization, "init_std": 0.1}
-    numbers = {"num_users": data.num_users, "num_items": data.num_items}
-    model = build_model(name, options, **numbers, rating_mean=data.rating_mean, seed=0)
-    module = ALSFit(Predictor(model, BiasBaseline(**numbers), scale=None))
-    run_fit(module, data, epochs=epochs, threads=threads)
-    return module, data
-
-
-def objective(module: ALSFit, data: RatingDataModule) -> torch.Tensor:
-    """What every fit of the equation minimizes: the mean of (r − r̂)² + penalty over the training rows."""
-    user, item, rating, _ = as_tensors(data.train_ratings)
-    model = module.predictor.model
-    return (model(user, item) - rating).square().mean() + model.penalty(user, item)
+SPLIT = RandomSplit(refit=False, seed=0, validation=0.0, test=0.1)
+FEATURES = {"user_features": ["group", "age"], "item_features": ["genres"]}
+CASES = {
+    "mf": ("mf", {}, 2),
+    "biased_mf": ("biased_mf", {}, 4),
+    "biased_mf with features": ("biased_mf", FEATURES, 7),
+    "svdpp of users": ("svdpp", {"implicit": Implicit.user}, 5),
+    "svdpp of items": ("svdpp", {"implicit": Implicit.item}, 5),
+    "svdpp with genres": ("svdpp", {"item_features": ["genres"]}, 7),
+    "timesvdpp": ("timesvdpp", {"implicit": Implicit.user}, 9),
+    "timesvdpp with features": ("timesvdpp", FEATURES, 13),
+}
+"""Equation, options and number of tables of weights."""
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf"])
-def test_after_a_sweep_no_row_of_the_items_can_be_better(name):
+class Objectives(Callback):
+    """The objective after each sweep."""
+
+    def __init__(self):
+        self.values = []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        with torch.no_grad():
+            self.values.append(float(objective(pl_module.predictor.model, trainer.datamodule)))
+
+
+def fit_als(case: str, *, epochs: int, threads: int = 1, callbacks=(), **changed) -> Fitted:
+    name, options, _ = CASES[case]
+    model = options_of(name, **{"embedding_dim": 2, **options, **changed})
+    table = table_with_features()
+    return fit(model, ALS(), table, epochs=epochs, split=SPLIT, threads=threads, callbacks=callbacks)
+
+
+def gradients(fitted: Fitted) -> dict[str, float]:
+    """Largest entry of the objective's gradient in each table of weights, by autograd."""
+    fitted.equation.zero_grad()
+    objective(fitted.equation, fitted.data).backward()
+    weights = {key: weight for key, weight in fitted.equation.named_parameters() if weight.requires_grad}
+    return {key: float(weight.grad.abs().max()) for key, weight in weights.items()}
+
+
+@pytest.mark.parametrize("case", ["mf", "biased_mf"])
+def test_after_a_sweep_no_row_of_the_items_can_be_better(case):
     """By autograd: the gradient of the objective is 0 in all weights of the side that was solved last."""
-    module, data = fit(name, epochs=1)
-    objective(module, data).backward()
-    for key, weight in module.predictor.model.named_parameters():
-        size = float(weight.grad.abs().max())
+    for key, size in gradients(fit_als(case, epochs=1)).items():
         assert size < 1e-5 if key.startswith("item") else size > 1e-4, key
 
 
-@pytest.mark.parametrize("name", ["mf", "biased_mf"])
-def test_sweeps_lower_the_objective_to_a_minimum(name):
-    values = [float(objective(*fit(name, epochs=epochs)).detach()) for epochs in (1, 2, 5, 300)]
-    assert values == sorted(values, reverse=True)
-    module, data = fit(name, epochs=300)
-    objective(module, data).backward()
-    assert max(float(weight.grad.abs().max()) for weight in module.predictor.model.parameters()) < 1e-4
+@pytest.mark.parametrize("case", CASES)
+def test_no_sweep_raises_the_objective(case):
+    seen = Objectives()
+    fit_als(case, epochs=60, callbacks=[seen])
+    for before, after in itertools.pairwise(seen.values):
+        assert after < before * (1 + 1e-6)
+    assert seen.values[-1] < 0.95 * seen.values[0]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sweeps_end_where_the_gradient_of_every_weight_is_0(case):
+    first, last = (gradients(fit_als(case, epochs=epochs)) for epochs in (1, 200))
+    assert max(last.values()) < 1e-4 * max(first.values())
+    assert len(last) == CASES[case][2]
 
 
 def test_the_training_error_is_that_of_the_weights():
-    module, data = fit("biased_mf", epochs=3)
-    user, item, rating, _ = as_tensors(data.train_ratings)
-    error = (module.predictor.model(user, item) - rating).square().mean()
-    assert module.train_mse() == pytest.approx(float(error.detach()), rel=1e-5)
+    for case in ("biased_mf", "timesvdpp with features"):
+        fitted = fit_als(case, epochs=3)
+        user, item, rating, day = as_tensors(fitted.data.train_ratings)
+        error = (fitted.equation(*fitted.equation.arguments(user, item, day)) - rating).square().mean()
+        assert fitted.module.train_mse() == pytest.approx(float(error.detach()), rel=1e-5)
 
 
 def test_the_weights_do_not_depend_on_the_number_of_threads_but_on_the_regularization():
-    one, two, other = (
-        torch.cat([weight.detach().flatten() for weight in fit("biased_mf", epochs=3, **more)[0].parameters()])
-        for more in ({"threads": 1}, {"threads": 2}, {"regularization": 0.2})
-    )
-    assert torch.equal(one, two)
-    assert not torch.equal(one, other)
+    for case in ("biased_mf", "biased_mf with features", "timesvdpp with features"):
+        one, two, other = (
+            fit_als(case, epochs=3, **more).weights
+            for more in ({"threads": 1}, {"threads": 2}, {"regularization": 0.2})
+        )
+        assert torch.equal(one, two)
+        assert not torch.equal(one, other)

@@ -4,19 +4,23 @@ import numba
 import numpy as np
 import pytest
 import torch
-from fits import run_fit
-from ratinglab.fitting.kernels.block_sgd import Rule, Weights, epoch, move_to_blocks, sort_blocks_by_user
-from ratinglab.models.discovery import build_model
+from equations import equation_of, options_of
+from fits import Fitted
+from fits import fit as fit_equation
 from tables import table_of
 
-from ratinglab.datamodule import RatingDataModule
 from ratinglab.fitting import block_sgd
-from ratinglab.fitting.block_sgd import BlockFit, balanced_slices
+from ratinglab.fitting.block_sgd import balanced_slices
+from ratinglab.fitting.kernels.block_epochs import (
+    BlockedRows,
+    BlockWeights,
+    StepRule,
+    epoch,
+    move_to_blocks,
+    sort_blocks_by_user,
+)
 from ratinglab.fitting.optimizers import BlockSGD
-from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.holdout import hold_out
-from ratinglab.ratings.splits import RandomSplit
+from ratinglab.models.equation import TrainingPart
 
 NUM_USERS, NUM_ITEMS = 30, 40
 
@@ -67,14 +71,13 @@ def test_slices_have_about_as_many_ratings_each():
 def test_a_step_is_that_of_autograd_on_one_row(name, adaptive):
     """By torch's own gradients of the model's forward and penalty, a row a batch, in the kernel's order."""
     user, item, rating, start, *_ = ordered(*rows(200), slices=2)
-    options = {"embedding_dim": 5, "regularization": 0.1, "init_std": 0.3}
-    numbers = {"num_users": NUM_USERS, "num_items": NUM_ITEMS, "rating_mean": 3.0, "seed": 1}
-    own, theirs = (build_model(name, options, **numbers) for _ in range(2))
+    training = TrainingPart(num_users=NUM_USERS, num_items=NUM_ITEMS, rating_mean=3.0)
+    own, theirs = (equation_of(name, training, seed=1, embedding_dim=5) for _ in range(2))
     for model in (own, theirs):
         for parameter in model.parameters():  # biases that are not 0
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(2))
     diagonals = np.array([1, 0])
-    dim = options["embedding_dim"]
+    dim = 5
     sums = {"user": torch.zeros(NUM_USERS), "item": torch.zeros(NUM_ITEMS)}
     squares = 0.0
     for block in (1, 2, 0, 3):  # the diagonals 1 and 0
@@ -101,35 +104,18 @@ def test_a_step_is_that_of_autograd_on_one_row(name, adaptive):
 
 
 def run_epoch(model, columns, sums, *, diagonals, lr=0.02):
-    factors = model.factors()
-    biases = [torch.empty(0, 1) if bias is None else bias for bias in factors.biases]
-    weights = Weights(*(each.detach().numpy() for each in (factors.user, factors.item, *biases, *sums)))
-    rule = Rule(np.float32(factors.mean), np.float32(lr), np.float32(factors.regularization))
-    return epoch(*columns, diagonals, weights, rule)
+    sides = model.user_side(), model.item_side()
+    factors = [side.embedding.weight for side in sides]
+    biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in sides]
+    weights = BlockWeights(*(each.detach().numpy() for each in (*factors, *biases, *sums)))
+    rule = StepRule(np.float32(float(model.rating_mean)), np.float32(lr), np.float32(model.regularization))
+    return epoch(BlockedRows(*columns), diagonals, weights, rule)
 
 
-def fit(
-    *, threads=1, seed=0, epochs=3, slices=4, lr=0.02, name="biased_mf", adaptive=False, lr_factor=lambda epoch: 1.0
-) -> BlockFit:
-    table = table_of(*rows(900))
-    split = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table)
-    data = RatingDataModule(hold_out(table, split), batch_size=None, fraction=1.0, seed=seed)
-    options = {"embedding_dim": 4, "regularization": 0.05, "init_std": 0.1}
-    numbers = {"num_users": data.num_users, "num_items": data.num_items}
-    model = build_model(name, options, **numbers, rating_mean=data.rating_mean, seed=0)
-    predictor = Predictor(model, BiasBaseline(**numbers), scale=(1.0, 5.0))
-    module = BlockFit(
-        predictor,
-        optimizer=BlockSGD(lr=lr, slices=slices, adaptive=adaptive),
-        seed=seed,
-        lr=lambda epoch: lr * lr_factor(epoch),
-    )
-    run_fit(module, data, epochs=epochs, threads=threads)
-    return module
-
-
-def weights(module: BlockFit) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in module.predictor.model.parameters()])
+def fit(*, name="biased_mf", lr=0.02, slices=4, adaptive=False, epochs=3, **changed) -> Fitted:
+    model = options_of(name, embedding_dim=4, regularization=0.05)
+    optimizer = BlockSGD(lr=lr, slices=slices, adaptive=adaptive)
+    return fit_equation(model, optimizer, table_of(*rows(900)), epochs=epochs, scale=(1.0, 5.0), **changed)
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
@@ -137,21 +123,21 @@ def weights(module: BlockFit) -> torch.Tensor:
 def test_the_weights_do_not_depend_on_the_number_of_threads(name, adaptive):
     one = fit(threads=1, name=name, adaptive=adaptive)
     assert numba.get_num_threads() == 1
-    assert torch.equal(weights(one), weights(fit(threads=2, name=name, adaptive=adaptive)))
+    assert torch.equal(one.weights, fit(threads=2, name=name, adaptive=adaptive).weights)
     assert numba.get_num_threads() == min(2, numba.config.NUMBA_NUM_THREADS)
 
 
 def test_each_knob_changes_the_result():
-    plain = weights(fit())
-    assert torch.equal(plain, weights(fit()))
+    plain = fit().weights
+    assert torch.equal(plain, fit().weights)
     halved = {"lr_factor": lambda epoch: 0.5}
     for changed in ({"seed": 1}, {"slices": 2}, {"lr": 0.01}, {"epochs": 2}, {"adaptive": True}, halved):
-        assert not torch.equal(plain, weights(fit(**changed)))
-    assert torch.equal(weights(fit(lr=0.01)), weights(fit(lr=0.02, **halved)))
+        assert not torch.equal(plain, fit(**changed).weights)
+    assert torch.equal(fit(lr=0.01).weights, fit(lr=0.02, **halved).weights)
 
 
 def test_the_training_error_falls_and_is_pooled():
-    early, late = fit(epochs=1), fit(epochs=30)
+    early, late = fit(epochs=1).module, fit(epochs=30).module
     assert late.train_mse() < early.train_mse()
     assert early.rows_trained == 720
 
@@ -159,9 +145,9 @@ def test_the_training_error_falls_and_is_pooled():
 def test_each_epoch_has_its_own_order_of_diagonals_over_rows_that_were_ordered_once(monkeypatch):
     seen = []
 
-    def recorded(user, item, rating, start, diagonals, *rest):
-        seen.append((user.copy(), start, diagonals.tolist()))
-        return epoch(user, item, rating, start, diagonals, *rest)
+    def recorded(blocked, diagonals, weights, rule):
+        seen.append((blocked.user.copy(), blocked.start, diagonals.tolist()))
+        return epoch(blocked, diagonals, weights, rule)
 
     monkeypatch.setattr(block_sgd, "epoch", recorded)
     fit(epochs=4, slices=8)

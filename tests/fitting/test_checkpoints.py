@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ratinglab import files
+from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.checkpoints import BestAndLast, WholeCheckpointIO
 
 
@@ -25,12 +26,12 @@ class Trainer:
         WholeCheckpointIO().save_checkpoint({"epoch": self.current_epoch}, path)
 
 
-def run(callback: BestAndLast, errors: list[float], before_epoch=lambda epoch: None) -> None:
+def run(callback: BestAndLast, values: list[float], before_epoch=lambda epoch: None, tag="val/mse") -> None:
     trainer = Trainer()
     callback.setup(trainer, SimpleNamespace(), "fit")
-    for epoch, error in enumerate(errors):
+    for epoch, value in enumerate(values):
         before_epoch(epoch)
-        trainer.current_epoch, trainer.callback_metrics = epoch, {"val/mse": torch.tensor(error)}
+        trainer.current_epoch, trainer.callback_metrics = epoch, {tag: torch.tensor(value)}
         callback.on_train_epoch_end(trainer, SimpleNamespace())
     callback.on_train_end(trainer, SimpleNamespace())
 
@@ -40,7 +41,7 @@ def epochs(folder) -> dict[str, int]:
 
 
 def callback_in(folder, **changed) -> BestAndLast:
-    return BestAndLast(folder, **{"has_best": True, "last_every_seconds": 1e9} | changed)
+    return BestAndLast(folder, **{"monitor": MSE, "last_every_seconds": 1e9} | changed)
 
 
 def test_best_is_the_lowest_error_and_last_the_last_epoch(tmp_path):
@@ -48,8 +49,35 @@ def test_best_is_the_lowest_error_and_last_the_last_epoch(tmp_path):
     assert epochs(tmp_path) == {"best.ckpt": 1, "last.ckpt": 3}
 
 
+SHARE = Metric("share", label="share", higher_is_better=True, compute=lambda predicted, rating: 0.0)
+
+
+def test_of_a_metric_whose_higher_values_are_better_the_best_is_the_highest(tmp_path):
+    run(callback_in(tmp_path, monitor=SHARE), [0.1, 0.5, 0.2, 0.5], tag="val/share")
+    assert epochs(tmp_path) == {"best.ckpt": 1, "last.ckpt": 3}
+
+
+@pytest.mark.parametrize(("monitor", "tag", "values"), [(MSE, "val/mse", [2, 3]), (SHARE, "val/share", [3, 2])])
+def test_the_best_value_so_far_is_that_of_the_whole_run_after_a_resume(tmp_path, monitor, tag, values):
+    first, second = callback_in(tmp_path, monitor=monitor), callback_in(tmp_path, monitor=monitor)
+    run(first, values[:1], tag=tag)
+    (tmp_path / "best.ckpt").unlink()
+    second.load_state_dict(first.state_dict())
+    run(second, values[1:], tag=tag)
+    assert not (tmp_path / "best.ckpt").exists()
+    third = callback_in(tmp_path, monitor=monitor)
+    run(third, values[1:], tag=tag)
+    assert (tmp_path / "best.ckpt").exists()
+
+
+def test_an_epoch_without_validation_is_never_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "check_val_every_n_epoch", 2)
+    run(callback_in(tmp_path), [1.0, 3.0, 0.5, 2.0])
+    assert epochs(tmp_path) == {"best.ckpt": 3, "last.ckpt": 3}
+
+
 def test_without_validation_both_are_the_last(tmp_path):
-    run(callback_in(tmp_path, has_best=False), [3.0, 1.0, 2.0])
+    run(callback_in(tmp_path, monitor=None), [3.0, 1.0, 2.0])
     assert epochs(tmp_path) == {"best.ckpt": 2, "last.ckpt": 2}
 
 

@@ -1,29 +1,32 @@
 """Gibbs sampling: what it keeps, what it repeats, and that it finds what the ratings were made of."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from fits import run_fit
-from ratinglab.fitting.incidence import Incidence
-from ratinglab.models.discovery import build_model
+from equations import options_of
+from fits import Fitted
+from fits import fit as fit_equation
 from tables import table_of
 
 from ratinglab.batches import Blocks, as_tensors
-from ratinglab.datamodule import RatingDataModule
 from ratinglab.fitting import gibbs
-from ratinglab.fitting.gibbs import GibbsFit
 from ratinglab.fitting.optimizers import Gibbs, Noise
+from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import draw_normal
-from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.equation import Interactions, ItemFeatures
-from ratinglab.models.posterior import Posterior
-from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.holdout import hold_out
-from ratinglab.ratings.splits import RandomSplit
-from ratinglab.ratings.table import MILLISECONDS
+from ratinglab.ratings.table import MILLISECONDS, RatingTable
 
 NOISE = 0.5
-MODELS = ["mf", "biased_mf", "svdpp", "timesvdpp"]
+MODELS = {
+    "mf": ("mf", {}),
+    "biased_mf": ("biased_mf", {}),
+    "svdpp": ("svdpp", {"item_features": ["genres"]}),
+    "timesvdpp": ("timesvdpp", {"item_features": ["genres"]}),
+    "biased_mf with features": ("biased_mf", {"user_features": ["group", "age"], "item_features": ["genres"]}),
+    "timesvdpp with features": ("timesvdpp", {"user_features": ["group"]}),
+}
+"""Equation and options."""
 
 
 def made_table():
@@ -60,48 +63,47 @@ def table_of_two_kinds():
     return table_of(user, item, rating, timestamp=made_days(random, len(user)))
 
 
+def with_columns(table: RatingTable) -> RatingTable:
+    """The table with a group and an age for most users, and genres for a few items."""
+    random = np.random.default_rng(6)
+    group = np.array(["a", "b", "b|c", ""], dtype=object)[random.integers(0, 4, table.num_users)]
+    age = np.where(random.random(table.num_users) < 0.8, random.normal(size=table.num_users), np.nan)
+    genres = np.array(["x", "y", "y", "x", *[""] * (table.num_items - 4)], dtype=object)
+    titles = np.full(table.num_items, "title", dtype=object)
+    return replace(table, titles=titles, user_columns={"group": group, "age": age}, item_columns={"genres": genres})
+
+
 def fit(
-    name="biased_mf", *, table=None, threads=1, seed=0, epochs=6, burn_in=2, thin=1, noise="own"
-) -> tuple[GibbsFit, RatingDataModule]:
-    table = (made_table() if table is None else table).with_days(asked_by="a test")
-    split = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table)
-    data = RatingDataModule(hold_out(table, split), batch_size=None, fraction=1.0, seed=seed)
-    options = {"embedding_dim": 2, "regularization": 0.0, "init_std": 0.1}
-    options |= {"implicit": "both", "item_features": True} if name in ("svdpp", "timesvdpp") else {}
-    options |= {"item_bins": 1} if name == "timesvdpp" else {}
-    numbers = {"num_users": data.num_users, "num_items": data.num_items}
-    user, item, rating, day = as_tensors(data.train_ratings)
-    model = build_model(
-        name,
-        options,
-        **numbers,
-        rating_mean=data.rating_mean,
-        seed=0,
-        interactions=lambda: Interactions(user, item, day),
-        item_features=lambda: ItemFeatures(torch.arange(4, dtype=torch.int32), torch.tensor([0, 1, 1, 0]).int(), 2),
-    )
-    baseline = BiasBaseline(**numbers).fit(user=user, item=item, rating=rating)
+    case="biased_mf", *, table=None, threads=1, seed=0, epochs=6, burn_in=2, thin=1, noise="own", **changed
+) -> Fitted:
+    name, options = MODELS[case]
+    model = options_of(name, regularization=0.0, **options | changed)
     optimizer = Gibbs(burn_in=burn_in, noise=Noise[noise], thin=thin)
-    module = GibbsFit(Predictor(Posterior(model), baseline, scale=None), optimizer=optimizer, seed=seed)
-    run_fit(module, data, epochs=epochs, threads=threads)
-    return module, data
+    table = with_columns(made_table()) if table is None else table
+    return fit_equation(model, optimizer, table, epochs=epochs, seed=seed, threads=threads)
 
 
-def samples(module: GibbsFit) -> torch.Tensor:
-    return torch.cat([tensor.flatten() for tensor in module.posterior.get_extra_state().values()])
+def samples(fitted: Fitted) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for tensor in fitted.module.posterior.get_extra_state().values()])
+
+
+def validation_error(fitted: Fitted) -> float:
+    """Mean squared error of the mean prediction."""
+    user, item, rating, day = as_tensors(fitted.data.validation_ratings)
+    return float((fitted.module.predictor.score(user, item, day) - rating).square().mean())
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_draws_do_not_depend_on_the_number_of_threads_but_on_the_seed(name):
-    one = samples(fit(name, threads=1)[0])
-    assert torch.equal(one, samples(fit(name, threads=2)[0]))
-    assert not torch.equal(one, samples(fit(name, seed=1)[0]))
+    one = samples(fit(name, threads=1))
+    assert torch.equal(one, samples(fit(name, threads=2)))
+    assert not torch.equal(one, samples(fit(name, seed=1)))
 
 
 @pytest.mark.parametrize(("burn_in", "thin", "kept"), [(0, 1, 6), (2, 1, 4), (2, 2, 2), (2, 3, 2), (5, 1, 1)])
 def test_samples_are_kept_after_the_burn_in_every_so_many_epochs(burn_in, thin, kept):
-    every = fit(burn_in=0)[0].posterior.get_extra_state()["user"]
-    found = fit(burn_in=burn_in, thin=thin)[0].posterior.get_extra_state()["user"]
+    every = fit(burn_in=0).module.posterior.get_extra_state()["user"]
+    found = fit(burn_in=burn_in, thin=thin).module.posterior.get_extra_state()["user"]
     assert torch.equal(found, every[burn_in::thin])
     assert len(found) == kept
 
@@ -109,7 +111,7 @@ def test_samples_are_kept_after_the_burn_in_every_so_many_epochs(burn_in, thin, 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("thin", [1, 2])
 def test_the_validation_error_is_that_of_the_mean_of_all_samples_to_the_last_bit(name, thin):
-    module, data = fit(name, thin=thin)
+    module, data, _ = fit(name, thin=thin)
     for number, block in enumerate(Blocks(data.validation_ratings)):
         scored = module.predictor.score(block.user, block.item, block.day)
         assert torch.equal(module.score_block(block, number), scored)
@@ -119,29 +121,38 @@ def test_the_validation_error_is_that_of_the_mean_of_all_samples_to_the_last_bit
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_last_sample_is_the_equations_weights(name):
-    module, data = fit(name)
-    rows = as_tensors(data.train_ratings)
-    told = (rows.user, rows.item, rows.day) if name == "timesvdpp" else (rows.user, rows.item)
-    with module.posterior.only(module.posterior.num_samples - 1):
-        assert torch.allclose(module.posterior(*told), module.posterior.equation(*told), atol=1e-5)
+    fitted = fit(name)
+    user, item, _, day = as_tensors(fitted.data.train_ratings)
+    posterior, arguments = fitted.module.posterior, fitted.equation.arguments(user, item, day)
+    with posterior.only(posterior.num_samples - 1):
+        assert torch.allclose(posterior(*arguments), fitted.equation(*arguments), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_ratings_are_predicted_about_as_well_as_their_noise_allows_and_the_noise_is_found(name):
-    module, data = fit(name, epochs=150, burn_in=50)
+    module, data, _ = fit(name, epochs=150, burn_in=50)
     user, item, rating, day = as_tensors(data.validation_ratings)
     mean, variance = module.posterior.moments(user, item, day)
     error = float((mean - rating).square().mean().sqrt())
     assert NOISE * 0.9 < error < NOISE * 1.25
     found = (module.user_precision.mean() * module.item_precision.mean()) ** -0.5
     # days on which nothing changes are a little noise that is fitted
-    assert float(found) == pytest.approx(NOISE, rel=0.15 if name == "timesvdpp" else 0.1)
+    assert float(found) == pytest.approx(NOISE, rel=0.15 if name.startswith("timesvdpp") else 0.1)
     inside = float(((mean - rating).abs() <= 1.6449 * variance.sqrt()).double().mean())
     assert 0.84 < inside < 0.96
     assert module.train_mse() == pytest.approx(NOISE**2, rel=0.2)
 
 
-@pytest.mark.parametrize("name", ["svdpp", "timesvdpp"])
+PARTS = {
+    "svdpp": {"user": 1, "item": 2},
+    "timesvdpp": {"user": 3, "item": 2},
+    "biased_mf with features": {"user": 2, "item": 1},
+    "timesvdpp with features": {"user": 4, "item": 1},
+}
+"""Number of parts of each side."""
+
+
+@pytest.mark.parametrize("name", PARTS)
 def test_the_prior_is_drawn_given_rows_without_all_their_parts_and_given_the_parts_weights(name, monkeypatch):
     seen = []
 
@@ -151,22 +162,23 @@ def test_the_prior_is_drawn_given_rows_without_all_their_parts_and_given_the_par
 
     drawn_given = []
 
-    def draw(incidence, rows, weights, **more):
+    def draw(solver, rows, weights, **more):
         drawn_given.append(rows.copy())
-        return own_draw(incidence, rows, weights, **more)
+        return own_draw(solver, rows, weights, **more)
 
-    own_draw = Incidence.draw
+    own_draw = PartSolver.draw
     monkeypatch.setattr(gibbs, "draw_normal", recorded)
-    monkeypatch.setattr(Incidence, "draw", draw)
-    before = fit(name, epochs=5)[0]
+    monkeypatch.setattr(PartSolver, "draw", draw)
+    before = fit(name, epochs=5).module
     fit(name, epochs=6)
-    of_last_sweep = drawn_given[-sum(map(len, before._parts.values())) :]
-    first_drawn = {"user": of_last_sweep[0], "item": of_last_sweep[len(before._parts["user"])]}
+    counts = PARTS[name]
+    of_last_sweep = drawn_given[-sum(counts.values()) :]
+    first_drawn = {"user": of_last_sweep[0], "item": of_last_sweep[counts["user"]]}
     # the last two of six epochs' draws are of the users and the items
     for side, (rows, spread, spread_rows) in zip(("user", "item"), seen[-2:], strict=True):
-        parts = before._added(side)
-        assert len(parts) == {"user": 3 if name == "timesvdpp" else 1, "item": 2}[side]
-        own = before.rows(side)
+        parts = before._addends(side)
+        assert len(parts) == counts[side]
+        own = before.own_rows(side)
         assert all(np.abs(part).max() > 0.01 for part in parts.values())
         assert rows[:, 1:] == pytest.approx(own[:, 1:], abs=1e-5)
         assert rows[:, 0] == pytest.approx(own[:, 0] - sum(part[:, 0] for part in parts.values()), abs=1e-5)
@@ -175,36 +187,74 @@ def test_the_prior_is_drawn_given_rows_without_all_their_parts_and_given_the_par
         assert first_drawn[side][:, 1:] == pytest.approx(own[:, 1:] + first[:, 1:], abs=1e-5)
         bias_without_others = own[:, 0] - sum((part[:, 0] for part in others), np.zeros(len(own)))
         assert first_drawn[side][:, 0] == pytest.approx(bias_without_others, abs=1e-5)
-        weights = {part: before._weights(part).astype(np.float64) for part in parts}
-        expected = sum(before._scalar(part) * each.T @ each for part, each in weights.items())
+        weights = [(before._precision_of(part), before._weights(part)) for part in before.side(side).parts]
+        expected = sum(precision * each.astype(np.float64).T @ each for precision, each in weights)
         assert spread == pytest.approx(expected, rel=1e-4, abs=1e-5)
-        assert spread_rows == sum(map(len, weights.values()))
+        assert spread_rows == sum(len(each) for _, each in weights)
 
 
-def test_who_rated_what_tells_of_users_with_few_ratings():
-    errors = []
-    for name in ("biased_mf", "svdpp"):
-        module, data = fit(name, table=table_of_two_kinds(), epochs=150, burn_in=50)
-        user, item, rating, _ = as_tensors(data.validation_ratings)
-        errors.append(float((module.predictor.score(user, item) - rating).square().mean()))
-    plain, implicit = errors
+def test_who_rated_what_helps_users_with_few_ratings():
+    table = table_of_two_kinds()
+    genres = np.array(["x", "y", "y", "x", *[""] * (table.num_items - 4)], dtype=object)
+    table = replace(table, titles=genres, item_columns={"genres": genres})
+    plain, implicit = (
+        validation_error(fit(name, table=table, epochs=150, burn_in=50)) for name in ("biased_mf", "svdpp")
+    )
     assert implicit - NOISE**2 < 0.75 * (plain - NOISE**2)
 
 
-def test_days_tell_of_users_who_change_and_the_last_day_is_taken_where_none_is_told():
-    errors = {}
-    for name in ("biased_mf", "timesvdpp"):
-        module, data = fit(name, table=table_of_moods(), epochs=150, burn_in=50)
-        user, item, rating, day = as_tensors(data.validation_ratings)
-        errors[name] = float((module.predictor.score(user, item, day) - rating).square().mean())
-    assert NOISE**2 * 0.8 < errors["timesvdpp"] < NOISE**2 * 1.6
-    assert errors["biased_mf"] > NOISE**2 + 0.5
+def table_of_groups() -> RatingTable:
+    """300 users in three groups, of which each has a mean and a taste of its own; 5 of 60 items rated by each."""
+    random = np.random.default_rng(7)
+    user, item = np.repeat(np.arange(300), 5), np.concatenate([random.permutation(60)[:5] for _ in range(300)])
+    group = np.arange(300) % 3
+    taste = random.normal(0, 0.8, (3, 60))
+    clean = 3 + np.array([-1.5, 0.0, 1.5])[group[user]] + taste[group[user], item]
+    names = np.array(["a", "b", "c"], dtype=object)[group]
+    unrelated = np.array(["a", "b", "c"], dtype=object)[random.integers(0, 3, 300)]
+    table = table_of(user, item, clean + random.normal(0, NOISE, len(user)))
+    return replace(table, user_columns={"group": names, "unrelated": unrelated})
+
+
+def test_a_feature_that_explains_users_helps_those_with_few_ratings_and_another_does_little_harm():
+    table = table_of_groups()
+    plain, features, unrelated = (
+        validation_error(fit("biased_mf", table=table, epochs=150, burn_in=50, user_features=names, embedding_dim=3))
+        for names in ([], ["group"], ["unrelated"])
+    )
+    assert features - NOISE**2 < 0.3 * (plain - NOISE**2)
+    assert unrelated < 1.25 * plain
+
+
+def test_a_feature_takes_over_the_mean_of_its_users():
+    """The groups' means are −1.5, 0 and 1.5 around 3; a user's own row is around the same mean in all groups."""
+    fitted = fit("biased_mf", table=table_of_groups(), epochs=60, burn_in=20, user_features=["group"])
+    module = fitted.module
+    (part,) = module.side("user").parts
+    items = fitted.equation.item_side().factors(torch.arange(fitted.data.num_items)).detach().numpy()
+    mean_item = np.concatenate([[1], items.mean(axis=0)])
+    group_means = module._weights(part) @ mean_item
+    assert np.diff(group_means) == pytest.approx([1.5, 1.5], abs=0.4)
+    own = module.own_rows("user")
+    own[:, 0] -= module._addends("user")[part.name][:, 0]
+    own_means = np.bincount(part.design.column, own @ mean_item) / np.bincount(part.design.column)
+    assert np.diff(own_means) == pytest.approx([0, 0], abs=0.4)
+
+
+def test_days_help_with_users_who_change_and_the_last_day_counts_where_there_is_none():
+    table = with_columns(table_of_moods())
+    plain = validation_error(fit("biased_mf", table=table, epochs=150, burn_in=50))
+    fitted = fit("timesvdpp", table=table, epochs=150, burn_in=50)
+    assert NOISE**2 * 0.8 < validation_error(fitted) < NOISE**2 * 1.6
+    assert plain > NOISE**2 + 0.5
+    user, item, _, day = as_tensors(fitted.data.validation_ratings)
+    predictor, posterior = fitted.module.predictor, fitted.module.posterior
     last = torch.full_like(day, 2)
-    assert torch.equal(module.predictor.score(user, item), module.predictor.score(user, item, last))
-    factors = module.posterior.factors()
+    assert torch.equal(predictor.score(user, item), predictor.score(user, item, last))
+    factors = posterior.factors()
     rating = factors.mean + (factors.user[user.long()] * factors.item[item.long()]).sum(dim=1)
-    rating = rating + factors.biases[0][user.long(), 0] + factors.biases[1][item.long(), 0]
-    assert torch.allclose(rating, module.posterior(user, item), atol=1e-4)
+    rating = rating + factors.user_bias[user.long(), 0] + factors.item_bias[item.long(), 0]
+    assert torch.allclose(rating, posterior(user, item), atol=1e-4)
 
 
 def table_of_two_noises():
@@ -220,8 +270,8 @@ def table_of_two_noises():
 
 @pytest.mark.parametrize("name", ["biased_mf", "timesvdpp"])
 def test_noise_of_their_own_is_found_for_users_and_items(name):
-    module, _ = fit(name, table=table_of_two_noises(), epochs=150, burn_in=50)
-    kept = module.posterior.get_extra_state()
+    fitted = fit(name, table=with_columns(table_of_two_noises()), epochs=150, burn_in=50)
+    kept = fitted.module.posterior.get_extra_state()
     for name in ("user", "item"):
         precision = kept[f"{name}_precision"].mean(dim=0)
         # the prior of ν ratings draws them together
@@ -229,9 +279,9 @@ def test_noise_of_their_own_is_found_for_users_and_items(name):
 
 
 def test_one_noise_is_the_same_for_all():
-    module, _ = fit(noise="one", epochs=150, burn_in=50)
-    kept = module.posterior.get_extra_state()
+    fitted = fit(noise="one", epochs=150, burn_in=50)
+    kept = fitted.module.posterior.get_extra_state()
     assert float(kept["user_precision"].std(dim=1).max()) == 0
     assert torch.equal(kept["item_precision"], torch.ones_like(kept["item_precision"]))
     assert float(kept["user_precision"].mean()) ** -0.5 == pytest.approx(NOISE, rel=0.1)
-    assert not torch.equal(samples(module), samples(fit(epochs=150, burn_in=50)[0]))
+    assert not torch.equal(samples(fitted), samples(fit(epochs=150, burn_in=50)))

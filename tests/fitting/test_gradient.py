@@ -2,39 +2,52 @@
 
 import itertools
 import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning import Trainer
-from ratinglab.models.discovery import build_model
+from equations import options_of
+from fits import TRAINER, Fitted, holdout_of, training_part
+from fits import fit as fit_equation
+from pytorch_lightning import Callback
 from tables import table_of
 
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
-from ratinglab.fitting.gradient import GradientFit
-from ratinglab.fitting.optimizers import SGD, Adam, AdamW
-from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.holdout import Holdout, hold_out
+from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.optimizers import SGD, Adam, AdamW, GradientOptions
+from ratinglab.models.building import build_equation
+from ratinglab.models.mf import MF, MFOptions
+from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.splits import RowsSplit
+from ratinglab.ratings.table import RatingTable
 
 ADAM = Adam(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.999)
 SGD_PLAIN = SGD(lr=0.1, weight_decay=0.0, momentum=0.0)
 
 
-def small_holdout(validation: float = 0.25) -> Holdout:
+def small_table() -> RatingTable:
     random = np.random.default_rng(0)
-    user, item, rating = random.integers(0, 6, 60), random.integers(0, 8, 60), random.integers(1, 6, 60)
-    table = table_of(user, item, rating)
-    return hold_out(
-        table, RowsSplit(refit=False, test_start=0, test_stop=10, seed=0, validation=validation).apply(table)
-    )
+    return table_of(random.integers(0, 6, 60), random.integers(0, 8, 60), random.integers(1, 6, 60))
+
+
+def small_split(validation: float) -> RowsSplit:
+    return RowsSplit(refit=False, test_start=0, test_stop=10, seed=0, validation=validation)
+
+
+def small_holdout(validation: float = 0.25) -> Holdout:
+    return holdout_of(small_table(), model_options(), split=small_split(validation))
+
+
+def model_options(**changed):
+    return options_of("biased_mf", **{"embedding_dim": 3, **changed})
 
 
 def fit(
     optimizer=ADAM,
     *,
+    model=None,
     epochs=3,
     seed=0,
     batch_size=8,
@@ -43,57 +56,51 @@ def fit(
     scale=(1.0, 5.0),
     accumulate=1,
     clip=None,
-    **options,
-) -> tuple[GradientFit, Trainer]:
-    data = RatingDataModule(small_holdout(validation), batch_size=batch_size, fraction=1.0, seed=seed)
-    options = {"embedding_dim": 3, "regularization": 0.1, "init_std": 0.1} | options
-    numbers = {"num_users": data.num_users, "num_items": data.num_items}
-    model = build_model("biased_mf", options, **numbers, rating_mean=data.rating_mean, seed=seed)
-    predictor = Predictor(model, BiasBaseline(**numbers), scale=scale)
-    module = GradientFit(
-        predictor,
-        optimizer=optimizer,
-        lr=lambda epoch: optimizer.lr * lr_factor(epoch),
-        accumulate_grad_batches=accumulate,
-        gradient_clip_val=clip,
+    regularization=0.1,
+    **more,
+) -> Fitted:
+    return fit_equation(
+        model_options(regularization=regularization) if model is None else model,
+        optimizer,
+        small_table(),
+        epochs=epochs,
+        split=small_split(validation),
+        batch_size=batch_size,
+        seed=seed,
+        model_seed=seed,
+        scale=scale,
+        lr_factor=lr_factor,
+        trainer=replace(TRAINER, accumulate_grad_batches=accumulate, gradient_clip_val=clip),
+        **more,
     )
-    trainer = Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0,
-    )  # fmt: skip
-    trainer.fit(module, datamodule=data)
-    return module, trainer
 
 
-def weights(module: GradientFit) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in module.predictor.model.parameters()])
+def metric(fitted: Fitted, tag: str) -> float:
+    return float(fitted.trainer.callback_metrics[tag])
 
 
 def test_the_same_seed_repeats_bit_for_bit_and_another_does_not():
-    same, again, other = weights(fit()[0]), weights(fit()[0]), weights(fit(seed=1)[0])
+    same, again, other = fit().weights, fit().weights, fit(seed=1).weights
     assert torch.equal(same, again)
     assert not torch.equal(same, other)
 
 
 def test_a_step_is_the_gradient_of_the_objective_by_hand():
     one_batch = {"epochs": 1, "batch_size": 1_000, "validation": 0.0}
-    before, _ = fit(SGD(lr=1e-30, weight_decay=0.0, momentum=0.0), **one_batch)
-    after, _ = fit(SGD_PLAIN, **one_batch)
+    model = fit(SGD(lr=1e-30, weight_decay=0.0, momentum=0.0), **one_batch).equation
+    after = fit(SGD_PLAIN, **one_batch).equation
     rows = small_holdout(0.0).train
-    model = before.predictor.model
     with torch.no_grad():
         error = model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
     # ∂/∂b_u of (1/n) Σ (r̂ − r)² + λ (… + b_u² + …), where every b_u starts at 0
     expected = torch.zeros(6).index_add_(0, torch.from_numpy(rows.user).long(), -0.1 * 2 * error / len(rows))
-    assert torch.allclose(after.predictor.model.user_bias.weight[:, 0], expected, atol=1e-6)
+    assert torch.allclose(after.user_bias.weight[:, 0], expected, atol=1e-6)
 
 
 def test_train_mse_is_pooled_over_the_epoch_before_each_update_without_penalty():
-    _, trainer = fit(SGD_PLAIN, epochs=1, batch_size=7, validation=0.0)
+    fitted = fit(SGD_PLAIN, epochs=1, batch_size=7, validation=0.0)
     data = RatingDataModule(small_holdout(0.0), batch_size=7, fraction=1.0, seed=0)
-    options = {"embedding_dim": 3, "regularization": 0.1, "init_std": 0.1}
-    numbers = {"num_users": data.num_users, "num_items": data.num_items, "rating_mean": data.rating_mean}
-    model = build_model("biased_mf", options, **numbers, seed=0)
+    model = build_equation(model_options(), training_part(small_holdout(0.0)), seed=0)
     squared = 0.0
     for user, item, rating, _ in itertools.chain.from_iterable(data.train_dataloader()):
         error = model(user, item) - rating
@@ -103,22 +110,22 @@ def test_train_mse_is_pooled_over_the_epoch_before_each_update_without_penalty()
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter -= 0.1 * parameter.grad
-    assert float(trainer.callback_metrics["train/mse"]) == pytest.approx(squared / len(data.train_ratings), rel=1e-5)
+    assert metric(fitted, "train/mse") == pytest.approx(squared / len(data.train_ratings), rel=1e-5)
 
 
 def test_val_mse_is_that_of_the_clipped_predictions():
-    module, trainer = fit(epochs=20, scale=(2.9, 3.1))
+    fitted = fit(epochs=20, scale=(2.9, 3.1))
     rows = small_holdout().validation
     user, item = torch.from_numpy(rows.user), torch.from_numpy(rows.item)
     with torch.no_grad():
-        free = module.predictor.score(user, item).numpy()
+        free = fitted.module.predictor.score(user, item).numpy()
     assert np.abs(free - 3).max() > 0.5, "else clipping would change nothing"
     expected = np.square(free.clip(2.9, 3.1) - rows.rating).mean()
-    assert float(trainer.callback_metrics["val/mse"]) == pytest.approx(expected, rel=1e-5)
+    assert metric(fitted, "val/mse") == pytest.approx(expected, rel=1e-5)
 
 
 def test_it_learns():
-    first, last = (float(fit(epochs=epochs)[1].callback_metrics["train/mse"]) for epochs in (1, 40))
+    first, last = (metric(fit(epochs=epochs), "train/mse") for epochs in (1, 40))
     assert last < 0.5 * first
 
 
@@ -140,20 +147,20 @@ def test_it_learns():
     ],
 )
 def test_every_option_of_an_optimizer_changes_the_result(base, changed):
-    assert not torch.allclose(weights(fit(base)[0]), weights(fit(changed)[0]), atol=1e-5)
+    assert not torch.allclose(fit(base).weights, fit(changed).weights, atol=1e-5)
 
 
 def test_regularization_and_batch_size_change_the_result():
-    base = weights(fit()[0])
-    assert not torch.allclose(base, weights(fit(regularization=0.5)[0]), atol=1e-5)
-    assert not torch.allclose(base, weights(fit(batch_size=16)[0]), atol=1e-5)
+    base = fit().weights
+    assert not torch.allclose(base, fit(regularization=0.5).weights, atol=1e-5)
+    assert not torch.allclose(base, fit(batch_size=16).weights, atol=1e-5)
 
 
 def test_the_schedule_moves_the_learning_rate_once_an_epoch():
-    module, trainer = fit(epochs=3, lr_factor=lambda epoch: 0.5**epoch)
-    assert module.epoch_lr == trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.05 / 4)
-    frozen_after_one = weights(fit(SGD_PLAIN, epochs=3, lr_factor=lambda epoch: float(epoch == 0))[0])
-    assert torch.equal(frozen_after_one, weights(fit(SGD_PLAIN, epochs=1)[0]))
+    fitted = fit(epochs=3, lr_factor=lambda epoch: 0.5**epoch)
+    assert fitted.module.epoch_lr == fitted.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.05 / 4)
+    frozen_after_one = fit(SGD_PLAIN, epochs=3, lr_factor=lambda epoch: float(epoch == 0)).weights
+    assert torch.equal(frozen_after_one, fit(SGD_PLAIN, epochs=1).weights)
 
 
 def test_a_diverging_loss_names_epoch_and_learning_rate():
@@ -167,29 +174,129 @@ def test_weights_that_the_last_update_has_blown_up_are_found():
 
 
 def test_time_and_rows_in_steps_are_counted():
-    module, _ = fit(epochs=4)
+    module = fit(epochs=4).module
     assert module.rows_trained == 4 * len(small_holdout().train)
     assert 0 < module.step_seconds < math.inf
 
 
 def test_a_step_over_two_batches_is_a_step_on_both_together():
     two, one = (fit(SGD_PLAIN, batch_size=size, accumulate=over, validation=0.0) for size, over in ((5, 2), (10, 1)))
-    assert torch.allclose(weights(two[0]), weights(one[0]), atol=1e-6)
+    assert torch.allclose(two.weights, one.weights, atol=1e-6)
 
 
 def test_the_last_step_of_every_epoch_takes_what_batches_are_left():
     """Two batches, of which a step would average three: two thirds of a step on both together."""
-    left = fit(SGD_PLAIN, epochs=1, batch_size=25, accumulate=3, validation=0.0)[0]
+    left = fit(SGD_PLAIN, epochs=1, batch_size=25, accumulate=3, validation=0.0)
     two_thirds = SGD(lr=0.1 * 2 / 3, weight_decay=0.0, momentum=0.0)
-    assert torch.allclose(
-        weights(left), weights(fit(two_thirds, epochs=1, batch_size=50, validation=0.0)[0]), atol=1e-6
-    )
-    one, two = (fit(SGD_PLAIN, epochs=epochs, batch_size=25, accumulate=5, validation=0.0)[0] for epochs in (1, 2))
-    assert not torch.equal(weights(one), weights(two))
+    whole = fit(two_thirds, epochs=1, batch_size=50, validation=0.0)
+    assert torch.allclose(left.weights, whole.weights, atol=1e-6)
+    one, two = (fit(SGD_PLAIN, epochs=epochs, batch_size=25, accumulate=5, validation=0.0) for epochs in (1, 2))
+    assert not torch.equal(one.weights, two.weights)
 
 
 def test_a_clipped_step_has_the_norm_it_is_clipped_to():
     once = {"epochs": 1, "batch_size": 50, "validation": 0.0}
-    before = weights(fit(SGD(lr=1e-30, weight_decay=0.0, momentum=0.0), **once)[0])
-    step = weights(fit(SGD(lr=1.0, weight_decay=0.0, momentum=0.0), clip=0.01, **once)[0]) - before
+    before = fit(SGD(lr=1e-30, weight_decay=0.0, momentum=0.0), **once).weights
+    step = fit(SGD(lr=1.0, weight_decay=0.0, momentum=0.0), clip=0.01, **once).weights - before
     assert float(step.norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+@dataclass
+class NoisyOptions(MFOptions):
+    """mf with dropout."""
+
+    def build(self, training, *, generator):
+        return Noisy(self, training, generator=generator)
+
+
+class Noisy(MF):
+    """The product of embeddings of which half the entries are dropped while it is fitted."""
+
+    def __init__(self, options, training, *, generator):
+        super().__init__(options, training, generator=generator)
+        self.dropout = torch.nn.Dropout(0.5)
+        self.seen = []
+
+    def forward(self, user, item):
+        self.seen.append((torch.is_grad_enabled(), self.training))
+        return (self.dropout(self.user_embedding(user)) * self.item_embedding(item)).sum(dim=-1)
+
+
+NOISY = NoisyOptions(embedding_dim=3, regularization=0.1, init_std=0.1)
+
+
+class Interrupt(Callback):
+    """End the process, as it were, in the middle of an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.current_epoch == self.epoch:
+            raise SystemError("interrupted")
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_an_equation_with_dropout_resumes_to_the_same_bits(tmp_path, accumulate):
+    whole = fit(model=NOISY, epochs=4, accumulate=accumulate)
+    assert not torch.equal(whole.weights, fit(model=NOISY, epochs=4, accumulate=accumulate, seed=1).weights)
+    writes = BestAndLast(tmp_path, monitor=None, last_every_seconds=0.0)
+    with pytest.raises(SystemError):
+        fit(model=NOISY, epochs=4, accumulate=accumulate, callbacks=[writes, Interrupt(2)])
+    torch.manual_seed(99)
+    resumed = fit(model=NOISY, epochs=4, accumulate=accumulate, checkpoint=tmp_path / "last.ckpt")
+    assert resumed.module.epochs_done == 4
+    assert torch.equal(resumed.weights, whole.weights)
+    assert metric(resumed, "train/mse") == metric(whole, "train/mse")
+
+
+def test_a_run_of_more_epochs_goes_on_from_one_of_fewer(tmp_path):
+    fit(model=NOISY, epochs=2, callbacks=[BestAndLast(tmp_path, monitor=None, last_every_seconds=1e9)])
+    resumed = fit(model=NOISY, epochs=4, checkpoint=tmp_path / "last.ckpt")
+    assert torch.equal(resumed.weights, fit(model=NOISY, epochs=4).weights)
+
+
+def test_each_epoch_has_noise_of_its_own():
+    """One batch of the same rows: the errors of two epochs at a rate of nearly 0 differ by the noise alone."""
+    frozen = SGD(lr=1e-30, weight_decay=0.0, momentum=0.0)
+    one, two, plain, still = (
+        metric(fit(frozen, model=model, epochs=epochs, batch_size=1_000), "train/mse")
+        for model in (NOISY, model_options())
+        for epochs in (1, 2)
+    )
+    assert plain == pytest.approx(still, rel=1e-6)
+    assert one != pytest.approx(two, rel=1e-3)
+
+
+def test_validation_is_without_noise_and_every_step_with_it():
+    fitted = fit(model=NOISY, epochs=3, scale=None)
+    rows = small_holdout().validation
+    equation = fitted.equation.eval()
+    assert set(equation.seen) == {(True, True), (False, False)}
+    with torch.no_grad():
+        error = equation(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
+    assert metric(fitted, "val/mse") == pytest.approx(float(error.square().mean()), rel=1e-5)
+
+
+@dataclass
+class LBFGS(GradientOptions):
+    """torch's LBFGS, which evaluates the loss several times per step."""
+
+    name = "lbfgs"
+    takes_batches = False
+
+    def optimizer(self, parameters):
+        return torch.optim.LBFGS(parameters, lr=self.lr, max_iter=10)
+
+
+def test_an_optimizer_that_evaluates_the_loss_several_times_works():
+    model, rows = build_equation(model_options(), training_part(small_holdout()), seed=0), small_holdout().train
+    with torch.no_grad():
+        error = model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
+    one, two, ten = (fit(LBFGS(lr=0.5), epochs=epochs, batch_size=None) for epochs in (1, 2, 10))
+    # before the step, each row once, however often the step looks at it
+    assert metric(one, "train/mse") == pytest.approx(float(error.square().mean()), rel=1e-5)
+    assert metric(ten, "train/mse") < metric(two, "train/mse") < metric(one, "train/mse")
+    assert one.module.rows_trained == len(rows)
+    adam = metric(fit(epochs=10, batch_size=None), "train/mse")
+    assert metric(ten, "train/mse") < adam

@@ -3,9 +3,20 @@
 import numba
 import numpy as np
 import pytest
-from ratinglab.fitting.sides import sides
 
-from ratinglab.fitting.kernels.rows import column_dots, gather, gram, sample_rows, squared_errors, times
+from ratinglab.fitting.kernels.rows import (
+    Entries,
+    OtherRows,
+    RowPriors,
+    SortedRatings,
+    column_dots,
+    gather,
+    gram,
+    sample_rows,
+    squared_errors,
+    times,
+)
+from ratinglab.fitting.sorted_ratings import sort_ratings
 from ratinglab.ratings.table import Ratings
 
 NUM_USERS, NUM_ITEMS, DIM = 30, 20, 5
@@ -18,38 +29,24 @@ def ratings(count=200) -> Ratings:
     return Ratings(user=user, item=item, rating=random.normal(size=len(user)).astype(np.float32))
 
 
-def by_user_and_item():
-    return sides(ratings(), num_users=NUM_USERS, num_items=NUM_ITEMS, dim=DIM)
+def by_user() -> SortedRatings:
+    rows = ratings()
+    return sort_ratings(rows.user, rows.item, rows.rating, count=NUM_USERS, dim=DIM)
 
 
 def numbers(*shape, seed=1):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def test_a_side_has_every_rating_under_its_row():
-    by_user, by_item = by_user_and_item()
-    rows = ratings()
-    for side, own, other in ((by_user, rows.user, rows.item), (by_item, rows.item, rows.user)):
-        for row in range(side.num_rows):
-            part = slice(side.start[row], side.start[row + 1])
-            assert side.other[part].tolist() == other[own == row].tolist()
-            assert side.rating[part].tolist() == rows.rating[own == row].tolist()
-        assert side.bounds[0] == 0
-        assert side.bounds[-1] == side.num_rows
-        assert (np.diff(side.bounds) >= 0).all()
-
-
 def drawn(noise):
-    side = by_user_and_item()[0]
+    side = by_user()
     features, offset, mean = numbers(NUM_ITEMS, DIM), numbers(NUM_ITEMS, seed=2), numbers(NUM_USERS, DIM, seed=3)
     scale, weight = np.linspace(0.5, 2, NUM_USERS).astype(np.float32), np.linspace(2, 1, NUM_USERS).astype(np.float32)
     other_weight = np.linspace(0.5, 1.5, NUM_ITEMS).astype(np.float32)
     precision = np.cov(numbers(DIM, 20, seed=4)).astype(np.float32) + np.eye(DIM, dtype=np.float32)
     out = np.empty((NUM_USERS, DIM), dtype=np.float32)
-    sample_rows(
-        side.bounds, side.start, side.other, side.rating, features, offset, mean, precision, scale, weight,
-        other_weight, noise, out,
-    )  # fmt: skip
+    others = OtherRows(features, offset, other_weight)
+    sample_rows(side, others, RowPriors(mean, precision, scale), weight, noise, out)
     conditionals = []
     for row in range(NUM_USERS):
         part = slice(side.start[row], side.start[row + 1])
@@ -79,10 +76,10 @@ def test_noise_has_the_covariance_of_the_conditional():
 
 
 def test_gather_sums_over_the_ratings_of_a_row():
-    side = by_user_and_item()[0]
+    side = by_user()
     values, scale, other_scale = numbers(NUM_ITEMS, 3), numbers(NUM_USERS, seed=2), numbers(NUM_ITEMS, seed=3)
     out = np.full((NUM_USERS, 3), np.nan, dtype=np.float32)
-    gather(side.bounds, side.start, side.other, scale, other_scale, values, out)
+    gather(Entries(side.bounds, side.start, side.other), scale, other_scale, values, out)
     dense = np.zeros((NUM_USERS, NUM_ITEMS))
     np.add.at(dense, (ratings().user, ratings().item), 1)
     assert out == pytest.approx(scale[:, None] * (dense @ (other_scale[:, None] * values)), abs=1e-5)
@@ -98,11 +95,11 @@ def test_sums_over_rows_are_those_of_matrices():
 
 
 def test_squared_errors_are_those_of_each_row():
-    side, rows = by_user_and_item()[0], ratings()
+    side, rows = by_user(), ratings()
     users, items, offset = numbers(NUM_USERS, DIM), numbers(NUM_ITEMS, DIM, seed=2), numbers(NUM_ITEMS, seed=3)
     error = rows.rating - offset[rows.item] - (users[rows.user] * items[rows.item]).sum(axis=1)
     weight = np.linspace(0.5, 2, NUM_ITEMS).astype(np.float32)
-    found = squared_errors(side.bounds, side.start, side.other, side.rating, users, items, offset, weight)
+    found = squared_errors(side, users, OtherRows(items, offset, weight))
     for sums, weighs in zip(found, (1, weight[rows.item]), strict=True):
         assert sums == pytest.approx(np.bincount(rows.user, weighs * np.square(error, dtype=np.float64)), rel=1e-5)
 

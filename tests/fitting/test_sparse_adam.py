@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from equations import equation_of
 from torch import nn
 
 from ratinglab.errors import UserError
 from ratinglab.fitting.sparse_adam import SparseRowAdam, make_sparse
-from ratinglab.models.equation import Equation
+from ratinglab.models.design import Design
+from ratinglab.models.equation import Equation, TrainingPart
 
 
 class OneTable(Equation):
@@ -72,3 +74,15 @@ def test_an_equation_that_uses_a_whole_table_is_refused():
     model = OneTable(penalty=lambda model: model.table.weight.square().sum())
     with pytest.raises(UserError, match=r"needs an equation that looks up rows alone, got all of table.weight$"):
         make_sparse(model)
+
+
+def of_group(groups: Design) -> Equation:
+    training = TrainingPart(num_users=3, num_items=3, rating_mean=3.0, user_features={"group": groups})
+    return equation_of("biased_mf", training, user_features=["group"])
+
+
+def test_a_feature_of_one_value_each_is_a_row_of_the_batch_and_one_of_several_is_refused():
+    make_sparse(of_group(Design.one_hot(torch.tensor([0, 1, 1]), num_columns=2)))
+    several = Design.of_sets(torch.tensor([0, 0, 1]).int(), torch.tensor([0, 1, 1]).int(), num_rows=3, num_columns=2)
+    with pytest.raises(UserError, match=r"looks up rows alone, got all of user_features.0.weight$"):
+        make_sparse(of_group(several))

@@ -1,21 +1,23 @@
-"""What the options say reaches Lightning's Trainer."""
+"""Options reach Lightning's Trainer and its callbacks."""
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+from equations import options_of
+from fits import TRAINER, fit
+from pytorch_lightning.callbacks import EarlyStopping
+from tables import table_of
 
-from ratinglab.fitting.trainer import Accelerator, Profiler, TrainerOptions
-
-DEFAULT = TrainerOptions(
-    max_epochs=50, min_epochs=0, accelerator=Accelerator.cpu, devices=1, limit_train_batches=1.0,
-    check_val_every_n_epoch=1, accumulate_grad_batches=1, gradient_clip_val=None, deterministic=False,
-    detect_anomaly=False, profiler=None, enable_progress_bar=True, enable_model_summary=False,
-)  # fmt: skip
+from ratinglab.evaluation.metrics import MSE, Metric
+from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.optimizers import Adam
+from ratinglab.fitting.trainer import CallbackOptions, CheckpointOptions, EarlyStoppingOptions, Profiler
 
 
 def build(tmp_path, **changed):
-    return dataclasses.replace(DEFAULT, **changed).build(run_folder=tmp_path, logger=None, callbacks=[])
+    return dataclasses.replace(TRAINER, **changed).build(run_folder=tmp_path, logger=None, callbacks=[])
 
 
 @pytest.mark.parametrize(
@@ -48,3 +50,55 @@ def test_deterministic_turns_on_torchs_own_mode(tmp_path):
         assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+CLOSENESS = Metric("closeness", label="closeness", higher_is_better=True, compute=lambda *rows: -MSE.compute(*rows))
+"""Highest where the MSE is lowest."""
+
+
+def callbacks(folder, *, monitor, patience, min_delta=0.0):
+    options = CallbackOptions(EarlyStoppingOptions(patience, min_delta), CheckpointOptions(last_every_seconds=1e9))
+    return options.build(checkpoint_folder=folder, monitor=monitor)
+
+
+def fit_until_worse(folder, *, monitor, patience, min_delta=0.0, epochs=60):
+    """Fit ratings that are noise, on which the validation error soon rises."""
+    random = np.random.default_rng(0)
+    table = table_of(random.integers(0, 20, 300), random.integers(0, 15, 300), random.integers(1, 6, 300))
+    acting = callbacks(folder, monitor=monitor, patience=patience, min_delta=min_delta)
+    adam = Adam(lr=0.02, weight_decay=0.0, beta1=0.9, beta2=0.999)
+    model = options_of("biased_mf", embedding_dim=8, regularization=0.0)
+    return fit(model, adam, table, epochs=epochs, batch_size=50, monitor=monitor, callbacks=acting)
+
+
+def best_epoch(folder) -> int:
+    return torch.load(folder / "best.ckpt", weights_only=True)["epochs"]
+
+
+@pytest.mark.parametrize("patience", [1, 5])
+def test_early_stopping_and_the_best_epoch_follow_the_direction_of_the_metric(tmp_path, patience):
+    found = {}
+    for monitor in (MSE, CLOSENESS):
+        fitted = fit_until_worse(tmp_path / monitor.name, monitor=monitor, patience=patience)
+        found[monitor.name] = best_epoch(tmp_path / monitor.name), fitted.module.epochs_done
+    assert found["closeness"] == found["mse"]
+    best, stopped = found["mse"]
+    assert (best > 1, stopped) == (True, best + patience)
+
+
+def test_without_patience_the_fit_goes_on_and_without_a_metric_nothing_stops_it(tmp_path):
+    assert not any(isinstance(each, EarlyStopping) for each in callbacks(tmp_path, monitor=MSE, patience=None))
+    (only,) = callbacks(tmp_path, monitor=None, patience=3)
+    assert isinstance(only, BestAndLast)
+    assert fit_until_worse(tmp_path / "run", monitor=MSE, patience=None).module.epochs_done == 60
+
+
+@pytest.mark.parametrize("monitor", [MSE, CLOSENESS])
+def test_a_smaller_gain_than_min_delta_is_none(tmp_path, monitor):
+    fitted = fit_until_worse(tmp_path / "run", monitor=monitor, patience=2, min_delta=100.0)
+    assert fitted.module.epochs_done == 3
+
+
+def test_the_monitored_metric_is_reported_beside_mse(tmp_path):
+    metrics = fit_until_worse(tmp_path / "run", monitor=CLOSENESS, patience=1).trainer.callback_metrics
+    assert float(metrics["val/closeness"]) == -float(metrics["val/mse"])

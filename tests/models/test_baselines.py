@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from ratinglab.models.baselines import REGULARIZATION, BiasBaseline, fit_biases
+from ratinglab.models.equation import Equation
 from ratinglab.models.predictor import Predictor
 
 USER = torch.tensor([0, 0, 1, 1, 2], dtype=torch.int32)
@@ -38,14 +39,15 @@ def test_the_unknown_fall_back_to_bias_then_mean():
     assert baseline.known(user, item).tolist() == [True, False, False, False, False, False]
 
 
-class Constant(torch.nn.Module):
-    """A model that refuses indices that it does not have."""
-
-    takes_day = False
+class Constant(Equation):
+    """An equation that refuses indices that it does not have."""
 
     def forward(self, user, item):
         assert ((user >= 0) & (user < 3) & (item >= 0) & (item < 3)).all()
         return torch.full(user.shape, 9.0)
+
+    def penalty(self, user, item):
+        return torch.zeros(())
 
 
 def test_the_predictor_asks_the_model_only_of_what_it_knows():

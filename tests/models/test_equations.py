@@ -1,43 +1,53 @@
+"""Each equation against numbers worked out by hand."""
+
 import pytest
 import torch
-from ratinglab.models.discovery import build_model, model_class, model_name, model_names, options_class
+from equations import equation_of
 
+from ratinglab.batches import Batch
 from ratinglab.errors import UserError
-from ratinglab.models import biased_mf, mf
-from ratinglab.models.equation import Interactions, ItemFeatures
+from ratinglab.models.design import Design
+from ratinglab.models.equation import Equation, TrainingPart
+from ratinglab.models.svdpp import Implicit
 
 USER, ITEM = torch.tensor([0, 1, 1], dtype=torch.int32), torch.tensor([2, 0, 2], dtype=torch.int32)
-
-
-def options(**changed):
-    return {"embedding_dim": 2, "regularization": 0.5, "init_std": 0.1} | changed
-
-
-RATED = Interactions(
+RATED = Batch(
     user=torch.tensor([1, 0, 1, 1], dtype=torch.int32),
     item=torch.tensor([2, 2, 0, 1], dtype=torch.int32),
+    rating=torch.tensor([3.0, 2.0, 4.0, 5.0]),
     day=torch.tensor([10, 7, -22, 10], dtype=torch.int32),
 )
 """User 0 has rated item 2 on day 7; user 1 items 2 and 1 on day 10, and item 0 on day −22."""
-FEATURES = ItemFeatures(
-    item=torch.tensor([0, 2, 2], dtype=torch.int32), feature=torch.tensor([0, 0, 1], dtype=torch.int32), num_features=2
-)
-"""Item 0 has feature 0, item 2 both, item 1 none."""
 
 
-def build(name, seed=0, rating_mean=3.0, features=FEATURES, **changed):
-    more = {"implicit": "both", "item_features": False} if name in ("svdpp", "timesvdpp") else {}
-    more |= {"item_bins": 4} if name == "timesvdpp" else {}
-    return build_model(
-        name,
-        options(**more) | changed,
+def genres() -> Design:
+    """Item 0 has genre 0, item 2 both, item 1 none."""
+    item, genre = torch.tensor([0, 2, 2], dtype=torch.int32), torch.tensor([0, 0, 1], dtype=torch.int32)
+    return Design.of_sets(item, genre, num_rows=3, num_columns=2)
+
+
+def gender() -> Design:
+    """User 0 has gender 1, user 1 gender 0."""
+    return Design.one_hot(torch.tensor([1, 0]), num_columns=2)
+
+
+def age() -> Design:
+    """User 0 is 2 deviations above the mean, user 1 half a deviation below it."""
+    return Design.one_hot(torch.tensor([0, 0]), num_columns=1, scale=torch.tensor([2.0, -0.5]))
+
+
+def build(name, *, seed=0, rating_mean=3.0, rows=RATED, **changed) -> Equation:
+    training = TrainingPart(
         num_users=2,
         num_items=3,
         rating_mean=rating_mean,
-        seed=seed,
-        interactions=lambda: RATED,
-        item_features=lambda: features,
+        rows=rows,
+        user_features={"gender": gender(), "age": age()},
+        item_features={"genres": genres()},
     )
+    changed = {"item_bins": 4, **changed} if name == "timesvdpp" else changed
+    regularization = {} if name == "mean" else {"regularization": 0.5}
+    return equation_of(name, training, seed=seed, **regularization | changed)
 
 
 def fill(model, **tables):
@@ -69,15 +79,14 @@ def test_biased_mf_adds_mean_and_biases():
 
 
 def test_bias_and_mean_know_nothing_of_who_likes_what():
-    numbers = {"num_users": 2, "num_items": 3, "rating_mean": 3.0, "seed": 0}
     model = fill(
-        build_model("bias", {"regularization": 0.5}, **numbers),
+        build("bias"),
         user_bias=[[0.1], [0.2]],
         item_bias=[[0.3], [9.0], [-1.0]],
     )
     assert model(USER, ITEM).tolist() == pytest.approx([3 + 0.1 - 1, 3 + 0.2 + 0.3, 3 + 0.2 - 1])
     assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * ((0.01 + 1) + (0.04 + 0.09) + (0.04 + 1)) / 3)
-    mean = build_model("mean", {}, **numbers)
+    mean = build("mean")
     assert mean(USER, ITEM).tolist() == [3.0] * 3
     assert mean.penalty(USER, ITEM).item() == 0
 
@@ -99,10 +108,10 @@ Y, X = [[1.0, 0.0], [0.0, 2.0], [-1.0, 1.0]], [[3.0, 1.0], [1.0, -1.0]]
     ("implicit", "users", "items"),
     [
         # (1,2) + (-1,1); (3,-1) + (0,3)/√3
-        ("user", [[0.0, 3.0], [3.0, -1 + 3**0.5]], [[0.5, 1.0], [0.0, 0.0], [2.0, 1.0]]),
+        (Implicit.user, [[0.0, 3.0], [3.0, -1 + 3**0.5]], [[0.5, 1.0], [0.0, 0.0], [2.0, 1.0]]),
         # items 0 and 1 are rated by user 1, item 2 by both: (4,0)/√2
-        ("item", P, [[1.5, 0.0], [1.0, -1.0], [2 + 4 / 2**0.5, 1.0]]),
-        ("both", [[0.0, 3.0], [3.0, -1 + 3**0.5]], [[1.5, 0.0], [1.0, -1.0], [2 + 4 / 2**0.5, 1.0]]),
+        (Implicit.item, P, [[1.5, 0.0], [1.0, -1.0], [2 + 4 / 2**0.5, 1.0]]),
+        (Implicit.both, [[0.0, 3.0], [3.0, -1 + 3**0.5]], [[1.5, 0.0], [1.0, -1.0], [2 + 4 / 2**0.5, 1.0]]),
     ],
 )
 def test_svdpp_adds_to_the_factors_what_follows_from_who_rated_what(implicit, users, items):
@@ -112,8 +121,8 @@ def test_svdpp_adds_to_the_factors_what_follows_from_who_rated_what(implicit, us
         "user_bias": [[0.1], [0.2]],
         "item_bias": [[0.3], [9.0], [-1.0]],
     }
-    tables |= {"user_implicit": Y} if implicit != "item" else {}
-    tables |= {"item_implicit": X} if implicit != "user" else {}
+    tables |= {"user_implicit": Y} if implicit != Implicit.item else {}
+    tables |= {"item_implicit": X} if implicit != Implicit.user else {}
     model = fill(build("svdpp", implicit=implicit), **tables)
     users, items = torch.tensor(users), torch.tensor(items)
     bias = torch.tensor([0.1 - 1, 0.2 + 0.3, 0.2 - 1])
@@ -123,9 +132,9 @@ def test_svdpp_adds_to_the_factors_what_follows_from_who_rated_what(implicit, us
     assert factors.user.tolist() == [pytest.approx(row) for row in users.tolist()]
     assert factors.item.tolist() == [pytest.approx(row) for row in items.tolist()]
     squares = (5 + 5 + 0.01 + 1) + (10 + 1.25 + 0.04 + 0.09) + (10 + 5 + 0.04 + 1)
-    if implicit != "item":
+    if implicit != Implicit.item:
         squares += 2 + 7 + 7  # of the users 0, 1, 1
-    if implicit != "user":
+    if implicit != Implicit.user:
         squares += 12 + 2 + 12  # of the items 2, 0, 2
     assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * squares / 3)
 
@@ -135,25 +144,58 @@ Z = [[1.0, 1.0], [0.0, 4.0]]
 
 
 def test_item_features_add_to_the_items_that_have_them():
-    model = build("svdpp", implicit="user", item_features=True)
-    fill(model, user_embedding=P, item_embedding=Q, user_implicit=Y, item_features=Z, **BIASES)
+    model = build("svdpp", implicit=Implicit.user, item_features=["genres"])
+    fill(model, user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
+    fill(model.item_features, **{"0": Z})
     # (0.5,1) + (1,1); nothing; (2,1) + (1,5)/√2
     expected = [[1.5, 2.0], [0.0, 0.0], [2 + 0.5**0.5, 1 + 5 * 0.5**0.5]]
     assert model.factors().item.tolist() == [pytest.approx(row) for row in expected]
-    without = fill(build("svdpp", implicit="user"), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
+    without = fill(
+        build("svdpp", implicit=Implicit.user), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES
+    )
     more = model.penalty(USER, ITEM) - without.penalty(USER, ITEM)
     assert more.item() == pytest.approx(0.5 * (18 + 2 + 18) / 3)  # of the items 2, 0, 2
 
 
-def test_item_features_that_are_not_known_are_asked_for():
-    with pytest.raises(UserError, match=r"needs the items' genres, and there are none; data\.titles\.genres"):
-        build("svdpp", item_features=True, features=None)
-    build("svdpp", features=None)
+G, A = [[1.0, -1.0], [0.0, 2.0]], [[4.0, 2.0]]
+
+
+def with_features() -> Equation:
+    features = {"user_features": ["gender", "age"], "item_features": ["genres"]}
+    model = fill(build("biased_mf", **features), user_embedding=P, item_embedding=Q, **BIASES)
+    fill(model.user_features, **{"0": G, "1": A})
+    fill(model.item_features, **{"0": Z})
+    return model
+
+
+def test_features_of_users_and_items_are_parts_of_both_rows():
+    model = with_features()
+    # (1,2) + (0,2) + 2 (4,2); (3,−1) + (1,−1) − ½ (4,2)
+    users = torch.tensor([[9.0, 8.0], [2.0, -3.0]])
+    items = torch.tensor([[1.5, 2.0], [0.0, 0.0], [2 + 0.5**0.5, 1 + 5 * 0.5**0.5]])
+    bias = torch.tensor([0.1 - 1, 0.2 + 0.3, 0.2 - 1])
+    expected = 3 + bias + (users[USER.long()] * items[ITEM.long()]).sum(dim=1)
+    assert model(USER, ITEM).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+    # p, gender, age, q, genres, and both biases, of each pair; a weight counts whole, whatever it is scaled by
+    squares = (5 + 4 + 20 + 5 + 18 + 0.01 + 1) + (10 + 2 + 20 + 1.25 + 2 + 0.04 + 0.09)
+    squares += 10 + 2 + 20 + 5 + 18 + 0.04 + 1
+    assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * squares / 3)
+
+
+def test_features_are_drawn_in_the_order_of_the_options_and_change_nothing_else():
+    plain, model = build("biased_mf"), build("biased_mf", user_features=["age", "gender"])
+    assert [weights.num_embeddings for weights in model.user_features] == [1, 2]
+    assert len(model.item_features) == 0
+    for name in ("user_embedding", "item_embedding"):
+        assert torch.equal(getattr(plain, name).weight, getattr(model, name).weight)
+    assert all(0 < weights.weight.abs().max() < 0.5 for weights in model.user_features)
 
 
 def timed() -> torch.nn.Module:
     """Rows: user 0 on day 7; user 1 on the days −22 and 10, whose mean day is −2/3."""
-    model = fill(build("timesvdpp", implicit="user"), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
+    model = fill(
+        build("timesvdpp", implicit=Implicit.user), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES
+    )
     fill(model, user_day_bias=[[0.5], [1.0], [2.0]], user_day_embedding=[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     fill(model, user_drift_bias=[[7.0], [0.1]], user_drift=[[5.0, 5.0], [0.2, 0.0]])
     return fill(model, item_bin_bias=[[float(number)] for number in range(12)])
@@ -172,7 +214,7 @@ def test_timesvdpp_is_svdpp_whose_biases_and_users_move_with_the_days():
     )
     expected = 3 + bias + (users * torch.tensor(Q)[ITEM.long()]).sum(dim=1)
     assert model(USER, ITEM, DAY).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
-    plain = fill(build("svdpp", implicit="user"), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
+    plain = fill(build("svdpp", implicit=Implicit.user), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
     squares = (0.25 + 1 + 49 + 50 + 121) + (1 + 1 + 0.01 + 0.04 + 0) + (4 + 1 + 0.01 + 0.04 + 121)
     more = model.penalty(USER, ITEM, DAY) - plain.penalty(USER, ITEM)
     assert more.item() == pytest.approx(0.5 * squares / 3, rel=1e-5)
@@ -185,38 +227,79 @@ def test_timesvdpp_without_a_day_is_of_the_last_one_as_are_its_factors():
     assert torch.equal(model(USER, ITEM, None), model(USER, ITEM, last))
     factors = model.factors()
     rating = factors.mean + (factors.user[USER.long()] * factors.item[ITEM.long()]).sum(dim=1)
-    rating = rating + factors.biases[0][USER.long(), 0] + factors.biases[1][ITEM.long(), 0]
+    rating = rating + factors.user_bias[USER.long(), 0] + factors.item_bias[ITEM.long(), 0]
     assert rating.tolist() == pytest.approx(model(USER, ITEM).tolist(), abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("user", "days", "row"),
-    [
-        (0, [7, -9999, 9999, -(2**31), 2**31 - 1], 0),
-        (1, [-22, -30, -7, -6, -(2**31)], 1),  # −6 is as near to both
-        (1, [-5, 0, 10, 11, 2**31 - 1], 2),
-    ],
-)
-def test_a_day_without_ratings_is_as_the_nearest_one_of_the_user(user, days, row):
-    user = torch.full((5,), user, dtype=torch.int32)
-    assert timed().user_rows(user, torch.tensor(days, dtype=torch.int32)).tolist() == [row] * 5
 
 
 def test_without_a_day_items_are_as_in_their_last_bin_whatever_the_users_last_day():
     user, item = USER[:1], ITEM[:1]
     earlier = RATED._replace(day=torch.tensor([10, -20, -22, 10], dtype=torch.int32))
-    model = build_model(
-        "timesvdpp",
-        options(implicit="user", item_features=False, item_bins=4),
-        num_users=2, num_items=3, rating_mean=3.0, seed=0,
-        interactions=lambda: earlier, item_features=lambda: None,
-    )  # fmt: skip
+    model = build("timesvdpp", implicit=Implicit.user, rows=earlier)
     fill(model, item_bin_bias=[[float(number)] for number in range(12)])
     on_last_day = model(user, item, torch.tensor([-20], dtype=torch.int32))
     assert (model(user, item) - on_last_day).item() == pytest.approx(11 - 8)
     # outside the days of the training rows time is in the first or the last bin
     far = [model(user, item, torch.tensor([day], dtype=torch.int32)) for day in (-(2**31), 2**31 - 1)]
     assert [(each - on_last_day).item() for each in far] == pytest.approx([0, 11 - 8])
+
+
+def test_with_one_bin_there_is_no_bias_beside_that_of_the_item():
+    """Else a gradient fit would split the item's bias in two and pay half its penalty."""
+    model = build("timesvdpp", item_bins=1)
+    (model(USER, ITEM, DAY).sum() + model.penalty(USER, ITEM, DAY)).backward()
+    assert model.item_bin_bias.weight.grad is None
+    assert not model.item_bin_bias.weight.any()
+    several = build("timesvdpp", item_bins=2)
+    several(USER, ITEM, DAY).sum().backward()
+    assert several.item_bin_bias.weight.grad.any()
+
+
+def test_features_of_users_are_the_same_on_all_their_days():
+    model = build("timesvdpp", user_features=["gender", "age"])
+    fill(model.user_features, **{"0": G, "1": A})
+    without = fill(build("timesvdpp"), user_embedding=model.user_embedding.weight.tolist())
+    for name in ("user_implicit", "item_implicit", "item_embedding"):
+        getattr(without, name).weight.data = getattr(model, name).weight.data
+    more = model.user_side().factors(torch.arange(3)) - without.user_side().factors(torch.arange(3))
+    # (0,2) + 2 (4,2) of user 0, on one day; (1,−1) − ½ (4,2) of user 1, on two
+    assert more.tolist() == [pytest.approx(row, abs=1e-6) for row in ([8, 6], [-1, -2], [-1, -2])]
+
+
+FACTORED = {
+    "mf": {},
+    "biased_mf": {"user_features": ["gender", "age"], "item_features": ["genres"]},
+    "nmf": {},
+    "svdpp": {"item_features": ["genres"]},
+    "timesvdpp": {"user_features": ["gender"]},
+}
+
+
+@pytest.mark.parametrize("name", FACTORED)
+def test_factors_are_the_equation_for_every_user_and_item(name):
+    model = build(name, **FACTORED[name])
+    for number, parameter in enumerate(model.parameters()):
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
+    factors = model.factors()
+    assert (factors.user.shape, factors.item.shape) == ((2, 2), (3, 2))
+    rating = factors.mean + factors.user @ factors.item.T
+    if factors.user_bias is not None:
+        assert (factors.user_bias.shape, factors.item_bias.shape) == ((2, 1), (3, 1))
+        rating = rating + factors.user_bias + factors.item_bias.T
+    pairs = torch.arange(2).repeat_interleave(3).int(), torch.arange(3).repeat(2).int()
+    assert torch.allclose(rating.flatten(), model(*pairs), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bias", "mean"])
+def test_an_equation_of_another_form_has_no_factors(name):
+    assert build(name).factors() is None
+
+
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "timesvdpp", "nmf", "bias", "mean"])
+def test_days_are_arguments_where_the_options_declare_them(name):
+    model = build(name)
+    assert model.takes_day == (name == "timesvdpp")
+    assert len(model.arguments(USER, ITEM, DAY)) == (3 if name == "timesvdpp" else 2)
+    assert model(*model.arguments(USER, ITEM, DAY)).shape == (3,)
 
 
 def test_timesvdpp_starts_as_svdpp():
@@ -251,15 +334,3 @@ def test_every_option_changes_the_model(name):
     assert build(name, embedding_dim=3).user_embedding.weight.shape == (2, 3)
     assert not torch.equal(build(name, init_std=0.2).user_embedding.weight, base.user_embedding.weight)
     assert build(name, regularization=1.0).penalty(USER, ITEM).item() == pytest.approx(2 * penalty)
-
-
-def test_equations_are_found_by_their_files():
-    assert {"biased_mf", "mf"} <= set(model_names())
-    assert model_class("mf") is mf.MF
-    assert model_class("biased_mf") is biased_mf.BiasedMF
-
-
-def test_the_options_of_an_equation_are_found_by_its_name():
-    for name, cls in {"mf": mf.MFOptions, "biased_mf": biased_mf.BiasedMFOptions}.items():
-        assert options_class(name) is cls
-        assert model_name(cls(**options())) == name

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
-from ratinglab.models.discovery import build_model
+from equations import equation_of
 
+from ratinglab.models.equation import TrainingPart
 from ratinglab.models.posterior import Posterior, Sample
 
 USER, ITEM = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([2, 0], dtype=torch.int32)
-OPTIONS = {"embedding_dim": 2, "regularization": 0.1, "init_std": 0.1}
 
 
 def posterior(name="biased_mf", *, num_items=3) -> Posterior:
-    return Posterior(build_model(name, OPTIONS, num_users=2, num_items=num_items, rating_mean=3.0, seed=0))
+    return Posterior(equation_of(name, TrainingPart(num_users=2, num_items=num_items, rating_mean=3.0)))
 
 
 def sample(seed: int, *, biased=True, noise_precision=2.0) -> Sample:
@@ -60,8 +60,8 @@ def test_factors_are_the_mean_prediction_as_one_product(name):
         model.keep(sample(seed, biased=name != "mf"))
     factors = model.factors()
     rating = factors.mean + (factors.user[USER.long()] * factors.item[ITEM.long()]).sum(dim=1)
-    if factors.biases[0] is not None:
-        rating = rating + factors.biases[0][USER.long(), 0] + factors.biases[1][ITEM.long(), 0]
+    if factors.user_bias is not None:
+        rating = rating + factors.user_bias[USER.long(), 0] + factors.item_bias[ITEM.long(), 0]
     assert rating.tolist() == pytest.approx(model(USER, ITEM).tolist(), abs=1e-5)
 
 
@@ -89,5 +89,5 @@ def test_samples_of_another_shape_are_refused():
     model = posterior()
     model.keep(sample(0))
     state = posterior(num_items=4).state_dict() | {"_extra_state": model.get_extra_state()}
-    with pytest.raises(RuntimeError, match="another shape"):
+    with pytest.raises(RuntimeError, match="the shape of the samples is not the equation's"):
         posterior(num_items=4).load_state_dict(state)

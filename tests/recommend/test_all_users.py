@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from ratinglab.models.discovery import build_model
+from equations import equation_of
 
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.equation import Equation
+from ratinglab.models.equation import Equation, TrainingPart
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import all_users
 from ratinglab.recommend.all_users import rated_by_user, top_k_of_all
@@ -28,8 +28,8 @@ class ByItem(Equation):
 
 def predictor_of(name: str) -> Predictor:
     numbers = {"num_users": NUM_USERS, "num_items": NUM_ITEMS}
-    options = {"embedding_dim": 3, "regularization": 0.1, "init_std": 1.0}
-    model = ByItem() if name == "by_item" else build_model(name, options, **numbers, rating_mean=3.0, seed=0)
+    training = TrainingPart(**numbers, rating_mean=3.0)
+    model = ByItem() if name == "by_item" else equation_of(name, training, embedding_dim=3)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
     baseline = BiasBaseline(**numbers)

@@ -1,19 +1,21 @@
 import torch
 
 from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.equation import Equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.topk import top_k
 
 
-class ByItem(torch.nn.Module):
+class ByItem(Equation):
     """Scores that depend on the item alone, beyond the scale."""
 
     scores = torch.tensor([7.0, 9.0, 1.0, 9.0, 8.0])
 
-    takes_day = False
-
     def forward(self, user, item):
         return self.scores[item.long()]
+
+    def penalty(self, user, item):
+        return torch.zeros(())
 
 
 def best(candidates: list[int], k: int) -> list[int]:

@@ -108,7 +108,11 @@ def _imported(name: str) -> Metric:
             f"metrics: there is no metric {name}; there are {known}, and MODULE.NAME of your own"
             f"{did_you_mean(name, METRICS)}"
         )
-    metric = getattr(import_named(module, key="metrics"), attribute, None)
+    found = import_named(module, key="metrics")
+    if not hasattr(found, attribute):
+        names = [key for key, value in vars(found).items() if isinstance(value, Metric)]
+        raise UserError(f"metrics: {module} has no {attribute}{did_you_mean(attribute, names)}")
+    metric = getattr(found, attribute)
     if not isinstance(metric, Metric):
         raise UserError(f"metrics: {name} must be a Metric, got {type(metric).__name__}")
     return metric

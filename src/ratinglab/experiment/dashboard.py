@@ -47,12 +47,12 @@ def show_results(
     shown = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}
     results = {tag: metrics[key] for tag, key in shown.items() if key in metrics}
     logger.log_results(hyperparameters(options, data=run.record.provenance["data"]), results, step=step)
-    if logger.options.figures:
+    if logger.has_figures:
         _show_errors(logger, run, step=step)
-    if logger.options.data_figures:
+    if logger.has_data_figures:
         _show_data(logger, run, step=step)
-    if logger.options.projector_items > 0:
-        _show_items(logger, run, count=logger.options.projector_items)
+    if logger.projector_items > 0:
+        _show_items(logger, run, count=logger.projector_items)
     logger.close()
 
 

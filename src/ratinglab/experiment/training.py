@@ -24,8 +24,7 @@ from ratinglab.experiment.header import header
 from ratinglab.experiment.recording import record_run
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.fitting.checkpoints import BestAndLast
-from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.optimizers import FitSetup
+from ratinglab.fitting.fit import Fit, FitSetup
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.fitting.trainer import Accelerator

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ratinglab.batches import Batch
+from ratinglab.fitting.fit import FitSetup
 from ratinglab.fitting.kernels.rows import RowPriors
-from ratinglab.fitting.optimizers import FitSetup
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined

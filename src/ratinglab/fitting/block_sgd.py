@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
-from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.fit import Fit, FitSetup
 from ratinglab.fitting.kernels.block_epochs import (
     BlockedRows,
     BlockWeights,
@@ -16,7 +16,6 @@ from ratinglab.fitting.kernels.block_epochs import (
     move_to_blocks,
     sort_blocks_by_user,
 )
-from ratinglab.fitting.optimizers import BlockSGD, FitSetup
 from ratinglab.models.factor_equation import FactorEquation
 from ratinglab.models.predictor import Predictor
 
@@ -42,10 +41,17 @@ class BlockFit(Fit):
     user_squares: torch.Tensor
     item_squares: torch.Tensor
 
-    def __init__(self, predictor: Predictor, setup: FitSetup, *, options: BlockSGD) -> None:
-        """Fit `predictor.model`, a factor equation without parts, on batches of all training rows."""
+    def __init__(self, predictor: Predictor, setup: FitSetup, *, slices: int | None, is_adaptive: bool) -> None:
+        """Fit `predictor.model`, a factor equation without parts, on batches of all training rows.
+
+        Args:
+            predictor: the predictor.
+            setup: settings of every fit.
+            slices: of users and of items; None: by the number of ratings.
+            is_adaptive: whether each row of weights has its own rate.
+        """
         super().__init__(predictor, setup)
-        self.slices, self.seed = options.slices, setup.seed
+        self.slices, self.seed = slices, setup.seed
         equation = predictor.model
         assert isinstance(equation, FactorEquation), "the options refuse other equations"
         # in a tuple, else Lightning would take the equation for a module beside the predictor
@@ -53,8 +59,8 @@ class BlockFit(Fit):
         # buffers, so that checkpoints keep them; empty where all rates are the same
         for name, side in (("user", equation.user_side()), ("item", equation.item_side())):
             assert not side.parts, "the options refuse an equation with parts"
-            squares = torch.zeros(side.embedding.num_embeddings if options.adaptive else 0)
-            self.register_buffer(f"{name}_squares", squares, persistent=options.adaptive)
+            squares = torch.zeros(side.embedding.num_embeddings if is_adaptive else 0)
+            self.register_buffer(f"{name}_squares", squares, persistent=is_adaptive)
         self._start: NDArray[np.int64] | None = None
         self._train_mse = 0.0
         load()  # before the clock of the fit runs

@@ -3,8 +3,9 @@
 import logging
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
@@ -13,11 +14,27 @@ from torch import Tensor
 from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
-from ratinglab.evaluation.metrics import MSE
-from ratinglab.fitting.optimizers import FitSetup
+from ratinglab.evaluation.metrics import MSE, Metric
+from ratinglab.fitting.trainer import TrainerOptions
 from ratinglab.models.predictor import Predictor
 
 log = logging.getLogger(__name__)
+
+
+class FitSetup(NamedTuple):
+    """Settings of a fit besides its own options.
+
+    Attributes:
+        lr: learning rate at an epoch, counted from 0; None for a fit that has none.
+        trainer: options of the Trainer.
+        monitor: validation metric that decides which epoch is the best.
+        seed: of the order of the training rows and of all draws.
+    """
+
+    lr: Callable[[int], float] | None
+    trainer: TrainerOptions
+    monitor: Metric
+    seed: int
 
 
 class Fit(LightningModule):

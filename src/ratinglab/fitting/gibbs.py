@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ratinglab.batches import Batch
+from ratinglab.fitting.fit import FitSetup
 from ratinglab.fitting.kernels.rows import RowPriors, gram
-from ratinglab.fitting.optimizers import FitSetup, Gibbs, Noise
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined
@@ -53,12 +53,20 @@ class GibbsFit(RowFit):
     user_precision: Tensor
     item_precision: Tensor
 
-    def __init__(self, predictor: Predictor, setup: FitSetup, *, options: Gibbs) -> None:
-        """Sample the equation in `predictor.model`, a Posterior of a factor equation."""
+    def __init__(self, predictor: Predictor, setup: FitSetup, *, burn_in: int, thin: int, has_own_noise: bool) -> None:
+        """Sample the equation in `predictor.model`, a Posterior of a factor equation.
+
+        Args:
+            predictor: the predictor.
+            setup: settings of every fit.
+            burn_in: epochs before the first sample that is kept.
+            thin: epochs from one kept sample to the next.
+            has_own_noise: whether each user and item has its own noise.
+        """
         assert isinstance(predictor.model, Posterior)
         super().__init__(predictor, setup, equation=predictor.model.equation)
-        self.burn_in, self.thin, self.seed = options.burn_in, options.thin, setup.seed
-        self.has_own_noise = options.noise == Noise.own
+        self.burn_in, self.thin, self.seed = burn_in, thin, setup.seed
+        self.has_own_noise = has_own_noise
         # buffers, so that checkpoints keep them
         for name in OTHER_SIDE:
             side = self.side(name)

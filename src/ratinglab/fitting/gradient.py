@@ -11,8 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from ratinglab.batches import Batch, ShuffledBatches, WholeEpochs
-from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.optimizers import FitSetup
+from ratinglab.fitting.fit import Fit, FitSetup
 from ratinglab.models.predictor import Predictor
 
 LITTLE_WORK = 1 << 20

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError
 from ratinglab.models.declarations import EquationOptions, Form
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from torch.optim import Optimizer
 
-    from ratinglab.evaluation.metrics import Metric
-    from ratinglab.fitting.fit import Fit
+    from ratinglab.fitting.fit import Fit, FitSetup
     from ratinglab.fitting.trainer import TrainerOptions
     from ratinglab.models.predictor import Predictor
 
@@ -26,22 +25,6 @@ WHOLE_EPOCHS: Mapping[str, object] = MappingProxyType(
     {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None}
 )
 """Values of trainer's keys that a fit needs which works on whole epochs and not on batches."""
-
-
-class FitSetup(NamedTuple):
-    """Settings of a fit besides its own options.
-
-    Attributes:
-        lr: learning rate at an epoch, counted from 0; None for a fit that has none.
-        trainer: options of the Trainer.
-        monitor: validation metric that decides which epoch is the best.
-        seed: of the order of the training rows and of all draws.
-    """
-
-    lr: Callable[[int], float] | None
-    trainer: TrainerOptions
-    monitor: Metric
-    seed: int
 
 
 @dataclass
@@ -233,7 +216,7 @@ class BlockSGD(SteppingOptions):
         """Make the fit."""
         from ratinglab.fitting.block_sgd import BlockFit  # imports a compiler
 
-        return BlockFit(predictor, setup, options=self)
+        return BlockFit(predictor, setup, slices=self.slices, is_adaptive=self.adaptive)
 
 
 class Noise(Enum):
@@ -282,7 +265,8 @@ class Gibbs(FitOptions):
         """Make the fit."""
         from ratinglab.fitting.gibbs import GibbsFit  # imports a compiler
 
-        return GibbsFit(predictor, setup, options=self)
+        has_own_noise = self.noise == Noise.own
+        return GibbsFit(predictor, setup, burn_in=self.burn_in, thin=self.thin, has_own_noise=has_own_noise)
 
 
 @dataclass

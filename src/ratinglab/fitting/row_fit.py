@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ratinglab.batches import as_tensors
-from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.fit import Fit, FitSetup
 from ratinglab.fitting.kernels.rows import (
     OtherRows,
     RowPriors,
@@ -16,7 +16,6 @@ from ratinglab.fitting.kernels.rows import (
     sample_rows,
     squared_errors,
 )
-from ratinglab.fitting.optimizers import FitSetup
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.sorted_ratings import sort_ratings
 from ratinglab.models.equation import Equation

@@ -11,8 +11,6 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
-from ratinglab.fitting.trainer import TensorBoardOptions
-
 log = logging.getLogger(__name__)
 
 
@@ -23,8 +21,25 @@ class EventLog(TensorBoardLogger):
     once the test errors are written. Where events cannot be written, it warns once and logs nothing more.
     """
 
-    def __init__(self, run_folder: Path, *, options: TensorBoardOptions, first_epoch: int) -> None:
-        """Log into `run_folder`. Events there of `first_epoch` or later, from an interrupted part, become void."""
+    def __init__(
+        self,
+        run_folder: Path,
+        *,
+        first_epoch: int,
+        has_figures: bool = False,
+        has_data_figures: bool = False,
+        projector_items: int = 0,
+    ) -> None:
+        """Log into `run_folder`.
+
+        Args:
+            run_folder: where the events go.
+            first_epoch: number of the first epoch of this part of the run; events there of this epoch or later, from
+                an interrupted part, become void.
+            has_figures: whether figures of the test errors are wanted.
+            has_data_figures: whether figures of the data are wanted.
+            projector_items: most rated items whose embeddings the projector shows.
+        """
         super().__init__(
             run_folder,
             name="",
@@ -32,7 +47,8 @@ class EventLog(TensorBoardLogger):
             default_hp_metric=False,
             purge_step=first_epoch if first_epoch > 1 else None,
         )
-        self.options = options
+        self.has_figures, self.has_data_figures = has_figures, has_data_figures
+        self.projector_items = projector_items
         self._failed = False
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]

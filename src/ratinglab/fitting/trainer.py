@@ -218,7 +218,13 @@ class TensorBoardOptions(LoggerOptions):
         """An event file in the run's folder."""
         from ratinglab.fitting.tensorboard import EventLog
 
-        return EventLog(run_folder, options=self, first_epoch=first_epoch)
+        return EventLog(
+            run_folder,
+            first_epoch=first_epoch,
+            has_figures=self.figures,
+            has_data_figures=self.data_figures,
+            projector_items=self.projector_items,
+        )
 
 
 @dataclass

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.batches import Batch
-from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.design import Design
 
 
@@ -87,19 +86,6 @@ class Equation(nn.Module, ABC):
         """(num_items, D) embeddings to look at, in TensorBoard's projector; None where there are none."""
         embedding = getattr(self, "item_embedding", None)
         return embedding.weight.detach() if isinstance(embedding, nn.Embedding) else None
-
-
-def build_equation(options: EquationOptions, training: TrainingPart, *, seed: int) -> Equation:
-    """The equation that the options describe, its first weights drawn from the seed.
-
-    Raises:
-        UserError: the equation cannot predict such ratings.
-    """
-    # An equation that draws without the generator, as nn.Embedding does by itself, repeats as well.
-    torch.manual_seed(seed)
-    equation = options.build(training, generator=torch.Generator().manual_seed(seed))
-    equation.takes_day = options.needs().days
-    return equation
 
 
 def normal_embedding(

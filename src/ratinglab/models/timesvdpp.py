@@ -53,7 +53,7 @@ class TimeSVDpp(SVDpp):
     day t on which the user has training rows; dev_u(t) = sign(t − t_u) |t − t_u|^0.4, in days from the mean day t_u of
     the user's ratings. b_i(t) = b_i + b_i,Bin(t). All have the same λ. A day without training rows counts as the
     user's nearest day with one, the earlier of two. Without a day, it is the user's last day and the last bin. The
-    weights that depend on time start at 0.
+    weights that depend on time start at 0; with item_bins=1 those of the bin stay there.
 
     Cold start: users and items without training rows get the bias baseline's prediction.
 
@@ -80,6 +80,8 @@ class TimeSVDpp(SVDpp):
         self.user_day_embedding = zero_embedding(len(self.user_days), dim)
         self.user_drift_bias, self.user_drift = zero_embedding(num_users), zero_embedding(num_users, dim)
         self.item_bin_bias = zero_embedding(training.num_items * options.item_bins)
+        # one bin has nothing to add to b_i: both would share one value and so pay half its penalty
+        self.item_bin_bias.weight.requires_grad_(options.item_bins > 1)
 
     def user_side(self) -> Side:
         """b_u,t and p_u,t, a row per user and day; b_u and p_u, the drift, the y and the users' features."""

@@ -22,8 +22,9 @@ from ratinglab.batches import Batch
 from ratinglab.errors import UserError
 from ratinglab.files import write_whole
 from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.building import build_equation
 from ratinglab.models.design import Design
-from ratinglab.models.equation import TrainingPart, build_equation
+from ratinglab.models.equation import TrainingPart
 from ratinglab.models.factor_equation import FactorEquation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor

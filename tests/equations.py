@@ -1,0 +1,41 @@
+"""Equations over a few users and items, for tests."""
+
+from dataclasses import fields
+
+from ratinglab.models.bias import BiasOptions
+from ratinglab.models.biased_mf import BiasedMFOptions
+from ratinglab.models.building import build_equation
+from ratinglab.models.declarations import EquationOptions
+from ratinglab.models.equation import Equation, TrainingPart
+from ratinglab.models.mean import MeanOptions
+from ratinglab.models.mf import MFOptions
+from ratinglab.models.nmf import NMFOptions
+from ratinglab.models.svdpp import Implicit, SVDppOptions
+from ratinglab.models.timesvdpp import TimeSVDppOptions
+
+CLASSES = {
+    cls.name: cls
+    for cls in (MeanOptions, BiasOptions, MFOptions, BiasedMFOptions, NMFOptions, SVDppOptions, TimeSVDppOptions)
+}
+VALUES = {
+    "embedding_dim": 2,
+    "regularization": 0.1,
+    "init_std": 0.1,
+    "user_features": [],
+    "item_features": [],
+    "implicit": Implicit.both,
+    "item_bins": 1,
+}
+"""Values of the options, as far as an equation has them."""
+
+
+def options_of(name: str, **changed) -> EquationOptions:
+    """The options of an equation, some of them changed."""
+    cls = CLASSES[name]
+    known = {field.name for field in fields(cls)}
+    return cls(**{key: value for key, value in VALUES.items() if key in known} | changed)
+
+
+def equation_of(name: str, training: TrainingPart, *, seed: int = 0, **changed) -> Equation:
+    """An equation over the users and items of a training part, some of its options changed."""
+    return build_equation(options_of(name, **changed), training, seed=seed)

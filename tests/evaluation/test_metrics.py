@@ -1,0 +1,116 @@
+"""Metrics: their values, and how they are found by name."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ratinglab.batches import BLOCK_SIZE
+from ratinglab.errors import UserError
+from ratinglab.evaluation.metrics import METRICS, MSE, Metric, find_metrics, monitored, pooled_mean
+
+PREDICTED, RATING = torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor([1.0, 2.0, 3.0, 4.0])
+
+
+def test_the_errors_by_hand():
+    found = {name: metric.compute(PREDICTED, RATING) for name, metric in METRICS.items()}
+    assert found == pytest.approx({"mse": 5.25, "rmse": 5.25**0.5, "mae": (0 + 1 + 2 + 4) / 4})
+
+
+def test_errors_are_pooled_over_rows_not_averaged_over_blocks():
+    error = torch.cat([torch.zeros(BLOCK_SIZE), torch.ones(1)])
+    assert pooled_mean(error, torch.square) == pytest.approx(1 / (BLOCK_SIZE + 1))
+
+
+def test_sums_are_kept_in_float64():
+    one_error = float(torch.tensor(0.1))
+    mse = MSE.compute(torch.full((300_000,), 0.1), torch.zeros(300_000))
+    assert mse == pytest.approx(one_error**2, rel=1e-12)
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_the_number_of_threads_does_not_change_a_digit(threads):
+    random = torch.Generator().manual_seed(0)
+    rows = torch.randn(3 * BLOCK_SIZE + 7, generator=random), torch.randn(3 * BLOCK_SIZE + 7, generator=random)
+    before, one = torch.get_num_threads(), {}
+    for count in (1, threads):
+        torch.set_num_threads(count)
+        one[count] = [metric.compute(*rows) for metric in METRICS.values()]
+    torch.set_num_threads(before)
+    assert one[1] == one[threads]
+
+
+WITHIN = Metric(
+    "within_half",
+    label="within ½",
+    higher_is_better=True,
+    compute=lambda predicted, rating: float(((predicted - rating).abs() <= 0.5).double().mean()),
+)
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """A module my_metrics, as in a file of the user's own."""
+    content = SimpleNamespace(within_half=WITHIN, no_metric=3, again=Metric("mse", "x", False, MSE.compute))
+    monkeypatch.setitem(sys.modules, "my_metrics", content)
+
+
+def test_a_higher_value_is_better_or_a_lower_one():
+    assert WITHIN.is_better(0.6, than=0.5)
+    assert not WITHIN.is_better(0.5, than=0.5)
+    assert not WITHIN.is_better(0.4, than=0.5)
+    assert MSE.is_better(0.4, than=0.5)
+    assert not MSE.is_better(0.5, than=0.5)
+    assert not MSE.is_better(0.6, than=0.5)
+    for metric in (WITHIN, MSE):
+        assert metric.is_better(0.0, than=metric.worst)
+        assert not metric.is_better(metric.worst, than=0.0)
+
+
+def test_metrics_are_found_by_name_in_the_order_named(own):
+    assert find_metrics(["rmse", "my_metrics.within_half", "mse"]) == [METRICS["rmse"], WITHIN, MSE]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["mse", "rsme"],
+            "metrics: there is no metric rsme; there are mse, rmse, mae, and MODULE.NAME of your own; "
+            "did you mean rmse?",
+        ),
+        (["mse", "x.y"], "metrics: there is no module x; "),
+        (["mse", "my_metrics.within"], "metrics: my_metrics has no within; did you mean within_half?"),
+        (["mse", "my_metrics.no_metric"], "metrics: my_metrics.no_metric must be a Metric, got int"),
+        (["mse", "rmse", "mse"], "metrics: mse is there twice"),
+        (["mse", "my_metrics.again"], "metrics: mse is there twice"),
+        (["rmse", "mae"], "metrics must contain mse, got [rmse,mae]"),
+        ([], "metrics must contain mse, got []"),
+        (["mse", "."], "metrics: "),
+        (["mse", ".x"], "metrics: "),
+        (["mse", "..x"], "metrics: "),
+        (["mse", "my_metrics..x"], "metrics: "),
+    ],
+)
+def test_a_name_without_a_metric_is_one_line(own, names, message):
+    with pytest.raises(UserError) as error:
+        find_metrics(names)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_the_monitored_metric_is_one_of_the_validation_rows():
+    metrics = [MSE, WITHIN]
+    assert monitored("val/mse", metrics) is MSE
+    assert monitored("val/within_half", metrics) is WITHIN
+    for monitor, message in (
+        ("val/within_hlf", "; did you mean val/within_half?"),
+        ("val/mes", "; did you mean val/mse?"),
+        ("mse", ""),
+        ("val/mae", ""),
+    ):
+        with pytest.raises(UserError) as error:
+            monitored(monitor, metrics)
+        start = f"monitor must be one of val/mse, val/within_half, got {monitor}"
+        assert str(error.value).startswith(start + message)

@@ -1,0 +1,55 @@
+"""Checks before a run is resumed or reproduced, on runs that were not trained."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+from equations import options_of
+from run_folders import PROVENANCE, turn_into_format_2, write_run_of
+from tables import table_with_features
+
+from ratinglab.errors import UserError
+from ratinglab.experiment.continuation import check_same_data
+from ratinglab.runs.record import read_record
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_run_of(tmp_path / "run", options_of("svdpp", item_features=["genres"]), table_with_features())
+    return tmp_path / "run"
+
+
+def test_a_run_on_the_same_data_gives_its_own_record(folder):
+    record = read_record(folder)
+    longer = replace(record, max_epochs=9)
+    assert check_same_data(folder, longer, key="resume") == record
+
+
+@pytest.mark.parametrize(
+    ("key", "what"), [("data_digest", "the data"), ("split", "the split"), ("side_digest", "the side information")]
+)
+def test_what_the_run_was_trained_on_must_not_have_changed(folder, key, what):
+    record = replace(read_record(folder), provenance=PROVENANCE | {key: "other"})
+    with pytest.raises(UserError) as error:
+        check_same_data(folder, record, key="resume")
+    assert (
+        str(error.value) == f"resume: {what} has changed since {folder} was started: {PROVENANCE[key]} then, other now"
+    )
+
+
+def test_other_threads_or_versions_are_a_note(folder, caplog):
+    record = replace(read_record(folder), provenance=PROVENANCE | {"threads": 2})
+    with caplog.at_level(logging.INFO):
+        check_same_data(folder, record, key="resume")
+    assert caplog.messages == ["note: threads differ from when the run was started; the last bits may differ"]
+
+
+def test_a_run_of_format_2_is_not_trained_again(folder):
+    record = read_record(folder)
+    turn_into_format_2(folder)
+    for key in ("resume", "run"):
+        with pytest.raises(UserError) as error:
+            check_same_data(folder, record, key=key)
+        assert str(error.value) == (
+            f"{key}: {folder} has format 2: it predicts, but only runs of format 3 can be trained again"
+        )

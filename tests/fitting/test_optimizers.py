@@ -1,0 +1,64 @@
+"""What the fits require and declare."""
+
+from dataclasses import replace
+
+import pytest
+from equations import options_of
+from fits import TRAINER
+
+from ratinglab.errors import UserError
+from ratinglab.fitting.optimizers import ALS, SGD, Adam, AdamW, BlockSGD, Gibbs, Noise, SparseAdam
+from ratinglab.models.declarations import Form
+
+GIBBS = Gibbs(burn_in=2, noise=Noise.own, thin=3)
+FITS = [
+    Adam(lr=0.1, weight_decay=0.0, beta1=0.9, beta2=0.999),
+    AdamW(lr=0.1, weight_decay=0.0, beta1=0.9, beta2=0.999),
+    SparseAdam(lr=0.1, beta1=0.9, beta2=0.999),
+    SGD(lr=0.1, weight_decay=0.0, momentum=0.0),
+    BlockSGD(lr=0.1, slices=None, adaptive=False),
+    GIBBS,
+    ALS(),
+]
+
+
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [
+        (Form.embeddings, {"adam", "adamw", "sparse_adam", "sgd", "block_sgd", "gibbs", "als"}),
+        (Form.parts, {"adam", "adamw", "sparse_adam", "sgd", "gibbs", "als"}),
+        (Form.function, {"adam", "adamw", "sparse_adam", "sgd"}),
+    ],
+)
+def test_a_fit_takes_equations_of_its_forms(form, names):
+    assert {fit.name for fit in FITS if form in fit.forms} == names
+
+
+def test_a_fit_that_works_row_by_row_takes_all_rows_at_once_and_no_settings_of_batches():
+    whole = {fit.name for fit in FITS if not fit.takes_batches}
+    assert whole == {"block_sgd", "gibbs", "als"}
+    for fit in FITS:
+        assert ({"limit_train_batches", "accumulate_grad_batches"} <= set(fit.trainer_values)) == (fit.name in whole)
+
+
+def test_a_learning_rate_is_that_of_the_options_where_there_is_one():
+    assert {fit.name: fit.initial_lr for fit in FITS if fit.initial_lr is None} == {"gibbs": None, "als": None}
+    assert {fit.initial_lr for fit in FITS} == {0.1, None}
+
+
+@pytest.mark.parametrize(("max_epochs", "samples"), [(3, 1), (5, 1), (6, 2), (8, 2), (9, 3)])
+def test_the_number_of_samples_is_known_beforehand(max_epochs, samples):
+    assert GIBBS.num_samples(max_epochs) == samples
+    assert samples == len([epoch for epoch in range(max_epochs) if epoch >= 2 and (epoch - 2) % 3 == 0])
+
+
+def test_gibbs_refuses_a_burn_in_that_leaves_no_sample():
+    GIBBS.check(model=options_of("mf"), trainer=replace(TRAINER, max_epochs=3))
+    with pytest.raises(UserError, match=r"^optimizer.burn_in must be below trainer.max_epochs, got 2 and 2$"):
+        GIBBS.check(model=options_of("mf"), trainer=replace(TRAINER, max_epochs=2))
+
+
+def test_als_refuses_equations_without_regularization():
+    ALS().check(model=options_of("mf"), trainer=TRAINER)
+    with pytest.raises(UserError, match=r"^model.regularization must be above 0 with optimizer=als, got 0.0$"):
+        ALS().check(model=options_of("mf", regularization=0.0), trainer=TRAINER)

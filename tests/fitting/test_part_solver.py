@@ -1,0 +1,110 @@
+"""Weights of a part: the operator, the linear system, and the distribution that they are drawn from."""
+
+import numpy as np
+import pytest
+import torch
+
+from ratinglab.fitting.part_solver import PartSolver
+from ratinglab.fitting.priors import Normal
+from ratinglab.models.design import Design
+
+USER = np.array([0, 0, 0, 1, 1, 2, 3, 3], dtype=np.int32)
+ITEM = np.array([0, 1, 2, 0, 2, 1, 1, 2], dtype=np.int32)
+PRIOR = Normal(np.array([0.5, -1.0]), np.array([[2.0, 0.5], [0.5, 1.0]]))
+OWNER = np.array([0, 0, 1, 2, 3, 3])
+"""The user of each of six days."""
+
+
+def rated() -> Design:
+    """The items of each user."""
+    return Design.of_sets(torch.from_numpy(USER), torch.from_numpy(ITEM), num_rows=4, num_columns=3)
+
+
+def dense() -> np.ndarray:
+    """The matrix of `rated`: each row over the root of its count."""
+    matrix = np.zeros((4, 3))
+    matrix[USER, ITEM] = 1
+    return matrix / np.sqrt(matrix.sum(axis=1, keepdims=True))
+
+
+def of_users() -> PartSolver:
+    return PartSolver(rated(), dim=2)
+
+
+def drift() -> tuple[Design, np.ndarray]:
+    """Each day has its user, with a scale of its own; and the matrix."""
+    scale = np.array([1, 2, -1, 0.5, 0, 3], dtype=np.float32)
+    matrix = np.zeros((6, 4))
+    matrix[np.arange(6), OWNER] = scale
+    return Design.one_hot(torch.from_numpy(OWNER), num_columns=4, scale=torch.from_numpy(scale)), matrix
+
+
+def cases() -> dict[str, tuple[Design, np.ndarray]]:
+    """Designs and their matrices."""
+    of_days, of_day = drift()
+    picked = torch.tensor([3, 0, 0, 2, 5, 1, 5])
+    return {
+        "sets": (rated(), dense()),
+        "one_hot": (of_days, of_day),
+        "sets seen from days": (rated().seen_from(torch.from_numpy(OWNER)), dense()[OWNER]),
+        "one_hot seen from other rows": (of_days.seen_from(picked), of_day[picked.numpy()]),
+    }
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize("case", cases())
+def test_a_design_acts_as_its_matrix(case, is_weighted):
+    design, matrix = cases()[case]
+    random = np.random.default_rng(0)
+    row_weight = random.uniform(0.5, 3, len(matrix)).astype(np.float32) if is_weighted else None
+    solver = PartSolver(design, dim=2, row_weight=row_weight)
+    if row_weight is not None:
+        matrix = row_weight[:, None] * matrix
+    weights, right = (random.normal(size=(matrix.shape[1], 2)).astype(np.float32) for _ in range(2))
+    rows = random.normal(size=(len(matrix), 2)).astype(np.float32)
+    assert solver.times(weights) == pytest.approx(matrix @ weights, abs=1e-5)
+    assert solver.transposed(rows) == pytest.approx(matrix.T @ rows, abs=1e-5)
+    assert solver.diagonal[:, 0] == pytest.approx(np.diag(matrix.T @ matrix), rel=1e-5)
+    for ridge in (np.float32(0.3), random.uniform(0.2, 4, (len(weights), 1)).astype(np.float32)):
+        system = matrix.T @ matrix + np.diag(np.broadcast_to(np.ravel(ridge), len(weights)))
+        found = solver.solve(right, np.zeros_like(right), ridge)
+        assert found == pytest.approx(np.linalg.solve(system, right), abs=1e-4)
+
+
+def test_a_row_that_has_nothing_has_no_part():
+    design = Design.of_sets(torch.tensor([0]).int(), torch.tensor([1]).int(), num_rows=2, num_columns=2)
+    solver = PartSolver(design, dim=1)
+    assert solver.times(np.array([[5.0], [7.0]], dtype=np.float32)).tolist() == [[7.0], [0.0]]
+
+
+def test_the_system_is_solved_from_any_start():
+    implicit, matrix = of_users(), dense()
+    right = np.array([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0]], dtype=np.float32)
+    expected = np.linalg.solve(matrix.T @ matrix + 0.3 * np.eye(3), right)
+    for start in (np.zeros((3, 2), np.float32), np.full((3, 2), 5, np.float32), expected.astype(np.float32)):
+        assert implicit.solve(right, start, np.float32(0.3)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_draws_have_the_mean_and_covariance_of_the_posterior():
+    """y has the mean (FᵀF + λ I)⁻¹ Fᵀ (v − m) and the covariance (FᵀF + λ I)⁻¹ ⊗ Λ⁻¹."""
+    implicit, matrix = of_users(), dense()
+    rows = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+    random, start = np.random.default_rng(1), np.zeros((3, 2), dtype=np.float32)
+    draws = np.array([implicit.draw(rows, start, precision=0.7, prior=PRIOR, random=random)[0] for _ in range(5000)])
+    inverse = np.linalg.inv(matrix.T @ matrix + 0.7 * np.eye(3))
+    assert draws.mean(axis=0) == pytest.approx(inverse @ matrix.T @ (rows - PRIOR.mean), abs=0.05)
+    covariance = np.cov(draws.reshape(5000, 6).T)
+    assert covariance == pytest.approx(np.kron(inverse, np.linalg.inv(PRIOR.precision)), abs=0.06)
+
+
+def test_the_precision_is_drawn_given_the_weights():
+    """λ ~ Gamma(1 + n D / 2, 1 + Σ yᵀ Λ y / 2); here y is what rows far away leave of it."""
+    implicit = of_users()
+    rows = np.full((4, 2), 30, dtype=np.float32)
+    random = np.random.default_rng(2)
+    drawn = [
+        implicit.draw(rows, np.zeros((3, 2), np.float32), precision=1.0, prior=PRIOR, random=random)
+        for _ in range(2000)
+    ]
+    expected = [(1 + 3) / (1 + np.einsum("nd,de,ne->", y, PRIOR.precision, y) / 2) for y, _ in drawn]
+    assert np.mean([precision for _, precision in drawn]) == pytest.approx(np.mean(expected), rel=0.05)

@@ -1,0 +1,36 @@
+"""The training ratings by row."""
+
+import numpy as np
+import pytest
+
+from ratinglab.fitting.sorted_ratings import ROW_CHUNKS, chunk_bounds, sort_ratings
+
+NUM_USERS, NUM_ITEMS = 30, 20
+RANDOM = np.random.default_rng(0)
+USER = np.concatenate([np.arange(NUM_USERS), RANDOM.integers(0, NUM_USERS, 200)]).astype(np.int32)
+ITEM = np.concatenate([np.arange(NUM_USERS) % NUM_ITEMS, RANDOM.integers(0, NUM_ITEMS, 200)]).astype(np.int32)
+RATING = RANDOM.normal(size=len(USER)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("own", "other", "count"), [(USER, ITEM, NUM_USERS), (ITEM, USER, NUM_ITEMS)])
+def test_every_rating_is_under_its_row_in_its_old_order(own, other, count):
+    side = sort_ratings(own, other, RATING, count=count, dim=5)
+    for row in range(count):
+        part = slice(side.start[row], side.start[row + 1])
+        assert side.other[part].tolist() == other[own == row].tolist()
+        assert side.rating[part].tolist() == RATING[own == row].tolist()
+    assert side.counts.tolist() == np.bincount(own).tolist()
+
+
+def test_a_row_without_ratings_has_none():
+    side = sort_ratings(USER, ITEM, RATING, count=NUM_USERS + 2, dim=5)
+    assert side.start[-3:].tolist() == [len(USER)] * 3
+
+
+def test_chunks_cover_all_rows_once_and_have_about_as_much_work_each():
+    start = np.concatenate([[0], np.cumsum(np.random.default_rng(0).geometric(0.01, 10_000))])
+    bounds = chunk_bounds(start, dim=4)
+    assert (len(bounds), bounds[0], bounds[-1]) == (ROW_CHUNKS + 1, 0, 10_000)
+    work = np.diff(start[bounds] + 2 * bounds)
+    assert (np.diff(bounds) >= 0).all()
+    assert work.max() < 1.2 * work.min()

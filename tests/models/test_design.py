@@ -1,0 +1,145 @@
+"""Designs: each equal to its dense matrix, in value and in gradient."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ratinglab.errors import UserError
+from ratinglab.models.design import Design
+
+ROW, COLUMN = torch.tensor([2, 0, 2, 2]).int(), torch.tensor([1, 3, 0, 4]).int()
+"""Row 0 has column 3, row 2 the columns 1, 0 and 4, the rows 1 and 3 nothing."""
+BATCH = torch.tensor([2, 0, 1, 2, 3, 0, 0]).int()
+"""Rows of each kind, some of them more than once."""
+
+
+def of_sets() -> Design:
+    return Design.of_sets(ROW, COLUMN, num_rows=4, num_columns=5)
+
+
+def one_hot() -> Design:
+    return Design.one_hot(torch.tensor([1, 0, 1, 3]), num_columns=5, scale=torch.tensor([2.0, -1.0, 0.0, 0.5]))
+
+
+def seen_from(design: Design) -> Design:
+    """Six rows, of which each picks one of the design's four; row 3 of the design is picked by none."""
+    return design.seen_from(torch.tensor([1, 2, 2, 0, 1, 0]))
+
+
+SETS = torch.zeros(4, 5)
+SETS[0, 3], SETS[2, [0, 1, 4]] = 1, 3**-0.5
+ONE_HOT = torch.zeros(4, 5)
+ONE_HOT[[0, 1, 3], [1, 0, 3]] = torch.tensor([2.0, -1.0, 0.5])
+PICKED = torch.tensor([1, 2, 2, 0, 1, 0])
+CASES = {
+    "sets": (of_sets(), SETS),
+    "one_hot": (one_hot(), ONE_HOT),
+    "sets seen from other rows": (seen_from(of_sets()), SETS[PICKED]),
+    "one_hot seen from other rows": (seen_from(one_hot()), ONE_HOT[PICKED]),
+}
+"""A design, and its dense matrix."""
+COLUMNS = {"sets": SETS != 0, "one_hot": torch.eye(5)[[1, 0, 1, 3]] > 0}
+COLUMNS |= {f"{name} seen from other rows": has[PICKED] for name, has in COLUMNS.items()}
+"""Which row has which columns, (num_rows, num_columns) bool; a row whose scale is 0 has them all the same."""
+
+
+def embedding(dim: int = 3) -> nn.Embedding:
+    table = nn.Embedding(5, dim)
+    nn.init.normal_(table.weight, generator=torch.Generator().manual_seed(0))
+    return table
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_product_with_weights_and_its_gradient_are_those_of_the_dense_matrix(name):
+    design, dense = CASES[name]
+    assert (design.num_rows, design.num_columns) == dense.shape
+    table, weight = embedding(), embedding().weight.detach().requires_grad_()
+    found, expected = design.times(BATCH, table), dense[BATCH.long()] @ weight
+    assert (found.shape, found.dtype) == ((7, 3), torch.float32)
+    assert torch.allclose(found, expected, atol=1e-6)
+    upstream = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
+    found.backward(upstream)
+    expected.backward(upstream)
+    assert torch.allclose(table.weight.grad, weight.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_squares_count_each_weight_of_a_row_whole_whatever_its_scale(name):
+    design, has = CASES[name][0], COLUMNS[name]
+    table, weight = embedding(), embedding().weight.detach().requires_grad_()
+    found = design.squares(BATCH, table)
+    expected = (has[BATCH.long()].float() @ weight.square()).sum()
+    assert found.shape == ()
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+    found.backward()
+    expected.backward()
+    assert torch.allclose(table.weight.grad, weight.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_batch_of_one_keeps_its_shape(name):
+    assert CASES[name][0].times(BATCH[:1], embedding()).shape == (1, 3)
+
+
+def test_rows_of_one_column_are_told_from_others():
+    assert one_hot().is_one_hot
+    assert not of_sets().is_one_hot
+    ones = Design.of_sets(torch.tensor([1, 0]).int(), torch.tensor([2, 2]).int(), num_rows=2, num_columns=3)
+    assert ones.is_one_hot
+    assert torch.equal(ones.times(torch.tensor([0, 1]), embedding()), embedding().weight[[2, 2]])
+
+
+def test_a_one_hot_design_has_a_scale_of_1_unless_told_otherwise():
+    plain = Design.one_hot(torch.tensor([4, 1]), num_columns=5)
+    assert torch.equal(plain.times(torch.tensor([1, 0]), embedding()), embedding().weight[[1, 4]])
+
+
+def test_a_set_twice_as_large_has_weights_that_count_less():
+    """Each row's scale is one over the root of its number of columns."""
+    assert of_sets().scale.tolist() == pytest.approx([1, 0, 3**-0.5, 0])
+
+
+def test_a_design_is_no_part_of_a_checkpoint():
+    assert CASES["sets seen from other rows"][0].state_dict() == {}
+
+
+def texts(*values: str) -> np.ndarray:
+    return np.array(values, dtype=object)
+
+
+def dense_of(design: Design) -> list:
+    eye = nn.Embedding.from_pretrained(torch.eye(design.num_columns))
+    return design.times(torch.arange(design.num_rows), eye).tolist()
+
+
+def test_categories_have_a_column_each_and_a_row_of_several_scales_them():
+    design = Design.of_feature(texts("Drama|Comedy", "", "Comedy", "Drama|Drama"), key="model.item_features: genres")
+    half = pytest.approx([0.5**0.5, 0.5**0.5])
+    assert dense_of(design) == [half, [0, 0], [1, 0], [0, 1]]  # by name: Comedy, Drama
+
+
+def test_one_category_each_is_one_hot():
+    design = Design.of_feature(texts("F", "M", "F"), key="model.user_features: gender")
+    assert design.is_one_hot
+    assert dense_of(design) == [[1, 0], [0, 1], [1, 0]]
+
+
+def test_numbers_have_one_column_of_standardized_values_with_0_where_unknown():
+    design = Design.of_feature(np.array([20.0, np.nan, 30.0, 40.0]), key="model.user_features: age")
+    assert design.num_columns == 1
+    assert [value for (value,) in dense_of(design)] == pytest.approx([-(1.5**0.5), 0, 0, 1.5**0.5])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (texts("", ""), "model.user_features: age is unknown in every row with training ratings"),
+        (np.full(2, np.nan), "model.user_features: age is unknown in every row with training ratings"),
+        (np.full(2, 5.0), "model.user_features: age must vary, got 5 in every row with training ratings"),
+    ],
+)
+def test_a_feature_that_tells_no_row_from_another_is_refused(values, message):
+    with pytest.raises(UserError) as error:
+        Design.of_feature(values, key="model.user_features: age")
+    assert str(error.value) == message

@@ -1,0 +1,141 @@
+"""run.json: what is written is read, and what is damaged or of another version is one line."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+from equations import options_of
+from fits import holdout_of
+from run_folders import record_of
+from tables import table_with_features
+
+from ratinglab.errors import UserError
+from ratinglab.evaluation.metrics import MetricKind
+from ratinglab.models.svdpp import Implicit
+from ratinglab.runs.record import (
+    FORMAT_VERSION,
+    metric_records,
+    read_metrics,
+    read_record,
+    write_json,
+    write_record,
+)
+
+FEATURES = {"user_features": ["group", "age"], "item_features": ["genres"]}
+
+
+def record(name="svdpp", **changed):
+    options = options_of(name, **({} if name in ("mf", "mean") else FEATURES))
+    return record_of(options, holdout_of(table_with_features(), options), **changed)
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    share = {"target": "my_metrics.share", "name": "share", "label": "Share", "higher_is_better": True}
+    metrics = [*metric_records(["mse"]), share]
+    written = record(metrics=metrics, monitor="val/share", fold=3, protocol={"rmse": {"a": 0.9}})
+    write_record(tmp_path, written)
+    found = read_record(tmp_path)
+    assert asdict(found) == json.loads(json.dumps(asdict(written)))
+    assert found.format_version == FORMAT_VERSION == 3
+    assert found.equation_options() == options_of("svdpp", **FEATURES)
+    # known without an import of my_metrics
+    assert [(kind.name, kind.higher_is_better) for kind in found.kinds()] == [("mse", False), ("share", True)]
+    assert found.monitored() == MetricKind("share", label="Share", higher_is_better=True)
+
+
+def test_options_of_an_equation_elsewhere_are_imported(tmp_path):
+    write_record(tmp_path, record(model_target="my_equation.MyOptions"))
+    with pytest.raises(UserError, match=r"^run\.json: model_target: there is no module my_equation; --config-dir "):
+        read_record(tmp_path).equation_options()
+    write_record(tmp_path, record(model_target="os.path.join"))
+    with pytest.raises(
+        UserError, match=r"model_target must be a subclass of ratinglab\..*EquationOptions, got os\.path"
+    ):
+        read_record(tmp_path).equation_options()
+
+
+def change(folder, **changed):
+    path = folder / "run.json"
+    content = json.loads(path.read_text()) | changed
+    path.write_text(json.dumps({key: value for key, value in content.items() if value != "gone"}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"format_version": 1}, "{}/run.json has format 1; this version of ratinglab reads format 3"),
+        ({"format_version": 4}, "{}/run.json has format 4; this version of ratinglab reads format 3"),
+        ({"format_version": "gone"}, "{}/run.json is damaged: 'format_version'"),
+        ({"num_users": "gone"}, "{}/run.json is damaged: RunRecord"),
+        ({"more": 1}, "{}/run.json is damaged: RunRecord"),
+        ({"format_version": 2, "model": "other"}, "{}/run.json is damaged: 'other'"),
+    ],
+)
+def test_a_record_that_is_damaged_or_of_another_version_is_one_line(tmp_path, changed, message):
+    write_record(tmp_path, record())
+    change(tmp_path, **changed)
+    with pytest.raises(UserError) as error:
+        read_record(tmp_path)
+    assert str(error.value).startswith(message.format(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_no_run_is_named(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "file").write_text("")
+    for name, message in (
+        ("rnus", f"run: there is no folder {tmp_path}/rnus; did you mean runs?"),
+        ("runs", f"run: {tmp_path}/runs is not the folder of a run: it has no run.json"),
+        ("file", f"run must be a folder, got the file {tmp_path}/file"),
+    ):
+        with pytest.raises(UserError) as error:
+            read_record(tmp_path / name)
+        assert str(error.value) == message
+    (tmp_path / "runs" / "run.json").write_text("{")
+    with pytest.raises(UserError, match=r"run\.json is damaged: "):
+        read_record(tmp_path / "runs")
+
+
+def test_metrics_are_flat_and_checked(tmp_path):
+    write_json(tmp_path / "metrics.json", {"fit/epochs": 3, "test/mse": 0.5})
+    assert read_metrics(tmp_path) == {"fit/epochs": 3, "test/mse": 0.5}
+    for content in ("{", "[]", "{}"):
+        (tmp_path / "metrics.json").write_text(content)
+        with pytest.raises(UserError, match=r"metrics\.json is damaged: "):
+            read_metrics(tmp_path)
+
+
+OLD = {"embedding_dim": 2, "regularization": 0.1, "init_std": 0.1}
+"""Options that every equation of format 2 had."""
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "expected"),
+    [
+        ("mean", {}, {}),
+        ("bias", {"regularization": 0.1}, {}),
+        ("mf", OLD, {}),
+        ("nmf", OLD, {}),
+        ("biased_mf", OLD, {}),
+        ("svdpp", {**OLD, "implicit": "user"}, {"implicit": Implicit.user}),
+        ("svdpp", {**OLD, "implicit": "both", "item_features": False}, {}),
+        ("svdpp", {**OLD, "implicit": "both", "item_features": True}, {"item_features": ["genres"]}),
+        (
+            "timesvdpp",
+            {**OLD, "implicit": "item", "item_features": True, "item_bins": 30},
+            {"implicit": Implicit.item, "item_features": ["genres"], "item_bins": 30},
+        ),
+    ],
+)
+@pytest.mark.parametrize("has_later_keys", [True, False])
+def test_a_record_of_format_2_has_the_same_equation(tmp_path, name, old, expected, has_later_keys):
+    write_record(tmp_path, record("mf"))
+    later = {} if has_later_keys else dict.fromkeys(("refit_epochs", "is_sampled", "fit", "fold", "protocol"), "gone")
+    gone = dict.fromkeys(("model_target", "metrics", "monitor"), "gone")
+    change(tmp_path, model=name, model_options=old, format_version=2, **gone, **later)
+    found = read_record(tmp_path)
+    assert found.equation_options() == options_of(name, **expected)
+    assert [kind.name for kind in found.kinds()] == ["mse", "rmse", "mae"]
+    assert found.monitored().name == "mse"
+    assert found.format_version == 2
+    assert found.is_sampled is False

@@ -1,0 +1,163 @@
+"""The files of a run: what is loaded predicts as what was written, also from before the present format."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from equations import options_of
+from fits import holdout_of
+from run_folders import turn_into_format_2, write_run_of, write_weights
+from tables import table_with_features
+
+from ratinglab.errors import UserError
+from ratinglab.models.posterior import Sample
+from ratinglab.models.svdpp import Implicit
+from ratinglab.runs.record import read_record
+from ratinglab.runs.storage import load_predictor, read_epoch, training_part_of
+
+MODELS = {
+    "mf": ("mf", {}),
+    "biased_mf with features": ("biased_mf", {"user_features": ["age", "group"], "item_features": ["genres"]}),
+    "svdpp with genres": ("svdpp", {"item_features": ["genres"]}),
+    "svdpp": ("svdpp", {"implicit": Implicit.user}),
+    "timesvdpp": ("timesvdpp", {"item_features": ["genres"], "item_bins": 3}),
+}
+
+
+def model_of(case):
+    name, options = MODELS[case]
+    return options_of(name, **options)
+
+
+def pairs():
+    """Each user with each item, known or not, on a day."""
+    user, item = torch.arange(-1, 31).repeat_interleave(22).int(), torch.arange(-1, 21).repeat(32).int()
+    return user, item, (user.abs() % 3).int()
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_a_run_that_is_loaded_predicts_as_the_one_that_was_written(tmp_path, case):
+    written = write_run_of(tmp_path / "run", model_of(case), table_with_features())
+    loaded, best_epoch = load_predictor(read_record(tmp_path / "run"), tmp_path / "run")
+    assert torch.equal(loaded(*pairs()), written(*pairs()))
+    assert best_epoch == 2
+    assert not loaded.training
+
+
+def test_a_run_holds_the_side_information_that_its_equation_needs_and_no_more(tmp_path):
+    model = model_of("biased_mf with features")
+    write_run_of(tmp_path / "run", model, table_with_features())
+    holdout = holdout_of(table_with_features(), model)
+    users, items = (pd.read_parquet(tmp_path / "run" / f"{name}.parquet") for name in ("users", "items"))
+    assert list(users) == ["user_id", "feature/age", "feature/group"]
+    assert list(items) == ["item_id", "title", "feature/genres"]
+    assert np.array_equal(users["feature/age"], holdout.side.user_features["age"], equal_nan=True)
+    assert users["feature/group"].tolist() == holdout.side.user_features["group"].tolist()
+    assert "day" not in pd.read_parquet(tmp_path / "run" / "ratings.parquet")
+    write_run_of(tmp_path / "plain", options_of("biased_mf"), table_with_features())
+    assert list(pd.read_parquet(tmp_path / "plain" / "users.parquet")) == ["user_id"]
+    write_run_of(tmp_path / "timed", model_of("timesvdpp"), table_with_features())
+    assert pd.read_parquet(tmp_path / "timed" / "ratings.parquet")["day"].isin([0, 1, 2]).all()
+
+
+def test_features_named_as_other_columns_do_not_collide(tmp_path):
+    table = table_with_features()
+    table = replace(table, user_columns={"user_id": table.user_columns["group"]})
+    model = options_of("biased_mf", user_features=["user_id"])
+    written = write_run_of(tmp_path / "run", model, table)
+    loaded, _ = load_predictor(read_record(tmp_path / "run"), tmp_path / "run")
+    assert torch.equal(loaded(*pairs()), written(*pairs()))
+
+
+def test_the_training_part_is_asked_for_what_the_equation_needs(tmp_path):
+    for case, interactions, days in (("mf", False, False), ("svdpp", True, False), ("timesvdpp", True, True)):
+        write_run_of(tmp_path / case, model_of(case), table_with_features())
+        part = training_part_of(read_record(tmp_path / case), tmp_path / case)
+        assert (part.rows is not None) == interactions
+        assert (part.rows is not None and part.rows.day is not None) == days
+
+
+@pytest.mark.parametrize("case", ["mf", "svdpp with genres", "svdpp", "timesvdpp"])
+def test_a_run_of_format_2_predicts_as_it_did(tmp_path, case):
+    written = write_run_of(tmp_path / "run", model_of(case), table_with_features())
+    turn_into_format_2(tmp_path / "run")
+    record = read_record(tmp_path / "run")
+    assert record.format_version == 2
+    loaded, _ = load_predictor(record, tmp_path / "run")
+    assert torch.equal(loaded(*pairs()), written(*pairs()))
+
+
+def sample(predictor) -> Sample:
+    random = torch.Generator().manual_seed(3)
+    side = predictor.model.equation.user_side(), predictor.model.equation.item_side()
+    weights = [each.embedding.weight for each in side] + [each.bias.weight for each in side]
+    owners = [len(each.last_rows()) for each in side]
+    drawn = [torch.randn(weight.shape, generator=random) for weight in weights]
+    return Sample(*drawn, *(torch.ones(count) for count in owners))
+
+
+@pytest.mark.parametrize("format_version", [2, 3])
+def test_samples_of_a_run_with_features_are_loaded(tmp_path, format_version):
+    folder = tmp_path / "run"
+    written = write_run_of(folder, model_of("svdpp with genres"), table_with_features(), is_sampled=True)
+    record = read_record(folder)
+    with pytest.raises(UserError, match=r"best\.ckpt holds no sample yet: the run was stopped in burn-in; resume="):
+        load_predictor(record, folder)
+    written.model.keep(sample(written))
+    write_weights(folder, {f"predictor.{name}": weight for name, weight in written.state_dict().items()})
+    if format_version == 2:
+        turn_into_format_2(folder)
+    loaded, _ = load_predictor(read_record(folder), folder)
+    assert torch.equal(loaded(*pairs()), written(*pairs()))
+
+
+def rewrite(folder, **changed):
+    path = folder / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
+def test_weights_of_another_equation_or_size_are_refused(tmp_path):
+    folder = tmp_path / "run"
+    write_run_of(folder, model_of("svdpp with genres"), table_with_features())
+    options = json.loads((folder / "run.json").read_text())["model_options"]
+    rewrite(folder, model_options=options | {"embedding_dim": 5})
+    with pytest.raises(UserError, match=r"best\.ckpt does not hold the weights of svdpp$"):
+        load_predictor(read_record(folder), folder)
+    for changed in ({"embeding_dim": 5}, {"implicit": "all"}):
+        rewrite(folder, model_options=options | changed)
+        with pytest.raises(UserError, match=r"run\.json is damaged: "):
+            load_predictor(read_record(folder), folder)
+
+
+def test_a_feature_that_is_missing_in_the_run_is_damage(tmp_path):
+    folder = tmp_path / "run"
+    write_run_of(folder, model_of("biased_mf with features"), table_with_features())
+    users = pd.read_parquet(folder / "users.parquet")
+    users.drop(columns="feature/age").to_parquet(folder / "users.parquet")
+    with pytest.raises(UserError, match=r"users\.parquet is damaged: it has no column feature/age$"):
+        load_predictor(read_record(folder), folder)
+
+
+@pytest.mark.parametrize("name", ["users.parquet", "ratings.parquet", "checkpoints/best.ckpt"])
+def test_a_file_that_is_missing_or_cut_short_is_one_line(tmp_path, name):
+    folder = tmp_path / "run"
+    model = options_of("svdpp", user_features=["group"])
+    write_run_of(folder, model, table_with_features())
+    content = (folder / name).read_bytes()
+    for damaged in (content[: len(content) // 2], None):
+        (folder / name).unlink()
+        if damaged is not None:
+            (folder / name).write_bytes(damaged)
+        with pytest.raises(UserError, match=name.replace(".", r"\.")) as error:
+            load_predictor(read_record(folder), folder)
+        assert "\n" not in str(error.value)
+        if damaged is not None:
+            assert "damaged" in str(error.value)
+
+
+def test_the_epochs_of_a_checkpoint_are_read(tmp_path):
+    write_run_of(tmp_path / "run", model_of("mf"), table_with_features())
+    assert read_epoch(tmp_path / "run" / "checkpoints" / "best.ckpt") == 2

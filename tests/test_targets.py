@@ -1,0 +1,106 @@
+"""Dotted paths to classes and modules, of which each mistake is one line that names the place."""
+
+import sys
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import pytest
+
+from ratinglab.errors import UserError
+from ratinglab.models.declarations import EquationOptions
+from ratinglab.models.mf import MFOptions
+from ratinglab.targets import import_named, target_class
+
+
+@dataclass
+class Base(ABC):
+    """Options with a verb."""
+
+    @abstractmethod
+    def build(self):
+        """Make the thing."""
+
+
+OWN = """
+from dataclasses import dataclass
+from test_targets import Base
+
+@dataclass
+class Own(Base):
+    count: int
+    def build(self): ...
+
+class Bare(Base):
+    count: int
+    def build(self): ...
+
+class Same(Own):
+    def build(self): ...
+
+@dataclass
+class Half(Base):
+    count: int
+
+number = 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with the module own_options in it, as after --config-dir."""
+    (tmp_path / "own_options.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+
+
+def test_classes_are_found_by_their_path(folder):
+    assert target_class("ratinglab.models.mf.MFOptions", base=EquationOptions, key="x") is MFOptions
+    assert target_class("own_options.Own", base=Base, key="x").__name__ == "Own"
+    assert target_class("own_options.Same", base=Base, key="x").__name__ == "Same"  # without fields of its own
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("own_options.Ow", "x: own_options has no Ow; did you mean Own?"),
+        ("own_option.Own", "x: there is no module own_option; --config-dir FOLDER finds those in a folder"),
+        ("own_options.number", "x must be a subclass of test_targets.Base, got own_options.number"),
+        ("ratinglab.models.mf.MFOptions", "x must be a subclass of test_targets.Base, got ratinglab.models.mf.MFOpt"),
+        ("own_options.Bare", "x: own_options.Bare needs the decorator @dataclass"),
+        ("own_options.Half", "x: own_options.Half lacks build"),
+        ("Own", "x must be the dotted path of a class, as in module.Class, got Own"),
+        ("", "x must be the dotted path of a class, as in module.Class, got "),
+        ("..x", "x must be the dotted path of a class, as in module.Class, got ..x"),
+        ("a..x", "x must be the dotted path of a class, as in module.Class, got a..x"),
+        (None, "x must be the dotted path of a class, as in module.Class, got None"),
+    ],
+)
+def test_a_path_to_something_else_is_refused(folder, path, message):
+    with pytest.raises(UserError) as error:
+        target_class(path, base=Base, key="x")
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("x = 1\nx =", "own_broken.py, line 2: invalid syntax"),
+        ("\n1 / 0", "own_broken.py, line 2: ZeroDivisionError: division by zero"),
+        ("import own_missing", "own_broken.py, line 1: No module named 'own_missing'"),
+        ("from own_options import nothing", "own_broken.py, line 1: cannot import name 'nothing'"),
+        ("raise ValueError('a\\nb')", "own_broken.py, line 1: ValueError: a b"),
+    ],
+)
+def test_an_error_in_a_users_file_is_one_line_with_its_place(folder, code, fault):
+    (folder / "own_broken.py").write_text(code)
+    with pytest.raises(UserError) as error:
+        import_named("own_broken", key="x")
+    assert str(error.value).startswith(f"x: own_broken cannot be imported: {folder}/{fault}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_module_inside_a_folder_is_named():
+    with pytest.raises(UserError, match=r"^x: there is no module ratinglab\.modles\.mf; "):
+        import_named("ratinglab.modles.mf", key="x")
