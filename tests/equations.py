@@ -6,7 +6,7 @@ from ratinglab.models.bias import BiasOptions
 from ratinglab.models.biased_mf import BiasedMFOptions
 from ratinglab.models.building import build_equation
 from ratinglab.models.declarations import EquationOptions
-from ratinglab.models.equation import Equation, TrainingPart
+from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.mean import MeanOptions
 from ratinglab.models.mf import MFOptions
 from ratinglab.models.nmf import NMFOptions
@@ -36,6 +36,6 @@ def options_of(name: str, **changed) -> EquationOptions:
     return cls(**{key: value for key, value in VALUES.items() if key in known} | changed)
 
 
-def equation_of(name: str, training: TrainingPart, *, seed: int = 0, **changed) -> Equation:
+def equation_of(name: str, training: TrainingData, *, seed: int = 0, **changed) -> Equation:
     """An equation over the users and items of a training part, some of its options changed."""
     return build_equation(options_of(name, **changed), training, seed=seed)

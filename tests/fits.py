@@ -18,7 +18,7 @@ from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import build_equation
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.design import Design
-from ratinglab.models.equation import Equation, TrainingPart
+from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out
@@ -58,12 +58,12 @@ def holdout_of(table: RatingTable, model: EquationOptions, *, split: SplitOption
     return hold_out(table, split.apply(table), side)
 
 
-def training_part(holdout: Holdout) -> TrainingPart:
+def training_data(holdout: Holdout) -> TrainingData:
     """The facts from which an equation is built."""
     rows = as_tensors(holdout.train)
     num_users, num_items = holdout.num_users, holdout.num_items
     users, items = holdout.side.user_features, holdout.side.item_features
-    return TrainingPart(
+    return TrainingData(
         num_users=num_users,
         num_items=num_items,
         rating_mean=float(rows.rating.double().mean()),
@@ -119,7 +119,7 @@ def fit(
     """
     holdout = holdout_of(table, model, split=split)
     data = RatingDataModule(holdout, batch_size=batch_size, fraction=1.0, seed=seed)
-    equation = build_equation(model, training_part(holdout), seed=model_seed)
+    equation = build_equation(model, training_data(holdout), seed=model_seed)
     rows = as_tensors(data.train_ratings)
     baseline = BiasBaseline(num_users=data.num_users, num_items=data.num_items)
     baseline.fit(user=rows.user, item=rows.item, rating=rows.rating)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from fits import holdout_of, training_part
+from fits import holdout_of, training_data
 
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.predictor import Predictor
@@ -49,7 +49,7 @@ def write_run_of(folder: Path, model: EquationOptions, table: RatingTable, **cha
     record = record_of(model, holdout, **changed)
     (folder / "checkpoints").mkdir(parents=True)
     write_run(folder, record=record, holdout=holdout)
-    predictor = build_predictor(record, training_part(holdout), seed=0).eval()
+    predictor = build_predictor(record, training_data(holdout), seed=0).eval()
     random = torch.Generator().manual_seed(1)
     for parameter in predictor.parameters():
         torch.nn.init.normal_(parameter, generator=random)

@@ -114,13 +114,13 @@ def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np
     import torch
 
     from ratinglab.models.baselines import BiasBaseline
-    from ratinglab.models.equation import TrainingPart
+    from ratinglab.models.equation import TrainingData
     from ratinglab.models.mf import MFOptions
     from ratinglab.models.predictor import Predictor
     from ratinglab.recommend.all_users import rated_by_user, top_k_of_all
 
     users, items = (torch.from_numpy(table[f"{side}_factors"]) for side in ("user", "item"))
-    training = TrainingPart(num_users=len(users), num_items=len(items), rating_mean=0.0)
+    training = TrainingData(num_users=len(users), num_items=len(items), rating_mean=0.0)
     options = MFOptions(embedding_dim=NUM_FACTORS, regularization=0.0, init_std=0.0)
     model = options.build(training, generator=torch.Generator())
     model.user_embedding.weight.data, model.item_embedding.weight.data = users, items

@@ -7,8 +7,8 @@ from typing import BinaryIO
 
 from ratinglab.errors import UserError
 
-RUN_RECORD = "run.json"
-"""File by which a folder is known as a run's."""
+RUN_RECORD, RUN_FORMAT = "run.json", 3
+"""File that marks a folder as a run's, and the version of such folders."""
 
 
 def user_path(text: str, *, key: str) -> Path:
@@ -69,8 +69,9 @@ def write_output(path: Path, write: Callable[[BinaryIO], object], *, key: str) -
 
 def is_stream(path: Path) -> bool:
     """Whether a path is a device, a pipe or a process's own stream, which are written to and never replaced."""
-    # /dev/stdout may be a link to a file that the shell has open
-    return path.absolute().parts[1:2] in (("dev",), ("proc",)) or (path.exists() and not path.is_file())
+    # /dev/stdout may be a link to a file that the shell has open; /dev/shm holds ordinary files
+    is_own_stream = str(path.absolute()).startswith(("/dev/std", "/dev/fd/", "/proc/"))
+    return is_own_stream or (path.exists() and not path.is_file())
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:

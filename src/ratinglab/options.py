@@ -100,3 +100,14 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
         if isinstance(hint, type) and issubclass(hint, Enum) and key in values:
             values[key] = hint[values[key]]
     return cls(**values)
+
+
+def as_yaml(value: Any) -> str:
+    """A value as a user writes it in YAML or on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(as_yaml(each) for each in value)}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {as_yaml(each)}' for key, each in value.items())}}}"
+    return "null" if value is None else str(value)

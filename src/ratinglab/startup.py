@@ -25,7 +25,7 @@ def configure_process() -> None:
 
 def prepare_fit(fit: type[FitOptions]) -> None:
     """Load what a fit needs before torch. Call it once the fit is chosen, before an equation's file is imported."""
-    if not fit.takes_batches:
+    if fit.has_compiled_loops:
         load_compiled_loops()
 
 

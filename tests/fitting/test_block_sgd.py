@@ -20,7 +20,7 @@ from ratinglab.fitting.kernels.block_epochs import (
     sort_blocks_by_user,
 )
 from ratinglab.fitting.optimizers import BlockSGD
-from ratinglab.models.equation import TrainingPart
+from ratinglab.models.equation import TrainingData
 
 NUM_USERS, NUM_ITEMS = 30, 40
 
@@ -71,7 +71,7 @@ def test_slices_have_about_as_many_ratings_each():
 def test_a_step_is_that_of_autograd_on_one_row(name, adaptive):
     """By torch's own gradients of the model's forward and penalty, a row a batch, in the kernel's order."""
     user, item, rating, start, *_ = ordered(*rows(200), slices=2)
-    training = TrainingPart(num_users=NUM_USERS, num_items=NUM_ITEMS, rating_mean=3.0)
+    training = TrainingData(num_users=NUM_USERS, num_items=NUM_ITEMS, rating_mean=3.0)
     own, theirs = (equation_of(name, training, seed=1, embedding_dim=5) for _ in range(2))
     for model in (own, theirs):
         for parameter in model.parameters():  # biases that are not 0

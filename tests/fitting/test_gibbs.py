@@ -124,7 +124,7 @@ def test_the_last_sample_is_the_equations_weights(name):
     fitted = fit(name)
     user, item, _, day = as_tensors(fitted.data.train_ratings)
     posterior, arguments = fitted.module.posterior, fitted.equation.arguments(user, item, day)
-    with posterior.only(posterior.num_samples - 1):
+    with posterior.using_sample(posterior.num_samples - 1):
         assert torch.allclose(posterior(*arguments), fitted.equation(*arguments), atol=1e-5)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from equations import options_of
-from fits import TRAINER, Fitted, holdout_of, training_part
+from fits import TRAINER, Fitted, holdout_of, training_data
 from fits import fit as fit_equation
 from pytorch_lightning import Callback
 from tables import table_of
@@ -100,7 +100,7 @@ def test_a_step_is_the_gradient_of_the_objective_by_hand():
 def test_train_mse_is_pooled_over_the_epoch_before_each_update_without_penalty():
     fitted = fit(SGD_PLAIN, epochs=1, batch_size=7, validation=0.0)
     data = RatingDataModule(small_holdout(0.0), batch_size=7, fraction=1.0, seed=0)
-    model = build_equation(model_options(), training_part(small_holdout(0.0)), seed=0)
+    model = build_equation(model_options(), training_data(small_holdout(0.0)), seed=0)
     squared = 0.0
     for user, item, rating, _ in itertools.chain.from_iterable(data.train_dataloader()):
         error = model(user, item) - rating
@@ -290,7 +290,7 @@ class LBFGS(GradientOptions):
 
 
 def test_an_optimizer_that_evaluates_the_loss_several_times_works():
-    model, rows = build_equation(model_options(), training_part(small_holdout()), seed=0), small_holdout().train
+    model, rows = build_equation(model_options(), training_data(small_holdout()), seed=0), small_holdout().train
     with torch.no_grad():
         error = model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
     one, two, ten = (fit(LBFGS(lr=0.5), epochs=epochs, batch_size=None) for epochs in (1, 2, 10))

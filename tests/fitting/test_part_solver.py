@@ -46,8 +46,8 @@ def cases() -> dict[str, tuple[Design, np.ndarray]]:
     return {
         "sets": (rated(), dense()),
         "one_hot": (of_days, of_day),
-        "sets seen from days": (rated().seen_from(torch.from_numpy(OWNER)), dense()[OWNER]),
-        "one_hot seen from other rows": (of_days.seen_from(picked), of_day[picked.numpy()]),
+        "sets seen from days": (rated().select_rows(torch.from_numpy(OWNER)), dense()[OWNER]),
+        "one_hot seen from other rows": (of_days.select_rows(picked), of_day[picked.numpy()]),
     }
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from ratinglab.errors import UserError
 from ratinglab.fitting.sparse_adam import SparseRowAdam, make_sparse
 from ratinglab.models.design import Design
-from ratinglab.models.equation import Equation, TrainingPart
+from ratinglab.models.equation import Equation, TrainingData
 
 
 class OneTable(Equation):
@@ -77,7 +77,7 @@ def test_an_equation_that_uses_a_whole_table_is_refused():
 
 
 def of_group(groups: Design) -> Equation:
-    training = TrainingPart(num_users=3, num_items=3, rating_mean=3.0, user_features={"group": groups})
+    training = TrainingData(num_users=3, num_items=3, rating_mean=3.0, user_features={"group": groups})
     return equation_of("biased_mf", training, user_features=["group"])
 
 

@@ -22,9 +22,9 @@ def one_hot() -> Design:
     return Design.one_hot(torch.tensor([1, 0, 1, 3]), num_columns=5, scale=torch.tensor([2.0, -1.0, 0.0, 0.5]))
 
 
-def seen_from(design: Design) -> Design:
+def select_rows(design: Design) -> Design:
     """Six rows, of which each picks one of the design's four; row 3 of the design is picked by none."""
-    return design.seen_from(torch.tensor([1, 2, 2, 0, 1, 0]))
+    return design.select_rows(torch.tensor([1, 2, 2, 0, 1, 0]))
 
 
 SETS = torch.zeros(4, 5)
@@ -35,8 +35,8 @@ PICKED = torch.tensor([1, 2, 2, 0, 1, 0])
 CASES = {
     "sets": (of_sets(), SETS),
     "one_hot": (one_hot(), ONE_HOT),
-    "sets seen from other rows": (seen_from(of_sets()), SETS[PICKED]),
-    "one_hot seen from other rows": (seen_from(one_hot()), ONE_HOT[PICKED]),
+    "sets seen from other rows": (select_rows(of_sets()), SETS[PICKED]),
+    "one_hot seen from other rows": (select_rows(one_hot()), ONE_HOT[PICKED]),
 }
 """A design, and its dense matrix."""
 COLUMNS = {"sets": SETS != 0, "one_hot": torch.eye(5)[[1, 0, 1, 3]] > 0}

@@ -7,7 +7,7 @@ from equations import equation_of
 from ratinglab.batches import Batch
 from ratinglab.errors import UserError
 from ratinglab.models.design import Design
-from ratinglab.models.equation import Equation, TrainingPart
+from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.svdpp import Implicit
 
 USER, ITEM = torch.tensor([0, 1, 1], dtype=torch.int32), torch.tensor([2, 0, 2], dtype=torch.int32)
@@ -37,7 +37,7 @@ def age() -> Design:
 
 
 def build(name, *, seed=0, rating_mean=3.0, rows=RATED, **changed) -> Equation:
-    training = TrainingPart(
+    training = TrainingData(
         num_users=2,
         num_items=3,
         rating_mean=rating_mean,

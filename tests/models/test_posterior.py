@@ -4,14 +4,14 @@ import pytest
 import torch
 from equations import equation_of
 
-from ratinglab.models.equation import TrainingPart
+from ratinglab.models.equation import TrainingData
 from ratinglab.models.posterior import Posterior, Sample
 
 USER, ITEM = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([2, 0], dtype=torch.int32)
 
 
 def posterior(name="biased_mf", *, num_items=3) -> Posterior:
-    return Posterior(equation_of(name, TrainingPart(num_users=2, num_items=num_items, rating_mean=3.0)))
+    return Posterior(equation_of(name, TrainingData(num_users=2, num_items=num_items, rating_mean=3.0)))
 
 
 def sample(seed: int, *, biased=True, noise_precision=2.0) -> Sample:
@@ -48,7 +48,7 @@ def test_the_prediction_is_the_mean_over_samples_and_the_variance_has_the_noise_
     noise = (1 / 1 + 1 / 2 + 1 / 3) / 3 * torch.tensor([1 / (1 * 4), 1 / (2 * 1)])
     expected = predicted.var(dim=0, correction=0) + noise
     assert model.moments(USER, ITEM)[1].tolist() == pytest.approx(expected.tolist(), abs=1e-5)
-    with model.only(1):
+    with model.using_sample(1):
         assert model(USER, ITEM).tolist() == pytest.approx(predicted[1].tolist(), abs=1e-5)
     assert model.num_samples == 3
 

@@ -6,7 +6,7 @@ import torch
 from equations import equation_of
 
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.equation import Equation, TrainingPart
+from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import all_users
 from ratinglab.recommend.all_users import rated_by_user, top_k_of_all
@@ -28,7 +28,7 @@ class ByItem(Equation):
 
 def predictor_of(name: str) -> Predictor:
     numbers = {"num_users": NUM_USERS, "num_items": NUM_ITEMS}
-    training = TrainingPart(**numbers, rating_mean=3.0)
+    training = TrainingData(**numbers, rating_mean=3.0)
     model = ByItem() if name == "by_item" else equation_of(name, training, embedding_dim=3)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))

@@ -265,9 +265,9 @@ def test_a_folder_that_cannot_be_read_is_told_and_the_others_stand(command, tmp_
     (bad / "run.json").write_text(json.dumps(record | {"format_version": 1}))
     lines = report(tmp_path, "outputs").stdout.splitlines()
     assert sum(line.startswith("mf by adam") for line in lines) == 1
-    assert sum(line.startswith("mf by a fit that it does not tell") for line in lines) == 1
+    assert sum(line.startswith("mf by an unknown fit") for line in lines) == 1
     assert lines[-1].startswith("note: left out: ")
-    assert "is of format 1" in lines[-1]
+    assert "has format 1" in lines[-1]
     (good / "metrics.json").unlink()
     assert "note: 1 unfinished run is left out" in report(tmp_path, "outputs").stdout
 

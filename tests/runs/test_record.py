@@ -13,7 +13,6 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.models.svdpp import Implicit
 from ratinglab.runs.record import (
-    FORMAT_VERSION,
     metric_records,
     read_metrics,
     read_record,
@@ -36,10 +35,10 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     write_record(tmp_path, written)
     found = read_record(tmp_path)
     assert asdict(found) == json.loads(json.dumps(asdict(written)))
-    assert found.format_version == FORMAT_VERSION == 3
+    assert found.format_version == 3
     assert found.equation_options() == options_of("svdpp", **FEATURES)
     # known without an import of my_metrics
-    assert [(kind.name, kind.higher_is_better) for kind in found.kinds()] == [("mse", False), ("share", True)]
+    assert [(kind.name, kind.higher_is_better) for kind in found.metric_kinds()] == [("mse", False), ("share", True)]
     assert found.monitored() == MetricKind("share", label="Share", higher_is_better=True)
 
 
@@ -135,7 +134,7 @@ def test_a_record_of_format_2_has_the_same_equation(tmp_path, name, old, expecte
     change(tmp_path, model=name, model_options=old, format_version=2, **gone, **later)
     found = read_record(tmp_path)
     assert found.equation_options() == options_of(name, **expected)
-    assert [kind.name for kind in found.kinds()] == ["mse", "rmse", "mae"]
+    assert [kind.name for kind in found.metric_kinds()] == ["mse", "rmse", "mae"]
     assert found.monitored().name == "mse"
     assert found.format_version == 2
     assert found.is_sampled is False

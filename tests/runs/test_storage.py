@@ -16,7 +16,7 @@ from ratinglab.errors import UserError
 from ratinglab.models.posterior import Sample
 from ratinglab.models.svdpp import Implicit
 from ratinglab.runs.record import read_record
-from ratinglab.runs.storage import load_predictor, read_epoch, training_part_of
+from ratinglab.runs.storage import load_predictor, read_epoch, read_training_data
 
 MODELS = {
     "mf": ("mf", {}),
@@ -75,7 +75,7 @@ def test_features_named_as_other_columns_do_not_collide(tmp_path):
 def test_the_training_part_is_asked_for_what_the_equation_needs(tmp_path):
     for case, interactions, days in (("mf", False, False), ("svdpp", True, False), ("timesvdpp", True, True)):
         write_run_of(tmp_path / case, model_of(case), table_with_features())
-        part = training_part_of(read_record(tmp_path / case), tmp_path / case)
+        part = read_training_data(read_record(tmp_path / case), tmp_path / case)
         assert (part.rows is not None) == interactions
         assert (part.rows is not None and part.rows.day is not None) == days
 

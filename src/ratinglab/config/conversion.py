@@ -15,7 +15,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, Interpolation
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.optimizers import FitOptions
-from ratinglab.options import check_options
+from ratinglab.options import as_yaml, check_options
 from ratinglab.startup import prepare_fit
 from ratinglab.targets import target_class
 
@@ -89,17 +89,6 @@ def _chosen_classes(content: dict[Any, Any], root: type) -> Iterator[tuple[str, 
         if issubclass(base, FitOptions):
             prepare_fit(base)
         yield key, base
-
-
-def as_yaml(value: Any) -> str:
-    """A value as a user writes it in YAML or on the command line."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{','.join(as_yaml(each) for each in value)}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {as_yaml(each)}' for key, each in value.items())}}}"
-    return "null" if value is None else str(value)
 
 
 def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[str, str], prefix: str = "") -> None:

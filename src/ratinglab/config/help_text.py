@@ -14,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ratinglab.config.comments import file_comment, key_comments
 from ratinglab.config.conf import Conf
-from ratinglab.config.conversion import TARGET, as_yaml
+from ratinglab.config.conversion import TARGET
+from ratinglab.options import as_yaml
 
 COLUMN = 36
 """Where descriptions begin; a longer name has a line of its own."""

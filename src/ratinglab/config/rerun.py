@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ratinglab.config.arguments import quoted
 from ratinglab.errors import UserError
-from ratinglab.files import user_path
+from ratinglab.files import RUN_FORMAT, RUN_RECORD, user_path
 
 EXTENDS = "trainer.max_epochs"
 """The one key that may be set beside resume: more epochs of the same experiment."""
@@ -87,7 +87,17 @@ def with_saved_values(config: DictConfig) -> None:
 
 
 def _first_arguments(folder: Path, *, key: str) -> list[str]:
-    """What the run was started with, without its number of epochs."""
+    """The run's own overrides, without its number of epochs.
+
+    Raises:
+        UserError: the folder is no run, or a run of an older format, whose options may have changed since.
+    """
+    version = _saved(folder, "format_version")
+    if version not in (None, RUN_FORMAT):
+        raise UserError(
+            f"{key}: {folder} has format {version}: it predicts, but only runs of format {RUN_FORMAT} can be trained "
+            "again"
+        )
     path = folder / ".hydra" / "overrides.yaml"
     if not path.is_file():
         raise UserError(f"{key}: {folder} is not the folder of a run: it has no .hydra/overrides.yaml")
@@ -102,10 +112,18 @@ def _config_dir(folder: Path) -> str | None:
 
 def _max_epochs(folder: Path) -> int:
     """The epochs that the run was to have, when it was started or last extended."""
+    saved = _saved(folder, "max_epochs")
+    if isinstance(saved, int):
+        return saved
+    return int(OmegaConf.select(OmegaConf.load(folder / ".hydra" / "config.yaml"), EXTENDS))
+
+
+def _saved(folder: Path, key: str) -> Any:
+    """A value of run.json; None where the file is not written yet, or damaged, which a later check reports."""
     try:
-        return int(json.loads((folder / "run.json").read_text(encoding="utf-8"))["max_epochs"])
-    except (OSError, ValueError, LookupError, TypeError):  # not written yet, or damaged, which is told later
-        return int(OmegaConf.select(OmegaConf.load(folder / ".hydra" / "config.yaml"), EXTENDS))
+        return json.loads((folder / RUN_RECORD).read_text(encoding="utf-8"))[key]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _folder(override: Override) -> Path:

@@ -46,16 +46,20 @@ class Metric(MetricKind):
     """A metric of predicted ratings.
 
     Attributes:
-        compute: predicted (N,) float32 and rating (N,) float32, N ≥ 1, → the metric of these rows.
+        compute: predicted (N,) float32 and rating (N,) float32, N ≥ 1, on the CPU, → the metric of these rows; NaN
+            where it is undefined for them.
     """
 
     compute: Callable[[Tensor, Tensor], float]
 
+    def __call__(self, predicted: Tensor, rating: Tensor) -> float:
+        """The metric as a plain number: predicted (N,) float32 and rating (N,) float32, on any device."""
+        return float(self.compute(predicted.cpu(), rating.cpu()))
+
 
 def pooled_mean(error: Tensor, function: Callable[[Tensor], Tensor]) -> float:
     """Σ function(error) / N in float64: error (N,) float32. The last digit is the same at any number of threads."""
-    has_float64 = error.device.type != "mps"
-    sums = [function(block.double() if has_float64 else block).sum() for block in error.split(BLOCK_SIZE)]
+    sums = [function(block.double()).sum() for block in error.split(BLOCK_SIZE)]
     return float(torch.stack(sums).sum()) / len(error)
 
 

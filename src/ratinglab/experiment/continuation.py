@@ -7,7 +7,7 @@ from pathlib import Path
 from ratinglab.errors import UserError
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.files import RUN_RECORD, remove_half_done
-from ratinglab.runs.record import FORMAT_VERSION, RunRecord, read_record
+from ratinglab.runs.record import RunRecord, read_record
 from ratinglab.runs.storage import read_epoch
 
 log = logging.getLogger(__name__)
@@ -17,14 +17,9 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
     """Check that a run was started on the data and split of `record`, and return its own record.
 
     Raises:
-        UserError: they have changed since, or the run is older than this version's format.
+        UserError: they have changed since.
     """
     before = read_record(run_folder)
-    if before.format_version != FORMAT_VERSION:
-        raise UserError(
-            f"{key}: {run_folder} has format {before.format_version}: it predicts, but only runs of format "
-            f"{FORMAT_VERSION} can be trained again"
-        )
     compared = {"data_digest": "the data", "split": "the split", "side_digest": "the side information"}
     for name, what in compared.items():
         if before.provenance[name] != record.provenance[name]:

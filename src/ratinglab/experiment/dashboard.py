@@ -89,15 +89,15 @@ def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
 
 
 def hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
-    """Values that a user would sweep, under short names, and the name of the data: more would be unreadable."""
+    """Values that a user would sweep, and the name of the data: all keys would be unreadable."""
     fit = options.optimizer
     return {
         "data": data,
         "split": options.split.name,
         "model": options.model.name,
-        **to_plain(options.model),
+        **{f"model.{key}": value for key, value in to_plain(options.model).items()},
         "optimizer": fit.name,
-        **to_plain(fit),
+        **{f"optimizer.{key}": value for key, value in to_plain(fit).items()},
         **({} if fit.initial_lr is None else {"schedule": options.schedule.name}),
         **({"batch_size": options.data.batch_size} if fit.takes_batches else {}),
         "max_epochs": options.trainer.max_epochs,

@@ -6,7 +6,7 @@ from torch import nn
 
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.models.posterior import Posterior
-from ratinglab.options import to_plain
+from ratinglab.options import as_yaml, to_plain
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION
 
@@ -30,7 +30,7 @@ def header(
     )
     epochs = f"at most {options.trainer.max_epochs}" if refit_epochs is None else f"{refit_epochs}"
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    settings = ", ".join(f"{key}={_shown(value)}" for key, value in to_plain(options.model).items())
+    settings = ", ".join(f"{key}={as_yaml(value)}" for key, value in to_plain(options.model).items())
     yield f"model      {options.model.name}: {settings}; {parameters:,} parameters"
     yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs} epochs"
     if options.trainer.limit_train_batches < 1:
@@ -41,8 +41,9 @@ def header(
     yield from (f"note: {note}" for note in (*table.notes, *split.notes))
     if first_epoch > 1:
         yield f"note: resumes after {first_epoch - 1} epochs"
+    if options.optimizer.note:
+        yield f"note: {options.optimizer.note}"
     if options.optimizer.keeps_samples:
-        yield "note: samples its own priors: model.regularization and early stopping have no effect"
         yield from _memory_warning(options, model)
     elif validation == 0:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
@@ -65,8 +66,4 @@ def _fit_settings(options: TrainOptions) -> str:
         pace = f"batches of {options.data.batch_size:,}"
     if lr is not None:
         return f"lr={lr:g}, {options.schedule.name} schedule, {pace}"
-    return "".join(f"{key}={value}, " for key, value in to_plain(optimizer).items()) + pace
-
-
-def _shown(value: object) -> object:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else value
+    return "".join(f"{key}={as_yaml(value)}, " for key, value in to_plain(optimizer).items()) + pace

@@ -12,7 +12,13 @@ from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.reports.protocols import Protocol, record_of
 from ratinglab.runs.record import RunRecord, metric_records
 
-STEP_KEYS = ("limit_train_batches", "accumulate_grad_batches", "gradient_clip_val", "min_epochs")
+STEP_KEYS = (
+    "limit_train_batches",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "min_epochs",
+    "check_val_every_n_epoch",
+)
 """Keys of trainer on which the weights depend, besides the number of epochs."""
 
 
@@ -36,11 +42,11 @@ def record_run(
         is_sampled=options.optimizer.keeps_samples,
         fit={
             "optimizer": options.optimizer.name,
-            **to_plain(options.optimizer),
+            **_prefixed("optimizer", to_plain(options.optimizer)),
             "schedule": options.schedule.name,
-            **to_plain(options.schedule),
+            **_prefixed("schedule", to_plain(options.schedule)),
             "batch_size": data.batch_size,
-            "patience": options.callbacks.early_stopping.patience,
+            **to_plain(options.callbacks.early_stopping),
             "clip_predictions": options.clip_predictions,
             **{key: getattr(options.trainer, key) for key in STEP_KEYS},
         },
@@ -49,6 +55,10 @@ def record_run(
         metrics=metric_records(options.metrics),
         monitor=options.monitor,
     )
+
+
+def _prefixed(group: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {f"{group}.{key}": value for key, value in values.items()}
 
 
 def protocol_record(options: TrainOptions, *, data_digest: str, split: Split) -> dict[str, Any] | None:

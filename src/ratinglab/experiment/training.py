@@ -35,7 +35,7 @@ from ratinglab.reports.protocols import table_of_run
 from ratinglab.reports.results import results
 from ratinglab.runs.record import RunRecord, read_metrics, read_record, write_json
 from ratinglab.runs.run import Run
-from ratinglab.runs.storage import build_predictor, read_epoch, training_part, write_run
+from ratinglab.runs.storage import build_predictor, read_epoch, training_data, write_run
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         run_folder: an existing folder; empty, unless the options resume the run in it.
 
     Returns:
-        The monitored validation metric, by which a search ranks runs; None without validation rows.
+        The objective of a search, lower is better: the monitored validation metric, negated where higher is better;
+        None without validation rows.
 
     Raises:
         UserError: the data or an option is wrong; nothing has been trained.
@@ -129,7 +130,7 @@ def _hold_out(options: TrainOptions, *, refits: bool) -> Holdout:
 def _build_predictor(options: TrainOptions, record: RunRecord, data: RatingDataModule, holdout: Holdout) -> Predictor:
     """The predictor with its first weights and the fitted bias baseline."""
     rows = as_tensors(data.train_ratings)
-    training = training_part(
+    training = training_data(
         record,
         rows=rows if options.model.needs().interactions else None,
         user_features=holdout.side.user_features,
@@ -208,7 +209,7 @@ def _run_trainer(trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoi
 def _threads_for(fit: Fit, data: RatingDataModule) -> Iterator[None]:
     """Use as many threads as the fit wants."""
     threads = torch.get_num_threads()
-    if fit.wants_one_thread(data.batch_size):
+    if fit.wants_one_thread(data.batch_size or len(data.train_ratings)):
         torch.set_num_threads(1)
     try:
         yield
@@ -234,8 +235,10 @@ def _finish(
         metrics |= {tag: value for tag, value in found.items() if "val/" in tag}
         metrics["fit/seconds"] += found["fit/seconds"]
     infinite = [tag for tag, value in metrics.items() if not math.isfinite(value)]
-    if infinite:
-        raise RunFailedError(f"{infinite[0]} is {metrics[infinite[0]]}")
+    for tag in infinite:
+        if tag.endswith("/mse") or tag == options.monitor:
+            raise RunFailedError(f"{tag} is {metrics[tag]}")
+        del metrics[tag]  # undefined for these rows, such as a correlation with constant predictions
     write_json(run_folder / "metrics.json", metrics)
     if logger is not None:
         show_results(logger, options, run=run, metrics=metrics, is_whole_run=not finds_epochs)
@@ -244,7 +247,7 @@ def _finish(
 def _conclude(run_folder: Path) -> float | None:
     """Print the results of a finished run and, last and alone, its folder."""
     record, values = read_record(run_folder), read_metrics(run_folder)
-    for line in results(values, model=record.model, metrics=record.kinds(), noise_floor=record.noise_floor):
+    for line in results(values, model=record.model, metrics=record.metric_kinds(), noise_floor=record.noise_floor):
         log.info(line)
     if record.protocol is not None and "test/rmse" in values:
         name = f"{record.model} by {record.fit['optimizer']}"
@@ -252,7 +255,8 @@ def _conclude(run_folder: Path) -> float | None:
             log.info(line)
     inside = run_folder.resolve().is_relative_to(Path.cwd())
     print(os.path.relpath(run_folder) if inside else run_folder, flush=True)
-    return values.get(record.monitor)
+    value = values.get(record.monitor)
+    return -value if value is not None and record.monitored().higher_is_better else value
 
 
 def _quiet_lightning() -> None:

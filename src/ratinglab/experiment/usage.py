@@ -37,7 +37,9 @@ def evaluate(options: EvaluateOptions) -> None:
     came_from = run.record.provenance
     print(f"{run.record.model} of {came_from['data']}, split {came_from['split']}, seed {came_from['seed']}")
     record = run.record
-    for line in metrics_table(metrics, model=record.model, metrics=record.kinds(), noise_floor=record.noise_floor):
+    for line in metrics_table(
+        metrics, model=record.model, metrics=record.metric_kinds(), noise_floor=record.noise_floor
+    ):
         print(line)
     path = run.folder / "metrics.json"
     if not path.is_file():

@@ -47,7 +47,7 @@ class ALSFit(RowFit):
 
     def __init__(self, predictor: Predictor, setup: FitSetup) -> None:
         """Fit `predictor.model`, a factor equation."""
-        super().__init__(predictor, setup, equation=predictor.model)
+        super().__init__(predictor, setup)
         self._systems: dict[str, PartSystem] = {}
 
     def advice(self) -> str:
@@ -95,7 +95,7 @@ class ALSFit(RowFit):
         addend = self._systems[part.name].solver.times(joined(part.embedding, part.bias)) / np.sqrt(counts)[:, None]
         if self.has_biases and part.bias is None:
             addend = np.pad(addend, ((0, 0), (1, 0)))
-        return addend.astype(np.float32)
+        return addend.astype(np.float32, copy=False)
 
     def _fit_part(self, part: Part, rows: FloatArray, addends: dict[str, FloatArray], counts: FloatArray) -> FloatArray:
         """Solve for the weights of a part, write them, and return F y."""

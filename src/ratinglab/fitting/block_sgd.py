@@ -52,18 +52,22 @@ class BlockFit(Fit):
         """
         super().__init__(predictor, setup)
         self.slices, self.seed = slices, setup.seed
-        equation = predictor.model
-        assert isinstance(equation, FactorEquation), "the options refuse other equations"
-        # in a tuple, else Lightning would take the equation for a module beside the predictor
-        self._equation = (equation,)
         # buffers, so that checkpoints keep them; empty where all rates are the same
-        for name, side in (("user", equation.user_side()), ("item", equation.item_side())):
+        for name, side in (("user", self.equation.user_side()), ("item", self.equation.item_side())):
             assert not side.parts, "the options refuse an equation with parts"
+            assert side.rows is None, "the options refuse an equation with several rows per user or item"
             squares = torch.zeros(side.embedding.num_embeddings if is_adaptive else 0)
             self.register_buffer(f"{name}_squares", squares, persistent=is_adaptive)
         self._start: NDArray[np.int64] | None = None
         self._train_mse = 0.0
         load()  # before the clock of the fit runs
+
+    @property
+    def equation(self) -> FactorEquation:
+        """The equation that is fitted."""
+        equation = self.predictor.model
+        assert isinstance(equation, FactorEquation), "the options refuse other equations"
+        return equation
 
     def configure_optimizers(self) -> None:
         """None: the steps change the weights in place."""
@@ -84,7 +88,7 @@ class BlockFit(Fit):
         """An epoch: a step for each rating."""
         user, item, rating = (column.numpy() for column in batches[0][:3])
         assert self._start is not None
-        equation = self._equation[0]
+        equation = self.equation
         slices = round((len(self._start) - 1) ** 0.5)
         numbers = float(equation.rating_mean), self.epoch_lr, equation.regularization
         errors = epoch(
@@ -97,7 +101,7 @@ class BlockFit(Fit):
 
     def _weights(self) -> BlockWeights:
         """The equation's own weights, not copies."""
-        sides = self._equation[0].user_side(), self._equation[0].item_side()
+        sides = self.equation.user_side(), self.equation.item_side()
         factors = [side.embedding.weight for side in sides]
         biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in sides]
         tables = (*factors, *biases, self.user_squares, self.item_squares)

@@ -57,7 +57,6 @@ class Fit(LightningModule):
         self.lr, self.monitor = setup.lr, setup.monitor
         self.validated: list[tuple[Tensor, Tensor]] = []
         """Predicted and true ratings of each block of validation rows of this epoch."""
-        self.baseline_predicted: list[Tensor] = []
         self.baseline_mse: float | None = None
         self.epochs_done = 0
         self.seconds = 0.0
@@ -74,7 +73,7 @@ class Fit(LightningModule):
         assert isinstance(data, RatingDataModule)
         return data
 
-    def wants_one_thread(self, batch_size: int | None) -> bool:
+    def wants_one_thread(self, batch_size: int) -> bool:
         """Whether torch should use one thread during this fit."""
         return False
 
@@ -93,7 +92,9 @@ class Fit(LightningModule):
         self.epochs_done = checkpoint["epochs"]
         self.seconds = checkpoint["seconds"]
         self.step_seconds, self.rows_trained = checkpoint["step_seconds"], checkpoint["rows_trained"]
-        if checkpoint["stopped"]:  # else Lightning trains an epoch before early stopping looks again
+        if checkpoint["stopped"] and self.epochs_done >= (
+            self.trainer.min_epochs or 0
+        ):  # else Lightning trains an epoch before early stopping looks again
             log.info("note: early stopping has ended this run; no epoch is left to train")
             self.trainer.should_stop = True
 
@@ -125,19 +126,22 @@ class Fit(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Predict a block of validation rows."""
         self.validated.append((self.predictor.clip(self.score_block(batch, batch_idx)), batch.rating))
-        if self.baseline_mse is None:  # once: the baseline does not move
-            self.baseline_predicted.append(self.predictor.clip(self.predictor.baseline(batch.user, batch.item)))
+
+    def _baseline(self, batch: Batch) -> Tensor:
+        return self.predictor.clip(self.predictor.baseline(batch.user, batch.item))
 
     def on_validation_epoch_end(self) -> None:
         predicted, rating = (torch.cat(column) for column in zip(*self.validated, strict=True))
-        mse = MSE.compute(predicted, rating)
+        mse = MSE(predicted, rating)
         self._check_finite(mse, "the validation error")
         self._report("val/mse", mse)
         if self.monitor is not MSE:
-            self._report(f"val/{self.monitor.name}", self.monitor.compute(predicted, rating))
-        if self.baseline_mse is None:
-            self.baseline_mse = MSE.compute(torch.cat(self.baseline_predicted), rating)
-            self.baseline_predicted.clear()
+            value = self.monitor(predicted, rating)
+            self._check_finite(value, f"val/{self.monitor.name}")
+            self._report(f"val/{self.monitor.name}", value)
+        if self.baseline_mse is None:  # once: the baseline does not move
+            blocks = self.data.val_dataloader()
+            self.baseline_mse = MSE(torch.cat([self._baseline(block) for block in blocks]), rating)
         self._log("val/mse_above_bias_baseline", mse - self.baseline_mse)
 
     def on_train_epoch_end(self) -> None:

@@ -13,7 +13,7 @@ from ratinglab.fitting.kernels.rows import RowPriors, gram
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined
-from ratinglab.models.factor_equation import Part
+from ratinglab.models.factor_equation import FactorEquation, Part
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
 
@@ -63,8 +63,7 @@ class GibbsFit(RowFit):
             thin: epochs from one kept sample to the next.
             has_own_noise: whether each user and item has its own noise.
         """
-        assert isinstance(predictor.model, Posterior)
-        super().__init__(predictor, setup, equation=predictor.model.equation)
+        super().__init__(predictor, setup)
         self.burn_in, self.thin, self.seed = burn_in, thin, setup.seed
         self.has_own_noise = has_own_noise
         # buffers, so that checkpoints keep them
@@ -86,6 +85,11 @@ class GibbsFit(RowFit):
         model = self.predictor.model
         assert isinstance(model, Posterior)
         return model
+
+    @property
+    def equation(self) -> FactorEquation:
+        """The equation whose weights are drawn."""
+        return self.posterior.equation
 
     def on_train_start(self) -> None:
         """Sort the training ratings by row, and what the rows have."""
@@ -210,7 +214,7 @@ class GibbsFit(RowFit):
             return super().score_block(batch, block)
         total, seen = self._sums.get(block, (torch.zeros(len(batch.rating), dtype=torch.float64), 0))
         for number in range(seen, kept):
-            with self.posterior.only(number):
+            with self.posterior.using_sample(number):
                 total = total + super().score_block(batch, block).double()
         self._sums[block] = total, kept
         return (total / kept).float()

@@ -43,11 +43,11 @@ class GradientFit(Fit):
         self._squared_errors: list[Tensor] = []
         self._rows_seen = 0
 
-    def wants_one_thread(self, batch_size: int | None) -> bool:
+    def wants_one_thread(self, batch_size: int) -> bool:
         """Steps of little work want one: several threads spend most of their time waiting for each other."""
         parameters = list(self.predictor.model.parameters())
         row = sum(each.numel() // len(each) if each.dim() > 0 else 1 for each in parameters)
-        return sum(each.numel() for each in parameters) + (batch_size or 0) * row < LITTLE_WORK
+        return sum(each.numel() for each in parameters) + batch_size * row < LITTLE_WORK
 
     def configure_optimizers(self) -> Optimizer:
         """The optimizer over the model's parameters."""

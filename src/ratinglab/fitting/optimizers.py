@@ -42,7 +42,11 @@ class FitOptions(ABC):
     keeps_samples: ClassVar[bool] = False
     """Whether it keeps samples of the weights, of which the last epoch has the most, or one best set of weights."""
     on_cpu_only: ClassVar[bool] = False
-    """Whether it works on the CPU alone."""
+    """Whether it runs only on the CPU."""
+    has_compiled_loops: ClassVar[bool] = False
+    """Whether it runs loops compiled by numba, which must be loaded before torch."""
+    note: ClassVar[str] = ""
+    """Remark on the fit for the header; "" for none."""
     pace: ClassVar[str] = "one step per batch"
     """How often it moves weights, for the header."""
 
@@ -203,6 +207,7 @@ class BlockSGD(SteppingOptions):
     trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
     on_cpu_only: ClassVar[bool] = True
+    has_compiled_loops: ClassVar[bool] = True
     pace: ClassVar[str] = "one step per rating"
 
     slices: int | None = field(metadata=within(1, 1024))
@@ -240,6 +245,8 @@ class Gibbs(FitOptions):
     takes_batches: ClassVar[bool] = False
     keeps_samples: ClassVar[bool] = True
     on_cpu_only: ClassVar[bool] = True
+    has_compiled_loops: ClassVar[bool] = True
+    note: ClassVar[str] = "samples its own priors: model.regularization and early stopping have no effect"
     pace: ClassVar[str] = "one sweep per epoch"
 
     burn_in: int = field(metadata=at_least(0))
@@ -281,6 +288,7 @@ class ALS(FitOptions):
     trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
     on_cpu_only: ClassVar[bool] = True
+    has_compiled_loops: ClassVar[bool] = True
     pace: ClassVar[str] = "one sweep per epoch"
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:

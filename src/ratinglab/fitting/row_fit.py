@@ -18,7 +18,6 @@ from ratinglab.fitting.kernels.rows import (
 )
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.sorted_ratings import sort_ratings
-from ratinglab.models.equation import Equation
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.predictor import Predictor
 
@@ -32,12 +31,9 @@ class RowFit(Fit):
     come out the same, bit for bit, at any number of threads. train/mse is that of the weights after the sweep.
     """
 
-    def __init__(self, predictor: Predictor, setup: FitSetup, *, equation: Equation) -> None:
-        """Fit the weights of `equation`, which is predictor.model or inside it."""
+    def __init__(self, predictor: Predictor, setup: FitSetup) -> None:
+        """Fit the weights of a factor equation."""
         super().__init__(predictor, setup)
-        assert isinstance(equation, FactorEquation), "the options refuse other equations"
-        # in a tuple, else Lightning would take the equation for a module beside the predictor
-        self._equation = (equation,)
         names = [part.name for name in OTHER_SIDE for part in self.side(name).parts]
         assert len(set(names)) == len(names), f"two parts share a name: {names}"
         self.has_biases = self.side("user").bias is not None
@@ -48,7 +44,9 @@ class RowFit(Fit):
     @property
     def equation(self) -> FactorEquation:
         """The equation that is fitted."""
-        return self._equation[0]
+        equation = self.predictor.model
+        assert isinstance(equation, FactorEquation), "the options refuse other equations"
+        return equation
 
     def side(self, name: str) -> Side:
         """The "user" or the "item" side of the equation."""
@@ -65,6 +63,7 @@ class RowFit(Fit):
         for name, row, other in (("user", user_row, item_row), ("item", item_row, user_row)):
             count, dim = self.own_rows(name).shape
             self._ratings[name] = sort_ratings(row, other, rating.numpy(), count=count, dim=dim)
+            assert self._ratings[name].counts.min() > 0, f"a row of the {name} side has no training rating"
 
     def train_mse(self) -> float:
         """Pooled squared error of the training rows under the weights of this epoch."""

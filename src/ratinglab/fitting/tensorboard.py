@@ -11,6 +11,8 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
+from ratinglab.options import as_yaml
+
 log = logging.getLogger(__name__)
 
 
@@ -87,7 +89,8 @@ class EventLog(TensorBoardLogger):
         """
         self.log_metrics(metrics, step)
         plain = {
-            key: value if isinstance(value, int | float | str) else str(value) for key, value in hyperparameters.items()
+            key: value if isinstance(value, int | float | str) else as_yaml(value)
+            for key, value in hyperparameters.items()
         }
 
         def write() -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ratinglab.models.declarations import EquationOptions
-from ratinglab.models.equation import Equation, TrainingPart, zero_embedding
+from ratinglab.models.equation import Equation, TrainingData, zero_embedding
 from ratinglab.options import at_least
 
 
@@ -20,7 +20,7 @@ class BiasOptions(EquationOptions):
     regularization: float = field(metadata=at_least(0))
     """λ per rating, in the objective. Raise it where val/mse rises while train/mse falls."""
 
-    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "Bias":
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "Bias":
         """Make the equation."""
         return Bias(self, training)
 
@@ -39,7 +39,7 @@ class Bias(Equation):
 
     rating_mean: Tensor
 
-    def __init__(self, options: BiasOptions, training: TrainingPart) -> None:
+    def __init__(self, options: BiasOptions, training: TrainingData) -> None:
         super().__init__()
         self.regularization = options.regularization
         self.register_buffer("rating_mean", torch.tensor(training.rating_mean, dtype=torch.float32))

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 
 from ratinglab.models.declarations import FeatureOptions
-from ratinglab.models.equation import TrainingPart
+from ratinglab.models.equation import TrainingData
 from ratinglab.models.factor_equation import BiasedFactorEquation, Side
 
 
@@ -16,7 +16,7 @@ class BiasedMFOptions(FeatureOptions):
 
     name: ClassVar[str] = "biased_mf"
 
-    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "BiasedMF":
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "BiasedMF":
         """Make the equation."""
         return BiasedMF(self, training, generator=generator)
 
@@ -33,7 +33,7 @@ class BiasedMF(BiasedFactorEquation):
     equations 4 and 5, and 6 for the features.
     """
 
-    def __init__(self, options: BiasedMFOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
+    def __init__(self, options: BiasedMFOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__(options, training, generator=generator)
         self.add_features(options, training, generator=generator)
 

@@ -3,10 +3,10 @@
 import torch
 
 from ratinglab.models.declarations import EquationOptions
-from ratinglab.models.equation import Equation, TrainingPart
+from ratinglab.models.equation import Equation, TrainingData
 
 
-def build_equation(options: EquationOptions, training: TrainingPart, *, seed: int) -> Equation:
+def build_equation(options: EquationOptions, training: TrainingData, *, seed: int) -> Equation:
     """The equation that the options describe, its first weights drawn from the seed.
 
     Raises:

@@ -16,7 +16,7 @@ from ratinglab.ratings.side_information import Needs
 if TYPE_CHECKING:
     import torch
 
-    from ratinglab.models.equation import Equation, TrainingPart
+    from ratinglab.models.equation import Equation, TrainingData
 
 
 class Form(Enum):
@@ -54,7 +54,7 @@ class EquationOptions(ABC):
         return Needs()
 
     @abstractmethod
-    def build(self, training: TrainingPart, *, generator: torch.Generator) -> Equation:
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> Equation:
         """Make the equation over the users and items of the training part; `generator` draws its first weights.
 
         Raises:

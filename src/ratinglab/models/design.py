@@ -12,7 +12,7 @@ class Design(nn.Module):
     """A matrix F in compressed rows, all entries of a row alike: (F w)_r = s_r Σ_{c ∈ N(r)} w_c.
 
     A product S F of two designs is one where S picks a row of F for each of its own rows, as for a user's items seen
-    from that user's days. `seen_from` makes it.
+    from that user's days. `select_rows` makes it.
 
     The buffers are not in checkpoints: they follow from the training rows, which a run keeps.
 
@@ -70,14 +70,9 @@ class Design(nn.Module):
         pairs = torch.from_numpy(row), torch.from_numpy(column)
         return cls.of_sets(*pairs, num_rows=len(values), num_columns=len(names))
 
-    def seen_from(self, inner_row: Tensor) -> "Design":
+    def select_rows(self, inner_row: Tensor) -> "Design":
         """The product S F, where row r of S picks row inner_row[r] of F: inner_row (num_rows,) int64."""
         return Design(self.start, self.column, self.scale, num_columns=self.num_columns, inner_row=inner_row)
-
-    @property
-    def num_rows(self) -> int:
-        """Rows of F or, of a product, of S."""
-        return len(self.scale) if self.inner_row is None else len(self.inner_row)
 
     def times(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
         """(F w)_r for some rows: row (B,), weights (num_columns, D) → (B, D) float32."""
@@ -86,7 +81,7 @@ class Design(nn.Module):
             one_hot: Tensor = embedding(self.column[row])
             return self.scale[row, None] * one_hot
         rows, place = torch.unique(row, return_inverse=True)  # a row that repeats in the batch is summed once
-        column, begin, _ = self._entries(rows)
+        column, begin = self._entries(rows)
         total = embedding_bag(column, embedding.weight, begin.to(column.dtype), mode="sum")
         return (total * self.scale[rows, None])[place]
 
@@ -97,16 +92,16 @@ class Design(nn.Module):
             picked: Tensor = embedding(self.column[row])
             return picked.square().sum()
         rows, times = torch.unique(row, return_counts=True)
-        column, begin, _ = self._entries(rows)
+        column, begin = self._entries(rows)
         squares = embedding.weight.square().sum(dim=1, keepdim=True)
         return (embedding_bag(column, squares, begin.to(column.dtype), mode="sum")[:, 0] * times).sum()
 
     def _inner(self, row: Tensor) -> Tensor:
         return row.long() if self.inner_row is None else self.inner_row[row.long()]
 
-    def _entries(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Columns of some rows of F: (n,) int32; where each row's begin: (R,) int64; how many: (R,) int64."""
+    def _entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns of some rows of F: (n,) int32; where each row's begin: (R,) int64."""
         count = self.start[rows + 1] - self.start[rows]
         begin = torch.cumsum(count, dim=0) - count
         shift = torch.repeat_interleave(self.start[rows] - begin, count)
-        return self.column[torch.arange(int(count.sum()), device=rows.device) + shift], begin, count
+        return self.column[torch.arange(int(count.sum()), device=rows.device) + shift], begin

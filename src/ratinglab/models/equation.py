@@ -13,7 +13,7 @@ from ratinglab.models.design import Design
 
 
 @dataclass(frozen=True)
-class TrainingPart:
+class TrainingData:
     """Facts of the training part from which an equation is built.
 
     Attributes:
@@ -83,9 +83,9 @@ class Equation(nn.Module, ABC):
         return None
 
     def item_vectors(self) -> Tensor | None:
-        """(num_items, D) embeddings to look at, in TensorBoard's projector; None where there are none."""
-        embedding = getattr(self, "item_embedding", None)
-        return embedding.weight.detach() if isinstance(embedding, nn.Embedding) else None
+        """(num_items, D) float32 vectors for TensorBoard's projector; None for an equation without factors."""
+        factors = self.factors()
+        return None if factors is None else factors.item.detach()
 
 
 def normal_embedding(

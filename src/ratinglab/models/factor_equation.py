@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ratinglab.models.declarations import FactorOptions, FeatureOptions
 from ratinglab.models.design import Design
-from ratinglab.models.equation import Equation, Factors, TrainingPart, normal_embedding, zero_embedding
+from ratinglab.models.equation import Equation, Factors, TrainingData, normal_embedding, zero_embedding
 
 
 class Part(NamedTuple):
@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
 
 class RowIndex(Protocol):
-    """Rows of a side that has several per user or item, such as one per day.
+    """Rows of a side that has several per user or item, such as one per day. Every row has training ratings.
 
     Attributes:
         owner: (num_rows,) int64, the user or item of each row, in ascending order.
@@ -119,7 +119,7 @@ class FactorEquation(Equation):
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32."""
         users, items = self.user_side(), self.item_side()
-        user_row, item_row = self.rows(user, item, day)
+        user_row, item_row = users.find(user, day), items.find(item, day)
         product = (users.factors(user_row) * items.factors(item_row)).sum(dim=-1)
         if users.bias is None:
             return self.rating_mean + product
@@ -127,8 +127,8 @@ class FactorEquation(Equation):
 
     def penalty(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → mean penalty of these ratings: () float32."""
-        user_row, item_row = self.rows(user, item, day)
-        squares = self.user_side().squares(user_row) + self.item_side().squares(item_row)
+        users, items = self.user_side(), self.item_side()
+        squares = users.squares(users.find(user, day)) + items.squares(items.find(item, day))
         return self.regularization * squares / len(user)
 
     def factors(self) -> Factors:
@@ -158,7 +158,7 @@ class BiasedFactorEquation(FactorEquation):
     user_feature_designs: nn.ModuleList
     item_feature_designs: nn.ModuleList
 
-    def __init__(self, options: FactorOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
+    def __init__(self, options: FactorOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__()
         self.regularization = options.regularization
         self.register_buffer("rating_mean", torch.tensor(training.rating_mean, dtype=torch.float32))
@@ -168,7 +168,7 @@ class BiasedFactorEquation(FactorEquation):
         self.user_embedding = normal_embedding(training.num_users, dim, std=std, generator=generator)
         self.item_embedding = normal_embedding(training.num_items, dim, std=std, generator=generator)
 
-    def add_features(self, options: FeatureOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
+    def add_features(self, options: FeatureOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         """Draw the weights of the features that the options name; the sides list their parts."""
         self.user_feature_designs = nn.ModuleList(training.user_features[name] for name in options.user_features)
         self.item_feature_designs = nn.ModuleList(training.item_features[name] for name in options.item_features)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.models.declarations import EquationOptions
-from ratinglab.models.equation import Equation, TrainingPart
+from ratinglab.models.equation import Equation, TrainingData
 
 
 @dataclass
@@ -16,7 +16,7 @@ class MeanOptions(EquationOptions):
 
     name: ClassVar[str] = "mean"
 
-    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "Mean":
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "Mean":
         """Make the equation."""
         return Mean(rating_mean=training.rating_mean)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ratinglab.models.declarations import FactorOptions, Form
-from ratinglab.models.equation import TrainingPart, normal_embedding
+from ratinglab.models.equation import TrainingData, normal_embedding
 from ratinglab.models.factor_equation import FactorEquation, Side
 
 
@@ -19,7 +19,7 @@ class MFOptions(FactorOptions):
     name: ClassVar[str] = "mf"
     forms: ClassVar[tuple[Form, ...]] = (Form.embeddings,)
 
-    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "MF":
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "MF":
         """Make the equation."""
         return MF(self, training, generator=generator)
 
@@ -39,7 +39,7 @@ class MF(FactorEquation):
 
     rating_mean = 0.0
 
-    def __init__(self, options: MFOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
+    def __init__(self, options: MFOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__()
         self.regularization = options.regularization
         dim, std, mean = options.embedding_dim, options.init_std, training.rating_mean

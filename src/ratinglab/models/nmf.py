@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ratinglab.errors import UserError
 from ratinglab.models.declarations import FactorOptions
-from ratinglab.models.equation import Equation, Factors, TrainingPart, normal_embedding
+from ratinglab.models.equation import Equation, Factors, TrainingData, normal_embedding
 from ratinglab.options import at_least
 
 
@@ -21,7 +21,7 @@ class NMFOptions(FactorOptions):
     init_std: float = field(metadata=at_least(0))
     """Standard deviation of the embeddings' first values, in ⁴√(rating units)."""
 
-    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "NMF":
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "NMF":
         """Make the equation.
 
         Raises:
@@ -46,7 +46,7 @@ class NMF(Equation):
     Filtering for Recommender Systems", IEEE TII, 2014, for the model; the squares make it one for any gradient method.
     """
 
-    def __init__(self, options: NMFOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
+    def __init__(self, options: NMFOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__()
         self.regularization = options.regularization
         start = (training.rating_mean / options.embedding_dim) ** 0.25

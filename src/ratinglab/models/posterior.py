@@ -67,7 +67,7 @@ class Posterior(Equation):
         self._samples.append(sample)
 
     @contextmanager
-    def only(self, number: int) -> Iterator[None]:
+    def using_sample(self, number: int) -> Iterator[None]:
         """Predict by one sample alone, counted from 0."""
         samples, self._samples = self._samples, [self._samples[number]]
         try:

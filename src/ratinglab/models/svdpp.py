@@ -8,7 +8,7 @@ import torch
 
 from ratinglab.models.declarations import FeatureOptions, Form
 from ratinglab.models.design import Design
-from ratinglab.models.equation import TrainingPart, normal_embedding
+from ratinglab.models.equation import TrainingData, normal_embedding
 from ratinglab.models.factor_equation import BiasedFactorEquation, Part, Side
 from ratinglab.ratings.side_information import Needs
 
@@ -39,7 +39,7 @@ class SVDppOptions(FeatureOptions):
         """Who rated what, and the features."""
         return super().needs()._replace(interactions=True)
 
-    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "SVDpp":
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "SVDpp":
         """Make the equation."""
         return SVDpp(self, training, generator=generator)
 
@@ -58,7 +58,7 @@ class SVDpp(BiasedFactorEquation):
     Recommender Systems", 2019, for the other side ("flipped").
     """
 
-    def __init__(self, options: SVDppOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
+    def __init__(self, options: SVDppOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__(options, training, generator=generator)
         rows, num_users, num_items = training.interactions(), training.num_users, training.num_items
         self.has_implicit = {side: options.implicit.name in (side, "both") for side in ("user", "item")}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ratinglab.models.day_rows import DayRows
 from ratinglab.models.declarations import Form
 from ratinglab.models.design import Design
-from ratinglab.models.equation import Factors, TrainingPart, zero_embedding
+from ratinglab.models.equation import Factors, TrainingData, zero_embedding
 from ratinglab.models.factor_equation import Part, Side
 from ratinglab.models.svdpp import SVDpp, SVDppOptions
 from ratinglab.options import within
@@ -41,7 +41,7 @@ class TimeSVDppOptions(SVDppOptions):
         """Days, who rated what, and the features."""
         return super().needs()._replace(days=True)
 
-    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "TimeSVDpp":
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "TimeSVDpp":
         """Make the equation."""
         return TimeSVDpp(self, training, generator=generator)
 
@@ -61,7 +61,7 @@ class TimeSVDpp(SVDpp):
     which scales the items' biases.
     """
 
-    def __init__(self, options: TimeSVDppOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
+    def __init__(self, options: TimeSVDppOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__(options, training, generator=generator)
         user, _, _, day = training.interactions()
         assert day is not None, "the options declare that the equation needs days"
@@ -71,8 +71,8 @@ class TimeSVDpp(SVDpp):
         self.day_of_user = Design.one_hot(owner, num_columns=num_users)
         self.drift_of_user = Design.one_hot(owner, num_columns=num_users, scale=self._drift(user, day, num_users))
         if self.has_implicit["user"]:
-            self.user_rated = self.user_rated.seen_from(owner)
-        designs = [cast(Design, design).seen_from(owner) for design in self.user_feature_designs]
+            self.user_rated = self.user_rated.select_rows(owner)
+        designs = [cast(Design, design).select_rows(owner) for design in self.user_feature_designs]
         self.user_feature_designs = nn.ModuleList(designs)
         self.item_bins = options.item_bins
         self.first_day, self.last_day = int(day.min()), int(day.max())

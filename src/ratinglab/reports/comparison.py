@@ -10,6 +10,7 @@ import numpy as np
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.files import RUN_RECORD, user_path
+from ratinglab.options import as_yaml
 from ratinglab.reports.protocols import COMPARABLE, verdict
 from ratinglab.reports.text_table import aligned
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
@@ -165,18 +166,17 @@ def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
 
 def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
     record = run.record
-    of_run: dict[str, Any] = {"max_epochs": record.max_epochs, "refit": record.refit_epochs is not None}
+    of_run: dict[str, Any] = {
+        "max_epochs": record.max_epochs,
+        "refit": record.refit_epochs is not None,
+        "monitor": record.monitor,
+    }
     if not across_splits:
         of_run["split"] = record.provenance["split"].partition("/")[0]
     if not record.fit:  # an older record, which lacks the settings by which runs are grouped
         of_run["folder"] = run.folder.name
     settings = {**{f"model.{key}": value for key, value in record.model_options.items()}, **record.fit, **of_run}
-    return {key: _as_text(value) if isinstance(value, list) else value for key, value in settings.items()}
-
-
-def _as_text(values: list[Any]) -> str:
-    """A list as it is typed on the command line."""
-    return f"[{','.join(map(str, values))}]"
+    return {key: as_yaml(value) if isinstance(value, list) else value for key, value in settings.items()}
 
 
 def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[Row]:
@@ -197,7 +197,7 @@ def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[R
         fit = members[0].record.fit.get("optimizer", "an unknown fit")
         alike = [dict(other) for name, other in groups if name == model and dict(other).get("optimizer") == fit]
         differing = [
-            f"{key.removeprefix('model.')}={value}"
+            f"{key.rpartition('.')[2]}={value}"
             for key, value in settings
             if any(other.get(key) != value for other in alike)
         ]

@@ -27,16 +27,13 @@ def metrics_table(
     for tag, label in labels.items():
         for prefix, name in SYSTEMS:
             cells = "".join(
-                f"{values[f'{prefix}{tag}/{metric.name}']:{size}.4f}"
+                _cell(values.get(f"{prefix}{tag}/{metric.name}"), size)
                 for metric, size in zip(metrics, widths, strict=True)
             )
             yield f"{label:{width}}{name or model:{name_width}}{cells}"
     if noise_floor is not None:
         floor = {"mse": noise_floor, "rmse": noise_floor**0.5}
-        cells = "".join(
-            f"{floor[metric.name]:{size}.4f}" if metric.name in floor else " " * size
-            for metric, size in zip(metrics, widths, strict=True)
-        )
+        cells = "".join(_cell(floor.get(metric.name), size) for metric, size in zip(metrics, widths, strict=True))
         yield f"{'':{width}}{'noise floor':{name_width}}{cells}".rstrip()
     for part, label in parts.items():
         if f"{part}/cold/rows" in values:
@@ -44,6 +41,11 @@ def metrics_table(
                 f"note: {values[f'{part}/cold/rows']:,} {label} rows are cold: their user or item has no training "
                 "ratings, and the bias baseline predicts them"
             )
+
+
+def _cell(value: float | None, width: int) -> str:
+    """A value, or blanks where it is undefined."""
+    return " " * width if value is None else f"{value:{width}.4f}"
 
 
 def results(

@@ -8,12 +8,11 @@ from typing import Any
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.metrics import MetricKind, find_metrics, monitored
-from ratinglab.files import RUN_RECORD, write_whole
+from ratinglab.files import RUN_FORMAT, RUN_RECORD, write_whole
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.options import from_plain
 from ratinglab.targets import target_class
 
-FORMAT_VERSION = 3
 MODELS_OF_FORMAT_2 = {
     "mean": "ratinglab.models.mean.MeanOptions",
     "bias": "ratinglab.models.bias.BiasOptions",
@@ -68,9 +67,9 @@ class RunRecord:
     protocol: dict[str, Any] | None
     metrics: list[dict[str, Any]] = field(default_factory=lambda: metric_records(["mse", "rmse", "mae"]))
     monitor: str = "val/mse"
-    format_version: int = FORMAT_VERSION
+    format_version: int = RUN_FORMAT
 
-    def kinds(self) -> list[MetricKind]:
+    def metric_kinds(self) -> list[MetricKind]:
         """Names and directions of the metrics of every part; nothing of the user's is imported."""
         return [
             MetricKind(each["name"], label=each["label"], higher_is_better=each["higher_is_better"])
@@ -79,7 +78,7 @@ class RunRecord:
 
     def monitored(self) -> MetricKind:
         """Name and direction of the metric that decides which epoch is the best."""
-        return monitored(self.monitor, self.kinds())
+        return monitored(self.monitor, self.metric_kinds())
 
     def equation_options(self, *, place: str = "run.json") -> EquationOptions:
         """The options of the equation; messages begin with `place`.
@@ -135,8 +134,8 @@ def read_record(folder: Path) -> RunRecord:
         version = content["format_version"]
         if version == 2:
             content = _from_format_2(content)
-        elif version != FORMAT_VERSION:
-            raise UserError(f"{path} has format {version}; this version of ratinglab reads format {FORMAT_VERSION}")
+        elif version != RUN_FORMAT:
+            raise UserError(f"{path} has format {version}; this version of ratinglab reads format {RUN_FORMAT}")
         return RunRecord(**content)
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
@@ -149,8 +148,6 @@ def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
     options = dict(content["model_options"])
     if "item_features" in options:
         options["item_features"] = ["genres"] if options["item_features"] else []
-    elif content["model"] == "svdpp":
-        options["item_features"] = []
     return {
         "refit_epochs": None,
         "is_sampled": False,
@@ -164,7 +161,7 @@ def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """Read metrics.json.
+    """Read metrics.json, with the RMSE of validation and test rows even where the run does not list it.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -174,6 +171,9 @@ def read_metrics(folder: Path) -> dict[str, float]:
         metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         if not (isinstance(metrics, dict) and "fit/epochs" in metrics):
             raise ValueError("it has no fit/epochs")
+        for part in ("val", "test"):  # tables compare RMSE, whatever the metrics option lists
+            if f"{part}/mse" in metrics:
+                metrics.setdefault(f"{part}/rmse", metrics[f"{part}/mse"] ** 0.5)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
     return metrics

@@ -281,9 +281,8 @@ class Run:
             for group, rows in groups.items():
                 if len(rows) > 0:
                     metrics |= {tag.format(group): value for tag, value in _evaluate(self.predictor, rows, kinds)}
-            warm = ratings.take(~is_cold)
-            if self.record.is_sampled and len(warm) > 0:
-                metrics[f"{part}/coverage_90"] = _coverage(self.predictor, warm)
+            if self.record.is_sampled and not is_cold.all():
+                metrics[f"{part}/coverage_90"] = _coverage(self.predictor, ratings.take(~is_cold))
         return metrics
 
 
@@ -299,8 +298,8 @@ def _evaluate(predictor: Predictor, ratings: Ratings, metrics: Sequence[Metric])
             predicted["baseline/mean/"].append(predictor.clip(mean))
         rating = torch.from_numpy(ratings.rating)
         return [
-            (f"{system}{{}}/{metric.name}", metric.compute(torch.cat(blocks), rating))
-            for system, blocks in predicted.items()
+            (f"{system}{{}}/{metric.name}", metric(values, rating))
+            for system, values in ((system, torch.cat(blocks)) for system, blocks in predicted.items())
             for metric in metrics
         ]
 

@@ -24,7 +24,7 @@ from ratinglab.files import write_whole
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import build_equation
 from ratinglab.models.design import Design
-from ratinglab.models.equation import TrainingPart
+from ratinglab.models.equation import TrainingData
 from ratinglab.models.factor_equation import FactorEquation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
@@ -93,7 +93,7 @@ def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]
     return [np.array(rows[column]) for column in columns]
 
 
-def training_part_of(record: RunRecord, folder: Path) -> TrainingPart:
+def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
     """The facts from which a run's equation was built, read from its folder.
 
     Raises:
@@ -105,7 +105,7 @@ def training_part_of(record: RunRecord, folder: Path) -> TrainingPart:
         columns = read_part(folder, "train", ["user", "item", "rating", *(["day"] if needs.days else [])])
         user, item, rating, *day = map(torch.from_numpy, columns)
         rows = Batch(user, item, rating, day[0] if day else None)
-    return training_part(
+    return training_data(
         record,
         rows=rows,
         user_features=_read_features(folder / "users.parquet", needs.user_features),
@@ -127,13 +127,13 @@ def _read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
     }
 
 
-def training_part(
+def training_data(
     record: RunRecord,
     *,
     rows: Batch | None,
     user_features: dict[str, Column],
     item_features: dict[str, Column],
-) -> TrainingPart:
+) -> TrainingData:
     """The facts from which an equation is built.
 
     Args:
@@ -145,7 +145,7 @@ def training_part(
     Raises:
         UserError: a feature says nothing about the users or items with training rows.
     """
-    return TrainingPart(
+    return TrainingData(
         num_users=record.num_users,
         num_items=record.num_items,
         rating_mean=record.rating_mean,
@@ -161,7 +161,7 @@ def training_part(
     )
 
 
-def build_predictor(record: RunRecord, training: TrainingPart, *, seed: int) -> Predictor:
+def build_predictor(record: RunRecord, training: TrainingData, *, seed: int) -> Predictor:
     """The predictor of a run: first weights drawn from the seed, the baseline not yet fitted.
 
     Raises:
@@ -182,7 +182,7 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
         UserError: a file of the run is missing, damaged or of another model.
     """
     try:
-        predictor = build_predictor(record, training_part_of(record, folder), seed=0)
+        predictor = build_predictor(record, read_training_data(record, folder), seed=0)
     except (LookupError, TypeError, RuntimeError) as error:
         raise UserError(f"{folder / 'run.json'} is damaged: {' '.join(str(error).split())}") from error
     path = folder / "checkpoints" / "best.ckpt"

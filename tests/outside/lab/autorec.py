@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.models.declarations import EquationOptions
-from ratinglab.models.equation import Equation, TrainingPart
+from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.options import at_least
 from ratinglab.ratings.side_information import Needs
 
@@ -28,7 +28,7 @@ class AutoRecOptions(EquationOptions):
         """The training ratings."""
         return Needs(interactions=True)
 
-    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "AutoRec":
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "AutoRec":
         """Make the equation."""
         return AutoRec(self, training)
 
@@ -41,7 +41,7 @@ class AutoRec(Equation):
 
     ratings: Tensor
 
-    def __init__(self, options: AutoRecOptions, training: TrainingPart) -> None:
+    def __init__(self, options: AutoRecOptions, training: TrainingData) -> None:
         super().__init__()
         user, item, rating, _ = training.interactions()
         self.mean, self.regularization = training.rating_mean, options.regularization

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.models.declarations import EquationOptions
-from ratinglab.models.equation import Equation, TrainingPart, normal_embedding
+from ratinglab.models.equation import Equation, TrainingData, normal_embedding
 from ratinglab.options import from_zero_below
 
 
@@ -22,7 +22,7 @@ class DropoutMFOptions(EquationOptions):
     dropout: float = field(metadata=from_zero_below(1))
     """Chance that an entry of a user's embedding is 0 in a step."""
 
-    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "DropoutMF":
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "DropoutMF":
         """Make the equation."""
         return DropoutMF(self, training, generator=generator)
 
@@ -30,7 +30,7 @@ class DropoutMFOptions(EquationOptions):
 class DropoutMF(Equation):
     """r̂_ui = μ + dropout(p_u) · q_i"""
 
-    def __init__(self, options: DropoutMFOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
+    def __init__(self, options: DropoutMFOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__()
         self.mean = training.rating_mean
         self.user_embedding = normal_embedding(training.num_users, options.embedding_dim, std=0.3, generator=generator)

@@ -9,7 +9,7 @@ from torch import Tensor
 from ratinglab.models.day_rows import DayRows
 from ratinglab.models.declarations import FactorOptions, Form
 from ratinglab.models.design import Design
-from ratinglab.models.equation import TrainingPart, zero_embedding
+from ratinglab.models.equation import TrainingData, zero_embedding
 from ratinglab.models.factor_equation import BiasedFactorEquation, Part, Side
 from ratinglab.ratings.side_information import Needs
 
@@ -25,7 +25,7 @@ class WeekdayMFOptions(FactorOptions):
         """Days, and who rated when."""
         return Needs(interactions=True, days=True)
 
-    def build(self, training: TrainingPart, *, generator: torch.Generator) -> "WeekdayMF":
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "WeekdayMF":
         """Make the equation."""
         return WeekdayMF(self, training, generator=generator)
 
@@ -49,7 +49,7 @@ def weekday(day: Tensor) -> Tensor:
 class WeekdayMF(BiasedFactorEquation):
     """r̂_ui(t) = μ + b_u + b_w + b_uw + b_i + (p_u + p_w + p_uw) · q_i, w the weekday of t"""
 
-    def __init__(self, options: WeekdayMFOptions, training: TrainingPart, *, generator: torch.Generator) -> None:
+    def __init__(self, options: WeekdayMFOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__(options, training, generator=generator)
         user, _, _, day = training.interactions()
         self.weekdays = WeekdayRows(user, day)
