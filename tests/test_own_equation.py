@@ -62,7 +62,14 @@ def test_an_error_once_the_run_has_begun_keeps_what_it_needs_to_resume(command, 
     imported = "from ratinglab.errors import UserError\nfrom ratinglab.options"
     path.write_text(python.replace("from ratinglab.options", imported))
     failed = command(
-        lab, "train", "--config-dir", "lab", "model=centered_mf", "trainer=debug", "hydra.run.dir=begun", status=2
+        lab,
+        "train",
+        "--config-dir",
+        "lab",
+        "model=centered_mf",
+        "trainer.max_epochs=1",
+        "hydra.run.dir=begun",
+        status=2,
     )
     assert failed.stderr == "error: no\n"
     assert (lab / "begun" / "run.json").exists()

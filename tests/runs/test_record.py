@@ -97,7 +97,7 @@ def test_what_is_no_run_is_named(tmp_path):
 
 def test_metrics_are_flat_and_checked(tmp_path):
     write_json(tmp_path / "metrics.json", {"fit/epochs": 3, "test/mse": 0.5})
-    assert read_metrics(tmp_path) == {"fit/epochs": 3, "test/mse": 0.5}
+    assert read_metrics(tmp_path) == {"fit/epochs": 3, "test/mse": 0.5, "test/rmse": 0.5**0.5}
     for content in ("{", "[]", "{}"):
         (tmp_path / "metrics.json").write_text(content)
         with pytest.raises(UserError, match=r"metrics\.json is damaged: "):

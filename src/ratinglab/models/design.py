@@ -74,6 +74,11 @@ class Design(nn.Module):
         """The product S F, where row r of S picks row inner_row[r] of F: inner_row (num_rows,) int64."""
         return Design(self.start, self.column, self.scale, num_columns=self.num_columns, inner_row=inner_row)
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of F or, of a product, of S."""
+        return len(self.scale) if self.inner_row is None else len(self.inner_row)
+
     def times(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
         """(F w)_r for some rows: row (B,), weights (num_columns, D) → (B, D) float32."""
         row = self._inner(row)
