@@ -24,6 +24,7 @@ def environment(cache: Path) -> dict[str, str]:
         "PYTHONPATH": str(REPOSITORY / "src"),
         "RATINGLAB_DATA": str(cache),
         "OMP_NUM_THREADS": "1",
+        "COLUMNS": "100",  # the width of --help, whatever terminal the tests run in
     }
 
 

@@ -109,7 +109,7 @@ def test_the_table_of_hyperparameters_has_a_row_a_run_with_its_metrics(sweep, ru
         row = rows[str(run.relative_to(sweep.folder / "outputs"))]
         options = json.loads((run / "run.json").read_text())["model_options"]
         metrics = json.loads((run / "metrics.json").read_text())
-        assert row["hparams"]["embedding_dim"] == options["embedding_dim"]
+        assert row["hparams"]["model.embedding_dim"] == options["embedding_dim"]
         assert (row["hparams"]["model"], row["hparams"]["optimizer"]) == ("mf", "adam")
         values = {value["name"]["tag"]: value["value"] for value in row["metricValues"]}
         assert values["best/val_mse"] == pytest.approx(metrics["val/mse"], rel=1e-6)
