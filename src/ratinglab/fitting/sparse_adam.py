@@ -1,4 +1,4 @@
-"""Adam that moves the rows of a batch alone: for tables so large that a step on all of them takes most of the time."""
+"""Adam on a batch's rows only, for tables too large to update in full at every step."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,20 +15,20 @@ from ratinglab.models.equation import Equation
 
 
 class SparseRowAdam(Optimizer):
-    """Adam (Kingma and Ba 2015) on the rows that have a gradient; the moments of all others stay as they are.
+    """Adam (Kingma and Ba 2015) on the rows that have a gradient; all other rows keep their moments.
 
-    The same steps as torch.optim.SparseAdam's, which sorts the rows first and makes several passes over them.
+    It takes the same steps as torch.optim.SparseAdam, in one pass and without sorting the rows.
     """
 
     def __init__(self, parameters: Iterable[Tensor], *, lr: float, betas: tuple[float, float], eps: float) -> None:
-        """Over float32 matrices on the cpu, of which each gradient is a sparse tensor of rows."""
+        """Optimize float32 matrices on the CPU. Their gradients must be sparse tensors of rows."""
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
         self._slots: dict[Tensor, NDArray[np.int32]] = {}
         load()  # before the first step is timed
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; the value of the closure, where there is one."""
+        """Take one step and return the value of the closure, if any."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -58,10 +58,10 @@ class SparseRowAdam(Optimizer):
 
 
 def make_sparse(model: Equation) -> None:
-    """Let the gradients of all embeddings be sparse.
+    """Make the gradients of all embeddings sparse.
 
     Raises:
-        UserError: the model has other weights than those of embeddings, or uses them otherwise than by rows.
+        UserError: the model has weights outside nn.Embedding, or reads them other than by row lookup.
     """
     rows = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for name, parameter in model.named_parameters():
