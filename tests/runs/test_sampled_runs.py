@@ -106,7 +106,7 @@ def test_coverage_is_the_share_of_test_ratings_in_the_interval(sampled):
 
 
 def test_other_runs_have_no_standard_deviation(textbook):
-    with pytest.raises(UserError, match="has no samples to take a standard deviation of"):
+    with pytest.raises(UserError, match="has no samples, so no standard deviation"):
         Run.load(textbook.run).deviation([42], [7])
 
 

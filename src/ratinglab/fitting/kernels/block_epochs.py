@@ -23,7 +23,7 @@ def move_to_blocks(user, item, rating, user_slice, item_slice, num_slices):  # t
         rating: (N,) float32.
         user_slice: (num_users,) int32, the slice of each user.
         item_slice: (num_items,) int32.
-        num_slices: slices a side.
+        num_slices: slices per side.
 
     Returns:
         (num_slices² + 1,) int64, the first row of each block, and N.
