@@ -22,7 +22,7 @@ def user_path(text: str, *, key: str) -> Path:
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(f"{key}: {text[:80]} is no path: {reason}") from error
+        raise UserError(f"{key}: {text[:80]} is not a valid path: {reason}") from error
     return path
 
 

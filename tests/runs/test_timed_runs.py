@@ -190,7 +190,7 @@ def test_a_time_that_is_none_is_one_line(command, timed, tmp_path, content, mess
             "optimizer=gibbs fits biased_mf, mf, svdpp and timesvdpp, got model=timesvdpp with model.item_bins=3",
         ),
         (["optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=timesvdpp"),
-        (["optimizer=sparse_adam"], "optimizer=sparse_adam needs an equation that looks up rows alone"),
+        (["optimizer=sparse_adam"], "optimizer=sparse_adam needs weights read only by row lookup"),
     ],
 )
 def test_what_does_not_go_together_is_one_line_and_leaves_nothing(command, tmp_path, options, message):

@@ -123,7 +123,7 @@ class RecommendOptions:
     """Number of items to recommend per user."""
 
     def check_together(self) -> None:
-        """Raise UserError where the fields do not go together."""
+        """Raise UserError if fields conflict."""
         if self.user is not None and not self.user.strip():
             raise UserError("user must not be blank")
         if self.user is None and self.output is None:

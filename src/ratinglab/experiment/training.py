@@ -54,7 +54,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         run_folder: an existing folder; empty, unless the options resume the run in it.
 
     Returns:
-        The objective of a search, lower is better: the monitored validation metric, negated where higher is better;
+        The objective of a search, lower is better: the monitored validation metric, negated if higher is better;
         None without validation rows.
 
     Raises:
@@ -168,7 +168,7 @@ def _build_trainer(
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     trainer, epochs = options.trainer, record.refit_epochs
     if options.optimizer.on_cpu_only:
-        trainer = replace(trainer, accelerator=Accelerator.cpu)  # where auto would find a GPU
+        trainer = replace(trainer, accelerator=Accelerator.cpu)  # auto could find a GPU
     if epochs is not None:
         trainer = replace(trainer, max_epochs=epochs, min_epochs=min(trainer.min_epochs, epochs))
     return trainer.build(run_folder=run_folder, logger=logger, callbacks=callbacks)

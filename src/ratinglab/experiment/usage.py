@@ -114,7 +114,7 @@ def predict(options: PredictOptions) -> None:
     user_ids, item_ids, times = _pairs_of(pairs, options.columns, file=file)
     for column in ("prediction", "standard_deviation") if run.record.is_sampled else ("prediction",):
         if column in pairs.column_names:
-            raise UserError(f"{file} has a column '{column}' already")
+            raise UserError(f"{file} already has a column '{column}'")
     predicted = run.predict(user_ids, item_ids, times=times)
     predictions = pairs.to_pandas().assign(prediction=predicted)
     if run.record.is_sampled:

@@ -66,7 +66,7 @@ def make_sparse(model: Equation) -> None:
     rows = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for name, parameter in model.named_parameters():
         if id(parameter) not in rows:
-            raise UserError(f"optimizer=sparse_adam needs an equation of nn.Embedding alone, got the weight {name}")
+            raise UserError(f"optimizer=sparse_adam needs all weights of the equation in nn.Embedding, got {name}")
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             module.sparse = True
@@ -75,5 +75,5 @@ def make_sparse(model: Equation) -> None:
     (model(*arguments).sum() + model.penalty(*arguments)).backward()
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not parameter.grad.is_sparse:
-            raise UserError(f"optimizer=sparse_adam needs an equation that looks up rows alone, got all of {name}")
+            raise UserError(f"optimizer=sparse_adam needs weights read only by row lookup, got all of {name}")
     model.zero_grad()

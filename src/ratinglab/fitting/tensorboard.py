@@ -117,4 +117,6 @@ class EventLog(TensorBoardLogger):
             write()
         except OSError as error:
             self._failed = True
-            log.warning("warning: TensorBoard events cannot be written: %s; the run goes on without", error.strerror)
+            log.warning(
+                "warning: TensorBoard events cannot be written: %s; the run continues without them", error.strerror
+            )

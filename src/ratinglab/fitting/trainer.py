@@ -63,7 +63,7 @@ class TrainerOptions:
     detect_anomaly: bool
     """Whether to find the operation that produced a NaN. Slow: for debugging."""
     profiler: Profiler | None
-    """Lightning profiler, which prints where the time went: simple or advanced; null: none."""
+    """Lightning profiler, which reports time per operation: simple or advanced; null: none."""
     enable_progress_bar: bool
     """Whether to show progress: a bar on a terminal, one line per epoch elsewhere."""
     enable_model_summary: bool

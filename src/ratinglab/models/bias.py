@@ -18,7 +18,7 @@ class BiasOptions(EquationOptions):
     name: ClassVar[str] = "bias"
 
     regularization: float = field(metadata=at_least(0))
-    """λ per rating, in the objective. Raise it where val/mse rises while train/mse falls."""
+    """λ per rating, in the objective. Raise it if val/mse rises while train/mse falls."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "Bias":
         """Make the equation."""

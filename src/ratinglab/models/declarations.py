@@ -69,7 +69,7 @@ class FactorOptions(EquationOptions):
     embedding_dim: int = field(metadata=within(1, 65_536))
     """Number of latent factors. More factors fit more detail and need more regularization."""
     regularization: float = field(metadata=at_least(0))
-    """λ per rating, in the objective. Raise it where val/mse rises while train/mse falls."""
+    """λ per rating, in the objective. Raise it if val/mse rises while train/mse falls."""
     init_std: float = field(metadata=at_least(0))
     """Standard deviation of the embeddings' initial values, in √(rating units)."""
 

@@ -75,7 +75,7 @@ class Equation(nn.Module, ABC):
         """user: (B,) int32, item: (B,) int32 → penalty, a mean over these ratings: () float32."""
 
     def arguments(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Any, ...]:
-        """Arguments of forward and penalty; they include the day if the equation takes it."""
+        """Arguments of forward and penalty; they include the day if the equation takes one."""
         return (user, item, day) if self.takes_day else (user, item)
 
     def factors(self) -> Factors | None:

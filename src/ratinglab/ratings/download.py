@@ -104,4 +104,4 @@ def _reason(error: Exception) -> str:
 
 
 def _by_hand(url: str, path: Path, reason: str) -> str:
-    return f"{url} cannot be downloaded: {reason}; get it by hand and put it at {path}, or give its place as data.root="
+    return f"{url} cannot be downloaded: {reason}; download it by hand to {path}, or set data.root to its place"

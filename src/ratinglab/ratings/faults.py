@@ -55,7 +55,7 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
     if len(names) == 1:
         hint = "; is it another data.separator?"
     elif all(name.replace(".", "", 1).isdigit() for name in names):
-        hint = "; if that is no header, set data.header=false and columns by position"
+        hint = "; if that is not a header, set data.header=false and columns by position"
     suggestion = did_you_mean(wanted, names)
     raise UserError(f"{key}: {file} has no column {wanted!r}; it has {_listed(names)}{suggestion}{hint}")
 
@@ -181,7 +181,7 @@ def _fault(cells: list[str], layout: Layout) -> str | None:
         if not cells[position].strip():
             return f"the {role} id must not be blank"
         if cells[position] != _printable(cells[position]):
-            return f"the {role} id is no UTF-8 text, got {_printable(cells[position])!r}; is it another data.encoding?"
+            return f"the {role} id is not UTF-8 text, got {_printable(cells[position])!r}; is it another data.encoding?"
     text = cells[layout.rating]
     try:
         # only Python accepts 1_000, digits of other scripts, and exotic white space around numbers

@@ -181,7 +181,7 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
     if root is not None:
         files = _in_place(data_set, root)
     elif cache is None:
-        raise UserError(f"data.cache must be a folder, to download {name} into, or data.root where it lies; got null")
+        raise UserError(f"data.cache must be a folder to download {name} into, or data.root its place; got null")
     elif (cache / data_set.folder / data_set.ratings).is_file():
         files = _in_place(data_set, cache)
     else:
@@ -241,7 +241,7 @@ def _in_zip(data_set: DataSet, path: Path) -> dict[str, InputFile]:
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}
     except DAMAGED as error:
-        raise UserError(f"{path} is no zip archive, or is cut off: {error}") from error
+        raise UserError(f"{path} is not a zip archive, or is cut off: {error}") from error
     members = {name: f"{data_set.folder}/{name}" for name in _names(data_set)}
     if members[data_set.ratings] not in sizes:
         raise UserError(f"{path} has no {members[data_set.ratings]}; it has {', '.join(sorted(sizes)[:10])}")

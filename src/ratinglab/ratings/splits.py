@@ -339,8 +339,7 @@ class MovieLensUSplit(RandomValidationSplit):
         """
         if table.digest != MOVIELENS_100K_DIGEST:
             raise UserError(
-                "split=movielens_u is of MovieLens 100K alone, all its rows in their published order: "
-                f"{table.name} is not that"
+                f"split=movielens_u needs all rows of MovieLens 100K in their published order: {table.name} is not that"
             )
         part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
         part[(self.fold - 1) * 20_000 : self.fold * 20_000] = TEST
@@ -368,7 +367,7 @@ class FilesSplit(RandomValidationSplit):
         """
         if table.merged_across_files > 0:
             raise UserError(
-                "split=files needs each pair of user and item in one file alone: data.duplicates has merged "
+                "split=files needs each pair of user and item in a single file: data.duplicates has merged "
                 f"{table.merged_across_files:,} pairs with rows in several files"
             )
         part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
@@ -409,7 +408,7 @@ def _is_named(name: str, pattern: str) -> bool:
 def _part_size(fraction: float, *, of: int, key: str) -> int:
     size = round(fraction * of)
     if fraction > 0 and size == 0:
-        raise UserError(f"{key}={fraction} of {of} rows is no row: give a larger fraction, or 0")
+        raise UserError(f"{key}={fraction} of {of} rows selects no row: give a larger fraction, or 0")
     return size
 
 

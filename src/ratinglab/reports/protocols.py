@@ -84,7 +84,7 @@ def table_of_run(protocol: dict[str, Any], *, name: str, rmse: float, fold: int 
     yield from _among_figures(protocol, name=name, rmse=rmse, remark=verdict([protocol]))
     if protocol["folds"] > 1:
         yield (
-            f"note: this run is fold {fold} alone; the figures are means over {protocol['folds']}: "
+            f"note: this run is only fold {fold}; the figures are means over {protocol['folds']}: "
             f"-m split.fold={','.join(map(str, range(1, protocol['folds'] + 1)))}"
         )
 
