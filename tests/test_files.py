@@ -43,5 +43,5 @@ def test_what_a_killed_process_left_is_removed(path):
 
 @pytest.mark.parametrize("text", ["~nosuchuser/x", "x" * 300])
 def test_what_is_no_path_is_refused_with_its_key(text):
-    with pytest.raises(UserError, match=r"^key: .* is no path: "):
+    with pytest.raises(UserError, match=r"^key: .* is not a valid path: "):
         user_path(text, key="key")

@@ -1,4 +1,4 @@
-"""Batches of ratings as slices of tensors: never one Python object per row."""
+"""Batches of ratings as slices of tensors, without a Python object per row."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:  # the table imports pandas, which an equation's options must not wait for
+if TYPE_CHECKING:  # the table imports pandas, which would slow down the command line
     from ratinglab.ratings.table import Ratings
 
 
@@ -23,34 +23,34 @@ class Batch(NamedTuple):
     day: Tensor | None
 
     def split(self, size: int) -> Iterator[Batch]:
-        """These rows, `size` at a time; the last part may be smaller."""
+        """Yield these rows, `size` at a time; the last part may be smaller."""
         day = repeat(None) if self.day is None else self.day.split(size)
         return map(Batch, self.user.split(size), self.item.split(size), self.rating.split(size), day)
 
     def take(self, rows: Tensor) -> Batch:
-        """The named rows."""
+        """Select rows by index."""
         return Batch(self.user[rows], self.item[rows], self.rating[rows], None if self.day is None else self.day[rows])
 
 
 BATCHES_AT_ONCE = 64
-"""Batches that Lightning gets as one: its own work between two batches takes about as long as a small batch."""
+"""Batches passed to Lightning as one: its overhead per batch is about as long as a small batch takes."""
 BLOCK_SIZE = 1 << 15
-"""Rows evaluated at once. Up to this size torch sums on one thread, so that an error has the same last digit at any
-number of threads."""
+"""Rows evaluated at once. Up to this size torch sums on one thread, so that the last digit of an error does not depend
+on the number of threads."""
 
 
 CPU = torch.device("cpu")
 
 
 def as_tensors(ratings: Ratings, *, device: torch.device = CPU) -> Batch:
-    """The columns as tensors on a device; on the cpu they share the arrays' memory."""
+    """Convert the columns to tensors on a device; on the CPU they share the arrays' memory."""
     user, item, rating = (torch.from_numpy(column) for column in (ratings.user, ratings.item, ratings.rating))
     day = None if ratings.day is None else torch.from_numpy(ratings.day).to(device)
     return Batch(user.to(device), item.to(device), rating.to(device), day)
 
 
 class Blocks:
-    """All rows in their order, BLOCK_SIZE at a time; the last block may be smaller."""
+    """All rows in order, BLOCK_SIZE at a time; the last block may be smaller."""
 
     def __init__(self, ratings: Ratings, *, device: torch.device = CPU) -> None:
         self._columns = as_tensors(ratings, device=device)
@@ -63,10 +63,10 @@ class Blocks:
 
 
 class ShuffledBatches:
-    """An epoch of training rows in random order, by lists of batches: each row once, the last batch may be smaller.
+    """An epoch of training rows in random order, in lists of batches: each row once; the last batch may be smaller.
 
-    The order depends on the seed and the epoch's number alone, so that a run which resumes at epoch e sees the same
-    batches as an uninterrupted one. The rows live on the device, so no batch waits to be sent there.
+    The order depends only on the seed and the epoch number, so a run that resumes at epoch e sees the same batches as
+    an uninterrupted one. The rows stay on the device, which avoids a transfer per batch.
     """
 
     def __init__(
@@ -84,31 +84,31 @@ class ShuffledBatches:
 
         Args:
             ratings: the rows.
-            batch_size: rows in a batch.
-            fraction: of the batches of each epoch that are served, at least one.
-            seed: of the order.
+            batch_size: rows per batch.
+            fraction: fraction of each epoch's batches to serve, at least one batch.
+            seed: seed of the order.
             epoch: returns the number of the epoch that begins, from 0.
-            whole_users: whether a batch holds all rows of its users. Then all batches have the same number of users,
-                which have batch_size rows on average.
-            device: where the batches are.
+            whole_users: whether a batch holds all rows of its users. All batches then have the same number of users,
+                with batch_size rows on average.
+            device: device of the batches.
         """
         self._columns = as_tensors(ratings, device=device)
         self._seed, self._epoch = seed, epoch
-        # a unit is what is shuffled: a row, or a user with all rows
+        # units to shuffle: rows, or users with all their rows
         self._user_rows = _RowsOfUsers(self._columns.user) if whole_users else None
         num_units = len(ratings) if self._user_rows is None else len(self._user_rows.count)
         self._batch_units = max(1, round(batch_size * num_units / len(ratings)))
         self.num_batches = max(1, round(fraction * -(-num_units // self._batch_units)))
-        """Batches in an epoch."""
+        """Batches per epoch."""
         self._num_units = num_units
 
     def __len__(self) -> int:
         return -(-self.num_batches // BATCHES_AT_ONCE)
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        # A generator, so that the epoch is asked for with the first batch: when Lightning resumes a run, it makes the
-        # iterator before it knows the epoch.
-        # SeedSequence mixes both numbers: seed 0 at epoch 1 is not seed 1 at epoch 0.
+        # A generator, so that the first batch reads the epoch: when Lightning resumes a run, it makes the iterator
+        # before it restores the epoch.
+        # SeedSequence mixes both numbers: seed 0 at epoch 1 differs from seed 1 at epoch 0.
         mixed = np.random.SeedSequence([self._seed, self._epoch()]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(mixed))
         units = torch.randperm(self._num_units, generator=generator, dtype=torch.int32)
@@ -130,7 +130,7 @@ class _RowsOfUsers:
         self._start = torch.cumsum(self.count, dim=0) - self.count
 
     def of(self, users: Tensor) -> Tensor:
-        """Rows of some users, one user after the other: (U,) → (n,) int64."""
+        """Rows of these users, user by user: (U,) → (n,) int64."""
         users = users.long()
         count = self.count[users]
         begin = torch.cumsum(count, dim=0) - count
@@ -139,7 +139,7 @@ class _RowsOfUsers:
 
 
 class WholeEpochs:
-    """Each epoch is one batch: all training rows, for a fit that has its own order."""
+    """Serves each epoch as one batch of all training rows, for fits that choose their own order."""
 
     num_batches = 1
     """Batches in an epoch."""

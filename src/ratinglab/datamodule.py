@@ -9,7 +9,7 @@ from ratinglab.ratings.holdout import Holdout
 
 
 class RatingDataModule(LightningDataModule):
-    """Wraps the training and validation rows of a table for Lightning, as batches of plain tensors."""
+    """Serves the training and validation rows of a table to Lightning, as batches of plain tensors."""
 
     def __init__(
         self, holdout: Holdout, *, batch_size: int | None, fraction: float, seed: int, whole_users: bool = False
@@ -17,17 +17,17 @@ class RatingDataModule(LightningDataModule):
         """Serve the training and validation rows of `holdout`, and keep nothing else of it.
 
         Args:
-            holdout: the parts.
-            batch_size: training rows in a batch; None: all of them.
-            fraction: of the batches of each epoch that are served, at least one.
-            seed: of the training rows' order.
+            holdout: the table and its parts.
+            batch_size: training rows per batch; None: all of them.
+            fraction: fraction of each epoch's batches to serve, at least one batch.
+            seed: seed of the order of the training rows.
             whole_users: whether a batch holds all training rows of its users.
         """
         super().__init__()
         self.num_users = holdout.num_users
-        """Users with training rows."""
+        """Number of users with training rows."""
         self.num_items = holdout.num_items
-        """Items with training rows."""
+        """Number of items with training rows."""
         self.train_ratings = holdout.train
         self.validation_ratings = holdout.validation
         self.batch_size = batch_size
@@ -59,7 +59,7 @@ class RatingDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> Blocks:
-        """The validation rows, in their order; no block where there are none."""
+        """The validation rows in order; no blocks without validation rows."""
         return Blocks(self.validation_ratings, device=self._device)
 
     @property

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and paths that users name."""
+"""Atomic file writes, and paths given by users."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -8,34 +8,34 @@ from typing import BinaryIO
 from ratinglab.errors import UserError
 
 RUN_RECORD, RUN_FORMAT = "run.json", 3
-"""File that marks a folder as a run's, and the version of such folders."""
+"""File that marks a folder as a run, and the version of the folder's format."""
 
 
 def user_path(text: str, *, key: str) -> Path:
-    """The path that a user has written, `~` expanded.
+    """Parse a path given by the user and expand `~`.
 
     Raises:
-        UserError: there is no such user's home, or no file system could hold such a name.
+        UserError: the home folder does not exist, or the name is not valid.
     """
     try:
         path = Path(text).expanduser()
         path.exists()
     except (OSError, RuntimeError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(f"{key}: {text[:80]} is no path: {reason}") from error
+        raise UserError(f"{key}: {text[:80]} is not a valid path: {reason}") from error
     return path
 
 
 def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
-    """The path of a file that a command is about to write.
+    """Check the path of a file that a command is about to write.
 
     Args:
-        text: as the user wrote it.
+        text: path as given by the user.
         key: the option, for messages.
-        inputs: files that the command reads and must not lose.
+        inputs: files that the command reads and must not overwrite.
 
     Raises:
-        UserError: its folder is missing, it is a folder, an input, or inside the folder of a run.
+        UserError: the folder is missing, or the path is a folder, an input, or inside a run's folder.
     """
     path = user_path(text, key=key)
     if not path.parent.is_dir():
@@ -52,10 +52,10 @@ def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
 
 
 def write_output(path: Path, write: Callable[[BinaryIO], object], *, key: str) -> None:
-    """Write a file of the user's, whole or not at all; through a symbolic link, or into a device such as /dev/stdout.
+    """Write a user's file atomically. Follows symbolic links, and writes directly into devices such as /dev/stdout.
 
     Raises:
-        UserError: it cannot be written; an old file is as it was.
+        UserError: it cannot be written; an old file is unchanged.
     """
     try:
         if is_stream(path):
@@ -68,20 +68,20 @@ def write_output(path: Path, write: Callable[[BinaryIO], object], *, key: str) -
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path is a device, a pipe or a process's own stream, which are written to and never replaced."""
+    """Whether a path is a device, a pipe or a stream of this process, which must not be replaced."""
     # /dev/stdout may be a link to a file that the shell has open; /dev/shm holds ordinary files
     is_own_stream = str(path.absolute()).startswith(("/dev/std", "/dev/fd/", "/proc/"))
     return is_own_stream or (path.exists() and not path.is_file())
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Replace a file by what `write` writes, once all of it is on the disk; until then the old file stays.
+    """Replace a file atomically by the output of `write`.
 
-    The new file is written beside the old one, synced, and renamed: neither a full disk nor a kill at any byte leaves
-    part of it under its name. `remove_half_done` removes what a killed process leaves under a temporary name.
+    Writes the new file beside the old one, syncs it, and renames it: neither a full disk nor a kill leaves a partial
+    file under its name. `remove_half_done` removes the temporary files of killed processes.
 
     Raises:
-        OSError: the file cannot be written; the old one is as it was.
+        OSError: the file cannot be written; the old one is unchanged.
     """
     half_done = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -92,7 +92,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(half_done, path)
     finally:
         half_done.unlink(missing_ok=True)
-    if os.name == "posix":  # the rename itself must survive a loss of power; Windows syncs no folders
+    if os.name == "posix":  # make the rename survive a power loss; Windows cannot sync folders
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -101,6 +101,6 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def remove_half_done(folder: Path) -> None:
-    """Remove what killed processes have left of their `write_whole`; no other process may be writing there."""
+    """Remove temporary files of `write_whole` left by killed processes. No other process may be writing there."""
     for path in folder.glob(".*.tmp"):
         path.unlink()

@@ -1,10 +1,10 @@
-"""Ranges that stand beside the fields of an options dataclass, and their check.
+"""Allowed ranges for the fields of options dataclasses, declared beside each field, and their check.
 
     @dataclass
     class Options:
         embedding_dim: int = field(metadata=at_least(1))
 
-Options are plain dataclasses without defaults: the default values stand in conf/*.yaml only.
+Options are plain dataclasses without defaults: conf/*.yaml holds all default values.
 """
 
 import math
@@ -18,7 +18,7 @@ from ratinglab.errors import UserError
 
 @dataclass(frozen=True)
 class Rule:
-    """A range: its text completes the sentence `KEY must be …`."""
+    """A range, whose text completes the sentence `KEY must be …`."""
 
     text: str
     holds: Callable[[float], bool]
@@ -35,7 +35,7 @@ def within(lowest: float, highest: float) -> dict[str, Rule]:
 
 
 def seed_rule() -> dict[str, Rule]:
-    """Field metadata of a seed: what numpy's and torch's generators both take."""
+    """Field metadata of a seed: the range that the generators of both numpy and torch accept."""
     return within(0, 2**32 - 1)
 
 
@@ -55,18 +55,18 @@ def above_zero_to(bound: float) -> dict[str, Rule]:
 
 
 def added_later(before: Any) -> dict[str, Any]:
-    """Field metadata of an option that equations did not always have: its value in runs from before."""
+    """Field metadata of an option added to an equation later: value for runs older than the option."""
     return {"before": before}
 
 
 def check_options(options: Any, prefix: str = "") -> None:
-    """Check every field of an options dataclass, and of those inside it, against the rule beside it.
+    """Check every field of an options dataclass, and of nested ones, against its rule.
 
-    None passes: whether a field may be None is its type's business. Where a rule holds between fields, the class has
-    a method check_together, which runs once each field is in its own range.
+    None passes: the field's type decides whether it may be None. A class with rules between fields has a method
+    check_together, which runs after all fields passed their own rules.
 
     Raises:
-        UserError: `PREFIXfield must be RULE, got VALUE`, for the first field out of its range.
+        UserError: `PREFIXfield must be RULE, got VALUE`, for the first field outside its range.
     """
     for field in fields(options):
         key, value = f"{prefix}{field.name}", getattr(options, field.name)
@@ -81,15 +81,15 @@ def check_options(options: Any, prefix: str = "") -> None:
 
 
 def to_plain(options: Any) -> dict[str, Any]:
-    """The values of an options object as JSON holds them: an Enum by its name."""
+    """Convert an options object to JSON values; an Enum becomes its name."""
     return {key: value.name if isinstance(value, Enum) else value for key, value in vars(options).items()}
 
 
 def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
-    """The options object of values from `to_plain`; an option added since then has the value from before.
+    """Convert values from `to_plain` back to an options object. Options added since get their value for older runs.
 
     Raises:
-        KeyError: a value is missing, or there is one that the class does not know.
+        KeyError: a value is missing, or the class has no such field.
     """
     hints = get_type_hints(cls)
     values = {field.name: field.metadata["before"] for field in fields(cls) if "before" in field.metadata}
@@ -103,7 +103,7 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
 
 
 def as_yaml(value: Any) -> str:
-    """A value as a user writes it in YAML or on the command line."""
+    """Format a value as in YAML or on the command line."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list):

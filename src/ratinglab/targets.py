@@ -1,4 +1,4 @@
-"""Dotted paths, which name classes and metrics, of a user's own module as well."""
+"""Import classes and metrics by dotted path, from user modules too."""
 
 import importlib
 import inspect
@@ -14,7 +14,7 @@ def target_class(dotted_path: Any, *, base: type, key: str) -> type:
     """Import the dataclass that a `_target_` names.
 
     Raises:
-        UserError: it cannot be imported, or is no dataclass derived from the base.
+        UserError: it cannot be imported, or is not a dataclass derived from the base.
     """
     if not (isinstance(dotted_path, str) and re.fullmatch(r"\w+(\.\w+)+", dotted_path)):
         raise UserError(f"{key} must be the dotted path of a class, as in module.Class, got {dotted_path}")
@@ -33,10 +33,10 @@ def target_class(dotted_path: Any, *, base: type, key: str) -> type:
 
 
 def import_named(name: str, *, key: str) -> ModuleType:
-    """Import a module, which may be the user's own.
+    """Import a module of ratinglab or of the user.
 
     Raises:
-        UserError: there is none of that name, or an error in it.
+        UserError: the module does not exist, or raises an error.
     """
     try:
         return importlib.import_module(name)
@@ -44,7 +44,7 @@ def import_named(name: str, *, key: str) -> ModuleType:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
             raise UserError(f"{key}: there is no module {name}; --config-dir FOLDER finds those in a folder") from error
         fault: Exception = error
-    except Exception as error:  # all that a user's file may raise
+    except Exception as error:  # a user's module can raise anything
         fault = error
     if isinstance(fault, SyntaxError):
         place = f"{fault.filename}, line {fault.lineno}"

@@ -50,7 +50,7 @@ def test_a_log_that_cannot_be_written_is_one_warning(tmp_path, monkeypatch, capl
         log.close()
     messages = [record.message for record in caplog.records]
     assert messages == [
-        "warning: TensorBoard events cannot be written: No space left on device; the run goes on without"
+        "warning: TensorBoard events cannot be written: No space left on device; the run continues without them"
     ]
 
 

@@ -145,8 +145,8 @@ def test_a_table_that_is_missing_is_told_when_it_is_needed(tmp_path, name, ratin
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"no archive", "is no zip archive, or is cut off: File is not a zip file"),
-        (archive("movielens_1m")[:-30], "is no zip archive, or is cut off"),
+        (b"no archive", "is not a zip archive, or is cut off: File is not a zip file"),
+        (archive("movielens_1m")[:-30], "is not a zip archive, or is cut off"),
         (archive("movielens_latest_small"), "has no ml-1m/ratings.dat; it has ml-latest-small/README, "),
     ],
 )
@@ -189,7 +189,9 @@ def test_without_a_cache_a_data_set_is_read_where_it_lies_alone(tmp_path):
     path = tmp_path / "ml-1m.zip"
     path.write_bytes(archive("movielens_1m"))
     assert rows_of(options("movielens_1m", None, root=path).load()) == EXPECTED
-    with pytest.raises(UserError, match=r"data.cache must be a folder, to download movielens_1m into, or data.root"):
+    with pytest.raises(
+        UserError, match=r"data.cache must be a folder to download movielens_1m into, or data.root its place"
+    ):
         options("movielens_1m", None).load()
 
 
@@ -263,7 +265,7 @@ def test_a_data_set_is_downloaded_once(tmp_path, server, capsys, name):
 def test_a_download_that_fails_says_what_to_do_by_hand(tmp_path, monkeypatch, server, name, fault, reason):
     monkeypatch.setattr(download, "TIMEOUT", 0.2 if fault == "silent" else 30)
     path = tmp_path / movielens.DATA_SETS[name].archive.name
-    by_hand = f"; get it by hand and put it at {path}, or give its place as data.root="
+    by_hand = f"; download it by hand to {path}, or set data.root to its place"
     with pytest.raises(UserError, match=f"^http://.*.zip cannot be downloaded: {reason}{by_hand}$"):
         options(name, tmp_path, address=address(server, fault)).load()
     assert list(tmp_path.iterdir()) == []
@@ -274,7 +276,7 @@ def test_without_a_network_it_says_what_to_do_by_hand(tmp_path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     for host in (f"http://127.0.0.1:{port}", "http://no-such-host.invalid"):
-        with pytest.raises(UserError, match=r"cannot be downloaded: \[Errno .*; get it by hand and put it at"):
+        with pytest.raises(UserError, match=r"cannot be downloaded: \[Errno .*; download it by hand to"):
             options("movielens_1m", tmp_path, address=host).load()
 
 
@@ -285,7 +287,7 @@ def test_an_expired_certificate_is_said(tmp_path, server, monkeypatch):
     server.socket = context.wrap_socket(server.socket, server_side=True)
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
-    with pytest.raises(UserError, match=r"its certificate is not valid \(certificate has expired\); get it by hand"):
+    with pytest.raises(UserError, match=r"\(certificate has expired\); download it by hand"):
         options("movielens_1m", tmp_path / "cache", address=address(server, "well").replace("http:", "https:")).load()
 
 

@@ -237,7 +237,7 @@ HEADER = "user_id,item_id,rating\n1,2,3\n"
         (HEADER + "\n\n1,3,x\n", "line 5: the rating must be a number, got 'x'"),
         (
             HEADER.encode() + b"1,\xff,3\n",
-            "line 3: the item id is no UTF-8 text, got '�'; is it another data.encoding?",
+            "line 3: the item id is not UTF-8 text, got '�'; is it another data.encoding?",
         ),
         (HEADER + "1,3,3\n", "every rating is 3: there is nothing to predict"),
         ('"user_id\n",item_id,rating\n1,2,3\n', "line 1: a quoted cell must end on the line on which it begins"),
@@ -245,7 +245,7 @@ HEADER = "user_id,item_id,rating\n1,2,3\n"
         ("user,item_id,rating\n1,2,3\n", "has no column 'user_id'; it has user, item_id, rating"),
         ("user_id,item_id,rating,rating\n1,2,3,4\n", "has 2 columns named 'rating'"),
         ("user_id;item_id;rating\n1;2;3\n", "it has user_id;item_id;rating; is it another data.separator?"),
-        ("1,2,3\n1,3,4\n", "it has 1, 2, 3; if that is no header, set data.header=false and columns by position"),
+        ("1,2,3\n1,3,4\n", "it has 1, 2, 3; if that is not a header, set data.header=false and columns by position"),
         (gzip.compress(HEADER.encode() * 999)[:-9], "is damaged or cut off: Compressed file ended"),
         (bz2.compress(HEADER.encode())[:-9], "is damaged or cut off"),
         (lzma.compress(HEADER.encode())[:-9], "is damaged or cut off"),

@@ -142,7 +142,7 @@ def test_files_are_parts_by_their_names():
 def test_the_published_folds_are_fifths_in_the_order_of_the_rows(monkeypatch):
     table = numbered(100_000)
     u = MovieLensUSplit(refit=False, fold=1, seed=0, validation=0.1)
-    with pytest.raises(UserError, match=r"split=movielens_u is of MovieLens 100K alone, .*: table is not that"):
+    with pytest.raises(UserError, match=r"split=movielens_u needs all rows of MovieLens 100K .*: table is not that"):
         u.apply(table)
     monkeypatch.setattr(splits, "MOVIELENS_100K_DIGEST", table.digest)
     assert rows(u.apply(table), TEST) == list(range(20_000))
@@ -219,8 +219,8 @@ def test_fields_that_do_not_go_together(split, message):
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (random(validation=0.0, test=0.01), "split.test=0.01 of 20 rows is no row"),
-        (random(validation=0.01, test=0.5), "split.validation=0.01 of 20 rows is no row"),
+        (random(validation=0.0, test=0.01), "split.test=0.01 of 20 rows selects no row"),
+        (random(validation=0.01, test=0.5), "split.validation=0.01 of 20 rows selects no row"),
         (RowsSplit(refit=False, test_start=0, test_stop=21, seed=0, validation=0.0), "test_stop must be at most 20"),
         (
             RowsSplit(refit=False, test_start=0, test_stop=20, seed=0, validation=0.0),

@@ -115,7 +115,7 @@ def test_a_run_stands_in_its_place_among_the_figures():
     ]
     assert list(table_of_run(RECORD, name="mf by adam", rmse=0.95, fold=2))[-2:] == [
         "this run   mf by adam  0.9500  comparable",
-        "note: this run is fold 2 alone; the figures are means over 2: -m split.fold=1,2",
+        "note: this run is only fold 2; the figures are means over 2: -m split.fold=1,2",
     ]
 
 

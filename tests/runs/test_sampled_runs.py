@@ -92,7 +92,7 @@ def test_predict_writes_a_standard_deviation(command, sampled, tmp_path):
     assert noise < deviation[0] < 2 * noise
     (tmp_path / "bad.csv").write_text("user_id,item_id,standard_deviation\n1,2,3\n")
     outcome = command(tmp_path, "predict", f"run={sampled.run}", "input=bad.csv", "output=x.csv", status=2)
-    assert "bad.csv has a column 'standard_deviation' already" in outcome.stderr
+    assert "bad.csv already has a column 'standard_deviation'" in outcome.stderr
 
 
 def test_coverage_is_the_share_of_test_ratings_in_the_interval(sampled):
@@ -106,7 +106,7 @@ def test_coverage_is_the_share_of_test_ratings_in_the_interval(sampled):
 
 
 def test_other_runs_have_no_standard_deviation(textbook):
-    with pytest.raises(UserError, match="has no samples to take a standard deviation of"):
+    with pytest.raises(UserError, match="has no samples, so no standard deviation"):
         Run.load(textbook.run).deviation([42], [7])
 
 

@@ -98,7 +98,7 @@ def test_predictions_are_of_the_times_in_a_file_or_of_the_last_day(command, time
     expected = run.predictions("test").model
     assert of_file.to_numpy() == pytest.approx(expected, abs=1e-5)
     outcome = command(tmp_path, "predict", *options)
-    assert "note: no times: each user is as on the last day in training" in outcome.stdout
+    assert "note: no times given: using each user's last training day" in outcome.stdout
     of_last_day = pd.read_csv(tmp_path / "out.csv")["prediction"].to_numpy()
     times = np.full(len(test), np.datetime64("2200-01-01"))
     assert of_last_day == pytest.approx(run.predict(ids["user_id"], ids["item_id"], times=times), abs=1e-5)
@@ -190,7 +190,7 @@ def test_a_time_that_is_none_is_one_line(command, timed, tmp_path, content, mess
             "optimizer=gibbs fits biased_mf, mf, svdpp and timesvdpp, got model=timesvdpp with model.item_bins=3",
         ),
         (["optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=timesvdpp"),
-        (["optimizer=sparse_adam"], "optimizer=sparse_adam needs an equation that looks up rows alone"),
+        (["optimizer=sparse_adam"], "optimizer=sparse_adam needs weights read only by row lookup"),
     ],
 )
 def test_what_does_not_go_together_is_one_line_and_leaves_nothing(command, tmp_path, options, message):

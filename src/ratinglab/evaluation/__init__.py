@@ -1,1 +1,1 @@
-"""Where a model errs, and how its data looks."""
+"""Metrics and figures."""

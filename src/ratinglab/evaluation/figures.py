@@ -9,13 +9,13 @@ from ratinglab.evaluation.predictions import Predictions
 from ratinglab.ratings.table import RatingTable
 
 NUM_GROUPS = 10
-"""Groups of users or items, equal in rows as far as ties allow: deciles."""
+"""Number of groups of users or items, deciles with equal numbers of rows as far as ties allow."""
 SIZE = (7.0, 4.2)
-"""Inches at 100 dots an inch: what a card of TensorBoard's image page holds."""
+"""Inches, at 100 dots per inch: the size of a card in TensorBoard's image tab."""
 
 
 def predicted_against_true(predictions: Predictions) -> Figure:
-    """A heat map: for each true rating, how the predictions spread; each column sums to one."""
+    """Draw a heat map of the predictions for each true rating; each column sums to one."""
     figure, axes = _figure("Predicted against true ratings", x="true rating", y="predicted rating")
     lowest, highest = float(predictions.rating.min()), float(predictions.rating.max())
     distinct = np.unique(predictions.rating)
@@ -34,11 +34,11 @@ def predicted_against_true(predictions: Predictions) -> Figure:
 
 
 def error_by_count(predictions: Predictions, *, of: str) -> Figure:
-    """MSE in deciles of popularity (of="item") or activity (of="user"), the model's beside the bias baseline's."""
+    """Draw MSE by decile of popularity (of="item") or activity (of="user"), for the model and the bias baseline."""
     count = predictions.item_count if of == "item" else predictions.user_count
     name = "item popularity" if of == "item" else "user activity"
     figure, axes = _figure(f"Error by {name}", x=f"training ratings of the {of} (deciles of the rows)", y="MSE")
-    # equal counts stay together: a group is a range of counts
+    # a group is a range of counts, so equal counts stay together
     borders = np.unique(np.quantile(count, np.linspace(0, 1, NUM_GROUPS + 1)))
     group = np.clip(np.searchsorted(borders, count, side="right") - 1, 0, max(len(borders) - 2, 0))
     present = np.unique(group)
@@ -54,7 +54,7 @@ def error_by_count(predictions: Predictions, *, of: str) -> Figure:
 
 
 def error_distribution(predictions: Predictions) -> Figure:
-    """Histogram of predicted − true, the model's beside the bias baseline's."""
+    """Draw histograms of predicted − true, for the model and the bias baseline."""
     figure, axes = _figure("Distribution of errors", x="predicted − true rating", y="share of the rows")
     reach = float(np.abs(predictions.baseline - predictions.rating).max()) or 1.0
     bins = np.linspace(-reach, reach, 41)
@@ -66,21 +66,21 @@ def error_distribution(predictions: Predictions) -> Figure:
 
 
 def rating_histogram(rating: NDArray[np.float32]) -> Figure:
-    """How often each rating is given."""
+    """Draw the frequency of each rating."""
     figure, axes = _figure("", x="", y="")
     _draw_ratings(axes, rating)
     return figure
 
 
 def long_tail(item_count: NDArray[np.int64]) -> Figure:
-    """Ratings of each item, the most rated first."""
+    """Draw the number of ratings per item, most rated first."""
     figure, axes = _figure("", x="", y="")
     _draw_tail(axes, item_count, of="item")
     return figure
 
 
 def overview(table: RatingTable) -> Figure:
-    """A table at a glance: its ratings, the tails of users and items, and, where times are known, ratings by month."""
+    """Draw a table at a glance: ratings, long tails of users and items and, if times are known, ratings by month."""
     figure = Figure(figsize=(2 * SIZE[0], 2 * SIZE[1]), dpi=100, layout="constrained")
     ((top_left, top_right), (bottom_left, bottom_right)) = figure.subplots(2, 2)
     figure.suptitle(
@@ -92,7 +92,7 @@ def overview(table: RatingTable) -> Figure:
     if table.timestamp is None:
         top_right.set_axis_off()
     else:
-        # as numpy's own months: matplotlib takes these for dates
+        # numpy months, which matplotlib reads as dates
         months, count = np.unique(table.timestamp.astype("datetime64[ms]").astype("datetime64[M]"), return_counts=True)
         top_right.fill_between(months, count, step="post", alpha=0.8)
         top_right.set(title="Ratings over time", xlabel="month", ylabel="rows", ylim=(0, None))

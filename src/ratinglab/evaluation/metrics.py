@@ -1,6 +1,6 @@
-"""Metrics of predicted ratings by name, each over all rows of a part: never a mean of batch means or of users.
+"""Metrics of predicted ratings, by name. Each pools all rows of a part, instead of averaging over batches or users.
 
-One of your own is a Metric in any module: `metrics=[mse,rmse,mae,my_metrics.within_half]` names it.
+To add your own, define a Metric in any module and name it: `metrics=[mse,rmse,mae,my_metrics.within_half]`.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,9 +22,9 @@ class MetricKind:
     """Name and direction of a metric.
 
     Attributes:
-        name: in tags, as in test/NAME.
-        label: in tables.
-        higher_is_better: its direction.
+        name: name in tags, as in test/NAME.
+        label: name in tables.
+        higher_is_better: direction.
     """
 
     name: str
@@ -32,12 +32,12 @@ class MetricKind:
     higher_is_better: bool
 
     def is_better(self, value: float, than: float) -> bool:
-        """Whether a value is better than another."""
+        """Whether one value is better than another."""
         return value > than if self.higher_is_better else value < than
 
     @property
     def worst(self) -> float:
-        """The value that every other one is better than."""
+        """The worst possible value."""
         return float("-inf") if self.higher_is_better else float("inf")
 
 
@@ -46,19 +46,19 @@ class Metric(MetricKind):
     """A metric of predicted ratings.
 
     Attributes:
-        compute: predicted (N,) float32 and rating (N,) float32, N ≥ 1, on the CPU, → the metric of these rows; NaN
-            where it is undefined for them.
+        compute: predicted (N,) float32 and rating (N,) float32, N ≥ 1, on the CPU → the metric of these rows; NaN if
+            it is undefined for them.
     """
 
     compute: Callable[[Tensor, Tensor], float]
 
     def __call__(self, predicted: Tensor, rating: Tensor) -> float:
-        """The metric as a plain number: predicted (N,) float32 and rating (N,) float32, on any device."""
+        """Compute the metric: predicted (N,) float32 and rating (N,) float32, on any device."""
         return float(self.compute(predicted.cpu(), rating.cpu()))
 
 
 def pooled_mean(error: Tensor, function: Callable[[Tensor], Tensor]) -> float:
-    """Σ function(error) / N in float64: error (N,) float32. The last digit is the same at any number of threads."""
+    """Σ function(error) / N in float64: error (N,) float32. Bit for bit the same for any number of threads."""
     sums = [function(block.double()).sum() for block in error.split(BLOCK_SIZE)]
     return float(torch.stack(sums).sum()) / len(error)
 
@@ -76,7 +76,7 @@ def _mae(predicted: Tensor, rating: Tensor) -> float:
 
 
 MSE = Metric("mse", label="MSE", higher_is_better=False, compute=_mse)
-"""Σ (r̂ − r)² / n, in squared rating units: the metric that every fit minimizes and every run has."""
+"""Σ (r̂ − r)² / n, in squared rating units. Every fit minimizes it and every run reports it."""
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -85,20 +85,20 @@ METRICS: dict[str, Metric] = {
         Metric("mae", label="MAE", higher_is_better=False, compute=_mae),
     )
 }
-"""The metrics at hand: RMSE is √MSE, MAE is Σ |r̂ − r| / n, both in rating units."""
+"""Built-in metrics: RMSE is √MSE, MAE is Σ |r̂ − r| / n, both in rating units."""
 
 
 def find_metrics(names: Iterable[str]) -> list[Metric]:
-    """The metrics of these names; a name with a dot is MODULE.NAME of a Metric elsewhere.
+    """Find metrics by name. A name with a dot is MODULE.NAME of a user's Metric.
 
     Raises:
-        UserError: there is no such metric, or it is named twice, or MSE is missing.
+        UserError: there is no such metric, or it is listed twice, or MSE is missing.
     """
     found = [METRICS[name] if name in METRICS else _imported(name) for name in names]
     tags = [metric.name for metric in found]
     for tag in tags:
         if tags.count(tag) > 1:
-            raise UserError(f"metrics: {tag} is there twice")
+            raise UserError(f"metrics: {tag} is listed twice")
     if MSE.name not in tags:
         raise UserError(f"metrics must contain mse, got [{','.join(tags)}]")
     return found
@@ -123,10 +123,10 @@ def _imported(name: str) -> Metric:
 
 
 def monitored(monitor: str, metrics: Iterable[Kind]) -> Kind:
-    """The metric that `monitor`, such as val/mse, names.
+    """Find the metric named by `monitor`, such as val/mse.
 
     Raises:
-        UserError: it is no metric of the validation rows.
+        UserError: `monitor` does not name a metric of the validation rows.
     """
     tags = {f"val/{metric.name}": metric for metric in metrics}
     if monitor not in tags:

@@ -1,4 +1,4 @@
-"""What figures and breakdowns are made of."""
+"""A part's ratings beside their predictions."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 
 class Predictions(NamedTuple):
-    """Rows of a part with what was predicted for them.
+    """Rows of a part with their predictions.
 
     Attributes:
         rating: (N,) float32, the true ratings.
         model: (N,) float32, the model's predictions.
-        baseline: (N,) float32, the bias baseline's.
-        user_count: (N,) int64, training ratings of the row's user.
-        item_count: (N,) int64, training ratings of the row's item.
+        baseline: (N,) float32, the bias baseline's predictions.
+        user_count: (N,) int64, number of training ratings of the row's user.
+        item_count: (N,) int64, number of training ratings of the row's item.
     """
 
     rating: NDArray[np.float32]

@@ -1,1 +1,1 @@
-"""The one place where all parts meet: train, evaluate, recommend, predict, reproduce."""
+"""Commands that combine all packages: train, evaluate, recommend, predict, reproduce."""

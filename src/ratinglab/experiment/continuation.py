@@ -17,7 +17,7 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
     """Check that a run was started on the data and split of `record`, and return its own record.
 
     Raises:
-        UserError: they have changed since.
+        UserError: the data or the split has changed since.
     """
     before = read_record(run_folder)
     compared = {"data_digest": "the data", "split": "the split", "side_digest": "the side information"}
@@ -36,11 +36,10 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
 def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Path) -> tuple[RunRecord, bool]:
     """Check that the run in a folder is the same experiment as `record`.
 
-    It removes files that a killed process left half written. A run that was killed before its record was written counts
-    as new.
+    Removes files that a killed process left incomplete. A run that was killed before it wrote its record counts as new.
 
     Returns:
-        The run's record as first written, but for max_epochs; and whether the run is finished.
+        The run's record as first written, with the new max_epochs; and whether the run is finished.
 
     Raises:
         UserError: the data or its split has changed since, or the run cannot be extended as asked.
@@ -54,7 +53,8 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
         return before, (run_folder / "metrics.json").exists()
     if options.split.refit:
         raise UserError(
-            "a run with split.refit=true cannot be extended: its second fit is for the epochs that were found"
+            "a run with split.refit=true cannot be extended: "
+            "its second fit trains for the number of epochs that the first one found"
         )
     last = run_folder / "checkpoints" / "last.ckpt"
     done = read_epoch(last) if last.exists() else 0

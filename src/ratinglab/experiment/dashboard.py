@@ -1,4 +1,4 @@
-"""Texts, figures and hyperparameters of a run in TensorBoard, besides its curves."""
+"""TensorBoard pages of a run besides its curves: texts, figures and hyperparameters."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from ratinglab.runs.run import Run
 
 
 def show_experiment(logger: EventLog, header: Sequence[str], *, run_folder: Path) -> None:
-    """The header and the whole configuration as text, and train and val MSE on one chart."""
+    """Log the header and the full configuration as text, and a chart of train and val MSE."""
     logger.log_text("header", "\n".join(f"    {line}" for line in header))
     config = run_folder / ".hydra" / "config.yaml"
     if config.exists():
@@ -32,9 +32,9 @@ def show_experiment(logger: EventLog, header: Sequence[str], *, run_folder: Path
 def show_results(
     logger: EventLog, options: TrainOptions, *, run: Run, metrics: Mapping[str, float], is_whole_run: bool
 ) -> None:
-    """Log the final metrics and the run's row among the hyperparameters, then close the event file.
+    """Log the final metrics and the run's row of the hyperparameter table, then close the event file.
 
-    The first of a run's two fits is not a whole run: it has no row and no figures.
+    The first fit of a refit run is not a whole run: it gets no row and no figures.
     """
     if not is_whole_run:
         logger.close()
@@ -76,20 +76,20 @@ def _show_data(logger: EventLog, run: Run, *, step: int) -> None:
 
 
 def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
-    """Log the embeddings of the most rated items, where the equation has any."""
+    """Log the embeddings of the most rated items, if the equation has any."""
     embedding = run.predictor.model.item_vectors()
     if embedding is None:
         return
     item_count = run.train_counts[1][: len(embedding)]
     item = np.argsort(-item_count, kind="stable")[:count]
     titles = np.full(len(run.item_ids), "", dtype=object) if run.titles is None else run.titles
-    # a tab or a line break would end the cell in the file that the projector reads
+    # a tab or a line break would end the cell in the projector's file
     labels = [[str(run.item_ids.ids[i]), " ".join(titles[i].split()), str(item_count[i])] for i in item]
     logger.log_embeddings("items", embedding[item], columns=["item_id", "title", "ratings"], labels=labels)
 
 
 def hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
-    """Values that a user would sweep, and the name of the data: all keys would be unreadable."""
+    """The name of the data and the values that a user would sweep: all keys would be unreadable."""
     fit = options.optimizer
     return {
         "data": data,

@@ -1,4 +1,4 @@
-"""The lines that a training prints before the fit."""
+"""The header that training prints before the fit."""
 
 from collections.abc import Iterator
 
@@ -11,13 +11,13 @@ from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION
 
 MANY_BYTES = 1 << 30
-"""Memory of all samples above which the header warns."""
+"""Bytes of all samples above which the header warns."""
 
 
 def header(
     options: TrainOptions, *, holdout: Holdout, model: nn.Module, first_epoch: int, refit_epochs: int | None
 ) -> Iterator[str]:
-    """Data, split, model and fit, in a few lines, and notes on what looks odd."""
+    """Summarize data, split, model and fit in a few lines, with notes on anything unusual."""
     table, split = holdout.table, holdout.split
     train, validation, test = (split.count(part) for part in (TRAIN, VALIDATION, TEST))
     lowest, highest = table.scale

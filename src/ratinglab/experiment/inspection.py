@@ -1,4 +1,4 @@
-"""Show what a table of ratings is like."""
+"""Describe a table of ratings."""
 
 import itertools
 from collections import Counter
@@ -17,20 +17,20 @@ from ratinglab.ratings.side_information import Column, categories_in, is_numeric
 from ratinglab.ratings.table import RatingTable
 
 MOST_VALUES = 20
-"""Distinct ratings that are listed one by one; more are gathered in as many ranges."""
+"""Maximum number of distinct ratings listed one by one; more are grouped into this many ranges."""
 MOST_CATEGORIES = 6
-"""Categories of a column that are listed, the most frequent ones."""
+"""Number of most frequent categories listed per column."""
 BAR = 40
-"""Characters of the longest bar."""
+"""Length of the longest bar, in characters."""
 QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
 FORMATS = ("png", "pdf", "svg")
 
 
 def inspect_data(options: InspectOptions) -> None:
-    """Read a table, checked as before every fit, and print what it is like; draw it where a figure is asked for.
+    """Read a table with the checks of every fit, print its description, and draw a figure if requested.
 
     Raises:
-        UserError: the table is refused, or the figure cannot be written.
+        UserError: the table fails a check, or the figure cannot be written.
     """
     figure = None if options.figure is None else _figure_path(options.figure)
     table = options.data.load()
@@ -50,7 +50,7 @@ def _figure_path(name: str) -> Path:
 
 
 def description(table: RatingTable) -> Iterator[str]:
-    """What a table is like, in lines that fit a terminal."""
+    """Describe a table, in lines that fit a terminal."""
     ratings = table.ratings
     lowest, highest = table.scale
     yield (
@@ -86,7 +86,7 @@ def _kind(ids: "pd.Index") -> str:
 
 
 def _features(label: str, columns: dict[str, Column]) -> Iterator[str]:
-    """One line for each column of users or items."""
+    """Describe each column of users or items in one line."""
     for name, column in columns.items():
         unknown = int(is_unknown(column).sum())
         behind = f"; unknown {unknown:,}" if unknown else ""

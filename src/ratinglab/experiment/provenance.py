@@ -17,7 +17,7 @@ PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarr
 def provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
     """Versions, git commit (None outside a checkout), data, side information, split, seed, threads, command line."""
     checkout = Path(__file__).parents[3]
-    # not any repository around the environment that ratinglab is installed in
+    # ignore any other repository around the environment where ratinglab is installed
     is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
     status = _git(checkout, "status", "--porcelain") if is_checkout else None
     return {

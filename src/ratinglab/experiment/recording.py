@@ -1,4 +1,4 @@
-"""The record of a training, from its options and its data."""
+"""Build a run's record from its options and data."""
 
 from enum import Enum
 from typing import Any
@@ -19,13 +19,13 @@ STEP_KEYS = (
     "min_epochs",
     "check_val_every_n_epoch",
 )
-"""Keys of trainer on which the weights depend, besides the number of epochs."""
+"""Trainer keys that affect the weights, besides the number of epochs."""
 
 
 def record_run(
     options: TrainOptions, data: RatingDataModule, holdout: Holdout, *, refit_epochs: int | None
 ) -> RunRecord:
-    """The record of a run that is about to be trained."""
+    """Make the record of a run before it is trained."""
     table, model = holdout.table, options.model
     return RunRecord(
         model=model.name,
@@ -62,12 +62,12 @@ def _prefixed(group: str, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def protocol_record(options: TrainOptions, *, data_digest: str, split: Split) -> dict[str, Any] | None:
-    """Contents of run.json on the protocol, with the run's departures from it; None without a protocol.
+    """Entry of run.json for the protocol, with the run's departures from it; None without a protocol.
 
     Args:
-        options: of the run.
-        data_digest: of its ratings.
-        split: its rows; validation rows that no fit trains on in the end are a departure.
+        options: the run's options.
+        data_digest: digest of the run's ratings.
+        split: the run's split; validation rows that the final fit does not train on are a departure.
     """
     protocol = options.protocol
     if not isinstance(protocol, Protocol):
@@ -86,7 +86,7 @@ def protocol_record(options: TrainOptions, *, data_digest: str, split: Split) ->
 
 
 def _value(options: TrainOptions, key: str) -> Any:
-    """A key's value, plain; a text where the chosen groups have no such key."""
+    """The plain value of a key, or a remark if the chosen groups lack the key."""
     found: Any = options
     for name in key.split("."):
         found = getattr(found, name, "not there")

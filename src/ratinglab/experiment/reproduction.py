@@ -11,10 +11,10 @@ log = logging.getLogger(__name__)
 
 
 def reproduce(options: TrainOptions, run_folder: Path) -> None:
-    """Train as the options say, into a new run, and compare its metrics with those of the run that it repeats.
+    """Train a new run with these options and compare its metrics with those of the original run.
 
     Raises:
-        UserError: that run is not finished, or its data has changed since; then nothing is trained.
+        UserError: the original run is not finished, or its data has changed since; nothing has been trained.
     """
     assert options.reproduces is not None
     first = read_metrics(Path(options.reproduces))

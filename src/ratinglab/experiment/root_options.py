@@ -1,4 +1,4 @@
-"""Options of each command. Imports nothing slow: the command line reads it first."""
+"""Options of each command. Imports nothing slow: the command line reads this module first."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from ratinglab.reports.protocols import ProtocolOptions
 
 @dataclass
 class TrainOptions:
-    """Options of a training: one object per group, and what belongs to no group."""
+    """Options of training: one object per group, and the options outside groups."""
 
     data: DataOptions
     """Ratings to train on."""
@@ -26,30 +26,30 @@ class TrainOptions:
     optimizer: FitOptions
     """Method that fits the equation."""
     schedule: Schedule
-    """Learning rate from epoch to epoch."""
+    """Learning-rate schedule."""
     trainer: TrainerOptions
     """Lightning's Trainer: epochs, device, speed."""
     callbacks: CallbackOptions
     """Early stopping and checkpoints."""
     logger: LoggerOptions
-    """Metrics besides metrics.json."""
+    """Where to log metrics, besides metrics.json."""
     protocol: ProtocolOptions
     """Data, split and published figures, fixed so that runs can be compared."""
     seed: int = field(metadata=seed_rule())
-    """Seed of the first weights and of the order of the training rows."""
+    """Seed of the initial weights and of the order of the training rows."""
     metrics: list[str]
-    """Metrics of every part, by name: mse, rmse, mae, and MODULE.NAME of your own. They must contain mse."""
+    """Metrics of every part, by name: mse, rmse, mae, or MODULE.NAME of your own. Must contain mse."""
     monitor: str
     """Validation metric that decides the best epoch, early stopping and the order of a sweep, such as val/mse."""
     resume: str | None
-    """Folder of a run to resume, under the options it was started with; null: start a new run."""
+    """Folder of a run to resume, with the options it was started with; null: start a new run."""
     reproduces: str | None
-    """Folder of the run that this one repeats; set by reproduce.py."""
+    """Folder of the run to reproduce; set by reproduce.py."""
     clip_predictions: bool
     """Whether to clip predictions to the rating scale."""
 
     def check_together(self) -> None:
-        """Raise UserError where the groups do not go together."""
+        """Raise UserError if groups conflict."""
         fit = self.optimizer
         self._check_form()
         if fit.initial_lr is None and self.schedule.name != "constant":
@@ -69,7 +69,7 @@ class TrainOptions:
             )
 
     def _check_form(self) -> None:
-        """Raise UserError where the fit does not take equations of this form."""
+        """Raise UserError if the fit does not support equations of this form."""
         fit = self.optimizer
         if self.model.form() in fit.forms:
             return
@@ -89,7 +89,7 @@ class EvaluateOptions:
 
 @dataclass
 class InspectOptions:
-    """Show what a table of ratings is like."""
+    """Describe a table of ratings."""
 
     data: DataOptions
     """Ratings to describe."""
@@ -99,7 +99,7 @@ class InspectOptions:
 
 @dataclass
 class PairColumns:
-    """Columns of a file of pairs, by name."""
+    """Names of the columns in a file of pairs."""
 
     user: str
     """Column of the user ids."""
@@ -123,7 +123,7 @@ class RecommendOptions:
     """Number of items to recommend per user."""
 
     def check_together(self) -> None:
-        """Raise UserError where the fields do not go together."""
+        """Raise UserError if fields conflict."""
         if self.user is not None and not self.user.strip():
             raise UserError("user must not be blank")
         if self.user is None and self.output is None:
@@ -141,13 +141,13 @@ class PredictOptions:
     output: str
     """File to write: the rows of the input, with a column `prediction` added."""
     separator: str
-    """Separator of the columns in both files: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
+    """Column separator of both files: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
     encoding: str
-    """Encoding of both files: utf-8, latin-1, utf-16 or another of Python's names."""
+    """Encoding of both files: utf-8, latin-1, utf-16 or any other encoding that Python knows."""
     columns: PairColumns
     """Columns of the input."""
 
     def check_together(self) -> None:
-        """Raise UserError for a separator or an encoding that there is not."""
+        """Raise UserError for an unknown separator or encoding."""
         separator_text(self.separator, key="separator")
         check_encoding(self.encoding, key="encoding")

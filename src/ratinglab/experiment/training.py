@@ -41,25 +41,25 @@ log = logging.getLogger(__name__)
 
 
 def train(options: TrainOptions, run_folder: Path) -> float | None:
-    """Fit a model as the options say and leave a run in its folder, or resume the run that is there.
+    """Train a run into its folder, or resume the run there.
 
-    Prints a header, the progress and a table of results; the metrics are those of the best weights, read back from
-    the folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one.
+    Prints a header, the progress and a table of results. The metrics are those of the best weights, read back from the
+    folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one.
 
-    With split.refit the fit that finds the number of epochs is a run of its own, in the run's folder `validation`; the
-    run takes over its validation metrics.
+    With split.refit, a first fit finds the number of epochs. It is a separate run in the subfolder `validation`, and
+    the main run takes its validation metrics.
 
     Args:
         options: the experiment.
         run_folder: an existing folder; empty, unless the options resume the run in it.
 
     Returns:
-        The objective of a search, lower is better: the monitored validation metric, negated where higher is better;
+        The objective of a search, lower is better: the monitored validation metric, negated if higher is better;
         None without validation rows.
 
     Raises:
         UserError: the data or an option is wrong; nothing has been trained.
-        RunFailedError: the loss is no longer finite, or a checkpoint could not be written; what was written remains.
+        RunFailedError: the loss is no longer finite, or a checkpoint could not be written; files written so far remain.
     """
     _quiet_lightning()
     if not options.split.refit:
@@ -74,12 +74,12 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
 
 
 def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> None:
-    """Fit a model into a run's folder, unless the run there is finished.
+    """Fit a model into a run's folder, unless that run is finished.
 
     Args:
         options: the experiment.
         run_folder: folder of the run.
-        found: the metrics of the first fit, where this is the second one.
+        found: metrics of the first fit, if this is the second one.
     """
     monitor = monitored(options.monitor, find_metrics(options.metrics))
     holdout = _hold_out(options, refits=found is not None)
@@ -111,14 +111,14 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     _announce(list(lines), logger, run_folder=run_folder)
     run_folder.mkdir(exist_ok=True)
     write_run(run_folder, record=record, holdout=holdout)
-    del holdout  # from here on, data holds all rows in use: 12 or 16 bytes per training or validation row
-    (run_folder / "metrics.json").unlink(missing_ok=True)  # of a run that is extended
+    del holdout  # data holds all rows still in use: 12 or 16 bytes per training or validation row
+    (run_folder / "metrics.json").unlink(missing_ok=True)  # left by a run that is extended
     facts = _run_trainer(trainer, fit, data, checkpoint=checkpoint if first_epoch > 1 else None)
     _finish(options, run_folder, facts=facts, logger=logger, found=found)
 
 
 def _hold_out(options: TrainOptions, *, refits: bool) -> Holdout:
-    """Load the table, take the side information that the equation needs, and split the rows."""
+    """Load the table, select the side information that the equation needs, and split the rows."""
     table = options.data.load()
     split = options.split.apply(table)
     side = table.side_information(options.model.needs(), asked_by=f"model={options.model.name}")
@@ -128,7 +128,7 @@ def _hold_out(options: TrainOptions, *, refits: bool) -> Holdout:
 
 
 def _build_predictor(options: TrainOptions, record: RunRecord, data: RatingDataModule, holdout: Holdout) -> Predictor:
-    """The predictor with its first weights and the fitted bias baseline."""
+    """Build the predictor with initial weights and a fitted bias baseline."""
     rows = as_tensors(data.train_ratings)
     training = training_data(
         record,
@@ -160,7 +160,7 @@ def _build_trainer(
     monitor: Metric,
     record: RunRecord,
 ) -> Trainer:
-    """Lightning's Trainer, for the epochs of a second fit or, in a first one, as many as the options allow."""
+    """Make Lightning's Trainer. A second fit trains for exactly the epochs that the first one found."""
     has_best = len(data.validation_ratings) > 0 and not options.optimizer.keeps_samples
     callbacks = options.callbacks.build(
         checkpoint_folder=run_folder / "checkpoints", monitor=monitor if has_best else None
@@ -168,14 +168,14 @@ def _build_trainer(
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     trainer, epochs = options.trainer, record.refit_epochs
     if options.optimizer.on_cpu_only:
-        trainer = replace(trainer, accelerator=Accelerator.cpu)  # where auto would find a GPU
+        trainer = replace(trainer, accelerator=Accelerator.cpu)  # auto could find a GPU
     if epochs is not None:
         trainer = replace(trainer, max_epochs=epochs, min_epochs=min(trainer.min_epochs, epochs))
     return trainer.build(run_folder=run_folder, logger=logger, callbacks=callbacks)
 
 
 def _announce(lines: list[str], logger: EventLog | None, *, run_folder: Path) -> None:
-    """Print the header, and log it."""
+    """Print and log the header."""
     for line in lines:
         log.info(line)
     if logger is not None:
@@ -183,15 +183,15 @@ def _announce(lines: list[str], logger: EventLog | None, *, run_folder: Path) ->
 
 
 def _run_trainer(trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoint: Path | None) -> dict[str, float]:
-    """Run the fit, from a checkpoint where there is one, and return its speed and size."""
+    """Run the fit, from a checkpoint if there is one, and return its speed and size."""
     started = perf_counter()
     try:
         with _threads_for(fit, data):
             trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SIGTERMException as error:
-        raise SystemExit(143) from error  # Lightning alone would end with status 0
+        raise SystemExit(143) from error  # Lightning itself would exit with status 0
     except SystemExit as error:
-        raise KeyboardInterrupt from error  # Lightning makes an exit with status 1 of it
+        raise KeyboardInterrupt from error  # Lightning turns it into an exit with status 1
     seconds = perf_counter() - started
     checkpoints = trainer.checkpoint_callback
     assert isinstance(checkpoints, BestAndLast)
@@ -207,7 +207,7 @@ def _run_trainer(trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoi
 
 @contextmanager
 def _threads_for(fit: Fit, data: RatingDataModule) -> Iterator[None]:
-    """Use as many threads as the fit wants."""
+    """Use the number of threads that suits the fit."""
     threads = torch.get_num_threads()
     if fit.wants_one_thread(data.batch_size or len(data.train_ratings)):
         torch.set_num_threads(1)
@@ -228,7 +228,7 @@ def _finish(
     """Evaluate the best weights, write metrics.json and show the results."""
     run = Run.load(run_folder)
     finds_epochs = options.split.refit and found is None
-    # of two fits, only the second one sees the test rows
+    # with two fits, only the second one sees the test rows
     metrics = run.evaluate(("val",) if finds_epochs else ("val", "test"))
     metrics |= {**facts, "fit/best_epoch": run.best_epoch}
     if found is not None:
@@ -245,7 +245,7 @@ def _finish(
 
 
 def _conclude(run_folder: Path) -> float | None:
-    """Print the results of a finished run and, last and alone, its folder."""
+    """Print the results of a finished run, then its folder on a line of its own."""
     record, values = read_record(run_folder), read_metrics(run_folder)
     for line in results(values, model=record.model, metrics=record.metric_kinds(), noise_floor=record.noise_floor):
         log.info(line)
@@ -260,7 +260,7 @@ def _conclude(run_folder: Path) -> float | None:
 
 
 def _quiet_lightning() -> None:
-    """Keep Lightning's remarks on things that are as they should be off the screen."""
+    """Silence Lightning's warnings about intended settings."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for shown in ("callbacks.model_summary", "profilers.profiler"):
         logging.getLogger(f"pytorch_lightning.{shown}").setLevel(logging.INFO)

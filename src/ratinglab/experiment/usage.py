@@ -21,16 +21,16 @@ from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run import Run, Times
 
 NUM_RATED_SHOWN = 5
-"""Ratings of the user that are shown beside the recommendations."""
+"""Number of the user's own ratings shown above the recommendations."""
 CSV = TextForm(",", "utf-8")
-"""Form of the recommendations."""
+"""Text form of the recommendations."""
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Recompute a run's metrics on its own validation and test rows, and print them beside its metrics.json.
+    """Recompute a run's metrics on its own validation and test rows, and compare them with its metrics.json.
 
     Raises:
-        UserError: there is no such run, or it is damaged.
+        UserError: the run is missing or damaged.
     """
     run = Run.load(options.run)
     metrics = run.evaluate()
@@ -46,7 +46,7 @@ def evaluate(options: EvaluateOptions) -> None:
         print("metrics.json is missing: the run has not finished")
         return
     recorded = read_metrics(run.folder)
-    # the first fit of two records no test errors
+    # the first fit of a refit run records no test errors
     differences = [(abs(value - recorded[tag]), tag) for tag, value in metrics.items() if tag in recorded]
     difference, tag = max(differences, default=(0.0, ""))
     if difference == 0:
@@ -56,10 +56,10 @@ def evaluate(options: EvaluateOptions) -> None:
 
 
 def recommend(options: RecommendOptions) -> None:
-    """Print what a user rated highest and the items to recommend, or write them to a file, for one user or all.
+    """Recommend items to one user or all: print them below the user's highest ratings, or write them to a file.
 
     Raises:
-        UserError: there is no such run, or it is damaged, or the file cannot be written.
+        UserError: the run is missing or damaged, or the file cannot be written.
     """
     output = None if options.output is None else output_path(options.output, key="output")
     run = Run.load(options.run)
@@ -86,7 +86,9 @@ def _recommend_to_one(run: Run, user_id: str, output: Path | None, *, k: int) ->
         if is_stream(output):
             return
     if not run.trained_users([user_id])[0]:
-        print(f"note: user {user_id} has no training ratings; this is the bias baseline's ranking, for anyone")
+        print(
+            f"note: user {user_id} has no training ratings; showing the bias baseline's ranking, the same for everyone"
+        )
     rated = run.rated_highest(user_id, k=NUM_RATED_SHOWN)
     if len(rated) > 0:
         print(f"user {user_id} rated highest")
@@ -99,7 +101,7 @@ def _recommend_to_one(run: Run, user_id: str, output: Path | None, *, k: int) ->
 
 
 def predict(options: PredictOptions) -> None:
-    """Write the pairs of a file with their predicted ratings, whole or not at all.
+    """Write the pairs of a file with their predicted ratings, atomically.
 
     Raises:
         UserError: the run, the input or its columns are wrong, or the output cannot be written.
@@ -112,7 +114,7 @@ def predict(options: PredictOptions) -> None:
     user_ids, item_ids, times = _pairs_of(pairs, options.columns, file=file)
     for column in ("prediction", "standard_deviation") if run.record.is_sampled else ("prediction",):
         if column in pairs.column_names:
-            raise UserError(f"{file} has a column '{column}' already")
+            raise UserError(f"{file} already has a column '{column}'")
     predicted = run.predict(user_ids, item_ids, times=times)
     predictions = pairs.to_pandas().assign(prediction=predicted)
     if run.record.is_sampled:
@@ -120,7 +122,7 @@ def predict(options: PredictOptions) -> None:
     _write(output, predictions, form)
     _remark(output, f"{len(predicted):,} predictions in {output}")
     if run.takes_days and times is None:
-        _remark(output, "note: no times: each user is as on the last day in training; columns.timestamp names them")
+        _remark(output, "note: no times given: using each user's last training day; set columns.timestamp")
     for what, trained in (("user", run.trained_users(user_ids)), ("item", run.trained_items(item_ids))):
         if not trained.all():
             rows = (~trained).sum()
@@ -128,7 +130,7 @@ def predict(options: PredictOptions) -> None:
 
 
 def _pairs_of(table: pa.Table, columns: PairColumns, *, file: InputFile) -> tuple[list[str], list[str], Times | None]:
-    """User ids, item ids and, where their column is named, times of each row."""
+    """User ids, item ids and, if their column is named, times of each row."""
     user_ids = text_column(table, columns.user, key="columns.user", file=file)
     item_ids = text_column(table, columns.item, key="columns.item", file=file)
     for what, ids in (("user", user_ids), ("item", item_ids)):
@@ -142,7 +144,7 @@ def _pairs_of(table: pa.Table, columns: PairColumns, *, file: InputFile) -> tupl
 
 
 def _remark(output: Path, text: str) -> None:
-    """Print a remark, on stderr where stdout may hold the output."""
+    """Print a remark, on stderr if stdout may hold the output."""
     print(text, file=sys.stderr if is_stream(output) else sys.stdout)
 
 
@@ -154,7 +156,7 @@ def _write_table(output: IO[bytes], table: pd.DataFrame, form: TextForm) -> None
     if form.is_quoted:
         table.to_csv(output, sep=form.separator, encoding=form.encoding, index=False)
         return
-    separator = " " if form.separator == "spaces" else form.separator  # to_csv knows those of one byte alone
+    separator = " " if form.separator == "spaces" else form.separator  # to_csv supports only one-byte separators
     lines = [separator.join(row) for row in (list(table.columns), *table.astype(str).to_numpy().tolist())]
     output.write(("\n".join(lines) + "\n").encode(form.encoding))
 

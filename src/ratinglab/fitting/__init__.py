@@ -1,1 +1,1 @@
-"""How an equation is fitted: LightningModules, optimizers, schedules and what runs beside them."""
+"""Fits of an equation: LightningModules, optimizers, schedules, callbacks and loggers."""

@@ -15,11 +15,11 @@ from ratinglab.models.predictor import Predictor
 
 
 class PartSystem(NamedTuple):
-    """The least-squares problem in the weights y of a part, given the rows: see ALSFit.
+    """Least-squares problem in the weights y of a part, given the rows; see ALSFit.
 
     Attributes:
-        solver: √N F, with N the diagonal of the rows' numbers of ratings.
-        ridge: (num_columns, 1) float32, the number of ratings of all rows that have the column.
+        solver: √N F, with N the diagonal matrix of ratings per row.
+        ridge: (num_columns, 1) float32, number of ratings in the rows that have the column.
     """
 
     solver: PartSolver
@@ -29,17 +29,17 @@ class PartSystem(NamedTuple):
 class ALSFit(RowFit):
     """Minimizes Σ (r − r̂)² + λ · penalty over the users' rows, then over the items': one sweep per epoch.
 
-    The penalty is the equation's own, per rating. A row v with n ratings is the solution of
+    The penalty is the equation's own, per rating. A row v with n ratings solves
 
         (Σ x xᵀ + λ n I) v = Σ x (r − o) + λ n z
 
-    with x the other side's rows, and 1 for its bias, o what does not depend on v, and z the sum of the row's parts.
-    Before its rows, the weights y of each of a side's parts F y are the solution of
+    where x are the other side's rows, with 1 in the place of the bias, o collects the terms that do not depend on v,
+    and z is the sum of the row's parts. Before its rows, each side updates the weights y of each part F y. They solve
 
         (Fᵀ N F + R) y = Fᵀ N (v − z')
 
-    with N the diagonal of the rows' numbers of ratings, R the diagonal of the number of ratings whose rows have each
-    column, and z' the sum of the other parts. Both steps minimize the same objective, so no sweep raises it.
+    where N is the diagonal matrix of ratings per row, R the diagonal matrix of ratings per column of F, and z' the sum
+    of the other parts. Both steps minimize the same objective, so no sweep raises it.
 
     Source: Zhou, Wilkinson, Schreiber, Pan, "Large-Scale Parallel Collaborative Filtering for the Netflix Prize", AAIM
     2008: λ weighted by the number of ratings.
@@ -51,11 +51,11 @@ class ALSFit(RowFit):
         self._systems: dict[str, PartSystem] = {}
 
     def advice(self) -> str:
-        """Rows of few ratings and nearly no λ have no single solution."""
+        """Suggest a larger λ: with λ near 0, rows with few ratings have no unique solution."""
         return "; a larger model.regularization may help"
 
     def on_train_start(self) -> None:
-        """Sort the training ratings by row, and what the rows have."""
+        """Sort the training ratings by row and build the part solvers."""
         super().on_train_start()
         for name in OTHER_SIDE:
             counts = self._ratings[name].counts
@@ -63,7 +63,7 @@ class ALSFit(RowFit):
             self._systems |= {part.name: _system(part, counts, dim=dim) for part in self.side(name).parts}
 
     def training_step(self, batches: list[Batch]) -> None:
-        """A sweep: the users' parts and rows, then the items'."""
+        """Run one sweep: the users' parts and rows, then the items'."""
         addends = {name: self._addends(name) for name in OTHER_SIDE}
         rows = {name: sum(addends[name].values(), self.own_rows(name)) for name in OTHER_SIDE}
         for name, other in OTHER_SIDE.items():
@@ -87,7 +87,7 @@ class ALSFit(RowFit):
         self.errors("item", rows["item"], rows["user"], other_weight=np.ones(len(rows["user"]), dtype=np.float32))
 
     def _addends(self, name: str) -> dict[str, FloatArray]:
-        """(num_rows, D) float32 of each part of a side's rows, without a bias 0 in its place."""
+        """F y of each part of a side: (num_rows, D) float32, with 0 as the bias of a part without biases."""
         counts = self._ratings[name].counts
         return {part.name: self._addend(part, counts) for part in self.side(name).parts}
 
@@ -98,7 +98,7 @@ class ALSFit(RowFit):
         return addend.astype(np.float32, copy=False)
 
     def _fit_part(self, part: Part, rows: FloatArray, addends: dict[str, FloatArray], counts: FloatArray) -> FloatArray:
-        """Solve for the weights of a part, write them, and return F y."""
+        """Solve for a part's weights y, write them to the equation, and return F y."""
         rest = rows - sum((each for name, each in addends.items() if name != part.name), np.zeros_like(rows))
         if self.has_biases and part.bias is None:
             rest = np.ascontiguousarray(rest[:, 1:])
@@ -115,5 +115,5 @@ def _system(part: Part, counts: FloatArray, *, dim: int) -> PartSystem:
     inner_counts = counts if inner_row is None else np.bincount(inner_row.numpy(), counts, minlength=num_inner)
     per_entry = np.repeat(inner_counts, np.diff(design.start.numpy()))
     ratings = np.bincount(design.column.numpy(), per_entry, minlength=design.num_columns)
-    ridge = np.where(ratings > 0, ratings, 1).astype(np.float32)  # a column that no row has stays at 0
+    ridge = np.where(ratings > 0, ratings, 1).astype(np.float32)  # keeps the weights of an unused column at 0
     return PartSystem(PartSolver(design, dim=dim, row_weight=np.sqrt(counts)), ridge[:, None])

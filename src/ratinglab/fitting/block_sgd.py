@@ -20,18 +20,18 @@ from ratinglab.models.factor_equation import FactorEquation
 from ratinglab.models.predictor import Predictor
 
 MANY_RATINGS, SLICES_OF_MANY, SLICES_OF_FEW = 8_000_000, 16, 8
-"""Slices of each side by the number of ratings: never by that of threads, on which the weights must not depend."""
+"""Slices per side. They depend on the number of ratings, not of threads, so that weights do not either."""
 
 
 class BlockFit(Fit):
     """Steps against the gradient of (r − r̂)² + λ · penalty on one rating at a time.
 
-    The training rows are ordered once: users and items are cut into slices of about as many ratings each, which make
-    blocks, and each block is sorted by user. An epoch goes through the diagonals of the blocks in an order drawn from
-    the seed and the epoch's number; the blocks of a diagonal run at once. So the weights are the same, bit for bit, at
-    any number of threads.
+    The fit orders the training rows once. It cuts users and items into slices with about equal numbers of ratings; a
+    user slice and an item slice make a block, sorted by user. An epoch visits the diagonals of blocks in an order drawn
+    from the seed and the epoch number, and runs the blocks of a diagonal in parallel. The weights are therefore the
+    same, bit for bit, for any number of threads.
 
-    With adaptive rates, the rate of a row of weights falls as its gradients add up.
+    With adaptive rates, the rate of a weight row falls as its squared gradients accumulate.
 
     Sources: Zhuang, Chin, Juan, Lin, "A Fast Parallel SGD for Matrix Factorization in Shared Memory Systems", RecSys
     2013. Chin, Zhuang, Juan, Lin, "A Learning-Rate Schedule for Stochastic Gradient Methods to Matrix Factorization",
@@ -47,12 +47,12 @@ class BlockFit(Fit):
         Args:
             predictor: the predictor.
             setup: settings of every fit.
-            slices: of users and of items; None: by the number of ratings.
-            is_adaptive: whether each row of weights has its own rate.
+            slices: slices per side; None: derived from the number of ratings.
+            is_adaptive: whether each weight row has its own rate.
         """
         super().__init__(predictor, setup)
         self.slices, self.seed = slices, setup.seed
-        # buffers, so that checkpoints keep them; empty where all rates are the same
+        # buffers, so that checkpoints keep them; empty if all rates are the same
         for name, side in (("user", self.equation.user_side()), ("item", self.equation.item_side())):
             assert not side.parts, "the options refuse an equation with parts"
             assert side.rows is None, "the options refuse an equation with several rows per user or item"
@@ -60,20 +60,20 @@ class BlockFit(Fit):
             self.register_buffer(f"{name}_squares", squares, persistent=is_adaptive)
         self._start: NDArray[np.int64] | None = None
         self._train_mse = 0.0
-        load()  # before the clock of the fit runs
+        load()  # before the fit is timed
 
     @property
     def equation(self) -> FactorEquation:
-        """The equation that is fitted."""
+        """The equation being fitted."""
         equation = self.predictor.model
         assert isinstance(equation, FactorEquation), "the options refuse other equations"
         return equation
 
     def configure_optimizers(self) -> None:
-        """None: the steps change the weights in place."""
+        """Return None: the steps change the weights in place."""
 
     def on_train_start(self) -> None:
-        """Order the training rows, in their own memory."""
+        """Sort the training rows into blocks, in place."""
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
         rows = self.data.train_ratings
         slices = self.slices or slices_for(len(rows))
@@ -85,7 +85,7 @@ class BlockFit(Fit):
         sort_blocks_by_user(rows.user, rows.item, rows.rating, self._start)
 
     def training_step(self, batches: list[Batch]) -> None:
-        """An epoch: a step for each rating."""
+        """Run one epoch, one step per rating."""
         user, item, rating = (column.numpy() for column in batches[0][:3])
         assert self._start is not None
         equation = self.equation
@@ -108,16 +108,16 @@ class BlockFit(Fit):
         return BlockWeights(*(table.detach().numpy() for table in tables))
 
     def train_mse(self) -> float:
-        """Pooled squared error of the epoch's training rows, each before its own step."""
+        """MSE over the epoch's training rows, each predicted before its own step."""
         return self._train_mse
 
 
 def slices_for(num_ratings: int) -> int:
-    """Slices of each side where the options leave them open."""
+    """Default number of slices per side."""
     return SLICES_OF_MANY if num_ratings >= MANY_RATINGS else SLICES_OF_FEW
 
 
 def balanced_slices(count: NDArray[np.int64], slices: int) -> NDArray[np.int32]:
-    """(len(count),) int32 slice of each index, neighbours together, each slice with about as many ratings."""
+    """Assign contiguous indices to slices with about equal numbers of ratings: (len(count),) int32."""
     middle = np.cumsum(count) - count / 2
     return np.minimum(middle * slices / count.sum(), slices - 1).astype(np.int32)

@@ -1,4 +1,4 @@
-"""best.ckpt and last.ckpt, written so that a good file is never lost."""
+"""Checkpoints best.ckpt and last.ckpt. A failed write never costs the previous file."""
 
 import logging
 from io import BytesIO
@@ -18,32 +18,32 @@ log = logging.getLogger(__name__)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's file format, written whole or not at all.
+    """Lightning's file format, written atomically.
 
-    Lightning's own writes to another folder first and does not sync: a kill or a full disk can cost the previous file.
+    Lightning's own writer does not sync its temporary file: a kill or a full disk can cost the previous checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
 
         Raises:
-            OSError: it cannot be written; the old file is as it was.
+            OSError: it cannot be written; the old file is unchanged.
         """
-        # By way of memory: torch turns the OSError of a file that it writes itself into a RuntimeError.
+        # Serialize in memory: torch would turn an OSError of its own file into a RuntimeError.
         content = BytesIO()
         torch.save(checkpoint, content)
         write_whole(Path(path), lambda file: file.write(content.getbuffer()))
 
 
 class BestAndLast(Checkpoint):
-    """Keeps best.ckpt, the best epoch by the monitored metric, and last.ckpt, the state from which a run resumes.
+    """Writes best.ckpt, the best epoch by the monitored metric, and last.ckpt, the state from which a run resumes.
 
-    best.ckpt is written at every epoch that is the best so far. last.ckpt is written at an epoch's end when
-    `last_every_seconds` have passed, and at the end of the fit. Without a monitored metric the last epoch is the best,
-    and both are written together.
+    It writes best.ckpt after every epoch that is the best so far, and last.ckpt after the first epoch to end more than
+    `last_every_seconds` since its last write, and at the end of the fit. Without a monitored metric the last epoch
+    counts as the best, and both are written together.
 
-    A checkpoint that cannot be written is a warning, and the previous one stays: a full disk does not end a training.
-    At the end of the fit, `failed` has the files that are not up to date.
+    If a checkpoint cannot be written, it warns and keeps the previous one: a full disk does not stop training. After
+    the fit, `failed` names the files that are out of date.
     """
 
     def __init__(self, folder: Path, *, monitor: Metric | None, last_every_seconds: float) -> None:
@@ -53,15 +53,15 @@ class BestAndLast(Checkpoint):
         self.last_every_seconds = last_every_seconds
         self.best_value = None if monitor is None else monitor.worst
         self.failed: dict[str, str] = {}
-        """Reason for each file that is not up to date, by name."""
+        """Why each out-of-date file could not be written, by file name."""
         self._last_written = monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, for a run that resumes."""
+        """The best value so far, for resuming."""
         return {"best_value": self.best_value}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the best value of the earlier part of the run."""
+        """Restore the best value so far."""
         self.best_value = state_dict["best_value"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -73,7 +73,7 @@ class BestAndLast(Checkpoint):
         self.folder.mkdir(exist_ok=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the files that are due. Lightning runs this last, when all other callbacks have the epoch's state."""
+        """Write the files that are due. Lightning runs this last, after all other callbacks have updated theirs."""
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         if self.monitor is not None and self.best_value is not None and validated:
             value = float(trainer.callback_metrics[f"val/{self.monitor.name}"])
@@ -98,7 +98,7 @@ class BestAndLast(Checkpoint):
             trainer.save_checkpoint(self.folder / name)
             self.failed.pop(name, None)
         except OSError as error:
-            if name not in self.failed:  # once, not at every epoch of a night
+            if name not in self.failed:  # warn once, not after every epoch
                 log.warning(
                     "warning: %s cannot be written: %s; the run continues and tries again",
                     self.folder / name,

@@ -25,10 +25,10 @@ class FitSetup(NamedTuple):
     """Settings of a fit besides its own options.
 
     Attributes:
-        lr: learning rate at an epoch, counted from 0; None for a fit that has none.
+        lr: learning rate as a function of the epoch, counted from 0; None for a fit without one.
         trainer: options of the Trainer.
         monitor: validation metric that decides which epoch is the best.
-        seed: of the order of the training rows and of all draws.
+        seed: seed of the order of the training rows and of all draws.
     """
 
     lr: Callable[[int], float] | None
@@ -38,37 +38,37 @@ class FitSetup(NamedTuple):
 
 
 class Fit(LightningModule):
-    """Fits an equation, epoch by epoch, on (r − r̂)² + penalty, where r̂ is the model's own, not clipped.
+    """Fits an equation, epoch by epoch, on (r − r̂)² + penalty, where r̂ is the model's unclipped prediction.
 
-    It logs once per epoch, to callbacks and to the logger, whose step is the number of epochs done:
-    train/mse: pooled over the epoch, each row before it moves a weight, without penalty, not clipped;
-    val/mse: pooled over the validation rows, as the run predicts them (fallback, clipping);
-    val/NAME: the monitored metric, where it is another one;
-    val/mse_above_bias_baseline: val/mse less that of the bias baseline, below 0 where the model is better;
-    train/lr: the learning rate of the epoch, where there is one;
+    It logs these tags once per epoch, with the number of finished epochs as the step:
+    train/mse: pooled over the epoch, each row before its own update, without penalty or clipping;
+    val/mse: pooled over the validation rows, as the run predicts them (with fallback and clipping);
+    val/NAME: the monitored metric, unless it is MSE;
+    val/mse_above_bias_baseline: val/mse minus that of the bias baseline; negative if the model is better;
+    train/lr: the learning rate of the epoch, if the fit has one;
     weights/…: the root mean square of each parameter after the epoch.
     """
 
     def __init__(self, predictor: Predictor, setup: FitSetup) -> None:
         """Fit `predictor.model`."""
         super().__init__()
-        self.automatic_optimization = False  # a fit's own loop over batches costs a fraction of Lightning's
+        self.automatic_optimization = False  # the fits' own loops over batches cost a fraction of Lightning's
         self.predictor = predictor
         self.lr, self.monitor = setup.lr, setup.monitor
         self.validated: list[tuple[Tensor, Tensor]] = []
-        """Predicted and true ratings of each block of validation rows of this epoch."""
+        """Predicted and true ratings of each block of validation rows in this epoch."""
         self.baseline_mse: float | None = None
         self.epochs_done = 0
         self.seconds = 0.0
-        """Seconds of the whole fit before its present part."""
+        """Seconds of fitting before this process."""
         self.step_seconds = 0.0
         """Seconds inside training steps so far."""
         self.rows_trained = 0
-        """Rows in these steps: each row once per epoch, unless trainer.limit_train_batches leaves some out."""
+        """Rows in these steps: each row once per epoch, unless trainer.limit_train_batches skips some."""
 
     @property
     def data(self) -> RatingDataModule:
-        """The data that the Trainer fits on."""
+        """The Trainer's data module."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, RatingDataModule)
         return data
@@ -81,29 +81,29 @@ class Fit(LightningModule):
         self._started = perf_counter()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the number of epochs done, which Lightning's own `epoch` is only between epochs, and time and rows."""
+        """Add finished epochs, time and rows. Lightning's own `epoch` is the number finished only between epochs."""
         checkpoint["epochs"] = self.epochs_done
         checkpoint["stopped"] = self.trainer.should_stop
         checkpoint["seconds"] = self.seconds + perf_counter() - self._started
         checkpoint["step_seconds"], checkpoint["rows_trained"] = self.step_seconds, self.rows_trained
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue from the time and rows of an interrupted part."""
+        """Restore the finished epochs, time and rows of an interrupted fit."""
         self.epochs_done = checkpoint["epochs"]
         self.seconds = checkpoint["seconds"]
         self.step_seconds, self.rows_trained = checkpoint["step_seconds"], checkpoint["rows_trained"]
         if checkpoint["stopped"] and self.epochs_done >= (
             self.trainer.min_epochs or 0
-        ):  # else Lightning trains an epoch before early stopping looks again
+        ):  # else Lightning would train one more epoch before early stopping checks
             log.info("note: early stopping has ended this run; no epoch is left to train")
             self.trainer.should_stop = True
 
     @abstractmethod
     def train_mse(self) -> float:
-        """Pooled squared error of the epoch's training rows, in squared rating units."""
+        """MSE over the epoch's training rows, in squared rating units."""
 
     def on_train_epoch_start(self) -> None:
-        # Set from the epoch's number, not by a scheduler: one that is saved before its step goes on a step behind.
+        # Set from the epoch number: a scheduler saved before its step would resume one step behind.
         self.epoch_lr = None if self.lr is None else self.lr(self.current_epoch)
 
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
@@ -113,14 +113,14 @@ class Fit(LightningModule):
         self.step_seconds += perf_counter() - self._step_started
         self.rows_trained += sum(len(each.rating) for each in batch)
         if self.trainer.is_last_batch:
-            # here, so that validation and all callbacks at the epoch's end find it
+            # now: validation and the epoch-end callbacks read it
             self._report_epoch()
 
     def on_validation_epoch_start(self) -> None:
         self.validated.clear()
 
     def score_block(self, batch: Batch, block: int) -> Tensor:
-        """The model's predictions for a block of validation rows, not clipped; the same rows at every epoch."""
+        """The model's unclipped predictions for a block of validation rows, the same rows in every epoch."""
         return self.predictor.score(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -139,14 +139,14 @@ class Fit(LightningModule):
             value = self.monitor(predicted, rating)
             self._check_finite(value, f"val/{self.monitor.name}")
             self._report(f"val/{self.monitor.name}", value)
-        if self.baseline_mse is None:  # once: the baseline does not move
+        if self.baseline_mse is None:  # compute once: the baseline does not change
             blocks = self.data.val_dataloader()
             self.baseline_mse = MSE(torch.cat([self._baseline(block) for block in blocks]), rating)
         self._log("val/mse_above_bias_baseline", mse - self.baseline_mse)
 
     def on_train_epoch_end(self) -> None:
-        self.epochs_done = self.current_epoch + 1  # before the checkpoints, which Lightning runs last
-        # The training error is from before each update, and nothing else may look at the last one.
+        self.epochs_done = self.current_epoch + 1  # before Lightning writes the checkpoints
+        # train/mse precedes each update, so only this checks the weights after the last one.
         for name, parameter in self.predictor.model.named_parameters():
             size = float(parameter.detach().square().mean().sqrt())
             self._check_finite(size, "a weight")
@@ -157,7 +157,7 @@ class Fit(LightningModule):
             raise RunFailedError(f"{what} is {value} in epoch {self.current_epoch + 1}{self.advice()}")
 
     def advice(self) -> str:
-        """End of the message on a number that is no longer finite: a setting that may help."""
+        """Suggestion to append to the message about a value that is not finite."""
         return "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
 
     def _report_epoch(self) -> None:
@@ -168,7 +168,7 @@ class Fit(LightningModule):
             self._log("train/lr", self.epoch_lr)
 
     def _report(self, tag: str, value: float) -> None:
-        """Pass a value to callbacks, progress bar and logger."""
+        """Send a value to callbacks, progress bar and logger."""
         self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=True, logger=False)
         self._log(tag, value)
 

@@ -1,4 +1,4 @@
-"""Bayesian matrix factorization: weights drawn from their posterior, row by row."""
+"""Bayesian matrix factorization: Gibbs sampling of the weights, row by row."""
 
 from typing import Any
 
@@ -18,28 +18,27 @@ from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
 
 NOISE_SHAPE, NOISE_RATE = 1.0, 1.0
-"""Parameters of the gamma priors on the noise's precision."""
+"""Parameters of the gamma priors on the noise precision."""
 DEGREES = 10.0
-"""ν of the gamma priors on the precisions of single users and items: each is held to the common one as by ν ratings."""
+"""ν of the gamma priors on user and item precisions: strength of the pull to the common precision, in ratings."""
 START_STD = 0.1
-"""Standard deviation of the first rows' prior: one drawn given weights near 0 would keep them there for long."""
+"""Standard deviation of the first prior: a prior drawn from weights near 0 would keep them small for many epochs."""
 
 
 class GibbsFit(RowFit):
     """Draws the weights from their posterior given the ratings, one sweep per epoch, and keeps samples of them.
 
-    r ~ Normal(r̂, 1/(α_u β_i)): each user and each item has a precision of its own, α_u ~ Gamma(ν/2, γ) with
-    γ ~ Gamma(1, 1), and β_i ~ Gamma(ν/2, ν/2), ν = 10. With noise=one, all α_u are the same, from Gamma(1, 1), and all
-    β_i are 1.
+    r ~ Normal(r̂, 1/(α_u β_i)): each user has a precision α_u ~ Gamma(ν/2, γ) with γ ~ Gamma(1, 1), and each item a
+    precision β_i ~ Gamma(ν/2, ν/2), with ν = 10. With noise=one, all users share one α ~ Gamma(1, 1), and all β_i are
+    1.
 
-    A row v of weights is a user's bias and factors together, or an item's: v ~ Normal(m, Λ⁻¹), with m and Λ of each
-    side from a Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Each is drawn given all others, in closed form: a
-    whole row at once, and all rows of a side at the same time. There is nothing to tune, and model.regularization has
-    no effect.
+    A weight row v holds a user's (or item's) bias and factors: v ~ Normal(m, Λ⁻¹). Each side draws its m and Λ from a
+    Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Every conditional has a closed form. A sweep draws whole
+    rows, and all rows of a side in parallel. There is nothing to tune, and model.regularization has no effect.
 
-    Where rows are sums of parts, a row's mean is m + Σ F y over the side's parts, with y ~ Normal(0, (λ Λ)⁻¹) and a
-    λ ~ Gamma(1, 1) for each part. Here every y has an entry for the bias too, which ends up in the row's own. Where a
-    user has several rows, as one per day in timesvdpp, α_u remains the user's.
+    If rows are sums of parts, a row's mean is m + Σ F y over the side's parts, with y ~ Normal(0, (λ Λ)⁻¹) and one
+    λ ~ Gamma(1, 1) per part. Each y also has a bias entry; its sum is stored in the row's own bias. If a user has
+    several rows, such as one per day in timesvdpp, they share the user's α_u.
 
     No draw depends on the number of threads.
 
@@ -59,9 +58,9 @@ class GibbsFit(RowFit):
         Args:
             predictor: the predictor.
             setup: settings of every fit.
-            burn_in: epochs before the first sample that is kept.
+            burn_in: epochs before the first kept sample.
             thin: epochs from one kept sample to the next.
-            has_own_noise: whether each user and item has its own noise.
+            has_own_noise: whether each user and item has its own noise precision.
         """
         super().__init__(predictor, setup)
         self.burn_in, self.thin, self.seed = burn_in, thin, setup.seed
@@ -74,25 +73,25 @@ class GibbsFit(RowFit):
                 self.register_buffer(f"part_{part.name}_bias", torch.zeros(part.embedding.num_embeddings, 1))
                 self.register_buffer(f"part_{part.name}_precision", torch.ones(()))
                 if part.bias is not None:
-                    nn.init.zeros_(part.bias.weight)  # the row's own bias holds the sum of all parts'
+                    nn.init.zeros_(part.bias.weight)  # the row's own bias holds the parts' sum
         self._solvers: dict[str, PartSolver] = {}
         self._owners: dict[str, NDArray[np.int64]] = {}
         self._sums: dict[int, tuple[Tensor, int]] = {}
 
     @property
     def posterior(self) -> Posterior:
-        """The samples, and the equation whose weights are drawn next."""
+        """The samples so far, with the equation that holds the current draw."""
         model = self.predictor.model
         assert isinstance(model, Posterior)
         return model
 
     @property
     def equation(self) -> FactorEquation:
-        """The equation whose weights are drawn."""
+        """The equation being sampled."""
         return self.posterior.equation
 
     def on_train_start(self) -> None:
-        """Sort the training ratings by row, and what the rows have."""
+        """Sort the training ratings by row and build the part solvers."""
         super().on_train_start()
         for name in OTHER_SIDE:
             side, (count, dim) = self.side(name), self.own_rows(name).shape
@@ -100,14 +99,14 @@ class GibbsFit(RowFit):
             self._solvers |= {part.name: PartSolver(part.design, dim=dim) for part in side.parts}
 
     def training_step(self, batches: list[Batch]) -> None:
-        """A sweep: the users' prior, parts and rows, then the items', then the noise."""
+        """Run one sweep: the users' prior, parts and rows, then the items', then the noise."""
         random = np.random.default_rng([self.seed, self.current_epoch])
         addends = {name: self._addends(name) for name in OTHER_SIDE}
         rows = {name: self.own_rows(name) for name in OTHER_SIDE}
         first = 1 if self.has_biases else 0
         for name in OTHER_SIDE:
             for addend in addends[name].values():
-                rows[name][:, first:] += addend[:, first:]  # the own bias holds the sum already
+                rows[name][:, first:] += addend[:, first:]  # the row's own bias already holds the sum
         for name, other in OTHER_SIDE.items():
             self._draw_side(name, rows[name], rows[other], addends[name], random)
         self._draw_noise(rows["user"], rows["item"], random)
@@ -122,7 +121,7 @@ class GibbsFit(RowFit):
         addends: dict[str, FloatArray],
         random: np.random.Generator,
     ) -> None:
-        """Draw the prior, the parts and, in place, the rows of one side, given the rows of the other."""
+        """Draw one side's prior, parts and rows given the other side's rows; write the rows in place."""
         prior = self._draw_prior(name, rows, addends, random)
         for part in self.side(name).parts:
             others = {other: each for other, each in addends.items() if other != part.name}
@@ -157,7 +156,7 @@ class GibbsFit(RowFit):
     def _draw_prior(
         self, name: str, rows: FloatArray, addends: dict[str, FloatArray], random: np.random.Generator
     ) -> Normal:
-        """Draw m and Λ of a side, given its rows without their parts and the parts' weights."""
+        """Draw m and Λ of a side, given its rows minus their parts, and the parts' weights."""
         if self.current_epoch == 0:
             return Normal(np.zeros(rows.shape[1]), np.eye(rows.shape[1]) / START_STD**2)
         weights = [(self._precision_of(part), self._weights(part)) for part in self.side(name).parts]
@@ -166,7 +165,7 @@ class GibbsFit(RowFit):
         return draw_normal(_without(rows, addends), random, spread=spread, spread_rows=count)
 
     def _draw_noise(self, users: FloatArray, items: FloatArray, random: np.random.Generator) -> None:
-        """Draw the precision of the noise: of each user and then of each item, or one for all."""
+        """Draw the noise precision: each user's and then each item's, or one for all."""
         alpha, beta = self._noise_precision("user"), self._noise_precision("item")
         plain, weighted = self.errors("user", users, items, other_weight=self._row_precision("item"))
         if not self.has_own_noise:
@@ -181,12 +180,12 @@ class GibbsFit(RowFit):
         beta[:] = random.gamma((DEGREES + counts) / 2, 2 / (DEGREES + self._by_owner("item", weighted)))
 
     def _noise_precision(self, name: str) -> FloatArray:
-        """(num_users,) or (num_items,) float32, the share of each in the noise's precision; not a copy."""
+        """Each user's or item's factor of the noise precision: (num_users,) or (num_items,) float32, not a copy."""
         found: FloatArray = getattr(self, f"{name}_precision").numpy()
         return found
 
     def _row_precision(self, name: str) -> FloatArray:
-        """(num_rows,) float32, the noise's precision of each row's user or item."""
+        """Noise precision of each row's user or item: (num_rows,) float32."""
         return self._noise_precision(name)[self._owners[name]]
 
     def _by_owner(self, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
@@ -194,7 +193,7 @@ class GibbsFit(RowFit):
         return np.bincount(self._owners[name], values).astype(np.float64)
 
     def _keep(self, users: Tensor, items: Tensor) -> None:
-        """Keep the rows, with all their parts, as a sample."""
+        """Keep the rows, all parts summed, as a sample."""
         first = 1 if self.has_biases else 0
         self.posterior.keep(
             Sample(
@@ -208,7 +207,7 @@ class GibbsFit(RowFit):
         )
 
     def score_block(self, batch: Batch, block: int) -> Tensor:
-        """Mean of the samples' predictions for a block of rows; the sums so far are kept."""
+        """Mean of the samples' predictions for a block of rows. Keeps a running sum per block."""
         kept = self.posterior.num_samples
         if kept == 0:
             return super().score_block(batch, block)
@@ -220,15 +219,15 @@ class GibbsFit(RowFit):
         return (total / kept).float()
 
     def _addends(self, name: str) -> dict[str, FloatArray]:
-        """(num_rows, D) float32 of each part of a side's rows: F y."""
+        """F y of each part of a side: (num_rows, D) float32."""
         return {part.name: self._solvers[part.name].times(self._weights(part)) for part in self.side(name).parts}
 
     def _part_bias(self, part: Part) -> Tensor | None:
-        """The sampler's own entry for the bias in the weights of a part; None in an equation without biases."""
+        """The sampler's bias entries of a part's weights; None in an equation without biases."""
         return getattr(self, f"part_{part.name}_bias") if self.has_biases else None
 
     def _weights(self, part: Part) -> FloatArray:
-        """(num_columns, D) float32: the weights of a part, behind their entry for the bias."""
+        """A part's weights: (num_columns, D) float32, the bias entry first."""
         return joined(part.embedding, self._part_bias(part))
 
     def _precision_of(self, part: Part) -> float:
@@ -241,7 +240,7 @@ class GibbsFit(RowFit):
 
 
 def _without(rows: FloatArray, addends: dict[str, FloatArray]) -> FloatArray:
-    """The rows less these addends: (num_rows, D) float32."""
+    """Subtract these addends from the rows: (num_rows, D) float32."""
     for addend in addends.values():
         rows = rows - addend
     return rows

@@ -15,14 +15,14 @@ from ratinglab.fitting.fit import Fit, FitSetup
 from ratinglab.models.predictor import Predictor
 
 LITTLE_WORK = 1 << 20
-"""Numbers read in a step below which one thread is as fast as two, and much faster beside another process."""
+"""Values read per step. Below this, one thread is as fast as two, and much faster if another process is busy."""
 
 
 class GradientFit(Fit):
-    """Steps against the gradient of (r − r̂)² + penalty, both means over a batch.
+    """Steps against the gradient of (r − r̂)² + penalty, both averaged over a batch.
 
-    Every step hands the optimizer a closure, so that one that evaluates the loss several times, such as LBFGS, works
-    as well. What is random in an equation, such as dropout, follows from the seed and the epoch's number.
+    Each step passes the optimizer a closure, so optimizers that evaluate the loss several times, such as LBFGS, also
+    work. The seed and the epoch number determine an equation's randomness, such as dropout.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class GradientFit(Fit):
         *,
         optimizer: Callable[[Iterator[Parameter]], Optimizer],
     ) -> None:
-        """Fit `predictor.model` by the optimizer that `optimizer` makes over its parameters."""
+        """Fit `predictor.model`; `optimizer` makes the optimizer from the parameters."""
         super().__init__(predictor, setup)
         self.make_optimizer = optimizer
         self.seed = setup.seed
@@ -44,7 +44,7 @@ class GradientFit(Fit):
         self._rows_seen = 0
 
     def wants_one_thread(self, batch_size: int) -> bool:
-        """Steps of little work want one: several threads spend most of their time waiting for each other."""
+        """True for steps of little work, in which several threads mostly wait for each other."""
         parameters = list(self.predictor.model.parameters())
         row = sum(each.numel() // len(each) if each.dim() > 0 else 1 for each in parameters)
         return sum(each.numel() for each in parameters) + batch_size * row < LITTLE_WORK
@@ -57,13 +57,13 @@ class GradientFit(Fit):
         super().on_train_epoch_start()
         self._batches_seen, self._rows_seen = 0, 0
         self._squared_errors.clear()
-        # a resumed run repeats the noise of an uninterrupted one
+        # a resumed run repeats the random numbers of an uninterrupted one
         torch.manual_seed(int(np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(1)[0]))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.epoch_lr
 
     def training_step(self, batches: list[Batch]) -> None:
-        """Take the steps of some batches, one after the other; an epoch's last step may be of fewer batches."""
+        """Step through these batches in order. An epoch's last step may average fewer batches."""
         loader = self.trainer.train_dataloader
         assert isinstance(loader, ShuffledBatches | WholeEpochs)
         for batch in batches:
@@ -83,13 +83,13 @@ class GradientFit(Fit):
             first = False
             if self.gradient_clip_val is not None:
                 clip_grad_norm_(self.predictor.model.parameters(), self.gradient_clip_val)
-            return cast(float, torch.stack(losses).sum())  # torch types it as a float, and its optimizers take a tensor
+            return cast(float, torch.stack(losses).sum())  # torch annotates a float, but its optimizers take a tensor
 
         optimizer = self.trainer.optimizers[0]
         optimizer.step(closure)
 
     def _backward(self, batch: Batch, *, count_errors: bool) -> Tensor:
-        """The batch's share of the loss, () float32; its gradient is added to that of the other batches."""
+        """Compute the batch's share of the loss, () float32, and add its gradient to that of the other batches."""
         model = self.predictor.model
         arguments = model.arguments(batch.user, batch.item, batch.day)
         error = model(*arguments) - batch.rating
@@ -103,5 +103,5 @@ class GradientFit(Fit):
         return loss.detach()
 
     def train_mse(self) -> float:
-        """Pooled squared error of the epoch's training rows, each before its batch's step."""
+        """MSE over the epoch's training rows, each predicted before its batch's step."""
         return float(torch.stack(self._squared_errors).sum()) / self._rows_seen

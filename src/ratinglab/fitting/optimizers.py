@@ -1,4 +1,4 @@
-"""Options of the fits. torch is imported when a fit is built: the command line reads the options first."""
+"""Options of the fits. Imports torch only when a fit is built: the command line reads this module first."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
 WHOLE_EPOCHS: Mapping[str, object] = MappingProxyType(
     {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None}
 )
-"""Values of trainer's keys that a fit needs which works on whole epochs and not on batches."""
+"""Trainer values required by fits that work on whole epochs."""
 
 
 @dataclass
 class FitOptions(ABC):
-    """Options of a fit, and what the fit requires of an equation and of the Trainer."""
+    """Options of a fit, and its requirements on the equation and the Trainer."""
 
     name: ClassVar[str]
     """Name in records and tables, as in optimizer=NAME."""
     forms: ClassVar[tuple[Form, ...]] = tuple(Form)
-    """Forms of the equations that it fits."""
+    """Forms of equations that it supports."""
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({})
-    """Values that keys of trainer must have."""
+    """Required values of trainer keys."""
     takes_batches: ClassVar[bool] = True
-    """Whether a step takes data.batch_size ratings; else an epoch takes all training rows at once."""
+    """Whether a step takes data.batch_size ratings. If not, an epoch takes all training rows at once."""
     keeps_samples: ClassVar[bool] = False
-    """Whether it keeps samples of the weights, of which the last epoch has the most, or one best set of weights."""
+    """Whether it keeps samples; the last epoch is then the best."""
     on_cpu_only: ClassVar[bool] = False
     """Whether it runs only on the CPU."""
     has_compiled_loops: ClassVar[bool] = False
-    """Whether it runs loops compiled by numba, which must be loaded before torch."""
+    """Whether it runs loops compiled by numba, which must be imported before torch."""
     note: ClassVar[str] = ""
     """Remark on the fit for the header; "" for none."""
     pace: ClassVar[str] = "one step per batch"
-    """How often it moves weights, for the header."""
+    """How often it updates weights; shown in the header."""
 
     @property
     def initial_lr(self) -> float | None:
@@ -56,27 +56,27 @@ class FitOptions(ABC):
         return None
 
     def num_samples(self, max_epochs: int) -> int:
-        """Samples kept after so many epochs."""
+        """Number of samples kept after max_epochs."""
         return 0
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:  # noqa: B027
-        """Raise UserError where these options do not go with those of the equation or of the Trainer."""
+        """Raise UserError if these options conflict with those of the equation or the Trainer."""
 
     @abstractmethod
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         """Make the LightningModule that fits `predictor.model`.
 
         Raises:
-            UserError: the fit cannot take the equation.
+            UserError: the fit does not support the equation.
         """
 
 
 @dataclass
 class SteppingOptions(FitOptions):
-    """Options of a fit that steps against a gradient."""
+    """Options of fits that follow a gradient."""
 
     lr: float = field(metadata=above(0))
-    """Learning rate of the first epoch; the schedule changes it. Halve it where train/mse is unsteady."""
+    """Learning rate of the first epoch; the schedule changes it. Halve it if train/mse is unsteady."""
 
     @property
     def initial_lr(self) -> float | None:
@@ -90,7 +90,7 @@ class GradientOptions(SteppingOptions):
 
     @abstractmethod
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """The optimizer over these parameters. Its step is called with a closure that gives the loss."""
+        """Make the optimizer over these parameters. The fit calls its step with a closure that returns the loss."""
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         """Make the fit."""
@@ -123,12 +123,12 @@ class Adam(GradientOptions):
 
 @dataclass
 class AdamW(GradientOptions):
-    """AdamW (Loshchilov and Hutter 2019): Adam with weight decay apart from the moments."""
+    """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay."""
 
     name: ClassVar[str] = "adamw"
 
     weight_decay: float = field(metadata=at_least(0))
-    """Every weight loses the fraction lr · weight_decay at every step. For λ per rating set model.regularization."""
+    """Each step shrinks every weight by the fraction lr · weight_decay. For λ per rating set model.regularization."""
     beta1: float = field(metadata=from_zero_below(1))
     """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
     beta2: float = field(metadata=from_zero_below(1))
@@ -144,9 +144,9 @@ class AdamW(GradientOptions):
 
 @dataclass
 class SparseAdam(GradientOptions):
-    """Adam on the rows of a batch alone, for tables of which a batch touches a small part. Not equivalent to Adam.
+    """Adam on a batch's rows only, for tables much larger than a batch. Not equivalent to Adam.
 
-    The moments of all other rows stay as they are, where Adam decays them and moves these rows too.
+    All other rows keep their weights and moments; Adam would decay those moments and move these rows too.
     """
 
     name: ClassVar[str] = "sparse_adam"
@@ -159,7 +159,7 @@ class SparseAdam(GradientOptions):
     """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """Adam on rows with a gradient, which must be sparse."""
+        """Adam on the rows of sparse gradients."""
         from ratinglab.fitting.sparse_adam import SparseRowAdam  # imports a compiler
 
         return SparseRowAdam(parameters, lr=self.lr, betas=(self.beta1, self.beta2), eps=1e-8)
@@ -168,7 +168,7 @@ class SparseAdam(GradientOptions):
         """Make the fit.
 
         Raises:
-            UserError: the equation has other weights than those of embeddings, or uses them otherwise than by rows.
+            UserError: the equation has weights outside nn.Embedding, or reads them other than by row lookup.
         """
         from ratinglab.fitting.sparse_adam import make_sparse
 
@@ -178,7 +178,7 @@ class SparseAdam(GradientOptions):
 
 @dataclass
 class SGD(GradientOptions):
-    """Minibatch stochastic gradient descent. The loss is a mean over the batch: lr grows with data.batch_size."""
+    """Minibatch stochastic gradient descent. The loss is a mean over the batch, so raise lr with data.batch_size."""
 
     name: ClassVar[str] = "sgd"
 
@@ -198,8 +198,8 @@ class SGD(GradientOptions):
 class BlockSGD(SteppingOptions):
     """Stochastic gradient descent, one step per rating, in compiled loops on all cores (Zhuang et al. 2013).
 
-    A step is −lr times the gradient of (r − r̂)² + λ · penalty. Papers often leave out the factor 2: their learning
-    rate of 0.01 is 0.005 here. It does not read data.batch_size.
+    A step is −lr times the gradient of (r − r̂)² + λ · penalty. Papers often drop the factor 2: their learning rate of
+    0.01 is 0.005 here. It ignores data.batch_size.
     """
 
     name: ClassVar[str] = "block_sgd"
@@ -211,11 +211,11 @@ class BlockSGD(SteppingOptions):
     pace: ClassVar[str] = "one step per rating"
 
     slices: int | None = field(metadata=within(1, 1024))
-    """Number of slices of users and of items, which is also the largest number of threads. null: 8, or 16 from 8
-    million ratings."""
+    """Number of user slices and of item slices; also the maximum number of threads. null: 8, or 16 from 8 million
+    ratings."""
     adaptive: bool
     """Whether each user and item has its own rate: lr / √(1 + Σ g² / embedding_dim), g its gradients so far (Chin et
-    al. 2015). It wants a larger lr."""
+    al. 2015). Needs a larger lr."""
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         """Make the fit."""
@@ -235,8 +235,8 @@ class Noise(Enum):
 class Gibbs(FitOptions):
     """Gibbs sampling: Bayesian matrix factorization, one sweep per epoch (Salakhutdinov and Mnih 2008).
 
-    It has no learning rate and no regularization to tune. Predictions are means over the samples kept, and come with a
-    standard deviation. It does not read data.batch_size and model.regularization, and ignores early stopping.
+    It has no learning rate and no regularization to tune. Predictions are means over the kept samples, and have a
+    standard deviation. It ignores data.batch_size, model.regularization and early stopping.
     """
 
     name: ClassVar[str] = "gibbs"
@@ -252,17 +252,17 @@ class Gibbs(FitOptions):
     burn_in: int = field(metadata=at_least(0))
     """Number of epochs before the first kept sample. Must be below trainer.max_epochs."""
     noise: Noise
-    """Noise of the ratings. own: each user and item has its own; one: a single noise for all."""
+    """Noise variance of the ratings. own: each user and item has its own; one: the same for all."""
     thin: int = field(metadata=at_least(1))
-    """Number of epochs between two kept samples. Raise it to save memory: each sample takes as much as the model, three
-    times while a checkpoint is written."""
+    """Number of epochs between two kept samples. Raise it to save memory: each sample takes as much as the model, and
+    three times that while a checkpoint is written."""
 
     def num_samples(self, max_epochs: int) -> int:
-        """Samples kept after so many epochs."""
+        """Number of samples kept after max_epochs."""
         return -(-(max_epochs - self.burn_in) // self.thin)
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
-        """Raise UserError where no sample would be kept."""
+        """Raise UserError if no sample would be kept."""
         if self.burn_in >= trainer.max_epochs:
             raise UserError(
                 f"optimizer.burn_in must be below trainer.max_epochs, got {self.burn_in} and {trainer.max_epochs}"
@@ -278,9 +278,9 @@ class Gibbs(FitOptions):
 
 @dataclass
 class ALS(FitOptions):
-    """Alternating least squares, one sweep per epoch (Zhou et al. 2008): each row of weights in closed form.
+    """Alternating least squares, one sweep per epoch (Zhou et al. 2008): solves for each weight row in closed form.
 
-    It has no learning rate: model.regularization is the one number to tune. It does not read data.batch_size.
+    It has no learning rate: model.regularization is the only value to tune. It ignores data.batch_size.
     """
 
     name: ClassVar[str] = "als"
@@ -292,7 +292,7 @@ class ALS(FitOptions):
     pace: ClassVar[str] = "one sweep per epoch"
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
-        """Raise UserError where rows of few ratings would have no single solution."""
+        """Raise UserError if rows with few ratings would have no unique solution."""
         if vars(model).get("regularization") == 0:
             raise UserError("model.regularization must be above 0 with optimizer=als, got 0.0")
 

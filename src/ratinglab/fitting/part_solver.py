@@ -9,21 +9,21 @@ from ratinglab.fitting.sorted_ratings import chunk_bounds, sort_ratings
 from ratinglab.models.design import Design
 
 GAMMA_SHAPE, GAMMA_RATE = 1.0, 1.0
-"""Parameters of the gamma prior on the precision of the weights."""
+"""Parameters of the gamma prior on λ, the precision of a part's weights."""
 MAX_STEPS, TOLERANCE = 200, 1e-5
-"""Limit of the conjugate gradients' steps, and the size of their residual beside that of the right-hand side."""
+"""Step limit and relative residual tolerance of conjugate gradients."""
 
 
 class PartSolver:
-    """The design F of a part as compiled loops, and the systems (FᵀF + D) y = c with D diagonal."""
+    """Compiled products with a part's design F, and a solver of (FᵀF + D) y = c with D diagonal."""
 
     def __init__(self, design: Design, *, dim: int, row_weight: FloatArray | None = None) -> None:
         """Sort the design's entries by row and by column.
 
         Args:
             design: F.
-            dim: numbers in a row of weights.
-            row_weight: (num_rows,) float32; F is then diag(row_weight) F.
+            dim: length of a weight row.
+            row_weight: (num_rows,) float32, which scales the rows: F becomes diag(row_weight) F.
         """
         start, column = design.start.numpy(), design.column.numpy()
         scale, inner_row = design.scale.numpy(), design.inner_row
@@ -65,7 +65,7 @@ class PartSolver:
     def draw(
         self, rows: FloatArray, weights: FloatArray, *, precision: float, prior: Normal, random: np.random.Generator
     ) -> tuple[FloatArray, float]:
-        """Draw y and λ, where the rows are Normal(m + F y, Λ⁻¹) and each row of y is Normal(0, (λ Λ)⁻¹).
+        """Draw y and λ, given rows ~ Normal(m + F y, Λ⁻¹) and each row of y ~ Normal(0, (λ Λ)⁻¹).
 
         y solves (FᵀF + λ I) y = Fᵀ (v − m + e₁) + √λ e₂ with e₁ and e₂ rows of Normal(0, Λ⁻¹).
 
@@ -90,11 +90,11 @@ class PartSolver:
         return weights, random.gamma(GAMMA_SHAPE + count * dim / 2, 1 / (GAMMA_RATE + squares / 2))
 
     def solve(self, right: FloatArray, start: FloatArray, ridge: FloatArray | np.float32) -> FloatArray:
-        """y of (FᵀF + D) y = right, each column by itself, by conjugate gradients preconditioned by the diagonal.
+        """Solve (FᵀF + D) y = right for y, column by column, by conjugate gradients preconditioned by the diagonal.
 
         Args:
             right: (num_columns, D) float32.
-            start: (num_columns, D) float32, where the search begins.
+            start: (num_columns, D) float32, the initial y.
             ridge: the diagonal of D: (num_columns, 1) float32, or one number.
         """
         diagonal = self.diagonal + ridge
@@ -112,7 +112,7 @@ class PartSolver:
             if (size <= enough).all():
                 break
             curved = times_system(direction)
-            # a column that has converged stays as it is
+            # leave converged columns unchanged
             length = np.where(size > enough, size / np.maximum(column_dots(direction, curved), 1e-30), 0)
             solution += length.astype(np.float32) * direction
             residual -= length.astype(np.float32) * curved

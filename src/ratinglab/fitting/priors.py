@@ -1,4 +1,4 @@
-"""Priors of the rows of a side: a normal distribution, itself drawn from its posterior."""
+"""Prior of a side's rows: a normal distribution, itself drawn from its posterior."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from ratinglab.fitting.kernels.rows import gram, times
 
 FloatArray = NDArray[np.float32]
 PRIOR_ROWS = 2.0
-"""β₀ of the prior on the mean: it counts as so many rows around 0."""
+"""β₀: weight of the prior mean, 0, in rows."""
 
 
 class Normal(NamedTuple):
@@ -19,7 +19,7 @@ class Normal(NamedTuple):
     precision: NDArray[np.float64]
 
     def noise(self, count: int, random: np.random.Generator) -> FloatArray:
-        """(count, D) float32 draws around 0 of this precision."""
+        """Draw from Normal(0, Λ⁻¹): (count, D) float32."""
         root = np.linalg.inv(np.linalg.cholesky(self.precision)).T  # R Rᵀ = Λ⁻¹
         draws = random.standard_normal((count, len(self.mean)), dtype=np.float32)
         out = np.empty_like(draws)
@@ -30,20 +30,20 @@ class Normal(NamedTuple):
 def draw_normal(
     rows: FloatArray, random: np.random.Generator, *, spread: NDArray[np.float64], spread_rows: int
 ) -> Normal:
-    """Draw the normal distribution that rows come from, given them, under Normal–Wishart(m₀ = 0, β₀, W₀ = I, ν₀ = D).
+    """Draw the normal distribution of rows, given the rows and the prior Normal–Wishart(m₀ = 0, β₀, W₀ = I, ν₀ = D).
 
     Args:
         rows: (N, D) float32.
         random: the source of the draw.
-        spread: (D, D), Σ of v vᵀ over further rows whose precision is the same and whose mean is known, taken off.
-        spread_rows: how many these are.
+        spread: (D, D), Σ v vᵀ over further centred rows of the same precision.
+        spread_rows: number of these rows.
 
     Source: Salakhutdinov, Mnih, ICML 2008, equation 14.
     """
     count, dim = rows.shape
     ones = np.ones((count, 1), dtype=np.float32)
     center = gram(rows, ones)[:, 0] / count
-    # around the centre in float64: Σ v vᵀ − N v̄ v̄ᵀ
+    # scatter around the mean in float64: Σ v vᵀ − N v̄ v̄ᵀ
     scatter = gram(rows, rows) - count * np.outer(center, center)
     shrunk = PRIOR_ROWS * count / (PRIOR_ROWS + count) * np.outer(center, center)
     scale = np.linalg.inv(np.eye(dim) + scatter + shrunk + spread)
@@ -53,7 +53,7 @@ def draw_normal(
 
 
 def draw_wishart(scale: NDArray[np.float64], degrees: float, random: np.random.Generator) -> NDArray[np.float64]:
-    """A draw from Wishart(scale, degrees), of mean degrees · scale: (D, D), by Bartlett's decomposition."""
+    """Draw from Wishart(scale, degrees), whose mean is degrees · scale, by Bartlett's decomposition: (D, D)."""
     dim = len(scale)
     lower = np.tril(random.standard_normal((dim, dim)), -1)
     lower[np.diag_indices(dim)] = np.sqrt(random.chisquare(degrees - np.arange(dim)))

@@ -1,4 +1,4 @@
-"""What is seen while a fit runs."""
+"""Progress display."""
 
 import logging
 import sys
@@ -12,10 +12,10 @@ log = logging.getLogger(__name__)
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar, with the epoch's number and train and val MSE; on stderr, which leaves stdout to results."""
+    """Lightning's bar with the epoch number, train and val MSE. It writes to stderr and leaves stdout to results."""
 
     def init_train_tqdm(self) -> Tqdm:
-        """The bar of an epoch."""
+        """Make the bar of an epoch."""
         return Tqdm(
             disable=self.is_disabled,
             dynamic_ncols=True,
@@ -25,26 +25,26 @@ class ProgressBar(TQDMProgressBar):
         )
 
     def init_validation_tqdm(self) -> Tqdm:
-        """No bar of its own for validation, which takes milliseconds."""
+        """Disable the validation bar: validation takes milliseconds."""
         return Tqdm(disable=True)
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Name the epoch, from 1."""
+        """Show the epoch number, from 1."""
         super().on_train_epoch_start(trainer)
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
     def get_metrics(self, trainer: Trainer, model: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
-        """train/mse and val/mse, without Lightning's v_num, which is empty here."""
+        """train/mse and val/mse, without Lightning's v_num, which would be empty."""
         metrics = super().get_metrics(trainer, model)
         metrics.pop("v_num", None)
         return metrics
 
 
 class EpochLines(Callback):
-    """A line an epoch, where a bar would fill a log file with control characters."""
+    """One line per epoch, for output that is not a terminal."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the epoch's errors."""
+        """Log the epoch's errors."""
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         tags = [tag for tag in ("train/mse", "val/mse") if tag in trainer.callback_metrics]
         measured = tags if validated else tags[:1]
@@ -53,7 +53,7 @@ class EpochLines(Callback):
 
 
 def progress_callbacks(*, enabled: bool) -> list[Callback]:
-    """The bar on a terminal, lines elsewhere, nothing where it is not wanted."""
+    """The bar on a terminal, lines elsewhere, nothing if disabled."""
     if not enabled:
         return []
     return [ProgressBar() if sys.stderr.isatty() else EpochLines()]

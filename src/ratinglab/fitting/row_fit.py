@@ -1,4 +1,4 @@
-"""Base class for fits that solve for whole rows of weights: all of a user's, or of an item's, given the other side."""
+"""Base class for fits that solve for whole weight rows, a user's or an item's, given the other side."""
 
 import numba
 import numpy as np
@@ -25,10 +25,10 @@ OTHER_SIDE = {"user": "item", "item": "user"}
 
 
 class RowFit(Fit):
-    """Moves the weights of a factor equation by rows: a bias, where there are biases, and the factors after it.
+    """Updates a factor equation's weights row by row. A row is the bias, if there are biases, then the factors.
 
-    An epoch is a sweep over both sides. The rows of a side do not depend on one another: they are found at once, and
-    come out the same, bit for bit, at any number of threads. train/mse is that of the weights after the sweep.
+    An epoch is one sweep over both sides. The rows of a side are independent: they are solved in parallel and are the
+    same, bit for bit, for any number of threads. train/mse uses the weights after the sweep.
     """
 
     def __init__(self, predictor: Predictor, setup: FitSetup) -> None:
@@ -39,11 +39,11 @@ class RowFit(Fit):
         self.has_biases = self.side("user").bias is not None
         self._ratings: dict[str, SortedRatings] = {}
         self._train_mse = 0.0
-        load()  # before the clock of the fit runs
+        load()  # before the fit is timed
 
     @property
     def equation(self) -> FactorEquation:
-        """The equation that is fitted."""
+        """The equation being fitted."""
         equation = self.predictor.model
         assert isinstance(equation, FactorEquation), "the options refuse other equations"
         return equation
@@ -53,7 +53,7 @@ class RowFit(Fit):
         return self.equation.user_side() if name == "user" else self.equation.item_side()
 
     def configure_optimizers(self) -> None:
-        """None: a sweep changes the weights in place."""
+        """Return None: a sweep changes the weights in place."""
 
     def on_train_start(self) -> None:
         """Sort the training ratings by the rows of both sides."""
@@ -66,16 +66,16 @@ class RowFit(Fit):
             assert self._ratings[name].counts.min() > 0, f"a row of the {name} side has no training rating"
 
     def train_mse(self) -> float:
-        """Pooled squared error of the training rows under the weights of this epoch."""
+        """MSE over the training rows with the weights after this epoch's sweep."""
         return self._train_mse
 
     def own_rows(self, name: str) -> FloatArray:
-        """(num_rows, D) float32, a copy: each row's own bias, where there are biases, and factors."""
+        """A copy of each row's own bias, if there are biases, and factors: (num_rows, D) float32."""
         side = self.side(name)
         return joined(side.embedding, side.bias)
 
     def write_own_rows(self, name: str, rows: FloatArray) -> None:
-        """Make rows the side's own weights."""
+        """Store rows as the side's own weights."""
         side = self.side(name)
         write_joined(rows, side.embedding, side.bias)
 
@@ -90,20 +90,20 @@ class RowFit(Fit):
         other_weight: FloatArray,
         noise: FloatArray,
     ) -> None:
-        """Find the rows of a side, in place: see sample_rows."""
+        """Solve for the rows of a side, in place; see sample_rows."""
         sample_rows(self._ratings[name], self._seen(other_rows, other_weight), priors, weight, noise, rows)
 
     def errors(
         self, name: str, rows: FloatArray, other_rows: FloatArray, *, other_weight: FloatArray
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Squared errors of each row of a side, plain and weighted: see squared_errors. train_mse keeps the sum."""
+        """Plain and weighted squared errors of each row of a side; see squared_errors. Stores the MSE for train_mse."""
         ratings = self._ratings[name]
         plain, weighted = squared_errors(ratings, rows, self._seen(other_rows, other_weight))
         self._train_mse = float(plain.sum()) / len(ratings.rating)
         return plain, weighted
 
     def _seen(self, rows: FloatArray, weight: FloatArray) -> OtherRows:
-        """The other side's rows as factors and offsets: 1 in the place of the bias, which goes to the offset."""
+        """Split the other side's rows into features and offsets: the bias becomes the offset, with 1 in its place."""
         mean = np.float32(float(self.equation.rating_mean))
         if not self.has_biases:
             return OtherRows(rows, np.full(len(rows), mean), weight)
@@ -113,7 +113,7 @@ class RowFit(Fit):
 
 
 def joined(embedding: nn.Embedding, bias: nn.Embedding | Tensor | None) -> FloatArray:
-    """(count, D) or (count, 1 + D) float32, a copy: the bias, where there is one, and the embedding."""
+    """Copy the bias, if there is one, and the embedding into one table: (count, D) or (count, 1 + D) float32."""
     weight = bias.weight if isinstance(bias, nn.Embedding) else bias
     tables = [embedding.weight] if weight is None else [weight, embedding.weight]
     rows: FloatArray = torch.cat(tables, dim=1).detach().numpy()
@@ -121,7 +121,7 @@ def joined(embedding: nn.Embedding, bias: nn.Embedding | Tensor | None) -> Float
 
 
 def write_joined(rows: FloatArray, embedding: nn.Embedding, bias: nn.Embedding | Tensor | None) -> None:
-    """Write rows of `joined` back into their tables."""
+    """Write rows, as returned by `joined`, back into their tables."""
     weight = bias.weight if isinstance(bias, nn.Embedding) else bias
     with torch.no_grad():
         if weight is not None:

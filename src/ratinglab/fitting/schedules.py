@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor on optimizer.lr at every epoch, counted from 0."""
+"""Learning-rate schedules: a factor on optimizer.lr for each epoch, counted from 0."""
 
 import math
 from abc import ABC, abstractmethod
@@ -18,23 +18,23 @@ class Schedule(ABC):
 
     @abstractmethod
     def factor(self, epoch: int, max_epochs: int) -> float:
-        """Factor on optimizer.lr at an epoch, counted from 0."""
+        """Factor on optimizer.lr in an epoch, counted from 0."""
 
 
 @dataclass
 class ConstantSchedule(Schedule):
-    """lr stays as it is."""
+    """Keeps lr constant."""
 
     name: ClassVar[str] = "constant"
 
     def factor(self, epoch: int, max_epochs: int) -> float:
-        """1 at every epoch."""
+        """Always 1."""
         return 1.0
 
 
 @dataclass
 class ExponentialSchedule(Schedule):
-    """lr is multiplied by `decay` after every epoch."""
+    """Multiplies lr by `decay` after every epoch."""
 
     name: ClassVar[str] = "exponential"
 
@@ -48,15 +48,15 @@ class ExponentialSchedule(Schedule):
 
 @dataclass
 class CosineSchedule(Schedule):
-    """lr falls along half a cosine from the first to the last of trainer.max_epochs (Loshchilov and Hutter 2017)."""
+    """Lowers lr along half a cosine from the first to the last of trainer.max_epochs (Loshchilov and Hutter 2017)."""
 
     name: ClassVar[str] = "cosine"
     spans_max_epochs: ClassVar[bool] = True
 
     final_fraction: float = field(metadata=from_zero_below(1))
-    """Fraction of optimizer.lr that is left at the last epoch, from 0 to below 1."""
+    """Fraction of optimizer.lr left in the last epoch, from 0 to below 1."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
-        """f + (1 − f) (1 + cos(π epoch / (max_epochs − 1))) / 2, with f the final fraction."""
+        """f + (1 − f) (1 + cos(π epoch / (max_epochs − 1))) / 2, where f is final_fraction."""
         progress = epoch / (max_epochs - 1) if max_epochs > 1 else 0.0
         return self.final_fraction + (1 - self.final_fraction) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,4 +1,4 @@
-"""Adam that moves the rows of a batch alone: for tables so large that a step on all of them takes most of the time."""
+"""Adam on a batch's rows only, for tables too large to update in full at every step."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,20 +15,20 @@ from ratinglab.models.equation import Equation
 
 
 class SparseRowAdam(Optimizer):
-    """Adam (Kingma and Ba 2015) on the rows that have a gradient; the moments of all others stay as they are.
+    """Adam (Kingma and Ba 2015) on the rows that have a gradient; all other rows keep their moments.
 
-    The same steps as torch.optim.SparseAdam's, which sorts the rows first and makes several passes over them.
+    It takes the same steps as torch.optim.SparseAdam, in one pass and without sorting the rows.
     """
 
     def __init__(self, parameters: Iterable[Tensor], *, lr: float, betas: tuple[float, float], eps: float) -> None:
-        """Over float32 matrices on the cpu, of which each gradient is a sparse tensor of rows."""
+        """Optimize float32 matrices on the CPU. Their gradients must be sparse tensors of rows."""
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": eps})
         self._slots: dict[Tensor, NDArray[np.int32]] = {}
         load()  # before the first step is timed
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; the value of the closure, where there is one."""
+        """Take one step and return the value of the closure, if any."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -58,15 +58,15 @@ class SparseRowAdam(Optimizer):
 
 
 def make_sparse(model: Equation) -> None:
-    """Let the gradients of all embeddings be sparse.
+    """Make the gradients of all embeddings sparse.
 
     Raises:
-        UserError: the model has other weights than those of embeddings, or uses them otherwise than by rows.
+        UserError: the model has weights outside nn.Embedding, or reads them other than by row lookup.
     """
     rows = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for name, parameter in model.named_parameters():
         if id(parameter) not in rows:
-            raise UserError(f"optimizer=sparse_adam needs an equation of nn.Embedding alone, got the weight {name}")
+            raise UserError(f"optimizer=sparse_adam needs all weights of the equation in nn.Embedding, got {name}")
     for module in model.modules():
         if isinstance(module, nn.Embedding):
             module.sparse = True
@@ -75,5 +75,5 @@ def make_sparse(model: Equation) -> None:
     (model(*arguments).sum() + model.penalty(*arguments)).backward()
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not parameter.grad.is_sparse:
-            raise UserError(f"optimizer=sparse_adam needs an equation that looks up rows alone, got all of {name}")
+            raise UserError(f"optimizer=sparse_adam needs weights read only by row lookup, got all of {name}")
     model.zero_grad()

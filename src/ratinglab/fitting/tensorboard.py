@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class EventLog(TensorBoardLogger):
-    """Lightning's TensorBoard logger in the run's own folder. It stays open beyond the fit and never ends one.
+    """Lightning's TensorBoard logger, which stays open after the fit; a write error does not stop training.
 
-    Lightning closes its logger when the fit ends, and an event after that opens a second file. Here `close` closes it,
-    once the test errors are written. Where events cannot be written, it warns once and logs nothing more.
+    Lightning closes its logger when the fit ends, and a later event would open a second file. This one stays open
+    until `close`, after the test errors are written. If events cannot be written, it warns once and logs nothing more.
     """
 
     def __init__(
@@ -35,12 +35,11 @@ class EventLog(TensorBoardLogger):
         """Log into `run_folder`.
 
         Args:
-            run_folder: where the events go.
-            first_epoch: number of the first epoch of this part of the run; events there of this epoch or later, from
-                an interrupted part, become void.
-            has_figures: whether figures of the test errors are wanted.
-            has_data_figures: whether figures of the data are wanted.
-            projector_items: most rated items whose embeddings the projector shows.
+            run_folder: folder of the event file.
+            first_epoch: first epoch that this process trains. TensorBoard drops earlier events from first_epoch on.
+            has_figures: whether to draw figures of the test errors.
+            has_data_figures: whether to draw figures of the data.
+            projector_items: number of most rated items whose embeddings the projector shows.
         """
         super().__init__(
             run_folder,
@@ -54,9 +53,9 @@ class EventLog(TensorBoardLogger):
         self._failed = False
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
-        """Log scalars; the step is the number of epochs done."""
+        """Log scalars; the step is the number of finished epochs."""
 
-        def write() -> None:  # not Lightning's, which makes a ValueError of a full disk
+        def write() -> None:  # Lightning's own turns a full disk into a ValueError
             for tag, value in metrics.items():
                 self.experiment.add_scalar(tag, value, step)
 
@@ -67,25 +66,24 @@ class EventLog(TensorBoardLogger):
         self._try(lambda: self.experiment.add_text(name, markdown))
 
     def log_charts(self, charts: dict[str, list[str]]) -> None:
-        """Lay out charts of several scalars each, by title, for the tab of custom scalars."""
-        # TensorBoard takes each tag as a pattern, and val/mse alone for any tag that holds it
+        """Lay out charts of several scalars each, by title, in the custom scalars tab."""
+        # TensorBoard treats tags as regular expressions; a bare val/mse also matches longer tags
         patterns = {title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]] for title, tags in charts.items()}
         layout = {"charts": patterns}
         self._try(lambda: self.experiment.add_custom_scalars(layout))
 
     def log_figure(self, name: str, figure: Figure, *, step: int) -> None:
-        """Log a picture."""
+        """Log a figure."""
         self._try(lambda: self.experiment.add_figure(name, figure, global_step=step))
 
     def log_embeddings(self, name: str, embeddings: Tensor, *, columns: list[str], labels: list[list[str]]) -> None:
-        """Log points for the projector: embeddings (N, D) float32, and N rows of labels under the columns' names."""
+        """Log points for the projector: embeddings (N, D) float32, and N rows of labels, one per column name."""
         self._try(lambda: self.experiment.add_embedding(embeddings, metadata=labels, metadata_header=columns, tag=name))
 
     def log_results(self, hyperparameters: dict[str, Any], metrics: dict[str, float], *, step: int) -> None:
-        """Log the run's row in the table of hyperparameters, with the metrics that it shows.
+        """Log the run's row of the hyperparameter table, with its metrics.
 
-        The row is written here, into the same file, and not by Lightning's log_hyperparams, which logs each metric a
-        second time at step 0.
+        Writes the row into the same file. Lightning's log_hyperparams would log each metric a second time, at step 0.
         """
         self.log_metrics(metrics, step)
         plain = {
@@ -101,11 +99,11 @@ class EventLog(TensorBoardLogger):
         self._try(write)
 
     def finalize(self, status: str) -> None:
-        """Write what is logged so far."""
+        """Flush all events to the file."""
         self._try(lambda: self.experiment.flush())
 
     def save(self) -> None:
-        """Write what is logged so far; no hparams.yaml, which would be empty: run.json has the options."""
+        """Flush all events. Writes no hparams.yaml, which would be empty: run.json has the options."""
         self._try(lambda: self.experiment.flush())
 
     def close(self) -> None:
@@ -119,4 +117,6 @@ class EventLog(TensorBoardLogger):
             write()
         except OSError as error:
             self._failed = True
-            log.warning("warning: TensorBoard events cannot be written: %s; the run goes on without", error.strerror)
+            log.warning(
+                "warning: TensorBoard events cannot be written: %s; the run continues without them", error.strerror
+            )

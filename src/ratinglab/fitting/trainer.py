@@ -1,4 +1,4 @@
-"""Options of Lightning's Trainer, callbacks and loggers. Lightning is imported when they are built."""
+"""Options of Lightning's Trainer, callbacks and loggers. Imports Lightning only when they are built."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Accelerator(Enum):
-    """Where tensors live while they are fitted."""
+    """Device that holds the tensors during the fit."""
 
     cpu = "cpu"
     gpu = "gpu"
@@ -28,7 +28,7 @@ class Accelerator(Enum):
 
 
 class Profiler(Enum):
-    """Profilers of Lightning."""
+    """Lightning's profilers."""
 
     simple = "simple"
     advanced = "advanced"
@@ -36,16 +36,16 @@ class Profiler(Enum):
 
 @dataclass
 class TrainerOptions:
-    """The arguments of Lightning's Trainer that an experiment may choose, under Lightning's names.
+    """Arguments of Lightning's Trainer that an experiment can choose, under Lightning's names.
 
-    Loggers, callbacks, plugins and folders are ratinglab's to set. What would train on several devices, score a
-    validation part in part, or replace the run by a trial of a few batches is left out.
+    ratinglab sets loggers, callbacks, plugins and folders. Options for several devices, partial validation and trial
+    runs are left out.
     """
 
     max_epochs: int = field(metadata=at_least(1))
-    """Largest number of epochs. Early stopping may end the fit before."""
+    """Maximum number of epochs. Early stopping may end the fit before."""
     min_epochs: int = field(metadata=at_least(0))
-    """Number of epochs before early stopping may end the fit."""
+    """Minimum number of epochs before early stopping may end the fit."""
     accelerator: Accelerator
     """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
     devices: int = field(metadata=at_least(1))
@@ -53,24 +53,24 @@ class TrainerOptions:
     limit_train_batches: float = field(metadata=above_zero_to(1))
     """Fraction of each epoch's batches to train on, above 0 and at most 1. Lower it for a quick trial."""
     check_val_every_n_epoch: int = field(metadata=at_least(1))
-    """Number of epochs between two validations. Raise it where validation takes long."""
+    """Number of epochs between two validations. Raise it if validation takes long."""
     accumulate_grad_batches: int = field(metadata=at_least(1))
-    """Number of batches whose gradients one step averages, for larger batches than memory holds."""
+    """Number of batches whose gradients one step averages, for batches larger than memory."""
     gradient_clip_val: float | None = field(metadata=above(0))
-    """Largest norm of the gradient; null: no clipping. Set it where the loss jumps."""
+    """Maximum norm of the gradient; null: no clipping. Set it if the loss jumps."""
     deterministic: bool
-    """Whether to refuse operations that do not repeat bit for bit. Only a GPU has such operations."""
+    """Whether to refuse operations that are not reproducible bit for bit. Only GPUs have such operations."""
     detect_anomaly: bool
-    """Whether to find the operation that made a NaN. Slow: for debugging."""
+    """Whether to find the operation that produced a NaN. Slow: for debugging."""
     profiler: Profiler | None
-    """Lightning profiler that prints where the time went: simple or advanced; null: none."""
+    """Lightning profiler, which reports time per operation: simple or advanced; null: none."""
     enable_progress_bar: bool
-    """Whether to show progress: a bar on a terminal, or one line per epoch elsewhere."""
+    """Whether to show progress: a bar on a terminal, one line per epoch elsewhere."""
     enable_model_summary: bool
     """Whether to print Lightning's table of modules and parameters."""
 
     def check_together(self) -> None:
-        """Raise UserError where the fields do not go together."""
+        """Raise UserError if fields conflict."""
         if self.devices > 1:
             raise UserError(f"trainer.devices must be 1, got {self.devices}: each process would train on every row")
         if self.min_epochs > self.max_epochs:
@@ -84,12 +84,12 @@ class TrainerOptions:
             )
 
     def build(self, *, run_folder: Path, logger: EventLog | None, callbacks: list[Callback]) -> Trainer:
-        """Lightning's Trainer. What concerns single batches is the fit's, which goes through them itself.
+        """Make Lightning's Trainer. Per-batch options go to the fit, which loops over batches itself.
 
         Args:
-            run_folder: where Lightning would write what is not told a place.
-            logger: where metrics go, if anywhere.
-            callbacks: what acts between epochs.
+            run_folder: Lightning's default folder.
+            logger: logger of the metrics; None: no logging.
+            callbacks: callbacks between epochs.
 
         Raises:
             UserError: this machine has no such accelerator.
@@ -110,12 +110,12 @@ class TrainerOptions:
                 deterministic=self.deterministic,
                 detect_anomaly=self.detect_anomaly,
                 profiler=None if self.profiler is None else self.profiler.value,
-                # else Lightning adds a bar of its own where there is none
+                # else Lightning would add its own bar
                 enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
                 enable_model_summary=self.enable_model_summary,
-                # a fit's own report of val/mse is complete after every epoch; a trial before the first adds nothing
+                # the fit validates after every epoch; a trial before the first adds nothing
                 num_sanity_val_steps=0,
-                log_every_n_steps=1,  # nothing is logged by step; a larger number makes Lightning warn of few steps
+                log_every_n_steps=1,  # fits log per epoch; with a larger value Lightning warns of few steps
                 default_root_dir=run_folder,
                 logger=False if logger is None else logger,
                 callbacks=callbacks,
@@ -127,38 +127,39 @@ class TrainerOptions:
 
 @dataclass
 class EarlyStoppingOptions:
-    """Stop when val/mse no longer gets better."""
+    """Stop when the monitored metric (monitor=…) no longer improves."""
 
     patience: int | None = field(metadata=at_least(1))
-    """Number of validations in a row without a better val/mse that ends the fit; null: no early stopping."""
+    """Number of consecutive validations without an improvement of the monitored metric (monitor=…) that ends the fit;
+    null: no early stopping."""
     min_delta: float = field(metadata=at_least(0))
-    """Smallest fall of val/mse that counts as better, in squared rating units."""
+    """Smallest change of the monitored metric (monitor=…) that counts as an improvement, in the metric's own units."""
 
 
 @dataclass
 class CheckpointOptions:
-    """When to write what a run can go on from."""
+    """When to write checkpoints for resuming."""
 
     last_every_seconds: float = field(metadata=at_least(0))
-    """Seconds between two writes of last.ckpt, at the end of an epoch; 0: every epoch. Resuming repeats the epochs
-    since."""
+    """Minimum seconds between two writes of last.ckpt, always at the end of an epoch; 0: every epoch. Resuming repeats
+    the epochs since the last write."""
 
 
 @dataclass
 class CallbackOptions:
-    """What acts between epochs."""
+    """Callbacks between epochs."""
 
     early_stopping: EarlyStoppingOptions
-    """Stops the fit once val/mse no longer improves."""
+    """Stops the fit once the monitored metric (monitor=…) no longer improves."""
     checkpoint: CheckpointOptions
-    """Writes last.ckpt for resuming; best.ckpt follows every best epoch."""
+    """Writes last.ckpt for resuming, and best.ckpt after every best epoch."""
 
     def build(self, *, checkpoint_folder: Path, monitor: Metric | None) -> list[Callback]:
-        """The checkpoints and, with a monitored metric, early stopping.
+        """Make the checkpoint callback and, with a monitored metric, early stopping.
 
         Args:
-            checkpoint_folder: where checkpoints go.
-            monitor: validation metric that decides which epoch is the best; None: the last one is.
+            checkpoint_folder: folder of the checkpoints.
+            monitor: validation metric that decides which epoch is the best; None: the last epoch is.
         """
         from pytorch_lightning.callbacks import EarlyStopping
 
@@ -192,11 +193,11 @@ class LoggerOptions(ABC):
 
     @abstractmethod
     def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
-        """A logger that stays open until the run's test errors are known; None: nothing is logged.
+        """Make a logger that stays open until the test errors are written; None: no logging.
 
         Args:
-            run_folder: where the events go.
-            first_epoch: number of the first epoch of this part of the run, from 1.
+            run_folder: folder of the events.
+            first_epoch: first epoch that this process trains, from 1.
         """
 
 
@@ -209,13 +210,13 @@ class TensorBoardOptions(LoggerOptions):
     figures: bool
     """Whether to draw figures of the test errors at the end."""
     data_figures: bool
-    """Whether to draw figures of the data. By default not in a sweep, where every run would show the same ones."""
+    """Whether to draw figures of the data. Off by default in a sweep, where every run would show the same ones."""
     projector_items: int = field(metadata=at_least(0))
     """Number of most rated items whose embeddings the projector shows; 0: none, the default in a sweep. Each takes 12
     kB at embedding_dim 64."""
 
     def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
-        """An event file in the run's folder."""
+        """Open an event file in the run's folder."""
         from ratinglab.fitting.tensorboard import EventLog
 
         return EventLog(
@@ -229,10 +230,10 @@ class TensorBoardOptions(LoggerOptions):
 
 @dataclass
 class NoLoggerOptions(LoggerOptions):
-    """Log nothing; metrics.json and train.log are written all the same."""
+    """Log nothing. The run still writes metrics.json and train.log."""
 
     name: ClassVar[str] = "none"
 
     def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
-        """No logger."""
+        """Return None: no logger."""
         return None

@@ -1,4 +1,4 @@
-"""The bias baseline: every run fits it, every model must beat it, and it predicts for unknown users and items."""
+"""The bias baseline, which every run fits. It predicts for unknown users and items, and every model must beat it."""
 
 import functools
 from collections.abc import Iterable
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 REGULARIZATION = 5.0
-"""λ of the bias baseline, in ratings: each bias shrinks as if it had this many more ratings of average height."""
+"""λ of the bias baseline, in ratings: each bias shrinks as if it had this many extra ratings at the mean."""
 MAX_STEPS, TOLERANCE = 200, 1e-7
 CHUNK = 1 << 20
-"""Rows at once."""
+"""Rows per pass."""
 
 
 class Biases(NamedTuple):
-    """The fitted numbers: mean, user (num_users,) and item (num_items,) float64, all in rating units."""
+    """Fitted values: mean, user (num_users,) and item (num_items,) float64, all in rating units."""
 
     mean: float
     user: Tensor
@@ -24,10 +24,11 @@ class Biases(NamedTuple):
 
 
 class BiasBaseline(nn.Module):
-    """r̂_ui = μ + b_u + b_i, where a bias that is not known is 0.
+    """r̂_ui = μ + b_u + b_i, where the bias of an unknown user or item is 0.
 
-    μ is the mean of the training ratings. The biases minimize Σ (r − μ − b_u − b_i)² + λ (Σ b_u² + Σ b_i²), which has
-    one minimum. So an unknown user gets μ + b_i, an unknown item μ + b_u, and both unknown the global mean μ.
+    μ is the mean of the training ratings. The biases are the unique minimum of
+    Σ (r − μ − b_u − b_i)² + λ (Σ b_u² + Σ b_i²). An unknown user gets μ + b_i, an unknown item μ + b_u, and a pair
+    that is unknown on both sides the global mean μ.
 
     Source: Koren, "Factor in the Neighbors: Scalable and Accurate Collaborative Filtering", TKDD 2010, section 2.1.
     """
@@ -37,10 +38,10 @@ class BiasBaseline(nn.Module):
     item_bias: Tensor
 
     def __init__(self, *, num_users: int, num_items: int) -> None:
-        """All zero until fitted or loaded."""
+        """Start at zero; fit or load_state_dict sets the values."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(()))
-        # one more than there are: the bias of the unknown, which stays 0
+        # one extra entry for unknown ids; it stays 0
         self.register_buffer("user_bias", torch.zeros(num_users + 1))
         self.register_buffer("item_bias", torch.zeros(num_items + 1))
 
@@ -59,13 +60,13 @@ class BiasBaseline(nn.Module):
         return self
 
     def known(self, user: Tensor, item: Tensor) -> Tensor:
-        """(B,) bool: whether user and item both have training rows."""
+        """Whether user and item both have training rows: (B,) bool."""
         known_user = (user >= 0) & (user < len(self.user_bias) - 1)
         known_item = (item >= 0) & (item < len(self.item_bias) - 1)
         return known_user & known_item
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → rating: (B,) float32. An index out of range is unknown."""
+        """user: (B,) int32, item: (B,) int32 → rating: (B,) float32. An index out of range counts as unknown."""
         return self.mean + _entry(self.user_bias, user) + _entry(self.item_bias, item)
 
 
@@ -75,12 +76,12 @@ def _entry(bias: Tensor, index: Tensor) -> Tensor:
 
 
 def fit_biases(*, user: Tensor, item: Tensor, rating: Tensor, num_users: int, num_items: int) -> Biases:
-    """The minimum of Σ (r − μ − b_u − b_i)² + λ (Σ b_u² + Σ b_i²) over the biases.
+    """Minimize Σ (r − μ − b_u − b_i)² + λ (Σ b_u² + Σ b_i²) over the biases.
 
-    With the users' biases in closed form, b_u = Σ_{i of u} (r − μ − b_i) / (λ + n_u), a linear system is left for those
-    of the items. It is solved by conjugate gradients, preconditioned by its diagonal's λ + n_i, until no bias moves by
-    more than TOLERANCE: six steps on 25 million ratings, of two passes each, where solving for one side after the other
-    had not come as close after 200. Memory: some MiB, whatever the number of rows.
+    The users' biases have the closed form b_u = Σ_{i of u} (r − μ − b_i) / (λ + n_u). Substituting it leaves a linear
+    system in the items' biases. Conjugate gradients, preconditioned by λ + n_i, solve it until no bias moves by more
+    than TOLERANCE. On 25 million ratings that takes six steps of two passes each; alternating between sides had not
+    converged as far after 200 steps. Memory: a few MiB for any number of rows.
 
     Source: Hestenes, Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
     """
@@ -123,5 +124,5 @@ def _sum(parts: Iterable[Tensor]) -> Tensor:
 
 
 def _dot(left: Tensor, right: Tensor) -> float:
-    """Σ left · right, by numpy: torch's own sum has other last digits at other numbers of threads."""
+    """Σ left · right, summed by numpy: the last digits of torch's sum depend on the number of threads."""
     return float((left * right).numpy().sum())

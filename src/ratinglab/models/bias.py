@@ -1,4 +1,4 @@
-"""The bias model: how high a user rates and how high an item is rated, and no taste."""
+"""The bias model: user and item biases, no interaction."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -18,7 +18,7 @@ class BiasOptions(EquationOptions):
     name: ClassVar[str] = "bias"
 
     regularization: float = field(metadata=at_least(0))
-    """λ per rating, in the objective. Raise it where val/mse rises while train/mse falls."""
+    """λ per rating, in the objective. Raise it if val/mse rises while train/mse falls."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "Bias":
         """Make the equation."""
@@ -28,8 +28,8 @@ class BiasOptions(EquationOptions):
 class Bias(Equation):
     """r̂_ui = μ + b_u + b_i
 
-    μ is the mean of the training ratings and stays; the biases start at 0. Fitted on (r − r̂)² + λ (b_u² + b_i²) per
-    rating. The bias baseline beside every run differs: its λ counts once per user and item.
+    μ is fixed at the mean of the training ratings; the biases start at 0. Fitted on (r − r̂)² + λ (b_u² + b_i²) per
+    rating. The bias baseline of every run differs: it counts λ once per user and item.
 
     Cold start: users and items without training rows get the bias baseline's prediction.
 

@@ -24,8 +24,8 @@ class BiasedMFOptions(FeatureOptions):
 class BiasedMF(BiasedFactorEquation):
     """r̂_ui = μ + b_u + b_i + (p_u + Σ_f |F_f(u)|^−½ Σ_{c ∈ F_f(u)} z_c) · (q_i + …)
 
-    The sums run over user_features and, for the item, item_features, such as genres; without features the product is
-    p_u · q_i. Fitted on (r − r̂)² + λ (b_u² + b_i² + ‖p_u‖² + ‖q_i‖² + Σ ‖z_c‖²) per rating.
+    The sums run over user_features and, for the item, over item_features such as genres. Without features the product
+    is p_u · q_i. Fitted on (r − r̂)² + λ (b_u² + b_i² + ‖p_u‖² + ‖q_i‖² + Σ ‖z_c‖²) per rating.
 
     Cold start: users and items without training rows get the bias baseline's prediction.
 
@@ -38,9 +38,9 @@ class BiasedMF(BiasedFactorEquation):
         self.add_features(options, training, generator=generator)
 
     def user_side(self) -> Side:
-        """b_u, p_u and the users' features."""
+        """b_u, p_u and the user features."""
         return Side(self.user_embedding, self.user_bias, self.user_feature_parts())
 
     def item_side(self) -> Side:
-        """b_i, q_i and the items' features."""
+        """b_i, q_i and the item features."""
         return Side(self.item_embedding, self.item_bias, self.item_feature_parts())

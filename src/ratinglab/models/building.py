@@ -1,4 +1,4 @@
-"""From the options of an equation to the equation."""
+"""Build an equation from its options."""
 
 import torch
 
@@ -7,12 +7,12 @@ from ratinglab.models.equation import Equation, TrainingData
 
 
 def build_equation(options: EquationOptions, training: TrainingData, *, seed: int) -> Equation:
-    """The equation that the options describe, its first weights drawn from the seed.
+    """Build the equation that the options describe and draw its initial weights from the seed.
 
     Raises:
         UserError: the equation cannot predict such ratings.
     """
-    # An equation that draws without the generator, as nn.Embedding does by itself, repeats as well.
+    # Seeds torch's global generator too: nn.Embedding draws from it.
     torch.manual_seed(seed)
     equation = options.build(training, generator=torch.Generator().manual_seed(seed))
     equation.takes_day = options.needs().days

@@ -1,4 +1,4 @@
-"""Rows per user and day: the row index of equations whose users change from day to day."""
+"""Row index for equations with one row per user and day."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 class DayRows(nn.Module):
     """One row for each day on which a user (or item) has training rows, sorted by user, then day.
 
-    The buffers are not in checkpoints: they follow from the training rows, which a run keeps.
+    Checkpoints leave the buffers out: they follow from the training rows, which a run keeps.
 
     Attributes:
-        key: (num_rows,) int64, a user and a day as one number.
+        key: (num_rows,) int64, user and day in one number.
         owner: (num_rows,) int64, the user of each row.
     """
 
@@ -18,7 +18,7 @@ class DayRows(nn.Module):
     owner: Tensor
 
     def __init__(self, index: Tensor, day: Tensor) -> None:
-        """Take the training rows: index (N,) int32, day (N,) int32."""
+        """Index the training rows: index (N,) int32, day (N,) int32."""
         super().__init__()
         self.register_buffer("key", torch.unique(_key(index, day)), persistent=False)
         self.register_buffer("owner", self.key >> 32, persistent=False)
@@ -32,7 +32,7 @@ class DayRows(nn.Module):
         return _day_of(self.key)
 
     def find(self, index: Tensor, day: Tensor | None) -> Tensor:
-        """Row of a user's nearest day with training rows, the earlier of two; without a day, of the last one.
+        """Row of the nearest day with training rows (the earlier on a tie), or of the last day if day is None.
 
         index: (B,) int32, day: (B,) int32 → (B,) int64.
         """
@@ -47,7 +47,7 @@ class DayRows(nn.Module):
 
 
 def _key(index: Tensor, day: Tensor) -> Tensor:
-    """One number for a user and a day, sorted by both: (B,) int64."""
+    """Pack user and day into one number that sorts by user, then day: (B,) int64."""
     return (index.long() << 32) + (day.long() + (1 << 31))
 
 

@@ -1,4 +1,4 @@
-"""What an equation declares to the rest of the house. Imports nothing slow: the command line reads it first."""
+"""Declarations of an equation: options, form, needs. Imports nothing slow: the command line reads it first."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 
 
 class Form(Enum):
-    """Form of an equation. It decides which fits take it."""
+    """Form of an equation. It decides which fits support the equation."""
 
     embeddings = "embeddings"
     """r̂_ui = μ + b_u + b_i + p_u · q_i, with one row of weights per user and per item."""
     parts = "parts"
-    """The same product, where a row is the sum of its own weights and of parts: designs times tables of weights."""
+    """The same product, but a row is the sum of its own weights and of parts, each a design times a weight table."""
     function = "function"
     """Any differentiable function of a user and an item."""
 
 
 @dataclass
 class EquationOptions(ABC):
-    """Options of an equation. Every equation has a dataclass of its own, derived from this one."""
+    """Options of an equation. Each equation derives its own dataclass from this one."""
 
     name: ClassVar[str]
     """Name in records and tables, as in model=NAME."""
     forms: ClassVar[tuple[Form, ...]] = (Form.function,)
-    """Forms that the equation may have, by its options."""
+    """Forms that the equation can have, depending on its options."""
     takes_whole_users: ClassVar[bool] = False
-    """Whether a batch holds all training rows of its users, as an equation over whole rows of ratings wants."""
+    """Whether a batch must hold all training rows of its users, as for an autoencoder."""
 
     def form(self) -> Form:
         """Form of the equation under these options, one of `forms`."""
         return self.forms[0]
 
     def form_cause(self) -> str:
-        """The option by which the equation has this one of its forms, as KEY=VALUE; "" where it has one form."""
+        """The option that decides the form, as KEY=VALUE; "" if the equation has only one form."""
         return ""
 
     def needs(self) -> Needs:
@@ -55,7 +55,7 @@ class EquationOptions(ABC):
 
     @abstractmethod
     def build(self, training: TrainingData, *, generator: torch.Generator) -> Equation:
-        """Make the equation over the users and items of the training part; `generator` draws its first weights.
+        """Make the equation for the users and items of the training part; `generator` draws the initial weights.
 
         Raises:
             UserError: the equation cannot predict such ratings.
@@ -64,19 +64,19 @@ class EquationOptions(ABC):
 
 @dataclass
 class FactorOptions(EquationOptions):
-    """Options of every equation with a user's and an item's embedding."""
+    """Options common to all equations with user and item embeddings."""
 
     embedding_dim: int = field(metadata=within(1, 65_536))
     """Number of latent factors. More factors fit more detail and need more regularization."""
     regularization: float = field(metadata=at_least(0))
-    """λ per rating, in the objective. Raise it where val/mse rises while train/mse falls."""
+    """λ per rating, in the objective. Raise it if val/mse rises while train/mse falls."""
     init_std: float = field(metadata=at_least(0))
-    """Standard deviation of the embeddings' first values, in √(rating units)."""
+    """Standard deviation of the embeddings' initial values, in √(rating units)."""
 
 
 @dataclass
 class FeatureOptions(FactorOptions):
-    """Options of a factor equation whose users and items may have features."""
+    """Options of a factor equation that supports user and item features."""
 
     forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
 
@@ -86,11 +86,11 @@ class FeatureOptions(FactorOptions):
     """Columns of the table of items whose values add a part to the item's row, such as [genres]."""
 
     def form(self) -> Form:
-        """Embeddings, or parts where there are features."""
+        """Parts if there are features, else embeddings."""
         return Form.parts if self.user_features or self.item_features else Form.embeddings
 
     def form_cause(self) -> str:
-        """The features of the users or, if there are none, of the items."""
+        """The user features or, if there are none, the item features."""
         side = "user" if self.user_features else "item"
         return f"model.{side}_features=[{','.join(self.user_features or self.item_features)}]"
 
@@ -100,7 +100,7 @@ class FeatureOptions(FactorOptions):
 
 
 def names_of(forms: Collection[Form]) -> list[str]:
-    """Names of the equations that may have one of these forms, sorted. It imports all equations, and so torch."""
+    """Sorted names of the equations that can have one of these forms. Imports all equations, and thereby torch."""
     package = importlib.import_module("ratinglab.models")
     for module in pkgutil.iter_modules(package.__path__, prefix="ratinglab.models."):
         importlib.import_module(module.name)

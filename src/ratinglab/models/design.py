@@ -1,4 +1,4 @@
-"""Sparse design matrices: what each row of a side has, such as the items that a user rated or an item's genres."""
+"""Sparse design matrices: the columns of each row, such as a user's rated items or an item's genres."""
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,12 @@ from ratinglab.ratings.side_information import Column, categories, is_numeric, s
 
 
 class Design(nn.Module):
-    """A matrix F in compressed rows, all entries of a row alike: (F w)_r = s_r Σ_{c ∈ N(r)} w_c.
+    """A matrix F in compressed rows, with equal entries within a row: (F w)_r = s_r Σ_{c ∈ N(r)} w_c.
 
-    A product S F of two designs is one where S picks a row of F for each of its own rows, as for a user's items seen
-    from that user's days. `select_rows` makes it.
+    `select_rows` returns S F, where each row of S selects one row of F, as for a user's items on each of the user's
+    days.
 
-    The buffers are not in checkpoints: they follow from the training rows, which a run keeps.
+    Checkpoints leave the buffers out: they follow from the training rows, which a run keeps.
 
     Attributes:
         start: (num_inner + 1,) int64, where the columns of each row of F begin.
@@ -37,11 +37,11 @@ class Design(nn.Module):
         for name, tensor in (("start", start), ("column", column), ("scale", scale), ("inner_row", inner_row)):
             self.register_buffer(name, tensor, persistent=False)
         self.is_one_hot = bool((start.diff() == 1).all())
-        """Whether every row has one column."""
+        """Whether every row has exactly one column."""
 
     @classmethod
     def of_sets(cls, row: Tensor, column: Tensor, *, num_rows: int, num_columns: int) -> "Design":
-        """Rows that have sets of columns, each scaled by s_r = |N(r)|^−½: row (E,) int32, column (E,) int32."""
+        """Make rows with sets of columns, scaled by s_r = |N(r)|^−½: row (E,) int32, column (E,) int32."""
         start = torch.zeros(num_rows + 1, dtype=torch.int64)
         torch.cumsum(torch.bincount(row, minlength=num_rows), dim=0, out=start[1:])
         count = start.diff()
@@ -50,16 +50,16 @@ class Design(nn.Module):
 
     @classmethod
     def one_hot(cls, column: Tensor, *, num_columns: int, scale: Tensor | None = None) -> "Design":
-        """Rows of one column each, scaled by s_r or 1: column (num_rows,) int, scale (num_rows,) float32."""
+        """Make rows with one column each, scaled by s_r or 1: column (num_rows,) int, scale (num_rows,) float32."""
         scale = torch.ones(len(column)) if scale is None else scale
         return cls(torch.arange(len(column) + 1), column.int(), scale, num_columns=num_columns)
 
     @classmethod
     def of_feature(cls, values: Column, *, key: str) -> "Design":
-        """A column of a table of users or items: one design column per category, or one for standardized numbers.
+        """Encode a column of a user or item table: one design column per category, or one of standardized numbers.
 
         Raises:
-            UserError: the column says nothing about any row; the message begins with `key`.
+            UserError: the column is unknown or constant in every row; the message begins with `key`.
         """
         if is_numeric(values):
             scale = torch.from_numpy(standardized(values, name=key))
@@ -71,7 +71,7 @@ class Design(nn.Module):
         return cls.of_sets(*pairs, num_rows=len(values), num_columns=len(names))
 
     def select_rows(self, inner_row: Tensor) -> "Design":
-        """The product S F, where row r of S picks row inner_row[r] of F: inner_row (num_rows,) int64."""
+        """Return the product S F, where row r of S selects row inner_row[r] of F: inner_row (num_rows,) int64."""
         return Design(self.start, self.column, self.scale, num_columns=self.num_columns, inner_row=inner_row)
 
     @property
@@ -80,12 +80,12 @@ class Design(nn.Module):
         return len(self.scale) if self.inner_row is None else len(self.inner_row)
 
     def times(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
-        """(F w)_r for some rows: row (B,), weights (num_columns, D) → (B, D) float32."""
+        """(F w)_r for a batch of rows: row (B,), weights (num_columns, D) → (B, D) float32."""
         row = self._inner(row)
         if self.is_one_hot:
             one_hot: Tensor = embedding(self.column[row])
             return self.scale[row, None] * one_hot
-        rows, place = torch.unique(row, return_inverse=True)  # a row that repeats in the batch is summed once
+        rows, place = torch.unique(row, return_inverse=True)  # sum a row once, however often it occurs in the batch
         column, begin = self._entries(rows)
         total = embedding_bag(column, embedding.weight, begin.to(column.dtype), mode="sum")
         return (total * self.scale[rows, None])[place]
@@ -105,7 +105,7 @@ class Design(nn.Module):
         return row.long() if self.inner_row is None else self.inner_row[row.long()]
 
     def _entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Columns of some rows of F: (n,) int32; where each row's begin: (R,) int64."""
+        """Columns of these rows of F: (n,) int32, and where those of each row begin: (R,) int64."""
         count = self.start[rows + 1] - self.start[rows]
         begin = torch.cumsum(count, dim=0) - count
         shift = torch.repeat_interleave(self.start[rows] - begin, count)

@@ -1,4 +1,4 @@
-"""Base class of the equations, and what an equation may know of the training part."""
+"""Base class for equations, and the training data they are built from."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ class TrainingData:
         num_items: items with training rows.
         rating_mean: mean of the training ratings, in rating units.
         rows: the training rows; None unless the equation needs interactions.
-        user_features: a design over the users for each column that the equation needs.
-        item_features: a design over the items, in the same way.
+        user_features: the design of each user feature that the equation needs, by column.
+        item_features: the design of each item feature, by column.
     """
 
     num_users: int
@@ -33,13 +33,13 @@ class TrainingData:
     item_features: Mapping[str, Design] = field(default_factory=dict)
 
     def interactions(self) -> Batch:
-        """The training rows, for an equation whose options declare that it needs them."""
+        """The training rows; the equation's options must declare that it needs them."""
         assert self.rows is not None, "the options must declare Needs(interactions=True)"
         return self.rows
 
 
 class Factors(NamedTuple):
-    """Values of μ + b_u + b_i + x_u · y_i for every user and item, on the last known day.
+    """The terms of μ + b_u + b_i + x_u · y_i for every user and item, on the last known day.
 
     Attributes:
         user: (num_users, D) float32, x.
@@ -59,12 +59,12 @@ class Factors(NamedTuple):
 class Equation(nn.Module, ABC):
     """A model over the users and items with training rows, as indices from 0.
 
-    Where its options declare that it needs days, forward and penalty have a third argument: day (B,) int32, since
-    1970, or None for the last day that the equation knows.
+    If its options need days, forward and penalty take a third argument: day (B,) int32, counted from 1970-01-01, or
+    None for the last day that the equation knows.
     """
 
     takes_day: bool = False
-    """Whether forward and penalty take days; build_equation sets it by what the options declare."""
+    """Whether forward and penalty take days; build_equation sets it from the options."""
 
     @abstractmethod
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
@@ -75,15 +75,15 @@ class Equation(nn.Module, ABC):
         """user: (B,) int32, item: (B,) int32 → penalty, a mean over these ratings: () float32."""
 
     def arguments(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Any, ...]:
-        """Arguments of forward and penalty: with the day where the equation takes it."""
+        """Arguments of forward and penalty; they include the day if the equation takes one."""
         return (user, item, day) if self.takes_day else (user, item)
 
     def factors(self) -> Factors | None:
-        """Values of the equation as one product of matrices; None for an equation of another form."""
+        """The equation as one product of matrices; None if it has another form."""
         return None
 
     def item_vectors(self) -> Tensor | None:
-        """(num_items, D) float32 vectors for TensorBoard's projector; None for an equation without factors."""
+        """(num_items, D) float32 for TensorBoard's projector; None for an equation without factors."""
         factors = self.factors()
         return None if factors is None else factors.item.detach()
 
@@ -91,14 +91,14 @@ class Equation(nn.Module, ABC):
 def normal_embedding(
     count: int, dim: int, *, std: float, generator: torch.Generator, mean: float = 0.0
 ) -> nn.Embedding:
-    """A table of (count, dim) weights drawn from Normal(mean, std²)."""
+    """Make a table of (count, dim) weights, drawn from Normal(mean, std²)."""
     embedding = nn.Embedding(count, dim)
     nn.init.normal_(embedding.weight, mean=mean, std=std, generator=generator)
     return embedding
 
 
 def zero_embedding(count: int, dim: int = 1) -> nn.Embedding:
-    """A table of (count, dim) weights that start at 0, such as biases."""
+    """Make a table of (count, dim) weights that start at 0, such as biases."""
     embedding = nn.Embedding(count, dim)
     nn.init.zeros_(embedding.weight)
     return embedding

@@ -1,4 +1,4 @@
-"""Factor equations: products of a user's and an item's row of weights, each row a sum of parts."""
+"""Factor equations: dot products of a user's and an item's row of weights, each row a sum of parts."""
 
 from abc import abstractmethod
 from typing import NamedTuple, Protocol, cast
@@ -12,13 +12,13 @@ from ratinglab.models.equation import Equation, Factors, TrainingData, normal_em
 
 
 class Part(NamedTuple):
-    """An addend of a side's rows: F w, a design times a table of weights.
+    """A term of the sum that makes up a side's rows: F w, a design times a table of weights.
 
     Attributes:
-        name: its own within the equation; checkpoints of samplers use it.
+        name: unique in the equation; a key in Gibbs checkpoints.
         design: F, (num_rows, num_columns).
         embedding: w, (num_columns, D).
-        bias: the weights' entry for the row's bias, (num_columns, 1); None where the part adds nothing to it.
+        bias: weights added to the row's bias, (num_columns, 1); None if the part adds nothing to the bias.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
 
 class RowIndex(Protocol):
-    """Rows of a side that has several per user or item, such as one per day. Every row has training ratings.
+    """Index of a side with several rows per user or item, such as one per day. Every row has training ratings.
 
     Attributes:
         owner: (num_rows,) int64, the user or item of each row, in ascending order.
@@ -37,17 +37,17 @@ class RowIndex(Protocol):
     owner: Tensor
 
     def find(self, index: Tensor, day: Tensor | None) -> Tensor:
-        """Row of each user or item on a day, or on its last day: index (B,), day (B,) → (B,) int64."""
+        """Row of each user or item on a day, or on its last day if day is None: index (B,), day (B,) → (B,) int64."""
 
 
 class Side(NamedTuple):
-    """All users, or all items: rows of a bias and D factors, each the sum of its own weights and of parts.
+    """All users, or all items. A row is a bias and D factors, the sum of the row's own weights and of parts.
 
     Attributes:
         embedding: the rows' own factors, (num_rows, D).
         bias: the rows' own biases, (num_rows, 1); None in an equation without biases.
-        parts: further addends.
-        rows: which row a user or item has on a day; None: one row each, on all days.
+        parts: further terms of the sum.
+        rows: index of a user's or item's row on a given day; None: one row each, the same on all days.
     """
 
     embedding: nn.Embedding
@@ -73,7 +73,7 @@ class Side(NamedTuple):
         return total
 
     def biases(self, row: Tensor) -> Tensor:
-        """Biases of rows, all parts summed: (B,) → (B, 1) float32; only of a side that has biases."""
+        """Biases of rows, all parts summed: (B,) → (B, 1) float32. Only for a side with biases."""
         assert self.bias is not None
         total: Tensor = self.bias(row)
         for part in self.parts:
@@ -82,7 +82,7 @@ class Side(NamedTuple):
         return total
 
     def squares(self, row: Tensor) -> Tensor:
-        """Σ over rows of the squares of all weights that they are sums of, each weight unscaled: (B,) → () float32."""
+        """Sum of squares of all weights that make up these rows, each weight unscaled: (B,) → () float32."""
         total: Tensor = self.embedding(row).square().sum()
         if self.bias is not None:
             total = total + self.bias(row).square().sum()
@@ -94,9 +94,9 @@ class Side(NamedTuple):
 
 
 class FactorEquation(Equation):
-    """r̂_ui = μ + b_u + b_i + x_u · y_i, where the rows (b_u, x_u) and (b_i, y_i) are those of two sides.
+    """r̂_ui = μ + b_u + b_i + x_u · y_i, with the rows (b_u, x_u) of the user side and (b_i, y_i) of the item side.
 
-    Fitted on (r − r̂)² + λ Σ w² per rating, over the weights w of which the two rows are sums.
+    Fitted on (r − r̂)² + λ Σ w² per rating, over all weights w that make up the two rows.
     """
 
     regularization: float
@@ -106,11 +106,11 @@ class FactorEquation(Equation):
 
     @abstractmethod
     def user_side(self) -> Side:
-        """The users' rows and the parts whose sum they are."""
+        """The users' rows as a sum of parts."""
 
     @abstractmethod
     def item_side(self) -> Side:
-        """The items' rows and the parts whose sum they are."""
+        """The items' rows as a sum of parts."""
 
     def rows(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Tensor, Tensor]:
         """Rows of both sides: user (B,), item (B,), day (B,) or None → (B,) and (B,)."""
@@ -146,14 +146,14 @@ class FactorEquation(Equation):
 
 
 class BiasedFactorEquation(FactorEquation):
-    """A factor equation with μ, biases, and parts that follow from users' and items' features.
+    """A factor equation with μ, biases, and a part per user and item feature.
 
-    μ is the mean of the training ratings and stays. The biases start at 0, the embeddings at Normal(0, init_std²).
+    μ is fixed at the mean of the training ratings. The biases start at 0, the embeddings at Normal(0, init_std²).
     """
 
     rating_mean: Tensor
     user_features: nn.ModuleList
-    """Weights of each of the users' features, (num_categories, D), in the order of the options."""
+    """Weights of each user feature, (num_categories, D), in the order of the options."""
     item_features: nn.ModuleList
     user_feature_designs: nn.ModuleList
     item_feature_designs: nn.ModuleList
@@ -169,7 +169,7 @@ class BiasedFactorEquation(FactorEquation):
         self.item_embedding = normal_embedding(training.num_items, dim, std=std, generator=generator)
 
     def add_features(self, options: FeatureOptions, training: TrainingData, *, generator: torch.Generator) -> None:
-        """Draw the weights of the features that the options name; the sides list their parts."""
+        """Draw the weights of the features that the options name. The subclass adds their parts to its sides."""
         self.user_feature_designs = nn.ModuleList(training.user_features[name] for name in options.user_features)
         self.item_feature_designs = nn.ModuleList(training.item_features[name] for name in options.item_features)
 
@@ -182,11 +182,11 @@ class BiasedFactorEquation(FactorEquation):
         self.item_features = weights(self.item_feature_designs)
 
     def user_feature_parts(self) -> tuple[Part, ...]:
-        """A part for each of the users' features."""
+        """One part per user feature."""
         return _feature_parts("user", self.user_feature_designs, self.user_features)
 
     def item_feature_parts(self) -> tuple[Part, ...]:
-        """A part for each of the items' features."""
+        """One part per item feature."""
         return _feature_parts("item", self.item_feature_designs, self.item_features)
 
 

@@ -38,5 +38,5 @@ class Mean(Equation):
         return self.mean.expand(len(user))
 
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """None: () float32."""
+        """Always 0: () float32."""
         return self.mean.new_zeros(())

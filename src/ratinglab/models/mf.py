@@ -1,4 +1,4 @@
-"""The textbook matrix factorization: the dot product of two embeddings, nothing else."""
+"""Textbook matrix factorization: the dot product of two embeddings, nothing else."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from ratinglab.models.factor_equation import FactorEquation, Side
 
 @dataclass
 class MFOptions(FactorOptions):
-    """Options of the textbook matrix factorization."""
+    """Options of textbook matrix factorization."""
 
     name: ClassVar[str] = "mf"
     forms: ClassVar[tuple[Form, ...]] = (Form.embeddings,)

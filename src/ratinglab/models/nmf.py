@@ -19,13 +19,13 @@ class NMFOptions(FactorOptions):
     name: ClassVar[str] = "nmf"
 
     init_std: float = field(metadata=at_least(0))
-    """Standard deviation of the embeddings' first values, in ⁴√(rating units)."""
+    """Standard deviation of the embeddings' initial values, in ⁴√(rating units)."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "NMF":
         """Make the equation.
 
         Raises:
-            UserError: the mean rating is not above 0, which no product of these factors comes near.
+            UserError: the mean rating is not above 0; these factors predict nothing negative.
         """
         if training.rating_mean <= 0:
             raise UserError(
@@ -35,7 +35,7 @@ class NMFOptions(FactorOptions):
 
 
 class NMF(Equation):
-    """r̂_ui = p_u · q_i with p_u = a_u², q_i = c_i², entry by entry, so that no factor is below 0
+    """r̂_ui = p_u · q_i with p_u = a_u², q_i = c_i², entry by entry, so that no factor is negative
 
     Fitted on (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) per rating, over a and c. The first predictions lie around the mean rating:
     the entries of a and c start at ⁴√(mean / embedding_dim) plus Normal(0, init_std²).
@@ -43,7 +43,7 @@ class NMF(Equation):
     Cold start: users and items without training rows get the bias baseline's prediction.
 
     Source: Luo, Zhou, Xia, Zhu, "An Efficient Non-Negative Matrix-Factorization-Based Approach to Collaborative
-    Filtering for Recommender Systems", IEEE TII, 2014, for the model; the squares make it one for any gradient method.
+    Filtering for Recommender Systems", IEEE TII, 2014, for the model; the squares let any gradient method fit it.
     """
 
     def __init__(self, options: NMFOptions, training: TrainingData, *, generator: torch.Generator) -> None:

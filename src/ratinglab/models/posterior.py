@@ -1,4 +1,4 @@
-"""Samples of a factor equation's weights, and the mean of their predictions."""
+"""Samples of a factor equation's weights, and their mean prediction."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +12,14 @@ from ratinglab.models.factor_equation import FactorEquation
 
 
 class Sample(NamedTuple):
-    """One draw of the rows of both sides, all parts summed, all float32.
+    """One draw of the rows of both sides, all parts summed. All tensors are float32.
 
     Attributes:
-        user: (num_user_rows, D): a row per user, or per user and day.
+        user: (num_user_rows, D), a row per user, or per user and day.
         item: (num_item_rows, D).
         user_bias: (num_user_rows, 1); (0, 1) for an equation without biases.
         item_bias: (num_item_rows, 1); (0, 1) for an equation without biases.
-        user_precision: (num_users,), of a rating around its prediction: its product with the item's is 1 / variance.
+        user_precision: (num_users,); its product with the item's is 1 / variance of a rating around its prediction.
         item_precision: (num_items,).
     """
 
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 
 
 class Posterior(Equation):
-    """r̂_ui = mean over the samples s of r̂ˢ_ui; before the first sample, the equation's own prediction.
+    """r̂_ui = mean of r̂ˢ_ui over the samples s; before the first sample, the equation's own prediction.
 
     state_dict holds the samples as plain tensors.
 
@@ -41,7 +41,7 @@ class Posterior(Equation):
     """
 
     def __init__(self, equation: FactorEquation) -> None:
-        """Start without a sample; `equation` holds the weights that are drawn next."""
+        """Start without samples; `equation` holds the weights of the current draw."""
         super().__init__()
         self.takes_day = equation.takes_day
         self.equation = equation
@@ -68,7 +68,7 @@ class Posterior(Equation):
 
     @contextmanager
     def using_sample(self, number: int) -> Iterator[None]:
-        """Predict by one sample alone, counted from 0."""
+        """Predict from one sample alone, counted from 0."""
         samples, self._samples = self._samples, [self._samples[number]]
         try:
             yield
@@ -87,15 +87,15 @@ class Posterior(Equation):
         return (total / len(self._samples)).float()
 
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean of the prediction, and variance of a rating around it.
+        """Mean prediction, and variance of a rating around it.
 
-        The variance is that of the samples' predictions plus the mean variance of the noise. On a day without training
-        rows it is that of the user's nearest day, and leaves out how users change from day to day.
+        The variance is that of the samples' predictions plus the mean noise variance. On a day without training rows
+        it is the variance on the user's nearest day, and excludes the user's drift since.
 
         Args:
             user: (B,) int32.
             item: (B,) int32.
-            day: (B,) int32, where the equation takes days.
+            day: (B,) int32, if the equation takes days.
 
         Returns:
             (B,) float64 in rating units, and (B,) float64 in squared rating units.
@@ -115,11 +115,11 @@ class Posterior(Equation):
         return average, (squares / count - average.square()).clamp(min=0) + noise / count
 
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """0, since samples are drawn and not fitted: () float32."""
+        """Always 0, since samples are drawn, not fitted: () float32."""
         return torch.zeros(())
 
     def factors(self) -> Factors:
-        """The mean prediction as one product: the samples' factors side by side, over their number."""
+        """The mean prediction as one product: the samples' factors side by side, divided by their number."""
         own = self.equation.factors()
         if not self._samples:
             return own
@@ -137,7 +137,7 @@ class Posterior(Equation):
         )
 
     def item_vectors(self) -> Tensor | None:
-        """Embeddings of the last sample."""
+        """Item embeddings of the last sample."""
         return self.equation.item_vectors()
 
     def get_extra_state(self) -> dict[str, Tensor]:
@@ -148,10 +148,10 @@ class Posterior(Equation):
         return {name: torch.stack(column) for name, column in zip(Sample._fields, columns, strict=True)}
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
-        """Take the samples of a state_dict.
+        """Load the samples from a state_dict.
 
         Raises:
-            RuntimeError: their shape is not this equation's.
+            RuntimeError: the samples do not fit this equation's shapes.
         """
         columns = [state[name] for name in Sample._fields] if state else []
         samples = [Sample(*tensors) for tensors in zip(*columns, strict=True)]

@@ -1,4 +1,4 @@
-"""Predictions of a run: the model's for users and items with training rows, else the bias baseline's, clipped."""
+"""Predictions of a run: the model with the bias baseline as its fallback, clipped to the rating scale."""
 
 import torch
 from torch import Tensor, nn
@@ -9,15 +9,15 @@ from ratinglab.models.posterior import Posterior
 
 
 class Predictor(nn.Module):
-    """r̂_ui = model(u, i) where user and item both have training rows, else the bias baseline; then clipped."""
+    """r̂_ui = model(u, i) if user and item both have training rows, else the bias baseline's; then clipped."""
 
     def __init__(self, model: Equation, baseline: BiasBaseline, *, scale: tuple[float, float] | None) -> None:
         """Combine a model and its fallback.
 
         Args:
             model: the equation, or a posterior of it.
-            baseline: the fallback; it also knows which users and items have training rows.
-            scale: lowest and highest rating, to which predictions are clipped; None: not clipped.
+            baseline: the fallback; it also tells which users and items have training rows.
+            scale: lowest and highest rating, for clipping; None: no clipping.
         """
         super().__init__()
         self.model = model
@@ -27,16 +27,16 @@ class Predictor(nn.Module):
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32, clipped.
 
-        Without days, a model that takes them predicts for the last day that it knows.
+        Without days, a model that takes them predicts for the last day it knows.
         """
         return self.clip(self.score(user, item, day))
 
     def clip(self, rating: Tensor) -> Tensor:
-        """The nearest rating on the scale."""
+        """Clip predictions to the rating scale."""
         return rating if self.scale is None else rating.clamp(*self.scale)
 
     def deviation(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
-        """Standard deviation of a rating around its prediction, from the samples of a model that is a Posterior.
+        """Standard deviation of a rating around its prediction. The model must be a Posterior.
 
         user: (B,) int32, item: (B,) int32, day: (B,) int32 → (B,) float32, in rating units; NaN where the baseline
         predicts.
@@ -50,7 +50,7 @@ class Predictor(nn.Module):
         return deviation
 
     def score(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
-        """As forward, but not clipped, so that a ranking tells apart items that clip to the highest rating."""
+        """Like forward, but not clipped: a ranking must tell apart items that clip to the highest rating."""
         known = self.baseline.known(user, item)
         if bool(known.all()):
             return self._model(user, item, day)

@@ -1,4 +1,4 @@
-"""SVD++: matrix factorization that also knows who rated what."""
+"""SVD++: matrix factorization with implicit feedback, who rated what."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -14,7 +14,7 @@ from ratinglab.ratings.side_information import Needs
 
 
 class Implicit(Enum):
-    """Side whose rows have a part that follows from who rated what."""
+    """Side whose rows have a part for implicit feedback: who rated what."""
 
     user = "user"
     item = "item"
@@ -29,10 +29,10 @@ class SVDppOptions(FeatureOptions):
     forms: ClassVar[tuple[Form, ...]] = (Form.parts,)
 
     implicit: Implicit
-    """Side whose factors have a part that follows from who rated what: user (Koren 2008), item, or both."""
+    """Side whose factors have a part for implicit feedback, who rated what: user (Koren 2008), item, or both."""
 
     def form(self) -> Form:
-        """Parts, with or without features."""
+        """Always parts, with or without features."""
         return self.forms[0]
 
     def needs(self) -> Needs:
@@ -47,8 +47,8 @@ class SVDppOptions(FeatureOptions):
 class SVDpp(BiasedFactorEquation):
     """r̂_ui = μ + b_u + b_i + (p_u + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + |N(i)|^−½ Σ_{v ∈ N(i)} x_v)
 
-    N(u) are the items with a training rating of the user, whatever the rating; N(i) the users with one of the item.
-    implicit=user has the y alone, implicit=item the x alone. Features add to both factors as in biased_mf. Fitted on
+    N(u) are the items that the user rated in training, high or low; N(i) are the users who rated the item.
+    implicit=user keeps only the y, implicit=item only the x. Features add to both factors as in biased_mf. Fitted on
     (r − r̂)² + λ (b_u² + b_i² + ‖p_u‖² + ‖q_i‖² + Σ_{j ∈ N(u)} ‖y_j‖² + Σ_{v ∈ N(i)} ‖x_v‖² + features) per rating.
 
     Cold start: users and items without training rows get the bias baseline's prediction.
@@ -72,11 +72,11 @@ class SVDpp(BiasedFactorEquation):
         self.add_features(options, training, generator=generator)
 
     def user_side(self) -> Side:
-        """b_u, p_u, the y and the users' features."""
+        """b_u, p_u, the y and the user features."""
         implicit = (Part("user_implicit", self.user_rated, self.user_implicit),) if self.has_implicit["user"] else ()
         return Side(self.user_embedding, self.user_bias, implicit + self.user_feature_parts())
 
     def item_side(self) -> Side:
-        """b_i, q_i, the x and the items' features."""
+        """b_i, q_i, the x and the item features."""
         implicit = (Part("item_implicit", self.item_raters, self.item_implicit),) if self.has_implicit["item"] else ()
         return Side(self.item_embedding, self.item_bias, implicit + self.item_feature_parts())

@@ -1,4 +1,4 @@
-"""timeSVD++: SVD++ whose users change from day to day."""
+"""timeSVD++: SVD++ with user weights that change from day to day."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar, cast
@@ -16,7 +16,7 @@ from ratinglab.options import within
 from ratinglab.ratings.side_information import Needs
 
 DRIFT_POWER = 0.4
-"""β of the drift, as Koren found it on Netflix's ratings."""
+"""β of the drift, which Koren tuned on the Netflix ratings."""
 
 
 @dataclass
@@ -27,10 +27,10 @@ class TimeSVDppOptions(SVDppOptions):
     forms: ClassVar[tuple[Form, ...]] = (Form.parts, Form.function)
 
     item_bins: int = field(metadata=within(1, 65_536))
-    """Number of equal periods of time; each item has a bias of its own in each. Above 1 only gradient fits take it."""
+    """Number of equal time periods; each item has a bias of its own in each. Only gradient fits support more than 1."""
 
     def form(self) -> Form:
-        """Parts; with several bins a function, since a bin's bias belongs to no row."""
+        """Parts with one bin, else a function: the bias of a bin belongs to no row."""
         return Form.parts if self.item_bins == 1 else Form.function
 
     def form_cause(self) -> str:
@@ -49,16 +49,16 @@ class TimeSVDppOptions(SVDppOptions):
 class TimeSVDpp(SVDpp):
     """r̂_ui(t) = μ + b_u(t) + b_i(t) + (p_u(t) + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + …), else as svdpp
 
-    b_u(t) = b_u + a_u dev_u(t) + b_u,t and p_u(t) = p_u + α_u dev_u(t) + p_u,t, with weights of their own for every
-    day t on which the user has training rows; dev_u(t) = sign(t − t_u) |t − t_u|^0.4, in days from the mean day t_u of
-    the user's ratings. b_i(t) = b_i + b_i,Bin(t). All have the same λ. A day without training rows counts as the
-    user's nearest day with one, the earlier of two. Without a day, it is the user's last day and the last bin. The
-    weights that depend on time start at 0; with item_bins=1 those of the bin stay there.
+    b_u(t) = b_u + a_u dev_u(t) + b_u,t and p_u(t) = p_u + α_u dev_u(t) + p_u,t, with separate weights b_u,t and p_u,t
+    for every day t on which the user has training rows; dev_u(t) = sign(t − t_u) |t − t_u|^0.4, in days from the mean
+    day t_u of the user's ratings. b_i(t) = b_i + b_i,Bin(t). All weights share one λ. A day without training rows
+    counts as the user's nearest day with some, the earlier on a tie. Without a day, predictions use the user's last
+    day and the last bin. The weights that depend on time start at 0; with item_bins=1 the bins' weights stay at 0.
 
     Cold start: users and items without training rows get the bias baseline's prediction.
 
-    Source: Koren, "Collaborative Filtering with Temporal Dynamics", KDD 2009, the model timeSVD++; without its c_u(t),
-    which scales the items' biases.
+    Source: Koren, "Collaborative Filtering with Temporal Dynamics", KDD 2009, the model timeSVD++. This one leaves out
+    c_u(t), which scales the items' biases.
     """
 
     def __init__(self, options: TimeSVDppOptions, training: TrainingData, *, generator: torch.Generator) -> None:
@@ -80,11 +80,11 @@ class TimeSVDpp(SVDpp):
         self.user_day_embedding = zero_embedding(len(self.user_days), dim)
         self.user_drift_bias, self.user_drift = zero_embedding(num_users), zero_embedding(num_users, dim)
         self.item_bin_bias = zero_embedding(training.num_items * options.item_bins)
-        # one bin has nothing to add to b_i: both would share one value and so pay half its penalty
+        # One bin adds nothing to b_i: the two would split one value and pay only half its penalty.
         self.item_bin_bias.weight.requires_grad_(options.item_bins > 1)
 
     def user_side(self) -> Side:
-        """b_u,t and p_u,t, a row per user and day; b_u and p_u, the drift, the y and the users' features."""
+        """b_u,t and p_u,t, a row per user and day, plus b_u and p_u, the drift, the y and the user features."""
         return Side(
             self.user_day_embedding,
             self.user_day_bias,
@@ -119,7 +119,7 @@ class TimeSVDpp(SVDpp):
         return (distance.sign() * distance.abs() ** DRIFT_POWER).float()
 
     def _bin(self, item: Tensor, day: Tensor | None) -> Tensor:
-        """Row of item_bin_bias: (B,); without a day, the last bin's."""
+        """Row of item_bin_bias, the last bin's if day is None: (B,)."""
         if day is None:
             return item.long() * self.item_bins + self.item_bins - 1
         length = self.last_day + 1 - self.first_day

@@ -1,1 +1,1 @@
-"""The table of ratings: its ids, reading and checking files, splits, the demo data."""
+"""The table of ratings: reading and checking files, ids, splits, demo data."""

@@ -1,4 +1,4 @@
-"""Rows that cannot stay as they are: repeated pairs, ratings off the scale, users and items with too few ratings."""
+"""Cleaning of rows: repeated pairs, ratings off the scale, users and items with too few ratings."""
 
 import itertools
 from collections.abc import Callable
@@ -14,21 +14,21 @@ from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
 
 CHUNK = 1 << 18
-"""Rows that are searched for repeated pairs at once."""
+"""Rows per thread when searching for repeated pairs."""
 PLACES_SHOWN = 3
-"""Rows that the message on repeated pairs names."""
+"""Number of rows named in the message on repeated pairs."""
 
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What is done to the rows of a table.
+    """Settings for cleaning the rows of a table.
 
     Attributes:
-        duplicates: of rows with the same user and item: "error", keep the "last", or the last with their "mean".
-        min_ratings_per_user: fewer, and the user's rows are dropped.
-        min_ratings_per_item: fewer, and the item's rows are dropped.
-        lowest: the lowest rating there can be; None: the lowest one found.
-        highest: the highest rating there can be; None: the highest one found.
+        duplicates: for rows with the same user and item: "error", keep the "last", or keep the last with the "mean".
+        min_ratings_per_user: drop the rows of users with fewer ratings.
+        min_ratings_per_item: drop the rows of items with fewer ratings.
+        lowest: the lowest possible rating; None: the lowest one found.
+        highest: the highest possible rating; None: the highest one found.
     """
 
     duplicates: str
@@ -40,12 +40,12 @@ class Cleaning:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows while they are cleaned.
+    """Rows during cleaning.
 
     Attributes:
         ratings: user and item index and rating.
         timestamp: (N,) int64 milliseconds, or None.
-        number: (N,) int64, the number of each row among those that were read; None: none was dropped.
+        number: (N,) int64, the position of each row among all rows read; None: no row was dropped.
     """
 
     ratings: Ratings
@@ -53,7 +53,7 @@ class Rows:
     number: NDArray[np.int64] | None = None
 
     def take(self, rows: NDArray[np.int64]) -> "Rows":
-        """The named rows, in the order named."""
+        """Select rows by index, in the given order."""
         return Rows(
             ratings=self.ratings.take(rows),
             timestamp=None if self.timestamp is None else self.timestamp[rows],
@@ -64,19 +64,19 @@ class Rows:
 def scale_of(
     rating: NDArray[np.float32], cleaning: Cleaning, *, name: str, places: Callable[[list[int]], list[str]]
 ) -> tuple[float, float]:
-    """The lowest and the highest rating there can be.
+    """Determine the lowest and the highest possible rating.
 
     Args:
         rating: (N,) the ratings.
-        cleaning: with the scale, where it is set.
-        name: what the table is called.
-        places: where rows stand.
+        cleaning: settings that may fix the scale.
+        name: name of the table.
+        places: returns the file and line of rows, for messages.
 
     Raises:
-        UserError: a rating is off the scale that is set, or all ratings are the same.
+        UserError: a rating is outside the fixed scale, or all ratings are equal.
     """
     found = float(rating.min()), float(rating.max())
-    # in the precision of the ratings, in which 0.7 is not quite 0.7
+    # compare in float32, like the ratings: 0.7 is not exact
     lowest = found[0] if cleaning.lowest is None else float(np.float32(cleaning.lowest))
     highest = found[1] if cleaning.highest is None else float(np.float32(cleaning.highest))
     if found[0] < lowest or found[1] > highest:
@@ -94,12 +94,12 @@ def scale_of(
 
 
 class Merged(NamedTuple):
-    """Rows with one for each pair of user and item.
+    """Rows with one row per pair of user and item.
 
     Attributes:
         rows: the rows.
-        across_files: pairs that had rows in several files.
-        notes: what was merged.
+        across_files: number of pairs that had rows in several files.
+        notes: remarks on the merged rows.
     """
 
     rows: Rows
@@ -116,18 +116,18 @@ def without_duplicates(
     stops: NDArray[np.int64],
     places: Callable[[list[int]], list[str]],
 ) -> Merged:
-    """One row for each pair of user and item.
+    """Merge rows so that each pair of user and item has one row.
 
     Args:
         rows: the rows.
         policy: "error", "last" or "mean".
-        user_ids: to name the pairs.
-        item_ids: to name the pairs.
+        user_ids: user ids, for messages.
+        item_ids: item ids, for messages.
         stops: for each file, the row after its last one.
-        places: where rows stand.
+        places: returns the file and line of rows, for messages.
 
     Raises:
-        UserError: under "error", how many rows repeat a pair, and the places of the first ones.
+        UserError: with "error", if rows repeat a pair; the message gives their number and the first places.
     """
     ratings = rows.ratings
     if not _repeats_a_pair(ratings, num_items=len(item_ids)):
@@ -165,7 +165,7 @@ def without_duplicates(
 
 
 def _pairs(ratings: Ratings, *, num_items: int) -> NDArray[np.int64]:
-    """(N,) a number for each pair of user and item."""
+    """Pack user and item into one number per row: (N,) int64."""
     pair = ratings.user.astype(np.int64)
     pair *= num_items
     pair += ratings.item
@@ -175,11 +175,11 @@ def _pairs(ratings: Ratings, *, num_items: int) -> NDArray[np.int64]:
 def _repeats_a_pair(ratings: Ratings, *, num_items: int) -> bool:
     if (ratings.user[1:] < ratings.user[:-1]).any():
         return _has_repeats(_pairs(ratings, num_items=num_items))
-    # Sorted by user, as most files are: pieces that fit a processor's cache, cut between two users.
+    # Most files are sorted by user: search pieces that fit the processor's cache, cut between two users.
     borders = np.arange(0, len(ratings) + CHUNK, CHUNK)
     borders[1:-1] = np.searchsorted(ratings.user, ratings.user[borders[1:-1]])
     pieces = (ratings.take(slice(start, stop)) for start, stop in itertools.pairwise(borders))
-    with ThreadPoolExecutor() as threads:  # numpy lets other threads run while it sorts
+    with ThreadPoolExecutor() as threads:  # numpy releases the GIL while sorting
         return any(threads.map(lambda piece: _has_repeats(_pairs(piece, num_items=num_items)), pieces))
 
 
@@ -190,7 +190,7 @@ def _has_repeats(pair: NDArray[np.int64]) -> bool:
 
 
 def k_core(rows: Rows, cleaning: Cleaning, *, num_users: int, num_items: int) -> tuple[Rows, list[str]]:
-    """The rows of which user and item have enough ratings, all others dropped until none is left to drop.
+    """Drop rows of users and items with too few ratings, repeatedly, until all have enough.
 
     Raises:
         UserError: no row is left.
@@ -221,7 +221,7 @@ def k_core(rows: Rows, cleaning: Cleaning, *, num_users: int, num_items: int) ->
 
 
 def only_used(index: NDArray[np.int32], ids: IdMap) -> tuple[NDArray[np.int32], IdMap]:
-    """The ids that a row has, in their old order, and each row's index among them."""
+    """Drop ids without rows; return each row's new index and the remaining ids in their old order."""
     is_used = np.bincount(index, minlength=len(ids)) > 0
     if is_used.all():
         return index, ids

@@ -1,4 +1,4 @@
-"""The demo data: a generated table of which the best possible MSE is known."""
+"""The demo data: a generated table with a known best possible MSE."""
 
 import json
 import math
@@ -20,17 +20,17 @@ from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import RatingTable
 
 VERSION = 2
-"""Raise it with any change of the generator: the folder's name holds it."""
+"""Raise it with any change of the generator; it is part of the folder's name."""
 
 NUM_USERS, NUM_ITEMS, NUM_RATINGS = 1_000, 1_700, 100_000
 RANK = 4
 """Latent dimensions of the true ratings."""
 MEAN, USER_BIAS_STD, ITEM_BIAS_STD = 3.3, 0.35, 0.45
-"""Of the true ratings, in stars."""
+"""Mean and standard deviations of the biases of the true ratings, in stars."""
 INTERACTION_STD = 0.75
 """Standard deviation of the dot product of a user's and an item's true factors, in stars."""
 NOISE_STD = 0.55
-"""Standard deviation of the noise on a true rating before it is rounded, in stars."""
+"""Standard deviation of the noise on a true rating before rounding, in stars."""
 LOWEST, HIGHEST, STEP = 0.5, 5.0, 0.5
 """The half-star scale."""
 
@@ -51,7 +51,7 @@ NOUNS = (
 
 
 def load_demo(root: Path, *, seed: int, cleaning: Cleaning) -> RatingTable:
-    """The demo table of a seed, written to the cache folder `root` where it is not there yet, then read as any file."""
+    """Read the demo table of a seed like any file, after generating it in the cache folder `root` if missing."""
     folder = root / f"demo-v{VERSION}-seed{seed}"
     if not folder.exists():
         _write(folder, seed=seed)
@@ -75,7 +75,7 @@ def load_demo(root: Path, *, seed: int, cleaning: Cleaning) -> RatingTable:
 
 
 def _write(folder: Path, *, seed: int) -> None:
-    """Write a whole folder, or none: two runs may do so at once."""
+    """Write a folder atomically: two runs may do so at once."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     half_done = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -87,14 +87,14 @@ def _write(folder: Path, *, seed: int) -> None:
         half_done.chmod(0o755)
         os.rename(half_done, folder)
     except OSError:
-        if not folder.exists():  # else another run was faster, with the same table
+        if not folder.exists():  # else another run wrote the same table first
             raise
     finally:
         shutil.rmtree(half_done, ignore_errors=True)
 
 
 class Generated(NamedTuple):
-    """A generated table and what is known of it.
+    """A generated table and its ground truth.
 
     Attributes:
         ratings: user_id, item_id, rating and timestamp (Unix seconds).
@@ -110,7 +110,7 @@ class Generated(NamedTuple):
 
 
 def generate(seed: int) -> Generated:
-    """Ratings under known noise.
+    """Generate ratings with known noise.
 
     true rating  t_ui = MEAN + b_u + b_i + p_u · q_i,  p and q of RANK dimensions
     rating       r_ui = t_ui + Normal(0, NOISE_STD²), rounded to half stars and clipped to the scale
@@ -141,14 +141,14 @@ def generate(seed: int) -> Generated:
 
 
 def _who_rates_what(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """NUM_RATINGS distinct pairs in random order, long-tailed in users and items."""
+    """Draw NUM_RATINGS distinct pairs in random order, long-tailed in users and items."""
     activity = random.lognormal(0, 0.8, NUM_USERS)
     popularity = (np.arange(NUM_ITEMS) + 20.0) ** -0.9
     random.shuffle(popularity)
     # The NUM_RATINGS highest of log weight + Gumbel noise are a sample without replacement by weight.
     log_weight = np.log(activity)[:, None] + np.log(popularity)[None, :]
     keys = log_weight + random.gumbel(size=(NUM_USERS, NUM_ITEMS))
-    # In order, since argpartition's own differs from one kind of processor to another.
+    # Sort, because the order of argpartition differs between processors.
     chosen = np.sort(np.argpartition(keys.ravel(), -NUM_RATINGS)[-NUM_RATINGS:])
     random.shuffle(chosen)
     return chosen // NUM_ITEMS, chosen % NUM_ITEMS
@@ -164,7 +164,7 @@ def _titles(random: np.random.Generator) -> list[str]:
 
 
 def noise_floor(true_rating: NDArray[np.float64]) -> float:
-    """Mean of Var[r | t] over the rows, each from the probabilities of the ten values of the scale.
+    """Mean of Var[r | t] over the rows, computed from the probabilities of the ten values of the scale.
 
     true_rating: (N,) float64 → squared stars.
     """

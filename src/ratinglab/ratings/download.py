@@ -1,4 +1,4 @@
-"""Archives from the web: whole, and the right ones, or not at all."""
+"""Verified downloads of archives."""
 
 import hashlib
 import http.client
@@ -15,13 +15,13 @@ from tqdm import tqdm
 from ratinglab.errors import UserError
 
 TIMEOUT = 30
-"""Seconds without a byte after which a server is given up."""
+"""Seconds without a byte before giving up on a server."""
 CHUNK = 1 << 18
-"""Bytes between two moves of the progress bar."""
+"""Bytes between two updates of the progress bar."""
 
 
 class Archive(NamedTuple):
-    """A file on the web; without a SHA-256 it is checked against the MD5 in the file NAME.md5 beside it."""
+    """A file on the web. Without a SHA-256, `download` checks it against the MD5 in NAME.md5 beside it."""
 
     name: str
     sha256: str | None
@@ -30,15 +30,15 @@ class Archive(NamedTuple):
 def download(archive: Archive, path: Path, *, address: str) -> None:
     """Download an archive to `path`, with a progress bar.
 
-    It has a temporary name until its digest holds. Two runs may do so at once.
+    The file has a temporary name until its digest is verified. Two runs may download at once.
 
     Args:
         archive: the archive.
-        path: where it is to lie.
-        address: the folder on the web that it is in.
+        path: destination.
+        address: web folder of the archive.
 
     Raises:
-        UserError: it cannot be had, or is not what it should be; the message says what to do by hand.
+        UserError: the download fails, or the digest differs; the message explains how to download by hand.
     """
     url = f"{address.rstrip('/')}/{archive.name}"
     half_done = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -62,7 +62,7 @@ def download(archive: Archive, path: Path, *, address: str) -> None:
 
 
 def _digest_of(archive: Archive, url: str) -> tuple[str, str]:
-    """Name and hexadecimal digits of the digest that the archive must have."""
+    """Name and hexadecimal digits of the archive's expected digest."""
     if archive.sha256 is not None:
         return "sha256", archive.sha256
     with urllib.request.urlopen(f"{url}.md5", timeout=TIMEOUT) as answer:
@@ -81,7 +81,7 @@ def _fetch(url: str, file: BinaryIO, *, title: str, digest: str) -> str:
                 file.write(chunk)
                 hashed.update(chunk)
                 bar.update(len(chunk))
-            if bar.n < length:  # read(n) says nothing of it
+            if bar.n < length:  # read(n) does not report it
                 raise http.client.IncompleteRead(b"", length - int(bar.n))
     file.flush()
     os.fsync(file.fileno())
@@ -104,4 +104,4 @@ def _reason(error: Exception) -> str:
 
 
 def _by_hand(url: str, path: Path, reason: str) -> str:
-    return f"{url} cannot be downloaded: {reason}; get it by hand and put it at {path}, or give its place as data.root="
+    return f"{url} cannot be downloaded: {reason}; download it by hand to {path}, or set data.root to its place"

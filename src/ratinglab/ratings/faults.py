@@ -1,4 +1,4 @@
-"""Where a file of ratings is wrong: the slow second look at a file that could not be read."""
+"""Slow second pass over a file that the fast reader rejects, to find the line of the fault."""
 
 import csv
 import math
@@ -12,20 +12,20 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.ratings.inputs import InputFile, TextForm, utf8_blocks
 
 LONGEST_NAME, MOST_NAMES = 40, 30
-"""Characters of a column's name, and columns, that a message lists."""
+"""Maximum characters of a column name, and number of columns, in a message."""
 LARGEST_RATING = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the columns of a text file lie.
+    """Layout of a text file.
 
     Attributes:
-        form: its separator and encoding.
-        header_lines: lines before the first rating: 0 without a header.
-        num_columns: cells in every row.
-        user: position of the user ids, from 0; so item, rating and, where it is read, timestamp.
-        timestamp_type: what a timestamp is written as.
+        form: separator and encoding.
+        header_lines: number of lines before the first rating, 0 without a header.
+        num_columns: number of cells in every row.
+        user: position of the user ids, from 0; likewise item, rating and, if read, timestamp.
+        timestamp_type: type of the timestamps.
     """
 
     form: TextForm
@@ -39,10 +39,10 @@ class Layout:
 
 
 def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputFile, header: bool) -> int:
-    """Position, from 0, of the column that `key` names.
+    """Find the position, from 0, of the column that `key` names.
 
     Raises:
-        UserError: there is none of that name, or more than one; the message lists those that are there.
+        UserError: no column has that name, or several do; the message lists the columns.
     """
     count = names.count(wanted)
     if count == 1:
@@ -55,24 +55,24 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
     if len(names) == 1:
         hint = "; is it another data.separator?"
     elif all(name.replace(".", "", 1).isdigit() for name in names):
-        hint = "; if that is no header, set data.header=false and columns by position"
+        hint = "; if that is not a header, set data.header=false and columns by position"
     suggestion = did_you_mean(wanted, names)
     raise UserError(f"{key}: {file} has no column {wanted!r}; it has {_listed(names)}{suggestion}{hint}")
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Names on one line: a stray quotation mark can make one of a whole file."""
+    """List names on one line, shortened: a stray quotation mark can turn a whole file into one name."""
     shown = [" ".join(_printable(name).split())[:LONGEST_NAME] for name in names[:MOST_NAMES]]
     return ", ".join(shown) + (", …" if len(names) > MOST_NAMES else "")
 
 
 def _printable(text: str) -> str:
-    """The text with a mark for each byte that is no UTF-8."""
+    """Replace each byte that is not UTF-8 by a mark."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def first_rows(file: InputFile, form: TextForm, count: int) -> list[tuple[int, list[str]]]:
-    """The first rows that are not empty: the number of the line of each, from 1, and its cells.
+    """Read the first rows that are not empty: the line number of each, from 1, and its cells.
 
     Raises:
         UserError: the file is empty, damaged, or not in its encoding.
@@ -84,12 +84,12 @@ def first_rows(file: InputFile, form: TextForm, count: int) -> list[tuple[int, l
 
 
 def first_fault(file: InputFile, layout: Layout, *, otherwise: str = "reason unknown") -> UserError:
-    """The error that names the first row that is wrong, by its line in the file.
+    """Make the error for the first faulty row, with its line number.
 
     Args:
         file: the file.
-        layout: how its columns lie.
-        otherwise: what the fast reader said, for a fault that this look does not find.
+        layout: layout of the file.
+        otherwise: message of the fast reader, for a fault that this pass does not find.
     """
     line = 0
     for line, cells in _lines(file, layout.form):
@@ -102,7 +102,7 @@ def first_fault(file: InputFile, layout: Layout, *, otherwise: str = "reason unk
 
 
 def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]:
-    """The line, from 1, of each rating, from 0; the file is read once, as far as the last of them."""
+    """Find the line, from 1, of each rating, from 0. Reads the file once, up to the last of them."""
     lines = (line for line, _ in _lines(file, layout.form) if line > layout.header_lines)
     wanted = set(rows)
     found = {row: line for row, line in zip(range(max(rows) + 1), lines, strict=False) if row in wanted}
@@ -110,7 +110,7 @@ def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]
 
 
 def has_quotes(file: InputFile, layout: Layout) -> bool:
-    """Whether a quotation mark that could open a cell stands behind the header, where many a file has the only ones."""
+    """Whether a quotation mark after the header could open a cell. Many files have quotes only in the header."""
     if not layout.form.is_quoted:
         return False
     blocks = utf8_blocks(file, layout.form)
@@ -119,10 +119,10 @@ def has_quotes(file: InputFile, layout: Layout) -> bool:
 
 
 def count_lines(file: InputFile, layout: Layout) -> int:
-    """Lines that are not blank, header included.
+    """Count the lines that are not blank, header included.
 
-    More than there are rows, and a cell spans lines: a stray quotation mark makes one cell of all rows up to the next
-    such mark, rows that nobody would miss.
+    If there are more lines than rows, a cell spans lines: a stray quotation mark silently merges all rows up to the
+    next one into one cell.
     """
     lines, after_end = 0, True
     for block in utf8_blocks(file, layout.form):
@@ -136,7 +136,7 @@ def count_lines(file: InputFile, layout: Layout) -> int:
 
 
 def _lines(file: InputFile, form: TextForm) -> Iterator[tuple[int, list[str]]]:
-    """Each row that is not empty, with the number of the line on which it begins."""
+    """Yield each row that is not empty, with the number of its first line."""
     csv.field_size_limit(1 << 30)
     reader = csv.reader(
         _text_lines(file, form),
@@ -154,11 +154,11 @@ def _lines(file: InputFile, form: TextForm) -> Iterator[tuple[int, list[str]]]:
 
 
 def _text_lines(file: InputFile, form: TextForm) -> Iterator[str]:
-    """The lines of a file as text, each with its end; `\\n`, `\\r\\n` and `\\r` end a line."""
+    """Yield the lines of a file as text with their line ends: `\\n`, `\\r\\n` or `\\r`."""
     number, rest = 0, b""
     for block in utf8_blocks(file, form):
         lines = (rest + block).splitlines(keepends=True)
-        # a line may go on in the next block, and a \r may be half of its end
+        # a line may continue in the next block, and a \r may be half of a line end
         rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         for line in lines:
             number += 1
@@ -168,7 +168,7 @@ def _text_lines(file: InputFile, form: TextForm) -> Iterator[str]:
 
 
 def _decoded(line: bytes, number: int) -> str:
-    """A line as text; bytes that are no UTF-8 stay what they are: they may be in a column that is not read."""
+    """Decode a line and preserve bytes that are not UTF-8: they may be in a column that is not read."""
     return line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
 
 
@@ -181,10 +181,10 @@ def _fault(cells: list[str], layout: Layout) -> str | None:
         if not cells[position].strip():
             return f"the {role} id must not be blank"
         if cells[position] != _printable(cells[position]):
-            return f"the {role} id is no UTF-8 text, got {_printable(cells[position])!r}; is it another data.encoding?"
+            return f"the {role} id is not UTF-8 text, got {_printable(cells[position])!r}; is it another data.encoding?"
     text = cells[layout.rating]
     try:
-        # Python alone reads 1_000, digits of other scripts, and numbers with exotic white space around them
+        # only Python accepts 1_000, digits of other scripts, and exotic white space around numbers
         is_plain = text.isascii() and "_" not in text and text.strip() == text.strip(" \t")
         rating = float(text if is_plain else "not a number")
     except ValueError:

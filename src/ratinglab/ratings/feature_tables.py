@@ -16,7 +16,7 @@ from ratinglab.ratings.side_information import NO_GENRES, Column, Origin, is_num
 from ratinglab.ratings.text_tables import read_text_table, text_column
 
 GROUPS = 10
-"""Groups of about equal size into which a column of numbers is cut."""
+"""Number of quantile groups of a numeric column."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class FeatureFile:
 
     Attributes:
         file: the file.
-        form: how its text is written.
-        origin: its place in messages.
-        key: the options that describe it: `data.users` or `data.titles`.
-        id: name of the column of ids.
-        title: name of the column of titles; None: it has none.
-        numeric: names of the columns that hold numbers; all others hold categories.
-        names: names of all columns of a file without a header; None: its first line names them.
-        may_lack_numeric: whether a column of numbers may be missing.
+        form: separator and encoding.
+        origin: where the table comes from, for messages.
+        key: option group that describes it: `data.users` or `data.titles`.
+        id: name of the id column.
+        title: name of the title column; None without one.
+        numeric: names of the numeric columns; all others hold categories.
+        names: names of all columns of a file without a header; None: the first line names them.
+        may_lack_numeric: whether a numeric column may be missing.
     """
 
     file: InputFile
@@ -47,19 +47,19 @@ class FeatureFile:
 
     @property
     def text(self) -> tuple[str, ...]:
-        """The columns that are no features."""
+        """Columns that are not features."""
         return (self.id,) if self.title is None else (self.id, self.title)
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """The content of a file of users or items, by its own rows.
+    """Content of a file of users or items, in the order of its rows.
 
     Attributes:
-        ids: the id of each row, each once.
-        titles: the title of each row; None where the file has none.
+        ids: the id of each row, without repeats.
+        titles: the title of each row; None without a title column.
         columns: the features by name.
-        origin: the file's place in messages.
+        origin: where the table comes from, for messages.
     """
 
     ids: list[str]
@@ -68,15 +68,15 @@ class FeatureTable:
     origin: Origin
 
     def titles_of(self, ids: IdMap) -> NDArray[np.object_] | None:
-        """(len(ids),) the title of each index, empty where there is none."""
+        """The title of each index, empty if unknown: (len(ids),)."""
         if self.titles is None:
             return None
         return _by_index(np.array(self.titles, dtype=object), ids.index_of(self.ids), count=len(ids), unknown="")
 
     def columns_of(self, ids: IdMap) -> dict[str, Column]:
-        """Each feature by index; a column of numbers NAME is followed by its groups as the categories NAME_group.
+        """Features by index. A numeric column NAME also yields a column of categories NAME_group, its quantile groups.
 
-        The file's own column wins where it has one of that name.
+        If the file has a column NAME_group, that one is used.
         """
         index = ids.index_of(self.ids)
         found: dict[str, Column] = {}
@@ -90,7 +90,7 @@ class FeatureTable:
         return found
 
     def unmatched(self, ids: IdMap) -> list[str]:
-        """A note where no row is of a user or item with ratings: the wrong file, or the wrong column."""
+        """Make a note if no row belongs to a user or item with ratings: the wrong file, or the wrong column."""
         if (ids.index_of(self.ids) != UNKNOWN).any():
             return []
         example = f", such as {self.ids[0]!r}" if self.ids else ""
@@ -100,7 +100,7 @@ class FeatureTable:
 
 
 def _by_index(column: NDArray, index: NDArray[np.int32], *, count: int, unknown: str | float) -> NDArray:  # type: ignore[type-arg]
-    """A column of a file's rows as (count,) by index."""
+    """Reorder a column from file rows to indices: (count,)."""
     found = np.full(count, unknown, dtype=column.dtype)
     found[index[index != UNKNOWN]] = column[index != UNKNOWN]
     return found
@@ -109,19 +109,19 @@ def _by_index(column: NDArray, index: NDArray[np.int32], *, count: int, unknown:
 def groups_of(numbers: NDArray[np.float64]) -> NDArray[np.object_]:
     """Cut numbers into GROUPS quantile groups, each named by its lowest and highest value, as in `30–36`.
 
-    Equal values share a group, so groups are fewer or less equal where values repeat.
+    Equal values share a group, so repeated values make groups fewer or less equal.
 
     Args:
-        numbers: (N,) NaN where unknown.
+        numbers: (N,), NaN if unknown.
 
     Returns:
-        (N,) text, empty where unknown.
+        (N,) text, empty if unknown.
     """
     named = np.full(len(numbers), "", dtype=object)
     is_known = ~np.isnan(numbers)
     values, place, count = np.unique(numbers[is_known], return_inverse=True, return_counts=True)
     below = np.cumsum(count) - count
-    group = GROUPS * (2 * below + count) // (2 * count.sum())  # of the middle of each value's ranks
+    group = GROUPS * (2 * below + count) // (2 * count.sum())  # by the middle of each value's ranks
     bounds = {number: values[group == number][[0, -1]] for number in set(group.tolist())}
     name = {number: "–".join(dict.fromkeys(_shortest(bound) for bound in both)) for number, both in bounds.items()}
     named[is_known] = np.array([name[number] for number in group.tolist()], dtype=object)[place]
@@ -129,7 +129,7 @@ def groups_of(numbers: NDArray[np.float64]) -> NDArray[np.object_]:
 
 
 def _shortest(number: float) -> str:
-    """The shortest text that reads as this number."""
+    """The shortest text that parses as this number."""
     text = f"{number:g}"
     return text if float(text) == number else repr(float(number))
 
@@ -138,7 +138,7 @@ def read_features(source: FeatureFile) -> FeatureTable:
     """Read a file of users or items.
 
     Raises:
-        UserError: the file, a column or a cell is wrong, or two rows are of one user or item; the message names it.
+        UserError: the file, a column or a cell is invalid, or an id occurs twice; the message names the place.
     """
     table = _named_columns(source)
     noun = source.origin.noun
@@ -163,7 +163,7 @@ def _named_columns(source: FeatureFile) -> pa.Table:
 
 
 def _features(table: pa.Table, source: FeatureFile) -> dict[str, Column]:
-    """All columns besides ids and titles, in the order of the file; a column without a name cannot be used."""
+    """All columns besides ids and titles, in file order, except columns without a name."""
     for name in source.numeric:
         if not source.may_lack_numeric:
             column_position(table.column_names, name, key=f"{source.key}.numeric", file=source.file, header=True)
@@ -188,7 +188,7 @@ def _numbers(cells: list[str], *, name: str, source: FeatureFile) -> NDArray[np.
     for row, text in enumerate(cells):
         number = _number(text) if text else np.nan
         if number is None:
-            rows = row + (2 if source.names is None else 1)  # in the file up to this one, with the header
+            rows = row + (2 if source.names is None else 1)  # rows of the file up to this one, header included
             line = first_rows(source.file, source.form, rows)[-1][0]
             raise UserError(
                 f"{source.file}, line {line}: {name} must be a finite number ({source.key}.numeric), got {text!r}"
@@ -198,8 +198,8 @@ def _numbers(cells: list[str], *, name: str, source: FeatureFile) -> NDArray[np.
 
 
 def _number(text: str) -> float | None:
-    """The finite number that a text is; None where it is none."""
-    if not text.isascii() or "_" in text:  # Python alone reads 1_000 and digits of other scripts
+    """Parse a finite number; None if the text is not one."""
+    if not text.isascii() or "_" in text:  # only Python accepts 1_000 and digits of other scripts
         return None
     try:
         number = float(text)

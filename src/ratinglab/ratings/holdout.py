@@ -1,4 +1,4 @@
-"""A table and its parts, under indices that follow from the training part."""
+"""A table and its parts, reindexed so that trained users and items come first."""
 
 from dataclasses import dataclass, replace
 
@@ -13,17 +13,17 @@ from ratinglab.ratings.table import Ratings, RatingTable
 
 @dataclass(frozen=True)
 class Holdout:
-    """A table and its parts, the users and items of the training part first.
+    """A table and its parts, reindexed so that trained users and items come first.
 
-    Users below `num_users` have training rows; those from there on, and UNKNOWN, have none: a model has nothing to
-    tell of them. So with items.
+    Users below `num_users` have training rows. Users from `num_users` on, and UNKNOWN, have none, and a model cannot
+    predict for them. The same holds for items.
 
     Attributes:
         table: all rows, under the table's own indices.
-        split: which rows are which.
+        split: the part of each row.
         side: side information under the new indices.
-        user_order: the table's index of each new index: (table.num_users,) intp.
-        item_order: so for items.
+        user_order: the table's index of each new user index: (table.num_users,) intp.
+        item_order: the table's index of each new item index: (table.num_items,) intp.
         num_users: users with at least one training row.
         num_items: items with at least one training row.
     """
@@ -43,12 +43,12 @@ class Holdout:
 
     @property
     def validation(self) -> Ratings:
-        """The validation rows; there may be none."""
+        """The validation rows, possibly none."""
         return self._part(VALIDATION)
 
     @property
     def test(self) -> Ratings:
-        """The test rows; there may be none."""
+        """The test rows, possibly none."""
         return self._part(TEST)
 
     @property
@@ -76,7 +76,7 @@ class Holdout:
 
     @property
     def _rows(self) -> Ratings:
-        """All rows under the table's indices, with their days where the equation needs them."""
+        """All rows under the table's indices, with days if the equation needs them."""
         return replace(self.table.ratings, day=self.side.day)
 
     def _reindexed(self, ratings: Ratings) -> Ratings:
@@ -88,11 +88,11 @@ class Holdout:
 
 
 def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout:
-    """Move the users and items of the training rows to the front, else in their old order.
+    """Reindex users and items: those with training rows first, each group in its old order.
 
     Args:
         table: all rows.
-        split: which rows are which.
+        split: the part of each row.
         side: side information under the table's indices.
     """
     is_train = split.part == TRAIN
@@ -110,7 +110,7 @@ def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout
 
 
 def _trained_first(trained: NDArray[np.int32], count: int) -> tuple[NDArray[np.intp], int]:
-    """The old index at each new one: (count,) intp; and how many of them have a training row."""
+    """The old index of each new one: (count,) intp; and the number of them with training rows."""
     has_row = np.bincount(trained, minlength=count) > 0
     return np.argsort(~has_row, kind="stable"), int(has_row.sum())
 

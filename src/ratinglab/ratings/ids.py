@@ -1,4 +1,4 @@
-"""The one place where a user's own ids and the indices of the arrays are exchanged."""
+"""Conversion between ids, as in the data, and array indices."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
@@ -11,21 +11,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 UNKNOWN = -1
-"""The index of an id that the table does not hold."""
+"""Index of an id that is not in the table."""
 CHUNK = 1 << 16
-"""Values that are looked up at once."""
+"""Values per lookup."""
 IdColumn: TypeAlias = "NDArray[np.int32] | pa.DictionaryArray"
-"""Ids of some rows: integers that are overwritten, or dictionary-encoded text."""
+"""Ids of rows: integers, which are overwritten, or dictionary-encoded text."""
 
 
 class IdMap:
     """Ids in index order: `ids[index]` is the id of an index.
 
-    Ids are int64, or text where at least one of them is no plain integer (`007` and `1e5` are text).
+    Ids are int64, or text if at least one of them is not a plain integer (`007` and `1e5` are text).
     """
 
     def __init__(self, ids: "NDArray[np.int64] | Sequence[int] | Sequence[str] | pd.Index") -> None:
-        """Ids must be unique, all integers or all text."""
+        """Take unique ids, all integers or all text."""
         self.ids = pd.Index(ids)
         assert self.ids.is_unique, "ids must be unique"
 
@@ -34,13 +34,13 @@ class IdMap:
 
     @property
     def are_integers(self) -> bool:
-        """Whether the ids are int64; else they are text."""
+        """Whether the ids are int64, not text."""
         return self.ids.dtype.kind == "i"
 
     def index_of(self, ids: Sequence[int | str] | NDArray[np.generic] | pd.Series) -> NDArray[np.int32]:
-        """The index of each id: (B,) int32, UNKNOWN where the table does not hold it.
+        """Look up the index of each id: (B,) int32, UNKNOWN if it is not in the table.
 
-        An integer and its decimal text are the same id, so 42 and "42" both find user 42.
+        An integer and its decimal text are the same id: 42 and "42" both find user 42.
         """
         return np.asarray(self._text.get_indexer(pd.Index(ids).astype(str)), dtype=np.int32)
 
@@ -49,23 +49,22 @@ class IdMap:
         return self.ids.astype(str)
 
     def reordered(self, order: NDArray[np.intp]) -> "IdMap":
-        """The ids at `order[0]`, `order[1]`, …, in that order."""
+        """Reorder the ids: `order[0]`, `order[1]`, …"""
         return IdMap(self.ids[order])
 
 
 def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArray[np.int32], list[str]]:
-    """The ids of a column, and each row's index.
+    """Index the ids of a column.
 
-    White space around an id is no part of it. The ids are integers, in numeric order, where each is a plain
-    decimal int64; else they are text, in the order of their code points. So the indices do not depend on the
-    order of the rows in a file.
+    Strips white space around ids. If every id is a plain decimal int64, the ids are integers in numeric order;
+    otherwise they are text in code-point order. The indices therefore do not depend on the order of rows in a file.
 
     Args:
         parts: the rows: integers, which are overwritten, or dictionary-encoded text, each part with its dictionary.
         what: "user" or "item".
 
     Returns:
-        The ids, the index of each row: (N,) int32, and notes on ids that are nearly the same.
+        The ids, the index of each row: (N,) int32, and notes on ids that are nearly equal.
     """
     if all(isinstance(part, np.ndarray) for part in parts):
         distinct, index = _distinct(parts[0] if len(parts) == 1 else np.concatenate(parts))
@@ -101,14 +100,14 @@ def _encoded(integers: NDArray[np.int32]) -> pa.DictionaryArray:
 
 
 def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The distinct values in their order, and the place of each value among them, which int32 values give way to."""
+    """The sorted distinct values, and the position of each value among them. Overwrites int32 values."""
     lowest, highest = int(values.min()), int(values.max())
     if highest - lowest > 4 * len(values) + 1_000_000:
         distinct, place = np.unique(values, return_inverse=True)
         return distinct.astype(np.int64), place.astype(np.int32)
-    # Most ids are numbered through: a table of all that there could be is faster than sorting.
+    # Most ids are nearly contiguous: a lookup table of the whole range is faster than sorting.
     is_used = np.zeros(highest - lowest + 1, dtype=np.bool_)
-    pieces = [slice(start, start + CHUNK) for start in range(0, len(values), CHUNK)]  # which stay in the cache
+    pieces = [slice(start, start + CHUNK) for start in range(0, len(values), CHUNK)]  # fit the processor's cache
     for piece in pieces:
         is_used[values[piece] - lowest] = True
     number = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
@@ -119,14 +118,14 @@ def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32
 
 
 def _as_integers(text: pa.ChunkedArray) -> NDArray[np.int64] | None:
-    """The texts as integers; None where one of them is no plain integer: `007`, `+7` and `0x7` are none."""
+    """Parse texts as integers; None if one is not a plain integer, such as `007`, `+7` or `0x7`."""
     try:
         integers = text.cast(pa.int64()).to_numpy()
     except pa.ArrowInvalid:
         return None
     if any(pc.any(pc.match_substring(text, letter)).as_py() for letter in "xX"):
         return None
-    # No text is shorter than the plain form of its integer: if they are as long in all, each one is plain.
+    # No text is shorter than the plain form of its integer: if the total lengths agree, every text is plain.
     length = len(integers) + sum(int(np.count_nonzero(integers >= 10**digits)) for digits in range(1, 19))
     if (integers < 0).any():
         length = sum(len(str(integer)) for integer in integers.tolist())
@@ -134,7 +133,7 @@ def _as_integers(text: pa.ChunkedArray) -> NDArray[np.int64] | None:
 
 
 def _alike_but_for_space(text: pa.ChunkedArray, trimmed: pa.ChunkedArray, *, what: str) -> list[str]:
-    """A note where ids are the same but for the white space around them."""
+    """Make a note if ids differ only in surrounding white space."""
     if not pc.any(pc.not_equal(text, trimmed)).as_py():
         return []
     alike = _same_by(str.strip, pc.unique(text).to_pylist())
@@ -145,7 +144,7 @@ def _alike_but_for_space(text: pa.ChunkedArray, trimmed: pa.ChunkedArray, *, wha
 
 
 def _alike_as_numbers(texts: pa.Array, *, what: str) -> list[str]:
-    """A note where ids are the same number: `7`, `007` and `7.0` are text where one id is no plain integer."""
+    """Make a note if ids are the same number, such as `7`, `007` and `7.0`, but stay separate as text."""
     numbers = texts.filter(pc.match_substring_regex(texts, r"^[+-]?[0-9]{1,18}(\.0*)?$"))
     return [
         f"{what} ids that differ from others only in how a number is written, and are not taken as the same: "
@@ -155,7 +154,7 @@ def _alike_as_numbers(texts: pa.Array, *, what: str) -> list[str]:
 
 
 def _same_by(key: Callable[[str], int | str], texts: Iterable[str]) -> list[tuple[int, str]]:
-    """How many texts have the key of an earlier one, and the first such pair; nothing where there is none."""
+    """Number of texts that share the key of an earlier one, with the first such pair; empty if none do."""
     first: dict[int | str, str] = {}
     pairs = ((first.setdefault(key(text), text), text) for text in texts)
     same = [pair for pair in pairs if pair[0] != pair[1]]

@@ -1,4 +1,4 @@
-"""Files as streams of bytes, whatever they are packed in: the first step of reading one."""
+"""Input files as byte streams, plain or compressed."""
 
 import bz2
 import codecs
@@ -26,13 +26,13 @@ SIGNATURES = {
     b"PK\x03\x04": "zip",
     b"PAR1": "parquet",
 }
-"""How a file begins, by what it is: its name does not count."""
+"""First bytes of each compressed format; file names do not matter."""
 BLOCK_SIZE = 1 << 22
-"""Bytes that are unpacked at once."""
+"""Bytes decompressed at once."""
 UNIT_SEPARATOR = "\x1f"
-"""Stands in for a separator of several characters, which no CSV reader takes: ASCII's own, and in no sane text."""
+"""Replaces separators of several characters, which CSV readers do not support; text does not contain it."""
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
-"""What the unpackers raise for a file that is cut off, changed, or locked with a password."""
+"""Exceptions of decompressors for a file that is truncated, corrupted or password-protected."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class InputFile:
     """A file, or a member of a zip archive.
 
     Attributes:
-        path: where it lies.
-        member: its name in the zip archive at `path`; None: the file itself or, of a zip, its only member.
+        path: path of the file or archive.
+        member: name in the zip archive at `path`; None: the file itself or, for a zip, its only member.
     """
 
     path: Path
@@ -51,12 +51,12 @@ class InputFile:
         return str(self.path) if self.member is None else f"{self.path}/{self.member}"
 
     def fingerprint(self) -> list[str | int]:
-        """What changes when the file is written: its place, size, and times in nanoseconds."""
+        """Path, size, and times in nanoseconds, which change when the file is written."""
         stat = self.path.stat()
         return [str(self.path.absolute()), self.member or "", stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
     def kind(self) -> str:
-        """What the file is packed in, by its first bytes; "plain" for none of SIGNATURES."""
+        """Compression format, detected from the first bytes; "plain" if none of SIGNATURES matches."""
         try:
             with self.path.open("rb") as file:
                 start = file.read(8)
@@ -67,10 +67,10 @@ class InputFile:
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """The unpacked bytes.
+        """Open a stream of the decompressed bytes.
 
         Raises:
-            UserError: the archive has not one member, or not that one; or, while reading, it is damaged.
+            UserError: the archive lacks the member, or has several and none is named; or, while reading, it is damaged.
         """
         kind = self.kind()
         with open_packed(self, kind) as file:
@@ -78,7 +78,7 @@ class InputFile:
 
 
 def open_packed(file: InputFile, kind: str) -> IO[bytes]:
-    """A stream of the unpacked bytes."""
+    """Open a stream of the decompressed bytes."""
     if kind == "gzip":
         return cast(IO[bytes], gzip.open(file.path))
     if kind == "bzip2":
@@ -93,9 +93,9 @@ def open_packed(file: InputFile, kind: str) -> IO[bytes]:
 
 
 class _Streams(io.RawIOBase):
-    """The streams of a bzip2 or xz file, one behind the other.
+    """Concatenated streams of a bzip2 or xz file.
 
-    Python's own files take a damaged stream for junk behind the last one, and leave out its rows in silence.
+    Python's own readers mistake a damaged stream for trailing junk and silently skip its rows.
     """
 
     def __init__(self, path: Path, decompressor: "Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]") -> None:
@@ -105,7 +105,7 @@ class _Streams(io.RawIOBase):
         self._rest = b""
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes, but at least one until the end."""
+        """Read at most `size` bytes, and at least one before the end."""
         while True:
             if self._current.eof:
                 self._rest = self._current.unused_data.lstrip(b"\0")  # xz pads streams with zeros
@@ -131,11 +131,11 @@ class _Streams(io.RawIOBase):
 
 
 def _open_member(file: InputFile) -> IO[bytes]:
-    """A member as a stream: nothing is unpacked to the disk, so no member can land outside its folder or fill it."""
+    """Open a member as a stream. Extracts nothing to disk, so no member can escape its folder or fill the disk."""
     try:
         archive = zipfile.ZipFile(file.path)
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
-        members = [name for name in names if not name.startswith("__MACOSX/")]  # which macOS adds to every archive
+        members = [name for name in names if not name.startswith("__MACOSX/")]  # macOS adds these to every archive
         if file.member is not None and file.member not in members:
             raise UserError(f"{file.path} has no {file.member}; it has {', '.join(sorted(members)[:10])}")
         if file.member is None and len(members) != 1:
@@ -149,7 +149,7 @@ def _open_member(file: InputFile) -> IO[bytes]:
 
 
 class _Guarded(io.RawIOBase):
-    """A stream of which a fault of the unpacker's is the user's, with the file's name."""
+    """Turns a decompressor's exception into a UserError with the file's name."""
 
     def __init__(self, stream: IO[bytes], *, name: str) -> None:
         self._stream, self._name = stream, name
@@ -172,11 +172,11 @@ def _damaged(name: object, error: BaseException) -> UserError:
 
 @dataclass(frozen=True)
 class TextForm:
-    """How the text of a file is written.
+    """Separator and encoding of a text file.
 
     Attributes:
-        separator: what stands between two columns: a text, or "spaces" for one or more blanks or tabs.
-        encoding: name of a codec.
+        separator: text between two columns, or "spaces" for one or more blanks or tabs.
+        encoding: name of a Python codec.
     """
 
     separator: str
@@ -184,25 +184,25 @@ class TextForm:
 
     @property
     def delimiter(self) -> str:
-        """The one character between two columns in `utf8_blocks`."""
+        """Single character between two columns in `utf8_blocks`."""
         return self.separator if self.is_quoted else UNIT_SEPARATOR
 
     @property
     def is_quoted(self) -> bool:
-        """Whether a cell may stand in quotation marks: with a separator of several bytes, they are text."""
+        """Whether cells may be quoted. With a separator of several bytes, quotation marks are text."""
         return len(self.separator.encode()) == 1
 
     @property
     def is_utf8(self) -> bool:
-        """Whether the bytes are UTF-8 as they lie."""
+        """Whether the bytes are already UTF-8."""
         return codecs.lookup(self.encoding).name in ("utf-8", "ascii", "utf-8-sig")
 
 
 def utf8_blocks(file: InputFile, form: TextForm) -> Iterator[bytes]:
-    """The file's text in UTF-8, with the form's delimiter between two columns.
+    """Read the file's text as UTF-8, with the form's delimiter between columns.
 
     Raises:
-        UserError: while reading: the file is damaged, or not in its encoding.
+        UserError: while reading, if the file is damaged or not in its encoding.
     """
     with file.open() as stream:
         blocks: Iterable[bytes] = iter(lambda: stream.read(BLOCK_SIZE), b"")
@@ -214,14 +214,14 @@ def utf8_blocks(file: InputFile, form: TextForm) -> Iterator[bytes]:
 
 
 def utf8_stream(file: InputFile, form: TextForm) -> "io.BufferedReader | str":
-    """What pyarrow reads: the path of a plain file, which it reads by itself, or a stream of `utf8_blocks`."""
+    """Input for pyarrow: the path of a plain file, which it can read directly, or a stream of `utf8_blocks`."""
     if form.is_utf8 and form.is_quoted and file.kind() == "plain":
         return str(file.path)
     return io.BufferedReader(_Blocks(utf8_blocks(file, form)), BLOCK_SIZE)
 
 
 class _Blocks(io.RawIOBase):
-    """An iterator of blocks as a stream."""
+    """Stream over an iterator of blocks."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
@@ -256,13 +256,13 @@ def _transcoded(blocks: Iterable[bytes], encoding: str, *, name: str) -> Iterato
 
 
 def _lookahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The blocks, and an empty one that says that no more comes."""
+    """Yield the blocks, then an empty one that marks the end."""
     yield from blocks
     yield b""
 
 
 def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in blocks that end with a line, so that no separator is cut."""
+    """Regroup the bytes into blocks of whole lines, so that no separator is split."""
     rest = b""
     for block in blocks:
         lines, newline, after = block.rpartition(b"\n")
@@ -280,6 +280,6 @@ def _with_one_delimiter(lines: bytes, separator: str, *, name: str) -> bytes:
     if delimiter in lines:
         raise UserError(f"{name} holds the control character 0x1F, which no file with this separator may")
     if separator == "spaces":
-        collapsed = re.sub(rb"[ \t]+", delimiter, lines)  # first: runs of blanks cost nothing then
+        collapsed = re.sub(rb"[ \t]+", delimiter, lines)  # first, so that runs of blanks are cheap below
         return re.sub(rb"(?:\A|(?<=[\r\n]))\x1f|\x1f(?=[\r\n]|\Z)", b"", collapsed)
     return lines.replace(separator.encode(), delimiter)

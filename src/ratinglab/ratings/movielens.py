@@ -1,4 +1,4 @@
-"""The MovieLens archives: where they lie, how to know them, and what is in them.
+"""The MovieLens archives: location, identification and contents.
 
 F. M. Harper, J. A. Konstan, "The MovieLens Datasets: History and Context", ACM TiiS 5(4), 2015.
 """
@@ -21,21 +21,21 @@ GENRES_100K = (
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
     "Mystery Romance Sci-Fi Thriller War Western"
 ).split()
-"""The last columns of u.item, in their order."""
+"""The last columns of u.item, in order."""
 LARGEST_MEMBER = 4 << 30
-"""Bytes that a member of an archive may unpack to: four times the largest one that is known."""
+"""Maximum decompressed bytes of an archive's member: four times the largest known one."""
 
 
 class SideFile(NamedTuple):
-    """A file of users or items in an archive, and how it is written.
+    """Format of a file of users or items in an archive.
 
     Attributes:
-        name: its name in the folder of the ratings.
-        form: its separator and encoding.
-        id: name of the column of ids.
-        title: name of the column of titles; None: it has none.
-        numeric: columns that hold numbers, where the file has them.
-        names: names of its columns; None: its first line names them.
+        name: file name in the folder of the ratings.
+        form: separator and encoding.
+        id: name of the id column.
+        title: name of the title column; None without one.
+        numeric: numeric columns, if present.
+        names: names of the columns; None: the first line names them.
     """
 
     name: str
@@ -51,15 +51,15 @@ class DataSet:
     """A MovieLens archive.
 
     Attributes:
-        archive: its name and how to know it.
-        folder: the folder in it.
-        ratings: the file of ratings in that folder.
-        form: how the file of ratings is written.
-        header: whether it names its columns.
-        columns: its columns.
-        items: the files of titles and genres, of which the first one that is there is read.
-        users: the files of users, in the same way.
-        num_ratings: how many ratings its editions have, by which it is told from others of the same form.
+        archive: name and digest.
+        folder: folder in the archive.
+        ratings: name of the ratings file in that folder.
+        form: separator and encoding of the ratings file.
+        header: whether the ratings file names its columns.
+        columns: columns of the ratings file.
+        items: candidate files of titles and genres; the first existing one is read.
+        users: candidate files of users; the first existing one is read.
+        num_ratings: numbers of ratings of its editions, which tell it from data sets of the same form.
     """
 
     archive: Archive
@@ -141,20 +141,20 @@ DATA_SETS = {
         Archive("ml-25m.zip", "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa"),
         25_000_095,
     ),
-    # no digest of it was at hand: it is checked against the publisher's own, in the file beside it
+    # no known digest: `download` checks it against the publisher's own, in NAME.md5
     "movielens_32m": _csv(Archive("ml-32m.zip", None), 32_000_204),
 }  # fmt: skip
-"""By the name that data= takes."""
+"""Data sets by the name used in data=NAME."""
 
 
 class Found(NamedTuple):
-    """The files of a data set; None for users or items without one.
+    """Files of a data set; users or items are None without a file.
 
     Attributes:
-        ratings: the file of ratings.
-        users: the file of users, and how it is written.
-        items: the file of titles and genres, and how it is written.
-        origins: the places of the tables of users and of items, for messages.
+        ratings: the ratings file.
+        users: the file of users and its format.
+        items: the file of titles and genres and its format.
+        origins: where the user and item tables come from, for messages.
     """
 
     ratings: InputFile
@@ -164,29 +164,29 @@ class Found(NamedTuple):
 
 
 def locate(name: str, *, root: Path | None, cache: Path | None, address: str) -> Found:
-    """The files of a data set: where the user has them, or in the cache, or downloaded there.
+    """Find the files of a data set in the user's folder or archive, or in the cache, after downloading if necessary.
 
-    A zip archive stays as it is: its members are read out of it, so that nothing is unpacked to the disk.
+    Reads members straight from a zip archive and extracts nothing to disk.
 
     Args:
         name: a key of DATA_SETS.
-        root: the folder or zip archive that the user has; None: the cache.
-        cache: the folder that downloads go to; None: nothing is downloaded.
-        address: the folder on the web that the archive is in.
+        root: the user's folder or zip archive; None: use the cache.
+        cache: folder for downloads; None: no downloads.
+        address: web folder of the archive.
 
     Raises:
-        UserError: the data set is not there, or cannot be downloaded.
+        UserError: the data set is missing, or cannot be downloaded.
     """
     data_set = DATA_SETS[name]
     if root is not None:
         files = _in_place(data_set, root)
     elif cache is None:
-        raise UserError(f"data.cache must be a folder, to download {name} into, or data.root where it lies; got null")
+        raise UserError(f"data.cache must be a folder to download {name} into, or data.root its place; got null")
     elif (cache / data_set.folder / data_set.ratings).is_file():
         files = _in_place(data_set, cache)
     else:
         path = cache / data_set.archive.name
-        if not path.is_file():  # it has this name only when its digest was right
+        if not path.is_file():  # it gets this name only after its digest is verified
             download(data_set.archive, path, address=address)
         files = _in_zip(data_set, path)
     users, user_origin = _feature_file(name, "user", data_set.users, files)
@@ -197,7 +197,7 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
 def _feature_file(
     name: str, noun: str, candidates: tuple[SideFile, ...], files: dict[str, InputFile]
 ) -> tuple[FeatureFile | None, Origin]:
-    """The first of the files of users or items that is there, and their place."""
+    """The first existing file of users or items, and its origin."""
     side = next((side for side in candidates if side.name in files), None)
     if side is None:
         wanted = " or ".join(side.name for side in candidates)
@@ -219,7 +219,7 @@ def _feature_file(
 
 
 def _in_place(data_set: DataSet, root: Path) -> dict[str, InputFile]:
-    """The files that there are in a folder or archive, by name."""
+    """Find the data set's files in a folder or archive, by name."""
     if root.is_file():
         return _in_zip(data_set, root)
     if not root.exists():
@@ -236,12 +236,12 @@ def _in_place(data_set: DataSet, root: Path) -> dict[str, InputFile]:
 
 
 def _in_zip(data_set: DataSet, path: Path) -> dict[str, InputFile]:
-    """The members that there are in an archive, by name."""
+    """Find the data set's members in a zip archive, by name."""
     try:
         with zipfile.ZipFile(path) as archive:
             sizes = {info.filename: info.file_size for info in archive.infolist()}
     except DAMAGED as error:
-        raise UserError(f"{path} is no zip archive, or is cut off: {error}") from error
+        raise UserError(f"{path} is not a zip archive, or is cut off: {error}") from error
     members = {name: f"{data_set.folder}/{name}" for name in _names(data_set)}
     if members[data_set.ratings] not in sizes:
         raise UserError(f"{path} has no {members[data_set.ratings]}; it has {', '.join(sorted(sizes)[:10])}")
@@ -257,17 +257,17 @@ def _names(data_set: DataSet) -> list[str]:
 
 
 def rating_files(name: str, ratings: InputFile) -> RatingFiles:
-    """How the file of ratings of a data set is read."""
+    """Describe how to read the ratings file of a data set."""
     data_set = DATA_SETS[name]
     return RatingFiles((ratings,), form=data_set.form, header=data_set.header, columns=data_set.columns,
                        num_rows=data_set.num_ratings)  # fmt: skip
 
 
 def read_items(source: FeatureFile) -> FeatureTable:
-    """The titles and genres of a data set; u.item has a flag for each genre instead.
+    """Read the titles and genres of a data set. Converts u.item, which has one flag per genre.
 
     Raises:
-        UserError: the file is not as it should be.
+        UserError: the file is invalid.
     """
     table = read_features(source)
     if source.names is None or GENRES_100K[0] not in source.names:

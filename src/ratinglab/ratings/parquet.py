@@ -13,10 +13,10 @@ Content = tuple[pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArr
 
 
 def read_parquet(file: InputFile, *, user: str, item: str, rating: str, timestamp: str | None) -> Content:
-    """The columns of a file, by name.
+    """Read the columns of a file by name.
 
     Raises:
-        UserError: the file, a column or a cell is wrong; the message names the row, from 1.
+        UserError: the file, a column or a cell is invalid; the message names the row, from 1.
     """
     wanted = {"user": user, "item": item, "rating": rating} | ({} if timestamp is None else {"timestamp": timestamp})
     repeated = next((name for name in wanted.values() if list(wanted.values()).count(name) > 1), None)

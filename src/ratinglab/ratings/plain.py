@@ -1,4 +1,4 @@
-"""Large files of numbers alone: parsed by compiled code, or left to the general reader where anything is unusual."""
+"""Compiled parser for large files of plain numbers; it leaves anything unusual to the general reader."""
 
 import os
 import threading
@@ -17,25 +17,26 @@ from ratinglab.ratings.faults import Layout
 from ratinglab.ratings.inputs import InputFile
 
 PIECE = 4 << 20
-"""Bytes that one thread reads at once."""
+"""Bytes per thread and read."""
 MOST_DIGITS = 18
-"""Of a time, which surely fits int64."""
+"""Maximum digits of a time, so that it fits int64."""
 LARGEST_ID = 2**31 - 1
 MOST_RATING_DIGITS = 7
-"""Of a rating: its digits and a power of ten are then exact in float32, and so is the rounding of their quotient."""
+"""Maximum digits of a rating: its digits and the power of ten are then exact in float32, and so is their quotient's
+rounding."""
 IGNORED, USER, ITEM, RATING, TIMESTAMP = range(5)
 NEWLINE, RETURN, QUOTE, MINUS, POINT, ZERO = (ord(character) for character in '\n\r"-.0')
 REFUSED = -1
 
 
 class PlainColumns(NamedTuple):
-    """The columns of a file, (N,) each.
+    """Columns of a file, each (N,).
 
     Attributes:
         user: int32 ids.
         item: int32 ids.
         rating: float32.
-        timestamp: int64, as written; None where it is not read.
+        timestamp: int64, as written; None if not read.
     """
 
     user: NDArray[np.int32]
@@ -45,10 +46,10 @@ class PlainColumns(NamedTuple):
 
 
 def read_plain(file: InputFile, layout: Layout) -> PlainColumns | None:
-    """The columns of a file in which ids and times are plain decimal integers and ratings have few digits.
+    """Read a file whose ids and times are plain decimal integers and whose ratings have few digits.
 
-    None for any other file: blank lines, quotation marks, blanks, exponents, ids beyond int32, a row of another
-    length. All that is read here is read by the general reader as the same.
+    Returns None for any other file: blank lines, quotation marks, blanks, exponents, ids beyond int32, rows of unequal
+    length. The general reader reads the same values.
     """
     form = layout.form
     is_eligible = file.kind() == "plain" and form.is_utf8 and form.is_quoted and form.separator not in "-."
@@ -62,11 +63,11 @@ def read_plain(file: InputFile, layout: Layout) -> PlainColumns | None:
     local = threading.local()
 
     def content_of(piece: tuple[int, int]) -> NDArray[np.uint8]:
-        if not hasattr(local, "buffer"):  # memory that was in use is much faster than new memory
+        if not hasattr(local, "buffer"):  # reused memory is much faster than new memory
             local.buffer = np.empty(largest + 1, dtype=np.uint8)
         return _bytes(file.path, *piece, buffer=local.buffer)
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:  # numpy and the compiled code let other threads run
+    with ThreadPoolExecutor(os.cpu_count()) as threads:  # numpy and the compiled code release the GIL
         stops = np.cumsum([0, *threads.map(lambda piece: _count_lines(content_of(piece)), pieces)])
         user, item = np.empty(stops[-1], dtype=np.int32), np.empty(stops[-1], dtype=np.int32)
         rating = np.empty(stops[-1], dtype=np.float32)
@@ -83,7 +84,7 @@ def read_plain(file: InputFile, layout: Layout) -> PlainColumns | None:
 
 
 def _roles(layout: Layout) -> NDArray[np.int64]:
-    """(num_columns,) what each column holds."""
+    """The role of each column: (num_columns,)."""
     roles = np.full(layout.num_columns, IGNORED)
     roles[[layout.user, layout.item, layout.rating]] = USER, ITEM, RATING
     if layout.timestamp is not None:
@@ -92,9 +93,9 @@ def _roles(layout: Layout) -> NDArray[np.int64]:
 
 
 def _borders(path: Path, header_lines: int) -> Iterator[int]:
-    """Where the file is cut: behind the header, behind lines that are about PIECE bytes apart, and at its end.
+    """Yield where to cut the file: after the header, after lines about PIECE bytes apart, and at the end.
 
-    Nothing where the header's lines end with anything but \\n or \\r\\n.
+    Yields nothing if the header's lines end with anything but \\n or \\r\\n.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -109,24 +110,24 @@ def _borders(path: Path, header_lines: int) -> Iterator[int]:
 
 
 def _bytes(path: Path, start: int, stop: int, *, buffer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(stop − start + 1,) the bytes of a piece, and a line's end behind them, which the last line may lack."""
+    """Read the bytes of a piece and append a line end, which the last line may lack: (stop − start + 1,)."""
     content = buffer[: stop - start + 1]
     with path.open("rb", buffering=0) as file:
         file.seek(start)
         read = file.readinto(content[:-1])  # type: ignore[arg-type]
-    content[read:] = NEWLINE  # the file was cut off meanwhile: blank lines, which are refused
+    content[read:] = NEWLINE  # if the file was truncated meanwhile, these are blank lines, which are rejected
     return content
 
 
 def _count_lines(content: NDArray[np.uint8]) -> int:
-    """Lines of a piece: the added end is one of them where the last line has none."""
+    """Count the lines of a piece; the appended line end counts if the last line lacks its own."""
     return int(np.count_nonzero(content[:-1] == NEWLINE)) + int(content[-2] != NEWLINE)
 
 
 @njit(nogil=True, cache=True)
 def _parse(content, separator, roles, user, item, rating, timestamp, row, stop):  # type: ignore[no-untyped-def]
-    """Write the rows of a piece from `row` on; the row after the last one, or REFUSED. No row is written at `stop`."""
-    position, size = 0, len(content) - 1  # the added end is read, but is no line
+    """Write the rows of a piece from `row` up to `stop`; return the row after the last one, or REFUSED."""
+    position, size = 0, len(content) - 1  # the appended line end is not a line of its own
     while position < size:
         if row == stop:  # the file has grown since its lines were counted
             return REFUSED
@@ -188,7 +189,7 @@ def _parse(content, separator, roles, user, item, rating, timestamp, row, stop):
 
 @njit(nogil=True, cache=True)
 def _digits(content, position, value):  # type: ignore[no-untyped-def]
-    """The digits from a position on, appended to a value: the new value, and the position behind them."""
+    """Append the digits from a position on to a value; return the new value and the position after them."""
     while True:
         digit = np.int64(content[position]) - ZERO
         if digit < 0 or digit > 9:

@@ -1,4 +1,4 @@
-"""Ratings from files: read whole, or refused with the place named."""
+"""Read files of ratings into a table. Errors name the place in the file."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -33,11 +33,11 @@ from ratinglab.ratings.table import Ratings, RatingTable, Source
 from ratinglab.ratings.timestamps import check_years, milliseconds, type_of_timestamp
 
 LARGE = 64 << 20
-"""Bytes from which the compiler's import is worth its half second."""
+"""Bytes above which importing the compiler, half a second, pays off."""
 
 
 class Columns(NamedTuple):
-    """Which columns hold what: names from the header, or positions from 1 without one."""
+    """Columns by role: names from the header or, without a header, positions from 1."""
 
     user: str
     item: str
@@ -47,14 +47,14 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class RatingFiles:
-    """Files of ratings, all of one form.
+    """Files of ratings in one format.
 
     Attributes:
         files: the files, in the order of the rows.
-        form: how their text is written; a Parquet file has none.
+        form: separator and encoding; ignored for Parquet files.
         header: whether the first line names the columns.
-        columns: which columns hold what.
-        num_rows: how many ratings they may have, where the data set is a known one; empty: any number.
+        columns: columns by role.
+        num_rows: allowed numbers of ratings of a named data set; empty: any number.
     """
 
     files: tuple[InputFile, ...]
@@ -65,13 +65,13 @@ class RatingFiles:
 
 
 class Block(NamedTuple):
-    """The columns of one file, and how it lies; a Parquet file has no layout.
+    """Columns and layout of one file; a Parquet file has no layout.
 
     Attributes:
-        user: in parts: integers, or dictionary-encoded text.
-        item: in the same way.
+        user: parts of integers or dictionary-encoded text.
+        item: parts of integers or dictionary-encoded text.
         rating: float32.
-        timestamp: integers, numbers or timestamps, where they are read.
+        timestamp: integers, numbers or timestamps; None if not read.
     """
 
     file: InputFile
@@ -84,10 +84,10 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class Extent:
-    """The files of a table, and which rows are whose.
+    """Files of a table and their ranges of rows.
 
     Attributes:
-        files: each file, and how it lies; a Parquet file has no layout.
+        files: each file and its layout; a Parquet file has no layout.
         stops: for each file, the row after its last one.
     """
 
@@ -95,7 +95,7 @@ class Extent:
     stops: NDArray[np.int64]
 
     def places(self, rows: list[int]) -> list[str]:
-        """Where rows stand: the file and the line, for which each text file is read once more."""
+        """The file and line of each row. Reads each text file once more."""
         number = np.searchsorted(self.stops, rows, side="right")
         row_in_file = np.array(rows) - np.concatenate([[0], self.stops])[number]
         found = [""] * len(rows)
@@ -110,7 +110,7 @@ class Extent:
 
 
 class Content(NamedTuple):
-    """Rows of all files, under indices, and notes on what was read."""
+    """Indexed rows of all files, with notes."""
 
     rows: Rows
     user_ids: IdMap
@@ -132,15 +132,15 @@ def read_table(
 
     Args:
         source: the files.
-        users: the table of users, where there is one.
-        items: the table of items, where there is one.
-        origins: the places of the tables of users and of items, for messages.
-        cleaning: what is done to the rows.
-        name: what the table is called.
-        noise_floor: MSE of a perfect model, for generated data.
+        users: the table of users; None without one.
+        items: the table of items; None without one.
+        origins: where the user and item tables come from, for messages.
+        cleaning: how to clean the rows.
+        name: name of the table.
+        noise_floor: MSE of a perfect model, for generated data; else None.
 
     Raises:
-        UserError: a file, column, row or cell is wrong; the message names it.
+        UserError: a file, column, row or cell is invalid; the message names it.
     """
     blocks = [_read_file(file, source) for file in source.files]
     extent = Extent(
@@ -149,7 +149,7 @@ def read_table(
     )
     _check_num_rows(source, extent, name=name)
     content = _united(blocks, extent, has_times=source.columns.timestamp is not None)
-    del blocks  # which may be some GB
+    del blocks  # can be several GB
     _check_ids(content, extent)
     scale = scale_of(content.rows.ratings.rating, cleaning, name=name, places=extent.places)
     content, merged_across_files = _cleaned(content, cleaning, extent)
@@ -184,7 +184,7 @@ def _check_num_rows(source: RatingFiles, extent: Extent, *, name: str) -> None:
 
 
 def _united(blocks: list[Block], extent: Extent, *, has_times: bool) -> Content:
-    """The rows of all files, one file behind the other, with an index for each id."""
+    """Concatenate the rows of all files and index their ids."""
     ratings = [chunk.to_numpy() for block in blocks for chunk in block.rating.chunks]
     rating = ratings[0] if len(ratings) == 1 else np.concatenate(ratings)
     timestamp = None
@@ -192,7 +192,7 @@ def _united(blocks: list[Block], extent: Extent, *, has_times: bool) -> Content:
     if has_times:
         timestamp, time_notes = milliseconds([block.timestamp for block in blocks if block.timestamp is not None])
         check_years(timestamp, places=extent.places)
-    with ThreadPoolExecutor() as threads:  # numpy and pyarrow let each other run
+    with ThreadPoolExecutor() as threads:  # numpy and pyarrow release the GIL
         users = threads.submit(index_column, [part for block in blocks for part in block.user], what="user")
         items = threads.submit(index_column, [part for block in blocks for part in block.item], what="item")
     (user_ids, user, user_notes), (item_ids, item, item_notes) = users.result(), items.result()
@@ -216,7 +216,7 @@ def _check_ids(content: Content, extent: Extent) -> None:
 
 
 def _cleaned(content: Content, cleaning: Cleaning, extent: Extent) -> tuple[Content, int]:
-    """The rows that stay, with the ids that they have, and how many pairs were merged across files."""
+    """The remaining rows with their ids, and the number of pairs merged across files."""
     rows, user_ids, item_ids, notes = content
     merged = without_duplicates(
         rows,
@@ -235,16 +235,16 @@ def _cleaned(content: Content, cleaning: Cleaning, extent: Extent) -> tuple[Cont
 
 
 def _sources(extent: Extent, rows: Rows) -> tuple[Source, ...]:
-    """The files, and the row after the last one of each that has stayed."""
+    """The files, each with the row after its last remaining one."""
     stops = extent.stops if rows.number is None else np.searchsorted(rows.number, extent.stops)
     return tuple(Source(str(file), int(stop)) for (file, _), stop in zip(extent.files, stops, strict=True))
 
 
 def existing_file(name: str, *, key: str) -> InputFile:
-    """A file that is there, or a member of a zip archive as `archive.zip/folder/name`.
+    """Find a file, or a member of a zip archive given as `archive.zip/folder/name`.
 
     Raises:
-        UserError: it is not; the message names the key, and a file of nearly that name.
+        UserError: it does not exist; the message names the key, and suggests a file with a similar name.
     """
     path = user_path(name, key=key)
     if path.is_file():
@@ -259,10 +259,10 @@ def existing_file(name: str, *, key: str) -> InputFile:
 
 
 def existing_files(pattern: str, *, key: str) -> tuple[InputFile, ...]:
-    """The file of that very name, or the files that a pattern such as `ratings-*.csv` matches, sorted by name.
+    """Find the file of that exact name, or the files that match a pattern such as `ratings-*.csv`, sorted by name.
 
     Raises:
-        UserError: there is none.
+        UserError: no file matches.
     """
     path = user_path(pattern, key=key)
     if path.exists() or not has_magic(str(path)):
@@ -285,7 +285,7 @@ def _read_file(file: InputFile, source: RatingFiles) -> Block:
         return Block(file, None, user.chunks, item.chunks, *numbers)
     layout = _layout(file, source)
     if file.path.stat().st_size >= LARGE:
-        from ratinglab.ratings.plain import read_plain  # which imports a compiler
+        from ratinglab.ratings.plain import read_plain  # imports a compiler
 
         plain = read_plain(file, layout)
         if plain is not None:
@@ -342,12 +342,12 @@ def _read_text(file: InputFile, layout: Layout, *, may_be_quoted: bool) -> Block
     try:
         table = pyarrow.csv.read_csv(
             utf8_stream(file, layout.form),
-            # Large blocks: each has a dictionary of its own, and they are united afterwards.
+            # Large blocks: each has its own dictionary, and merging dictionaries takes time.
             read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=layout.header_lines, block_size=1 << 23),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=layout.form.delimiter,
                 quote_char='"' if layout.form.is_quoted else False,
-                newlines_in_values=may_be_quoted,  # else blocks can be cut at any line, which is faster
+                newlines_in_values=may_be_quoted,  # if False, pyarrow can cut blocks at any line, which is faster
                 ignore_empty_lines=True,
             ),
             convert_options=pyarrow.csv.ConvertOptions(

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError, did_you_mean
 
 NO_GENRES = "(no genres listed)"
-"""MovieLens's genre of items without one."""
+"""MovieLens's marker for items without a genre."""
 
 Column: TypeAlias = NDArray[np.object_] | NDArray[np.float64]
 """One feature of all users or items: categories or numbers.
 
-Categories: (N,) text, several joined by `|`, empty where unknown. Numbers: (N,) float64, NaN where unknown.
+Categories: (N,) text, several joined by `|`, empty if unknown. Numbers: (N,) float64, NaN if unknown.
 """
 
 
@@ -24,7 +24,7 @@ class Needs(NamedTuple):
     """Side information that an equation needs besides the ratings.
 
     Attributes:
-        interactions: who has rated what in the training part.
+        interactions: who rated what in the training part.
         days: the day of each rating.
         user_features: columns of the table of users.
         item_features: columns of the table of items.
@@ -38,10 +38,10 @@ class Needs(NamedTuple):
 
 @dataclass(frozen=True)
 class SideInformation:
-    """The side information that an equation asked for, and no other.
+    """Side information that an equation needs.
 
     Attributes:
-        day: (N,) int32, days since 1970 in UTC, of every row of the table; None where nothing asks for them.
+        day: (N,) int32, days since 1970 in UTC, of every row of the table; None if not needed.
         user_features: the columns by name, each (num_users,) by user index.
         item_features: the columns by name, each (num_items,) by item index.
     """
@@ -51,7 +51,7 @@ class SideInformation:
     item_features: dict[str, Column]
 
     def reordered(self, user_order: NDArray[np.intp], item_order: NDArray[np.intp]) -> "SideInformation":
-        """The same under new indices; each order holds the old index of every new one."""
+        """Reindex users and items; each order holds the old index of every new one."""
         return SideInformation(
             day=self.day,
             user_features={name: column[user_order] for name, column in self.user_features.items()},
@@ -59,7 +59,7 @@ class SideInformation:
         )
 
     def digest(self) -> str | None:
-        """Hash the days and each column's side, name, kind and values; None where there is nothing to hash."""
+        """Hash the days and each column's side, name, kind and values; None if there is no side information."""
         if self.day is None and not self.user_features and not self.item_features:
             return None
         hashed = blake2b(digest_size=16)
@@ -76,7 +76,7 @@ class SideInformation:
 
 
 def _add(hashed: "blake2b", label: list[str], content: bytes) -> None:
-    """Hash a part with its label and length, so that no two lists of parts hash as the same bytes."""
+    """Hash a part with its label and length, so that different lists of parts never hash the same bytes."""
     hashed.update(json.dumps([*label, len(content)]).encode())
     hashed.update(content)
 
@@ -87,7 +87,7 @@ def is_numeric(column: Column) -> bool:
 
 
 def is_unknown(column: Column) -> NDArray[np.bool_]:
-    """(N,) whether each value of a column is unknown."""
+    """Whether each value of a column is unknown: (N,) bool."""
     if is_numeric(column):
         return np.isnan(column.astype(np.float64))
     return np.array([not categories_in(text) for text in column], dtype=np.bool_)
@@ -99,7 +99,7 @@ def categories_in(text: str) -> list[str]:
 
 
 class Categories(NamedTuple):
-    """The pairs of a row and a category that the row has, by row and then by category.
+    """Pairs of a row and one of its categories, sorted by row, then category.
 
     Attributes:
         row: (E,) int32 index of a user or item.
@@ -130,11 +130,11 @@ def categories(column: Column) -> Categories:
 
 
 def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
-    """Scale a column of numbers to mean 0 and standard deviation 1 over the known values: (N,), 0 where unknown.
+    """Scale a column of numbers to mean 0 and standard deviation 1 over the known values: (N,), 0 if unknown.
 
     Args:
         column: (N,) float64, already cut to the users or items with training rows.
-        name: the column in messages, such as `model.user_features: age`.
+        name: name of the column in messages, such as `model.user_features: age`.
 
     Raises:
         UserError: no value is known, or all known values are the same.
@@ -151,12 +151,12 @@ def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
 
 
 class Origin(NamedTuple):
-    """The place of a table of users or items, for messages.
+    """Where a table of users or items comes from, for messages.
 
     Attributes:
         noun: "user" or "item".
-        place: the option that names the table's file, or the file's name in a named data set; "" where there is none.
-        advice: what to do where the table is missing.
+        place: the option that names the file, or the file name in a named data set; "" if there is none.
+        advice: what to do if the table is missing.
     """
 
     noun: str
@@ -167,13 +167,13 @@ class Origin(NamedTuple):
 def chosen_columns(
     columns: dict[str, Column], names: tuple[str, ...], *, origin: Origin, has_table: bool
 ) -> dict[str, Column]:
-    """The named columns, in the order named.
+    """Select columns by name, in the given order.
 
     Args:
         columns: all columns of the table of users or items.
-        names: those that the equation needs.
-        origin: the table's place.
-        has_table: whether there is a table at all.
+        names: columns that the equation needs.
+        origin: where the table comes from, for messages.
+        has_table: whether there is a table.
 
     Raises:
         UserError: a column is missing, named twice, or empty.

@@ -1,4 +1,4 @@
-"""Where ratings come from: the options. pandas and pyarrow are imported when a table is loaded."""
+"""Options of the sources of ratings. Imports pandas and pyarrow only when a table is loaded."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ SEPARATORS = {
     "double_colon": "::",
     "spaces": "spaces",
 }
-"""By name, since Hydra cannot parse `data.separator=,`."""
+"""Separators by name, because Hydra cannot parse `data.separator=,`."""
 MOVIELENS = tuple(f"movielens_{size}" for size in ("100k", "latest_small", "1m", "10m", "20m", "25m", "32m"))
 """The named data sets."""
 
 
 class Duplicates(Enum):
-    """What becomes of rows with the user and item of an earlier row."""
+    """Treatment of rows that repeat a pair of user and item."""
 
     error = "error"
     last = "last"
@@ -47,26 +47,24 @@ class DataOptions(ABC):
     """Base class of the sources of ratings."""
 
     duplicates: Duplicates
-    """What becomes of rows that repeat a pair of user and item. error: refuse them; last: keep the last; mean: keep the
-    last, with the mean rating."""
+    """Treatment of rows that repeat a pair of user and item. error: stop with an error; last: keep the last; mean: keep
+    the last, with the mean rating."""
     min_ratings_per_user: int = field(metadata=at_least(0))
-    """Smallest number of ratings per user. Users with fewer are dropped, again and again, until all have
-    enough; 0: keep all."""
+    """Minimum number of ratings per user. Drops users with fewer, repeatedly, until all have enough; 0: keep all."""
     min_ratings_per_item: int = field(metadata=at_least(0))
-    """Smallest number of ratings per item. Items with fewer are dropped, again and again, until all have
-    enough; 0: keep all."""
+    """Minimum number of ratings per item. Drops items with fewer, repeatedly, until all have enough; 0: keep all."""
     cache: str | None
-    """Folder for generated, downloaded and converted data; null: keep nothing. By default the user's cache folder, or
-    $RATINGLAB_DATA."""
+    """Folder for generated, downloaded and converted data; null: keep nothing. Defaults to $RATINGLAB_DATA, or the
+    user's cache folder."""
     batch_size: int = field(metadata=within(1, 2**31 - 1))
     """Number of ratings per training step. Larger batches run faster and may need a larger optimizer.lr."""
 
     @abstractmethod
     def load(self) -> RatingTable:
-        """Read the ratings, checked.
+        """Read and check the ratings.
 
         Raises:
-            UserError: a file, column, row or cell is wrong; the message names it.
+            UserError: a file, column, row or cell is invalid; the message names it.
         """
 
     def _cleaning(self, *, lowest: float | None = None, highest: float | None = None) -> Cleaning:
@@ -86,22 +84,22 @@ class DataOptions(ABC):
 
 @dataclass
 class ColumnOptions:
-    """Which columns hold what: names from the header or, without a header, positions counted from 1."""
+    """Columns by role: names from the header or, without a header, positions counted from 1."""
 
     user: str
-    """Column of the user ids: integers or text. A name, or a position from 1 where data.header is false."""
+    """Column of the user ids: integers or text. A name, or a position from 1 if data.header is false."""
     item: str
-    """Column of the item ids: integers or text. A name, or a position from 1 where data.header is false."""
+    """Column of the item ids: integers or text. A name, or a position from 1 if data.header is false."""
     rating: str
     """Column of the ratings: finite numbers, higher is better."""
     timestamp: str | None
-    """Column of the times: Unix time (s, ms, µs, ns) or ISO dates; null: no times. Splits by time and timesvdpp need
+    """Column of the times: Unix time (s, ms, µs, ns) or ISO dates; null: no times. Splits by time and timesvdpp require
     it."""
 
 
 @dataclass
 class ScaleOptions:
-    """The lowest and the highest rating that there can be, where the data do not show them."""
+    """Lowest and highest possible rating, for data that does not contain them."""
 
     lowest: float | None
     """Lowest possible rating; null: the lowest one in the data. A rating below it is an error."""
@@ -109,7 +107,7 @@ class ScaleOptions:
     """Highest possible rating; null: the highest one in the data. A rating above it is an error."""
 
     def check_together(self) -> None:
-        """Raise UserError where the fields do not go together."""
+        """Raise UserError if fields conflict."""
         for name, bound in vars(self).items():
             if bound is not None and not math.isfinite(bound):
                 raise UserError(f"data.scale.{name} must be finite, got {bound}")
@@ -119,10 +117,10 @@ class ScaleOptions:
 
 @dataclass
 class UserOptions:
-    """An optional table of users; it has a header, and each column besides the ids is a feature."""
+    """Optional table of users with a header. Each column besides the ids is a feature."""
 
     path: str | None
-    """File with one row per user; null: none, and there are no user features."""
+    """File with one row per user; null: no user features."""
     separator: str
     """Separator of that file's columns, as in data.separator."""
     encoding: str
@@ -135,10 +133,10 @@ class UserOptions:
 
 @dataclass
 class TitleOptions:
-    """An optional table of items; it has a header, and each column besides ids and titles is a feature."""
+    """Optional table of items with a header. Each column besides ids and titles is a feature."""
 
     path: str | None
-    """File with one row per item; null: none, and recommendations show ids alone."""
+    """File with one row per item; null: no item features, and recommendations show only ids."""
     separator: str
     """Separator of that file's columns, as in data.separator."""
     encoding: str
@@ -153,7 +151,7 @@ class TitleOptions:
 
 @dataclass
 class CsvOptions(DataOptions):
-    """Ratings from delimited text, plain or packed (.gz, .zip, .bz2, .xz, .zst), or from Parquet; one rating a row."""
+    """Ratings from Parquet or delimited text, plain or compressed (.gz, .zip, .bz2, .xz, .zst), one rating per row."""
 
     name: ClassVar[str] = "csv"
 
@@ -164,27 +162,27 @@ class CsvOptions(DataOptions):
     header: bool
     """Whether the first line names the columns. If false, data.columns are positions counted from 1."""
     encoding: str
-    """Encoding of the text: utf-8, latin-1, utf-16 or another of Python's names."""
+    """Encoding of the text: utf-8, latin-1, utf-16 or any other encoding that Python knows."""
     columns: ColumnOptions
     """Columns of user, item, rating and time. All others are ignored."""
     scale: ScaleOptions
-    """Rating scale, to which predictions are clipped. Set it where the data lack the lowest or the highest rating."""
+    """Rating scale, used to clip predictions. Set it if the data lacks the lowest or the highest rating."""
     users: UserOptions
     """Table of users, with a header; optional. Its columns are features for model.user_features."""
     titles: TitleOptions
     """Table of items, with a header; optional. Its columns are features for model.item_features."""
 
     def check_together(self) -> None:
-        """Raise UserError for a separator or an encoding that there is not."""
+        """Raise UserError for an unknown separator or encoding."""
         for prefix, options in (("data", self), ("data.users", self.users), ("data.titles", self.titles)):
             separator_text(options.separator, key=f"{prefix}.separator")
             check_encoding(options.encoding, key=f"{prefix}.encoding")
 
     def load(self) -> RatingTable:
-        """Read the files, with users and titles where there are any, or take them from the cache.
+        """Read the files, with users and titles if given, or load the table from the cache.
 
         Raises:
-            UserError: a file, column, row or cell is wrong; the message names it.
+            UserError: a file, column, row or cell is invalid; the message names it.
         """
         from ratinglab.ratings.feature_tables import read_features
         from ratinglab.ratings.inputs import TextForm
@@ -229,7 +227,7 @@ class CsvOptions(DataOptions):
     def _feature_file(
         self, noun: str, of: UserOptions | TitleOptions, *, key: str, id_column: str, title: str | None
     ) -> FeatureFile | None:
-        """The file of users or items; None where none is named."""
+        """The file of users or items; None if not given."""
         from ratinglab.ratings.feature_tables import FeatureFile
         from ratinglab.ratings.inputs import TextForm
         from ratinglab.ratings.reading import existing_file
@@ -254,7 +252,7 @@ class CsvOptions(DataOptions):
 
 @dataclass
 class DemoOptions(DataOptions):
-    """About 100,000 generated ratings, written once and then read as any file."""
+    """About 100,000 generated ratings, written once and then read like any file."""
 
     name: ClassVar[str] = "demo"
 
@@ -262,7 +260,7 @@ class DemoOptions(DataOptions):
     """Seed of the generated table. The training has its own, `seed`."""
 
     def load(self) -> RatingTable:
-        """Write the files where they are not there yet, and read them.
+        """Generate the files if missing, and read them.
 
         Raises:
             UserError: the cache folder cannot be written, or a file in it is missing.
@@ -285,22 +283,21 @@ class MovieLensOptions(DataOptions):
     name: str
     """Name of the data set, such as movielens_100k."""
     root: str | None
-    """Folder or zip archive that already holds the data set; null: the cache folder, into which it is downloaded
-    once."""
+    """Folder or zip archive that already holds the data set; null: download it once into the cache folder."""
     address: str
     """Web folder that holds the archive: the publisher's, or a mirror."""
 
     def check_together(self) -> None:
-        """Raise UserError for a data set that there is not."""
+        """Raise UserError for an unknown data set."""
         if self.name not in MOVIELENS:
             hint = did_you_mean(self.name, MOVIELENS)
             raise UserError(f"data.name must be one of {', '.join(MOVIELENS)}, got {self.name}{hint}")
 
     def load(self) -> RatingTable:
-        """Find or download the files, and read them, or take them from the cache.
+        """Find or download the files and read them, or load the table from the cache.
 
         Raises:
-            UserError: the data set is not there and cannot be downloaded, or its files are not as they should be.
+            UserError: the data set is missing and cannot be downloaded, or its files are invalid.
         """
         from ratinglab.ratings.feature_tables import read_features
         from ratinglab.ratings.movielens import locate, rating_files, read_items
@@ -332,10 +329,10 @@ class MovieLensOptions(DataOptions):
 
 
 def separator_text(text: str, *, key: str) -> str:
-    """The characters of a separator: those that its name stands for, or itself; "spaces" for a run of blanks.
+    """Resolve a separator, given by name or literally; "spaces" is a run of blanks.
 
     Raises:
-        UserError: it is neither a name nor a text that could stand between two columns.
+        UserError: it is neither a known name nor usable as a separator.
     """
     if text in SEPARATORS:
         return SEPARATORS[text]
@@ -347,7 +344,7 @@ def separator_text(text: str, *, key: str) -> str:
 
 
 def check_encoding(name: str, *, key: str) -> None:
-    """Raise UserError for an encoding that there is not."""
+    """Raise UserError for an unknown encoding."""
     try:
         if "ratings 1".encode(name).decode(name) != "ratings 1":
             raise LookupError
@@ -356,6 +353,6 @@ def check_encoding(name: str, *, key: str) -> None:
 
 
 def _identity(options: CsvOptions | MovieLensOptions) -> str:
-    """All options that decide what is read from the files, as text."""
+    """All options that affect how files are read, as text."""
     values = asdict(options) | {"duplicates": options.duplicates.value, "batch_size": None, "cache": None}
     return json.dumps([options.name, values])

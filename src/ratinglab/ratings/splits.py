@@ -1,4 +1,4 @@
-"""What is held out for validation and test."""
+"""Splits: choice of the rows held out for validation and test."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
 
 VERSION = 1
-"""Raise it with any change in which rows a split holds out."""
+"""Raise it with any change to the rows that a split holds out."""
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Codes of the parts."""
 MOVIELENS_100K_DIGEST = "48abd2e46d4c0e51c4bf76e6b2bdc260"
-"""Of MovieLens 100K in its published order, in which the u-folds lie one behind the other."""
+"""Digest of MovieLens 100K in its published order, in which each u-fold is a contiguous fifth."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which row of a table belongs to which part.
+    """Assignment of a table's rows to parts.
 
     Attributes:
         part: (N,) int8: TRAIN, VALIDATION or TEST.
-        identity: a hash of data, policy and seed, and the fold: runs of one family differ in nothing but the fold.
-        notes: what is to be said of it, a line each.
+        identity: hash of data, policy and seed, then the fold; the folds of a cross-validation share the hash.
+        notes: remarks, one line each.
     """
 
     part: NDArray[np.int8]
@@ -40,26 +40,26 @@ class Split:
     notes: tuple[str, ...] = ()
 
     def count(self, part: int) -> int:
-        """Rows of a part."""
+        """Number of rows of a part."""
         return int(np.count_nonzero(self.part == part))
 
     def refitted(self) -> Split:
-        """The same test rows; the validation rows are training rows too."""
+        """Move the validation rows to the training part; keep the test rows."""
         return Split(part=np.where(self.part == VALIDATION, TRAIN, self.part).astype(np.int8), identity=self.identity)
 
 
 @dataclass
 class SplitOptions(ABC):
-    """Base class of the splits. A split of your own makes its parts in `apply` and hands them to `checked`."""
+    """Base class for splits. To write your own, assign the parts in `apply` and return `checked(…)`."""
 
     name: ClassVar[str]
     by_time: ClassVar[bool] = False
-    """Whether the times of the ratings decide."""
+    """Whether the split depends on the times of the ratings."""
     by_file: ClassVar[bool] = False
-    """Whether the files that the rows come from decide."""
+    """Whether the split depends on the files that the rows come from."""
 
     refit: bool
-    """Whether to fit a second time, on training and validation rows, for the number of epochs that was best in
+    """Whether to fit a second time, on training and validation rows, for the best number of epochs found in
     validation."""
 
     @abstractmethod
@@ -67,11 +67,11 @@ class SplitOptions(ABC):
         """Split the table's rows.
 
         Raises:
-            UserError: the table lacks what the split needs, or a part comes out empty.
+            UserError: the table lacks data that the split needs, or a part is empty.
         """
 
     def checked(self, table: RatingTable, part: NDArray[np.int8], notes: tuple[str, ...] = ()) -> Split:
-        """The split of these parts, (N,) int8 of TRAIN, VALIDATION and TEST, with its identity.
+        """Make the split from its parts, (N,) int8 of TRAIN, VALIDATION and TEST, and add its identity.
 
         Raises:
             UserError: no row is left to train on.
@@ -82,7 +82,7 @@ class SplitOptions(ABC):
 
     def _identity(self, table: RatingTable) -> str:
         policy = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("fold", "refit")}
-        # the borders of the files too, of which the digest does not know; sorted, lest the order of the fields count
+        # add the borders of the files, which the digest leaves out; sort keys, so that field order does not matter
         borders = [source.stop for source in table.sources] if self.by_file else []
         content = (VERSION, table.digest, self.name, sorted(policy.items()), borders)
         hashed = blake2b(repr(content).encode(), digest_size=6)
@@ -94,7 +94,7 @@ class SplitOptions(ABC):
 
 @dataclass
 class FractionSplit(SplitOptions):
-    """Fractions for validation and test."""
+    """Holds out fractions of the rows for validation and test."""
 
     validation: float = field(metadata=from_zero_below(1))
     """Fraction of the rows held out for validation (per_user: of each user's); 0: no validation, so no early
@@ -103,7 +103,7 @@ class FractionSplit(SplitOptions):
     """Fraction of the rows held out for test (per_user: of each user's); 0: no test."""
 
     def check_together(self) -> None:
-        """Raise UserError where the fields do not go together."""
+        """Raise UserError if fields conflict."""
         if self.validation + self.test >= 1:
             raise UserError(
                 "split.validation + split.test must be below 1, "
@@ -113,18 +113,18 @@ class FractionSplit(SplitOptions):
 
 @dataclass
 class RandomValidationSplit(SplitOptions):
-    """Random rows for validation, of those that are not test."""
+    """Holds out random rows for validation, among those that are not test."""
 
     seed: int = field(metadata=seed_rule())
-    """Seed of the split. The training's own `seed` does not change it."""
+    """Seed of the split, independent of the training `seed`."""
     validation: float = field(metadata=from_zero_below(1))
-    """Fraction of the rows besides the test rows held out for validation; 0: no validation, so no early stopping."""
+    """Fraction of the rows outside test held out for validation; 0: no validation, so no early stopping."""
 
     def _split_rest(self, table: RatingTable, part: NDArray[np.int8]) -> Split:
-        """The split, with random training rows made validation rows.
+        """Complete the split: move random training rows to validation.
 
         Raises:
-            UserError: no row for validation where some were asked for, or none to train on.
+            UserError: the validation part would be empty although requested, or no row is left to train on.
         """
         train = np.flatnonzero(part == TRAIN)
         np.random.default_rng(self.seed).shuffle(train)
@@ -139,7 +139,7 @@ class RandomSplit(FractionSplit):
     name: ClassVar[str] = "random"
 
     seed: int = field(metadata=seed_rule())
-    """Seed of the split. The training's own `seed` does not change it."""
+    """Seed of the split, independent of the training `seed`."""
 
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows."""
@@ -154,15 +154,15 @@ class RandomSplit(FractionSplit):
 
 @dataclass
 class PerUserSplit(FractionSplit):
-    """Random rows of each user for validation and test, each user's own number of them rounded."""
+    """Random rows of each user for validation and test, rounded per user."""
 
     name: ClassVar[str] = "per_user"
 
     seed: int = field(metadata=seed_rule())
-    """Seed of the split. The training's own `seed` does not change it."""
+    """Seed of the split, independent of the training `seed`."""
 
     def apply(self, table: RatingTable) -> Split:
-        """Split the table's rows; each user keeps at least one to train on."""
+        """Split the table's rows; each user keeps at least one training row."""
         user = table.ratings.user
         order = np.random.default_rng(self.seed).permutation(len(user))
         rank = _rank_within_user(user, order)
@@ -184,11 +184,11 @@ class LeaveLastSplit(SplitOptions):
     validation: int = field(metadata=at_least(0))
     """Number of each user's ratings, before the test ones, for validation; 0: no validation, so no early stopping."""
     test: int = field(metadata=at_least(1))
-    """Number of each user's last ratings for test. Of several at the same time, the later one in the file counts as
+    """Number of each user's last ratings for test. Among ratings at the same time, the later one in the file counts as
     last."""
 
     def apply(self, table: RatingTable) -> Split:
-        """Split the table's rows; a user with too few of them is only trained on.
+        """Split the table's rows; all rows of a user with too few of them are training rows.
 
         Raises:
             UserError: the table has no times, or no user has enough rows.
@@ -211,19 +211,19 @@ class LeaveLastSplit(SplitOptions):
 
 @dataclass
 class TemporalSplit(FractionSplit):
-    """One cut through time for all: what is later is test; the last part of what is earlier is validation.
+    """One cut in time for all users: later rows are test, and the last of the earlier rows are validation.
 
-    Rows of the same time stay together, on the later side of a cut.
+    Rows at the same time stay together, on the later side of a cut.
     """
 
     name: ClassVar[str] = "temporal"
     by_time: ClassVar[bool] = True
 
     def apply(self, table: RatingTable) -> Split:
-        """Split the table's rows: the training rows are earlier than all validation rows, and those than all test rows.
+        """Split the table's rows so that all training rows precede all validation rows, and these all test rows.
 
         Raises:
-            UserError: the table has no times, or a part comes out empty.
+            UserError: the table has no times, or a part is empty.
         """
         time = table.times(asked_by=f"split={self.name}")
         num_test = _part_size(self.test, of=len(time), key="split.test")
@@ -240,7 +240,7 @@ class TemporalSplit(FractionSplit):
 
 @dataclass
 class RowsSplit(RandomValidationSplit):
-    """A range of rows, in the order of the file, for test; random rows of the others for validation."""
+    """A range of rows, in file order, for test; random other rows for validation."""
 
     name: ClassVar[str] = "rows"
 
@@ -250,7 +250,7 @@ class RowsSplit(RandomValidationSplit):
     """Row after the last test row, counted from 0."""
 
     def check_together(self) -> None:
-        """Raise UserError where the fields do not go together."""
+        """Raise UserError if fields conflict."""
         if self.test_stop <= self.test_start:
             raise UserError(
                 f"split.test_stop must be above split.test_start, got {self.test_stop} and {self.test_start}"
@@ -260,7 +260,7 @@ class RowsSplit(RandomValidationSplit):
         """Split the table's rows.
 
         Raises:
-            UserError: the range goes beyond the last row, or leaves nothing to train on.
+            UserError: the range extends past the last row, or leaves nothing to train on.
         """
         num_rows = len(table.ratings)
         if self.test_stop > num_rows:
@@ -274,17 +274,17 @@ class RowsSplit(RandomValidationSplit):
 
 @dataclass
 class KFoldSplit(RandomValidationSplit):
-    """The rows in random order, cut into folds, of which one is test: `-m split.fold=1,2,3,4,5` cross-validates."""
+    """Shuffles the rows and cuts them into folds, one of them for test: `-m split.fold=1,2,3,4,5` cross-validates."""
 
     name: ClassVar[str] = "kfold"
 
     folds: int = field(metadata=at_least(2))
-    """Number of folds. Where the rows do not divide evenly, the first folds have one more."""
+    """Number of folds. If the rows do not divide evenly, the first folds have one more."""
     fold: int = field(metadata=at_least(1))
     """Fold held out for test, counted from 1. Sweep over all folds with -m split.fold=1,2,…"""
 
     def check_together(self) -> None:
-        """Raise UserError where the fields do not go together."""
+        """Raise UserError if fields conflict."""
         if self.fold > self.folds:
             raise UserError(f"split.fold must be at most split.folds, got {self.fold} and {self.folds}")
 
@@ -307,7 +307,7 @@ class KFoldSplit(RandomValidationSplit):
 
 @dataclass
 class SurpriseKFoldSplit(KFoldSplit):
-    """The folds of Surprise's KFold(n_splits=folds, random_state=seed) on the rows in their own order."""
+    """Same folds as Surprise's KFold(n_splits=folds, random_state=seed) on the rows in table order."""
 
     name: ClassVar[str] = "surprise_kfold"
 
@@ -319,7 +319,7 @@ class SurpriseKFoldSplit(KFoldSplit):
 
 @dataclass
 class MovieLensUSplit(RandomValidationSplit):
-    """The published five folds of MovieLens 100K, u1 … u5: each a fifth of its rows, in their own order."""
+    """The published five folds of MovieLens 100K, u1 … u5: each a contiguous fifth of its rows."""
 
     name: ClassVar[str] = "movielens_u"
 
@@ -327,7 +327,7 @@ class MovieLensUSplit(RandomValidationSplit):
     """Fold held out for test: 1 for u1 … 5 for u5. Sweep over all with -m split.fold=1,2,3,4,5"""
 
     def check_together(self) -> None:
-        """Raise UserError where the fields do not go together."""
+        """Raise UserError if fields conflict."""
         if self.fold > 5:
             raise UserError(f"split.fold must be from 1 to 5, got {self.fold}")
 
@@ -339,8 +339,7 @@ class MovieLensUSplit(RandomValidationSplit):
         """
         if table.digest != MOVIELENS_100K_DIGEST:
             raise UserError(
-                "split=movielens_u is of MovieLens 100K alone, all its rows in their published order: "
-                f"{table.name} is not that"
+                f"split=movielens_u needs all rows of MovieLens 100K in their published order: {table.name} is not that"
             )
         part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
         part[(self.fold - 1) * 20_000 : self.fold * 20_000] = TEST
@@ -349,13 +348,13 @@ class MovieLensUSplit(RandomValidationSplit):
 
 @dataclass
 class FilesSplit(RandomValidationSplit):
-    """Whole files for test: of those that data.path names, by a pattern, such as `u1.*`."""
+    """Holds out whole files for test, among those matched by data.path, such as `u1.*`."""
 
     name: ClassVar[str] = "files"
     by_file: ClassVar[bool] = True
 
     test_files: str
-    """Test files: a name, or a pattern such as *.test. The other files are trained on."""
+    """Test files: a name, or a pattern such as *.test. The other files are for training."""
     validation_files: str | None
     """Validation files: a name or a pattern; null: random rows of the training files."""
 
@@ -363,12 +362,12 @@ class FilesSplit(RandomValidationSplit):
         """Split the table's rows.
 
         Raises:
-            UserError: no file has that name, all have it, a file is both test and validation, or rows of several files
-                were merged, by which a training row would know of a test row.
+            UserError: no file matches, every file matches, a file is both test and validation, or rows of several files
+                were merged, which would leak test rows into training.
         """
         if table.merged_across_files > 0:
             raise UserError(
-                "split=files needs each pair of user and item in one file alone: data.duplicates has merged "
+                "split=files needs each pair of user and item in a single file: data.duplicates has merged "
                 f"{table.merged_across_files:,} pairs with rows in several files"
             )
         part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
@@ -387,7 +386,7 @@ class FilesSplit(RandomValidationSplit):
         return self.checked(table, part)
 
     def _matches(self, table: RatingTable, pattern: str, *, key: str) -> NDArray[np.bool_]:
-        """(N,) whether each row is of a file of that name."""
+        """Whether each row comes from a matching file: (N,) bool."""
         row, found = 0, np.zeros(len(table.ratings), dtype=np.bool_)
         for source in table.sources:
             found[row : source.stop] = _is_named(source.name, pattern)
@@ -402,21 +401,21 @@ class FilesSplit(RandomValidationSplit):
 
 
 def _is_named(name: str, pattern: str) -> bool:
-    """Whether a file has that very name, or matches the pattern, with or without its folder."""
+    """Whether a file name equals or matches the pattern, with or without its folder."""
     return f"/{name}".endswith(f"/{pattern}") or fnmatch(name, pattern) or fnmatch(name, f"*/{pattern}")
 
 
 def _part_size(fraction: float, *, of: int, key: str) -> int:
     size = round(fraction * of)
     if fraction > 0 and size == 0:
-        raise UserError(f"{key}={fraction} of {of} rows is no row: give a larger fraction, or 0")
+        raise UserError(f"{key}={fraction} of {of} rows selects no row: give a larger fraction, or 0")
     return size
 
 
 def _check_not_empty(
     split: SplitOptions, table: RatingTable, part: NDArray[np.int8], *, test: float, validation: float
 ) -> None:
-    """Raise UserError where a part that was asked for has no row."""
+    """Raise UserError if a requested part has no row."""
     for key, wanted, code in (("test", test, TEST), ("validation", validation, VALIDATION)):
         if wanted > 0 and not (part == code).any():
             raise UserError(f"split={split.name} with split.{key}={wanted} leaves no row of {table.name} for {key}")
@@ -427,7 +426,7 @@ def _rounded(count: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def _rank_within_user(user: NDArray[np.int32], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(N,) the place of each row among its user's, from 0, when the rows are taken in the order given."""
+    """Rank of each row within its user, from 0, in the given order: (N,) int64."""
     by_user = order[np.argsort(user[order], kind="stable")]
     count = np.bincount(user)
     start = np.cumsum(count) - count
@@ -439,7 +438,7 @@ def _rank_within_user(user: NDArray[np.int32], order: NDArray[np.int64]) -> NDAr
 def _by_rank(
     rank: NDArray[np.int64], *, num_test: NDArray[np.int64], num_validation: NDArray[np.int64]
 ) -> NDArray[np.int8]:
-    """(N,) the part of each row: the first of a user's are test, the next validation."""
+    """Part of each row: a user's first ranks are test, the next validation: (N,) int8."""
     part = np.full(len(rank), TRAIN, dtype=np.int8)
     part[rank < num_test + num_validation] = VALIDATION
     part[rank < num_test] = TEST

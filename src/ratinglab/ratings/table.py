@@ -14,7 +14,7 @@ from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, chosen_columns
 
 MILLISECONDS = 86_400_000
-"""In a day."""
+"""Milliseconds per day."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Ratings:
         user: (N,) int32 index into the table's user_ids.
         item: (N,) int32 index into the table's item_ids.
         rating: (N,) float32, in the unit of the file (stars, points).
-        day: (N,) int32, days since 1970 in UTC; None where nothing asks for them.
+        day: (N,) int32, days since 1970 in UTC; None if not needed.
     """
 
     user: NDArray[np.int32]
@@ -37,7 +37,7 @@ class Ratings:
         return len(self.rating)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Ratings":
-        """The named rows, in the order named, or those where a mask is true, or a range of them as views."""
+        """Select rows by indices, in that order, by a mask, or by a range, which returns views."""
         day = None if self.day is None else self.day[rows]
         return Ratings(user=self.user[rows], item=self.item[rows], rating=self.rating[rows], day=day)
 
@@ -51,23 +51,23 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class RatingTable:
-    """All the ratings of a data set and the ids of its users and items.
+    """All ratings of a data set and the ids of its users and items.
 
     Attributes:
-        name: what the data set is called in headers.
+        name: name of the data set in headers.
         ratings: the rows, in the order of the files.
-        timestamp: (N,) int64, milliseconds since 1970 in UTC; None where none were read.
+        timestamp: (N,) int64, milliseconds since 1970 in UTC; None if not read.
         user_ids: the id of each user index.
         item_ids: the id of each item index.
-        titles: (num_items,) text by item index, empty where there is none; None without a table of titles.
+        titles: (num_items,) text by item index, empty if unknown; None without a table of titles.
         user_columns: the features of users, by name; empty without a table of users.
         item_columns: the features of items, by name: all columns of the table of titles besides its ids and titles.
-        origins: the places of the tables of users and of items, for messages.
-        scale: the lowest and the highest rating that there can be: as set, or as found.
+        origins: where the user and item tables come from, for messages.
+        scale: lowest and highest possible rating, as set or as found.
         sources: the files, in the order of their rows.
-        merged_across_files: pairs of user and item of which rows in several files were made one.
-        notes: what was done to the rows that were read, and what looks odd in them, a line each.
-        noise_floor: the MSE of a perfect model, known for generated data only, in squared rating units.
+        merged_across_files: number of pairs of user and item merged from rows in several files.
+        notes: remarks on cleaning and on unusual rows, one line each.
+        noise_floor: MSE of a perfect model, in squared rating units; None unless the data is generated.
     """
 
     name: str
@@ -97,25 +97,25 @@ class RatingTable:
 
     @property
     def density(self) -> float:
-        """Rows over users × items."""
+        """Number of rows divided by users × items."""
         return len(self.ratings) / (self.num_users * self.num_items)
 
     def times(self, *, asked_by: str) -> NDArray[np.int64]:
         """The timestamp of every rating.
 
         Raises:
-            UserError: none were read; `asked_by` says who needs them.
+            UserError: none were read; the message names `asked_by`.
         """
         if self.timestamp is None:
             raise UserError(f"{asked_by} needs the times of the ratings: name their column as data.columns.timestamp")
         return self.timestamp
 
     def side_information(self, needs: Needs, *, asked_by: str) -> SideInformation:
-        """The days and columns that an equation needs; its interactions follow from the ratings.
+        """Select the days and columns that an equation needs. Interactions follow from the ratings.
 
         Args:
-            needs: those of the equation.
-            asked_by: who needs the days, in messages.
+            needs: the equation's needs.
+            asked_by: option that needs the days, for messages.
 
         Raises:
             UserError: no times were read, or a column is missing or empty.
@@ -131,7 +131,7 @@ class RatingTable:
 
     @cached_property
     def digest(self) -> str:
-        """A hash of the ids and of all rows in their order; neither the form of the file nor times count."""
+        """Hash of the ids and of all rows in order, independent of the file's format and of times."""
 
         def hashed(content: Any) -> bytes:
             return blake2b(content, digest_size=16).digest()
@@ -140,7 +140,7 @@ class RatingTable:
             return hashed("\n".join(ids.ids.astype(str)).encode())
 
         columns = (self.ratings.user, self.ratings.item, self.ratings.rating)
-        with ThreadPoolExecutor() as threads:  # hashing lets other threads run
+        with ThreadPoolExecutor() as threads:  # hashing releases the GIL
             ids = threads.map(hashed_ids, (self.user_ids, self.item_ids))
             rows = threads.map(lambda column: hashed(np.ascontiguousarray(column).data), columns)
             return hashed(b"".join([*ids, *rows])).hex()

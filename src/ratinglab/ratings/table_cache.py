@@ -1,4 +1,4 @@
-"""Tables that were read once, kept as arrays that the next run maps into memory."""
+"""Cache of tables, stored as arrays that the next run maps into memory."""
 
 import json
 import os
@@ -19,15 +19,15 @@ from ratinglab.ratings.side_information import Column, Origin
 from ratinglab.ratings.table import Ratings, RatingTable, Source
 
 VERSION = 3
-"""Raise it with any change in what reading makes of a file, or in how it is kept."""
+"""Raise it with any change to the result of reading, or to the cache's format."""
 SMALLEST = 8 << 20
-"""Bytes of the files from which a table is kept: smaller ones are read as fast."""
+"""Minimum bytes of files to cache: smaller ones are read as fast."""
 SETTLED_NS = 2_000_000_000
-"""How old a file must be: one that is written again within a tick of the clock would look unchanged."""
+"""Minimum age of a file: one rewritten within a clock tick would look unchanged."""
 KEPT = 8
-"""Tables that are kept: of more, those go that were not used for longest."""
+"""Number of cached tables; beyond it, the least recently used are removed."""
 ABANDONED = 86_400
-"""Seconds after which a table that is not whole is no longer another run's work."""
+"""Seconds after which an incomplete table counts as left by a killed run."""
 HALF_DONE = ".half-done-"
 COLUMNS = ("user", "item", "rating", "timestamp")
 FACTS = ("name", "origins", "scale", "sources", "merged_across_files", "digest", "notes", "noise_floor")
@@ -36,16 +36,16 @@ FACTS = ("name", "origins", "scale", "sources", "merged_across_files", "digest",
 def cached_table(
     folder: Path | None, read: Callable[[], RatingTable], *, fingerprints: list[list[Any]], options: str, now_ns: int
 ) -> RatingTable:
-    """The table that `read` gives, from the cache where the files and all that decides how they are read are the same.
+    """Return the table of `read`, from the cache if the files and the reading options are unchanged.
 
-    An entry is a folder that is renamed into its place when all of it is on the disk, so two runs may write it at once
-    and a killed one leaves no part of it. What cannot be read is read anew, what cannot be written is a note.
+    An entry is a folder, renamed into place once it is complete on disk. So two runs may write it at once, and a killed
+    run leaves no partial entry. An unreadable entry is replaced; a failed write only adds a note.
 
     Args:
-        folder: the cache folder; None: the table is read, and not kept.
+        folder: the cache folder; None: no cache.
         read: reads the files.
-        fingerprints: of each file: its path, size, and times; what has another one is another file.
-        options: all that decides what is made of the files.
+        fingerprints: path, size and times of each file; a file with another fingerprint is another file.
+        options: all options that affect the result of reading.
         now_ns: the time, in nanoseconds.
     """
     size = sum(fingerprint[2] for fingerprint in fingerprints)
@@ -65,13 +65,13 @@ def cached_table(
         note = f"the table is not kept for the next run: {error.filename or entry}: {error.strerror or error}"
         return replace(table, notes=(*table.notes, note))
     _tidy(entry, source, now=now_ns / 1e9)
-    return _load(entry) or table  # mapped: the arrays that were read are given back to the system
+    return _load(entry) or table  # the mapped copy, so that the arrays just read are freed
 
 
 def _tidy(entry: Path, source: str, *, now: float) -> None:
-    """Remove older tables of the same files, all but the KEPT latest of others, and what killed runs have left.
+    """Remove older tables of the same files, all but the KEPT latest others, and leftovers of killed runs.
 
-    A table that another run has mapped goes on to be read by it.
+    Another run that has mapped a removed table can still read it.
     """
     used: dict[Path, float] = {}
     for each in entry.parent.iterdir():
@@ -88,8 +88,8 @@ def _tidy(entry: Path, source: str, *, now: float) -> None:
 
 
 def _touch(entry: Path) -> None:
-    """Note that a table was used now."""
-    with suppress(OSError):  # a cache that cannot be written
+    """Mark a table as just used."""
+    with suppress(OSError):  # the cache may be read-only
         os.utime(entry)
 
 
@@ -98,7 +98,7 @@ def _hashed(content: Any) -> str:
 
 
 def _write(entry: Path, table: RatingTable) -> None:
-    """Write an entry whole, or leave nothing; another run may be writing the same one."""
+    """Write an entry atomically; another run may be writing the same one."""
     entry.parent.mkdir(parents=True, exist_ok=True)
     half_done = Path(tempfile.mkdtemp(prefix=HALF_DONE, dir=entry.parent))
     try:
@@ -120,17 +120,17 @@ def _write(entry: Path, table: RatingTable) -> None:
         facts["sizes"] = {path.name: path.stat().st_size for path in half_done.iterdir()}
         (half_done / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
         half_done.chmod(0o755)
-        shutil.rmtree(entry, ignore_errors=True)  # what could not be read
+        shutil.rmtree(entry, ignore_errors=True)  # an unreadable entry
         os.rename(half_done, entry)
     except OSError:
-        if not entry.exists():  # else another run was faster
+        if not entry.exists():  # else another run wrote it first
             raise
     finally:
         shutil.rmtree(half_done, ignore_errors=True)
 
 
 def _load(entry: Path) -> RatingTable | None:
-    """The table of an entry; None where there is none, or where anything is wrong with it."""
+    """Load the table of an entry; None if it is missing or invalid."""
     try:
         facts = json.loads((entry / "facts.json").read_text(encoding="utf-8"))
         if any((entry / name).stat().st_size != size for name, size in facts.pop("sizes").items()):
@@ -157,12 +157,12 @@ def _load(entry: Path) -> RatingTable | None:
             notes=tuple(facts["notes"]),
             noise_floor=facts["noise_floor"],
         )
-        table.__dict__["digest"] = facts["digest"]  # what cached_property would compute
+        table.__dict__["digest"] = facts["digest"]  # fill the cached_property
         return table
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
 
 def _features(path: Path) -> dict[str, Column]:
-    """The columns of users or items by name: float64 or, for text, objects."""
+    """Read the columns of users or items by name: float64, or objects for text."""
     return {str(name): column.to_numpy() for name, column in pd.read_parquet(path).items()}

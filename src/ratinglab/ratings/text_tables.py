@@ -1,4 +1,4 @@
-"""Small delimited files, every cell as text."""
+"""Small delimited files, read as text cells."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,9 +10,9 @@ from ratinglab.ratings.inputs import InputFile, TextForm, utf8_stream
 
 
 def read_text_table(file: InputFile, form: TextForm, *, header: bool) -> pa.Table:
-    """A delimited file, every cell as text; a row with too many or too few cells is refused.
+    """Read a delimited file with every cell as text. Rejects rows with too many or too few cells.
 
-    Without a header the columns are called 1, 2, ….
+    Without a header, the columns are named 1, 2, ….
 
     Raises:
         UserError: the file is empty or cannot be read, or two columns have the same name.
@@ -46,10 +46,10 @@ def read_text_table(file: InputFile, form: TextForm, *, header: bool) -> pa.Tabl
 
 
 def text_column(table: pa.Table, wanted: str, *, key: str, file: InputFile, header: bool = True) -> list[str]:
-    """The cells of a column of `read_text_table`, without the white space around them.
+    """The stripped cells of a column of `read_text_table`.
 
     Raises:
-        UserError: there is no such column; the message lists those that are there.
+        UserError: there is no such column; the message lists the columns.
     """
     position = column_position(table.column_names, wanted, key=key, file=file, header=header)
     return [text.strip() for text in table[position].to_pylist()]

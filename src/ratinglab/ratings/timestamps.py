@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 
 UNITS = ((1e11, 1000.0), (1e14, 1.0), (1e17, 1e-3), (np.inf, 1e-6))
-"""Below which size a Unix time is in seconds, ms, µs or ns (each bound is the year 5138), and the factor to ms."""
+"""Upper bounds of Unix times in s, ms, µs and ns (each bound is the year 5138), with the factor to ms."""
 DATES = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 """ISO dates without and with a time zone."""
 
@@ -21,10 +21,10 @@ FIRST, LAST = -62_135_596_800_000, 253_402_300_799_999
 
 
 def type_of_timestamp(text: str, *, place: str) -> pa.DataType:
-    """What the timestamps of a column are written as, by the first one.
+    """Infer the type of a column's timestamps from the first one.
 
     Raises:
-        UserError: neither a number nor an ISO date.
+        UserError: it is neither a number nor an ISO date.
     """
     text = text.strip()
     for written, pattern in ((pa.int64(), r"-?\d{1,18}"), (pa.float64(), r"[+-]?\d+\.?\d*([eE][+-]?\d+)?")):
@@ -43,10 +43,10 @@ def type_of_timestamp(text: str, *, place: str) -> pa.DataType:
 
 
 def milliseconds(columns: list[pa.ChunkedArray | NDArray[np.int64]]) -> tuple[NDArray[np.int64], list[str]]:
-    """Columns of timestamps as one: (N,) int64 milliseconds since 1970 in UTC, and notes.
+    """Concatenate columns of timestamps: (N,) int64 milliseconds since 1970 in UTC, with notes.
 
-    Unix time is in the unit that its largest value in the column suggests; a note tells of values that would be in
-    another unit by themselves. A single array is overwritten.
+    The largest value of a column determines the unit of its Unix times. A note reports values that look like another
+    unit. A single array is overwritten.
     """
     notes: list[str] = []
     time = columns[0] if len(columns) == 1 else None
@@ -68,14 +68,14 @@ def milliseconds(columns: list[pa.ChunkedArray | NDArray[np.int64]]) -> tuple[ND
 
 
 def times_of_texts(texts: list[str], *, place: Callable[[int], str]) -> NDArray[np.datetime64]:
-    """Times written as text, all as the first one: (N,) datetime64[ms] in UTC.
+    """Parse times written as text, all in the format of the first one: (N,) datetime64[ms] in UTC.
 
     Args:
-        texts: without white space around them.
-        place: says where a text stands, counted from 0.
+        texts: texts without surrounding white space.
+        place: returns the place of a text, counted from 0, for messages.
 
     Raises:
-        UserError: a text is no time, or not written as the first.
+        UserError: a text is not a time, or not in the format of the first one.
     """
     if not texts:
         return np.empty(0, dtype="datetime64[ms]")
@@ -104,11 +104,11 @@ def _is_written_as(text: str, written: pa.DataType) -> bool:
 
 
 def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[str]]) -> None:
-    """Raise UserError for a time that no calendar shows.
+    """Raise UserError for a time outside the years 1 to 9999.
 
     Args:
         time: (N,) milliseconds since 1970.
-        places: where rows stand.
+        places: returns the file and line of rows, for messages.
     """
     if time.min() < FIRST or time.max() > LAST:
         row = int(np.argmax((time < FIRST) | (time > LAST)))
@@ -116,7 +116,7 @@ def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[s
 
 
 def _of_another_unit(column: pa.ChunkedArray, unit: tuple[float, float], *, least: float) -> list[str]:
-    """A note on values that are too small for the column's unit, by which they would be of about 1970."""
+    """Make a note on values too small for the column's unit, which would place them around 1970."""
     smaller = UNITS[: UNITS.index(unit)]
     if not smaller or least >= smaller[-1][0]:
         return []

@@ -1,1 +1,1 @@
-"""From predicted ratings to lists of items."""
+"""Top-k recommendations from predicted ratings."""

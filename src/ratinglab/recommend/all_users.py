@@ -1,4 +1,4 @@
-"""Exact top-k for every user at once: blocks of users against all items, and a compiled scan of the scores."""
+"""Exact top-k for all users: scores of blocks of users against all items, and a compiled scan of the scores."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from torch import Tensor
 from ratinglab.models.predictor import Predictor
 
 SCORES = 1 << 24
-"""Scores that are held at once: 64 MiB."""
+"""Number of scores held at once: 64 MiB."""
 PAIRS = 1 << 18
-"""Pairs that an equation of another form than factors predicts at once: each may take some KB."""
+"""Number of pairs that an equation without factors predicts at once: each can take a few KB."""
 CHUNK = 64
-"""Scores of which the largest is looked at first."""
+"""Number of scores compared at once with the worst of the k best."""
 
 
 class Rated(NamedTuple):
@@ -32,7 +32,7 @@ class Rated(NamedTuple):
 
 
 def rated_by_user(user: NDArray[np.int32], item: NDArray[np.int32], *, num_users: int) -> Rated:
-    """The items by user, in the order of the rows: user (N,) int32, item (N,) int32."""
+    """Group items by user, in the order of the rows: user (N,) int32, item (N,) int32."""
     start = np.concatenate([[0], np.cumsum(np.bincount(user, minlength=num_users))])
     by_user = np.empty(len(item), dtype=np.int32)
     _move(user, item, start.copy(), by_user)
@@ -40,20 +40,20 @@ def rated_by_user(user: NDArray[np.int32], item: NDArray[np.int32], *, num_users
 
 
 def top_k_of_all(predictor: Predictor, rated: Rated, *, num_items: int, k: int) -> NDArray[np.int32]:
-    """For every user the items with the highest predicted ratings among those not rated, best first.
+    """For each user, select the unrated items with the highest predicted ratings, best first.
 
-    Ranked as `top_k` ranks: by the score before clipping, equal scores by the item's index. Where the equation is of
-    factors, the scores of a block of users are one matrix product, which rounds otherwise than `top_k`: scores that
-    differ in their last digit alone may change places.
+    Ranks like `top_k`: by the score before clipping, equal scores by item index. For an equation with factors, one
+    matrix product scores a block of users. Its rounding differs from that of `top_k`, so scores that differ only in the
+    last digit may swap places.
 
     Args:
         predictor: predicts the ratings.
-        rated: what is left out, by user; users without training rows get the baseline's ranking.
-        num_items: items with training rows: the candidates.
-        k: items wanted.
+        rated: items to leave out, by user; users without training rows get the baseline's ranking.
+        num_items: number of candidates, the items with training rows.
+        k: number of items per user.
 
     Returns:
-        (num_users, k) int32 item indices; −1 where a user has fewer left.
+        (num_users, k) int32 item indices, padded with −1 for a user with fewer items left.
     """
     num_users = len(rated.start) - 1
     found = np.full((num_users, k), -1, dtype=np.int32)
@@ -66,7 +66,7 @@ def top_k_of_all(predictor: Predictor, rated: Rated, *, num_items: int, k: int) 
 
 
 def _scores(predictor: Predictor, *, num_users: int, num_items: int, block: int) -> Iterator[tuple[int, Tensor]]:
-    """The first user of a block, and its scores (B, num_items), up to a constant of each user's own."""
+    """For each block, its first user and its scores (B, num_items), up to a constant per user."""
     trained = min(num_users, len(predictor.baseline.user_bias) - 1)
     factors = predictor.model.factors()
     first = 0
@@ -95,13 +95,13 @@ def _move(user, item, place, by_user):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, parallel=True)
 def _select(scores, start, rated, found):  # type: ignore[no-untyped-def]
-    """Write the k best items of each row of scores, without those rated; the scores of these are lost.
+    """Write the k best unrated items of each row of scores. Overwrites the scores of rated items.
 
     Args:
         scores: (B, num_items) float32.
         start: (B + 1,) int64, where the items of each row begin in `rated`.
         rated: (N,) int32.
-        found: (B, k) int32, −1 throughout.
+        found: (B, k) int32, filled with −1; written.
     """
     num_items, k = scores.shape[1], found.shape[1]
     for row in prange(len(scores)):
@@ -120,14 +120,14 @@ def _select(scores, start, rated, found):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _any_above(score, bound):  # type: ignore[no-untyped-def]
     above = 0
-    for place in range(len(score)):  # without a way out: the compiler makes one instruction of many
+    for place in range(len(score)):  # no early exit, so that the compiler vectorizes the loop
         above += score[place] > bound
     return above > 0
 
 
 @njit(cache=True, nogil=True)
 def _insert(score, item, best_score, best):  # type: ignore[no-untyped-def]
-    """Put an item in its place among the best, where it belongs there, behind those of the same score."""
+    """Insert an item among the best, after those with the same score, if its score is high enough."""
     place = len(best)
     while place > 0 and score > best_score[place - 1]:
         place -= 1

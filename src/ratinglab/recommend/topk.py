@@ -1,4 +1,4 @@
-"""Exact top-k: every candidate is scored."""
+"""Exact top-k: scores every candidate."""
 
 import torch
 from torch import Tensor
@@ -7,16 +7,16 @@ from ratinglab.models.predictor import Predictor
 
 
 def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int) -> Tensor:
-    """The candidates with the highest predicted ratings, best first.
+    """Select the candidates with the highest predicted ratings, best first.
 
-    Ranked by the score before clipping, which tells apart items that all clip to the highest rating; equal scores
-    keep the candidates' order.
+    Ranks by the score before clipping, which tells apart items that clip to the highest rating. Equal scores keep the
+    candidates' order.
 
     Args:
         predictor: predicts the ratings.
-        user: index of the user; one without training rows gets the baseline's ranking.
+        user: index of the user; a user without training rows gets the baseline's ranking.
         candidates: (C,) int32 item indices.
-        k: items wanted; fewer are returned where there are fewer candidates.
+        k: number of items; fewer if there are fewer candidates.
 
     Returns:
         (min(k, C),) int32 item indices.

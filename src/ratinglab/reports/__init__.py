@@ -1,1 +1,1 @@
-"""Many runs: grouping, protocols, tables."""
+"""Tables of results: one run, a sweep, comparisons and protocols."""

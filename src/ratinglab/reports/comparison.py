@@ -1,4 +1,4 @@
-"""Tables that compare runs: one per protocol or split, over seeds and folds."""
+"""Tables that compare runs, one per protocol or split, averaged over seeds and folds."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -25,10 +25,10 @@ class FinishedRun(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Runs that differ in nothing but the seed and the fold.
+    """Runs that differ only in seed and fold.
 
     Attributes:
-        name: model and fit, with the settings in which rows of the table differ.
+        name: model and fit, with the settings in which the table's rows differ.
         runs: the runs.
     """
 
@@ -36,7 +36,7 @@ class Row(NamedTuple):
     runs: list[FinishedRun]
 
     def mean(self, tag: str) -> float:
-        """Mean of a metric over the runs; nan where one has none."""
+        """Mean of a metric over the runs; NaN if a run lacks it."""
         return float(np.mean([run.metrics.get(tag, np.nan) for run in self.runs]))
 
     def folds(self) -> dict[int, set[int | None]]:
@@ -47,7 +47,7 @@ class Row(NamedTuple):
         return found
 
     def by_seed(self, tag: str) -> list[float]:
-        """The mean over the folds of each seed."""
+        """Mean of a metric over the folds of each seed."""
         of_seed = (
             [run.metrics[tag] for run in self.runs if run.record.provenance["seed"] == seed] for seed in self.folds()
         )
@@ -55,10 +55,10 @@ class Row(NamedTuple):
 
 
 def compare(folders: Sequence[str]) -> Iterator[str]:
-    """The tables of all finished runs in some folders.
+    """Tabulate all finished runs in these folders.
 
-    Runs under a protocol stand among its figures, the lowest test RMSE first; other runs under their split, the lowest
-    validation RMSE first. Runs that differ in seed and fold alone are one row: a mean, and the spread over seeds.
+    A protocol's table lists its runs and published figures, lowest test RMSE first. Other runs are grouped by split,
+    lowest validation RMSE first. Runs that differ only in seed and fold share a row: a mean, and the spread over seeds.
 
     Args:
         folders: runs, or folders with runs in them, at any depth.
@@ -71,7 +71,7 @@ def compare(folders: Sequence[str]) -> Iterator[str]:
         raise UserError(f"there is no finished run in {', '.join(folders)}")
     tables: defaultdict[tuple[str, str], list[FinishedRun]] = defaultdict(list)
     for run in runs:
-        is_placed = "test/rmse" in run.metrics  # without test rows there is nothing to stand beside figures
+        is_placed = "test/rmse" in run.metrics  # without test rows there is nothing to compare
         title = run.record.protocol["title"] if run.record.protocol and is_placed else ""
         family = run.record.provenance["split"].partition("/")[0]
         tables[title, "" if title else f"{run.record.provenance['data']}, split {family}"].append(run)
@@ -86,10 +86,10 @@ def compare(folders: Sequence[str]) -> Iterator[str]:
 
 
 def models_table(folders: Sequence[str]) -> Iterator[str]:
-    """One table in Markdown of all finished runs under protocols: a row a model and fit, a column a protocol.
+    """Tabulate all finished runs under protocols in Markdown: one row per model and fit, one column per protocol.
 
-    A cell is the mean test RMSE over folds and seeds, where all of them are comparable and each seed has all folds;
-    seconds and parameters are means over the runs of the first of the columns in which the row has a figure.
+    A cell is the mean test RMSE over folds and seeds. It is empty unless every run is comparable and every seed has all
+    folds. Seconds and parameters are means over the runs of the row's first column with a figure.
 
     Args:
         folders: runs, or folders with runs in them, at any depth.
@@ -124,12 +124,12 @@ def _markdown(cells: Sequence[str]) -> str:
 
 
 def _is_comparable(row: Row) -> bool:
-    """Whether the runs of a row are all that its protocol asks for."""
+    """Whether a row has every run that its protocol requires."""
     return bool(row.runs) and _row_verdict(row) == COMPARABLE
 
 
 def _row_verdict(row: Row) -> str:
-    """Whether a row of runs under one protocol is comparable with its figures, and if not, why."""
+    """Whether a row of runs under one protocol is comparable with its figures, or why not."""
     protocols = [run.record.protocol for run in row.runs if run.record.protocol]
     if protocols[0]["folds"] > 1:
         for seed, folds in row.folds().items():
@@ -139,7 +139,7 @@ def _row_verdict(row: Row) -> str:
 
 
 def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
-    """The finished runs, each once; how many are not finished; and why others cannot be read."""
+    """Find the finished runs, each once, the number of unfinished ones, and why others cannot be read."""
     finished, seen, unfinished, faults = [], set(), 0, []
     for name in folders:
         folder = user_path(name, key="folder")
@@ -147,7 +147,7 @@ def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
             raise UserError(f"there is no folder {folder}")
         for path in sorted(folder.rglob(RUN_RECORD)):
             run = path.parent.resolve()
-            # the first of a run's two fits is no run of its own
+            # skip the first fit of a refit run
             if run in seen or (run.name == "validation" and (run.parent / RUN_RECORD).exists()):
                 continue
             seen.add(run)
@@ -173,17 +173,17 @@ def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
     }
     if not across_splits:
         of_run["split"] = record.provenance["split"].partition("/")[0]
-    if not record.fit:  # an older record, which lacks the settings by which runs are grouped
+    if not record.fit:  # an older record without the settings that group runs
         of_run["folder"] = run.folder.name
     settings = {**{f"model.{key}": value for key, value in record.model_options.items()}, **record.fit, **of_run}
     return {key: as_yaml(value) if isinstance(value, list) else value for key, value in settings.items()}
 
 
 def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[Row]:
-    """One row for runs of the same settings; its name has the settings in which it differs from other rows.
+    """Group runs of the same settings into rows, named by the settings in which the rows differ.
 
-    Of two runs with the same settings, seed and fold under a protocol, the one in the later folder counts. Runs of
-    other splits are rows of their own, unless `across_splits` joins them.
+    If two runs under a protocol have the same settings, seed and fold, the one in the later folder counts. Runs of
+    different splits get separate rows, unless `across_splits` joins them.
     """
     groups: defaultdict[tuple[Any, ...], list[FinishedRun]] = defaultdict(list)
     newest = {}
@@ -220,7 +220,7 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
-    """Rows of runs on one split, the best monitored metric first: RMSE where that is MSE, or where they differ."""
+    """Tabulate rows on one split, best monitored metric first; RMSE if they monitor MSE or different metrics."""
     kinds: dict[str, MetricKind] = {run.record.monitor: run.record.monitored() for row in rows for run in row.runs}
     is_mse = "val/mse" in kinds or len(kinds) > 1
     metric = METRICS["rmse"] if is_mse else next(iter(kinds.values()))
@@ -246,5 +246,5 @@ def _cells(row: Row, errors: Sequence[float], remark: str) -> list[str]:
 
 
 def _size_cells(row: Row) -> list[str]:
-    """Seconds of the fit, and parameters."""
+    """Seconds of the fit, and number of parameters."""
     return [f"{row.mean('fit/seconds'):.1f}", f"{row.mean('fit/parameters'):,.0f}"]

@@ -1,4 +1,4 @@
-"""Protocols of the literature: what is fixed so that runs can be compared, and published figures beside a run's."""
+"""Evaluation protocols from the literature: fixed data and splits, and published figures to compare runs with."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,13 +24,13 @@ class ProtocolFigure:
     """Test error of another system."""
 
     system: str
-    """System, with its settings."""
+    """Name of the system, with its settings."""
     rmse: float = field(metadata=above(0))
-    """Pooled RMSE on the test rows, in rating units; of several folds their mean."""
+    """Pooled RMSE on the test rows, in rating units; with several folds, their mean."""
     kind: FigureKind
-    """published: in a paper or on its authors' page; measured: by ratinglab's authors, with that system's own code."""
+    """published: in a paper or on its authors' page; measured: by ratinglab's authors with the system's own code."""
     source: str
-    """Publication, or how it was measured."""
+    """Publication, or description of the measurement."""
 
 
 @dataclass
@@ -49,61 +49,61 @@ class Protocol(ProtocolOptions):
     title: str
     """Title of the table: the data, the split and the metric."""
     folds: int = field(metadata=at_least(1))
-    """Number of folds whose mean the figures are: one run each, split.fold=1, 2, …; 1: the figures are of a single
-    run."""
+    """Number of folds that the figures average over, one run each: split.fold=1, 2, …; 1: the figures are from a
+    single run."""
     data_digest: str
-    """Digest of the ratings in their order, as in run.json. Runs on other data are not comparable."""
+    """Digest of the ratings in order, as in run.json. Runs on other data are not comparable."""
     pins: dict[str, Any]
-    """Keys of a run, and the values they must have for a comparison."""
+    """Keys of a run, with the values that make it comparable."""
     figures: list[ProtocolFigure]
     """Test errors of other systems: system, pooled RMSE, kind (published or measured), source."""
 
 
 @dataclass
 class NoProtocol(ProtocolOptions):
-    """No protocol: the run is compared with the baselines alone."""
+    """No protocol: compare the run only with the baselines."""
 
     name: ClassVar[str] = "none"
 
 
 def record_of(protocol: Protocol, *, departures: Sequence[str]) -> dict[str, Any]:
-    """Contents of run.json on a protocol, as plain numbers and text: its title, folds and figures, and departures."""
+    """Entry of run.json for a protocol, as plain values: its title, folds and figures, and the run's departures."""
     figures = [asdict(figure) | {"kind": figure.kind.value} for figure in protocol.figures]
     return {"title": protocol.title, "folds": protocol.folds, "figures": figures, "departures": list(departures)}
 
 
 def table_of_run(protocol: dict[str, Any], *, name: str, rmse: float, fold: int | None) -> Iterator[str]:
-    """A run among its protocol's figures.
+    """Rank a run among its protocol's figures.
 
     Args:
-        protocol: as record_of returns it.
-        name: of the run.
-        rmse: its test error.
-        fold: its fold; None where its split has none.
+        protocol: entry of run.json, as returned by record_of.
+        name: name of the run.
+        rmse: the run's test error.
+        fold: the run's fold; None for a split without folds.
     """
     yield from _among_figures(protocol, name=name, rmse=rmse, remark=verdict([protocol]))
     if protocol["folds"] > 1:
         yield (
-            f"note: this run is fold {fold} alone; the figures are means over {protocol['folds']}: "
+            f"note: this run is only fold {fold}; the figures are means over {protocol['folds']}: "
             f"-m split.fold={','.join(map(str, range(1, protocol['folds'] + 1)))}"
         )
 
 
 def table_of_folds(protocols: Sequence[dict[str, Any]], *, name: str, rmses: Sequence[float]) -> Iterator[str]:
-    """The mean over a protocol's folds among its figures."""
+    """Rank the mean over a protocol's folds among its figures."""
     spread = float(np.std(rmses, ddof=1))
     remark = f"mean of {len(rmses)} folds, s.d. {spread:.4f}; {verdict(protocols)}"
     return _among_figures(protocols[0], name=name, rmse=float(np.mean(rmses)), remark=remark)
 
 
 def verdict(protocols: Sequence[dict[str, Any]]) -> str:
-    """Whether runs are comparable with the figures, and if not, why."""
+    """Whether runs are comparable with the figures, or why not."""
     departures = list(dict.fromkeys(departure for each in protocols for departure in each["departures"]))
     return f"not comparable: {'; '.join(departures)}" if departures else COMPARABLE
 
 
 def _among_figures(protocol: dict[str, Any], *, name: str, rmse: float, remark: str) -> Iterator[str]:
-    """The protocol's figures and ours with a remark, the lowest RMSE first."""
+    """List the protocol's figures and ours with a remark, lowest RMSE first."""
     found = [(each["kind"], each["system"], each["rmse"], each["source"]) for each in protocol["figures"]]
     found = sorted([*found, ("this run", name, rmse, remark)], key=lambda row: row[2])
     width = max(len(system) for _, system, *_ in found)

@@ -1,17 +1,17 @@
-"""The results of one run as lines of text."""
+"""Results of one run, as lines of text."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from ratinglab.evaluation.metrics import MetricKind
 
 SYSTEMS = (("", None), ("baseline/bias/", "bias baseline"), ("baseline/mean/", "mean baseline"))
-"""Prefix of each system's tags, and its name; None for the model's own."""
+"""Prefix of each system's tags, and its name; None stands for the model's name."""
 
 
 def metrics_table(
     values: Mapping[str, float], *, model: str, metrics: Sequence[MetricKind], noise_floor: float | None
 ) -> Iterator[str]:
-    """Metrics of the model and of the baselines on each part, one row each; warm and cold rows apart."""
+    """Tabulate the metrics of the model and the baselines on each part, and on its warm and cold rows."""
     parts = {"val": "validation", "test": "test"}
     labels = {
         f"{part}{group}": f"{label}{group.replace('/', ' ')}"
@@ -44,14 +44,14 @@ def metrics_table(
 
 
 def _cell(value: float | None, width: int) -> str:
-    """A value, or blanks where it is undefined."""
+    """Format a value; blank if undefined."""
     return " " * width if value is None else f"{value:{width}.4f}"
 
 
 def results(
     values: Mapping[str, float], *, model: str, metrics: Sequence[MetricKind], noise_floor: float | None
 ) -> Iterator[str]:
-    """The table of metrics, the time of the fit, and remarks."""
+    """Report the metrics, the time of the fit, and remarks."""
     yield from metrics_table(values, model=model, metrics=metrics, noise_floor=noise_floor)
     yield (
         f"fit        {values['fit/seconds']:.1f} s, {values['fit/epochs']} epochs, best after "

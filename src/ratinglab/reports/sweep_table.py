@@ -1,4 +1,4 @@
-"""The table at the end of a sweep: its runs, the best first, or the mean over folds."""
+"""The table at the end of a sweep: its runs, best first, or the mean over folds."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,22 +14,22 @@ from ratinglab.reports.text_table import aligned
 from ratinglab.runs.record import read_metrics, read_record
 
 FOLD = "split.fold"
-"""The one key in which the runs of a cross-validation differ."""
+"""The only key in which the runs of a cross-validation differ."""
 TEST_COLUMNS = {"test MSE": "test/mse", "test RMSE": "test/rmse"}
 
 
 class Job(NamedTuple):
-    """One run of a sweep: its folder, and the arguments that it was started with."""
+    """One run of a sweep: its folder and its command-line arguments."""
 
     folder: Path
     arguments: list[str]
 
 
 def sweep_table(jobs: Sequence[Job]) -> Iterator[str]:
-    """One row per run with the arguments in which the runs differ, the best monitored metric first.
+    """Tabulate the runs with the arguments in which they differ, best monitored metric first.
 
-    Where they differ in split.fold alone, the table is a cross-validation and ends with a mean and a spread. A run that
-    failed has the worst value in every column.
+    If they differ only in split.fold, the table is a cross-validation and ends with a mean and a spread. A failed run
+    has the worst value in every column.
     """
     given = [dict(argument.split("=", 1) for argument in job.arguments) for job in jobs]
     keys = [key for key in given[0] if any(one[key] != given[0][key] for one in given)]
@@ -54,14 +54,14 @@ def sweep_table(jobs: Sequence[Job]) -> Iterator[str]:
 
 
 def _monitored(jobs: Sequence[Job]) -> MetricKind:
-    """The metric that the runs monitor; MSE where they differ or none has a record."""
+    """The metric that the runs monitor; MSE if they monitor different ones or none has a record."""
     records = [read_record(job.folder) for job in jobs if (job.folder / RUN_RECORD).exists()]
     metrics = {record.monitored() for record in records}
     return metrics.pop() if len(metrics) == 1 else MetricKind(MSE.name, MSE.label, MSE.higher_is_better)
 
 
 def _beside_figures(jobs: Sequence[Job]) -> Iterator[str]:
-    """The mean over the folds of a protocol, where they are all of its folds."""
+    """Rank the mean over folds among the protocol's figures, if the runs are all of its folds."""
     if not all((job.folder / "metrics.json").exists() for job in jobs):
         return
     metrics = [read_metrics(job.folder) for job in jobs]
@@ -76,7 +76,7 @@ def _beside_figures(jobs: Sequence[Job]) -> Iterator[str]:
 
 
 def _values(job: Job, columns: Mapping[str, str], monitor: MetricKind) -> dict[str, float]:
-    """Values by the name of the column; NaN where the run had no such rows."""
+    """Values by column name; NaN if the run had no such rows."""
     if not (job.folder / "metrics.json").exists():
         return {name: monitor.worst if name not in TEST_COLUMNS else math.inf for name in columns}
     metrics = read_metrics(job.folder)

@@ -1,14 +1,14 @@
-"""Tables of text for a terminal."""
+"""Text tables for a terminal."""
 
 from collections.abc import Iterator, Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
-    """Rows of cells as lines, each column as wide as its widest cell.
+    """Format rows of cells as lines, each column as wide as its widest cell.
 
     Args:
-        rows: all with the same number of cells.
-        right: columns of numbers, which end at the same place.
+        rows: rows with equal numbers of cells.
+        right: indices of right-aligned columns.
     """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -1,1 +1,1 @@
-"""One run on disk: its record, its files, and the run in use."""
+"""Run folders: the record, the files, and the Run class that loads them."""

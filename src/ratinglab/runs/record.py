@@ -31,23 +31,23 @@ class RunRecord:
     Attributes:
         model: name of the equation.
         model_target: dotted path of its options class.
-        model_options: values of its options.
+        model_options: values of these options.
         num_users: users with training rows.
         num_items: items with training rows.
         rating_mean: mean of the training ratings.
-        scale: lowest and highest rating, to which predictions are clipped; None: not clipped.
-        noise_floor: MSE of a perfect model, for generated data.
-        max_epochs: epochs after which the fit ends, unless it is stopped early.
+        scale: lowest and highest rating, for clipping; None: no clipping.
+        noise_floor: MSE of a perfect model; None unless the data is generated.
+        max_epochs: epochs after which the fit ends, unless it stops early.
         provenance: versions, git commit, digests of data and side information, identity of the split, seed, threads,
             command line.
-        refit_epochs: epochs of the second fit, on training and validation rows; None: there is no second fit.
+        refit_epochs: epochs of the second fit, on training and validation rows; None without a second fit.
         is_sampled: whether the run holds samples of the weights and averages their predictions.
-        fit: name and options of the optimizer and the schedule, and what else the weights depend on.
-        fold: fold of the split; None where it has none.
-        protocol: figures that the run is compared with, and its departures from them; None without a protocol.
-        metrics: the metrics of every part: target (as the option names it), name, label, higher_is_better.
+        fit: name and options of the optimizer and the schedule, and other settings that affect the weights.
+        fold: fold of the split; None for a split without folds.
+        protocol: published figures to compare with, and the run's departures from the protocol; None without one.
+        metrics: metrics of every part, each with target (its name in the options), name, label, higher_is_better.
         monitor: validation metric that decides which epoch is the best.
-        format_version: version of the run's folder.
+        format_version: version of the folder's format.
     """
 
     model: str
@@ -70,7 +70,7 @@ class RunRecord:
     format_version: int = RUN_FORMAT
 
     def metric_kinds(self) -> list[MetricKind]:
-        """Names and directions of the metrics of every part; nothing of the user's is imported."""
+        """Names and directions of the metrics of every part, without importing user modules."""
         return [
             MetricKind(each["name"], label=each["label"], higher_is_better=each["higher_is_better"])
             for each in self.metrics
@@ -81,10 +81,10 @@ class RunRecord:
         return monitored(self.monitor, self.metric_kinds())
 
     def equation_options(self, *, place: str = "run.json") -> EquationOptions:
-        """The options of the equation; messages begin with `place`.
+        """Rebuild the equation's options; messages begin with `place`.
 
         Raises:
-            UserError: their class cannot be imported.
+            UserError: the options class cannot be imported.
             KeyError: a value is missing or unknown.
         """
         cls = target_class(self.model_target, base=EquationOptions, key=f"{place}: model_target")
@@ -93,10 +93,10 @@ class RunRecord:
 
 
 def metric_records(targets: Sequence[str]) -> list[dict[str, Any]]:
-    """What a record keeps of these metrics.
+    """Entries of run.json for these metrics.
 
     Raises:
-        UserError: one cannot be found.
+        UserError: a metric cannot be found.
     """
     found = zip(targets, find_metrics(targets), strict=True)
     return [
@@ -106,12 +106,12 @@ def metric_records(targets: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def write_record(folder: Path, record: RunRecord) -> None:
-    """Write run.json. With it the folder is a run."""
+    """Write run.json, which makes the folder a run."""
     write_json(folder / RUN_RECORD, asdict(record))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file whole, or leave the old one."""
+    """Write a JSON file atomically."""
     write_whole(path, lambda file: file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode()))
 
 
@@ -119,7 +119,7 @@ def read_record(folder: Path) -> RunRecord:
     """Read run.json.
 
     Raises:
-        UserError: the folder is no run, or the file is damaged or of another format.
+        UserError: the folder is not a run, or the file is damaged or has another format.
     """
     if folder.is_file():
         raise UserError(f"run must be a folder, got the file {folder}")
@@ -144,7 +144,7 @@ def read_record(folder: Path) -> RunRecord:
 
 
 def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
-    """The record of a run from before equations had lists of features. Its weights load, but it cannot be resumed."""
+    """Convert a record from before equations had lists of features. Its weights load, but it cannot be resumed."""
     options = dict(content["model_options"])
     if "item_features" in options:
         options["item_features"] = ["genres"] if options["item_features"] else []
@@ -161,7 +161,7 @@ def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """Read metrics.json, with the RMSE of validation and test rows even where the run does not list it.
+    """Read metrics.json. Adds the RMSE of validation and test rows if the run does not list it.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -171,7 +171,7 @@ def read_metrics(folder: Path) -> dict[str, float]:
         metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         if not (isinstance(metrics, dict) and "fit/epochs" in metrics):
             raise ValueError("it has no fit/epochs")
-        for part in ("val", "test"):  # tables compare RMSE, whatever the metrics option lists
+        for part in ("val", "test"):  # tables compare RMSE even if the metrics option does not list it
             if f"{part}/mse" in metrics:
                 metrics.setdefault(f"{part}/rmse", metrics[f"{part}/mse"] ** 0.5)
     except (OSError, ValueError) as error:

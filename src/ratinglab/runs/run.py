@@ -1,4 +1,4 @@
-"""The run in use: predict, recommend, evaluate, from its folder alone."""
+"""A trained run: predict, recommend and evaluate from its folder alone."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -23,21 +23,21 @@ from ratinglab.runs.record import RunRecord, read_record
 from ratinglab.runs.storage import load_predictor, read_parquet, read_part
 
 Ids = Sequence[int | str] | NDArray[np.generic]
-"""Own ids of users or items; 42 and "42" are the same."""
+"""Ids of users or items, as in the data; 42 and "42" are the same."""
 Times = NDArray[np.datetime64]
 """Times of ratings, in UTC, in any unit."""
 WITHIN_90 = 1.6449
-"""Standard deviations to either side that hold 90 % of a normal distribution."""
+"""Half-width of the 90 % interval of a normal distribution, in standard deviations."""
 
 
 class Run:
     """A trained run, loaded from its folder.
 
     Attributes:
-        folder: its folder.
+        folder: the run's folder.
         record: contents of run.json.
-        predictor: with the best weights, in evaluation mode, on the CPU.
-        best_epoch: number of epochs after which the weights were best.
+        predictor: the predictor with the best weights, in evaluation mode, on the CPU.
+        best_epoch: number of epochs that trained the best weights.
     """
 
     def __init__(self, folder: Path, *, record: RunRecord, predictor: Predictor, best_epoch: int) -> None:
@@ -52,7 +52,7 @@ class Run:
         """Load a run with its best weights.
 
         Raises:
-            UserError: the folder is no run, or a file is missing, damaged or of another model.
+            UserError: the folder is not a run, or a file is missing, damaged or from another model.
         """
         folder = user_path(str(folder), key="run")
         record = read_record(folder)
@@ -75,7 +75,7 @@ class Run:
 
     @cached_property
     def titles(self) -> NDArray[np.object_] | None:
-        """The title of each item index, or None where the data had none."""
+        """The title of each item index; None if the data had no titles."""
         return self._items["title"].to_numpy(dtype=object) if "title" in self._items else None
 
     @cached_property
@@ -94,31 +94,31 @@ class Run:
 
     @cached_property
     def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Training ratings of each user index, and of each item index."""
+        """Number of training ratings of each user index, and of each item index."""
         user, item = read_part(self.folder, "train", ["user", "item"])
         return np.bincount(user, minlength=len(self.user_ids)), np.bincount(item, minlength=len(self.item_ids))
 
     def train_ratings(self) -> NDArray[np.float32]:
-        """The training ratings alone."""
+        """The values of the training ratings."""
         return read_part(self.folder, "train", ["rating"])[0]
 
     def predict(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
-        """Predicted rating of each pair of a user's and an item's own ids.
+        """Predict the rating of each pair of a user and an item.
 
-        A user or item without training ratings gets the bias baseline's: μ + b_i for an unknown user, μ + b_u for an
-        unknown item, μ for both.
+        Users and items without training ratings get the bias baseline's prediction: μ + b_i for an unknown user,
+        μ + b_u for an unknown item, μ for both.
 
         Args:
             user_ids: (B,) ids as in the data; 42 and "42" are the same.
             item_ids: (B,) ids as in the data.
-            times: (B,) datetime64, in UTC, for a model that takes days; None: each user as on the last day with
-                training rows, each item as in the last of its bins.
+            times: (B,) datetime64, in UTC, for a model that takes days; None: each user's last day with training rows,
+                and the items' last time bin.
 
         Returns:
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
 
         Raises:
-            UserError: not as many users as items, or as times; a time is NaT; or the model takes no times.
+            UserError: the numbers of users, items and times differ, a time is NaT, or the model takes no times.
         """
         pairs = self._pairs(user_ids, item_ids, times)
         with torch.inference_mode():
@@ -126,22 +126,22 @@ class Run:
         return torch.cat(predicted).numpy() if predicted else np.empty(0, dtype=np.float32)
 
     def deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
-        """Standard deviation of each pair's rating around its prediction, in a run of optimizer=gibbs.
+        """Standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
 
         Args:
             user_ids: (B,) ids as in the data; 42 and "42" are the same.
             item_ids: (B,) ids as in the data.
-            times: as of `predict`. On a day without training rows the user is as on the nearest one, and the deviation
-                leaves out changes since.
+            times: as in `predict`. A day without training rows counts as the user's nearest day with some, and the
+                deviation excludes the user's drift since.
 
         Returns:
             (B,) float32, in rating units; NaN for a user or item without training ratings.
 
         Raises:
-            UserError: as of `predict`, or the run has no samples.
+            UserError: as in `predict`, or the run has no samples.
         """
         if not self.record.is_sampled:
-            raise UserError(f"{self.folder} has no samples to take a standard deviation of")
+            raise UserError(f"{self.folder} has no samples, so no standard deviation")
         pairs = self._pairs(user_ids, item_ids, times)
         with torch.inference_mode():
             found = [self.predictor.deviation(user, item, day) for user, item, _, day in Blocks(pairs)]
@@ -165,26 +165,26 @@ class Run:
         )
 
     def trained_users(self, user_ids: Ids) -> NDArray[np.bool_]:
-        """(B,) whether each user has training ratings."""
+        """Whether each user has training ratings: (B,) bool."""
         user = self.user_ids.index_of(user_ids)
         return (user >= 0) & (user < self.record.num_users)
 
     def trained_items(self, item_ids: Ids) -> NDArray[np.bool_]:
-        """(B,) whether each item has training ratings."""
+        """Whether each item has training ratings: (B,) bool."""
         item = self.item_ids.index_of(item_ids)
         return (item >= 0) & (item < self.record.num_items)
 
     def recommend(self, user_id: int | str, *, k: int) -> pd.DataFrame:
-        """The k items with the highest predicted ratings among those that the user has not rated in any part.
+        """Recommend the k items with the highest predicted ratings that the user has not rated in any part.
 
-        A user without training ratings gets the ranking of the bias baseline.
+        A user without training ratings gets the bias baseline's ranking.
 
         Args:
-            user_id: the user's own id.
-            k: items wanted, at least 1; there are fewer where fewer are left.
+            user_id: the user's id, as in the data.
+            k: number of items, at least 1; fewer if fewer are left.
 
         Returns:
-            rank from 1, item_id, title (where the data had titles), rating (predicted), best first.
+            rank from 1, item_id, title (if the data had titles), rating (predicted), best first.
 
         Raises:
             UserError: k is below 1.
@@ -201,19 +201,19 @@ class Run:
         return self._listed(best.numpy(), rating.numpy())
 
     def recommend_to_all(self, *, k: int) -> pd.DataFrame:
-        """The items of `recommend` for every user of the data, of which none is left without one to recommend.
+        """`recommend` for all users; users with nothing left to recommend are absent.
 
         Args:
-            k: items wanted for each user, at least 1; there are fewer where fewer are left.
+            k: number of items per user, at least 1; fewer if fewer are left.
 
         Returns:
-            user_id, rank from 1, item_id, title (where the data had titles), rating (predicted); the users in the
-            order of their ids' indices, best first.
+            user_id, rank from 1, item_id, title (if the data had titles), rating (predicted), sorted by user index,
+            then best first.
 
         Raises:
             UserError: k is below 1.
         """
-        from ratinglab.recommend.all_users import rated_by_user, top_k_of_all  # which imports a compiler
+        from ratinglab.recommend.all_users import rated_by_user, top_k_of_all  # imports a compiler
 
         if k < 1:
             raise UserError(f"k must be at least 1, got {k}")
@@ -233,7 +233,7 @@ class Run:
         return listed
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
-        """The k items that a user rated highest, in all parts: columns as of `recommend`; empty for an unknown user."""
+        """The k items that a user rated highest in all parts, with the columns of `recommend`; empty if unknown."""
         user = self.user_ids.index_of([user_id])[0]
         rows = self._rows[self._rows["user"] == user].nlargest(k, "rating", keep="first")
         return self._listed(rows["item"].to_numpy(), rows["rating"].to_numpy())
@@ -245,7 +245,7 @@ class Run:
         return listed.assign(rating=rating)
 
     def predictions(self, part: str) -> Predictions:
-        """The rows of a part, val or test, with what the model and the bias baseline predict for them."""
+        """The rows of a part, val or test, with the predictions of the model and the bias baseline."""
         ratings, (user_count, item_count) = self.part(part), self.train_counts
         with torch.inference_mode():
             model = [self.predictor(user, item, day) for user, item, _, day in Blocks(ratings)]
@@ -259,15 +259,15 @@ class Run:
         )
 
     def evaluate(self, parts: Sequence[str] = ("val", "test")) -> dict[str, float]:
-        """The run's metrics on its own validation and test rows, of the model and of the baselines.
+        """Evaluate the model and the baselines on the run's own validation and test rows.
 
-        Where a part has cold rows, of a user or an item without training ratings, their number, and the metrics of the
-        cold and of the other, warm rows stand beside those of all rows.
+        A row is cold if its user or item has no training ratings, else warm. For a part with cold rows, the result also
+        has their number, and separate metrics for cold and warm rows.
 
         Returns:
             val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
-            test/warm/mse …; a part without rows is left out. A run with samples also has test/coverage_90: the share of
-            the warm rows whose rating lies in the 90 % interval of its prediction.
+            test/warm/mse …; no entries for a part without rows. A run with samples also has test/coverage_90: the share
+            of warm rows whose rating lies in the 90 % interval of its prediction.
         """
         metrics: dict[str, float] = {}
         kinds = find_metrics([each["target"] for each in self.record.metrics])
@@ -287,7 +287,7 @@ class Run:
 
 
 def _evaluate(predictor: Predictor, ratings: Ratings, metrics: Sequence[Metric]) -> list[tuple[str, float]]:
-    """Metrics of the model and the baselines, under their tags with {} for the group of rows."""
+    """Metrics of the model and the baselines, by tag with {} as a placeholder for the group of rows."""
     predicted: dict[str, list[Tensor]] = {"": [], "baseline/bias/": [], "baseline/mean/": []}
     with torch.inference_mode():
         for user, item, rating, day in Blocks(ratings):

@@ -1,9 +1,9 @@
-"""The files of a run besides its record: tables of users, items and ratings, and checkpoints.
+"""The files of a run besides its record: checkpoints, and tables of users, items and ratings.
 
 run.json          the record of the run
 users.parquet     user_id by index, with the features that the equation needs
-items.parquet     item_id by index, with titles where there are any, and features
-ratings.parquet   user, item, rating and part of every row, with its day where the equation takes days
+items.parquet     item_id by index, with titles, if any, and features
+ratings.parquet   user, item, rating and part of every row, and the day if the equation takes days
 checkpoints/      best.ckpt, last.ckpt
 metrics.json      flat; its keys are the TensorBoard tags
 """
@@ -44,11 +44,11 @@ CHECKPOINT_FAULTS = (
     ValueError,
     AttributeError,
 )
-"""Exceptions of torch.load, and of a look into its result, for a file that is no whole checkpoint."""
+"""Exceptions raised while reading an incomplete or foreign checkpoint."""
 PREDICTOR_PREFIX = "predictor."
 """Prefix of the predictor's weights in the checkpoint of a LightningModule."""
 FEATURE_PREFIX = "feature/"
-"""Prefix of the columns of features in users.parquet and items.parquet."""
+"""Prefix of feature columns in users.parquet and items.parquet."""
 
 
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
@@ -61,7 +61,7 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     for name, columns in tables.items():
         table = pd.DataFrame({key: column for key, column in columns.items() if column is not None})
         write_whole(folder / f"{name}.parquet", partial(table.to_parquet, index=False))
-    write_record(folder, record)  # last: with it the folder is a run
+    write_record(folder, record)  # last: this makes the folder a run
 
 
 def _prefixed(features: dict[str, Column]) -> dict[str, Column]:
@@ -71,30 +71,30 @@ def _prefixed(features: dict[str, Column]) -> dict[str, Column]:
 def read_parquet(
     path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
 ) -> pd.DataFrame:
-    """Read a table of the run, or some of its columns and rows.
+    """Read a table of the run, or a selection of its columns and rows.
 
     Raises:
         UserError: the file is missing or damaged.
     """
     try:
         return pd.read_parquet(path, columns=columns, filters=filters)
-    except (OSError, ValueError) as error:  # pyarrow's errors are both
+    except (OSError, ValueError) as error:  # pyarrow raises either
         raise UserError(f"{path} is missing or damaged") from error
 
 
 def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
-    """Columns of a part's rows, filtered while they are read: the memory is that of the part.
+    """Read columns of a part's rows. Filters while reading, so memory holds that part only.
 
     Raises:
         UserError: ratings.parquet is missing or damaged.
     """
     rows = read_parquet(folder / "ratings.parquet", columns=columns, filters=[("part", "==", PARTS.index(part))])
-    # copies: pandas returns read-only views, of which torch makes no tensor
+    # copies: pandas returns read-only views, which torch cannot use
     return [np.array(rows[column]) for column in columns]
 
 
 def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
-    """The facts from which a run's equation was built, read from its folder.
+    """Read the training data of a run's equation from its folder.
 
     Raises:
         UserError: a file is missing or damaged.
@@ -117,7 +117,7 @@ def _read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
     if not names:
         return {}
     table = read_parquet(path)
-    # a run of format 2 has its genres without the prefix
+    # runs of format 2 store genres without the prefix
     found = {name: f"{FEATURE_PREFIX}{name}" if f"{FEATURE_PREFIX}{name}" in table else name for name in names}
     if missing := [name for name, key in found.items() if key not in table]:
         raise UserError(f"{path} is damaged: it has no column {FEATURE_PREFIX}{missing[0]}")
@@ -134,16 +134,16 @@ def training_data(
     user_features: dict[str, Column],
     item_features: dict[str, Column],
 ) -> TrainingData:
-    """The facts from which an equation is built.
+    """Assemble the training data from which an equation is built.
 
     Args:
-        record: of the run.
-        rows: the training rows, where the equation needs interactions.
+        record: the run's record.
+        rows: the training rows, if the equation needs interactions.
         user_features: columns over all users, those with training rows first.
-        item_features: columns over all items, in the same way.
+        item_features: columns over all items, those with training rows first.
 
     Raises:
-        UserError: a feature says nothing about the users or items with training rows.
+        UserError: a feature is unknown or constant for all users or items with training rows.
     """
     return TrainingData(
         num_users=record.num_users,
@@ -162,7 +162,7 @@ def training_data(
 
 
 def build_predictor(record: RunRecord, training: TrainingData, *, seed: int) -> Predictor:
-    """The predictor of a run: first weights drawn from the seed, the baseline not yet fitted.
+    """Build a run's predictor with initial weights drawn from the seed and an unfitted baseline.
 
     Raises:
         UserError: the equation cannot predict such ratings.
@@ -176,10 +176,10 @@ def build_predictor(record: RunRecord, training: TrainingData, *, seed: int) -> 
 
 
 def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
-    """The predictor of a run with its best weights, and the number of epochs after which they were best.
+    """Load a run's predictor with its best weights, and the number of epochs that trained them.
 
     Raises:
-        UserError: a file of the run is missing, damaged or of another model.
+        UserError: a file of the run is missing, damaged or from another model.
     """
     try:
         predictor = build_predictor(record, read_training_data(record, folder), seed=0)
@@ -200,7 +200,7 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
 
 
 def read_epoch(path: Path) -> int:
-    """Number of epochs done when a checkpoint was written.
+    """Read the number of finished epochs from a checkpoint.
 
     Raises:
         UserError: the file is damaged.
@@ -209,7 +209,7 @@ def read_epoch(path: Path) -> int:
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
-    """The predictor's weights, and the number of epochs after which they were written."""
+    """Read the predictor's weights, and the number of epochs that trained them."""
     if not path.is_file():
         raise UserError(f"run: {path} is missing: the run has not finished its first epoch")
     try:

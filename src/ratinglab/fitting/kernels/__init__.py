@@ -1,1 +1,1 @@
-"""The loops that are compiled by numba."""
+"""Loops compiled by numba."""

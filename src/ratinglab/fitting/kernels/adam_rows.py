@@ -1,4 +1,4 @@
-"""Adam on the rows of a table that a batch has touched."""
+"""Adam on the rows of a table that a batch touches."""
 
 from typing import NamedTuple
 
@@ -13,8 +13,8 @@ class AdamTable(NamedTuple):
     Attributes:
         weight: (num_rows, D) float32.
         mean: (num_rows, D) float32, the running mean of the gradient.
-        square: (num_rows, D) float32, the running mean of its square.
-        slot: (num_rows,) int32, −1 throughout, before and after a step.
+        square: (num_rows, D) float32, the running mean of the squared gradient.
+        slot: (num_rows,) int32, scratch space; all −1 before and after a step.
     """
 
     weight: NDArray[np.float32]
@@ -24,11 +24,11 @@ class AdamTable(NamedTuple):
 
 
 class AdamStep(NamedTuple):
-    """Numbers of a step, all float32.
+    """Parameters of a step, all float32.
 
     Attributes:
         lr: the learning rate.
-        beta1: as in the paper; so are beta2 and epsilon.
+        beta1: decay of the gradient's running mean.
         beta2: decay of the squared gradient's running mean.
         correction1: 1 − beta1ᵗ.
         correction2: 1 − beta2ᵗ.
@@ -45,11 +45,11 @@ class AdamStep(NamedTuple):
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def step_rows(rows, gradient, table, rule):  # type: ignore[no-untyped-def]
-    """One step of Adam on the rows named, in place; the gradients of a row that is named more than once are added.
+    """Take one step of Adam on these rows, in place. Adds up the gradients of a row that occurs more than once.
 
     Args:
-        rows: (n,) int64, the rows.
-        gradient: (n, D) float32, theirs.
+        rows: (n,) int64.
+        gradient: (n, D) float32, the gradient of each row.
         table: AdamTable.
         rule: AdamStep.
     """
@@ -58,7 +58,7 @@ def step_rows(rows, gradient, table, rule):  # type: ignore[no-untyped-def]
     dim = weight.shape[1]
     distinct = np.empty(len(rows), dtype=np.int64)
     count = 0
-    for place in range(len(rows)):  # the first gradient of each row gathers the others
+    for place in range(len(rows)):  # add the gradients of a row to its first one
         row = rows[place]
         if slot[row] < 0:
             slot[row] = place
@@ -80,7 +80,7 @@ def step_rows(rows, gradient, table, rule):  # type: ignore[no-untyped-def]
 
 
 def load() -> None:
-    """Load the loop from the compiler's cache, or compile it, which takes seconds; and start the threads."""
+    """Load the loop from the compiler's cache, or compile it in a few seconds, and start the threads."""
     table, number = np.zeros((1, 1), np.float32), np.float32(1)
     slot = np.full(1, -1, dtype=np.int32)
     step_rows(np.empty(0, np.int64), table[:0], AdamTable(table, table, table, slot), AdamStep(*[number] * 6))

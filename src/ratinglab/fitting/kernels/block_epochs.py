@@ -1,4 +1,4 @@
-"""Stochastic gradient descent over blocks of users × items, row by row.
+"""Stochastic gradient descent over blocks of users × items, rating by rating.
 
 Y. Zhuang, W.-S. Chin, Y.-C. Juan, C.-J. Lin, "A Fast Parallel SGD for Matrix Factorization in Shared Memory Systems",
 RecSys 2013.
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 @njit(cache=True, nogil=True)
 def move_to_blocks(user, item, rating, user_slice, item_slice, num_slices):  # type: ignore[no-untyped-def]
-    """Reorder rows in place so that those of a block lie together (American flag sort).
+    """Reorder rows in place so that each block is contiguous (American flag sort).
 
-    Block `a · num_slices + b` has the rows of user slice a and item slice b.
+    Block `a · num_slices + b` holds the rows of user slice a and item slice b.
 
     Args:
         user: (N,) int32.
@@ -23,7 +23,7 @@ def move_to_blocks(user, item, rating, user_slice, item_slice, num_slices):  # t
         rating: (N,) float32.
         user_slice: (num_users,) int32, the slice of each user.
         item_slice: (num_items,) int32.
-        num_slices: slices a side.
+        num_slices: slices per side.
 
     Returns:
         (num_slices² + 1,) int64, the first row of each block, and N.
@@ -56,7 +56,7 @@ def move_to_blocks(user, item, rating, user_slice, item_slice, num_slices):  # t
 
 @njit(cache=True, nogil=True, parallel=True)
 def sort_blocks_by_user(user, item, rating, start):  # type: ignore[no-untyped-def]
-    """Reorder the rows of each block by user, in place: a user's weights then stay in a processor's cache.
+    """Sort the rows of each block by user, in place, so that a user's weights stay in the processor's cache.
 
     Args:
         user: (N,) int32.
@@ -110,9 +110,9 @@ class BlockWeights(NamedTuple):
         item_factors: (num_items, D).
         user_bias: (num_users, 1); (0, 1) without biases.
         item_bias: (num_items, 1); (0, 1) without biases.
-        user_squares: (num_users,), the sum of each row's squared gradients, over D, and its bias's; (0,) where all rows
-            have the same learning rate.
-        item_squares: (num_items,), in the same way.
+        user_squares: (num_users,), Σ ‖g‖² / D over each row's steps, bias included; (0,) if all rows have the same
+            learning rate.
+        item_squares: (num_items,), likewise.
     """
 
     user_factors: NDArray[np.float32]
@@ -124,7 +124,7 @@ class BlockWeights(NamedTuple):
 
 
 class StepRule(NamedTuple):
-    """Numbers by which an epoch predicts and steps.
+    """Parameters of an epoch's predictions and steps.
 
     Attributes:
         mean: float32, added to every prediction.
@@ -139,13 +139,13 @@ class StepRule(NamedTuple):
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def epoch(blocked, diagonals, weights, rule):  # type: ignore[no-untyped-def]
-    """One pass over all rows: after each, a step against the gradient g of (r − r̂)² + λ · penalty on that row alone.
+    """Make one pass over all rows, with a step against the gradient g of (r − r̂)² + λ · penalty on each row.
 
-    The step of a row of factors and its bias is −lr · g or, where there are sums of squares, −lr / √(1 + Σ g² / D) · g,
-    with the sum over the row's steps before this one (Chin et al. 2015, who start it at 1 too).
+    The step of a factor row and its bias is −lr · g or, with sums of squares, −lr / √(1 + Σ g² / D) · g, where the sum
+    runs over the row's earlier steps (Chin et al. 2015 also start it at 1).
 
-    Blocks of a diagonal share no user and no item: they run at once, and the weights come out the same, bit for bit,
-    at any number of threads.
+    Blocks of a diagonal share no user and no item: they run in parallel, and the weights are the same, bit for bit,
+    for any number of threads.
 
     Args:
         blocked: BlockedRows.
@@ -154,7 +154,7 @@ def epoch(blocked, diagonals, weights, rule):  # type: ignore[no-untyped-def]
         rule: StepRule.
 
     Returns:
-        (num_slices²,) float64, the sum of squared errors in each block, each row's before its step.
+        (num_slices²,) float64, the sum of squared errors in each block, each row predicted before its step.
     """
     user, item, rating, start = blocked.user, blocked.item, blocked.rating, blocked.start
     num_slices = len(diagonals)
@@ -224,7 +224,7 @@ def _add_squares(u, i, p, q, dot, error, weights, decay):  # type: ignore[no-unt
 
 
 def load() -> None:
-    """Load the loops from the compiler's cache, or compile them, which takes seconds; and start the threads."""
+    """Load the loops from the compiler's cache, or compile them in a few seconds, and start the threads."""
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 1), np.float32)
     start = move_to_blocks(index, index, value, np.zeros(1, np.int32), np.zeros(1, np.int32), 1)
     sort_blocks_by_user(index, index, value, start)

@@ -1,7 +1,7 @@
-"""Loops over the rows of a side, users or items, each row with the ratings that it has.
+"""Loops over one side's rows and their ratings.
 
-No sum crosses chunks in an order that depends on the number of threads, so the results are the same, bit for bit, at
-any number of them.
+The order of every sum is independent of the number of threads, so the results are the same, bit for bit, for any
+number of threads.
 """
 
 from typing import NamedTuple
@@ -11,14 +11,14 @@ from numba import njit, prange
 from numpy.typing import NDArray
 
 SUM_CHUNKS = 64
-"""Parts in which a sum over rows is taken."""
+"""Chunks of rows that a sum over rows is split into."""
 
 
 class Entries(NamedTuple):
-    """What each row of a matrix has: its entries in compressed rows.
+    """Sparse matrix in compressed rows.
 
     Attributes:
-        bounds: (chunks + 1,) int64, rows cut into chunks of about as much work; chunks run at once.
+        bounds: (chunks + 1,) int64, rows cut into chunks of about equal work, which run in parallel.
         start: (num_rows + 1,) int64, where the entries of each row begin.
         other: (E,) int32, the row of the other side, or the column, of each entry.
     """
@@ -29,10 +29,10 @@ class Entries(NamedTuple):
 
 
 class SortedRatings(NamedTuple):
-    """The ratings of each row of one side: Entries with a rating each.
+    """Ratings of one side in compressed rows: Entries with a rating each.
 
     Attributes:
-        bounds: (chunks + 1,) int64, rows cut into chunks of about as much work; chunks run at once.
+        bounds: (chunks + 1,) int64, rows cut into chunks of about equal work, which run in parallel.
         start: (num_rows + 1,) int64, where the ratings of each row begin.
         other: (N,) int32, the row of the other side in each rating.
         rating: (N,) float32.
@@ -45,17 +45,17 @@ class SortedRatings(NamedTuple):
 
     @property
     def counts(self) -> NDArray[np.float32]:
-        """(num_rows,) ratings of each row; none is 0."""
+        """Number of ratings of each row, never 0: (num_rows,) float32."""
         return np.diff(self.start).astype(np.float32)
 
 
 class OtherRows(NamedTuple):
-    """The other side's rows as the ratings of a side see them.
+    """The other side's rows, as a side's solver uses them.
 
     Attributes:
-        features: (num_others, D) float32, x: factors, behind 1 where there are biases.
-        offset: (num_others,) float32, o: the global mean and the other side's bias.
-        weight: (num_others,) float32, β: the precision that each contributes to the noise of its ratings.
+        features: (num_others, D) float32, x: the factors, preceded by 1 if there are biases.
+        offset: (num_others,) float32, o: the global mean plus the other side's bias.
+        weight: (num_others,) float32, β: each row's factor of the noise precision of its ratings.
     """
 
     features: NDArray[np.float32]
@@ -64,7 +64,7 @@ class OtherRows(NamedTuple):
 
 
 class RowPriors(NamedTuple):
-    """Normal priors of rows: row r has the mean m_r and the precision s_r Λ.
+    """Normal priors of rows: row r has mean m_r and precision s_r Λ.
 
     Attributes:
         mean: (num_rows, D) float32, m.
@@ -79,13 +79,13 @@ class RowPriors(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def sort_by(index, other, rating, place, sorted_other, sorted_rating):  # type: ignore[no-untyped-def]
-    """Write other (N,) int32 and rating (N,) float32 in the order of index (N,) int32, equal ones in their old order.
+    """Sort other (N,) int32 and rating (N,) float32 by index (N,) int32, stably.
 
     Args:
         index: the key.
-        other: a column.
-        rating: a column.
-        place: (num_rows,) int64, where each key begins; moved on.
+        other: a column to sort.
+        rating: a column to sort.
+        place: (num_rows,) int64, where each key begins; advanced in place.
         sorted_other: (N,) int32, written.
         sorted_rating: (N,) float32, written.
     """
@@ -97,11 +97,11 @@ def sort_by(index, other, rating, place, sorted_other, sorted_rating):  # type: 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def sample_rows(ratings, others, priors, weight, noise, out):  # type: ignore[no-untyped-def]
-    """Draw each row v from its conditional, a normal distribution with the precision A and the mean A⁻¹ b:
+    """Draw each row v from its conditional, a normal distribution with precision A and mean A⁻¹ b:
 
         A = s Λ + α Σ β x xᵀ,   b = s Λ m + α Σ β x (r − o),   v = L⁻ᵀ (L⁻¹ b + z),   L Lᵀ = A
 
-    over the row's ratings. Without noise v is the minimum of α Σ β (r − o − v · x)² + s (v − m)ᵀ Λ (v − m).
+    with sums over the row's ratings. Without noise, v minimizes α Σ β (r − o − v · x)² + s (v − m)ᵀ Λ (v − m).
 
     Args:
         ratings: SortedRatings, r.
@@ -133,14 +133,14 @@ def sample_rows(ratings, others, priors, weight, noise, out):  # type: ignore[no
                 for i in range(dim):
                     b[i] += pull * x[i]
                     factor = weighs * x[i]
-                    for j in range(dim):  # both halves: the compiler makes one instruction of many
+                    for j in range(dim):  # fill both halves, which the compiler vectorizes
                         a[i, j] += factor * x[j]
             _draw(a, b, noise[row], out[row])
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _draw(a, b, noise, out):  # type: ignore[no-untyped-def]
-    """L⁻ᵀ (L⁻¹ b + z) into out; a is left with L in its lower half."""
+    """Write L⁻ᵀ (L⁻¹ b + z) to out. Overwrites the lower half of a with L, and b."""
     dim = len(b)
     for j in range(dim):
         for k in range(j):
@@ -164,7 +164,7 @@ def _draw(a, b, noise, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def gather(entries, scale, other_scale, values, out):  # type: ignore[no-untyped-def]
-    """out_row = s_row · Σ s_other · value_other, over the row's entries.
+    """Write out_row = s_row · Σ s_other · value_other, summed over the row's entries.
 
     Args:
         entries: Entries.
@@ -216,7 +216,7 @@ def column_dots(left, right):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def times(rows, matrix, out):  # type: ignore[no-untyped-def]
-    """out = rows · matrixᵀ: (N, D) float32 and (E, D) float32 → (N, E) float32, in place."""
+    """Write out = rows · matrixᵀ: (N, D) float32 and (E, D) float32 → (N, E) float32."""
     count = len(rows)
     for chunk in prange(SUM_CHUNKS):
         for row in range(count * chunk // SUM_CHUNKS, count * (chunk + 1) // SUM_CHUNKS):
@@ -253,7 +253,7 @@ def squared_errors(ratings, rows, others):  # type: ignore[no-untyped-def]
 
 
 def load() -> None:
-    """Load the loops from the compiler's cache, or compile them, which takes seconds."""
+    """Load the loops from the compiler's cache, or compile them in a few seconds."""
     bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((0, 1), np.float32)
     unit = np.ones((1, 1), np.float32)
