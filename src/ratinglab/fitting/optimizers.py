@@ -100,7 +100,17 @@ class GradientOptions(SteppingOptions):
 
 
 @dataclass
-class Adam(GradientOptions):
+class MomentOptions(GradientOptions):
+    """Options of Adam and its variants, which scale steps by running moments of the gradient."""
+
+    beta1: float = field(metadata=from_zero_below(1))
+    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
+    beta2: float = field(metadata=from_zero_below(1))
+    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
+
+
+@dataclass
+class Adam(MomentOptions):
     """Adam (Kingma and Ba 2015): steps scaled by running moments of the gradient."""
 
     name: ClassVar[str] = "adam"
@@ -108,10 +118,6 @@ class Adam(GradientOptions):
     weight_decay: float = field(metadata=at_least(0))
     """Adam's own weight decay, added to the gradient of every weight at every step. For λ per rating set
     model.regularization."""
-    beta1: float = field(metadata=from_zero_below(1))
-    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
-    beta2: float = field(metadata=from_zero_below(1))
-    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         """torch's Adam."""
@@ -122,17 +128,13 @@ class Adam(GradientOptions):
 
 
 @dataclass
-class AdamW(GradientOptions):
+class AdamW(MomentOptions):
     """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay."""
 
     name: ClassVar[str] = "adamw"
 
     weight_decay: float = field(metadata=at_least(0))
     """Each step shrinks every weight by the fraction lr · weight_decay. For λ per rating set model.regularization."""
-    beta1: float = field(metadata=from_zero_below(1))
-    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
-    beta2: float = field(metadata=from_zero_below(1))
-    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         """torch's AdamW."""
@@ -143,7 +145,7 @@ class AdamW(GradientOptions):
 
 
 @dataclass
-class SparseAdam(GradientOptions):
+class SparseAdam(MomentOptions):
     """Adam on a batch's rows only, for tables much larger than a batch. Not equivalent to Adam.
 
     All other rows keep their weights and moments; Adam would decay those moments and move these rows too.
@@ -152,11 +154,6 @@ class SparseAdam(GradientOptions):
     name: ClassVar[str] = "sparse_adam"
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({"gradient_clip_val": None})
     on_cpu_only: ClassVar[bool] = True
-
-    beta1: float = field(metadata=from_zero_below(1))
-    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
-    beta2: float = field(metadata=from_zero_below(1))
-    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         """Adam on the rows of sparse gradients."""
