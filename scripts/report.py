@@ -1,6 +1,7 @@
 """Set runs beside one another, and beside the figures of their protocols: report.py outputs/…."""
 
 import argparse
+import os
 import sys
 
 
@@ -15,10 +16,13 @@ def main() -> None:
 
     try:
         for line in (models_table if arguments.models else compare)(arguments.folders):
-            print(line)
+            print(line, flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # a command such as head has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Atomic file writes, and paths given by users."""
 
 import os
+import re
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -45,7 +47,11 @@ def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
     for other in inputs:
         if path.exists() and path.samefile(other):
             raise UserError(f"{key} must be another file than the input, got {text}")
-    for folder in path.resolve().parents:
+    try:
+        resolved = path.resolve()
+    except (OSError, RuntimeError) as error:  # a loop of links
+        raise UserError(f"{key}: {text} cannot be resolved: {error}") from error
+    for folder in resolved.parents:
         if (folder / RUN_RECORD).is_file():
             raise UserError(f"{key} must not be inside the folder of a run, got {text}")
     return path
@@ -59,7 +65,7 @@ def write_output(path: Path, write: Callable[[BinaryIO], object], *, key: str) -
     """
     try:
         if is_stream(path):
-            with path.open("ab") as file:
+            with _open_stream(path) as file:
                 write(file)
         else:
             write_whole(path.resolve(), write)
@@ -72,6 +78,18 @@ def is_stream(path: Path) -> bool:
     # /dev/stdout may be a link to a file that the shell has open; /dev/shm holds ordinary files
     is_own_stream = str(path.absolute()).startswith(("/dev/std", "/dev/fd/", "/proc/"))
     return is_own_stream or (path.exists() and not path.is_file())
+
+
+def _open_stream(path: Path) -> BinaryIO:
+    """Open a stream for writing. A descriptor of this process is duplicated, so that it shares its position."""
+    own = re.fullmatch(r"/dev/(stdout|stderr|fd/\d+)|/proc/self/fd/\d+", str(path.absolute()))
+    if own is None:
+        return path.open("ab")
+    name = path.name
+    descriptor = {"stdout": 1, "stderr": 2}.get(name) or int(name)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    return os.fdopen(os.dup(descriptor), "wb")
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:

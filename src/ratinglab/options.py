@@ -9,7 +9,7 @@ Options are plain dataclasses without defaults: conf/*.yaml holds all default va
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, get_type_hints
 
@@ -89,13 +89,22 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
     """Convert values from `to_plain` back to an options object. Options added since get their value for older runs.
 
     Raises:
-        KeyError: a value is missing, or the class has no such field.
+        UserError: a value is missing: the class has an option that the run did not have.
+        KeyError: the class has no such field.
     """
     hints = get_type_hints(cls)
     values = {field.name: field.metadata["before"] for field in fields(cls) if "before" in field.metadata}
     values |= plain
-    if unknown := values.keys() ^ {field.name for field in fields(cls)}:
-        raise KeyError(min(unknown))
+    names = [field.name for field in fields(cls)]
+    if unknown := sorted(values.keys() - set(names)):
+        raise KeyError(unknown[0])
+    for field in fields(cls):
+        has_default = field.default is not MISSING or field.default_factory is not MISSING
+        if field.name not in values and not has_default:
+            raise UserError(
+                f"{cls.__name__} has an option that the run did not have: give {field.name} "
+                "metadata=added_later(VALUE), the value of runs from before"
+            )
     for key, hint in hints.items():
         if isinstance(hint, type) and issubclass(hint, Enum) and key in values:
             values[key] = hint[values[key]]

@@ -1,8 +1,11 @@
 """Files that a command writes: never its input, never a file of a run, and through links and streams."""
 
 import hashlib
+import subprocess
+import sys
 
 import pytest
+from conftest import REPOSITORY, environment
 
 
 @pytest.fixture
@@ -61,6 +64,15 @@ def test_a_link_is_written_through(command, folder, textbook):
     assert (folder / "link.csv").is_symlink()
     assert len((folder / "there" / "predictions.csv").read_text().splitlines()) == 3
     assert sorted(path.name for path in (folder / "there").iterdir()) == ["predictions.csv"]
+
+
+def test_rows_and_remarks_on_one_file_do_not_overwrite_each_other(folder, cache, textbook):
+    script = REPOSITORY / "scripts" / "predict.py"
+    line = f"(echo before; {sys.executable} {script} run={textbook.run} input=pairs.csv output=/dev/stdout; echo after)"
+    subprocess.run(f"{line} > all.txt 2>&1", shell=True, check=True, cwd=folder, env=environment(cache))
+    lines = (folder / "all.txt").read_text().splitlines()
+    assert [each.split(",")[0] for each in lines[:4]] == ["before", "user_id", "42", "42"]
+    assert lines[4:] == ["2 predictions in /dev/stdout", "after"]
 
 
 def test_a_stream_gets_the_rows_and_nothing_else(command, folder, textbook):

@@ -108,6 +108,59 @@ def test_a_feature_that_explains_users_lowers_the_error(command, folder):
     assert mood < 0.9 * plain
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "arguments", "message"),
+    [
+        ("dropout_mf.py", ".sum(dim=-1)", ".sum(dim=-1, keepdim=True)", ["model=dropout_mf"],
+         "model=dropout_mf: forward must return (3,) floats for 3 rows, got (3, 1) torch.float32"),
+        ("dropout_mf.py", "torch.zeros(())", "torch.zeros(3)", ["model=dropout_mf"],
+         "model=dropout_mf: penalty must return () floats for 3 rows, got (3,) torch.float32"),
+        ("weekday_mf.py", "num_columns=7", "num_columns=3", ["model=weekday_mf", "optimizer=gibbs"],
+         "model=weekday_mf, the user side: the design of weekday has column 6 of 3"),
+        ("weekday_mf.py", "zero_embedding(7, dim)", "zero_embedding(5, dim)", ["model=weekday_mf", "optimizer=als"],
+         "model=weekday_mf, the user side: weekday must have 7 rows of weights, got 5"),
+        ("every_nth.py", "TEST, VALIDATION]", "TEST, 7]", ["split=every_nth"],
+         "split=every_nth: the parts must be (706,) int8 of 0, 1 and 2, got (706,) int8 with [0 2 7]"),
+        ("my_metrics.py", "return float(((predicted - rating).abs() <= 0.5).double().mean())", "return 'good'",
+         ["metrics=[mse,my_metrics.within_half]", "monitor=val/within_half"],
+         "metrics: within_half must return a number, got str"),
+        ("my_metrics.py", '"within_half", label', '"mse", label', ["metrics=[my_metrics.within_half]"],
+         "metrics must contain the built-in mse, got [my_metrics.within_half]"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_an_extension_is_one_line(command, folder, tmp_path, file, old, new, arguments, message):
+    lab = tmp_path / "lab"
+    shutil.copytree(LAB, lab)
+    source = (lab / file).read_text()
+    assert old in source
+    (lab / file).write_text(source.replace(old, new))
+    data = ["data=csv", "data.path=ratings.csv", "data.columns.timestamp=timestamp", "logger=none"]
+    status = 1 if "return a number" in message else 2
+    outcome = command(folder, "train", "--config-dir", str(lab), *data, *arguments, status=status)
+    assert outcome.stderr.startswith(f"error: {message}")
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_a_choice_with_the_name_of_a_built_in_one_is_refused(command, tmp_path):
+    (tmp_path / "lab" / "model").mkdir(parents=True)
+    (tmp_path / "lab" / "model" / "mf.yaml").write_text("embedding_dim: 3\n")
+    outcome = command(tmp_path, "train", "--config-dir", "lab", status=2)
+    assert outcome.stderr.endswith("lab/model/mf.yaml needs another name: model=mf is built in\n")
+
+
+def test_an_equation_that_has_changed_does_not_cost_a_finished_run(command, folder, tmp_path):
+    lab = tmp_path / "lab"
+    shutil.copytree(LAB, lab)
+    data = ["data=csv", "data.path=ratings.csv", "logger=none", "trainer.max_epochs=2", "model=dropout_mf"]
+    run = command(folder, "train", "--config-dir", str(lab), *data).run
+    before = (run / "metrics.json").read_bytes()
+    path = lab / "dropout_mf.py"
+    path.write_text(path.read_text().replace("user_embedding", "user_table"))
+    outcome = command(folder, "train", f"resume={run}", "trainer.max_epochs=3", status=2)
+    assert outcome.stderr == f"error: {run}/checkpoints/last.ckpt does not hold the weights of dropout_mf\n"
+    assert (run / "metrics.json").read_bytes() == before
+
+
 def test_a_class_of_the_wrong_kind_is_refused(command, folder, tmp_path):
     lab = tmp_path / "lab"
     shutil.copytree(LAB, lab)

@@ -55,13 +55,18 @@ class Conf:
         """Search a folder of the user's own too, for YAML files and for the classes that their `_target_`s name.
 
         Raises:
-            UserError: there is no such folder.
+            UserError: there is no such folder, or a choice in it has the name of a built-in one.
         """
         if folder is None:
             return
         self.extra_folder = user_path(folder, key="--config-dir").absolute()
         if not self.extra_folder.is_dir():
             raise UserError(f"--config-dir: there is no folder {folder}")
+        for group in self.groups():
+            for path in sorted((self.extra_folder / group).rglob("*.yaml")):
+                name = path.relative_to(self.extra_folder)
+                if (self.folder / name).is_file():  # Hydra would take the built-in one
+                    raise UserError(f"--config-dir: {path} needs another name: {group}={path.stem} is built in")
         self.put_on_path()
 
     def put_on_path(self) -> None:

@@ -118,6 +118,8 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[s
             raise UnknownKeyError(f"{key}.{error.key}", []) from error
         except OmegaConfBaseException as error:
             raise UserError(wrong_value(key, value, error)) from error
+        except TypeError as error:  # a list or a dictionary inside of a list
+            raise UserError(f"{key} must be a list of plain values, got {as_yaml(value)}") from error
 
 
 def _is_text(hint: Any) -> bool:

@@ -3,6 +3,7 @@
 To add your own, define a Metric in any module and name it: `metrics=[mse,rmse,mae,my_metrics.within_half]`.
 """
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ratinglab.batches import BLOCK_SIZE
-from ratinglab.errors import UserError, did_you_mean
+from ratinglab.errors import RunFailedError, UserError, did_you_mean
 from ratinglab.targets import import_named
 
 Kind = TypeVar("Kind", bound="MetricKind")
@@ -54,7 +55,11 @@ class Metric(MetricKind):
 
     def __call__(self, predicted: Tensor, rating: Tensor) -> float:
         """Compute the metric: predicted (N,) float32 and rating (N,) float32, on any device."""
-        return float(self.compute(predicted.cpu(), rating.cpu()))
+        value = self.compute(predicted.cpu(), rating.cpu())
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise RunFailedError(f"metrics: {self.name} must return a number, got {type(value).__name__}") from error
 
 
 def pooled_mean(error: Tensor, function: Callable[[Tensor], Tensor]) -> float:
@@ -94,13 +99,16 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
     Raises:
         UserError: there is no such metric, or it is listed twice, or MSE is missing.
     """
+    names = list(names)
     found = [METRICS[name] if name in METRICS else _imported(name) for name in names]
     tags = [metric.name for metric in found]
     for tag in tags:
         if tags.count(tag) > 1:
             raise UserError(f"metrics: {tag} is listed twice")
-    if MSE.name not in tags:
-        raise UserError(f"metrics must contain mse, got [{','.join(tags)}]")
+        if not re.fullmatch(r"\w+", tag):
+            raise UserError(f"metrics: the name of a metric must be one word, got {tag!r}")
+    if MSE not in found:
+        raise UserError(f"metrics must contain the built-in mse, got [{','.join(names)}]")
     return found
 
 

@@ -27,6 +27,8 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
                 f"{key}: {what} has changed since {run_folder} was started: "
                 f"{before.provenance[name]} then, {record.provenance[name]} now"
             )
+    if (before.metrics, before.monitor) != (record.metrics, record.monitor):
+        raise UserError(f"{key}: the metrics, or the direction of one, have changed since {run_folder} was started")
     for name in ("threads", "versions"):
         if before.provenance[name] != record.provenance[name]:
             log.info("note: %s differ from when the run was started; the last bits may differ", name)

@@ -28,6 +28,7 @@ from ratinglab.fitting.fit import Fit, FitSetup
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.fitting.trainer import Accelerator
+from ratinglab.models.building import check_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out
 from ratinglab.ratings.splits import VALIDATION
@@ -35,7 +36,7 @@ from ratinglab.reports.protocols import table_of_run
 from ratinglab.reports.results import results
 from ratinglab.runs.record import RunRecord, read_metrics, read_record, write_json
 from ratinglab.runs.run import Run
-from ratinglab.runs.storage import build_predictor, read_epoch, training_data, write_run
+from ratinglab.runs.storage import build_predictor, load_weights, read_epoch, training_data, write_run
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,8 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     trainer = _build_trainer(options, run_folder=run_folder, logger=logger, data=data, monitor=monitor, record=record)
     predictor = _build_predictor(options, record, data, holdout)
     fit = options.optimizer.build(predictor, _fit_setup(options, monitor))  # may refuse the equation: write nothing yet
+    if first_epoch > 1:
+        load_weights(predictor, checkpoint, record=record)  # before the old metrics go: the equation may have changed
     lines = header(
         options, holdout=holdout, model=predictor.model, first_epoch=first_epoch, refit_epochs=record.refit_epochs
     )
@@ -137,6 +140,7 @@ def _build_predictor(options: TrainOptions, record: RunRecord, data: RatingDataM
         item_features=holdout.side.item_features,
     )
     predictor = build_predictor(record, training, seed=options.seed)
+    check_equation(predictor.model, rows, name=options.model.name)
     predictor.baseline.fit(user=rows.user, item=rows.item, rating=rows.rating)
     return predictor
 

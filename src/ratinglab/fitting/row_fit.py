@@ -62,6 +62,7 @@ class RowFit(Fit):
         user_row, item_row = (row.int().numpy() for row in self.equation.rows(user, item, day))
         for name, row, other in (("user", user_row, item_row), ("item", item_row, user_row)):
             count, dim = self.own_rows(name).shape
+            assert 0 <= row.min() <= row.max() < count, f"a rating has no row on the {name} side"
             self._ratings[name] = sort_ratings(row, other, rating.numpy(), count=count, dim=dim)
             assert self._ratings[name].counts.min() > 0, f"a row of the {name} side has no training rating"
 

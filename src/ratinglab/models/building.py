@@ -1,9 +1,18 @@
 """Build an equation from its options."""
 
-import torch
+import inspect
 
+import torch
+from torch import Tensor
+
+from ratinglab.batches import Batch
+from ratinglab.errors import UserError
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.factor_equation import FactorEquation, Side
+
+ROWS_TRIED = 3
+"""Rows of the trial that checks an equation."""
 
 
 def build_equation(options: EquationOptions, training: TrainingData, *, seed: int) -> Equation:
@@ -17,3 +26,45 @@ def build_equation(options: EquationOptions, training: TrainingData, *, seed: in
     equation = options.build(training, generator=torch.Generator().manual_seed(seed))
     equation.takes_day = options.needs().days
     return equation
+
+
+def check_equation(equation: Equation, rows: Batch, *, name: str) -> None:
+    """Try an equation on a few rows: its shapes are the author's promise, and a wrong one would broadcast silently.
+
+    Raises:
+        UserError: forward or penalty returns another shape or type, or the sides of a factor equation do not fit
+            together.
+    """
+    if isinstance(equation, FactorEquation):
+        for side_name, side in (("user", equation.user_side()), ("item", equation.item_side())):
+            _check_side(side, place=f"model={name}, the {side_name} side")
+    count = min(ROWS_TRIED, len(rows.rating))
+    user, item, _, day = rows.take(torch.arange(count))
+    is_training = equation.training
+    with torch.no_grad():
+        arguments = equation.eval().arguments(user, item, day)
+        found = {"forward": equation(*arguments), "penalty": equation.penalty(*arguments)}
+    equation.train(is_training)
+    for method, shape in (("forward", (count,)), ("penalty", ())):
+        value = found[method]
+        if not (isinstance(value, Tensor) and value.shape == shape and value.is_floating_point()):
+            shown = f"{tuple(value.shape)} {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+            file = inspect.getsourcefile(type(equation))
+            raise UserError(f"model={name}: {method} must return {shape} floats for {count} rows, got {shown} ({file})")
+
+
+def _check_side(side: Side, *, place: str) -> None:
+    """Raise UserError where a part does not fit its side: compiled loops do not check their indices."""
+    num_rows, dim = side.embedding.weight.shape
+    for part in side.parts:
+        design, (num_columns, part_dim) = part.design, part.embedding.weight.shape
+        largest = int(design.column.max()) if len(design.column) else -1
+        if largest >= design.num_columns:
+            raise UserError(f"{place}: the design of {part.name} has column {largest} of {design.num_columns}")
+        for what, found, wanted in (
+            ("rows in its design", design.num_rows, num_rows),
+            ("rows of weights", num_columns, design.num_columns),
+            ("factors", part_dim, dim),
+        ):
+            if found != wanted:
+                raise UserError(f"{place}: {part.name} must have {wanted} {what}, got {found}")

@@ -146,7 +146,10 @@ def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
         raise UserError(f"{name} is unknown in every row with training ratings")
     if known.min() == known.max():
         raise UserError(f"{name} must vary, got {known[0]:g} in every row with training ratings")
-    scaled = (numbers - known.mean()) / known.std()
+    with np.errstate(all="ignore"):
+        scaled = (numbers - known.mean()) / known.std()
+    if not np.isfinite(scaled[~np.isnan(numbers)]).all():
+        raise UserError(f"{name} cannot be standardized: its values lie from {known.min():g} to {known.max():g}")
     return np.where(np.isnan(scaled), 0, scaled).astype(np.float32)
 
 

@@ -74,8 +74,14 @@ class SplitOptions(ABC):
         """Make the split from its parts, (N,) int8 of TRAIN, VALIDATION and TEST, and add its identity.
 
         Raises:
-            UserError: no row is left to train on.
+            UserError: the parts are no such array, or no row is left to train on.
         """
+        shape = (len(table.ratings),)
+        if part.dtype != np.int8 or part.shape != shape or not np.isin(part, (TRAIN, VALIDATION, TEST)).all():
+            found = f"{part.shape} {part.dtype} with {np.unique(part)[:4]}"
+            raise UserError(
+                f"split={self.name}: the parts must be {shape} int8 of {TRAIN}, {VALIDATION} and {TEST}, got {found}"
+            )
         if not (part == TRAIN).any():
             raise UserError(f"split={self.name} leaves no row of {table.name} to train on")
         return Split(part=part, identity=self._identity(table), notes=notes)

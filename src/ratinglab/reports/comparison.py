@@ -170,13 +170,14 @@ def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
         "max_epochs": record.max_epochs,
         "refit": record.refit_epochs is not None,
         "monitor": record.monitor,
+        "equation": record.model_target,
     }
     if not across_splits:
         of_run["split"] = record.provenance["split"].partition("/")[0]
     if not record.fit:  # an older record without the settings that group runs
         of_run["folder"] = run.folder.name
     settings = {**{f"model.{key}": value for key, value in record.model_options.items()}, **record.fit, **of_run}
-    return {key: as_yaml(value) if isinstance(value, list) else value for key, value in settings.items()}
+    return {key: as_yaml(value) if isinstance(value, list | dict) else value for key, value in settings.items()}
 
 
 def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[Row]:

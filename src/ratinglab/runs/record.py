@@ -167,6 +167,8 @@ def read_metrics(folder: Path) -> dict[str, float]:
         UserError: the file is missing or damaged.
     """
     path = folder / "metrics.json"
+    if not path.is_file():
+        raise UserError(f"{folder} has no metrics.json: the run has not finished")
     try:
         metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
         if not (isinstance(metrics, dict) and "fit/epochs" in metrics):

@@ -186,7 +186,19 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
     except (LookupError, TypeError, RuntimeError) as error:
         raise UserError(f"{folder / 'run.json'} is damaged: {' '.join(str(error).split())}") from error
     path = folder / "checkpoints" / "best.ckpt"
-    weights, best_epoch = _read_checkpoint(path)
+    best_epoch = load_weights(predictor, path, record=record)
+    if isinstance(predictor.model, Posterior) and predictor.model.num_samples == 0:
+        raise UserError(f"{path} holds no sample yet: the run was stopped in burn-in; resume={folder} continues it")
+    return predictor.eval(), best_epoch
+
+
+def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
+    """Load the weights of a checkpoint into a predictor, and return the number of epochs that trained them.
+
+    Raises:
+        UserError: the file is missing, damaged or from another model.
+    """
+    weights, epoch = _read_checkpoint(path)
     if record.format_version == 2:
         old, new = ".item_features.weight", ".item_features.0.weight"
         weights = {key.replace(old, new): each for key, each in weights.items()}
@@ -194,9 +206,7 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
         predictor.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{path} does not hold the weights of {record.model}") from error
-    if isinstance(predictor.model, Posterior) and predictor.model.num_samples == 0:
-        raise UserError(f"{path} holds no sample yet: the run was stopped in burn-in; resume={folder} continues it")
-    return predictor.eval(), best_epoch
+    return epoch
 
 
 def read_epoch(path: Path) -> int:
