@@ -19,7 +19,7 @@ def test_it_lists_choices_and_keys_with_what_they_are(shown):
     assert re.search(r"^  \* mf  +The textbook model: the dot product of two embeddings\.$", text, re.M)
     assert re.search(r"^    svdpp  +SVD\+\+", text, re.M)
     assert re.search(r"^    model\.embedding_dim=32  +Number of latent factors\.", text, re.M)
-    assert re.search(r"^    seed=0  +Seed of the first weights", text, re.M)
+    assert re.search(r"^    seed=0  +Seed of the initial weights", text, re.M)
     assert "_target_" not in text
     assert "hydra." not in text.replace("--hydra-help", "")
     assert max(map(len, text.splitlines())) <= 120
