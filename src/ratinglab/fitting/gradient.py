@@ -80,10 +80,11 @@ class GradientFit(Fit):
             nonlocal first
             optimizer.zero_grad()
             losses = [self._backward(batch, count_errors=first) for batch in batches]
+            loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
             first = False
             if self.gradient_clip_val is not None:
                 clip_grad_norm_(self.predictor.model.parameters(), self.gradient_clip_val)
-            return cast(float, torch.stack(losses).sum())  # torch annotates a float, but its optimizers take a tensor
+            return cast(float, loss)  # torch annotates a float, but its optimizers take a tensor
 
         optimizer = self.trainer.optimizers[0]
         optimizer.step(closure)

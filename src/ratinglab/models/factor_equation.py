@@ -191,6 +191,8 @@ class BiasedFactorEquation(FactorEquation):
 
 
 def _feature_parts(side: str, designs: nn.ModuleList, weights: nn.ModuleList) -> tuple[Part, ...]:
+    if len(weights) == 0:  # the common case, asked for at every step
+        return ()
     pairs = zip(designs, weights, strict=True)
     return tuple(
         Part(f"{side}_feature_{number}", cast(Design, design), cast(nn.Embedding, embedding))
