@@ -107,17 +107,22 @@ def test_an_option_that_was_added_later_has_its_value_from_before():
 @pytest.mark.parametrize(
     ("plain", "key"),
     [
-        ({key: value for key, value in PLAIN.items() if key != "count"}, "count"),
-        ({key: value for key, value in PLAIN.items() if key != "color"}, "color"),
         (PLAIN | {"colour": "red"}, "colour"),
         (PLAIN | {"color": "blue"}, "blue"),
         (PLAIN | {"name": "other"}, "name"),
     ],
 )
-def test_a_missing_or_unknown_key_is_named(plain, key):
+def test_an_unknown_key_is_named(plain, key):
     with pytest.raises(KeyError) as error:
         from_plain(plain, Paint)
     assert error.value.args == (key,)
+
+
+@pytest.mark.parametrize("key", ["count", "color"])
+def test_an_option_that_a_run_did_not_have_is_named_with_the_mend(key):
+    plain = {name: value for name, value in PLAIN.items() if name != key}
+    with pytest.raises(UserError, match=rf"^Paint has an option that the run did not have: give {key} metadata=added"):
+        from_plain(plain, Paint)
 
 
 def test_a_rule_and_a_value_from_before_go_together():
