@@ -42,7 +42,7 @@ def start(folder: Path, cache: Path, *arguments: str, stderr: int = subprocess.P
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command printed and returned, and the folder it ran in."""
+    """Output and exit status of a command, and the folder it ran in."""
 
     status: int
     stdout: str

@@ -160,7 +160,7 @@ def run_fit(
 
 
 def objective(equation: Equation, data: RatingDataModule) -> torch.Tensor:
-    """What every fit minimizes: mean of (r − r̂)² + penalty over the training rows, as the equation defines them."""
+    """The objective of every fit: mean of (r − r̂)² + penalty over the training rows, as the equation defines them."""
     user, item, rating, day = as_tensors(data.train_ratings)
     arguments = equation.arguments(user, item, day)
     return (equation(*arguments) - rating).square().mean() + equation.penalty(*arguments)

@@ -140,7 +140,7 @@ def main() -> int:
 
 
 def compare(path: Path, content: bytes, separator: str, *, header: bool) -> str:
-    """What the two readers make of a file."""
+    """Results of the two readers for a file."""
     try:
         fast = fast_rows(path, separator, header=header)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What --help shows, which is all that a new user knows."""
+"""The text of --help, by which a new user starts."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What answers at once does not import what is slow."""
+"""--help and a mistyped key import nothing slow."""
 
 import subprocess
 import sys

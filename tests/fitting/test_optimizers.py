@@ -1,4 +1,4 @@
-"""What the fits require and declare."""
+"""Requirements that the fits declare."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What the rows of a side are drawn from, by the means of many draws."""
+"""Priors of a side's rows, checked by the means of many draws."""
 
 import numpy as np
 import pytest

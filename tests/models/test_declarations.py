@@ -1,4 +1,4 @@
-"""What equations declare: their forms, and what they need."""
+"""Declarations of equations: their forms and needs."""
 
 import pytest
 from equations import CLASSES, options_of

@@ -1,4 +1,4 @@
-"""What holds for every file and every split: no row lost, none in two parts, the same rows from every form of file."""
+"""Properties of every file and every split: no row lost, none in two parts, the same rows from every form of file."""
 
 import bz2
 import csv

@@ -127,7 +127,7 @@ def _is_text(hint: Any) -> bool:
 
 
 def _numbers_as_typed(overrides: Sequence[Override]) -> dict[str, str]:
-    """What was typed for each key whose value Hydra reads as a number or as true or false."""
+    """Typed text of each key whose value Hydra reads as a number or as true or false."""
     found = {}
     for override in overrides:
         if not override.is_sweep_override() and isinstance(override.value(), bool | int | float):

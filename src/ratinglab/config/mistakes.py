@@ -58,7 +58,7 @@ def refuse_what_breaks_run_folders(overrides: Sequence[Override]) -> None:
     for override in overrides:
         if override.key_or_group in OURS:
             hint = "use -m" if override.key_or_group == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
-            raise UserError(f"{override.input_line}: {override.key_or_group} is not to be set; {hint}")
+            raise UserError(f"{override.input_line}: {override.key_or_group} cannot be set; {hint}")
 
 
 def refuse_interval_in_grid(overrides: Sequence[Override], *, sweeper: str) -> None:

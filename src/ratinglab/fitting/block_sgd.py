@@ -16,7 +16,7 @@ from ratinglab.fitting.kernels.block_epochs import (
     move_to_blocks,
     sort_blocks_by_user,
 )
-from ratinglab.models.factor_equation import FactorEquation
+from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
 
 MANY_RATINGS, SLICES_OF_MANY, SLICES_OF_FEW = 8_000_000, 16, 8
@@ -65,9 +65,7 @@ class BlockFit(Fit):
     @property
     def equation(self) -> FactorEquation:
         """The equation being fitted."""
-        equation = self.predictor.model
-        assert isinstance(equation, FactorEquation), "the options refuse other equations"
-        return equation
+        return as_factor_equation(self.predictor.model)
 
     def configure_optimizers(self) -> None:
         """Return None: the steps change the weights in place."""

@@ -18,7 +18,7 @@ from ratinglab.fitting.kernels.rows import (
 )
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.sorted_ratings import sort_ratings
-from ratinglab.models.factor_equation import FactorEquation, Side
+from ratinglab.models.factor_equation import FactorEquation, Side, as_factor_equation
 from ratinglab.models.predictor import Predictor
 
 OTHER_SIDE = {"user": "item", "item": "user"}
@@ -44,9 +44,7 @@ class RowFit(Fit):
     @property
     def equation(self) -> FactorEquation:
         """The equation being fitted."""
-        equation = self.predictor.model
-        assert isinstance(equation, FactorEquation), "the options refuse other equations"
-        return equation
+        return as_factor_equation(self.predictor.model)
 
     def side(self, name: str) -> Side:
         """The "user" or the "item" side of the equation."""

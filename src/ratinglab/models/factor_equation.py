@@ -145,6 +145,12 @@ class FactorEquation(Equation):
         )
 
 
+def as_factor_equation(equation: Equation) -> FactorEquation:
+    """The same equation, for a fit whose options accept factor equations only."""
+    assert isinstance(equation, FactorEquation), "the options refuse other equations"
+    return equation
+
+
 class BiasedFactorEquation(FactorEquation):
     """A factor equation with μ, biases, and a part per user and item feature.
 

@@ -25,7 +25,7 @@ from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import build_equation
 from ratinglab.models.design import Design
 from ratinglab.models.equation import TrainingData
-from ratinglab.models.factor_equation import FactorEquation
+from ratinglab.models.factor_equation import as_factor_equation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout
@@ -169,8 +169,7 @@ def build_predictor(record: RunRecord, training: TrainingData, *, seed: int) -> 
     """
     model = build_equation(record.equation_options(), training, seed=seed)
     if record.is_sampled:
-        assert isinstance(model, FactorEquation), "the options refuse other equations"
-        model = Posterior(model)
+        model = Posterior(as_factor_equation(model))
     baseline = BiasBaseline(num_users=record.num_users, num_items=record.num_items)
     return Predictor(model, baseline, scale=record.scale)
 
