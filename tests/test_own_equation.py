@@ -1,4 +1,4 @@
-"""The README's equation of one's own: one Python file and one YAML, in a folder outside the package."""
+"""The README's example of an equation of your own: one Python file and one YAML file outside the package."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def test_it_trains_and_the_run_can_be_used(command, lab):
         ("model.embeding_dim=8", "there is no key model.embeding_dim; did you mean model.embedding_dim?"),
         ("model.embedding_dim=0", "model.embedding_dim must be at least 1, got 0"),
         ("optimizer=block_sgd", "optimizer=block_sgd fits biased_mf and mf, got model=centered_mf"),
-        ("model.regularization=x", "model.regularization must be a number, got x"),
+        ("model.embedding_dim=x", "model.embedding_dim must be an integer, got x"),
     ],
 )
 def test_its_options_are_checked_like_all_others(command, lab, argument, message):

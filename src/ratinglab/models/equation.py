@@ -70,9 +70,9 @@ class Equation(nn.Module, ABC):
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32, not clipped."""
 
-    @abstractmethod
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → penalty, a mean over these ratings: () float32."""
+        """user: (B,) int32, item: (B,) int32 → penalty, a mean over these ratings: () float32. By default 0."""
+        return torch.zeros((), device=user.device)
 
     def arguments(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Any, ...]:
         """Arguments of forward and penalty; they include the day if the equation takes one."""
