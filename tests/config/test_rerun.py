@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from ratinglab.options import at_least
-from ratinglab.ratings.splits import TEST, TRAIN, Split, SplitOptions
+from ratinglab.ratings.splits import TEST, TRAIN, SplitOptions
 
 
 @dataclass
@@ -20,10 +20,10 @@ class EveryNth(SplitOptions):
 
     step: int = field(metadata=at_least(2))
 
-    def apply(self, table):
-        part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
+    def assign(self, table):
+        part = np.full(len(table.ratings), TRAIN)
         part[:: self.step] = TEST
-        return self.checked(table, part)
+        return part
 """
 YAML = "# Every n-th row for test.\n_target_: own_splits.EveryNth\n\nrefit: false\nstep: 10\n"
 

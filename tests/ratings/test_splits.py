@@ -219,8 +219,8 @@ def test_fields_that_do_not_go_together(split, message):
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (random(validation=0.0, test=0.01), "split.test=0.01 of 20 rows selects no row"),
-        (random(validation=0.01, test=0.5), "split.validation=0.01 of 20 rows selects no row"),
+        (random(validation=0.0, test=0.01), "split=random with split.test=0.01 leaves no row of table for test"),
+        (random(validation=0.01, test=0.5), "with split.validation=0.01 leaves no row of table for validation"),
         (RowsSplit(refit=False, test_start=0, test_stop=21, seed=0, validation=0.0), "test_stop must be at most 20"),
         (
             RowsSplit(refit=False, test_start=0, test_stop=20, seed=0, validation=0.0),

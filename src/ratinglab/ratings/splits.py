@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.options import at_least, from_zero_below, seed_rule
+from ratinglab.options import at_least, from_zero_below, seed_rule, within
 
 if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
@@ -50,7 +50,11 @@ class Split:
 
 @dataclass
 class SplitOptions(ABC):
-    """Base class for splits. To write your own, assign the parts in `apply` and return `checked(…)`."""
+    """Base class for splits. To write your own, return the part of each row in `assign`.
+
+    A number above 0 in a field `validation` or `test` demands rows in that part. A field `fold` numbers the folds of a
+    cross-validation from 1.
+    """
 
     name: ClassVar[str]
     by_time: ClassVar[bool] = False
@@ -63,28 +67,36 @@ class SplitOptions(ABC):
     validation."""
 
     @abstractmethod
+    def assign(self, table: RatingTable) -> NDArray[np.integer]:
+        """Assign each row to a part: (N,) of TRAIN, VALIDATION and TEST.
+
+        Raises:
+            UserError: the table lacks data that the split needs.
+        """
+
+    def notes(self, table: RatingTable) -> tuple[str, ...]:
+        """Remarks on the split, one line each."""
+        return ()
+
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows.
 
         Raises:
-            UserError: the table lacks data that the split needs, or a part is empty.
+            UserError: the table lacks data that the split needs, `assign` is wrong, or a part is empty.
         """
-
-    def checked(self, table: RatingTable, part: NDArray[np.int8], notes: tuple[str, ...] = ()) -> Split:
-        """Make the split from its parts, (N,) int8 of TRAIN, VALIDATION and TEST, and add its identity.
-
-        Raises:
-            UserError: the parts are no such array, or no row is left to train on.
-        """
-        shape = (len(table.ratings),)
-        if part.dtype != np.int8 or part.shape != shape or not np.isin(part, (TRAIN, VALIDATION, TEST)).all():
-            found = f"{part.shape} {part.dtype} with {np.unique(part)[:4]}"
+        part, num_rows = self.assign(table), len(table.ratings)
+        if part.shape != (num_rows,) or not np.isin(part, (TRAIN, VALIDATION, TEST)).all():
             raise UserError(
-                f"split={self.name}: the parts must be {shape} int8 of {TRAIN}, {VALIDATION} and {TEST}, got {found}"
+                f"split={self.name}: the parts must be ({num_rows},) of {TRAIN}, {VALIDATION} and {TEST}, "
+                f"got {part.shape} with {np.unique(part)[:4]}"
             )
+        for key, code in (("test", TEST), ("validation", VALIDATION)):
+            wanted = getattr(self, key, 0)
+            if wanted and not (part == code).any():
+                raise UserError(f"split={self.name} with split.{key}={wanted} leaves no row of {table.name} for {key}")
         if not (part == TRAIN).any():
             raise UserError(f"split={self.name} leaves no row of {table.name} to train on")
-        return Split(part=part, identity=self._identity(table), notes=notes)
+        return Split(part=part.astype(np.int8), identity=self._identity(table), notes=self.notes(table))
 
     def _identity(self, table: RatingTable) -> str:
         policy = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("fold", "refit")}
@@ -118,27 +130,6 @@ class FractionSplit(SplitOptions):
 
 
 @dataclass
-class RandomValidationSplit(SplitOptions):
-    """Holds out random rows for validation, among those that are not test."""
-
-    seed: int = field(metadata=seed_rule())
-    """Seed of the split, independent of the training `seed`."""
-    validation: float = field(metadata=from_zero_below(1))
-    """Fraction of the rows outside test held out for validation; 0: no validation, so no early stopping."""
-
-    def _split_rest(self, table: RatingTable, part: NDArray[np.int8]) -> Split:
-        """Complete the split: move random training rows to validation.
-
-        Raises:
-            UserError: the validation part would be empty although requested, or no row is left to train on.
-        """
-        train = np.flatnonzero(part == TRAIN)
-        np.random.default_rng(self.seed).shuffle(train)
-        part[train[: _part_size(self.validation, of=len(train), key="split.validation")]] = VALIDATION
-        return self.checked(table, part)
-
-
-@dataclass
 class RandomSplit(FractionSplit):
     """Uniformly random rows for validation and test."""
 
@@ -147,37 +138,29 @@ class RandomSplit(FractionSplit):
     seed: int = field(metadata=seed_rule())
     """Seed of the split, independent of the training `seed`."""
 
-    def apply(self, table: RatingTable) -> Split:
-        """Split the table's rows."""
+    def assign(self, table: RatingTable) -> NDArray[np.int8]:
         order = np.random.default_rng(self.seed).permutation(len(table.ratings))
-        num_test = _part_size(self.test, of=len(order), key="split.test")
-        num_validation = _part_size(self.validation, of=len(order), key="split.validation")
+        num_test, num_validation = round(self.test * len(order)), round(self.validation * len(order))
         part = np.full(len(order), TRAIN, dtype=np.int8)
         part[order[:num_test]] = TEST
         part[order[num_test : num_test + num_validation]] = VALIDATION
-        return self.checked(table, part)
+        return part
 
 
 @dataclass
-class PerUserSplit(FractionSplit):
+class PerUserSplit(RandomSplit):
     """Random rows of each user for validation and test, rounded per user."""
 
     name: ClassVar[str] = "per_user"
 
-    seed: int = field(metadata=seed_rule())
-    """Seed of the split, independent of the training `seed`."""
-
-    def apply(self, table: RatingTable) -> Split:
-        """Split the table's rows; each user keeps at least one training row."""
+    def assign(self, table: RatingTable) -> NDArray[np.int8]:
+        """Assign each row to a part; each user keeps at least one training row."""
         user = table.ratings.user
-        order = np.random.default_rng(self.seed).permutation(len(user))
-        rank = _rank_within_user(user, order)
         count = np.bincount(user)
-        num_test = np.minimum(_rounded(self.test * count), count - 1)
-        num_validation = np.minimum(_rounded(self.validation * count), count - 1 - num_test)
-        part = _by_rank(rank, num_test=num_test[user], num_validation=num_validation[user])
-        _check_not_empty(self, table, part, test=self.test, validation=self.validation)
-        return self.checked(table, part)
+        num_test = np.minimum(np.floor(self.test * count + 0.5), count - 1)
+        num_validation = np.minimum(np.floor(self.validation * count + 0.5), count - 1 - num_test)
+        order = np.random.default_rng(self.seed).permutation(len(user))
+        return _first_of_each_user(user, order, num_test=num_test, num_validation=num_validation)
 
 
 @dataclass
@@ -193,55 +176,71 @@ class LeaveLastSplit(SplitOptions):
     """Number of each user's last ratings for test. Among ratings at the same time, the later one in the file counts as
     last."""
 
-    def apply(self, table: RatingTable) -> Split:
-        """Split the table's rows; all rows of a user with too few of them are training rows.
-
-        Raises:
-            UserError: the table has no times, or no user has enough rows.
-        """
-        user, time = table.ratings.user, table.times(asked_by=f"split={self.name}")
-        latest_first = np.argsort(time, kind="stable")[::-1]
-        rank = _rank_within_user(user, latest_first)
-        count = np.bincount(user)
-        has_enough = count > self.test + self.validation
-        part = _by_rank(
-            rank,
-            num_test=np.where(has_enough, self.test, 0)[user],
-            num_validation=np.where(has_enough, self.validation, 0)[user],
+    def assign(self, table: RatingTable) -> NDArray[np.int8]:
+        """Assign each row to a part; all rows of a user with too few of them are training rows."""
+        latest_first = np.argsort(table.times(asked_by=f"split={self.name}"), kind="stable")[::-1]
+        user, has_enough = table.ratings.user, ~self._has_too_few(table)
+        return _first_of_each_user(
+            user, latest_first, num_test=self.test * has_enough, num_validation=self.validation * has_enough
         )
-        _check_not_empty(self, table, part, test=self.test, validation=self.validation)
-        too_few = int((~has_enough).sum())
-        notes = (f"{too_few:,} users have no more than {self.test + self.validation} ratings and are only trained on",)
-        return self.checked(table, part, notes if too_few > 0 else ())
+
+    def notes(self, table: RatingTable) -> tuple[str, ...]:
+        """Number of users that are only trained on."""
+        count = np.count_nonzero(self._has_too_few(table))
+        note = f"{count:,} users have no more than {self.test + self.validation} ratings and are only trained on"
+        return (note,) if count > 0 else ()
+
+    def _has_too_few(self, table: RatingTable) -> NDArray[np.bool_]:
+        return np.bincount(table.ratings.user) <= self.test + self.validation
 
 
 @dataclass
 class TemporalSplit(FractionSplit):
     """One cut in time for all users: later rows are test, and the last of the earlier rows are validation.
 
-    Rows at the same time stay together, on the later side of a cut.
+    Rows at the same time stay together, on the later side of a cut: all training rows precede all validation rows, and
+    these all test rows.
     """
 
     name: ClassVar[str] = "temporal"
     by_time: ClassVar[bool] = True
 
-    def apply(self, table: RatingTable) -> Split:
-        """Split the table's rows so that all training rows precede all validation rows, and these all test rows.
-
-        Raises:
-            UserError: the table has no times, or a part is empty.
-        """
+    def assign(self, table: RatingTable) -> NDArray[np.int8]:
         time = table.times(asked_by=f"split={self.name}")
-        num_test = _part_size(self.test, of=len(time), key="split.test")
-        num_validation = _part_size(self.validation, of=len(time), key="split.validation")
         ordered = np.sort(time)
+        num_test, num_validation = round(self.test * len(time)), round(self.validation * len(time))
         part = np.full(len(time), TRAIN, dtype=np.int8)
         if num_validation > 0:
             part[time >= ordered[len(time) - num_test - num_validation]] = VALIDATION
         if num_test > 0:
             part[time >= ordered[len(time) - num_test]] = TEST
-        _check_not_empty(self, table, part, test=self.test, validation=self.validation)
-        return self.checked(table, part)
+        return part
+
+
+@dataclass
+class RandomValidationSplit(SplitOptions):
+    """Holds out random rows for validation, among those that are not test."""
+
+    seed: int = field(metadata=seed_rule())
+    """Seed of the split, independent of the training `seed`."""
+    validation: float = field(metadata=from_zero_below(1))
+    """Fraction of the rows outside test held out for validation; 0: no validation, so no early stopping."""
+
+    @abstractmethod
+    def test_rows(self, table: RatingTable) -> slice | NDArray[np.intp] | NDArray[np.bool_]:
+        """Choose the test rows: a range, indices, or a mask (N,).
+
+        Raises:
+            UserError: the table lacks data that the split needs.
+        """
+
+    def assign(self, table: RatingTable) -> NDArray[np.integer]:
+        part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
+        part[self.test_rows(table)] = TEST
+        train = np.flatnonzero(part == TRAIN)
+        np.random.default_rng(self.seed).shuffle(train)
+        part[train[: round(self.validation * len(train))]] = VALIDATION
+        return part
 
 
 @dataclass
@@ -262,20 +261,13 @@ class RowsSplit(RandomValidationSplit):
                 f"split.test_stop must be above split.test_start, got {self.test_stop} and {self.test_start}"
             )
 
-    def apply(self, table: RatingTable) -> Split:
-        """Split the table's rows.
-
-        Raises:
-            UserError: the range extends past the last row, or leaves nothing to train on.
-        """
+    def test_rows(self, table: RatingTable) -> slice:
         num_rows = len(table.ratings)
         if self.test_stop > num_rows:
             raise UserError(
                 f"split.test_stop must be at most {num_rows}, the rows of {table.name}, got {self.test_stop}"
             )
-        part = np.full(num_rows, TRAIN, dtype=np.int8)
-        part[self.test_start : self.test_stop] = TEST
-        return self._split_rest(table, part)
+        return slice(self.test_start, self.test_stop)
 
 
 @dataclass
@@ -294,18 +286,11 @@ class KFoldSplit(RandomValidationSplit):
         if self.fold > self.folds:
             raise UserError(f"split.fold must be at most split.folds, got {self.fold} and {self.folds}")
 
-    def apply(self, table: RatingTable) -> Split:
-        """Split the table's rows.
-
-        Raises:
-            UserError: there are more folds than rows.
-        """
+    def test_rows(self, table: RatingTable) -> NDArray[np.intp]:
         num_rows = len(table.ratings)
         if self.folds > num_rows:
             raise UserError(f"split.folds must be at most {num_rows}, the rows of {table.name}, got {self.folds}")
-        part = np.full(num_rows, TRAIN, dtype=np.int8)
-        part[np.array_split(self._order(num_rows), self.folds)[self.fold - 1]] = TEST
-        return self._split_rest(table, part)
+        return np.array_split(self._order(num_rows), self.folds)[self.fold - 1]
 
     def _order(self, num_rows: int) -> NDArray[np.intp]:
         return np.random.default_rng(self.seed).permutation(num_rows)
@@ -318,9 +303,7 @@ class SurpriseKFoldSplit(KFoldSplit):
     name: ClassVar[str] = "surprise_kfold"
 
     def _order(self, num_rows: int) -> NDArray[np.intp]:
-        order = np.arange(num_rows)
-        np.random.RandomState(self.seed).shuffle(order)
-        return order
+        return np.random.RandomState(self.seed).permutation(num_rows)
 
 
 @dataclass
@@ -329,27 +312,15 @@ class MovieLensUSplit(RandomValidationSplit):
 
     name: ClassVar[str] = "movielens_u"
 
-    fold: int = field(metadata=at_least(1))
+    fold: int = field(metadata=within(1, 5))
     """Fold held out for test: 1 for u1 … 5 for u5. Sweep over all with -m split.fold=1,2,3,4,5"""
 
-    def check_together(self) -> None:
-        """Raise UserError if fields conflict."""
-        if self.fold > 5:
-            raise UserError(f"split.fold must be from 1 to 5, got {self.fold}")
-
-    def apply(self, table: RatingTable) -> Split:
-        """Split the table's rows.
-
-        Raises:
-            UserError: the table is not MovieLens 100K, whole and in its published order.
-        """
+    def test_rows(self, table: RatingTable) -> slice:
         if table.digest != MOVIELENS_100K_DIGEST:
             raise UserError(
                 f"split=movielens_u needs all rows of MovieLens 100K in their published order: {table.name} is not that"
             )
-        part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
-        part[(self.fold - 1) * 20_000 : self.fold * 20_000] = TEST
-        return self._split_rest(table, part)
+        return slice((self.fold - 1) * 20_000, self.fold * 20_000)
 
 
 @dataclass
@@ -364,39 +335,32 @@ class FilesSplit(RandomValidationSplit):
     validation_files: str | None
     """Validation files: a name or a pattern; null: random rows of the training files."""
 
-    def apply(self, table: RatingTable) -> Split:
-        """Split the table's rows.
-
-        Raises:
-            UserError: no file matches, every file matches, a file is both test and validation, or rows of several files
-                were merged, which would leak test rows into training.
-        """
-        if table.merged_across_files > 0:
-            raise UserError(
-                "split=files needs each pair of user and item in a single file: data.duplicates has merged "
-                f"{table.merged_across_files:,} pairs with rows in several files"
-            )
-        part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
-        is_test = self._matches(table, self.test_files, key="split.test_files")
-        part[is_test] = TEST
-        if is_test.all():
-            raise UserError(f"split.test_files={self.test_files} is every file of data.path: none is left to train on")
+    def assign(self, table: RatingTable) -> NDArray[np.integer]:
         if self.validation_files is None:
-            return self._split_rest(table, part)
+            return super().assign(table)
+        is_test = self.test_rows(table)
         is_validation = self._matches(table, self.validation_files, key="split.validation_files")
         if (is_test & is_validation).any():
             raise UserError(
                 f"split.validation_files={self.validation_files} has a file of split.test_files={self.test_files}"
             )
-        part[is_validation] = VALIDATION
-        return self.checked(table, part)
+        return np.select([is_test, is_validation], [TEST, VALIDATION], TRAIN)
+
+    def test_rows(self, table: RatingTable) -> NDArray[np.bool_]:
+        if table.merged_across_files > 0:  # test rows would leak into training
+            raise UserError(
+                "split=files needs each pair of user and item in a single file: data.duplicates has merged "
+                f"{table.merged_across_files:,} pairs with rows in several files"
+            )
+        is_test = self._matches(table, self.test_files, key="split.test_files")
+        if is_test.all():
+            raise UserError(f"split.test_files={self.test_files} is every file of data.path: none is left to train on")
+        return is_test
 
     def _matches(self, table: RatingTable, pattern: str, *, key: str) -> NDArray[np.bool_]:
         """Whether each row comes from a matching file: (N,) bool."""
-        row, found = 0, np.zeros(len(table.ratings), dtype=np.bool_)
-        for source in table.sources:
-            found[row : source.stop] = _is_named(source.name, pattern)
-            row = source.stop
+        num_rows = np.diff([source.stop for source in table.sources], prepend=0)
+        found = np.repeat([_is_named(source.name, pattern) for source in table.sources], num_rows)
         if not found.any():
             names = [source.name.rpartition("/")[2] for source in table.sources]
             shown = ", ".join(names[:10])
@@ -411,41 +375,21 @@ def _is_named(name: str, pattern: str) -> bool:
     return f"/{name}".endswith(f"/{pattern}") or fnmatch(name, pattern) or fnmatch(name, f"*/{pattern}")
 
 
-def _part_size(fraction: float, *, of: int, key: str) -> int:
-    size = round(fraction * of)
-    if fraction > 0 and size == 0:
-        raise UserError(f"{key}={fraction} of {of} rows selects no row: give a larger fraction, or 0")
-    return size
+def _first_of_each_user(
+    user: NDArray[np.int32],
+    order: NDArray[np.intp],
+    *,
+    num_test: NDArray[np.number],
+    num_validation: NDArray[np.number],
+) -> NDArray[np.int8]:
+    """Hold out each user's first num_test rows for test, the next num_validation for validation: (N,) parts.
 
-
-def _check_not_empty(
-    split: SplitOptions, table: RatingTable, part: NDArray[np.int8], *, test: float, validation: float
-) -> None:
-    """Raise UserError if a requested part has no row."""
-    for key, wanted, code in (("test", test, TEST), ("validation", validation, VALIDATION)):
-        if wanted > 0 and not (part == code).any():
-            raise UserError(f"split={split.name} with split.{key}={wanted} leaves no row of {table.name} for {key}")
-
-
-def _rounded(count: NDArray[np.floating]) -> NDArray[np.int64]:
-    return np.floor(count + 0.5).astype(np.int64)
-
-
-def _rank_within_user(user: NDArray[np.int32], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rank of each row within its user, from 0, in the given order: (N,) int64."""
+    user: (N,), order: (N,) rows, num_test and num_validation: (num_users,)
+    """
     by_user = order[np.argsort(user[order], kind="stable")]
     count = np.bincount(user)
-    start = np.cumsum(count) - count
-    rank = np.empty(len(user), dtype=np.int64)
-    rank[by_user] = np.arange(len(user)) - start[user[by_user]]
-    return rank
-
-
-def _by_rank(
-    rank: NDArray[np.int64], *, num_test: NDArray[np.int64], num_validation: NDArray[np.int64]
-) -> NDArray[np.int8]:
-    """Part of each row: a user's first ranks are test, the next validation: (N,) int8."""
-    part = np.full(len(rank), TRAIN, dtype=np.int8)
-    part[rank < num_test + num_validation] = VALIDATION
-    part[rank < num_test] = TEST
+    rank = np.arange(len(user)) - np.repeat(np.cumsum(count) - count, count)
+    is_test, is_held_out = (rank < np.repeat(number, count) for number in (num_test, num_test + num_validation))
+    part = np.empty(len(user), dtype=np.int8)
+    part[by_user] = np.select([is_test, is_held_out], [TEST, VALIDATION], TRAIN)
     return part

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ratinglab.options import at_least
-from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, Split, SplitOptions
+from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, SplitOptions
 from ratinglab.ratings.table import RatingTable
 
 
@@ -19,7 +20,7 @@ class EveryNthSplit(SplitOptions):
     n: int = field(metadata=at_least(3))
     """Distance between two test rows."""
 
-    def apply(self, table: RatingTable) -> Split:
-        """Split the table's rows."""
+    def assign(self, table: RatingTable) -> NDArray[np.integer]:
+        """Assign each row to a part."""
         place = np.arange(len(table.ratings)) % self.n
-        return self.checked(table, np.select([place == 0, place == 1], [TEST, VALIDATION], TRAIN).astype(np.int8))
+        return np.select([place == 0, place == 1], [TEST, VALIDATION], TRAIN)
