@@ -6,16 +6,21 @@ from tables import NO_SIDE
 from ratinglab.batches import as_tensors
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.ratings import demo
-from ratinglab.ratings.cleaning import Cleaning
 from ratinglab.ratings.holdout import hold_out
+from ratinglab.ratings.sources import DemoOptions, Duplicates
 from ratinglab.ratings.splits import RandomSplit
 
-PLAIN = Cleaning(duplicates="error", min_ratings_per_user=0, min_ratings_per_item=0, lowest=None, highest=None)
+
+def load_demo(cache, *, seed):
+    return DemoOptions(
+        duplicates=Duplicates.error, min_ratings_per_user=0, min_ratings_per_item=0, cache=str(cache), batch_size=1,
+        seed=seed,
+    ).load()  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def table(cache):
-    return demo.load_demo(cache, seed=0, cleaning=PLAIN)
+    return load_demo(cache, seed=0)
 
 
 def test_it_has_the_size_and_scale_it_promises(table):
@@ -53,8 +58,8 @@ def test_there_is_something_to_learn(table):
 
 
 def test_the_same_seed_gives_the_same_table_and_another_seed_another(tmp_path, table):
-    assert demo.load_demo(tmp_path, seed=0, cleaning=PLAIN).digest == table.digest
-    assert demo.load_demo(tmp_path, seed=1, cleaning=PLAIN).digest != table.digest
+    assert load_demo(tmp_path, seed=0).digest == table.digest
+    assert load_demo(tmp_path, seed=1).digest != table.digest
     assert {path.name for path in tmp_path.iterdir()} == {"demo-v2-seed0", "demo-v2-seed1"}
 
 
@@ -67,9 +72,9 @@ def test_two_runs_may_write_it_at_once(tmp_path, monkeypatch):
 
     def generate_while_another_does(seed):
         monkeypatch.setattr(demo, "generate", own)
-        demo.load_demo(tmp_path, seed=seed, cleaning=PLAIN)
+        load_demo(tmp_path, seed=seed)
         return own(seed)
 
     monkeypatch.setattr(demo, "generate", generate_while_another_does)
-    assert len(demo.load_demo(tmp_path, seed=3, cleaning=PLAIN).ratings) == 100_000
+    assert len(load_demo(tmp_path, seed=3).ratings) == 100_000
     assert [path.name for path in tmp_path.iterdir()] == ["demo-v2-seed3"]

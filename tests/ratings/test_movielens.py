@@ -51,14 +51,14 @@ def columns(found) -> dict[str, list[str]]:
 def archive(name: str) -> bytes:
     """An archive as the publisher's, of two ratings, one title and, where it has them, users."""
     data_set = movielens.DATA_SETS[name]
-    items = data_set.items[0]
+    item_file, items = next(iter(data_set.items.items()))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         for member, content in (
             ("README", b"x"),
             (data_set.ratings, RATINGS[data_set.ratings].encode()),
-            *((side.name, USERS[side.name].encode()) for side in data_set.users[:1]),
-            (items.name, TITLES[items.name].encode(items.form.encoding)),
+            *((user_file, USERS[user_file].encode()) for user_file in list(data_set.users)[:1]),
+            (item_file, TITLES[item_file].encode(items.form.encoding)),
         ):
             file.writestr(zipfile.ZipInfo(f"{data_set.folder}/{member}"), content)  # without the time of day
     return buffer.getvalue()
@@ -85,7 +85,7 @@ EXPECTED = [(196, 242, 3.0, 881_250_949_000), (186, 302, 4.0, 891_717_742_000)]
 @pytest.mark.parametrize("name", MOVIELENS)
 @pytest.mark.parametrize("where", ["zip", "folder", "folder around", "folder of the zip"])
 def test_every_data_set_is_read_where_the_user_has_it(tmp_path, name, where):
-    path = tmp_path / movielens.DATA_SETS[name].archive.name
+    path = tmp_path / movielens.DATA_SETS[name].archive
     path.write_bytes(archive(name))
     if "folder" in where and where != "folder of the zip":
         with zipfile.ZipFile(path) as file:
@@ -225,7 +225,7 @@ def server(monkeypatch):
     """The address of a server on this machine; `requests` are what it was asked for."""
     data_set = movielens.DATA_SETS["movielens_1m"]
     digest = hashlib.sha256(archive("movielens_1m")).hexdigest()
-    changed = replace(data_set, archive=download.Archive("ml-1m.zip", digest))
+    changed = replace(data_set, sha256=digest)
     monkeypatch.setitem(movielens.DATA_SETS, "movielens_1m", changed)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.requests, server.released = [], threading.Event()
@@ -245,7 +245,7 @@ def test_a_data_set_is_downloaded_once(tmp_path, server, capsys, name):
     cache = tmp_path / "new" / "cache"
     for _ in range(2):
         assert rows_of(options(name, cache, address=address(server, "well")).load()) == EXPECTED
-    folder = movielens.DATA_SETS[name].archive.name
+    folder = movielens.DATA_SETS[name].archive
     assert sum(path.endswith(".zip") for path in server.requests) == 1
     assert [path.name for path in cache.iterdir()] == [folder]
     assert "100%" in capsys.readouterr().err  # the progress bar
@@ -264,7 +264,7 @@ def test_a_data_set_is_downloaded_once(tmp_path, server, capsys, name):
 )
 def test_a_download_that_fails_says_what_to_do_by_hand(tmp_path, monkeypatch, server, name, fault, reason):
     monkeypatch.setattr(download, "TIMEOUT", 0.2 if fault == "silent" else 30)
-    path = tmp_path / movielens.DATA_SETS[name].archive.name
+    path = tmp_path / movielens.DATA_SETS[name].archive
     by_hand = f"; download it by hand to {path}, or set data.root to its place"
     with pytest.raises(UserError, match=f"^http://.*.zip cannot be downloaded: {reason}{by_hand}$"):
         options(name, tmp_path, address=address(server, fault)).load()

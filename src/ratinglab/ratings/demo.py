@@ -12,12 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ratinglab.ratings.cleaning import Cleaning
-from ratinglab.ratings.feature_tables import FeatureFile, read_features
+from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
 from ratinglab.ratings.inputs import InputFile, TextForm
-from ratinglab.ratings.reading import Columns, RatingFiles, read_table
+from ratinglab.ratings.loading import TableFiles
+from ratinglab.ratings.reading import Columns, RatingFiles
 from ratinglab.ratings.side_information import Origin
-from ratinglab.ratings.table import RatingTable
 
 VERSION = 2
 """Raise it with any change of the generator; it is part of the folder's name."""
@@ -50,8 +49,8 @@ NOUNS = (
 ).split()
 
 
-def load_demo(root: Path, *, seed: int, cleaning: Cleaning) -> RatingTable:
-    """Read the demo table of a seed like any file, after generating it in the cache folder `root` if missing."""
+def demo_files(root: Path, *, seed: int) -> TableFiles:
+    """Find the demo files of a seed, after generating them in the cache folder `root` if missing."""
     folder = root / f"demo-v{VERSION}-seed{seed}"
     if not folder.exists():
         _write(folder, seed=seed)
@@ -59,17 +58,14 @@ def load_demo(root: Path, *, seed: int, cleaning: Cleaning) -> RatingTable:
     form = TextForm(separator=",", encoding="utf-8")
     columns = Columns(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
     users, items = Origin("user", "", "the demo data have none"), Origin("item", "items.csv", "")
-    return read_table(
-        RatingFiles((InputFile(folder / "ratings.csv"),), form=form, header=True, columns=columns),
+    return TableFiles(
+        name="demo",
+        ratings=RatingFiles((InputFile(folder / "ratings.csv"),), form=form, header=True, columns=columns),
         users=None,
-        items=read_features(
-            FeatureFile(
-                InputFile(folder / "items.csv"), form, items, key="data.titles", id="item_id", title="title", numeric=()
-            )
+        items=FeatureFile(
+            InputFile(folder / "items.csv"), FeatureLayout(form, id="item_id", title="title"), origin=items
         ),
         origins=(users, items),
-        cleaning=cleaning,
-        name="demo",
         noise_floor=facts["noise_floor_mse"],
     )
 

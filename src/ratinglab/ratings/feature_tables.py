@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.faults import column_position, first_rows
 from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.inputs import InputFile, TextForm
-from ratinglab.ratings.side_information import NO_GENRES, Column, Origin, is_numeric
+from ratinglab.ratings.side_information import KEYS, NO_GENRES, Column, Origin, is_numeric
 from ratinglab.ratings.text_tables import read_text_table, text_column
 
 GROUPS = 10
@@ -20,35 +21,34 @@ GROUPS = 10
 
 
 @dataclass(frozen=True)
-class FeatureFile:
-    """A file of users or items, and how to read it.
+class FeatureLayout:
+    """Format and columns of a file of users or items.
 
     Attributes:
-        file: the file.
         form: separator and encoding.
-        origin: where the table comes from, for messages.
-        key: option group that describes it: `data.users` or `data.titles`.
         id: name of the id column.
         title: name of the title column; None without one.
         numeric: names of the numeric columns; all others hold categories.
-        names: names of all columns of a file without a header; None: the first line names them.
         may_lack_numeric: whether a numeric column may be missing.
+        names: names of all columns of a file without a header; None: the first line names them.
+        flags: columns with 1 for each genre of an item: the file's only feature is `genres`, their names.
     """
 
-    file: InputFile
     form: TextForm
-    origin: Origin
-    key: str
     id: str
-    title: str | None
-    numeric: tuple[str, ...]
-    names: tuple[str, ...] | None = None
+    title: str | None = None
+    numeric: tuple[str, ...] = ()
     may_lack_numeric: bool = False
+    names: tuple[str, ...] | None = None
+    flags: tuple[str, ...] = ()
 
-    @property
-    def text(self) -> tuple[str, ...]:
-        """Columns that are not features."""
-        return (self.id,) if self.title is None else (self.id, self.title)
+
+class FeatureFile(NamedTuple):
+    """A file of users or items, how to read it, and its origin for messages."""
+
+    file: InputFile
+    layout: FeatureLayout
+    origin: Origin
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class FeatureTable:
         """The title of each index, empty if unknown: (len(ids),)."""
         if self.titles is None:
             return None
-        return _by_index(np.array(self.titles, dtype=object), ids.index_of(self.ids), count=len(ids), unknown="")
+        return _by_index(np.array(self.titles, dtype=object), ids.index_of(self.ids), count=len(ids))
 
     def columns_of(self, ids: IdMap) -> dict[str, Column]:
         """Features by index. A numeric column NAME also yields a column of categories NAME_group, its quantile groups.
@@ -81,12 +81,9 @@ class FeatureTable:
         index = ids.index_of(self.ids)
         found: dict[str, Column] = {}
         for name, column in self.columns.items():
-            if is_numeric(column):
-                found[name] = numbers = _by_index(column, index, count=len(ids), unknown=np.nan)
-                if f"{name}_group" not in self.columns:
-                    found[f"{name}_group"] = groups_of(numbers)
-            else:
-                found[name] = _by_index(column, index, count=len(ids), unknown="")
+            found[name] = values = _by_index(column, index, count=len(ids))
+            if is_numeric(column) and f"{name}_group" not in self.columns:
+                found[f"{name}_group"] = groups_of(values)
         return found
 
     def unmatched(self, ids: IdMap) -> list[str]:
@@ -99,9 +96,9 @@ class FeatureTable:
         return [f"none of the {len(self.ids):,} users in {self.origin.place} has a rating{example}"]
 
 
-def _by_index(column: NDArray, index: NDArray[np.int32], *, count: int, unknown: str | float) -> NDArray:  # type: ignore[type-arg]
-    """Reorder a column from file rows to indices: (count,)."""
-    found = np.full(count, unknown, dtype=column.dtype)
+def _by_index(column: NDArray, index: NDArray[np.int32], *, count: int) -> NDArray:  # type: ignore[type-arg]
+    """Reorder a column from file rows to indices: (count,), unknown for the others."""
+    found = np.full(count, np.nan if is_numeric(column) else "", dtype=column.dtype)
     found[index[index != UNKNOWN]] = column[index != UNKNOWN]
     return found
 
@@ -140,69 +137,68 @@ def read_features(source: FeatureFile) -> FeatureTable:
     Raises:
         UserError: the file, a column or a cell is invalid, or an id occurs twice; the message names the place.
     """
-    table = _named_columns(source)
-    noun = source.origin.noun
-    ids = text_column(table, source.id, key=f"{source.key}.{noun}", file=source.file)
-    titles = None
-    if source.title is not None:
-        titles = text_column(table, source.title, key=f"{source.key}.title", file=source.file)
+    file, layout, origin = source
+    table = read_text_table(file, layout.form, header=layout.names is None)
+    if layout.names is not None:
+        if table.num_columns != len(layout.names):
+            raise UserError(f"{file} has {table.num_columns} columns, not {len(layout.names)}")
+        table = table.rename_columns(list(layout.names))
+    key = KEYS[origin.noun]
+    ids = text_column(table, layout.id, key=f"{key}.{origin.noun}", file=file)
+    titles = None if layout.title is None else text_column(table, layout.title, key=f"{key}.title", file=file)
     repeated = [one for one, count in Counter(ids).items() if count > 1]
     if repeated:
-        raise UserError(f"{source.file} has more than one row for {noun} {repeated[0]}")
-    return FeatureTable(ids, titles, _features(table, source), source.origin)
-
-
-def _named_columns(source: FeatureFile) -> pa.Table:
-    """The cells of the file as text, each column under its name."""
-    table = read_text_table(source.file, source.form, header=source.names is None)
-    if source.names is None:
-        return table
-    if table.num_columns != len(source.names):
-        raise UserError(f"{source.file} has {table.num_columns} columns, not {len(source.names)}")
-    return table.rename_columns(list(source.names))
+        raise UserError(f"{file} has more than one row for {origin.noun} {repeated[0]}")
+    return FeatureTable(ids, titles, _features(table, source), origin)
 
 
 def _features(table: pa.Table, source: FeatureFile) -> dict[str, Column]:
     """All columns besides ids and titles, in file order, except columns without a name."""
-    for name in source.numeric:
-        if not source.may_lack_numeric:
-            column_position(table.column_names, name, key=f"{source.key}.numeric", file=source.file, header=True)
-        if name in source.text:
-            raise UserError(f"{source.key}.numeric: the column {name} holds {source.origin.noun} ids or titles")
-    columns: dict[str, Column] = {}
-    for name in table.column_names:
-        if name in source.text or not name:
-            continue
-        cells = [text.strip() for text in table[name].to_pylist()]
-        if name in source.numeric:
-            columns[name] = _numbers(cells, name=name, source=source)
-        else:
-            columns[name] = np.array(["" if text == NO_GENRES else text for text in cells], dtype=object)
-    if not columns and source.title is None:
-        raise UserError(f"{source.file} has no column besides {source.id}: there is nothing to know of its users")
-    return columns
+    file, layout, origin = source
+    for name in layout.numeric:
+        key = f"{KEYS[origin.noun]}.numeric"
+        if not layout.may_lack_numeric:
+            column_position(table.column_names, name, key=key, file=file, header=True)
+        if name in (layout.id, layout.title):
+            raise UserError(f"{key}: the column {name} holds {origin.noun} ids or titles")
+    cells = {
+        name: [text.strip() for text in table[name].to_pylist()]
+        for name in table.column_names
+        if name and name not in (layout.id, layout.title)
+    }
+    if layout.flags:
+        rows = zip(*(cells[name] for name in layout.flags), strict=True)
+        genres = ["|".join(name for name, flag in zip(layout.flags, row, strict=True) if flag == "1") for row in rows]
+        cells = {"genres": genres}
+    if not cells and layout.title is None:
+        raise UserError(f"{file} has no column besides {layout.id}: there is nothing to know of its users")
+    return {
+        name: _numbers(texts, name=name, source=source)
+        if name in layout.numeric
+        else np.array(["" if text == NO_GENRES else text for text in texts], dtype=object)
+        for name, texts in cells.items()
+    }
 
 
 def _numbers(cells: list[str], *, name: str, source: FeatureFile) -> NDArray[np.float64]:
+    """Parse a column of finite numbers; NaN for an empty cell."""
+    file, layout, origin = source
     numbers = np.empty(len(cells), dtype=np.float64)
     for row, text in enumerate(cells):
-        number = _number(text) if text else np.nan
-        if number is None:
-            rows = row + (2 if source.names is None else 1)  # rows of the file up to this one, header included
-            line = first_rows(source.file, source.form, rows)[-1][0]
-            raise UserError(
-                f"{source.file}, line {line}: {name} must be a finite number ({source.key}.numeric), got {text!r}"
-            )
-        numbers[row] = number
+        try:
+            numbers[row] = _number(text)
+        except ValueError:
+            rows = row + (2 if layout.names is None else 1)  # rows of the file up to this one, header included
+            line = first_rows(file, layout.form, rows)[-1][0]
+            key = f"{KEYS[origin.noun]}.numeric"
+            raise UserError(f"{file}, line {line}: {name} must be a finite number ({key}), got {text!r}") from None
     return numbers
 
 
-def _number(text: str) -> float | None:
-    """Parse a finite number; None if the text is not one."""
-    if not text.isascii() or "_" in text:  # only Python accepts 1_000 and digits of other scripts
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
+def _number(text: str) -> float:
+    """Parse a finite number; NaN if empty."""
+    if not text:
+        return math.nan
+    if not text.isascii() or "_" in text or not math.isfinite(float(text)):
+        raise ValueError(f"{text} is no finite number")  # only Python accepts 1_000 and digits of other scripts
+    return float(text)

@@ -153,6 +153,10 @@ def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
     return np.where(np.isnan(scaled), 0, scaled).astype(np.float32)
 
 
+KEYS = {"user": "data.users", "item": "data.titles"}
+"""Option groups of the tables of users and items."""
+
+
 class Origin(NamedTuple):
     """Where a table of users or items comes from, for messages.
 

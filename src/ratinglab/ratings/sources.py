@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from enum import Enum
@@ -16,8 +15,8 @@ from ratinglab.files import user_path
 from ratinglab.options import at_least, seed_rule, within
 
 if TYPE_CHECKING:
-    from ratinglab.ratings.cleaning import Cleaning
     from ratinglab.ratings.feature_tables import FeatureFile
+    from ratinglab.ratings.loading import TableFiles
     from ratinglab.ratings.side_information import Origin
     from ratinglab.ratings.table import RatingTable
 
@@ -67,16 +66,21 @@ class DataOptions(ABC):
             UserError: a file, column, row or cell is invalid; the message names it.
         """
 
-    def _cleaning(self, *, lowest: float | None = None, highest: float | None = None) -> Cleaning:
+    def _load(self, files: TableFiles, *, lowest: float | None = None, highest: float | None = None) -> RatingTable:
+        """Read the files, or load the table from the cache. The scale is that of the ratings where it is None."""
         from ratinglab.ratings.cleaning import Cleaning
+        from ratinglab.ratings.loading import load_table
 
-        return Cleaning(
+        cleaning = Cleaning(
             duplicates=self.duplicates.value,
             min_ratings_per_user=self.min_ratings_per_user,
             min_ratings_per_item=self.min_ratings_per_item,
             lowest=lowest,
             highest=highest,
         )
+        # all options that affect how files are read
+        options = json.dumps(asdict(self) | {"duplicates": self.duplicates.value, "batch_size": None, "cache": None})
+        return load_table(files, cleaning=cleaning, cache=self._cache_folder(), options=options)
 
     def _cache_folder(self) -> Path | None:
         return None if self.cache is None else user_path(self.cache, key="data.cache")
@@ -179,75 +183,39 @@ class CsvOptions(DataOptions):
             check_encoding(options.encoding, key=f"{prefix}.encoding")
 
     def load(self) -> RatingTable:
-        """Read the files, with users and titles if given, or load the table from the cache.
-
-        Raises:
-            UserError: a file, column, row or cell is invalid; the message names it.
-        """
-        from ratinglab.ratings.feature_tables import read_features
+        """Read the files, with users and titles if given, or load the table from the cache."""
         from ratinglab.ratings.inputs import TextForm
-        from ratinglab.ratings.reading import Columns, RatingFiles, existing_files, read_table
-        from ratinglab.ratings.table_cache import cached_table
+        from ratinglab.ratings.loading import TableFiles
+        from ratinglab.ratings.reading import Columns, RatingFiles, existing_files
 
-        source = RatingFiles(
+        ratings = RatingFiles(
             files=existing_files(self.path, key="data.path"),
             form=TextForm(separator_text(self.separator, key="data.separator"), self.encoding),
             header=self.header,
             columns=Columns(**vars(self.columns)),
         )
-        users, items = self._users_file(), self._items_file()
+        name = ratings.files[0].path.name if len(ratings.files) == 1 else Path(self.path).name
+        users, user_origin = _feature_file("user", self.users, id_column=self.users.user, title=None)
+        items, item_origin = _feature_file("item", self.titles, id_column=self.titles.item, title=self.titles.title)
+        return self._load(TableFiles(name, ratings, users, items, (user_origin, item_origin)), **vars(self.scale))
 
-        def read() -> RatingTable:
-            return read_table(
-                source,
-                users=None if users is None else read_features(users),
-                items=None if items is None else read_features(items),
-                origins=(self._origin("user", "data.users"), self._origin("item", "data.titles")),
-                cleaning=self._cleaning(**vars(self.scale)),
-                name=source.files[0].path.name if len(source.files) == 1 else Path(self.path).name,
-                noise_floor=None,
-            )
 
-        files = [*source.files, *(each.file for each in (users, items) if each is not None)]
-        return cached_table(
-            self._cache_folder(),
-            read,
-            fingerprints=[file.fingerprint() for file in files],
-            options=_identity(self),
-            now_ns=time.time_ns(),
-        )
+def _feature_file(
+    noun: str, options: UserOptions | TitleOptions, *, id_column: str, title: str | None
+) -> tuple[FeatureFile | None, Origin]:
+    """The file of users or items, if given, and its origin."""
+    from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
+    from ratinglab.ratings.inputs import TextForm
+    from ratinglab.ratings.reading import existing_file
+    from ratinglab.ratings.side_information import KEYS, Origin
 
-    def _users_file(self) -> FeatureFile | None:
-        return self._feature_file("user", self.users, key="data.users", id_column=self.users.user, title=None)
-
-    def _items_file(self) -> FeatureFile | None:
-        of = self.titles
-        return self._feature_file("item", of, key="data.titles", id_column=of.item, title=of.title)
-
-    def _feature_file(
-        self, noun: str, of: UserOptions | TitleOptions, *, key: str, id_column: str, title: str | None
-    ) -> FeatureFile | None:
-        """The file of users or items; None if not given."""
-        from ratinglab.ratings.feature_tables import FeatureFile
-        from ratinglab.ratings.inputs import TextForm
-        from ratinglab.ratings.reading import existing_file
-
-        if of.path is None:
-            return None
-        return FeatureFile(
-            existing_file(of.path, key=f"{key}.path"),
-            TextForm(separator_text(of.separator, key=f"{key}.separator"), of.encoding),
-            origin=self._origin(noun, key),
-            key=key,
-            id=id_column,
-            title=title,
-            numeric=tuple(of.numeric),
-        )
-
-    def _origin(self, noun: str, key: str) -> Origin:
-        from ratinglab.ratings.side_information import Origin
-
-        return Origin(noun, place=f"{key}.path", advice=f"name it as {key}.path")
+    key = KEYS[noun]
+    origin = Origin(noun, place=f"{key}.path", advice=f"name it as {key}.path")
+    if options.path is None:
+        return None, origin
+    form = TextForm(separator_text(options.separator, key=f"{key}.separator"), options.encoding)
+    layout = FeatureLayout(form, id=id_column, title=title, numeric=tuple(options.numeric))
+    return FeatureFile(existing_file(options.path, key=f"{key}.path"), layout, origin), origin
 
 
 @dataclass
@@ -265,13 +233,13 @@ class DemoOptions(DataOptions):
         Raises:
             UserError: the cache folder cannot be written, or a file in it is missing.
         """
-        from ratinglab.ratings.demo import load_demo
+        from ratinglab.ratings.demo import demo_files
 
         cache = self._cache_folder()
         if cache is None:
             raise UserError("data.cache must be a folder for the demo data, got null")
         try:
-            return load_demo(cache, seed=self.seed, cleaning=self._cleaning())
+            return self._load(demo_files(cache, seed=self.seed))
         except OSError as error:
             raise UserError(f"data.cache: {error.filename or cache}: {error.strerror}") from error
 
@@ -299,33 +267,10 @@ class MovieLensOptions(DataOptions):
         Raises:
             UserError: the data set is missing and cannot be downloaded, or its files are invalid.
         """
-        from ratinglab.ratings.feature_tables import read_features
-        from ratinglab.ratings.movielens import locate, rating_files, read_items
-        from ratinglab.ratings.reading import read_table
-        from ratinglab.ratings.table_cache import cached_table
+        from ratinglab.ratings.movielens import locate
 
         root = None if self.root is None else user_path(self.root, key="data.root")
-        found = locate(self.name, root=root, cache=self._cache_folder(), address=self.address)
-
-        def read() -> RatingTable:
-            return read_table(
-                rating_files(self.name, found.ratings),
-                users=None if found.users is None else read_features(found.users),
-                items=None if found.items is None else read_items(found.items),
-                origins=found.origins,
-                cleaning=self._cleaning(),
-                name=self.name,
-                noise_floor=None,
-            )
-
-        files = [found.ratings, *(each.file for each in (found.users, found.items) if each is not None)]
-        return cached_table(
-            self._cache_folder(),
-            read,
-            fingerprints=[file.fingerprint() for file in files],
-            options=_identity(self),
-            now_ns=time.time_ns(),
-        )
+        return self._load(locate(self.name, root=root, cache=self._cache_folder(), address=self.address))
 
 
 def separator_text(text: str, *, key: str) -> str:
@@ -350,9 +295,3 @@ def check_encoding(name: str, *, key: str) -> None:
             raise LookupError
     except (LookupError, UnicodeError):
         raise UserError(f"{key}: there is no encoding {name!r}") from None
-
-
-def _identity(options: CsvOptions | MovieLensOptions) -> str:
-    """All options that affect how files are read, as text."""
-    values = asdict(options) | {"duplicates": options.duplicates.value, "batch_size": None, "cache": None}
-    return json.dumps([options.name, values])
