@@ -78,3 +78,10 @@ def test_two_runs_may_write_it_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "generate", generate_while_another_does)
     assert len(load_demo(tmp_path, seed=3).ratings) == 100_000
     assert [path.name for path in tmp_path.iterdir()] == ["demo-v2-seed3"]
+
+
+def test_files_that_a_killed_run_left_are_written_again(tmp_path):
+    folder = tmp_path / "demo-v2-seed3"
+    folder.mkdir()
+    (folder / "ratings.csv").write_text("user_id,item_id,rating,timestamp\n1,1,3.0,0\n")
+    assert len(load_demo(tmp_path, seed=3).ratings) == 100_000

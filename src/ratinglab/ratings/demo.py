@@ -2,9 +2,6 @@
 
 import json
 import math
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ratinglab.files import write_whole
 from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
 from ratinglab.ratings.inputs import InputFile, TextForm
 from ratinglab.ratings.loading import TableFiles
@@ -52,9 +50,13 @@ NOUNS = (
 def demo_files(root: Path, *, seed: int) -> TableFiles:
     """Find the demo files of a seed, after generating them in the cache folder `root` if missing."""
     folder = root / f"demo-v{VERSION}-seed{seed}"
-    if not folder.exists():
-        _write(folder, seed=seed)
-    facts = json.loads((folder / "facts.json").read_text())
+    facts = folder / "facts.json"
+    if not facts.exists():  # it is written last; two runs that write at once write the same
+        folder.mkdir(parents=True, exist_ok=True)
+        generated = generate(seed)
+        _write(folder / "ratings.csv", generated.ratings.to_csv(index=False))
+        _write(folder / "items.csv", generated.items.to_csv(index=False))
+        _write(facts, json.dumps({"noise_floor_mse": generated.noise_floor}, indent=2) + "\n")
     form = TextForm(separator=",", encoding="utf-8")
     columns = Columns(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
     users, items = Origin("user", "", "the demo data have none"), Origin("item", "items.csv", "")
@@ -66,27 +68,12 @@ def demo_files(root: Path, *, seed: int) -> TableFiles:
             InputFile(folder / "items.csv"), FeatureLayout(form, id="item_id", title="title"), origin=items
         ),
         origins=(users, items),
-        noise_floor=facts["noise_floor_mse"],
+        noise_floor=json.loads(facts.read_text())["noise_floor_mse"],
     )
 
 
-def _write(folder: Path, *, seed: int) -> None:
-    """Write a folder atomically: two runs may do so at once."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    half_done = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        generated = generate(seed)
-        generated.ratings.to_csv(half_done / "ratings.csv", index=False)
-        generated.items.to_csv(half_done / "items.csv", index=False)
-        facts = {"noise_floor_mse": generated.noise_floor}
-        (half_done / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
-        half_done.chmod(0o755)
-        os.rename(half_done, folder)
-    except OSError:
-        if not folder.exists():  # else another run wrote the same table first
-            raise
-    finally:
-        shutil.rmtree(half_done, ignore_errors=True)
+def _write(path: Path, text: str) -> None:
+    write_whole(path, lambda file: file.write(text.encode()))
 
 
 class Generated(NamedTuple):
@@ -166,13 +153,9 @@ def noise_floor(true_rating: NDArray[np.float64]) -> float:
     """
     values = np.arange(LOWEST, HIGHEST + STEP / 2, STEP)
     borders = np.concatenate([[-np.inf], (values[:-1] + values[1:]) / 2, [np.inf]])
-    below = _normal_cdf((borders[None, :] - true_rating[:, None]) / NOISE_STD)
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+    below = 0.5 * (1 + erf((borders[None, :] - true_rating[:, None]) / NOISE_STD / math.sqrt(2)))  # the normal CDF
     probability = np.diff(below, axis=1)
     expected = probability @ values
     variance = probability @ values**2 - expected**2
     return float(variance.mean())
-
-
-def _normal_cdf(z: NDArray[np.float64]) -> NDArray[np.float64]:
-    erf = np.vectorize(math.erf, otypes=[np.float64])
-    return np.asarray(0.5 * (1 + erf(z / math.sqrt(2))))
