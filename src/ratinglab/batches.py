@@ -37,8 +37,6 @@ BATCHES_AT_ONCE = 64
 BLOCK_SIZE = 1 << 15
 """Rows evaluated at once. Up to this size torch sums on one thread, so that the last digit of an error does not depend
 on the number of threads."""
-
-
 CPU = torch.device("cpu")
 
 
@@ -95,12 +93,14 @@ class ShuffledBatches:
         self._columns = as_tensors(ratings, device=device)
         self._seed, self._epoch = seed, epoch
         # units to shuffle: rows, or users with all their rows
-        self._user_rows = _RowsOfUsers(self._columns.user) if whole_users else None
-        num_units = len(ratings) if self._user_rows is None else len(self._user_rows.count)
-        self._batch_units = max(1, round(batch_size * num_units / len(ratings)))
-        self.num_batches = max(1, round(fraction * -(-num_units // self._batch_units)))
+        self._num_units, self._rows_of_user = len(ratings), None
+        if whole_users:
+            user = self._columns.user
+            self._rows_of_user = torch.argsort(user, stable=True).split(torch.bincount(user).tolist())
+            self._num_units = len(self._rows_of_user)
+        self._batch_units = max(1, round(batch_size * self._num_units / len(ratings)))
+        self.num_batches = max(1, round(fraction * -(-self._num_units // self._batch_units)))
         """Batches per epoch."""
-        self._num_units = num_units
 
     def __len__(self) -> int:
         return -(-self.num_batches // BATCHES_AT_ONCE)
@@ -114,28 +114,15 @@ class ShuffledBatches:
         units = torch.randperm(self._num_units, generator=generator, dtype=torch.int32)
         units = units[: self.num_batches * self._batch_units].to(self._columns.rating.device)
         for at_once in units.split(BATCHES_AT_ONCE * self._batch_units):
-            if self._user_rows is None:
+            if self._rows_of_user is None:
                 yield list(self._columns.take(at_once).split(self._batch_units))
             else:
-                yield [self._columns.take(self._user_rows.of(users)) for users in at_once.split(self._batch_units)]
+                yield [self._columns.take(self._rows_of(users)) for users in at_once.split(self._batch_units)]
 
-
-class _RowsOfUsers:
-    """The rows of each user."""
-
-    def __init__(self, user: Tensor) -> None:
-        """Sort the rows by user: (N,) int32."""
-        self._row = torch.argsort(user, stable=True)
-        self.count = torch.bincount(user)
-        self._start = torch.cumsum(self.count, dim=0) - self.count
-
-    def of(self, users: Tensor) -> Tensor:
+    def _rows_of(self, users: Tensor) -> Tensor:
         """Rows of these users, user by user: (U,) → (n,) int64."""
-        users = users.long()
-        count = self.count[users]
-        begin = torch.cumsum(count, dim=0) - count
-        shift = torch.repeat_interleave(self._start[users] - begin, count)
-        return self._row[torch.arange(int(count.sum()), device=users.device) + shift]
+        assert self._rows_of_user is not None
+        return torch.cat([self._rows_of_user[user] for user in users.tolist()])
 
 
 class WholeEpochs:
