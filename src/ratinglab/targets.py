@@ -18,11 +18,7 @@ def target_class(dotted_path: Any, *, base: type, key: str) -> type:
     """
     if not (isinstance(dotted_path, str) and re.fullmatch(r"\w+(\.\w+)+", dotted_path)):
         raise UserError(f"{key} must be the dotted path of a class, as in module.Class, got {dotted_path}")
-    module_name, _, name = dotted_path.rpartition(".")
-    found: Any = getattr(import_named(module_name, key=key), name, None)
-    if found is None:
-        names = [name for name, value in vars(importlib.import_module(module_name)).items() if inspect.isclass(value)]
-        raise UserError(f"{key}: {module_name} has no {name}{did_you_mean(name, names)}")
+    found = import_attribute(dotted_path, key=key, kind=type)
     if not (inspect.isclass(found) and issubclass(found, base)):
         raise UserError(f"{key} must be a subclass of {base.__module__}.{base.__qualname__}, got {dotted_path}")
     if inspect.get_annotations(found) and "__dataclass_fields__" not in vars(found):
@@ -30,6 +26,20 @@ def target_class(dotted_path: Any, *, base: type, key: str) -> type:
     if inspect.isabstract(found):
         raise UserError(f"{key}: {dotted_path} lacks {', '.join(sorted(getattr(found, '__abstractmethods__', ())))}")
     return found
+
+
+def import_attribute(dotted_path: str, *, key: str, kind: type) -> Any:
+    """Import MODULE.NAME.
+
+    Raises:
+        UserError: the module cannot be imported, or lacks the name; the message suggests a name of the kind.
+    """
+    module_name, _, name = dotted_path.rpartition(".")
+    module = import_named(module_name, key=key)
+    if not hasattr(module, name):
+        names = [known for known, value in vars(module).items() if isinstance(value, kind)]
+        raise UserError(f"{key}: {module_name} has no {name}{did_you_mean(name, names)}")
+    return getattr(module, name)
 
 
 def import_named(name: str, *, key: str) -> ModuleType:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ratinglab.batches import BLOCK_SIZE
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
-from ratinglab.targets import import_named
+from ratinglab.targets import import_attribute
 
 Kind = TypeVar("Kind", bound="MetricKind")
 
@@ -82,15 +82,12 @@ def _mae(predicted: Tensor, rating: Tensor) -> float:
 
 MSE = Metric("mse", label="MSE", higher_is_better=False, compute=_mse)
 """Σ (r̂ − r)² / n, in squared rating units. Every fit minimizes it and every run reports it."""
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        MSE,
-        Metric("rmse", label="RMSE", higher_is_better=False, compute=_rmse),
-        Metric("mae", label="MAE", higher_is_better=False, compute=_mae),
-    )
-}
-"""Built-in metrics: RMSE is √MSE, MAE is Σ |r̂ − r| / n, both in rating units."""
+RMSE = Metric("rmse", label="RMSE", higher_is_better=False, compute=_rmse)
+"""√MSE, in rating units."""
+MAE = Metric("mae", label="MAE", higher_is_better=False, compute=_mae)
+"""Σ |r̂ − r| / n, in rating units."""
+METRICS = {metric.name: metric for metric in (MSE, RMSE, MAE)}
+"""Built-in metrics."""
 
 
 def find_metrics(names: Iterable[str]) -> list[Metric]:
@@ -113,18 +110,13 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
 
 
 def _imported(name: str) -> Metric:
-    module, _, attribute = name.rpartition(".")
-    if not module:
+    if not name.rpartition(".")[0]:
         known = ", ".join(METRICS)
         raise UserError(
             f"metrics: there is no metric {name}; there are {known}, and MODULE.NAME of your own"
             f"{did_you_mean(name, METRICS)}"
         )
-    found = import_named(module, key="metrics")
-    if not hasattr(found, attribute):
-        names = [key for key, value in vars(found).items() if isinstance(value, Metric)]
-        raise UserError(f"metrics: {module} has no {attribute}{did_you_mean(attribute, names)}")
-    metric = getattr(found, attribute)
+    metric = import_attribute(name, key="metrics", kind=Metric)
     if not isinstance(metric, Metric):
         raise UserError(f"metrics: {name} must be a Metric, got {type(metric).__name__}")
     return metric
