@@ -19,9 +19,7 @@ class RatingDataModule(LightningDataModule):
         Args:
             holdout: the table and its parts.
             batch_size: training rows per batch; None: all of them.
-            fraction: fraction of each epoch's batches to serve, at least one batch.
-            seed: seed of the order of the training rows.
-            whole_users: whether a batch holds all training rows of its users.
+            fraction, seed, whole_users: as of ShuffledBatches.
         """
         super().__init__()
         self.num_users = holdout.num_users

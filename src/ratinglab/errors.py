@@ -15,10 +15,7 @@ class RunFailedError(RuntimeError):
 def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str:
     """Return `; did you mean NAME?` for the closest valid name, or "" if none is close.
 
-    Args:
-        name: name given by the user.
-        valid: valid names.
-        cutoff: required similarity, from 0 to 1; file names with equal extensions need a higher one.
+    The cutoff is the required similarity, from 0 to 1; file names with equal extensions need a higher one.
     """
     nearest = get_close_matches(name, list(valid), n=1, cutoff=cutoff)
     return f"; did you mean {nearest[0]}?" if nearest else ""

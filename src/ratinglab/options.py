@@ -92,22 +92,19 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
         UserError: a value is missing: the class has an option that the run did not have.
         KeyError: the class has no such field.
     """
-    hints = get_type_hints(cls)
-    values = {field.name: field.metadata["before"] for field in fields(cls) if "before" in field.metadata}
-    values |= plain
-    names = [field.name for field in fields(cls)]
-    if unknown := sorted(values.keys() - set(names)):
+    before = {field.name: field.metadata["before"] for field in fields(cls) if "before" in field.metadata}
+    values = before | dict(plain)
+    if unknown := sorted(values.keys() - {field.name for field in fields(cls)}):
         raise KeyError(unknown[0])
     for field in fields(cls):
-        has_default = field.default is not MISSING or field.default_factory is not MISSING
-        if field.name not in values and not has_default:
+        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
             raise UserError(
                 f"{cls.__name__} has an option that the run did not have: give {field.name} "
                 "metadata=added_later(VALUE), the value of runs from before"
             )
-    for key, hint in hints.items():
-        if isinstance(hint, type) and issubclass(hint, Enum) and key in values:
-            values[key] = hint[values[key]]
+    for name, hint in get_type_hints(cls).items():
+        if name in values and isinstance(hint, type) and issubclass(hint, Enum):
+            values[name] = hint[values[name]]
     return cls(**values)
 
 

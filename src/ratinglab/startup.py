@@ -23,17 +23,13 @@ def configure_process() -> None:
 
 
 def prepare_fit(fit: type[FitOptions]) -> None:
-    """Load the libraries that a fit needs before torch. Call it before importing an equation's module."""
-    if fit.has_compiled_loops:
-        load_compiled_loops()
-
-
-def load_compiled_loops() -> None:
-    """Load the compiled loops and start their threads.
+    """Load a fit's compiled loops and start their threads. Call it before importing an equation's module.
 
     If this runs before importing torch, both share one OpenMP. Otherwise each has its own, and the threads of one
     slow down the other by spinning for a while after their work.
     """
+    if not fit.has_compiled_loops:
+        return
     # Threads wait for each other for microseconds at every diagonal. Sleeping made them 1.5 times slower. A hundred
     # times more spins made them no faster, and up to ten times slower beside a busy process on two cores.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -169,10 +169,10 @@ def test_a_holdout_has_it_under_its_own_indices():
 
 
 def test_categories_are_pairs_by_row_and_then_by_name():
-    found = categories(texts("Drama|Comedy", "", "(no genres listed)", "Action|Drama|Drama", " Comedy |"))
-    assert found.names == ["Action", "Comedy", "Drama"]
-    assert (found.row.dtype, found.column.dtype) == (np.int32, np.int32)
-    assert list(zip(found.row.tolist(), found.column.tolist(), strict=True)) == [(0, 1), (0, 2), (3, 0), (3, 2), (4, 1)]
+    row, column, names = categories(texts("Drama|Comedy", "", "(no genres listed)", "Action|Drama|Drama", " Comedy |"))
+    assert names == ["Action", "Comedy", "Drama"]
+    assert (row.dtype, column.dtype) == (np.int32, np.int32)
+    assert list(zip(row.tolist(), column.tolist(), strict=True)) == [(0, 1), (0, 2), (3, 0), (3, 2), (4, 1)]
     row, column, names = categories(texts("", ""))
     assert (row.tolist(), column.tolist(), names) == ([], [], [])
 

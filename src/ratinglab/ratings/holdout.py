@@ -39,22 +39,28 @@ class Holdout:
     @property
     def train(self) -> Ratings:
         """The training rows."""
-        return self._part(TRAIN)
+        return self._take(self.split.part == TRAIN)
 
     @property
     def validation(self) -> Ratings:
         """The validation rows, possibly none."""
-        return self._part(VALIDATION)
+        return self._take(self.split.part == VALIDATION)
 
     @property
     def test(self) -> Ratings:
         """The test rows, possibly none."""
-        return self._part(TEST)
+        return self._take(self.split.part == TEST)
 
     @property
     def all_rows(self) -> Ratings:
         """All rows, in the table's order."""
-        return self._reindexed(self._rows)
+        return self._take(slice(None))
+
+    def _take(self, rows: NDArray[np.bool_] | slice) -> Ratings:
+        """Select rows under the new indices, with days if the equation needs them."""
+        ratings = replace(self.table.ratings, day=self.side.day).take(rows)
+        user, item = _inverse(self.user_order)[ratings.user], _inverse(self.item_order)[ratings.item]
+        return replace(ratings, user=user, item=item)
 
     @property
     def user_ids(self) -> IdMap:
@@ -71,30 +77,9 @@ class Holdout:
         """The title of each new index."""
         return None if self.table.titles is None else self.table.titles[self.item_order]
 
-    def _part(self, code: int) -> Ratings:
-        return self._reindexed(self._rows.take(self.split.part == code))
-
-    @property
-    def _rows(self) -> Ratings:
-        """All rows under the table's indices, with days if the equation needs them."""
-        return replace(self.table.ratings, day=self.side.day)
-
-    def _reindexed(self, ratings: Ratings) -> Ratings:
-        return replace(
-            ratings,
-            user=_inverse(self.user_order)[ratings.user],
-            item=_inverse(self.item_order)[ratings.item],
-        )
-
 
 def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout:
-    """Reindex users and items: those with training rows first, each group in its old order.
-
-    Args:
-        table: all rows.
-        split: the part of each row.
-        side: side information under the table's indices.
-    """
+    """Reindex users and items, and side information: those with training rows first, each group in its old order."""
     is_train = split.part == TRAIN
     user_order, num_users = _trained_first(table.ratings.user[is_train], table.num_users)
     item_order, num_items = _trained_first(table.ratings.item[is_train], table.num_items)

@@ -198,9 +198,9 @@ def _in_zip(data_set: DataSet, path: Path) -> dict[str, InputFile]:
     except DAMAGED as error:
         raise UserError(f"{path} is not a zip archive, or is cut off: {error}") from error
     members = {name: f"{data_set.folder}/{name}" for name in _names(data_set)}
-    if members[data_set.ratings] not in sizes:
-        raise UserError(f"{path} has no {members[data_set.ratings]}; it has {', '.join(sorted(sizes)[:10])}")
     found = {name: member for name, member in members.items() if member in sizes}
+    if data_set.ratings not in found:
+        raise UserError(f"{path} has no {members[data_set.ratings]}; it has {', '.join(sorted(sizes)[:10])}")
     for member in found.values():
         if sizes[member] > LARGEST_MEMBER:
             raise UserError(f"{path}: {member} would unpack to {sizes[member]:,} bytes, more than {LARGEST_MEMBER:,}")

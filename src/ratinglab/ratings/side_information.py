@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,7 @@ def _add(hashed: "blake2b", label: list[str], content: bytes) -> None:
     hashed.update(content)
 
 
-def is_numeric(column: Column) -> bool:
+def is_numeric(column: Column) -> TypeGuard[NDArray[np.float64]]:
     """Whether a column holds numbers, not categories."""
     return column.dtype.kind == "f"
 
@@ -89,7 +89,7 @@ def is_numeric(column: Column) -> bool:
 def is_unknown(column: Column) -> NDArray[np.bool_]:
     """Whether each value of a column is unknown: (N,) bool."""
     if is_numeric(column):
-        return np.isnan(column.astype(np.float64))
+        return np.isnan(column)
     return np.array([not categories_in(text) for text in column], dtype=np.bool_)
 
 
@@ -98,35 +98,21 @@ def categories_in(text: str) -> list[str]:
     return [] if text in ("", NO_GENRES) else sorted({name.strip() for name in text.split("|")} - {""})
 
 
-class Categories(NamedTuple):
-    """Pairs of a row and one of its categories, sorted by row, then category.
-
-    Attributes:
-        row: (E,) int32 index of a user or item.
-        column: (E,) int32 index into names.
-        names: the categories, sorted.
-    """
-
-    row: NDArray[np.int32]
-    column: NDArray[np.int32]
-    names: list[str]
-
-
-def categories(column: Column) -> Categories:
-    """Turn a column of categories into pairs; a row without a category has none.
+def categories(column: Column) -> tuple[NDArray[np.int32], NDArray[np.int32], list[str]]:
+    """Turn a column of categories into pairs of a row and one of its categories, sorted; an empty cell has none.
 
     Args:
         column: (N,) text, already cut to the users or items with training rows.
+
+    Returns:
+        row (E,) int32, column (E,) int32 index into names, and the sorted names of the categories.
     """
     assert not is_numeric(column), "numbers have no categories"
     of_rows = [categories_in(text) for text in column]
-    names = sorted({name for of_row in of_rows for name in of_row})
+    names = sorted(set().union(*of_rows))
     number = {name: index for index, name in enumerate(names)}
-    return Categories(
-        row=np.repeat(np.arange(len(of_rows), dtype=np.int32), [len(of_row) for of_row in of_rows]),
-        column=np.array([number[name] for of_row in of_rows for name in of_row], dtype=np.int32),
-        names=names,
-    )
+    row = np.repeat(np.arange(len(of_rows), dtype=np.int32), [len(of_row) for of_row in of_rows])
+    return row, np.array([number[name] for of_row in of_rows for name in of_row], dtype=np.int32), names
 
 
 def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
@@ -140,17 +126,17 @@ def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
         UserError: no value is known, or all known values are the same.
     """
     assert is_numeric(column), "categories cannot be standardized"
-    numbers = column.astype(np.float64)
-    known = numbers[~np.isnan(numbers)]
+    is_known = ~np.isnan(column)
+    known = column[is_known]
     if len(known) == 0:
         raise UserError(f"{name} is unknown in every row with training ratings")
     if known.min() == known.max():
         raise UserError(f"{name} must vary, got {known[0]:g} in every row with training ratings")
     with np.errstate(all="ignore"):
-        scaled = (numbers - known.mean()) / known.std()
-    if not np.isfinite(scaled[~np.isnan(numbers)]).all():
+        scaled = (column - known.mean()) / known.std()
+    if not np.isfinite(scaled[is_known]).all():
         raise UserError(f"{name} cannot be standardized: its values lie from {known.min():g} to {known.max():g}")
-    return np.where(np.isnan(scaled), 0, scaled).astype(np.float32)
+    return np.where(is_known, scaled, 0).astype(np.float32)
 
 
 KEYS = {"user": "data.users", "item": "data.titles"}
@@ -171,22 +157,21 @@ class Origin(NamedTuple):
     advice: str
 
 
-def chosen_columns(
-    columns: dict[str, Column], names: tuple[str, ...], *, origin: Origin, has_table: bool
-) -> dict[str, Column]:
+def chosen_columns(columns: dict[str, Column] | None, names: tuple[str, ...], origin: Origin) -> dict[str, Column]:
     """Select columns by name, in the given order.
 
     Args:
-        columns: all columns of the table of users or items.
+        columns: all columns of the table of users or items; None without a table.
         names: columns that the equation needs.
         origin: where the table comes from, for messages.
-        has_table: whether there is a table.
 
     Raises:
         UserError: a column is missing, named twice, or empty.
     """
+    if not names:
+        return {}
     key = f"model.{origin.noun}_features"
-    if names and not has_table:
+    if columns is None:
         raise UserError(f"{key}=[{','.join(names)}] needs a table of {origin.noun}s: {origin.advice}")
     for name in names:
         if name not in columns:

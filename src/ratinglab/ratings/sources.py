@@ -20,14 +20,7 @@ if TYPE_CHECKING:
     from ratinglab.ratings.side_information import Origin
     from ratinglab.ratings.table import RatingTable
 
-SEPARATORS = {
-    "comma": ",",
-    "tab": "\t",
-    "semicolon": ";",
-    "pipe": "|",
-    "double_colon": "::",
-    "spaces": "spaces",
-}
+SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "double_colon": "::", "spaces": "spaces"}
 """Separators by name, because Hydra cannot parse `data.separator=,`."""
 MOVIELENS = tuple(f"movielens_{size}" for size in ("100k", "latest_small", "1m", "10m", "20m", "25m", "32m"))
 """The named data sets."""

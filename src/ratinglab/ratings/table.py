@@ -121,13 +121,12 @@ class RatingTable:
             UserError: no times were read, or a column is missing or empty.
         """
         day = (self.times(asked_by=asked_by) // MILLISECONDS).astype(np.int32) if needs.days else None
-        users = chosen_columns(
-            self.user_columns, needs.user_features, origin=self.origins[0], has_table=bool(self.user_columns)
+        items = None if self.titles is None else self.item_columns
+        return SideInformation(
+            day=day,
+            user_features=chosen_columns(self.user_columns or None, needs.user_features, self.origins[0]),
+            item_features=chosen_columns(items, needs.item_features, self.origins[1]),
         )
-        items = chosen_columns(
-            self.item_columns, needs.item_features, origin=self.origins[1], has_table=self.titles is not None
-        )
-        return SideInformation(day=day, user_features=users, item_features=items)
 
     @cached_property
     def digest(self) -> str:
@@ -136,11 +135,8 @@ class RatingTable:
         def hashed(content: Any) -> bytes:
             return blake2b(content, digest_size=16).digest()
 
-        def hashed_ids(ids: IdMap) -> bytes:
-            return hashed("\n".join(ids.ids.astype(str)).encode())
-
         columns = (self.ratings.user, self.ratings.item, self.ratings.rating)
         with ThreadPoolExecutor() as threads:  # hashing releases the GIL
-            ids = threads.map(hashed_ids, (self.user_ids, self.item_ids))
-            rows = threads.map(lambda column: hashed(np.ascontiguousarray(column).data), columns)
-            return hashed(b"".join([*ids, *rows])).hex()
+            texts = threads.map(lambda ids: "\n".join(ids.ids.astype(str)).encode(), (self.user_ids, self.item_ids))
+            contents = (np.ascontiguousarray(column).data for column in columns)
+            return hashed(b"".join(threads.map(hashed, [*texts, *contents]))).hex()
