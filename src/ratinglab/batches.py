@@ -86,8 +86,8 @@ class ShuffledBatches:
             fraction: fraction of each epoch's batches to serve, at least one batch.
             seed: seed of the order.
             epoch: returns the number of the epoch that begins, from 0.
-            whole_users: whether a batch holds all rows of its users. All batches then have the same number of users,
-                with batch_size rows on average.
+            whole_users: whether a batch holds all rows of its users: the same number of users in each batch, with
+                batch_size rows on average.
             device: device of the batches.
         """
         self._columns = as_tensors(ratings, device=device)

@@ -29,12 +29,7 @@ def user_path(text: str, *, key: str) -> Path:
 
 
 def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
-    """Check the path of a file that a command is about to write.
-
-    Args:
-        text: path as given by the user.
-        key: the option, for messages.
-        inputs: files that the command reads and must not overwrite.
+    """Check the path of a file that a command is about to write, and that is none of its `inputs`.
 
     Raises:
         UserError: the folder is missing, or the path is a folder, an input, or inside a run's folder.

@@ -16,7 +16,7 @@ SIZE = (7.0, 4.2)
 
 def predicted_against_true(predictions: Predictions) -> Figure:
     """Draw a heat map of the predictions for each true rating; each column sums to one."""
-    figure, axes = _figure(title="Predicted against true ratings", xlabel="true rating", ylabel="predicted rating")
+    figure, axes = _figure("Predicted against true ratings", x="true rating", y="predicted rating")
     lowest, highest = float(predictions.rating.min()), float(predictions.rating.max())
     distinct = np.unique(predictions.rating)
     if len(distinct) > 20 or len(distinct) == 1:
@@ -35,12 +35,9 @@ def predicted_against_true(predictions: Predictions) -> Figure:
 
 def error_by_count(predictions: Predictions, *, of: str) -> Figure:
     """Draw MSE by decile of popularity (of="item") or activity (of="user"), for the model and the bias baseline."""
-    name, count = (
-        ("item popularity", predictions.item_count) if of == "item" else ("user activity", predictions.user_count)
-    )
-    figure, axes = _figure(
-        title=f"Error by {name}", xlabel=f"training ratings of the {of} (deciles of the rows)", ylabel="MSE"
-    )
+    count = predictions.item_count if of == "item" else predictions.user_count
+    name = "item popularity" if of == "item" else "user activity"
+    figure, axes = _figure(f"Error by {name}", x=f"training ratings of the {of} (deciles of the rows)", y="MSE")
     # a group is a range of counts, so equal counts stay together
     borders = np.unique(np.quantile(count, np.linspace(0, 1, NUM_GROUPS + 1)))
     group = np.clip(np.searchsorted(borders, count, side="right") - 1, 0, max(len(borders) - 2, 0))
@@ -58,7 +55,7 @@ def error_by_count(predictions: Predictions, *, of: str) -> Figure:
 
 def error_distribution(predictions: Predictions) -> Figure:
     """Draw histograms of predicted − true, for the model and the bias baseline."""
-    figure, axes = _figure(title="Distribution of errors", xlabel="predicted − true rating", ylabel="share of the rows")
+    figure, axes = _figure("Distribution of errors", x="predicted − true rating", y="share of the rows")
     reach = float(np.abs(predictions.baseline - predictions.rating).max()) or 1.0
     bins = np.linspace(-reach, reach, 41)
     for label, predicted in (("model", predictions.model), ("bias baseline", predictions.baseline)):
@@ -119,8 +116,8 @@ def _draw_tail(axes: Axes, count: NDArray[np.int64], *, of: str) -> None:
     axes.set_xscale("log")
 
 
-def _figure(**labels: str) -> tuple[Figure, Axes]:
+def _figure(title: str = "", *, x: str = "", y: str = "") -> tuple[Figure, Axes]:
     figure = Figure(figsize=SIZE, dpi=100, layout="constrained")
     axes = figure.add_subplot()
-    axes.set(**labels)
+    axes.set(title=title, xlabel=x, ylabel=y)
     return figure, axes

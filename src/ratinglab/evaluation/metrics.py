@@ -20,13 +20,7 @@ Kind = TypeVar("Kind", bound="MetricKind")
 
 @dataclass(frozen=True)
 class MetricKind:
-    """Name and direction of a metric.
-
-    Attributes:
-        name: name in tags, as in test/NAME.
-        label: name in tables.
-        higher_is_better: direction.
-    """
+    """Name in tags, as in test/NAME, label in tables, and direction of a metric."""
 
     name: str
     label: str

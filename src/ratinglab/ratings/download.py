@@ -21,14 +21,10 @@ CHUNK = 1 << 18
 
 
 def download(path: Path, *, address: str, sha256: str | None) -> None:
-    """Download a file to `path`, with a progress bar.
+    """Download the file of that name from the web folder `address` to `path`, with a progress bar.
 
-    It gets its name only after its digest is verified. Two runs may download at once.
-
-    Args:
-        path: destination, with the file's name on the web.
-        address: web folder of the file.
-        sha256: expected digest; None: check the MD5 in NAME.md5 beside the file.
+    It gets its name only after its digest is verified: the SHA-256 or, if None, the MD5 in NAME.md5 beside it. Two runs
+    may download at once.
 
     Raises:
         UserError: the download fails, or the digest differs; the message explains how to download by hand.

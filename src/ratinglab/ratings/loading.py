@@ -33,13 +33,7 @@ class TableFiles(NamedTuple):
 
 
 def load_table(files: TableFiles, *, cleaning: Cleaning, cache: Path | None, options: str) -> RatingTable:
-    """Read a table, or load it from the cache if files and options are unchanged.
-
-    Args:
-        files: the files.
-        cleaning: how to clean the rows.
-        cache: the cache folder; None: no cache.
-        options: all options that affect the result of reading.
+    """Read a table, or load it from the cache folder if the files and all options of reading are unchanged.
 
     Raises:
         UserError: a file, column, row or cell is invalid; the message names it.

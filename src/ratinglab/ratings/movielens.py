@@ -135,24 +135,21 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
     Args:
         name: a key of DATA_SETS.
         root: the user's folder or zip archive; None: use the cache.
-        cache: folder for downloads; None: no downloads.
-        address: web folder of the archive.
+        cache: folder for downloads from the web folder `address`; None: no downloads.
 
     Raises:
         UserError: the data set is missing, or cannot be downloaded.
     """
     data_set = DATA_SETS[name]
-    if root is not None:
-        files = _in_place(data_set, root)
-    elif cache is None:
-        raise UserError(f"data.cache must be a folder to download {name} into, or data.root its place; got null")
-    elif (cache / data_set.folder / data_set.ratings).is_file():
-        files = _in_place(data_set, cache)
-    else:
-        path = cache / data_set.archive
-        if not path.is_file():  # it gets this name only after its digest is verified
-            download(path, address=address, sha256=data_set.sha256)
-        files = _in_zip(data_set, path)
+    if root is None:
+        if cache is None:
+            raise UserError(f"data.cache must be a folder to download {name} into, or data.root its place; got null")
+        root = cache / data_set.folder
+        if not (root / data_set.ratings).is_file():
+            root = cache / data_set.archive
+            if not root.is_file():  # it gets this name only after its digest is verified
+                download(root, address=address, sha256=data_set.sha256)
+    files = _in_place(data_set, root)
     users, user_origin = _feature_file(name, "user", data_set.users, files)
     items, item_origin = _feature_file(name, "item", data_set.items, files)
     ratings = RatingFiles((files[data_set.ratings],), form=data_set.form, header=data_set.header,
@@ -175,15 +172,14 @@ def _feature_file(
 
 def _in_place(data_set: DataSet, root: Path) -> dict[str, InputFile]:
     """Find the data set's files in a folder or archive, by name."""
-    if root.is_file():
-        return _in_zip(data_set, root)
-    if not root.exists():
-        raise UserError(f"data.root: there is no {root}")
     for folder in (root, root / data_set.folder):
         if (folder / data_set.ratings).is_file():
             return {name: InputFile(folder / name) for name in _names(data_set) if (folder / name).is_file()}
-    if (root / data_set.archive).is_file():
-        return _in_zip(data_set, root / data_set.archive)
+    for path in (root, root / data_set.archive):
+        if path.is_file():
+            return _in_zip(data_set, path)
+    if not root.exists():
+        raise UserError(f"data.root: there is no {root}")
     raise UserError(
         f"data.root: {root} has neither {data_set.ratings} nor {data_set.archive}; without data.root the data "
         "set is downloaded"

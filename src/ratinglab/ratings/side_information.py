@@ -158,12 +158,7 @@ class Origin(NamedTuple):
 
 
 def chosen_columns(columns: dict[str, Column] | None, names: tuple[str, ...], origin: Origin) -> dict[str, Column]:
-    """Select columns by name, in the given order.
-
-    Args:
-        columns: all columns of the table of users or items; None without a table.
-        names: columns that the equation needs.
-        origin: where the table comes from, for messages.
+    """Select columns by name, in the given order, from those of a table of users or items; None without a table.
 
     Raises:
         UserError: a column is missing, named twice, or empty.

@@ -113,12 +113,8 @@ class RatingTable:
     def side_information(self, needs: Needs, *, asked_by: str) -> SideInformation:
         """Select the days and columns that an equation needs. Interactions follow from the ratings.
 
-        Args:
-            needs: the equation's needs.
-            asked_by: option that needs the days, for messages.
-
         Raises:
-            UserError: no times were read, or a column is missing or empty.
+            UserError: no times were read (the message names `asked_by`), or a column is missing or empty.
         """
         day = (self.times(asked_by=asked_by) // MILLISECONDS).astype(np.int32) if needs.days else None
         items = None if self.titles is None else self.item_columns
@@ -137,6 +133,8 @@ class RatingTable:
 
         columns = (self.ratings.user, self.ratings.item, self.ratings.rating)
         with ThreadPoolExecutor() as threads:  # hashing releases the GIL
-            texts = threads.map(lambda ids: "\n".join(ids.ids.astype(str)).encode(), (self.user_ids, self.item_ids))
-            contents = (np.ascontiguousarray(column).data for column in columns)
-            return hashed(b"".join(threads.map(hashed, [*texts, *contents]))).hex()
+            ids = threads.map(
+                lambda ids: hashed("\n".join(ids.ids.astype(str)).encode()), (self.user_ids, self.item_ids)
+            )
+            rows = threads.map(lambda column: hashed(np.ascontiguousarray(column).data), columns)
+            return hashed(b"".join([*ids, *rows])).hex()
