@@ -42,16 +42,12 @@ class RatingDataModule(LightningDataModule):
         """Shuffled training batches, or all rows at once."""
         if self.batch_size is None:
             return WholeEpochs(self.train_ratings)
-
-        def current_epoch() -> int:
-            return 0 if self.trainer is None else self.trainer.current_epoch
-
         return ShuffledBatches(
             self.train_ratings,
             batch_size=self.batch_size,
             fraction=self.fraction,
             seed=self.seed,
-            epoch=current_epoch,
+            epoch=lambda: 0 if self.trainer is None else self.trainer.current_epoch,
             whole_users=self.whole_users,
             device=self._device,
         )

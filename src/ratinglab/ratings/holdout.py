@@ -59,8 +59,8 @@ class Holdout:
     def _take(self, rows: NDArray[np.bool_] | slice) -> Ratings:
         """Select rows under the new indices, with days if the equation needs them."""
         ratings = replace(self.table.ratings, day=self.side.day).take(rows)
-        user, item = _inverse(self.user_order)[ratings.user], _inverse(self.item_order)[ratings.item]
-        return replace(ratings, user=user, item=item)
+        new_user, new_item = (np.argsort(order).astype(np.int32) for order in (self.user_order, self.item_order))
+        return replace(ratings, user=new_user[ratings.user], item=new_item[ratings.item])
 
     @property
     def user_ids(self) -> IdMap:
@@ -98,9 +98,3 @@ def _trained_first(trained: NDArray[np.int32], count: int) -> tuple[NDArray[np.i
     """The old index of each new one: (count,) intp; and the number of them with training rows."""
     has_row = np.bincount(trained, minlength=count) > 0
     return np.argsort(~has_row, kind="stable"), int(has_row.sum())
-
-
-def _inverse(order: NDArray[np.intp]) -> NDArray[np.int32]:
-    inverse = np.empty(len(order), dtype=np.int32)
-    inverse[order] = np.arange(len(order), dtype=np.int32)
-    return inverse

@@ -104,7 +104,6 @@ class ScaleOptions:
     """Highest possible rating; null: the highest one in the data. A rating above it is an error."""
 
     def check_together(self) -> None:
-        """Raise UserError if fields conflict."""
         for name, bound in vars(self).items():
             if bound is not None and not math.isfinite(bound):
                 raise UserError(f"data.scale.{name} must be finite, got {bound}")

@@ -121,7 +121,6 @@ class FractionSplit(SplitOptions):
     """Fraction of the rows held out for test (per_user: of each user's); 0: no test."""
 
     def check_together(self) -> None:
-        """Raise UserError if fields conflict."""
         if self.validation + self.test >= 1:
             raise UserError(
                 "split.validation + split.test must be below 1, "
@@ -142,8 +141,8 @@ class RandomSplit(FractionSplit):
         order = np.random.default_rng(self.seed).permutation(len(table.ratings))
         num_test, num_validation = round(self.test * len(order)), round(self.validation * len(order))
         part = np.full(len(order), TRAIN, dtype=np.int8)
+        part[order[: num_test + num_validation]] = VALIDATION
         part[order[:num_test]] = TEST
-        part[order[num_test : num_test + num_validation]] = VALIDATION
         return part
 
 
@@ -205,16 +204,12 @@ class TemporalSplit(FractionSplit):
     name: ClassVar[str] = "temporal"
     by_time: ClassVar[bool] = True
 
-    def assign(self, table: RatingTable) -> NDArray[np.int8]:
+    def assign(self, table: RatingTable) -> NDArray[np.integer]:
         time = table.times(asked_by=f"split={self.name}")
-        ordered = np.sort(time)
         num_test, num_validation = round(self.test * len(time)), round(self.validation * len(time))
-        part = np.full(len(time), TRAIN, dtype=np.int8)
-        if num_validation > 0:
-            part[time >= ordered[len(time) - num_test - num_validation]] = VALIDATION
-        if num_test > 0:
-            part[time >= ordered[len(time) - num_test]] = TEST
-        return part
+        ordered = np.append(np.sort(time), np.iinfo(time.dtype).max)  # later than all rows: the cut of an empty part
+        first_test, first_validation = ordered[[-1 - num_test, -1 - num_test - num_validation]]
+        return np.select([time >= first_test, time >= first_validation], [TEST, VALIDATION], TRAIN)
 
 
 @dataclass
@@ -255,7 +250,6 @@ class RowsSplit(RandomValidationSplit):
     """Row after the last test row, counted from 0."""
 
     def check_together(self) -> None:
-        """Raise UserError if fields conflict."""
         if self.test_stop <= self.test_start:
             raise UserError(
                 f"split.test_stop must be above split.test_start, got {self.test_stop} and {self.test_start}"
@@ -282,7 +276,6 @@ class KFoldSplit(RandomValidationSplit):
     """Fold held out for test, counted from 1. Sweep over all folds with -m split.fold=1,2,…"""
 
     def check_together(self) -> None:
-        """Raise UserError if fields conflict."""
         if self.fold > self.folds:
             raise UserError(f"split.fold must be at most split.folds, got {self.fold} and {self.folds}")
 
