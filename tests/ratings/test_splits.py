@@ -1,4 +1,5 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from ratinglab.ratings.splits import (
     RandomSplit,
     RowsSplit,
     Split,
+    SplitOptions,
     SurpriseKFoldSplit,
     TemporalSplit,
 )
@@ -251,6 +253,36 @@ def test_a_part_that_cannot_be_is_refused(split, message):
     table = numbered(20, time=np.zeros(20), sources=[("x/a.base", 12), ("x/b.test", 20)])
     with pytest.raises(UserError, match=message):
         split.apply(table)
+
+
+@dataclass
+class OwnSplit(SplitOptions):
+    name: ClassVar[str] = "own"
+
+    parts: list[int]
+    validation: str
+
+    def assign(self, table):
+        return np.array(self.parts)
+
+
+def test_a_split_of_ones_own_may_have_parts_of_any_integer_type():
+    split = OwnSplit(refit=False, parts=[TRAIN, TEST, TRAIN], validation="").apply(numbered(3))
+    assert (split.part.dtype, sizes(split)) == (np.int8, (2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("parts", "validation", "message"),
+    [
+        ([TRAIN, TEST], "", r"^split=own: the parts must be \(3,\) of 0, 1 and 2, got \(2,\) with \[0 2\]$"),
+        ([TRAIN, TEST, 3], "", r"^split=own: the parts must be \(3,\) of 0, 1 and 2, got \(3,\) with \[0 2 3\]$"),
+        ([TRAIN, TEST, TEST], "late", r"^split=own with split.validation=late leaves no row of table for validation$"),
+        ([VALIDATION, TEST, TEST], "late", r"^split=own leaves no row of table to train on$"),
+    ],
+)
+def test_a_split_of_ones_own_is_checked(parts, validation, message):
+    with pytest.raises(UserError, match=message):
+        OwnSplit(refit=False, parts=parts, validation=validation).apply(numbered(3))
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,9 @@ from numpy.typing import NDArray
 
 
 class Predictions(NamedTuple):
-    """Rows of a part with their predictions.
+    """Ratings of a part with the predictions of the model and of the bias baseline: (N,) each.
 
-    Attributes:
-        rating: (N,) float32, the true ratings.
-        model: (N,) float32, the model's predictions.
-        baseline: (N,) float32, the bias baseline's predictions.
-        user_count: (N,) int64, number of training ratings of the row's user.
-        item_count: (N,) int64, number of training ratings of the row's item.
+    The counts are the numbers of training ratings of a row's user and item.
     """
 
     rating: NDArray[np.float32]

@@ -53,14 +53,7 @@ class FeatureFile(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Content of a file of users or items, in the order of its rows.
-
-    Attributes:
-        ids: the id of each row, without repeats.
-        titles: the title of each row; None without a title column.
-        columns: the features by name.
-        origin: where the table comes from, for messages.
-    """
+    """Rows of a file of users or items: distinct ids, titles if it has any, features by name, origin for messages."""
 
     ids: list[str]
     titles: list[str] | None

@@ -13,15 +13,9 @@ from ratinglab.ratings.table_cache import cached_table
 
 
 class TableFiles(NamedTuple):
-    """Files of a table.
+    """Files of ratings and, if there are any, of users and of items, with the origins of these two for messages.
 
-    Attributes:
-        name: name of the table.
-        ratings: the files of ratings.
-        users: the file of users; None without one.
-        items: the file of titles and item features; None without one.
-        origins: where the user and item tables come from, for messages.
-        noise_floor: MSE of a perfect model, for generated data; else None.
+    The noise floor is the MSE of a perfect model, for generated data; else None.
     """
 
     name: str

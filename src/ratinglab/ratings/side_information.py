@@ -21,14 +21,7 @@ Categories: (N,) text, several joined by `|`, empty if unknown. Numbers: (N,) fl
 
 
 class Needs(NamedTuple):
-    """Side information that an equation needs besides the ratings.
-
-    Attributes:
-        interactions: who rated what in the training part.
-        days: the day of each rating.
-        user_features: columns of the table of users.
-        item_features: columns of the table of items.
-    """
+    """Needs of an equation besides the ratings: who rated what in training, days, columns of users and of items."""
 
     interactions: bool = False
     days: bool = False

@@ -52,7 +52,7 @@ class Split:
 class SplitOptions(ABC):
     """Base class for splits. To write your own, return the part of each row in `assign`.
 
-    A number above 0 in a field `validation` or `test` demands rows in that part. A field `fold` numbers the folds of a
+    A field `validation` or `test` that is not 0 demands rows in that part. A field `fold` numbers the folds of a
     cross-validation from 1.
     """
 
