@@ -90,7 +90,6 @@ def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path
     "optimizer",
     [
         ["optimizer=block_sgd", "optimizer.lr=0.02"],
-        ["optimizer=block_sgd", "optimizer.lr=0.02", "optimizer.adaptive=true"],
         ["optimizer=sparse_adam", "optimizer.lr=0.02"],
         ["optimizer=als"],
     ],

@@ -14,7 +14,6 @@ from ratinglab.fitting.block_sgd import balanced_slices
 from ratinglab.fitting.kernels.block_epochs import (
     BlockedRows,
     BlockWeights,
-    StepRule,
     epoch,
     move_to_blocks,
     sort_blocks_by_user,
@@ -66,9 +65,8 @@ def test_slices_have_about_as_many_ratings_each():
     assert ratings.max() - ratings.min() <= 2 * count.max()
 
 
-@pytest.mark.parametrize("adaptive", [False, True])
 @pytest.mark.parametrize("name", ["mf", "biased_mf"])
-def test_a_step_is_that_of_autograd_on_one_row(name, adaptive):
+def test_a_step_is_that_of_autograd_on_one_row(name):
     """By torch's own gradients of the model's forward and penalty, a row a batch, in the kernel's order."""
     user, item, rating, start, *_ = ordered(*rows(200), slices=2)
     training = TrainingData(num_users=NUM_USERS, num_items=NUM_ITEMS, rating_mean=3.0)
@@ -77,8 +75,6 @@ def test_a_step_is_that_of_autograd_on_one_row(name, adaptive):
         for parameter in model.parameters():  # biases that are not 0
             torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(2))
     diagonals = np.array([1, 0])
-    dim = 5
-    sums = {"user": torch.zeros(NUM_USERS), "item": torch.zeros(NUM_ITEMS)}
     squares = 0.0
     for block in (1, 2, 0, 3):  # the diagonals 1 and 0
         for row in range(start[block], start[block + 1]):
@@ -86,44 +82,36 @@ def test_a_step_is_that_of_autograd_on_one_row(name, adaptive):
             theirs.zero_grad()
             error = (theirs(*batch) - torch.tensor([rating[row]])).square().mean()
             (error + theirs.penalty(*batch)).backward()
-            for side, index in (("user", user[row]), ("item", item[row])):
-                moved = [weight for key, weight in theirs.named_parameters() if key.startswith(side)]
-                rate = 0.02 / torch.sqrt(1 + sums[side][index]) if adaptive else 0.02
-                sums[side][index] += sum(float(weight.grad.square().sum()) for weight in moved) / dim
-                for weight in moved:
-                    weight.data -= rate * weight.grad
+            with torch.no_grad():
+                for weight in theirs.parameters():
+                    weight -= 0.02 * weight.grad
             squares += float(error.detach())
-    own_sums = [torch.zeros(len(each) if adaptive else 0) for each in sums.values()]
-    errors = run_epoch(own, (user, item, rating, start), own_sums, diagonals=diagonals)
-    if adaptive:
-        for mine, reference in zip(own_sums, sums.values(), strict=True):
-            assert torch.allclose(mine, reference, rtol=1e-4)
+    errors = run_epoch(own, (user, item, rating, start), diagonals=diagonals)
     for mine, reference in zip(own.parameters(), theirs.parameters(), strict=True):
         assert torch.allclose(mine, reference, atol=1e-5)
     assert errors.sum() == pytest.approx(squares, rel=1e-5)
 
 
-def run_epoch(model, columns, sums, *, diagonals, lr=0.02):
+def run_epoch(model, columns, *, diagonals, lr=0.02):
     sides = model.user_side(), model.item_side()
     factors = [side.embedding.weight for side in sides]
     biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in sides]
-    weights = BlockWeights(*(each.detach().numpy() for each in (*factors, *biases, *sums)))
-    rule = StepRule(np.float32(float(model.rating_mean)), np.float32(lr), np.float32(model.regularization))
-    return epoch(BlockedRows(*columns), diagonals, weights, rule)
+    weights = BlockWeights(*(each.detach().numpy() for each in (*factors, *biases)))
+    numbers = float(model.rating_mean), lr, model.regularization
+    return epoch(BlockedRows(*columns), diagonals, weights, *map(np.float32, numbers))
 
 
-def fit(*, name="biased_mf", lr=0.02, slices=4, adaptive=False, epochs=3, **changed) -> Fitted:
+def fit(*, name="biased_mf", lr=0.02, slices=4, epochs=3, **changed) -> Fitted:
     model = options_of(name, embedding_dim=4, regularization=0.05)
-    optimizer = BlockSGD(lr=lr, slices=slices, adaptive=adaptive)
+    optimizer = BlockSGD(lr=lr, slices=slices)
     return fit_equation(model, optimizer, table_of(*rows(900)), epochs=epochs, scale=(1.0, 5.0), **changed)
 
 
-@pytest.mark.parametrize("adaptive", [False, True])
 @pytest.mark.parametrize("name", ["mf", "biased_mf"])
-def test_the_weights_do_not_depend_on_the_number_of_threads(name, adaptive):
-    one = fit(threads=1, name=name, adaptive=adaptive)
+def test_the_weights_do_not_depend_on_the_number_of_threads(name):
+    one = fit(threads=1, name=name)
     assert numba.get_num_threads() == 1
-    assert torch.equal(one.weights, fit(threads=2, name=name, adaptive=adaptive).weights)
+    assert torch.equal(one.weights, fit(threads=2, name=name).weights)
     assert numba.get_num_threads() == min(2, numba.config.NUMBA_NUM_THREADS)
 
 
@@ -131,7 +119,7 @@ def test_each_knob_changes_the_result():
     plain = fit().weights
     assert torch.equal(plain, fit().weights)
     halved = {"lr_factor": lambda epoch: 0.5}
-    for changed in ({"seed": 1}, {"slices": 2}, {"lr": 0.01}, {"epochs": 2}, {"adaptive": True}, halved):
+    for changed in ({"seed": 1}, {"slices": 2}, {"lr": 0.01}, {"epochs": 2}, halved):
         assert not torch.equal(plain, fit(**changed).weights)
     assert torch.equal(fit(lr=0.01).weights, fit(lr=0.02, **halved).weights)
 
@@ -145,9 +133,9 @@ def test_the_training_error_falls_and_is_pooled():
 def test_each_epoch_has_its_own_order_of_diagonals_over_rows_that_were_ordered_once(monkeypatch):
     seen = []
 
-    def recorded(blocked, diagonals, weights, rule):
+    def recorded(blocked, diagonals, *more):
         seen.append((blocked.user.copy(), blocked.start, diagonals.tolist()))
-        return epoch(blocked, diagonals, weights, rule)
+        return epoch(blocked, diagonals, *more)
 
     monkeypatch.setattr(block_sgd, "epoch", recorded)
     fit(epochs=4, slices=8)

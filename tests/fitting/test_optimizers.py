@@ -16,7 +16,7 @@ FITS = [
     AdamW(lr=0.1, weight_decay=0.0, beta1=0.9, beta2=0.999),
     SparseAdam(lr=0.1, beta1=0.9, beta2=0.999),
     SGD(lr=0.1, weight_decay=0.0, momentum=0.0),
-    BlockSGD(lr=0.1, slices=None, adaptive=False),
+    BlockSGD(lr=0.1, slices=None),
     GIBBS,
     ALS(),
 ]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError
 
 from ratinglab.config.arguments import quoted
 from ratinglab.errors import UserError
@@ -77,13 +78,24 @@ def reproduced_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun:
 
 
 def with_saved_values(config: DictConfig) -> None:
-    """Give a run's config the values that it was first started with, even if a default in conf/ has changed since."""
-    saved = OmegaConf.load(Path(config.resume or config.reproduces) / ".hydra" / "config.yaml")
+    """Give a run's config the values that it was first started with, even if a default in conf/ has changed since.
+
+    Raises:
+        UserError: the run has an option that has been removed since.
+    """
+    key, folder = ("resume", config.resume) if config.resume else ("run", config.reproduces)
+    saved = OmegaConf.load(Path(folder) / ".hydra" / "config.yaml")
     for group in saved.values():
         if isinstance(group, DictConfig):
             group.pop("_target_", None)  # the class may have moved since
     now = {"resume": config.resume, "reproduces": config.reproduces}
-    config.merge_with(saved, {**now, "trainer": {"max_epochs": config.trainer.max_epochs}})
+    try:
+        config.merge_with(saved, {**now, "trainer": {"max_epochs": config.trainer.max_epochs}})
+    except ConfigKeyError as error:
+        raise UserError(
+            f"{key}: {folder} has the option {error.full_key}, which has been removed since: it predicts, but cannot "
+            "be trained again"
+        ) from error
 
 
 def _first_arguments(folder: Path, *, key: str) -> list[str]:
@@ -115,7 +127,7 @@ def _max_epochs(folder: Path) -> int:
     saved = _saved(folder, "max_epochs")
     if isinstance(saved, int):
         return saved
-    return int(OmegaConf.select(OmegaConf.load(folder / ".hydra" / "config.yaml"), EXTENDS))
+    return int(OmegaConf.select(OmegaConf.load(Path(folder) / ".hydra" / "config.yaml"), EXTENDS))
 
 
 def _saved(folder: Path, key: str) -> Any:

@@ -10,7 +10,6 @@ from ratinglab.fitting.fit import Fit, FitSetup
 from ratinglab.fitting.kernels.block_epochs import (
     BlockedRows,
     BlockWeights,
-    StepRule,
     epoch,
     load,
     move_to_blocks,
@@ -31,34 +30,18 @@ class BlockFit(Fit):
     from the seed and the epoch number, and runs the blocks of a diagonal in parallel. The weights are therefore the
     same, bit for bit, for any number of threads.
 
-    With adaptive rates, the rate of a weight row falls as its squared gradients accumulate.
-
-    Sources: Zhuang, Chin, Juan, Lin, "A Fast Parallel SGD for Matrix Factorization in Shared Memory Systems", RecSys
-    2013. Chin, Zhuang, Juan, Lin, "A Learning-Rate Schedule for Stochastic Gradient Methods to Matrix Factorization",
-    PAKDD 2015: the reduced per-coordinate schedule.
+    Source: Zhuang, Chin, Juan, Lin, "A Fast Parallel SGD for Matrix Factorization in Shared Memory Systems", RecSys
+    2013.
     """
 
-    user_squares: torch.Tensor
-    item_squares: torch.Tensor
-
-    def __init__(self, predictor: Predictor, setup: FitSetup, *, slices: int | None, is_adaptive: bool) -> None:
-        """Fit `predictor.model`, a factor equation without parts, on batches of all training rows.
-
-        Args:
-            predictor: the predictor.
-            setup: settings of every fit.
-            slices: slices per side; None: derived from the number of ratings.
-            is_adaptive: whether each weight row has its own rate.
-        """
+    def __init__(self, predictor: Predictor, setup: FitSetup, *, slices: int | None) -> None:
+        """Fit `predictor.model`, a factor equation without parts; slices=None follows from the number of ratings."""
         super().__init__(predictor, setup)
-        self.slices, self.seed = slices, setup.seed
-        # buffers, so that checkpoints keep them; empty if all rates are the same
-        for name, side in (("user", self.equation.user_side()), ("item", self.equation.item_side())):
+        for side in (self.equation.user_side(), self.equation.item_side()):
             assert not side.parts, "the options refuse an equation with parts"
             assert side.rows is None, "the options refuse an equation with several rows per user or item"
-            squares = torch.zeros(side.embedding.num_embeddings if is_adaptive else 0)
-            self.register_buffer(f"{name}_squares", squares, persistent=is_adaptive)
-        self._start: NDArray[np.int64] | None = None
+        self.slices, self.seed = slices, setup.seed
+        self._rows: BlockedRows | None = None
         self._train_mse = 0.0
         load()  # before the fit is timed
 
@@ -79,31 +62,25 @@ class BlockFit(Fit):
             balanced_slices(np.bincount(index, minlength=count), slices)
             for index, count in ((rows.user, self.data.num_users), (rows.item, self.data.num_items))
         )
-        self._start = move_to_blocks(rows.user, rows.item, rows.rating, user_slice, item_slice, slices)
-        sort_blocks_by_user(rows.user, rows.item, rows.rating, self._start)
+        start = move_to_blocks(rows.user, rows.item, rows.rating, user_slice, item_slice, slices)
+        sort_blocks_by_user(rows.user, rows.item, rows.rating, start)
+        self._rows = BlockedRows(rows.user, rows.item, rows.rating, start)
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one epoch, one step per rating."""
-        user, item, rating = (column.numpy() for column in batches[0][:3])
-        assert self._start is not None
+        assert self._rows is not None
         equation = self.equation
-        slices = round((len(self._start) - 1) ** 0.5)
-        numbers = float(equation.rating_mean), self.epoch_lr, equation.regularization
-        errors = epoch(
-            BlockedRows(user, item, rating, self._start),
-            np.random.default_rng([self.seed, self.current_epoch]).permutation(slices),
-            self._weights(),
-            StepRule(*(np.float32(number) for number in numbers)),
-        )
-        self._train_mse = float(errors.sum()) / len(rating)
-
-    def _weights(self) -> BlockWeights:
-        """The equation's own weights, not copies."""
-        sides = self.equation.user_side(), self.equation.item_side()
+        sides = equation.user_side(), equation.item_side()
         factors = [side.embedding.weight for side in sides]
         biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in sides]
-        tables = (*factors, *biases, self.user_squares, self.item_squares)
-        return BlockWeights(*(table.detach().numpy() for table in tables))
+        slices = round((len(self._rows.start) - 1) ** 0.5)
+        errors = epoch(
+            self._rows,
+            np.random.default_rng([self.seed, self.current_epoch]).permutation(slices),
+            BlockWeights(*(table.detach().numpy() for table in (*factors, *biases))),  # not copies
+            *map(np.float32, (float(equation.rating_mean), self.epoch_lr, equation.regularization)),
+        )
+        self._train_mse = float(errors.sum()) / len(self._rows.rating)
 
     def train_mse(self) -> float:
         """MSE over the epoch's training rows, each predicted before its own step."""

@@ -210,15 +210,12 @@ class BlockSGD(SteppingOptions):
     slices: int | None = field(metadata=within(1, 1024))
     """Number of user slices and of item slices; also the maximum number of threads. null: 8, or 16 from 8 million
     ratings."""
-    adaptive: bool
-    """Whether each user and item has its own rate: lr / √(1 + Σ g² / embedding_dim), g its gradients so far (Chin et
-    al. 2015). Needs a larger lr."""
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         """Make the fit."""
         from ratinglab.fitting.block_sgd import BlockFit  # imports a compiler
 
-        return BlockFit(predictor, setup, slices=self.slices, is_adaptive=self.adaptive)
+        return BlockFit(predictor, setup, slices=self.slices)
 
 
 class Noise(Enum):

@@ -110,39 +110,17 @@ class BlockWeights(NamedTuple):
         item_factors: (num_items, D).
         user_bias: (num_users, 1); (0, 1) without biases.
         item_bias: (num_items, 1); (0, 1) without biases.
-        user_squares: (num_users,), Σ ‖g‖² / D over each row's steps, bias included; (0,) if all rows have the same
-            learning rate.
-        item_squares: (num_items,), likewise.
     """
 
     user_factors: NDArray[np.float32]
     item_factors: NDArray[np.float32]
     user_bias: NDArray[np.float32]
     item_bias: NDArray[np.float32]
-    user_squares: NDArray[np.float32]
-    item_squares: NDArray[np.float32]
-
-
-class StepRule(NamedTuple):
-    """Parameters of an epoch's predictions and steps.
-
-    Attributes:
-        mean: float32, added to every prediction.
-        lr: float32, the learning rate.
-        regularization: float32, λ.
-    """
-
-    mean: np.float32
-    lr: np.float32
-    regularization: np.float32
 
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def epoch(blocked, diagonals, weights, rule):  # type: ignore[no-untyped-def]
-    """Make one pass over all rows, with a step against the gradient g of (r − r̂)² + λ · penalty on each row.
-
-    The step of a factor row and its bias is −lr · g or, with sums of squares, −lr / √(1 + Σ g² / D) · g, where the sum
-    runs over the row's earlier steps (Chin et al. 2015 also start it at 1).
+def epoch(blocked, diagonals, weights, mean, lr, regularization):  # type: ignore[no-untyped-def]
+    """Make one pass over all rows, with a step of −lr times the gradient of (r − r̂)² + λ · penalty on each row.
 
     Blocks of a diagonal share no user and no item: they run in parallel, and the weights are the same, bit for bit,
     for any number of threads.
@@ -151,7 +129,9 @@ def epoch(blocked, diagonals, weights, rule):  # type: ignore[no-untyped-def]
         blocked: BlockedRows.
         diagonals: (num_slices,) int64, the order of the diagonals.
         weights: BlockWeights, changed in place.
-        rule: StepRule.
+        mean: float32, added to every prediction.
+        lr: float32, the learning rate.
+        regularization: float32, λ.
 
     Returns:
         (num_slices²,) float64, the sum of squared errors in each block, each row predicted before its step.
@@ -163,20 +143,21 @@ def epoch(blocked, diagonals, weights, rule):  # type: ignore[no-untyped-def]
         for slice_ in prange(num_slices):
             block = slice_ * num_slices + (slice_ + diagonal) % num_slices
             rows = slice(start[block], start[block + 1])
-            errors[block] = _block(user[rows], item[rows], rating[rows], weights, rule)
+            errors[block] = _block(user[rows], item[rows], rating[rows], weights, mean, lr, regularization)
     return errors
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _block(user, item, rating, weights, rule):  # type: ignore[no-untyped-def]
+def _block(user, item, rating, weights, mean, lr, regularization):  # type: ignore[no-untyped-def]
     dim = weights.user_factors.shape[1]
-    has_biases, is_adaptive = len(weights.user_bias) > 0, len(weights.user_squares) > 0
-    decay = rule.regularization
+    has_biases = len(weights.user_bias) > 0
+    step = np.float32(2) * lr
+    decay = step * regularization
     squares = 0.0
     for row in range(len(user)):
         u, i = user[row], item[row]
         p, q = weights.user_factors[u], weights.item_factors[i]
-        predicted = rule.mean
+        predicted = mean
         if has_biases:
             predicted += weights.user_bias[u, 0] + weights.item_bias[i, 0]
         dot = np.float32(0)
@@ -184,55 +165,22 @@ def _block(user, item, rating, weights, rule):  # type: ignore[no-untyped-def]
             dot += p[d] * q[d]
         error = rating[row] - (predicted + dot)
         squares += np.float64(error) * np.float64(error)
-        user_step = np.float32(2) * rule.lr
-        item_step = user_step
-        if is_adaptive:
-            user_step /= np.sqrt(np.float32(1) + weights.user_squares[u])
-            item_step /= np.sqrt(np.float32(1) + weights.item_squares[i])
-            _add_squares(u, i, p, q, dot, error, weights, decay)
-        user_pull, user_decay = user_step * error, user_step * decay
-        item_pull, item_decay = item_step * error, item_step * decay
+        pull = step * error
         for d in range(dim):
             old = p[d]
-            p[d] += user_pull * q[d] - user_decay * old
-            q[d] += item_pull * old - item_decay * q[d]
+            p[d] += pull * q[d] - decay * old
+            q[d] += pull * old - decay * q[d]
         if has_biases:
-            weights.user_bias[u, 0] += user_pull - user_decay * weights.user_bias[u, 0]
-            weights.item_bias[i, 0] += item_pull - item_decay * weights.item_bias[i, 0]
+            weights.user_bias[u, 0] += pull - decay * weights.user_bias[u, 0]
+            weights.item_bias[i, 0] += pull - decay * weights.item_bias[i, 0]
     return squares
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _add_squares(u, i, p, q, dot, error, weights, decay):  # type: ignore[no-untyped-def]
-    """Add ‖g‖² / D of both rows, from ‖e q − λ p‖² = e² ‖q‖² − 2 e λ p·q + λ² ‖p‖², and of their biases."""
-    pp = np.float32(0)
-    qq = np.float32(0)
-    for d in range(len(p)):
-        pp += p[d] * p[d]
-        qq += q[d] * q[d]
-    both = error * error
-    cross = np.float32(2) * error * decay * dot
-    user_square = both * qq - cross + decay * decay * pp
-    item_square = both * pp - cross + decay * decay * qq
-    if len(weights.user_bias) > 0:
-        user_pull, item_pull = error - decay * weights.user_bias[u, 0], error - decay * weights.item_bias[i, 0]
-        user_square += user_pull * user_pull
-        item_square += item_pull * item_pull
-    share = np.float32(4) / np.float32(len(p))
-    weights.user_squares[u] += share * user_square
-    weights.item_squares[i] += share * item_square
 
 
 def load() -> None:
     """Load the loops from the compiler's cache, or compile them in a few seconds, and start the threads."""
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 1), np.float32)
-    start = move_to_blocks(index, index, value, np.zeros(1, np.int32), np.zeros(1, np.int32), 1)
+    slice_, number = np.zeros(1, np.int32), np.float32(0)
+    start = move_to_blocks(index, index, value, slice_, slice_, 1)
     sort_blocks_by_user(index, index, value, start)
-    number = np.float32(0)
-    weights = BlockWeights(table, table, table, table, value, value)
-    epoch(
-        BlockedRows(index, index, value, start),
-        np.zeros(1, np.int64),
-        weights,
-        StepRule(number, number, number),
-    )
+    blocked, weights = BlockedRows(index, index, value, start), BlockWeights(table, table, table, table)
+    epoch(blocked, np.zeros(1, np.int64), weights, number, number, number)
