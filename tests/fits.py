@@ -28,7 +28,7 @@ from ratinglab.ratings.table import RatingTable
 TRAINER = TrainerOptions(
     max_epochs=50, min_epochs=0, accelerator=Accelerator.cpu, devices=1, limit_train_batches=1.0,
     check_val_every_n_epoch=1, accumulate_grad_batches=1, gradient_clip_val=None, deterministic=False,
-    detect_anomaly=False, profiler=None, enable_progress_bar=True, enable_model_summary=False,
+    profiler=None, enable_progress_bar=True, enable_model_summary=False,
 )  # fmt: skip
 SPLIT = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1)
 

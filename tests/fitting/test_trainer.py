@@ -34,14 +34,11 @@ def test_an_option_reaches_the_trainer_under_its_own_name(tmp_path, option, valu
     assert getattr(build(tmp_path), option) != value
 
 
-def test_detect_anomaly_profiler_and_accelerator(tmp_path):
-    trainer = build(tmp_path, detect_anomaly=True, profiler=Profiler.simple)
-    assert trainer._detect_anomaly
+def test_profiler_and_accelerator(tmp_path):
+    trainer = build(tmp_path, profiler=Profiler.simple)
     assert type(trainer.profiler).__name__ == "SimpleProfiler"
     assert type(trainer.accelerator).__name__ == "CPUAccelerator"
-    plain = build(tmp_path)
-    assert not plain._detect_anomaly
-    assert type(plain.profiler).__name__ == "PassThroughProfiler"
+    assert type(build(tmp_path).profiler).__name__ == "PassThroughProfiler"
 
 
 def test_deterministic_turns_on_torchs_own_mode(tmp_path):

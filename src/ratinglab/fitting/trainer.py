@@ -60,8 +60,6 @@ class TrainerOptions:
     """Maximum norm of the gradient; null: no clipping. Set it if the loss jumps."""
     deterministic: bool
     """Whether to refuse operations that are not reproducible bit for bit. Only GPUs have such operations."""
-    detect_anomaly: bool
-    """Whether to find the operation that produced a NaN. Slow: for debugging."""
     profiler: Profiler | None
     """Lightning profiler, which reports time per operation: simple or advanced; null: none."""
     enable_progress_bar: bool
@@ -108,7 +106,6 @@ class TrainerOptions:
                 devices=self.devices,
                 check_val_every_n_epoch=self.check_val_every_n_epoch,
                 deterministic=self.deterministic,
-                detect_anomaly=self.detect_anomaly,
                 profiler=None if self.profiler is None else self.profiler.value,
                 # else Lightning would add its own bar
                 enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
