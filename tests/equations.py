@@ -24,7 +24,6 @@ VALUES = {
     "user_features": [],
     "item_features": [],
     "implicit": Implicit.both,
-    "item_bins": 1,
 }
 """Values of the options, as far as an equation has them."""
 

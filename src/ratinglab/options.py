@@ -89,13 +89,13 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
     """Convert values from `to_plain` back to an options object. Options added since get their value for older runs.
 
     Raises:
-        UserError: a value is missing: the class has an option that the run did not have.
-        KeyError: the class has no such field.
+        UserError: the run lacks an option of the class, or has one that the class lacks.
+        KeyError: an Enum has no such member.
     """
     before = {field.name: field.metadata["before"] for field in fields(cls) if "before" in field.metadata}
     values = before | dict(plain)
     if unknown := sorted(values.keys() - {field.name for field in fields(cls)}):
-        raise KeyError(unknown[0])
+        raise UserError(f"{cls.__name__} has no option {unknown[0]}, which the run has")
     for field in fields(cls):
         if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
             raise UserError(

@@ -58,6 +58,14 @@ def test_gibbs_refuses_a_burn_in_that_leaves_no_sample():
         GIBBS.check(model=options_of("mf"), trainer=replace(TRAINER, max_epochs=2))
 
 
+def test_block_sgd_refuses_features():
+    BlockSGD(lr=0.1, slices=None).check(model=options_of("biased_mf"), trainer=TRAINER)
+    for key in ("user_features", "item_features"):
+        model = options_of("biased_mf", **{key: ["a", "b"]})
+        with pytest.raises(UserError, match=rf"^model.{key} must be \[\] with optimizer=block_sgd, got \[a,b\]$"):
+            BlockSGD(lr=0.1, slices=None).check(model=model, trainer=TRAINER)
+
+
 def test_als_refuses_equations_without_regularization():
     ALS().check(model=options_of("mf"), trainer=TRAINER)
     with pytest.raises(UserError, match=r"^model.regularization must be above 0 with optimizer=als, got 0.0$"):

@@ -11,37 +11,15 @@ from ratinglab.ratings.side_information import Needs
     ("forms", "names"),
     [
         ({Form.embeddings}, ["biased_mf", "mf"]),
-        ({Form.parts}, ["biased_mf", "svdpp", "timesvdpp"]),
-        ({Form.function}, ["bias", "mean", "nmf", "timesvdpp"]),
+        ({Form.parts}, ["svdpp", "timesvdpp"]),
+        ({Form.function}, ["bias", "mean", "nmf"]),
         ({Form.embeddings, Form.parts}, ["biased_mf", "mf", "svdpp", "timesvdpp"]),
         (set(Form), ["bias", "biased_mf", "mean", "mf", "nmf", "svdpp", "timesvdpp"]),
         (set(), []),
     ],
 )
-def test_equations_are_found_by_the_forms_that_they_may_have(forms, names):
+def test_equations_are_found_by_their_form(forms, names):
     assert names_of(forms) == names
-
-
-@pytest.mark.parametrize(
-    ("name", "changed", "form"),
-    [
-        ("mf", {}, Form.embeddings),
-        ("biased_mf", {}, Form.embeddings),
-        ("biased_mf", {"user_features": ["gender"]}, Form.parts),
-        ("biased_mf", {"item_features": ["genres"]}, Form.parts),
-        ("svdpp", {}, Form.parts),
-        ("svdpp", {"item_features": ["genres"]}, Form.parts),
-        ("timesvdpp", {"item_bins": 1}, Form.parts),
-        ("timesvdpp", {"item_bins": 2}, Form.function),
-        ("nmf", {}, Form.function),
-        ("bias", {}, Form.function),
-        ("mean", {}, Form.function),
-    ],
-)
-def test_the_form_follows_from_the_options_and_is_one_of_the_class(name, changed, form):
-    options = options_of(name, **changed)
-    assert options.form() == form
-    assert form in options.forms
 
 
 FEATURES = {"user_features": ["gender", "age"], "item_features": ["genres"]}

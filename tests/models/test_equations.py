@@ -45,7 +45,6 @@ def build(name, *, seed=0, rating_mean=3.0, rows=RATED, **changed) -> Equation:
         user_features={"gender": gender(), "age": age()},
         item_features={"genres": genres()},
     )
-    changed = {"item_bins": 4, **changed} if name == "timesvdpp" else changed
     regularization = {} if name == "mean" else {"regularization": 0.5}
     return equation_of(name, training, seed=seed, **regularization | changed)
 
@@ -197,8 +196,7 @@ def timed() -> torch.nn.Module:
         build("timesvdpp", implicit=Implicit.user), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES
     )
     fill(model, user_day_bias=[[0.5], [1.0], [2.0]], user_day_embedding=[[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-    fill(model, user_drift_bias=[[7.0], [0.1]], user_drift=[[5.0, 5.0], [0.2, 0.0]])
-    return fill(model, item_bin_bias=[[float(number)] for number in range(12)])
+    return fill(model, user_drift_bias=[[7.0], [0.1]], user_drift=[[5.0, 5.0], [0.2, 0.0]])
 
 
 DAY = torch.tensor([7, -22, 10], dtype=torch.int32)
@@ -207,15 +205,13 @@ EARLIER, LATER = -((22 - 2 / 3) ** 0.4), (10 + 2 / 3) ** 0.4
 
 def test_timesvdpp_is_svdpp_whose_biases_and_users_move_with_the_days():
     model = timed()
-    # user 0 has one day, at which nothing has drifted; 33 days in 4 bins: day 7 is in the last, day −22 in the first
+    # user 0 has one day, at which nothing has drifted
     users = torch.tensor([[1.0, 3.0], [3 + 0.2 * EARLIER, 3**0.5], [2 + 0.2 * LATER, -1 + 3**0.5]])
-    bias = torch.tensor(
-        [0.1 + 0.5 - 1 + 11, 0.2 + 1.0 + 0.1 * EARLIER + 0.3 + 0, 0.2 + 2.0 + 0.1 * LATER - 1 + 11], dtype=torch.float32
-    )
+    bias = torch.tensor([0.1 + 0.5 - 1, 0.2 + 1.0 + 0.1 * EARLIER + 0.3, 0.2 + 2.0 + 0.1 * LATER - 1])
     expected = 3 + bias + (users * torch.tensor(Q)[ITEM.long()]).sum(dim=1)
     assert model(USER, ITEM, DAY).tolist() == pytest.approx(expected.tolist(), abs=1e-5)
     plain = fill(build("svdpp", implicit=Implicit.user), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
-    squares = (0.25 + 1 + 49 + 50 + 121) + (1 + 1 + 0.01 + 0.04 + 0) + (4 + 1 + 0.01 + 0.04 + 121)
+    squares = (0.25 + 1 + 49 + 50) + (1 + 1 + 0.01 + 0.04) + (4 + 1 + 0.01 + 0.04)
     more = model.penalty(USER, ITEM, DAY) - plain.penalty(USER, ITEM)
     assert more.item() == pytest.approx(0.5 * squares / 3, rel=1e-5)
 
@@ -223,35 +219,11 @@ def test_timesvdpp_is_svdpp_whose_biases_and_users_move_with_the_days():
 def test_timesvdpp_without_a_day_is_of_the_last_one_as_are_its_factors():
     model = timed()
     last = torch.tensor([7, 10, 10], dtype=torch.int32)
-    # the last bin ends with day 10
     assert torch.equal(model(USER, ITEM, None), model(USER, ITEM, last))
     factors = model.factors()
     rating = factors.mean + (factors.user[USER.long()] * factors.item[ITEM.long()]).sum(dim=1)
     rating = rating + factors.user_bias[USER.long(), 0] + factors.item_bias[ITEM.long(), 0]
     assert rating.tolist() == pytest.approx(model(USER, ITEM).tolist(), abs=1e-5)
-
-
-def test_without_a_day_items_are_as_in_their_last_bin_whatever_the_users_last_day():
-    user, item = USER[:1], ITEM[:1]
-    earlier = RATED._replace(day=torch.tensor([10, -20, -22, 10], dtype=torch.int32))
-    model = build("timesvdpp", implicit=Implicit.user, rows=earlier)
-    fill(model, item_bin_bias=[[float(number)] for number in range(12)])
-    on_last_day = model(user, item, torch.tensor([-20], dtype=torch.int32))
-    assert (model(user, item) - on_last_day).item() == pytest.approx(11 - 8)
-    # outside the days of the training rows time is in the first or the last bin
-    far = [model(user, item, torch.tensor([day], dtype=torch.int32)) for day in (-(2**31), 2**31 - 1)]
-    assert [(each - on_last_day).item() for each in far] == pytest.approx([0, 11 - 8])
-
-
-def test_with_one_bin_there_is_no_bias_beside_that_of_the_item():
-    """Else a gradient fit would split the item's bias in two and pay half its penalty."""
-    model = build("timesvdpp", item_bins=1)
-    (model(USER, ITEM, DAY).sum() + model.penalty(USER, ITEM, DAY)).backward()
-    assert model.item_bin_bias.weight.grad is None
-    assert not model.item_bin_bias.weight.any()
-    several = build("timesvdpp", item_bins=2)
-    several(USER, ITEM, DAY).sum().backward()
-    assert several.item_bin_bias.weight.grad.any()
 
 
 def test_features_of_users_are_the_same_on_all_their_days():

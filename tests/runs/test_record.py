@@ -119,11 +119,6 @@ OLD = {"embedding_dim": 2, "regularization": 0.1, "init_std": 0.1}
         ("svdpp", {**OLD, "implicit": "user"}, {"implicit": Implicit.user}),
         ("svdpp", {**OLD, "implicit": "both", "item_features": False}, {}),
         ("svdpp", {**OLD, "implicit": "both", "item_features": True}, {"item_features": ["genres"]}),
-        (
-            "timesvdpp",
-            {**OLD, "implicit": "item", "item_features": True, "item_bins": 30},
-            {"implicit": Implicit.item, "item_features": ["genres"], "item_bins": 30},
-        ),
     ],
 )
 @pytest.mark.parametrize("has_later_keys", [True, False])

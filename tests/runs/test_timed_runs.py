@@ -39,7 +39,7 @@ def timed(request, command, tmp_path_factory):
     folder = tmp_path_factory.mktemp("timed")
     write_data(folder)
     settings = {
-        "adam": ["model.item_bins=3", "optimizer.lr=0.02", "trainer.max_epochs=60"],
+        "adam": ["optimizer.lr=0.02", "trainer.max_epochs=60"],
         "gibbs": ["optimizer=gibbs", "optimizer.burn_in=20", "trainer.max_epochs=80"],
     }
     return command(folder, "train", *TIMED, *settings[request.param])
@@ -185,10 +185,6 @@ def test_a_time_that_is_none_is_one_line(command, timed, tmp_path, content, mess
         (["data.columns.timestamp=null"], "model=timesvdpp needs the times of the ratings: name their column as data."),
         (["model.item_features=[genre]"], "model.item_features: there is no column genre in data.titles.path; there "),
         (["data.titles.path=null"], "model.item_features=[genres] needs a table of items: name it as data.titles.path"),
-        (
-            ["optimizer=gibbs", "model.item_bins=3"],
-            "optimizer=gibbs fits biased_mf, mf, svdpp and timesvdpp, got model=timesvdpp with model.item_bins=3",
-        ),
         (["optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=timesvdpp"),
         (["optimizer=sparse_adam"], "optimizer=sparse_adam needs weights read only by row lookup"),
     ],

@@ -93,8 +93,7 @@ def with_saved_values(config: DictConfig) -> None:
         config.merge_with(saved, {**now, "trainer": {"max_epochs": config.trainer.max_epochs}})
     except ConfigKeyError as error:
         raise UserError(
-            f"{key}: {folder} has the option {error.full_key}, which has been removed since: it predicts, but cannot "
-            "be trained again"
+            f"{key}: {folder} has the option {error.full_key}, which has been removed: it cannot be trained again"
         ) from error
 
 
@@ -108,7 +107,6 @@ def _first_arguments(folder: Path, *, key: str) -> list[str]:
     if version not in (None, RUN_FORMAT):
         raise UserError(
             f"{key}: {folder} has format {version}: it predicts, but only runs of format {RUN_FORMAT} can be trained "
-            "again"
         )
     path = folder / ".hydra" / "overrides.yaml"
     if not path.is_file():

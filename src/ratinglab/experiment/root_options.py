@@ -51,7 +51,10 @@ class TrainOptions:
     def check_together(self) -> None:
         """Raise UserError if groups conflict."""
         fit = self.optimizer
-        self._check_form()
+        if self.model.form not in fit.forms:
+            names = names_of(fit.forms)
+            listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+            raise UserError(f"optimizer={fit.name} fits {listed}, got model={self.model.name}")
         if fit.initial_lr is None and self.schedule.name != "constant":
             raise UserError(
                 f"schedule must be constant with optimizer={fit.name}, which has no learning rate; "
@@ -67,16 +70,6 @@ class TrainOptions:
             raise UserError(
                 f"trainer.accelerator must be cpu with optimizer={fit.name}, got {self.trainer.accelerator.name}"
             )
-
-    def _check_form(self) -> None:
-        """Raise UserError if the fit does not support equations of this form."""
-        fit = self.optimizer
-        if self.model.form() in fit.forms:
-            return
-        names = names_of(fit.forms)
-        listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-        cause = f" with {self.model.form_cause()}" if self.model.name in names else ""
-        raise UserError(f"optimizer={fit.name} fits {listed}, got model={self.model.name}{cause}")
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError
 from ratinglab.models.declarations import EquationOptions, Form
-from ratinglab.options import above, at_least, from_zero_below, within
+from ratinglab.options import above, as_yaml, at_least, from_zero_below, within
 
 if TYPE_CHECKING:
     from torch.nn import Parameter
@@ -210,6 +210,13 @@ class BlockSGD(SteppingOptions):
     slices: int | None = field(metadata=within(1, 1024))
     """Number of user slices and of item slices; also the maximum number of threads. null: 8, or 16 from 8 million
     ratings."""
+
+    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
+        """Raise UserError for features, which add parts to the rows."""
+        needs = model.needs()
+        for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
+            if names:
+                raise UserError(f"model.{key} must be [] with optimizer=block_sgd, got {as_yaml(list(names))}")
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         """Make the fit."""

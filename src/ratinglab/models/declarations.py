@@ -23,7 +23,7 @@ class Form(Enum):
     """Form of an equation. It decides which fits support the equation."""
 
     embeddings = "embeddings"
-    """r̂_ui = μ + b_u + b_i + p_u · q_i, with one row of weights per user and per item."""
+    """r̂_ui = μ + b_u + b_i + p_u · q_i, with one row of weights per user and per item. Only features add parts."""
     parts = "parts"
     """The same product, but a row is the sum of its own weights and of parts, each a design times a weight table."""
     function = "function"
@@ -36,18 +36,10 @@ class EquationOptions(ABC):
 
     name: ClassVar[str]
     """Name in records and tables, as in model=NAME."""
-    forms: ClassVar[tuple[Form, ...]] = (Form.function,)
-    """Forms that the equation can have, depending on its options."""
+    form: ClassVar[Form] = Form.function
+    """Form of the equation."""
     takes_whole_users: ClassVar[bool] = False
     """Whether a batch must hold all training rows of its users, as for an autoencoder."""
-
-    def form(self) -> Form:
-        """Form of the equation under these options, one of `forms`."""
-        return self.forms[0]
-
-    def form_cause(self) -> str:
-        """The option that decides the form, as KEY=VALUE; "" if the equation has only one form."""
-        return ""
 
     def needs(self) -> Needs:
         """Data that the equation needs besides users, items and ratings."""
@@ -78,21 +70,12 @@ class FactorOptions(EquationOptions):
 class FeatureOptions(FactorOptions):
     """Options of a factor equation that supports user and item features."""
 
-    forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
+    form: ClassVar[Form] = Form.embeddings
 
     user_features: list[str] = field(metadata=added_later([]))
     """Columns of the table of users whose values add a part to the user's row, such as [age_group,gender]."""
     item_features: list[str] = field(metadata=added_later([]))
     """Columns of the table of items whose values add a part to the item's row, such as [genres]."""
-
-    def form(self) -> Form:
-        """Parts if there are features, else embeddings."""
-        return Form.parts if self.user_features or self.item_features else Form.embeddings
-
-    def form_cause(self) -> str:
-        """The user features or, if there are none, the item features."""
-        side = "user" if self.user_features else "item"
-        return f"model.{side}_features=[{','.join(self.user_features or self.item_features)}]"
 
     def needs(self) -> Needs:
         """The features."""
@@ -100,11 +83,11 @@ class FeatureOptions(FactorOptions):
 
 
 def names_of(forms: Collection[Form]) -> list[str]:
-    """Sorted names of the equations that can have one of these forms. Imports all equations, and thereby torch."""
+    """Sorted names of the equations of these forms. Imports all equations, and thereby torch."""
     package = importlib.import_module("ratinglab.models")
     for module in pkgutil.iter_modules(package.__path__, prefix="ratinglab.models."):
         importlib.import_module(module.name)
     classes = [EquationOptions]
     for cls in classes:
         classes += cls.__subclasses__()
-    return sorted({cls.name for cls in classes if "name" in vars(cls) and not set(cls.forms).isdisjoint(forms)})
+    return sorted({cls.name for cls in classes if "name" in vars(cls) and cls.form in forms})

@@ -17,7 +17,7 @@ class MFOptions(FactorOptions):
     """Options of textbook matrix factorization."""
 
     name: ClassVar[str] = "mf"
-    forms: ClassVar[tuple[Form, ...]] = (Form.embeddings,)
+    form: ClassVar[Form] = Form.embeddings
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "MF":
         """Make the equation."""

@@ -26,14 +26,10 @@ class SVDppOptions(FeatureOptions):
     """Options of SVD++."""
 
     name: ClassVar[str] = "svdpp"
-    forms: ClassVar[tuple[Form, ...]] = (Form.parts,)
+    form: ClassVar[Form] = Form.parts
 
     implicit: Implicit
     """Side whose factors have a part for implicit feedback, who rated what: user (Koren 2008), item, or both."""
-
-    def form(self) -> Form:
-        """Always parts, with or without features."""
-        return self.forms[0]
 
     def needs(self) -> Needs:
         """Who rated what, and the features."""

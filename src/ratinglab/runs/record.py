@@ -84,8 +84,8 @@ class RunRecord:
         """Rebuild the equation's options; messages begin with `place`.
 
         Raises:
-            UserError: the options class cannot be imported.
-            KeyError: a value is missing or unknown.
+            UserError: the options class cannot be imported, or has other options.
+            KeyError: a value is unknown.
         """
         cls = target_class(self.model_target, base=EquationOptions, key=f"{place}: model_target")
         options: EquationOptions = from_plain(self.model_options, cls)

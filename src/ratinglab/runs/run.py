@@ -111,8 +111,7 @@ class Run:
         Args:
             user_ids: (B,) ids as in the data; 42 and "42" are the same.
             item_ids: (B,) ids as in the data.
-            times: (B,) datetime64, in UTC, for a model that takes days; None: each user's last day with training rows,
-                and the items' last time bin.
+            times: (B,) datetime64, in UTC, for a model that takes days; None: each user's last day with training rows.
 
         Returns:
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.

@@ -19,7 +19,7 @@ class WeekdayMFOptions(FactorOptions):
     """Options of matrix factorization by weekday."""
 
     name: ClassVar[str] = "weekday_mf"
-    forms: ClassVar[tuple[Form, ...]] = (Form.parts,)
+    form: ClassVar[Form] = Form.parts
 
     def needs(self) -> Needs:
         """Days, and who rated when."""
