@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.kernels.adam_rows import AdamStep, AdamTable, load, step_rows
+from ratinglab.fitting.kernels.adam_rows import load, step_rows
 from ratinglab.models.equation import Equation
 
 
@@ -48,13 +48,17 @@ class SparseRowAdam(Optimizer):
             self._slots[weight] = np.full(len(weight), -1, dtype=np.int32)
         gradient = weight.grad
         assert gradient is not None
-        beta1, beta2 = group["betas"]
-        table = AdamTable(
-            weight.detach().numpy(), state["exp_avg"].numpy(), state["exp_avg_sq"].numpy(), self._slots[weight]
+        betas = group["betas"]
+        moments = state["exp_avg"].numpy(), state["exp_avg_sq"].numpy()
+        step_rows(
+            gradient._indices()[0].numpy(),
+            gradient._values().numpy(),
+            (weight.detach().numpy(), *moments, self._slots[weight]),
+            np.float32(group["lr"]),
+            tuple(np.float32(beta) for beta in betas),
+            tuple(np.float32(1 - beta ** state["step"]) for beta in betas),
+            np.float32(group["eps"]),
         )
-        corrections = (1 - beta ** state["step"] for beta in (beta1, beta2))
-        rule = AdamStep(*map(np.float32, (group["lr"], beta1, beta2, *corrections, group["eps"])))
-        step_rows(gradient._indices()[0].numpy(), gradient._values().numpy(), table, rule)
 
 
 def make_sparse(model: Equation) -> None:
