@@ -41,9 +41,8 @@ def header(
     yield from (f"note: {note}" for note in (*table.notes, *split.notes))
     if first_epoch > 1:
         yield f"note: resumes after {first_epoch - 1} epochs"
-    if options.optimizer.note:
-        yield f"note: {options.optimizer.note}"
     if options.optimizer.keeps_samples:
+        yield "note: samples its own priors: model.regularization and early stopping have no effect"
         yield from _memory_warning(options, model)
     elif validation == 0:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"

@@ -45,8 +45,6 @@ class FitOptions(ABC):
     """Whether it runs only on the CPU."""
     has_compiled_loops: ClassVar[bool] = False
     """Whether it runs loops compiled by numba, which must be imported before torch."""
-    note: ClassVar[str] = ""
-    """Remark on the fit for the header; "" for none."""
     pace: ClassVar[str] = "one step per batch"
     """How often it updates weights; shown in the header."""
 
@@ -72,6 +70,16 @@ class FitOptions(ABC):
 
 
 @dataclass
+class CompiledOptions(FitOptions):
+    """Options of fits in compiled loops, which take whole epochs."""
+
+    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
+    takes_batches: ClassVar[bool] = False
+    on_cpu_only: ClassVar[bool] = True
+    has_compiled_loops: ClassVar[bool] = True
+
+
+@dataclass
 class SteppingOptions(FitOptions):
     """Options of fits that follow a gradient."""
 
@@ -80,7 +88,6 @@ class SteppingOptions(FitOptions):
 
     @property
     def initial_lr(self) -> float | None:
-        """Learning rate at the start."""
         return self.lr
 
 
@@ -108,6 +115,11 @@ class MomentOptions(GradientOptions):
     beta2: float = field(metadata=from_zero_below(1))
     """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
 
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Both decays, as torch takes them."""
+        return self.beta1, self.beta2
+
 
 @dataclass
 class Adam(MomentOptions):
@@ -123,8 +135,7 @@ class Adam(MomentOptions):
         """torch's Adam."""
         from torch import optim
 
-        betas = (self.beta1, self.beta2)
-        return optim.Adam(parameters, lr=self.lr, betas=betas, weight_decay=self.weight_decay, fused=True)
+        return optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass
@@ -140,8 +151,7 @@ class AdamW(MomentOptions):
         """torch's AdamW."""
         from torch import optim
 
-        betas = (self.beta1, self.beta2)
-        return optim.AdamW(parameters, lr=self.lr, betas=betas, weight_decay=self.weight_decay, fused=True)
+        return optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass
@@ -159,7 +169,7 @@ class SparseAdam(MomentOptions):
         """Adam on the rows of sparse gradients."""
         from ratinglab.fitting.sparse_adam import SparseRowAdam  # imports a compiler
 
-        return SparseRowAdam(parameters, lr=self.lr, betas=(self.beta1, self.beta2), eps=1e-8)
+        return SparseRowAdam(parameters, lr=self.lr, betas=self.betas, eps=1e-8)
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         """Make the fit.
@@ -192,7 +202,7 @@ class SGD(GradientOptions):
 
 
 @dataclass
-class BlockSGD(SteppingOptions):
+class BlockSGD(CompiledOptions, SteppingOptions):
     """Stochastic gradient descent, one step per rating, in compiled loops on all cores (Zhuang et al. 2013).
 
     A step is −lr times the gradient of (r − r̂)² + λ · penalty. Papers often drop the factor 2: their learning rate of
@@ -201,10 +211,6 @@ class BlockSGD(SteppingOptions):
 
     name: ClassVar[str] = "block_sgd"
     forms: ClassVar[tuple[Form, ...]] = (Form.embeddings,)
-    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
-    takes_batches: ClassVar[bool] = False
-    on_cpu_only: ClassVar[bool] = True
-    has_compiled_loops: ClassVar[bool] = True
     pace: ClassVar[str] = "one step per rating"
 
     slices: int | None = field(metadata=within(1, 1024))
@@ -233,7 +239,7 @@ class Noise(Enum):
 
 
 @dataclass
-class Gibbs(FitOptions):
+class Gibbs(CompiledOptions):
     """Gibbs sampling: Bayesian matrix factorization, one sweep per epoch (Salakhutdinov and Mnih 2008).
 
     It has no learning rate and no regularization to tune. Predictions are means over the kept samples, and have a
@@ -242,12 +248,7 @@ class Gibbs(FitOptions):
 
     name: ClassVar[str] = "gibbs"
     forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
-    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
-    takes_batches: ClassVar[bool] = False
     keeps_samples: ClassVar[bool] = True
-    on_cpu_only: ClassVar[bool] = True
-    has_compiled_loops: ClassVar[bool] = True
-    note: ClassVar[str] = "samples its own priors: model.regularization and early stopping have no effect"
     pace: ClassVar[str] = "one sweep per epoch"
 
     burn_in: int = field(metadata=at_least(0))
@@ -278,7 +279,7 @@ class Gibbs(FitOptions):
 
 
 @dataclass
-class ALS(FitOptions):
+class ALS(CompiledOptions):
     """Alternating least squares, one sweep per epoch (Zhou et al. 2008): solves for each weight row in closed form.
 
     It has no learning rate: model.regularization is the only value to tune. It ignores data.batch_size.
@@ -286,10 +287,6 @@ class ALS(FitOptions):
 
     name: ClassVar[str] = "als"
     forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
-    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
-    takes_batches: ClassVar[bool] = False
-    on_cpu_only: ClassVar[bool] = True
-    has_compiled_loops: ClassVar[bool] = True
     pace: ClassVar[str] = "one sweep per epoch"
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
