@@ -16,6 +16,7 @@ from ratinglab.evaluation.figures import (
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.fitting.tensorboard import EventLog
+from ratinglab.fitting.trainer import TensorBoardOptions
 from ratinglab.options import to_plain
 from ratinglab.runs.run import Run
 
@@ -44,15 +45,17 @@ def show_results(
     monitor = options.monitor.removeprefix("val/")
     tests = [f"test/{name}" for name in names if name != "mse"]
     logger.log_metrics({tag: metrics[tag] for tag in tests if tag in metrics}, step)
-    shown = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}
-    results = {tag: metrics[key] for tag, key in shown.items() if key in metrics}
+    tags = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}
+    results = {tag: metrics[key] for tag, key in tags.items() if key in metrics}
     logger.log_results(hyperparameters(options, data=run.record.provenance["data"]), results, step=step)
-    if logger.has_figures:
+    shown = options.logger
+    assert isinstance(shown, TensorBoardOptions), "no other options make such a logger"
+    if shown.figures:
         _show_errors(logger, run, step=step)
-    if logger.has_data_figures:
+    if shown.data_figures:
         _show_data(logger, run, step=step)
-    if logger.projector_items > 0:
-        _show_items(logger, run, count=logger.projector_items)
+    if shown.projector_items > 0:
+        _show_items(logger, run, count=shown.projector_items)
     logger.close()
 
 

@@ -24,11 +24,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Write a checkpoint.
-
-        Raises:
-            OSError: it cannot be written; the old file is unchanged.
-        """
+        """Write a checkpoint. If it raises an OSError, the old file is unchanged."""
         # Serialize in memory: torch would turn an OSError of its own file into a RuntimeError.
         content = BytesIO()
         torch.save(checkpoint, content)
@@ -65,11 +61,7 @@ class BestAndLast(Checkpoint):
         self.best_value = state_dict["best_value"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Make the folder.
-
-        Raises:
-            OSError: it cannot be made.
-        """
+        """Make the folder."""
         self.folder.mkdir(exist_ok=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -23,24 +23,8 @@ class EventLog(TensorBoardLogger):
     until `close`, after the test errors are written. If events cannot be written, it warns once and logs nothing more.
     """
 
-    def __init__(
-        self,
-        run_folder: Path,
-        *,
-        first_epoch: int,
-        has_figures: bool = False,
-        has_data_figures: bool = False,
-        projector_items: int = 0,
-    ) -> None:
-        """Log into `run_folder`.
-
-        Args:
-            run_folder: folder of the event file.
-            first_epoch: first epoch that this process trains. TensorBoard drops earlier events from first_epoch on.
-            has_figures: whether to draw figures of the test errors.
-            has_data_figures: whether to draw figures of the data.
-            projector_items: number of most rated items whose embeddings the projector shows.
-        """
+    def __init__(self, run_folder: Path, *, first_epoch: int) -> None:
+        """Log into `run_folder`. TensorBoard drops events of an earlier process from first_epoch on."""
         super().__init__(
             run_folder,
             name="",
@@ -48,8 +32,6 @@ class EventLog(TensorBoardLogger):
             default_hp_metric=False,
             purge_step=first_epoch if first_epoch > 1 else None,
         )
-        self.has_figures, self.has_data_figures = has_figures, has_data_figures
-        self.projector_items = projector_items
         self._failed = False
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
@@ -69,8 +51,7 @@ class EventLog(TensorBoardLogger):
         """Lay out charts of several scalars each, by title, in the custom scalars tab."""
         # TensorBoard treats tags as regular expressions; a bare val/mse also matches longer tags
         patterns = {title: ["Multiline", [f"^{re.escape(tag)}$" for tag in tags]] for title, tags in charts.items()}
-        layout = {"charts": patterns}
-        self._try(lambda: self.experiment.add_custom_scalars(layout))
+        self._try(lambda: self.experiment.add_custom_scalars({"charts": patterns}))
 
     def log_figure(self, name: str, figure: Figure, *, step: int) -> None:
         """Log a figure."""
@@ -81,10 +62,7 @@ class EventLog(TensorBoardLogger):
         self._try(lambda: self.experiment.add_embedding(embeddings, metadata=labels, metadata_header=columns, tag=name))
 
     def log_results(self, hyperparameters: dict[str, Any], metrics: dict[str, float], *, step: int) -> None:
-        """Log the run's row of the hyperparameter table, with its metrics.
-
-        Writes the row into the same file. Lightning's log_hyperparams would log each metric a second time, at step 0.
-        """
+        """Log the run's row of the hyperparameter table. Lightning's would log each metric again, at step 0."""
         self.log_metrics(metrics, step)
         plain = {
             key: value if isinstance(value, int | float | str) else as_yaml(value)

@@ -84,11 +84,6 @@ class TrainerOptions:
     def build(self, *, run_folder: Path, logger: EventLog | None, callbacks: list[Callback]) -> Trainer:
         """Make Lightning's Trainer. Per-batch options go to the fit, which loops over batches itself.
 
-        Args:
-            run_folder: Lightning's default folder.
-            logger: logger of the metrics; None: no logging.
-            callbacks: callbacks between epochs.
-
         Raises:
             UserError: this machine has no such accelerator.
         """
@@ -152,34 +147,23 @@ class CallbackOptions:
     """Writes last.ckpt for resuming, and best.ckpt after every best epoch."""
 
     def build(self, *, checkpoint_folder: Path, monitor: Metric | None) -> list[Callback]:
-        """Make the checkpoint callback and, with a monitored metric, early stopping.
-
-        Args:
-            checkpoint_folder: folder of the checkpoints.
-            monitor: validation metric that decides which epoch is the best; None: the last epoch is.
-        """
+        """Make the checkpoint callback and early stopping; without a monitored metric the last epoch is the best."""
         from pytorch_lightning.callbacks import EarlyStopping
 
         from ratinglab.fitting.checkpoints import BestAndLast
 
-        callbacks: list[Callback] = [
-            BestAndLast(
-                checkpoint_folder,
-                monitor=monitor,
-                last_every_seconds=self.checkpoint.last_every_seconds,
-            )
-        ]
-        if monitor is not None and self.early_stopping.patience is not None:
-            callbacks.append(
-                EarlyStopping(
-                    f"val/{monitor.name}",
-                    mode="max" if monitor.higher_is_better else "min",
-                    patience=self.early_stopping.patience,
-                    min_delta=self.early_stopping.min_delta,
-                    check_finite=False,  # a fit ends a diverged run with an error instead
-                )
-            )
-        return callbacks
+        last_every_seconds = self.checkpoint.last_every_seconds
+        checkpoints = BestAndLast(checkpoint_folder, monitor=monitor, last_every_seconds=last_every_seconds)
+        if monitor is None or self.early_stopping.patience is None:
+            return [checkpoints]
+        early_stopping = EarlyStopping(
+            f"val/{monitor.name}",
+            mode="max" if monitor.higher_is_better else "min",
+            patience=self.early_stopping.patience,
+            min_delta=self.early_stopping.min_delta,
+            check_finite=False,  # a fit ends a diverged run with an error instead
+        )
+        return [checkpoints, early_stopping]
 
 
 @dataclass
@@ -190,12 +174,7 @@ class LoggerOptions(ABC):
 
     @abstractmethod
     def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
-        """Make a logger that stays open until the test errors are written; None: no logging.
-
-        Args:
-            run_folder: folder of the events.
-            first_epoch: first epoch that this process trains, from 1.
-        """
+        """Make a logger for the epochs from first_epoch on, counted from 1; None: no logging."""
 
 
 @dataclass
@@ -216,13 +195,7 @@ class TensorBoardOptions(LoggerOptions):
         """Open an event file in the run's folder."""
         from ratinglab.fitting.tensorboard import EventLog
 
-        return EventLog(
-            run_folder,
-            first_epoch=first_epoch,
-            has_figures=self.figures,
-            has_data_figures=self.data_figures,
-            projector_items=self.projector_items,
-        )
+        return EventLog(run_folder, first_epoch=first_epoch)
 
 
 @dataclass
