@@ -21,10 +21,10 @@ def test_biases_solve_the_normal_equations():
     design[np.arange(5), 3 + ITEM] = 1
     residual = RATING.numpy() - RATING.numpy().mean()
     solution = np.linalg.solve(design.T @ design + REGULARIZATION * np.eye(6), design.T @ residual)
-    found = fit_biases(user=USER, item=ITEM, rating=RATING, num_users=3, num_items=3)
-    assert float(found.mean) == pytest.approx(3.0)
-    assert found.user.tolist() == pytest.approx(solution[:3].tolist(), abs=1e-6)
-    assert found.item.tolist() == pytest.approx(solution[3:].tolist(), abs=1e-6)
+    user_bias, item_bias = fit_biases(USER, ITEM, RATING, mean=3.0, num_users=3, num_items=3)
+    assert user_bias.tolist() == pytest.approx(solution[:3].tolist(), abs=1e-6)
+    assert item_bias.tolist() == pytest.approx(solution[3:].tolist(), abs=1e-6)
+    assert float(fitted().mean) == 3.0
 
 
 def test_the_unknown_fall_back_to_bias_then_mean():

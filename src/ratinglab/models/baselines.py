@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,14 +12,6 @@ REGULARIZATION = 5.0
 MAX_STEPS, TOLERANCE = 200, 1e-7
 CHUNK = 1 << 20
 """Rows per pass."""
-
-
-class Biases(NamedTuple):
-    """Fitted values: mean, user (num_users,) and item (num_items,) float64, all in rating units."""
-
-    mean: float
-    user: Tensor
-    item: Tensor
 
 
 class BiasBaseline(nn.Module):
@@ -47,16 +38,11 @@ class BiasBaseline(nn.Module):
 
     def fit(self, *, user: Tensor, item: Tensor, rating: Tensor) -> "BiasBaseline":
         """Fit on training rows: user (N,) int32, item (N,) int32, rating (N,) float32. Returns itself."""
-        biases = fit_biases(
-            user=user,
-            item=item,
-            rating=rating,
-            num_users=len(self.user_bias) - 1,
-            num_items=len(self.item_bias) - 1,
+        mean = float(rating.numpy().mean(dtype=np.float64))
+        self.mean.fill_(mean)
+        self.user_bias[:-1], self.item_bias[:-1] = fit_biases(
+            user, item, rating, mean=mean, num_users=len(self.user_bias) - 1, num_items=len(self.item_bias) - 1
         )
-        self.mean.fill_(biases.mean)
-        self.user_bias[:-1] = biases.user
-        self.item_bias[:-1] = biases.item
         return self
 
     def known(self, user: Tensor, item: Tensor) -> Tensor:
@@ -75,8 +61,10 @@ def _entry(bias: Tensor, index: Tensor) -> Tensor:
     return bias[torch.where((index < 0) | (index > unknown), unknown, index).long()]
 
 
-def fit_biases(*, user: Tensor, item: Tensor, rating: Tensor, num_users: int, num_items: int) -> Biases:
-    """Minimize Σ (r − μ − b_u − b_i)² + λ (Σ b_u² + Σ b_i²) over the biases.
+def fit_biases(
+    user: Tensor, item: Tensor, rating: Tensor, *, mean: float, num_users: int, num_items: int
+) -> tuple[Tensor, Tensor]:
+    """Minimize Σ (r − μ − b_u − b_i)² + λ (Σ b_u² + Σ b_i²): b_u (num_users,) and b_i (num_items,), both float64.
 
     The users' biases have the closed form b_u = Σ_{i of u} (r − μ − b_i) / (λ + n_u). Substituting it leaves a linear
     system in the items' biases. Conjugate gradients, preconditioned by λ + n_i, solve it until no bias moves by more
@@ -85,7 +73,6 @@ def fit_biases(*, user: Tensor, item: Tensor, rating: Tensor, num_users: int, nu
 
     Source: Hestenes, Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
     """
-    mean = float(rating.numpy().mean(dtype=np.float64))
     user_weight = REGULARIZATION + torch.bincount(user, minlength=num_users).double()
     item_weight = REGULARIZATION + torch.bincount(item, minlength=num_items).double()
     ratings = list(zip(user.split(CHUNK), item.split(CHUNK), rating.split(CHUNK), strict=True))
@@ -116,7 +103,7 @@ def fit_biases(*, user: Tensor, item: Tensor, rating: Tensor, num_users: int, nu
         scaled = residual / item_weight
         last, product = product, _dot(residual, scaled)
         direction = scaled + product / last * direction
-    return Biases(mean=mean, user=(user_sum - by_user(item_bias)) / user_weight, item=item_bias)
+    return (user_sum - by_user(item_bias)) / user_weight, item_bias
 
 
 def _sum(parts: Iterable[Tensor]) -> Tensor:
