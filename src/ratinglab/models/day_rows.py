@@ -11,7 +11,7 @@ class DayRows(nn.Module):
 
     Attributes:
         key: (num_rows,) int64, user and day in one number.
-        owner: (num_rows,) int64, the user of each row.
+        owner: (num_rows,) int64, the user of each row, in ascending order.
     """
 
     key: Tensor

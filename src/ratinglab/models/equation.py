@@ -78,6 +78,11 @@ class Equation(nn.Module, ABC):
         """Arguments of forward and penalty; they include the day if the equation takes one."""
         return (user, item, day) if self.takes_day else (user, item)
 
+    def predict(self, user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
+        """Call forward, with the day if the equation takes one: (B,) float32."""
+        rating: Tensor = self(*self.arguments(user, item, day))
+        return rating
+
     def factors(self) -> Factors | None:
         """The equation as one product of matrices; None if it has another form."""
         return None

@@ -1,11 +1,12 @@
 """Factor equations: dot products of a user's and an item's row of weights, each row a sum of parts."""
 
 from abc import abstractmethod
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from ratinglab.models.day_rows import DayRows
 from ratinglab.models.declarations import FactorOptions, FeatureOptions
 from ratinglab.models.design import Design
 from ratinglab.models.equation import Equation, Factors, TrainingData, normal_embedding, zero_embedding
@@ -27,19 +28,6 @@ class Part(NamedTuple):
     bias: nn.Embedding | None = None
 
 
-class RowIndex(Protocol):
-    """Index of a side with several rows per user or item, such as one per day. Every row has training ratings.
-
-    Attributes:
-        owner: (num_rows,) int64, the user or item of each row, in ascending order.
-    """
-
-    owner: Tensor
-
-    def find(self, index: Tensor, day: Tensor | None) -> Tensor:
-        """Row of each user or item on a day, or on its last day if day is None: index (B,), day (B,) → (B,) int64."""
-
-
 class Side(NamedTuple):
     """All users, or all items. A row is a bias and D factors, the sum of the row's own weights and of parts.
 
@@ -47,13 +35,14 @@ class Side(NamedTuple):
         embedding: the rows' own factors, (num_rows, D).
         bias: the rows' own biases, (num_rows, 1); None in an equation without biases.
         parts: further terms of the sum.
-        rows: index of a user's or item's row on a given day; None: one row each, the same on all days.
+        rows: the row of each user or item on a given day, all with training ratings; None: one row each, the same on
+            all days.
     """
 
     embedding: nn.Embedding
     bias: nn.Embedding | None = None
     parts: tuple[Part, ...] = ()
-    rows: RowIndex | None = None
+    rows: DayRows | None = None
 
     def find(self, index: Tensor, day: Tensor | None) -> Tensor:
         """Row of each user or item: index (B,), day (B,) or None → (B,)."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ratinglab.models.equation import Equation, Factors
-from ratinglab.models.factor_equation import FactorEquation
+from ratinglab.models.factor_equation import FactorEquation, Side
 
 
 class Sample(NamedTuple):
@@ -57,10 +57,8 @@ class Posterior(Equation):
     def sample_bytes(self) -> int:
         """Bytes of one sample in memory and in a checkpoint."""
         sides = self.equation.user_side(), self.equation.item_side()
-        weights = sum(
-            side.embedding.weight.numel() + (0 if side.bias is None else side.bias.weight.numel()) for side in sides
-        )
-        return 4 * (weights + sum(len(side.last_rows()) for side in sides))
+        tables = [table for side in sides for table in (side.embedding, side.bias) if table is not None]
+        return 4 * (sum(table.weight.numel() for table in tables) + sum(len(side.last_rows()) for side in sides))
 
     def keep(self, sample: Sample) -> None:
         """Keep a sample."""
@@ -78,13 +76,21 @@ class Posterior(Equation):
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32."""
         if not self._samples:
-            rating: Tensor = self.equation(*self.equation.arguments(user, item, day))
-            return rating
+            return self.equation.predict(user, item, day)
         total = torch.zeros(len(user), dtype=torch.float64)
-        rows = self.equation.rows(user, item, day)
-        for sample in self._samples:
-            total += predict(sample, *rows, mean=self._mean).double()
+        for _, rating in self._predictions(user, item, day):
+            total += rating
         return (total / len(self._samples)).float()
+
+    def _predictions(self, user: Tensor, item: Tensor, day: Tensor | None) -> Iterator[tuple[Sample, Tensor]]:
+        """Each sample and its prediction: (B,) float64."""
+        user_row, item_row = self.equation.rows(user, item, day)
+        for sample in self._samples:
+            rating = self._mean + (sample.user.index_select(0, user_row) * sample.item.index_select(0, item_row)).sum(1)
+            if len(sample.user_bias) > 0:
+                biases = sample.user_bias.index_select(0, user_row), sample.item_bias.index_select(0, item_row)
+                rating = rating + biases[0][:, 0] + biases[1][:, 0]
+            yield sample, rating.double()
 
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean prediction, and variance of a rating around it.
@@ -101,12 +107,8 @@ class Posterior(Equation):
             (B,) float64 in rating units, and (B,) float64 in squared rating units.
         """
         assert self._samples, "no sample has been kept"
-        total = torch.zeros(len(user), dtype=torch.float64)
-        squares = torch.zeros(len(user), dtype=torch.float64)
-        noise = torch.zeros(len(user), dtype=torch.float64)
-        rows = self.equation.rows(user, item, day)
-        for sample in self._samples:
-            rating = predict(sample, *rows, mean=self._mean).double()
+        total, squares, noise = torch.zeros(3, len(user), dtype=torch.float64)
+        for sample, rating in self._predictions(user, item, day):
             total += rating
             squares += rating.square()
             noise += 1 / (sample.user_precision[user.long()] * sample.item_precision[item.long()])
@@ -120,20 +122,25 @@ class Posterior(Equation):
 
     def factors(self) -> Factors:
         """The mean prediction as one product: the samples' factors side by side, divided by their number."""
-        own = self.equation.factors()
         if not self._samples:
-            return own
+            return self.equation.factors()
         users, items = self.equation.user_side(), self.equation.item_side()
-        user_rows = None if users.rows is None else users.last_rows()
-        item_rows = None if items.rows is None else items.last_rows()
-        count = len(self._samples)
-        has_biases = own.user_bias is not None
-        return Factors(
-            user=torch.cat([_at(sample.user, user_rows) for sample in self._samples], dim=1) / count,
-            item=torch.cat([_at(sample.item, item_rows) for sample in self._samples], dim=1),
-            user_bias=_mean_of([_at(sample.user_bias, user_rows) for sample in self._samples]) if has_biases else None,
-            item_bias=_mean_of([_at(sample.item_bias, item_rows) for sample in self._samples]) if has_biases else None,
-            mean=own.mean,
+
+        def last(side: Side, tables: list[Tensor]) -> list[Tensor]:
+            return tables if side.rows is None else [table[side.last_rows()] for table in tables]
+
+        factors = Factors(
+            user=torch.cat(last(users, [each.user for each in self._samples]), dim=1) / len(self._samples),
+            item=torch.cat(last(items, [each.item for each in self._samples]), dim=1),
+            user_bias=None,
+            item_bias=None,
+            mean=self._mean,
+        )
+        if users.bias is None:
+            return factors
+        return factors._replace(
+            user_bias=torch.stack(last(users, [each.user_bias for each in self._samples])).mean(dim=0),
+            item_bias=torch.stack(last(items, [each.item_bias for each in self._samples])).mean(dim=0),
         )
 
     def item_vectors(self) -> Tensor | None:
@@ -159,21 +166,3 @@ class Posterior(Equation):
         if any((each.user.shape, each.item.shape) != shapes for each in samples):
             raise RuntimeError("the shape of the samples is not the equation's")
         self._samples = samples
-
-
-def _at(rows: Tensor, index: Tensor | None) -> Tensor:
-    return rows if index is None else rows[index]
-
-
-def _mean_of(tensors: list[Tensor]) -> Tensor:
-    return torch.stack(tensors).mean(dim=0)
-
-
-def predict(sample: Sample, user_row: Tensor, item_row: Tensor, *, mean: float) -> Tensor:
-    """One sample's μ + b_u + b_i + x_u · y_i: user_row (B,), item_row (B,) → (B,) float32."""
-    users, items = sample.user.index_select(0, user_row), sample.item.index_select(0, item_row)
-    rating = mean + (users * items).sum(dim=1)
-    if len(sample.user_bias) > 0:
-        user_bias, item_bias = sample.user_bias.index_select(0, user_row), sample.item_bias.index_select(0, item_row)
-        rating = rating + user_bias[:, 0] + item_bias[:, 0]
-    return rating

@@ -12,13 +12,7 @@ class Predictor(nn.Module):
     """r̂_ui = model(u, i) if user and item both have training rows, else the bias baseline's; then clipped."""
 
     def __init__(self, model: Equation, baseline: BiasBaseline, *, scale: tuple[float, float] | None) -> None:
-        """Combine a model and its fallback.
-
-        Args:
-            model: the equation, or a posterior of it.
-            baseline: the fallback; it also tells which users and items have training rows.
-            scale: lowest and highest rating, for clipping; None: no clipping.
-        """
+        """Combine a model, an equation or a posterior of one, with its fallback; scale=None clips nothing."""
         super().__init__()
         self.model = model
         self.baseline = baseline
@@ -53,13 +47,9 @@ class Predictor(nn.Module):
         """Like forward, but not clipped: a ranking must tell apart items that clip to the highest rating."""
         known = self.baseline.known(user, item)
         if bool(known.all()):
-            return self._model(user, item, day)
+            return self.model.predict(user, item, day)
         rating = self.baseline(user, item)
         if bool(known.any()):
             day = None if day is None else day[known]
-            rating[known] = self._model(user[known], item[known], day).to(rating.dtype)
-        return rating
-
-    def _model(self, user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
-        rating: Tensor = self.model(*self.model.arguments(user, item, day))
+            rating[known] = self.model.predict(user[known], item[known], day).to(rating.dtype)
         return rating
