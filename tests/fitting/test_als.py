@@ -83,7 +83,7 @@ def test_the_training_error_is_that_of_the_weights():
         fitted = fit_als(case, epochs=3)
         user, item, rating, day = as_tensors(fitted.data.train_ratings)
         error = (fitted.equation(*fitted.equation.arguments(user, item, day)) - rating).square().mean()
-        assert fitted.module.train_mse() == pytest.approx(float(error.detach()), rel=1e-5)
+        assert fitted.module.train_mse == pytest.approx(float(error.detach()), rel=1e-5)
 
 
 def test_the_weights_do_not_depend_on_the_number_of_threads_but_on_the_regularization():

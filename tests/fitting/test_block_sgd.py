@@ -126,7 +126,7 @@ def test_each_knob_changes_the_result():
 
 def test_the_training_error_falls_and_is_pooled():
     early, late = fit(epochs=1).module, fit(epochs=30).module
-    assert late.train_mse() < early.train_mse()
+    assert late.train_mse < early.train_mse
     assert early.rows_trained == 720
 
 

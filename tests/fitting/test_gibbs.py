@@ -140,7 +140,7 @@ def test_ratings_are_predicted_about_as_well_as_their_noise_allows_and_the_noise
     assert float(found) == pytest.approx(NOISE, rel=0.15 if name.startswith("timesvdpp") else 0.1)
     inside = float(((mean - rating).abs() <= 1.6449 * variance.sqrt()).double().mean())
     assert 0.84 < inside < 0.96
-    assert module.train_mse() == pytest.approx(NOISE**2, rel=0.2)
+    assert module.train_mse == pytest.approx(NOISE**2, rel=0.2)
 
 
 PARTS = {

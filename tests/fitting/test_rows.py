@@ -8,7 +8,6 @@ from ratinglab.fitting.kernels.rows import (
     Entries,
     OtherRows,
     RowPriors,
-    SortedRatings,
     column_dots,
     gather,
     gram,
@@ -29,7 +28,7 @@ def ratings(count=200) -> Ratings:
     return Ratings(user=user, item=item, rating=random.normal(size=len(user)).astype(np.float32))
 
 
-def by_user() -> SortedRatings:
+def by_user() -> Entries:
     rows = ratings()
     return sort_ratings(rows.user, rows.item, rows.rating, count=NUM_USERS, dim=DIM)
 
@@ -79,7 +78,7 @@ def test_gather_sums_over_the_ratings_of_a_row():
     side = by_user()
     values, scale, other_scale = numbers(NUM_ITEMS, 3), numbers(NUM_USERS, seed=2), numbers(NUM_ITEMS, seed=3)
     out = np.full((NUM_USERS, 3), np.nan, dtype=np.float32)
-    gather(Entries(side.bounds, side.start, side.other), scale, other_scale, values, out)
+    gather(side, scale, other_scale, values, out)
     dense = np.zeros((NUM_USERS, NUM_ITEMS))
     np.add.at(dense, (ratings().user, ratings().item), 1)
     assert out == pytest.approx(scale[:, None] * (dense @ (other_scale[:, None] * values)), abs=1e-5)

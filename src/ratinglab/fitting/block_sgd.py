@@ -28,7 +28,7 @@ class BlockFit(Fit):
     The fit orders the training rows once. It cuts users and items into slices with about equal numbers of ratings; a
     user slice and an item slice make a block, sorted by user. An epoch visits the diagonals of blocks in an order drawn
     from the seed and the epoch number, and runs the blocks of a diagonal in parallel. The weights are therefore the
-    same, bit for bit, for any number of threads.
+    same, bit for bit, for any number of threads. train/mse predicts each row before its own step.
 
     Source: Zhuang, Chin, Juan, Lin, "A Fast Parallel SGD for Matrix Factorization in Shared Memory Systems", RecSys
     2013.
@@ -42,7 +42,6 @@ class BlockFit(Fit):
             assert side.rows is None, "the options refuse an equation with several rows per user or item"
         self.slices, self.seed = slices, setup.seed
         self._rows: BlockedRows | None = None
-        self._train_mse = 0.0
         load()  # before the fit is timed
 
     @property
@@ -50,14 +49,11 @@ class BlockFit(Fit):
         """The equation being fitted."""
         return as_factor_equation(self.predictor.model)
 
-    def configure_optimizers(self) -> None:
-        """Return None: the steps change the weights in place."""
-
     def on_train_start(self) -> None:
         """Sort the training rows into blocks, in place."""
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
         rows = self.data.train_ratings
-        slices = self.slices or slices_for(len(rows))
+        slices = self.slices or (SLICES_OF_MANY if len(rows) >= MANY_RATINGS else SLICES_OF_FEW)
         user_slice, item_slice = (
             balanced_slices(np.bincount(index, minlength=count), slices)
             for index, count in ((rows.user, self.data.num_users), (rows.item, self.data.num_items))
@@ -80,16 +76,7 @@ class BlockFit(Fit):
             BlockWeights(*(table.detach().numpy() for table in (*factors, *biases))),  # not copies
             *map(np.float32, (float(equation.rating_mean), self.epoch_lr, equation.regularization)),
         )
-        self._train_mse = float(errors.sum()) / len(self._rows.rating)
-
-    def train_mse(self) -> float:
-        """MSE over the epoch's training rows, each predicted before its own step."""
-        return self._train_mse
-
-
-def slices_for(num_ratings: int) -> int:
-    """Default number of slices per side."""
-    return SLICES_OF_MANY if num_ratings >= MANY_RATINGS else SLICES_OF_FEW
+        self.train_mse = float(errors.sum()) / len(self._rows.rating)
 
 
 def balanced_slices(count: NDArray[np.int64], slices: int) -> NDArray[np.int32]:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-from abc import abstractmethod
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
@@ -58,6 +58,8 @@ class Fit(LightningModule):
         self.validated: list[tuple[Tensor, Tensor]] = []
         """Predicted and true ratings of each block of validation rows in this epoch."""
         self.baseline_mse: float | None = None
+        self.train_mse = math.nan
+        """MSE over the epoch's training rows, in squared rating units; set by the epoch's last step."""
         self.epochs_done = 0
         self.seconds = 0.0
         """Seconds of fitting before this process."""
@@ -92,15 +94,14 @@ class Fit(LightningModule):
         self.epochs_done = checkpoint["epochs"]
         self.seconds = checkpoint["seconds"]
         self.step_seconds, self.rows_trained = checkpoint["step_seconds"], checkpoint["rows_trained"]
-        if checkpoint["stopped"] and self.epochs_done >= (
-            self.trainer.min_epochs or 0
-        ):  # else Lightning would train one more epoch before early stopping checks
+        if checkpoint["stopped"] and self.epochs_done >= (self.trainer.min_epochs or 0):
+            # else Lightning would train one more epoch before early stopping checks
             log.info("note: early stopping has ended this run; no epoch is left to train")
             self.trainer.should_stop = True
 
-    @abstractmethod
-    def train_mse(self) -> float:
-        """MSE over the epoch's training rows, in squared rating units."""
+    def configure_optimizers(self) -> Optimizer | None:
+        """Return None: the steps change the weights in place."""
+        return None
 
     def on_train_epoch_start(self) -> None:
         # Set from the epoch number: a scheduler saved before its step would resume one step behind.
@@ -161,9 +162,8 @@ class Fit(LightningModule):
         return "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
 
     def _report_epoch(self) -> None:
-        mse = self.train_mse()
-        self._check_finite(mse, "the training loss")
-        self._report("train/mse", mse)
+        self._check_finite(self.train_mse, "the training loss")
+        self._report("train/mse", self.train_mse)
         if self.epoch_lr is not None:
             self._log("train/lr", self.epoch_lr)
 

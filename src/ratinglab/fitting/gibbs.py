@@ -53,18 +53,9 @@ class GibbsFit(RowFit):
     item_precision: Tensor
 
     def __init__(self, predictor: Predictor, setup: FitSetup, *, burn_in: int, thin: int, has_own_noise: bool) -> None:
-        """Sample the equation in `predictor.model`, a Posterior of a factor equation.
-
-        Args:
-            predictor: the predictor.
-            setup: settings of every fit.
-            burn_in: epochs before the first kept sample.
-            thin: epochs from one kept sample to the next.
-            has_own_noise: whether each user and item has its own noise precision.
-        """
+        """Sample the equation in `predictor.model`, a Posterior of a factor equation; see the options, Gibbs."""
         super().__init__(predictor, setup)
-        self.burn_in, self.thin, self.seed = burn_in, thin, setup.seed
-        self.has_own_noise = has_own_noise
+        self.burn_in, self.thin, self.has_own_noise, self.seed = burn_in, thin, has_own_noise, setup.seed
         # buffers, so that checkpoints keep them
         for name in OTHER_SIDE:
             side = self.side(name)
@@ -103,15 +94,16 @@ class GibbsFit(RowFit):
         random = np.random.default_rng([self.seed, self.current_epoch])
         addends = {name: self._addends(name) for name in OTHER_SIDE}
         rows = {name: self.own_rows(name) for name in OTHER_SIDE}
-        first = 1 if self.has_biases else 0
         for name in OTHER_SIDE:
+            factors = self._factors(rows[name])
             for addend in addends[name].values():
-                rows[name][:, first:] += addend[:, first:]  # the row's own bias already holds the sum
+                factors += self._factors(addend)  # the row's own bias already holds the sum
         for name, other in OTHER_SIDE.items():
             self._draw_side(name, rows[name], rows[other], addends[name], random)
         self._draw_noise(rows["user"], rows["item"], random)
-        if self.current_epoch >= self.burn_in and (self.current_epoch - self.burn_in) % self.thin == 0:
-            self._keep(torch.from_numpy(rows["user"]), torch.from_numpy(rows["item"]))
+        past_burn_in = self.current_epoch - self.burn_in
+        if past_burn_in >= 0 and past_burn_in % self.thin == 0:
+            self._keep(rows["user"], rows["item"])
 
     def _draw_side(
         self,
@@ -125,15 +117,13 @@ class GibbsFit(RowFit):
         prior = self._draw_prior(name, rows, addends, random)
         for part in self.side(name).parts:
             others = {other: each for other, each in addends.items() if other != part.name}
-            drawn, precision = self._solvers[part.name].draw(
-                _without(rows, others),
-                self._weights(part),
-                precision=self._precision_of(part),
-                prior=prior,
-                random=random,
+            solver, precision = self._solvers[part.name], self._precision_of(part)
+            drawn, precision = solver.draw(
+                _without(rows, others), self._weights(part), precision=precision, prior=prior, random=random
             )
-            self._write_part(part, drawn, precision)
-            addends[part.name] = self._solvers[part.name].times(drawn)
+            write_joined(drawn, self._tables(part))
+            getattr(self, f"part_{part.name}_precision").fill_(precision)
+            addends[part.name] = solver.times(drawn)
         mean = np.broadcast_to(prior.mean.astype(np.float32), rows.shape)
         self.solve(
             name,
@@ -148,9 +138,10 @@ class GibbsFit(RowFit):
             other_weight=self._row_precision(OTHER_SIDE[name]),
             noise=random.standard_normal(rows.shape, dtype=np.float32),
         )
-        own, first = rows.copy(), 1 if self.has_biases else 0
+        own = rows.copy()
+        factors = self._factors(own)
         for addend in addends.values():
-            own[:, first:] -= addend[:, first:]
+            factors -= self._factors(addend)
         self.write_own_rows(name, own)
 
     def _draw_prior(
@@ -192,19 +183,12 @@ class GibbsFit(RowFit):
         """Sum over the rows of each user or item: (num_rows,) → (num_owners,)."""
         return np.bincount(self._owners[name], values).astype(np.float64)
 
-    def _keep(self, users: Tensor, items: Tensor) -> None:
+    def _keep(self, users: FloatArray, items: FloatArray) -> None:
         """Keep the rows, all parts summed, as a sample."""
-        first = 1 if self.has_biases else 0
-        self.posterior.keep(
-            Sample(
-                user=users[:, first:].clone(),
-                item=items[:, first:].clone(),
-                user_bias=users[: len(users) * first, :1].clone(),
-                item_bias=items[: len(items) * first, :1].clone(),
-                user_precision=self.user_precision.clone(),
-                item_precision=self.item_precision.clone(),
-            )
-        )
+        factors = [torch.from_numpy(self._factors(rows)) for rows in (users, items)]
+        biases = [torch.from_numpy(rows[:, :1]) if self.has_biases else torch.empty(0, 1) for rows in (users, items)]
+        tensors = (*factors, *biases, self.user_precision, self.item_precision)
+        self.posterior.keep(Sample(*(each.clone() for each in tensors)))
 
     def score_block(self, batch: Batch, block: int) -> Tensor:
         """Mean of the samples' predictions for a block of rows. Keeps a running sum per block."""
@@ -222,21 +206,22 @@ class GibbsFit(RowFit):
         """F y of each part of a side: (num_rows, D) float32."""
         return {part.name: self._solvers[part.name].times(self._weights(part)) for part in self.side(name).parts}
 
-    def _part_bias(self, part: Part) -> Tensor | None:
-        """The sampler's bias entries of a part's weights; None in an equation without biases."""
-        return getattr(self, f"part_{part.name}_bias") if self.has_biases else None
+    def _factors(self, rows: FloatArray) -> FloatArray:
+        """The factors of rows, without the bias: a view."""
+        return rows[:, 1:] if self.has_biases else rows
+
+    def _tables(self, part: Part) -> list[Tensor]:
+        """The sampler's bias entries of a part's weights, if there are biases, and the weights."""
+        bias = [getattr(self, f"part_{part.name}_bias")] if self.has_biases else []
+        return [*bias, part.embedding.weight]
 
     def _weights(self, part: Part) -> FloatArray:
-        """A part's weights: (num_columns, D) float32, the bias entry first."""
-        return joined(part.embedding, self._part_bias(part))
+        """A copy of a part's weights: (num_columns, D) float32, the bias entry first."""
+        return joined(self._tables(part))
 
     def _precision_of(self, part: Part) -> float:
         """λ of a part."""
         return float(getattr(self, f"part_{part.name}_precision"))
-
-    def _write_part(self, part: Part, weights: FloatArray, precision: float) -> None:
-        write_joined(weights, part.embedding, self._part_bias(part))
-        getattr(self, f"part_{part.name}_precision").fill_(precision)
 
 
 def _without(rows: FloatArray, addends: dict[str, FloatArray]) -> FloatArray:

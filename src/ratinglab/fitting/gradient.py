@@ -21,6 +21,8 @@ LITTLE_WORK = 1 << 20
 class GradientFit(Fit):
     """Steps against the gradient of (r − r̂)² + penalty, both averaged over a batch.
 
+    train/mse predicts each row before its batch's step.
+
     Each step passes the optimizer a closure, so optimizers that evaluate the loss several times, such as LBFGS, also
     work. The seed and the epoch number determine an equation's randomness, such as dropout.
     """
@@ -72,6 +74,8 @@ class GradientFit(Fit):
             if self._batches_seen % self.accumulate_grad_batches == 0 or self._batches_seen == loader.num_batches:
                 self._step(self._waiting)
                 self._waiting = []
+        if self._batches_seen == loader.num_batches:
+            self.train_mse = float(torch.stack(self._squared_errors).sum()) / self._rows_seen
 
     def _step(self, batches: list[Batch]) -> None:
         first = True
@@ -102,7 +106,3 @@ class GradientFit(Fit):
         loss: Tensor = (error.square().mean() + model.penalty(*arguments)) / self.accumulate_grad_batches
         loss.backward()
         return loss.detach()
-
-    def train_mse(self) -> float:
-        """MSE over the epoch's training rows, each predicted before its batch's step."""
-        return float(torch.stack(self._squared_errors).sum()) / self._rows_seen

@@ -28,10 +28,10 @@ class PartSolver:
         start, column = design.start.numpy(), design.column.numpy()
         scale, inner_row = design.scale.numpy(), design.inner_row
         row = np.repeat(np.arange(len(scale), dtype=np.int32), np.diff(start))
-        none = np.zeros(len(column), dtype=np.float32)
-        by_column = sort_ratings(column, row, none, count=design.num_columns, dim=dim)
-        self._by_row = Entries(chunk_bounds(start, dim=dim), start, column)
-        self._by_column = Entries(*by_column[:3])
+        none = np.empty(0, dtype=np.float32)
+        self._by_row = Entries(chunk_bounds(start, dim=dim), start, column, none)
+        by_column = sort_ratings(column, row, np.empty(len(column), np.float32), count=design.num_columns, dim=dim)
+        self._by_column = by_column._replace(rating=none)
         self._outer = None
         if inner_row is not None:
             weight = None if row_weight is None else torch.from_numpy(row_weight)

@@ -1,24 +1,19 @@
 """Base class for fits that solve for whole weight rows, a user's or an item's, given the other side."""
 
+from collections.abc import Sequence
+
 import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ratinglab.batches import as_tensors
 from ratinglab.fitting.fit import Fit, FitSetup
-from ratinglab.fitting.kernels.rows import (
-    OtherRows,
-    RowPriors,
-    SortedRatings,
-    load,
-    sample_rows,
-    squared_errors,
-)
+from ratinglab.fitting.kernels.rows import Entries, OtherRows, RowPriors, load, sample_rows, squared_errors
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.sorted_ratings import sort_ratings
-from ratinglab.models.factor_equation import FactorEquation, Side, as_factor_equation
+from ratinglab.models.factor_equation import FactorEquation, Part, Side, as_factor_equation
 from ratinglab.models.predictor import Predictor
 
 OTHER_SIDE = {"user": "item", "item": "user"}
@@ -37,8 +32,7 @@ class RowFit(Fit):
         names = [part.name for name in OTHER_SIDE for part in self.side(name).parts]
         assert len(set(names)) == len(names), f"two parts share a name: {names}"
         self.has_biases = self.side("user").bias is not None
-        self._ratings: dict[str, SortedRatings] = {}
-        self._train_mse = 0.0
+        self._ratings: dict[str, Entries] = {}
         load()  # before the fit is timed
 
     @property
@@ -49,9 +43,6 @@ class RowFit(Fit):
     def side(self, name: str) -> Side:
         """The "user" or the "item" side of the equation."""
         return self.equation.user_side() if name == "user" else self.equation.item_side()
-
-    def configure_optimizers(self) -> None:
-        """Return None: a sweep changes the weights in place."""
 
     def on_train_start(self) -> None:
         """Sort the training ratings by the rows of both sides."""
@@ -64,19 +55,13 @@ class RowFit(Fit):
             self._ratings[name] = sort_ratings(row, other, rating.numpy(), count=count, dim=dim)
             assert self._ratings[name].counts.min() > 0, f"a row of the {name} side has no training rating"
 
-    def train_mse(self) -> float:
-        """MSE over the training rows with the weights after this epoch's sweep."""
-        return self._train_mse
-
     def own_rows(self, name: str) -> FloatArray:
         """A copy of each row's own bias, if there are biases, and factors: (num_rows, D) float32."""
-        side = self.side(name)
-        return joined(side.embedding, side.bias)
+        return joined(tables_of(self.side(name)))
 
     def write_own_rows(self, name: str, rows: FloatArray) -> None:
         """Store rows as the side's own weights."""
-        side = self.side(name)
-        write_joined(rows, side.embedding, side.bias)
+        write_joined(rows, tables_of(self.side(name)))
 
     def solve(
         self,
@@ -95,10 +80,10 @@ class RowFit(Fit):
     def errors(
         self, name: str, rows: FloatArray, other_rows: FloatArray, *, other_weight: FloatArray
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Plain and weighted squared errors of each row of a side; see squared_errors. Stores the MSE for train_mse."""
+        """Plain and weighted squared errors of each row of a side; see squared_errors. Stores the MSE as train_mse."""
         ratings = self._ratings[name]
         plain, weighted = squared_errors(ratings, rows, self._seen(other_rows, other_weight))
-        self._train_mse = float(plain.sum()) / len(ratings.rating)
+        self.train_mse = float(plain.sum()) / len(ratings.rating)
         return plain, weighted
 
     def _seen(self, rows: FloatArray, weight: FloatArray) -> OtherRows:
@@ -111,19 +96,20 @@ class RowFit(Fit):
         return OtherRows(features, mean + rows[:, 0], weight)
 
 
-def joined(embedding: nn.Embedding, bias: nn.Embedding | Tensor | None) -> FloatArray:
-    """Copy the bias, if there is one, and the embedding into one table: (count, D) or (count, 1 + D) float32."""
-    weight = bias.weight if isinstance(bias, nn.Embedding) else bias
-    tables = [embedding.weight] if weight is None else [weight, embedding.weight]
-    rows: FloatArray = torch.cat(tables, dim=1).detach().numpy()
+def tables_of(owner: Side | Part) -> list[Tensor]:
+    """The biases, if there are any, and the factors of a side or a part: (count, 1) and (count, D) float32."""
+    return [table.weight for table in (owner.bias, owner.embedding) if table is not None]
+
+
+def joined(tables: Sequence[Tensor]) -> FloatArray:
+    """Copy tables of weights side by side into one: (count, D) float32."""
+    rows: FloatArray = torch.cat(list(tables), dim=1).detach().numpy()
     return rows
 
 
-def write_joined(rows: FloatArray, embedding: nn.Embedding, bias: nn.Embedding | Tensor | None) -> None:
+def write_joined(rows: FloatArray, tables: Sequence[Tensor]) -> None:
     """Write rows, as returned by `joined`, back into their tables."""
-    weight = bias.weight if isinstance(bias, nn.Embedding) else bias
+    widths = [table.shape[1] for table in tables]
     with torch.no_grad():
-        if weight is not None:
-            weight.copy_(torch.from_numpy(rows[:, :1]))
-            rows = rows[:, 1:]
-        embedding.weight.copy_(torch.from_numpy(rows))
+        for table, columns in zip(tables, torch.from_numpy(rows).split(widths, dim=1), strict=True):
+            table.copy_(columns)

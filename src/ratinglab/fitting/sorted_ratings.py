@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.fitting.kernels.rows import SortedRatings, sort_by
+from ratinglab.fitting.kernels.rows import Entries, sort_by
 
 ROW_CHUNKS = 64
 """Chunks of rows that run in parallel. The number must not depend on the number of threads, or the weights would."""
@@ -23,7 +23,7 @@ def chunk_bounds(start: NDArray[np.int64], *, dim: int) -> NDArray[np.int64]:
 
 def sort_ratings(
     index: NDArray[np.int32], other: NDArray[np.int32], rating: NDArray[np.float32], *, count: int, dim: int
-) -> SortedRatings:
+) -> Entries:
     """Sort ratings by row; the result takes 8 bytes per rating.
 
     Args:
@@ -36,4 +36,4 @@ def sort_ratings(
     start = np.concatenate([[0], np.cumsum(np.bincount(index, minlength=count))])
     sorted_other, sorted_rating = np.empty_like(other), np.empty_like(rating)
     sort_by(index, other, rating, start[:-1].copy(), sorted_other, sorted_rating)
-    return SortedRatings(bounds=chunk_bounds(start, dim=dim), start=start, other=sorted_other, rating=sorted_rating)
+    return Entries(chunk_bounds(start, dim=dim), start, sorted_other, sorted_rating)

@@ -15,27 +15,13 @@ SUM_CHUNKS = 64
 
 
 class Entries(NamedTuple):
-    """Sparse matrix in compressed rows.
+    """Sparse matrix in compressed rows: the ratings of one side, or a design.
 
     Attributes:
         bounds: (chunks + 1,) int64, rows cut into chunks of about equal work, which run in parallel.
         start: (num_rows + 1,) int64, where the entries of each row begin.
         other: (E,) int32, the row of the other side, or the column, of each entry.
-    """
-
-    bounds: NDArray[np.int64]
-    start: NDArray[np.int64]
-    other: NDArray[np.int32]
-
-
-class SortedRatings(NamedTuple):
-    """Ratings of one side in compressed rows: Entries with a rating each.
-
-    Attributes:
-        bounds: (chunks + 1,) int64, rows cut into chunks of about equal work, which run in parallel.
-        start: (num_rows + 1,) int64, where the ratings of each row begin.
-        other: (N,) int32, the row of the other side in each rating.
-        rating: (N,) float32.
+        rating: (E,) float32; (0,) for a design.
     """
 
     bounds: NDArray[np.int64]
@@ -45,7 +31,7 @@ class SortedRatings(NamedTuple):
 
     @property
     def counts(self) -> NDArray[np.float32]:
-        """Number of ratings of each row, never 0: (num_rows,) float32."""
+        """Number of entries of each row: (num_rows,) float32."""
         return np.diff(self.start).astype(np.float32)
 
 
@@ -82,10 +68,10 @@ def sort_by(index, other, rating, place, sorted_other, sorted_rating):  # type: 
     """Sort other (N,) int32 and rating (N,) float32 by index (N,) int32, stably.
 
     Args:
-        index: the key.
+        index: the row of each entry.
         other: a column to sort.
         rating: a column to sort.
-        place: (num_rows,) int64, where each key begins; advanced in place.
+        place: (num_rows,) int64, where each row begins; advanced in place.
         sorted_other: (N,) int32, written.
         sorted_rating: (N,) float32, written.
     """
@@ -104,7 +90,7 @@ def sample_rows(ratings, others, priors, weight, noise, out):  # type: ignore[no
     with sums over the row's ratings. Without noise, v minimizes α Σ β (r − o − v · x)² + s (v − m)ᵀ Λ (v − m).
 
     Args:
-        ratings: SortedRatings, r.
+        ratings: Entries, r.
         others: OtherRows, x, o and β.
         priors: RowPriors, m, Λ and s.
         weight: (num_rows,) float32, α of each row.
@@ -232,7 +218,7 @@ def squared_errors(ratings, rows, others):  # type: ignore[no-untyped-def]
     """Σ (r − o − v · x)² over the ratings of each row, and Σ β (r − o − v · x)²: two of (num_rows,) float64.
 
     Args:
-        ratings: SortedRatings, r.
+        ratings: Entries, r.
         rows: (num_rows, D) float32, v.
         others: OtherRows, x, o and β.
     """
@@ -257,10 +243,10 @@ def load() -> None:
     bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((0, 1), np.float32)
     unit = np.ones((1, 1), np.float32)
-    ratings, others = SortedRatings(bounds, start, index, value), OtherRows(table, value, value)
+    ratings, others = Entries(bounds, start, index, value), OtherRows(table, value, value)
     sort_by(index, index, value, start, index, value)
     sample_rows(ratings, others, RowPriors(table, unit, value), value, table, table)
-    gather(Entries(bounds, start, index), value, value, table, table)
+    gather(ratings, value, value, table, table)
     squared_errors(ratings, table, others)
     times(table, unit, table)
     gram(table, table)
