@@ -143,3 +143,21 @@ def test_a_feature_that_tells_no_row_from_another_is_refused(values, message):
     with pytest.raises(UserError) as error:
         Design.of_feature(values, key="model.user_features: age")
     assert str(error.value) == message
+
+
+def test_the_gradient_does_not_depend_on_the_number_of_threads():
+    """A batch above the size from which torch adds up gradients of equal rows in parallel, in any order."""
+    random = torch.Generator().manual_seed(0)
+    owner, column = (torch.randint(0, 40, (400,), generator=random).int() for _ in range(2))
+    design = Design.of_sets(owner, column, num_rows=40, num_columns=40)
+    row = torch.randint(0, 40, (4096,), generator=random)
+    weights = nn.Embedding(40, 32)
+    factor = torch.randn(4096, 32, generator=random)
+    before, gradients = torch.get_num_threads(), []
+    for threads in (1, *[4] * 20):
+        torch.set_num_threads(threads)
+        weights.zero_grad()
+        (design.times(row, weights) * factor).sum().backward()
+        gradients.append(weights.weight.grad.clone())
+    torch.set_num_threads(before)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
+from torch.nn import functional
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.side_information import Column, categories, is_numeric, standardized
@@ -87,8 +87,9 @@ class Design(nn.Module):
             return self.scale[row, None] * one_hot
         rows, place = torch.unique(row, return_inverse=True)  # sum a row once, however often it occurs in the batch
         column, begin = self._entries(rows)
-        total = embedding_bag(column, embedding.weight, begin.to(column.dtype), mode="sum")
-        return (total * self.scale[rows, None])[place]
+        total = functional.embedding_bag(column, embedding.weight, begin.to(column.dtype), mode="sum")
+        # not indexing, whose gradient adds up equal rows in any order on several threads
+        return functional.embedding(place, total * self.scale[rows, None])
 
     def squares(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
         """Σ over these rows of Σ_{c ∈ N(r)} ‖w_c‖²: row (B,) → () float32."""
@@ -99,7 +100,7 @@ class Design(nn.Module):
         rows, times = torch.unique(row, return_counts=True)
         column, begin = self._entries(rows)
         squares = embedding.weight.square().sum(dim=1, keepdim=True)
-        return (embedding_bag(column, squares, begin.to(column.dtype), mode="sum")[:, 0] * times).sum()
+        return (functional.embedding_bag(column, squares, begin.to(column.dtype), mode="sum")[:, 0] * times).sum()
 
     def _inner(self, row: Tensor) -> Tensor:
         return row.long() if self.inner_row is None else self.inner_row[row.long()]
