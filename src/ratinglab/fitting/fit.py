@@ -87,12 +87,11 @@ class Fit(LightningModule):
         checkpoint["epochs"] = self.epochs_done
         checkpoint["stopped"] = self.trainer.should_stop
         checkpoint["seconds"] = self.seconds + perf_counter() - self._started
-        checkpoint["step_seconds"], checkpoint["rows_trained"] = self.step_seconds, self.rows_trained
+        checkpoint |= {"step_seconds": self.step_seconds, "rows_trained": self.rows_trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the finished epochs, time and rows of an interrupted fit."""
-        self.epochs_done = checkpoint["epochs"]
-        self.seconds = checkpoint["seconds"]
+        self.epochs_done, self.seconds = checkpoint["epochs"], checkpoint["seconds"]
         self.step_seconds, self.rows_trained = checkpoint["step_seconds"], checkpoint["rows_trained"]
         if checkpoint["stopped"] and self.epochs_done >= (self.trainer.min_epochs or 0):
             # else Lightning would train one more epoch before early stopping checks
@@ -128,9 +127,6 @@ class Fit(LightningModule):
         """Predict a block of validation rows."""
         self.validated.append((self.predictor.clip(self.score_block(batch, batch_idx)), batch.rating))
 
-    def _baseline(self, batch: Batch) -> Tensor:
-        return self.predictor.clip(self.predictor.baseline(batch.user, batch.item))
-
     def on_validation_epoch_end(self) -> None:
         predicted, rating = (torch.cat(column) for column in zip(*self.validated, strict=True))
         mse = MSE(predicted, rating)
@@ -141,8 +137,8 @@ class Fit(LightningModule):
             self._check_finite(value, f"val/{self.monitor.name}")
             self._report(f"val/{self.monitor.name}", value)
         if self.baseline_mse is None:  # compute once: the baseline does not change
-            blocks = self.data.val_dataloader()
-            self.baseline_mse = MSE(torch.cat([self._baseline(block) for block in blocks]), rating)
+            baseline = [self.predictor.baseline(user, item) for user, item, *_ in self.data.val_dataloader()]
+            self.baseline_mse = MSE(self.predictor.clip(torch.cat(baseline)), rating)
         self._log("val/mse_above_bias_baseline", mse - self.baseline_mse)
 
     def on_train_epoch_end(self) -> None:

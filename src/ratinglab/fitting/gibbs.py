@@ -124,16 +124,13 @@ class GibbsFit(RowFit):
             write_joined(drawn, self._tables(part))
             getattr(self, f"part_{part.name}_precision").fill_(precision)
             addends[part.name] = solver.times(drawn)
-        mean = np.broadcast_to(prior.mean.astype(np.float32), rows.shape)
+        mean = np.tile(prior.mean.astype(np.float32), (len(rows), 1))
+        ones = np.ones(len(rows), dtype=np.float32)
         self.solve(
             name,
             rows,
             other_rows,
-            priors=RowPriors(
-                mean=sum(addends.values(), mean.copy()),
-                precision=prior.precision.astype(np.float32),
-                scale=np.ones(len(rows), dtype=np.float32),
-            ),
+            priors=RowPriors(sum(addends.values(), mean), prior.precision.astype(np.float32), ones),
             weight=self._row_precision(name),
             other_weight=self._row_precision(OTHER_SIDE[name]),
             noise=random.standard_normal(rows.shape, dtype=np.float32),
@@ -157,7 +154,7 @@ class GibbsFit(RowFit):
 
     def _draw_noise(self, users: FloatArray, items: FloatArray, random: np.random.Generator) -> None:
         """Draw the noise precision: each user's and then each item's, or one for all."""
-        alpha, beta = self._noise_precision("user"), self._noise_precision("item")
+        alpha, beta = self.user_precision.numpy(), self.item_precision.numpy()  # not copies
         plain, weighted = self.errors("user", users, items, other_weight=self._row_precision("item"))
         if not self.has_own_noise:
             count = len(self._ratings["user"].rating)
@@ -170,14 +167,10 @@ class GibbsFit(RowFit):
         counts = self._by_owner("item", self._ratings["item"].counts)
         beta[:] = random.gamma((DEGREES + counts) / 2, 2 / (DEGREES + self._by_owner("item", weighted)))
 
-    def _noise_precision(self, name: str) -> FloatArray:
-        """Each user's or item's factor of the noise precision: (num_users,) or (num_items,) float32, not a copy."""
-        found: FloatArray = getattr(self, f"{name}_precision").numpy()
-        return found
-
     def _row_precision(self, name: str) -> FloatArray:
         """Noise precision of each row's user or item: (num_rows,) float32."""
-        return self._noise_precision(name)[self._owners[name]]
+        precision: FloatArray = getattr(self, f"{name}_precision").numpy()[self._owners[name]]
+        return precision
 
     def _by_owner(self, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
         """Sum over the rows of each user or item: (num_rows,) → (num_owners,)."""

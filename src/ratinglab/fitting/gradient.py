@@ -28,11 +28,7 @@ class GradientFit(Fit):
     """
 
     def __init__(
-        self,
-        predictor: Predictor,
-        setup: FitSetup,
-        *,
-        optimizer: Callable[[Iterator[Parameter]], Optimizer],
+        self, predictor: Predictor, setup: FitSetup, *, optimizer: Callable[[Iterator[Parameter]], Optimizer]
     ) -> None:
         """Fit `predictor.model`; `optimizer` makes the optimizer from the parameters."""
         super().__init__(predictor, setup)
@@ -84,7 +80,7 @@ class GradientFit(Fit):
             nonlocal first
             optimizer.zero_grad()
             losses = [self._backward(batch, count_errors=first) for batch in batches]
-            loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+            loss = torch.stack(losses).sum()
             first = False
             if self.gradient_clip_val is not None:
                 clip_grad_norm_(self.predictor.model.parameters(), self.gradient_clip_val)

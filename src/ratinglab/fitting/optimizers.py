@@ -167,7 +167,7 @@ class SparseAdam(MomentOptions):
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
         """Adam on the rows of sparse gradients."""
-        from ratinglab.fitting.sparse_adam import SparseRowAdam  # imports a compiler
+        from ratinglab.fitting.sparse_adam import SparseRowAdam
 
         return SparseRowAdam(parameters, lr=self.lr, betas=self.betas, eps=1e-8)
 
@@ -177,7 +177,7 @@ class SparseAdam(MomentOptions):
         Raises:
             UserError: the equation has weights outside nn.Embedding, or reads them other than by row lookup.
         """
-        from ratinglab.fitting.sparse_adam import make_sparse
+        from ratinglab.fitting.sparse_adam import make_sparse  # imports a compiler
 
         make_sparse(predictor.model)
         return super().build(predictor, setup)

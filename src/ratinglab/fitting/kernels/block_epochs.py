@@ -58,11 +58,7 @@ def move_to_blocks(user, item, rating, user_slice, item_slice, num_slices):  # t
 def sort_blocks_by_user(user, item, rating, start):  # type: ignore[no-untyped-def]
     """Sort the rows of each block by user, in place, so that a user's weights stay in the processor's cache.
 
-    Args:
-        user: (N,) int32.
-        item: (N,) int32.
-        rating: (N,) float32.
-        start: (num_blocks + 1,) int64, the first row of each block.
+    The columns are those of move_to_blocks, `start` is what it returned.
     """
     for block in prange(len(start) - 1):
         rows = slice(start[block], start[block + 1])
