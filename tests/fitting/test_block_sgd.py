@@ -11,13 +11,7 @@ from tables import table_of
 
 from ratinglab.fitting import block_sgd
 from ratinglab.fitting.block_sgd import balanced_slices
-from ratinglab.fitting.kernels.block_epochs import (
-    BlockedRows,
-    BlockWeights,
-    epoch,
-    move_to_blocks,
-    sort_blocks_by_user,
-)
+from ratinglab.fitting.kernels.block_epochs import epoch, move_to_blocks, sort_blocks_by_user
 from ratinglab.fitting.optimizers import BlockSGD
 from ratinglab.models.equation import TrainingData
 
@@ -96,9 +90,9 @@ def run_epoch(model, columns, *, diagonals, lr=0.02):
     sides = model.user_side(), model.item_side()
     factors = [side.embedding.weight for side in sides]
     biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in sides]
-    weights = BlockWeights(*(each.detach().numpy() for each in (*factors, *biases)))
+    weights = tuple(each.detach().numpy() for each in (*factors, *biases))
     numbers = float(model.rating_mean), lr, model.regularization
-    return epoch(BlockedRows(*columns), diagonals, weights, *map(np.float32, numbers))
+    return epoch(*columns, diagonals, weights, *map(np.float32, numbers))
 
 
 def fit(*, name="biased_mf", lr=0.02, slices=4, epochs=3, **changed) -> Fitted:
@@ -133,9 +127,9 @@ def test_the_training_error_falls_and_is_pooled():
 def test_each_epoch_has_its_own_order_of_diagonals_over_rows_that_were_ordered_once(monkeypatch):
     seen = []
 
-    def recorded(blocked, diagonals, *more):
-        seen.append((blocked.user.copy(), blocked.start, diagonals.tolist()))
-        return epoch(blocked, diagonals, *more)
+    def recorded(user, item, rating, start, diagonals, *more):
+        seen.append((user.copy(), start, diagonals.tolist()))
+        return epoch(user, item, rating, start, diagonals, *more)
 
     monkeypatch.setattr(block_sgd, "epoch", recorded)
     fit(epochs=4, slices=8)

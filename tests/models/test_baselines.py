@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ratinglab.models.baselines import REGULARIZATION, BiasBaseline, fit_biases
+from ratinglab.models.baselines import SHRINKAGE, BiasBaseline, fit_biases
 from ratinglab.models.equation import Equation
 from ratinglab.models.predictor import Predictor
 
@@ -20,7 +20,7 @@ def test_biases_solve_the_normal_equations():
     design[np.arange(5), USER] = 1
     design[np.arange(5), 3 + ITEM] = 1
     residual = RATING.numpy() - RATING.numpy().mean()
-    solution = np.linalg.solve(design.T @ design + REGULARIZATION * np.eye(6), design.T @ residual)
+    solution = np.linalg.solve(design.T @ design + SHRINKAGE * np.eye(6), design.T @ residual)
     user_bias, item_bias = fit_biases(USER, ITEM, RATING, mean=3.0, num_users=3, num_items=3)
     assert user_bias.tolist() == pytest.approx(solution[:3].tolist(), abs=1e-6)
     assert item_bias.tolist() == pytest.approx(solution[3:].tolist(), abs=1e-6)

@@ -7,14 +7,7 @@ from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
 from ratinglab.fitting.fit import Fit, FitSetup
-from ratinglab.fitting.kernels.block_epochs import (
-    BlockedRows,
-    BlockWeights,
-    epoch,
-    load,
-    move_to_blocks,
-    sort_blocks_by_user,
-)
+from ratinglab.fitting.kernels.block_epochs import epoch, load, move_to_blocks, sort_blocks_by_user
 from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
 
@@ -41,7 +34,7 @@ class BlockFit(Fit):
             assert not side.parts, "the options refuse an equation with parts"
             assert side.rows is None, "the options refuse an equation with several rows per user or item"
         self.slices, self.seed = slices, setup.seed
-        self._rows: BlockedRows | None = None
+        self._start: NDArray[np.int64] | None = None
         load()  # before the fit is timed
 
     @property
@@ -58,25 +51,28 @@ class BlockFit(Fit):
             balanced_slices(np.bincount(index, minlength=count), slices)
             for index, count in ((rows.user, self.data.num_users), (rows.item, self.data.num_items))
         )
-        start = move_to_blocks(rows.user, rows.item, rows.rating, user_slice, item_slice, slices)
-        sort_blocks_by_user(rows.user, rows.item, rows.rating, start)
-        self._rows = BlockedRows(rows.user, rows.item, rows.rating, start)
+        self._start = move_to_blocks(rows.user, rows.item, rows.rating, user_slice, item_slice, slices)
+        sort_blocks_by_user(rows.user, rows.item, rows.rating, self._start)
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one epoch, one step per rating."""
-        assert self._rows is not None
+        assert self._start is not None
+        user, item, rating = (column.numpy() for column in batches[0][:3])
         equation = self.equation
         sides = equation.user_side(), equation.item_side()
         factors = [side.embedding.weight for side in sides]
         biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in sides]
-        slices = round((len(self._rows.start) - 1) ** 0.5)
+        slices = round((len(self._start) - 1) ** 0.5)
         errors = epoch(
-            self._rows,
+            user,
+            item,
+            rating,
+            self._start,
             np.random.default_rng([self.seed, self.current_epoch]).permutation(slices),
-            BlockWeights(*(table.detach().numpy() for table in (*factors, *biases))),  # not copies
+            tuple(table.detach().numpy() for table in (*factors, *biases)),  # not copies
             *map(np.float32, (float(equation.rating_mean), self.epoch_lr, equation.regularization)),
         )
-        self.train_mse = float(errors.sum()) / len(self._rows.rating)
+        self.train_mse = float(errors.sum()) / len(rating)
 
 
 def balanced_slices(count: NDArray[np.int64], slices: int) -> NDArray[np.int32]:

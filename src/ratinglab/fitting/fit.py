@@ -114,7 +114,10 @@ class Fit(LightningModule):
         self.rows_trained += sum(len(each.rating) for each in batch)
         if self.trainer.is_last_batch:
             # now: validation and the epoch-end callbacks read it
-            self._report_epoch()
+            self._check_finite(self.train_mse, "the training loss")
+            self._report("train/mse", self.train_mse)
+            if self.epoch_lr is not None:
+                self._log("train/lr", self.epoch_lr)
 
     def on_validation_epoch_start(self) -> None:
         self.validated.clear()
@@ -156,12 +159,6 @@ class Fit(LightningModule):
     def advice(self) -> str:
         """Suggestion to append to the message about a value that is not finite."""
         return "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
-
-    def _report_epoch(self) -> None:
-        self._check_finite(self.train_mse, "the training loss")
-        self._report("train/mse", self.train_mse)
-        if self.epoch_lr is not None:
-            self._log("train/lr", self.epoch_lr)
 
     def _report(self, tag: str, value: float) -> None:
         """Send a value to callbacks, progress bar and logger."""

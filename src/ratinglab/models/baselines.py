@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-REGULARIZATION = 5.0
+SHRINKAGE = 5.0
 """λ of the bias baseline, in ratings: each bias shrinks as if it had this many extra ratings at the mean."""
 MAX_STEPS, TOLERANCE = 200, 1e-7
 CHUNK = 1 << 20
@@ -73,8 +73,8 @@ def fit_biases(
 
     Source: Hestenes, Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
     """
-    user_weight = REGULARIZATION + torch.bincount(user, minlength=num_users).double()
-    item_weight = REGULARIZATION + torch.bincount(item, minlength=num_items).double()
+    user_weight = SHRINKAGE + torch.bincount(user, minlength=num_users).double()
+    item_weight = SHRINKAGE + torch.bincount(item, minlength=num_items).double()
     ratings = list(zip(user.split(CHUNK), item.split(CHUNK), rating.split(CHUNK), strict=True))
 
     def by_user(item_value: Tensor) -> Tensor:

@@ -97,10 +97,10 @@ class Design(nn.Module):
         if self.is_one_hot:
             picked: Tensor = embedding(self.column[row])
             return picked.square().sum()
-        rows, times = torch.unique(row, return_counts=True)
+        rows, repeats = torch.unique(row, return_counts=True)
         column, begin = self._entries(rows)
         squares = embedding.weight.square().sum(dim=1, keepdim=True)
-        return (functional.embedding_bag(column, squares, begin.to(column.dtype), mode="sum")[:, 0] * times).sum()
+        return (functional.embedding_bag(column, squares, begin.to(column.dtype), mode="sum")[:, 0] * repeats).sum()
 
     def _inner(self, row: Tensor) -> Tensor:
         return row.long() if self.inner_row is None else self.inner_row[row.long()]

@@ -4,11 +4,8 @@ Y. Zhuang, W.-S. Chin, Y.-C. Juan, C.-J. Lin, "A Fast Parallel SGD for Matrix Fa
 RecSys 2013.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit, prange
-from numpy.typing import NDArray
 
 
 @njit(cache=True, nogil=True)
@@ -82,49 +79,21 @@ def _sort_by_user(user, item, rating):  # type: ignore[no-untyped-def]
         user[to], item[to], rating[to] = old_user[row], old_item[row], old_rating[row]
 
 
-class BlockedRows(NamedTuple):
-    """Training rows in the order of their blocks.
-
-    Attributes:
-        user: (N,) int32.
-        item: (N,) int32.
-        rating: (N,) float32.
-        start: (num_slices² + 1,) int64, the first row of each block, and N.
-    """
-
-    user: NDArray[np.int32]
-    item: NDArray[np.int32]
-    rating: NDArray[np.float32]
-    start: NDArray[np.int64]
-
-
-class BlockWeights(NamedTuple):
-    """Weights that an epoch changes in place, all float32.
-
-    Attributes:
-        user_factors: (num_users, D).
-        item_factors: (num_items, D).
-        user_bias: (num_users, 1); (0, 1) without biases.
-        item_bias: (num_items, 1); (0, 1) without biases.
-    """
-
-    user_factors: NDArray[np.float32]
-    item_factors: NDArray[np.float32]
-    user_bias: NDArray[np.float32]
-    item_bias: NDArray[np.float32]
-
-
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def epoch(blocked, diagonals, weights, mean, lr, regularization):  # type: ignore[no-untyped-def]
+def epoch(user, item, rating, start, diagonals, weights, mean, lr, regularization):  # type: ignore[no-untyped-def]
     """Make one pass over all rows, with a step of −lr times the gradient of (r − r̂)² + λ · penalty on each row.
 
     Blocks of a diagonal share no user and no item: they run in parallel, and the weights are the same, bit for bit,
     for any number of threads.
 
     Args:
-        blocked: BlockedRows.
+        user: (N,) int32, block by block.
+        item: (N,) int32.
+        rating: (N,) float32.
+        start: (num_slices² + 1,) int64, the first row of each block, and N.
         diagonals: (num_slices,) int64, the order of the diagonals.
-        weights: BlockWeights, changed in place.
+        weights: the factors of users and items, (num_users, D) and (num_items, D), and their biases, (num_users, 1) and
+            (num_items, 1), or twice (0, 1) without biases; all float32, changed in place.
         mean: float32, added to every prediction.
         lr: float32, the learning rate.
         regularization: float32, λ.
@@ -132,7 +101,6 @@ def epoch(blocked, diagonals, weights, mean, lr, regularization):  # type: ignor
     Returns:
         (num_slices²,) float64, the sum of squared errors in each block, each row predicted before its step.
     """
-    user, item, rating, start = blocked.user, blocked.item, blocked.rating, blocked.start
     num_slices = len(diagonals)
     errors = np.zeros(num_slices * num_slices, dtype=np.float64)
     for diagonal in diagonals:
@@ -145,17 +113,18 @@ def epoch(blocked, diagonals, weights, mean, lr, regularization):  # type: ignor
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _block(user, item, rating, weights, mean, lr, regularization):  # type: ignore[no-untyped-def]
-    dim = weights.user_factors.shape[1]
-    has_biases = len(weights.user_bias) > 0
+    user_factors, item_factors, user_bias, item_bias = weights
+    dim = user_factors.shape[1]
+    has_biases = len(user_bias) > 0
     step = np.float32(2) * lr
     decay = step * regularization
     squares = 0.0
     for row in range(len(user)):
         u, i = user[row], item[row]
-        p, q = weights.user_factors[u], weights.item_factors[i]
+        p, q = user_factors[u], item_factors[i]
         predicted = mean
         if has_biases:
-            predicted += weights.user_bias[u, 0] + weights.item_bias[i, 0]
+            predicted += user_bias[u, 0] + item_bias[i, 0]
         dot = np.float32(0)
         for d in range(dim):
             dot += p[d] * q[d]
@@ -167,8 +136,8 @@ def _block(user, item, rating, weights, mean, lr, regularization):  # type: igno
             p[d] += pull * q[d] - decay * old
             q[d] += pull * old - decay * q[d]
         if has_biases:
-            weights.user_bias[u, 0] += pull - decay * weights.user_bias[u, 0]
-            weights.item_bias[i, 0] += pull - decay * weights.item_bias[i, 0]
+            user_bias[u, 0] += pull - decay * user_bias[u, 0]
+            item_bias[i, 0] += pull - decay * item_bias[i, 0]
     return squares
 
 
@@ -178,5 +147,4 @@ def load() -> None:
     slice_, number = np.zeros(1, np.int32), np.float32(0)
     start = move_to_blocks(index, index, value, slice_, slice_, 1)
     sort_blocks_by_user(index, index, value, start)
-    blocked, weights = BlockedRows(index, index, value, start), BlockWeights(table, table, table, table)
-    epoch(blocked, np.zeros(1, np.int64), weights, number, number, number)
+    epoch(index, index, value, start, np.zeros(1, np.int64), (table, table, table, table), number, number, number)
