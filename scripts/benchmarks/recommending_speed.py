@@ -117,7 +117,7 @@ def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np
     from ratinglab.models.equation import TrainingData
     from ratinglab.models.mf import MFOptions
     from ratinglab.models.predictor import Predictor
-    from ratinglab.recommend.all_users import rated_by_user, top_k_of_all
+    from ratinglab.recommend.topk import top_k_of_all
 
     users, items = (torch.from_numpy(table[f"{side}_factors"]) for side in ("user", "item"))
     training = TrainingData(num_users=len(users), num_items=len(items), rating_mean=0.0)
@@ -126,13 +126,8 @@ def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np
     model.user_embedding.weight.data, model.item_embedding.weight.data = users, items
     predictor = Predictor(model, BiasBaseline(num_users=len(users), num_items=len(items)), scale=None)
 
-    def recommend(count: int = len(users)) -> NDArray[np.int32]:
-        rows = table["user"] < count
-        rated = rated_by_user(table["user"][rows], table["item"][rows], num_users=count)
-        return top_k_of_all(predictor, rated, num_items=len(items), k=K)
-
-    recommend(1)  # compiles the loops, or reads them from the compiler's cache
-    return recommend
+    pairs = {name: table[name] for name in ("user", "item")}
+    return partial(top_k_of_all, predictor, **pairs, num_users=len(users), num_items=len(items), k=K)
 
 
 def prepare_implicit(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np.int32]]:

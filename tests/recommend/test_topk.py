@@ -1,15 +1,26 @@
+"""Top-k of one user, and top-k of all users, which is top-k of each of them."""
+
+import numpy as np
+import pytest
 import torch
+from equations import equation_of
 
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.equation import Equation
+from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.predictor import Predictor
-from ratinglab.recommend.topk import top_k
+from ratinglab.recommend import topk
+from ratinglab.recommend.topk import top_k, top_k_of_all
+
+NUM_USERS, NUM_ITEMS, UNTRAINED = 23, 150, 4
+"""The last users and items of the rated pairs have no training rows."""
 
 
 class ByItem(Equation):
-    """Scores that depend on the item alone, beyond the scale."""
+    """Scores that depend on the item alone; no equation of factors."""
 
-    scores = torch.tensor([7.0, 9.0, 1.0, 9.0, 8.0])
+    def __init__(self, scores: list[float]):
+        super().__init__()
+        self.scores = torch.tensor(scores)
 
     def forward(self, user, item):
         return self.scores[item.long()]
@@ -19,7 +30,8 @@ class ByItem(Equation):
 
 
 def best(candidates: list[int], k: int) -> list[int]:
-    predictor = Predictor(ByItem(), BiasBaseline(num_users=1, num_items=5), scale=(0.0, 5.0))
+    model = ByItem([7.0, 9.0, 1.0, 9.0, 8.0])
+    predictor = Predictor(model, BiasBaseline(num_users=1, num_items=5), scale=(0.0, 5.0))
     return top_k(predictor, user=0, candidates=torch.tensor(candidates, dtype=torch.int32), k=k).tolist()
 
 
@@ -34,3 +46,32 @@ def test_equal_scores_keep_the_order_of_the_candidates():
 def test_only_candidates_are_returned_and_no_more_than_there_are():
     assert best([2, 0], k=10) == [0, 2]
     assert best([], k=10) == []
+
+
+def predictor_of(name: str) -> Predictor:
+    numbers = {"num_users": NUM_USERS, "num_items": NUM_ITEMS}
+    training = TrainingData(**numbers, rating_mean=3.0)
+    by_item = {"many_equal": [float(item % 7) for item in range(NUM_ITEMS)], "all_equal": [1.0] * NUM_ITEMS}
+    model = ByItem(by_item[name]) if name in by_item else equation_of(name, training, embedding_dim=3)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    baseline = BiasBaseline(**numbers)
+    baseline.item_bias[:-1] = torch.randn(NUM_ITEMS, generator=torch.Generator().manual_seed(2))
+    return Predictor(model, baseline, scale=(1.0, 5.0))
+
+
+@pytest.mark.parametrize("scores", [1, 1_000, 1 << 20])
+@pytest.mark.parametrize("k", [1, 7, NUM_ITEMS])
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "many_equal", "all_equal"])
+def test_each_user_gets_the_items_of_top_k(monkeypatch, name, k, scores):
+    monkeypatch.setattr(topk, "SCORES", scores)
+    predictor, num_users = predictor_of(name), NUM_USERS + UNTRAINED
+    random = np.random.default_rng(0)
+    user = random.integers(0, num_users, 600).astype(np.int32)
+    item = random.integers(0, NUM_ITEMS + UNTRAINED, 600).astype(np.int32)
+    user[:NUM_ITEMS], item[:NUM_ITEMS] = 0, range(NUM_ITEMS)  # nothing is left for the first user
+    found = top_k_of_all(predictor, user=user, item=item, num_users=num_users, num_items=NUM_ITEMS, k=k)
+    for one in range(num_users):
+        candidates = np.setdiff1d(np.arange(NUM_ITEMS, dtype=np.int32), item[user == one])
+        expected = top_k(predictor, user=one, candidates=torch.from_numpy(candidates), k=k).tolist()
+        assert found[one].tolist() == expected + [-1] * (k - len(expected))

@@ -18,7 +18,7 @@ from ratinglab.files import user_path
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
-from ratinglab.recommend.topk import top_k
+from ratinglab.recommend.topk import top_k, top_k_of_all
 from ratinglab.runs.record import RunRecord, read_record
 from ratinglab.runs.storage import load_predictor, read_parquet, read_part
 
@@ -212,13 +212,13 @@ class Run:
         Raises:
             UserError: k is below 1.
         """
-        from ratinglab.recommend.all_users import rated_by_user, top_k_of_all  # imports a compiler
-
         if k < 1:
             raise UserError(f"k must be at least 1, got {k}")
         user, item = (np.asarray(self._rows[name]) for name in ("user", "item"))
-        rated = rated_by_user(user, item, num_users=len(self.user_ids))
-        found = top_k_of_all(self.predictor, rated, num_items=self.record.num_items, k=min(k, self.record.num_items))
+        num_users, num_items = len(self.user_ids), self.record.num_items
+        found = top_k_of_all(
+            self.predictor, user=user, item=item, num_users=num_users, num_items=num_items, k=min(k, num_items)
+        )
         is_item = found >= 0
         user = np.repeat(np.arange(len(found), dtype=np.int32), is_item.sum(axis=1))
         item = found[is_item]
