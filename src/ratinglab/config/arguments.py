@@ -15,7 +15,7 @@ from ratinglab.errors import UserError
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Parse the command line, and put it into sys.argv as Hydra can read it.
+    """Parse the command line; `flags` are the arguments besides the overrides.
 
     Flags may stand behind overrides, where the parser of Hydra 1.3 stumbles. Outside a sweep, a value that Hydra cannot
     read, or reads as several where a file has that very name, is taken as it was typed: `run=a b/c=d,e`.
@@ -30,16 +30,10 @@ def parse_arguments() -> argparse.Namespace:
 
     parser.error = refuse  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args()
-    flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
+    arguments.flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
     if not arguments.multirun:
         arguments.overrides = [_as_typed(argument) for argument in arguments.overrides]
-    sys.argv[1:] = [*flags, *arguments.overrides]
     return arguments
-
-
-def asks_for_information(arguments: argparse.Namespace) -> bool:
-    """Whether the command prints something about itself and runs nothing."""
-    return bool(arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion)
 
 
 def quoted(text: str) -> str:

@@ -7,9 +7,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
@@ -19,50 +19,31 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ratinglab.config.arguments import asks_for_information, parse_arguments
+from ratinglab.config.arguments import parse_arguments
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
 from ratinglab.config.help_text import help_text
 from ratinglab.config.hydra_api import hydra_app
 from ratinglab.config.jobs import first_job, jobs_to_check
-from ratinglab.config.mistakes import (
-    explain,
-    refuse_interval_in_grid,
-    refuse_no_choice,
-    refuse_schema_bypass,
-    refuse_what_breaks_run_folders,
-    with_file,
-)
+from ratinglab.config.mistakes import check_overrides, explain, with_file
 from ratinglab.config.rerun import Rerun, with_saved_values
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.experiment.root_options import (
-    EvaluateOptions,
-    InspectOptions,
-    PredictOptions,
-    RecommendOptions,
-    TrainOptions,
-)
+from ratinglab.experiment import root_options
 from ratinglab.files import user_path
 from ratinglab.startup import configure_process
 
 ROOTS: dict[str, type] = {
-    "train": TrainOptions,
-    "inspect_data": InspectOptions,
-    "evaluate": EvaluateOptions,
-    "recommend": RecommendOptions,
-    "predict": PredictOptions,
+    "train": root_options.TrainOptions,
+    "inspect_data": root_options.InspectOptions,
+    "evaluate": root_options.EvaluateOptions,
+    "recommend": root_options.RecommendOptions,
+    "predict": root_options.PredictOptions,
 }
 """The class of each primary config in conf/."""
-
-
-class Translation(Protocol):
-    """Arguments of the earlier run that a script's arguments name; None if they name none."""
-
-    def __call__(self, overrides: Sequence[str], *, multirun: bool) -> Rerun | None: ...
-
-
 Task = Callable[[Any, Path], float | None]
+Translation = Callable[..., Rerun | None]
+"""Takes the overrides, and multirun by name; returns the arguments of the earlier run that they name, if any."""
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """Errors of a full, protected or broken disk: neither a mistake in the command nor a fault of ratinglab's."""
 
@@ -84,24 +65,17 @@ def command(
         config_name: the primary config there, such as `train`.
         translate: changes the script's arguments before Hydra sees them.
     """
-
-    def decorate(task: Task) -> Callable[[], None]:
-        return _Command(task, config_folder, config_name, translate).main
-
-    return decorate
+    return lambda task: _Command(task, Conf(config_folder, config_name), translate).main
 
 
 class _Command:
     """One call of a script on the command line."""
 
-    def __init__(self, task: Task, config_folder: Path, config_name: str, translate: Translation | None) -> None:
-        self._task = task
-        self._translate = translate
-        self._conf = Conf(config_folder, config_name)
+    def __init__(self, task: Task, conf: Conf, translate: Translation | None) -> None:
+        self._task, self._conf, self._translate = task, conf, translate
         self._diverged = False
-        self._resumes = False
         self._there_before: set[Path] = set()
-        self._swept: list[tuple[Path, list[str]]] = []
+        self._swept: dict[Path, list[str]] = {}
 
     def main(self) -> None:
         """Check the arguments, then let Hydra run the task once or, in a sweep, many times."""
@@ -113,11 +87,11 @@ class _Command:
             if arguments.help:
                 self._print_help(arguments)
                 return
-            if not asks_for_information(arguments):
-                self._translate_arguments(arguments)
-                self._check(arguments)
-            app = hydra_app(self._job, config_folder=self._conf.folder, config_name=self._conf.config_name)
-            app()
+            if not (arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion):
+                self._check_and_translate(arguments)
+                self._check_jobs(arguments)
+            sys.argv[1:] = [*arguments.flags, *arguments.overrides]
+            hydra_app(self._job, config_folder=self._conf.folder, config_name=self._conf.config_name)()
             self._conclude_sweep()
         if self._diverged:
             sys.exit(1)
@@ -137,36 +111,31 @@ class _Command:
             _exit_with(str(error), status=2)
         except (HydraException, OmegaConfBaseException, YAMLError) as error:
             _exit_with(explain(error, self._conf), status=2)
-        except BrokenPipeError:
-            _exit_with_closed_stdout()
+        except BrokenPipeError:  # a command such as head has closed the pipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
         except KeyboardInterrupt:
             _exit_with("interrupted", status=130)
 
-    def _translate_arguments(self, arguments: argparse.Namespace) -> None:
+    def _check_and_translate(self, arguments: argparse.Namespace) -> None:
         """Replace the arguments by those of the run that is resumed or reproduced, if any."""
-        rerun = None if self._translate is None else self._translate(arguments.overrides, multirun=arguments.multirun)
+        with self._conf.initialized():
+            check_overrides(self._conf.parsed(arguments.overrides), self._conf)
+        rerun = self._translate and self._translate(arguments.overrides, multirun=arguments.multirun)
         if rerun is None:
             return
-        flags = [text for text in sys.argv[1:] if text not in arguments.overrides]
         if arguments.config_dir is None and rerun.config_dir is not None:
             self._conf.add_folder(rerun.config_dir)
-            flags += ["--config-dir", rerun.config_dir]
-        self._resumes = rerun.resumes
+            arguments.flags += ["--config-dir", rerun.config_dir]
         arguments.overrides = rerun.overrides
-        sys.argv[1:] = [*flags, *rerun.overrides]
 
-    def _check(self, arguments: argparse.Namespace) -> None:
+    def _check_jobs(self, arguments: argparse.Namespace) -> None:
         """Compose and check the runs that the arguments ask for, before Hydra makes a folder."""
         with self._conf.initialized():
-            parsed = self._conf.parsed(arguments.overrides)
-            refuse_schema_bypass(parsed)
-            refuse_no_choice(parsed, self._conf)
-            if not self._resumes:
-                refuse_what_breaks_run_folders(parsed)
             if arguments.multirun:
-                self._check_sweep(parsed)
+                self._check_sweep(self._conf.parsed(arguments.overrides))
             else:
-                hydra = self._check_job(list(arguments.overrides))
+                hydra = self._check_job(arguments.overrides)
                 self._check_folder(hydra, key="hydra.run.dir")
 
     def _check_sweep(self, overrides: Sequence[Override]) -> None:
@@ -174,9 +143,14 @@ class _Command:
         if hydra.output_subdir is None:
             raise UserError(f"{self._conf.config_name} has no sweeps: leave out -m")
         params = OmegaConf.select(hydra, "sweeper.params") or {}  # of a search's YAML
-        swept = self._conf.parsed([f"{key}={value}" for key, value in params.items()])
-        refuse_interval_in_grid([*swept, *overrides], sweeper=hydra.sweeper._target_)
-        for job in jobs_to_check([*swept, *overrides]):
+        overrides = [*self._conf.parsed([f"{key}={value}" for key, value in params.items()]), *overrides]
+        for override in overrides:
+            is_interval = override.is_sweep_override() and not override.is_discrete_sweep()
+            if is_interval and hydra.sweeper._target_.endswith(".BasicSweeper"):
+                raise UserError(
+                    f"{override.input_line}: an interval needs hydra/sweeper=optuna; a grid takes VALUE,VALUE,…"
+                )
+        for job in jobs_to_check(overrides):
             hydra = self._check_job(job)
         self._check_folder(hydra, key="hydra.sweep.dir")
 
@@ -197,7 +171,7 @@ class _Command:
 
     def _check_folder(self, hydra: DictConfig, *, key: str) -> None:
         """The folder must be new, so that no file in it is lost, neither in a run nor after a mistake."""
-        if hydra.output_subdir is None or self._resumes:
+        if hydra.output_subdir is None:  # a command without a folder, or a run that is resumed
             return
         folder = user_path(str(OmegaConf.select(hydra, key.removeprefix("hydra."))), key=key).absolute()
         self._there_before = {path for path in (folder, *folder.parents) if path.exists()}
@@ -216,36 +190,33 @@ class _Command:
         folder, is_sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
         overrides = list(hydra.overrides.task)
         if is_sweep:
-            self._swept.append((folder, overrides))
-        try:
-            return self._task(self._options(config, self._conf.parsed(overrides)), folder)
-        except UserError as error:
-            if hydra.output_subdir is not None and not (folder / "run.json").exists():
-                self._remove(folder)
-            _exit_with(str(error), status=2)
-        except BrokenPipeError:
-            _exit_with_closed_stdout()
-        except OSError as error:
-            if error.errno not in STORAGE_FAULTS:
+            self._swept[folder] = overrides
+        with self._mistakes_in_one_line():
+            try:
+                return self._task(self._options(config, self._conf.parsed(overrides)), folder)
+            except UserError:
+                if hydra.output_subdir is not None and not (folder / "run.json").exists():
+                    self._remove(folder)
                 raise
-            _exit_with(f"{folder}: {os.strerror(error.errno)}", status=1)
-        except RunFailedError as error:
-            if not is_sweep:
-                _exit_with(str(error), status=1)
-            log.error("error: %s", error)
-            self._diverged = True
-            return float("inf")
+            except OSError as error:
+                if error.errno not in STORAGE_FAULTS:
+                    raise
+                _exit_with(f"{folder}: {os.strerror(error.errno)}", status=1)
+            except RunFailedError as error:
+                if not is_sweep:
+                    _exit_with(str(error), status=1)
+                log.error("error: %s", error)
+                self._diverged = True
+        return float("inf")
 
     def _conclude_sweep(self) -> None:
         """Print the runs of a sweep and, last and alone, its folder."""
         if not self._swept:
             return
-        from ratinglab.reports.sweep_table import Job, sweep_table  # by now torch is loaded
+        from ratinglab.reports.sweep_table import sweep_table  # by now torch is loaded
 
-        print()
-        for line in sweep_table([Job(folder, arguments) for folder, arguments in self._swept]):
-            print(line)
-        print(os.path.relpath(self._swept[0][0].parent))
+        folder = os.path.relpath(next(iter(self._swept)).parent)
+        print("", *sweep_table(self._swept), folder, sep="\n")
 
     def _remove(self, folder: Path) -> None:
         """Remove what Hydra has written for a run that did not begin, and the folders that it made to hold it."""
@@ -260,22 +231,11 @@ class _Command:
 
     def _remove_empty(self, folder: Path) -> None:
         for path in (folder, *folder.parents):
-            if path in self._there_before:
-                return
-            try:
-                path.rmdir()
-            except FileNotFoundError:
-                continue
-            except OSError:  # it is not empty
-                return
+            if path not in self._there_before:
+                with suppress(OSError):  # it is gone, or not empty
+                    path.rmdir()
 
 
 def _exit_with(message: str, *, status: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(status)
-
-
-def _exit_with_closed_stdout() -> NoReturn:
-    """End where stdout was read by a command that has ended, such as head."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(141)

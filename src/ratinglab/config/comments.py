@@ -19,8 +19,12 @@ def file_comment(text: str) -> list[str]:
 
 def key_comments(text: str) -> dict[KeyPath, str]:
     """Comment above each key, in one line; "" where there is none."""
-    lines = text.splitlines()
-    return {path: _comment_above(lines, line) for path, line in key_lines(text).items()}
+    lines = [line.strip() for line in text.splitlines()]
+    found = {}
+    for path, number in key_lines(text).items():
+        above = list(takewhile(lambda line: line.startswith("#"), reversed(lines[:number])))
+        found[path] = " ".join(line.removeprefix("#").strip() for line in reversed(above))
+    return found
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
@@ -39,9 +43,3 @@ def _key_lines(node: yaml.MappingNode, above: KeyPath) -> Iterator[tuple[KeyPath
             for entry in value.value:
                 if isinstance(entry, yaml.MappingNode):
                     yield from _key_lines(entry, path)
-
-
-def _comment_above(lines: list[str], number: int) -> str:
-    above = [line.strip() for line in reversed(lines[:number])]
-    comment = takewhile(lambda line: line.startswith("#"), above)
-    return " ".join(line.removeprefix("#").strip() for line in reversed(list(comment)))

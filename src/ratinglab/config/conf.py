@@ -2,13 +2,11 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra import compose
-from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
@@ -20,8 +18,7 @@ from ratinglab.errors import UserError
 from ratinglab.files import user_path
 
 
-@dataclass(frozen=True)
-class ChosenFile:
+class ChosenFile(NamedTuple):
     """A YAML file that a composed config was made from.
 
     Attributes:
@@ -91,11 +88,9 @@ class Conf:
         }
         return dict(sorted(found.items()))
 
-    @contextmanager
-    def initialized(self) -> Iterator[None]:
+    def initialized(self) -> AbstractContextManager[None]:
         """Context of the methods below; a job of Hydra's is one too."""
-        with initialized(self.folder):
-            yield
+        return initialized(self.folder)
 
     def parsed(self, overrides: Sequence[str]) -> list[Override]:
         """The overrides as Hydra reads them; glob(*) stands for the choices of its group."""
@@ -112,9 +107,17 @@ class Conf:
 
     def chosen_files(self, overrides: Sequence[str]) -> list[ChosenFile]:
         """The files that a composed config is made from, the later ones overriding the earlier ones."""
-        found = config_loader().compute_defaults_list(self.config_name, self._searching(overrides), RunMode.RUN)
-        files = (self._chosen_file(default) for default in found.defaults)
-        return [file for file in files if file is not None]
+        defaults = config_loader().compute_defaults_list(self.config_name, self._searching(overrides), RunMode.RUN)
+        found = []
+        for default in defaults.defaults:
+            name = (default.config_path or "").removesuffix(".yaml").lstrip("/")
+            group, _, choice = name.partition("/")
+            paths = [folder / f"{name}.yaml" for folder in self.folders() if group != "hydra"]
+            path = next((path for path in paths if path.is_file()), None)
+            if path is not None:
+                label = f"{group}={choice}" if choice else path.name
+                found.append(ChosenFile(label, default.package or "", path))
+        return found
 
     def _searching(self, overrides: Sequence[str]) -> list[str]:
         """The overrides, with the extra folder on Hydra's search path."""
@@ -127,16 +130,6 @@ class Conf:
                 paths += map(str, value)
         # Of several overrides of the search path the first one counts.
         return [f"hydra.searchpath=[{','.join(quoted(path) for path in paths)}]", *overrides]
-
-    def _chosen_file(self, default: ResultDefault) -> ChosenFile | None:
-        if default.config_path is None or default.config_path.startswith("hydra/"):
-            return None
-        name = default.config_path.removesuffix(".yaml").lstrip("/")
-        group, _, choice = name.partition("/")
-        label = f"{group}={choice}" if choice else f"{name}.yaml"
-        paths = (folder / f"{name}.yaml" for folder in self.folders())
-        path = next((path for path in paths if path.is_file()), None)
-        return None if path is None else ChosenFile(label, default.package or "", path)
 
 
 def flat_keys(content: Any, prefix: str = "") -> Iterator[str]:

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, InterpolationResolutionError, OmegaConfBaseException
 
+from ratinglab.config.conf import flat_keys
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.optimizers import FitOptions
 from ratinglab.options import as_yaml, check_options
@@ -63,7 +64,12 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
             raise UserError(f"{key}.{TARGET}: {cls.__name__}: {_first_line(error)}") from error
     _merge(typed, content, as_typed=_numbers_as_typed(overrides))
     try:
-        _check_complete(typed, content)
+        missing = sorted(OmegaConf.missing_keys(typed))
+        if missing and missing[0] in flat_keys(content):
+            raise UserError(f"{missing[0]} must be given, as in {missing[0]}=VALUE")
+        if missing:
+            group = missing[0].split(".")[0]
+            raise UserError(f"{missing[0]} has no value: it must stand in the YAML file of {group}")
         options = OmegaConf.to_object(typed)
     except InterpolationResolutionError as error:
         raise UserError(f"{error.full_key}: {_first_line(error)}") from error
@@ -110,7 +116,7 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[s
                 raise UserError(f"{key} has keys of its own ({held}), got {as_yaml(value)}")
             _merge(typed[name], value, as_typed=as_typed, prefix=f"{key}.")
             continue
-        if key in as_typed and _is_text(hints[name]):
+        if key in as_typed and set(get_args(inner) or [inner]) <= {str, type(None)}:  # a text
             value = as_typed[key]
         try:
             OmegaConf.update(typed, name, value)  # which converts, where an assignment is to have the type
@@ -122,36 +128,13 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[s
             raise UserError(f"{key} must be a list of plain values, got {as_yaml(value)}") from error
 
 
-def _is_text(hint: Any) -> bool:
-    return hint is str or (str in get_args(hint) and set(get_args(hint)) <= {str, type(None)})
-
-
 def _numbers_as_typed(overrides: Sequence[Override]) -> dict[str, str]:
     """Typed text of each key whose value Hydra reads as a number or as true or false."""
-    found = {}
-    for override in overrides:
-        if not override.is_sweep_override() and isinstance(override.value(), bool | int | float):
-            assert override.input_line is not None
-            found[override.key_or_group] = override.input_line.split("=", 1)[1]
-    return found
-
-
-def _check_complete(typed: DictConfig, content: dict[Any, Any]) -> None:
-    missing = sorted(OmegaConf.missing_keys(typed))
-    if not missing:
-        return
-    key = missing[0]
-    if _holds(content, key.split(".")):
-        raise UserError(f"{key} must be given, as in {key}=VALUE")
-    raise UserError(f"{key} has no value: it must stand in the YAML file of {key.split('.')[0]}")
-
-
-def _holds(content: Any, path: Sequence[str]) -> bool:
-    for name in path:
-        if not (isinstance(content, dict) and name in content):
-            return False
-        content = content[name]
-    return True
+    return {
+        override.key_or_group: override.input_line.split("=", 1)[1]
+        for override in overrides
+        if override.input_line and not override.is_sweep_override() and isinstance(override.value(), bool | int | float)
+    }
 
 
 def wrong_value(key: str, value: Any, error: OmegaConfBaseException) -> str:

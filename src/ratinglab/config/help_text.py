@@ -6,7 +6,6 @@ Hydra's own help takes twice as long, since it lists its own groups too, and sho
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +20,7 @@ COLUMN = 36
 """Where descriptions begin; a longer name has a line of its own."""
 HOW_TO = """\
 GROUP=NAME makes a choice, KEY=VALUE sets a key. `*` marks what is chosen. To see the keys of another choice, name it:
-{script} {group}={choice} --help"""
+{script}.py {group}={choice} --help"""
 FLAGS = {
     "-m": "sweep: run once for each combination of KEY=VALUE,VALUE,…",
     "--config-dir FOLDER": "use YAML files and classes of your own too, such as FOLDER/model/mine.yaml",
@@ -34,32 +33,27 @@ def help_text(conf: Conf, overrides: Sequence[str]) -> str:
     """The text for a primary config, as the overrides set it; inside of `conf.initialized`."""
     config, hydra = conf.compose(overrides)
     primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")
-    comments = _comments(conf, overrides)
-    groups = _groups(conf, primary)
-    lines = [*file_comment(primary), *_how_to(conf, groups)]
+    comments, names = _comments(conf, overrides), conf.groups()
+    purposes = {path[-1]: comment for path, comment in key_comments(primary).items() if path[0] == "defaults"}
+    groups = {name: purpose for name, purpose in purposes.items() if name in names}
+    lines = file_comment(primary)
+    if groups:
+        group = next(iter(groups))
+        choice = next(iter(conf.choices(group)))
+        lines += ["", *textwrap.wrap(HOW_TO.format(script=conf.config_name, group=group, choice=choice), _width())]
     for group, purpose in groups.items():
-        lines += ["", *_wrapped(f"{group}: {purpose}"), *_choices(conf, group, chosen=hydra.runtime.choices[group])]
-        keys = list(_keys(config[group], comments, prefix=f"{group}.")) if group in config else []
-        lines += ["", *keys] if keys else []
+        lines += ["", *textwrap.wrap(f"{group}: {purpose}", _width())]
+        for name, path in conf.choices(group).items():
+            description = file_comment(path.read_text(encoding="utf-8"))
+            mark = "*" if name == hydra.runtime.choices[group] else " "
+            lines += _entry(name, description[0] if description else "", mark=mark)
+        if group in config and (keys := list(_keys(config[group], comments, prefix=f"{group}."))):
+            lines += ["", *keys]
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key not in groups])
     lines += ["", "Keys of the run:" if groups else "Keys (KEY=VALUE):", *_keys(own, comments)]
     flags = {flag: text for flag, text in FLAGS.items() if flag != "-m" or hydra.output_subdir is not None}
     lines += ["", "Flags:", *(line for flag, text in flags.items() for line in _entry(flag, text))]
     return "\n".join(lines)
-
-
-def _groups(conf: Conf, primary: str) -> dict[str, str]:
-    """The comment above each group in the defaults list of the primary config, in its order."""
-    names = conf.groups()
-    comments = {path[-1]: comment for path, comment in key_comments(primary).items() if path[0] == "defaults"}
-    return {name: comment for name, comment in comments.items() if name in names}
-
-
-def _how_to(conf: Conf, groups: Mapping[str, str]) -> list[str]:
-    for group in groups:
-        choice = next(iter(conf.choices(group)))
-        return ["", *_wrapped(HOW_TO.format(script=f"{conf.config_name}.py", group=group, choice=choice))]
-    return []
 
 
 def _comments(conf: Conf, overrides: Sequence[str]) -> dict[str, str]:
@@ -70,15 +64,6 @@ def _comments(conf: Conf, overrides: Sequence[str]) -> dict[str, str]:
             key = ".".join([file.package, *path]).lstrip(".")
             found[key] = comment or found.get(key, "")
     return found
-
-
-def _choices(conf: Conf, group: str, *, chosen: str | None) -> Iterator[str]:
-    for name, path in conf.choices(group).items():
-        yield from _entry(name, _description(path), mark="*" if name == chosen else " ")
-
-
-def _description(path: Path) -> str:
-    return next(iter(file_comment(path.read_text(encoding="utf-8"))), "")
 
 
 def _keys(config: DictConfig, comments: Mapping[str, str], prefix: str = "") -> Iterator[str]:
@@ -109,19 +94,13 @@ def _shown(value: Any) -> str:
     return as_yaml(value)
 
 
-def _entry(name: str, text: str, *, mark: str = " ") -> Iterator[str]:
+def _entry(name: str, text: str, *, mark: str = " ") -> list[str]:
     """A name and what it is, side by side."""
-    head = f"  {mark} {name}"
-    if len(head) > COLUMN - 2 or not text:
-        yield head
-        head = ""
-    lines = textwrap.wrap(text, _width() - COLUMN, break_on_hyphens=False) if text else []
-    for number, line in enumerate(lines):
-        yield f"{head if number == 0 else '':{COLUMN}}{line}"
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _width())
+    head, indent = f"  {mark} {name}", " " * COLUMN
+    above = [head] if len(head) > COLUMN - 2 or not text else []
+    first = indent if above else head.ljust(COLUMN)
+    beside = textwrap.wrap(text, _width(), initial_indent=first, subsequent_indent=indent, break_on_hyphens=False)
+    return [*above, *beside]
 
 
 def _width() -> int:

@@ -12,7 +12,7 @@ MANY = 24
 
 def first_job(overrides: Sequence[Override]) -> list[str]:
     """The overrides with the first value of each key."""
-    return next(_combinations(_values_by_key(overrides)))
+    return next(jobs_to_check(overrides))
 
 
 def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
@@ -20,24 +20,19 @@ def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
 
     A key that is given twice has its last values.
     """
-    values = _values_by_key(overrides)
+    values = {override.get_key_element(): _values(override) for override in overrides}
     if math.prod(map(len, values.values())) <= MANY:
         yield from _combinations(values)
         return
-    first = {key: those[0] for key, those in values.items()}
-    yield from _combinations({key: [value] for key, value in first.items()})
-    for key, those in values.items():
-        for value in those[1:]:
-            yield from _combinations({other: [value if other == key else first[other]] for other in values})
+    yield from _combinations({key: those[:1] for key, those in values.items()})
+    for key in values:
+        jobs = _combinations({other: those if other == key else those[:1] for other, those in values.items()})
+        yield from itertools.islice(jobs, 1, None)
 
 
 def _combinations(values: dict[str, list[str]]) -> Iterator[list[str]]:
     for combination in itertools.product(*values.values()):
         yield [f"{key}={value}" for key, value in zip(values, combination, strict=True)]
-
-
-def _values_by_key(overrides: Sequence[Override]) -> dict[str, list[str]]:
-    return {override.get_key_element(): _values(override) for override in overrides}
 
 
 def _values(override: Override) -> list[str]:

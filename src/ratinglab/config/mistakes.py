@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -19,59 +20,27 @@ OURS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.m
 """Settings of Hydra's on which the folders of runs depend."""
 
 
-def refuse_schema_bypass(overrides: Sequence[Override]) -> None:
-    """Refuse `+key`, `++key` and `~key` outside Hydra's own settings: all keys are known, and none may be missing.
+def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
+    """Refuse overrides that Hydra would take.
 
     Raises:
-        UserError: it names the argument.
-    """
-    for override in overrides:
-        if override.is_hydra_override() or not (override.is_add() or override.is_force_add() or override.is_delete()):
-            continue
-        argument = override.input_line or ""
-        if override.is_delete():
-            raise UserError(f"{argument}: a key cannot be removed, only set, as in KEY=VALUE")
-        raise UserError(f"{argument}: a key cannot be added, all keys are known; try {argument.lstrip('+')}")
-
-
-def refuse_no_choice(overrides: Sequence[Override], conf: Conf) -> None:
-    """Refuse `GROUP=null` and `GROUP=[…]`: Hydra takes none, and each group has one choice.
-
-    Raises:
-        UserError: it lists the choices that there are.
+        UserError: an override adds or removes a key, though all are known and none may be missing; or it makes no
+            choice of a group; or two runs could share a folder, or a run lose its record.
     """
     groups = conf.groups()
     for override in overrides:
-        group = override.key_or_group
-        if group not in groups or override.is_sweep_override() or isinstance(override.value(), str):
-            continue
-        hint = "; leave it out for none" if group in MAY_BE_NONE else ""
-        raise UserError(f"{override.input_line}: {group} must be one of {', '.join(conf.choices(group))}{hint}")
-
-
-def refuse_what_breaks_run_folders(overrides: Sequence[Override]) -> None:
-    """Refuse Hydra's own settings with which two runs could share a folder, or a run lose its record.
-
-    Raises:
-        UserError: it names the argument.
-    """
-    for override in overrides:
-        if override.key_or_group in OURS:
-            hint = "use -m" if override.key_or_group == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
-            raise UserError(f"{override.input_line}: {override.key_or_group} cannot be set; {hint}")
-
-
-def refuse_interval_in_grid(overrides: Sequence[Override], *, sweeper: str) -> None:
-    """Refuse an interval where the sweeper goes through a grid.
-
-    Raises:
-        UserError: it names the argument.
-    """
-    for override in overrides:
-        if override.is_sweep_override() and not override.is_discrete_sweep() and sweeper.endswith(".BasicSweeper"):
-            raise UserError(
-                f"{override.input_line}: an interval needs hydra/sweeper=optuna; a grid takes VALUE,VALUE,…"
-            )
+        key, typed = override.key_or_group, override.input_line or ""
+        if not override.is_hydra_override():
+            if override.is_delete():
+                raise UserError(f"{typed}: a key cannot be removed, only set, as in KEY=VALUE")
+            if override.is_add() or override.is_force_add():
+                raise UserError(f"{typed}: a key cannot be added, all keys are known; try {typed.lstrip('+')}")
+        elif key in OURS:
+            hint = "use -m" if key == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
+            raise UserError(f"{typed}: {key} cannot be set; {hint}")
+        if key in groups and not override.is_sweep_override() and not isinstance(override.value(), str):
+            hint = "; leave it out for none" if key in MAY_BE_NONE else ""
+            raise UserError(f"{typed}: {key} must be one of {', '.join(conf.choices(key))}{hint}")
 
 
 def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> UserError:
@@ -81,14 +50,10 @@ def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> U
     if setting is None:
         return error
     group = error.key.split(".")[0]
-    chosen = next((file.label for file in reversed(files) if file.label.startswith(f"{group}=")), None)
-    if chosen is None:
-        lacking = f"{conf.config_name} does not have"
-    elif chosen == setting:
-        lacking = "its options class does not have"
-    else:
-        lacking = f"{chosen} does not have"
-    return UserError(f"{setting} sets {error.key}, which {lacking}{error.hint}")
+    owner = next((file.label for file in reversed(files) if file.label.startswith(f"{group}=")), conf.config_name)
+    if owner == setting:
+        owner = "its options class"
+    return UserError(f"{setting} sets {error.key}, which {owner} does not have{error.hint}")
 
 
 def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Conf) -> str:
@@ -128,10 +93,8 @@ def _keys(conf: Conf) -> list[str]:
     choices = [text for text in conf.composed if text.split("=", 1)[0] in groups]
     with conf.initialized():
         for chosen in (choices, []):
-            try:
+            with suppress(HydraException):
                 config, _ = conf.compose(chosen)
-            except HydraException:
-                continue
-            content = OmegaConf.to_container(config, resolve=False)
-            return [*groups, *(key for key in flat_keys(content) if not key.endswith("_target_"))]
+                keys = flat_keys(OmegaConf.to_container(config, resolve=False))
+                return [*groups, *(key for key in keys if not key.endswith("_target_"))]
     return groups

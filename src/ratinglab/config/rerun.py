@@ -24,12 +24,10 @@ class Rerun(NamedTuple):
     Attributes:
         overrides: the run's own, and those for its folder.
         config_dir: the folder that --config-dir named, if one did.
-        resumes: whether it runs in its own folder.
     """
 
     overrides: list[str]
     config_dir: str | None
-    resumes: bool
 
 
 def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
@@ -47,18 +45,17 @@ def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun | No
     if multirun:
         raise UserError("resume goes on with one run: leave out -m")
     folder = _folder(resume)
+    path = quoted(str(folder))
+    added = [f"resume={path}", f"hydra.run.dir={path}", "hydra.output_subdir=null"]
     for override in parsed:
-        if override.key_or_group not in ("resume", EXTENDS):
+        if override.key_or_group == EXTENDS:
+            added.append(override.input_line or "")
+        elif override is not resume:
             raise UserError(
                 f"{override.input_line} cannot be set beside resume, which goes on with the run's own configuration; "
                 f"only {EXTENDS} can"
             )
-    first = _first_arguments(folder, key="resume")
-    extended = [override.input_line or "" for override in parsed if override.key_or_group == EXTENDS]
-    max_epochs = extended or [f"{EXTENDS}={_max_epochs(folder)}"]
-    path = quoted(str(folder))
-    into_its_folder = [f"resume={path}", f"hydra.run.dir={path}", "hydra.output_subdir=null"]
-    return Rerun([*first, *max_epochs, *into_its_folder], _config_dir(folder), resumes=True)
+    return _rerun(folder, added, key="resume")
 
 
 def reproduced_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun:
@@ -72,9 +69,7 @@ def reproduced_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     if multirun or keys != ["run"]:
         raise UserError("reproduce takes run=FOLDER, and nothing else")
     folder = _folder(parsed[0])
-    first = _first_arguments(folder, key="run")
-    again = [*first, f"{EXTENDS}={_max_epochs(folder)}", f"reproduces={quoted(str(folder))}"]
-    return Rerun(again, _config_dir(folder), resumes=False)
+    return _rerun(folder, [f"reproduces={quoted(str(folder))}"], key="run")
 
 
 def with_saved_values(config: DictConfig) -> None:
@@ -97,21 +92,23 @@ def with_saved_values(config: DictConfig) -> None:
         ) from error
 
 
-def _first_arguments(folder: Path, *, key: str) -> list[str]:
-    """The run's own overrides, without its number of epochs.
-
-    Raises:
-        UserError: the folder is no run, or a run of an older format, whose options may have changed since.
-    """
-    version = _saved(folder, "format_version")
+def _rerun(folder: Path, added: Sequence[str], *, key: str) -> Rerun:
+    """Add overrides to those of the run in a folder, which `key` names. Options of older formats may have changed."""
+    record = _read_record(folder)
+    version = record.get("format_version")
     if version not in (None, RUN_FORMAT):
         raise UserError(
             f"{key}: {folder} has format {version}: it predicts, but only runs of format {RUN_FORMAT} can be trained "
+            "again"
         )
     path = folder / ".hydra" / "overrides.yaml"
     if not path.is_file():
         raise UserError(f"{key}: {folder} is not the folder of a run: it has no .hydra/overrides.yaml")
-    return [str(text) for text in OmegaConf.load(path) if not str(text).startswith(f"{EXTENDS}=")]
+    first = [str(text) for text in OmegaConf.load(path) if not str(text).startswith(f"{EXTENDS}=")]
+    max_epochs = record.get("max_epochs")  # when the run was started or last extended
+    if max_epochs is None:
+        max_epochs = OmegaConf.select(OmegaConf.load(folder / ".hydra" / "config.yaml"), EXTENDS)
+    return Rerun([*first, f"{EXTENDS}={max_epochs}", *added], _config_dir(folder))
 
 
 def _config_dir(folder: Path) -> str | None:
@@ -120,20 +117,12 @@ def _config_dir(folder: Path) -> str | None:
     return next((source.path for source in sources or [] if source.provider == "command-line"), None)
 
 
-def _max_epochs(folder: Path) -> int:
-    """The epochs that the run was to have, when it was started or last extended."""
-    saved = _saved(folder, "max_epochs")
-    if isinstance(saved, int):
-        return saved
-    return int(OmegaConf.select(OmegaConf.load(Path(folder) / ".hydra" / "config.yaml"), EXTENDS))
-
-
-def _saved(folder: Path, key: str) -> Any:
-    """A value of run.json; None where the file is not written yet, or damaged, which a later check reports."""
+def _read_record(folder: Path) -> dict[str, Any]:
+    """Read run.json; empty where it is not written yet, or damaged, which a later check reports."""
     try:
-        return json.loads((folder / RUN_RECORD).read_text(encoding="utf-8"))[key]
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+        return dict(json.loads((folder / RUN_RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _folder(override: Override) -> Path:

@@ -18,7 +18,7 @@ RUN_SUFFIX = secrets.token_hex(2)
 def register_resolvers() -> None:
     """Make the resolvers known to OmegaConf."""
     register_resolver("run_suffix", lambda: RUN_SUFFIX)
-    register_resolver("short_hash", _short_hash)
+    register_resolver("short_hash", lambda text: blake2b(text.encode(), digest_size=3).hexdigest())
     register_resolver("unless_sweep", _unless_sweep)
     register_resolver("cache_folder", cache_folder)
 
@@ -31,7 +31,3 @@ def cache_folder() -> str:
 def _unless_sweep(value: Any, in_sweep: Any) -> Any:
     hydra = HydraConfig.instance()
     return in_sweep if hydra.cfg is not None and hydra.get().mode == RunMode.MULTIRUN else value
-
-
-def _short_hash(text: str) -> str:
-    return blake2b(text.encode(), digest_size=3).hexdigest()
