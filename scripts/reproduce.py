@@ -10,7 +10,7 @@ from ratinglab.experiment.root_options import TrainOptions
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="train", translate=reproduced_arguments)
 def main(options: TrainOptions, run_folder: Path) -> None:
     """Reproduce one run."""
-    from ratinglab.experiment.reproduction import reproduce  # torch and Lightning take seconds: not for --help
+    from ratinglab.experiment.training import reproduce  # torch and Lightning take seconds: not for --help
 
     reproduce(options, run_folder)
 

@@ -58,8 +58,7 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
             "a run with split.refit=true cannot be extended: "
             "its second fit trains for the number of epochs that the first one found"
         )
-    last = run_folder / "checkpoints" / "last.ckpt"
-    done = read_epoch(last) if last.exists() else 0
+    done = read_epoch(run_folder / "checkpoints" / "last.ckpt")
     if record.max_epochs <= done:
         raise UserError(f"trainer.max_epochs must be above the {done} epochs done, got {record.max_epochs}")
     if options.schedule.spans_max_epochs:

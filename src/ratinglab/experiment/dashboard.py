@@ -13,7 +13,7 @@ from ratinglab.evaluation.figures import (
     predicted_against_true,
     rating_histogram,
 )
-from ratinglab.evaluation.metrics import find_metrics
+from ratinglab.evaluation.metrics import MSE, find_metrics
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.fitting.trainer import TensorBoardOptions
@@ -30,21 +30,12 @@ def show_experiment(logger: EventLog, header: Sequence[str], *, run_folder: Path
     logger.log_charts({"train and validation MSE": ["train/mse", "val/mse"]})
 
 
-def show_results(
-    logger: EventLog, options: TrainOptions, *, run: Run, metrics: Mapping[str, float], is_whole_run: bool
-) -> None:
-    """Log the final metrics and the run's row of the hyperparameter table, then close the event file.
-
-    The first fit of a refit run is not a whole run: it gets no row and no figures.
-    """
-    if not is_whole_run:
-        logger.close()
-        return
+def show_results(logger: EventLog, options: TrainOptions, *, run: Run, metrics: Mapping[str, float]) -> None:
+    """Log the final metrics, the run's row of the hyperparameter table, and figures."""
     step = int(metrics["fit/epochs"])
-    names = [metric.name for metric in find_metrics(options.metrics)]
-    monitor = options.monitor.removeprefix("val/")
-    tests = [f"test/{name}" for name in names if name != "mse"]
+    tests = [f"test/{metric.name}" for metric in find_metrics(options.metrics) if metric is not MSE]
     logger.log_metrics({tag: metrics[tag] for tag in tests if tag in metrics}, step)
+    monitor = options.monitor.removeprefix("val/")
     tags = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}
     results = {tag: metrics[key] for tag, key in tags.items() if key in metrics}
     logger.log_results(hyperparameters(options, data=run.record.provenance["data"]), results, step=step)
@@ -53,10 +44,11 @@ def show_results(
     if shown.figures:
         _show_errors(logger, run, step=step)
     if shown.data_figures:
-        _show_data(logger, run, step=step)
+        item_count = run.train_counts[1]
+        logger.log_figure("data/ratings", rating_histogram(run.part("train").rating), step=step)
+        logger.log_figure("data/long_tail", long_tail(item_count[item_count > 0]), step=step)
     if shown.projector_items > 0:
         _show_items(logger, run, count=shown.projector_items)
-    logger.close()
 
 
 def _show_errors(logger: EventLog, run: Run, *, step: int) -> None:
@@ -70,12 +62,6 @@ def _show_errors(logger: EventLog, run: Run, *, step: int) -> None:
             ("error_distribution", error_distribution(predictions)),
         ):
             logger.log_figure(f"{part}/{name}", figure, step=step)
-
-
-def _show_data(logger: EventLog, run: Run, *, step: int) -> None:
-    _, item_count = run.train_counts
-    logger.log_figure("data/ratings", rating_histogram(run.train_ratings()), step=step)
-    logger.log_figure("data/long_tail", long_tail(item_count[item_count > 0]), step=step)
 
 
 def _show_items(logger: EventLog, run: Run, *, count: int) -> None:

@@ -43,19 +43,15 @@ def header(
         yield f"note: resumes after {first_epoch - 1} epochs"
     if options.optimizer.keeps_samples:
         yield "note: samples its own priors: model.regularization and early stopping have no effect"
-        yield from _memory_warning(options, model)
+        assert isinstance(model, Posterior)
+        kept = options.optimizer.num_samples(options.trainer.max_epochs)
+        if kept * model.sample_bytes > MANY_BYTES:
+            yield (
+                f"warning: {kept} samples take {kept * model.sample_bytes / 1e9:.1f} GB, three times as much while a "
+                "checkpoint is written; a larger optimizer.thin keeps fewer"
+            )
     elif validation == 0:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
-
-
-def _memory_warning(options: TrainOptions, model: nn.Module) -> Iterator[str]:
-    assert isinstance(model, Posterior)
-    kept = options.optimizer.num_samples(options.trainer.max_epochs)
-    if kept * model.sample_bytes > MANY_BYTES:
-        yield (
-            f"warning: {kept} samples take {kept * model.sample_bytes / 1e9:.1f} GB, three times as much while a "
-            "checkpoint is written; a larger optimizer.thin keeps fewer"
-        )
 
 
 def _fit_settings(options: TrainOptions) -> str:

@@ -3,7 +3,6 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,31 +21,21 @@ MOST_CATEGORIES = 6
 """Number of most frequent categories listed per column."""
 BAR = 40
 """Length of the longest bar, in characters."""
-QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
+QUANTILES = {"least": 0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "most": 1}
 FORMATS = ("png", "pdf", "svg")
 
 
 def inspect_data(options: InspectOptions) -> None:
-    """Read a table with the checks of every fit, print its description, and draw a figure if requested.
-
-    Raises:
-        UserError: the table fails a check, or the figure cannot be written.
-    """
-    figure = None if options.figure is None else _figure_path(options.figure)
+    """Read a table with the checks of every fit, print its description, and draw a figure if requested."""
+    figure = None if options.figure is None else output_path(options.figure, key="figure")
+    if figure is not None and figure.suffix[1:] not in FORMATS:
+        raise UserError(f"figure must end with one of .{', .'.join(FORMATS)}, got {options.figure}")
     table = options.data.load()
-    for line in description(table):
-        print(line)
+    print(*description(table), sep="\n")
     if figure is not None:
         drawn = overview(table)
         write_output(figure, lambda file: drawn.savefig(file, format=figure.suffix[1:]), key="figure")
         print(f"figure     {figure}")
-
-
-def _figure_path(name: str) -> Path:
-    path = output_path(name, key="figure")
-    if path.suffix[1:] not in FORMATS:
-        raise UserError(f"figure must end with one of .{', .'.join(FORMATS)}, got {name}")
-    return path
 
 
 def description(table: RatingTable) -> Iterator[str]:
@@ -72,14 +61,13 @@ def description(table: RatingTable) -> Iterator[str]:
     yield ""
     yield from _histogram(ratings.rating)
     yield ""
-    yield f"{'ratings':13}" + "".join(
-        f"{name:>9}" for name in ("least", "5 %", "25 %", "median", "75 %", "95 %", "most")
-    )
+    yield f"{'ratings':13}" + "".join(f"{name:>9}" for name in QUANTILES)
     for what, index in (("of a user", ratings.user), ("of an item", ratings.item)):
-        yield f"{what:13}" + "".join(f"{round(value):9,}" for value in np.quantile(np.bincount(index), QUANTILES))
+        quantiles = np.quantile(np.bincount(index), list(QUANTILES.values()))
+        yield f"{what:13}" + "".join(f"{round(value):9,}" for value in quantiles)
 
 
-def _kind(ids: "pd.Index") -> str:
+def _kind(ids: pd.Index) -> str:
     if ids.dtype.kind == "i":
         return f"are integers from {ids.min()} to {ids.max()}"
     return f"are text, such as {ids[0]!r}"

@@ -1,24 +1,26 @@
-"""Build a run's record from its options and data."""
+"""Build a run's record from its options and data: settings, versions, commit, protocol."""
 
+import platform
+import subprocess
+import sys
+from dataclasses import asdict
 from enum import Enum
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from ratinglab.datamodule import RatingDataModule
-from ratinglab.experiment.provenance import provenance
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.options import to_plain
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.splits import VALIDATION, Split
-from ratinglab.reports.protocols import Protocol, record_of
+from ratinglab.reports.protocols import Protocol
 from ratinglab.runs.record import RunRecord, metric_records
 
-STEP_KEYS = (
-    "limit_train_batches",
-    "accumulate_grad_batches",
-    "gradient_clip_val",
-    "min_epochs",
-    "check_val_every_n_epoch",
-)
+PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarrow", "hydra-core")
+STEP_KEYS = "limit_train_batches accumulate_grad_batches gradient_clip_val min_epochs check_val_every_n_epoch".split()
 """Trainer keys that affect the weights, besides the number of epochs."""
 
 
@@ -37,14 +39,14 @@ def record_run(
         scale=table.scale if options.clip_predictions else None,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
-        provenance=provenance(holdout, seed=options.seed),
+        provenance=_provenance(holdout, seed=options.seed),
         refit_epochs=refit_epochs,
         is_sampled=options.optimizer.keeps_samples,
         fit={
             "optimizer": options.optimizer.name,
-            **_prefixed("optimizer", to_plain(options.optimizer)),
+            **{f"optimizer.{key}": value for key, value in to_plain(options.optimizer).items()},
             "schedule": options.schedule.name,
-            **_prefixed("schedule", to_plain(options.schedule)),
+            **{f"schedule.{key}": value for key, value in to_plain(options.schedule).items()},
             "batch_size": data.batch_size,
             **to_plain(options.callbacks.early_stopping),
             "clip_predictions": options.clip_predictions,
@@ -57,17 +59,42 @@ def record_run(
     )
 
 
-def _prefixed(group: str, values: dict[str, Any]) -> dict[str, Any]:
-    return {f"{group}.{key}": value for key, value in values.items()}
+def _provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
+    """Versions, git commit (None outside a checkout), data, side information, split, seed, threads, command line."""
+    checkout = Path(__file__).parents[3]
+    # ignore any other repository around the environment where ratinglab is installed
+    is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
+    status = _git(checkout, "status", "--porcelain") if is_checkout else None
+    return {
+        "command": sys.argv,
+        "seed": seed,
+        "data": holdout.table.name,
+        "data_digest": holdout.table.digest,
+        "side_digest": holdout.side.digest(),
+        "split": holdout.split.identity,
+        "threads": torch.get_num_threads(),
+        "git_commit": _git(checkout, "rev-parse", "HEAD") if is_checkout else None,
+        "git_dirty": None if status is None else status != "",
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
 def protocol_record(options: TrainOptions, *, data_digest: str, split: Split) -> dict[str, Any] | None:
-    """Entry of run.json for the protocol, with the run's departures from it; None without a protocol.
+    """Make the entry of run.json for the protocol, with the run's departures from it; None without a protocol.
 
-    Args:
-        options: the run's options.
-        data_digest: digest of the run's ratings.
-        split: the run's split; validation rows that the final fit does not train on are a departure.
+    Validation rows that the final fit does not train on are a departure.
     """
     protocol = options.protocol
     if not isinstance(protocol, Protocol):
@@ -82,7 +109,8 @@ def protocol_record(options: TrainOptions, *, data_digest: str, split: Split) ->
     held_out = split.count(VALIDATION)
     if held_out > 0 and not options.split.refit:
         departures.append(f"{held_out:,} rows were held out for validation and not trained on")
-    return record_of(protocol, departures=departures)
+    figures = [asdict(figure) | {"kind": figure.kind.value} for figure in protocol.figures]
+    return {"title": protocol.title, "folds": protocol.folds, "figures": figures, "departures": departures}
 
 
 def _value(options: TrainOptions, key: str) -> Any:

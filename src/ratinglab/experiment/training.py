@@ -1,11 +1,10 @@
-"""Train one run, from the options to its folder."""
+"""Train one run, from the options to its folder, or train it again."""
 
 import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -42,17 +41,13 @@ log = logging.getLogger(__name__)
 
 
 def train(options: TrainOptions, run_folder: Path) -> float | None:
-    """Train a run into its folder, or resume the run there.
+    """Train a run into its folder, which is empty, or resume the run there.
 
     Prints a header, the progress and a table of results. The metrics are those of the best weights, read back from the
     folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one.
 
     With split.refit, a first fit finds the number of epochs. It is a separate run in the subfolder `validation`, and
     the main run takes its validation metrics.
-
-    Args:
-        options: the experiment.
-        run_folder: an existing folder; empty, unless the options resume the run in it.
 
     Returns:
         The objective of a search, lower is better: the monitored validation metric, negated if higher is better;
@@ -63,25 +58,37 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written; files written so far remain.
     """
     _quiet_lightning()
-    if not options.split.refit:
-        _fit_run(options, run_folder)
-        return _conclude(run_folder)
-    first_fit = run_folder / "validation"
-    _fit_run(options, first_fit)
-    found = read_metrics(first_fit)
-    log.info("refit      on training and validation rows, for the %d epochs that were best", found["fit/best_epoch"])
+    found = None
+    if options.split.refit:
+        first_fit = run_folder / "validation"
+        _fit_run(options, first_fit)
+        found = read_metrics(first_fit)
+        epochs = found["fit/best_epoch"]
+        log.info("refit      on training and validation rows, for the %d epochs that were best", epochs)
     _fit_run(options, run_folder, found=found)
     return _conclude(run_folder)
 
 
-def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> None:
-    """Fit a model into a run's folder, unless that run is finished.
+def reproduce(options: TrainOptions, run_folder: Path) -> None:
+    """Train a new run with these options and compare its metrics with those of the original run.
 
-    Args:
-        options: the experiment.
-        run_folder: folder of the run.
-        found: metrics of the first fit, if this is the second one.
+    Raises:
+        UserError: the original run is not finished, or its data has changed since; nothing has been trained.
     """
+    assert options.reproduces is not None
+    first = read_metrics(Path(options.reproduces))
+    train(options, run_folder)
+    second = read_metrics(run_folder)
+    timed = ("fit/seconds", "fit/ratings_per_second")
+    difference, tag = max((abs(value - second[tag]), tag) for tag, value in first.items() if tag not in timed)
+    if difference == 0:
+        log.info("reproduced: every metric is equal to the last digit")
+    else:
+        log.info("not equal: the largest difference is %.1e (%s)", difference, tag)
+
+
+def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> None:
+    """Fit a model into a run's folder, unless the run is finished; `found` has the metrics of the first of two fits."""
     monitor = monitored(options.monitor, find_metrics(options.metrics))
     holdout = _hold_out(options, refits=found is not None)
     data = RatingDataModule(
@@ -101,17 +108,22 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
             log.info("note: run is already finished")
             return
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
-    first_epoch = read_epoch(checkpoint) + 1 if checkpoint.exists() else 1
+    first_epoch = read_epoch(checkpoint) + 1
     logger = options.logger.build(run_folder=run_folder, first_epoch=first_epoch)
-    trainer = _build_trainer(options, run_folder=run_folder, logger=logger, data=data, monitor=monitor, record=record)
+    has_best = len(data.validation_ratings) > 0 and not options.optimizer.keeps_samples
+    trainer = _build_trainer(
+        options, record, run_folder=run_folder, logger=logger, monitor=monitor if has_best else None
+    )
     predictor = _build_predictor(options, record, data, holdout)
     fit = options.optimizer.build(predictor, _fit_setup(options, monitor))  # may refuse the equation: write nothing yet
     if first_epoch > 1:
         load_weights(predictor, checkpoint, record=record)  # before the old metrics go: the equation may have changed
-    lines = header(
-        options, holdout=holdout, model=predictor.model, first_epoch=first_epoch, refit_epochs=record.refit_epochs
-    )
-    _announce(list(lines), logger, run_folder=run_folder)
+    epochs = record.refit_epochs
+    lines = [*header(options, holdout=holdout, model=predictor.model, first_epoch=first_epoch, refit_epochs=epochs)]
+    for line in lines:
+        log.info(line)
+    if logger is not None:
+        show_experiment(logger, lines, run_folder=run_folder)
     run_folder.mkdir(exist_ok=True)
     write_run(run_folder, record=record, holdout=holdout)
     del holdout  # data holds all rows still in use: 12 or 16 bytes per training or validation row
@@ -147,28 +159,15 @@ def _build_predictor(options: TrainOptions, record: RunRecord, data: RatingDataM
 
 def _fit_setup(options: TrainOptions, monitor: Metric) -> FitSetup:
     initial_lr, schedule, max_epochs = options.optimizer.initial_lr, options.schedule, options.trainer.max_epochs
-
-    def lr(epoch: int) -> float:
-        assert initial_lr is not None
-        return initial_lr * schedule.factor(epoch, max_epochs)
-
-    return FitSetup(lr=None if initial_lr is None else lr, trainer=options.trainer, monitor=monitor, seed=options.seed)
+    lr = None if initial_lr is None else lambda epoch: initial_lr * schedule.factor(epoch, max_epochs)
+    return FitSetup(lr=lr, trainer=options.trainer, monitor=monitor, seed=options.seed)
 
 
 def _build_trainer(
-    options: TrainOptions,
-    *,
-    run_folder: Path,
-    logger: EventLog | None,
-    data: RatingDataModule,
-    monitor: Metric,
-    record: RunRecord,
+    options: TrainOptions, record: RunRecord, *, run_folder: Path, logger: EventLog | None, monitor: Metric | None
 ) -> Trainer:
     """Make Lightning's Trainer. A second fit trains for exactly the epochs that the first one found."""
-    has_best = len(data.validation_ratings) > 0 and not options.optimizer.keeps_samples
-    callbacks = options.callbacks.build(
-        checkpoint_folder=run_folder / "checkpoints", monitor=monitor if has_best else None
-    )
+    callbacks = options.callbacks.build(checkpoint_folder=run_folder / "checkpoints", monitor=monitor)
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     trainer, epochs = options.trainer, record.refit_epochs
     if options.optimizer.on_cpu_only:
@@ -178,24 +177,19 @@ def _build_trainer(
     return trainer.build(run_folder=run_folder, logger=logger, callbacks=callbacks)
 
 
-def _announce(lines: list[str], logger: EventLog | None, *, run_folder: Path) -> None:
-    """Print and log the header."""
-    for line in lines:
-        log.info(line)
-    if logger is not None:
-        show_experiment(logger, lines, run_folder=run_folder)
-
-
 def _run_trainer(trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoint: Path | None) -> dict[str, float]:
     """Run the fit, from a checkpoint if there is one, and return its speed and size."""
-    started = perf_counter()
+    started, threads = perf_counter(), torch.get_num_threads()
+    if fit.wants_one_thread(data.batch_size or len(data.train_ratings)):
+        torch.set_num_threads(1)
     try:
-        with _threads_for(fit, data):
-            trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except SIGTERMException as error:
         raise SystemExit(143) from error  # Lightning itself would exit with status 0
     except SystemExit as error:
         raise KeyboardInterrupt from error  # Lightning turns it into an exit with status 1
+    finally:
+        torch.set_num_threads(threads)
     seconds = perf_counter() - started
     checkpoints = trainer.checkpoint_callback
     assert isinstance(checkpoints, BestAndLast)
@@ -207,18 +201,6 @@ def _run_trainer(trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoi
         "fit/epochs": trainer.current_epoch,
         "fit/parameters": sum(parameter.numel() for parameter in fit.predictor.model.parameters()),
     }
-
-
-@contextmanager
-def _threads_for(fit: Fit, data: RatingDataModule) -> Iterator[None]:
-    """Use the number of threads that suits the fit."""
-    threads = torch.get_num_threads()
-    if fit.wants_one_thread(data.batch_size or len(data.train_ratings)):
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _finish(
@@ -238,25 +220,26 @@ def _finish(
     if found is not None:
         metrics |= {tag: value for tag, value in found.items() if "val/" in tag}
         metrics["fit/seconds"] += found["fit/seconds"]
-    infinite = [tag for tag, value in metrics.items() if not math.isfinite(value)]
-    for tag in infinite:
+    for tag in [tag for tag, value in metrics.items() if not math.isfinite(value)]:
         if tag.endswith("/mse") or tag == options.monitor:
             raise RunFailedError(f"{tag} is {metrics[tag]}")
         del metrics[tag]  # undefined for these rows, such as a correlation with constant predictions
     write_json(run_folder / "metrics.json", metrics)
     if logger is not None:
-        show_results(logger, options, run=run, metrics=metrics, is_whole_run=not finds_epochs)
+        if not finds_epochs:  # else it is no whole run
+            show_results(logger, options, run=run, metrics=metrics)
+        logger.close()
 
 
 def _conclude(run_folder: Path) -> float | None:
     """Print the results of a finished run, then its folder on a line of its own."""
     record, values = read_record(run_folder), read_metrics(run_folder)
-    for line in results(values, model=record.model, metrics=record.metric_kinds(), noise_floor=record.noise_floor):
-        log.info(line)
+    lines = list(results(values, record))
     if record.protocol is not None and "test/rmse" in values:
         name = f"{record.model} by {record.fit['optimizer']}"
-        for line in table_of_run(record.protocol, name=name, rmse=values["test/rmse"], fold=record.fold):
-            log.info(line)
+        lines += table_of_run(record.protocol, name=name, rmse=values["test/rmse"], fold=record.fold)
+    for line in lines:
+        log.info(line)
     inside = run_folder.resolve().is_relative_to(Path.cwd())
     print(os.path.relpath(run_folder) if inside else run_folder, flush=True)
     value = values.get(record.monitor)

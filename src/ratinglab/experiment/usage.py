@@ -1,4 +1,4 @@
-"""Use a trained run: evaluate, recommend, predict."""
+"""Use a trained run: evaluate, recommend, predict. UserError tells which file is missing, damaged or not writable."""
 
 import sys
 from pathlib import Path
@@ -27,22 +27,13 @@ CSV = TextForm(",", "utf-8")
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Recompute a run's metrics on its own validation and test rows, and compare them with its metrics.json.
-
-    Raises:
-        UserError: the run is missing or damaged.
-    """
+    """Recompute a run's metrics on its own validation and test rows, and compare them with its metrics.json."""
     run = Run.load(options.run)
     metrics = run.evaluate()
-    came_from = run.record.provenance
-    print(f"{run.record.model} of {came_from['data']}, split {came_from['split']}, seed {came_from['seed']}")
-    record = run.record
-    for line in metrics_table(
-        metrics, model=record.model, metrics=record.metric_kinds(), noise_floor=record.noise_floor
-    ):
-        print(line)
-    path = run.folder / "metrics.json"
-    if not path.is_file():
+    record, came_from = run.record, run.record.provenance
+    print(f"{record.model} of {came_from['data']}, split {came_from['split']}, seed {came_from['seed']}")
+    print(*metrics_table(metrics, record), sep="\n")
+    if not (run.folder / "metrics.json").is_file():
         print("metrics.json is missing: the run has not finished")
         return
     recorded = read_metrics(run.folder)
@@ -56,22 +47,14 @@ def evaluate(options: EvaluateOptions) -> None:
 
 
 def recommend(options: RecommendOptions) -> None:
-    """Recommend items to one user or all: print them below the user's highest ratings, or write them to a file.
-
-    Raises:
-        UserError: the run is missing or damaged, or the file cannot be written.
-    """
+    """Recommend items to one user or all: print them below the user's highest ratings, or write them to a file."""
     output = None if options.output is None else output_path(options.output, key="output")
     run = Run.load(options.run)
-    if options.user is None:
-        assert output is not None, "the options refuse all users without a file"
-        _recommend_to_all(run, output, k=options.k)
-    else:
+    if options.user is not None:
         _recommend_to_one(run, options.user, output, k=options.k)
-
-
-def _recommend_to_all(run: Run, output: Path, *, k: int) -> None:
-    recommended = run.recommend_to_all(k=k)
+        return
+    assert output is not None, "the options refuse all users without a file"
+    recommended = run.recommend_to_all(k=options.k)
     _write(output, recommended.rename(columns={"rating": "prediction"}), CSV)
     users = recommended["user_id"].nunique()
     _remark(output, f"{len(recommended):,} recommendations to {users:,} users in {output}")
@@ -101,11 +84,7 @@ def _recommend_to_one(run: Run, user_id: str, output: Path | None, *, k: int) ->
 
 
 def predict(options: PredictOptions) -> None:
-    """Write the pairs of a file with their predicted ratings, atomically.
-
-    Raises:
-        UserError: the run, the input or its columns are wrong, or the output cannot be written.
-    """
+    """Write the pairs of a file with their predicted ratings, atomically."""
     file = existing_file(options.input, key="input")
     output = output_path(options.output, key="output", inputs=[file.path])
     run = Run.load(options.run)
@@ -121,7 +100,7 @@ def predict(options: PredictOptions) -> None:
         predictions["standard_deviation"] = run.deviation(user_ids, item_ids, times=times)
     _write(output, predictions, form)
     _remark(output, f"{len(predicted):,} predictions in {output}")
-    if run.takes_days and times is None:
+    if run.predictor.model.takes_day and times is None:
         _remark(output, "note: no times given: using each user's last training day; set columns.timestamp")
     for what, trained in (("user", run.trained_users(user_ids)), ("item", run.trained_items(item_ids))):
         if not trained.all():
@@ -149,19 +128,17 @@ def _remark(output: Path, text: str) -> None:
 
 
 def _write(path: Path, table: pd.DataFrame, form: TextForm) -> None:
-    write_output(path, lambda file: _write_table(file, table, form), key="output")
+    def write(file: IO[bytes]) -> None:
+        if form.is_quoted:
+            table.to_csv(file, sep=form.separator, encoding=form.encoding, index=False)
+            return
+        separator = " " if form.separator == "spaces" else form.separator  # to_csv supports only one-byte separators
+        lines = [separator.join(row) for row in (list(table.columns), *table.astype(str).to_numpy().tolist())]
+        file.write(("\n".join(lines) + "\n").encode(form.encoding))
 
-
-def _write_table(output: IO[bytes], table: pd.DataFrame, form: TextForm) -> None:
-    if form.is_quoted:
-        table.to_csv(output, sep=form.separator, encoding=form.encoding, index=False)
-        return
-    separator = " " if form.separator == "spaces" else form.separator  # to_csv supports only one-byte separators
-    lines = [separator.join(row) for row in (list(table.columns), *table.astype(str).to_numpy().tolist())]
-    output.write(("\n".join(lines) + "\n").encode(form.encoding))
+    write_output(path, write, key="output")
 
 
 def _print_items(items: pd.DataFrame, *, rating_name: str) -> None:
     shown = items.assign(rating=items["rating"].map("{:.2f}".format)).rename(columns={"rating": rating_name})
-    for line in aligned([list(shown.columns), *shown.astype(str).to_numpy().tolist()]):
-        print(line)
+    print(*aligned([list(shown.columns), *shown.astype(str).to_numpy().tolist()]), sep="\n")

@@ -39,19 +39,16 @@ class Row(NamedTuple):
         """Mean of a metric over the runs; NaN if a run lacks it."""
         return float(np.mean([run.metrics.get(tag, np.nan) for run in self.runs]))
 
-    def folds(self) -> dict[int, set[int | None]]:
-        """The folds of each seed."""
-        found: defaultdict[int, set[int | None]] = defaultdict(set)
+    def by_seed(self) -> dict[int, list[FinishedRun]]:
+        """Group the runs by seed."""
+        found = defaultdict(list)
         for run in self.runs:
-            found[run.record.provenance["seed"]].add(run.record.fold)
+            found[run.record.provenance["seed"]].append(run)
         return found
 
-    def by_seed(self, tag: str) -> list[float]:
+    def errors(self, tag: str) -> list[float]:
         """Mean of a metric over the folds of each seed."""
-        of_seed = (
-            [run.metrics[tag] for run in self.runs if run.record.provenance["seed"] == seed] for seed in self.folds()
-        )
-        return [float(np.mean(values)) for values in of_seed]
+        return [float(np.mean([run.metrics[tag] for run in runs])) for runs in self.by_seed().values()]
 
 
 def compare(folders: Sequence[str]) -> Iterator[str]:
@@ -71,8 +68,7 @@ def compare(folders: Sequence[str]) -> Iterator[str]:
         raise UserError(f"there is no finished run in {', '.join(folders)}")
     tables: defaultdict[tuple[str, str], list[FinishedRun]] = defaultdict(list)
     for run in runs:
-        is_placed = "test/rmse" in run.metrics  # without test rows there is nothing to compare
-        title = run.record.protocol["title"] if run.record.protocol and is_placed else ""
+        title = _title(run)
         family = run.record.provenance["split"].partition("/")[0]
         tables[title, "" if title else f"{run.record.provenance['data']}, split {family}"].append(run)
     for number, ((title, split), members) in enumerate(sorted(tables.items())):
@@ -89,15 +85,10 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
     """Tabulate all finished runs under protocols in Markdown: one row per model and fit, one column per protocol.
 
     A cell is the mean test RMSE over folds and seeds. It is empty unless every run is comparable and every seed has all
-    folds. Seconds and parameters are means over the runs of the row's first column with a figure.
-
-    Args:
-        folders: runs, or folders with runs in them, at any depth.
-
-    Raises:
-        UserError: a folder is missing, or there is no finished run under a protocol in any of them.
+    folds. Seconds and parameters are means over the runs of the row's first column with a figure. For the folders and
+    errors see `compare`.
     """
-    runs = [run for run in _find(folders)[0] if run.record.protocol is not None and "test/rmse" in run.metrics]
+    runs = [run for run in _find(folders)[0] if _title(run)]
     if not runs:
         raise UserError(f"there is no finished run under a protocol in {', '.join(folders)}")
     titles = sorted({_title(run) for run in runs})
@@ -106,77 +97,74 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
     lines = []
     for row in _rows(runs, across_splits=True):
         parts = [Row(row.name, [run for run in row.runs if _title(run) == title]) for title in titles]
-        errors = [float(np.mean(part.by_seed("test/rmse"))) if _is_comparable(part) else np.nan for part in parts]
-        first = next((part for part, error in zip(parts, errors, strict=True) if not np.isnan(error)), row)
-        figures = ["" if np.isnan(error) else f"{error:.4f}" for error in errors]
-        lines.append((errors, [row.name, *figures, *_size_cells(first)]))
-    yield from (
-        _markdown(cells) for _, cells in sorted(lines, key=lambda line: np.nan_to_num(line[0], nan=9e9).tolist())
-    )
+        comparable = [part if part.runs and _verdict(part) == COMPARABLE else None for part in parts]
+        errors = [float(np.mean(part.errors("test/rmse"))) if part else np.inf for part in comparable]
+        figures = [f"{error:.4f}" if part else "" for part, error in zip(comparable, errors, strict=True)]
+        lines.append((errors, [row.name, *figures, *_size_cells(next(filter(None, comparable), row))]))
+    for _, cells in sorted(lines, key=lambda line: line[0]):
+        yield _markdown(cells)
 
 
 def _title(run: FinishedRun) -> str:
-    return "" if run.record.protocol is None else str(run.record.protocol["title"])
+    """The title of a run's protocol; "" if the run has none, or no test rows to compare."""
+    return str(run.record.protocol["title"]) if run.record.protocol and "test/rmse" in run.metrics else ""
 
 
 def _markdown(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _is_comparable(row: Row) -> bool:
-    """Whether a row has every run that its protocol requires."""
-    return bool(row.runs) and _row_verdict(row) == COMPARABLE
-
-
-def _row_verdict(row: Row) -> str:
+def _verdict(row: Row) -> str:
     """Whether a row of runs under one protocol is comparable with its figures, or why not."""
     protocols = [run.record.protocol for run in row.runs if run.record.protocol]
-    if protocols[0]["folds"] > 1:
-        for seed, folds in row.folds().items():
-            if folds != set(range(1, protocols[0]["folds"] + 1)):
-                return f"not comparable: of seed {seed} {len(folds)} of {protocols[0]['folds']} folds"
+    needed = protocols[0]["folds"]
+    if needed > 1:
+        for seed, runs in row.by_seed().items():
+            folds = {run.record.fold for run in runs}
+            if folds != set(range(1, needed + 1)):
+                return f"not comparable: of seed {seed} {len(folds)} of {needed} folds"
     return verdict(protocols)
 
 
 def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
     """Find the finished runs, each once, the number of unfinished ones, and why others cannot be read."""
-    finished, seen, unfinished, faults = [], set(), 0, []
+    found: dict[Path, None] = {}
     for name in folders:
         folder = user_path(name, key="folder")
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}")
-        for path in sorted(folder.rglob(RUN_RECORD)):
-            run = path.parent.resolve()
-            # skip the first fit of a refit run
-            if run in seen or (run.name == "validation" and (run.parent / RUN_RECORD).exists()):
-                continue
-            seen.add(run)
-            if not (run / "metrics.json").exists():
-                unfinished += 1
-                continue
-            try:
-                record = read_record(run)
-                if missing := {"seed", "split", "data"} - set(record.provenance):
-                    raise UserError(f"{path} is damaged: its provenance has no {min(missing)}")
-                finished.append(FinishedRun(run, record, read_metrics(run)))
-            except UserError as error:
-                faults.append(str(error))
+        found |= dict.fromkeys(path.parent.resolve() for path in sorted(folder.rglob(RUN_RECORD)))
+    finished, unfinished, faults = [], 0, []
+    for folder in found:
+        if folder.name == "validation" and (folder.parent / RUN_RECORD).exists():
+            continue  # the first fit of a refit run
+        if not (folder / "metrics.json").exists():
+            unfinished += 1
+            continue
+        try:
+            record = read_record(folder)
+            if missing := {"seed", "split", "data"} - set(record.provenance):
+                raise UserError(f"{folder / RUN_RECORD} is damaged: its provenance has no {min(missing)}")
+            finished.append(FinishedRun(folder, record, read_metrics(folder)))
+        except UserError as error:
+            faults.append(str(error))
     return finished, unfinished, faults
 
 
 def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
     record = run.record
-    of_run: dict[str, Any] = {
+    settings: dict[str, Any] = {
+        **{f"model.{key}": value for key, value in record.model_options.items()},
+        **record.fit,
         "max_epochs": record.max_epochs,
         "refit": record.refit_epochs is not None,
         "monitor": record.monitor,
         "equation": record.model_target,
     }
     if not across_splits:
-        of_run["split"] = record.provenance["split"].partition("/")[0]
+        settings["split"] = record.provenance["split"].partition("/")[0]
     if not record.fit:  # an older record without the settings that group runs
-        of_run["folder"] = run.folder.name
-    settings = {**{f"model.{key}": value for key, value in record.model_options.items()}, **record.fit, **of_run}
+        settings["folder"] = run.folder.name
     return {key: as_yaml(value) if isinstance(value, list | dict) else value for key, value in settings.items()}
 
 
@@ -214,8 +202,8 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
         for each in protocol["figures"]
     ]
     for row in rows:
-        errors = row.by_seed("test/rmse")
-        lines.append((float(np.mean(errors)), _cells(row, errors, _row_verdict(row))))
+        errors = row.errors("test/rmse")
+        lines.append((float(np.mean(errors)), _cells(row, errors, _verdict(row))))
     yield title
     yield from _table("RMSE", [cells for _, cells in sorted(lines, key=lambda line: line[0])])
 
@@ -231,7 +219,7 @@ def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     ranked = sorted(rows, key=lambda row: (np.isnan(row.mean(tag)), sign * row.mean(tag)))
     shown = tag if has_validation else f"test/{metric.name}"
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
-    cells = [_cells(row, row.by_seed(shown) if shown in row.runs[0].metrics else [], "") for row in ranked]
+    cells = [_cells(row, row.errors(shown) if shown in row.runs[0].metrics else [], "") for row in ranked]
     yield from _table(metric.label, cells)
 
 

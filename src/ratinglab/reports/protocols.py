@@ -1,7 +1,7 @@
 """Evaluation protocols from the literature: fixed data and splits, and published figures to compare runs with."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -66,21 +66,8 @@ class NoProtocol(ProtocolOptions):
     name: ClassVar[str] = "none"
 
 
-def record_of(protocol: Protocol, *, departures: Sequence[str]) -> dict[str, Any]:
-    """Entry of run.json for a protocol, as plain values: its title, folds and figures, and the run's departures."""
-    figures = [asdict(figure) | {"kind": figure.kind.value} for figure in protocol.figures]
-    return {"title": protocol.title, "folds": protocol.folds, "figures": figures, "departures": list(departures)}
-
-
 def table_of_run(protocol: dict[str, Any], *, name: str, rmse: float, fold: int | None) -> Iterator[str]:
-    """Rank a run among its protocol's figures.
-
-    Args:
-        protocol: entry of run.json, as returned by record_of.
-        name: name of the run.
-        rmse: the run's test error.
-        fold: the run's fold; None for a split without folds.
-    """
+    """Rank a run among its protocol's figures; `fold` is None for a split without folds."""
     yield from _among_figures(protocol, name=name, rmse=rmse, remark=verdict([protocol]))
     if protocol["folds"] > 1:
         yield (
@@ -91,8 +78,7 @@ def table_of_run(protocol: dict[str, Any], *, name: str, rmse: float, fold: int 
 
 def table_of_folds(protocols: Sequence[dict[str, Any]], *, name: str, rmses: Sequence[float]) -> Iterator[str]:
     """Rank the mean over a protocol's folds among its figures."""
-    spread = float(np.std(rmses, ddof=1))
-    remark = f"mean of {len(rmses)} folds, s.d. {spread:.4f}; {verdict(protocols)}"
+    remark = f"mean of {len(rmses)} folds, s.d. {np.std(rmses, ddof=1):.4f}; {verdict(protocols)}"
     return _among_figures(protocols[0], name=name, rmse=float(np.mean(rmses)), remark=remark)
 
 

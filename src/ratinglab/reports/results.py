@@ -1,17 +1,16 @@
 """Results of one run, as lines of text."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-from ratinglab.evaluation.metrics import MetricKind
+from ratinglab.runs.record import RunRecord
 
 SYSTEMS = (("", None), ("baseline/bias/", "bias baseline"), ("baseline/mean/", "mean baseline"))
 """Prefix of each system's tags, and its name; None stands for the model's name."""
 
 
-def metrics_table(
-    values: Mapping[str, float], *, model: str, metrics: Sequence[MetricKind], noise_floor: float | None
-) -> Iterator[str]:
+def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
     """Tabulate the metrics of the model and the baselines on each part, and on its warm and cold rows."""
+    model, metrics, noise_floor = record.model, record.metric_kinds(), record.noise_floor
     parts = {"val": "validation", "test": "test"}
     labels = {
         f"{part}{group}": f"{label}{group.replace('/', ' ')}"
@@ -48,11 +47,9 @@ def _cell(value: float | None, width: int) -> str:
     return " " * width if value is None else f"{value:{width}.4f}"
 
 
-def results(
-    values: Mapping[str, float], *, model: str, metrics: Sequence[MetricKind], noise_floor: float | None
-) -> Iterator[str]:
+def results(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
     """Report the metrics, the time of the fit, and remarks."""
-    yield from metrics_table(values, model=model, metrics=metrics, noise_floor=noise_floor)
+    yield from metrics_table(values, record)
     yield (
         f"fit        {values['fit/seconds']:.1f} s, {values['fit/epochs']} epochs, best after "
         f"{values['fit/best_epoch']}; {values['fit/ratings_per_second']:,.0f} ratings/s"
@@ -64,10 +61,11 @@ def results(
     if f"{part}/coverage_90" in values:
         share = values[f"{part}/coverage_90"]
         yield f"interval   {share:.1%} of the warm {part} ratings lie in the 90 % interval of their prediction"
-    if noise_floor is not None:
-        closed = (bias_mse - model_mse) / (bias_mse - noise_floor)
+    if record.noise_floor is not None:
+        closed = (bias_mse - model_mse) / (bias_mse - record.noise_floor)
         yield f"closed     {closed:.0%} of the gap from the bias baseline to the noise floor"
     if model_mse > bias_mse:
         yield (
-            f"warning: {model} is worse than the bias baseline on {part}: MSE {model_mse:.4f} against {bias_mse:.4f}"
+            f"warning: {record.model} is worse than the bias baseline on {part}: "
+            f"MSE {model_mse:.4f} against {bias_mse:.4f}"
         )

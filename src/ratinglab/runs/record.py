@@ -60,21 +60,19 @@ class RunRecord:
     noise_floor: float | None
     max_epochs: int
     provenance: dict[str, Any]
-    refit_epochs: int | None
-    is_sampled: bool
-    fit: dict[str, Any]
-    fold: int | None
-    protocol: dict[str, Any] | None
+    refit_epochs: int | None = None
+    is_sampled: bool = False
+    fit: dict[str, Any] = field(default_factory=dict)
+    fold: int | None = None
+    protocol: dict[str, Any] | None = None
     metrics: list[dict[str, Any]] = field(default_factory=lambda: metric_records(["mse", "rmse", "mae"]))
     monitor: str = "val/mse"
     format_version: int = RUN_FORMAT
 
     def metric_kinds(self) -> list[MetricKind]:
         """Names and directions of the metrics of every part, without importing user modules."""
-        return [
-            MetricKind(each["name"], label=each["label"], higher_is_better=each["higher_is_better"])
-            for each in self.metrics
-        ]
+        keys = ("name", "label", "higher_is_better")
+        return [MetricKind(**{key: each[key] for key in keys}) for each in self.metrics]
 
     def monitored(self) -> MetricKind:
         """Name and direction of the metric that decides which epoch is the best."""
@@ -93,15 +91,10 @@ class RunRecord:
 
 
 def metric_records(targets: Sequence[str]) -> list[dict[str, Any]]:
-    """Entries of run.json for these metrics.
-
-    Raises:
-        UserError: a metric cannot be found.
-    """
-    found = zip(targets, find_metrics(targets), strict=True)
+    """Make the entries of run.json for these metrics."""
     return [
         {"target": target, "name": kind.name, "label": kind.label, "higher_is_better": kind.higher_is_better}
-        for target, kind in found
+        for target, kind in zip(targets, find_metrics(targets), strict=True)
     ]
 
 
@@ -137,9 +130,9 @@ def read_record(folder: Path) -> RunRecord:
         elif version != RUN_FORMAT:
             raise UserError(f"{path} has format {version}; this version of ratinglab reads format {RUN_FORMAT}")
         return RunRecord(**content)
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{path} is damaged: {error}") from error
 
 
@@ -148,16 +141,7 @@ def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
     options = dict(content["model_options"])
     if "item_features" in options:
         options["item_features"] = ["genres"] if options["item_features"] else []
-    return {
-        "refit_epochs": None,
-        "is_sampled": False,
-        "fit": {},
-        "fold": None,
-        "protocol": None,
-        **content,
-        "model_target": MODELS_OF_FORMAT_2[content["model"]],
-        "model_options": options,
-    }
+    return {**content, "model_target": MODELS_OF_FORMAT_2[content["model"]], "model_options": options}
 
 
 def read_metrics(folder: Path) -> dict[str, float]:

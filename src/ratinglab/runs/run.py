@@ -1,6 +1,7 @@
 """A trained run: predict, recommend and evaluate from its folder alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import Metric, find_metrics
+from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.files import user_path
 from ratinglab.models.predictor import Predictor
@@ -30,6 +31,7 @@ WITHIN_90 = 1.6449
 """Half-width of the 90 % interval of a normal distribution, in standard deviations."""
 
 
+@dataclass(eq=False)
 class Run:
     """A trained run, loaded from its folder.
 
@@ -40,12 +42,10 @@ class Run:
         best_epoch: number of epochs that trained the best weights.
     """
 
-    def __init__(self, folder: Path, *, record: RunRecord, predictor: Predictor, best_epoch: int) -> None:
-        """See `load`."""
-        self.folder = folder
-        self.record = record
-        self.predictor = predictor
-        self.best_epoch = best_epoch
+    folder: Path
+    record: RunRecord
+    predictor: Predictor
+    best_epoch: int
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
@@ -57,7 +57,7 @@ class Run:
         folder = user_path(str(folder), key="run")
         record = read_record(folder)
         predictor, best_epoch = load_predictor(record, folder)
-        return cls(folder, record=record, predictor=predictor, best_epoch=best_epoch)
+        return cls(folder, record, predictor, best_epoch)
 
     @cached_property
     def user_ids(self) -> IdMap:
@@ -84,23 +84,17 @@ class Run:
 
     def part(self, name: str) -> Ratings:
         """The run's rows of a part: train, val or test."""
-        days = ["day"] if self.takes_days else []
+        days = ["day"] if self.predictor.model.takes_day else []
         return Ratings(*read_part(self.folder, name, ["user", "item", "rating", *days]))
-
-    @property
-    def takes_days(self) -> bool:
-        """Whether a prediction depends on the day."""
-        return self.predictor.model.takes_day
 
     @cached_property
     def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Number of training ratings of each user index, and of each item index."""
-        user, item = read_part(self.folder, "train", ["user", "item"])
-        return np.bincount(user, minlength=len(self.user_ids)), np.bincount(item, minlength=len(self.item_ids))
-
-    def train_ratings(self) -> NDArray[np.float32]:
-        """The values of the training ratings."""
-        return read_part(self.folder, "train", ["rating"])[0]
+        train = self.part("train")
+        return (
+            np.bincount(train.user, minlength=len(self.user_ids)),
+            np.bincount(train.item, minlength=len(self.item_ids)),
+        )
 
     def predict(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Predict the rating of each pair of a user and an item.
@@ -119,19 +113,13 @@ class Run:
         Raises:
             UserError: the numbers of users, items and times differ, a time is NaT, or the model takes no times.
         """
-        pairs = self._pairs(user_ids, item_ids, times)
-        with torch.inference_mode():
-            predicted = [self.predictor(user, item, day) for user, item, _, day in Blocks(pairs)]
-        return torch.cat(predicted).numpy() if predicted else np.empty(0, dtype=np.float32)
+        return _by_block(self.predictor, self._pairs(user_ids, item_ids, times)).numpy()
 
     def deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
 
-        Args:
-            user_ids: (B,) ids as in the data; 42 and "42" are the same.
-            item_ids: (B,) ids as in the data.
-            times: as in `predict`. A day without training rows counts as the user's nearest day with some, and the
-                deviation excludes the user's drift since.
+        Takes the arguments of `predict`. A day without training rows counts as the user's nearest day with some, and
+        the deviation excludes the user's drift since.
 
         Returns:
             (B,) float32, in rating units; NaN for a user or item without training ratings.
@@ -141,16 +129,13 @@ class Run:
         """
         if not self.record.is_sampled:
             raise UserError(f"{self.folder} has no samples, so no standard deviation")
-        pairs = self._pairs(user_ids, item_ids, times)
-        with torch.inference_mode():
-            found = [self.predictor.deviation(user, item, day) for user, item, _, day in Blocks(pairs)]
-        return torch.cat(found).numpy() if found else np.empty(0, dtype=np.float32)
+        return _by_block(self.predictor.deviation, self._pairs(user_ids, item_ids, times)).numpy()
 
     def _pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None) -> Ratings:
         if len(user_ids) != len(item_ids):
             raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
         if times is not None:
-            if not self.takes_days:
+            if not self.predictor.model.takes_day:
                 raise UserError(f"{self.record.model} takes no times: it predicts the same on all days")
             if len(times) != len(user_ids):
                 raise UserError(f"predict needs as many times as users, got {len(times)} and {len(user_ids)}")
@@ -202,12 +187,8 @@ class Run:
     def recommend_to_all(self, *, k: int) -> pd.DataFrame:
         """`recommend` for all users; users with nothing left to recommend are absent.
 
-        Args:
-            k: number of items per user, at least 1; fewer if fewer are left.
-
         Returns:
-            user_id, rank from 1, item_id, title (if the data had titles), rating (predicted), sorted by user index,
-            then best first.
+            user_id and the columns of `recommend`, sorted by user index, then best first.
 
         Raises:
             UserError: k is below 1.
@@ -219,15 +200,10 @@ class Run:
         found = top_k_of_all(
             self.predictor, user=user, item=item, num_users=num_users, num_items=num_items, k=min(k, num_items)
         )
-        is_item = found >= 0
-        user = np.repeat(np.arange(len(found), dtype=np.int32), is_item.sum(axis=1))
-        item = found[is_item]
-        pairs = Ratings(user=user, item=item, rating=np.zeros(len(item), dtype=np.float32))
-        with torch.inference_mode():
-            ratings = [self.predictor(user, item) for user, item, *_ in Blocks(pairs)]
-        rating = torch.cat(ratings).numpy() if ratings else np.empty(0, dtype=np.float32)
-        rank = np.broadcast_to(np.arange(1, found.shape[1] + 1), found.shape)[is_item]
-        listed = self._listed(item, rating).assign(rank=rank)
+        user, place = np.nonzero(found >= 0)
+        item = found[user, place]
+        pairs = Ratings(user=user.astype(np.int32), item=item, rating=np.zeros(len(item), dtype=np.float32))
+        listed = self._listed(item, _by_block(self.predictor, pairs).numpy()).assign(rank=place + 1)
         listed.insert(0, "user_id", self.user_ids.ids[user])
         return listed
 
@@ -246,13 +222,10 @@ class Run:
     def predictions(self, part: str) -> Predictions:
         """The rows of a part, val or test, with the predictions of the model and the bias baseline."""
         ratings, (user_count, item_count) = self.part(part), self.train_counts
-        with torch.inference_mode():
-            model = [self.predictor(user, item, day) for user, item, _, day in Blocks(ratings)]
-            baseline = [self.predictor.clip(self.predictor.baseline(user, item)) for user, item, *_ in Blocks(ratings)]
         return Predictions(
             rating=ratings.rating,
-            model=torch.cat(model).numpy(),
-            baseline=torch.cat(baseline).numpy(),
+            model=_by_block(self.predictor, ratings).numpy(),
+            baseline=_by_block(self._bias_baseline, ratings).numpy(),
             user_count=user_count[ratings.user],
             item_count=item_count[ratings.item],
         )
@@ -269,7 +242,6 @@ class Run:
             of warm rows whose rating lies in the 90 % interval of its prediction.
         """
         metrics: dict[str, float] = {}
-        kinds = find_metrics([each["target"] for each in self.record.metrics])
         for part in parts:
             ratings = self.part(part)
             is_cold = (ratings.user >= self.record.num_users) | (ratings.item >= self.record.num_items)
@@ -279,35 +251,38 @@ class Run:
                 groups |= {f"{part}/warm": ratings.take(~is_cold), f"{part}/cold": ratings.take(is_cold)}
             for group, rows in groups.items():
                 if len(rows) > 0:
-                    metrics |= {tag.format(group): value for tag, value in _evaluate(self.predictor, rows, kinds)}
+                    metrics |= self._metrics_of(group, rows)
             if self.record.is_sampled and not is_cold.all():
-                metrics[f"{part}/coverage_90"] = _coverage(self.predictor, ratings.take(~is_cold))
+                metrics[f"{part}/coverage_90"] = self._coverage(ratings.take(~is_cold))
         return metrics
 
+    @torch.inference_mode()
+    def _metrics_of(self, group: str, rows: Ratings) -> dict[str, float]:
+        """Evaluate the model and the baselines on a group of rows, by tag."""
+        predicted = {
+            "": _by_block(self.predictor, rows),
+            "baseline/bias/": _by_block(self._bias_baseline, rows),
+            "baseline/mean/": self.predictor.clip(self.predictor.baseline.mean).repeat(len(rows)),
+        }
+        kinds = find_metrics([each["target"] for each in self.record.metrics])
+        rating = torch.from_numpy(rows.rating)
+        return {
+            f"{system}{group}/{metric.name}": metric(values, rating)
+            for system, values in predicted.items()
+            for metric in kinds
+        }
 
-def _evaluate(predictor: Predictor, ratings: Ratings, metrics: Sequence[Metric]) -> list[tuple[str, float]]:
-    """Metrics of the model and the baselines, by tag with {} as a placeholder for the group of rows."""
-    predicted: dict[str, list[Tensor]] = {"": [], "baseline/bias/": [], "baseline/mean/": []}
+    def _bias_baseline(self, user: Tensor, item: Tensor, _: Tensor | None) -> Tensor:
+        return self.predictor.clip(self.predictor.baseline(user, item))
+
+    def _coverage(self, rows: Ratings) -> float:
+        """Compute the share of ratings within 1.645 standard deviations of their prediction."""
+        distance = (_by_block(self.predictor.score, rows) - torch.from_numpy(rows.rating)).abs()
+        inside = distance <= WITHIN_90 * _by_block(self.predictor.deviation, rows)
+        return int(inside.sum()) / len(rows)
+
+
+def _by_block(predict: Callable[[Tensor, Tensor, Tensor | None], Tensor], rows: Ratings) -> Tensor:
+    """Predict rows block by block, with bounded memory: (N,) float32."""
     with torch.inference_mode():
-        for user, item, rating, day in Blocks(ratings):
-            bias = predictor.baseline(user, item)
-            mean = predictor.baseline.mean.expand_as(rating)
-            predicted[""].append(predictor(user, item, day))
-            predicted["baseline/bias/"].append(predictor.clip(bias))
-            predicted["baseline/mean/"].append(predictor.clip(mean))
-        rating = torch.from_numpy(ratings.rating)
-        return [
-            (f"{system}{{}}/{metric.name}", metric(values, rating))
-            for system, values in ((system, torch.cat(blocks)) for system, blocks in predicted.items())
-            for metric in metrics
-        ]
-
-
-def _coverage(predictor: Predictor, ratings: Ratings) -> float:
-    """Share of ratings within 1.645 standard deviations of their prediction."""
-    inside = 0
-    with torch.inference_mode():
-        for user, item, rating, day in Blocks(ratings):
-            distance = (predictor.score(user, item, day) - rating).abs()
-            inside += int((distance <= WITHIN_90 * predictor.deviation(user, item, day)).sum())
-    return inside / len(ratings)
+        return torch.cat([torch.empty(0), *(predict(user, item, day) for user, item, _, day in Blocks(rows))])

@@ -6,11 +6,12 @@ items.parquet     item_id by index, with titles, if any, and features
 ratings.parquet   user, item, rating and part of every row, and the day if the equation takes days
 checkpoints/      best.ckpt, last.ckpt
 metrics.json      flat; its keys are the TensorBoard tags
+
+Reading raises UserError if a file is missing, damaged or from another model.
 """
 
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -34,17 +35,6 @@ from ratinglab.runs.record import RunRecord, write_record
 
 PARTS = ("train", "val", "test")
 """Names of the parts, by their code in ratings.parquet."""
-CHECKPOINT_FAULTS = (
-    OSError,
-    RuntimeError,
-    UnpicklingError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-)
-"""Exceptions raised while reading an incomplete or foreign checkpoint."""
 PREDICTOR_PREFIX = "predictor."
 """Prefix of the predictor's weights in the checkpoint of a LightningModule."""
 FEATURE_PREFIX = "feature/"
@@ -54,10 +44,11 @@ FEATURE_PREFIX = "feature/"
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     """Write all files that a run needs besides its weights."""
     side = holdout.side
-    users = {"user_id": holdout.user_ids.ids, **_prefixed(side.user_features)}
-    items = {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(side.item_features)}
-    ratings = {**vars(holdout.all_rows), "part": holdout.split.part}
-    tables: dict[str, dict[str, Any]] = {"users": users, "items": items, "ratings": ratings}
+    tables: dict[str, dict[str, Any]] = {
+        "users": {"user_id": holdout.user_ids.ids, **_prefixed(side.user_features)},
+        "items": {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(side.item_features)},
+        "ratings": {**vars(holdout.all_rows), "part": holdout.split.part},
+    }
     for name, columns in tables.items():
         table = pd.DataFrame({key: column for key, column in columns.items() if column is not None})
         write_whole(folder / f"{name}.parquet", partial(table.to_parquet, index=False))
@@ -71,11 +62,7 @@ def _prefixed(features: dict[str, Column]) -> dict[str, Column]:
 def read_parquet(
     path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
 ) -> pd.DataFrame:
-    """Read a table of the run, or a selection of its columns and rows.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
+    """Read a table of the run, or a selection of its columns and rows."""
     try:
         return pd.read_parquet(path, columns=columns, filters=filters)
     except (OSError, ValueError) as error:  # pyarrow raises either
@@ -83,22 +70,14 @@ def read_parquet(
 
 
 def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
-    """Read columns of a part's rows. Filters while reading, so memory holds that part only.
-
-    Raises:
-        UserError: ratings.parquet is missing or damaged.
-    """
+    """Read columns of a part's rows. Filters while reading, so memory holds that part only."""
     rows = read_parquet(folder / "ratings.parquet", columns=columns, filters=[("part", "==", PARTS.index(part))])
     # copies: pandas returns read-only views, which torch cannot use
     return [np.array(rows[column]) for column in columns]
 
 
 def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
-    """Read the training data of a run's equation from its folder.
-
-    Raises:
-        UserError: a file is missing or damaged.
-    """
+    """Read the training data of a run's equation from its folder."""
     needs = record.equation_options(place=str(folder / "run.json")).needs()
     rows = None
     if needs.interactions:
@@ -117,30 +96,20 @@ def _read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
     if not names:
         return {}
     table = read_parquet(path)
-    # runs of format 2 store genres without the prefix
-    found = {name: f"{FEATURE_PREFIX}{name}" if f"{FEATURE_PREFIX}{name}" in table else name for name in names}
-    if missing := [name for name, key in found.items() if key not in table]:
-        raise UserError(f"{path} is damaged: it has no column {FEATURE_PREFIX}{missing[0]}")
-    return {
-        name: table[key].to_numpy(dtype=np.float64 if table[key].dtype.kind == "f" else object)
-        for name, key in found.items()
-    }
+    found = {}
+    for name in names:
+        key = f"{FEATURE_PREFIX}{name}"
+        if key not in table and name not in table:
+            raise UserError(f"{path} is damaged: it has no column {key}")
+        column = table[key if key in table else name]  # runs of format 2 store genres without the prefix
+        found[name] = column.to_numpy(dtype=np.float64 if column.dtype.kind == "f" else object)
+    return found
 
 
 def training_data(
-    record: RunRecord,
-    *,
-    rows: Batch | None,
-    user_features: dict[str, Column],
-    item_features: dict[str, Column],
+    record: RunRecord, *, rows: Batch | None, user_features: dict[str, Column], item_features: dict[str, Column]
 ) -> TrainingData:
-    """Assemble the training data from which an equation is built.
-
-    Args:
-        record: the run's record.
-        rows: the training rows, if the equation needs interactions.
-        user_features: columns over all users, those with training rows first.
-        item_features: columns over all items, those with training rows first.
+    """Assemble the training data of an equation, from columns in which users or items with training rows come first.
 
     Raises:
         UserError: a feature is unknown or constant for all users or items with training rows.
@@ -175,11 +144,7 @@ def build_predictor(record: RunRecord, training: TrainingData, *, seed: int) -> 
 
 
 def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
-    """Load a run's predictor with its best weights, and the number of epochs that trained them.
-
-    Raises:
-        UserError: a file of the run is missing, damaged or from another model.
-    """
+    """Load a run's predictor with its best weights, and the number of epochs that trained them."""
     try:
         predictor = build_predictor(record, read_training_data(record, folder), seed=0)
     except (LookupError, TypeError, RuntimeError) as error:
@@ -192,11 +157,7 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
 
 
 def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
-    """Load the weights of a checkpoint into a predictor, and return the number of epochs that trained them.
-
-    Raises:
-        UserError: the file is missing, damaged or from another model.
-    """
+    """Load a checkpoint's weights, and return the number of epochs that trained them."""
     weights, epoch = _read_checkpoint(path)
     if record.format_version == 2:
         old, new = ".item_features.weight", ".item_features.0.weight"
@@ -209,12 +170,8 @@ def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
 
 
 def read_epoch(path: Path) -> int:
-    """Read the number of finished epochs from a checkpoint.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    return _read_checkpoint(path)[1]
+    """Read the number of finished epochs from a checkpoint; 0 if there is none."""
+    return _read_checkpoint(path)[1] if path.exists() else 0
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
@@ -229,5 +186,5 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
             if key.startswith(PREDICTOR_PREFIX)
         }
         return weights, content["epochs"]
-    except CHECKPOINT_FAULTS as error:
+    except Exception as error:  # an incomplete or foreign file can raise anything
         raise UserError(f"{path} is damaged or no checkpoint of ratinglab's") from error
