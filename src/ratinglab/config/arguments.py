@@ -18,10 +18,8 @@ def parse_arguments() -> argparse.Namespace:
     """Parse the command line; `flags` are the arguments besides the overrides.
 
     Flags may stand behind overrides, where the parser of Hydra 1.3 stumbles. Outside a sweep, a value that Hydra cannot
-    read, or reads as several where a file has that very name, is taken as it was typed: `run=a b/c=d,e`.
-
-    Raises:
-        UserError: an unknown flag.
+    read, or reads as several where a file has that very name, is taken as it was typed: `run=a b/c=d,e`. An unknown
+    flag raises UserError.
     """
     parser = argument_parser()
 

@@ -29,16 +29,22 @@ from ratinglab.config.mistakes import check_overrides, explain, with_file
 from ratinglab.config.rerun import Rerun, with_saved_values
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.experiment import root_options
+from ratinglab.experiment.root_options import (
+    EvaluateOptions,
+    InspectOptions,
+    PredictOptions,
+    RecommendOptions,
+    TrainOptions,
+)
 from ratinglab.files import user_path
 from ratinglab.startup import configure_process
 
 ROOTS: dict[str, type] = {
-    "train": root_options.TrainOptions,
-    "inspect_data": root_options.InspectOptions,
-    "evaluate": root_options.EvaluateOptions,
-    "recommend": root_options.RecommendOptions,
-    "predict": root_options.PredictOptions,
+    "train": TrainOptions,
+    "inspect_data": InspectOptions,
+    "evaluate": EvaluateOptions,
+    "recommend": RecommendOptions,
+    "predict": PredictOptions,
 }
 """The class of each primary config in conf/."""
 Task = Callable[[Any, Path], float | None]
@@ -85,7 +91,10 @@ class _Command:
             arguments = parse_arguments()
             self._conf.add_folder(arguments.config_dir)
             if arguments.help:
-                self._print_help(arguments)
+                with self._conf.initialized():
+                    parsed = self._conf.parsed(arguments.overrides)
+                    overrides = first_job(parsed) if arguments.multirun else arguments.overrides
+                    print(help_text(self._conf, overrides), flush=True)
                 return
             if not (arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion):
                 self._check_and_translate(arguments)
@@ -95,13 +104,6 @@ class _Command:
             self._conclude_sweep()
         if self._diverged:
             sys.exit(1)
-
-    def _print_help(self, arguments: argparse.Namespace) -> None:
-        with self._conf.initialized():
-            overrides = arguments.overrides
-            if arguments.multirun:
-                overrides = first_job(self._conf.parsed(overrides))
-            print(help_text(self._conf, overrides), flush=True)
 
     @contextmanager
     def _mistakes_in_one_line(self) -> Iterator[None]:
