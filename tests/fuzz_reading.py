@@ -21,7 +21,6 @@ import numpy as np
 from tables import csv_options, rows_of
 
 from ratinglab.errors import UserError
-from ratinglab.ratings import reading
 from ratinglab.ratings.sources import SEPARATORS, Duplicates
 
 TOKENS = [
@@ -129,7 +128,6 @@ def main() -> int:
             is_packed = random.random() < 0.2
             path = Path(folder) / "ratings"
             path.write_bytes(gzip.compress(content) if is_packed else content)
-            reading.LARGE = int(random.integers(2)) << 40  # the compiled reader first, or the general one alone
             verdict = compare(path, content, separator, header=header)
             counted[verdict.partition(": ")[0]] += 1
             if verdict.startswith("FINDING"):

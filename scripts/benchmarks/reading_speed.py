@@ -93,7 +93,7 @@ def read(reader: str, path: str, folder: str) -> Measurement:
     """Read the file in this process; `folder` holds the cache."""
     import pandas as pd
 
-    from ratinglab.ratings import demo, plain, table_cache  # noqa: F401  (all that reading imports, before the clock)
+    from ratinglab.ratings import demo, table_cache  # noqa: F401  (all that reading imports, before the clock)
     from ratinglab.ratings.sources import (
         ColumnOptions,
         CsvOptions,

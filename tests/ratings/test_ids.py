@@ -2,12 +2,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ratinglab.ratings.ids import UNKNOWN, IdMap, index_column
+from ratinglab.ratings.ids import UNKNOWN, IdMap, index_column, parsed_ids
 
 
 def indexed(*chunks: list[str]) -> tuple[IdMap, list[int]]:
     """The ids of a column that is read in chunks, and the index of each row."""
-    ids, index, _ = index_column([pa.array(chunk).dictionary_encode() for chunk in chunks], what="user")
+    ids, index, _ = index_column([parsed_ids(pa.chunked_array(list(chunks)))], what="user")
     return ids, index.tolist()
 
 

@@ -8,13 +8,11 @@ import lzma
 
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tables import NO_SIDE, csv_options, rows_of, table_of
 
 from ratinglab.errors import UserError
-from ratinglab.ratings import reading
 from ratinglab.ratings.holdout import hold_out
 from ratinglab.ratings.sources import SEPARATORS, Duplicates
 from ratinglab.ratings.splits import (
@@ -88,23 +86,20 @@ def written(rows, form) -> bytes:
     return PACKED[form["packed"]](content.encode(form["encoding"]))
 
 
-@pytest.mark.parametrize("large", [0, reading.LARGE])
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(rows=tables(), form=forms())
-def test_every_row_is_read_from_every_form(tmp_path_factory, large, rows, form):
+def test_every_row_is_read_from_every_form(tmp_path_factory, rows, form):
     path = tmp_path_factory.mktemp("file") / "ratings"
     path.write_bytes(written(rows, form))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "LARGE", large)
-        positions = {name: str(form["order"].index(column) + 1) for column, name in enumerate(NAMES)}
-        columns = tuple(name if form["header"] else positions[name] for name in NAMES[:4])
-        table = csv_options(
-            path=str(path),
-            separator=form["separator"],
-            header=form["header"],
-            encoding=form["encoding"],
-            columns=columns,
-        ).load()
+    positions = {name: str(form["order"].index(column) + 1) for column, name in enumerate(NAMES)}
+    columns = tuple(name if form["header"] else positions[name] for name in NAMES[:4])
+    table = csv_options(
+        path=str(path),
+        separator=form["separator"],
+        header=form["header"],
+        encoding=form["encoding"],
+        columns=columns,
+    ).load()
     times = [row[3] for row in rows]
     unit = next(factor for bound, factor in ((1e11, 1000), (1e14, 1)) if max(times) < bound)
     found = [(str(user), str(item), rating, time) for user, item, rating, time in rows_of(table)]

@@ -15,15 +15,12 @@ from tables import NO_TITLES, csv_options, rows_of
 
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
-from ratinglab.ratings import reading
 from ratinglab.ratings.sources import Duplicates, ScaleOptions
 
 
-@pytest.fixture(params=["general", "plain"])
-def read(request, tmp_path, monkeypatch):
-    """Write a file and read it: read(content, **options); by the general reader, and by the compiled one first."""
-    if request.param == "plain":
-        monkeypatch.setattr(reading, "LARGE", 0)
+@pytest.fixture
+def read(tmp_path):
+    """Write a file and read it: read(content, **options)."""
 
     def read_content(content: str | bytes, *, name: str = "ratings.csv", **options):
         path = tmp_path / name
@@ -102,6 +99,34 @@ def test_a_separator_is_found_where_the_blocks_of_the_file_meet(read, monkeypatc
     monkeypatch.setattr("ratinglab.ratings.inputs.BLOCK_SIZE", size)
     content = gzip.compress(PLAIN.replace(",", separator).encode("utf-16"))
     assert rows_of(read(content, separator=separator, encoding="utf-16")) == EXPECTED
+
+
+def test_the_name_of_a_file_says_nothing_of_its_form(read):
+    assert rows_of(read(PLAIN, name="ratings.csv.gz")) == EXPECTED
+
+
+@pytest.mark.parametrize(("odd", "ids"), [("007", "text"), ("0x1F", "text"), (" 7", "integers"), ("u7", "text")])
+@pytest.mark.parametrize("row", [0, 1, 15_000, 39_999])
+def test_one_odd_id_far_into_a_file_is_kept_as_written(read, odd, ids, row):
+    users = [str(1_000_000 + user) for user in range(40_000)]
+    users[row] = odd
+    table = read("".join(f"{user},{item},{item % 5}\n" for item, user in enumerate(users)), **HEADERLESS)
+    found = table.user_ids.ids[table.ratings.user]
+    assert table.user_ids.are_integers == (ids == "integers")
+    assert list(map(str, found)) == [user.strip() for user in users]
+
+
+def test_zero_keeps_its_sign(read):
+    rating = read("1,1,-0\n2,1,-0.0\n3,1,0\n4,1,2\n", **HEADERLESS).ratings.rating
+    assert np.signbit(rating).tolist() == [True, True, False, False]
+
+
+@pytest.mark.parametrize("digits", range(1, 8))
+def test_a_rating_is_rounded_as_its_decimal_text(read, digits):
+    numbers = np.random.default_rng(digits).integers(10 ** (digits - 1), 10**digits, 200)
+    texts = [*map(str, numbers), *(f"{number / 10**digits:.{digits}f}" for number in numbers)]
+    table = read("".join(f"1,{item},{text}\n" for item, text in enumerate(texts)), **HEADERLESS)
+    assert table.ratings.rating.tolist() == [float(np.float32(text)) for text in texts]
 
 
 def test_a_zip_archive_of_one_file_is_that_file(tmp_path, read):

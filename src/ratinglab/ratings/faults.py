@@ -109,15 +109,6 @@ def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]
     return [found[row] for row in rows]
 
 
-def has_quotes(file: InputFile, layout: Layout) -> bool:
-    """Whether a quotation mark after the header could open a cell. Many files have quotes only in the header."""
-    if not layout.form.is_quoted:
-        return False
-    blocks = utf8_blocks(file, layout.form)
-    body = next(blocks, b"").split(b"\n", layout.header_lines)[-1]
-    return b'"' in body or any(b'"' in block for block in blocks)
-
-
 def count_lines(file: InputFile, layout: Layout) -> int:
     """Count the lines that are not blank, header included.
 

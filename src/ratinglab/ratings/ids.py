@@ -1,6 +1,8 @@
 """Conversion between ids, as in the data, and array indices."""
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -14,8 +16,10 @@ UNKNOWN = -1
 """Index of an id that is not in the table."""
 CHUNK = 1 << 16
 """Values per lookup."""
-IdColumn: TypeAlias = "NDArray[np.int32] | pa.DictionaryArray"
-"""Ids of rows: integers, which are overwritten, or dictionary-encoded text."""
+SAMPLE = 1_000
+"""Rows that show whether the ids of a file are text."""
+IdColumn: TypeAlias = "NDArray[np.int32] | NDArray[np.int64] | pa.ChunkedArray"
+"""Ids of rows: integers, or text."""
 
 
 class IdMap:
@@ -53,6 +57,15 @@ class IdMap:
         return IdMap(self.ids[order])
 
 
+def parsed_ids(text: pa.ChunkedArray) -> IdColumn:
+    """Convert ids to integers if all are plain decimal int64; otherwise return the text."""
+    if _as_integers(text[:SAMPLE]) is None:  # parsing text that is no number is slow
+        return text
+    with ThreadPoolExecutor() as threads:  # pyarrow releases the GIL
+        parsed = [chunk for chunk in threads.map(_as_integers, text.chunks) if chunk is not None]
+    return np.concatenate(parsed) if len(parsed) == text.num_chunks else text
+
+
 def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArray[np.int32], list[str]]:
     """Index the ids of a column.
 
@@ -60,7 +73,7 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
     otherwise they are text in code-point order. The indices therefore do not depend on the order of rows in a file.
 
     Args:
-        parts: the rows: integers, which are overwritten, or dictionary-encoded text, each part with its dictionary.
+        parts: the rows of each file.
         what: "user" or "item".
 
     Returns:
@@ -69,38 +82,25 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
     if all(isinstance(part, np.ndarray) for part in parts):
         distinct, index = _distinct(parts[0] if len(parts) == 1 else np.concatenate(parts))
         return IdMap(distinct), index, []
-    chunks = [_encoded(part) if isinstance(part, np.ndarray) else part for part in parts]
-    text = pa.chunked_array([chunk.dictionary for chunk in chunks])
-    notes: list[str] = []
-    integers = _as_integers(text)
-    if integers is None:
-        trimmed = pc.utf8_trim_whitespace(text)
-        notes += _alike_but_for_space(text, trimmed, what=what)
-        integers, text = _as_integers(trimmed), trimmed
+    columns = [pa.chunked_array([part]).cast(pa.string()) if isinstance(part, np.ndarray) else part for part in parts]
+    encoded = pa.chunked_array([chunk for column in columns for chunk in column.chunks]).dictionary_encode()
+    encoded = encoded.combine_chunks()
+    texts = encoded.dictionary
+    trimmed = pc.utf8_trim_whitespace(texts)
+    notes = _alike_but_for_space(texts, trimmed, what=what)
+    integers = _as_integers(trimmed)
     if integers is not None:
-        distinct, place = _distinct(integers)
+        distinct, index_of_text = _distinct(integers)
         ids = IdMap(distinct)
     else:
-        texts = pc.unique(text)
-        texts = texts.take(pc.array_sort_indices(texts))  # UTF-8 sorts by code point
-        ids, place = IdMap(pd.Index(texts.to_pandas())), pc.index_in(text, value_set=texts).to_numpy()
-        notes += _alike_as_numbers(texts, what=what)
-    index = np.empty(sum(len(chunk) for chunk in chunks), dtype=np.int32)
-    row = entry = 0
-    for chunk in chunks:
-        of_entry = place[entry : entry + len(chunk.dictionary)]
-        np.take(of_entry, chunk.indices.to_numpy(), out=index[row : row + len(chunk)], mode="clip")
-        row, entry = row + len(chunk), entry + len(chunk.dictionary)
-    return ids, index, notes
-
-
-def _encoded(integers: NDArray[np.int32]) -> pa.DictionaryArray:
-    encoded = pa.array(integers).dictionary_encode()
-    return pa.DictionaryArray.from_arrays(encoded.indices, encoded.dictionary.cast(pa.string()))
+        distinct = pc.unique(trimmed).sort()  # UTF-8 sorts by code point
+        ids, index_of_text = IdMap(distinct.to_pandas()), pc.index_in(trimmed, value_set=distinct).to_numpy()
+        notes += _alike_as_numbers(distinct, what=what)
+    return ids, index_of_text[encoded.indices.to_numpy()], notes
 
 
 def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The sorted distinct values, and the position of each value among them. Overwrites int32 values."""
+    """The sorted distinct values, and the position of each value among them."""
     lowest, highest = int(values.min()), int(values.max())
     if highest - lowest > 4 * len(values) + 1_000_000:
         distinct, place = np.unique(values, return_inverse=True)
@@ -111,39 +111,39 @@ def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32
     for piece in pieces:
         is_used[values[piece] - lowest] = True
     number = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
-    index: NDArray[np.int32] = values if values.dtype == np.int32 else np.empty(len(values), dtype=np.int32)
+    index = np.empty(len(values), dtype=np.int32)
     for piece in pieces:
         np.take(number, values[piece] - lowest, out=index[piece], mode="clip")
     return np.flatnonzero(is_used).astype(np.int64) + lowest, index
 
 
-def _as_integers(text: pa.ChunkedArray) -> NDArray[np.int64] | None:
-    """Parse texts as integers; None if one is not a plain integer, such as `007`, `+7` or `0x7`."""
+def _as_integers(text: "pa.StringArray | pa.ChunkedArray") -> NDArray[Any] | None:
+    """Parse texts as integers, int32 if all fit; None if one is not a plain integer, such as `007`, `+7` or `0x7`."""
     try:
-        integers = text.cast(pa.int64()).to_numpy()
+        integers = text.cast(pa.int64())
     except pa.ArrowInvalid:
         return None
-    if any(pc.any(pc.match_substring(text, letter)).as_py() for letter in "xX"):
+    # Besides plain integers, pyarrow accepts 007, 0x7, -07 and -0.
+    leading_zeros, zeros = pc.sum(pc.starts_with(text, "0")), pc.sum(pc.equal(text, "0"))
+    if leading_zeros != zeros or pc.any(pc.starts_with(text, "-0")).as_py():
         return None
-    # No text is shorter than the plain form of its integer: if the total lengths agree, every text is plain.
-    length = len(integers) + sum(int(np.count_nonzero(integers >= 10**digits)) for digits in range(1, 19))
-    if (integers < 0).any():
-        length = sum(len(str(integer)) for integer in integers.tolist())
-    return integers if pc.sum(pc.binary_length(text)).as_py() == length else None
+    with suppress(pa.ArrowInvalid):
+        integers = integers.cast(pa.int32())
+    return integers.to_numpy()
 
 
-def _alike_but_for_space(text: pa.ChunkedArray, trimmed: pa.ChunkedArray, *, what: str) -> list[str]:
+def _alike_but_for_space(text: pa.StringArray, trimmed: pa.StringArray, *, what: str) -> list[str]:
     """Make a note if ids differ only in surrounding white space."""
     if not pc.any(pc.not_equal(text, trimmed)).as_py():
         return []
-    alike = _same_by(str.strip, pc.unique(text).to_pylist())
+    alike = _same_by(str.strip, text.to_pylist())
     return [
         f"{what} ids that differ from others only in white space, and are taken as the same: {number:,}, such as {pair}"
         for number, pair in alike
     ]
 
 
-def _alike_as_numbers(texts: pa.Array, *, what: str) -> list[str]:
+def _alike_as_numbers(texts: pa.StringArray, *, what: str) -> list[str]:
     """Make a note if ids are the same number, such as `7`, `007` and `7.0`, but stay separate as text."""
     numbers = texts.filter(pc.match_substring_regex(texts, r"^[+-]?[0-9]{1,18}(\.0*)?$"))
     return [

@@ -27,8 +27,8 @@ SIGNATURES = {
     b"PAR1": "parquet",
 }
 """First bytes of each compressed format; file names do not matter."""
-BLOCK_SIZE = 1 << 22
-"""Bytes decompressed at once."""
+BLOCK_SIZE = 1 << 20
+"""Bytes decompressed, or parsed by a thread, at once."""
 UNIT_SEPARATOR = "\x1f"
 """Replaces separators of several characters, which CSV readers do not support; text does not contain it."""
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
@@ -210,36 +210,34 @@ def utf8_blocks(file: InputFile, form: TextForm) -> Iterator[bytes]:
             blocks = _transcoded(blocks, form.encoding, name=str(file))
         if not form.is_quoted:
             blocks = (_with_one_delimiter(lines, form.separator, name=str(file)) for lines in _whole_lines(blocks))
-        yield from blocks
+        yield from filter(None, blocks)
 
 
-def utf8_stream(file: InputFile, form: TextForm) -> "io.BufferedReader | str":
-    """Input for pyarrow: the path of a plain file, which it can read directly, or a stream of `utf8_blocks`."""
-    if form.is_utf8 and form.is_quoted and file.kind() == "plain":
-        return str(file.path)
-    return io.BufferedReader(_Blocks(utf8_blocks(file, form)), BLOCK_SIZE)
+class TextStream(io.RawIOBase):
+    """A file's text in UTF-8, as a stream for pyarrow.
 
+    Attributes:
+        has_quotes: whether what was read after the header contains a quotation mark.
+    """
 
-class _Blocks(io.RawIOBase):
-    """Stream over an iterator of blocks."""
-
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-        self._rest = memoryview(b"")
+    def __init__(self, file: InputFile, form: TextForm, *, header_lines: int = 0) -> None:
+        self.has_quotes = False
+        self._blocks = utf8_blocks(file, form)
+        self._header_lines = header_lines
+        self._rest = b""
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
-        while not self._rest:
-            block = next(self._blocks, None)
-            if block is None:
-                return 0
-            self._rest = memoryview(block)
-        size = min(len(buffer), len(self._rest))
-        buffer[:size] = self._rest[:size]
-        self._rest = self._rest[size:]
-        return size
+    def read(self, size: int = -1) -> bytes:
+        """Read `size` bytes, fewer only at the end."""
+        while len(self._rest) < size and (block := next(self._blocks, b"")):
+            self._rest += block
+        block, self._rest = self._rest[:size], self._rest[size:]
+        body = block.split(b"\n", self._header_lines)[-1]  # many files have quotes only in the header
+        self._header_lines = 0
+        self.has_quotes = self.has_quotes or b'"' in body
+        return block
 
 
 def _transcoded(blocks: Iterable[bytes], encoding: str, *, name: str) -> Iterator[bytes]:

@@ -8,12 +8,9 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.timestamps import DATES, type_of_timestamp
 
-Content = tuple[pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray, pa.ChunkedArray | None]
-"""User and item as dictionary-encoded text, rating as float32, and timestamp."""
 
-
-def read_parquet(file: InputFile, *, user: str, item: str, rating: str, timestamp: str | None) -> Content:
-    """Read the columns of a file by name.
+def read_parquet(file: InputFile, *, user: str, item: str, rating: str, timestamp: str | None) -> list[pa.ChunkedArray]:
+    """Read columns by name: user and item as text, rating as float32, and timestamp if named.
 
     Raises:
         UserError: the file, a column or a cell is invalid; the message names the row, from 1.
@@ -39,12 +36,12 @@ def read_parquet(file: InputFile, *, user: str, item: str, rating: str, timestam
     for name in wanted.values():
         if table[name].null_count > 0:
             raise UserError(f"{file}, row {_first(pc.is_null(table[name])) + 1}: {name!r} must not be null")
-    return (
+    return [
         _ids(table[user], file=file, role="user"),
         _ids(table[item], file=file, role="item"),
         _numbers(table[rating], file=file),
-        None if timestamp is None else _times(table[timestamp], file=file),
-    )
+        *([] if timestamp is None else [_times(table[timestamp], file=file)]),
+    ]
 
 
 def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str) -> pa.ChunkedArray:
@@ -54,15 +51,11 @@ def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str) -> pa.ChunkedAr
         pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
     ):
         raise UserError(f"{file}: the {role} ids must be integers or text, got {column.type}")
-    encoded = column.dictionary_encode()
-    text = [
-        pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string())) for chunk in encoded.chunks
-    ]
-    blank = [pc.equal(pc.utf8_trim_whitespace(chunk.dictionary), "") for chunk in text]
-    if any(pc.any(one).as_py() for one in blank):
-        row = _first(pc.equal(pc.utf8_trim_whitespace(column.cast(pa.string())), ""))
-        raise UserError(f"{file}, row {row + 1}: the {role} id must not be blank")
-    return pa.chunked_array(text)
+    text = column.cast(pa.string())
+    is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
+    if pc.any(is_blank).as_py():
+        raise UserError(f"{file}, row {_first(is_blank) + 1}: the {role} id must not be blank")
+    return text
 
 
 def _numbers(column: pa.ChunkedArray, *, file: InputFile) -> pa.ChunkedArray:

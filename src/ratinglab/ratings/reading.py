@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from glob import glob, has_magic
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,19 +21,15 @@ from ratinglab.ratings.faults import (
     count_lines,
     first_fault,
     first_rows,
-    has_quotes,
     lines_of_rows,
 )
 from ratinglab.ratings.feature_tables import FeatureTable
-from ratinglab.ratings.ids import IdColumn, IdMap, index_column
-from ratinglab.ratings.inputs import InputFile, TextForm, utf8_stream
+from ratinglab.ratings.ids import IdColumn, IdMap, index_column, parsed_ids
+from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile, TextForm, TextStream
 from ratinglab.ratings.parquet import read_parquet
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, Source
 from ratinglab.ratings.timestamps import check_years, milliseconds, type_of_timestamp
-
-LARGE = 64 << 20
-"""Bytes above which importing the compiler, half a second, pays off."""
 
 
 class Columns(NamedTuple):
@@ -68,18 +64,19 @@ class Block(NamedTuple):
     """Columns and layout of one file; a Parquet file has no layout.
 
     Attributes:
-        user: parts of integers or dictionary-encoded text.
-        item: parts of integers or dictionary-encoded text.
-        rating: float32.
-        timestamp: integers, numbers or timestamps; None if not read.
+        user: (N,) integers or text; likewise item.
+        rating: (N,) float32.
+        timestamp: (N,) int64 milliseconds; None if not read.
+        notes: remarks on the timestamps.
     """
 
     file: InputFile
     layout: Layout | None
-    user: list[IdColumn]
-    item: list[IdColumn]
-    rating: pa.ChunkedArray
-    timestamp: pa.ChunkedArray | NDArray[np.int64] | None
+    user: IdColumn
+    item: IdColumn
+    rating: NDArray[np.float32]
+    timestamp: NDArray[np.int64] | None
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -185,23 +182,26 @@ def _check_num_rows(source: RatingFiles, extent: Extent, *, name: str) -> None:
 
 def _united(blocks: list[Block], extent: Extent, *, has_times: bool) -> Content:
     """Concatenate the rows of all files and index their ids."""
-    ratings = [chunk.to_numpy() for block in blocks for chunk in block.rating.chunks]
-    rating = ratings[0] if len(ratings) == 1 else np.concatenate(ratings)
+    rating = _concatenated([block.rating for block in blocks])
     timestamp = None
-    time_notes: list[str] = []
     if has_times:
-        timestamp, time_notes = milliseconds([block.timestamp for block in blocks if block.timestamp is not None])
+        timestamp = _concatenated([block.timestamp for block in blocks if block.timestamp is not None])
         check_years(timestamp, places=extent.places)
     with ThreadPoolExecutor() as threads:  # numpy and pyarrow release the GIL
-        users = threads.submit(index_column, [part for block in blocks for part in block.user], what="user")
-        items = threads.submit(index_column, [part for block in blocks for part in block.item], what="item")
+        users = threads.submit(index_column, [block.user for block in blocks], what="user")
+        items = threads.submit(index_column, [block.item for block in blocks], what="item")
     (user_ids, user, user_notes), (item_ids, item, item_notes) = users.result(), items.result()
     return Content(
         rows=Rows(ratings=Ratings(user=user, item=item, rating=rating), timestamp=timestamp),
         user_ids=user_ids,
         item_ids=item_ids,
-        notes=[*user_notes, *item_notes, *time_notes],
+        notes=[*user_notes, *item_notes, *(note for block in blocks for note in block.notes)],
     )
+
+
+def _concatenated(arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    """Concatenate arrays, without a copy if there is only one."""
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def _check_ids(content: Content, extent: Extent) -> None:
@@ -275,29 +275,23 @@ def existing_files(pattern: str, *, key: str) -> tuple[InputFile, ...]:
 
 def _read_file(file: InputFile, source: RatingFiles) -> Block:
     if file.kind() == "parquet":
-        user, item, *numbers = read_parquet(
+        columns = read_parquet(
             file,
             user=source.columns.user,
             item=source.columns.item,
             rating=source.columns.rating,
             timestamp=source.columns.timestamp,
         )
-        return Block(file, None, user.chunks, item.chunks, *numbers)
-    layout = _layout(file, source)
-    if file.path.stat().st_size >= LARGE:
-        from ratinglab.ratings.plain import read_plain  # imports a compiler
-
-        plain = read_plain(file, layout)
-        if plain is not None:
-            return Block(file, layout, [plain.user], [plain.item], pa.chunked_array([plain.rating]), plain.timestamp)
-    may_be_quoted = has_quotes(file, layout)
-    block = _read_text(file, layout, may_be_quoted=may_be_quoted)
-    over_lines = may_be_quoted and count_lines(file, layout) > len(block.rating) + (1 if source.header else 0)
-    numbers = [block.rating, *([block.timestamp] if isinstance(block.timestamp, pa.ChunkedArray) else [])]
-    is_finite = all(pc.all(pc.is_finite(column)).as_py() for column in numbers if pa.types.is_floating(column.type))
-    if over_lines or len(block.rating) == 0 or not is_finite:
-        raise first_fault(file, layout)
-    return block
+        layout = None
+    else:
+        layout = _layout(file, source)
+        columns = _read_text(file, layout)
+    # each column is freed once it is converted: tens of millions of rows are a gigabyte
+    user, item = parsed_ids(columns.pop(0)), parsed_ids(columns.pop(0))
+    rating = columns.pop(0).to_numpy()
+    timestamp, notes = milliseconds(columns.pop(0)) if columns else (None, [])
+    pa.default_memory_pool().release_unused()
+    return Block(file, layout, user, item, rating, timestamp, notes)
 
 
 def _layout(file: InputFile, source: RatingFiles) -> Layout:
@@ -333,21 +327,22 @@ def _layout(file: InputFile, source: RatingFiles) -> Layout:
     )
 
 
-def _read_text(file: InputFile, layout: Layout, *, may_be_quoted: bool) -> Block:
+def _read_text(file: InputFile, layout: Layout) -> list[pa.ChunkedArray]:
+    """Read the columns user, item, rating and, if there is one, timestamp."""
     names = [str(position) for position in range(layout.num_columns)]
-    text = pa.dictionary(pa.int32(), pa.string())
-    types = {names[layout.user]: text, names[layout.item]: text, names[layout.rating]: pa.float32()}
+    types = {names[layout.user]: pa.string(), names[layout.item]: pa.string(), names[layout.rating]: pa.float32()}
     if layout.timestamp is not None:
         types[names[layout.timestamp]] = layout.timestamp_type or pa.int64()
+    stream = TextStream(file, layout.form, header_lines=layout.header_lines)
     try:
         table = pyarrow.csv.read_csv(
-            utf8_stream(file, layout.form),
-            # Large blocks: each has its own dictionary, and merging dictionaries takes time.
-            read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=layout.header_lines, block_size=1 << 23),
+            stream,
+            read_options=pyarrow.csv.ReadOptions(
+                column_names=names, skip_rows=layout.header_lines, block_size=BLOCK_SIZE
+            ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=layout.form.delimiter,
                 quote_char='"' if layout.form.is_quoted else False,
-                newlines_in_values=may_be_quoted,  # if False, pyarrow can cut blocks at any line, which is faster
                 ignore_empty_lines=True,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
@@ -356,6 +351,10 @@ def _read_text(file: InputFile, layout: Layout, *, may_be_quoted: bool) -> Block
         )
     except pa.ArrowInvalid as error:
         raise first_fault(file, layout, otherwise=str(error)) from error
-    timestamp = None if layout.timestamp is None else table[names[layout.timestamp]]
-    user, item, rating = (table[names[position]] for position in (layout.user, layout.item, layout.rating))
-    return Block(file, layout, user.chunks, item.chunks, rating, timestamp)
+    header_rows = 1 if layout.header_lines else 0
+    if layout.form.is_quoted and stream.has_quotes and count_lines(file, layout) > header_rows + len(table):
+        raise first_fault(file, layout)
+    numbers = (column for column in table.columns if pa.types.is_floating(column.type))
+    if len(table) == 0 or not all(pc.all(pc.is_finite(column)).as_py() for column in numbers):
+        raise first_fault(file, layout)
+    return table.columns

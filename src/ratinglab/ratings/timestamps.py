@@ -42,29 +42,23 @@ def type_of_timestamp(text: str, *, place: str) -> pa.DataType:
     )
 
 
-def milliseconds(columns: list[pa.ChunkedArray | NDArray[np.int64]]) -> tuple[NDArray[np.int64], list[str]]:
-    """Concatenate columns of timestamps: (N,) int64 milliseconds since 1970 in UTC, with notes.
+def milliseconds(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
+    """Convert a column of timestamps: (N,) int64 milliseconds since 1970 in UTC, with notes.
 
-    The largest value of a column determines the unit of its Unix times. A note reports values that look like another
-    unit. A single array is overwritten.
+    The largest value determines the unit of Unix times. A note reports values that look like another unit.
     """
-    notes: list[str] = []
-    time = columns[0] if len(columns) == 1 else None
-    if not isinstance(time, np.ndarray):
-        time = np.empty(sum(len(column) for column in columns), dtype=np.int64)
-    start = 0
-    for each in columns:
-        column = pa.chunked_array([each]) if isinstance(each, np.ndarray) else each
-        factor = None
-        if not pa.types.is_timestamp(column.type):
-            least, most = (bound or 0 for bound in pc.min_max(column).as_py().values())
-            unit = next(unit for unit in UNITS if max(abs(least), abs(most)) < unit[0])
-            factor = unit[1]
-            notes += _of_another_unit(column, unit, least=least)
-        for chunk in column.chunks:
-            _write_milliseconds(chunk, factor, out=time[start : start + len(chunk)])
-            start += len(chunk)
-    return time, notes
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy(), []
+    least, most = pc.min_max(column).as_py().values()
+    unit = next(unit for unit in UNITS if max(abs(least), abs(most)) < unit[0])
+    time = np.concatenate([chunk.to_numpy() for chunk in column.chunks])
+    if not pa.types.is_integer(column.type):
+        time = np.round(np.clip(time * unit[1], FIRST - 1, LAST + 1)).astype(np.int64)
+    elif unit[1] >= 1:
+        time *= int(unit[1])
+    else:
+        time //= round(1 / unit[1])
+    return time, _of_another_unit(column, unit, least=least)
 
 
 def times_of_texts(texts: list[str], *, place: Callable[[int], str]) -> NDArray[np.datetime64]:
@@ -90,7 +84,7 @@ def times_of_texts(texts: list[str], *, place: Callable[[int], str]) -> NDArray[
         if not is_finite.all():
             wrong = int((~is_finite).argmax())
             raise UserError(f"{place(wrong)}: a time must be finite, got {texts[wrong]!r}")
-    time, _ = milliseconds([column])
+    time, _ = milliseconds(column)
     check_years(time, places=lambda rows: [place(row) for row in rows])
     return time.astype("datetime64[ms]")
 
@@ -129,14 +123,3 @@ def _of_another_unit(column: pa.ChunkedArray, unit: tuple[float, float], *, leas
         f"timestamps: {count:,} of {len(column):,} look like another unit than the largest, {pc.max(column)}, such as "
         f"{column.filter(small)[0]}; all were taken to be in the unit of the largest"
     ]
-
-
-def _write_milliseconds(chunk: pa.Array, factor: float | None, *, out: NDArray[np.int64]) -> None:
-    if factor is None:
-        out[:] = chunk.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy()
-    elif not pa.types.is_integer(chunk.type):
-        out[:] = np.round(np.clip(chunk.to_numpy() * factor, FIRST - 1, LAST + 1))
-    elif factor >= 1:
-        np.multiply(chunk.to_numpy(), int(factor), out=out)
-    else:
-        np.floor_divide(chunk.to_numpy(), round(1 / factor), out=out)
