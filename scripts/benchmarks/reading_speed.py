@@ -111,7 +111,7 @@ def read(reader: str, path: str, folder: str) -> Measurement:
         min_ratings_per_user=0, min_ratings_per_item=0, cache=folder if "cache" in reader else None, batch_size=1,
     )  # fmt: skip
     if reader == "to_cache":
-        for kept in Path(folder).glob("tables/*/*"):
+        for kept in Path(folder).glob("tables/*"):
             kept.unlink()
     started = perf_counter()
     if reader == "pandas":
