@@ -7,7 +7,7 @@ from ratinglab.ratings.ids import UNKNOWN, IdMap, index_column, parsed_ids
 
 def indexed(*chunks: list[str]) -> tuple[IdMap, list[int]]:
     """The ids of a column that is read in chunks, and the index of each row."""
-    ids, index, _ = index_column([parsed_ids(pa.chunked_array(list(chunks)))], what="user")
+    ids, index, _ = index_column([parsed_ids(pa.array(chunk)) for chunk in chunks], what="user")
     return ids, index.tolist()
 
 

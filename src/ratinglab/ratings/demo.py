@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ratinglab.files import write_whole
 from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.ratings.inputs import InputFile, TextForm
+from ratinglab.ratings.inputs import Columns, InputFile, TextForm
 from ratinglab.ratings.loading import TableFiles
-from ratinglab.ratings.reading import Columns, RatingFiles
+from ratinglab.ratings.reading import RatingFiles
 from ratinglab.ratings.side_information import Origin
 
 VERSION = 2

@@ -1,7 +1,6 @@
 """Conversion between ids, as in the data, and array indices."""
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -16,10 +15,10 @@ UNKNOWN = -1
 """Index of an id that is not in the table."""
 CHUNK = 1 << 16
 """Values per lookup."""
-SAMPLE = 1_000
-"""Rows that show whether the ids of a file are text."""
-IdColumn: TypeAlias = "NDArray[np.int32] | NDArray[np.int64] | pa.ChunkedArray"
-"""Ids of rows: integers, or text."""
+SAMPLE = 100
+"""Ids that show whether a column is text."""
+IdColumn: TypeAlias = "NDArray[np.int32] | NDArray[np.int64] | pa.DictionaryArray"
+"""Ids of rows: integers, or dictionary-encoded text."""
 
 
 class IdMap:
@@ -57,13 +56,11 @@ class IdMap:
         return IdMap(self.ids[order])
 
 
-def parsed_ids(text: pa.ChunkedArray) -> IdColumn:
-    """Convert ids to integers if all are plain decimal int64; otherwise return the text."""
-    if _as_integers(text[:SAMPLE]) is None:  # parsing text that is no number is slow
-        return text
-    with ThreadPoolExecutor() as threads:  # pyarrow releases the GIL
-        parsed = [chunk for chunk in threads.map(_as_integers, text.chunks) if chunk is not None]
-    return np.concatenate(parsed) if len(parsed) == text.num_chunks else text
+def parsed_ids(text: pa.StringArray) -> IdColumn:
+    """Convert ids to integers if all are plain decimal int64; otherwise dictionary-encode the text."""
+    # pyarrow is slow where many texts are no integers: look at a few first
+    integers = None if _as_integers(text[:SAMPLE]) is None else _as_integers(text)
+    return text.dictionary_encode() if integers is None else integers
 
 
 def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArray[np.int32], list[str]]:
@@ -73,18 +70,21 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
     otherwise they are text in code-point order. The indices therefore do not depend on the order of rows in a file.
 
     Args:
-        parts: the rows of each file.
+        parts: the rows, in parts from `parsed_ids`.
         what: "user" or "item".
 
     Returns:
         The ids, the index of each row: (N,) int32, and notes on ids that are nearly equal.
     """
     if all(isinstance(part, np.ndarray) for part in parts):
-        distinct, index = _distinct(parts[0] if len(parts) == 1 else np.concatenate(parts))
+        distinct, index = _distinct(np.concatenate(parts))
         return IdMap(distinct), index, []
-    columns = [pa.chunked_array([part]).cast(pa.string()) if isinstance(part, np.ndarray) else part for part in parts]
-    encoded = pa.chunked_array([chunk for column in columns for chunk in column.chunks]).dictionary_encode()
-    encoded = encoded.combine_chunks()
+    encoded = pa.chunked_array(
+        [
+            pa.array(part).cast(pa.string()).dictionary_encode() if isinstance(part, np.ndarray) else part
+            for part in parts
+        ]
+    ).combine_chunks()
     texts = encoded.dictionary
     trimmed = pc.utf8_trim_whitespace(texts)
     notes = _alike_but_for_space(texts, trimmed, what=what)
@@ -117,7 +117,7 @@ def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32
     return np.flatnonzero(is_used).astype(np.int64) + lowest, index
 
 
-def _as_integers(text: "pa.StringArray | pa.ChunkedArray") -> NDArray[Any] | None:
+def _as_integers(text: pa.StringArray) -> NDArray[Any] | None:
     """Parse texts as integers, int32 if all fit; None if one is not a plain integer, such as `007`, `+7` or `0x7`."""
     try:
         integers = text.cast(pa.int64())

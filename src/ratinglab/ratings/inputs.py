@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 import pyarrow as pa
 
@@ -168,6 +168,15 @@ class _Guarded(io.RawIOBase):
 
 def _damaged(name: object, error: BaseException) -> UserError:
     return UserError(f"{name} is damaged or cut off: {' '.join(str(error).split()) or type(error).__name__}")
+
+
+class Columns(NamedTuple):
+    """Columns by role: names from the header or, without a header, positions from 1."""
+
+    user: str
+    item: str
+    rating: str
+    timestamp: str | None
 
 
 @dataclass(frozen=True)

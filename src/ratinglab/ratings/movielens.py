@@ -10,9 +10,9 @@ from pathlib import Path
 from ratinglab.errors import UserError
 from ratinglab.ratings.download import download
 from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.ratings.inputs import DAMAGED, InputFile, TextForm
+from ratinglab.ratings.inputs import DAMAGED, Columns, InputFile, TextForm
 from ratinglab.ratings.loading import TableFiles
-from ratinglab.ratings.reading import Columns, RatingFiles
+from ratinglab.ratings.reading import RatingFiles
 from ratinglab.ratings.side_information import Origin
 
 GENRES_100K = tuple(

@@ -5,17 +5,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.inputs import Columns, InputFile
 from ratinglab.ratings.timestamps import DATES, type_of_timestamp
 
 
-def read_parquet(file: InputFile, *, user: str, item: str, rating: str, timestamp: str | None) -> list[pa.ChunkedArray]:
-    """Read columns by name: user and item as text, rating as float32, and timestamp if named.
+def read_parquet(file: InputFile, columns: Columns) -> list[pa.RecordBatch]:
+    """Read the columns user and item as text, rating as float32 and, if there is one, timestamp.
 
     Raises:
         UserError: the file, a column or a cell is invalid; the message names the row, from 1.
     """
-    wanted = {"user": user, "item": item, "rating": rating} | ({} if timestamp is None else {"timestamp": timestamp})
+    wanted = {role: name for role, name in columns._asdict().items() if name is not None}
     repeated = next((name for name in wanted.values() if list(wanted.values()).count(name) > 1), None)
     if repeated is not None:
         roles = " and ".join(f"data.columns.{role}" for role, name in wanted.items() if name == repeated)
@@ -36,12 +36,14 @@ def read_parquet(file: InputFile, *, user: str, item: str, rating: str, timestam
     for name in wanted.values():
         if table[name].null_count > 0:
             raise UserError(f"{file}, row {_first(pc.is_null(table[name])) + 1}: {name!r} must not be null")
-    return [
-        _ids(table[user], file=file, role="user"),
-        _ids(table[item], file=file, role="item"),
-        _numbers(table[rating], file=file),
-        *([] if timestamp is None else [_times(table[timestamp], file=file)]),
-    ]
+    found = {
+        "user": _ids(table[columns.user], file=file, role="user"),
+        "item": _ids(table[columns.item], file=file, role="item"),
+        "rating": _numbers(table[columns.rating], file=file),
+    }
+    if columns.timestamp is not None:
+        found["timestamp"] = _times(table[columns.timestamp], file=file)
+    return pa.table(found).to_batches()
 
 
 def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str) -> pa.ChunkedArray:

@@ -1,5 +1,6 @@
 """Read files of ratings into a table. Errors name the place in the file."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from glob import glob, has_magic
@@ -25,20 +26,11 @@ from ratinglab.ratings.faults import (
 )
 from ratinglab.ratings.feature_tables import FeatureTable
 from ratinglab.ratings.ids import IdColumn, IdMap, index_column, parsed_ids
-from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile, TextForm, TextStream
+from ratinglab.ratings.inputs import BLOCK_SIZE, Columns, InputFile, TextForm, TextStream
 from ratinglab.ratings.parquet import read_parquet
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, Source
 from ratinglab.ratings.timestamps import check_years, milliseconds, type_of_timestamp
-
-
-class Columns(NamedTuple):
-    """Columns by role: names from the header or, without a header, positions from 1."""
-
-    user: str
-    item: str
-    rating: str
-    timestamp: str | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ class Block(NamedTuple):
     """Columns and layout of one file; a Parquet file has no layout.
 
     Attributes:
-        user: (N,) integers or text; likewise item.
+        user: ids in parts, integers or text; likewise item.
         rating: (N,) float32.
         timestamp: (N,) int64 milliseconds; None if not read.
         notes: remarks on the timestamps.
@@ -72,8 +64,8 @@ class Block(NamedTuple):
 
     file: InputFile
     layout: Layout | None
-    user: IdColumn
-    item: IdColumn
+    user: list[IdColumn]
+    item: list[IdColumn]
     rating: NDArray[np.float32]
     timestamp: NDArray[np.int64] | None
     notes: list[str]
@@ -188,8 +180,8 @@ def _united(blocks: list[Block], extent: Extent, *, has_times: bool) -> Content:
         timestamp = _concatenated([block.timestamp for block in blocks if block.timestamp is not None])
         check_years(timestamp, places=extent.places)
     with ThreadPoolExecutor() as threads:  # numpy and pyarrow release the GIL
-        users = threads.submit(index_column, [block.user for block in blocks], what="user")
-        items = threads.submit(index_column, [block.item for block in blocks], what="item")
+        users = threads.submit(index_column, [part for block in blocks for part in block.user], what="user")
+        items = threads.submit(index_column, [part for block in blocks for part in block.item], what="item")
     (user_ids, user, user_notes), (item_ids, item, item_notes) = users.result(), items.result()
     return Content(
         rows=Rows(ratings=Ratings(user=user, item=item, rating=rating), timestamp=timestamp),
@@ -274,24 +266,22 @@ def existing_files(pattern: str, *, key: str) -> tuple[InputFile, ...]:
 
 
 def _read_file(file: InputFile, source: RatingFiles) -> Block:
-    if file.kind() == "parquet":
-        columns = read_parquet(
-            file,
-            user=source.columns.user,
-            item=source.columns.item,
-            rating=source.columns.rating,
-            timestamp=source.columns.timestamp,
-        )
-        layout = None
-    else:
-        layout = _layout(file, source)
-        columns = _read_text(file, layout)
-    # each column is freed once it is converted: tens of millions of rows are a gigabyte
-    user, item = parsed_ids(columns.pop(0)), parsed_ids(columns.pop(0))
-    rating = columns.pop(0).to_numpy()
-    timestamp, notes = milliseconds(columns.pop(0)) if columns else (None, [])
+    layout = None if file.kind() == "parquet" else _layout(file, source)
+    batches = read_parquet(file, source.columns) if layout is None else _read_text(file, layout)
+    with ThreadPoolExecutor() as threads:  # pyarrow releases the GIL
+        parts = list(threads.map(_with_parsed_ids, batches))
+    # Each column is freed once it is concatenated: tens of millions of rows are a gigabyte.
+    user, item, *numbers = (list(column) for column in zip(*parts, strict=True))
+    del parts
+    timestamp, notes = (None, []) if len(numbers) == 1 else milliseconds(pa.chunked_array(numbers.pop()))
+    rating = pa.chunked_array(numbers.pop()).to_numpy()
     pa.default_memory_pool().release_unused()
     return Block(file, layout, user, item, rating, timestamp, notes)
+
+
+def _with_parsed_ids(batch: pa.RecordBatch) -> list[Any]:
+    user, item, *numbers = batch.columns
+    return [parsed_ids(user), parsed_ids(item), *numbers]
 
 
 def _layout(file: InputFile, source: RatingFiles) -> Layout:
@@ -327,34 +317,36 @@ def _layout(file: InputFile, source: RatingFiles) -> Layout:
     )
 
 
-def _read_text(file: InputFile, layout: Layout) -> list[pa.ChunkedArray]:
-    """Read the columns user, item, rating and, if there is one, timestamp."""
+def _read_text(file: InputFile, layout: Layout) -> Iterator[pa.RecordBatch]:
+    """Read the columns user and item as text, rating as float32 and, if there is one, timestamp."""
     names = [str(position) for position in range(layout.num_columns)]
     types = {names[layout.user]: pa.string(), names[layout.item]: pa.string(), names[layout.rating]: pa.float32()}
     if layout.timestamp is not None:
         types[names[layout.timestamp]] = layout.timestamp_type or pa.int64()
     stream = TextStream(file, layout.form, header_lines=layout.header_lines)
+    num_rows = 0
     try:
-        table = pyarrow.csv.read_csv(
+        for batch in pyarrow.csv.open_csv(
             stream,
             read_options=pyarrow.csv.ReadOptions(
                 column_names=names, skip_rows=layout.header_lines, block_size=BLOCK_SIZE
             ),
             parse_options=pyarrow.csv.ParseOptions(
-                delimiter=layout.form.delimiter,
-                quote_char='"' if layout.form.is_quoted else False,
-                ignore_empty_lines=True,
+                delimiter=layout.form.delimiter, quote_char='"' if layout.form.is_quoted else False
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 include_columns=list(types), column_types=types, null_values=[], strings_can_be_null=False
             ),
-        )
+        ):
+            numbers = [column for column in batch.columns if pa.types.is_floating(column.type)]
+            if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in numbers):
+                raise first_fault(file, layout)
+            num_rows += len(batch)
+            yield batch
     except pa.ArrowInvalid as error:
         raise first_fault(file, layout, otherwise=str(error)) from error
     header_rows = 1 if layout.header_lines else 0
-    if layout.form.is_quoted and stream.has_quotes and count_lines(file, layout) > header_rows + len(table):
+    if num_rows == 0 or (
+        layout.form.is_quoted and stream.has_quotes and count_lines(file, layout) > header_rows + num_rows
+    ):
         raise first_fault(file, layout)
-    numbers = (column for column in table.columns if pa.types.is_floating(column.type))
-    if len(table) == 0 or not all(pc.all(pc.is_finite(column)).as_py() for column in numbers):
-        raise first_fault(file, layout)
-    return table.columns

@@ -176,9 +176,9 @@ class CsvOptions(DataOptions):
 
     def load(self) -> RatingTable:
         """Read the files, with users and titles if given, or load the table from the cache."""
-        from ratinglab.ratings.inputs import TextForm
+        from ratinglab.ratings.inputs import Columns, TextForm
         from ratinglab.ratings.loading import TableFiles
-        from ratinglab.ratings.reading import Columns, RatingFiles, existing_files
+        from ratinglab.ratings.reading import RatingFiles, existing_files
 
         ratings = RatingFiles(
             files=existing_files(self.path, key="data.path"),
