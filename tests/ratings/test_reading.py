@@ -71,6 +71,7 @@ def zstd(content: bytes) -> bytes:
         pytest.param(
             lzma.compress(PLAIN[:30].encode()) + bytes(8) + lzma.compress(PLAIN[30:].encode()), {}, id="two of xz"
         ),
+        pytest.param(bz2.compress(PLAIN.encode()) + bz2.compress(b"") + bytes(3), {}, id="nothing behind bzip2"),
         pytest.param(PLAIN.replace(",", "→"), {"separator": "→"}, id="a character beyond ASCII"),
         pytest.param(zstd(PLAIN.encode()), {}, id="zstd"),
         pytest.param(
@@ -95,9 +96,10 @@ def test_latin_1_is_read_as_it_is_said_to_be(read):
 
 @pytest.mark.parametrize("size", range(3, 10))
 @pytest.mark.parametrize("separator", [",", "::"])
-def test_a_separator_is_found_where_the_blocks_of_the_file_meet(read, monkeypatch, separator, size):
+@pytest.mark.parametrize("packed", [gzip.compress, bz2.compress, lzma.compress, zstd])
+def test_a_separator_is_found_where_the_blocks_of_the_file_meet(read, monkeypatch, packed, separator, size):
     monkeypatch.setattr("ratinglab.ratings.inputs.BLOCK_SIZE", size)
-    content = gzip.compress(PLAIN.replace(",", separator).encode("utf-16"))
+    content = packed(PLAIN.replace(",", separator).encode("utf-16"))
     assert rows_of(read(content, separator=separator, encoding="utf-16")) == EXPECTED
 
 

@@ -9,8 +9,8 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
@@ -31,6 +31,7 @@ BLOCK_SIZE = 1 << 20
 """Bytes decompressed, or parsed by a thread, at once."""
 UNIT_SEPARATOR = "\x1f"
 """Replaces separators of several characters, which CSV readers do not support; text does not contain it."""
+DECOMPRESSORS = {"bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 """Exceptions of decompressors for a file that is truncated, corrupted or password-protected."""
 
@@ -65,26 +66,26 @@ class InputFile:
         found = (kind for signature, kind in SIGNATURES.items() if start.startswith(signature))
         return next(found, "plain")
 
-    @contextmanager
-    def open(self) -> Iterator[IO[bytes]]:
-        """Open a stream of the decompressed bytes.
+    def blocks(self) -> Iterator[bytes]:
+        """Read the decompressed bytes.
 
         Raises:
             UserError: the archive lacks the member, or has several and none is named; or, while reading, it is damaged.
         """
         kind = self.kind()
-        with open_packed(self, kind) as file:
-            yield file if kind == "plain" else cast(IO[bytes], _Guarded(file, name=str(self)))
+        try:
+            with _open(self, kind) as stream:
+                blocks = iter(lambda: stream.read(BLOCK_SIZE), b"")
+                yield from _decompressed(blocks, DECOMPRESSORS[kind]) if kind in DECOMPRESSORS else blocks
+        except DAMAGED as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{self} is damaged or cut off: {reason}") from error
 
 
-def open_packed(file: InputFile, kind: str) -> IO[bytes]:
-    """Open a stream of the decompressed bytes."""
+def _open(file: InputFile, kind: str) -> IO[bytes]:
+    """Open a stream of the decompressed bytes or, for DECOMPRESSORS, of the compressed ones."""
     if kind == "gzip":
         return cast(IO[bytes], gzip.open(file.path))
-    if kind == "bzip2":
-        return cast(IO[bytes], _Streams(file.path, bz2.BZ2Decompressor))
-    if kind == "xz":
-        return cast(IO[bytes], _Streams(file.path, lzma.LZMADecompressor))
     if kind == "zstd":
         return cast(IO[bytes], pa.CompressedInputStream(pa.OSFile(str(file.path)), "zstd"))
     if kind == "zip":
@@ -92,82 +93,41 @@ def open_packed(file: InputFile, kind: str) -> IO[bytes]:
     return file.path.open("rb")
 
 
-class _Streams(io.RawIOBase):
-    """Concatenated streams of a bzip2 or xz file.
-
-    Python's own readers mistake a damaged stream for trailing junk and silently skip its rows.
-    """
-
-    def __init__(self, path: Path, decompressor: "Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]") -> None:
-        self._file = path.open("rb")
-        self._new = decompressor
-        self._current = decompressor()
-        self._rest = b""
-
-    def read(self, size: int = -1) -> bytes:
-        """Read at most `size` bytes, and at least one before the end."""
-        while True:
-            if self._current.eof:
-                self._rest = self._current.unused_data.lstrip(b"\0")  # xz pads streams with zeros
-                while not self._rest:
-                    block = self._file.read(BLOCK_SIZE)
-                    if not block:
-                        return b""
-                    self._rest = block.lstrip(b"\0")
-                self._current = self._new()
-            elif self._current.needs_input and not self._rest:
-                self._rest = self._file.read(BLOCK_SIZE)
-                if not self._rest:
-                    raise EOFError("Compressed file ended before the end-of-stream marker was reached")
-            block = self._current.decompress(self._rest, size)
-            self._rest = b""
-            if block:
-                return block
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        super().close()
-
-
 def _open_member(file: InputFile) -> IO[bytes]:
     """Open a member as a stream. Extracts nothing to disk, so no member can escape its folder or fill the disk."""
-    try:
-        archive = zipfile.ZipFile(file.path)
-        names = [info.filename for info in archive.infolist() if not info.is_dir()]
-        members = [name for name in names if not name.startswith("__MACOSX/")]  # macOS adds these to every archive
-        if file.member is not None and file.member not in members:
-            raise UserError(f"{file.path} has no {file.member}; it has {', '.join(sorted(members)[:10])}")
-        if file.member is None and len(members) != 1:
-            raise UserError(
-                f"{file.path} must hold one file, it holds {len(members)}: {', '.join(members[:10])}; "
-                f"one is named as {file.path}/{members[0]}"
-            )
-        return archive.open(file.member or members[0])
-    except DAMAGED as error:
-        raise _damaged(file.path, error) from error
+    archive = zipfile.ZipFile(file.path)
+    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    members = [name for name in names if not name.startswith("__MACOSX/")]  # macOS adds these to every archive
+    if file.member is not None and file.member not in members:
+        raise UserError(f"{file.path} has no {file.member}; it has {', '.join(sorted(members)[:10])}")
+    if file.member is None and len(members) != 1:
+        raise UserError(
+            f"{file.path} must hold one file, it holds {len(members)}: {', '.join(members[:10])}; "
+            f"one is named as {file.path}/{members[0]}"
+        )
+    return archive.open(file.member or members[0])
 
 
-class _Guarded(io.RawIOBase):
-    """Turns a decompressor's exception into a UserError with the file's name."""
+def _decompressed(
+    blocks: Iterable[bytes], new_decompressor: "Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]"
+) -> Iterator[bytes]:
+    """Decompress concatenated streams of bzip2 or xz.
 
-    def __init__(self, stream: IO[bytes], *, name: str) -> None:
-        self._stream, self._name = stream, name
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
-        try:
-            block = self._stream.read(len(buffer))
-        except DAMAGED as error:
-            raise _damaged(self._name, error) from error
-        buffer[: len(block)] = block
-        return len(block)
-
-
-def _damaged(name: object, error: BaseException) -> UserError:
-    return UserError(f"{name} is damaged or cut off: {' '.join(str(error).split()) or type(error).__name__}")
+    bz2.open and lzma.open mistake a damaged second stream for trailing junk and silently skip its rows.
+    """
+    decompressor = new_decompressor()
+    for packed in blocks:
+        while packed or not decompressor.needs_input:
+            if decompressor.eof:
+                packed = packed.lstrip(b"\0")  # xz pads streams with zeros
+                if not packed:
+                    break
+                decompressor = new_decompressor()
+            if block := decompressor.decompress(packed, BLOCK_SIZE):
+                yield block
+            packed = decompressor.unused_data
+    if not decompressor.eof:
+        raise EOFError("Compressed file ended before the end-of-stream marker was reached")
 
 
 class Columns(NamedTuple):
@@ -213,13 +173,12 @@ def utf8_blocks(file: InputFile, form: TextForm) -> Iterator[bytes]:
     Raises:
         UserError: while reading, if the file is damaged or not in its encoding.
     """
-    with file.open() as stream:
-        blocks: Iterable[bytes] = iter(lambda: stream.read(BLOCK_SIZE), b"")
-        if not form.is_utf8:
-            blocks = _transcoded(blocks, form.encoding, name=str(file))
-        if not form.is_quoted:
-            blocks = (_with_one_delimiter(lines, form.separator, name=str(file)) for lines in _whole_lines(blocks))
-        yield from filter(None, blocks)
+    blocks = file.blocks()
+    if not form.is_utf8:
+        blocks = _transcoded(blocks, form.encoding, name=str(file))
+    if not form.is_quoted:
+        blocks = (_with_one_delimiter(lines, form.separator, name=str(file)) for lines in _whole_lines(blocks))
+    yield from filter(None, blocks)
 
 
 class TextStream(io.RawIOBase):
@@ -252,7 +211,7 @@ class TextStream(io.RawIOBase):
 def _transcoded(blocks: Iterable[bytes], encoding: str, *, name: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)()
     line = 1
-    for block in _lookahead(blocks):
+    for block in chain(blocks, [b""]):  # an empty block marks the end
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
@@ -260,12 +219,6 @@ def _transcoded(blocks: Iterable[bytes], encoding: str, *, name: str) -> Iterato
             raise UserError(f"{name}, line {bad}: not {encoding} text ({error.reason})") from error
         line += text.count("\n")
         yield text.encode()
-
-
-def _lookahead(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the blocks, then an empty one that marks the end."""
-    yield from blocks
-    yield b""
 
 
 def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
