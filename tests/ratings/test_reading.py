@@ -340,12 +340,14 @@ def test_options_that_cannot_be_are_refused_before_a_file_is_read(options, messa
         ("1.5", "nan", "line 3: the timestamp must be Unix time, as in the first row, got 'nan'"),
         ("1.5", "inf", "line 3: the timestamp must be Unix time, as in the first row, got 'inf'"),
         ("1500000000", "", "line 3: the timestamp must be Unix time, as in the first row, got ''"),
+        ("15\xb400", "5", "line 2: the timestamp must be Unix time or an ISO date .* got '15�00'"),
+        ("5", "15\xb400", "line 3: the timestamp must be Unix time, as in the first row, got '15�00'"),
     ],
 )
 def test_a_time_that_is_none_is_named_with_its_place(read, first, second, message):
     with pytest.raises(UserError, match=message):
         read(
-            f"user_id,item_id,rating,time\n1,1,1,{first}\n1,2,2,{second}\n",
+            f"user_id,item_id,rating,time\n1,1,1,{first}\n1,2,2,{second}\n".encode("latin-1"),
             columns=("user_id", "item_id", "rating", "time"),
         )
 

@@ -1,7 +1,6 @@
 """Slow second pass over a file that the fast reader rejects, to find the line of the fault."""
 
 import csv
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.ratings.inputs import InputFile, TextForm, utf8_blocks
+from ratinglab.ratings.timestamps import is_written_as
 
 LONGEST_NAME, MOST_NAMES = 40, 30
 """Maximum characters of a column name, and number of columns, in a message."""
@@ -62,11 +62,11 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
 
 def _listed(names: Sequence[str]) -> str:
     """List names on one line, shortened: a stray quotation mark can turn a whole file into one name."""
-    shown = [" ".join(_printable(name).split())[:LONGEST_NAME] for name in names[:MOST_NAMES]]
+    shown = [" ".join(printable(name).split())[:LONGEST_NAME] for name in names[:MOST_NAMES]]
     return ", ".join(shown) + (", …" if len(names) > MOST_NAMES else "")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Replace each byte that is not UTF-8 by a mark."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
@@ -171,27 +171,21 @@ def _fault(cells: list[str], layout: Layout) -> str | None:
     for role, position in (("user", layout.user), ("item", layout.item)):
         if not cells[position].strip():
             return f"the {role} id must not be blank"
-        if cells[position] != _printable(cells[position]):
-            return f"the {role} id is not UTF-8 text, got {_printable(cells[position])!r}; is it another data.encoding?"
+        if cells[position] != printable(cells[position]):
+            return f"the {role} id is not UTF-8 text, got {printable(cells[position])!r}; is it another data.encoding?"
     text = cells[layout.rating]
     try:
         # only Python accepts 1_000, digits of other scripts, and exotic white space around numbers
         is_plain = text.isascii() and "_" not in text and text.strip() == text.strip(" \t")
         rating = float(text if is_plain else "not a number")
     except ValueError:
-        return f"the rating must be a number, got {_printable(text)!r}"
+        return f"the rating must be a number, got {printable(text)!r}"
     if not abs(rating) <= LARGEST_RATING:
         return f"the rating must be finite, got {text!r}"
-    return None if layout.timestamp is None else _timestamp_fault(cells[layout.timestamp], layout)
-
-
-def _timestamp_fault(text: str, layout: Layout) -> str | None:
-    try:
-        pa.array([text.strip()]).cast(layout.timestamp_type)
-        is_finite = not pa.types.is_floating(layout.timestamp_type) or math.isfinite(float(text))
-    except pa.ArrowInvalid:
-        is_finite = False
-    if not is_finite:
+    if layout.timestamp is None:
+        return None
+    time = printable(cells[layout.timestamp])
+    if not is_written_as(time.strip(), layout.timestamp_type):
         wanted = "an ISO date" if pa.types.is_timestamp(layout.timestamp_type) else "Unix time"
-        return f"the timestamp must be {wanted}, as in the first row, got {_printable(text)!r}"
+        return f"the timestamp must be {wanted}, as in the first row, got {time!r}"
     return None

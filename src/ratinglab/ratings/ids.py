@@ -1,6 +1,6 @@
 """Conversion between ids, as in the data, and array indices."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 UNKNOWN = -1
 """Index of an id that is not in the table."""
 CHUNK = 1 << 16
-"""Values per lookup."""
+"""Values per lookup, so that they fit the processor's cache."""
 SAMPLE = 100
 """Ids that show whether a column is text."""
 IdColumn: TypeAlias = "NDArray[np.int32] | NDArray[np.int64] | pa.DictionaryArray"
@@ -85,17 +85,21 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
             for part in parts
         ]
     ).combine_chunks()
-    texts = encoded.dictionary
-    trimmed = pc.utf8_trim_whitespace(texts)
-    notes = _alike_but_for_space(texts, trimmed, what=what)
-    integers = _as_integers(trimmed)
+    texts = pc.utf8_trim_whitespace(encoded.dictionary)
+    notes: list[str] = []
+    if not texts.equals(encoded.dictionary):
+        remark = f"{what} ids that differ from others only in white space, and are taken as the same"
+        notes = _note_on_alike(encoded.dictionary, str.strip, remark)
+    integers = _as_integers(texts)
     if integers is not None:
         distinct, index_of_text = _distinct(integers)
         ids = IdMap(distinct)
     else:
-        distinct = pc.unique(trimmed).sort()  # UTF-8 sorts by code point
-        ids, index_of_text = IdMap(distinct.to_pandas()), pc.index_in(trimmed, value_set=distinct).to_numpy()
-        notes += _alike_as_numbers(distinct, what=what)
+        distinct = pc.unique(texts).sort()  # UTF-8 sorts by code point
+        ids, index_of_text = IdMap(distinct.to_pandas()), pc.index_in(texts, value_set=distinct).to_numpy()
+        numbers = distinct.filter(pc.match_substring_regex(distinct, r"^[+-]?[0-9]{1,18}(\.0*)?$"))
+        remark = f"{what} ids that differ from others only in how a number is written, and are not taken as the same"
+        notes += _note_on_alike(numbers, lambda text: int(text.partition(".")[0]), remark)
     return ids, index_of_text[encoded.indices.to_numpy()], notes
 
 
@@ -107,7 +111,7 @@ def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32
         return distinct.astype(np.int64), place.astype(np.int32)
     # Most ids are nearly contiguous: a lookup table of the whole range is faster than sorting.
     is_used = np.zeros(highest - lowest + 1, dtype=np.bool_)
-    pieces = [slice(start, start + CHUNK) for start in range(0, len(values), CHUNK)]  # fit the processor's cache
+    pieces = [slice(start, start + CHUNK) for start in range(0, len(values), CHUNK)]
     for piece in pieces:
         is_used[values[piece] - lowest] = True
     number = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
@@ -132,30 +136,9 @@ def _as_integers(text: pa.StringArray) -> NDArray[Any] | None:
     return integers.to_numpy()
 
 
-def _alike_but_for_space(text: pa.StringArray, trimmed: pa.StringArray, *, what: str) -> list[str]:
-    """Make a note if ids differ only in surrounding white space."""
-    if not pc.any(pc.not_equal(text, trimmed)).as_py():
-        return []
-    alike = _same_by(str.strip, text.to_pylist())
-    return [
-        f"{what} ids that differ from others only in white space, and are taken as the same: {number:,}, such as {pair}"
-        for number, pair in alike
-    ]
-
-
-def _alike_as_numbers(texts: pa.StringArray, *, what: str) -> list[str]:
-    """Make a note if ids are the same number, such as `7`, `007` and `7.0`, but stay separate as text."""
-    numbers = texts.filter(pc.match_substring_regex(texts, r"^[+-]?[0-9]{1,18}(\.0*)?$"))
-    return [
-        f"{what} ids that differ from others only in how a number is written, and are not taken as the same: "
-        f"{number:,}, such as {pair}"
-        for number, pair in _same_by(lambda text: int(text.partition(".")[0]), numbers.to_pylist())
-    ]
-
-
-def _same_by(key: Callable[[str], int | str], texts: Iterable[str]) -> list[tuple[int, str]]:
-    """Number of texts that share the key of an earlier one, with the first such pair; empty if none do."""
+def _note_on_alike(texts: pa.StringArray, key: Callable[[str], int | str], remark: str) -> list[str]:
+    """Make a note, with the first example, if texts have the key of an earlier one."""
     first: dict[int | str, str] = {}
-    pairs = ((first.setdefault(key(text), text), text) for text in texts)
-    same = [pair for pair in pairs if pair[0] != pair[1]]
-    return [(len(same), "{!r} and {!r}".format(*same[0]))] if same else []
+    pairs = [(first.setdefault(key(text), text), text) for text in texts.to_pylist()]
+    alike = [pair for pair in pairs if pair[0] != pair[1]]
+    return ["{}: {:,}, such as {!r} and {!r}".format(remark, len(alike), *alike[0])] if alike else []

@@ -1,6 +1,5 @@
 """Read files of ratings into a table. Errors name the place in the file."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from glob import glob, has_magic
@@ -9,28 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
 from ratinglab.ratings.cleaning import Cleaning, Rows, k_core, only_used, scale_of, without_duplicates
-from ratinglab.ratings.faults import (
-    Layout,
-    column_position,
-    count_lines,
-    first_fault,
-    first_rows,
-    lines_of_rows,
-)
+from ratinglab.ratings.faults import Layout, first_fault, lines_of_rows
 from ratinglab.ratings.feature_tables import FeatureTable
 from ratinglab.ratings.ids import IdColumn, IdMap, index_column, parsed_ids
-from ratinglab.ratings.inputs import BLOCK_SIZE, Columns, InputFile, TextForm, TextStream
+from ratinglab.ratings.inputs import Columns, InputFile, TextForm
 from ratinglab.ratings.parquet import read_parquet
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, Source
-from ratinglab.ratings.timestamps import check_years, milliseconds, type_of_timestamp
+from ratinglab.ratings.text_ratings import layout_of, read_text
+from ratinglab.ratings.timestamps import check_years, milliseconds
 
 
 @dataclass(frozen=True)
@@ -266,8 +257,11 @@ def existing_files(pattern: str, *, key: str) -> tuple[InputFile, ...]:
 
 
 def _read_file(file: InputFile, source: RatingFiles) -> Block:
-    layout = None if file.kind() == "parquet" else _layout(file, source)
-    batches = read_parquet(file, source.columns) if layout is None else _read_text(file, layout)
+    if file.kind() == "parquet":
+        layout, batches = None, iter(read_parquet(file, source.columns))
+    else:
+        layout = layout_of(file, source.form, header=source.header, columns=source.columns)
+        batches = read_text(file, layout)
     with ThreadPoolExecutor() as threads:  # pyarrow releases the GIL
         parts = list(threads.map(_with_parsed_ids, batches))
     # Each column is freed once it is concatenated: tens of millions of rows are a gigabyte.
@@ -282,71 +276,3 @@ def _read_file(file: InputFile, source: RatingFiles) -> Block:
 def _with_parsed_ids(batch: pa.RecordBatch) -> list[Any]:
     user, item, *numbers = batch.columns
     return [parsed_ids(user), parsed_ids(item), *numbers]
-
-
-def _layout(file: InputFile, source: RatingFiles) -> Layout:
-    (line, cells), *first = first_rows(file, source.form, 2)
-    if any("\n" in cell or "\r" in cell for cell in cells):
-        raise UserError(f"{file}, line {line}: a quoted cell must end on the line on which it begins")
-    names = [cell.strip() for cell in cells] if source.header else [str(n) for n in range(1, len(cells) + 1)]
-    found = {
-        role: column_position(names, wanted, key=f"data.columns.{role}", file=file, header=source.header)
-        for role, wanted in source.columns._asdict().items()
-        if wanted is not None
-    }
-    for role, position in found.items():
-        other = next(name for name, same in found.items() if same == position)
-        if other != role:
-            raise UserError(
-                f"data.columns.{role} must be another column than data.columns.{other}, "
-                f"got {getattr(source.columns, role)} for both"
-            )
-    timestamp, timestamp_type = found.get("timestamp"), None
-    data_line, data = first[0] if source.header and first else (line, cells)
-    if timestamp is not None and (first or not source.header) and len(data) > timestamp:
-        timestamp_type = type_of_timestamp(data[timestamp], place=f"{file}, line {data_line}")
-    return Layout(
-        form=source.form,
-        header_lines=line if source.header else 0,
-        num_columns=len(names),
-        user=found["user"],
-        item=found["item"],
-        rating=found["rating"],
-        timestamp=timestamp,
-        timestamp_type=timestamp_type,
-    )
-
-
-def _read_text(file: InputFile, layout: Layout) -> Iterator[pa.RecordBatch]:
-    """Read the columns user and item as text, rating as float32 and, if there is one, timestamp."""
-    names = [str(position) for position in range(layout.num_columns)]
-    types = {names[layout.user]: pa.string(), names[layout.item]: pa.string(), names[layout.rating]: pa.float32()}
-    if layout.timestamp is not None:
-        types[names[layout.timestamp]] = layout.timestamp_type or pa.int64()
-    stream = TextStream(file, layout.form, header_lines=layout.header_lines)
-    num_rows = 0
-    try:
-        for batch in pyarrow.csv.open_csv(
-            stream,
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=names, skip_rows=layout.header_lines, block_size=BLOCK_SIZE
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=layout.form.delimiter, quote_char='"' if layout.form.is_quoted else False
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=list(types), column_types=types, null_values=[], strings_can_be_null=False
-            ),
-        ):
-            numbers = [column for column in batch.columns if pa.types.is_floating(column.type)]
-            if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in numbers):
-                raise first_fault(file, layout)
-            num_rows += len(batch)
-            yield batch
-    except pa.ArrowInvalid as error:
-        raise first_fault(file, layout, otherwise=str(error)) from error
-    header_rows = 1 if layout.header_lines else 0
-    if num_rows == 0 or (
-        layout.form.is_quoted and stream.has_quotes and count_lines(file, layout) > header_rows + num_rows
-    ):
-        raise first_fault(file, layout)

@@ -1,5 +1,6 @@
 """Times of ratings: Unix time in seconds, milliseconds, microseconds or nanoseconds, or ISO dates."""
 
+import math
 import re
 from collections.abc import Callable
 
@@ -14,8 +15,6 @@ UNITS = ((1e11, 1000.0), (1e14, 1.0), (1e17, 1e-3), (np.inf, 1e-6))
 """Upper bounds of Unix times in s, ms, µs and ns (each bound is the year 5138), with the factor to ms."""
 DATES = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 """ISO dates without and with a time zone."""
-
-
 FIRST, LAST = -62_135_596_800_000, 253_402_300_799_999
 """The years 1 to 9999 in milliseconds."""
 
@@ -31,11 +30,8 @@ def type_of_timestamp(text: str, *, place: str) -> pa.DataType:
         if re.fullmatch(pattern, text, flags=re.ASCII):
             return written
     for written in DATES:
-        try:
-            pa.array([text]).cast(written)
-        except pa.ArrowInvalid:
-            continue
-        return written
+        if is_written_as(text, written):
+            return written
     raise UserError(
         f"{place}: the timestamp must be Unix time or an ISO date such as 2026-11-24 or 2026-11-24T10:15:00Z, "
         f"got {text!r}"
@@ -76,25 +72,24 @@ def times_of_texts(texts: list[str], *, place: Callable[[int], str]) -> NDArray[
     written = type_of_timestamp(texts[0], place=place(0))
     try:
         column = pa.chunked_array([pa.array(texts).cast(written)])
-    except pa.ArrowInvalid as error:
-        wrong = next(number for number, text in enumerate(texts) if not _is_written_as(text, written))
-        raise UserError(f"{place(wrong)}: a time must be written as the first one is, got {texts[wrong]!r}") from error
-    if pa.types.is_floating(written):
-        is_finite = np.isfinite(column.to_numpy())
-        if not is_finite.all():
-            wrong = int((~is_finite).argmax())
-            raise UserError(f"{place(wrong)}: a time must be finite, got {texts[wrong]!r}")
+    except pa.ArrowInvalid:
+        column = None
+    if column is None or (pa.types.is_floating(written) and not pc.all(pc.is_finite(column)).as_py()):
+        wrong = next(number for number, text in enumerate(texts) if not is_written_as(text, written))
+        rule = "written as the first one is" if column is None else "finite"
+        raise UserError(f"{place(wrong)}: a time must be {rule}, got {texts[wrong]!r}")
     time, _ = milliseconds(column)
     check_years(time, places=lambda rows: [place(row) for row in rows])
     return time.astype("datetime64[ms]")
 
 
-def _is_written_as(text: str, written: pa.DataType) -> bool:
+def is_written_as(text: str, written: pa.DataType) -> bool:
+    """Whether a text is a time of that type, and finite."""
     try:
-        pa.array([text]).cast(written)
+        (time,) = pa.array([text]).cast(written)
     except pa.ArrowInvalid:
         return False
-    return True
+    return not pa.types.is_floating(written) or math.isfinite(time.as_py())
 
 
 def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[str]]) -> None:
