@@ -35,7 +35,7 @@ ONLY_ON = {
     "torch": {"batches", "datamodule", "evaluation", "models", "fitting", "recommend", "runs", "experiment"},
     "pandas": {"ratings", "runs", "experiment"},
     "pyarrow": {"ratings", "experiment"},
-    "numba": {"ratings", "fitting", "recommend"},
+    "numba": {"fitting"},
     "matplotlib": {"evaluation", "fitting"},
 }
 MAY_USE_PRIVATE_NAMES = {"hydra": "config/hydra_api.py", "pytorch_lightning": None, "lightning_fabric": None}
