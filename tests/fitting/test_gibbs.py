@@ -285,3 +285,12 @@ def test_one_noise_is_the_same_for_all():
     assert torch.equal(kept["item_precision"], torch.ones_like(kept["item_precision"]))
     assert float(kept["user_precision"].mean()) ** -0.5 == pytest.approx(NOISE, rel=0.1)
     assert not torch.equal(samples(fitted), samples(fit(epochs=150, burn_in=50)))
+
+
+@pytest.mark.parametrize("noise", ["own", "one"])
+def test_ratings_without_noise_are_fitted_closely_and_the_precision_stays_finite(noise):
+    user, item = np.divmod(np.arange(600), 20)
+    fitted = fit(
+        table=table_of(user, item, 1.0 + (user * item) % 5), noise=noise, epochs=200, burn_in=150, embedding_dim=8
+    )
+    assert fitted.trainer.callback_metrics["train/mse"] < 0.01

@@ -21,6 +21,9 @@ NOISE_SHAPE, NOISE_RATE = 1.0, 1.0
 """Parameters of the gamma priors on the noise precision."""
 DEGREES = 10.0
 """ν of the gamma priors on user and item precisions: strength of the pull to the common precision, in ratings."""
+LEAST_NOISE = 0.01
+"""Lowest standard deviation of a user's noise, in standard deviations of the ratings. Ratings that the equation fits
+exactly would otherwise raise the precision without end."""
 START_STD = 0.1
 """Standard deviation of the first prior: a prior drawn from weights near 0 would keep them small for many epochs."""
 
@@ -65,6 +68,7 @@ class GibbsFit(RowFit):
                 self.register_buffer(f"part_{part.name}_precision", torch.ones(()))
                 if part.bias is not None:
                     nn.init.zeros_(part.bias.weight)  # the row's own bias holds the parts' sum
+        self._highest_precision = float("inf")
         self._solvers: dict[str, PartSolver] = {}
         self._owners: dict[str, NDArray[np.int64]] = {}
         self._sums: dict[int, tuple[Tensor, int]] = {}
@@ -88,6 +92,8 @@ class GibbsFit(RowFit):
             side, (count, dim) = self.side(name), self.own_rows(name).shape
             self._owners[name] = np.arange(count) if side.rows is None else side.rows.owner.numpy()
             self._solvers |= {part.name: PartSolver(part.design, dim=dim) for part in side.parts}
+        spread = float(self._ratings["user"].rating.std(dtype=np.float64)) or 1.0
+        self._highest_precision = (LEAST_NOISE * spread) ** -2
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one sweep: the users' prior, parts and rows, then the items', then the noise."""
@@ -162,7 +168,8 @@ class GibbsFit(RowFit):
             return
         counts = self._by_owner("user", self._ratings["user"].counts)
         rate = random.gamma(NOISE_SHAPE + len(alpha) * DEGREES / 2, 1 / (NOISE_RATE + alpha.sum(dtype=np.float64)))
-        alpha[:] = random.gamma((DEGREES + counts) / 2, 1 / (rate + self._by_owner("user", weighted) / 2))
+        drawn = random.gamma((DEGREES + counts) / 2, 1 / (rate + self._by_owner("user", weighted) / 2))
+        alpha[:] = np.minimum(drawn, self._highest_precision)
         _, weighted = self.errors("item", items, users, other_weight=self._row_precision("user"))
         counts = self._by_owner("item", self._ratings["item"].counts)
         beta[:] = random.gamma((DEGREES + counts) / 2, 2 / (DEGREES + self._by_owner("item", weighted)))
