@@ -46,7 +46,7 @@ def test_what_is_printed(textbook):
     )
     assert "86,400 parameters" in text
     assert re.search(r"^epoch 1/50   train/mse \d\.\d{4}   val/mse \d\.\d{4}$", text, re.MULTILINE)
-    assert re.search(r"^test       bias baseline +\d\.\d{4} +\d\.\d{4} +\d\.\d{4}$", text, re.MULTILINE)
+    assert re.search(r"^test +bias baseline +\d\.\d{4} +\d\.\d{4} +\d\.\d{4}$", text, re.MULTILINE)
     assert re.search(r"^ +noise floor +0\.2972 +0\.5452$", text, re.MULTILINE)
     assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{4}", text.splitlines()[-1])
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
+from ratinglab.reports.text_table import aligned
 from ratinglab.runs.record import RunRecord
 
 SYSTEMS = (("", None), ("baseline/bias/", "bias baseline"), ("baseline/mean/", "mean baseline"))
@@ -10,30 +11,19 @@ SYSTEMS = (("", None), ("baseline/bias/", "bias baseline"), ("baseline/mean/", "
 
 def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
     """Tabulate the metrics of the model and the baselines on each part, and on its warm and cold rows."""
-    model, metrics, noise_floor = record.model, record.metric_kinds(), record.noise_floor
-    parts = {"val": "validation", "test": "test"}
-    labels = {
-        f"{part}{group}": f"{label}{group.replace('/', ' ')}"
-        for part, label in parts.items()
-        for group in ("", "/warm", "/cold")
-        if f"{part}{group}/mse" in values
-    }
-    width = max([11, *(len(label) + 1 for label in labels.values())])
-    widths = [max(9, len(metric.label) + 2) for metric in metrics]
-    name_width = max(13, len(model) + 1)
-    heads = "".join(f"{metric.label:>{size}}" for metric, size in zip(metrics, widths, strict=True))
-    yield f"{'':{width + name_width}}{heads}"
-    for tag, label in labels.items():
-        for prefix, name in SYSTEMS:
-            cells = "".join(
-                _cell(values.get(f"{prefix}{tag}/{metric.name}"), size)
-                for metric, size in zip(metrics, widths, strict=True)
-            )
-            yield f"{label:{width}}{name or model:{name_width}}{cells}"
-    if noise_floor is not None:
-        floor = {"mse": noise_floor, "rmse": noise_floor**0.5}
-        cells = "".join(_cell(floor.get(metric.name), size) for metric, size in zip(metrics, widths, strict=True))
-        yield f"{'':{width}}{'noise floor':{name_width}}{cells}".rstrip()
+    metrics, parts = record.metric_kinds(), {"val": "validation", "test": "test"}
+    rows = [["", "", *(metric.label for metric in metrics)]]
+    for part, label in parts.items():
+        for group in ("", "/warm", "/cold"):
+            if f"{part}{group}/mse" not in values:
+                continue
+            for prefix, name in SYSTEMS:
+                cells = [_cell(values.get(f"{prefix}{part}{group}/{metric.name}")) for metric in metrics]
+                rows.append([f"{label}{group.replace('/', ' ')}", name or record.model, *cells])
+    if record.noise_floor is not None:
+        floor = {"mse": record.noise_floor, "rmse": record.noise_floor**0.5}
+        rows.append(["", "noise floor", *(_cell(floor.get(metric.name)) for metric in metrics)])
+    yield from aligned(rows, right=range(2, 2 + len(metrics)))
     for part, label in parts.items():
         if f"{part}/cold/rows" in values:
             yield (
@@ -42,9 +32,9 @@ def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[st
             )
 
 
-def _cell(value: float | None, width: int) -> str:
+def _cell(value: float | None) -> str:
     """Format a value; blank if undefined."""
-    return " " * width if value is None else f"{value:{width}.4f}"
+    return "" if value is None else f"{value:.4f}"
 
 
 def results(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
