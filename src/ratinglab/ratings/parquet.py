@@ -49,9 +49,9 @@ def read_parquet(file: InputFile, columns: Columns) -> list[pa.RecordBatch]:
 def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str) -> pa.ChunkedArray:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if not (
-        pa.types.is_integer(column.type) or pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    ):
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.string())
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         raise UserError(f"{file}: the {role} ids must be integers or text, got {column.type}")
     text = column.cast(pa.string())
     is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
