@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import pytest
+from documented import options_of
 
 REPOSITORY = Path(__file__).parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
@@ -26,18 +29,6 @@ def environment(cache: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "100",  # the width of --help, whatever terminal the tests run in
     }
-
-
-def start(folder: Path, cache: Path, *arguments: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """Start train.py in a folder, to be cut off or watched while it runs."""
-    return subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "scripts" / "train.py"), *arguments],
-        cwd=folder,
-        env=environment(cache),
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-    )
 
 
 @dataclass(frozen=True)
@@ -58,6 +49,79 @@ class Outcome:
 Command = Callable[..., Outcome]
 
 
+@dataclass(frozen=True)
+class Started:
+    """A command that may still run, to be watched or cut off."""
+
+    pid: int
+    stdout: TextIO
+    stderr: Path
+    wait_for: Callable[[int], int]
+
+    def until(self, start: str) -> list[str]:
+        """Lines that it prints, to the first one that starts so."""
+        lines = []
+        for line in self.stdout:
+            lines.append(line)
+            if line.startswith(start):
+                break
+        return lines
+
+    def end(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
+        """Send it a signal, if any, and wait for its end; its exit status and what it printed from here on."""
+        if number is not None:
+            os.kill(self.pid, number)
+        with self.stdout:
+            stdout = self.stdout.read()
+        return self.wait_for(self.pid), stdout, self.stderr.read_text() if self.stderr.is_file() else ""
+
+
+class Server:
+    """A process that forks into commands."""
+
+    def __init__(self, cache: Path, streams: Path) -> None:
+        self._streams = streams
+        self._process = subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "tests" / "forkserver.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(cache),
+        )
+
+    def _ask(self, **request: object) -> int:
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def _start(self, folder: Path, script: str, arguments: Sequence[str], *, stdout: Path, stderr: Path) -> int:
+        path = REPOSITORY / "scripts" / f"{script}.py"
+        streams = {"stdout": str(stdout), "stderr": str(stderr)}
+        return self._ask(script=str(path), arguments=arguments, folder=str(folder), **streams)
+
+    def run(self, folder: Path, script: str, *arguments: str, status: int = 0) -> Outcome:
+        """Run a script of scripts/ in a folder."""
+        files = self._streams / "stdout", self._streams / "stderr"
+        child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1])
+        found = self._ask(wait_for=child)
+        stdout, stderr = (file.read_text() for file in files)
+        assert found == status, f"status {found}\n{stdout}\n{stderr}"
+        return Outcome(found, stdout, stderr, folder)
+
+    def start(self, folder: Path, script: str, *arguments: str, stderr: Path | None = None) -> Started:
+        """Start a script in a folder."""
+        pipe = self._streams / "pipe"
+        pipe.unlink(missing_ok=True)
+        os.mkfifo(pipe)
+        stderr = stderr or self._streams / "stderr of a started command"
+        child = self._start(folder, script, arguments, stdout=pipe, stderr=stderr)
+        return Started(child, pipe.open(), stderr, lambda pid: self._ask(wait_for=pid))
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache folder of the tests' own."""
@@ -65,35 +129,39 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def command(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+def server(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The process that runs the commands of these tests."""
+    server = Server(cache, tmp_path_factory.mktemp("streams"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def command(server: Server) -> Command:
     """Run a script of scripts/ in a folder: command(folder, "train", *arguments)."""
-    streams = tmp_path_factory.mktemp("streams")
-    server = subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "tests" / "forkserver.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment(cache),
-    )
+    return server.run
 
-    def run(folder: Path, script: str, *arguments: str, status: int = 0) -> Outcome:
-        request = {
-            "script": str(REPOSITORY / "scripts" / f"{script}.py"),
-            "arguments": arguments,
-            "folder": str(folder),
-            "stdout": str(streams / "stdout"),
-            "stderr": str(streams / "stderr"),
-        }
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        found = int(server.stdout.readline())
-        stdout, stderr = (streams / "stdout").read_text(), (streams / "stderr").read_text()
-        assert found == status, f"status {found}\n{stdout}\n{stderr}"
-        return Outcome(found, stdout, stderr, folder)
 
-    yield run
-    server.stdin.close()
-    server.wait()
+@pytest.fixture(scope="session")
+def start(server: Server) -> Callable[..., Started]:
+    """Start a script in a folder: start(folder, "train", *arguments)."""
+    return server.start
+
+
+@pytest.fixture
+def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Train a run in this process, without a log: train_here(*overrides) is its folder."""
+    from ratinglab.experiment.training import train
+
+    monkeypatch.setenv("RATINGLAB_DATA", str(cache))
+
+    def run(*overrides: str) -> Path:
+        folder = tmp_path / f"run {len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        train(options_of("train", *overrides, "logger=none"), folder)
+        return folder
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +171,13 @@ def textbook(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outc
 
 
 @pytest.fixture(scope="session")
+def quick(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A run of the textbook model that has hardly begun, in a second."""
+    return command(tmp_path_factory.mktemp("quick"), "train", "trainer=debug", "logger=none")
+
+
+@pytest.fixture(scope="session")
 def biased(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """`python scripts/train.py model=biased_mf`, to the end."""
-    return command(tmp_path_factory.mktemp("biased"), "train", "model=biased_mf")
+    """A run of biased_mf that has closed most of the gap to the noise floor, with all that is logged."""
+    few = ["optimizer.lr=0.01", "trainer.max_epochs=10"]
+    return command(tmp_path_factory.mktemp("biased"), "train", "model=biased_mf", *few)

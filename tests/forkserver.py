@@ -1,10 +1,10 @@
-"""Runs scripts as commands, each in a process of its own, without paying every time for the import of torch.
+"""Runs scripts as commands, each in a process of its own, without paying every time for the imports.
 
-The imports are done once; each request is then a fork with its own arguments, folder, streams and exit status, as a
-command has. ratinglab itself is imported in the fork. What a start really imports is for tests/config/test_startup.py.
+Everything is imported, and conf/ composed, once; each request is then a fork with its own arguments, folder, streams
+and exit status, as a command has. What a start really imports is for tests/config/test_startup.py.
 
-A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write). The
-answer is one line on stdout: the exit status.
+A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write); the answer is one
+line on stdout, the process id. A request {"wait_for": process id} is answered with the exit status, once there is one.
 """
 
 import atexit
@@ -12,16 +12,31 @@ import gc
 import json
 import os
 import runpy
+import secrets
 import sys
 import traceback
+from pathlib import Path
 
-import hydra  # noqa: F401
-import pandas as pd  # noqa: F401
-import pyarrow.csv
-import pyarrow.parquet  # noqa: F401
-import pytorch_lightning.callbacks
-import pytorch_lightning.loggers  # noqa: F401
+import matplotlib.backends.backend_agg  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
+
+from ratinglab.config import resolvers
+from ratinglab.config.command import ROOTS
+from ratinglab.config.conf import Conf
+from ratinglab.config.conversion import to_options
+from ratinglab.experiment import inspection, reproduction, usage  # noqa: F401
+from ratinglab.reports import comparison, sweep_table  # noqa: F401
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def compose_once() -> None:
+    """Let Hydra find its plugins, and its grammars learn."""
+    resolvers.register_resolvers()
+    conf = Conf(CONF, "train")
+    with conf.initialized():
+        config, _ = conf.compose([])
+    to_options(config, ROOTS["train"])
 
 
 def become_command(request: dict) -> int:
@@ -31,6 +46,7 @@ def become_command(request: dict) -> int:
         os.dup2(file, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["folder"])
+    resolvers.RUN_SUFFIX = secrets.token_hex(2)  # which is of a process
     sys.argv = [request["script"], *request["arguments"]]
     sys.path.insert(0, os.path.dirname(request["script"]))
     try:
@@ -43,14 +59,19 @@ def become_command(request: dict) -> int:
     return 0
 
 
+compose_once()
 gc.freeze()  # what is imported stays as it is: forks then share its memory
 for line in sys.stdin:
+    request = json.loads(line)
+    if "wait_for" in request:
+        _, status = os.waitpid(request["wait_for"], 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+        continue
     child = os.fork()
     if child == 0:
-        status = become_command(json.loads(line))
+        status = become_command(request)
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)  # without taking torch apart, which takes longer than most commands
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
+    print(child, flush=True)

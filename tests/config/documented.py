@@ -1,20 +1,24 @@
-"""The comment that each key in conf/ must have: the docstring of its field.
+"""conf/ composed, and the comment that each key there must have: the docstring of its field.
 
 python tests/config/documented.py      write the comments of all files anew, from the docstrings
 """
 
 import ast
+import functools
 import inspect
 import itertools
 import textwrap
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig
 
 from ratinglab.config.command import ROOTS
 from ratinglab.config.comments import KeyPath, file_comment, key_lines
 from ratinglab.config.conf import Conf
+from ratinglab.config.conversion import to_options
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.targets import target_class
 
@@ -25,6 +29,21 @@ FRAGMENTS = {"table": "data=movielens_100k", "movielens": "data=movielens_100k"}
 WIDTH = 120
 
 
+@functools.cache
+def composed(root: str, *overrides: str) -> tuple[DictConfig, DictConfig]:
+    """The config that overrides make of a primary config in conf/, and Hydra's own part of it; not to be changed."""
+    register_resolvers()
+    conf = Conf(CONF, root)
+    with conf.initialized():
+        return conf.compose(overrides)
+
+
+def options_of(root: str, *overrides: str) -> Any:
+    """The options that overrides make of a primary config."""
+    return to_options(composed(root, *overrides)[0], ROOTS[root])
+
+
+@functools.cache
 def field_docstrings(cls: type) -> dict[str, str]:
     """Docstring of each field of a dataclass and of its bases, in one line."""
     found = {}
@@ -51,14 +70,11 @@ def expected_comments(path: Path) -> dict[KeyPath, str]:
 
 def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
     """The root's class, those of its groups where a file is chosen, and the group that the file's keys stand in."""
-    register_resolvers()
     group, name = path.parent.relative_to(CONF).as_posix(), path.stem
     is_primary = name in ROOTS and group == "."
     root = ROOTS[name if is_primary else "train"]
     override = [] if is_primary else [FRAGMENTS[name] if group == "." else f"{group}={name}"]
-    conf = Conf(CONF, name if is_primary else "train")
-    with conf.initialized():
-        config, _ = conf.compose(override)
+    config, _ = composed(name if is_primary else "train", *override)
     hints = get_type_hints(root)
     classes = {
         key: target_class(config[key]["_target_"], base=hints[key], key=key)

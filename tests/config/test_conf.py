@@ -3,14 +3,13 @@
 import dataclasses
 
 import pytest
-from documented import CONF, FILES, expected_comments, field_docstrings
+from documented import CONF, FILES, composed, expected_comments, field_docstrings, options_of
 
 from ratinglab.config.command import ROOTS
 from ratinglab.config.comments import file_comment, key_comments
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.mistakes import MAY_BE_NONE
-from ratinglab.config.resolvers import register_resolvers
 from ratinglab.errors import UserError
 
 OVERLAYS = ("protocol", *MAY_BE_NONE)
@@ -27,22 +26,10 @@ def choice(path):
     return f"{path.parent.name}={path.stem}"
 
 
-def compose(root, *overrides, folder=None):
-    register_resolvers()
-    conf = Conf(CONF, root)
-    conf.add_folder(folder)
-    with conf.initialized():
-        return conf.compose(overrides)
-
-
-def options_of(root, *overrides, folder=None):
-    return to_options(compose(root, *overrides, folder=folder)[0], ROOTS[root])
-
-
 @pytest.mark.parametrize("path", GROUP_FILES, ids=choice)
 def test_every_choice_of_a_group_has_one_key_for_each_field_and_no_default_elsewhere(path):
     group, arguments = path.parent.name, [choice(path), *REQUIRED.get(choice(path), [])]
-    content = compose("train", *arguments)[0][group]
+    content = composed("train", *arguments)[0][group]
     found = getattr(options_of("train", *arguments), group)
     fields = dataclasses.fields(found)
     assert content["_target_"] == f"{type(found).__module__}.{type(found).__qualname__}"
@@ -143,7 +130,7 @@ def test_a_search_is_of_its_recipe_and_looks_at_validation_rows_of_u1(path):
     split = search.split
     assert (search.data.name, split.name, split.fold, split.validation) == ("movielens_100k", "movielens_u", 1, 0.1)
     assert search.logger.name == "none"
-    _, hydra = compose("train", choice(path))
+    _, hydra = composed("train", choice(path))
     assert hydra.sweeper.params["split.seed"] == "0,1,2"
 
 
@@ -164,11 +151,16 @@ model:
 def test_an_experiment_may_choose_a_protocol_and_a_recipe_and_set_any_key(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(EXPERIMENT)
-    options = options_of("train", "experiment=mine", folder=str(tmp_path))
+    conf = Conf(CONF, "train")
+    conf.add_folder(str(tmp_path))
+    with conf.initialized():
+        options, other = (
+            to_options(conf.compose(["experiment=mine", *more])[0], ROOTS["train"]) for more in ([], ["seed=1"])
+        )
     assert (options.seed, options.clip_predictions, options.split.fold) == (7, False, 2)
     assert (options.model.embedding_dim, options.model.regularization, options.optimizer.name) == (9, 0.12, "als")
     assert options.protocol.folds == 1
-    assert options_of("train", "experiment=mine", "seed=1", folder=str(tmp_path)).seed == 1
+    assert other.seed == 1
 
 
 def test_a_folder_that_is_not_there_is_refused():

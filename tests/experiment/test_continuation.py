@@ -3,24 +3,29 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import environment, start
+from conftest import REPOSITORY
 from equal_runs import assert_equal_runs
 
-REPOSITORY = Path(__file__).parents[2]
-EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0"]
+pytestmark = pytest.mark.slow
+
+NO_FIGURES = ["logger.figures=false", "logger.data_figures=false", "logger.projector_items=0"]
+EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0", *NO_FIGURES]
 
 
 @pytest.fixture(scope="module")
-def whole(command, tmp_path_factory):
+def finished(command, tmp_path_factory):
     """The run that is never interrupted."""
-    return command(tmp_path_factory.mktemp("whole"), "train", *EXPERIMENT).run
+    return command(tmp_path_factory.mktemp("whole"), "train", *EXPERIMENT)
+
+
+@pytest.fixture(scope="module")
+def whole(finished):
+    return finished.run
 
 
 def begun_run(folder: Path) -> Path:
@@ -28,40 +33,40 @@ def begun_run(folder: Path) -> Path:
     return record.parent
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_run_cut_off_between_checkpoints_goes_on_to_the_same_weights(command, cache, tmp_path, whole, number):
-    process = start(tmp_path, cache, *EXPERIMENT)
-    for line in process.stdout:
-        if line.startswith("epoch 3/"):
-            break
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=str
+)
+def test_a_run_cut_off_between_checkpoints_goes_on_to_the_same_weights(
+    command, start, tmp_path, whole, number, status
+):
+    process = start(tmp_path, "train", *EXPERIMENT)
+    process.until("epoch 3/")
     time.sleep(random.Random(number).uniform(0, 0.2))
-    process.send_signal(number)
-    process.communicate(timeout=60)
+    found, _, stderr = process.end(number)
+    assert found == status
+    assert "Traceback" not in stderr
     run = begun_run(tmp_path)
     assert not (run / "metrics.json").exists()
+    assert (run / "checkpoints" / "best.ckpt").exists()
     outcome = command(tmp_path, "train", f"resume={run.relative_to(tmp_path)}")
     assert "note: resumes after" in outcome.stdout
     assert outcome.run == run
     assert_equal_runs(run, whole)
 
 
-def test_a_run_cut_off_before_its_first_checkpoint_begins_again(command, cache, tmp_path, whole):
-    process = start(tmp_path, cache, *EXPERIMENT)
-    for line in process.stdout:
-        if line.startswith("optimizer"):
-            break
-    process.kill()
-    process.communicate(timeout=60)
+def test_a_run_cut_off_before_its_first_checkpoint_begins_again(command, start, tmp_path, whole):
+    process = start(tmp_path, "train", *EXPERIMENT)
+    process.until("optimizer")
+    process.end(signal.SIGKILL)
     run = begun_run(tmp_path)
     assert not (run / "checkpoints" / "last.ckpt").exists()
     command(tmp_path, "train", f"resume={run}")
     assert_equal_runs(run, whole)
 
 
-def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path, whole, monkeypatch):
-    code = (
+def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path, whole):
+    (tmp_path / "dies.py").write_text(
         "import os, signal, sys\n"
-        "from ratinglab import files\n"
         "own, count = os.replace, 0\n"
         "def die_at_the_ninth(source, target):\n"
         "    global count\n"
@@ -72,12 +77,9 @@ def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path
         "    own(source, target)\n"
         "os.replace = die_at_the_ninth\n"
         "import runpy\n"
-        f"sys.argv = ['train.py', *{EXPERIMENT!r}]\n"
         f"runpy.run_path({str(REPOSITORY / 'scripts' / 'train.py')!r}, run_name='__main__')\n"
     )
-    variables = environment(tmp_path / "cache")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=variables, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    command(tmp_path, str(tmp_path / "dies"), *EXPERIMENT, status=-signal.SIGKILL)
     run = begun_run(tmp_path)
     assert [path.name for path in (run / "checkpoints").glob(".*")] != []
     outcome = command(tmp_path, "train", f"resume={run}")
@@ -86,25 +88,15 @@ def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path
     assert_equal_runs(run, whole)
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        ["optimizer=block_sgd", "optimizer.lr=0.02"],
-        ["optimizer=sparse_adam", "optimizer.lr=0.02"],
-        ["optimizer=als"],
-    ],
-)
-def test_other_optimizers_go_on_to_the_same_weights(command, tmp_path, optimizer):
-    schedule = ["schedule=constant"] if optimizer == ["optimizer=als"] else []
-    others = [option for option in EXPERIMENT[1:] if not (schedule and option.startswith("schedule"))]
-    options = ["model=biased_mf", *optimizer, *schedule, *others]
-    whole = command(tmp_path, "train", *options, "trainer.max_epochs=8").run
-    cut = command(tmp_path, "train", *options, "trainer.max_epochs=3").run
-    outcome = command(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=8")
-    assert "note: resumes after 3 epochs" in outcome.stdout
+def test_a_run_of_another_optimizer_goes_on_to_the_same_weights(command, tmp_path):
+    """Of all optimizers: tests/fitting/test_resuming.py."""
+    options = ["model=biased_mf", "optimizer=block_sgd", "logger=none"]
+    whole = command(tmp_path, "train", *options, "trainer.max_epochs=4").run
+    cut = command(tmp_path, "train", *options, "trainer.max_epochs=2").run
+    outcome = command(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=4")
+    assert "note: resumes after 2 epochs" in outcome.stdout
     assert outcome.stderr == ""
     assert_equal_runs(cut, whole)
-    assert "every metric is equal to the last digit" in command(tmp_path, "reproduce", f"run={whole}").stdout
 
 
 def test_a_moved_and_renamed_run_goes_on(command, tmp_path, whole):
@@ -119,10 +111,10 @@ def test_a_moved_and_renamed_run_goes_on(command, tmp_path, whole):
     assert outcome.stdout.splitlines()[-1] == "my best = run, ünïcode"
 
 
-def test_a_finished_run_says_so_and_prints_its_result(command, textbook):
-    outcome = command(textbook.folder, "train", f"resume={textbook.run}")
+def test_a_finished_run_says_so_and_prints_its_result(command, finished):
+    outcome = command(finished.folder, "train", f"resume={finished.run}")
     assert outcome.stdout.startswith("note: run is already finished")
-    assert outcome.stdout.splitlines()[1:] == textbook.stdout.splitlines()[-len(outcome.stdout.splitlines()) + 1 :]
+    assert outcome.stdout.splitlines()[1:] == finished.stdout.splitlines()[-len(outcome.stdout.splitlines()) + 1 :]
 
 
 @pytest.mark.parametrize(
@@ -130,23 +122,21 @@ def test_a_finished_run_says_so_and_prints_its_result(command, textbook):
     [
         (["optimizer.lr=0.1"], "optimizer.lr=0.1 cannot be set beside resume"),
         (["model=biased_mf"], "model=biased_mf cannot be set beside resume"),
-        (["trainer.max_epochs=10"], "trainer.max_epochs must be above the {epochs} epochs done, got 10"),
+        (["trainer.max_epochs=7"], "trainer.max_epochs must be above the 8 epochs done, got 7"),
         (["trainer.max_epochs=0"], "trainer.max_epochs must be at least 1, got 0"),
         (["-m"], "resume goes on with one run: leave out -m"),
     ],
 )
-def test_what_would_make_it_another_experiment_is_refused(command, textbook, arguments, message):
-    before = {path: path.stat().st_mtime_ns for path in textbook.run.rglob("*") if path.name != "train.log"}
-    outcome = command(textbook.folder, "train", f"resume={textbook.run}", *arguments, status=2)
-    # as many as this processor's rounding makes of it
-    epochs = json.loads((textbook.run / "metrics.json").read_text())["fit/epochs"]
-    assert outcome.stderr.startswith(f"error: {message.format(epochs=epochs)}")
+def test_what_would_make_it_another_experiment_is_refused(command, finished, arguments, message):
+    before = {path: path.stat().st_mtime_ns for path in finished.run.rglob("*") if path.name != "train.log"}
+    outcome = command(finished.folder, "train", f"resume={finished.run}", *arguments, status=2)
+    assert outcome.stderr.startswith(f"error: {message}")
     assert outcome.stderr.count("\n") == 1
-    assert {path: path.stat().st_mtime_ns for path in textbook.run.rglob("*") if path.name != "train.log"} == before
+    assert {path: path.stat().st_mtime_ns for path in finished.run.rglob("*") if path.name != "train.log"} == before
 
 
 def test_an_earlier_best_is_still_the_best_after_going_on(command, tmp_path):
-    overfits = ["optimizer.lr=0.1", "callbacks.early_stopping.patience=null"]
+    overfits = ["optimizer.lr=0.1", "callbacks.early_stopping.patience=null", "logger=none"]
     whole = command(tmp_path, "train", *overfits, "trainer.max_epochs=6").run
     run = command(tmp_path, "train", *overfits, "trainer.max_epochs=4").run
     command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=6")
@@ -155,7 +145,7 @@ def test_an_earlier_best_is_still_the_best_after_going_on(command, tmp_path):
 
 
 def test_a_run_goes_on_with_the_values_it_was_started_with_though_a_default_has_changed(command, tmp_path):
-    run = command(tmp_path, "train", "trainer=debug").run
+    run = command(tmp_path, "train", "trainer=debug", "logger=none").run
     path = run / ".hydra" / "config.yaml"
     assert "lr: 0.003" in path.read_text(), "the default, which no argument of this run has set"
     path.write_text(path.read_text().replace("lr: 0.003", "lr: 0.02"))
@@ -170,7 +160,7 @@ def test_a_run_cut_off_between_its_last_epoch_and_its_metrics_trains_no_more(com
         "stopped early": ["optimizer.lr=0.1", "callbacks.early_stopping.patience=1"],
         "all epochs": ["trainer.max_epochs=2"],
     }
-    run = command(tmp_path, "train", *options[last]).run
+    run = command(tmp_path, "train", *options[last], "logger=none").run
     metrics = json.loads((run / "metrics.json").read_text())
     weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     (run / "metrics.json").unlink()
@@ -188,30 +178,25 @@ def test_a_run_cut_off_between_its_last_epoch_and_its_metrics_trains_no_more(com
     ("schedule", "max_epochs", "message"),
     [
         ("cosine", 20, "a run under schedule=cosine cannot be extended"),
-        ("constant", 2, "trainer.max_epochs must be above the"),
+        ("constant", 1, "trainer.max_epochs must be above the"),
     ],
 )
 def test_what_is_refused_of_a_finished_run_is_refused_of_an_unfinished_one(
     command, tmp_path, schedule, max_epochs, message
 ):
-    run = command(tmp_path, "train", "trainer.max_epochs=5", f"schedule={schedule}").run
-    (run / "metrics.json").unlink()
-    outcome = command(tmp_path, "train", f"resume={run}", f"trainer.max_epochs={max_epochs}", status=2)
-    assert outcome.stderr.startswith(f"error: {message}")
-    assert json.loads((run / "run.json").read_text())["max_epochs"] == 5
-
-
-def test_a_schedule_that_spans_all_epochs_cannot_be_extended(command, tmp_path):
-    run = command(tmp_path, "train", "trainer=debug", "schedule=cosine").run
-    outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=9", status=2)
-    assert outcome.stderr.startswith("error: a run under schedule=cosine cannot be extended")
+    run = command(tmp_path, "train", "trainer=debug", f"schedule={schedule}", "logger=none").run
+    for _ in ("finished", "unfinished"):
+        outcome = command(tmp_path, "train", f"resume={run}", f"trainer.max_epochs={max_epochs}", status=2)
+        assert outcome.stderr.startswith(f"error: {message}")
+        assert json.loads((run / "run.json").read_text())["max_epochs"] == 2
+        (run / "metrics.json").unlink(missing_ok=True)
 
 
 def test_data_that_has_changed_is_refused(command, tmp_path):
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(30) for item in range(20)]
     path = tmp_path / "ratings.csv"
     path.write_text("\n".join(["user_id,item_id,rating", *rows]))
-    run = command(tmp_path, "train", "trainer=debug", "data=csv", "data.path=ratings.csv").run
+    run = command(tmp_path, "train", "trainer=debug", "data=csv", "data.path=ratings.csv", "logger=none").run
     path.write_text("\n".join(["user_id,item_id,rating", *rows[:-1], "29,19,1.5"]))
     files = {found: found.read_bytes() for found in run.rglob("*.*") if found.is_file() and found.name != "train.log"}
     outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=5", status=2)
@@ -232,7 +217,7 @@ def test_no_run_to_resume(command, tmp_path, name, message):
 
 
 def test_a_truncated_last_checkpoint_is_refused(command, tmp_path):
-    run = command(tmp_path, "train", "trainer=debug").run
+    run = command(tmp_path, "train", "trainer=debug", "logger=none").run
     path = run / "checkpoints" / "last.ckpt"
     path.write_bytes(path.read_bytes()[:5000])
     outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=9", status=2)
@@ -240,14 +225,11 @@ def test_a_truncated_last_checkpoint_is_refused(command, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_sweep_and_its_run_goes_on(command, cache, tmp_path, whole, number, status):
-    process = start(tmp_path, cache, "-m", *EXPERIMENT, "model.embedding_dim=32,16")
-    for line in process.stdout:
-        if line.startswith("epoch 3/"):
-            break
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == status
+def test_a_signal_ends_a_sweep_and_its_run_goes_on(command, start, tmp_path, whole, number, status):
+    process = start(tmp_path, "train", "-m", *EXPERIMENT, "model.embedding_dim=32,16")
+    process.until("epoch 3/")
+    found, _, stderr = process.end(number)
+    assert found == status
     assert "Traceback" not in stderr
     (record,) = tmp_path.glob("outputs/sweeps/*/*/*/run.json")
     outcome = command(tmp_path, "train", f"resume={record.parent}")

@@ -5,17 +5,15 @@ import json
 import os
 import pty
 import re
-import signal
 import struct
 import termios
-import time
+import threading
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import start
 
-REPOSITORY = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 def metrics_of(run: Path) -> dict[str, float]:
@@ -109,14 +107,13 @@ def test_the_same_command_repeats_bit_for_bit_and_another_seed_does_not(command,
 
 
 def test_without_validation_the_last_weights_count_and_nothing_stops_early(command, tmp_path):
-    outcome = command(
-        tmp_path, "train", "split.validation=0", "trainer.max_epochs=12", "callbacks.early_stopping.patience=1"
-    )
+    few = ["trainer.max_epochs=4", "callbacks.early_stopping.patience=1"]
+    outcome = command(tmp_path, "train", "split.validation=0", "logger=none", *few)
     metrics = metrics_of(outcome.run)
     assert outcome.stderr == ""
     assert "no validation rows, so no early stopping" in outcome.stdout
     assert "val/mse" not in metrics
-    assert metrics["fit/epochs"] == metrics["fit/best_epoch"] == 12
+    assert metrics["fit/epochs"] == metrics["fit/best_epoch"] == 4
 
 
 def test_without_test_rows_there_are_no_test_errors(command, tmp_path):
@@ -125,37 +122,28 @@ def test_without_test_rows_there_are_no_test_errors(command, tmp_path):
     assert "test/mse" not in metrics
 
 
-def test_early_stopping_waits_for_its_patience(command, tmp_path):
-    outcome = command(
-        tmp_path, "train", "optimizer.lr=0.1", "trainer.max_epochs=30", "callbacks.early_stopping.patience=2"
-    )
-    metrics = metrics_of(outcome.run)
-    assert metrics["fit/epochs"] == metrics["fit/best_epoch"] + 2 < 30
-
-
-def test_training_on_a_part_of_the_rows_is_said(command, tmp_path):
-    outcome = command(tmp_path, "train", "trainer.limit_train_batches=0.5", "trainer.max_epochs=1")
+def test_training_on_a_part_of_the_rows_is_said_and_an_error_above_that_of_the_bias_baseline_too(command, tmp_path):
+    few = ["trainer.limit_train_batches=0.5", "trainer.max_epochs=1", "logger=none"]
+    outcome = command(tmp_path, "train", *few)
     assert "warning: trains on 50% of the batches of each epoch" in outcome.stdout
-
-
-def test_a_model_worse_than_the_bias_baseline_is_told_so(command, tmp_path):
-    outcome = command(tmp_path, "train", "trainer.max_epochs=1")
     assert "warning: mf is worse than the bias baseline on test" in outcome.stdout
 
 
-def test_predictions_are_clipped_unless_they_should_not_be(command, tmp_path):
-    files = [
-        command(tmp_path, "train", "optimizer.lr=0.05", "trainer.max_epochs=4", f"clip_predictions={clip}").run
+def test_predictions_are_clipped_unless_they_should_not_be(train_here):
+    clipped, free = (
+        metrics_of(train_here("optimizer.lr=0.05", "trainer.max_epochs=4", f"clip_predictions={clip}"))["test/mse"]
         for clip in ("true", "false")
-    ]
-    clipped, free = (metrics_of(run)["test/mse"] for run in files)
+    )
     assert clipped < free
+
+
+DEBUG = ["trainer=debug", "trainer.max_epochs=3"]
 
 
 @pytest.fixture(scope="module")
 def debug(command, tmp_path_factory):
     """A short run, to compare others with."""
-    return command(tmp_path_factory.mktemp("debug"), "train", "trainer=debug", "trainer.max_epochs=3")
+    return command(tmp_path_factory.mktemp("debug"), "train", *DEBUG, "logger=none")
 
 
 def last_weights(run: Path) -> torch.Tensor:
@@ -183,9 +171,8 @@ def last_weights(run: Path) -> torch.Tensor:
         "seed=1",
     ],
 )
-def test_each_option_changes_the_weights(command, debug, tmp_path, option):
-    outcome = command(tmp_path, "train", "trainer=debug", "trainer.max_epochs=3", *option.split())
-    weights, others = last_weights(outcome.run), last_weights(debug.run)
+def test_each_option_changes_the_weights(train_here, debug, option):
+    weights, others = last_weights(train_here(*DEBUG, *option.split())), last_weights(debug.run)
     assert weights.shape != others.shape or not torch.allclose(weights, others, atol=1e-4)
 
 
@@ -193,17 +180,17 @@ def test_options_that_print(command, debug, tmp_path):
     assert "epoch 1/" in debug.stdout
     # Lightning's own lines: on stdout, or on stderr where it was imported before Hydra has set up the logging, as here
     assert "Total params" in debug.stdout + debug.stderr
-    quiet = command(
-        tmp_path, "train", "trainer=debug", "trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"
-    )
+    silent = ["trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"]
+    quiet = command(tmp_path, "train", "trainer=debug", "logger=none", *silent)
     assert "epoch 1/" not in quiet.stdout
     assert "Total params" not in quiet.stdout + quiet.stderr
-    profiled = command(tmp_path, "train", "trainer=debug", "trainer.profiler=simple")
+    profiled = command(tmp_path, "train", "trainer=debug", "logger=none", "trainer.profiler=simple")
     assert "FIT Profiler Report" in profiled.stdout + profiled.stderr
 
 
 def test_validation_every_other_epoch_is_printed_only_then(command, tmp_path):
-    outcome = command(tmp_path, "train", "trainer=debug", "trainer.max_epochs=5", "trainer.check_val_every_n_epoch=2")
+    every_other = ["trainer.max_epochs=5", "trainer.check_val_every_n_epoch=2"]
+    outcome = command(tmp_path, "train", "trainer=debug", "logger=none", *every_other)
     lines = [line for line in outcome.stdout.splitlines() if line.startswith("epoch ")]
     assert ["val/mse" in line for line in lines] == [False, True, False, True, False]
     checkpoints = outcome.run / "checkpoints"
@@ -211,20 +198,21 @@ def test_validation_every_other_epoch_is_printed_only_then(command, tmp_path):
     assert torch.load(checkpoints / "best.ckpt", weights_only=True)["epochs"] == 4
 
 
-def test_min_epochs_and_min_delta_move_early_stopping(command, tmp_path):
-    stops_at = [
-        metrics_of(command(tmp_path, "train", "callbacks.early_stopping.patience=1", *options).run)["fit/epochs"]
+def test_patience_min_epochs_and_min_delta_move_early_stopping(train_here):
+    free, least, steep = (
+        metrics_of(train_here("optimizer.lr=0.1", "callbacks.early_stopping.patience=2", *options))
         for options in (
-            ["optimizer.lr=0.02"],
-            ["optimizer.lr=0.02", "trainer.min_epochs=20", "trainer.max_epochs=20"],
-            ["optimizer.lr=0.02", "callbacks.early_stopping.min_delta=10"],
+            ["trainer.max_epochs=30"],
+            ["trainer.max_epochs=12", "trainer.min_epochs=12"],
+            ["trainer.max_epochs=30", "callbacks.early_stopping.min_delta=10"],
         )
-    ]
-    assert stops_at[1] == 20 > stops_at[0] > stops_at[2] == 2
+    )
+    assert free["fit/epochs"] == free["fit/best_epoch"] + 2 < least["fit/epochs"] == 12
+    assert steep["fit/epochs"] == 3 < free["fit/epochs"]
 
 
 def test_an_update_that_diverges_after_the_last_training_error_is_found(command, tmp_path):
-    arguments = ["optimizer=sgd", "optimizer.lr=1e30", "trainer.max_epochs=1", "data.batch_size=200000"]
+    arguments = ["optimizer=sgd", "optimizer.lr=1e30", "trainer.max_epochs=1", "data.batch_size=200000", "logger=none"]
     for validation in ("0.1", "0"):
         outcome = command(tmp_path, "train", *arguments, f"split.validation={validation}", status=1)
         assert re.match(r"error: (the validation error|a weight|test/mse) is -?(nan|inf)", outcome.stderr)
@@ -235,7 +223,7 @@ def test_an_update_that_diverges_after_the_last_training_error_is_found(command,
 def test_repeated_pairs_are_refused_or_merged_and_said(command, tmp_path):
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(20) for item in range(20)]
     (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows, *rows[:3]]))
-    arguments = ["data=csv", "data.path=ratings.csv", "trainer=debug"]
+    arguments = ["data=csv", "data.path=ratings.csv", "trainer=debug", "logger=none"]
     assert "repeat an earlier row's user and item: 3 (" in command(tmp_path, "train", *arguments, status=2).stderr
     outcome = command(tmp_path, "train", *arguments, "data.duplicates=last")
     assert "note: data.duplicates=last: rows merged into others of the same user and item: 3" in outcome.stdout
@@ -243,13 +231,13 @@ def test_repeated_pairs_are_refused_or_merged_and_said(command, tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_its_folder(command, tmp_path):
-    outcome = command(tmp_path, "train", "optimizer=sgd", "optimizer.lr=1e6", status=1)
+    outcome = command(tmp_path, "train", "optimizer=sgd", "optimizer.lr=1e6", "logger=none", status=1)
     assert re.fullmatch(r"error: the training loss is (nan|inf) in epoch \d+ at lr 1e\+06; .*\n", outcome.stderr)
     assert len(list(tmp_path.glob("outputs/*/*/run.json"))) == 1
 
 
 def test_in_a_sweep_a_diverged_run_does_not_stop_the_others(command, tmp_path):
-    command(tmp_path, "train", "-m", "trainer=debug", "optimizer=sgd", "optimizer.lr=1e6,1", status=1)
+    command(tmp_path, "train", "-m", "trainer=debug", "logger=none", "optimizer=sgd", "optimizer.lr=1e6,1", status=1)
     runs = sorted(tmp_path.glob("outputs/sweeps/*/*/*/run.json"))
     assert [(path.parent.name[:2], (path.parent / "metrics.json").exists()) for path in runs] == [
         ("0-", False),
@@ -257,35 +245,26 @@ def test_in_a_sweep_a_diverged_run_does_not_stop_the_others(command, tmp_path):
     ]
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_run_with_its_status(cache, tmp_path, number, status):
-    process = start(tmp_path, cache, "trainer.max_epochs=100000", "trainer.min_epochs=100000")
-    for line in process.stdout:
-        if line.startswith("epoch 2/"):
-            break
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == status
-    assert "Traceback" not in stderr
-    (run,) = tmp_path.glob("outputs/*/*/run.json")
-    assert (run.parent / "checkpoints" / "best.ckpt").exists()
-
-
-def test_on_a_terminal_lightnings_bar_shows_epoch_and_both_errors(cache, tmp_path):
+def test_on_a_terminal_lightnings_bar_shows_epoch_and_both_errors(start, tmp_path):
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
-    process = start(tmp_path, cache, "trainer=debug", "trainer.max_epochs=3", stderr=terminal)
-    os.close(terminal)
-    stdout, shown = "", b""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            shown += os.read(main, 4096)
-        except OSError:  # the other side is closed: the command has ended
-            break
-    stdout, _ = process.communicate(timeout=60)
+    process = start(tmp_path, "train", *DEBUG, "logger=none", stderr=Path(os.ttyname(terminal)))
+    shown = []
+    reader = threading.Thread(target=lambda: shown.extend(iter(lambda: read_all(main), b"")))
+    reader.start()
+    status, stdout, _ = process.end()
+    os.close(terminal)  # the reader then finds the end
+    reader.join(timeout=60)
     os.close(main)
-    assert process.returncode == 0
-    assert re.search(r"epoch 3/3: 100%.* train/mse=\d\.\d+, val/mse=\d\.\d+", shown.decode())
+    assert status == 0
+    assert re.search(r"epoch 3/3: 100%.* train/mse=\d\.\d+, val/mse=\d\.\d+", b"".join(shown).decode())
     assert "epoch 1/3" not in stdout
     assert (tmp_path / stdout.splitlines()[-1]).is_dir()
+
+
+def read_all(terminal: int) -> bytes:
+    """What has come so far; nothing where the other side is closed."""
+    try:
+        return os.read(terminal, 4096)
+    except OSError:
+        return b""

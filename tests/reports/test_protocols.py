@@ -2,25 +2,18 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, environment
+from documented import CONF, options_of
 from tables import table_of
 
-from ratinglab.config.command import ROOTS
-from ratinglab.config.conf import Conf
-from ratinglab.config.conversion import to_options
-from ratinglab.config.resolvers import register_resolvers
 from ratinglab.experiment.recording import protocol_record
 from ratinglab.ratings.splits import RandomSplit
 from ratinglab.reports.comparison import FinishedRun, _rows
 from ratinglab.reports.protocols import table_of_folds, table_of_run, verdict
 from ratinglab.runs.record import RunRecord
 
-CONF = REPOSITORY / "conf"
 PROTOCOLS = sorted(path.stem for path in CONF.glob("protocol/*.yaml") if path.stem != "none")
 RECIPES = sorted(path.stem for path in CONF.glob("recipe/*.yaml"))
 OWN = """# @package _global_
@@ -39,33 +32,26 @@ protocol:
 """
 
 
-def options_of(*overrides):
-    register_resolvers()
-    conf = Conf(CONF, "train")
-    with conf.initialized():
-        return to_options(conf.compose(overrides)[0], ROOTS["train"])
-
-
 def split_of(*, validation=0.0):
     table = table_of([0, 0, 1, 1, 2], [0, 1, 0, 1, 0], [1, 2, 3, 4, 5])
     return RandomSplit(refit=False, seed=0, validation=validation, test=0.2).apply(table)
 
 
 def test_under_another_split_a_pinned_key_may_not_be_there():
-    options = options_of("protocol=movielens_u1")
-    options.split = options_of().split
+    options = options_of("train", "protocol=movielens_u1")
+    options.split = options_of("train").split
     record = protocol_record(options, data_digest=options.protocol.data_digest, split=split_of())
     assert record["departures"] == [
         "split.name is random, the protocol has movielens_u",
         "split.fold is not there, the protocol has 1",
     ]
-    assert protocol_record(options_of(), data_digest="", split=split_of()) is None
+    assert protocol_record(options_of("train"), data_digest="", split=split_of()) is None
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
-    options = options_of(f"protocol={protocol}", f"recipe={recipe}")
+    options = options_of("train", f"protocol={protocol}", f"recipe={recipe}")
     record = protocol_record(options, data_digest=options.protocol.data_digest, split=split_of())
     assert record["departures"] == []
     assert verdict([record]) == "comparable"
@@ -74,7 +60,7 @@ def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
 
 
 def test_the_protocols_figures_stand_as_they_are_written():
-    figures = {figure.system: figure.rmse for figure in options_of("protocol=movielens_u1").protocol.figures}
+    figures = {figure.system: figure.rmse for figure in options_of("train", "protocol=movielens_u1").protocol.figures}
     assert figures["Surprise SVD"] == 0.9515
     assert figures["GLocal-K"] == 0.889
 
@@ -89,7 +75,7 @@ def test_the_protocols_figures_stand_as_they_are_written():
     ],
 )
 def test_a_departure_is_told(overrides, held_out, digest, departure):
-    options = options_of("protocol=movielens_u1", *overrides)
+    options = options_of("train", "protocol=movielens_u1", *overrides)
     split = split_of(validation=held_out)
     record = protocol_record(options, data_digest=digest or options.protocol.data_digest, split=split)
     assert verdict([record]).startswith(f"not comparable: {departure}")
@@ -142,13 +128,10 @@ def reported(command, tmp_path_factory):
     return folder, outcomes
 
 
-def report(folder, *arguments, status=0):
-    done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "scripts" / "report.py"), *map(str, arguments)],
-        cwd=folder, env=environment(folder), capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == status, done.stderr
-    return done
+@pytest.fixture
+def report(command):
+    """Run report.py in a folder."""
+    return lambda folder, *arguments, status=0: command(folder, "report", *map(str, arguments), status=status)
 
 
 def test_a_sweep_over_the_folds_ends_with_the_table_of_their_mean(reported):
@@ -161,7 +144,7 @@ def test_a_sweep_over_the_folds_ends_with_the_table_of_their_mean(reported):
     assert "published  better      0.1000  a paper" in lines
 
 
-def test_a_report_has_a_row_for_runs_that_differ_in_seed_and_fold_alone(reported):
+def test_a_report_has_a_row_for_runs_that_differ_in_seed_and_fold_alone(reported, report):
     folder, outcomes = reported
     by_seed = [
         [json.loads((run / "metrics.json").read_text())["test/rmse"] for run in outcome.run.glob("?-*")]
@@ -179,7 +162,7 @@ def test_a_report_has_a_row_for_runs_that_differ_in_seed_and_fold_alone(reported
     assert "validation RMSE" in lines[0]
 
 
-def test_the_table_of_models_has_a_column_a_protocol_and_only_what_is_comparable(reported, tmp_path):
+def test_the_table_of_models_has_a_column_a_protocol_and_only_what_is_comparable(reported, report, tmp_path):
     _, outcomes = reported
     errors = []
     for number, run in enumerate(run for outcome in outcomes for run in sorted(outcome.run.glob("?-*"))):
@@ -203,7 +186,7 @@ def test_the_table_of_models_has_a_column_a_protocol_and_only_what_is_comparable
     assert report(tmp_path, "--models", "one").stdout.splitlines()[0] == "|  | the demo data | fit s | parameters |"
 
 
-def test_a_table_of_models_without_a_protocol_is_a_mistake(reported, tmp_path):
+def test_a_table_of_models_without_a_protocol_is_a_mistake(reported, report, tmp_path):
     folder, _ = reported
     plain = next(path.parent for path in folder.glob("outputs/*/*/run.json"))
     shutil.copytree(plain, tmp_path / "plain")
@@ -211,7 +194,7 @@ def test_a_table_of_models_without_a_protocol_is_a_mistake(reported, tmp_path):
     assert found == "error: there is no finished run under a protocol in plain\n"
 
 
-def test_folds_that_are_missing_are_told(reported):
+def test_folds_that_are_missing_are_told(reported, report):
     folder, outcomes = reported
     one = sorted(outcomes[0].run.glob("?-*"))[0]
     assert "not comparable: of seed 0 1 of 2 folds" in report(folder, one).stdout
@@ -220,7 +203,7 @@ def test_folds_that_are_missing_are_told(reported):
     assert "not comparable: of seed 0 1 of 2 folds" in found
 
 
-def test_runs_of_other_settings_are_rows_of_their_own_and_one_run_twice_counts_once(command, tmp_path):
+def test_runs_of_other_settings_are_rows_of_their_own_and_one_run_twice_counts_once(command, report, tmp_path):
     plain = ["train", "trainer=debug", "logger=none"]
     others = ["data.batch_size=256"], ["clip_predictions=false"], ["split.refit=true"]
     runs = [command(tmp_path, *plain, *more).run for more in ([], [], *others)]
@@ -247,7 +230,7 @@ def test_runs_of_other_splits_are_rows_of_their_own():
     assert len(_rows([finished("aaa/1"), finished("aaa/2")])) == 1
 
 
-def test_a_run_without_test_rows_stands_beside_no_figures(command, tmp_path):
+def test_a_run_without_test_rows_stands_beside_no_figures(command, report, tmp_path):
     (tmp_path / "own" / "protocol").mkdir(parents=True)
     own = OWN.format(folds=1, digest="x").replace("split: kfold", "split: random")
     (tmp_path / "own" / "protocol" / "mine.yaml").write_text(own)
@@ -257,9 +240,10 @@ def test_a_run_without_test_rows_stands_beside_no_figures(command, tmp_path):
     assert "comparable" not in row
 
 
-def test_a_folder_that_cannot_be_read_is_told_and_the_others_stand(command, tmp_path):
+def test_a_folder_that_cannot_be_read_is_told_and_the_others_stand(command, report, tmp_path):
     plain = ["train", "trainer=debug", "logger=none"]
-    good, old, bad = (command(tmp_path, *plain).run for _ in range(3))
+    good = command(tmp_path, *plain).run
+    old, bad = (shutil.copytree(good, tmp_path / "outputs" / name) for name in ("old", "bad"))
     record = json.loads((old / "run.json").read_text())
     (old / "run.json").write_text(json.dumps(record | {"fit": {}}))
     (bad / "run.json").write_text(json.dumps(record | {"format_version": 1}))
@@ -272,7 +256,7 @@ def test_a_folder_that_cannot_be_read_is_told_and_the_others_stand(command, tmp_
     assert "note: 1 unfinished run is left out" in report(tmp_path, "outputs").stdout
 
 
-def test_a_report_of_nothing_is_a_mistake(reported, tmp_path):
+def test_a_report_of_nothing_is_a_mistake(reported, report, tmp_path):
     folder, _ = reported
     assert report(folder, tmp_path, status=2).stderr == f"error: there is no finished run in {tmp_path}\n"
     assert report(folder, "nowhere", status=2).stderr == "error: there is no folder nowhere\n"
