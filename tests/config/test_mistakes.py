@@ -1,6 +1,70 @@
 """Every mistake: one line on stderr, status 2, nothing on disk."""
 
+import copy
+import itertools
+
 import pytest
+from documented import CONF, composed
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from ratinglab.config.conversion import to_options
+from ratinglab.errors import UserError
+from ratinglab.experiment.root_options import TrainOptions
+
+VALUES = [
+    (["seed=99999999999999999999"], "seed must be from 0 to 4294967295, got 99999999999999999999"),
+    (["model.embedding_dim=65537"], "model.embedding_dim must be from 1 to 65536, got 65537"),
+    (["data.batch_size=3000000000"], "data.batch_size must be from 1 to 2147483647, got 3000000000"),
+    (
+        ["trainer.check_val_every_n_epoch=9", "trainer.max_epochs=5"],
+        "trainer.check_val_every_n_epoch must be at most trainer.max_epochs, got 9 and 5",
+    ),
+    (["model.embedding_dim=1.5"], "model.embedding_dim must be an integer, got 1.5"),
+    (["model.embedding_dim=true"], "model.embedding_dim must be an integer, got true"),
+    (["model.embedding_dim=-1"], "model.embedding_dim must be from 1 to 65536, got -1"),
+    (["optimizer=als", "model.regularization=0"], "model.regularization must be above 0 with optimizer=als, got 0.0"),
+    (
+        ["optimizer=gibbs", "schedule=cosine"],
+        "schedule must be constant with optimizer=gibbs, which has no learning rate; got cosine",
+    ),
+    (
+        ["optimizer=gibbs", "optimizer.burn_in=5", "trainer.max_epochs=5"],
+        "optimizer.burn_in must be below trainer.max_epochs, got 5 and 5",
+    ),
+    (["model=svdpp", "model.implicit=users"], "model.implicit must be one of user, item, both, got users"),
+    (["optimizer=block_sgd", "optimizer.slices=0"], "optimizer.slices must be from 1 to 1024, got 0"),
+    (
+        ["optimizer=block_sgd", "trainer.limit_train_batches=0.5"],
+        "trainer.limit_train_batches must be 1 with optimizer=block_sgd, got 0.5",
+    ),
+    (
+        ["optimizer=block_sgd", "trainer.gradient_clip_val=1"],
+        "trainer.gradient_clip_val must be null with optimizer=block_sgd, got 1.0",
+    ),
+    (
+        ["optimizer=block_sgd", "trainer.accelerator=gpu"],
+        "trainer.accelerator must be cpu with optimizer=block_sgd, got gpu",
+    ),
+    (
+        ["optimizer=sparse_adam", "trainer.gradient_clip_val=1"],
+        "trainer.gradient_clip_val must be null with optimizer=sparse_adam, got 1.0",
+    ),
+    (["optimizer.lr=fast"], "optimizer.lr must be a number, got fast"),
+    (["optimizer.lr=0"], "optimizer.lr must be above 0, got 0.0"),
+    (["optimizer.lr=nan"], "optimizer.lr must be above 0, got nan"),
+    (["data.batch_size=0"], "data.batch_size must be from 1 to 2147483647, got 0"),
+    (["trainer.max_epochs=-3"], "trainer.max_epochs must be at least 1, got -3"),
+    (["trainer.devices=2"], "trainer.devices must be 1, got 2: each process would train on every row"),
+    (["trainer.enable_progress_bar=perhaps"], "trainer.enable_progress_bar must be true or false, got perhaps"),
+    (["trainer.accelerator=cqu"], "trainer.accelerator must be one of cpu, gpu, mps, auto, got cqu"),
+    (["split=kfold", "split.fold=6"], "split.fold must be at most split.folds, got 6 and 5"),
+    (["split.test=1"], "split.test must be at least 0 and below 1, got 1.0"),
+    (["split.test=0.6", "split.validation=0.5"], "split.validation + split.test must be below 1, got 0.5 + 0.6 = 1.1"),
+    (["seed=-1"], "seed must be from 0 to 4294967295, got -1"),
+    (["data=csv", "data.path=x", "data.separator=comm"], "data.separator must be one of comma, tab"),
+]
+"""Refused by the options themselves."""
 
 MISTAKES = [
     (["model.embeding_dim=64"], "there is no key model.embeding_dim; did you mean model.embedding_dim?"),
@@ -12,13 +76,6 @@ MISTAKES = [
     ),
     (["logger=null"], "logger=null: logger must be one of none, tensorboard"),
     (["logger=[none,tensorboard]"], "logger=[none,tensorboard]: logger must be one of none, tensorboard"),
-    (["seed=99999999999999999999"], "seed must be from 0 to 4294967295, got 99999999999999999999"),
-    (["model.embedding_dim=65537"], "model.embedding_dim must be from 1 to 65536, got 65537"),
-    (["data.batch_size=3000000000"], "data.batch_size must be from 1 to 2147483647, got 3000000000"),
-    (
-        ["trainer.check_val_every_n_epoch=9", "trainer.max_epochs=5"],
-        "trainer.check_val_every_n_epoch must be at most trainer.max_epochs, got 9 and 5",
-    ),
     (["hydra.output_subdir=null"], "hydra.output_subdir=null: hydra.output_subdir cannot be set"),
     (["-m", "seed=1,2", "hydra.sweep.subdir=same"], "hydra.sweep.subdir=same: hydra.sweep.subdir cannot be set"),
     (["hydra.job.chdir=true"], "hydra.job.chdir=true: hydra.job.chdir cannot be set"),
@@ -31,11 +88,8 @@ MISTAKES = [
     (["++model.embedding_dim=3"], "++model.embedding_dim=3: a key cannot be added"),
     (["~model.embedding_dim"], "~model.embedding_dim: a key cannot be removed"),
     (["model.embedding_dim=abc"], "model.embedding_dim must be an integer, got abc"),
-    (["model.embedding_dim=1.5"], "model.embedding_dim must be an integer, got 1.5"),
-    (["model.embedding_dim=true"], "model.embedding_dim must be an integer, got true"),
     (["model.embedding_dim=null"], "model.embedding_dim must not be null"),
     (["model.embedding_dim=0"], "model.embedding_dim must be from 1 to 65536, got 0"),
-    (["model.embedding_dim=-1"], "model.embedding_dim must be from 1 to 65536, got -1"),
     (
         ["recipe=biased_mf_gibbs", "optimizer=adam"],
         "recipe=biased_mf_gibbs sets optimizer.burn_in, which optimizer=adam does not have\n",
@@ -62,48 +116,9 @@ MISTAKES = [
     (["recipe=nul"], "there is no recipe=nul; there are biased_mf_als, "),
     (["recipe=null"], "recipe=null: recipe must be one of biased_mf_als, "),
     (["--config-dir", "nowhere"], "--config-dir: there is no folder nowhere"),
-    (["optimizer=als", "model.regularization=0"], "model.regularization must be above 0 with optimizer=als, got 0.0"),
-    (
-        ["optimizer=gibbs", "schedule=cosine"],
-        "schedule must be constant with optimizer=gibbs, which has no learning rate; got cosine",
-    ),
-    (
-        ["optimizer=gibbs", "optimizer.burn_in=5", "trainer.max_epochs=5"],
-        "optimizer.burn_in must be below trainer.max_epochs, got 5 and 5",
-    ),
     (["optimizer=gibbs", "optimizer.lr=0.1"], "there is no key optimizer.lr"),
     (["model=svdpp", "optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=svdpp"),
-    (["model=svdpp", "model.implicit=users"], "model.implicit must be one of user, item, both, got users"),
-    (["optimizer=block_sgd", "optimizer.slices=0"], "optimizer.slices must be from 1 to 1024, got 0"),
-    (
-        ["optimizer=block_sgd", "trainer.limit_train_batches=0.5"],
-        "trainer.limit_train_batches must be 1 with optimizer=block_sgd, got 0.5",
-    ),
-    (
-        ["optimizer=block_sgd", "trainer.gradient_clip_val=1"],
-        "trainer.gradient_clip_val must be null with optimizer=block_sgd, got 1.0",
-    ),
-    (
-        ["optimizer=block_sgd", "trainer.accelerator=gpu"],
-        "trainer.accelerator must be cpu with optimizer=block_sgd, got gpu",
-    ),
-    (
-        ["optimizer=sparse_adam", "trainer.gradient_clip_val=1"],
-        "trainer.gradient_clip_val must be null with optimizer=sparse_adam, got 1.0",
-    ),
-    (["optimizer.lr=fast"], "optimizer.lr must be a number, got fast"),
-    (["optimizer.lr=0"], "optimizer.lr must be above 0, got 0.0"),
-    (["optimizer.lr=nan"], "optimizer.lr must be above 0, got nan"),
-    (["data.batch_size=0"], "data.batch_size must be from 1 to 2147483647, got 0"),
-    (["trainer.max_epochs=-3"], "trainer.max_epochs must be at least 1, got -3"),
     (["trainer.min_epochs=60"], "trainer.min_epochs must be at most trainer.max_epochs, got 60 and 50"),
-    (["trainer.devices=2"], "trainer.devices must be 1, got 2: each process would train on every row"),
-    (["trainer.enable_progress_bar=perhaps"], "trainer.enable_progress_bar must be true or false, got perhaps"),
-    (["trainer.accelerator=cqu"], "trainer.accelerator must be one of cpu, gpu, mps, auto, got cqu"),
-    (["split=kfold", "split.fold=6"], "split.fold must be at most split.folds, got 6 and 5"),
-    (["split.test=1"], "split.test must be at least 0 and below 1, got 1.0"),
-    (["split.test=0.6", "split.validation=0.5"], "split.validation + split.test must be below 1, got 0.5 + 0.6 = 1.1"),
-    (["seed=-1"], "seed must be from 0 to 4294967295, got -1"),
     (["reproduces=x"], "reproduces is for reproduce.py run=FOLDER to set"),
     (["data=csv"], "data.path must be given, as in data.path=VALUE"),
     (["data=csv", "data.path=a=b c,d"], "data.path: there is no file a=b c,d"),
@@ -114,7 +129,6 @@ MISTAKES = [
     (["-m", "model.embedding_dim=8,0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["model.embedding_dim=8,abc", "-m"], "model.embedding_dim must be an integer, got abc"),
     (["--sweep"], "unrecognized arguments: --sweep; see --help"),
-    (["data=csv", "data.path=x", "data.separator=comm"], "data.separator must be one of comma, tab"),
     (["data=movielens_1n"], "there is no data=movielens_1n; there are csv, demo, movielens_100k, "),
     (["data=movielens_1m", "data.root=nowhere"], "data.root: there is no nowhere"),
     (["split=movielens_u"], "split=movielens_u needs all rows of MovieLens 100K"),
@@ -124,8 +138,25 @@ MISTAKES = [
     (["-m", "data=csv", "data.path=bad.csv", "seed=1,2"], "bad.csv, line 3: the rating must be a number, got 'abc'"),
     (["split=rows", "split.test_start=0", "split.test_stop=200000"], "split.test_stop must be at most 100000"),
 ]
+"""Found before or after the options are made, and a value of each kind that they refuse."""
 
 
+@pytest.mark.parametrize(("arguments", "message"), VALUES, ids=[" ".join(arguments) for arguments, _ in VALUES])
+def test_a_wrong_value_is_one_line(arguments, message):
+    parsed = OverridesParser.create().parse_overrides(arguments)
+    is_choice = [(CONF / override.key_or_group).is_dir() for override in parsed]
+    config, _ = composed("train", *itertools.compress(arguments, is_choice))
+    config = copy.deepcopy(config)
+    for override, chooses in zip(parsed, is_choice, strict=True):
+        if not chooses:
+            OmegaConf.update(config, override.key_or_group, override.value())
+    with pytest.raises(UserError) as error:
+        to_options(config, TrainOptions, parsed)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
 def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(command, tmp_path, arguments, message):
     (tmp_path / "bad.csv").write_text("user_id,item_id,rating\n1,2,3\n1,3,abc\n")
@@ -135,6 +166,7 @@ def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(command, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
 
 
+@pytest.mark.slow
 def test_an_accelerator_that_is_not_there_leaves_nothing(command, tmp_path):
     torch = pytest.importorskip("torch")
     if torch.backends.mps.is_available():
@@ -145,6 +177,7 @@ def test_an_accelerator_that_is_not_there_leaves_nothing(command, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
@@ -173,6 +206,7 @@ def test_mistakes_with_a_run(command, tmp_path, script, arguments, message):
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["hydra.run.dir=mine"], ["-m", "hydra.sweep.dir=mine", "seed=1,2"]])
 def test_a_folder_with_files_is_not_written_into(command, tmp_path, arguments):
     folder = tmp_path / "mine"
@@ -184,6 +218,7 @@ def test_a_folder_with_files_is_not_written_into(command, tmp_path, arguments):
     assert (folder / "train.log").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_an_empty_folder_of_the_users_stays_after_a_mistake(command, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "mine")
@@ -193,16 +228,19 @@ def test_an_empty_folder_of_the_users_stays_after_a_mistake(command, tmp_path):
     assert list((tmp_path / "mine").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_later_mistake_in_a_sweep_keeps_the_runs_before_it(command, tmp_path):
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(20) for item in range(20)]
     (tmp_path / "good.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
-    command(tmp_path, "train", "-m", "data=csv", "data.path=good.csv,none.csv", "trainer=debug", status=2)
+    data = ["data=csv", "data.path=good.csv,none.csv"]
+    command(tmp_path, "train", "-m", *data, "trainer=debug", "logger=none", status=2)
     (record,) = tmp_path.glob("outputs/sweeps/*/*/*/run.json")
     assert (record.parent / "metrics.json").exists()
     assert [path.name for path in record.parent.parent.iterdir() if path.is_dir()] == [record.parent.name]
     assert (record.parent.parent / "multirun.yaml").exists()
 
 
+@pytest.mark.slow
 def test_folders_that_were_there_before_a_mistake_stay(command, tmp_path):
     (tmp_path / "outputs").mkdir()
     command(tmp_path, "train", "data=csv", "data.path=none.csv", status=2)
@@ -224,6 +262,7 @@ OWN_FILES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "message"), OWN_FILES, ids=[text for text, _ in OWN_FILES])
 def test_a_mistake_in_a_file_of_the_users_names_the_file_or_the_key(command, tmp_path, text, message):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
@@ -235,6 +274,7 @@ def test_a_mistake_in_a_file_of_the_users_names_the_file_or_the_key(command, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
+@pytest.mark.slow
 def test_the_values_of_a_search_are_checked_before_its_first_run(command, tmp_path):
     (tmp_path / "own" / "search").mkdir(parents=True)
     search = "# @package _global_\n# Mine.\nhydra:\n  sweeper:\n    params:\n      seed: 1,-1\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from cut_off import dying_train
 from equal_runs import assert_equal_runs
 
 pytestmark = pytest.mark.slow
@@ -65,21 +65,7 @@ def test_a_run_cut_off_before_its_first_checkpoint_begins_again(command, start, 
 
 
 def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path, whole):
-    (tmp_path / "dies.py").write_text(
-        "import os, signal, sys\n"
-        "own, count = os.replace, 0\n"
-        "def die_at_the_ninth(source, target):\n"
-        "    global count\n"
-        "    count += str(target).endswith('.ckpt')\n"
-        "    if count == 9:\n"
-        "        with open(source, 'r+b') as file: file.truncate(1000)\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    own(source, target)\n"
-        "os.replace = die_at_the_ninth\n"
-        "import runpy\n"
-        f"runpy.run_path({str(REPOSITORY / 'scripts' / 'train.py')!r}, run_name='__main__')\n"
-    )
-    command(tmp_path, str(tmp_path / "dies"), *EXPERIMENT, status=-signal.SIGKILL)
+    command(tmp_path, dying_train(tmp_path, number=9), *EXPERIMENT, status=-signal.SIGKILL)
     run = begun_run(tmp_path)
     assert [path.name for path in (run / "checkpoints").glob(".*")] != []
     outcome = command(tmp_path, "train", f"resume={run}")

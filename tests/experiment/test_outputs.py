@@ -7,6 +7,8 @@ import sys
 import pytest
 from conftest import REPOSITORY, environment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -18,68 +20,68 @@ def contents(run):
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in run.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("name", ["run.json", "new.csv", "checkpoints/best.ckpt", "checkpoints/new.csv"])
 @pytest.mark.parametrize(
-    ("script", "arguments"),
+    ("script", "arguments", "names"),
     [
-        ("predict", ["input=pairs.csv", "output={}"]),
-        ("recommend", ["user=42", "output={}"]),
-        ("recommend", ["output={}"]),
+        ("predict", ["input=pairs.csv", "output={}"], ["run.json", "new.csv", "checkpoints/best.ckpt", "checkpoints/new"]),
+        ("recommend", ["user=42", "output={}"], ["run.json", "checkpoints/new.csv"]),
+        ("recommend", ["output={}"], ["new.csv", "checkpoints/best.ckpt"]),
     ],
 )
-def test_no_file_goes_into_the_folder_of_a_run(command, folder, textbook, name, script, arguments):
-    before, output = contents(textbook.run), textbook.run / name
-    given = [argument.format(output) for argument in arguments]
-    outcome = command(folder, script, f"run={textbook.run}", *given, status=2)
-    assert outcome.stderr == f"error: output must not be inside the folder of a run, got {output}\n"
-    assert contents(textbook.run) == before
+def test_no_file_goes_into_the_folder_of_a_run(command, folder, quick, script, arguments, names):
+    before = contents(quick.run)
+    for output in (quick.run / name for name in names):
+        given = [argument.format(output) for argument in arguments]
+        outcome = command(folder, script, f"run={quick.run}", *given, status=2)
+        assert outcome.stderr == f"error: output must not be inside the folder of a run, got {output}\n"
+    assert contents(quick.run) == before
 
 
-def test_a_figure_does_not_go_into_the_folder_of_a_run(command, folder, textbook):
-    outcome = command(folder, "inspect_data", f"figure={textbook.run}/data.png", status=2)
+def test_a_figure_does_not_go_into_the_folder_of_a_run(command, folder, quick):
+    outcome = command(folder, "inspect_data", f"figure={quick.run}/data.png", status=2)
     assert outcome.stderr.startswith("error: figure must not be inside the folder of a run, got ")
 
 
-def test_a_link_into_a_run_is_no_way_around(command, folder, textbook):
-    before = contents(textbook.run)
-    (folder / "link.csv").symlink_to(textbook.run / "run.json")
-    outcome = command(folder, "predict", f"run={textbook.run}", "input=pairs.csv", "output=link.csv", status=2)
+def test_a_link_into_a_run_is_no_way_around(command, folder, quick):
+    before = contents(quick.run)
+    (folder / "link.csv").symlink_to(quick.run / "run.json")
+    outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=link.csv", status=2)
     assert "must not be inside the folder of a run" in outcome.stderr
-    assert contents(textbook.run) == before
+    assert contents(quick.run) == before
 
 
 @pytest.mark.parametrize("output", ["pairs.csv", "./pairs.csv", "hard.csv", "soft.csv"])
-def test_the_input_is_not_written_over(command, folder, textbook, output):
+def test_the_input_is_not_written_over(command, folder, quick, output):
     (folder / "hard.csv").hardlink_to(folder / "pairs.csv")
     (folder / "soft.csv").symlink_to("pairs.csv")
-    outcome = command(folder, "predict", f"run={textbook.run}", "input=pairs.csv", f"output={output}", status=2)
+    outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", f"output={output}", status=2)
     assert outcome.stderr == f"error: output must be another file than the input, got {output}\n"
     assert (folder / "pairs.csv").read_text() == "user_id,item_id\n42,7\n42,8\n"
 
 
-def test_a_link_is_written_through(command, folder, textbook):
+def test_a_link_is_written_through(command, folder, quick):
     (folder / "there").mkdir()
     (folder / "link.csv").symlink_to("there/predictions.csv")
-    command(folder, "predict", f"run={textbook.run}", "input=pairs.csv", "output=link.csv")
+    command(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=link.csv")
     assert (folder / "link.csv").is_symlink()
     assert len((folder / "there" / "predictions.csv").read_text().splitlines()) == 3
     assert sorted(path.name for path in (folder / "there").iterdir()) == ["predictions.csv"]
 
 
-def test_rows_and_remarks_on_one_file_do_not_overwrite_each_other(folder, cache, textbook):
+def test_rows_and_remarks_on_one_file_do_not_overwrite_each_other(folder, cache, quick):
     script = REPOSITORY / "scripts" / "predict.py"
-    line = f"(echo before; {sys.executable} {script} run={textbook.run} input=pairs.csv output=/dev/stdout; echo after)"
+    line = f"(echo before; {sys.executable} {script} run={quick.run} input=pairs.csv output=/dev/stdout; echo after)"
     subprocess.run(f"{line} > all.txt 2>&1", shell=True, check=True, cwd=folder, env=environment(cache))
     lines = (folder / "all.txt").read_text().splitlines()
     assert [each.split(",")[0] for each in lines[:4]] == ["before", "user_id", "42", "42"]
     assert lines[4:] == ["2 predictions in /dev/stdout", "after"]
 
 
-def test_a_stream_gets_the_rows_and_nothing_else(command, folder, textbook):
-    outcome = command(folder, "predict", f"run={textbook.run}", "input=pairs.csv", "output=/dev/stdout")
+def test_a_stream_gets_the_rows_and_nothing_else(command, folder, quick):
+    outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=/dev/stdout")
     header, *rows = outcome.stdout.splitlines()
     assert header == "user_id,item_id,prediction"
     assert [row.rpartition(",")[0] for row in rows] == ["42,7", "42,8"]
     assert outcome.stderr.startswith("2 predictions in /dev/stdout\n")
-    listed = command(folder, "recommend", f"run={textbook.run}", "user=42", "k=2", "output=/dev/stdout")
+    listed = command(folder, "recommend", f"run={quick.run}", "user=42", "k=2", "output=/dev/stdout")
     assert [line.count(",") > 2 for line in listed.stdout.splitlines()] == [True] * 3

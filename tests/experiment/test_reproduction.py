@@ -4,14 +4,15 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(command, tmp_path):
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(30) for item in range(20)]
     (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
-    return command(
-        tmp_path, "train", "trainer=debug", "data=csv", "data.path=ratings.csv", "model=biased_mf", "seed=3"
-    ).run
+    data = ["data=csv", "data.path=ratings.csv"]
+    return command(tmp_path, "train", "trainer=debug", "logger=none", *data, "model=biased_mf", "seed=3").run
 
 
 def test_the_same_comes_out_in_a_run_of_its_own(command, tmp_path, run):

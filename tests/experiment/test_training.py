@@ -200,7 +200,7 @@ def test_validation_every_other_epoch_is_printed_only_then(command, tmp_path):
 
 def test_patience_min_epochs_and_min_delta_move_early_stopping(train_here):
     free, least, steep = (
-        metrics_of(train_here("optimizer.lr=0.1", "callbacks.early_stopping.patience=2", *options))
+        metrics_of(train_here("optimizer.lr=0.03", "callbacks.early_stopping.patience=2", *options))
         for options in (
             ["trainer.max_epochs=30"],
             ["trainer.max_epochs=12", "trainer.min_epochs=12"],

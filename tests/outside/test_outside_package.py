@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 LAB = Path(__file__).parent / "lab"
 FEATURES = ["data.users.path=users.csv", "data.users.numeric=[age]", "model.user_features=[age_group,mood]"]
 EXTENSIONS = {

@@ -4,17 +4,16 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import environment
 
 from ratinglab.errors import UserError
 from ratinglab.runs.run import Run
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -46,22 +45,19 @@ def test_evaluate_says_where_it_differs(command, copy):
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
 def test_the_number_of_threads_does_not_change_a_digit(biased, threads):
-    code = (
-        f"import torch; torch.set_num_threads({threads})\n"
-        f"from ratinglab.runs.run import Run\nprint(repr(Run.load({str(biased.run)!r}).evaluate()['test/mse']))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment(biased.folder)
-    )
-    assert float(done.stdout) == json.loads((biased.run / "metrics.json").read_text())["test/mse"]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        found = Run.load(biased.run).evaluate()["test/mse"]
+    finally:
+        torch.set_num_threads(before)
+    assert found == json.loads((biased.run / "metrics.json").read_text())["test/mse"]
 
 
-def test_a_run_is_of_use_where_its_data_is_not(command, copy, tmp_path):
-    code = f"from ratinglab.runs.run import Run; print(Run.load({str(copy)!r}).recommend(42, k=3))"
-    empty = tmp_path / "empty cache"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(empty))
-    assert done.returncode == 0, done.stderr
-    assert not empty.exists()
+def test_a_run_is_of_use_where_its_data_is_not(copy, tmp_path, monkeypatch):
+    monkeypatch.setenv("RATINGLAB_DATA", str(tmp_path / "empty cache"))
+    assert len(Run.load(copy).recommend(42, k=3)) == 3
+    assert not (tmp_path / "empty cache").exists()
 
 
 def test_predict_is_the_equation_for_known_pairs(run):
@@ -227,8 +223,8 @@ def test_a_checkpoint_that_would_run_code_is_refused(copy, tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_checkpoint_of_another_model_is_refused(copy, textbook):
-    shutil.copy(textbook.run / "checkpoints" / "best.ckpt", copy / "checkpoints" / "best.ckpt")
+def test_a_checkpoint_of_another_model_is_refused(copy, quick):
+    shutil.copy(quick.run / "checkpoints" / "best.ckpt", copy / "checkpoints" / "best.ckpt")
     assert_refused(copy, "best.ckpt does not hold the weights of biased_mf")
 
 

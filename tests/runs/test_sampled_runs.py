@@ -1,25 +1,42 @@
 """Runs of optimizer=gibbs: samples on disk, standard deviations, and all that other runs can do."""
 
 import json
+import signal
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import start
+from cut_off import dying_train
 from equal_runs import assert_equal_runs
 
 from ratinglab.errors import UserError
 from ratinglab.runs.run import Run
 
+pytestmark = pytest.mark.slow
+
 GIBBS = ["optimizer=gibbs", "model.embedding_dim=4", "optimizer.burn_in=10", "logger=none"]
+NO_FIGURES = ["logger.figures=false", "logger.data_figures=false", "logger.projector_items=0"]
+DATA = ["data=csv", "data.path=ratings.csv"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Half of the ratings of 150 users over 100 items: biases, one factor and noise of 0.5, in halves."""
+    folder, random = tmp_path_factory.mktemp("sampled"), np.random.default_rng(0)
+    user, item = np.divmod(np.flatnonzero(random.random(150 * 100) < 0.5), 100)
+    clean = 3 + random.normal(0, 0.3, 150)[user] + random.normal(0, 0.3, 100)[item]
+    clean += random.normal(0, 0.7, 150)[user] * random.normal(0, 0.7, 100)[item]
+    rating = np.clip(np.round(2 * (clean + random.normal(0, 0.5, len(user)))) / 2, 0.5, 5)
+    table = pd.DataFrame({"user_id": user, "item_id": item, "rating": rating})
+    table.to_csv(folder / "ratings.csv", index=False)
+    return folder
 
 
 @pytest.fixture(scope="module", params=["biased_mf", "svdpp"])
-def sampled(request, command, tmp_path_factory):
+def sampled(request, command, folder):
     """A finished run of 30 sweeps."""
-    folder = tmp_path_factory.mktemp("sampled")
-    return command(folder, "train", *GIBBS, f"model={request.param}", "trainer.max_epochs=30")
+    return command(folder, "train", *DATA, *GIBBS, f"model={request.param}", "trainer.max_epochs=30")
 
 
 def test_what_is_printed_and_recorded(sampled):
@@ -36,42 +53,32 @@ def test_what_is_printed_and_recorded(sampled):
     assert last.endswith(f"val/mse {metrics['val/mse']:.4f}")
 
 
-def test_samples_that_take_much_memory_are_told(cache, tmp_path):
-    options = [*GIBBS, "model=biased_mf", "trainer.max_epochs=60000"]
-    process = start(tmp_path, cache, *options)
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("epoch 1/"):
-            break
-    process.kill()
-    process.communicate(timeout=60)
+def test_samples_that_take_much_memory_are_told(start, tmp_path):
+    process = start(tmp_path, "train", *GIBBS, "model=biased_mf", "trainer.max_epochs=60000")
+    lines = process.until("epoch 1/")
+    process.end(signal.SIGKILL)
     (warning,) = [line for line in lines if line.startswith("warning")]
     assert "59990 samples take" in warning
     assert "a larger optimizer.thin keeps fewer" in warning
 
 
-def test_evaluate_and_reproduce_agree_to_the_last_digit(command, sampled, tmp_path):
-    assert "equal to metrics.json to the last digit" in command(tmp_path, "evaluate", f"run={sampled.run}").stdout
-    outcome = command(tmp_path, "reproduce", f"run={sampled.run}")
+def test_evaluate_and_reproduce_agree_to_the_last_digit(command, sampled):
+    assert "equal to metrics.json to the last digit" in command(sampled.folder, "evaluate", f"run={sampled.run}").stdout
+    outcome = command(sampled.folder, "reproduce", f"run={sampled.run}")
     assert "every metric is equal to the last digit" in outcome.stdout
 
 
-@pytest.mark.parametrize("cut_after", [12, 20])  # the first sample is of epoch 16
-def test_a_run_that_was_cut_off_goes_on_to_the_same_samples(command, cache, tmp_path, sampled, cut_after):
-    model = Run.load(sampled.run).record.model
-    options = [*GIBBS[:2], "logger=none", f"model={model}", "optimizer.burn_in=15", "trainer.max_epochs=30"]
-    whole = command(tmp_path, "train", *options).run
-    process = start(tmp_path, cache, *options, "callbacks.checkpoint.last_every_seconds=0", "hydra.run.dir=cut")
-    for line in process.stdout:
-        if line.startswith(f"epoch {cut_after}/"):
-            break
-    process.kill()
-    process.communicate(timeout=60)
-    if cut_after < 16:
+@pytest.mark.parametrize("cut_after", [5, 14])  # the first sample is of epoch 11
+def test_a_run_that_was_cut_off_goes_on_to_the_same_samples(command, tmp_path, sampled, cut_after):
+    whole, data = sampled.run, ["data=csv", f"data.path={sampled.folder / 'ratings.csv'}"]
+    options = [*data, *GIBBS, f"model={Run.load(whole).record.model}", "trainer.max_epochs=30"]
+    dies = dying_train(tmp_path, number=2 * cut_after + 1)  # best.ckpt and last.ckpt after every epoch
+    every_epoch = ["callbacks.checkpoint.last_every_seconds=0", "hydra.run.dir=cut"]
+    command(tmp_path, dies, *options, *every_epoch, status=-signal.SIGKILL)
+    if cut_after == 5:
         outcome = command(tmp_path, "recommend", "run=cut", "user=42", status=2)
         assert "holds no sample yet: the run was stopped in burn-in; resume=cut continues it" in outcome.stderr
-    assert "note: resumes after" in command(tmp_path, "train", "resume=cut").stdout
+    assert f"note: resumes after {cut_after} epochs" in command(tmp_path, "train", "resume=cut").stdout
     one, two = (Run.load(run).predictor.model.get_extra_state() for run in (tmp_path / "cut", whole))
     for name in two:
         assert torch.equal(one[name], two[name]), name
@@ -105,9 +112,9 @@ def test_coverage_is_the_share_of_test_ratings_in_the_interval(sampled):
     assert run.evaluate()["test/coverage_90"] == pytest.approx(inside[warm].mean(), abs=2e-4)
 
 
-def test_other_runs_have_no_standard_deviation(textbook):
+def test_other_runs_have_no_standard_deviation(quick):
     with pytest.raises(UserError, match="has no samples, so no standard deviation"):
-        Run.load(textbook.run).deviation([42], [7])
+        Run.load(quick.run).deviation([42], [7])
 
 
 def test_recommending_to_all_is_recommending_to_each(sampled):
@@ -119,7 +126,7 @@ def test_recommending_to_all_is_recommending_to_each(sampled):
 
 
 def test_tensorboard_shows_the_weights_under_the_names_of_other_fits(command, tmp_path):
-    outcome = command(tmp_path, "train", *GIBBS[:2], "optimizer.burn_in=1", "model=biased_mf", "trainer.max_epochs=4")
+    outcome = command(tmp_path, "train", *GIBBS[:2], "optimizer.burn_in=1", "model=biased_mf", "trainer.max_epochs=4", *NO_FIGURES)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(outcome.run)).Reload()

@@ -10,6 +10,8 @@ from ratinglab.errors import UserError
 from ratinglab.models.design import Design
 from ratinglab.runs.run import Run
 
+pytestmark = pytest.mark.slow
+
 FILES = [
     "data=csv",
     "data.path=ratings.csv",
@@ -40,7 +42,7 @@ def timed(request, command, tmp_path_factory):
     write_data(folder)
     settings = {
         "adam": ["optimizer.lr=0.02", "trainer.max_epochs=60"],
-        "gibbs": ["optimizer=gibbs", "optimizer.burn_in=20", "trainer.max_epochs=80"],
+        "gibbs": ["optimizer=gibbs", "optimizer.burn_in=10", "trainer.max_epochs=30"],
     }
     return command(folder, "train", *TIMED, *settings[request.param])
 
@@ -157,6 +159,7 @@ def test_a_run_does_not_go_on_when_days_or_genres_have_changed(command, tmp_path
     command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
 
 
+@pytest.mark.parametrize("timed", ["adam"], indirect=True)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
