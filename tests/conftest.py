@@ -13,7 +13,13 @@ from typing import TextIO
 import pytest
 from documented import options_of
 
+# What a command sets before it imports torch: threads that wait sleep. Else two of them on one core wait by spinning,
+# which made a sweep of a small table thirty times slower.
+os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+
 REPOSITORY = Path(__file__).parents[1]
+NO_FIGURES = ["logger.figures=false", "logger.data_figures=false", "logger.projector_items=0"]
+"""Of a run whose other events are looked at."""
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
 
@@ -120,6 +126,14 @@ class Server:
     def close(self) -> None:
         self._process.stdin.close()
         self._process.wait()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start commands as slow."""
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

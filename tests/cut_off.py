@@ -23,6 +23,6 @@ TRAIN = Path(__file__).parents[1] / "scripts" / "train.py"
 
 
 def dying_train(folder: Path, *, number: int) -> str:
-    """Write a script that is train.py until its n-th write of a checkpoint, and return its path as `command` takes it."""
+    """Write a script that is train.py until its n-th write of a checkpoint; its path, as `command` takes it."""
     (folder / "dies.py").write_text(CODE.format(number=number, script=os.fspath(TRAIN)))
     return os.fspath(folder / "dies")

@@ -5,10 +5,7 @@ import json
 import pytest
 from conftest import REAL_DATA
 
-pytestmark = [
-    pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}"),
-    pytest.mark.slow,
-]
+pytestmark = pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}")
 
 
 def test_the_u1_split_is_the_published_one_and_biased_mf_learns_it(command, tmp_path):

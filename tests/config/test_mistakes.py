@@ -156,7 +156,6 @@ def test_a_wrong_value_is_one_line(arguments, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
 def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(command, tmp_path, arguments, message):
     (tmp_path / "bad.csv").write_text("user_id,item_id,rating\n1,2,3\n1,3,abc\n")
@@ -166,7 +165,6 @@ def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(command, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
 
 
-@pytest.mark.slow
 def test_an_accelerator_that_is_not_there_leaves_nothing(command, tmp_path):
     torch = pytest.importorskip("torch")
     if torch.backends.mps.is_available():
@@ -177,7 +175,6 @@ def test_an_accelerator_that_is_not_there_leaves_nothing(command, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
@@ -206,7 +203,6 @@ def test_mistakes_with_a_run(command, tmp_path, script, arguments, message):
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["hydra.run.dir=mine"], ["-m", "hydra.sweep.dir=mine", "seed=1,2"]])
 def test_a_folder_with_files_is_not_written_into(command, tmp_path, arguments):
     folder = tmp_path / "mine"
@@ -218,7 +214,6 @@ def test_a_folder_with_files_is_not_written_into(command, tmp_path, arguments):
     assert (folder / "train.log").read_text() == "mine"
 
 
-@pytest.mark.slow
 def test_an_empty_folder_of_the_users_stays_after_a_mistake(command, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "mine")
@@ -228,7 +223,6 @@ def test_an_empty_folder_of_the_users_stays_after_a_mistake(command, tmp_path):
     assert list((tmp_path / "mine").iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_later_mistake_in_a_sweep_keeps_the_runs_before_it(command, tmp_path):
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(20) for item in range(20)]
     (tmp_path / "good.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
@@ -240,7 +234,6 @@ def test_a_later_mistake_in_a_sweep_keeps_the_runs_before_it(command, tmp_path):
     assert (record.parent.parent / "multirun.yaml").exists()
 
 
-@pytest.mark.slow
 def test_folders_that_were_there_before_a_mistake_stay(command, tmp_path):
     (tmp_path / "outputs").mkdir()
     command(tmp_path, "train", "data=csv", "data.path=none.csv", status=2)
@@ -262,7 +255,6 @@ OWN_FILES = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("text", "message"), OWN_FILES, ids=[text for text, _ in OWN_FILES])
 def test_a_mistake_in_a_file_of_the_users_names_the_file_or_the_key(command, tmp_path, text, message):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
@@ -274,7 +266,6 @@ def test_a_mistake_in_a_file_of_the_users_names_the_file_or_the_key(command, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
-@pytest.mark.slow
 def test_the_values_of_a_search_are_checked_before_its_first_run(command, tmp_path):
     (tmp_path / "own" / "search").mkdir(parents=True)
     search = "# @package _global_\n# Mine.\nhydra:\n  sweeper:\n    params:\n      seed: 1,-1\n"

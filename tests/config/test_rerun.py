@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 SPLIT = """
 from dataclasses import dataclass, field
 from typing import ClassVar

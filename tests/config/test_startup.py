@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 SLOW = ("torch", "pytorch_lightning", "pandas", "pyarrow", "tensorboard")
 
 
 def imported(tmp_path, script, *arguments):
-    """What each of some command lines ends with, one after the other in a process; and the slow packages it then has."""
+    """How each command line ends, one after the other in one process, and the slow packages that it then has."""
     probe = (
         "import runpy, sys\n"
         f"for argument in {arguments!r}:\n"

@@ -8,12 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import NO_FIGURES
 from cut_off import dying_train
 from equal_runs import assert_equal_runs
 
-pytestmark = pytest.mark.slow
-
-NO_FIGURES = ["logger.figures=false", "logger.data_figures=false", "logger.projector_items=0"]
 EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0", *NO_FIGURES]
 
 
@@ -36,9 +34,7 @@ def begun_run(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=str
 )
-def test_a_run_cut_off_between_checkpoints_goes_on_to_the_same_weights(
-    command, start, tmp_path, whole, number, status
-):
+def test_a_run_cut_off_between_checkpoints_goes_on_to_the_same_weights(command, start, tmp_path, whole, number, status):
     process = start(tmp_path, "train", *EXPERIMENT)
     process.until("epoch 3/")
     time.sleep(random.Random(number).uniform(0, 0.2))

@@ -5,8 +5,6 @@ import gzip
 import pytest
 from conftest import REAL_DATA
 
-pytestmark = pytest.mark.slow
-
 FILE = "user,item,stars,when,x\n1,a,1,2020-01-01,\n1,b,5,2020-02-01,\n2,a,4.5,2021-01-01,\n 2,c,4.5,2021-01-01,\n"
 ARGUMENTS = ["data=csv", "data.path=r.csv.gz", "data.columns.user=user", "data.columns.item=item",
              "data.columns.rating=stars", "data.columns.timestamp=when"]  # fmt: skip

@@ -7,8 +7,6 @@ import sys
 import pytest
 from conftest import REPOSITORY, environment
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def folder(tmp_path):
@@ -23,7 +21,7 @@ def contents(run):
 @pytest.mark.parametrize(
     ("script", "arguments", "names"),
     [
-        ("predict", ["input=pairs.csv", "output={}"], ["run.json", "new.csv", "checkpoints/best.ckpt", "checkpoints/new"]),
+        ("predict", ["input=pairs.csv", "output={}"], ["run.json", "new.csv", "checkpoints/best.ckpt"]),
         ("recommend", ["user=42", "output={}"], ["run.json", "checkpoints/new.csv"]),
         ("recommend", ["output={}"], ["new.csv", "checkpoints/best.ckpt"]),
     ],

@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 FOLDER = "my = data, ünïcode 评分"
 
 
@@ -21,7 +19,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-DATA = ["data=csv", "data.path=ratings a=1,b.csv", "data.titles.path=títles, all.csv", "trainer.max_epochs=2", "logger=none"]
+LIMITS = ["trainer.max_epochs=2", "logger=none"]
+DATA = ["data=csv", "data.path=ratings a=1,b.csv", "data.titles.path=títles, all.csv", *LIMITS]
 RUN = "outputs/a run, α=0.1"
 
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import REAL_DATA
+from conftest import NO_FIGURES, REAL_DATA
 
 from ratinglab.fitting.schedules import CosineSchedule
 from ratinglab.runs.run import Run
@@ -16,13 +16,12 @@ def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-pytestmark = pytest.mark.slow
-
-NO_FIGURES = ["logger.figures=false", "logger.data_figures=false", "logger.projector_items=0"]
 REFIT = [
     "model=biased_mf", "split.refit=true", "trainer.max_epochs=20", "callbacks.early_stopping.patience=1",
     "optimizer.lr=0.03", "data.batch_size=4096", "schedule=cosine", *NO_FIGURES,
 ]  # fmt: skip
+
+DEBUG = ["trainer=debug", "logger=none"]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +77,7 @@ def test_a_refit_reproduces(command, refitted):
 
 
 def test_folds_are_a_cross_validation(command, tmp_path):
-    outcome = command(tmp_path, "train", "-m", "split=kfold", "split.fold=1,2,3", "split.folds=3", "trainer=debug", "logger=none")
+    outcome = command(tmp_path, "train", "-m", "split=kfold", "split.fold=1,2,3", "split.folds=3", *DEBUG)
     runs = sorted(path.parent for path in tmp_path.glob("outputs/sweeps/*/*/*/run.json"))
     identities = [json.loads((run / "run.json").read_text())["provenance"]["split"] for run in runs]
     assert [identity.rpartition("/")[2] for identity in identities] == ["1", "2", "3"]

@@ -13,8 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 
-pytestmark = pytest.mark.slow
-
 
 def metrics_of(run: Path) -> dict[str, float]:
     return json.loads((run / "metrics.json").read_text())
@@ -129,6 +127,7 @@ def test_training_on_a_part_of_the_rows_is_said_and_an_error_above_that_of_the_b
     assert "warning: mf is worse than the bias baseline on test" in outcome.stdout
 
 
+@pytest.mark.slow
 def test_predictions_are_clipped_unless_they_should_not_be(train_here):
     clipped, free = (
         metrics_of(train_here("optimizer.lr=0.05", "trainer.max_epochs=4", f"clip_predictions={clip}"))["test/mse"]
@@ -198,6 +197,7 @@ def test_validation_every_other_epoch_is_printed_only_then(command, tmp_path):
     assert torch.load(checkpoints / "best.ckpt", weights_only=True)["epochs"] == 4
 
 
+@pytest.mark.slow
 def test_patience_min_epochs_and_min_delta_move_early_stopping(train_here):
     free, least, steep = (
         metrics_of(train_here("optimizer.lr=0.03", "callbacks.early_stopping.patience=2", *options))

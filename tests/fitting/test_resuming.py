@@ -19,13 +19,19 @@ FITS = {
     "als": ALS(),
     "gibbs": Gibbs(burn_in=2, noise=Noise.own, thin=1),
 }
+FEATURES = {"user_features": ["group", "age"], "item_features": ["genres"]}
+CASES = [
+    *((name, "biased_mf", {}) for name in FITS),
+    *((name, "biased_mf", FEATURES) for name in ("adam", "als", "gibbs")),
+    *((name, "timesvdpp", {"item_features": ["genres"]}) for name in ("adam", "als", "gibbs")),
+]
 
 
-def fitted(name: str, *, epochs: int, folder=None, checkpoint=None) -> Fitted:
+def fitted(name: str, model, *, epochs: int, folder=None, checkpoint=None) -> Fitted:
     writes = [] if folder is None else [BestAndLast(folder, monitor=None, last_every_seconds=1e9)]
     batch_size = 50 if FITS[name].takes_batches else None
     return fit(
-        options_of("biased_mf", embedding_dim=3),
+        model,
         FITS[name],
         table_with_features(),
         epochs=epochs,
@@ -36,15 +42,18 @@ def fitted(name: str, *, epochs: int, folder=None, checkpoint=None) -> Fitted:
     )
 
 
-@pytest.mark.parametrize("name", FITS)
-def test_a_fit_that_goes_on_ends_at_the_same_bits(tmp_path, name):
-    whole = fitted(name, epochs=5, folder=tmp_path / "whole")
-    fitted(name, epochs=3, folder=tmp_path / "cut")
-    resumed = fitted(name, epochs=5, folder=tmp_path / "again", checkpoint=tmp_path / "cut" / "last.ckpt")
+@pytest.mark.parametrize(
+    ("name", "equation", "options"), CASES, ids=[f"{equation}, {name}, {len(more)}" for name, equation, more in CASES]
+)
+def test_a_fit_that_goes_on_ends_at_the_same_bits(tmp_path, name, equation, options):
+    model = options_of(equation, embedding_dim=3, **options)
+    whole = fitted(name, model, epochs=5, folder=tmp_path / "whole")
+    fitted(name, model, epochs=3, folder=tmp_path / "cut")
+    resumed = fitted(name, model, epochs=5, folder=tmp_path / "again", checkpoint=tmp_path / "cut" / "last.ckpt")
     assert resumed.module.epochs_done == 5
     assert torch.equal(resumed.weights, whole.weights)
     assert resumed.module.train_mse() == whole.module.train_mse()
     one, two = (torch.load(tmp_path / folder / "last.ckpt", weights_only=True) for folder in ("whole", "again"))
     assert str(one["state_dict"]) == str(two["state_dict"])
     assert str(one["optimizer_states"]) == str(two["optimizer_states"])
-    assert not torch.equal(whole.weights, fitted(name, epochs=3).weights)
+    assert not torch.equal(whole.weights, fitted(name, model, epochs=3).weights)

@@ -3,14 +3,20 @@
 No file of src/ knows them. Every command uses them.
 """
 
+import functools
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from documented import CONF
 
-pytestmark = pytest.mark.slow
+from ratinglab.config.conf import Conf
+from ratinglab.config.conversion import to_options
+from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.experiment.training import train
+from ratinglab.runs.run import Run
 
 LAB = Path(__file__).parent / "lab"
 FEATURES = ["data.users.path=users.csv", "data.users.numeric=[age]", "model.user_features=[age_group,mood]"]
@@ -57,19 +63,51 @@ def trained(command, folder, name, *more):
     return outcome, outcome.run
 
 
+@pytest.fixture(scope="module")
+def whole(command, folder):
+    """The run of an extension, by name: trained once."""
+    return functools.cache(lambda name: trained(command, folder, name))
+
+
 def metrics_of(run: Path) -> dict[str, float]:
     values = json.loads((run / "metrics.json").read_text())
     return {tag: value for tag, value in values.items() if tag not in TIMED}
 
 
+def trained_here(folder: Path, name: str, run: Path, *more: str) -> dict[str, float]:
+    """The metrics of a run of an extension, trained in this process."""
+    conf = Conf(CONF, "train")
+    conf.add_folder(str(LAB))
+    data = ["data=csv", f"data.path={folder}/ratings.csv", "data.columns.timestamp=timestamp", "data.batch_size=100"]
+    users = [f"data.users.path={folder}/users.csv"] if FEATURES[0] in EXTENSIONS[name] else []
+    with conf.initialized():
+        config, _ = conf.compose([*data, "logger=none", *EXTENSIONS[name], *users, *more])
+    run.mkdir(exist_ok=True)
+    train(to_options(config, TrainOptions), run)
+    return metrics_of(run)
+
+
 @pytest.mark.parametrize("name", EXTENSIONS)
-def test_every_command_uses_an_extension_and_a_resumed_run_ends_at_the_same_bits(command, folder, name):
+def test_a_resumed_run_of_an_extension_ends_at_the_same_bits_and_predicts(folder, tmp_path, name):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    metrics = trained_here(folder, name, whole, "trainer.max_epochs=4")
+    trained_here(folder, name, cut, "trainer.max_epochs=3")
+    assert trained_here(folder, name, cut, "trainer.max_epochs=4", f"resume={cut}") == metrics
+    run = Run.load(cut)
+    assert run.evaluate() == {tag: value for tag, value in metrics.items() if not tag.startswith("fit/")}
+    everyone = run.recommend_to_all(k=3)
+    assert everyone["user_id"].nunique() == 40
+    assert np.isfinite(run.predict(["u0", "u1", "nobody"], ["i1", "i2", "i1"])).all()
+
+
+@pytest.mark.parametrize("name", ["equation, Gibbs", "metric", "feature"])
+def test_every_command_uses_an_extension(command, folder, whole, name):
     lab = ["--config-dir", str(LAB)]
-    outcome, whole = trained(command, folder, name)
+    outcome, uncut = whole(name)
     assert outcome.stderr == ""
     run = trained(command, folder, name, "trainer.max_epochs=3")[1]
     command(folder, "train", *lab, f"resume={run}", "trainer.max_epochs=4")
-    assert metrics_of(run) == metrics_of(whole)
+    assert metrics_of(run) == metrics_of(uncut)
     evaluated = command(folder, "evaluate", *lab, f"run={run}")
     assert "equal to metrics.json to the last digit" in evaluated.stdout
     everyone, predictions = (folder / f"{run.name}-{of}.csv" for of in ("everyone", "pairs"))
@@ -82,9 +120,8 @@ def test_every_command_uses_an_extension_and_a_resumed_run_ends_at_the_same_bits
 
 
 @pytest.mark.parametrize("name", ["equation, Gibbs", "dropout", "split"])
-def test_a_run_of_an_extension_is_reproduced(command, folder, name):
-    run = trained(command, folder, name)[1]
-    reproduced = command(folder, "reproduce", "--config-dir", str(LAB), f"run={run}")
+def test_a_run_of_an_extension_is_reproduced(command, folder, whole, name):
+    reproduced = command(folder, "reproduce", "--config-dir", str(LAB), f"run={whole(name)[1]}")
     assert "reproduced: every metric is equal to the last digit" in reproduced.stdout
 
 
@@ -101,7 +138,7 @@ def test_a_feature_that_explains_users_lowers_the_error(command, folder):
         metrics_of(
             command(
                 folder, "train", "data=csv", "data.path=ratings.csv", "logger=none", "model=biased_mf",
-                "optimizer=gibbs", "trainer.max_epochs=60", "trainer.enable_progress_bar=false",
+                "optimizer=gibbs", "trainer.max_epochs=40", "trainer.enable_progress_bar=false",
                 "split.test=0.9", "split.validation=0.05", *more,
             ).run
         )["test/mse"]

@@ -11,8 +11,6 @@ import urllib.request
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 EPOCHS = 3
 
 

@@ -13,8 +13,6 @@ import torch
 from ratinglab.errors import UserError
 from ratinglab.runs.run import Run
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def run(biased) -> Run:

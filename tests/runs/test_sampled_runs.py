@@ -7,16 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import NO_FIGURES
 from cut_off import dying_train
 from equal_runs import assert_equal_runs
 
 from ratinglab.errors import UserError
 from ratinglab.runs.run import Run
 
-pytestmark = pytest.mark.slow
-
 GIBBS = ["optimizer=gibbs", "model.embedding_dim=4", "optimizer.burn_in=10", "logger=none"]
-NO_FIGURES = ["logger.figures=false", "logger.data_figures=false", "logger.projector_items=0"]
 DATA = ["data=csv", "data.path=ratings.csv"]
 
 
@@ -68,6 +66,7 @@ def test_evaluate_and_reproduce_agree_to_the_last_digit(command, sampled):
     assert "every metric is equal to the last digit" in outcome.stdout
 
 
+@pytest.mark.parametrize("sampled", ["biased_mf"], indirect=True)
 @pytest.mark.parametrize("cut_after", [5, 14])  # the first sample is of epoch 11
 def test_a_run_that_was_cut_off_goes_on_to_the_same_samples(command, tmp_path, sampled, cut_after):
     whole, data = sampled.run, ["data=csv", f"data.path={sampled.folder / 'ratings.csv'}"]
@@ -126,7 +125,8 @@ def test_recommending_to_all_is_recommending_to_each(sampled):
 
 
 def test_tensorboard_shows_the_weights_under_the_names_of_other_fits(command, tmp_path):
-    outcome = command(tmp_path, "train", *GIBBS[:2], "optimizer.burn_in=1", "model=biased_mf", "trainer.max_epochs=4", *NO_FIGURES)
+    few = ["optimizer.burn_in=1", "trainer.max_epochs=4"]
+    outcome = command(tmp_path, "train", *GIBBS[:2], "model=biased_mf", *few, *NO_FIGURES)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(outcome.run)).Reload()

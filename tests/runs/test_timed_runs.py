@@ -10,8 +10,6 @@ from ratinglab.errors import UserError
 from ratinglab.models.design import Design
 from ratinglab.runs.run import Run
 
-pytestmark = pytest.mark.slow
-
 FILES = [
     "data=csv",
     "data.path=ratings.csv",
@@ -75,11 +73,9 @@ def test_evaluate_and_reproduce_agree_to_the_last_digit(command, timed, tmp_path
     assert "every metric is equal to the last digit" in command(timed.folder, "reproduce", f"run={timed.run}").stdout
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(command, timed, tmp_path):
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(command, tmp_path):
     write_data(tmp_path)
     settings = [*TIMED, "callbacks.early_stopping.patience=null"]
-    if Run.load(timed.run).record.is_sampled:
-        settings += ["optimizer=gibbs", "optimizer.burn_in=3"]
     whole = command(tmp_path, "train", *settings, "trainer.max_epochs=8").run
     part = command(tmp_path, "train", *settings, "trainer.max_epochs=5").run
     command(tmp_path, "train", f"resume={part}", "trainer.max_epochs=8")
