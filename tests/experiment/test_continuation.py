@@ -72,7 +72,7 @@ def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path
 
 def test_a_run_of_another_optimizer_goes_on_to_the_same_weights(command, tmp_path):
     """Of all optimizers: tests/fitting/test_resuming.py."""
-    options = ["model=biased_mf", "optimizer=block_sgd", "logger=none"]
+    options = ["model=biased_mf", "optimizer=block_sgd", "optimizer.lr=0.02", "logger=none"]
     whole = command(tmp_path, "train", *options, "trainer.max_epochs=4").run
     cut = command(tmp_path, "train", *options, "trainer.max_epochs=2").run
     outcome = command(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=4")

@@ -44,6 +44,10 @@ def test_what_is_printed(textbook):
     assert re.search(r"^epoch 1/50   train/mse \d\.\d{4}   val/mse \d\.\d{4}$", text, re.MULTILINE)
     assert re.search(r"^test +bias baseline +\d\.\d{4} +\d\.\d{4} +\d\.\d{4}$", text, re.MULTILINE)
     assert re.search(r"^ +noise floor +0\.2972 +0\.5452$", text, re.MULTILINE)
+    metrics, floor = metrics_of(textbook.run), json.loads((textbook.run / "run.json").read_text())["noise_floor"]
+    bias = metrics["baseline/bias/test/mse"]
+    closed = (bias - metrics["test/mse"]) / (bias - floor)
+    assert f"closed     {closed:.0%} of the gap from the bias baseline to the noise floor" in text
     assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{4}", text.splitlines()[-1])
 
 

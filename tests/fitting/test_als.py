@@ -71,6 +71,7 @@ def test_no_sweep_raises_the_objective(case):
     assert seen.values[-1] < 0.95 * seen.values[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_sweeps_end_where_the_gradient_of_every_weight_is_0(case):
     first, last = (gradients(fit_als(case, epochs=epochs)) for epochs in (1, 200))

@@ -128,6 +128,7 @@ def test_the_last_sample_is_the_equations_weights(name):
         assert torch.allclose(posterior(*arguments), fitted.equation(*arguments), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_ratings_are_predicted_about_as_well_as_their_noise_allows_and_the_noise_is_found(name):
     module, data, _ = fit(name, epochs=150, burn_in=50)
@@ -193,6 +194,7 @@ def test_the_prior_is_drawn_given_rows_without_all_their_parts_and_given_the_par
         assert spread_rows == sum(len(each) for _, each in weights)
 
 
+@pytest.mark.slow
 def test_who_rated_what_helps_users_with_few_ratings():
     table = table_of_two_kinds()
     genres = np.array(["x", "y", "y", "x", *[""] * (table.num_items - 4)], dtype=object)
@@ -216,6 +218,7 @@ def table_of_groups() -> RatingTable:
     return replace(table, user_columns={"group": names, "unrelated": unrelated})
 
 
+@pytest.mark.slow
 def test_a_feature_that_explains_users_helps_those_with_few_ratings_and_another_does_little_harm():
     table = table_of_groups()
     plain, features, unrelated = (
@@ -241,6 +244,7 @@ def test_a_feature_takes_over_the_mean_of_its_users():
     assert np.diff(own_means) == pytest.approx([0, 0], abs=0.4)
 
 
+@pytest.mark.slow
 def test_days_help_with_users_who_change_and_the_last_day_counts_where_there_is_none():
     table = with_columns(table_of_moods())
     plain = validation_error(fit("biased_mf", table=table, epochs=150, burn_in=50))
@@ -268,6 +272,7 @@ def table_of_two_noises():
     return table_of(user, item, noisy, timestamp=made_days(random, len(user)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["biased_mf", "timesvdpp"])
 def test_noise_of_their_own_is_found_for_users_and_items(name):
     fitted = fit(name, table=with_columns(table_of_two_noises()), epochs=150, burn_in=50)
@@ -278,6 +283,7 @@ def test_noise_of_their_own_is_found_for_users_and_items(name):
         assert 2.2 < float(precision[::2].mean() / precision[1::2].mean()) < 5
 
 
+@pytest.mark.slow
 def test_one_noise_is_the_same_for_all():
     fitted = fit(noise="one", epochs=150, burn_in=50)
     kept = fitted.module.posterior.get_extra_state()

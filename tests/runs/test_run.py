@@ -100,6 +100,15 @@ def test_recommend_gives_the_best_of_what_the_user_has_not_rated_in_any_part(run
     assert ten["rank"].tolist() == list(range(1, 11))
 
 
+def test_rated_highest_are_the_users_highest_ratings_in_all_parts(run):
+    rows = pd.read_parquet(run.folder / "ratings.parquet")
+    own = rows[rows["user"] == run.user_ids.index_of([42])[0]].sort_values("rating", ascending=False, kind="stable")
+    listed = run.rated_highest("42", k=5)
+    assert listed["rating"].tolist() == own["rating"].head(5).tolist()
+    assert listed["item_id"].tolist() == run.item_ids.ids[own["item"].head(5)].tolist()
+    assert len(run.rated_highest("nobody", k=5)) == 0
+
+
 def test_recommending_to_all_is_recommending_to_each(run):
     table = run.recommend_to_all(k=4)
     assert list(table.columns) == ["user_id", "rank", "item_id", "title", "rating"]
