@@ -52,7 +52,7 @@ def test_a_fit_that_goes_on_ends_at_the_same_bits(tmp_path, chosen, equation, fe
     assert resumed.module.epochs_done == 5
     assert torch.equal(resumed.weights, whole.weights)
     assert not torch.equal(cut.weights, whole.weights)
-    assert resumed.module.train_mse() == whole.module.train_mse()
+    assert resumed.module.train_mse == whole.module.train_mse
     one, two = (torch.load(tmp_path / folder / "last.ckpt", weights_only=True) for folder in ("whole", "again"))
     assert str(one["state_dict"]) == str(two["state_dict"])
     assert str(one["optimizer_states"]) == str(two["optimizer_states"])
