@@ -11,6 +11,8 @@ from ratinglab.errors import UserError
 
 RUN_RECORD, RUN_FORMAT = "run.json", 3
 """File that marks a folder as a run, and the version of the folder's format."""
+VALIDATION_FIT = "validation"
+"""Subfolder of a run with split.refit that holds the first of its two fits."""
 
 
 def user_path(text: str, *, key: str) -> Path:

@@ -76,6 +76,26 @@ def test_a_refit_reproduces(command, refitted):
     assert "reproduced: every metric is equal to the last digit" in outcome.stdout
 
 
+def test_a_refit_with_features_reproduces_where_items_have_validation_rows_alone(command, tmp_path):
+    often = [(user, item, 1 + (user * 7 + item * 3) % 5) for user in range(30) for item in range(10)]
+    once = [(item % 30, item, 1 + item % 5) for item in range(10, 70)]
+    rows = "\n".join(f"{user},{item},{rating}" for user, item, rating in often + once)
+    (tmp_path / "ratings.csv").write_text(f"user_id,item_id,rating\n{rows}\n")
+    items = "\n".join(f"{item},title,{'ab'[item % 2]}" for item in range(70))
+    (tmp_path / "items.csv").write_text(f"item_id,title,genres\n{items}\n")
+    data = ["data=csv", "data.path=ratings.csv", "data.titles.path=items.csv", "split.validation=0.3"]
+    model = [
+        "model=biased_mf",
+        "model.item_features=[genres]",
+        "split.refit=true",
+        "trainer.max_epochs=2",
+        "logger=none",
+    ]
+    trained = command(tmp_path, "train", *data, *model)
+    outcome = command(tmp_path, "reproduce", f"run={trained.run}")
+    assert "reproduced: every metric is equal to the last digit" in outcome.stdout
+
+
 def test_folds_are_a_cross_validation(command, tmp_path):
     outcome = command(tmp_path, "train", "-m", "split=kfold", "split.fold=1,2,3", "split.folds=3", *DEBUG)
     runs = sorted(path.parent for path in tmp_path.glob("outputs/sweeps/*/*/*/run.json"))

@@ -121,3 +121,16 @@ def test_a_disk_that_has_room_again_is_forgiven(tmp_path, monkeypatch):
     run(callback, [4.0, 3.0, 2.0], before_epoch=fill_and_empty)
     assert callback.failed == {}
     assert epochs(tmp_path) == {"best.ckpt": 2, "last.ckpt": 2}
+
+
+def test_after_a_failed_write_the_best_value_is_that_of_the_file(tmp_path, monkeypatch):
+    own = os.fsync
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fill_and_empty(epoch):
+        monkeypatch.setattr(files.os, "fsync", full if epoch == 1 else own)
+
+    run(callback_in(tmp_path), [4.0, 1.0, 2.0, 3.0], before_epoch=fill_and_empty)
+    assert epochs(tmp_path) == {"best.ckpt": 2, "last.ckpt": 3}

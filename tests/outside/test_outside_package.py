@@ -14,6 +14,7 @@ from documented import CONF
 
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
+from ratinglab.config.resolvers import register_resolvers
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.experiment.training import train
 from ratinglab.runs.run import Run
@@ -76,6 +77,7 @@ def metrics_of(run: Path) -> dict[str, float]:
 
 def trained_here(folder: Path, name: str, run: Path, *more: str) -> dict[str, float]:
     """The metrics of a run of an extension, trained in this process."""
+    register_resolvers()
     conf = Conf(CONF, "train")
     conf.add_folder(str(LAB))
     data = ["data=csv", f"data.path={folder}/ratings.csv", "data.columns.timestamp=timestamp", "data.batch_size=100"]

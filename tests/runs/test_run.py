@@ -254,7 +254,10 @@ def test_a_run_without_a_checkpoint_is_refused(copy):
             "run.json: model_target: there is no module gone; --config-dir FOLDER finds",
         ),
         ({"extra": 1}, "is damaged"),
-        ({"model_options": {"embeding_dim": 3}}, "is damaged"),
+        (
+            {"model_options": {"embeding_dim": 3}},
+            "run.json: BiasedMFOptions has no option embeding_dim, which the run has",
+        ),
         ({"num_users": "many"}, "is damaged"),
     ],
 )

@@ -203,7 +203,7 @@ class _Command:
             except OSError as error:
                 if error.errno not in STORAGE_FAULTS:
                     raise
-                _exit_with(f"{folder}: {os.strerror(error.errno)}", status=1)
+                _exit_with(f"{error.filename or folder}: {os.strerror(error.errno)}", status=1)
             except RunFailedError as error:
                 if not is_sweep:
                     _exit_with(str(error), status=1)

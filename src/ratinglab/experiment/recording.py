@@ -61,7 +61,7 @@ def record_run(
 
 def _provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
     """Versions, git commit (None outside a checkout), data, side information, split, seed, threads, command line."""
-    checkout = Path(__file__).parents[3]
+    checkout = Path(__file__).resolve().parents[3]
     # ignore any other repository around the environment where ratinglab is installed
     is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
     status = _git(checkout, "status", "--porcelain") if is_checkout else None

@@ -22,6 +22,7 @@ from ratinglab.experiment.dashboard import show_experiment, show_results
 from ratinglab.experiment.header import header
 from ratinglab.experiment.recording import record_run
 from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.files import VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit, FitSetup
 from ratinglab.fitting.progress import progress_callbacks
@@ -60,7 +61,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     _quiet_lightning()
     found = None
     if options.split.refit:
-        first_fit = run_folder / "validation"
+        first_fit = run_folder / VALIDATION_FIT
         _fit_run(options, first_fit)
         found = read_metrics(first_fit)
         epochs = found["fit/best_epoch"]
@@ -101,7 +102,9 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     refit_epochs = None if found is None else int(found["fit/best_epoch"])
     record = record_run(options, data, holdout, refit_epochs=refit_epochs)
     if options.reproduces is not None:
-        check_same_data(Path(options.reproduces), record, key="run")
+        original = Path(options.reproduces)
+        is_first_fit = options.split.refit and found is None
+        check_same_data(original / VALIDATION_FIT if is_first_fit else original, record, key="run")
     if options.resume is not None:
         record, is_finished = check_resumable(options, record=record, run_folder=run_folder)
         if is_finished:

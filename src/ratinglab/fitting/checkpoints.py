@@ -70,8 +70,9 @@ class BestAndLast(Checkpoint):
         if self.monitor is not None and self.best_value is not None and validated:
             value = float(trainer.callback_metrics[f"val/{self.monitor.name}"])
             if self.monitor.is_better(value, than=self.best_value):
-                self.best_value = value
-                self._write(trainer, "best.ckpt")
+                before, self.best_value = self.best_value, value  # best.ckpt holds its own value
+                if not self._write(trainer, "best.ckpt"):
+                    self.best_value = before  # that of the file, which a later epoch may still beat
         if monotonic() - self._last_written >= self.last_every_seconds:
             self._write_last(trainer)
 
@@ -85,10 +86,12 @@ class BestAndLast(Checkpoint):
             self._write(trainer, "best.ckpt")
         self._last_written = monotonic()
 
-    def _write(self, trainer: Trainer, name: str) -> None:
+    def _write(self, trainer: Trainer, name: str) -> bool:
+        """Write a file; return whether it could be written."""
         try:
             trainer.save_checkpoint(self.folder / name)
             self.failed.pop(name, None)
+            return True
         except OSError as error:
             if name not in self.failed:  # warn once, not after every epoch
                 log.warning(
@@ -97,3 +100,4 @@ class BestAndLast(Checkpoint):
                     error.strerror,
                 )
             self.failed[name] = f"{self.folder / name} cannot be written: {error.strerror or error}"
+            return False

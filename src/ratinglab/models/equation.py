@@ -71,7 +71,10 @@ class Equation(nn.Module, ABC):
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32, not clipped."""
 
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → penalty, a mean over these ratings: () float32. By default 0."""
+        """user: (B,) int32, item: (B,) int32 → penalty, a mean over these ratings: () float32.
+
+        It is 0 unless overridden; an equation that takes days must override it.
+        """
         return torch.zeros((), device=user.device)
 
     def arguments(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Any, ...]:

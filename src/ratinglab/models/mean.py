@@ -36,7 +36,3 @@ class Mean(Equation):
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""
         return self.mean.expand(len(user))
-
-    def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """Always 0: () float32."""
-        return self.mean.new_zeros(())

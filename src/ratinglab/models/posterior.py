@@ -116,10 +116,6 @@ class Posterior(Equation):
         average = total / count
         return average, (squares / count - average.square()).clamp(min=0) + noise / count
 
-    def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """Always 0, since samples are drawn, not fitted: () float32."""
-        return torch.zeros(())
-
     def factors(self) -> Factors:
         """The mean prediction as one product: the samples' factors side by side, divided by their number."""
         if not self._samples:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import METRICS, MetricKind
-from ratinglab.files import RUN_RECORD, user_path
+from ratinglab.files import RUN_RECORD, VALIDATION_FIT, user_path
 from ratinglab.options import as_yaml
 from ratinglab.reports.protocols import COMPARABLE, verdict
 from ratinglab.reports.text_table import aligned
@@ -136,7 +136,7 @@ def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
         found |= dict.fromkeys(path.parent.resolve() for path in sorted(folder.rglob(RUN_RECORD)))
     finished, unfinished, faults = [], 0, []
     for folder in found:
-        if folder.name == "validation" and (folder.parent / RUN_RECORD).exists():
+        if folder.name == VALIDATION_FIT and (folder.parent / ".hydra").is_dir():
             continue  # the first fit of a refit run
         if not (folder / "metrics.json").exists():
             unfinished += 1

@@ -86,7 +86,10 @@ class RunRecord:
             KeyError: a value is unknown.
         """
         cls = target_class(self.model_target, base=EquationOptions, key=f"{place}: model_target")
-        options: EquationOptions = from_plain(self.model_options, cls)
+        try:
+            options: EquationOptions = from_plain(self.model_options, cls)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from error
         return options
 
 
