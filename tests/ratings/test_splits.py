@@ -72,8 +72,8 @@ def test_files_refuses_rows_that_were_merged_across_files():
     files = FilesSplit(refit=False, test_files="b", validation_files=None, seed=0, validation=0.0)
     table = numbered(10, sources=[("a", 6), ("b", 10)])
     assert rows(files.apply(table), TEST) == [6, 7, 8, 9]
-    with pytest.raises(UserError, match=r"split=files needs each pair .* merged 3 pairs with rows in several files$"):
-        files.apply(replace(table, merged_across_files=3))
+    with pytest.raises(UserError, match=r"split=files needs each pair .* merged 1 pairs with rows in several files$"):
+        files.apply(replace(table, merged_across_files=1))
 
 
 def test_per_user_takes_the_fraction_of_each_user():
@@ -130,7 +130,7 @@ def test_folds_are_disjoint_and_cover_all_rows():
 
 
 def test_files_are_parts_by_their_names():
-    table = numbered(12, sources=[("a/u1.base", 6), ("a/u1.valid", 8), ("a/u1.test", 12)])
+    table = numbered(12, sources=[("a/u1.base", 6), ("u1.valid", 8), ("a/u1.test", 12)])
     split = FilesSplit(refit=False, test_files="u1.test", validation_files="*.valid", seed=0, validation=0.0).apply(
         table
     )
