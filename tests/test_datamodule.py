@@ -37,3 +37,17 @@ def test_the_data_module_serves_whole_users_where_it_is_asked_to():
     assert [len(batch.user.unique()) for batch in batches] == [2, 2, 2]
     (rows,) = RatingDataModule(holdout, batch_size=4, fraction=1.0, seed=0).train_dataloader()
     assert [len(batch.user) for batch in rows] == [4, 4, 4, 1]
+
+
+def test_each_epoch_of_the_trainer_has_its_own_order():
+    row = np.arange(50)
+    table = table_of(row, row, row)
+    split = RandomSplit(refit=False, seed=0, validation=0.0, test=0.0).apply(table)
+    data = RatingDataModule(hold_out(table, split, NO_SIDE), batch_size=50, fraction=1.0, seed=0)
+    orders = []
+    for epoch in (0, 1, 1):
+        data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), current_epoch=epoch)
+        ((batch,),) = data.train_dataloader()
+        orders.append(batch.user.tolist())
+    assert orders[0] != orders[1] == orders[2]
+    assert sorted(orders[0]) == sorted(orders[1])

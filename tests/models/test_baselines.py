@@ -37,6 +37,8 @@ def test_the_unknown_fall_back_to_bias_then_mean():
     expected = [3 + user_bias + item_bias, 3 + user_bias, 3 + item_bias, 3 + item_bias, 3.0, 3.0]
     assert baseline(user, item).tolist() == pytest.approx(expected)
     assert baseline.known(user, item).tolist() == [True, False, False, False, False, False]
+    one_side = torch.tensor([3, 0, 2], dtype=torch.int32), torch.tensor([0, 3, 2], dtype=torch.int32)
+    assert baseline.known(*one_side).tolist() == [False, False, True]
 
 
 class Constant(Equation):

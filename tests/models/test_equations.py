@@ -306,3 +306,8 @@ def test_every_option_changes_the_model(name):
     assert build(name, embedding_dim=3).user_embedding.weight.shape == (2, 3)
     assert not torch.equal(build(name, init_std=0.2).user_embedding.weight, base.user_embedding.weight)
     assert build(name, regularization=1.0).penalty(USER, ITEM).item() == pytest.approx(2 * penalty)
+
+
+def test_the_first_predictions_of_nmf_lie_around_the_mean():
+    model = build("nmf", rating_mean=3.5, embedding_dim=64, init_std=0.01)
+    assert model(USER, ITEM).tolist() == pytest.approx([3.5] * 3, abs=0.2)
