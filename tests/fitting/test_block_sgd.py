@@ -9,6 +9,7 @@ from fits import Fitted
 from fits import fit as fit_equation
 from tables import table_of
 
+from ratinglab.batches import as_tensors
 from ratinglab.fitting import block_sgd
 from ratinglab.fitting.block_sgd import balanced_slices
 from ratinglab.fitting.kernels.block_epochs import epoch, move_to_blocks, sort_blocks_by_user
@@ -122,6 +123,10 @@ def test_the_training_error_falls_and_is_pooled():
     early, late = fit(epochs=1).module, fit(epochs=30).module
     assert late.train_mse < early.train_mse
     assert early.rows_trained == 720
+    frozen = fit(lr=1e-30, epochs=1)
+    user, item, rating, _ = as_tensors(frozen.data.train_ratings)
+    error = (frozen.equation(user, item) - rating).detach()
+    assert frozen.module.train_mse() == pytest.approx(float(error.square().mean()), rel=1e-5)
 
 
 def test_each_epoch_has_its_own_order_of_diagonals_over_rows_that_were_ordered_once(monkeypatch):
