@@ -136,24 +136,29 @@ def test_a_run_goes_on_with_the_values_it_was_started_with_though_a_default_has_
         assert "adam: lr=0.02," in command(tmp_path, script, f"{argument}={run}", *more).stdout
 
 
-@pytest.mark.parametrize("last", ["stopped early", "all epochs"])
-def test_a_run_cut_off_between_its_last_epoch_and_its_metrics_trains_no_more(command, tmp_path, last):
+@pytest.mark.parametrize("ended", ["stopped early", "all epochs"])
+def test_a_run_cut_off_between_its_last_epoch_and_its_metrics_trains_no_more(command, tmp_path, ended):
     options = {
         "stopped early": ["optimizer.lr=0.1", "callbacks.early_stopping.patience=1"],
         "all epochs": ["trainer.max_epochs=2"],
     }
-    run = command(tmp_path, "train", *options[last], "logger=none").run
+    run = command(tmp_path, "train", *options[ended], "logger=none").run
     metrics = json.loads((run / "metrics.json").read_text())
-    weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     (run / "metrics.json").unlink()
     outcome = command(tmp_path, "train", f"resume={run}")
     assert [line for line in outcome.stdout.splitlines() if line.startswith("epoch ")] == []
-    again = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    assert all(torch.equal(value, again[key]) for key, value in weights.items())
+    again = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert again["epochs"] == last["epochs"]
+    assert all(torch.equal(value, again["state_dict"][key]) for key, value in last["state_dict"].items())
     repeated = json.loads((run / "metrics.json").read_text())
     for timed in ("fit/seconds", "fit/ratings_per_second"):
         del metrics[timed], repeated[timed]
     assert repeated == metrics
+    if ended == "stopped early":
+        epochs = metrics["fit/epochs"]
+        outcome = command(tmp_path, "train", f"resume={run}", f"trainer.max_epochs={epochs}", status=2)
+        assert f"trainer.max_epochs must be above the {epochs} epochs done, got {epochs}" in outcome.stderr
 
 
 @pytest.mark.parametrize(

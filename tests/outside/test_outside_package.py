@@ -85,8 +85,9 @@ def trained_here(folder: Path, name: str, run: Path, *more: str) -> dict[str, fl
     with conf.initialized():
         config, _ = conf.compose([*data, "logger=none", *EXTENSIONS[name], *users, *more])
     run.mkdir(exist_ok=True)
-    train(to_options(config, TrainOptions), run)
-    return metrics_of(run)
+    objective, metrics = train(to_options(config, TrainOptions), run), metrics_of(run)
+    assert objective == (-metrics["val/within_half"] if name == "metric" else metrics["val/mse"])
+    return metrics
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)

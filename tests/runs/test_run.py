@@ -34,6 +34,15 @@ def test_evaluate_gives_the_metrics_to_the_last_digit(command, biased, tmp_path)
     assert found == {tag: value for tag, value in recorded.items() if not tag.startswith("fit/")}
 
 
+def test_the_baselines_are_clipped_too(biased):
+    run = Run.load(biased.run)
+    run.predictor.baseline.user_bias[:-1] += 10
+    run.predictor.baseline.mean.fill_(-3)
+    found, rating = run.evaluate(("test",)), run.part("test").rating
+    assert found["baseline/bias/test/mse"] == pytest.approx(np.square(rating - 5).mean(), rel=1e-6)
+    assert found["baseline/mean/test/mse"] == pytest.approx(np.square(rating - 0.5).mean(), rel=1e-6)
+
+
 def test_evaluate_says_where_it_differs(command, copy):
     path = copy / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"test/mse": 0.5}))
