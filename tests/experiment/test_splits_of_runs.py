@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import NO_FIGURES, REAL_DATA
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ratinglab.fitting.schedules import CosineSchedule
 from ratinglab.runs.run import Run
@@ -41,6 +42,11 @@ def test_a_refit_trains_on_all_but_the_test_rows_for_the_epochs_found(refitted):
     assert second["fit/seconds"] > first["fit/seconds"]
     assert not any(tag.startswith("test/") for tag in first), "the test rows are looked at once"
     assert len(Run.load(refitted.run).part("train")) == 90_000
+
+
+def test_the_first_fit_has_no_row_among_the_hyperparameters(refitted):
+    tags = [EventAccumulator(str(run)).Reload().Tags()["scalars"] for run in (refitted.run / "validation", refitted.run)]
+    assert ["val/mse" in tags[0], "best/val_mse" in tags[0], "best/val_mse" in tags[1]] == [True, False, True]
 
 
 def test_the_schedule_of_a_refit_is_that_of_the_first_fit(refitted):

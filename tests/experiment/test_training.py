@@ -179,6 +179,12 @@ def test_each_option_changes_the_weights(train_here, debug, option):
     assert weights.shape != others.shape or not torch.allclose(weights, others, atol=1e-4)
 
 
+def test_the_first_weights_depend_on_the_seed(train_here):
+    frozen = [*DEBUG, "optimizer=sgd", "optimizer.lr=1e-30"]
+    one, other = (last_weights(train_here(*frozen, f"seed={seed}")) for seed in (0, 1))
+    assert not torch.allclose(one, other, atol=1e-3)
+
+
 def test_options_that_print(command, debug, tmp_path):
     assert "epoch 1/" in debug.stdout
     # Lightning's own lines: on stdout, or on stderr where it was imported before Hydra has set up the logging, as here
@@ -241,7 +247,10 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_its_folder(command, tmp
 
 
 def test_in_a_sweep_a_diverged_run_does_not_stop_the_others(command, tmp_path):
-    command(tmp_path, "train", "-m", "trainer=debug", "logger=none", "optimizer=sgd", "optimizer.lr=1e6,1", status=1)
+    arguments = ["trainer=debug", "logger=none", "optimizer=sgd", "optimizer.lr=1e6,1"]
+    outcome = command(tmp_path, "train", "-m", *arguments, status=1)
+    assert "Traceback" not in outcome.stderr
+    assert outcome.run == next(tmp_path.glob("outputs/sweeps/*/*")), "the sweep's table and folder are printed"
     runs = sorted(tmp_path.glob("outputs/sweeps/*/*/*/run.json"))
     assert [(path.parent.name[:2], (path.parent / "metrics.json").exists()) for path in runs] == [
         ("0-", False),
