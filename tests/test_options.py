@@ -118,7 +118,7 @@ def test_an_unknown_value_is_named():
 @pytest.mark.parametrize("key", ["count", "color"])
 def test_an_option_that_a_run_did_not_have_is_named_with_the_mend(key):
     plain = {name: value for name, value in PLAIN.items() if name != key}
-    with pytest.raises(UserError, match=rf"^Paint has an option that the run did not have: give {key} metadata=added"):
+    with pytest.raises(UserError, match=rf"^Paint has an option that the run lacks: give {key} metadata=added"):
         from_plain(plain, Paint)
 
 

@@ -65,7 +65,10 @@ def test_classes_are_found_by_their_path(folder):
     ("path", "message"),
     [
         ("own_options.Ow", "x: own_options has no Ow; did you mean Own?"),
-        ("own_option.Own", "x: there is no module own_option; --config-dir FOLDER finds those in a folder"),
+        (
+            "own_option.Own",
+            "x: there is no module own_option; to import from a folder of your own, add --config-dir FOLDER",
+        ),
         ("own_options.number", "x must be a subclass of test_targets.Base, got own_options.number"),
         ("ratinglab.models.mf.MFOptions", "x must be a subclass of test_targets.Base, got ratinglab.models.mf.MFOpt"),
         ("own_options.Bare", "x: own_options.Bare needs the decorator @dataclass"),

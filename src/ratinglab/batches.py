@@ -120,13 +120,13 @@ class ShuffledBatches:
                 yield [self._columns.take(self._rows_of(users)) for users in at_once.split(self._batch_units)]
 
     def _rows_of(self, users: Tensor) -> Tensor:
-        """Rows of these users, user by user: (U,) → (n,) int64."""
+        """Collect the rows of these users, user by user: (U,) → (n,) int64."""
         assert self._rows_of_user is not None
         return torch.cat([self._rows_of_user[user] for user in users.tolist()])
 
 
 class WholeEpochs:
-    """Serves each epoch as one batch of all training rows, for fits that choose their own order."""
+    """Epochs of one batch, which holds all training rows, for fits that choose their own order."""
 
     num_batches = 1
     """Batches in an epoch."""

@@ -9,7 +9,7 @@ from ratinglab.ratings.holdout import Holdout
 
 
 class RatingDataModule(LightningDataModule):
-    """Serves the training and validation rows of a table to Lightning, as batches of plain tensors."""
+    """Training and validation rows of a table, served to Lightning as batches of plain tensors."""
 
     def __init__(
         self, holdout: Holdout, *, batch_size: int | None, fraction: float, seed: int, whole_users: bool = False
@@ -39,7 +39,7 @@ class RatingDataModule(LightningDataModule):
         return float(self.train_ratings.rating.mean(dtype=np.float64))
 
     def train_dataloader(self) -> ShuffledBatches | WholeEpochs:
-        """Shuffled training batches, or all rows at once."""
+        """Make shuffled training batches, or one of all rows."""
         if self.batch_size is None:
             return WholeEpochs(self.train_ratings)
         return ShuffledBatches(
@@ -53,7 +53,7 @@ class RatingDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> Blocks:
-        """The validation rows in order; no blocks without validation rows."""
+        """Make blocks of the validation rows, in order; none without validation rows."""
         return Blocks(self.validation_ratings, device=self._device)
 
     @property

@@ -1,4 +1,4 @@
-"""Errors that are not ratinglab's fault."""
+"""Errors whose message is one line for the user, and suggestions of names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

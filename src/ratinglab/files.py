@@ -31,7 +31,7 @@ def user_path(text: str, *, key: str) -> Path:
 
 
 def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
-    """Check the path of a file that a command is about to write, and that is none of its `inputs`.
+    """Check the path of a file that a command is about to write. It must not be one of the `inputs`.
 
     Raises:
         UserError: the folder is missing, or the path is a folder, an input, or inside a run's folder.
@@ -43,7 +43,7 @@ def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
         raise UserError(f"{key} must be a file, got the folder {text}")
     for other in inputs:
         if path.exists() and path.samefile(other):
-            raise UserError(f"{key} must be another file than the input, got {text}")
+            raise UserError(f"{key} must differ from the input file, got {text}")
     try:
         resolved = path.resolve()
     except (OSError, RuntimeError) as error:  # a loop of links
@@ -71,14 +71,14 @@ def write_output(path: Path, write: Callable[[BinaryIO], object], *, key: str) -
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path is a device, a pipe or a stream of this process, which must not be replaced."""
+    """Return whether a path is a device, a pipe or a stream of this process, which must not be replaced."""
     # /dev/stdout may be a link to a file that the shell has open; /dev/shm holds ordinary files
     is_own_stream = str(path.absolute()).startswith(("/dev/std", "/dev/fd/", "/proc/"))
     return is_own_stream or (path.exists() and not path.is_file())
 
 
 def _open_stream(path: Path) -> BinaryIO:
-    """Open a stream for writing. A descriptor of this process is duplicated, so that it shares its position."""
+    """Open a stream for writing. Duplicates a descriptor of this process, so that both share its position."""
     own = re.fullmatch(r"/dev/(stdout|stderr|fd/\d+)|/proc/self/fd/\d+", str(path.absolute()))
     if own is None:
         return path.open("ab")

@@ -25,37 +25,37 @@ class Rule:
 
 
 def at_least(bound: float) -> dict[str, Rule]:
-    """Field metadata: value ≥ bound."""
+    """Make field metadata: value ≥ bound."""
     return {"rule": Rule(f"at least {bound}", lambda value: value >= bound)}
 
 
 def within(lowest: float, highest: float) -> dict[str, Rule]:
-    """Field metadata: lowest ≤ value ≤ highest."""
+    """Make field metadata: lowest ≤ value ≤ highest."""
     return {"rule": Rule(f"from {lowest} to {highest}", lambda value: lowest <= value <= highest)}
 
 
 def seed_rule() -> dict[str, Rule]:
-    """Field metadata of a seed: the range that the generators of both numpy and torch accept."""
+    """Make field metadata of a seed: the range that the generators of both numpy and torch accept."""
     return within(0, 2**32 - 1)
 
 
 def above(bound: float) -> dict[str, Rule]:
-    """Field metadata: value > bound."""
+    """Make field metadata: value > bound."""
     return {"rule": Rule(f"above {bound}", lambda value: value > bound)}
 
 
 def from_zero_below(bound: float) -> dict[str, Rule]:
-    """Field metadata: 0 ≤ value < bound."""
+    """Make field metadata: 0 ≤ value < bound."""
     return {"rule": Rule(f"at least 0 and below {bound}", lambda value: 0 <= value < bound)}
 
 
 def above_zero_to(bound: float) -> dict[str, Rule]:
-    """Field metadata: 0 < value ≤ bound."""
+    """Make field metadata: 0 < value ≤ bound."""
     return {"rule": Rule(f"above 0 and at most {bound}", lambda value: 0 < value <= bound)}
 
 
 def added_later(before: Any) -> dict[str, Any]:
-    """Field metadata of an option added to an equation later: value for runs older than the option."""
+    """Make field metadata of an option added to an equation later: its value in older runs."""
     return {"before": before}
 
 
@@ -86,7 +86,7 @@ def to_plain(options: Any) -> dict[str, Any]:
 
 
 def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
-    """Convert values from `to_plain` back to an options object. Options added since get their value for older runs.
+    """Convert values from `to_plain` back to an options object. Newer options get their value for older runs.
 
     Raises:
         UserError: the run lacks an option of the class, or has one that the class lacks.
@@ -99,8 +99,8 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
     for field in fields(cls):
         if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
             raise UserError(
-                f"{cls.__name__} has an option that the run did not have: give {field.name} "
-                "metadata=added_later(VALUE), the value of runs from before"
+                f"{cls.__name__} has an option that the run lacks: give {field.name} "
+                "metadata=added_later(VALUE), with the value for older runs"
             )
     for name, hint in get_type_hints(cls).items():
         if name in values and isinstance(hint, type) and issubclass(hint, Enum):

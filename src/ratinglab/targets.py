@@ -32,7 +32,8 @@ def import_attribute(dotted_path: str, *, key: str, kind: type) -> Any:
     """Import MODULE.NAME.
 
     Raises:
-        UserError: the module cannot be imported or lacks the name; did the user mean another one of the kind?
+        UserError: the module cannot be imported or lacks the name; the message suggests the nearest name of
+            that kind.
     """
     module_name, _, name = dotted_path.rpartition(".")
     module = import_named(module_name, key=key)
@@ -52,7 +53,8 @@ def import_named(name: str, *, key: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise UserError(f"{key}: there is no module {name}; --config-dir FOLDER finds those in a folder") from error
+            hint = "to import from a folder of your own, add --config-dir FOLDER"
+            raise UserError(f"{key}: there is no module {name}; {hint}") from error
         fault: Exception = error
     except Exception as error:  # a user's module can raise anything
         fault = error

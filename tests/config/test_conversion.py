@@ -116,7 +116,7 @@ def test_a_text_is_taken_as_it_was_typed():
     [
         ("torch", "group._target_ must be the dotted path of a class, as in module.Class, got torch"),
         (3, "group._target_ must be the dotted path of a class, as in module.Class, got 3"),
-        ("no_such_module.Options", "group._target_: there is no module no_such_module; --config-dir FOLDER finds"),
+        ("no_such_module.Options", "group._target_: there is no module no_such_module; to import from"),
         (f"{__name__}.Chosem", f"group._target_: {__name__} has no Chosem; did you mean Chosen?"),
         (f"{__name__}.Root", f"group._target_ must be a subclass of {__name__}.Base, got {__name__}.Root"),
         ("os.system", f"group._target_ must be a subclass of {__name__}.Base, got os.system"),

@@ -79,7 +79,7 @@ def test_it_draws_a_figure(command, folder, ending, start):
             ["data.columns.user=usr"],
             "data.columns.user: r.csv.gz has no column 'usr'; it has user, item, stars, when, x;",
         ),
-        (["data.scale.lowest=2"], "r.csv.gz, line 2: the rating 1 is off the scale from 2 to 5 that data.scale sets"),
+        (["data.scale.lowest=2"], "r.csv.gz, line 2: the rating 1 is outside data.scale, 2 to 5; rows outside"),
         (
             ["data.min_ratings_per_item=3"],
             "data.min_ratings_per_user=0 and data.min_ratings_per_item=3 leave no rating",

@@ -53,7 +53,7 @@ def test_the_input_is_not_written_over(command, folder, quick, output):
     (folder / "hard.csv").hardlink_to(folder / "pairs.csv")
     (folder / "soft.csv").symlink_to("pairs.csv")
     outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", f"output={output}", status=2)
-    assert outcome.stderr == f"error: output must be another file than the input, got {output}\n"
+    assert outcome.stderr == f"error: output must differ from the input file, got {output}\n"
     assert (folder / "pairs.csv").read_text() == "user_id,item_id\n42,7\n42,8\n"
 
 

@@ -72,7 +72,9 @@ def test_an_equation_with_other_weights_is_refused():
 
 def test_an_equation_that_uses_a_whole_table_is_refused():
     model = OneTable(penalty=lambda model: model.table.weight.square().sum())
-    with pytest.raises(UserError, match=r"needs weights read only by row lookup, got all of table.weight$"):
+    with pytest.raises(
+        UserError, match=r"needs weights read only by row lookup; the equation reads all of table.weight$"
+    ):
         make_sparse(model)
 
 
@@ -84,5 +86,5 @@ def of_group(groups: Design) -> Equation:
 def test_a_feature_of_one_value_each_is_a_row_of_the_batch_and_one_of_several_is_refused():
     make_sparse(of_group(Design.one_hot(torch.tensor([0, 1, 1]), num_columns=2)))
     several = Design.of_sets(torch.tensor([0, 0, 1]).int(), torch.tensor([0, 1, 1]).int(), num_rows=3, num_columns=2)
-    with pytest.raises(UserError, match=r"only by row lookup, got all of user_features.0.weight$"):
+    with pytest.raises(UserError, match=r"only by row lookup; the equation reads all of user_features.0.weight$"):
         make_sparse(of_group(several))

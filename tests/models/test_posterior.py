@@ -89,5 +89,5 @@ def test_samples_of_another_shape_are_refused():
     model = posterior()
     model.keep(sample(0))
     state = posterior(num_items=4).state_dict() | {"_extra_state": model.get_extra_state()}
-    with pytest.raises(RuntimeError, match="the shape of the samples is not the equation's"):
+    with pytest.raises(RuntimeError, match="the samples' shapes differ from the equation's"):
         posterior(num_items=4).load_state_dict(state)

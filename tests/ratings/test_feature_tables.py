@@ -112,7 +112,7 @@ def test_groups_are_of_the_users_that_have_rated(load):
         ("user_id,age\n7,1,2\n", {}, r"users.csv cannot be read: .*Expected 2 columns, got 3"),
         ("user_id,age,age\n7,1,2\n", {}, r"users.csv has 2 columns named 'age'$"),
         ("", {}, r"users.csv is empty$"),
-        ("user_id\n7\n", {}, r"users.csv has no column besides user_id: there is nothing to know of its users$"),
+        ("user_id\n7\n", {}, r"users.csv has no column besides user_id: it has no features$"),
         ("user_id,age\n7,1\n", {"numeric": ["agee"]}, r"^data.users.numeric: .* has no column 'agee'; .*mean age\?$"),
         ("user_id,age\n7,1\n", {"numeric": ["user_id"]}, r"^data.users.numeric: the column user_id holds user ids"),
         ("user_id,age\n7,1\n", {"path": "nowhere.csv"}, r"^data.users.path: there is no file nowhere.csv"),
@@ -141,7 +141,7 @@ def test_a_number_of_an_item_that_is_none_is_named(load):
 
 def test_users_of_another_data_set_are_told(load):
     table = load(users="user_id,age\n1,20\n2,30\n")
-    assert table.notes == ("none of the 2 users in data.users.path has a rating, such as '1'",)
+    assert table.notes == ("none of the 2 users in data.users.path (such as '1') has a rating",)
 
 
 def test_users_may_be_a_member_of_a_zip_archive(tmp_path, load):

@@ -173,7 +173,7 @@ def test_another_data_set_of_the_same_form_is_refused(tmp_path, monkeypatch):
     changed = replace(movielens.DATA_SETS["movielens_25m"], num_ratings=(25_000_095,))
     monkeypatch.setitem(movielens.DATA_SETS, "movielens_25m", changed)
     (tmp_path / "ratings.csv").write_text(RATINGS["ratings.csv"])
-    message = r"ratings.csv has 2 ratings, movielens_25m has 25,000,095: is it another data set\?$"
+    message = r"ratings.csv has 2 ratings, movielens_25m has 25,000,095: is this another data set\?$"
     with pytest.raises(UserError, match=message):
         options("movielens_25m", tmp_path, root=tmp_path).load()
 
@@ -190,7 +190,7 @@ def test_without_a_cache_a_data_set_is_read_where_it_lies_alone(tmp_path):
     path.write_bytes(archive("movielens_1m"))
     assert rows_of(options("movielens_1m", None, root=path).load()) == EXPECTED
     with pytest.raises(
-        UserError, match=r"data.cache must be a folder to download movielens_1m into, or data.root its place"
+        UserError, match=r"set data.cache to a folder to download movielens_1m, or data.root to an existing copy"
     ):
         options("movielens_1m", None).load()
 
@@ -265,7 +265,7 @@ def test_a_data_set_is_downloaded_once(tmp_path, server, capsys, name):
 def test_a_download_that_fails_says_what_to_do_by_hand(tmp_path, monkeypatch, server, name, fault, reason):
     monkeypatch.setattr(download, "TIMEOUT", 0.2 if fault == "silent" else 30)
     path = tmp_path / movielens.DATA_SETS[name].archive
-    by_hand = f"; download it by hand to {path}, or set data.root to its place"
+    by_hand = f"; download it by hand to {path}, or set data.root to an existing copy"
     with pytest.raises(UserError, match=f"^http://.*.zip cannot be downloaded: {reason}{by_hand}$"):
         options(name, tmp_path, address=address(server, fault)).load()
     assert list(tmp_path.iterdir()) == []

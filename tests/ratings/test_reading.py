@@ -264,14 +264,14 @@ HEADER = "user_id,item_id,rating\n1,2,3\n"
         (HEADER + "\n\n1,3,x\n", "line 5: the rating must be a number, got 'x'"),
         (
             HEADER.encode() + b"1,\xff,3\n",
-            "line 3: the item id is not UTF-8 text, got '�'; is it another data.encoding?",
+            "line 3: the item id is not UTF-8 text, got '�'; is data.encoding right?",
         ),
-        (HEADER + "1,3,3\n", "every rating is 3: there is nothing to predict"),
+        (HEADER + "1,3,3\n", "every rating is 3: there is nothing to predict; is data.columns.rating right?"),
         ('"user_id\n",item_id,rating\n1,2,3\n', "line 1: a quoted cell must end on the line on which it begins"),
         (HEADER + '"1,3,4\n1,4,5\n', "line 3: a quoted cell must end on the line on which it begins"),
         ("user,item_id,rating\n1,2,3\n", "has no column 'user_id'; it has user, item_id, rating"),
         ("user_id,item_id,rating,rating\n1,2,3,4\n", "has 2 columns named 'rating'"),
-        ("user_id;item_id;rating\n1;2;3\n", "it has user_id;item_id;rating; is it another data.separator?"),
+        ("user_id;item_id;rating\n1;2;3\n", "it has user_id;item_id;rating; is data.separator right?"),
         ("1,2,3\n1,3,4\n", "it has 1, 2, 3; if that is not a header, set data.header=false and columns by position"),
         (gzip.compress(HEADER.encode() * 999)[:-9], "is damaged or cut off: Compressed file ended"),
         (bz2.compress(HEADER.encode())[:-9], "is damaged or cut off"),
@@ -403,7 +403,7 @@ def test_one_column_of_parquet_cannot_have_two_roles(tmp_path):
 
 
 def test_one_column_cannot_have_two_roles(read):
-    message = r"data.columns.item must be another column than data.columns.user, got user_id"
+    message = r"data.columns.user and data.columns.item must be different columns, got user_id"
     with pytest.raises(UserError, match=message):
         read(HEADER, columns=("user_id", "user_id", "rating"))
 
@@ -411,6 +411,12 @@ def test_one_column_cannot_have_two_roles(read):
 def test_positions_are_counted_from_one(read):
     with pytest.raises(UserError, match=r"data.columns.user must be a column's position from 1 to 3 .*, got '0'"):
         read("1,2,3\n", header=False, columns=("0", "1", "2"))
+
+
+def test_a_single_column_without_a_header_suggests_the_separator(read):
+    message = r"must be a column's position from 1 to 1 \(data.header=false\), got '2'; is data.separator right\?$"
+    with pytest.raises(UserError, match=message):
+        read("1;2;3\n", header=False, columns=("1", "2", "3"))
 
 
 def test_a_missing_file_is_named_with_the_nearest(tmp_path, read):
@@ -452,7 +458,7 @@ def test_the_scale_is_that_of_the_data_or_the_one_that_is_set(read):
     content = "user_id,item_id,rating\n1,1,-10\n1,2,7.5\n"
     assert read(content).scale == (-10, 7.5)
     assert read(content, scale=ScaleOptions(lowest=None, highest=10)).scale == (-10, 10)
-    message = r"line 3: the rating 7.5 is off the scale from -10 to 5 that data.scale sets, as in 1 of 2 rows"
+    message = r"line 3: the rating 7.5 is outside data.scale, -10 to 5; rows outside it in total: 1 of 2"
     with pytest.raises(UserError, match=message):
         read(content, scale=ScaleOptions(lowest=-10, highest=5))
 
@@ -492,7 +498,7 @@ def test_a_core_has_enough_ratings_for_each_user_and_item(read):
     lines = ["1,1,1", "1,2,2", "2,1,3", "2,2,4", "3,8,5", "3,9,1", "1,8,2"]
     table = read("\n".join(lines), **HEADERLESS, min_ratings_per_user=2, min_ratings_per_item=2)
     assert rows_of(table) == [(1, 1, 1.0), (1, 2, 2.0), (2, 1, 3.0), (2, 2, 4.0)]
-    assert table.notes[0].startswith("dropped 3 ratings, 1 users and 2 items with fewer than")
+    assert table.notes[0].startswith("dropped 3 ratings, 1 users and 2 items with fewer ratings than")
     assert (table.num_users, table.num_items) == (2, 2)
     with pytest.raises(UserError, match=r"data.min_ratings_per_user=9 and data.min_ratings_per_item=0 leave no rating"):
         read("\n".join(lines), **HEADERLESS, min_ratings_per_user=9)
@@ -523,8 +529,8 @@ def test_values_of_another_unit_among_unix_times_are_told(read):
     header, columns = "user_id,item_id,rating,time\n", ("user_id", "item_id", "rating", "time")
     mixed = read(header + "1,1,1,881250949\n1,2,2,0\n2,1,1,881250949000\n", columns=columns)
     assert mixed.notes == (
-        "timestamps: 1 of 3 look like another unit than the largest, 881250949000, such as 881250949; all were taken "
-        "to be in the unit of the largest",
+        "timestamps: 1 of 3, such as 881250949, seem to be in another unit than the largest, 881250949000; all were "
+        "read in the unit of the largest",
     )
     assert read(header + "1,1,1,0\n1,2,2,881250949\n", columns=columns).notes == ()
 
@@ -533,7 +539,7 @@ def test_values_of_another_unit_among_unix_times_are_told(read):
 def test_a_time_that_no_calendar_shows_is_named_with_its_place(read, first, second):
     content = f"user_id,item_id,rating,time\n1,1,1,{first}\n1,2,2,{second}\n"
     columns = ("user_id", "item_id", "rating", "time")
-    with pytest.raises(UserError, match=r"ratings.csv, line 3: the timestamp must be in the years 1 to 9999"):
+    with pytest.raises(UserError, match=r"ratings.csv, line 3: every timestamp must be in the years 1 to 9999"):
         read(content, columns=columns)
 
 
@@ -557,7 +563,7 @@ def test_a_column_that_parquet_has_twice_is_named(tmp_path):
 @pytest.mark.parametrize(("separator", "between"), [("spaces", " "), ("double_colon", "::")])
 def test_the_stand_in_for_a_separator_may_not_be_in_the_file(read, separator, between):
     content = PLAIN.replace(",", between)
-    with pytest.raises(UserError, match=r"ratings.csv holds the control character 0x1F, which no file"):
+    with pytest.raises(UserError, match=r"ratings.csv contains the control character 0x1F, which is not"):
         read(content.replace("7", "\x1f7"), separator=separator)
 
 
@@ -572,7 +578,7 @@ def test_a_member_of_a_zip_archive_is_named_as_a_path(tmp_path, read):
     with pytest.raises(UserError, match=r"all.zip has no items; it has items.csv, sub/ratings.csv$"):
         csv_options(path=str(tmp_path / "all.zip/items")).load()
     with pytest.raises(
-        UserError, match=r"must hold one file, it holds 2: .*; one is named as .*all.zip/sub/ratings.csv"
+        UserError, match=r"must hold one file, it holds 2: .*; name one, as in .*all.zip/sub/ratings.csv"
     ):
         csv_options(path=str(tmp_path / "all.zip")).load()
 
@@ -580,7 +586,7 @@ def test_a_member_of_a_zip_archive_is_named_as_a_path(tmp_path, read):
 def test_titles_of_other_items_are_told(tmp_path, read):
     (tmp_path / "items.csv").write_text("item_id,title\n1,Heat\n2,Alien\n")
     table = read(PLAIN, titles=replace(NO_TITLES, path=str(tmp_path / "items.csv")))
-    assert table.notes == ("none of the 2 items that have a title is rated, such as '1'",)
+    assert table.notes == ("none of the 2 items with a title (such as '1') has a rating",)
 
 
 def test_a_pair_repeated_in_another_file_is_named_with_both_places(tmp_path):

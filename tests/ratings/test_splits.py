@@ -144,7 +144,7 @@ def test_files_are_parts_by_their_names():
 def test_the_published_folds_are_fifths_in_the_order_of_the_rows(monkeypatch):
     table = numbered(100_000)
     u = MovieLensUSplit(refit=False, fold=1, seed=0, validation=0.1)
-    with pytest.raises(UserError, match=r"split=movielens_u needs all rows of MovieLens 100K .*: table is not that"):
+    with pytest.raises(UserError, match=r"split=movielens_u needs all rows of MovieLens 100K .*, and table differs"):
         u.apply(table)
     monkeypatch.setattr(splits, "MOVIELENS_100K_DIGEST", table.digest)
     assert rows(u.apply(table), TEST) == list(range(20_000))
@@ -237,15 +237,15 @@ def test_fields_that_do_not_go_together(split, message):
         (TemporalSplit(refit=False, validation=0.0, test=0.1), "split=temporal leaves no row of table to train on"),
         (
             FilesSplit(refit=False, test_files="b.tst", validation_files=None, seed=0, validation=0.0),
-            "split.test_files: no file of data.path is b.tst; there are a.base, b.test; did you mean b.test?",
+            "split.test_files: no file of data.path matches b.tst; there are a.base, b.test; did you mean b.test?",
         ),
         (
             FilesSplit(refit=False, test_files="b.*", validation_files="*.test", seed=0, validation=0.0),
-            "split.validation_files=.*.test has a file of split.test_files=b",
+            "split.validation_files=.*.test and split.test_files=b",
         ),
         (
             FilesSplit(refit=False, test_files="*", validation_files=None, seed=0, validation=0.0),
-            "split.test_files=. is every file of data.path: none is left to train on",
+            "split.test_files=. matches every file of data.path: none is left to train on",
         ),
     ],
 )

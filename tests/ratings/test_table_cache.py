@@ -171,7 +171,7 @@ def test_a_cache_that_cannot_be_written_is_a_note(folder):
     (folder / "cache").write_text("a file")
     table = load(folder)
     assert len(table.ratings) == 3
-    assert table.notes[0].startswith("the table is not kept for the next run: ")
+    assert table.notes[0].startswith("the table was not cached for the next run: ")
 
 
 def test_two_runs_may_write_it_at_once(folder, monkeypatch):

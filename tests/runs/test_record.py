@@ -44,7 +44,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
 
 def test_options_of_an_equation_elsewhere_are_imported(tmp_path):
     write_record(tmp_path, record(model_target="my_equation.MyOptions"))
-    with pytest.raises(UserError, match=r"^run\.json: model_target: there is no module my_equation; --config-dir "):
+    with pytest.raises(UserError, match=r"^run\.json: model_target: there is no module my_equation; to import from "):
         read_record(tmp_path).equation_options()
     write_record(tmp_path, record(model_target="os.path.join"))
     with pytest.raises(

@@ -260,7 +260,7 @@ def test_a_run_without_a_checkpoint_is_refused(copy):
         ({"model_target": "torch.load"}, "run.json: model_target must be a subclass of ratinglab.models.declarations."),
         (
             {"model_target": "gone.Options"},
-            "run.json: model_target: there is no module gone; --config-dir FOLDER finds",
+            "run.json: model_target: there is no module gone; to import from",
         ),
         ({"extra": 1}, "is damaged"),
         (

@@ -27,7 +27,7 @@ class MetricKind:
     higher_is_better: bool
 
     def is_better(self, value: float, than: float) -> bool:
-        """Whether one value is better than another."""
+        """Return whether one value is better than another."""
         return value > than if self.higher_is_better else value < than
 
     @property
@@ -57,7 +57,7 @@ class Metric(MetricKind):
 
 
 def pooled_mean(error: Tensor, function: Callable[[Tensor], Tensor]) -> float:
-    """Σ function(error) / N in float64: error (N,) float32. Bit for bit the same for any number of threads."""
+    """Compute Σ function(error) / N in float64, the same for any number of threads: error (N,) float32."""
     sums = [function(block.double()).sum() for block in error.split(BLOCK_SIZE)]
     return float(torch.stack(sums).sum()) / len(error)
 

@@ -14,7 +14,7 @@ from ratinglab.models.predictor import Predictor
 
 
 class ALSFit(RowFit):
-    """Minimizes Σ (r − r̂)² + λ · penalty over the users' rows, then over the items': one sweep per epoch.
+    """Alternating minimization of Σ (r − r̂)² + λ · penalty over the users' rows, then the items': one sweep per epoch.
 
     The penalty is the equation's own, per rating. A row v with n ratings solves
 
@@ -80,7 +80,7 @@ class ALSFit(RowFit):
         self.errors("item", rows["item"], rows["user"], other_weight=ones["user"])
 
     def _addend(self, part: Part, counts: FloatArray) -> FloatArray:
-        """F y of a part: (num_rows, D) float32, with 0 as the bias of a part without biases."""
+        """Compute F y of a part: (num_rows, D) float32, with 0 as the bias of a part without biases."""
         addend = self._solvers[part.name].times(joined(tables_of(part))) / np.sqrt(counts)[:, None]
         if self.has_biases and part.bias is None:
             addend = np.pad(addend, ((0, 0), (1, 0)))
@@ -98,7 +98,7 @@ class ALSFit(RowFit):
 
 
 def _ratings_by_column(design: Design, counts: FloatArray) -> FloatArray:
-    """Number of ratings in the rows that have each column, or 1 for a column without: (num_columns, 1) float32."""
+    """Count the ratings in the rows of each column, or 1 for a column without rows: (num_columns, 1) float32."""
     inner_row, num_inner = design.inner_row, len(design.scale)
     inner_counts = counts if inner_row is None else np.bincount(inner_row.numpy(), counts, minlength=num_inner)
     per_entry = np.repeat(inner_counts, np.diff(design.start.numpy()))

@@ -16,7 +16,7 @@ MANY_RATINGS, SLICES_OF_MANY, SLICES_OF_FEW = 8_000_000, 16, 8
 
 
 class BlockFit(Fit):
-    """Steps against the gradient of (r − r̂)² + λ · penalty on one rating at a time.
+    """Stochastic gradient descent on (r − r̂)² + λ · penalty, one rating at a time.
 
     The fit orders the training rows once. It cuts users and items into slices with about equal numbers of ratings; a
     user slice and an item slice make a block, sorted by user. An epoch visits the diagonals of blocks in an order drawn
@@ -28,7 +28,7 @@ class BlockFit(Fit):
     """
 
     def __init__(self, predictor: Predictor, setup: FitSetup, *, slices: int | None) -> None:
-        """Fit `predictor.model`, a factor equation without parts; slices=None follows from the number of ratings."""
+        """Fit `predictor.model`, a factor equation without parts; slices=None derives it from the number of ratings."""
         super().__init__(predictor, setup)
         for side in (self.equation.user_side(), self.equation.item_side()):
             assert not side.parts, "the options refuse an equation with parts"

@@ -1,4 +1,4 @@
-"""Checkpoints best.ckpt and last.ckpt. A failed write never costs the previous file."""
+"""Checkpoints best.ckpt and last.ckpt. A failed write leaves the previous file intact."""
 
 import logging
 from io import BytesIO
@@ -32,7 +32,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 class BestAndLast(Checkpoint):
-    """Writes best.ckpt, the best epoch by the monitored metric, and last.ckpt, the state from which a run resumes.
+    """Writer of best.ckpt, the best epoch by the monitored metric, and last.ckpt, from which a run resumes.
 
     It writes best.ckpt after every epoch that is the best so far, and last.ckpt after the first epoch to end more than
     `last_every_seconds` since its last write, and at the end of the fit. Without a monitored metric the last epoch
@@ -53,7 +53,7 @@ class BestAndLast(Checkpoint):
         self._last_written = monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, for resuming."""
+        """Return the best value so far, for resuming."""
         return {"best_value": self.best_value}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -38,10 +38,10 @@ class FitSetup(NamedTuple):
 
 
 class Fit(LightningModule):
-    """Fits an equation, epoch by epoch, on (r − r̂)² + penalty, where r̂ is the model's unclipped prediction.
+    """Base class for fits of an equation on (r − r̂)² + penalty, with r̂ the model's unclipped prediction.
 
     It logs these tags once per epoch, with the number of finished epochs as the step:
-    train/mse: pooled over the epoch, each row before its own update, without penalty or clipping;
+    train/mse: over the epoch's rows, without penalty or clipping; each fit says at which weights;
     val/mse: pooled over the validation rows, as the run predicts them (with fallback and clipping);
     val/NAME: the monitored metric, unless it is MSE;
     val/mse_above_bias_baseline: val/mse minus that of the bias baseline; negative if the model is better;
@@ -76,14 +76,14 @@ class Fit(LightningModule):
         return data
 
     def wants_one_thread(self, batch_size: int) -> bool:
-        """Whether torch should use one thread during this fit."""
+        """Return whether torch should use one thread during this fit."""
         return False
 
     def on_fit_start(self) -> None:
         self._started = perf_counter()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add finished epochs, time and rows. Lightning's own `epoch` is the number finished only between epochs."""
+        """Add finished epochs, time and rows. Lightning's `epoch` counts finished epochs only between epochs."""
         checkpoint["epochs"] = self.epochs_done
         checkpoint["stopped"] = self.trainer.should_stop
         checkpoint["seconds"] = self.seconds + perf_counter() - self._started
@@ -123,11 +123,11 @@ class Fit(LightningModule):
         self.validated.clear()
 
     def score_block(self, batch: Batch, block: int) -> Tensor:
-        """The model's unclipped predictions for a block of validation rows, the same rows in every epoch."""
+        """Compute the unclipped predictions for a block of validation rows, the same rows in every epoch."""
         return self.predictor.score(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Predict a block of validation rows."""
+        """Predict and clip a block of validation rows."""
         self.validated.append((self.predictor.clip(self.score_block(batch, batch_idx)), batch.rating))
 
     def on_validation_epoch_end(self) -> None:
@@ -146,7 +146,7 @@ class Fit(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.epochs_done = self.current_epoch + 1  # before Lightning writes the checkpoints
-        # train/mse precedes each update, so only this checks the weights after the last one.
+        # train/mse may precede the last update, so only this checks the final weights
         for name, parameter in self.predictor.model.named_parameters():
             size = float(parameter.detach().square().mean().sqrt())
             self._check_finite(size, "a weight")
@@ -157,7 +157,7 @@ class Fit(LightningModule):
             raise RunFailedError(f"{what} is {value} in epoch {self.current_epoch + 1}{self.advice()}")
 
     def advice(self) -> str:
-        """Suggestion to append to the message about a value that is not finite."""
+        """Suggest a remedy, to append to the message about a value that is not finite."""
         return "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
 
     def _report(self, tag: str, value: float) -> None:

@@ -23,21 +23,21 @@ DEGREES = 10.0
 """ν of the gamma priors on user and item precisions: strength of the pull to the common precision, in ratings."""
 LEAST_NOISE = 0.01
 """Lowest standard deviation of a user's noise, in standard deviations of the ratings. Ratings that the equation fits
-exactly would otherwise raise the precision without end."""
+exactly would otherwise raise the precision without bound."""
 START_STD = 0.1
 """Standard deviation of the first prior: a prior drawn from weights near 0 would keep them small for many epochs."""
 
 
 class GibbsFit(RowFit):
-    """Draws the weights from their posterior given the ratings, one sweep per epoch, and keeps samples of them.
+    """Sampler of the weights from their posterior given the ratings: one sweep per epoch, some kept as samples.
 
     r ~ Normal(r̂, 1/(α_u β_i)): each user has a precision α_u ~ Gamma(ν/2, γ) with γ ~ Gamma(1, 1), and each item a
-    precision β_i ~ Gamma(ν/2, ν/2), with ν = 10. With noise=one, all users share one α ~ Gamma(1, 1), and all β_i are
-    1.
+    precision β_i ~ Gamma(ν/2, ν/2), with ν = 10. α_u is capped at the precision of LEAST_NOISE; a draw above it is set
+    to it. With noise=one, all users share one α ~ Gamma(1, 1), and all β_i are 1.
 
     A weight row v holds a user's (or item's) bias and factors: v ~ Normal(m, Λ⁻¹). Each side draws its m and Λ from a
-    Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Every conditional has a closed form. A sweep draws whole
-    rows, and all rows of a side in parallel. There is nothing to tune, and model.regularization has no effect.
+    Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Every other conditional has a closed form. A sweep draws
+    whole rows, and all rows of a side in parallel. There is nothing to tune, and model.regularization has no effect.
 
     If rows are sums of parts, a row's mean is m + Σ F y over the side's parts, with y ~ Normal(0, (λ Λ)⁻¹) and one
     λ ~ Gamma(1, 1) per part. Each y also has a bias entry; its sum is stored in the row's own bias. If a user has
@@ -175,12 +175,12 @@ class GibbsFit(RowFit):
         beta[:] = random.gamma((DEGREES + counts) / 2, 2 / (DEGREES + self._by_owner("item", weighted)))
 
     def _row_precision(self, name: str) -> FloatArray:
-        """Noise precision of each row's user or item: (num_rows,) float32."""
+        """Look up the noise precision of each row's user or item: (num_rows,) float32."""
         precision: FloatArray = getattr(self, f"{name}_precision").numpy()[self._owners[name]]
         return precision
 
     def _by_owner(self, name: str, values: NDArray[Any]) -> NDArray[np.float64]:
-        """Sum over the rows of each user or item: (num_rows,) → (num_owners,)."""
+        """Sum values over the rows of each user or item: (num_rows,) → (num_owners,)."""
         return np.bincount(self._owners[name], values).astype(np.float64)
 
     def _keep(self, users: FloatArray, items: FloatArray) -> None:
@@ -191,7 +191,7 @@ class GibbsFit(RowFit):
         self.posterior.keep(Sample(*(each.clone() for each in tensors)))
 
     def score_block(self, batch: Batch, block: int) -> Tensor:
-        """Mean of the samples' predictions for a block of rows. Keeps a running sum per block."""
+        """Average the samples' predictions for a block of rows. Keeps a running sum per block."""
         kept = self.posterior.num_samples
         if kept == 0:
             return super().score_block(batch, block)
@@ -203,24 +203,24 @@ class GibbsFit(RowFit):
         return (total / kept).float()
 
     def _addends(self, name: str) -> dict[str, FloatArray]:
-        """F y of each part of a side: (num_rows, D) float32."""
+        """Compute F y of each part of a side: (num_rows, D) float32."""
         return {part.name: self._solvers[part.name].times(self._weights(part)) for part in self.side(name).parts}
 
     def _factors(self, rows: FloatArray) -> FloatArray:
-        """The factors of rows, without the bias: a view."""
+        """Return a view of the factors of rows, without the bias."""
         return rows[:, 1:] if self.has_biases else rows
 
     def _tables(self, part: Part) -> list[Tensor]:
-        """The sampler's bias entries of a part's weights, if there are biases, and the weights."""
+        """Return the sampler's bias entries for a part's weights, if there are biases, and the weights."""
         bias = [getattr(self, f"part_{part.name}_bias")] if self.has_biases else []
         return [*bias, part.embedding.weight]
 
     def _weights(self, part: Part) -> FloatArray:
-        """A copy of a part's weights: (num_columns, D) float32, the bias entry first."""
+        """Copy a part's weights: (num_columns, D) float32, the bias entry first."""
         return joined(self._tables(part))
 
     def _precision_of(self, part: Part) -> float:
-        """λ of a part."""
+        """Return λ of a part."""
         return float(getattr(self, f"part_{part.name}_precision"))
 
 

@@ -19,7 +19,7 @@ LITTLE_WORK = 1 << 20
 
 
 class GradientFit(Fit):
-    """Steps against the gradient of (r − r̂)² + penalty, both averaged over a batch.
+    """Minibatch gradient descent on (r − r̂)² + penalty, both averaged over a batch.
 
     train/mse predicts each row before its batch's step.
 
@@ -42,13 +42,13 @@ class GradientFit(Fit):
         self._rows_seen = 0
 
     def wants_one_thread(self, batch_size: int) -> bool:
-        """True for steps of little work, in which several threads mostly wait for each other."""
+        """Return True for steps of little work, in which several threads mostly wait for each other."""
         parameters = list(self.predictor.model.parameters())
         row = sum(each.numel() // len(each) if each.dim() > 0 else 1 for each in parameters)
         return sum(each.numel() for each in parameters) + batch_size * row < LITTLE_WORK
 
     def configure_optimizers(self) -> Optimizer:
-        """The optimizer over the model's parameters."""
+        """Make the optimizer over the model's parameters."""
         return self.make_optimizer(self.predictor.model.parameters())
 
     def on_train_epoch_start(self) -> None:
@@ -61,7 +61,10 @@ class GradientFit(Fit):
             group["lr"] = self.epoch_lr
 
     def training_step(self, batches: list[Batch]) -> None:
-        """Step through these batches in order. An epoch's last step may average fewer batches."""
+        """Step through these batches in order.
+
+        An epoch's last step divides by the same number, even if fewer batches are left.
+        """
         loader = self.trainer.train_dataloader
         assert isinstance(loader, ShuffledBatches | WholeEpochs)
         for batch in batches:

@@ -54,7 +54,7 @@ class FitOptions(ABC):
         return None
 
     def num_samples(self, max_epochs: int) -> int:
-        """Number of samples kept after max_epochs."""
+        """Count the samples kept after max_epochs."""
         return 0
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:  # noqa: B027
@@ -97,7 +97,7 @@ class GradientOptions(SteppingOptions):
 
     @abstractmethod
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """Make the optimizer over these parameters. The fit calls its step with a closure that returns the loss."""
+        """Make the optimizer over these parameters. The fit passes a closure that returns the loss to its step."""
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         """Make the fit."""
@@ -132,7 +132,7 @@ class Adam(MomentOptions):
     model.regularization."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """torch's Adam."""
+        """Make torch's Adam."""
         from torch import optim
 
         return optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
@@ -148,7 +148,7 @@ class AdamW(MomentOptions):
     """Each step shrinks every weight by the fraction lr · weight_decay. For λ per rating set model.regularization."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """torch's AdamW."""
+        """Make torch's AdamW."""
         from torch import optim
 
         return optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
@@ -166,7 +166,7 @@ class SparseAdam(MomentOptions):
     on_cpu_only: ClassVar[bool] = True
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """Adam on the rows of sparse gradients."""
+        """Make an Adam that updates only the rows of sparse gradients."""
         from ratinglab.fitting.sparse_adam import SparseRowAdam
 
         return SparseRowAdam(parameters, lr=self.lr, betas=self.betas, eps=1e-8)
@@ -195,7 +195,7 @@ class SGD(GradientOptions):
     """Fraction of the last step that the next one repeats, from 0 to below 1."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """torch's SGD."""
+        """Make torch's SGD."""
         from torch import optim
 
         return optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
@@ -260,7 +260,7 @@ class Gibbs(CompiledOptions):
     three times that while a checkpoint is written."""
 
     def num_samples(self, max_epochs: int) -> int:
-        """Number of samples kept after max_epochs."""
+        """Count the samples kept after max_epochs."""
         return -(-(max_epochs - self.burn_in) // self.thin)
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:

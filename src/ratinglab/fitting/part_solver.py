@@ -15,7 +15,7 @@ MAX_STEPS, TOLERANCE = 200, 1e-5
 
 
 class PartSolver:
-    """Compiled products with a part's design F, and a solver of (FᵀF + D) y = c with D diagonal."""
+    """Compiled products with a part's design F, and a solver of (FᵀF + R) y = c with R diagonal."""
 
     def __init__(self, design: Design, *, dim: int, row_weight: FloatArray | None = None) -> None:
         """Sort the design's entries by row and by column.
@@ -46,13 +46,13 @@ class PartSolver:
         """Diagonal of FᵀF: (num_columns, 1) float32."""
 
     def times(self, weights: FloatArray) -> FloatArray:
-        """F w: (num_columns, D) float32 → (num_rows, D) float32."""
+        """Compute F w: (num_columns, D) float32 → (num_rows, D) float32."""
         out = np.empty((len(self._scale), weights.shape[1]), dtype=np.float32)
         gather(self._by_row, self._scale, self._ones, weights, out)
         return out if self._outer is None else self._outer.times(out)
 
     def transposed(self, rows: FloatArray) -> FloatArray:
-        """Fᵀ v: (num_rows, D) float32 → (num_columns, D) float32."""
+        """Compute Fᵀ v: (num_rows, D) float32 → (num_columns, D) float32."""
         if self._outer is not None:
             rows = self._outer.transposed(rows)
         return self._gather_by_column(rows, width=rows.shape[1])
@@ -90,12 +90,12 @@ class PartSolver:
         return weights, random.gamma(GAMMA_SHAPE + count * dim / 2, 1 / (GAMMA_RATE + squares / 2))
 
     def solve(self, right: FloatArray, start: FloatArray, ridge: FloatArray | np.float32) -> FloatArray:
-        """Solve (FᵀF + D) y = right for y, column by column, by conjugate gradients preconditioned by the diagonal.
+        """Solve (FᵀF + R) y = right for y, column by column, by conjugate gradients preconditioned by the diagonal.
 
         Args:
             right: (num_columns, D) float32.
             start: (num_columns, D) float32, the initial y.
-            ridge: the diagonal of D: (num_columns, 1) float32, or one number.
+            ridge: the diagonal of R: (num_columns, 1) float32, or one number.
         """
         diagonal = self.diagonal + ridge
 

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar with the epoch number, train and val MSE. It writes to stderr and leaves stdout to results."""
+    """Lightning's bar with the epoch number, train/mse and val/mse. Writes to stderr, since stdout is for results."""
 
     def init_train_tqdm(self) -> Tqdm:
         """Make the bar of an epoch."""
@@ -34,7 +34,7 @@ class ProgressBar(TQDMProgressBar):
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
     def get_metrics(self, trainer: Trainer, model: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
-        """train/mse and val/mse, without Lightning's v_num, which would be empty."""
+        """Return train/mse and val/mse, without Lightning's v_num, which would be empty."""
         metrics = super().get_metrics(trainer, model)
         metrics.pop("v_num", None)
         return metrics
@@ -53,7 +53,7 @@ class EpochLines(Callback):
 
 
 def progress_callbacks(*, enabled: bool) -> list[Callback]:
-    """The bar on a terminal, lines elsewhere, nothing if disabled."""
+    """Make a bar on a terminal, lines elsewhere, nothing if disabled."""
     if not enabled:
         return []
     return [ProgressBar() if sys.stderr.isatty() else EpochLines()]

@@ -20,7 +20,7 @@ OTHER_SIDE = {"user": "item", "item": "user"}
 
 
 class RowFit(Fit):
-    """Updates a factor equation's weights row by row. A row is the bias, if there are biases, then the factors.
+    """Base class for fits that update a factor equation row by row. A row is its bias, if any, then its factors.
 
     An epoch is one sweep over both sides. The rows of a side are independent: they are solved in parallel and are the
     same, bit for bit, for any number of threads. train/mse uses the weights after the sweep.
@@ -41,7 +41,7 @@ class RowFit(Fit):
         return as_factor_equation(self.predictor.model)
 
     def side(self, name: str) -> Side:
-        """The "user" or the "item" side of the equation."""
+        """Return the "user" or the "item" side of the equation."""
         return self.equation.user_side() if name == "user" else self.equation.item_side()
 
     def on_train_start(self) -> None:
@@ -56,7 +56,7 @@ class RowFit(Fit):
             assert self._ratings[name].counts.min() > 0, f"a row of the {name} side has no training rating"
 
     def own_rows(self, name: str) -> FloatArray:
-        """A copy of each row's own bias, if there are biases, and factors: (num_rows, D) float32."""
+        """Copy each row's own bias, if there are biases, and factors: (num_rows, D) float32."""
         return joined(tables_of(self.side(name)))
 
     def write_own_rows(self, name: str, rows: FloatArray) -> None:
@@ -80,7 +80,7 @@ class RowFit(Fit):
     def errors(
         self, name: str, rows: FloatArray, other_rows: FloatArray, *, other_weight: FloatArray
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Plain and weighted squared errors of each row of a side; see squared_errors. Stores the MSE as train_mse."""
+        """Sum plain and weighted squared errors by row of a side; see squared_errors. Stores the MSE as train_mse."""
         ratings = self._ratings[name]
         plain, weighted = squared_errors(ratings, rows, self._seen(other_rows, other_weight))
         self.train_mse = float(plain.sum()) / len(ratings.rating)
@@ -97,7 +97,7 @@ class RowFit(Fit):
 
 
 def tables_of(owner: Side | Part) -> list[Tensor]:
-    """The biases, if there are any, and the factors of a side or a part: (count, 1) and (count, D) float32."""
+    """List the biases, if any, and the factors of a side or a part: (count, 1) and (count, D) float32."""
     return [table.weight for table in (owner.bias, owner.embedding) if table is not None]
 
 

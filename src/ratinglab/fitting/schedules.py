@@ -18,23 +18,23 @@ class Schedule(ABC):
 
     @abstractmethod
     def factor(self, epoch: int, max_epochs: int) -> float:
-        """Factor on optimizer.lr in an epoch, counted from 0."""
+        """Compute the factor on optimizer.lr in an epoch, counted from 0."""
 
 
 @dataclass
 class ConstantSchedule(Schedule):
-    """Keeps lr constant."""
+    """A constant lr."""
 
     name: ClassVar[str] = "constant"
 
     def factor(self, epoch: int, max_epochs: int) -> float:
-        """Always 1."""
+        """Return 1."""
         return 1.0
 
 
 @dataclass
 class ExponentialSchedule(Schedule):
-    """Multiplies lr by `decay` after every epoch."""
+    """Exponential decay: lr is multiplied by `decay` after every epoch."""
 
     name: ClassVar[str] = "exponential"
 
@@ -42,13 +42,13 @@ class ExponentialSchedule(Schedule):
     """Factor on the learning rate after every epoch, above 0 and at most 1."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
-        """decay^epoch."""
+        """Compute decay^epoch."""
         return self.decay**epoch
 
 
 @dataclass
 class CosineSchedule(Schedule):
-    """Lowers lr along half a cosine from the first to the last of trainer.max_epochs (Loshchilov and Hutter 2017)."""
+    """Half a cosine, from the first to the last of trainer.max_epochs (Loshchilov and Hutter 2017)."""
 
     name: ClassVar[str] = "cosine"
     spans_max_epochs: ClassVar[bool] = True
@@ -57,6 +57,6 @@ class CosineSchedule(Schedule):
     """Fraction of optimizer.lr left in the last epoch, from 0 to below 1."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
-        """f + (1 − f) (1 + cos(π epoch / (max_epochs − 1))) / 2, where f is final_fraction."""
+        """Compute f + (1 − f) (1 + cos(π epoch / (max_epochs − 1))) / 2, where f is final_fraction."""
         progress = epoch / (max_epochs - 1) if max_epochs > 1 else 0.0
         return self.final_fraction + (1 - self.final_fraction) * (1 + math.cos(math.pi * progress)) / 2

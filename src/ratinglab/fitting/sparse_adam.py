@@ -79,5 +79,7 @@ def make_sparse(model: Equation) -> None:
     (model(*arguments).sum() + model.penalty(*arguments)).backward()
     for name, parameter in model.named_parameters():
         if parameter.grad is not None and not parameter.grad.is_sparse:
-            raise UserError(f"optimizer=sparse_adam needs weights read only by row lookup, got all of {name}")
+            raise UserError(
+                f"optimizer=sparse_adam needs weights read only by row lookup; the equation reads all of {name}"
+            )
     model.zero_grad()

@@ -119,18 +119,18 @@ class TrainerOptions:
 
 @dataclass
 class EarlyStoppingOptions:
-    """Stop when the monitored metric (monitor=…) no longer improves."""
+    """Early stopping, once the monitored metric no longer improves."""
 
     patience: int | None = field(metadata=at_least(1))
-    """Number of consecutive validations without an improvement of the monitored metric (monitor=…) that ends the fit;
-    null: no early stopping."""
+    """Number of consecutive validations without an improvement of the monitored metric that ends the fit; null: no
+    early stopping."""
     min_delta: float = field(metadata=at_least(0))
-    """Smallest change of the monitored metric (monitor=…) that counts as an improvement, in the metric's own units."""
+    """Smallest change of the monitored metric that counts as an improvement, in the metric's own units."""
 
 
 @dataclass
 class CheckpointOptions:
-    """When to write checkpoints for resuming."""
+    """Times of writing checkpoints for resuming."""
 
     last_every_seconds: float = field(metadata=at_least(0))
     """Minimum seconds between two writes of last.ckpt, always at the end of an epoch; 0: every epoch. Resuming repeats
@@ -147,7 +147,7 @@ class CallbackOptions:
     """Writes last.ckpt for resuming, and best.ckpt after every best epoch."""
 
     def build(self, *, checkpoint_folder: Path, monitor: Metric | None) -> list[Callback]:
-        """Make the checkpoint callback and early stopping; without a monitored metric the last epoch is the best."""
+        """Make the checkpoint callback and early stopping. Without a monitored metric the last epoch is the best."""
         from pytorch_lightning.callbacks import EarlyStopping
 
         from ratinglab.fitting.checkpoints import BestAndLast
@@ -179,7 +179,7 @@ class LoggerOptions(ABC):
 
 @dataclass
 class TensorBoardOptions(LoggerOptions):
-    """Write TensorBoard events into the run's folder."""
+    """TensorBoard events in the run's folder."""
 
     name: ClassVar[str] = "tensorboard"
 
@@ -200,7 +200,7 @@ class TensorBoardOptions(LoggerOptions):
 
 @dataclass
 class NoLoggerOptions(LoggerOptions):
-    """Log nothing. The run still writes metrics.json and train.log."""
+    """No logger. The run still writes metrics.json and train.log."""
 
     name: ClassVar[str] = "none"
 

@@ -29,7 +29,7 @@ class BiasBaseline(nn.Module):
     item_bias: Tensor
 
     def __init__(self, *, num_users: int, num_items: int) -> None:
-        """Start at zero; fit or load_state_dict sets the values."""
+        """Start at zero; `fit` or `load_state_dict` sets the values."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(()))
         # one extra entry for unknown ids; it stays 0
@@ -46,7 +46,7 @@ class BiasBaseline(nn.Module):
         return self
 
     def known(self, user: Tensor, item: Tensor) -> Tensor:
-        """Whether user and item both have training rows: (B,) bool."""
+        """Return whether user and item both have training rows: (B,) bool."""
         known_user = (user >= 0) & (user < len(self.user_bias) - 1)
         known_item = (item >= 0) & (item < len(self.item_bias) - 1)
         return known_user & known_item
@@ -78,11 +78,11 @@ def fit_biases(
     ratings = list(zip(user.split(CHUNK), item.split(CHUNK), rating.split(CHUNK), strict=True))
 
     def by_user(item_value: Tensor) -> Tensor:
-        """Σ_{i of u} value_i"""
+        """Compute Σ_{i of u} value_i."""
         return _sum(torch.bincount(u, item_value.index_select(0, i), minlength=num_users) for u, i, _ in ratings)
 
     def by_item(user_value: Tensor) -> Tensor:
-        """Σ_{u of i} value_u"""
+        """Compute Σ_{u of i} value_u."""
         return _sum(torch.bincount(i, user_value.index_select(0, u), minlength=num_items) for u, i, _ in ratings)
 
     user_sum = _sum(torch.bincount(u, r.double() - mean, minlength=num_users) for u, _, r in ratings)
@@ -111,5 +111,5 @@ def _sum(parts: Iterable[Tensor]) -> Tensor:
 
 
 def _dot(left: Tensor, right: Tensor) -> float:
-    """Σ left · right, summed by numpy: the last digits of torch's sum depend on the number of threads."""
+    """Compute Σ left · right with numpy: the last digits of torch's sum depend on the number of threads."""
     return float((left * right).numpy().sum())

@@ -50,6 +50,6 @@ class Bias(Equation):
         return self.rating_mean + self.user_bias(user)[:, 0] + self.item_bias(item)[:, 0]
 
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → mean penalty of these ratings: () float32."""
+        """Average the penalty over these ratings: user (B,) int32, item (B,) int32 → () float32."""
         squares = self.user_bias(user).square().sum() + self.item_bias(item).square().sum()
         return self.regularization * squares / len(user)

@@ -38,9 +38,9 @@ class BiasedMF(BiasedFactorEquation):
         self.add_features(options, training, generator=generator)
 
     def user_side(self) -> Side:
-        """b_u, p_u and the user features."""
+        """Return b_u, p_u and the user features."""
         return Side(self.user_embedding, self.user_bias, self.user_feature_parts())
 
     def item_side(self) -> Side:
-        """b_i, q_i and the item features."""
+        """Return b_i, q_i and the item features."""
         return Side(self.item_embedding, self.item_bias, self.item_feature_parts())

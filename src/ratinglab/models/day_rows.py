@@ -32,7 +32,7 @@ class DayRows(nn.Module):
         return _day_of(self.key)
 
     def find(self, index: Tensor, day: Tensor | None) -> Tensor:
-        """Row of the nearest day with training rows (the earlier on a tie), or of the last day if day is None.
+        """Find the row of the nearest day with training rows (the earlier on a tie), or of the last day if day is None.
 
         index: (B,) int32, day: (B,) int32 → (B,) int64.
         """

@@ -42,7 +42,7 @@ class EquationOptions(ABC):
     """Whether a batch must hold all training rows of its users, as for an autoencoder."""
 
     def needs(self) -> Needs:
-        """Data that the equation needs besides users, items and ratings."""
+        """Declare the data that the equation needs besides users, items and ratings."""
         return Needs()
 
     @abstractmethod
@@ -78,12 +78,12 @@ class FeatureOptions(FactorOptions):
     """Columns of the table of items whose values add a part to the item's row, such as [genres]."""
 
     def needs(self) -> Needs:
-        """The features."""
+        """Declare the features."""
         return Needs(user_features=tuple(self.user_features), item_features=tuple(self.item_features))
 
 
 def names_of(forms: Collection[Form]) -> list[str]:
-    """Sorted names of the equations of these forms. Imports all equations, and thereby torch."""
+    """List the sorted names of the equations of these forms. Imports all equations, and thereby torch."""
     package = importlib.import_module("ratinglab.models")
     for module in pkgutil.iter_modules(package.__path__, prefix="ratinglab.models."):
         importlib.import_module(module.name)

@@ -80,7 +80,7 @@ class Design(nn.Module):
         return len(self.scale) if self.inner_row is None else len(self.inner_row)
 
     def times(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
-        """(F w)_r for a batch of rows: row (B,), weights (num_columns, D) → (B, D) float32."""
+        """Compute (F w)_r for a batch of rows: row (B,), weights (num_columns, D) → (B, D) float32."""
         row = self._inner(row)
         if self.is_one_hot:
             one_hot: Tensor = embedding(self.column[row])
@@ -92,7 +92,7 @@ class Design(nn.Module):
         return functional.embedding(place, total * self.scale[rows, None])
 
     def squares(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
-        """Σ over these rows of Σ_{c ∈ N(r)} ‖w_c‖²: row (B,) → () float32."""
+        """Sum Σ_{c ∈ N(r)} ‖w_c‖² over these rows: row (B,) → () float32."""
         row = self._inner(row)
         if self.is_one_hot:
             picked: Tensor = embedding(self.column[row])
@@ -106,7 +106,7 @@ class Design(nn.Module):
         return row.long() if self.inner_row is None else self.inner_row[row.long()]
 
     def _entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Columns of these rows of F: (n,) int32, and where those of each row begin: (R,) int64."""
+        """Find the columns of these rows of F: (n,) int32, and where those of each row begin: (R,) int64."""
         count = self.start[rows + 1] - self.start[rows]
         begin = torch.cumsum(count, dim=0) - count
         shift = torch.repeat_interleave(self.start[rows] - begin, count)

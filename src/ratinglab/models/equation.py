@@ -33,7 +33,7 @@ class TrainingData:
     item_features: Mapping[str, Design] = field(default_factory=dict)
 
     def interactions(self) -> Batch:
-        """The training rows; the equation's options must declare that it needs them."""
+        """Return the training rows; the equation's options must declare that it needs them."""
         assert self.rows is not None, "the options must declare Needs(interactions=True)"
         return self.rows
 
@@ -71,14 +71,14 @@ class Equation(nn.Module, ABC):
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32, not clipped."""
 
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → penalty, a mean over these ratings: () float32.
+        """Average the penalty over these ratings: user (B,) int32, item (B,) int32 → () float32.
 
         It is 0 unless overridden; an equation that takes days must override it.
         """
         return torch.zeros((), device=user.device)
 
     def arguments(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Any, ...]:
-        """Arguments of forward and penalty; they include the day if the equation takes one."""
+        """List the arguments of forward and penalty, with the day if the equation takes one."""
         return (user, item, day) if self.takes_day else (user, item)
 
     def predict(self, user: Tensor, item: Tensor, day: Tensor | None) -> Tensor:
@@ -87,11 +87,11 @@ class Equation(nn.Module, ABC):
         return rating
 
     def factors(self) -> Factors | None:
-        """The equation as one product of matrices; None if it has another form."""
+        """Return the equation as one product of matrices; None if it has another form."""
         return None
 
     def item_vectors(self) -> Tensor | None:
-        """(num_items, D) float32 for TensorBoard's projector; None for an equation without factors."""
+        """Return (num_items, D) float32 for TensorBoard's projector; None for an equation without factors."""
         factors = self.factors()
         return None if factors is None else factors.item.detach()
 

@@ -45,24 +45,24 @@ class Side(NamedTuple):
     rows: DayRows | None = None
 
     def find(self, index: Tensor, day: Tensor | None) -> Tensor:
-        """Row of each user or item: index (B,), day (B,) or None → (B,)."""
+        """Find the row of each user or item: index (B,), day (B,) or None → (B,)."""
         return index if self.rows is None else self.rows.find(index, day)
 
     def last_rows(self) -> Tensor:
-        """Row of each user or item on its last day: (num_owners,) int64."""
+        """Find the row of each user or item on its last day: (num_owners,) int64."""
         if self.rows is None:
             return torch.arange(self.embedding.num_embeddings)
         return self.rows.find(torch.arange(int(self.rows.owner[-1]) + 1), None)
 
     def factors(self, row: Tensor) -> Tensor:
-        """Factors of rows, all parts summed: (B,) → (B, D) float32."""
+        """Compute the factors of rows, all parts summed: (B,) → (B, D) float32."""
         total: Tensor = self.embedding(row)
         for part in self.parts:
             total = total + part.design.times(row, part.embedding)
         return total
 
     def biases(self, row: Tensor) -> Tensor:
-        """Biases of rows, all parts summed: (B,) → (B, 1) float32. Only for a side with biases."""
+        """Compute the biases of rows, all parts summed: (B,) → (B, 1) float32. Only for a side with biases."""
         assert self.bias is not None
         total: Tensor = self.bias(row)
         for part in self.parts:
@@ -71,7 +71,7 @@ class Side(NamedTuple):
         return total
 
     def squares(self, row: Tensor) -> Tensor:
-        """Sum of squares of all weights that make up these rows, each weight unscaled: (B,) → () float32."""
+        """Sum the squares of all weights that make up these rows, each weight unscaled: (B,) → () float32."""
         total: Tensor = self.embedding(row).square().sum()
         if self.bias is not None:
             total = total + self.bias(row).square().sum()
@@ -95,14 +95,14 @@ class FactorEquation(Equation):
 
     @abstractmethod
     def user_side(self) -> Side:
-        """The users' rows as a sum of parts."""
+        """Return the users' rows as a sum of parts."""
 
     @abstractmethod
     def item_side(self) -> Side:
-        """The items' rows as a sum of parts."""
+        """Return the items' rows as a sum of parts."""
 
     def rows(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Rows of both sides: user (B,), item (B,), day (B,) or None → (B,) and (B,)."""
+        """Find the rows of both sides: user (B,), item (B,), day (B,) or None → (B,) and (B,)."""
         return self.user_side().find(user, day), self.item_side().find(item, day)
 
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
@@ -115,13 +115,13 @@ class FactorEquation(Equation):
         return self.rating_mean + users.biases(user_row)[:, 0] + items.biases(item_row)[:, 0] + product
 
     def penalty(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
-        """user: (B,) int32, item: (B,) int32, day: (B,) int32 → mean penalty of these ratings: () float32."""
+        """Average the penalty over these ratings: user, item and day (B,) int32 → () float32."""
         users, items = self.user_side(), self.item_side()
         squares = users.squares(users.find(user, day)) + items.squares(items.find(item, day))
         return self.regularization * squares / len(user)
 
     def factors(self) -> Factors:
-        """Values of both sides on the last day, all parts summed."""
+        """Compute the values of both sides on the last day, all parts summed."""
         users, items = self.user_side(), self.item_side()
         user_row, item_row = users.last_rows(), items.last_rows()
         has_biases = users.bias is not None
@@ -135,7 +135,7 @@ class FactorEquation(Equation):
 
 
 def as_factor_equation(equation: Equation) -> FactorEquation:
-    """The same equation, for a fit whose options accept factor equations only."""
+    """Return the same equation, for a fit whose options accept factor equations only."""
     assert isinstance(equation, FactorEquation), "the options refuse other equations"
     return equation
 
@@ -177,11 +177,11 @@ class BiasedFactorEquation(FactorEquation):
         self.item_features = weights(self.item_feature_designs)
 
     def user_feature_parts(self) -> tuple[Part, ...]:
-        """One part per user feature."""
+        """Make one part per user feature."""
         return _feature_parts("user", self.user_feature_designs, self.user_features)
 
     def item_feature_parts(self) -> tuple[Part, ...]:
-        """One part per item feature."""
+        """Make one part per item feature."""
         return _feature_parts("item", self.item_feature_designs, self.item_features)
 
 

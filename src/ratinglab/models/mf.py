@@ -54,9 +54,9 @@ class MF(FactorEquation):
         return (self.user_embedding(user) * self.item_embedding(item)).sum(dim=-1)
 
     def user_side(self) -> Side:
-        """p_u."""
+        """Return p_u."""
         return Side(self.user_embedding)
 
     def item_side(self) -> Side:
-        """q_i."""
+        """Return q_i."""
         return Side(self.item_embedding)

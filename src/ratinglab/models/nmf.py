@@ -59,12 +59,12 @@ class NMF(Equation):
         return (self.user_embedding(user).square() * self.item_embedding(item).square()).sum(dim=-1)
 
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
-        """user: (B,) int32, item: (B,) int32 → mean penalty of these ratings: () float32."""
+        """Average the penalty over these ratings: user (B,) int32, item (B,) int32 → () float32."""
         squares = self.user_embedding(user).pow(4).sum() + self.item_embedding(item).pow(4).sum()
         return self.regularization * squares / len(user)
 
     def factors(self) -> Factors:
-        """Values of p and q."""
+        """Return the values of p and q."""
         return Factors(
             user=self.user_embedding.weight.square(),
             item=self.item_embedding.weight.square(),

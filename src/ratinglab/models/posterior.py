@@ -83,7 +83,7 @@ class Posterior(Equation):
         return (total / len(self._samples)).float()
 
     def _predictions(self, user: Tensor, item: Tensor, day: Tensor | None) -> Iterator[tuple[Sample, Tensor]]:
-        """Each sample and its prediction: (B,) float64."""
+        """Yield each sample and its prediction: (B,) float64."""
         user_row, item_row = self.equation.rows(user, item, day)
         for sample in self._samples:
             rating = self._mean + (sample.user.index_select(0, user_row) * sample.item.index_select(0, item_row)).sum(1)
@@ -93,7 +93,7 @@ class Posterior(Equation):
             yield sample, rating.double()
 
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean prediction, and variance of a rating around it.
+        """Compute the mean prediction, and the variance of a rating around it.
 
         The variance is that of the samples' predictions plus the mean noise variance. On a day without training rows
         it is the variance on the user's nearest day, and excludes the user's drift since.
@@ -117,7 +117,7 @@ class Posterior(Equation):
         return average, (squares / count - average.square()).clamp(min=0) + noise / count
 
     def factors(self) -> Factors:
-        """The mean prediction as one product: the samples' factors side by side, divided by their number."""
+        """Return the mean prediction as one product: the samples' factors side by side, divided by their number."""
         if not self._samples:
             return self.equation.factors()
         users, items = self.equation.user_side(), self.equation.item_side()
@@ -140,11 +140,11 @@ class Posterior(Equation):
         )
 
     def item_vectors(self) -> Tensor | None:
-        """Item embeddings of the last sample."""
+        """Return the item embeddings of the current draw."""
         return self.equation.item_vectors()
 
     def get_extra_state(self) -> dict[str, Tensor]:
-        """The samples, stacked, for state_dict."""
+        """Stack the samples for state_dict."""
         if not self._samples:
             return {}
         columns = zip(*self._samples, strict=True)
@@ -160,5 +160,5 @@ class Posterior(Equation):
         samples = [Sample(*tensors) for tensors in zip(*columns, strict=True)]
         shapes = tuple(side.embedding.weight.shape for side in (self.equation.user_side(), self.equation.item_side()))
         if any((each.user.shape, each.item.shape) != shapes for each in samples):
-            raise RuntimeError("the shape of the samples is not the equation's")
+            raise RuntimeError("the samples' shapes differ from the equation's")
         self._samples = samples

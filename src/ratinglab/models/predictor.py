@@ -30,7 +30,7 @@ class Predictor(nn.Module):
         return rating if self.scale is None else rating.clamp(*self.scale)
 
     def deviation(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
-        """Standard deviation of a rating around its prediction. The model must be a Posterior.
+        """Compute the standard deviation of a rating around its prediction. The model must be a Posterior.
 
         user: (B,) int32, item: (B,) int32, day: (B,) int32 → (B,) float32, in rating units; NaN where the baseline
         predicts.
@@ -44,7 +44,7 @@ class Predictor(nn.Module):
         return deviation
 
     def score(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
-        """Like forward, but not clipped: a ranking must tell apart items that clip to the highest rating."""
+        """Predict without clipping: a ranking must tell apart items that clip to the highest rating."""
         known = self.baseline.known(user, item)
         if bool(known.all()):
             return self.model.predict(user, item, day)

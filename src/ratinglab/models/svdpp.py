@@ -32,7 +32,7 @@ class SVDppOptions(FeatureOptions):
     """Side whose factors have a part for implicit feedback, who rated what: user (Koren 2008), item, or both."""
 
     def needs(self) -> Needs:
-        """Who rated what, and the features."""
+        """Declare who rated what, and the features."""
         return super().needs()._replace(interactions=True)
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "SVDpp":
@@ -68,11 +68,11 @@ class SVDpp(BiasedFactorEquation):
         self.add_features(options, training, generator=generator)
 
     def user_side(self) -> Side:
-        """b_u, p_u, the y and the user features."""
+        """Return b_u, p_u, the y and the user features."""
         implicit = (Part("user_implicit", self.user_rated, self.user_implicit),) if self.has_implicit["user"] else ()
         return Side(self.user_embedding, self.user_bias, implicit + self.user_feature_parts())
 
     def item_side(self) -> Side:
-        """b_i, q_i, the x and the item features."""
+        """Return b_i, q_i, the x and the item features."""
         implicit = (Part("item_implicit", self.item_raters, self.item_implicit),) if self.has_implicit["item"] else ()
         return Side(self.item_embedding, self.item_bias, implicit + self.item_feature_parts())

@@ -24,7 +24,7 @@ class TimeSVDppOptions(SVDppOptions):
     name: ClassVar[str] = "timesvdpp"
 
     def needs(self) -> Needs:
-        """Days, who rated what, and the features."""
+        """Declare days, who rated what, and the features."""
         return super().needs()._replace(days=True)
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "TimeSVDpp":
@@ -65,7 +65,7 @@ class TimeSVDpp(SVDpp):
         self.user_drift_bias, self.user_drift = zero_embedding(num_users), zero_embedding(num_users, dim)
 
     def user_side(self) -> Side:
-        """b_u,t and p_u,t, a row per user and day, plus b_u and p_u, the drift, the y and the user features."""
+        """Return b_u,t and p_u,t, a row per user and day, plus b_u and p_u, the drift, the y and the user features."""
         return Side(
             self.user_day_embedding,
             self.user_day_bias,
@@ -78,7 +78,7 @@ class TimeSVDpp(SVDpp):
         )
 
     def _drift(self, user: Tensor, day: Tensor, num_users: int) -> Tensor:
-        """dev_u(t) of every row: (num_rows,) float32."""
+        """Compute dev_u(t) of every row: (num_rows,) float32."""
         mean_day = torch.bincount(user, day.double(), minlength=num_users) / torch.bincount(user, minlength=num_users)
         distance = self.user_days.day - mean_day[self.user_days.owner]
         return (distance.sign() * distance.abs() ** DRIFT_POWER).float()

@@ -1,4 +1,4 @@
-"""Cleaning of rows: repeated pairs, ratings off the scale, users and items with too few ratings."""
+"""Cleaning of rows: repeated pairs, ratings outside the scale, users and items with too few ratings."""
 
 import itertools
 from collections.abc import Callable
@@ -83,12 +83,12 @@ def scale_of(
         off = (rating < lowest) | (rating > highest)
         row = int(np.argmax(off))
         raise UserError(
-            f"{places([row])[0]}: the rating {rating[row]:g} is off the scale from {lowest:g} to {highest:g} that "
-            f"data.scale sets, as in {off.sum():,} of {len(rating):,} rows"
+            f"{places([row])[0]}: the rating {rating[row]:g} is outside data.scale, {lowest:g} to {highest:g}; "
+            f"rows outside it in total: {off.sum():,} of {len(rating):,}"
         )
     if found[0] == found[1]:
         raise UserError(
-            f"{name}: every rating is {found[0]:g}: there is nothing to predict; is it the right data.columns.rating?"
+            f"{name}: every rating is {found[0]:g}: there is nothing to predict; is data.columns.rating right?"
         )
     return lowest, highest
 
@@ -215,7 +215,7 @@ def k_core(rows: Rows, cleaning: Cleaning, *, num_users: int, num_items: int) ->
     users_left, items_left = int((user_count > 0).sum()), int((item_count > 0).sum())
     return kept, [
         f"dropped {num_rows - len(kept.ratings):,} ratings, {num_users - users_left:,} users and "
-        f"{num_items - items_left:,} items with fewer than data.min_ratings_per_user={least_user} or "
+        f"{num_items - items_left:,} items with fewer ratings than data.min_ratings_per_user={least_user} or "
         f"data.min_ratings_per_item={least_item}"
     ]
 

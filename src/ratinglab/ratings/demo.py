@@ -51,7 +51,7 @@ def demo_files(root: Path, *, seed: int) -> TableFiles:
     """Find the demo files of a seed, after generating them in the cache folder `root` if missing."""
     folder = root / f"demo-v{VERSION}-seed{seed}"
     facts = folder / "facts.json"
-    if not facts.exists():  # it is written last; two runs that write at once write the same
+    if not facts.exists():  # written last; two runs that write at once write the same
         folder.mkdir(parents=True, exist_ok=True)
         generated = generate(seed)
         _write(folder / "ratings.csv", generated.ratings.to_csv(index=False))
@@ -147,7 +147,7 @@ def _titles(random: np.random.Generator) -> list[str]:
 
 
 def noise_floor(true_rating: NDArray[np.float64]) -> float:
-    """Mean of Var[r | t] over the rows, computed from the probabilities of the ten values of the scale.
+    """Average Var[r | t] over the rows, computed from the probabilities of the ten values of the scale.
 
     true_rating: (N,) float64 → squared stars.
     """

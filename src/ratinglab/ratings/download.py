@@ -38,7 +38,7 @@ def download(path: Path, *, address: str, sha256: str | None) -> None:
         digest, expected = ("md5", _published_md5(url)) if sha256 is None else ("sha256", sha256)
         write_whole(path, lambda file: _fetch(url, file, digest=digest, expected=expected))
     except (OSError, ValueError, http.client.HTTPException) as error:
-        by_hand = f"download it by hand to {path}, or set data.root to its place"
+        by_hand = f"download it by hand to {path}, or set data.root to an existing copy"
         raise UserError(f"{url} cannot be downloaded: {_reason(error)}; {by_hand}") from error
 
 

@@ -49,12 +49,11 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
         return names.index(wanted)
     if count > 1:
         raise UserError(f"{key}: {file} has {count} columns named {wanted!r}")
+    hint = "; is data.separator right?" if len(names) == 1 else ""
     if not header:
-        raise UserError(f"{key} must be a column's position from 1 to {len(names)} (data.header=false), got {wanted!r}")
-    hint = ""
-    if len(names) == 1:
-        hint = "; is it another data.separator?"
-    elif all(name.replace(".", "", 1).isdigit() for name in names):
+        rule = f"a column's position from 1 to {len(names)} (data.header=false)"
+        raise UserError(f"{key} must be {rule}, got {wanted!r}{hint}")
+    if len(names) > 1 and all(name.replace(".", "", 1).isdigit() for name in names):
         hint = "; if that is not a header, set data.header=false and columns by position"
     suggestion = did_you_mean(wanted, names)
     raise UserError(f"{key}: {file} has no column {wanted!r}; it has {_listed(names)}{suggestion}{hint}")
@@ -172,7 +171,7 @@ def _fault(cells: list[str], layout: Layout) -> str | None:
         if not cells[position].strip():
             return f"the {role} id must not be blank"
         if cells[position] != printable(cells[position]):
-            return f"the {role} id is not UTF-8 text, got {printable(cells[position])!r}; is it another data.encoding?"
+            return f"the {role} id is not UTF-8 text, got {printable(cells[position])!r}; is data.encoding right?"
     text = cells[layout.rating]
     try:
         # only Python accepts 1_000, digits of other scripts, and exotic white space around numbers

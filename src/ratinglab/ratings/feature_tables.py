@@ -61,13 +61,13 @@ class FeatureTable:
     origin: Origin
 
     def titles_of(self, ids: IdMap) -> NDArray[np.object_] | None:
-        """The title of each index, empty if unknown: (len(ids),)."""
+        """Return the title of each index, empty if unknown: (len(ids),)."""
         if self.titles is None:
             return None
         return _by_index(np.array(self.titles, dtype=object), ids.index_of(self.ids), count=len(ids))
 
     def columns_of(self, ids: IdMap) -> dict[str, Column]:
-        """Features by index. A numeric column NAME also yields a column of categories NAME_group, its quantile groups.
+        """Return features by index. A numeric column NAME also yields NAME_group, the category of its quantile group.
 
         If the file has a column NAME_group, that one is used.
         """
@@ -80,13 +80,13 @@ class FeatureTable:
         return found
 
     def unmatched(self, ids: IdMap) -> list[str]:
-        """Make a note if no row belongs to a user or item with ratings: the wrong file, or the wrong column."""
+        """Make a note if no row belongs to a user or item with ratings: file or column may be wrong."""
         if (ids.index_of(self.ids) != UNKNOWN).any():
             return []
-        example = f", such as {self.ids[0]!r}" if self.ids else ""
+        example = f" (such as {self.ids[0]!r})" if self.ids else ""
         if self.origin.noun == "item":
-            return [f"none of the {len(self.ids):,} items that have a title is rated{example}"]
-        return [f"none of the {len(self.ids):,} users in {self.origin.place} has a rating{example}"]
+            return [f"none of the {len(self.ids):,} items with a title{example} has a rating"]
+        return [f"none of the {len(self.ids):,} users in {self.origin.place}{example} has a rating"]
 
 
 def _by_index(column: NDArray, index: NDArray[np.int32], *, count: int) -> NDArray:  # type: ignore[type-arg]
@@ -99,7 +99,7 @@ def _by_index(column: NDArray, index: NDArray[np.int32], *, count: int) -> NDArr
 def groups_of(numbers: NDArray[np.float64]) -> NDArray[np.object_]:
     """Cut numbers into GROUPS quantile groups, each named by its lowest and highest value, as in `30–36`.
 
-    Equal values share a group, so repeated values make groups fewer or less equal.
+    Equal values share a group, so repeated values make groups fewer or less equal in size.
 
     Args:
         numbers: (N,), NaN if unknown.
@@ -119,7 +119,7 @@ def groups_of(numbers: NDArray[np.float64]) -> NDArray[np.object_]:
 
 
 def _shortest(number: float) -> str:
-    """The shortest text that parses as this number."""
+    """Return the shortest text that parses as this number."""
     text = f"{number:g}"
     return text if float(text) == number else repr(float(number))
 
@@ -146,7 +146,7 @@ def read_features(source: FeatureFile) -> FeatureTable:
 
 
 def _features(table: pa.Table, source: FeatureFile) -> dict[str, Column]:
-    """All columns besides ids and titles, in file order, except columns without a name."""
+    """Return all columns besides ids and titles, in file order, except columns without a name."""
     file, layout, origin = source
     for name in layout.numeric:
         key = f"{KEYS[origin.noun]}.numeric"
@@ -164,7 +164,7 @@ def _features(table: pa.Table, source: FeatureFile) -> dict[str, Column]:
         genres = ["|".join(name for name, flag in zip(layout.flags, row, strict=True) if flag == "1") for row in rows]
         cells = {"genres": genres}
     if not cells and layout.title is None:
-        raise UserError(f"{file} has no column besides {layout.id}: there is nothing to know of its users")
+        raise UserError(f"{file} has no column besides {layout.id}: it has no features")
     return {
         name: _numbers(texts, name=name, source=source)
         if name in layout.numeric
@@ -193,5 +193,5 @@ def _number(text: str) -> float:
     if not text:
         return math.nan
     if not text.isascii() or "_" in text or not math.isfinite(float(text)):
-        raise ValueError(f"{text} is no finite number")  # only Python accepts 1_000 and digits of other scripts
+        raise ValueError(f"{text} is not a finite number")  # only Python accepts 1_000 and digits of other scripts
     return float(text)

@@ -1,4 +1,4 @@
-"""A table and its parts, reindexed so that trained users and items come first."""
+"""Training, validation and test rows under indices in which trained users and items come first."""
 
 from dataclasses import dataclass, replace
 
@@ -95,6 +95,6 @@ def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout
 
 
 def _trained_first(trained: NDArray[np.int32], count: int) -> tuple[NDArray[np.intp], int]:
-    """The old index of each new one: (count,) intp; and the number of them with training rows."""
+    """Find the old index of each new one: (count,) intp; and the number of them with training rows."""
     has_row = np.bincount(trained, minlength=count) > 0
     return np.argsort(~has_row, kind="stable"), int(has_row.sum())

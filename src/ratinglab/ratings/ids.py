@@ -58,7 +58,7 @@ class IdMap:
 
 def parsed_ids(text: pa.StringArray) -> IdColumn:
     """Convert ids to integers if all are plain decimal int64; otherwise dictionary-encode the text."""
-    # pyarrow is slow where many texts are no integers: look at a few first
+    # pyarrow is slow if many texts are not integers: look at a few first
     integers = None if _as_integers(text[:SAMPLE]) is None else _as_integers(text)
     return text.dictionary_encode() if integers is None else integers
 
@@ -104,7 +104,7 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
 
 
 def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """The sorted distinct values, and the position of each value among them."""
+    """Return the sorted distinct values, and the position of each value among them."""
     lowest, highest = int(values.min()), int(values.max())
     if highest - lowest > 4 * len(values) + 1_000_000:
         distinct, place = np.unique(values, return_inverse=True)
@@ -137,7 +137,7 @@ def _as_integers(text: pa.StringArray) -> NDArray[Any] | None:
 
 
 def _note_on_alike(texts: pa.StringArray, key: Callable[[str], int | str], remark: str) -> list[str]:
-    """Make a note, with the first example, if texts have the key of an earlier one."""
+    """Make a note, with the first example, if texts share the key of an earlier one."""
     first: dict[int | str, str] = {}
     pairs = [(first.setdefault(key(text), text), text) for text in texts.to_pylist()]
     alike = [pair for pair in pairs if pair[0] != pair[1]]

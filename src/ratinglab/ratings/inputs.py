@@ -30,7 +30,7 @@ SIGNATURES = {
 BLOCK_SIZE = 1 << 20
 """Bytes decompressed, or parsed by a thread, at once."""
 UNIT_SEPARATOR = "\x1f"
-"""Replaces separators of several characters, which CSV readers do not support; text does not contain it."""
+"""Replaces separators of several characters, which CSV readers do not support. Text must not contain it."""
 DECOMPRESSORS = {"bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 """Exceptions of decompressors for a file that is truncated, corrupted or password-protected."""
@@ -52,12 +52,12 @@ class InputFile:
         return str(self.path) if self.member is None else f"{self.path}/{self.member}"
 
     def fingerprint(self) -> list[str | int]:
-        """Path, size, and times in nanoseconds, which change when the file is written."""
+        """Return path, size, and times in nanoseconds, which change when the file is written."""
         stat = self.path.stat()
         return [str(self.path.absolute()), self.member or "", stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
     def kind(self) -> str:
-        """Compression format, detected from the first bytes; "plain" if none of SIGNATURES matches."""
+        """Detect the compression format from the first bytes; "plain" if none of SIGNATURES matches."""
         try:
             with self.path.open("rb") as file:
                 start = file.read(8)
@@ -103,7 +103,7 @@ def _open_member(file: InputFile) -> IO[bytes]:
     if file.member is None and len(members) != 1:
         raise UserError(
             f"{file.path} must hold one file, it holds {len(members)}: {', '.join(members[:10])}; "
-            f"one is named as {file.path}/{members[0]}"
+            f"name one, as in {file.path}/{members[0]}"
         )
     return archive.open(file.member or members[0])
 
@@ -238,7 +238,7 @@ def _whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
 def _with_one_delimiter(lines: bytes, separator: str, *, name: str) -> bytes:
     delimiter = UNIT_SEPARATOR.encode()
     if delimiter in lines:
-        raise UserError(f"{name} holds the control character 0x1F, which no file with this separator may")
+        raise UserError(f"{name} contains the control character 0x1F, which is not allowed with this separator")
     if separator == "spaces":
         collapsed = re.sub(rb"[ \t]+", delimiter, lines)  # first, so that runs of blanks are cheap below
         return re.sub(rb"(?:\A|(?<=[\r\n]))\x1f|\x1f(?=[\r\n]|\Z)", b"", collapsed)

@@ -143,7 +143,7 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
     data_set = DATA_SETS[name]
     if root is None:
         if cache is None:
-            raise UserError(f"data.cache must be a folder to download {name} into, or data.root its place; got null")
+            raise UserError(f"set data.cache to a folder to download {name}, or data.root to an existing copy")
         root = cache / data_set.folder
         if not (root / data_set.ratings).is_file():
             root = cache / data_set.archive
@@ -160,7 +160,7 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
 def _feature_file(
     name: str, noun: str, layouts: dict[str, FeatureLayout], files: dict[str, InputFile]
 ) -> tuple[FeatureFile | None, Origin]:
-    """The first existing file of users or items, and its origin."""
+    """Find the first existing file of users or items, and its origin."""
     for file_name, layout in layouts.items():
         if file_name in files:
             origin = Origin(noun, file_name, advice="")

@@ -78,7 +78,7 @@ def _times(column: pa.ChunkedArray, *, file: InputFile) -> pa.ChunkedArray:
             return column.cast(written)
         except pa.ArrowInvalid as error:
             raise UserError(
-                f"{file}: a timestamp is not written as the first: {' '.join(str(error).split())}"
+                f"{file}: a timestamp is not written like the first: {' '.join(str(error).split())}"
             ) from error
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return column.cast(DATES[1] if getattr(column.type, "tz", None) else DATES[0], safe=False)

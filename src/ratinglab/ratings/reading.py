@@ -75,7 +75,7 @@ class Extent:
     stops: NDArray[np.int64]
 
     def places(self, rows: list[int]) -> list[str]:
-        """The file and line of each row. Reads each text file once more."""
+        """Find the file and line of each row. Reads each text file once more."""
         number = np.searchsorted(self.stops, rows, side="right")
         row_in_file = np.array(rows) - np.concatenate([[0], self.stops])[number]
         found = [""] * len(rows)
@@ -160,7 +160,9 @@ def _check_num_rows(source: RatingFiles, extent: Extent, *, name: str) -> None:
     found = extent.stops[-1]
     if source.num_rows and found not in source.num_rows:
         published = " or ".join(f"{number:,}" for number in source.num_rows)
-        raise UserError(f"{extent.files[0][0]} has {found:,} ratings, {name} has {published}: is it another data set?")
+        raise UserError(
+            f"{extent.files[0][0]} has {found:,} ratings, {name} has {published}: is this another data set?"
+        )
 
 
 def _united(blocks: list[Block], extent: Extent, *, has_times: bool) -> Content:
@@ -199,7 +201,7 @@ def _check_ids(content: Content, extent: Extent) -> None:
 
 
 def _cleaned(content: Content, cleaning: Cleaning, extent: Extent) -> tuple[Content, int]:
-    """The remaining rows with their ids, and the number of pairs merged across files."""
+    """Return the remaining rows with their ids, and the number of pairs merged across files."""
     rows, user_ids, item_ids, notes = content
     merged = without_duplicates(
         rows,
@@ -218,7 +220,7 @@ def _cleaned(content: Content, cleaning: Cleaning, extent: Extent) -> tuple[Cont
 
 
 def _sources(extent: Extent, rows: Rows) -> tuple[Source, ...]:
-    """The files, each with the row after its last remaining one."""
+    """List the files, each with the row after its last remaining one."""
     stops = extent.stops if rows.number is None else np.searchsorted(rows.number, extent.stops)
     return tuple(Source(str(file), int(stop)) for (file, _), stop in zip(extent.files, stops, strict=True))
 

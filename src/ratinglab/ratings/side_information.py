@@ -75,19 +75,19 @@ def _add(hashed: "blake2b", label: list[str], content: bytes) -> None:
 
 
 def is_numeric(column: Column) -> TypeGuard[NDArray[np.float64]]:
-    """Whether a column holds numbers, not categories."""
+    """Return whether a column holds numbers, not categories."""
     return column.dtype.kind == "f"
 
 
 def is_unknown(column: Column) -> NDArray[np.bool_]:
-    """Whether each value of a column is unknown: (N,) bool."""
+    """Return whether each value of a column is unknown: (N,) bool."""
     if is_numeric(column):
         return np.isnan(column)
     return np.array([not categories_in(text) for text in column], dtype=np.bool_)
 
 
 def categories_in(text: str) -> list[str]:
-    """The distinct categories of a cell such as `Comedy|Drama`, sorted."""
+    """Return the distinct categories of a cell such as `Comedy|Drama`, sorted."""
     return [] if text in ("", NO_GENRES) else sorted({name.strip() for name in text.split("|")} - {""})
 
 

@@ -60,7 +60,7 @@ class DataOptions(ABC):
         """
 
     def _load(self, files: TableFiles, *, lowest: float | None = None, highest: float | None = None) -> RatingTable:
-        """Read the files, or load the table from the cache. The scale is that of the ratings where it is None."""
+        """Read the files, or load the table from the cache. A bound of None comes from the ratings."""
         from ratinglab.ratings.cleaning import Cleaning
         from ratinglab.ratings.loading import load_table
 
@@ -195,7 +195,7 @@ class CsvOptions(DataOptions):
 def _feature_file(
     noun: str, options: UserOptions | TitleOptions, *, id_column: str, title: str | None
 ) -> tuple[FeatureFile | None, Origin]:
-    """The file of users or items, if given, and its origin."""
+    """Find the file of users or items, if given, and its origin."""
     from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
     from ratinglab.ratings.inputs import TextForm
     from ratinglab.ratings.reading import existing_file

@@ -40,7 +40,7 @@ class Split:
     notes: tuple[str, ...] = ()
 
     def count(self, part: int) -> int:
-        """Number of rows of a part."""
+        """Count the rows of a part."""
         return int(np.count_nonzero(self.part == part))
 
     def refitted(self) -> Split:
@@ -75,7 +75,7 @@ class SplitOptions(ABC):
         """
 
     def notes(self, table: RatingTable) -> tuple[str, ...]:
-        """Remarks on the split, one line each."""
+        """Return remarks on the split, one line each."""
         return ()
 
     def apply(self, table: RatingTable) -> Split:
@@ -112,7 +112,7 @@ class SplitOptions(ABC):
 
 @dataclass
 class FractionSplit(SplitOptions):
-    """Holds out fractions of the rows for validation and test."""
+    """Fractions of the rows, held out for validation and test."""
 
     validation: float = field(metadata=from_zero_below(1))
     """Fraction of the rows held out for validation (per_user: of each user's); 0: no validation, so no early
@@ -184,7 +184,7 @@ class LeaveLastSplit(SplitOptions):
         )
 
     def notes(self, table: RatingTable) -> tuple[str, ...]:
-        """Number of users that are only trained on."""
+        """Report the number of users that are only trained on."""
         count = np.count_nonzero(self._has_too_few(table))
         note = f"{count:,} users have no more than {self.test + self.validation} ratings and are only trained on"
         return (note,) if count > 0 else ()
@@ -214,7 +214,7 @@ class TemporalSplit(FractionSplit):
 
 @dataclass
 class RandomValidationSplit(SplitOptions):
-    """Holds out random rows for validation, among those that are not test."""
+    """Random rows for validation, among those that are not test."""
 
     seed: int = field(metadata=seed_rule())
     """Seed of the split, independent of the training `seed`."""
@@ -266,7 +266,7 @@ class RowsSplit(RandomValidationSplit):
 
 @dataclass
 class KFoldSplit(RandomValidationSplit):
-    """Shuffles the rows and cuts them into folds, one of them for test: `-m split.fold=1,2,3,4,5` cross-validates."""
+    """Shuffled rows, cut into folds, one of them for test: `-m split.fold=1,2,3,4,5` cross-validates."""
 
     name: ClassVar[str] = "kfold"
 
@@ -311,14 +311,14 @@ class MovieLensUSplit(RandomValidationSplit):
     def test_rows(self, table: RatingTable) -> slice:
         if table.digest != MOVIELENS_100K_DIGEST:
             raise UserError(
-                f"split=movielens_u needs all rows of MovieLens 100K in their published order: {table.name} is not that"
+                f"split=movielens_u needs all rows of MovieLens 100K in their published order, and {table.name} differs"
             )
         return slice((self.fold - 1) * 20_000, self.fold * 20_000)
 
 
 @dataclass
 class FilesSplit(RandomValidationSplit):
-    """Holds out whole files for test, among those matched by data.path, such as `u1.*`."""
+    """Whole files for test, among those matched by data.path, such as `u1.*`."""
 
     name: ClassVar[str] = "files"
     by_file: ClassVar[bool] = True
@@ -335,7 +335,8 @@ class FilesSplit(RandomValidationSplit):
         is_validation = self._matches(table, self.validation_files, key="split.validation_files")
         if (is_test & is_validation).any():
             raise UserError(
-                f"split.validation_files={self.validation_files} has a file of split.test_files={self.test_files}"
+                f"split.validation_files={self.validation_files} and split.test_files={self.test_files} "
+                "match the same file"
             )
         return np.select([is_test, is_validation], [TEST, VALIDATION], TRAIN)
 
@@ -347,24 +348,26 @@ class FilesSplit(RandomValidationSplit):
             )
         is_test = self._matches(table, self.test_files, key="split.test_files")
         if is_test.all():
-            raise UserError(f"split.test_files={self.test_files} is every file of data.path: none is left to train on")
+            raise UserError(
+                f"split.test_files={self.test_files} matches every file of data.path: none is left to train on"
+            )
         return is_test
 
     def _matches(self, table: RatingTable, pattern: str, *, key: str) -> NDArray[np.bool_]:
-        """Whether each row comes from a matching file: (N,) bool."""
+        """Return whether each row comes from a matching file: (N,) bool."""
         num_rows = np.diff([source.stop for source in table.sources], prepend=0)
         found = np.repeat([_is_named(source.name, pattern) for source in table.sources], num_rows)
         if not found.any():
             names = [source.name.rpartition("/")[2] for source in table.sources]
             shown = ", ".join(names[:10])
             raise UserError(
-                f"{key}: no file of data.path is {pattern}; there are {shown}{did_you_mean(pattern, names)}"
+                f"{key}: no file of data.path matches {pattern}; there are {shown}{did_you_mean(pattern, names)}"
             )
         return found
 
 
 def _is_named(name: str, pattern: str) -> bool:
-    """Whether a file name equals or matches the pattern, with or without its folder."""
+    """Return whether a file name equals or matches the pattern, with or without its folder."""
     return f"/{name}".endswith(f"/{pattern}") or fnmatch(name, pattern) or fnmatch(name, f"*/{pattern}")
 
 

@@ -101,7 +101,7 @@ class RatingTable:
         return len(self.ratings) / (self.num_users * self.num_items)
 
     def times(self, *, asked_by: str) -> NDArray[np.int64]:
-        """The timestamp of every rating.
+        """Return the timestamp of every rating.
 
         Raises:
             UserError: none were read; the message names `asked_by`.

@@ -65,7 +65,7 @@ def cached_table(
         with WRITING:
             write_whole(entry, lambda file: _write(file, table))
     except OSError as error:
-        note = f"the table is not kept for the next run: {error.filename or entry}: {error.strerror or error}"
+        note = f"the table was not cached for the next run: {error.filename or entry}: {error.strerror or error}"
         return replace(table, notes=(*table.notes, note))
     _tidy(entry, source, now=now_ns / 1e9)
     return _load(entry) or table  # the mapped copy, so that the arrays just read are freed

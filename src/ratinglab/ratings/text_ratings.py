@@ -16,7 +16,7 @@ def layout_of(file: InputFile, form: TextForm, *, header: bool, columns: Columns
     """Find the columns of a file by its first rows.
 
     Raises:
-        UserError: the file is empty, a column is missing, or the first timestamp is none.
+        UserError: the file is empty, a column is missing, or the first timestamp is not a time.
     """
     (line, cells), *data = first_rows(file, form, 2 if header else 1)
     if any("\n" in cell or "\r" in cell for cell in cells):
@@ -30,7 +30,7 @@ def layout_of(file: InputFile, form: TextForm, *, header: bool, columns: Columns
         for other, taken in positions.items():
             if taken == position:
                 raise UserError(
-                    f"data.columns.{role} must be another column than data.columns.{other}, got {wanted} for both"
+                    f"data.columns.{other} and data.columns.{role} must be different columns, got {wanted} for both"
                 )
         positions[role] = position
     timestamp, timestamp_type = positions.get("timestamp"), None

@@ -46,7 +46,7 @@ def read_text_table(file: InputFile, form: TextForm, *, header: bool) -> pa.Tabl
 
 
 def text_column(table: pa.Table, wanted: str, *, key: str, file: InputFile, header: bool = True) -> list[str]:
-    """The stripped cells of a column of `read_text_table`.
+    """Return the stripped cells of a column of `read_text_table`.
 
     Raises:
         UserError: there is no such column; the message lists the columns.

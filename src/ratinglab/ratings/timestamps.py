@@ -41,7 +41,7 @@ def type_of_timestamp(text: str, *, place: str) -> pa.DataType:
 def milliseconds(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
     """Convert a column of timestamps: (N,) int64 milliseconds since 1970 in UTC, with notes.
 
-    The largest value determines the unit of Unix times. A note reports values that look like another unit.
+    The largest value determines the unit of Unix times. A note reports values that seem to be in another unit.
     """
     if pa.types.is_timestamp(column.type):
         return column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy(), []
@@ -76,7 +76,7 @@ def times_of_texts(texts: list[str], *, place: Callable[[int], str]) -> NDArray[
         column = None
     if column is None or (pa.types.is_floating(written) and not pc.all(pc.is_finite(column)).as_py()):
         wrong = next(number for number, text in enumerate(texts) if not is_written_as(text, written))
-        rule = "written as the first one is" if column is None else "finite"
+        rule = "written like the first one" if column is None else "finite"
         raise UserError(f"{place(wrong)}: a time must be {rule}, got {texts[wrong]!r}")
     time, _ = milliseconds(column)
     check_years(time, places=lambda rows: [place(row) for row in rows])
@@ -84,7 +84,7 @@ def times_of_texts(texts: list[str], *, place: Callable[[int], str]) -> NDArray[
 
 
 def is_written_as(text: str, written: pa.DataType) -> bool:
-    """Whether a text is a time of that type, and finite."""
+    """Return whether a text is a time of that type, and finite."""
     try:
         (time,) = pa.array([text]).cast(written)
     except pa.ArrowInvalid:
@@ -101,7 +101,7 @@ def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[s
     """
     if time.min() < FIRST or time.max() > LAST:
         row = int(np.argmax((time < FIRST) | (time > LAST)))
-        raise UserError(f"{places([row])[0]}: the timestamp must be in the years 1 to 9999, as must all")
+        raise UserError(f"{places([row])[0]}: every timestamp must be in the years 1 to 9999")
 
 
 def _of_another_unit(column: pa.ChunkedArray, unit: tuple[float, float], *, least: float) -> list[str]:
@@ -115,6 +115,6 @@ def _of_another_unit(column: pa.ChunkedArray, unit: tuple[float, float], *, leas
     if count == 0:
         return []
     return [
-        f"timestamps: {count:,} of {len(column):,} look like another unit than the largest, {pc.max(column)}, such as "
-        f"{column.filter(small)[0]}; all were taken to be in the unit of the largest"
+        f"timestamps: {count:,} of {len(column):,}, such as {column.filter(small)[0]}, seem to be in another unit than "
+        f"the largest, {pc.max(column)}; all were read in the unit of the largest"
     ]

@@ -175,7 +175,7 @@ def gather(entries, scale, other_scale, values, out):  # type: ignore[no-untyped
 
 @njit(cache=True, nogil=True, parallel=True)
 def gram(left, right):  # type: ignore[no-untyped-def]
-    """Σ over rows of left rightᵀ: (N, D) float32 and (N, E) float32 → (D, E) float64."""
+    """Sum left rightᵀ over rows: (N, D) float32 and (N, E) float32 → (D, E) float64."""
     count, width = len(left), right.shape[1]
     parts = np.zeros((SUM_CHUNKS, left.shape[1], width), dtype=np.float64)
     for chunk in prange(SUM_CHUNKS):
@@ -190,7 +190,7 @@ def gram(left, right):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, parallel=True)
 def column_dots(left, right):  # type: ignore[no-untyped-def]
-    """Σ over rows of left · right: both (N, D) float32 → (D,) float64."""
+    """Sum left · right over rows, column by column: both (N, D) float32 → (D,) float64."""
     count, dim = left.shape
     parts = np.zeros((SUM_CHUNKS, dim), dtype=np.float64)
     for chunk in prange(SUM_CHUNKS):
@@ -215,7 +215,7 @@ def times(rows, matrix, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def squared_errors(ratings, rows, others):  # type: ignore[no-untyped-def]
-    """Σ (r − o − v · x)² over the ratings of each row, and Σ β (r − o − v · x)²: two of (num_rows,) float64.
+    """Sum (r − o − v · x)² and β (r − o − v · x)² over the ratings of each row: two of (num_rows,) float64.
 
     Args:
         ratings: Entries, r.
