@@ -1,4 +1,4 @@
-"""Runs of the real commands, shared by the tests that look at what they leave."""
+"""Fixtures that run the commands, and runs that several tests share."""
 
 import json
 import os
@@ -13,20 +13,20 @@ from typing import TextIO
 import pytest
 from documented import options_of
 
-# What a command sets before it imports torch: threads that wait sleep. Else two of them on one core wait by spinning,
-# which made a sweep of a small table thirty times slower.
+# As commands do before they import torch: let waiting threads sleep. Two threads that spin on one core made a sweep
+# of a small table thirty times slower.
 os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 
 REPOSITORY = Path(__file__).parents[1]
 NO_FIGURES = ["logger.figures=false", "logger.data_figures=false", "logger.projector_items=0"]
-"""Of a run whose other events are looked at."""
+"""Options of a run of which only other TensorBoard events are tested."""
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """Of every command that the tests start: this checkout's code, and a cache of their own.
+    """Environment of the commands that the tests start: this checkout's code, a separate cache, one thread.
 
-    One thread: batches here are small, and a second one waits where another process has the core.
+    The batches are small, and a second thread would wait for a core that another process uses.
     """
     return {
         **os.environ,
@@ -48,7 +48,7 @@ class Outcome:
 
     @property
     def run(self) -> Path:
-        """The run's folder: the last line on stdout."""
+        """Folder of the run: the last line on stdout."""
         return self.folder / self.stdout.splitlines()[-1]
 
 
@@ -57,7 +57,7 @@ Command = Callable[..., Outcome]
 
 @dataclass(frozen=True)
 class Started:
-    """A command that may still run, to be watched or cut off."""
+    """A started command, to be watched or stopped."""
 
     pid: int
     stdout: TextIO
@@ -65,7 +65,7 @@ class Started:
     wait_for: Callable[[int], int]
 
     def until(self, start: str) -> list[str]:
-        """Lines that it prints, to the first one that starts so."""
+        """Read lines of its output up to the first one with the given start."""
         lines = []
         for line in self.stdout:
             lines.append(line)
@@ -74,7 +74,7 @@ class Started:
         return lines
 
     def end(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
-        """Send it a signal, if any, and wait for its end; its exit status and what it printed from here on."""
+        """Send it a signal, if any, and wait for its end; return the exit status and the remaining output."""
         if number is not None:
             os.kill(self.pid, number)
         with self.stdout:
@@ -83,7 +83,7 @@ class Started:
 
 
 class Server:
-    """A process that forks into commands."""
+    """Client of the process that runs commands by forking (tests/forkserver.py)."""
 
     def __init__(self, cache: Path, streams: Path) -> None:
         self._streams = streams
@@ -138,13 +138,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder of the tests' own."""
+    """Make a cache folder for the tests."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")
 def server(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The process that runs the commands of these tests."""
+    """Start the process that runs the commands of the tests."""
     server = Server(cache, tmp_path_factory.mktemp("streams"))
     yield server
     server.close()
@@ -164,7 +164,7 @@ def start(server: Server) -> Callable[..., Started]:
 
 @pytest.fixture
 def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Train a run in this process, without a log: train_here(*overrides) is its folder."""
+    """Train a run in this process, without a log: train_here(*overrides) returns its folder."""
     from ratinglab.experiment.training import train
 
     monkeypatch.setenv("RATINGLAB_DATA", str(cache))
@@ -180,18 +180,18 @@ def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(scope="session")
 def textbook(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """`python scripts/train.py`, to the end."""
+    """Train the textbook model with `python scripts/train.py`."""
     return command(tmp_path_factory.mktemp("textbook"), "train")
 
 
 @pytest.fixture(scope="session")
 def quick(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """A run of the textbook model that has hardly begun, in a second."""
+    """Train the textbook model for a few steps, in a second."""
     return command(tmp_path_factory.mktemp("quick"), "train", "trainer=debug", "logger=none")
 
 
 @pytest.fixture(scope="session")
 def biased(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """A run of biased_mf that has closed most of the gap to the noise floor, with all that is logged."""
+    """Train biased_mf until most of the gap to the noise floor is closed, with full logging."""
     few = ["optimizer.lr=0.01", "trainer.max_epochs=10"]
     return command(tmp_path_factory.mktemp("biased"), "train", "model=biased_mf", *few)

@@ -1,4 +1,4 @@
-"""A command that is killed in the middle of the write of a checkpoint."""
+"""Script of a train command that is killed while it writes a checkpoint."""
 
 import os
 from pathlib import Path
@@ -23,6 +23,6 @@ TRAIN = Path(__file__).parents[1] / "scripts" / "train.py"
 
 
 def dying_train(folder: Path, *, number: int) -> str:
-    """Write a script that is train.py until its n-th write of a checkpoint; its path, as `command` takes it."""
+    """Write a train.py that kills itself at its n-th checkpoint; return its path in the form that `command` takes."""
     (folder / "dies.py").write_text(CODE.format(number=number, script=os.fspath(TRAIN)))
     return os.fspath(folder / "dies")

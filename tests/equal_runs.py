@@ -1,4 +1,4 @@
-"""Whether two runs are the same to the last bit."""
+"""Comparison of two runs, bit for bit."""
 
 import json
 from pathlib import Path

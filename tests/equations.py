@@ -1,4 +1,4 @@
-"""Equations over a few users and items, for tests."""
+"""Equations with a few users and items, for tests."""
 
 from dataclasses import fields
 
@@ -25,16 +25,16 @@ VALUES = {
     "item_features": [],
     "implicit": Implicit.both,
 }
-"""Values of the options, as far as an equation has them."""
+"""Option values; an equation takes those that it has."""
 
 
 def options_of(name: str, **changed) -> EquationOptions:
-    """The options of an equation, some of them changed."""
+    """Make the options of an equation, some of them changed."""
     cls = CLASSES[name]
     known = {field.name for field in fields(cls)}
     return cls(**{key: value for key, value in VALUES.items() if key in known} | changed)
 
 
 def equation_of(name: str, training: TrainingData, *, seed: int = 0, **changed) -> Equation:
-    """An equation over the users and items of a training part, some of its options changed."""
+    """Build an equation for training data, some of its options changed."""
     return build_equation(options_of(name, **changed), training, seed=seed)

@@ -1,4 +1,4 @@
-"""Fits on small tables, by Lightning's Trainer and nothing beside it."""
+"""Fits on small tables by Lightning's Trainer, without a run folder."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ SPLIT = RandomSplit(refit=False, seed=0, validation=0.1, test=0.1)
 
 
 class Fitted(NamedTuple):
-    """A fit that has ended."""
+    """A finished fit."""
 
     module: Fit
     data: RatingDataModule
@@ -42,24 +42,24 @@ class Fitted(NamedTuple):
 
     @property
     def equation(self) -> Equation:
-        """The equation that was fitted; of samples, the one whose weights were drawn last."""
+        """Fitted equation; of samples, the one whose weights were drawn last."""
         model = self.module.predictor.model
         return model.equation if isinstance(model, Posterior) else model
 
     @property
     def weights(self) -> torch.Tensor:
-        """All weights of the equation in one row."""
+        """All weights of the equation as one vector."""
         return torch.cat([parameter.detach().flatten() for parameter in self.equation.parameters()])
 
 
 def holdout_of(table: RatingTable, model: EquationOptions, *, split: SplitOptions = SPLIT) -> Holdout:
-    """The parts of a table with the side information that an equation needs."""
+    """Hold out parts of a table, with the side information that an equation needs."""
     side = table.side_information(model.needs(), asked_by=f"model={model.name}")
     return hold_out(table, split.apply(table), side)
 
 
 def training_data(holdout: Holdout) -> TrainingData:
-    """The facts from which an equation is built."""
+    """Collect the data from which an equation is built."""
     rows = as_tensors(holdout.train)
     num_users, num_items = holdout.num_users, holdout.num_items
     users, items = holdout.side.user_features, holdout.side.item_features
@@ -76,7 +76,7 @@ def training_data(holdout: Holdout) -> TrainingData:
 def fit_setup(
     *, lr: Callable[[int], float] | None = None, seed: int = 0, monitor: Metric = MSE, trainer: TrainerOptions = TRAINER
 ) -> FitSetup:
-    """Settings of a fit besides its own options."""
+    """Make the settings of a fit besides its own options."""
     return FitSetup(lr=lr, trainer=trainer, monitor=monitor, seed=seed)
 
 
@@ -107,14 +107,14 @@ def fit(
         epochs: number of epochs.
         split: which rows are which.
         batch_size: training rows in a batch; None: all of them.
-        seed: of the order of the rows and of all draws.
-        model_seed: of the first weights.
+        seed: seed of the order of rows and of all draws.
+        model_seed: seed of the initial weights.
         threads: torch's number of threads during the fit.
         scale: lowest and highest rating, to which predictions are clipped.
         lr_factor: factor on the learning rate at an epoch.
         monitor: validation metric that is logged.
         trainer: options that the fit itself reads.
-        callbacks: called by Lightning.
+        callbacks: Lightning callbacks.
         checkpoint: file to resume from.
     """
     holdout = holdout_of(table, model, split=split)
@@ -160,7 +160,7 @@ def run_fit(
 
 
 def objective(equation: Equation, data: RatingDataModule) -> torch.Tensor:
-    """The objective of every fit: mean of (r − r̂)² + penalty over the training rows, as the equation defines them."""
+    """Compute the objective of every fit: mean of (r − r̂)² + penalty over the training rows."""
     user, item, rating, day = as_tensors(data.train_ratings)
     arguments = equation.arguments(user, item, day)
     return (equation(*arguments) - rating).square().mean() + equation.penalty(*arguments)

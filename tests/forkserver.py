@@ -1,7 +1,7 @@
-"""Runs scripts as commands, each in a process of its own, without paying every time for the imports.
+"""Server that runs scripts as commands, each in its own process, without importing everything each time.
 
-Everything is imported, and conf/ composed, once; each request is then a fork with its own arguments, folder, streams
-and exit status, as a command has. What a start really imports is for tests/config/test_startup.py.
+Everything is imported, and conf/ composed, once; each request then forks with its own arguments, folder, streams
+and exit status, like a command. The imports of a real start are tested in tests/config/test_startup.py.
 
 A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write); the answer is one
 line on stdout, the process id. A request {"wait_for": process id} is answered with the exit status, once there is one.
@@ -31,7 +31,7 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 def compose_once() -> None:
-    """Let Hydra find its plugins, and its grammars learn."""
+    """Compose once, so that Hydra has found its plugins and its grammar is warm."""
     resolvers.register_resolvers()
     conf = Conf(CONF, "train")
     with conf.initialized():
@@ -40,13 +40,13 @@ def compose_once() -> None:
 
 
 def become_command(request: dict) -> int:
-    """Turn this process into the command that is asked for; its exit status."""
+    """Turn this process into the requested command; return its exit status."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         file = os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["folder"])
-    resolvers.RUN_SUFFIX = secrets.token_hex(2)  # which is of a process
+    resolvers.RUN_SUFFIX = secrets.token_hex(2)  # as in a new process
     sys.argv = [request["script"], *request["arguments"]]
     sys.path.insert(0, os.path.dirname(request["script"]))
     try:
@@ -60,7 +60,7 @@ def become_command(request: dict) -> int:
 
 
 compose_once()
-gc.freeze()  # what is imported stays as it is: forks then share its memory
+gc.freeze()  # forks share the memory of what is imported
 for line in sys.stdin:
     request = json.loads(line)
     if "wait_for" in request:
@@ -73,5 +73,5 @@ for line in sys.stdin:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(status)  # without taking torch apart, which takes longer than most commands
+        os._exit(status)  # skips the teardown of torch, which takes longer than most commands
     print(child, flush=True)

@@ -1,4 +1,4 @@
-"""Damages files of ratings at random and compares what is read with a slow reader of a few lines.
+"""Fuzzer of the reader: damages files of ratings at random and compares the result with a short, slow reader.
 
     python tests/fuzz_reading.py --minutes 10 --seed 0
 
@@ -32,7 +32,7 @@ FORMS = [(separator, header) for separator in SEPARATORS for header in (True, Fa
 
 
 def seed_file(random: np.random.Generator, separator: str, *, header: bool) -> bytes:
-    """A good file of a few rows."""
+    """Make a valid file of a few rows."""
     between = " " if separator == "spaces" else SEPARATORS[separator]
     kind = random.integers(3)
     lines = [between.join(("u", "i", "r", "note"))] if header else []
@@ -44,7 +44,7 @@ def seed_file(random: np.random.Generator, separator: str, *, header: bool) -> b
 
 
 def damage(random: np.random.Generator, content: bytes) -> bytes:
-    """A few bytes inserted, removed, changed or moved."""
+    """Insert, remove, change or move a few bytes."""
     damaged = bytearray(content)
     for _ in range(random.integers(0, 4)):
         at = int(random.integers(0, len(damaged) + 1))
@@ -65,7 +65,7 @@ def damage(random: np.random.Generator, content: bytes) -> bytes:
 
 
 def slow_rows(content: bytes, separator: str, *, header: bool) -> list[tuple[str, str, float]]:
-    """The rows by Python's own csv module; ValueError where the file is wrong."""
+    """Read the rows with Python's csv module; raises ValueError for an invalid file."""
     text = content.decode("utf-8-sig", "replace")  # a column that is not read may be in another encoding
     if separator == "spaces":
         text = "\n".join(
@@ -100,7 +100,7 @@ def slow_rows(content: bytes, separator: str, *, header: bool) -> list[tuple[str
 
 
 def fast_rows(path: Path, separator: str, *, header: bool) -> list[tuple[str, str, float]] | str:
-    """The rows as ratinglab reads them, or what it says."""
+    """Read the rows with ratinglab, or return its error message."""
     columns = ("u", "i", "r") if header else ("1", "2", "3")
     options = csv_options(
         path=str(path), separator=separator, header=header, columns=columns, duplicates=Duplicates.error
@@ -112,7 +112,7 @@ def fast_rows(path: Path, separator: str, *, header: bool) -> list[tuple[str, st
 
 
 def main() -> int:
-    """Fuzz for the minutes given; the exit status."""
+    """Fuzz for the given minutes; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
@@ -138,7 +138,7 @@ def main() -> int:
 
 
 def compare(path: Path, content: bytes, separator: str, *, header: bool) -> str:
-    """Results of the two readers for a file."""
+    """Compare the results of the two readers for a file."""
     try:
         fast = fast_rows(path, separator, header=header)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Folders of runs, written without a training."""
+"""Run folders, written without training."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ PROVENANCE = {
 
 
 def record_of(model: EquationOptions, holdout: Holdout, **changed) -> RunRecord:
-    """The record of a run of an equation."""
+    """Make the record of a run of an equation."""
     record = RunRecord(
         model=model.name,
         model_target=f"{type(model).__module__}.{type(model).__qualname__}",
@@ -63,7 +63,7 @@ def write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:
 
 
 def turn_into_format_2(folder: Path) -> None:
-    """Rewrite a run as the version before wrote it: svdpp and timesvdpp had item_features=true for genres."""
+    """Rewrite a run in format 2, in which svdpp and timesvdpp had item_features=true for genres."""
     path = folder / "run.json"
     record = json.loads(path.read_text())
     options = record["model_options"]

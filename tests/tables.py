@@ -1,4 +1,4 @@
-"""Tables and options that tests are made of."""
+"""Tables and options for tests."""
 
 from dataclasses import replace
 
@@ -30,14 +30,14 @@ CSV = CsvOptions(
 
 
 def csv_options(*, columns: tuple[str, ...] = ("user_id", "item_id", "rating"), **changed) -> CsvOptions:
-    """The options of conf/data/csv.yaml without a cache, some of them changed; columns may end with a timestamp's."""
+    """Make the options of conf/data/csv.yaml without a cache, some changed; `columns` can end with a timestamp."""
     return replace(CSV, columns=ColumnOptions(*columns, *[None] * (4 - len(columns))), **changed)
 
 
 def table_of(
     user, item, rating, *, timestamp=None, sources=(), titles=None, user_columns=None, item_columns=None
 ) -> RatingTable:
-    """A table of the columns given, of which ids are the indices."""
+    """Make a table of the given columns, whose indices are its ids."""
     user, item = np.asarray(user, dtype=np.int32), np.asarray(item, dtype=np.int32)
     rating = np.asarray(rating, dtype=np.float32)
     return RatingTable(
@@ -62,7 +62,7 @@ def table_of(
 
 
 def table_with_features() -> RatingTable:
-    """30 users over 20 items, two fifths of the pairs, on three days.
+    """Make a table of two fifths of the pairs of 30 users and 20 items, on three days.
 
     A user has a group, an age, or neither; an item has no, one or two genres.
     """
@@ -84,7 +84,7 @@ def table_with_features() -> RatingTable:
 
 
 def rows_of(table: RatingTable) -> list[tuple]:
-    """The table's rows under their own ids, with their times where it has them."""
+    """List the table's rows with their original ids, and with times if it has them."""
     ratings = table.ratings
     times = [] if table.timestamp is None else [table.timestamp.tolist()]
     user_id, item_id = table.user_ids.ids[ratings.user], table.item_ids.ids[ratings.item]

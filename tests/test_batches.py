@@ -1,4 +1,4 @@
-"""Batches of ratings: each row once per epoch, in an order that repeats."""
+"""Batches of ratings: each row once per epoch, in a reproducible order."""
 
 import itertools
 from dataclasses import replace
@@ -13,7 +13,7 @@ from ratinglab.ratings.table import Ratings
 
 
 def numbered(count: int) -> Ratings:
-    """Ratings of which each column tells the row."""
+    """Make ratings in which every column identifies the row."""
     row = np.arange(count)
     user, item, day = (column.astype(np.int32) for column in (row, row * 2, row * 3))
     return Ratings(user=user, item=item, rating=(row / 2).astype(np.float32), day=day)
@@ -31,7 +31,7 @@ def epoch_of(seed: int, epoch: int) -> list[int]:
     return [int(user) for batch, *_ in batches_of(10, seed=seed, epoch=epoch) for user in batch]
 
 
-def test_an_epoch_has_every_row_once_and_keeps_rows_together():
+def test_epoch_has_every_row_once_with_its_columns_together():
     batches = batches_of(10)
     assert [len(user) for user, *_ in batches] == [4, 4, 2]
     user, item, rating, day = (torch.cat(column) for column in zip(*batches, strict=True))
@@ -41,13 +41,13 @@ def test_an_epoch_has_every_row_once_and_keeps_rows_together():
     assert torch.equal(day, user * 3)
 
 
-def test_the_order_depends_on_seed_and_epoch_alone():
+def test_order_depends_only_on_seed_and_epoch():
     assert epoch_of(0, 0) == epoch_of(0, 0)
     assert len({tuple(epoch_of(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 64])
-def test_batches_come_in_lists_that_make_the_same_epoch(monkeypatch, at_once):
+def test_epoch_does_not_depend_on_the_number_of_batches_per_list(monkeypatch, at_once):
     whole = batches_of(30)
     monkeypatch.setattr(batches_module, "BATCHES_AT_ONCE", at_once)
     lists = list(shuffled(30))
@@ -58,7 +58,7 @@ def test_batches_come_in_lists_that_make_the_same_epoch(monkeypatch, at_once):
 
 
 @pytest.mark.parametrize(("fraction", "batches"), [(1.0, 10), (0.5, 5), (0.01, 1)])
-def test_a_fraction_of_the_batches_is_the_first_ones_and_at_least_one(fraction, batches):
+def test_fraction_keeps_the_first_batches_and_at_least_one(fraction, batches):
     some, whole = batches_of(37, fraction=fraction), batches_of(37)
     assert len(some) == shuffled(37, fraction=fraction).num_batches == batches
     assert all(torch.equal(batch[0], other[0]) for batch, other in zip(some, whole, strict=False))
@@ -81,7 +81,7 @@ def whole_user_epoch(**options) -> list:
 
 @pytest.mark.parametrize("batch_size", [1, 4, 1_000])
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_a_batch_of_whole_users_has_all_their_rows(batch_size, epoch):
+def test_batch_of_whole_users_has_all_their_rows(batch_size, epoch):
     batches = whole_user_epoch(batch_size=batch_size, epoch=epoch)
     user, item, rating, day = (torch.cat(column) for column in zip(*batches, strict=True))
     row = item // 2
@@ -93,9 +93,9 @@ def test_a_batch_of_whole_users_has_all_their_rows(batch_size, epoch):
     assert all(len(numbers) == 1 for numbers in batches_of_user)
 
 
-def test_batches_of_whole_users_have_as_many_users_each_and_batch_size_rows_on_average():
+def test_batches_of_whole_users_have_batch_size_rows_on_average():
     batches = whole_user_epoch()
-    # 13 rows of 6 users: 4 rows are 2 users
+    # 13 rows of 6 users: 4 rows are about 2 users
     assert [len(batch.user.unique()) for batch in batches] == [2, 2, 2]
     assert of_whole_users().num_batches == 3
     assert [len(batch.user.unique()) for batch in whole_user_epoch(batch_size=8)] == [4, 2]
@@ -105,7 +105,7 @@ def users_in_order(**options) -> list[list[int]]:
     return [batch.user.unique_consecutive().tolist() for batch in whole_user_epoch(batch_size=2, **options)]
 
 
-def test_the_order_of_whole_users_depends_on_seed_and_epoch_alone():
+def test_order_of_whole_users_depends_only_on_seed_and_epoch():
     assert users_in_order() == users_in_order()
     orders = [users_in_order(seed=seed, epoch=epoch) for seed in range(3) for epoch in range(3)]
     assert len({str(order) for order in orders}) == 9
@@ -113,12 +113,12 @@ def test_the_order_of_whole_users_depends_on_seed_and_epoch_alone():
 
 
 @pytest.mark.parametrize(("fraction", "batches"), [(1.0, 6), (0.5, 3), (0.01, 1)])
-def test_a_fraction_of_the_batches_of_whole_users_is_the_first_ones(fraction, batches):
+def test_fraction_keeps_the_first_batches_of_whole_users(fraction, batches):
     some, whole = users_in_order(fraction=fraction), users_in_order()
     assert some == whole[:batches]
 
 
-def test_whole_users_come_in_lists_that_make_the_same_epoch(monkeypatch):
+def test_epoch_of_whole_users_does_not_depend_on_batches_per_list(monkeypatch):
     whole = users_in_order()
     monkeypatch.setattr(batches_module, "BATCHES_AT_ONCE", 4)
     lists = list(of_whole_users(batch_size=2))
@@ -127,7 +127,7 @@ def test_whole_users_come_in_lists_that_make_the_same_epoch(monkeypatch):
     assert users_in_order() == whole
 
 
-def test_blocks_keep_the_order_and_every_row():
+def test_blocks_keep_every_row_in_order():
     ratings = numbered(BLOCK_SIZE + 3)
     blocks = list(Blocks(ratings))
     assert [len(user) for user, *_ in blocks] == [BLOCK_SIZE, 3]
@@ -139,6 +139,6 @@ def test_blocks_keep_the_order_and_every_row():
     assert [block.day for block in without] == [None, None]
 
 
-def test_no_rows_are_no_blocks():
+def test_no_rows_give_no_blocks():
     assert list(Blocks(numbered(0))) == []
     assert len(Blocks(numbered(0))) == 0

@@ -1,4 +1,4 @@
-"""The data module: what it serves, and where."""
+"""Data module: batches and their device."""
 
 import itertools
 from dataclasses import replace
@@ -13,8 +13,8 @@ from ratinglab.ratings.holdout import hold_out
 from ratinglab.ratings.splits import RandomSplit
 
 
-def test_rows_live_on_the_device_of_the_fit():
-    """`meta` stands in for a GPU: a device to which nothing on the cpu can be added."""
+def test_batches_are_on_the_device_of_the_fit():
+    """`meta` stands in for a GPU: tensors on it cannot be mixed with those on the CPU."""
     row = np.arange(10)
     side = replace(NO_SIDE, day=(row * 3).astype(np.int32))
     table = table_of(row, row * 2, row / 2)
@@ -28,7 +28,7 @@ def test_rows_live_on_the_device_of_the_fit():
     assert {column.device.type for batch in parts for column in batch} == {"cpu"}
 
 
-def test_the_data_module_serves_whole_users_where_it_is_asked_to():
+def test_data_module_serves_whole_users_on_request():
     table = table_of([3, 0, 3, 1, 4, 3, 0, 4, 4, 4, 5, 2, 3], np.arange(13), np.ones(13))
     split = RandomSplit(refit=False, seed=0, validation=0.0, test=0.0).apply(table)
     holdout = hold_out(table, split, NO_SIDE)

@@ -17,7 +17,7 @@ def path(tmp_path):
     return tmp_path / "file"
 
 
-def test_a_file_is_replaced_and_has_the_usual_permissions(path):
+def test_write_whole_replaces_the_file_and_keeps_its_permissions(path):
     mode = path.stat().st_mode
     write_whole(path, lambda file: file.write(b"new"))
     assert path.read_text() == "new"
@@ -26,7 +26,7 @@ def test_a_file_is_replaced_and_has_the_usual_permissions(path):
 
 
 @pytest.mark.parametrize("fails", ["write", "fsync", "replace"])
-def test_whatever_fails_the_old_file_stays_and_nothing_is_left(path, monkeypatch, fails):
+def test_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(path, monkeypatch, fails):
     if fails != "write":
         monkeypatch.setattr(os, fails, full_disk)
     with pytest.raises(OSError, match="No space left"):
@@ -35,13 +35,13 @@ def test_whatever_fails_the_old_file_stays_and_nothing_is_left(path, monkeypatch
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
-def test_what_a_killed_process_left_is_removed(path):
+def test_leftovers_of_a_killed_process_are_removed(path):
     (path.parent / ".file.123.tmp").write_text("half")
     remove_half_done(path.parent)
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("text", ["~nosuchuser/x", "x" * 300])
-def test_what_is_no_path_is_refused_with_its_key(text):
+def test_invalid_path_is_refused_with_its_key(text):
     with pytest.raises(UserError, match=r"^key: .* is not a valid path: "):
         user_path(text, key="key")

@@ -1,4 +1,4 @@
-"""The house: a file imports only files of lower floors, and no package that its floor does not know."""
+"""Layers: a file imports only files of lower floors, and only the packages that its floor may use."""
 
 import ast
 from collections import Counter
@@ -25,7 +25,7 @@ FLOORS = [
     ["startup"],
     ["config"],
 ]
-"""From the ground up. A folder's files may import one another, in no circle."""
+"""Floors from the ground up. Files of a folder may import one another, without cycles."""
 
 ONLY_ON = {
     "hydra": {"config"},
@@ -39,12 +39,12 @@ ONLY_ON = {
     "matplotlib": {"evaluation", "fitting"},
 }
 MAY_USE_PRIVATE_NAMES = {"hydra": "config/hydra_api.py", "pytorch_lightning": None, "lightning_fabric": None}
-"""The one file, if any, that may use names with a leading underscore of a package, which can change at any release."""
+"""The one file, if any, that may use a package's private names, which can change in any release."""
 FILES = sorted(SOURCE.rglob("*.py"))
 
 
 def place(path: Path) -> str:
-    """Name of the file or folder directly in ratinglab/ to which a file belongs."""
+    """Find the file or folder directly in ratinglab/ to which a file belongs."""
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
@@ -63,13 +63,13 @@ def imports(path: Path) -> list[str]:
 
 
 def own_imports(path: Path) -> set[Path]:
-    """The files of ratinglab that a file imports."""
+    """Find the files of ratinglab that a file imports."""
     modules = [name.split(".")[1:] for name in imports(path) if name.split(".")[0] == "ratinglab"]
     return {SOURCE.joinpath(*parts).with_suffix(".py") if parts else SOURCE / "__init__.py" for parts in modules}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_file_imports_lower_floors_only(path):
+def test_files_import_only_lower_floors(path):
     for imported in own_imports(path):
         assert imported.exists(), f"{imported} is imported whole, not one of its files"
         if place(imported) != place(path):
@@ -77,13 +77,13 @@ def test_a_file_imports_lower_floors_only(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_floor_imports_only_the_packages_it_knows(path):
+def test_floors_import_only_the_packages_they_may_use(path):
     for name in imports(path):
         package = name.split(".")[0]
         assert package not in ONLY_ON or place(path) in ONLY_ON[package], f"{path} imports {package}"
 
 
-def test_there_are_no_circles():
+def test_imports_have_no_cycles():
     reached: dict[Path, set[Path]] = {path: own_imports(path) for path in FILES}
     for _ in FILES:
         reached = {path: below.union(*(reached[other] for other in below)) for path, below in reached.items()}
@@ -91,7 +91,7 @@ def test_there_are_no_circles():
 
 
 def private_names(path: Path) -> set[tuple[str, str]]:
-    """Names with a leading underscore that a file imports from, or takes off, a package: the package and the name."""
+    """Find the private names that a file imports or accesses, as pairs of package and name."""
     tree, bound, found = ast.parse(path.read_text()), {}, set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
@@ -131,17 +131,17 @@ def test_private_names_of_lightning_and_hydra_are_used_in_one_file(path):
         ("from hydra.core import plugins\nself._plugins = plugins.x", set()),
     ],
 )
-def test_private_names_are_seen(tmp_path, code, names):
+def test_private_names_finds_every_use(tmp_path, code, names):
     (tmp_path / "code.py").write_text(code)
     assert {name for _, name in private_names(tmp_path / "code.py")} == names
 
 
-def test_no_two_files_share_a_name():
+def test_file_names_are_unique():
     names = Counter(path.name for folder in (SOURCE, TESTS) for path in folder.rglob("*.py"))
     assert [name for name, count in names.items() if count > 1 and name != "__init__.py"] == []
 
 
-def test_every_file_of_tests_is_of_a_file_or_folder_of_the_source():
-    """tests/ mirrors src/: a folder's tests are in the folder of the same name; outside/ adds to the package."""
+def test_folders_of_tests_mirror_those_of_the_source():
+    """outside/ is the exception: it extends the package."""
     folders = {path.parent.relative_to(TESTS) for path in TESTS.rglob("test_*.py")}
     assert {str(folder) for folder in folders if not (SOURCE / folder).is_dir()} == {"outside"}

@@ -39,7 +39,7 @@ def outer(count: int = 1, fraction: float = 0.0, share: float = 1.0, limit: floa
     return Outer(count=count, fraction=fraction, share=share, limit=limit, inner=Inner(rate=rate))
 
 
-def test_bounds_that_belong_to_a_range_pass():
+def test_inclusive_bounds_are_accepted():
     check_options(outer(count=1, fraction=0.0, share=1.0, limit=None, rate=1e-9))
 
 
@@ -56,20 +56,20 @@ def test_bounds_that_belong_to_a_range_pass():
         ({"rate": float("inf")}, "inner.rate must be above 0, got inf"),
     ],
 )
-def test_a_value_out_of_range_is_named_with_its_key_and_rule(changed, message):
+def test_value_out_of_range_is_reported_with_key_and_rule(changed, message):
     with pytest.raises(UserError) as error:
         check_options(outer(**changed))
     assert str(error.value) == message
 
 
-def test_rules_between_fields_come_after_the_fields_own():
+def test_rules_between_fields_are_checked_after_rules_of_fields():
     with pytest.raises(UserError, match="too much"):
         check_options(outer(count=6))
     with pytest.raises(UserError, match="share must be"):
         check_options(outer(count=6, share=2.0))
 
 
-def test_did_you_mean_names_a_near_name_only():
+def test_did_you_mean_suggests_only_similar_names():
     assert did_you_mean("embeding_dim", ["embedding_dim", "lr"]) == "; did you mean embedding_dim?"
     assert did_you_mean("missing.csv", ["inf.csv"], cutoff=0.75) == ""
 
@@ -93,35 +93,35 @@ PAINT = Paint(count=2, color=Color.green, layers=["a", "b"], share=None)
 PLAIN = {"count": 2, "color": "green", "layers": ["a", "b"], "share": None}
 
 
-def test_options_become_plain_values_and_come_back():
+def test_options_survive_conversion_to_plain_values_and_back():
     assert to_plain(PAINT) == PLAIN
     assert from_plain(PLAIN, Paint) == PAINT
 
 
-def test_an_option_that_was_added_later_has_its_value_from_before():
+def test_option_added_later_defaults_to_its_earlier_value():
     old = {key: value for key, value in PLAIN.items() if key not in ("layers", "share")}
     assert from_plain(old, Paint) == Paint(count=2, color=Color.green, layers=[], share=0.5)
     assert from_plain(old | {"share": 0.1}, Paint).share == 0.1
 
 
 @pytest.mark.parametrize("key", ["colour", "name"])
-def test_an_option_that_only_the_run_has_is_named(key):
+def test_option_unknown_to_the_class_is_refused(key):
     with pytest.raises(UserError, match=rf"^Paint has no option {key}, which the run has$"):
         from_plain(PLAIN | {key: "red"}, Paint)
 
 
-def test_an_unknown_value_is_named():
+def test_unknown_enum_value_is_refused():
     with pytest.raises(KeyError, match="blue"):
         from_plain(PLAIN | {"color": "blue"}, Paint)
 
 
 @pytest.mark.parametrize("key", ["count", "color"])
-def test_an_option_that_a_run_did_not_have_is_named_with_the_mend(key):
+def test_option_missing_in_the_run_is_refused_with_the_remedy(key):
     plain = {name: value for name, value in PLAIN.items() if name != key}
     with pytest.raises(UserError, match=rf"^Paint has an option that the run lacks: give {key} metadata=added"):
         from_plain(plain, Paint)
 
 
-def test_a_rule_and_a_value_from_before_go_together():
+def test_added_later_can_be_combined_with_a_rule():
     with pytest.raises(UserError, match="share must be above 0, got 0"):
         check_options(Paint(count=1, color=Color.red, layers=[], share=0.0))

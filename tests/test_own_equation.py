@@ -1,4 +1,4 @@
-"""The README's example of an equation of your own: one Python file and one YAML file outside the package."""
+"""README's example of a custom equation: one Python file and one YAML file outside the package."""
 
 import json
 import re
@@ -11,7 +11,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 @pytest.fixture
 def lab(tmp_path):
-    """The two files, as the README has them."""
+    """Write the two files of the README's example."""
     (python,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "(Equation)" in block)
     (config,) = (block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "_target_" in block)
     (tmp_path / "lab" / "model").mkdir(parents=True)
@@ -20,7 +20,7 @@ def lab(tmp_path):
     return tmp_path
 
 
-def test_it_trains_and_the_run_can_be_used(command, lab):
+def test_readme_equation_trains_and_its_run_evaluates(command, lab):
     chosen = ["--config-dir", "lab", "model=centered_mf", "trainer=debug", "model.embedding_dim=8"]
     trained = command(lab, "train", *chosen)
     assert "model      centered_mf: embedding_dim=8" in trained.stdout
@@ -41,13 +41,13 @@ def test_it_trains_and_the_run_can_be_used(command, lab):
         ("model.embedding_dim=x", "model.embedding_dim must be an integer, got x"),
     ],
 )
-def test_its_options_are_checked_like_all_others(command, lab, argument, message):
+def test_options_of_the_readme_equation_are_checked(command, lab, argument, message):
     failed = command(lab, "train", "--config-dir", "lab", "model=centered_mf", argument, status=2)
     assert failed.stderr == f"error: {message}\n"
     assert [path.name for path in lab.iterdir()] == ["lab"]
 
 
-def test_an_unfinished_file_fails_only_where_it_is_used(command, lab):
+def test_broken_equation_file_fails_only_when_used(command, lab):
     (lab / "lab" / "centered_mf.py").write_text("class CenteredMFOptions:\n    embedding_dim: int = (\n")
     command(lab, "train", "--config-dir", "lab", "--help")
     command(lab, "train", "--config-dir", "lab", "trainer=debug", "logger=none")
@@ -56,9 +56,9 @@ def test_an_unfinished_file_fails_only_where_it_is_used(command, lab):
     assert refused.stderr.count("\n") == 1
 
 
-def test_an_error_once_the_run_has_begun_keeps_what_it_needs_to_resume(command, lab):
+def test_error_during_a_run_keeps_the_files_needed_to_resume(command, lab):
     path = lab / "lab" / "centered_mf.py"
-    # the trial before the run begins has three rows
+    # the trial before the run has three rows
     refusal = "if len(user) > 3:\n            raise UserError('no')\n        return self.rating_mean +"
     python = path.read_text().replace("return self.rating_mean +", refusal)
     imported = "from ratinglab.errors import UserError\nfrom ratinglab.options"

@@ -1,4 +1,4 @@
-"""The README and the pages it links to: every command runs, here or in .ci/run."""
+"""README and the pages it links to: every command runs, here or in .ci/run."""
 
 import re
 import shlex
@@ -27,7 +27,7 @@ EXAMPLE_RUN = "outputs/2026-11-24/10-15-00-a1b2"
 
 @pytest.fixture
 def folder(tmp_path, biased):
-    """A folder like a checkout, with the run and the files that the pages name."""
+    """Make a folder like a checkout, with the run and the files that the pages name."""
     for name in ("scripts", "conf"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     ratings = [
@@ -47,24 +47,24 @@ def folder(tmp_path, biased):
 
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line not in BY_CI + BY_TEST_SWEEP])
-def test_the_command_runs(folder, command, line):
+def test_documented_command_runs(folder, command, line):
     if "ml-100k" in line and not REAL_DATA.is_dir():
         pytest.skip(f"no real ratings in {REAL_DATA}")
     program, script, *arguments = shlex.split(line)
     assert program == "python"
     assert script.startswith("scripts/")
     if "-m" in arguments:
-        arguments.append("trainer.max_epochs=1")  # whether the command runs, not how well
+        arguments.append("trainer.max_epochs=1")  # tests only that the command runs
     command(folder, Path(script).stem, *arguments)
 
 
-def test_the_python_runs(folder):
+def test_readme_python_runs(folder):
     (block,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Run.load" in block)
     done = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
-def test_ci_runs_the_two_commands_that_set_up():
+def test_ci_runs_the_two_setup_commands():
     script = (REPOSITORY / ".ci" / "run").read_text()
     patterns = re.findall(r"grep -m 1 ['\"](.*?)['\"] README.md", script)
     found = [[line for line in README.splitlines() if re.match(pattern, line)] for pattern in patterns]
@@ -75,13 +75,13 @@ def test_ci_runs_the_two_commands_that_set_up():
     ("page", "group"),
     [(REPOSITORY / "README.md", path.name) for path in (REPOSITORY / "conf").iterdir() if path.is_dir()],
 )
-def test_the_choices_in_the_table_exist(page, group):
+def test_choices_in_the_table_exist(page, group):
     (row,) = re.findall(rf"^\| `{group}` \|.*\| (.*) \|$", page.read_text(), re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", row)) <= {path.stem for path in (REPOSITORY / "conf" / group).glob("*.yaml")}
 
 
 @pytest.mark.parametrize("group", ["data", "split", "protocol"])
-def test_the_page_of_a_group_lists_each_choice(group):
+def test_page_of_a_group_lists_each_choice(group):
     page = (REPOSITORY / "conf" / group / "README.md").read_text()
     choices = {path.stem for path in (REPOSITORY / "conf" / group).glob("*.yaml")} - {"none"}
     assert {
@@ -90,10 +90,10 @@ def test_the_page_of_a_group_lists_each_choice(group):
 
 
 @pytest.mark.parametrize("page", [*PAGES, BENCHMARKS, REPOSITORY / ".github" / "CONTRIBUTING.md"])
-def test_links_and_pictures_exist(page):
+def test_link_and_picture_targets_exist(page):
     targets = re.findall(r"\]\(([^):]+)\)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
-def test_the_readme_is_short():
+def test_readme_has_at_most_200_lines():
     assert len(README.splitlines()) <= 200

@@ -1,4 +1,4 @@
-"""MovieLens, where it is at hand: it may not be passed on, so it is no part of the checkout."""
+"""Runs on MovieLens, if available: its license forbids redistribution, so the checkout does not contain it."""
 
 import json
 
@@ -8,7 +8,7 @@ from conftest import REAL_DATA
 pytestmark = pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}")
 
 
-def test_the_u1_split_is_the_published_one_and_biased_mf_learns_it(command, tmp_path):
+def test_experiment_on_u1_has_the_published_split_and_a_low_error(command, tmp_path):
     outcome = command(tmp_path, "train", "experiment=movielens_100k_u1", f"data.root={REAL_DATA / 'ml-100k'}")
     assert "100,000 ratings of 943 users over 1,682 items, density 6.30%, scale 1 to 5" in outcome.stdout
     assert "80,000 train, 0 validation, 20,000 test" in outcome.stdout
@@ -16,7 +16,7 @@ def test_the_u1_split_is_the_published_one_and_biased_mf_learns_it(command, tmp_
     assert metrics["test/rmse"] <= 0.935
 
 
-def test_recommendations_of_latest_small_have_their_titles(command, tmp_path):
+def test_recommendations_of_latest_small_have_titles(command, tmp_path):
     folder = REAL_DATA / "ml-latest-small"
     outcome = command(
         tmp_path,
@@ -42,7 +42,7 @@ def test_recommendations_of_latest_small_have_their_titles(command, tmp_path):
         ("svdpp_gibbs", "latest_small_80_20", "ml-latest-small", "Cornac MF", 0.855),
     ],
 )
-def test_a_recipe_passes_what_is_published_and_stands_above_it(command, tmp_path, recipe, protocol, data, figure, rmse):
+def test_recipe_beats_the_published_figure(command, tmp_path, recipe, protocol, data, figure, rmse):
     outcome = command(
         tmp_path,
         "train",

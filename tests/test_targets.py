@@ -1,4 +1,4 @@
-"""Dotted paths to classes and modules, of which each mistake is one line that names the place."""
+"""Imports of classes and modules by dotted path, with one-line errors that name the location."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -47,7 +47,7 @@ number = 3
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with the module own_options in it, as after --config-dir."""
+    """Make a folder with the module own_options on the import path, as after --config-dir."""
     (tmp_path / "own_options.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
@@ -55,7 +55,7 @@ def folder(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_classes_are_found_by_their_path(folder):
+def test_classes_are_imported_by_dotted_path(folder):
     assert target_class("ratinglab.models.mf.MFOptions", base=EquationOptions, key="x") is MFOptions
     assert target_class("own_options.Own", base=Base, key="x").__name__ == "Own"
     assert target_class("own_options.Same", base=Base, key="x").__name__ == "Same"  # without fields of its own
@@ -80,7 +80,7 @@ def test_classes_are_found_by_their_path(folder):
         (None, "x must be the dotted path of a class, as in module.Class, got None"),
     ],
 )
-def test_a_path_to_something_else_is_refused(folder, path, message):
+def test_path_to_something_other_than_a_subclass_is_refused(folder, path, message):
     with pytest.raises(UserError) as error:
         target_class(path, base=Base, key="x")
     assert str(error.value).startswith(message)
@@ -96,7 +96,7 @@ def test_a_path_to_something_else_is_refused(folder, path, message):
         ("raise ValueError('a\\nb')", "own_broken.py, line 1: ValueError: a b"),
     ],
 )
-def test_an_error_in_a_users_file_is_one_line_with_its_place(folder, code, fault):
+def test_error_in_a_user_file_gives_one_line_with_its_location(folder, code, fault):
     (folder / "own_broken.py").write_text(code)
     with pytest.raises(UserError) as error:
         import_named("own_broken", key="x")
@@ -104,6 +104,6 @@ def test_an_error_in_a_users_file_is_one_line_with_its_place(folder, code, fault
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_module_inside_a_folder_is_named():
+def test_missing_module_inside_a_package_is_reported():
     with pytest.raises(UserError, match=r"^x: there is no module ratinglab\.modles\.mf; "):
         import_named("ratinglab.modles.mf", key="x")

@@ -1,6 +1,6 @@
-"""conf/ composed, and the comment that each key there must have: the docstring of its field.
+"""Composed configs of conf/, and the comments that their keys must have: the docstrings of their fields.
 
-python tests/config/documented.py      write the comments of all files anew, from the docstrings
+python tests/config/documented.py      rewrite the comments of all files from the docstrings
 """
 
 import ast
@@ -23,15 +23,15 @@ from ratinglab.config.resolvers import register_resolvers
 from ratinglab.targets import target_class
 
 CONF = Path(__file__).parents[2] / "conf"
-FILES = sorted(path for path in CONF.rglob("*.yaml") if path.name != "benchmark.yaml")
+FILES = sorted(CONF.rglob("*.yaml"))
 FRAGMENTS = {"table": "data=movielens_100k", "movielens": "data=movielens_100k"}
-"""Files that others include, and one that does."""
+"""Files that others include, each with a choice that includes it."""
 WIDTH = 120
 
 
 @functools.cache
 def composed(root: str, *overrides: str) -> tuple[DictConfig, DictConfig]:
-    """The config that overrides make of a primary config in conf/, and Hydra's own part of it; not to be changed."""
+    """Compose a primary config of conf/ with overrides, and Hydra's own config; callers must not change them."""
     register_resolvers()
     conf = Conf(CONF, root)
     with conf.initialized():
@@ -39,13 +39,13 @@ def composed(root: str, *overrides: str) -> tuple[DictConfig, DictConfig]:
 
 
 def options_of(root: str, *overrides: str) -> Any:
-    """The options that overrides make of a primary config."""
+    """Convert a primary config with overrides to options."""
     return to_options(composed(root, *overrides)[0], ROOTS[root])
 
 
 @functools.cache
 def field_docstrings(cls: type) -> dict[str, str]:
-    """Docstring of each field of a dataclass and of its bases, in one line."""
+    """Collect the docstrings of the fields of a dataclass and its bases, each in one line."""
     found = {}
     for base in reversed(cls.__mro__):
         if is_dataclass(base):
@@ -57,7 +57,7 @@ def field_docstrings(cls: type) -> dict[str, str]:
 
 
 def expected_comments(path: Path) -> dict[KeyPath, str]:
-    """The docstrings of the keys of a file in conf/; keys of Hydra's own, and those in a dictionary, have none."""
+    """Find the docstrings of the keys of a file in conf/; Hydra's own keys and keys in a dictionary have none."""
     root, classes, package = _classes(path)
     expected = {}
     for key in key_lines(path.read_text(encoding="utf-8")):
@@ -69,7 +69,7 @@ def expected_comments(path: Path) -> dict[KeyPath, str]:
 
 
 def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
-    """The root's class, those of its groups where a file is chosen, and the group that the file's keys stand in."""
+    """Find the root's class, the classes of the chosen groups, and the group that the file's keys belong to."""
     group, name = path.parent.relative_to(CONF).as_posix(), path.stem
     is_primary = name in ROOTS and group == "."
     root = ROOTS[name if is_primary else "train"]
@@ -97,7 +97,7 @@ def _docstring(key: list[str], root: type, classes: dict[str, type]) -> str | No
 
 
 def rewritten(path: Path) -> str:
-    """The text of a file with the comments that its keys must have."""
+    """Replace the comments of a file's keys with the expected ones."""
     lines = path.read_text(encoding="utf-8").splitlines()
     comments, places = expected_comments(path), key_lines("\n".join(lines))
     above = {places[key]: comment for key, comment in comments.items()}

@@ -20,7 +20,7 @@ model:
 """
 
 
-def test_comments_are_those_of_the_file_and_those_above_keys():
+def test_file_comment_and_key_comments_are_parsed():
     assert file_comment(TEXT) == ["What it is.", "", "  an example"]
     assert key_comments(TEXT) == {
         ("defaults",): "@package _global_ What it is.  an example",

@@ -1,4 +1,4 @@
-"""Every YAML in conf/ composes, builds, and says the same as its dataclass."""
+"""YAML files of conf/: each composes, converts to options, and documents the same as its dataclass."""
 
 import dataclasses
 
@@ -27,7 +27,7 @@ def choice(path):
 
 
 @pytest.mark.parametrize("path", GROUP_FILES, ids=choice)
-def test_every_choice_of_a_group_has_one_key_for_each_field_and_no_default_elsewhere(path):
+def test_every_choice_sets_each_field_and_no_field_has_a_default_in_python(path):
     group, arguments = path.parent.name, [choice(path), *REQUIRED.get(choice(path), [])]
     content = composed("train", *arguments)[0][group]
     found = getattr(options_of("train", *arguments), group)
@@ -41,7 +41,7 @@ def test_every_choice_of_a_group_has_one_key_for_each_field_and_no_default_elsew
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONF)))
-def test_every_key_has_its_docstring_as_comment_and_every_file_says_what_it_is(path):
+def test_every_key_comment_equals_its_docstring_and_every_file_has_a_title(path):
     text = path.read_text(encoding="utf-8")
     comments, expected = key_comments(text), expected_comments(path)
     assert {key: comments[key] for key in expected} == expected, "write them with tests/config/documented.py"
@@ -72,7 +72,7 @@ def test_every_overlay_composes(path):
 
 
 @pytest.mark.parametrize("name", ["movielens_100k_u1", "movielens_100k_u1_block_sgd"])
-def test_the_experiments_are_of_u1(name):
+def test_experiments_use_fold_1_of_movielens_u(name):
     options = options_of("train", f"experiment={name}")
     assert (options.data.name, options.split.fold, options.split.validation) == ("movielens_100k", 1, 0)
 
@@ -86,7 +86,7 @@ def test_the_experiments_are_of_u1(name):
         ("predict", ["run=x", "input=a.csv", "output=b.csv"]),
     ],
 )
-def test_the_other_commands_compose(root, overrides):
+def test_configs_of_other_commands_compose(root, overrides):
     assert isinstance(options_of(root, *overrides), ROOTS[root])
 
 
@@ -103,7 +103,7 @@ def test_the_other_commands_compose(root, overrides):
         ),
     ],
 )
-def test_a_protocol_alone_sets_data_and_split_and_the_textbook_model_is_fitted(protocol, data, split):
+def test_protocol_sets_data_and_split_but_not_model_and_optimizer(protocol, data, split):
     options = options_of("train", f"protocol={protocol}")
     assert options.data.name == data
     assert {key: getattr(options.split, key) for key in split} == split
@@ -111,7 +111,7 @@ def test_a_protocol_alone_sets_data_and_split_and_the_textbook_model_is_fitted(p
     assert len(options.protocol.figures) > 0
 
 
-def test_the_command_line_wins_over_protocol_recipe_and_experiment():
+def test_command_line_overrides_protocol_recipe_and_experiment():
     chosen = ["protocol=movielens_u1", "recipe=biased_mf_als", "split.fold=3", "model.embedding_dim=5", "seed=4"]
     options = options_of("train", *chosen)
     assert (options.split.fold, options.model.embedding_dim, options.seed) == (3, 5, 4)
@@ -123,7 +123,7 @@ def test_the_command_line_wins_over_protocol_recipe_and_experiment():
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("search/*.yaml")), ids=choice)
-def test_a_search_is_of_its_recipe_and_looks_at_validation_rows_of_u1(path):
+def test_search_has_the_options_of_its_recipe_and_validates_on_u1(path):
     search, recipe = options_of("train", choice(path)), options_of("train", f"recipe={path.stem}")
     assert search.model == recipe.model
     assert search.optimizer == recipe.optimizer
@@ -148,7 +148,7 @@ model:
 """
 
 
-def test_an_experiment_may_choose_a_protocol_and_a_recipe_and_set_any_key(tmp_path):
+def test_experiment_can_choose_a_protocol_and_a_recipe_and_set_any_key(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(EXPERIMENT)
     conf = Conf(CONF, "train")
@@ -163,6 +163,6 @@ def test_an_experiment_may_choose_a_protocol_and_a_recipe_and_set_any_key(tmp_pa
     assert other.seed == 1
 
 
-def test_a_folder_that_is_not_there_is_refused():
+def test_missing_config_dir_is_refused():
     with pytest.raises(UserError, match="--config-dir: there is no folder nowhere"):
         Conf(CONF, "train").add_folder("nowhere")

@@ -1,4 +1,4 @@
-"""From what Hydra composed to typed options."""
+"""Conversion of composed configs to typed options."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -69,7 +69,7 @@ def options_of(*, label="x", overrides=(), **changes):
     return to_options(config, Root, OverridesParser.create().parse_overrides(list(overrides)))
 
 
-def test_values_of_every_kind_arrive():
+def test_values_of_every_type_are_converted():
     group = options_of(rate=1, widths=[3, 4], columns=[]).group
     assert type(group) is Chosen
     assert (group.columns, group.widths, group.deep.depth, group.rate, group.path) == ([], [3, 4], 2, 1.0, "x")
@@ -92,20 +92,20 @@ def test_values_of_every_kind_arrive():
         ({"path": "${oc.env:NOT_SET_HERE}"}, "group.path: "),
     ],
 )
-def test_a_wrong_value_is_one_line(changes, message):
+def test_wrong_value_gives_a_one_line_error(changes, message):
     with pytest.raises(UserError) as error:
         options_of(**changes)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
 
-def test_a_key_of_the_root_may_be_unknown_too():
+def test_unknown_key_of_the_root_is_refused():
     with pytest.raises(UnknownKeyError, match="there is no key lable; did you mean label") as error:
         to_options(OmegaConf.create({"group": GROUP, "lable": "x"}), Root)
     assert error.value.key == "lable"
 
 
-def test_a_text_is_taken_as_it_was_typed():
+def test_strings_keep_the_text_typed_on_the_command_line():
     options = options_of(label=100000.0, path=1000, overrides=["label=1e5", "group.path=1_000"])
     assert (options.label, options.group.path) == ("1e5", "1_000")
     assert options_of(path=None, overrides=["group.path=null"]).group.path is None
@@ -124,13 +124,13 @@ def test_a_text_is_taken_as_it_was_typed():
         (f"{__name__}.Forgotten", f"group._target_: {__name__}.Forgotten needs the decorator @dataclass"),
     ],
 )
-def test_a_wrong_target_is_one_line(target, message):
+def test_wrong_target_gives_a_one_line_error(target, message):
     with pytest.raises(UserError) as error:
         target_class(target, base=Base, key="group._target_")
     assert str(error.value).startswith(message)
 
 
-def test_a_group_without_a_target_is_a_mistake_where_its_class_is_a_base():
+def test_group_of_an_abstract_base_must_have_a_target():
     with pytest.raises(UserError, match=r"group\._target_ must be given: the dotted path of a Base"):
         to_options(OmegaConf.create({"group": {"columns": []}, "label": "x"}), Root)
 
@@ -143,7 +143,7 @@ def test_a_group_without_a_target_is_a_mistake_where_its_class_is_a_base():
         ("\n\nx = y\n", "line 3: NameError: name 'y' is not defined"),
     ],
 )
-def test_a_fault_in_a_file_of_the_users_names_its_line(tmp_path, monkeypatch, text, message):
+def test_error_in_a_user_module_names_file_and_line(tmp_path, monkeypatch, text, message):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "faulty_equation.py").write_text(text)
     with pytest.raises(UserError) as error:

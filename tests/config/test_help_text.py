@@ -1,4 +1,4 @@
-"""The text of --help, by which a new user starts."""
+"""Text of --help."""
 
 import re
 
@@ -13,7 +13,7 @@ def shown(command, tmp_path_factory):
     return run
 
 
-def test_it_lists_choices_and_keys_with_what_they_are(shown):
+def test_help_lists_choices_and_keys_with_descriptions(shown):
     text = shown("train")
     assert re.search(r"^model: Equation that predicts a rating\.$", text, re.M)
     assert re.search(r"^  \* mf  +The textbook model: the dot product of two embeddings\.$", text, re.M)
@@ -25,7 +25,7 @@ def test_it_lists_choices_and_keys_with_what_they_are(shown):
     assert max(map(len, text.splitlines())) <= 120
 
 
-def test_it_shows_the_keys_of_what_is_chosen(shown):
+def test_help_shows_the_keys_of_the_chosen_recipe(shown):
     text = shown("train", "recipe=svdpp_gibbs", "optimizer.thin=3")
     assert re.search(r"^  \* svdpp_gibbs ", text, re.M)
     assert re.search(r"^    model\.implicit=both  +Side whose factors", text, re.M)
@@ -33,7 +33,7 @@ def test_it_shows_the_keys_of_what_is_chosen(shown):
     assert "    optimizer.lr=" not in text
 
 
-def test_every_command_has_one(shown):
+def test_other_commands_have_a_help_text(shown):
     text = shown("predict")
     assert re.search(r"^    input=\?\?\?  +File with a header.*\n? .*Must", text, re.M)
     assert re.search(r"^    columns\.user=user_id  +Column of the user ids\.$", text, re.M)
@@ -41,7 +41,7 @@ def test_every_command_has_one(shown):
     assert "* demo" in shown("inspect_data")
 
 
-def test_choices_of_a_folder_of_ones_own_are_listed(shown, tmp_path):
+def test_help_lists_choices_of_the_config_dir(shown, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.yaml").write_text(
         "# My equation.\n_target_: nowhere.Options\n\n# How wide.\nwidth: 3\n"

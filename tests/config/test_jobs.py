@@ -7,20 +7,20 @@ def parsed(*overrides):
     return OverridesParser.create().parse_overrides(list(overrides))
 
 
-def test_a_few_jobs_are_all_checked():
+def test_all_jobs_of_a_small_sweep_are_checked():
     jobs = list(jobs_to_check(parsed("a=1,2", "b=x,y", "c=[1,2]")))
     assert jobs == [["a=1", "b=x", "c=[1,2]"], ["a=1", "b=y", "c=[1,2]"], ["a=2", "b=x", "c=[1,2]"],
                     ["a=2", "b=y", "c=[1,2]"]]  # fmt: skip
 
 
-def test_of_many_jobs_each_value_is_checked_once():
+def test_each_value_of_a_large_sweep_is_checked_once():
     jobs = list(jobs_to_check(parsed("a=range(0,100)", "b=range(0,100)")))
     assert len(jobs) == 199 > MANY
     assert jobs[0] == ["a=0", "b=0"]
     assert {tuple(job) for job in jobs} >= {("a=99", "b=0"), ("a=0", "b=99")}
 
 
-def test_the_last_of_two_arguments_counts_and_an_interval_has_two_ends():
+def test_last_argument_wins_and_both_ends_of_an_interval_are_checked():
     assert list(jobs_to_check(parsed("a=1,2", "a=3"))) == [["a=3"]]
     assert list(jobs_to_check(parsed("a=tag(log,interval(1e-4,0.1))"))) == [["a=0.0001"], ["a=0.1"]]
     assert first_job(parsed("a=1,2", "b=x")) == ["a=1", "b=x"]

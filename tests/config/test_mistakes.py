@@ -1,4 +1,4 @@
-"""Every mistake: one line on stderr, status 2, nothing on disk."""
+"""User mistakes: one line on stderr, status 2, nothing on disk."""
 
 import copy
 import itertools
@@ -64,7 +64,7 @@ VALUES = [
     (["seed=-1"], "seed must be from 0 to 4294967295, got -1"),
     (["data=csv", "data.path=x", "data.separator=comm"], "data.separator must be one of comma, tab"),
 ]
-"""Refused by the options themselves."""
+"""Values that the options refuse."""
 
 MISTAKES = [
     (["model.embeding_dim=64"], "there is no key model.embeding_dim; did you mean model.embedding_dim?"),
@@ -138,11 +138,11 @@ MISTAKES = [
     (["-m", "data=csv", "data.path=bad.csv", "seed=1,2"], "bad.csv, line 3: the rating must be a number, got 'abc'"),
     (["split=rows", "split.test_start=0", "split.test_stop=200000"], "split.test_stop must be at most 100000"),
 ]
-"""Found before or after the options are made, and a value of each kind that they refuse."""
+"""Mistakes found before or after the options are made, and one refused value of each kind."""
 
 
 @pytest.mark.parametrize(("arguments", "message"), VALUES, ids=[" ".join(arguments) for arguments, _ in VALUES])
-def test_a_wrong_value_is_one_line(arguments, message):
+def test_wrong_value_gives_a_one_line_error(arguments, message):
     parsed = OverridesParser.create().parse_overrides(arguments)
     is_choice = [(CONF / override.key_or_group).is_dir() for override in parsed]
     config, _ = composed("train", *itertools.compress(arguments, is_choice))
@@ -157,7 +157,7 @@ def test_a_wrong_value_is_one_line(arguments, message):
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
-def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(command, tmp_path, arguments, message):
+def test_mistake_gives_a_one_line_error_status_2_and_no_files(command, tmp_path, arguments, message):
     (tmp_path / "bad.csv").write_text("user_id,item_id,rating\n1,2,3\n1,3,abc\n")
     outcome = command(tmp_path, "train", *arguments, status=2)
     assert outcome.stderr.startswith(f"error: {message}")
@@ -165,7 +165,7 @@ def test_a_mistake_is_one_line_with_status_2_and_leaves_nothing(command, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
 
 
-def test_an_accelerator_that_is_not_there_leaves_nothing(command, tmp_path):
+def test_unavailable_accelerator_is_refused_and_leaves_no_files(command, tmp_path):
     torch = pytest.importorskip("torch")
     if torch.backends.mps.is_available():
         pytest.skip("this machine has one")
@@ -195,7 +195,7 @@ def test_an_accelerator_that_is_not_there_leaves_nothing(command, tmp_path):
         ("predict", ["run=empty", "input=none.csv", "output=x.csv"], "input: there is no file none.csv"),
     ],
 )
-def test_mistakes_with_a_run(command, tmp_path, script, arguments, message):
+def test_mistake_in_a_command_on_a_run_gives_a_one_line_error(command, tmp_path, script, arguments, message):
     (tmp_path / "empty").mkdir()
     outcome = command(tmp_path, script, *arguments, status=2)
     assert outcome.stderr.startswith(f"error: {message}")
@@ -204,7 +204,7 @@ def test_mistakes_with_a_run(command, tmp_path, script, arguments, message):
 
 
 @pytest.mark.parametrize("arguments", [["hydra.run.dir=mine"], ["-m", "hydra.sweep.dir=mine", "seed=1,2"]])
-def test_a_folder_with_files_is_not_written_into(command, tmp_path, arguments):
+def test_run_folder_with_files_is_refused(command, tmp_path, arguments):
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "train.log").write_text("mine")
@@ -214,7 +214,7 @@ def test_a_folder_with_files_is_not_written_into(command, tmp_path, arguments):
     assert (folder / "train.log").read_text() == "mine"
 
 
-def test_an_empty_folder_of_the_users_stays_after_a_mistake(command, tmp_path):
+def test_existing_empty_run_folder_is_kept_after_a_mistake(command, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     for name in ("mine", "link"):
@@ -223,7 +223,7 @@ def test_an_empty_folder_of_the_users_stays_after_a_mistake(command, tmp_path):
     assert list((tmp_path / "mine").iterdir()) == []
 
 
-def test_a_later_mistake_in_a_sweep_keeps_the_runs_before_it(command, tmp_path):
+def test_sweep_keeps_finished_runs_when_a_later_job_fails(command, tmp_path):
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(20) for item in range(20)]
     (tmp_path / "good.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
     data = ["data=csv", "data.path=good.csv,none.csv"]
@@ -234,7 +234,7 @@ def test_a_later_mistake_in_a_sweep_keeps_the_runs_before_it(command, tmp_path):
     assert (record.parent.parent / "multirun.yaml").exists()
 
 
-def test_folders_that_were_there_before_a_mistake_stay(command, tmp_path):
+def test_existing_output_folder_is_kept_after_a_mistake(command, tmp_path):
     (tmp_path / "outputs").mkdir()
     command(tmp_path, "train", "data=csv", "data.path=none.csv", status=2)
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
@@ -256,7 +256,7 @@ OWN_FILES = [
 
 
 @pytest.mark.parametrize(("text", "message"), OWN_FILES, ids=[text for text, _ in OWN_FILES])
-def test_a_mistake_in_a_file_of_the_users_names_the_file_or_the_key(command, tmp_path, text, message):
+def test_mistake_in_a_user_config_names_the_file_or_the_key(command, tmp_path, text, message):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
     outcome = command(tmp_path, "train", "--config-dir", "own", "experiment=mine", status=2)
@@ -266,7 +266,7 @@ def test_a_mistake_in_a_file_of_the_users_names_the_file_or_the_key(command, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
-def test_the_values_of_a_search_are_checked_before_its_first_run(command, tmp_path):
+def test_search_values_are_checked_before_the_first_run(command, tmp_path):
     (tmp_path / "own" / "search").mkdir(parents=True)
     search = "# @package _global_\n# Mine.\nhydra:\n  sweeper:\n    params:\n      seed: 1,-1\n"
     (tmp_path / "own" / "search" / "mine.yaml").write_text(search)

@@ -1,4 +1,4 @@
-"""A split from outside the package, and a run with it that is resumed and trained again."""
+"""Runs with a split from outside the package: resumed, reproduced and in a sweep."""
 
 import json
 
@@ -36,7 +36,7 @@ def own(tmp_path):
     return ["--config-dir", "own", "split=every_nth"]
 
 
-def test_it_trains_resumes_and_repeats(command, tmp_path, own):
+def test_run_with_a_custom_split_resumes_and_reproduces(command, tmp_path, own):
     plain = ["trainer=debug", "logger=none", "hydra.run.dir=run"]
     run = command(tmp_path, "train", *own, "split.step=4", *plain).run
     first = json.loads((run / "metrics.json").read_text())
@@ -56,18 +56,18 @@ def test_it_trains_resumes_and_repeats(command, tmp_path, own):
         ("split.setp=3", "there is no key split.setp; did you mean split.step?"),
     ],
 )
-def test_its_options_are_checked_like_all_others(command, tmp_path, own, argument, message):
+def test_options_of_a_custom_split_are_checked(command, tmp_path, own, argument, message):
     assert command(tmp_path, "train", *own, argument, status=2).stderr == f"error: {message}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 
-def test_a_sweep_takes_it(command, tmp_path, own):
+def test_sweep_accepts_a_custom_split(command, tmp_path, own):
     done = command(tmp_path, "train", "-m", *own, "split.step=5,10", "trainer.max_epochs=1", "logger=none")
     assert len(list(tmp_path.glob("outputs/sweeps/*/*/*/metrics.json"))) == 2
     assert done.stderr == ""
 
 
-def test_a_run_with_an_option_that_has_been_removed_since_is_refused(command, tmp_path):
+def test_run_with_a_removed_option_is_refused(command, tmp_path):
     run = command(tmp_path, "train", "trainer=debug", "logger=none", "hydra.run.dir=run").run
     saved = run / ".hydra" / "config.yaml"
     saved.write_text(saved.read_text().replace("  devices: 1\n", "  devices: 1\n  fast: true\n"))

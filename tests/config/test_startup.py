@@ -1,4 +1,4 @@
-"""--help and a mistyped key import nothing slow."""
+"""Imports at startup: --help and a mistyped key load no slow packages."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ SLOW = ("torch", "pytorch_lightning", "pandas", "pyarrow", "tensorboard")
 
 
 def imported(tmp_path, script, *arguments):
-    """How each command line ends, one after the other in one process, and the slow packages that it then has."""
+    """Run command lines one by one in one process; return how each ends and the slow packages loaded by then."""
     probe = (
         "import runpy, sys\n"
         f"for argument in {arguments!r}:\n"
@@ -30,10 +30,10 @@ def imported(tmp_path, script, *arguments):
 
 
 @pytest.mark.parametrize("script", ["train", "evaluate", "recommend", "predict"])
-def test_help_and_a_mistyped_key_import_nothing_slow(tmp_path, script):
+def test_help_and_mistyped_keys_import_no_slow_packages(tmp_path, script):
     found = imported(tmp_path, script, "model.embeding_dim=64", "rum=x", "--help")
     assert found == ["status 2", "[]", "status 2", "[]", "end", "[]"]
 
 
-def test_a_wrong_value_of_an_equation_imports_torch_alone(tmp_path):
+def test_wrong_value_of_an_equation_imports_only_torch(tmp_path):
     assert imported(tmp_path, "train", "model.embedding_dim=abc") == ["status 2", "['torch']"]

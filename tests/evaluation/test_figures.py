@@ -22,13 +22,13 @@ def predictions(rating, model, baseline=None, user_count=None, item_count=None) 
     )
 
 
-def test_each_column_of_the_heat_map_sums_to_one():
+def test_heat_map_columns_sum_to_one():
     figure = predicted_against_true(predictions([1, 1, 2, 5], [1.2, 1.4, 2.0, 4.0]))
     shares = np.asarray(figure.axes[0].collections[0].get_array()).reshape(40, 3)
     assert shares.sum(axis=0).tolist() == pytest.approx([1, 1, 1])
 
 
-def test_ratings_without_steps_and_a_single_rating_are_drawn():
+def test_figures_accept_continuous_ratings_and_a_single_rating_value():
     random = np.random.default_rng(0)
     predicted_against_true(predictions(random.normal(size=100), random.normal(size=100)))
     predicted_against_true(predictions([3, 3], [3, 3]))
@@ -36,7 +36,7 @@ def test_ratings_without_steps_and_a_single_rating_are_drawn():
 
 
 @pytest.mark.parametrize(("of", "other"), [("item", "user"), ("user", "item")])
-def test_errors_are_grouped_by_count_and_equal_counts_stay_together(of, other):
+def test_errors_are_grouped_by_count_with_equal_counts_in_one_group(of, other):
     counts = {f"{of}_count": [1] * 50 + [9] * 50, f"{other}_count": list(range(100))}
     drawn = error_by_count(predictions([0] * 100, [1] * 50 + [2] * 50, [3] * 100, **counts), of=of).axes[0]
     model, baseline = (line.get_ydata() for line in drawn.get_lines())
@@ -45,17 +45,17 @@ def test_errors_are_grouped_by_count_and_equal_counts_stay_together(of, other):
     assert [label.get_text() for label in drawn.get_xticklabels()] == ["1", "9"]
 
 
-def test_deciles_hold_a_tenth_of_the_rows_each():
+def test_each_decile_holds_a_tenth_of_the_rows():
     drawn = error_by_count(predictions([0] * 1000, [1] * 1000, item_count=np.arange(1000)), of="item").axes[0]
     assert len(drawn.get_lines()[0].get_ydata()) == 10
 
 
-def test_the_distribution_of_errors_sums_to_one_for_both():
+def test_error_distributions_of_model_and_baseline_sum_to_one():
     figure = error_distribution(predictions([1, 2, 3], [1, 2, 9], [2, 2, 2]))
     assert [patch.get_data().values.sum() for patch in figure.axes[0].patches] == pytest.approx([1, 1])
 
 
-def test_the_data_is_counted():
+def test_rating_histogram_and_long_tail_show_counts():
     assert [bar.get_height() for bar in rating_histogram(np.array([1, 1, 5], dtype=np.float32)).axes[0].patches] == [
         2,
         1,

@@ -1,4 +1,4 @@
-"""Metrics: their values, and how they are found by name."""
+"""Metrics: values, direction, and lookup by name."""
 
 import sys
 from types import SimpleNamespace
@@ -13,24 +13,24 @@ from ratinglab.evaluation.metrics import METRICS, MSE, Metric, find_metrics, mon
 PREDICTED, RATING = torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor([1.0, 2.0, 3.0, 4.0])
 
 
-def test_the_errors_by_hand():
+def test_metrics_equal_values_computed_by_hand():
     found = {name: metric.compute(PREDICTED, RATING) for name, metric in METRICS.items()}
     assert found == pytest.approx({"mse": 5.25, "rmse": 5.25**0.5, "mae": (0 + 1 + 2 + 4) / 4})
 
 
-def test_errors_are_pooled_over_rows_not_averaged_over_blocks():
+def test_metrics_pool_rows_instead_of_averaging_blocks():
     error = torch.cat([torch.zeros(BLOCK_SIZE), torch.ones(1)])
     assert pooled_mean(error, torch.square) == pytest.approx(1 / (BLOCK_SIZE + 1))
 
 
-def test_sums_are_kept_in_float64():
+def test_sums_are_accumulated_in_float64():
     one_error = float(torch.tensor(0.1))
     mse = MSE.compute(torch.full((300_000,), 0.1), torch.zeros(300_000))
     assert mse == pytest.approx(one_error**2, rel=1e-12)
 
 
 @pytest.mark.parametrize("threads", [2, 4])
-def test_the_number_of_threads_does_not_change_a_digit(threads):
+def test_metrics_do_not_depend_on_the_number_of_threads(threads):
     random = torch.Generator().manual_seed(0)
     rows = torch.randn(3 * BLOCK_SIZE + 7, generator=random), torch.randn(3 * BLOCK_SIZE + 7, generator=random)
     before, one = torch.get_num_threads(), {}
@@ -51,12 +51,12 @@ WITHIN = Metric(
 
 @pytest.fixture
 def own(monkeypatch):
-    """A module my_metrics, as in a file of the user's own."""
+    """Provide a module my_metrics, as in a user's own file."""
     content = SimpleNamespace(within_half=WITHIN, no_metric=3, again=Metric("mse", "x", False, MSE.compute))
     monkeypatch.setitem(sys.modules, "my_metrics", content)
 
 
-def test_a_higher_value_is_better_or_a_lower_one():
+def test_is_better_follows_the_direction_of_the_metric():
     assert WITHIN.is_better(0.6, than=0.5)
     assert not WITHIN.is_better(0.5, than=0.5)
     assert not WITHIN.is_better(0.4, than=0.5)
@@ -68,7 +68,7 @@ def test_a_higher_value_is_better_or_a_lower_one():
         assert not metric.is_better(metric.worst, than=0.0)
 
 
-def test_metrics_are_found_by_name_in_the_order_named(own):
+def test_find_metrics_keeps_the_order_of_names(own):
     assert find_metrics(["rmse", "my_metrics.within_half", "mse"]) == [METRICS["rmse"], WITHIN, MSE]
 
 
@@ -93,14 +93,14 @@ def test_metrics_are_found_by_name_in_the_order_named(own):
         (["mse", "my_metrics..x"], "metrics: "),
     ],
 )
-def test_a_name_without_a_metric_is_one_line(own, names, message):
+def test_unknown_metric_name_gives_a_one_line_error(own, names, message):
     with pytest.raises(UserError) as error:
         find_metrics(names)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
 
 
-def test_the_monitored_metric_is_one_of_the_validation_rows():
+def test_monitor_must_be_a_validation_metric():
     metrics = [MSE, WITHIN]
     assert monitored("val/mse", metrics) is MSE
     assert monitored("val/within_half", metrics) is WITHIN

@@ -1,4 +1,4 @@
-"""A run that is cut off at any moment goes on to the same weights, bit for bit."""
+"""Resuming: a run interrupted at any moment ends with the same weights as an uninterrupted one, bit for bit."""
 
 import json
 import random
@@ -17,7 +17,7 @@ EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", "callbacks.checkpo
 
 @pytest.fixture(scope="module")
 def finished(command, tmp_path_factory):
-    """The run that is never interrupted."""
+    """Train the run that is never interrupted."""
     return command(tmp_path_factory.mktemp("whole"), "train", *EXPERIMENT)
 
 
@@ -34,7 +34,7 @@ def begun_run(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=str
 )
-def test_a_run_cut_off_between_checkpoints_goes_on_to_the_same_weights(command, start, tmp_path, whole, number, status):
+def test_run_interrupted_between_checkpoints_resumes_to_equal_weights(command, start, tmp_path, whole, number, status):
     process = start(tmp_path, "train", *EXPERIMENT)
     process.until("epoch 3/")
     time.sleep(random.Random(number).uniform(0, 0.2))
@@ -50,7 +50,7 @@ def test_a_run_cut_off_between_checkpoints_goes_on_to_the_same_weights(command, 
     assert_equal_runs(run, whole)
 
 
-def test_a_run_cut_off_before_its_first_checkpoint_begins_again(command, start, tmp_path, whole):
+def test_run_interrupted_before_its_first_checkpoint_restarts(command, start, tmp_path, whole):
     process = start(tmp_path, "train", *EXPERIMENT)
     process.until("optimizer")
     process.end(signal.SIGKILL)
@@ -60,7 +60,7 @@ def test_a_run_cut_off_before_its_first_checkpoint_begins_again(command, start, 
     assert_equal_runs(run, whole)
 
 
-def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path, whole):
+def test_run_killed_while_writing_a_checkpoint_resumes(command, tmp_path, whole):
     command(tmp_path, dying_train(tmp_path, number=9), *EXPERIMENT, status=-signal.SIGKILL)
     run = begun_run(tmp_path)
     assert [path.name for path in (run / "checkpoints").glob(".*")] != []
@@ -70,8 +70,8 @@ def test_a_kill_inside_the_write_of_a_checkpoint_costs_nothing(command, tmp_path
     assert_equal_runs(run, whole)
 
 
-def test_a_run_of_another_optimizer_goes_on_to_the_same_weights(command, tmp_path):
-    """Of all optimizers: tests/fitting/test_resuming.py."""
+def test_block_sgd_run_resumes_to_equal_weights(command, tmp_path):
+    """Other optimizers: tests/fitting/test_resuming.py."""
     options = ["model=biased_mf", "optimizer=block_sgd", "optimizer.lr=0.02", "logger=none"]
     whole = command(tmp_path, "train", *options, "trainer.max_epochs=4").run
     cut = command(tmp_path, "train", *options, "trainer.max_epochs=2").run
@@ -81,7 +81,7 @@ def test_a_run_of_another_optimizer_goes_on_to_the_same_weights(command, tmp_pat
     assert_equal_runs(cut, whole)
 
 
-def test_a_moved_and_renamed_run_goes_on(command, tmp_path, whole):
+def test_moved_and_renamed_run_resumes(command, tmp_path, whole):
     short = ["trainer.max_epochs=3", *EXPERIMENT[1:]]
     run = command(tmp_path, "train", *short).run
     moved = tmp_path / "my best = run, ünïcode"
@@ -93,7 +93,7 @@ def test_a_moved_and_renamed_run_goes_on(command, tmp_path, whole):
     assert outcome.stdout.splitlines()[-1] == "my best = run, ünïcode"
 
 
-def test_a_finished_run_says_so_and_prints_its_result(command, finished):
+def test_resuming_a_finished_run_prints_a_note_and_its_result(command, finished):
     outcome = command(finished.folder, "train", f"resume={finished.run}")
     assert outcome.stdout.startswith("note: run is already finished")
     assert outcome.stdout.splitlines()[1:] == finished.stdout.splitlines()[-len(outcome.stdout.splitlines()) + 1 :]
@@ -109,7 +109,7 @@ def test_a_finished_run_says_so_and_prints_its_result(command, finished):
         (["-m"], "resume goes on with one run: leave out -m"),
     ],
 )
-def test_what_would_make_it_another_experiment_is_refused(command, finished, arguments, message):
+def test_resume_refuses_options_that_change_the_experiment(command, finished, arguments, message):
     before = {path: path.stat().st_mtime_ns for path in finished.run.rglob("*") if path.name != "train.log"}
     outcome = command(finished.folder, "train", f"resume={finished.run}", *arguments, status=2)
     assert outcome.stderr.startswith(f"error: {message}")
@@ -117,7 +117,7 @@ def test_what_would_make_it_another_experiment_is_refused(command, finished, arg
     assert {path: path.stat().st_mtime_ns for path in finished.run.rglob("*") if path.name != "train.log"} == before
 
 
-def test_an_earlier_best_is_still_the_best_after_going_on(command, tmp_path):
+def test_resumed_run_keeps_an_earlier_best_checkpoint(command, tmp_path):
     overfits = ["optimizer.lr=0.1", "callbacks.early_stopping.patience=null", "logger=none"]
     whole = command(tmp_path, "train", *overfits, "trainer.max_epochs=6").run
     run = command(tmp_path, "train", *overfits, "trainer.max_epochs=4").run
@@ -126,7 +126,7 @@ def test_an_earlier_best_is_still_the_best_after_going_on(command, tmp_path):
     assert_equal_runs(run, whole)
 
 
-def test_a_run_goes_on_with_the_values_it_was_started_with_though_a_default_has_changed(command, tmp_path):
+def test_run_resumes_with_its_own_values_when_a_default_has_changed(command, tmp_path):
     run = command(tmp_path, "train", "trainer=debug", "logger=none").run
     path = run / ".hydra" / "config.yaml"
     assert "lr: 0.003" in path.read_text(), "the default, which no argument of this run has set"
@@ -137,7 +137,7 @@ def test_a_run_goes_on_with_the_values_it_was_started_with_though_a_default_has_
 
 
 @pytest.mark.parametrize("ended", ["stopped early", "all epochs"])
-def test_a_run_cut_off_between_its_last_epoch_and_its_metrics_trains_no_more(command, tmp_path, ended):
+def test_run_interrupted_before_writing_metrics_resumes_without_training(command, tmp_path, ended):
     options = {
         "stopped early": ["optimizer.lr=0.1", "callbacks.early_stopping.patience=1"],
         "all epochs": ["trainer.max_epochs=2"],
@@ -168,7 +168,7 @@ def test_a_run_cut_off_between_its_last_epoch_and_its_metrics_trains_no_more(com
         ("constant", 1, "trainer.max_epochs must be above the"),
     ],
 )
-def test_what_is_refused_of_a_finished_run_is_refused_of_an_unfinished_one(
+def test_resume_refuses_invalid_max_epochs_for_finished_and_unfinished_runs(
     command, tmp_path, schedule, max_epochs, message
 ):
     run = command(tmp_path, "train", "trainer=debug", f"schedule={schedule}", "logger=none").run
@@ -179,7 +179,7 @@ def test_what_is_refused_of_a_finished_run_is_refused_of_an_unfinished_one(
         (run / "metrics.json").unlink(missing_ok=True)
 
 
-def test_data_that_has_changed_is_refused(command, tmp_path):
+def test_resume_refuses_changed_data(command, tmp_path):
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(30) for item in range(20)]
     path = tmp_path / "ratings.csv"
     path.write_text("\n".join(["user_id,item_id,rating", *rows]))
@@ -196,14 +196,14 @@ def test_data_that_has_changed_is_refused(command, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"), [("none", "there is no folder none"), ("empty", "is not the folder of a")]
 )
-def test_no_run_to_resume(command, tmp_path, name, message):
+def test_resume_refuses_a_folder_without_a_run(command, tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     outcome = command(tmp_path, "train", f"resume={name}", status=2)
     assert message in outcome.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_a_truncated_last_checkpoint_is_refused(command, tmp_path):
+def test_resume_refuses_a_truncated_last_checkpoint(command, tmp_path):
     run = command(tmp_path, "train", "trainer=debug", "logger=none").run
     path = run / "checkpoints" / "last.ckpt"
     path.write_bytes(path.read_bytes()[:5000])
@@ -212,7 +212,7 @@ def test_a_truncated_last_checkpoint_is_refused(command, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_sweep_and_its_run_goes_on(command, start, tmp_path, whole, number, status):
+def test_run_of_a_sweep_stopped_by_a_signal_resumes(command, start, tmp_path, whole, number, status):
     process = start(tmp_path, "train", "-m", *EXPERIMENT, "model.embedding_dim=32,16")
     process.until("epoch 3/")
     found, _, stderr = process.end(number)

@@ -20,7 +20,7 @@ def folder(tmp_path):
     return tmp_path / "run"
 
 
-def test_a_run_on_the_same_data_gives_its_own_record(folder):
+def test_check_same_data_returns_the_saved_record(folder):
     record = read_record(folder)
     longer = replace(record, max_epochs=9)
     assert check_same_data(folder, longer, key="resume") == record
@@ -29,7 +29,7 @@ def test_a_run_on_the_same_data_gives_its_own_record(folder):
 @pytest.mark.parametrize(
     ("key", "what"), [("data_digest", "the data"), ("split", "the split"), ("side_digest", "the side information")]
 )
-def test_what_the_run_was_trained_on_must_not_have_changed(folder, key, what):
+def test_check_same_data_refuses_changed_provenance(folder, key, what):
     record = replace(read_record(folder), provenance=PROVENANCE | {key: "other"})
     with pytest.raises(UserError) as error:
         check_same_data(folder, record, key="resume")
@@ -38,14 +38,14 @@ def test_what_the_run_was_trained_on_must_not_have_changed(folder, key, what):
     )
 
 
-def test_other_threads_or_versions_are_a_note(folder, caplog):
+def test_different_threads_or_versions_give_a_note(folder, caplog):
     record = replace(read_record(folder), provenance=PROVENANCE | {"threads": 2})
     with caplog.at_level(logging.INFO):
         check_same_data(folder, record, key="resume")
     assert caplog.messages == ["note: threads differ from when the run was started; the last bits may differ"]
 
 
-def test_a_run_of_format_2_is_not_trained_again(folder):
+def test_run_of_format_2_cannot_be_resumed_or_reproduced(folder):
     turn_into_format_2(folder)
     for key, arguments in (("resume", resumed_arguments), ("run", reproduced_arguments)):
         with pytest.raises(UserError) as error:

@@ -1,4 +1,4 @@
-"""inspect_data.py: what a person sees of a table."""
+"""Summary of a table by inspect_data.py."""
 
 import gzip
 
@@ -12,12 +12,12 @@ ARGUMENTS = ["data=csv", "data.path=r.csv.gz", "data.columns.user=user", "data.c
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a small packed file of ratings."""
+    """Make a folder with a small compressed file of ratings."""
     (tmp_path / "r.csv.gz").write_bytes(gzip.compress(FILE.encode()))
     return tmp_path
 
 
-def test_it_tells_what_is_in_a_file(command, folder):
+def test_inspect_data_summarizes_a_file(command, folder):
     lines = command(folder, "inspect_data", *ARGUMENTS).stdout.splitlines()
     assert lines[0] == "r.csv.gz: 4 ratings of 2 users over 3 items, density 66.67%"
     assert lines[1] == "ids        users are integers from 1 to 2; items are text, such as 'a'"
@@ -33,7 +33,7 @@ def test_it_tells_what_is_in_a_file(command, folder):
     assert lines[-1].split() == ["of", "an", "item", "1", "1", "1", "1", "2", "2", "2"]
 
 
-def test_it_tells_what_is_known_of_users_and_items(command, folder):
+def test_inspect_data_summarizes_user_and_item_columns(command, folder):
     (folder / "users.csv").write_text("user_id,age,town\n1,30,Oslo\n2,,Rome|Oslo\n")
     (folder / "items.csv").write_text(
         "item_id,title,genres,year\na,A,x|y,1990\nb,B,(no genres listed),2000\nc,C,p|q|r|s|t|u|x,\n"
@@ -56,7 +56,7 @@ def test_it_tells_what_is_known_of_users_and_items(command, folder):
     ]
 
 
-def test_many_values_are_gathered_in_ranges(command, folder):
+def test_many_rating_values_are_shown_in_ranges(command, folder):
     (folder / "fine.csv").write_text("".join(f"{n},{n},{n / 10}\n" for n in range(200)))
     positions = [f"data.columns.{role}={number}" for number, role in enumerate(("user", "item", "rating"), start=1)]
     shown = command(folder, "inspect_data", "data=csv", "data.path=fine.csv", "data.header=false", *positions).stdout
@@ -64,7 +64,7 @@ def test_many_values_are_gathered_in_ranges(command, folder):
 
 
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
-def test_it_draws_a_figure(command, folder, ending, start):
+def test_inspect_data_writes_a_figure(command, folder, ending, start):
     outcome = command(folder, "inspect_data", *ARGUMENTS, f"figure=my figure.{ending}")
     assert outcome.stdout.splitlines()[-1] == f"figure     my figure.{ending}"
     assert (folder / f"my figure.{ending}").read_bytes().startswith(start)
@@ -87,7 +87,7 @@ def test_it_draws_a_figure(command, folder, ending, start):
         (["-m", "data.batch_size=1,2"], "inspect_data has no sweeps: leave out -m"),
     ],
 )
-def test_mistakes_are_one_line_and_leave_nothing(command, folder, arguments, message):
+def test_mistake_gives_a_one_line_error_and_no_files(command, folder, arguments, message):
     flags, rest = ([argument for argument in arguments if (argument[0] == "-") == is_flag] for is_flag in (True, False))
     outcome = command(folder, "inspect_data", *flags, *ARGUMENTS, *rest, status=2)
     assert outcome.stderr.startswith(f"error: {message}")
@@ -96,7 +96,7 @@ def test_mistakes_are_one_line_and_leave_nothing(command, folder, arguments, mes
 
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}")
-def test_real_data_are_shown(command, tmp_path):
+def test_inspect_data_summarizes_movielens_100k(command, tmp_path):
     root = f"data.root={REAL_DATA / 'ml-100k'}"
     shown = command(tmp_path, "inspect_data", "data=movielens_100k", root).stdout
     assert "100,000 ratings of 943 users over 1,682 items, density 6.30%" in shown

@@ -1,4 +1,4 @@
-"""Files that a command writes: never its input, never a file of a run, and through links and streams."""
+"""Output files of commands: never the input or a file of a run; links and streams are followed."""
 
 import hashlib
 import subprocess
@@ -26,7 +26,7 @@ def contents(run):
         ("recommend", ["output={}"], ["new.csv", "checkpoints/best.ckpt"]),
     ],
 )
-def test_no_file_goes_into_the_folder_of_a_run(command, folder, quick, script, arguments, names):
+def test_output_inside_a_run_folder_is_refused(command, folder, quick, script, arguments, names):
     before = contents(quick.run)
     for output in (quick.run / name for name in names):
         given = [argument.format(output) for argument in arguments]
@@ -35,12 +35,12 @@ def test_no_file_goes_into_the_folder_of_a_run(command, folder, quick, script, a
     assert contents(quick.run) == before
 
 
-def test_a_figure_does_not_go_into_the_folder_of_a_run(command, folder, quick):
+def test_figure_inside_a_run_folder_is_refused(command, folder, quick):
     outcome = command(folder, "inspect_data", f"figure={quick.run}/data.png", status=2)
     assert outcome.stderr.startswith("error: figure must not be inside the folder of a run, got ")
 
 
-def test_a_link_into_a_run_is_no_way_around(command, folder, quick):
+def test_link_into_a_run_folder_is_refused(command, folder, quick):
     before = contents(quick.run)
     (folder / "link.csv").symlink_to(quick.run / "run.json")
     outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=link.csv", status=2)
@@ -49,7 +49,7 @@ def test_a_link_into_a_run_is_no_way_around(command, folder, quick):
 
 
 @pytest.mark.parametrize("output", ["pairs.csv", "./pairs.csv", "hard.csv", "soft.csv"])
-def test_the_input_is_not_written_over(command, folder, quick, output):
+def test_output_equal_to_the_input_is_refused(command, folder, quick, output):
     (folder / "hard.csv").hardlink_to(folder / "pairs.csv")
     (folder / "soft.csv").symlink_to("pairs.csv")
     outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", f"output={output}", status=2)
@@ -57,7 +57,7 @@ def test_the_input_is_not_written_over(command, folder, quick, output):
     assert (folder / "pairs.csv").read_text() == "user_id,item_id\n42,7\n42,8\n"
 
 
-def test_a_link_is_written_through(command, folder, quick):
+def test_output_link_is_followed(command, folder, quick):
     (folder / "there").mkdir()
     (folder / "link.csv").symlink_to("there/predictions.csv")
     command(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=link.csv")
@@ -66,7 +66,7 @@ def test_a_link_is_written_through(command, folder, quick):
     assert sorted(path.name for path in (folder / "there").iterdir()) == ["predictions.csv"]
 
 
-def test_rows_and_remarks_on_one_file_do_not_overwrite_each_other(folder, cache, quick):
+def test_rows_and_messages_do_not_overwrite_each_other_in_one_file(folder, cache, quick):
     script = REPOSITORY / "scripts" / "predict.py"
     line = f"(echo before; {sys.executable} {script} run={quick.run} input=pairs.csv output=/dev/stdout; echo after)"
     subprocess.run(f"{line} > all.txt 2>&1", shell=True, check=True, cwd=folder, env=environment(cache))
@@ -75,7 +75,7 @@ def test_rows_and_remarks_on_one_file_do_not_overwrite_each_other(folder, cache,
     assert lines[4:] == ["2 predictions in /dev/stdout", "after"]
 
 
-def test_a_stream_gets_the_rows_and_nothing_else(command, folder, quick):
+def test_output_to_stdout_contains_only_rows(command, folder, quick):
     outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=/dev/stdout")
     header, *rows = outcome.stdout.splitlines()
     assert header == "user_id,item_id,prediction"

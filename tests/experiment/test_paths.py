@@ -1,4 +1,4 @@
-"""Files and folders named as people name them: with spaces, `=`, `,` and other alphabets, and typed without quotes."""
+"""Paths with spaces, `=`, `,` and other alphabets, typed without quotes."""
 
 import json
 
@@ -9,7 +9,7 @@ FOLDER = "my = data, ünïcode 评分"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder of such a name, with files of such names in it."""
+    """Make a folder with special characters in its name, and files with such names in it."""
     folder = tmp_path_factory.mktemp("paths") / FOLDER
     folder.mkdir()
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(30) for item in range(20)]
@@ -29,7 +29,7 @@ def run(command, folder):
     return command(folder, "train", *DATA, f"hydra.run.dir={RUN}").run
 
 
-def test_a_run_is_trained_into_the_folder_named(folder, run):
+def test_train_writes_to_a_folder_with_special_characters(folder, run):
     assert run == folder / RUN
     assert (run / "metrics.json").exists()
 
@@ -43,22 +43,22 @@ def test_a_run_is_trained_into_the_folder_named(folder, run):
         ("reproduce", [], "reproduced: every metric is equal"),
     ],
 )
-def test_every_command_takes_it(command, folder, run, script, arguments, shown):
+def test_commands_accept_a_run_folder_with_special_characters(command, folder, run, script, arguments, shown):
     for path in (RUN, run):
         assert shown in command(folder, script, f"run={path}", *arguments).stdout
 
 
-def test_it_resumes(command, run, folder):
+def test_resume_accepts_a_run_folder_with_special_characters(command, run, folder):
     command(folder, "train", f"resume={RUN}", "trainer.max_epochs=3")
     assert json.loads((run / "metrics.json").read_text())["fit/epochs"] == 3
 
 
-def test_a_name_that_reads_as_several_values_is_the_file_of_that_name(command, folder):
+def test_path_with_a_comma_is_one_file_without_quotes(command, folder):
     (folder / "a,b.csv").write_text((folder / "ratings a=1,b.csv").read_text())
     assert "data       a,b.csv: 600 ratings" in command(folder, "train", *DATA, "data.path=a,b.csv").stdout
 
 
-def test_a_sweep_takes_them_in_quotes(command, folder):
+def test_sweep_accepts_quoted_paths_with_special_characters(command, folder):
     quoted = [f"{key}='{value}'" for key, value in (text.split("=", 1) for text in DATA)]
     command(folder, "train", "-m", *quoted, "seed=1,2", "hydra.sweep.dir='my sweep, β=1'")
     for record in (runs := list((folder / "my sweep, β=1").glob("*/run.json"))):

@@ -1,4 +1,4 @@
-"""A run trained again from its own record."""
+"""Reproduction of a run from its own record."""
 
 import json
 
@@ -13,7 +13,7 @@ def run(command, tmp_path):
     return command(tmp_path, "train", "trainer=debug", "logger=none", *data, "model=biased_mf", "seed=3").run
 
 
-def test_the_same_comes_out_in_a_run_of_its_own(command, tmp_path, run):
+def test_reproduce_gives_equal_metrics_in_a_new_folder(command, tmp_path, run):
     outcome = command(tmp_path, "reproduce", f"run={run.relative_to(tmp_path)}")
     assert outcome.stdout.splitlines()[-1] == "reproduced: every metric is equal to the last digit"
     again = tmp_path / outcome.stdout.splitlines()[-2]
@@ -21,7 +21,7 @@ def test_the_same_comes_out_in_a_run_of_its_own(command, tmp_path, run):
     assert json.loads((again / "run.json").read_text())["model"] == "biased_mf"
 
 
-def test_what_differs_is_said(command, tmp_path, run):
+def test_reproduce_reports_the_largest_difference(command, tmp_path, run):
     path = run / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"test/mse": 0.0}))
     outcome = command(tmp_path, "reproduce", f"run={run}")
@@ -29,7 +29,7 @@ def test_what_differs_is_said(command, tmp_path, run):
     assert "(test/mse)" in outcome.stdout
 
 
-def test_data_that_has_changed_is_refused(command, tmp_path, run):
+def test_reproduce_refuses_changed_data(command, tmp_path, run):
     path = tmp_path / "ratings.csv"
     path.write_text(path.read_text() + "\n29,99,1.5")
     outcome = command(tmp_path, "reproduce", f"run={run}", status=2)
@@ -38,7 +38,7 @@ def test_data_that_has_changed_is_refused(command, tmp_path, run):
 
 
 @pytest.mark.parametrize("arguments", [[], ["run=x", "seed=1"], ["run=x", "-m"]])
-def test_it_takes_a_run_and_nothing_else(command, tmp_path, arguments):
+def test_reproduce_accepts_only_the_run_argument(command, tmp_path, arguments):
     outcome = command(tmp_path, "reproduce", *arguments, status=2)
     assert outcome.stderr == "error: reproduce takes run=FOLDER, and nothing else\n"
     assert list(tmp_path.iterdir()) == []

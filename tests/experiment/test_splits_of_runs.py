@@ -1,4 +1,4 @@
-"""Splits as runs have them: a second fit, folds, cold rows."""
+"""Splits in runs: refits, folds, cold rows."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ def refitted(command, tmp_path_factory):
     return command(tmp_path_factory.mktemp("refit"), "train", *REFIT)
 
 
-def test_a_refit_trains_on_all_but_the_test_rows_for_the_epochs_found(refitted):
+def test_refit_trains_on_all_non_test_rows_for_the_best_number_of_epochs(refitted):
     first, second = metrics_of(refitted.run / "validation"), metrics_of(refitted.run)
     assert "split      random" in refitted.stdout
     assert "80,000 train, 10,000 validation, 10,000 test" in refitted.stdout
@@ -49,7 +49,7 @@ def test_the_first_fit_has_no_row_among_the_hyperparameters(refitted):
     assert ["val/mse" in tags[0], "best/val_mse" in tags[0], "best/val_mse" in tags[1]] == [True, False, True]
 
 
-def test_the_schedule_of_a_refit_is_that_of_the_first_fit(refitted):
+def test_refit_uses_the_schedule_of_the_first_fit(refitted):
     done = metrics_of(refitted.run)["fit/epochs"]
     checkpoint = torch.load(refitted.run / "checkpoints" / "last.ckpt", weights_only=True)
     lr = checkpoint["optimizer_states"][0]["param_groups"][0]["lr"]
@@ -59,7 +59,7 @@ def test_the_schedule_of_a_refit_is_that_of_the_first_fit(refitted):
 
 
 @pytest.mark.parametrize("gone", ["the second fit", "both fits"])
-def test_a_refit_that_was_cut_off_resumes_to_the_same(command, tmp_path, refitted, gone):
+def test_interrupted_refit_resumes_to_equal_metrics(command, tmp_path, refitted, gone):
     whole = metrics_of(refitted.run)
     copy = shutil.copytree(refitted.run, tmp_path / "copy")
     for path in copy.iterdir():
@@ -72,12 +72,12 @@ def test_a_refit_that_was_cut_off_resumes_to_the_same(command, tmp_path, refitte
     assert again == whole
 
 
-def test_a_refit_is_not_extended(command, refitted):
+def test_refit_cannot_be_extended(command, refitted):
     outcome = command(refitted.folder, "train", f"resume={refitted.run}", "trainer.max_epochs=30", status=2)
     assert "a run with split.refit=true cannot be extended" in outcome.stderr
 
 
-def test_a_refit_reproduces(command, refitted):
+def test_refit_is_reproduced(command, refitted):
     outcome = command(refitted.folder, "reproduce", f"run={refitted.run}")
     assert "reproduced: every metric is equal to the last digit" in outcome.stdout
 
@@ -102,7 +102,7 @@ def test_a_refit_with_features_reproduces_where_items_have_validation_rows_alone
     assert "reproduced: every metric is equal to the last digit" in outcome.stdout
 
 
-def test_folds_are_a_cross_validation(command, tmp_path):
+def test_sweep_over_folds_is_a_cross_validation(command, tmp_path):
     outcome = command(tmp_path, "train", "-m", "split=kfold", "split.fold=1,2,3", "split.folds=3", *DEBUG)
     runs = sorted(path.parent for path in tmp_path.glob("outputs/sweeps/*/*/*/run.json"))
     identities = [json.loads((run / "run.json").read_text())["provenance"]["split"] for run in runs]
@@ -124,7 +124,7 @@ def test_folds_are_a_cross_validation(command, tmp_path):
 
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}")
-def test_the_published_folds_are_disjoint_and_cover_all(command, tmp_path):
+def test_published_folds_are_disjoint_and_cover_all_rows(command, tmp_path):
     data = ["data=movielens_100k", f"data.root={REAL_DATA / 'ml-100k'}", "trainer=debug", "logger=none"]
     command(tmp_path, "train", "-m", *data, "split=movielens_u", "split.fold=1,2,3,4,5")
     runs = [Run.load(path.parent) for path in sorted(tmp_path.glob("outputs/sweeps/*/*/*/run.json"))]
@@ -138,7 +138,7 @@ def test_the_published_folds_are_disjoint_and_cover_all(command, tmp_path):
     assert tests[0] == {tuple(map(int, line.split("\t")[:2])) for line in lines}
 
 
-def test_cold_rows_are_counted_and_told_apart(command, tmp_path):
+def test_cold_and_warm_test_rows_have_separate_metrics(command, tmp_path):
     rows = [(user, item, 1 + (user + item) % 5) for user in range(20) for item in range(20)]
     late = (
         [(user, 99, 1 + user % 5) for user in range(8)]

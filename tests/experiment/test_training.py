@@ -1,4 +1,4 @@
-"""The main job as users start it, and what it leaves."""
+"""Training as users start it: output, files and metrics."""
 
 import fcntl
 import json
@@ -18,7 +18,7 @@ def metrics_of(run: Path) -> dict[str, float]:
     return json.loads((run / "metrics.json").read_text())
 
 
-def test_the_textbook_model_beats_both_baselines(textbook):
+def test_textbook_model_beats_both_baselines(textbook):
     metrics = metrics_of(textbook.run)
     assert metrics["test/mse"] < metrics["baseline/bias/test/mse"] < metrics["baseline/mean/test/mse"]
     assert "warning" not in textbook.stdout
@@ -31,7 +31,7 @@ def test_biased_mf_closes_most_of_the_gap_to_the_noise_floor(biased):
     assert (bias - metrics["test/mse"]) / (bias - floor) > 0.6
 
 
-def test_what_is_printed(textbook):
+def test_train_prints_data_split_epochs_and_errors(textbook):
     assert textbook.stderr == ""
     text = textbook.stdout
     assert text.startswith(
@@ -51,7 +51,7 @@ def test_what_is_printed(textbook):
     assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{4}", text.splitlines()[-1])
 
 
-def test_what_is_left_on_disk(textbook):
+def test_train_writes_the_files_of_a_run(textbook):
     files = {str(path.relative_to(textbook.run)) for path in textbook.run.rglob("*") if path.is_file()}
     events = {name for name in files if name.startswith("events.out.tfevents")}
     assert len(events) == 1
@@ -65,7 +65,7 @@ def test_what_is_left_on_disk(textbook):
     assert "epoch 1/50" in (textbook.run / "train.log").read_text()
 
 
-def test_best_is_the_best_epoch_and_last_the_last(textbook):
+def test_best_and_last_checkpoints_hold_the_best_and_last_epoch(textbook):
     lines = re.findall(r"^epoch (\d+)/50 .* val/mse (\S+)$", textbook.stdout, re.MULTILINE)
     best = min(lines, key=lambda line: float(line[1]))
     epochs = {
@@ -91,7 +91,7 @@ def test_metrics_are_flat_and_complete(textbook):
     assert all(isinstance(value, int | float) for value in metrics.values())
 
 
-def test_the_run_knows_where_it_comes_from(textbook):
+def test_run_records_its_provenance(textbook):
     provenance = json.loads((textbook.run / "run.json").read_text())["provenance"]
     assert provenance["versions"]["torch"] == torch.__version__
     assert provenance["command"][1:] == []
@@ -99,7 +99,7 @@ def test_the_run_knows_where_it_comes_from(textbook):
     assert re.fullmatch("[0-9a-f]{12}", provenance["split"])
 
 
-def test_the_same_command_repeats_bit_for_bit_and_another_seed_does_not(command, tmp_path):
+def test_same_seed_gives_equal_weights_and_another_seed_does_not(command, tmp_path):
     weights = []
     for seed in (0, 0, 1):
         run = command(tmp_path, "train", "trainer=debug", "logger=none", f"seed={seed}").run
@@ -108,7 +108,7 @@ def test_the_same_command_repeats_bit_for_bit_and_another_seed_does_not(command,
     assert same == [True, False]
 
 
-def test_without_validation_the_last_weights_count_and_nothing_stops_early(command, tmp_path):
+def test_train_without_validation_rows_keeps_the_last_weights(command, tmp_path):
     few = ["trainer.max_epochs=4", "callbacks.early_stopping.patience=1"]
     outcome = command(tmp_path, "train", "split.validation=0", "logger=none", *few)
     metrics = metrics_of(outcome.run)
@@ -118,13 +118,13 @@ def test_without_validation_the_last_weights_count_and_nothing_stops_early(comma
     assert metrics["fit/epochs"] == metrics["fit/best_epoch"] == 4
 
 
-def test_without_test_rows_there_are_no_test_errors(command, tmp_path):
+def test_train_without_test_rows_has_no_test_metrics(command, tmp_path):
     metrics = metrics_of(command(tmp_path, "train", "split.test=0", "trainer=debug").run)
     assert "val/mse" in metrics
     assert "test/mse" not in metrics
 
 
-def test_training_on_a_part_of_the_rows_is_said_and_an_error_above_that_of_the_bias_baseline_too(command, tmp_path):
+def test_train_warns_about_skipped_batches_and_errors_above_the_baseline(command, tmp_path):
     few = ["trainer.limit_train_batches=0.5", "trainer.max_epochs=1", "logger=none"]
     outcome = command(tmp_path, "train", *few)
     assert "warning: trains on 50% of the batches of each epoch" in outcome.stdout
@@ -132,7 +132,7 @@ def test_training_on_a_part_of_the_rows_is_said_and_an_error_above_that_of_the_b
 
 
 @pytest.mark.slow
-def test_predictions_are_clipped_unless_they_should_not_be(train_here):
+def test_clip_predictions_lowers_the_test_error(train_here):
     clipped, free = (
         metrics_of(train_here("optimizer.lr=0.05", "trainer.max_epochs=4", f"clip_predictions={clip}"))["test/mse"]
         for clip in ("true", "false")
@@ -145,7 +145,7 @@ DEBUG = ["trainer=debug", "trainer.max_epochs=3"]
 
 @pytest.fixture(scope="module")
 def debug(command, tmp_path_factory):
-    """A short run, to compare others with."""
+    """Train a short run, to compare others with."""
     return command(tmp_path_factory.mktemp("debug"), "train", *DEBUG, "logger=none")
 
 
@@ -185,7 +185,7 @@ def test_the_first_weights_depend_on_the_seed(train_here):
     assert not torch.allclose(one, other, atol=1e-3)
 
 
-def test_options_that_print(command, debug, tmp_path):
+def test_trainer_options_control_the_output(command, debug, tmp_path):
     assert "epoch 1/" in debug.stdout
     # Lightning's own lines: on stdout, or on stderr where it was imported before Hydra has set up the logging, as here
     assert "Total params" in debug.stdout + debug.stderr
@@ -197,7 +197,7 @@ def test_options_that_print(command, debug, tmp_path):
     assert "FIT Profiler Report" in profiled.stdout + profiled.stderr
 
 
-def test_validation_every_other_epoch_is_printed_only_then(command, tmp_path):
+def test_validation_error_is_printed_only_in_epochs_with_validation(command, tmp_path):
     every_other = ["trainer.max_epochs=5", "trainer.check_val_every_n_epoch=2"]
     outcome = command(tmp_path, "train", "trainer=debug", "logger=none", *every_other)
     lines = [line for line in outcome.stdout.splitlines() if line.startswith("epoch ")]
@@ -208,7 +208,7 @@ def test_validation_every_other_epoch_is_printed_only_then(command, tmp_path):
 
 
 @pytest.mark.slow
-def test_patience_min_epochs_and_min_delta_move_early_stopping(train_here):
+def test_patience_min_epochs_and_min_delta_control_early_stopping(train_here):
     free, least, steep = (
         metrics_of(train_here("optimizer.lr=0.03", "callbacks.early_stopping.patience=2", *options))
         for options in (
@@ -221,7 +221,7 @@ def test_patience_min_epochs_and_min_delta_move_early_stopping(train_here):
     assert steep["fit/epochs"] == 3 < free["fit/epochs"]
 
 
-def test_an_update_that_diverges_after_the_last_training_error_is_found(command, tmp_path):
+def test_divergence_in_the_last_update_fails_the_run(command, tmp_path):
     arguments = ["optimizer=sgd", "optimizer.lr=1e30", "trainer.max_epochs=1", "data.batch_size=200000", "logger=none"]
     for validation in ("0.1", "0"):
         outcome = command(tmp_path, "train", *arguments, f"split.validation={validation}", status=1)
@@ -230,7 +230,7 @@ def test_an_update_that_diverges_after_the_last_training_error_is_found(command,
     assert list(tmp_path.rglob("metrics.json")) == []
 
 
-def test_repeated_pairs_are_refused_or_merged_and_said(command, tmp_path):
+def test_repeated_pairs_are_refused_or_merged_with_a_note(command, tmp_path):
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(20) for item in range(20)]
     (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows, *rows[:3]]))
     arguments = ["data=csv", "data.path=ratings.csv", "trainer=debug", "logger=none"]
@@ -240,13 +240,13 @@ def test_repeated_pairs_are_refused_or_merged_and_said(command, tmp_path):
     assert "400 ratings of 20 users" in outcome.stdout
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_its_folder(command, tmp_path):
+def test_non_finite_loss_fails_the_run_and_keeps_its_folder(command, tmp_path):
     outcome = command(tmp_path, "train", "optimizer=sgd", "optimizer.lr=1e6", "logger=none", status=1)
     assert re.fullmatch(r"error: the training loss is (nan|inf) in epoch \d+ at lr 1e\+06; .*\n", outcome.stderr)
     assert len(list(tmp_path.glob("outputs/*/*/run.json"))) == 1
 
 
-def test_in_a_sweep_a_diverged_run_does_not_stop_the_others(command, tmp_path):
+def test_sweep_continues_when_one_run_diverges(command, tmp_path):
     arguments = ["trainer=debug", "logger=none", "optimizer=sgd", "optimizer.lr=1e6,1"]
     outcome = command(tmp_path, "train", "-m", *arguments, status=1)
     assert "Traceback" not in outcome.stderr
@@ -258,7 +258,7 @@ def test_in_a_sweep_a_diverged_run_does_not_stop_the_others(command, tmp_path):
     ]
 
 
-def test_on_a_terminal_lightnings_bar_shows_epoch_and_both_errors(start, tmp_path):
+def test_progress_bar_on_a_terminal_shows_epoch_and_both_errors(start, tmp_path):
     main, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
     process = start(tmp_path, "train", *DEBUG, "logger=none", stderr=Path(os.ttyname(terminal)))
@@ -266,7 +266,7 @@ def test_on_a_terminal_lightnings_bar_shows_epoch_and_both_errors(start, tmp_pat
     reader = threading.Thread(target=lambda: shown.extend(iter(lambda: read_all(main), b"")))
     reader.start()
     status, stdout, _ = process.end()
-    os.close(terminal)  # the reader then finds the end
+    os.close(terminal)  # so that the reader stops
     reader.join(timeout=60)
     os.close(main)
     assert status == 0
@@ -276,7 +276,7 @@ def test_on_a_terminal_lightnings_bar_shows_epoch_and_both_errors(start, tmp_pat
 
 
 def read_all(terminal: int) -> bytes:
-    """What has come so far; nothing where the other side is closed."""
+    """Read the output so far; empty once the other side is closed."""
     try:
         return os.read(terminal, 4096)
     except OSError:

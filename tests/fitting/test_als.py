@@ -1,4 +1,4 @@
-"""Alternating least squares: its minimum, row by row and part by part, and that threads do not change it."""
+"""Alternating least squares: the minimum by rows and parts, and independence of threads."""
 
 import itertools
 
@@ -26,7 +26,7 @@ CASES = {
     "timesvdpp": ("timesvdpp", {"implicit": Implicit.user}, 9),
     "timesvdpp with features": ("timesvdpp", FEATURES, 13),
 }
-"""Equation, options and number of tables of weights."""
+"""Equation, options and number of weight tables."""
 
 
 class Objectives(Callback):
@@ -48,7 +48,7 @@ def fit_als(case: str, *, epochs: int, threads: int = 1, callbacks=(), **changed
 
 
 def gradients(fitted: Fitted) -> dict[str, float]:
-    """Largest entry of the objective's gradient in each table of weights, by autograd."""
+    """Find the largest entry of the objective's gradient in each weight table, by autograd."""
     fitted.equation.zero_grad()
     objective(fitted.equation, fitted.data).backward()
     weights = {key: weight for key, weight in fitted.equation.named_parameters() if weight.requires_grad}
@@ -56,14 +56,14 @@ def gradients(fitted: Fitted) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("case", ["mf", "biased_mf"])
-def test_after_a_sweep_no_row_of_the_items_can_be_better(case):
-    """By autograd: the gradient of the objective is 0 in all weights of the side that was solved last."""
+def test_gradient_of_item_weights_is_zero_after_a_sweep(case):
+    """The items are solved last; the gradient is computed by autograd."""
     for key, size in gradients(fit_als(case, epochs=1)).items():
         assert size < 1e-5 if key.startswith("item") else size > 1e-4, key
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_no_sweep_raises_the_objective(case):
+def test_sweeps_never_increase_the_objective(case):
     seen = Objectives()
     fit_als(case, epochs=60, callbacks=[seen])
     for before, after in itertools.pairwise(seen.values):
@@ -73,13 +73,13 @@ def test_no_sweep_raises_the_objective(case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
-def test_sweeps_end_where_the_gradient_of_every_weight_is_0(case):
+def test_sweeps_converge_to_a_zero_gradient(case):
     first, last = (gradients(fit_als(case, epochs=epochs)) for epochs in (1, 200))
     assert max(last.values()) < 1e-4 * max(first.values())
     assert len(last) == CASES[case][2]
 
 
-def test_the_training_error_is_that_of_the_weights():
+def test_training_error_equals_the_error_of_the_weights():
     for case in ("biased_mf", "timesvdpp with features"):
         fitted = fit_als(case, epochs=3)
         user, item, rating, day = as_tensors(fitted.data.train_ratings)
@@ -87,7 +87,7 @@ def test_the_training_error_is_that_of_the_weights():
         assert fitted.module.train_mse == pytest.approx(float(error.detach()), rel=1e-5)
 
 
-def test_the_weights_do_not_depend_on_the_number_of_threads_but_on_the_regularization():
+def test_weights_depend_on_regularization_but_not_on_threads():
     for case in ("biased_mf", "biased_mf with features", "timesvdpp with features"):
         one, two, other = (
             fit_als(case, epochs=3, **more).weights

@@ -1,4 +1,4 @@
-"""Block SGD: its order, its steps, and that neither threads nor blocks change what it does."""
+"""Block SGD: the order of rows, the steps, and independence of threads."""
 
 import numba
 import numpy as np
@@ -27,7 +27,7 @@ def rows(count: int, *, seed=0):
 
 
 def ordered(user, item, rating, *, slices):
-    """The rows by blocks, and where each block starts."""
+    """Sort rows by blocks; return them and where each block starts."""
     columns = user.copy(), item.copy(), rating.copy()
     cuts = [
         balanced_slices(np.bincount(index, minlength=count), slices)
@@ -40,7 +40,7 @@ def ordered(user, item, rating, *, slices):
 
 @pytest.mark.parametrize("slices", [1, 3, 8])
 @pytest.mark.parametrize("count", [1, 2, 500])
-def test_the_order_keeps_every_row_in_its_block_sorted_by_user(slices, count):
+def test_rows_are_moved_to_their_block_and_sorted_by_user(slices, count):
     columns = rows(count)
     *moved, start, user_slice, item_slice = ordered(*columns, slices=slices)
     assert sorted(zip(*moved, strict=True)) == sorted(zip(*columns, strict=True))
@@ -51,7 +51,7 @@ def test_the_order_keeps_every_row_in_its_block_sorted_by_user(slices, count):
         assert (np.diff(user) >= 0).all()
 
 
-def test_slices_have_about_as_many_ratings_each():
+def test_slices_have_similar_numbers_of_ratings():
     count = np.random.default_rng(0).geometric(0.01, 1000)
     slice_ = balanced_slices(count, 8)
     assert (np.diff(slice_) >= 0).all()
@@ -61,8 +61,8 @@ def test_slices_have_about_as_many_ratings_each():
 
 
 @pytest.mark.parametrize("name", ["mf", "biased_mf"])
-def test_a_step_is_that_of_autograd_on_one_row(name):
-    """By torch's own gradients of the model's forward and penalty, a row a batch, in the kernel's order."""
+def test_step_equals_an_autograd_step_on_one_row(name):
+    """The reference takes torch's gradients of forward and penalty, one row per batch, in the kernel's order."""
     user, item, rating, start, *_ = ordered(*rows(200), slices=2)
     training = TrainingData(num_users=NUM_USERS, num_items=NUM_ITEMS, rating_mean=3.0)
     own, theirs = (equation_of(name, training, seed=1, embedding_dim=5) for _ in range(2))
@@ -103,14 +103,14 @@ def fit(*, name="biased_mf", lr=0.02, slices=4, epochs=3, **changed) -> Fitted:
 
 
 @pytest.mark.parametrize("name", ["mf", "biased_mf"])
-def test_the_weights_do_not_depend_on_the_number_of_threads(name):
+def test_weights_do_not_depend_on_the_number_of_threads(name):
     one = fit(threads=1, name=name)
     assert numba.get_num_threads() == 1
     assert torch.equal(one.weights, fit(threads=2, name=name).weights)
     assert numba.get_num_threads() == min(2, numba.config.NUMBA_NUM_THREADS)
 
 
-def test_each_knob_changes_the_result():
+def test_every_setting_changes_the_weights():
     plain = fit().weights
     assert torch.equal(plain, fit().weights)
     halved = {"lr_factor": lambda epoch: 0.5}
@@ -119,7 +119,7 @@ def test_each_knob_changes_the_result():
     assert torch.equal(fit(lr=0.01).weights, fit(lr=0.02, **halved).weights)
 
 
-def test_the_training_error_falls_and_is_pooled():
+def test_training_error_falls_and_covers_all_rows():
     early, late = fit(epochs=1).module, fit(epochs=30).module
     assert late.train_mse < early.train_mse
     assert early.rows_trained == 720
@@ -129,7 +129,7 @@ def test_the_training_error_falls_and_is_pooled():
     assert frozen.module.train_mse() == pytest.approx(float(error.square().mean()), rel=1e-5)
 
 
-def test_each_epoch_has_its_own_order_of_diagonals_over_rows_that_were_ordered_once(monkeypatch):
+def test_rows_are_sorted_once_and_diagonals_are_shuffled_every_epoch(monkeypatch):
     seen = []
 
     def recorded(user, item, rating, start, diagonals, *more):

@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be written, seen from a run; that they resume is in tests/test_resume.py."""
+"""Best and last checkpoints, also on a full disk; resuming: tests/experiment/test_continuation.py."""
 
 import errno
 import logging
@@ -14,7 +14,7 @@ from ratinglab.fitting.checkpoints import BestAndLast, WholeCheckpointIO
 
 
 class Trainer:
-    """As much of Lightning's as the callback asks for: every checkpoint holds the epoch's number."""
+    """Stand-in for Lightning's Trainer with what the callback uses: each checkpoint holds the epoch's number."""
 
     check_val_every_n_epoch = 1
 
@@ -44,7 +44,7 @@ def callback_in(folder, **changed) -> BestAndLast:
     return BestAndLast(folder, **{"monitor": MSE, "last_every_seconds": 1e9} | changed)
 
 
-def test_best_is_the_lowest_error_and_last_the_last_epoch(tmp_path):
+def test_best_holds_the_lowest_error_and_last_the_last_epoch(tmp_path):
     run(callback_in(tmp_path), [3.0, 1.0, 2.0, 1.0])
     assert epochs(tmp_path) == {"best.ckpt": 1, "last.ckpt": 3}
 
@@ -52,13 +52,13 @@ def test_best_is_the_lowest_error_and_last_the_last_epoch(tmp_path):
 SHARE = Metric("share", label="share", higher_is_better=True, compute=lambda predicted, rating: 0.0)
 
 
-def test_of_a_metric_whose_higher_values_are_better_the_best_is_the_highest(tmp_path):
+def test_best_holds_the_highest_value_when_higher_is_better(tmp_path):
     run(callback_in(tmp_path, monitor=SHARE), [0.1, 0.5, 0.2, 0.5], tag="val/share")
     assert epochs(tmp_path) == {"best.ckpt": 1, "last.ckpt": 3}
 
 
 @pytest.mark.parametrize(("monitor", "tag", "values"), [(MSE, "val/mse", [2, 3]), (SHARE, "val/share", [3, 2])])
-def test_the_best_value_so_far_is_that_of_the_whole_run_after_a_resume(tmp_path, monitor, tag, values):
+def test_resumed_callback_keeps_the_best_value_of_the_whole_run(tmp_path, monitor, tag, values):
     first, second = callback_in(tmp_path, monitor=monitor), callback_in(tmp_path, monitor=monitor)
     run(first, values[:1], tag=tag)
     (tmp_path / "best.ckpt").unlink()
@@ -70,19 +70,19 @@ def test_the_best_value_so_far_is_that_of_the_whole_run_after_a_resume(tmp_path,
     assert (tmp_path / "best.ckpt").exists()
 
 
-def test_an_epoch_without_validation_is_never_the_best(tmp_path, monkeypatch):
+def test_epoch_without_validation_is_never_the_best(tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "check_val_every_n_epoch", 2)
     run(callback_in(tmp_path), [1.0, 3.0, 0.5, 2.0])
     assert epochs(tmp_path) == {"best.ckpt": 3, "last.ckpt": 3}
 
 
-def test_without_validation_both_are_the_last(tmp_path):
+def test_best_and_last_are_the_last_epoch_without_validation(tmp_path):
     run(callback_in(tmp_path, monitor=None), [3.0, 1.0, 2.0])
     assert epochs(tmp_path) == {"best.ckpt": 2, "last.ckpt": 2}
 
 
 @pytest.mark.parametrize(("seconds", "written"), [(0.0, 5), (1e9, 1)])
-def test_last_is_written_when_its_time_has_come(tmp_path, monkeypatch, seconds, written):
+def test_last_is_written_every_given_number_of_seconds(tmp_path, monkeypatch, seconds, written):
     names = []
     own = files.os.replace
     monkeypatch.setattr(files.os, "replace", lambda source, target: (names.append(target.name), own(source, target)))
@@ -91,7 +91,7 @@ def test_last_is_written_when_its_time_has_come(tmp_path, monkeypatch, seconds, 
     assert names.count("best.ckpt") == 1
 
 
-def test_a_full_disk_costs_no_good_file_warns_once_and_is_remembered(tmp_path, monkeypatch, caplog):
+def test_full_disk_keeps_good_checkpoints_and_warns_once(tmp_path, monkeypatch, caplog):
     def fill(epoch):
         if epoch == 2:
 
@@ -108,7 +108,7 @@ def test_a_full_disk_costs_no_good_file_warns_once_and_is_remembered(tmp_path, m
     assert [record.message.count("best.ckpt cannot be written: No space left") for record in caplog.records] == [1, 0]
 
 
-def test_a_disk_that_has_room_again_is_forgiven(tmp_path, monkeypatch):
+def test_checkpoints_are_written_again_once_the_disk_has_room(tmp_path, monkeypatch):
     own = os.fsync
 
     def fill_and_empty(epoch):

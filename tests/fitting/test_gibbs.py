@@ -1,4 +1,4 @@
-"""Gibbs sampling: what it keeps, what it repeats, and that it finds what the ratings were made of."""
+"""Gibbs sampling: kept samples, repeatability, and recovery of the model that generated the ratings."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ MODELS = {
 
 
 def made_table():
-    """Ratings of 60 users over 40 items: biases, one factor, and noise of NOISE; a tenth of the pairs is left out."""
+    """Generate ratings of 60 users over 40 items from biases, one factor and NOISE, without a tenth of the pairs."""
     random = np.random.default_rng(0)
     user, item = np.divmod(np.flatnonzero(random.random(2400) < 0.9), 40)
     user_bias, item_bias = random.normal(0, 0.5, 60), random.normal(0, 0.5, 40)
@@ -40,12 +40,12 @@ def made_table():
 
 
 def made_days(random, count):
-    """Times on the first or the second of two days."""
+    """Draw times on the first or the second of two days."""
     return random.integers(0, 2, count) * MILLISECONDS
 
 
 def table_of_moods():
-    """Users who on each of their three days rate all items by so much higher or lower."""
+    """Generate ratings of users who rate all items higher or lower by a different amount on each of three days."""
     random = np.random.default_rng(5)
     user, item = np.divmod(np.flatnonzero(random.random(100 * 40) < 0.6), 40)
     day = random.integers(0, 3, len(user))
@@ -54,7 +54,7 @@ def table_of_moods():
 
 
 def table_of_two_kinds():
-    """Users and items of two kinds; users rate their own kind most of the time, and like it."""
+    """Generate ratings of users and items of two kinds; users mostly rate their own kind, and rate it higher."""
     random = np.random.default_rng(3)
     chance = np.where(np.arange(300)[:, None] % 2 == np.arange(60) % 2, 0.15, 0.02)
     user, item = np.nonzero(random.random(chance.shape) < chance)
@@ -64,7 +64,7 @@ def table_of_two_kinds():
 
 
 def with_columns(table: RatingTable) -> RatingTable:
-    """The table with a group and an age for most users, and genres for a few items."""
+    """Add a group and an age for most users, and genres for a few items."""
     random = np.random.default_rng(6)
     group = np.array(["a", "b", "b|c", ""], dtype=object)[random.integers(0, 4, table.num_users)]
     age = np.where(random.random(table.num_users) < 0.8, random.normal(size=table.num_users), np.nan)
@@ -88,20 +88,20 @@ def samples(fitted: Fitted) -> torch.Tensor:
 
 
 def validation_error(fitted: Fitted) -> float:
-    """Mean squared error of the mean prediction."""
+    """Compute the mean squared error of the mean prediction."""
     user, item, rating, day = as_tensors(fitted.data.validation_ratings)
     return float((fitted.module.predictor.score(user, item, day) - rating).square().mean())
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_draws_do_not_depend_on_the_number_of_threads_but_on_the_seed(name):
+def test_samples_depend_on_the_seed_but_not_on_threads(name):
     one = samples(fit(name, threads=1))
     assert torch.equal(one, samples(fit(name, threads=2)))
     assert not torch.equal(one, samples(fit(name, seed=1)))
 
 
 @pytest.mark.parametrize(("burn_in", "thin", "kept"), [(0, 1, 6), (2, 1, 4), (2, 2, 2), (2, 3, 2), (5, 1, 1)])
-def test_samples_are_kept_after_the_burn_in_every_so_many_epochs(burn_in, thin, kept):
+def test_samples_are_kept_after_burn_in_and_thinned(burn_in, thin, kept):
     every = fit(burn_in=0).module.posterior.get_extra_state()["user"]
     found = fit(burn_in=burn_in, thin=thin).module.posterior.get_extra_state()["user"]
     assert torch.equal(found, every[burn_in::thin])
@@ -110,17 +110,17 @@ def test_samples_are_kept_after_the_burn_in_every_so_many_epochs(burn_in, thin, 
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("thin", [1, 2])
-def test_the_validation_error_is_that_of_the_mean_of_all_samples_to_the_last_bit(name, thin):
+def test_validation_scores_equal_the_sample_mean_bit_for_bit(name, thin):
     module, data, _ = fit(name, thin=thin)
     for number, block in enumerate(Blocks(data.validation_ratings)):
         scored = module.predictor.score(block.user, block.item, block.day)
         assert torch.equal(module.score_block(block, number), scored)
-        module._sums.clear()  # as in a run that goes on
+        module._sums.clear()  # as in a resumed run
         assert torch.equal(module.score_block(block, number), scored)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_last_sample_is_the_equations_weights(name):
+def test_equation_holds_the_weights_of_the_last_sample(name):
     fitted = fit(name)
     user, item, _, day = as_tensors(fitted.data.train_ratings)
     posterior, arguments = fitted.module.posterior, fitted.equation.arguments(user, item, day)
@@ -130,14 +130,14 @@ def test_the_last_sample_is_the_equations_weights(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_ratings_are_predicted_about_as_well_as_their_noise_allows_and_the_noise_is_found(name):
+def test_fit_recovers_the_noise_and_reaches_its_error(name):
     module, data, _ = fit(name, epochs=150, burn_in=50)
     user, item, rating, day = as_tensors(data.validation_ratings)
     mean, variance = module.posterior.moments(user, item, day)
     error = float((mean - rating).square().mean().sqrt())
     assert NOISE * 0.9 < error < NOISE * 1.25
     found = (module.user_precision.mean() * module.item_precision.mean()) ** -0.5
-    # days on which nothing changes are a little noise that is fitted
+    # days on which nothing changes fit a little of the noise
     assert float(found) == pytest.approx(NOISE, rel=0.15 if name.startswith("timesvdpp") else 0.1)
     inside = float(((mean - rating).abs() <= 1.6449 * variance.sqrt()).double().mean())
     assert 0.84 < inside < 0.96
@@ -154,7 +154,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_the_prior_is_drawn_given_rows_without_all_their_parts_and_given_the_parts_weights(name, monkeypatch):
+def test_prior_is_drawn_given_rows_without_parts_and_the_weights_of_parts(name, monkeypatch):
     seen = []
 
     def recorded(rows, random, *, spread, spread_rows):
@@ -175,7 +175,7 @@ def test_the_prior_is_drawn_given_rows_without_all_their_parts_and_given_the_par
     counts = PARTS[name]
     of_last_sweep = drawn_given[-sum(counts.values()) :]
     first_drawn = {"user": of_last_sweep[0], "item": of_last_sweep[counts["user"]]}
-    # the last two of six epochs' draws are of the users and the items
+    # the last two draws of six epochs are those of the users and the items
     for side, (rows, spread, spread_rows) in zip(("user", "item"), seen[-2:], strict=True):
         parts = before._addends(side)
         assert len(parts) == counts[side]
@@ -183,7 +183,7 @@ def test_the_prior_is_drawn_given_rows_without_all_their_parts_and_given_the_par
         assert all(np.abs(part).max() > 0.01 for part in parts.values())
         assert rows[:, 1:] == pytest.approx(own[:, 1:], abs=1e-5)
         assert rows[:, 0] == pytest.approx(own[:, 0] - sum(part[:, 0] for part in parts.values()), abs=1e-5)
-        # the first part is drawn given the rows without all others
+        # the first part is drawn given the rows without all other parts
         first, *others = parts.values()
         assert first_drawn[side][:, 1:] == pytest.approx(own[:, 1:] + first[:, 1:], abs=1e-5)
         bias_without_others = own[:, 0] - sum((part[:, 0] for part in others), np.zeros(len(own)))
@@ -195,7 +195,7 @@ def test_the_prior_is_drawn_given_rows_without_all_their_parts_and_given_the_par
 
 
 @pytest.mark.slow
-def test_who_rated_what_helps_users_with_few_ratings():
+def test_implicit_feedback_helps_users_with_few_ratings():
     table = table_of_two_kinds()
     genres = np.array(["x", "y", "y", "x", *[""] * (table.num_items - 4)], dtype=object)
     table = replace(table, titles=genres, item_columns={"genres": genres})
@@ -206,7 +206,7 @@ def test_who_rated_what_helps_users_with_few_ratings():
 
 
 def table_of_groups() -> RatingTable:
-    """300 users in three groups, of which each has a mean and a taste of its own; 5 of 60 items rated by each."""
+    """Generate 5 ratings each of 300 users over 60 items; the users' three groups differ in mean and taste."""
     random = np.random.default_rng(7)
     user, item = np.repeat(np.arange(300), 5), np.concatenate([random.permutation(60)[:5] for _ in range(300)])
     group = np.arange(300) % 3
@@ -219,7 +219,7 @@ def table_of_groups() -> RatingTable:
 
 
 @pytest.mark.slow
-def test_a_feature_that_explains_users_helps_those_with_few_ratings_and_another_does_little_harm():
+def test_informative_feature_lowers_the_error_and_an_unrelated_one_does_little_harm():
     table = table_of_groups()
     plain, features, unrelated = (
         validation_error(fit("biased_mf", table=table, epochs=150, burn_in=50, user_features=names, embedding_dim=3))
@@ -229,8 +229,8 @@ def test_a_feature_that_explains_users_helps_those_with_few_ratings_and_another_
     assert unrelated < 1.25 * plain
 
 
-def test_a_feature_takes_over_the_mean_of_its_users():
-    """The groups' means are −1.5, 0 and 1.5 around 3; a user's own row is around the same mean in all groups."""
+def test_feature_absorbs_the_mean_of_its_users():
+    """The groups' means are −1.5, 0 and 1.5 around 3; the users' own rows have equal means in all groups."""
     fitted = fit("biased_mf", table=table_of_groups(), epochs=60, burn_in=20, user_features=["group"])
     module = fitted.module
     (part,) = module.side("user").parts
@@ -245,7 +245,7 @@ def test_a_feature_takes_over_the_mean_of_its_users():
 
 
 @pytest.mark.slow
-def test_days_help_with_users_who_change_and_the_last_day_counts_where_there_is_none():
+def test_days_lower_the_error_of_changing_users_and_default_to_the_last_day():
     table = with_columns(table_of_moods())
     plain = validation_error(fit("biased_mf", table=table, epochs=150, burn_in=50))
     fitted = fit("timesvdpp", table=table, epochs=150, burn_in=50)
@@ -262,7 +262,7 @@ def test_days_help_with_users_who_change_and_the_last_day_counts_where_there_is_
 
 
 def table_of_two_noises():
-    """Every other user, and every other item, is twice as far from what was meant."""
+    """Generate ratings with twice the noise for every other user and every other item."""
     random = np.random.default_rng(4)
     user, item = np.divmod(np.flatnonzero(random.random(100 * 60) < 0.5), 60)
     far = NOISE * (1 + user % 2) * (1 + item % 2)
@@ -274,17 +274,17 @@ def table_of_two_noises():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["biased_mf", "timesvdpp"])
-def test_noise_of_their_own_is_found_for_users_and_items(name):
+def test_noise_own_recovers_noise_per_user_and_item(name):
     fitted = fit(name, table=with_columns(table_of_two_noises()), epochs=150, burn_in=50)
     kept = fitted.module.posterior.get_extra_state()
     for name in ("user", "item"):
         precision = kept[f"{name}_precision"].mean(dim=0)
-        # the prior of ν ratings draws them together
+        # the prior of ν ratings shrinks them towards each other
         assert 2.2 < float(precision[::2].mean() / precision[1::2].mean()) < 5
 
 
 @pytest.mark.slow
-def test_one_noise_is_the_same_for_all():
+def test_noise_one_gives_all_rows_equal_noise():
     fitted = fit(noise="one", epochs=150, burn_in=50)
     kept = fitted.module.posterior.get_extra_state()
     assert float(kept["user_precision"].std(dim=1).max()) == 0
@@ -294,7 +294,7 @@ def test_one_noise_is_the_same_for_all():
 
 
 @pytest.mark.parametrize("noise", ["own", "one"])
-def test_ratings_without_noise_are_fitted_closely_and_the_precision_stays_finite(noise):
+def test_noiseless_ratings_are_fitted_with_a_finite_precision(noise):
     user, item = np.divmod(np.arange(600), 20)
     fitted = fit(
         table=table_of(user, item, 1.0 + (user * item) % 5), noise=noise, epochs=200, burn_in=150, embedding_dim=8

@@ -1,4 +1,4 @@
-"""A fit on a table of a few rows, in this process."""
+"""Gradient fits on a small table."""
 
 import itertools
 import math
@@ -79,13 +79,13 @@ def metric(fitted: Fitted, tag: str) -> float:
     return float(fitted.trainer.callback_metrics[tag])
 
 
-def test_the_same_seed_repeats_bit_for_bit_and_another_does_not():
+def test_same_seed_gives_equal_weights_and_another_does_not():
     same, again, other = fit().weights, fit().weights, fit(seed=1).weights
     assert torch.equal(same, again)
     assert not torch.equal(same, other)
 
 
-def test_a_step_is_the_gradient_of_the_objective_by_hand():
+def test_step_equals_the_gradient_computed_by_hand():
     one_batch = {"epochs": 1, "batch_size": 1_000, "validation": 0.0}
     model = fit(SGD(lr=1e-30, weight_decay=0.0, momentum=0.0), **one_batch).equation
     after = fit(SGD_PLAIN, **one_batch).equation
@@ -97,7 +97,7 @@ def test_a_step_is_the_gradient_of_the_objective_by_hand():
     assert torch.allclose(after.user_bias.weight[:, 0], expected, atol=1e-6)
 
 
-def test_train_mse_is_pooled_over_the_epoch_before_each_update_without_penalty():
+def test_train_mse_pools_errors_before_each_update_without_the_penalty():
     fitted = fit(SGD_PLAIN, epochs=1, batch_size=7, validation=0.0)
     data = RatingDataModule(small_holdout(0.0), batch_size=7, fraction=1.0, seed=0)
     model = build_equation(model_options(), training_data(small_holdout(0.0)), seed=0)
@@ -113,7 +113,7 @@ def test_train_mse_is_pooled_over_the_epoch_before_each_update_without_penalty()
     assert metric(fitted, "train/mse") == pytest.approx(squared / len(data.train_ratings), rel=1e-5)
 
 
-def test_val_mse_is_that_of_the_clipped_predictions():
+def test_val_mse_is_computed_from_clipped_predictions():
     fitted = fit(epochs=20, scale=(2.9, 3.1))
     rows = small_holdout().validation
     user, item = torch.from_numpy(rows.user), torch.from_numpy(rows.item)
@@ -124,7 +124,7 @@ def test_val_mse_is_that_of_the_clipped_predictions():
     assert metric(fitted, "val/mse") == pytest.approx(expected, rel=1e-5)
 
 
-def test_it_learns():
+def test_training_error_falls():
     first, last = (metric(fit(epochs=epochs), "train/mse") for epochs in (1, 40))
     assert last < 0.5 * first
 
@@ -146,46 +146,46 @@ def test_it_learns():
         (SGD_PLAIN, SGD(lr=0.1, weight_decay=0.0, momentum=0.5)),
     ],
 )
-def test_every_option_of_an_optimizer_changes_the_result(base, changed):
+def test_every_option_of_an_optimizer_changes_the_weights(base, changed):
     assert not torch.allclose(fit(base).weights, fit(changed).weights, atol=1e-5)
 
 
-def test_regularization_and_batch_size_change_the_result():
+def test_regularization_and_batch_size_change_the_weights():
     base = fit().weights
     assert not torch.allclose(base, fit(regularization=0.5).weights, atol=1e-5)
     assert not torch.allclose(base, fit(batch_size=16).weights, atol=1e-5)
 
 
-def test_the_schedule_moves_the_learning_rate_once_an_epoch():
+def test_schedule_changes_the_learning_rate_once_per_epoch():
     fitted = fit(epochs=3, lr_factor=lambda epoch: 0.5**epoch)
     assert fitted.module.epoch_lr == fitted.trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.05 / 4)
     frozen_after_one = fit(SGD_PLAIN, epochs=3, lr_factor=lambda epoch: float(epoch == 0)).weights
     assert torch.equal(frozen_after_one, fit(SGD_PLAIN, epochs=1).weights)
 
 
-def test_a_diverging_loss_names_epoch_and_learning_rate():
+def test_error_of_a_diverging_loss_names_epoch_and_learning_rate():
     with pytest.raises(RunFailedError, match=r"the training loss is (nan|inf) in epoch \d+ at lr 1e\+06"):
         fit(SGD(lr=1e6, weight_decay=0.0, momentum=0.0), epochs=50)
 
 
-def test_weights_that_the_last_update_has_blown_up_are_found():
+def test_non_finite_weights_after_the_last_update_are_found():
     with pytest.raises(RunFailedError, match=r"a weight is (inf|nan) in epoch 1 at lr 1e\+30"):
         fit(SGD(lr=1e30, weight_decay=0.0, momentum=0.0), epochs=1, batch_size=1_000, validation=0.0)
 
 
-def test_time_and_rows_in_steps_are_counted():
+def test_seconds_and_rows_of_steps_are_counted():
     module = fit(epochs=4).module
     assert module.rows_trained == 4 * len(small_holdout().train)
     assert 0 < module.step_seconds < math.inf
 
 
-def test_a_step_over_two_batches_is_a_step_on_both_together():
+def test_step_over_two_batches_equals_a_step_on_both_together():
     two, one = (fit(SGD_PLAIN, batch_size=size, accumulate=over, validation=0.0) for size, over in ((5, 2), (10, 1)))
     assert torch.allclose(two.weights, one.weights, atol=1e-6)
 
 
-def test_the_last_step_of_every_epoch_takes_what_batches_are_left():
-    """Two batches, of which a step would average three: two thirds of a step on both together."""
+def test_last_step_of_an_epoch_uses_the_remaining_batches():
+    """Two batches where a step averages three: two thirds of a step on both together."""
     left = fit(SGD_PLAIN, epochs=1, batch_size=25, accumulate=3, validation=0.0)
     two_thirds = SGD(lr=0.1 * 2 / 3, weight_decay=0.0, momentum=0.0)
     whole = fit(two_thirds, epochs=1, batch_size=50, validation=0.0)
@@ -194,7 +194,7 @@ def test_the_last_step_of_every_epoch_takes_what_batches_are_left():
     assert not torch.equal(one.weights, two.weights)
 
 
-def test_a_clipped_step_has_the_norm_it_is_clipped_to():
+def test_gradient_clipping_limits_the_norm_of_the_step():
     once = {"epochs": 1, "batch_size": 50, "validation": 0.0}
     before = fit(SGD(lr=1e-30, weight_decay=0.0, momentum=0.0), **once).weights
     step = fit(SGD(lr=1.0, weight_decay=0.0, momentum=0.0), clip=0.01, **once).weights - before
@@ -203,14 +203,14 @@ def test_a_clipped_step_has_the_norm_it_is_clipped_to():
 
 @dataclass
 class NoisyOptions(MFOptions):
-    """mf with dropout."""
+    """Options of mf with dropout."""
 
     def build(self, training, *, generator):
         return Noisy(self, training, generator=generator)
 
 
 class Noisy(MF):
-    """The product of embeddings of which half the entries are dropped while it is fitted."""
+    """Dot product of embeddings with dropout of half the entries in training."""
 
     def __init__(self, options, training, *, generator):
         super().__init__(options, training, generator=generator)
@@ -226,7 +226,7 @@ NOISY = NoisyOptions(embedding_dim=3, regularization=0.1, init_std=0.1)
 
 
 class Interrupt(Callback):
-    """End the process, as it were, in the middle of an epoch."""
+    """Interruption in the middle of an epoch, as if the process had ended."""
 
     def __init__(self, epoch):
         self.epoch = epoch
@@ -237,7 +237,7 @@ class Interrupt(Callback):
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_an_equation_with_dropout_resumes_to_the_same_bits(tmp_path, accumulate):
+def test_equation_with_dropout_resumes_bit_for_bit(tmp_path, accumulate):
     whole = fit(model=NOISY, epochs=4, accumulate=accumulate)
     assert not torch.equal(whole.weights, fit(model=NOISY, epochs=4, accumulate=accumulate, seed=1).weights)
     writes = BestAndLast(tmp_path, monitor=None, last_every_seconds=0.0)
@@ -250,14 +250,14 @@ def test_an_equation_with_dropout_resumes_to_the_same_bits(tmp_path, accumulate)
     assert metric(resumed, "train/mse") == metric(whole, "train/mse")
 
 
-def test_a_run_of_more_epochs_goes_on_from_one_of_fewer(tmp_path):
+def test_fit_can_be_extended_from_a_checkpoint(tmp_path):
     fit(model=NOISY, epochs=2, callbacks=[BestAndLast(tmp_path, monitor=None, last_every_seconds=1e9)])
     resumed = fit(model=NOISY, epochs=4, checkpoint=tmp_path / "last.ckpt")
     assert torch.equal(resumed.weights, fit(model=NOISY, epochs=4).weights)
 
 
-def test_each_epoch_has_noise_of_its_own():
-    """One batch of the rows in one order: the errors of two epochs at a rate of nearly 0 differ by the noise alone."""
+def test_each_epoch_draws_new_dropout_noise():
+    """With one batch and a learning rate of nearly 0, the errors of two epochs differ only by the noise."""
     frozen = SGD(lr=1e-30, weight_decay=0.0, momentum=0.0)
     one, two, plain, still = (
         metric(fit(frozen, model=model, epochs=epochs, batch_size=None), "train/mse")
@@ -268,7 +268,7 @@ def test_each_epoch_has_noise_of_its_own():
     assert one != pytest.approx(two, rel=1e-3)
 
 
-def test_validation_is_without_noise_and_every_step_with_it():
+def test_dropout_is_on_in_training_and_off_in_validation():
     fitted = fit(model=NOISY, epochs=3, scale=None)
     rows = small_holdout().validation
     equation = fitted.equation.eval()
@@ -289,12 +289,12 @@ class LBFGS(GradientOptions):
         return torch.optim.LBFGS(parameters, lr=self.lr, max_iter=10)
 
 
-def test_an_optimizer_that_evaluates_the_loss_several_times_works():
+def test_optimizer_can_evaluate_the_loss_several_times_per_step():
     model, rows = build_equation(model_options(), training_data(small_holdout()), seed=0), small_holdout().train
     with torch.no_grad():
         error = model(torch.from_numpy(rows.user), torch.from_numpy(rows.item)) - torch.from_numpy(rows.rating)
     one, two, ten = (fit(LBFGS(lr=0.5), epochs=epochs, batch_size=None) for epochs in (1, 2, 10))
-    # before the step, each row once, however often the step looks at it
+    # the error before the step, each row once, however often the step evaluates the loss
     assert metric(one, "train/mse") == pytest.approx(float(error.square().mean()), rel=1e-5)
     assert metric(ten, "train/mse") < metric(two, "train/mse") < metric(one, "train/mse")
     assert one.module.rows_trained == len(rows)

@@ -1,4 +1,4 @@
-"""Requirements that the fits declare."""
+"""Requirements that optimizers declare."""
 
 from dataclasses import replace
 
@@ -30,29 +30,29 @@ FITS = [
         (Form.function, {"adam", "adamw", "sparse_adam", "sgd"}),
     ],
 )
-def test_a_fit_takes_equations_of_its_forms(form, names):
+def test_each_equation_form_has_its_optimizers(form, names):
     assert {fit.name for fit in FITS if form in fit.forms} == names
 
 
-def test_a_fit_that_works_row_by_row_takes_all_rows_at_once_and_no_settings_of_batches():
+def test_full_batch_optimizers_fix_the_batch_settings():
     whole = {fit.name for fit in FITS if not fit.takes_batches}
     assert whole == {"block_sgd", "gibbs", "als"}
     for fit in FITS:
         assert ({"limit_train_batches", "accumulate_grad_batches"} <= set(fit.trainer_values)) == (fit.name in whole)
 
 
-def test_a_learning_rate_is_that_of_the_options_where_there_is_one():
+def test_initial_lr_is_the_option_lr_or_none():
     assert {fit.name: fit.initial_lr for fit in FITS if fit.initial_lr is None} == {"gibbs": None, "als": None}
     assert {fit.initial_lr for fit in FITS} == {0.1, None}
 
 
 @pytest.mark.parametrize(("max_epochs", "samples"), [(3, 1), (5, 1), (6, 2), (8, 2), (9, 3)])
-def test_the_number_of_samples_is_known_beforehand(max_epochs, samples):
+def test_num_samples_follows_from_burn_in_thin_and_max_epochs(max_epochs, samples):
     assert GIBBS.num_samples(max_epochs) == samples
     assert samples == len([epoch for epoch in range(max_epochs) if epoch >= 2 and (epoch - 2) % 3 == 0])
 
 
-def test_gibbs_refuses_a_burn_in_that_leaves_no_sample():
+def test_gibbs_refuses_a_burn_in_without_samples_after_it():
     GIBBS.check(model=options_of("mf"), trainer=replace(TRAINER, max_epochs=3))
     with pytest.raises(UserError, match=r"^optimizer.burn_in must be below trainer.max_epochs, got 2 and 2$"):
         GIBBS.check(model=options_of("mf"), trainer=replace(TRAINER, max_epochs=2))

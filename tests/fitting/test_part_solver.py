@@ -1,4 +1,4 @@
-"""Weights of a part: the operator, the linear system, and the distribution that they are drawn from."""
+"""Weights of a part: the operator, the linear system, and the distribution of draws."""
 
 import numpy as np
 import pytest
@@ -16,12 +16,12 @@ OWNER = np.array([0, 0, 1, 2, 3, 3])
 
 
 def rated() -> Design:
-    """The items of each user."""
+    """Make the design of the items of each user."""
     return Design.of_sets(torch.from_numpy(USER), torch.from_numpy(ITEM), num_rows=4, num_columns=3)
 
 
 def dense() -> np.ndarray:
-    """The matrix of `rated`: each row over the root of its count."""
+    """Make the matrix of `rated`: each row divided by the square root of its count."""
     matrix = np.zeros((4, 3))
     matrix[USER, ITEM] = 1
     return matrix / np.sqrt(matrix.sum(axis=1, keepdims=True))
@@ -32,7 +32,7 @@ def of_users() -> PartSolver:
 
 
 def drift() -> tuple[Design, np.ndarray]:
-    """Each day has its user, with a scale of its own; and the matrix."""
+    """Make a design in which each day has its user and its own scale; return it with its matrix."""
     scale = np.array([1, 2, -1, 0.5, 0, 3], dtype=np.float32)
     matrix = np.zeros((6, 4))
     matrix[np.arange(6), OWNER] = scale
@@ -40,7 +40,7 @@ def drift() -> tuple[Design, np.ndarray]:
 
 
 def cases() -> dict[str, tuple[Design, np.ndarray]]:
-    """Designs and their matrices."""
+    """Make designs with their matrices."""
     of_days, of_day = drift()
     picked = torch.tensor([3, 0, 0, 2, 5, 1, 5])
     return {
@@ -53,7 +53,7 @@ def cases() -> dict[str, tuple[Design, np.ndarray]]:
 
 @pytest.mark.parametrize("is_weighted", [False, True])
 @pytest.mark.parametrize("case", cases())
-def test_a_design_acts_as_its_matrix(case, is_weighted):
+def test_solver_equals_the_dense_matrix(case, is_weighted):
     design, matrix = cases()[case]
     random = np.random.default_rng(0)
     row_weight = random.uniform(0.5, 3, len(matrix)).astype(np.float32) if is_weighted else None
@@ -71,13 +71,13 @@ def test_a_design_acts_as_its_matrix(case, is_weighted):
         assert found == pytest.approx(np.linalg.solve(system, right), abs=1e-4)
 
 
-def test_a_row_that_has_nothing_has_no_part():
+def test_row_without_columns_gets_zero():
     design = Design.of_sets(torch.tensor([0]).int(), torch.tensor([1]).int(), num_rows=2, num_columns=2)
     solver = PartSolver(design, dim=1)
     assert solver.times(np.array([[5.0], [7.0]], dtype=np.float32)).tolist() == [[7.0], [0.0]]
 
 
-def test_the_system_is_solved_from_any_start():
+def test_solve_converges_from_any_start():
     implicit, matrix = of_users(), dense()
     right = np.array([[1.0, 0.0], [-1.0, 0.0], [2.0, 0.0]], dtype=np.float32)
     expected = np.linalg.solve(matrix.T @ matrix + 0.3 * np.eye(3), right)
@@ -97,8 +97,8 @@ def test_draws_have_the_mean_and_covariance_of_the_posterior():
     assert covariance == pytest.approx(np.kron(inverse, np.linalg.inv(PRIOR.precision)), abs=0.06)
 
 
-def test_the_precision_is_drawn_given_the_weights():
-    """λ ~ Gamma(1 + n D / 2, 1 + Σ yᵀ Λ y / 2); here y is what rows far away leave of it."""
+def test_precision_is_drawn_given_the_weights():
+    """λ ~ Gamma(1 + n D / 2, 1 + Σ yᵀ Λ y / 2), here with rows far from the prior mean, hence large y."""
     implicit = of_users()
     rows = np.full((4, 2), 30, dtype=np.float32)
     random = np.random.default_rng(2)

@@ -1,4 +1,4 @@
-"""Priors of a side's rows, checked by the means of many draws."""
+"""Priors of the rows of a side, tested by the means of many draws."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,14 @@ import pytest
 from ratinglab.fitting.priors import PRIOR_ROWS, Normal, draw_normal, draw_wishart
 
 
-def test_wishart_draws_have_its_mean():
+def test_wishart_draws_have_the_expected_mean():
     scale = np.array([[2.0, 0.5], [0.5, 1.0]])
     random = np.random.default_rng(0)
     draws = np.mean([draw_wishart(scale, 7.0, random) for _ in range(20_000)], axis=0)
     assert draws == pytest.approx(7 * scale, rel=0.03)
 
 
-def test_a_normal_is_drawn_from_its_posterior_given_rows():
+def test_normal_is_drawn_from_its_posterior_given_rows():
     """E[Λ] = ν W and E[m] = N v̄ / (β₀ + N), by the formulas over all rows."""
     random = np.random.default_rng(1)
     rows = (random.normal(size=(40, 2)) @ np.array([[1.0, 0.0], [0.7, 0.5]]) + [1.0, -2.0]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A resumed fit ends with the same weights as an uninterrupted one, bit for bit."""
+"""Resumed fits: the same weights as an uninterrupted fit, bit for bit."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def fitted(chosen: str, model, *, epochs: int, folder=None, checkpoint=None) -> 
 @pytest.mark.parametrize(
     ("chosen", "equation", "features"), CASES, ids=[f"{equation}, {fit}, {len(more)}" for fit, equation, more in CASES]
 )
-def test_a_fit_that_goes_on_ends_at_the_same_bits(tmp_path, chosen, equation, features):
+def test_resumed_fit_equals_an_uninterrupted_one_bit_for_bit(tmp_path, chosen, equation, features):
     model = equation_options(equation, embedding_dim=3, **features)
     whole = fitted(chosen, model, epochs=5, folder=tmp_path / "whole")
     cut = fitted(chosen, model, epochs=3, folder=tmp_path / "cut")

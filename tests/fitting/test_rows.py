@@ -1,4 +1,4 @@
-"""The loops over rows: each equal to its formula, at any number of threads."""
+"""Loops over rows: each equals its formula, at any number of threads."""
 
 import numba
 import numpy as np
@@ -57,14 +57,14 @@ def drawn(noise):
     return out, conditionals
 
 
-def test_without_noise_a_row_is_the_mean_of_its_conditional():
+def test_row_drawn_without_noise_is_the_conditional_mean():
     out, conditionals = drawn(np.zeros((NUM_USERS, DIM), dtype=np.float32))
     for row, (a, b) in zip(out, conditionals, strict=True):
         assert row == pytest.approx(np.linalg.solve(a, b), abs=1e-5)
 
 
-def test_noise_has_the_covariance_of_the_conditional():
-    """The roots of all unit vectors, side by side, are a root of the covariance."""
+def test_noise_has_the_conditional_covariance():
+    """The results for all unit vectors, as columns, are a square root of the covariance."""
     middle, conditionals = drawn(np.zeros((NUM_USERS, DIM), dtype=np.float32))
     roots = [
         drawn(np.tile(unit, (NUM_USERS, 1)).astype(np.float32))[0] - middle for unit in np.eye(DIM, dtype=np.float32)
@@ -84,7 +84,7 @@ def test_gather_sums_over_the_ratings_of_a_row():
     assert out == pytest.approx(scale[:, None] * (dense @ (other_scale[:, None] * values)), abs=1e-5)
 
 
-def test_sums_over_rows_are_those_of_matrices():
+def test_sums_over_rows_equal_matrix_products():
     left, right, matrix = numbers(1000, 4), numbers(1000, 4, seed=2), numbers(3, 4, seed=3)
     assert gram(left, right) == pytest.approx(left.astype(np.float64).T @ right, rel=1e-6)
     assert column_dots(left, right) == pytest.approx((left.astype(np.float64) * right).sum(axis=0), rel=1e-6)
@@ -93,7 +93,7 @@ def test_sums_over_rows_are_those_of_matrices():
     assert out == pytest.approx(left @ matrix.T, abs=1e-5)
 
 
-def test_squared_errors_are_those_of_each_row():
+def test_squared_errors_are_summed_per_row():
     side, rows = by_user(), ratings()
     users, items, offset = numbers(NUM_USERS, DIM), numbers(NUM_ITEMS, DIM, seed=2), numbers(NUM_ITEMS, seed=3)
     error = rows.rating - offset[rows.item] - (users[rows.user] * items[rows.item]).sum(axis=1)
@@ -103,7 +103,7 @@ def test_squared_errors_are_those_of_each_row():
         assert sums == pytest.approx(np.bincount(rows.user, weighs * np.square(error, dtype=np.float64)), rel=1e-5)
 
 
-def test_threads_do_not_change_a_bit():
+def test_results_do_not_depend_on_the_number_of_threads():
     before = numba.get_num_threads()
     found = []
     for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):

@@ -1,4 +1,4 @@
-"""The training ratings by row."""
+"""Training ratings grouped by row."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ RATING = RANDOM.normal(size=len(USER)).astype(np.float32)
 
 
 @pytest.mark.parametrize(("own", "other", "count"), [(USER, ITEM, NUM_USERS), (ITEM, USER, NUM_ITEMS)])
-def test_every_rating_is_under_its_row_in_its_old_order(own, other, count):
+def test_ratings_are_grouped_by_row_in_their_original_order(own, other, count):
     side = sort_ratings(own, other, RATING, count=count, dim=5)
     for row in range(count):
         part = slice(side.start[row], side.start[row + 1])
@@ -22,12 +22,12 @@ def test_every_rating_is_under_its_row_in_its_old_order(own, other, count):
     assert side.counts.tolist() == np.bincount(own).tolist()
 
 
-def test_a_row_without_ratings_has_none():
+def test_row_without_ratings_is_empty():
     side = sort_ratings(USER, ITEM, RATING, count=NUM_USERS + 2, dim=5)
     assert side.start[-3:].tolist() == [len(USER)] * 3
 
 
-def test_chunks_cover_all_rows_once_and_have_about_as_much_work_each():
+def test_chunks_cover_all_rows_once_with_similar_work():
     start = np.concatenate([[0], np.cumsum(np.random.default_rng(0).geometric(0.01, 10_000))])
     bounds = chunk_bounds(start, dim=4)
     assert (len(bounds), bounds[0], bounds[-1]) == (ROW_CHUNKS + 1, 0, 10_000)

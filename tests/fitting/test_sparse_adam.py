@@ -1,4 +1,4 @@
-"""Steps on the rows of a batch."""
+"""Sparse Adam: steps on the rows of a batch."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from ratinglab.models.equation import Equation, TrainingData
 
 
 class OneTable(Equation):
-    """One table, and a penalty on it."""
+    """Equation of one weight table, with a penalty on it."""
 
     def __init__(self, penalty=lambda model: torch.zeros(())):
         super().__init__()
@@ -30,7 +30,7 @@ OPTIONS = {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-8}
 
 
 def fitted(optimizer_class, *, steps=20, scale=1.0) -> list[torch.Tensor]:
-    """Two tables after a few steps on random rows, some of them twice in a batch; and the optimizer's state."""
+    """Fit two tables by a few steps on random rows, some twice in a batch; return them and the optimizer's state."""
     generator = torch.Generator().manual_seed(0)
     tables = [nn.Embedding(9, dim, sparse=True) for dim in (1, 5)]
     for table in tables:
@@ -47,19 +47,19 @@ def fitted(optimizer_class, *, steps=20, scale=1.0) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 1e-8])
-def test_the_steps_are_those_of_torch(scale):
-    """Also where the gradient is so small that eps counts."""
+def test_steps_equal_those_of_torch(scale):
+    """Includes gradients so small that eps matters."""
     own, reference = (fitted(each, scale=scale) for each in (SparseRowAdam, torch.optim.SparseAdam))
     for mine, theirs in zip(own, reference, strict=True):
         assert torch.allclose(mine, theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_a_row_without_a_gradient_stays():
+def test_row_without_a_gradient_is_unchanged():
     assert torch.equal(fitted(SparseRowAdam, steps=0)[1][8], fitted(SparseRowAdam)[1][8])
     assert not torch.equal(fitted(SparseRowAdam, steps=0)[1][0], fitted(SparseRowAdam)[1][0])
 
 
-def test_an_equation_with_other_weights_is_refused():
+def test_equation_with_weights_outside_embeddings_is_refused():
     model = OneTable()
     make_sparse(model)
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -70,7 +70,7 @@ def test_an_equation_with_other_weights_is_refused():
         make_sparse(model)
 
 
-def test_an_equation_that_uses_a_whole_table_is_refused():
+def test_equation_that_reads_a_whole_table_is_refused():
     model = OneTable(penalty=lambda model: model.table.weight.square().sum())
     with pytest.raises(
         UserError, match=r"needs weights read only by row lookup; the equation reads all of table.weight$"
@@ -83,7 +83,7 @@ def of_group(groups: Design) -> Equation:
     return equation_of("biased_mf", training, user_features=["group"])
 
 
-def test_a_feature_of_one_value_each_is_a_row_of_the_batch_and_one_of_several_is_refused():
+def test_single_valued_feature_is_accepted_and_multi_valued_feature_refused():
     make_sparse(of_group(Design.one_hot(torch.tensor([0, 1, 1]), num_columns=2)))
     several = Design.of_sets(torch.tensor([0, 0, 1]).int(), torch.tensor([0, 1, 1]).int(), num_rows=3, num_columns=2)
     with pytest.raises(UserError, match=r"only by row lookup; the equation reads all of user_features.0.weight$"):

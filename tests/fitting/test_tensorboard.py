@@ -14,7 +14,7 @@ def scalars(folder) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def test_what_is_logged_after_the_fit_goes_into_the_same_file(tmp_path):
+def test_results_after_the_fit_are_logged_to_the_same_file(tmp_path):
     log = EventLog(tmp_path, first_epoch=1)
     log.log_metrics({"val/mse": 2.0}, 1)
     log.finalize("success")  # Lightning, when the fit ends
@@ -24,7 +24,7 @@ def test_what_is_logged_after_the_fit_goes_into_the_same_file(tmp_path):
     assert scalars(tmp_path) == {"val/mse": [(1, 2.0)], "test/mse": [(1, 3.0)]}
 
 
-def test_a_part_that_goes_on_voids_the_epochs_that_it_repeats(tmp_path):
+def test_resumed_log_replaces_the_epochs_it_repeats(tmp_path):
     first = EventLog(tmp_path, first_epoch=1)
     for epoch in (1, 2, 3):
         first.log_metrics({"val/mse": float(epoch)}, epoch)
@@ -36,7 +36,7 @@ def test_a_part_that_goes_on_voids_the_epochs_that_it_repeats(tmp_path):
     assert scalars(tmp_path)["val/mse"] == [(1, 1.0), (2, 2.0), (3, 30.0), (4, 40.0)]
 
 
-def test_a_log_that_cannot_be_written_is_one_warning(tmp_path, monkeypatch, caplog):
+def test_log_that_cannot_be_written_gives_one_warning(tmp_path, monkeypatch, caplog):
     log = EventLog(tmp_path, first_epoch=1)
 
     def full(*_, **__):
@@ -55,7 +55,7 @@ def test_a_log_that_cannot_be_written_is_one_warning(tmp_path, monkeypatch, capl
 
 
 @pytest.mark.parametrize("value", [1, 0.5, "adam", None, True])
-def test_any_hyperparameter_has_its_place_in_the_table(tmp_path, value):
+def test_hyperparameter_of_any_type_is_logged(tmp_path, value):
     log = EventLog(tmp_path, first_epoch=1)
     log.log_results({"key": value}, {"test/mse": 1.0}, step=1)
     log.close()

@@ -1,4 +1,4 @@
-"""Options reach Lightning's Trainer and its callbacks."""
+"""Options passed to Lightning's Trainer and its callbacks."""
 
 import dataclasses
 
@@ -28,20 +28,20 @@ def build(tmp_path, **changed):
         ("check_val_every_n_epoch", 2),
     ],
 )
-def test_an_option_reaches_the_trainer_under_its_own_name(tmp_path, option, value):
+def test_options_are_passed_to_the_trainer(tmp_path, option, value):
     trainer = build(tmp_path, **{option: value})
     assert getattr(trainer, option) == value
     assert getattr(build(tmp_path), option) != value
 
 
-def test_profiler_and_accelerator(tmp_path):
+def test_trainer_gets_profiler_and_accelerator(tmp_path):
     trainer = build(tmp_path, profiler=Profiler.simple)
     assert type(trainer.profiler).__name__ == "SimpleProfiler"
     assert type(trainer.accelerator).__name__ == "CPUAccelerator"
     assert type(build(tmp_path).profiler).__name__ == "PassThroughProfiler"
 
 
-def test_deterministic_turns_on_torchs_own_mode(tmp_path):
+def test_deterministic_turns_on_the_deterministic_mode_of_torch(tmp_path):
     try:
         build(tmp_path, deterministic=True)
         assert torch.are_deterministic_algorithms_enabled()
@@ -50,7 +50,7 @@ def test_deterministic_turns_on_torchs_own_mode(tmp_path):
 
 
 CLOSENESS = Metric("closeness", label="closeness", higher_is_better=True, compute=lambda *rows: -MSE.compute(*rows))
-"""Highest where the MSE is lowest."""
+"""A metric whose value is highest when the MSE is lowest."""
 
 
 def callbacks(folder, *, monitor, patience, min_delta=0.0):
@@ -59,7 +59,7 @@ def callbacks(folder, *, monitor, patience, min_delta=0.0):
 
 
 def fit_until_worse(folder, *, monitor, patience, min_delta=0.0, epochs=60):
-    """Fit ratings that are noise, on which the validation error soon rises."""
+    """Fit random ratings, for which the validation error soon rises."""
     random = np.random.default_rng(0)
     table = table_of(random.integers(0, 20, 300), random.integers(0, 15, 300), random.integers(1, 6, 300))
     acting = callbacks(folder, monitor=monitor, patience=patience, min_delta=min_delta)
@@ -73,7 +73,7 @@ def best_epoch(folder) -> int:
 
 
 @pytest.mark.parametrize("patience", [1, 5])
-def test_early_stopping_and_the_best_epoch_follow_the_direction_of_the_metric(tmp_path, patience):
+def test_early_stopping_and_best_epoch_follow_the_direction_of_the_metric(tmp_path, patience):
     found = {}
     for monitor in (MSE, CLOSENESS):
         fitted = fit_until_worse(tmp_path / monitor.name, monitor=monitor, patience=patience)
@@ -83,7 +83,7 @@ def test_early_stopping_and_the_best_epoch_follow_the_direction_of_the_metric(tm
     assert (best > 1, stopped) == (True, best + patience)
 
 
-def test_without_patience_the_fit_goes_on_and_without_a_metric_nothing_stops_it(tmp_path):
+def test_early_stopping_is_off_without_patience_or_monitor(tmp_path):
     assert not any(isinstance(each, EarlyStopping) for each in callbacks(tmp_path, monitor=MSE, patience=None))
     (only,) = callbacks(tmp_path, monitor=None, patience=3)
     assert isinstance(only, BestAndLast)
@@ -91,11 +91,11 @@ def test_without_patience_the_fit_goes_on_and_without_a_metric_nothing_stops_it(
 
 
 @pytest.mark.parametrize("monitor", [MSE, CLOSENESS])
-def test_a_smaller_gain_than_min_delta_is_none(tmp_path, monitor):
+def test_gain_below_min_delta_is_no_improvement(tmp_path, monitor):
     fitted = fit_until_worse(tmp_path / "run", monitor=monitor, patience=2, min_delta=100.0)
     assert fitted.module.epochs_done == 3
 
 
-def test_the_monitored_metric_is_reported_beside_mse(tmp_path):
+def test_monitored_metric_is_logged_beside_mse(tmp_path):
     metrics = fit_until_worse(tmp_path / "run", monitor=CLOSENESS, patience=1).trainer.callback_metrics
     assert float(metrics["val/closeness"]) == -float(metrics["val/mse"])

@@ -27,7 +27,7 @@ def test_biases_solve_the_normal_equations():
     assert float(fitted().mean) == 3.0
 
 
-def test_the_unknown_fall_back_to_bias_then_mean():
+def test_unknown_users_and_items_fall_back_to_bias_then_mean():
     baseline = fitted()
     user_bias, item_bias = float(baseline.user_bias[0]), float(baseline.item_bias[1])
     assert user_bias != 0
@@ -42,7 +42,7 @@ def test_the_unknown_fall_back_to_bias_then_mean():
 
 
 class Constant(Equation):
-    """An equation that refuses indices that it does not have."""
+    """Equation that refuses unknown indices."""
 
     def forward(self, user, item):
         assert ((user >= 0) & (user < 3) & (item >= 0) & (item < 3)).all()
@@ -52,7 +52,7 @@ class Constant(Equation):
         return torch.zeros(())
 
 
-def test_the_predictor_asks_the_model_only_of_what_it_knows():
+def test_predictor_calls_the_model_only_for_known_pairs():
     predictor = Predictor(Constant(), fitted(), scale=None)
     user = torch.tensor([0, -1, 2, 5], dtype=torch.int32)
     item = torch.tensor([1, 1, -1, -1], dtype=torch.int32)
@@ -61,7 +61,7 @@ def test_the_predictor_asks_the_model_only_of_what_it_knows():
     assert predictor(user[1:], item[1:]).tolist() == baseline[1:]
 
 
-def test_predictions_are_clipped_to_the_scale_and_scores_are_not():
+def test_predictions_are_clipped_and_scores_are_not():
     predictor = Predictor(Constant(), fitted(), scale=(1.0, 5.0))
     assert predictor(USER, ITEM).tolist() == [5.0] * 5
     assert predictor.score(USER, ITEM).tolist() == [9.0] * 5

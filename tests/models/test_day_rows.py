@@ -7,10 +7,10 @@ from ratinglab.models.day_rows import DayRows
 
 USER = torch.tensor([1, 0, 1, 1], dtype=torch.int32)
 DAY = torch.tensor([10, 7, -22, 10], dtype=torch.int32)
-"""User 0 has ratings on day 7, user 1 on the days −22 and 10."""
+"""Days with ratings: 7 of user 0, −22 and 10 of user 1."""
 
 
-def test_each_user_has_a_row_per_day_sorted_by_user_then_day():
+def test_rows_are_sorted_by_user_then_day():
     rows = DayRows(USER, DAY)
     assert len(rows) == 3
     assert rows.owner.tolist() == [0, 1, 1]
@@ -26,14 +26,14 @@ def test_each_user_has_a_row_per_day_sorted_by_user_then_day():
         (1, [-5, 0, 10, 11, 2**31 - 1], 2),
     ],
 )
-def test_a_day_without_ratings_counts_as_the_nearest_one_of_the_user(user, days, row):
+def test_day_without_ratings_maps_to_the_nearest_day_of_the_user(user, days, row):
     user = torch.full((5,), user, dtype=torch.int32)
     assert DayRows(USER, DAY).find(user, torch.tensor(days, dtype=torch.int32)).tolist() == [row] * 5
 
 
-def test_without_a_day_the_row_is_that_of_the_last_one():
+def test_missing_day_maps_to_the_last_day_of_the_user():
     assert DayRows(USER, DAY).find(torch.tensor([1, 0, 1]), None).tolist() == [2, 0, 2]
 
 
-def test_the_rows_are_no_part_of_a_checkpoint():
+def test_day_rows_are_not_in_the_state_dict():
     assert DayRows(USER, DAY).state_dict() == {}

@@ -1,4 +1,4 @@
-"""Declarations of equations: their forms and needs."""
+"""Declarations of equations: forms and needs."""
 
 import pytest
 from equations import CLASSES, options_of
@@ -8,7 +8,7 @@ from ratinglab.ratings.side_information import Needs
 
 
 def outside_names() -> set[str]:
-    """Names of the equations of tests/outside that were tried in this process."""
+    """Find the names of equations of tests/outside that this process has imported."""
     classes = [EquationOptions]
     for cls in classes:
         classes += cls.__subclasses__()
@@ -26,7 +26,7 @@ def outside_names() -> set[str]:
         (set(), []),
     ],
 )
-def test_equations_are_found_by_their_form(forms, names):
+def test_names_of_lists_equations_by_form(forms, names):
     assert [name for name in names_of(forms) if name not in outside_names()] == names
 
 
@@ -47,10 +47,10 @@ BOTH = {"user_features": ("gender", "age"), "item_features": ("genres",)}
         ("nmf", {}, Needs()),
     ],
 )
-def test_what_an_equation_needs_follows_from_its_options(name, changed, needs):
+def test_needs_follow_from_the_options(name, changed, needs):
     assert options_of(name, **changed).needs() == needs
 
 
-def test_every_equation_has_options_and_a_name_of_its_own():
+def test_every_equation_has_options_and_a_unique_name():
     assert sorted(CLASSES) == [name for name in names_of(set(Form)) if name not in outside_names()]
     assert all(issubclass(cls, EquationOptions) and "name" in vars(cls) for cls in CLASSES.values())

@@ -1,4 +1,4 @@
-"""Designs: each equal to its dense matrix, in value and in gradient."""
+"""Designs: each equals its dense matrix, in value and in gradient."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ from ratinglab.errors import UserError
 from ratinglab.models.design import Design
 
 ROW, COLUMN = torch.tensor([2, 0, 2, 2]).int(), torch.tensor([1, 3, 0, 4]).int()
-"""Row 0 has column 3, row 2 the columns 1, 0 and 4, the rows 1 and 3 nothing."""
+"""Row 0 has column 3, row 2 has columns 1, 0 and 4, rows 1 and 3 have none."""
 BATCH = torch.tensor([2, 0, 1, 2, 3, 0, 0]).int()
-"""Rows of each kind, some of them more than once."""
+"""Rows of each kind, some repeated."""
 
 
 def of_sets() -> Design:
@@ -23,7 +23,7 @@ def one_hot() -> Design:
 
 
 def select_rows(design: Design) -> Design:
-    """Six rows, of which each picks one of the design's four; row 3 of the design is picked by none."""
+    """Select six rows of the design's four; row 3 is never selected."""
     return design.select_rows(torch.tensor([1, 2, 2, 0, 1, 0]))
 
 
@@ -38,10 +38,10 @@ CASES = {
     "sets seen from other rows": (select_rows(of_sets()), SETS[PICKED]),
     "one_hot seen from other rows": (select_rows(one_hot()), ONE_HOT[PICKED]),
 }
-"""A design, and its dense matrix."""
+"""Designs with their dense matrices."""
 COLUMNS = {"sets": SETS != 0, "one_hot": torch.eye(5)[[1, 0, 1, 3]] > 0}
 COLUMNS |= {f"{name} seen from other rows": has[PICKED] for name, has in COLUMNS.items()}
-"""Which row has which columns, (num_rows, num_columns) bool; a row whose scale is 0 has them all the same."""
+"""Columns that each row has, (num_rows, num_columns) bool, also when its scale is 0."""
 
 
 def embedding(dim: int = 3) -> nn.Embedding:
@@ -51,7 +51,7 @@ def embedding(dim: int = 3) -> nn.Embedding:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_product_with_weights_and_its_gradient_are_those_of_the_dense_matrix(name):
+def test_product_and_gradient_equal_those_of_the_dense_matrix(name):
     design, dense = CASES[name]
     assert (design.num_rows, design.num_columns) == dense.shape
     table, weight = embedding(), embedding().weight.detach().requires_grad_()
@@ -65,7 +65,7 @@ def test_a_product_with_weights_and_its_gradient_are_those_of_the_dense_matrix(n
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_squares_count_each_weight_of_a_row_whole_whatever_its_scale(name):
+def test_squares_ignore_the_scale_of_a_row(name):
     design, has = CASES[name][0], COLUMNS[name]
     table, weight = embedding(), embedding().weight.detach().requires_grad_()
     found = design.squares(BATCH, table)
@@ -78,11 +78,11 @@ def test_squares_count_each_weight_of_a_row_whole_whatever_its_scale(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_batch_of_one_keeps_its_shape(name):
+def test_batch_of_one_keeps_its_shape(name):
     assert CASES[name][0].times(BATCH[:1], embedding()).shape == (1, 3)
 
 
-def test_rows_of_one_column_are_told_from_others():
+def test_is_one_hot_is_true_when_each_row_has_one_column():
     assert one_hot().is_one_hot
     assert not of_sets().is_one_hot
     ones = Design.of_sets(torch.tensor([1, 0]).int(), torch.tensor([2, 2]).int(), num_rows=2, num_columns=3)
@@ -90,17 +90,17 @@ def test_rows_of_one_column_are_told_from_others():
     assert torch.equal(ones.times(torch.tensor([0, 1]), embedding()), embedding().weight[[2, 2]])
 
 
-def test_a_one_hot_design_has_a_scale_of_1_unless_told_otherwise():
+def test_one_hot_design_has_scale_1_by_default():
     plain = Design.one_hot(torch.tensor([4, 1]), num_columns=5)
     assert torch.equal(plain.times(torch.tensor([1, 0]), embedding()), embedding().weight[[1, 4]])
 
 
-def test_a_set_twice_as_large_has_weights_that_count_less():
-    """Each row's scale is one over the root of its number of columns."""
+def test_scale_of_a_set_falls_with_the_root_of_its_size():
+    """The scale is one over the square root of the number of columns."""
     assert of_sets().scale.tolist() == pytest.approx([1, 0, 3**-0.5, 0])
 
 
-def test_a_design_is_no_part_of_a_checkpoint():
+def test_design_is_not_in_the_state_dict():
     assert CASES["sets seen from other rows"][0].state_dict() == {}
 
 
@@ -113,19 +113,19 @@ def dense_of(design: Design) -> list:
     return design.times(torch.arange(design.num_rows), eye).tolist()
 
 
-def test_categories_have_a_column_each_and_a_row_of_several_scales_them():
+def test_each_category_has_a_column_and_rows_with_several_are_scaled():
     design = Design.of_feature(texts("Drama|Comedy", "", "Comedy", "Drama|Drama"), key="model.item_features: genres")
     half = pytest.approx([0.5**0.5, 0.5**0.5])
     assert dense_of(design) == [half, [0, 0], [1, 0], [0, 1]]  # by name: Comedy, Drama
 
 
-def test_one_category_each_is_one_hot():
+def test_single_category_per_row_gives_a_one_hot_design():
     design = Design.of_feature(texts("F", "M", "F"), key="model.user_features: gender")
     assert design.is_one_hot
     assert dense_of(design) == [[1, 0], [0, 1], [1, 0]]
 
 
-def test_numbers_have_one_column_of_standardized_values_with_0_where_unknown():
+def test_numbers_give_one_standardized_column_with_0_when_unknown():
     design = Design.of_feature(np.array([20.0, np.nan, 30.0, 40.0]), key="model.user_features: age")
     assert design.num_columns == 1
     assert [value for (value,) in dense_of(design)] == pytest.approx([-(1.5**0.5), 0, 0, 1.5**0.5])
@@ -139,14 +139,14 @@ def test_numbers_have_one_column_of_standardized_values_with_0_where_unknown():
         (np.full(2, 5.0), "model.user_features: age must vary, got 5 in every row with training ratings"),
     ],
 )
-def test_a_feature_that_tells_no_row_from_another_is_refused(values, message):
+def test_constant_feature_is_refused(values, message):
     with pytest.raises(UserError) as error:
         Design.of_feature(values, key="model.user_features: age")
     assert str(error.value) == message
 
 
-def test_the_gradient_does_not_depend_on_the_number_of_threads():
-    """A batch above the size from which torch adds up gradients of equal rows in parallel, in any order."""
+def test_gradient_does_not_depend_on_the_number_of_threads():
+    """The batch is large enough for torch to sum gradients of equal rows in parallel, in any order."""
     random = torch.Generator().manual_seed(0)
     owner, column = (torch.randint(0, 40, (400,), generator=random).int() for _ in range(2))
     design = Design.of_sets(owner, column, num_rows=40, num_columns=40)

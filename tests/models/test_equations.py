@@ -1,4 +1,4 @@
-"""Each equation against numbers worked out by hand."""
+"""Equations against values computed by hand."""
 
 import pytest
 import torch
@@ -21,18 +21,18 @@ RATED = Batch(
 
 
 def genres() -> Design:
-    """Item 0 has genre 0, item 2 both, item 1 none."""
+    """Make genres: item 0 has genre 0, item 2 both, item 1 none."""
     item, genre = torch.tensor([0, 2, 2], dtype=torch.int32), torch.tensor([0, 0, 1], dtype=torch.int32)
     return Design.of_sets(item, genre, num_rows=3, num_columns=2)
 
 
 def gender() -> Design:
-    """User 0 has gender 1, user 1 gender 0."""
+    """Make genders: user 0 has gender 1, user 1 gender 0."""
     return Design.one_hot(torch.tensor([1, 0]), num_columns=2)
 
 
 def age() -> Design:
-    """User 0 is 2 deviations above the mean, user 1 half a deviation below it."""
+    """Make ages: user 0 is 2 standard deviations above the mean, user 1 half of one below it."""
     return Design.one_hot(torch.tensor([0, 0]), num_columns=1, scale=torch.tensor([2.0, -0.5]))
 
 
@@ -58,7 +58,7 @@ def fill(model, **tables):
 P, Q = [[1.0, 2.0], [3.0, -1.0]], [[0.5, 1.0], [0.0, 0.0], [2.0, 1.0]]
 
 
-def test_mf_is_the_dot_product():
+def test_mf_predicts_the_dot_product():
     model = fill(build("mf"), user_embedding=P, item_embedding=Q)
     assert model(USER, ITEM).tolist() == [4.0, 0.5, 5.0]
     assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * ((5 + 5) + (10 + 1.25) + (10 + 5)) / 3)
@@ -77,7 +77,7 @@ def test_biased_mf_adds_mean_and_biases():
     assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * squares / 3)
 
 
-def test_bias_and_mean_know_nothing_of_who_likes_what():
+def test_bias_and_mean_predict_without_embeddings():
     model = fill(
         build("bias"),
         user_bias=[[0.1], [0.2]],
@@ -90,7 +90,7 @@ def test_bias_and_mean_know_nothing_of_who_likes_what():
     assert mean.penalty(USER, ITEM).item() == 0
 
 
-def test_nmf_is_a_product_of_squares():
+def test_nmf_predicts_the_dot_product_of_squares():
     model = fill(build("nmf"), user_embedding=P, item_embedding=Q)
     assert model(USER, ITEM).tolist() == [4 + 4, 9 * 0.25 + 1, 9 * 4 + 1]
     fourths = (1 + 16 + 16 + 1) + (81 + 1 + 0.0625 + 1) + (81 + 1 + 16 + 1)
@@ -113,7 +113,7 @@ Y, X = [[1.0, 0.0], [0.0, 2.0], [-1.0, 1.0]], [[3.0, 1.0], [1.0, -1.0]]
         (Implicit.both, [[0.0, 3.0], [3.0, -1 + 3**0.5]], [[1.5, 0.0], [1.0, -1.0], [2 + 4 / 2**0.5, 1.0]]),
     ],
 )
-def test_svdpp_adds_to_the_factors_what_follows_from_who_rated_what(implicit, users, items):
+def test_svdpp_adds_implicit_factors(implicit, users, items):
     tables = {
         "user_embedding": P,
         "item_embedding": Q,
@@ -142,7 +142,7 @@ BIASES = {"user_bias": [[0.1], [0.2]], "item_bias": [[0.3], [9.0], [-1.0]]}
 Z = [[1.0, 1.0], [0.0, 4.0]]
 
 
-def test_item_features_add_to_the_items_that_have_them():
+def test_item_features_are_added_to_item_factors():
     model = build("svdpp", implicit=Implicit.user, item_features=["genres"])
     fill(model, user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES)
     fill(model.item_features, **{"0": Z})
@@ -167,7 +167,7 @@ def with_features() -> Equation:
     return model
 
 
-def test_features_of_users_and_items_are_parts_of_both_rows():
+def test_user_and_item_features_are_added_to_both_factors():
     model = with_features()
     # (1,2) + (0,2) + 2 (4,2); (3,−1) + (1,−1) − ½ (4,2)
     users = torch.tensor([[9.0, 8.0], [2.0, -3.0]])
@@ -175,13 +175,13 @@ def test_features_of_users_and_items_are_parts_of_both_rows():
     bias = torch.tensor([0.1 - 1, 0.2 + 0.3, 0.2 - 1])
     expected = 3 + bias + (users[USER.long()] * items[ITEM.long()]).sum(dim=1)
     assert model(USER, ITEM).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
-    # p, gender, age, q, genres, and both biases, of each pair; a weight counts whole, whatever it is scaled by
+    # p, gender, age, q, genres and both biases of each pair; the weights count unscaled
     squares = (5 + 4 + 20 + 5 + 18 + 0.01 + 1) + (10 + 2 + 20 + 1.25 + 2 + 0.04 + 0.09)
     squares += 10 + 2 + 20 + 5 + 18 + 0.04 + 1
     assert model.penalty(USER, ITEM).item() == pytest.approx(0.5 * squares / 3)
 
 
-def test_features_are_drawn_in_the_order_of_the_options_and_change_nothing_else():
+def test_feature_weights_follow_the_option_order_and_leave_others_unchanged():
     plain, model = build("biased_mf"), build("biased_mf", user_features=["age", "gender"])
     assert [weights.num_embeddings for weights in model.user_features] == [1, 2]
     assert len(model.item_features) == 0
@@ -191,7 +191,7 @@ def test_features_are_drawn_in_the_order_of_the_options_and_change_nothing_else(
 
 
 def timed() -> torch.nn.Module:
-    """Rows: user 0 on day 7; user 1 on the days −22 and 10, whose mean day is −2/3."""
+    """Build timesvdpp with rows for user 0 on day 7 and user 1 on days −22 and 10, mean day −2/3."""
     model = fill(
         build("timesvdpp", implicit=Implicit.user), user_embedding=P, item_embedding=Q, user_implicit=Y, **BIASES
     )
@@ -203,9 +203,9 @@ DAY = torch.tensor([7, -22, 10], dtype=torch.int32)
 EARLIER, LATER = -((22 - 2 / 3) ** 0.4), (10 + 2 / 3) ** 0.4
 
 
-def test_timesvdpp_is_svdpp_whose_biases_and_users_move_with_the_days():
+def test_timesvdpp_adds_daily_biases_factors_and_drift_to_svdpp():
     model = timed()
-    # user 0 has one day, at which nothing has drifted
+    # user 0 has one day, so no drift
     users = torch.tensor([[1.0, 3.0], [3 + 0.2 * EARLIER, 3**0.5], [2 + 0.2 * LATER, -1 + 3**0.5]])
     bias = torch.tensor([0.1 + 0.5 - 1, 0.2 + 1.0 + 0.1 * EARLIER + 0.3, 0.2 + 2.0 + 0.1 * LATER - 1])
     expected = 3 + bias + (users * torch.tensor(Q)[ITEM.long()]).sum(dim=1)
@@ -216,7 +216,7 @@ def test_timesvdpp_is_svdpp_whose_biases_and_users_move_with_the_days():
     assert more.item() == pytest.approx(0.5 * squares / 3, rel=1e-5)
 
 
-def test_timesvdpp_without_a_day_is_of_the_last_one_as_are_its_factors():
+def test_timesvdpp_uses_the_last_day_without_a_day_and_for_factors():
     model = timed()
     last = torch.tensor([7, 10, 10], dtype=torch.int32)
     assert torch.equal(model(USER, ITEM, None), model(USER, ITEM, last))
@@ -226,7 +226,7 @@ def test_timesvdpp_without_a_day_is_of_the_last_one_as_are_its_factors():
     assert rating.tolist() == pytest.approx(model(USER, ITEM).tolist(), abs=1e-5)
 
 
-def test_features_of_users_are_the_same_on_all_their_days():
+def test_user_features_are_equal_on_all_days():
     model = build("timesvdpp", user_features=["gender", "age"])
     fill(model.user_features, **{"0": G, "1": A})
     without = fill(build("timesvdpp"), user_embedding=model.user_embedding.weight.tolist())
@@ -247,7 +247,7 @@ FACTORED = {
 
 
 @pytest.mark.parametrize("name", FACTORED)
-def test_factors_are_the_equation_for_every_user_and_item(name):
+def test_factors_reproduce_the_equation_for_all_pairs(name):
     model = build(name, **FACTORED[name])
     for number, parameter in enumerate(model.parameters()):
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
@@ -262,37 +262,37 @@ def test_factors_are_the_equation_for_every_user_and_item(name):
 
 
 @pytest.mark.parametrize("name", ["bias", "mean"])
-def test_an_equation_of_another_form_has_no_factors(name):
+def test_equation_of_another_form_has_no_factors(name):
     assert build(name).factors() is None
 
 
 @pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "timesvdpp", "nmf", "bias", "mean"])
-def test_days_are_arguments_where_the_options_declare_them(name):
+def test_arguments_include_the_day_only_when_declared(name):
     model = build(name)
     assert model.takes_day == (name == "timesvdpp")
     assert len(model.arguments(USER, ITEM, DAY)) == (3 if name == "timesvdpp" else 2)
     assert model(*model.arguments(USER, ITEM, DAY)).shape == (3,)
 
 
-def test_timesvdpp_starts_as_svdpp():
+def test_initial_timesvdpp_equals_svdpp():
     started, plain = build("timesvdpp"), build("svdpp")
     assert torch.equal(started(USER, ITEM, DAY), plain(USER, ITEM))
 
 
 @pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "timesvdpp"])
 @pytest.mark.parametrize("rating_mean", [3.5, -4.0, 0.0])
-def test_the_first_predictions_lie_around_the_mean(name, rating_mean):
+def test_initial_predictions_are_near_the_mean(name, rating_mean):
     model = build(name, rating_mean=rating_mean, embedding_dim=64, init_std=0.01)
     assert model(USER, ITEM).tolist() == pytest.approx([rating_mean] * 3, abs=0.2)
 
 
 @pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "timesvdpp", "nmf"])
-def test_a_batch_of_one_keeps_its_shape(name):
+def test_batch_of_one_keeps_its_shape(name):
     assert build(name)(USER[:1], ITEM[:1]).shape == (1,)
 
 
 @pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp", "timesvdpp", "nmf"])
-def test_the_first_weights_depend_on_the_seed_alone(name):
+def test_initial_weights_depend_only_on_the_seed(name):
     torch.manual_seed(99)
     weights = [build(name, seed=seed).user_embedding.weight for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1])

@@ -1,4 +1,4 @@
-"""Samples, and the mean and the variance of what they predict."""
+"""Samples, and the mean and variance of their predictions."""
 
 import pytest
 import torch
@@ -30,14 +30,14 @@ def by_hand(one: Sample, mean: float) -> list[float]:
     return [mean + b + float(one.user[u] @ one.item[i]) for b, (u, i) in zip(bias, pairs, strict=True)]
 
 
-def test_without_samples_the_equation_predicts():
+def test_posterior_without_samples_predicts_like_the_equation():
     model = posterior()
     assert torch.equal(model(USER, ITEM), model.equation(USER, ITEM))
     assert torch.equal(model.factors().user, model.equation.factors().user)
 
 
 @pytest.mark.parametrize(("name", "mean"), [("biased_mf", 3.0), ("mf", 0.0)])
-def test_the_prediction_is_the_mean_over_samples_and_the_variance_has_the_noise_in_it(name, mean):
+def test_prediction_is_the_sample_mean_and_variance_includes_the_noise(name, mean):
     model = posterior(name)
     samples = [sample(seed, biased=name != "mf", noise_precision=1.0 + seed) for seed in range(3)]
     for each in samples:
@@ -54,7 +54,7 @@ def test_the_prediction_is_the_mean_over_samples_and_the_variance_has_the_noise_
 
 
 @pytest.mark.parametrize("name", ["biased_mf", "mf"])
-def test_factors_are_the_mean_prediction_as_one_product(name):
+def test_factors_reproduce_the_mean_prediction(name):
     model = posterior(name)
     for seed in range(3):
         model.keep(sample(seed, biased=name != "mf"))
@@ -65,7 +65,7 @@ def test_factors_are_the_mean_prediction_as_one_product(name):
     assert rating.tolist() == pytest.approx(model(USER, ITEM).tolist(), abs=1e-5)
 
 
-def test_samples_are_kept_in_state_dict_as_plain_tensors(tmp_path):
+def test_state_dict_holds_samples_as_plain_tensors(tmp_path):
     model, other = posterior(), posterior()
     for seed in range(2):
         model.keep(sample(seed))
@@ -78,7 +78,7 @@ def test_samples_are_kept_in_state_dict_as_plain_tensors(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["biased_mf", "mf"])
-def test_the_size_of_a_sample_is_known_before_there_is_one(name):
+def test_sample_bytes_is_known_before_the_first_sample(name):
     model = posterior(name)
     foretold = model.sample_bytes
     one = sample(0, biased=name != "mf")

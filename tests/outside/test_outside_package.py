@@ -1,4 +1,4 @@
-"""Extensions from outside the package: each is one .py file and one YAML in lab/, a metric one file, a feature none.
+"""Extensions outside the package: each is one .py file and one YAML in lab/; a metric is one file, a feature none.
 
 No file of src/ knows them. Every command uses them.
 """
@@ -38,7 +38,7 @@ TIMED = {"fit/seconds", "fit/ratings_per_second"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A table of 40 users over 30 items on 60 days, its users, and pairs to predict."""
+    """Write ratings of 40 users over 30 items on 60 days, a users table, and pairs to predict."""
     folder = tmp_path_factory.mktemp("outside")
     random = np.random.default_rng(0)
     user, item = np.nonzero(random.random((40, 30)) < 0.6)
@@ -66,7 +66,7 @@ def trained(command, folder, name, *more):
 
 @pytest.fixture(scope="module")
 def whole(command, folder):
-    """The run of an extension, by name: trained once."""
+    """Train the run of an extension, once per name."""
     return functools.cache(lambda name: trained(command, folder, name))
 
 
@@ -76,7 +76,7 @@ def metrics_of(run: Path) -> dict[str, float]:
 
 
 def trained_here(folder: Path, name: str, run: Path, *more: str) -> dict[str, float]:
-    """The metrics of a run of an extension, trained in this process."""
+    """Train a run of an extension in this process and return its metrics."""
     register_resolvers()
     conf = Conf(CONF, "train")
     conf.add_folder(str(LAB))
@@ -91,7 +91,7 @@ def trained_here(folder: Path, name: str, run: Path, *more: str) -> dict[str, fl
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)
-def test_a_resumed_run_of_an_extension_ends_at_the_same_bits_and_predicts(folder, tmp_path, name):
+def test_run_of_an_extension_resumes_bit_for_bit_and_predicts(folder, tmp_path, name):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     metrics = trained_here(folder, name, whole, "trainer.max_epochs=4")
     trained_here(folder, name, cut, "trainer.max_epochs=3")
@@ -104,7 +104,7 @@ def test_a_resumed_run_of_an_extension_ends_at_the_same_bits_and_predicts(folder
 
 
 @pytest.mark.parametrize("name", ["equation, Gibbs", "metric", "feature"])
-def test_every_command_uses_an_extension(command, folder, whole, name):
+def test_every_command_accepts_a_run_of_an_extension(command, folder, whole, name):
     lab = ["--config-dir", str(LAB)]
     outcome, uncut = whole(name)
     assert outcome.stderr == ""
@@ -123,12 +123,12 @@ def test_every_command_uses_an_extension(command, folder, whole, name):
 
 
 @pytest.mark.parametrize("name", ["equation, Gibbs", "dropout", "split"])
-def test_a_run_of_an_extension_is_reproduced(command, folder, whole, name):
+def test_run_of_an_extension_is_reproduced(command, folder, whole, name):
     reproduced = command(folder, "reproduce", "--config-dir", str(LAB), f"run={whole(name)[1]}")
     assert "reproduced: every metric is equal to the last digit" in reproduced.stdout
 
 
-def test_a_sweep_ranks_runs_by_a_metric_from_outside(command, folder):
+def test_sweep_ranks_runs_by_a_metric_outside_the_package(command, folder):
     outcome = trained(command, folder, "metric", "-m", "model=biased_mf", "optimizer.lr=0.0001,0.05")[0]
     header, first, second = outcome.stdout.splitlines()[-4:-1]
     assert header.split()[:4] == ["optimizer.lr", "val", "≤", "½"]
@@ -136,7 +136,7 @@ def test_a_sweep_ranks_runs_by_a_metric_from_outside(command, folder):
     assert float(first.split()[1]) > float(second.split()[1])
 
 
-def test_a_feature_that_explains_users_lowers_the_error(command, folder):
+def test_informative_user_feature_lowers_the_error(command, folder):
     plain, mood = (
         metrics_of(
             command(
@@ -170,7 +170,7 @@ def test_a_feature_that_explains_users_lowers_the_error(command, folder):
          "metrics must contain the built-in mse, got [my_metrics.within_half]"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_an_extension_is_one_line(command, folder, tmp_path, file, old, new, arguments, message):
+def test_mistake_in_an_extension_gives_a_one_line_error(command, folder, tmp_path, file, old, new, arguments, message):
     lab = tmp_path / "lab"
     shutil.copytree(LAB, lab)
     source = (lab / file).read_text()
@@ -183,14 +183,14 @@ def test_a_mistake_in_an_extension_is_one_line(command, folder, tmp_path, file, 
     assert outcome.stderr.count("\n") == 1
 
 
-def test_a_choice_with_the_name_of_a_built_in_one_is_refused(command, tmp_path):
+def test_choice_with_the_name_of_a_built_in_one_is_refused(command, tmp_path):
     (tmp_path / "lab" / "model").mkdir(parents=True)
     (tmp_path / "lab" / "model" / "mf.yaml").write_text("embedding_dim: 3\n")
     outcome = command(tmp_path, "train", "--config-dir", "lab", status=2)
     assert outcome.stderr.endswith("lab/model/mf.yaml needs another name: model=mf is built in\n")
 
 
-def test_an_equation_that_has_changed_does_not_cost_a_finished_run(command, folder, tmp_path):
+def test_finished_run_is_kept_when_its_equation_has_changed(command, folder, tmp_path):
     lab = tmp_path / "lab"
     shutil.copytree(LAB, lab)
     data = ["data=csv", "data.path=ratings.csv", "logger=none", "trainer.max_epochs=2", "model=dropout_mf"]
@@ -203,7 +203,7 @@ def test_an_equation_that_has_changed_does_not_cost_a_finished_run(command, fold
     assert (run / "metrics.json").read_bytes() == before
 
 
-def test_a_class_of_the_wrong_kind_is_refused(command, folder, tmp_path):
+def test_target_of_the_wrong_class_is_refused(command, folder, tmp_path):
     lab = tmp_path / "lab"
     shutil.copytree(LAB, lab)
     (lab / "model" / "lost.yaml").write_text("_target_: no_such_module.Options\n")

@@ -23,7 +23,7 @@ def table(cache):
     return load_demo(cache, seed=0)
 
 
-def test_it_has_the_size_and_scale_it_promises(table):
+def test_demo_has_the_documented_size_and_scale(table):
     assert len(table.ratings) == 100_000
     assert (table.num_users, table.num_items) == (1_000, 1_700)
     assert set(np.unique(table.ratings.rating)) == {half / 2 for half in range(1, 11)}
@@ -37,17 +37,17 @@ def test_popularity_has_a_long_tail(table):
     assert np.median(count) < 0.7 * count.mean()
 
 
-def test_the_noise_floor_is_the_mse_of_a_model_that_knows_the_true_ratings():
+def test_noise_floor_is_the_mse_of_a_model_that_knows_the_true_ratings():
     generated = demo.generate(1)
     true, given = generated.true_rating[:500], generated.ratings["rating"].to_numpy()[:500]
-    # E[r | t] and Var[r | t] by a simulation of its own: 2,000 draws of noise, rounded and clipped, for each row
+    # E[r | t] and Var[r | t] by a separate simulation: 2,000 draws of noise, rounded and clipped, for each row
     draws = true[:, None] + np.random.default_rng(5).normal(0, demo.NOISE_STD, (500, 2_000))
     draws = np.clip(np.round(draws / demo.STEP) * demo.STEP, demo.LOWEST, demo.HIGHEST)
     assert demo.noise_floor(true) == pytest.approx(draws.var(axis=1).mean(), rel=0.01)
     assert generated.noise_floor == pytest.approx(((given - draws.mean(axis=1)) ** 2).mean(), rel=0.15)
 
 
-def test_there_is_something_to_learn(table):
+def test_bias_baseline_is_well_above_the_noise_floor(table):
     holdout = hold_out(table, RandomSplit(refit=False, seed=0, validation=0.1, test=0.1).apply(table), NO_SIDE)
     user, item, rating, _ = as_tensors(holdout.train)
     baseline = BiasBaseline(num_users=holdout.num_users, num_items=holdout.num_items)
@@ -57,17 +57,17 @@ def test_there_is_something_to_learn(table):
     assert mse > 1.4 * table.noise_floor
 
 
-def test_the_same_seed_gives_the_same_table_and_another_seed_another(tmp_path, table):
+def test_same_seed_gives_an_equal_table_and_another_seed_does_not(tmp_path, table):
     assert load_demo(tmp_path, seed=0).digest == table.digest
     assert load_demo(tmp_path, seed=1).digest != table.digest
     assert {path.name for path in tmp_path.iterdir()} == {"demo-v2-seed0", "demo-v2-seed1"}
 
 
-def test_it_is_the_same_on_every_processor(table):
+def test_demo_is_equal_on_every_processor(table):
     assert table.digest == "9c8aa213f9c3c588e229628a6a1ef10c"
 
 
-def test_two_runs_may_write_it_at_once(tmp_path, monkeypatch):
+def test_two_runs_can_write_the_demo_at_once(tmp_path, monkeypatch):
     own = demo.generate
 
     def generate_while_another_does(seed):
@@ -80,7 +80,7 @@ def test_two_runs_may_write_it_at_once(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["demo-v2-seed3"]
 
 
-def test_files_that_a_killed_run_left_are_written_again(tmp_path):
+def test_incomplete_files_of_a_killed_run_are_rewritten(tmp_path):
     folder = tmp_path / "demo-v2-seed3"
     folder.mkdir()
     (folder / "ratings.csv").write_text("user_id,item_id,rating,timestamp\n1,1,3.0,0\n")

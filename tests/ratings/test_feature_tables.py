@@ -1,4 +1,4 @@
-"""Tables of users and items: each column a feature of the right user or item, each fault one line with its place."""
+"""Tables of users and items: columns matched by id, and one-line errors with their location."""
 
 import zipfile
 from dataclasses import replace
@@ -16,7 +16,7 @@ RATINGS = "user_id,item_id,rating\n7,b,3.5\n5,a,1\n9,a,2\n"
 
 @pytest.fixture
 def load(tmp_path):
-    """Read three ratings with a table of users or of items: load(users=…, titles=…, **options of that table)."""
+    """Read three ratings with a table of users or items: load(users=…, titles=…, **options of that table)."""
 
     def read(*, users: str | None = None, titles: str | None = None, encoding="utf-8", **options):
         (tmp_path / "ratings.csv").write_text(RATINGS)
@@ -32,11 +32,11 @@ def load(tmp_path):
 
 
 def plain(columns) -> dict[str, list]:
-    """Columns as lists, with None for NaN."""
+    """Convert columns to lists, with None for NaN."""
     return {name: [None if value != value else value for value in column] for name, column in columns.items()}
 
 
-def test_columns_belong_to_their_users(load):
+def test_user_columns_are_matched_by_user_id(load):
     users = "user_id,age,gender,likes\n9,40,F,\n 5 , 20.5 ,é, a|b \n1,99,M,c\n"
     for encoding in ("utf-8", "latin-1"):
         table = load(users=users, numeric=["age"], encoding=encoding)
@@ -51,7 +51,7 @@ def test_columns_belong_to_their_users(load):
         assert table.user_columns["age"].dtype == np.float64
 
 
-def test_columns_belong_to_their_items(load):
+def test_item_columns_are_matched_by_item_id(load):
     table = load(titles="year;item_id;title;genres\n1995;b;Heat;(no genres listed)\n;a;Alien;Horror|Sci-Fi\n",
                  numeric=["year"], separator="semicolon")  # fmt: skip
     assert table.titles.tolist() == ["Alien", "Heat"]
@@ -62,16 +62,16 @@ def test_columns_belong_to_their_items(load):
     }
 
 
-def test_a_column_without_a_name_is_left_out(load):
+def test_column_without_a_name_is_ignored(load):
     assert plain(load(users=",user_id,town\n0,5,Oslo\n").user_columns) == {"town": ["Oslo", "", ""]}
 
 
-def test_a_column_of_the_file_stands_before_groups_of_that_name(load):
+def test_column_of_the_file_takes_precedence_over_a_derived_group(load):
     table = load(users="user_id,age_group,age\n5,old,70\n", numeric=["age"])
     assert plain(table.user_columns) == {"age_group": ["old", "", ""], "age": [70.0, None, None]}
 
 
-def test_groups_are_of_about_equal_size():
+def test_groups_have_similar_sizes():
     numbers = np.array([*range(40, 20, -1), np.nan], dtype=np.float64)  # 21 to 40, each once
     groups = groups_of(numbers).tolist()
     assert groups[:4] == ["39–40", "39–40", "37–38", "37–38"]
@@ -97,7 +97,7 @@ def test_groups_keep_equal_values_together(numbers, expected):
     assert groups_of(np.array(numbers, dtype=np.float64)).tolist() == expected
 
 
-def test_groups_are_of_the_users_that_have_rated(load):
+def test_groups_are_formed_from_users_with_ratings_only(load):
     strangers = "".join(f"{number},{number}\n" for number in range(100, 200))
     table = load(users=f"user_id,age\n5,20\n7,30\n9,40\n{strangers}", numeric=["age"])
     assert table.user_columns["age_group"].tolist() == ["20", "30", "40"]
@@ -123,28 +123,28 @@ def test_groups_are_of_the_users_that_have_rated(load):
         ),
     ],
 )  # fmt: skip
-def test_faults_of_users_are_named(load, content, options, message):
+def test_invalid_users_table_is_refused(load, content, options, message):
     with pytest.raises(UserError, match=message):
         load(users=content, **options)
 
 
 @pytest.mark.parametrize("text", ["1_0", "inf", "nan", "1e999", "٣", "3 4"])
-def test_a_number_is_finite_and_plain(load, text):
+def test_number_must_be_finite_and_plain(load, text):
     with pytest.raises(UserError, match=rf"users.csv, line 2: age must be a finite number .*, got '{text}'$"):
         load(users=f"user_id,age\n7,{text}\n", numeric=["age"])
 
 
-def test_a_number_of_an_item_that_is_none_is_named(load):
+def test_invalid_item_number_is_reported_with_its_line(load):
     with pytest.raises(UserError, match=r"titles.csv, line 2: year must be .* \(data.titles.numeric\), got '19x'$"):
         load(titles="item_id,title,year\nb,Heat,19x\n", numeric=["year"])
 
 
-def test_users_of_another_data_set_are_told(load):
+def test_users_table_without_any_rated_user_gives_a_note(load):
     table = load(users="user_id,age\n1,20\n2,30\n")
     assert table.notes == ("none of the 2 users in data.users.path (such as '1') has a rating",)
 
 
-def test_users_may_be_a_member_of_a_zip_archive(tmp_path, load):
+def test_users_can_be_read_from_a_zip_archive(tmp_path, load):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         archive.writestr("sub/users.csv", "user_id,gender\n7,F\n")
     table = load(users="", path=str(tmp_path / "all.zip/sub/users.csv"))
@@ -158,6 +158,6 @@ def test_users_may_be_a_member_of_a_zip_archive(tmp_path, load):
         ({"encoding": "utf-9"}, r"^data.users.encoding: there is no encoding 'utf-9'$"),
     ],
 )
-def test_options_of_users_are_checked(changed, message):
+def test_invalid_options_of_users_are_refused(changed, message):
     with pytest.raises(UserError, match=message):
         check_options(csv_options(users=replace(NO_USERS, **changed)), "data.")

@@ -6,12 +6,12 @@ from ratinglab.ratings.ids import UNKNOWN, IdMap, index_column, parsed_ids
 
 
 def indexed(*chunks: list[str]) -> tuple[IdMap, list[int]]:
-    """The ids of a column that is read in chunks, and the index of each row."""
+    """Index a column that is read in chunks; return the ids and the index of each row."""
     ids, index, _ = index_column([parsed_ids(pa.array(chunk)) for chunk in chunks], what="user")
     return ids, index.tolist()
 
 
-def test_plain_integers_are_integers_in_numeric_order():
+def test_plain_integers_are_sorted_numerically():
     ids, index = indexed(["10", "9"], ["-1", "10"])
     assert ids.are_integers
     assert ids.ids.tolist() == [-1, 9, 10]
@@ -21,25 +21,25 @@ def test_plain_integers_are_integers_in_numeric_order():
 @pytest.mark.parametrize(
     "text", ["007", "1e5", "1_000", "+3", "a", "9223372036854775808", "1.0", "-0", "0x1F", "0x2386f26fc1", "00", "－1"]
 )
-def test_one_text_that_is_no_plain_integer_makes_all_ids_text(text):
+def test_one_non_integer_makes_all_ids_text(text):
     ids, index = indexed(["10"], [text])
     assert not ids.are_integers
     assert [ids.ids[i] for i in index] == ["10", text]
 
 
-def test_white_space_is_no_part_of_an_id():
+def test_white_space_around_ids_is_stripped():
     ids, index = indexed(["1", " 1"], ["2 "])
     assert ids.ids.tolist() == [1, 2]
     assert index == [0, 0, 1]
 
 
-def test_text_is_in_the_order_of_its_code_points():
+def test_text_ids_are_sorted_by_code_point():
     ids, index = indexed(["é", "z"], ["Z", "a", "é"])
     assert ids.ids.tolist() == ["Z", "a", "z", "é"]
     assert index == [3, 2, 0, 1, 3]
 
 
-def test_integers_far_apart_are_integers_too():
+def test_integers_across_the_int64_range_stay_integers():
     ids, index = indexed(["9223372036854775807", "-9223372036854775808"], ["5"])
     assert ids.ids.tolist() == [-(2**63), 5, 2**63 - 1]
     assert index == [2, 0, 1]
@@ -52,9 +52,9 @@ def test_an_integer_and_its_text_find_the_same_id():
         assert ids.index_of(np.array([7, 42])).tolist() == [1, 0]
 
 
-def test_what_is_not_there_is_unknown():
+def test_missing_ids_have_the_unknown_index():
     assert IdMap([1, 2]).index_of(["3", "01", "x"]).tolist() == [UNKNOWN] * 3
 
 
-def test_reordered_moves_the_ids():
+def test_reordered_permutes_the_ids():
     assert IdMap([5, 6, 7]).reordered(np.array([2, 0, 1])).ids.tolist() == [7, 5, 6]

@@ -1,4 +1,4 @@
-"""Named data sets: from a folder, from an archive, and downloaded from a server that does all that servers do wrong."""
+"""MovieLens data sets: from a folder, from an archive, and downloaded, also from a faulty server."""
 
 import hashlib
 import http.server
@@ -44,12 +44,12 @@ USER_COLUMNS = {  # of users 186 and 196
 
 
 def columns(found) -> dict[str, list[str]]:
-    """The columns of users or items as text."""
+    """Convert columns of users or items to text."""
     return {name: [str(value) for value in column] for name, column in found.items()}
 
 
 def archive(name: str) -> bytes:
-    """An archive as the publisher's, of two ratings, one title and, where it has them, users."""
+    """Make an archive like the publisher's, with two ratings, one title and, if it has them, users."""
     data_set = movielens.DATA_SETS[name]
     item_file, items = next(iter(data_set.items.items()))
     buffer = io.BytesIO()
@@ -60,13 +60,13 @@ def archive(name: str) -> bytes:
             *((user_file, USERS[user_file].encode()) for user_file in list(data_set.users)[:1]),
             (item_file, TITLES[item_file].encode(items.form.encoding)),
         ):
-            file.writestr(zipfile.ZipInfo(f"{data_set.folder}/{member}"), content)  # without the time of day
+            file.writestr(zipfile.ZipInfo(f"{data_set.folder}/{member}"), content)  # with a constant timestamp
     return buffer.getvalue()
 
 
 @pytest.fixture(autouse=True)
 def editions_of_two_ratings(monkeypatch):
-    """The archives of these tests are editions of the data sets."""
+    """Accept archives of two ratings as editions of the data sets."""
     for name, data_set in movielens.DATA_SETS.items():
         monkeypatch.setitem(movielens.DATA_SETS, name, replace(data_set, num_ratings=(2, *data_set.num_ratings)))
 
@@ -84,7 +84,7 @@ EXPECTED = [(196, 242, 3.0, 881_250_949_000), (186, 302, 4.0, 891_717_742_000)]
 
 @pytest.mark.parametrize("name", MOVIELENS)
 @pytest.mark.parametrize("where", ["zip", "folder", "folder around", "folder of the zip"])
-def test_every_data_set_is_read_where_the_user_has_it(tmp_path, name, where):
+def test_every_data_set_is_read_from_folder_and_archive(tmp_path, name, where):
     path = tmp_path / movielens.DATA_SETS[name].archive
     path.write_bytes(archive(name))
     if "folder" in where and where != "folder of the zip":
@@ -101,7 +101,7 @@ def test_every_data_set_is_read_where_the_user_has_it(tmp_path, name, where):
 
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}")
-def test_the_copies_at_hand_are_read_as_they_lie(tmp_path):
+def test_local_copy_of_movielens_100k_is_read(tmp_path):
     table = options("movielens_100k", tmp_path, root=REAL_DATA / "ml-100k").load()
     assert (len(table.ratings), table.num_users, table.num_items) == (100_000, 943, 1_682)
     assert rows_of(table)[0] == (196, 242, 3.0, 881_250_949_000)
@@ -112,7 +112,7 @@ def test_the_copies_at_hand_are_read_as_they_lie(tmp_path):
     }  # fmt: skip
 
 
-def test_a_table_of_users_of_ones_own_may_have_other_columns(tmp_path):
+def test_own_users_table_can_have_other_columns(tmp_path):
     (tmp_path / "u.data").write_text(RATINGS["u.data"])
     (tmp_path / "users.csv").write_text("user_id,town\n196,Oslo\n")
     table = options("movielens_100k", None, root=tmp_path).load()
@@ -121,7 +121,7 @@ def test_a_table_of_users_of_ones_own_may_have_other_columns(tmp_path):
         table.side_information(Needs(user_features=("age",)), asked_by="a test")
 
 
-def test_a_file_of_users_of_another_form_is_refused(tmp_path):
+def test_users_file_with_wrong_columns_is_refused(tmp_path):
     (tmp_path / "u.data").write_text(RATINGS["u.data"])
     (tmp_path / "u.user").write_text("196|49|F|artist\n")
     with pytest.raises(UserError, match=r"u.user has 4 columns, not 5$"):
@@ -135,7 +135,7 @@ def test_a_file_of_users_of_another_form_is_refused(tmp_path):
         ("movielens_10m", "ratings.dat", "movielens_10m has none"),
     ],
 )
-def test_a_table_that_is_missing_is_told_when_it_is_needed(tmp_path, name, ratings, advice):
+def test_missing_users_table_is_reported_when_needed(tmp_path, name, ratings, advice):
     (tmp_path / ratings).write_text(RATINGS[ratings])
     table = options(name, None, root=tmp_path).load()
     with pytest.raises(UserError, match=rf"^model.user_features=\[age\] needs a table of users: {advice}$"):
@@ -150,26 +150,26 @@ def test_a_table_that_is_missing_is_told_when_it_is_needed(tmp_path, name, ratin
         (archive("movielens_latest_small"), "has no ml-1m/ratings.dat; it has ml-latest-small/README, "),
     ],
 )
-def test_an_archive_that_is_not_the_one_is_refused(tmp_path, content, message):
+def test_wrong_archive_is_refused(tmp_path, content, message):
     path = tmp_path / "own.zip"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
         options("movielens_1m", tmp_path, root=path).load()
 
 
-def test_an_archive_that_would_unpack_to_too_much_is_refused(tmp_path, monkeypatch):
+def test_archive_with_an_oversized_member_is_refused(tmp_path, monkeypatch):
     (tmp_path / "own.zip").write_bytes(archive("movielens_1m"))
     monkeypatch.setattr(movielens, "LARGEST_MEMBER", 40)
     with pytest.raises(UserError, match=r"ml-1m/ratings.dat would unpack to 46 bytes, more than 40"):
         options("movielens_1m", tmp_path, root=tmp_path / "own.zip").load()
 
 
-def test_a_folder_without_the_data_set_is_told(tmp_path):
+def test_folder_without_the_data_set_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"data.root: .* has neither ratings.dat nor ml-1m.zip; without data.root"):
         options("movielens_1m", tmp_path, root=tmp_path).load()
 
 
-def test_another_data_set_of_the_same_form_is_refused(tmp_path, monkeypatch):
+def test_other_data_set_of_the_same_format_is_refused(tmp_path, monkeypatch):
     changed = replace(movielens.DATA_SETS["movielens_25m"], num_ratings=(25_000_095,))
     monkeypatch.setitem(movielens.DATA_SETS, "movielens_25m", changed)
     (tmp_path / "ratings.csv").write_text(RATINGS["ratings.csv"])
@@ -178,14 +178,14 @@ def test_another_data_set_of_the_same_form_is_refused(tmp_path, monkeypatch):
         options("movielens_25m", tmp_path, root=tmp_path).load()
 
 
-def test_the_name_must_be_that_of_a_data_set(tmp_path):
+def test_unknown_data_set_name_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"^data.name must be one of movielens_100k, .*, got ml_1m$"):
         check_options(options("ml_1m", tmp_path), "data.")
     with pytest.raises(UserError, match=r"got movielens_1mm; did you mean movielens_1m\?$"):
         check_options(options("movielens_1mm", tmp_path), "data.")
 
 
-def test_without_a_cache_a_data_set_is_read_where_it_lies_alone(tmp_path):
+def test_data_set_without_a_cache_is_read_from_root_only(tmp_path):
     path = tmp_path / "ml-1m.zip"
     path.write_bytes(archive("movielens_1m"))
     assert rows_of(options("movielens_1m", None, root=path).load()) == EXPECTED
@@ -196,7 +196,7 @@ def test_without_a_cache_a_data_set_is_read_where_it_lies_alone(tmp_path):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves ml-1m.zip and ml-32m.zip with its sidecar; the first part of the path says what goes wrong."""
+    """Server of ml-1m.zip and ml-32m.zip with its checksum file; the first part of the path selects the fault."""
 
     def do_GET(self) -> None:
         _, fault, name = self.path.split("/")
@@ -222,7 +222,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    """The address of a server on this machine; `requests` are what it was asked for."""
+    """Start a local server; `requests` lists the requested paths."""
     data_set = movielens.DATA_SETS["movielens_1m"]
     digest = hashlib.sha256(archive("movielens_1m")).hexdigest()
     changed = replace(data_set, sha256=digest)
@@ -241,7 +241,7 @@ def address(server, fault: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["movielens_1m", "movielens_32m"])
-def test_a_data_set_is_downloaded_once(tmp_path, server, capsys, name):
+def test_data_set_is_downloaded_once(tmp_path, server, capsys, name):
     cache = tmp_path / "new" / "cache"
     for _ in range(2):
         assert rows_of(options(name, cache, address=address(server, "well")).load()) == EXPECTED
@@ -262,7 +262,7 @@ def test_a_data_set_is_downloaded_once(tmp_path, server, capsys, name):
         ("movielens_32m", "bare", "http://.*.md5 holds no MD5"),
     ],
 )
-def test_a_download_that_fails_says_what_to_do_by_hand(tmp_path, monkeypatch, server, name, fault, reason):
+def test_failed_download_explains_the_manual_download(tmp_path, monkeypatch, server, name, fault, reason):
     monkeypatch.setattr(download, "TIMEOUT", 0.2 if fault == "silent" else 30)
     path = tmp_path / movielens.DATA_SETS[name].archive
     by_hand = f"; download it by hand to {path}, or set data.root to an existing copy"
@@ -271,7 +271,7 @@ def test_a_download_that_fails_says_what_to_do_by_hand(tmp_path, monkeypatch, se
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_network_it_says_what_to_do_by_hand(tmp_path):
+def test_download_without_a_network_explains_the_manual_download(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -280,7 +280,7 @@ def test_without_a_network_it_says_what_to_do_by_hand(tmp_path):
             options("movielens_1m", tmp_path, address=host).load()
 
 
-def test_an_expired_certificate_is_said(tmp_path, server, monkeypatch):
+def test_expired_certificate_is_reported(tmp_path, server, monkeypatch):
     authority, yesterday = trustme.CA(), datetime.now(UTC) - timedelta(days=1)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1", not_after=yesterday).configure_cert(context)
@@ -291,7 +291,7 @@ def test_an_expired_certificate_is_said(tmp_path, server, monkeypatch):
         options("movielens_1m", tmp_path / "cache", address=address(server, "well").replace("http:", "https:")).load()
 
 
-def test_the_cache_folder_that_cannot_be_written_is_said(tmp_path, server):
+def test_cache_folder_that_cannot_be_created_is_reported(tmp_path, server):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(UserError, match=r"data.cache: .*cache cannot be made: File exists"):
         options("movielens_1m", tmp_path / "cache", address=address(server, "well")).load()

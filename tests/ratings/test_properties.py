@@ -1,4 +1,4 @@
-"""Properties of every file and every split: no row lost, none in two parts, the same rows from every form of file."""
+"""Properties of all files and splits: no row lost, none in two parts, equal rows from every file format."""
 
 import bz2
 import csv
@@ -35,7 +35,7 @@ PACKED = {"plain": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lz
 
 @st.composite
 def tables(draw):
-    """Rows of distinct pairs: user id, item id, rating, Unix time, and a note that nobody reads."""
+    """Draw rows of distinct pairs: user id, item id, rating, Unix time, and an unused note."""
     ids = [draw(st.sampled_from([TEXT_IDS, INTEGER_IDS])) for _ in range(2)]
     pairs = draw(
         st.lists(st.tuples(*ids), min_size=2, max_size=30, unique_by=lambda pair: (str(pair[0]), str(pair[1])))
@@ -48,7 +48,7 @@ def tables(draw):
 
 @st.composite
 def forms(draw):
-    """A form of file: separator, header, line end, encoding, packing, order of the columns, whether all is quoted."""
+    """Draw a file format: separator, header, line end, encoding, compression, order of columns, quoting."""
     return {
         "separator": draw(st.sampled_from(list(SEPARATORS))),
         "header": draw(st.booleans()),
@@ -65,7 +65,7 @@ NAMES = ("user_id", "item_id", "rating", "time", "note")
 
 
 def written(rows, form) -> bytes:
-    """The rows as a file of that form; where it has no quotation marks, notes without what would need them."""
+    """Write the rows in a file format; without quotation marks, notes have no characters that need them."""
     separator = SEPARATORS[form["separator"]]
     is_quoted = len(separator) == 1
     cells = [[repr(cell) if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
@@ -88,7 +88,7 @@ def written(rows, form) -> bytes:
 
 @settings(deadline=None, derandomize=True, max_examples=150)
 @given(rows=tables(), form=forms())
-def test_every_row_is_read_from_every_form(tmp_path_factory, rows, form):
+def test_every_row_is_read_from_every_file_format(tmp_path_factory, rows, form):
     path = tmp_path_factory.mktemp("file") / "ratings"
     path.write_bytes(written(rows, form))
     positions = {name: str(form["order"].index(column) + 1) for column, name in enumerate(NAMES)}
@@ -127,7 +127,7 @@ def test_text_and_parquet_give_the_same_table(tmp_path_factory, rows):
     least=st.integers(0, 4),
     policy=st.sampled_from(list(Duplicates)),
 )
-def test_what_cleaning_leaves_is_clean_and_was_there(tmp_path_factory, pairs, least, policy):
+def test_cleaning_keeps_only_valid_rows_of_the_input(tmp_path_factory, pairs, least, policy):
     path = tmp_path_factory.mktemp("file") / "ratings"
     path.write_text("".join(f"{user},{item},{rating}\n" for user, item, rating in pairs))
     options = csv_options(
@@ -176,7 +176,7 @@ SPLITS = st.one_of(
     rows=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 20)), min_size=5, max_size=60),
     split=SPLITS,
 )
-def test_each_row_is_in_one_part_and_time_runs_forward(rows, split):
+def test_each_row_is_in_one_part_and_parts_are_ordered_by_time(rows, split):
     user, item, time = map(np.array, zip(*rows, strict=True))
     table = table_of(user, item, np.arange(len(rows)), timestamp=time)
     try:

@@ -1,4 +1,4 @@
-"""Every form of file gives the same rows; every fault is one line with its place."""
+"""Reading of ratings: equal rows from every file format, and one-line errors with their location."""
 
 import bz2
 import gzip
@@ -81,7 +81,7 @@ def zstd(content: bytes) -> bytes:
         ),
     ],
 )
-def test_each_form_gives_the_same_rows(read, content, options):
+def test_every_file_format_gives_equal_rows(read, content, options):
     expected = [
         (user, item.replace("b", '"b') if b'"b::' in str(content).encode() else item, rating)
         for user, item, rating in EXPECTED
@@ -89,7 +89,7 @@ def test_each_form_gives_the_same_rows(read, content, options):
     assert rows_of(read(content, **options)) == expected
 
 
-def test_latin_1_is_read_as_it_is_said_to_be(read):
+def test_latin_1_file_is_read_with_its_encoding(read):
     table = read("user_id,item_id,rating\n1,Amélie,3\n2,Hôtel,4\n".encode("latin-1"), encoding="latin-1")
     assert rows_of(table) == [(1, "Amélie", 3.0), (2, "Hôtel", 4.0)]
 
@@ -97,19 +97,19 @@ def test_latin_1_is_read_as_it_is_said_to_be(read):
 @pytest.mark.parametrize("size", range(3, 10))
 @pytest.mark.parametrize("separator", [",", "::"])
 @pytest.mark.parametrize("packed", [gzip.compress, bz2.compress, lzma.compress, zstd])
-def test_a_separator_is_found_where_the_blocks_of_the_file_meet(read, monkeypatch, packed, separator, size):
+def test_separator_across_a_block_boundary_is_found(read, monkeypatch, packed, separator, size):
     monkeypatch.setattr("ratinglab.ratings.inputs.BLOCK_SIZE", size)
     content = packed(PLAIN.replace(",", separator).encode("utf-16"))
     assert rows_of(read(content, separator=separator, encoding="utf-16")) == EXPECTED
 
 
-def test_the_name_of_a_file_says_nothing_of_its_form(read):
+def test_file_format_does_not_depend_on_the_file_name(read):
     assert rows_of(read(PLAIN, name="ratings.csv.gz")) == EXPECTED
 
 
 @pytest.mark.parametrize(("odd", "ids"), [("007", "text"), ("0x1F", "text"), (" 7", "integers"), ("u7", "text")])
 @pytest.mark.parametrize("row", [0, 1, 15_000, 39_999])
-def test_one_odd_id_far_into_a_file_is_kept_as_written(read, odd, ids, row):
+def test_odd_id_far_into_a_file_is_kept_as_written(read, odd, ids, row):
     users = [str(1_000_000 + user) for user in range(40_000)]
     users[row] = odd
     table = read("".join(f"{user},{item},{item % 5}\n" for item, user in enumerate(users)), **HEADERLESS)
@@ -124,14 +124,14 @@ def test_zero_keeps_its_sign(read):
 
 
 @pytest.mark.parametrize("digits", range(1, 8))
-def test_a_rating_is_rounded_as_its_decimal_text(read, digits):
+def test_rating_is_the_float32_nearest_to_its_decimal_text(read, digits):
     numbers = np.random.default_rng(digits).integers(10 ** (digits - 1), 10**digits, 200)
     texts = [*map(str, numbers), *(f"{number / 10**digits:.{digits}f}" for number in numbers)]
     table = read("".join(f"1,{item},{text}\n" for item, text in enumerate(texts)), **HEADERLESS)
     assert table.ratings.rating.tolist() == [float(np.float32(text)) for text in texts]
 
 
-def test_a_zip_archive_of_one_file_is_that_file(tmp_path, read):
+def test_zip_archive_of_one_file_is_read_as_that_file(tmp_path, read):
     path = tmp_path / "ratings.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("folder/", "")
@@ -156,12 +156,12 @@ FRAME = pd.DataFrame({"user_id": [7, 5, 7], "item_id": ["b", "a", "a"], "rating"
     ],
     ids=["plain", "text and an extra column", "small types"],
 )
-def test_parquet_gives_the_same_rows(tmp_path, frame):
+def test_parquet_gives_equal_rows(tmp_path, frame):
     frame.to_parquet(tmp_path / "ratings.parquet")
     assert rows_of(csv_options(path=str(tmp_path / "ratings.parquet")).load()) == EXPECTED
 
 
-def test_several_files_are_one_table_in_the_order_of_their_names(tmp_path):
+def test_several_files_are_joined_in_order_of_their_names(tmp_path):
     (tmp_path / "r-2.csv").write_text("rating,user_id,item_id\n2,7,a\n")
     (tmp_path / "r-1.csv.gz").write_bytes(gzip.compress(b"user_id,item_id,rating\n7,b,3.5\n5,a,1\n"))
     (tmp_path / "other.csv").write_text("x")
@@ -178,7 +178,7 @@ def test_several_files_are_one_table_in_the_order_of_their_names(tmp_path):
         csv_options(path=str(tmp_path / "nothing-*")).load()
 
 
-def test_files_keep_their_own_rows_when_some_are_dropped(tmp_path):
+def test_file_borders_are_updated_when_rows_are_dropped(tmp_path):
     (tmp_path / "r-1.csv").write_text("user_id,item_id,rating\n7,b,3\n5,a,1\n7,a,2\n")
     (tmp_path / "r-2.csv").write_text("user_id,item_id,rating\n7,b,4\n7,c,5\n5,a,2\n")
     table = csv_options(path=str(tmp_path / "r-*"), duplicates=Duplicates.last).load()
@@ -189,7 +189,7 @@ def test_files_keep_their_own_rows_when_some_are_dropped(tmp_path):
     assert [source.stop for source in table.sources] == [1, 3]
 
 
-def test_text_and_parquet_are_one_table(tmp_path):
+def test_text_and_parquet_files_are_joined(tmp_path):
     (tmp_path / "r-1.csv").write_text("user_id,item_id,rating\n7,b,3.5\n5,a,1\n")
     FRAME.iloc[2:].drop(columns="extra").to_parquet(tmp_path / "r-2.parquet")
     assert rows_of(csv_options(path=str(tmp_path / "r-*")).load()) == EXPECTED
@@ -208,13 +208,13 @@ def test_text_and_parquet_are_one_table(tmp_path):
         ("2017-07-14T02:40:00.000", "2017-07-14T02:40:01.000000", "1969-12-31T23:59:55"),
     ],
 )
-def test_times_are_seconds_ms_us_ns_or_dates(read, written):
+def test_times_can_be_unix_times_of_any_unit_or_dates(read, written):
     content = "user_id,item_id,rating,time\n" + "".join(f"1,{n},{n},{text}\n" for n, text in enumerate(written))
     table = read(content, columns=("user_id", "item_id", "rating", "time"))
     assert table.timestamp.tolist() == [1_500_000_000_000, 1_500_000_001_000, -5_000]
 
 
-def test_the_unit_of_unix_times_is_told_by_their_size(read):
+def test_unit_of_unix_times_is_inferred_from_their_size(read):
     for unit, digits in ((1000, 0), (1, 3), (1e-3, 6), (1e-6, 9)):
         for seconds in (320_000_000, 4_000_000_000):  # of 1980 and 2096
             content = f"user_id,item_id,rating,time\n1,1,1,{seconds * 10**digits}\n1,2,2,0\n"
@@ -224,7 +224,7 @@ def test_the_unit_of_unix_times_is_told_by_their_size(read):
 
 @pytest.mark.parametrize("unit", ["s", "ms", "ns"])
 @pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
-def test_times_of_parquet_are_in_utc(tmp_path, unit, zone):
+def test_parquet_times_are_converted_to_utc(tmp_path, unit, zone):
     time = pd.Series(pd.to_datetime(["2017-07-14T02:40", "2020-01-01T00:00", "1970-01-01T00:00"])).dt.as_unit(unit)
     FRAME.drop(columns="extra").assign(time=time if zone is None else time.dt.tz_localize(zone)).to_parquet(
         tmp_path / "r.parquet"
@@ -233,7 +233,7 @@ def test_times_of_parquet_are_in_utc(tmp_path, unit, zone):
     assert table.timestamp[0] == 1_500_000_000_000 - (0 if zone is None else 7_200_000)
 
 
-def test_the_indices_do_not_depend_on_the_order_of_the_rows(read):
+def test_indices_do_not_depend_on_the_order_of_rows(read):
     lines = ["7,b,3.5", "5,a,1", "7,a,2"]
     tables = [read("\n".join(["user_id,item_id,rating", *some])) for some in (lines, lines[::-1])]
     assert tables[0].user_ids.ids.tolist() == tables[1].user_ids.ids.tolist() == [5, 7]
@@ -281,7 +281,7 @@ HEADER = "user_id,item_id,rating\n1,2,3\n"
         (b"PAR1 is no table", "is damaged or cut off"),
     ],
 )
-def test_each_fault_is_named_with_its_place(read, content, message):
+def test_invalid_file_is_reported_with_its_line(read, content, message):
     with pytest.raises(UserError) as error:
         read(content)
     assert message in str(error.value)
@@ -299,7 +299,7 @@ def test_each_fault_is_named_with_its_place(read, content, message):
         ("ratin", [1, 2, 3], "data.columns.rating: .* has no column 'rating'; it has .*; did you mean ratin?"),
     ],
 )
-def test_each_fault_of_parquet_is_named_with_its_row(tmp_path, column, values, message):
+def test_invalid_parquet_file_is_reported_with_its_row(tmp_path, column, values, message):
     frame = FRAME.drop(columns=["rating", "extra"] if column == "ratin" else "extra").assign(**{column: values})
     frame.to_parquet(tmp_path / "ratings.parquet")
     with pytest.raises(UserError, match=f"ratings.parquet.*{message}|{message}"):
@@ -322,7 +322,7 @@ def test_each_fault_of_parquet_is_named_with_its_row(tmp_path, column, values, m
         ({"min_ratings_per_user": -1}, "data.min_ratings_per_user must be at least 0, got -1"),
     ],
 )
-def test_options_that_cannot_be_are_refused_before_a_file_is_read(options, message):
+def test_invalid_options_are_refused_before_a_file_is_read(options, message):
     with pytest.raises(UserError, match=message):
         check_options(csv_options(**options), prefix="data.")
 
@@ -344,7 +344,7 @@ def test_options_that_cannot_be_are_refused_before_a_file_is_read(options, messa
         ("5", "15\xb400", "line 3: the timestamp must be Unix time, as in the first row, got '15�00'"),
     ],
 )
-def test_a_time_that_is_none_is_named_with_its_place(read, first, second, message):
+def test_invalid_time_is_reported_with_its_line(read, first, second, message):
     with pytest.raises(UserError, match=message):
         read(
             f"user_id,item_id,rating,time\n1,1,1,{first}\n1,2,2,{second}\n".encode("latin-1"),
@@ -352,13 +352,13 @@ def test_a_time_that_is_none_is_named_with_its_place(read, first, second, messag
         )
 
 
-def test_text_that_is_not_in_its_encoding_is_named_with_its_line(read):
+def test_text_in_another_encoding_is_reported_with_its_line(read):
     content = PLAIN.encode("utf-16")[:-1]
     with pytest.raises(UserError, match=r"ratings.csv, line 4: not utf-16 text"):
         read(content, encoding="utf-16")
 
 
-def test_a_fault_far_into_a_large_file_is_found(read):
+def test_invalid_rating_far_into_a_large_file_is_found(read):
     many = "".join(f"{n % 999},{n},{n % 5}\n" for n in range(200_000))
     with pytest.raises(UserError, match="line 200002: the rating must be a number, got 'oops'"):
         read("user_id,item_id,rating\n" + many + "1,2,oops\n")
@@ -366,7 +366,7 @@ def test_a_fault_far_into_a_large_file_is_found(read):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 1 << 20])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_a_stray_quotation_mark_costs_no_row_in_silence(read, monkeypatch, end, size):
+def test_stray_quotation_mark_is_refused(read, monkeypatch, end, size):
     monkeypatch.setattr("ratinglab.ratings.inputs.BLOCK_SIZE", size)
     rows = "".join(f"{row},1,3,{mark}{end}" for row, mark in enumerate(["x", '"a', "y", 'b"', "z"]))
     with pytest.raises(UserError, match="line 3: a quoted cell must end on the line on which it begins"):
@@ -374,19 +374,19 @@ def test_a_stray_quotation_mark_costs_no_row_in_silence(read, monkeypatch, end, 
 
 
 @pytest.mark.parametrize("packed", [bz2.compress, lzma.compress, gzip.compress])
-def test_what_is_behind_a_packed_stream_is_no_row_less_in_silence(read, packed):
+def test_damaged_second_compressed_stream_is_refused(read, packed):
     second = bytearray(packed(b"5,a,1\n7,a,2\n"))
     second[1] ^= 1
     with pytest.raises(UserError, match="is damaged or cut off"):
         read(packed(b"user_id,item_id,rating\n7,b,3.5\n") + bytes(second))
 
 
-def test_a_scale_is_in_the_precision_of_the_ratings(read):
+def test_scale_is_compared_in_the_precision_of_ratings(read):
     table = read("user_id,item_id,rating\n1,1,.7\n1,2,4.9\n", scale=ScaleOptions(lowest=0.7, highest=4.9))
     assert table.scale == pytest.approx((0.7, 4.9))
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
+def test_unreadable_file_is_reported(tmp_path):
     path = tmp_path / "ratings.csv"
     path.symlink_to("/proc/self/mem")
     if not path.is_file():
@@ -395,7 +395,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         csv_options(path=str(path)).load()
 
 
-def test_one_column_of_parquet_cannot_have_two_roles(tmp_path):
+def test_one_parquet_column_cannot_have_two_roles(tmp_path):
     FRAME.drop(columns="extra").to_parquet(tmp_path / "r.parquet")
     message = "data.columns.user and data.columns.item must be different columns, got user_id for both"
     with pytest.raises(UserError, match=message):
@@ -408,7 +408,7 @@ def test_one_column_cannot_have_two_roles(read):
         read(HEADER, columns=("user_id", "user_id", "rating"))
 
 
-def test_positions_are_counted_from_one(read):
+def test_column_positions_start_at_one(read):
     with pytest.raises(UserError, match=r"data.columns.user must be a column's position from 1 to 3 .*, got '0'"):
         read("1,2,3\n", header=False, columns=("0", "1", "2"))
 
@@ -419,7 +419,7 @@ def test_a_single_column_without_a_header_suggests_the_separator(read):
         read("1;2;3\n", header=False, columns=("1", "2", "3"))
 
 
-def test_a_missing_file_is_named_with_the_nearest(tmp_path, read):
+def test_missing_file_is_reported_with_the_nearest_name(tmp_path, read):
     (tmp_path / "ratings.csv").write_text(HEADER)
     with pytest.raises(UserError, match=r"there is no file .*rating.csv; did you mean ratings.csv\?"):
         csv_options(path=str(tmp_path / "rating.csv")).load()
@@ -429,7 +429,7 @@ ITEMS = 'movieId,title,genres\n3,"Amélie, or: ""so""",Comedy|Romance\n99,Never 
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-def test_titles_and_genres_belong_to_their_items(tmp_path, read, encoding):
+def test_titles_and_genres_are_matched_by_item_id(tmp_path, read, encoding):
     path = tmp_path / "items.csv"
     path.write_bytes(ITEMS.encode(encoding))
     titles = {**vars(NO_TITLES), "path": str(path), "item": "movieId", "encoding": encoding}
@@ -447,14 +447,14 @@ def test_titles_and_genres_belong_to_their_items(tmp_path, read, encoding):
         ("item_id,title\n2,A,B\n", "cannot be read: .*Expected 2 columns, got 3"),
     ],
 )
-def test_faults_of_titles_are_named(tmp_path, read, content, message):
+def test_invalid_titles_file_is_refused(tmp_path, read, content, message):
     path = tmp_path / "items.csv"
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         read(HEADER, titles=type(NO_TITLES)(**{**vars(NO_TITLES), "path": str(path)}))
 
 
-def test_the_scale_is_that_of_the_data_or_the_one_that_is_set(read):
+def test_scale_is_inferred_from_the_data_unless_set(read):
     content = "user_id,item_id,rating\n1,1,-10\n1,2,7.5\n"
     assert read(content).scale == (-10, 7.5)
     assert read(content, scale=ScaleOptions(lowest=None, highest=10)).scale == (-10, 10)
@@ -466,7 +466,7 @@ def test_the_scale_is_that_of_the_data_or_the_one_that_is_set(read):
 TWICE = "user_id,item_id,rating,time\n1,1,2,5\n\n1,2,4,6\n1,1,3,7\n2,1,1,8\n1,1,5,9\n"
 
 
-def test_repeated_pairs_are_an_error_with_their_places(read):
+def test_repeated_pairs_are_refused_with_their_lines(read):
     with pytest.raises(
         UserError, match=r"rows that repeat .*: 2 \(.*ratings.csv, line 5, user 1 and item 1 as in .*, line 2; "
     ):
@@ -474,7 +474,7 @@ def test_repeated_pairs_are_an_error_with_their_places(read):
 
 
 @pytest.mark.parametrize(("policy", "rating"), [("last", 5.0), ("mean", 10 / 3)])
-def test_repeated_pairs_are_merged_where_that_is_wished(read, policy, rating):
+def test_repeated_pairs_are_merged_by_the_duplicates_policy(read, policy, rating):
     table = read(TWICE, duplicates=Duplicates[policy], columns=("user_id", "item_id", "rating", "time"))
     assert rows_of(table) == [(1, 2, 4.0, 6000), (2, 1, 1.0, 8000), (1, 1, pytest.approx(rating), 9000)]
     assert table.notes == (f"data.duplicates={policy}: rows merged into others of the same user and item: 2",)
@@ -482,7 +482,7 @@ def test_repeated_pairs_are_merged_where_that_is_wished(read, policy, rating):
 
 @pytest.mark.parametrize("chunk", [1, 3, 1000])
 @pytest.mark.parametrize("is_sorted", [True, False])
-def test_a_repeated_pair_is_found_wherever_it_is(read, monkeypatch, chunk, is_sorted):
+def test_repeated_pair_is_found_anywhere_in_the_file(read, monkeypatch, chunk, is_sorted):
     monkeypatch.setattr("ratinglab.ratings.cleaning.CHUNK", chunk)
     rows = [(user, item, (user + item) % 5) for user in range(6) for item in (3, 1, 2)]
     rows = rows if is_sorted else sorted(rows, key=lambda row: row[1])
@@ -493,7 +493,7 @@ def test_a_repeated_pair_is_found_wherever_it_is(read, monkeypatch, chunk, is_so
             read("".join([*lines[: at + 1], *lines[at:]]), **HEADERLESS)
 
 
-def test_a_core_has_enough_ratings_for_each_user_and_item(read):
+def test_core_has_enough_ratings_for_each_user_and_item(read):
     # dropping item 9 leaves user 3 with too few, and that leaves item 8 with too few
     lines = ["1,1,1", "1,2,2", "2,1,3", "2,2,4", "3,8,5", "3,9,1", "1,8,2"]
     table = read("\n".join(lines), **HEADERLESS, min_ratings_per_user=2, min_ratings_per_item=2)
@@ -514,18 +514,18 @@ def test_a_core_has_enough_ratings_for_each_user_and_item(read):
         (["7", "8", "9"], None),
     ],
 )
-def test_ids_that_are_nearly_the_same_are_told(read, ids, note):
+def test_nearly_equal_ids_give_a_note(read, ids, note):
     notes = read("".join(f"{user},{item},{item}\n" for item, user in enumerate(ids)), **HEADERLESS).notes
     assert len(notes) == (note is not None)
     assert all(found.startswith(note) for found in notes)
 
 
-def test_indices_are_small_and_ratings_single_precision(read):
+def test_indices_are_int32_and_ratings_float32(read):
     ratings = read(PLAIN).ratings
     assert (ratings.user.dtype, ratings.item.dtype, ratings.rating.dtype) == (np.int32, np.int32, np.float32)
 
 
-def test_values_of_another_unit_among_unix_times_are_told(read):
+def test_unix_times_of_mixed_units_give_a_note(read):
     header, columns = "user_id,item_id,rating,time\n", ("user_id", "item_id", "rating", "time")
     mixed = read(header + "1,1,1,881250949\n1,2,2,0\n2,1,1,881250949000\n", columns=columns)
     assert mixed.notes == (
@@ -536,14 +536,14 @@ def test_values_of_another_unit_among_unix_times_are_told(read):
 
 
 @pytest.mark.parametrize(("first", "second"), [("5", "-99999999999"), ("5.5", "1e300"), ("5.5", "-1e300")])
-def test_a_time_that_no_calendar_shows_is_named_with_its_place(read, first, second):
+def test_time_outside_the_years_1_to_9999_is_reported_with_its_line(read, first, second):
     content = f"user_id,item_id,rating,time\n1,1,1,{first}\n1,2,2,{second}\n"
     columns = ("user_id", "item_id", "rating", "time")
     with pytest.raises(UserError, match=r"ratings.csv, line 3: every timestamp must be in the years 1 to 9999"):
         read(content, columns=columns)
 
 
-def test_integers_beyond_int64_in_parquet_are_no_traceback(tmp_path):
+def test_parquet_integers_beyond_int64_are_read(tmp_path):
     path = tmp_path / "ratings.parquet"
     huge = np.array([5, 2**64 - 1], dtype=np.uint64)
     pd.DataFrame({"user_id": [1, 2], "item_id": [1, 2], "rating": huge, "time": huge}).to_parquet(path)
@@ -552,7 +552,7 @@ def test_integers_beyond_int64_in_parquet_are_no_traceback(tmp_path):
     assert csv_options(path=str(path), columns=columns).load().timestamp.tolist() == [0, 18_446_744_073_710]
 
 
-def test_a_column_that_parquet_has_twice_is_named(tmp_path):
+def test_duplicate_parquet_column_is_refused(tmp_path):
     path = tmp_path / "ratings.parquet"
     columns = [pa.array([1, 2])] * 4
     pa.parquet.write_table(pa.Table.from_arrays(columns, names=["user_id", "item_id", "rating", "rating"]), path)
@@ -561,13 +561,13 @@ def test_a_column_that_parquet_has_twice_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(("separator", "between"), [("spaces", " "), ("double_colon", "::")])
-def test_the_stand_in_for_a_separator_may_not_be_in_the_file(read, separator, between):
+def test_file_with_the_internal_separator_character_is_refused(read, separator, between):
     content = PLAIN.replace(",", between)
     with pytest.raises(UserError, match=r"ratings.csv contains the control character 0x1F, which is not"):
         read(content.replace("7", "\x1f7"), separator=separator)
 
 
-def test_a_member_of_a_zip_archive_is_named_as_a_path(tmp_path, read):
+def test_member_of_a_zip_archive_can_be_given_as_a_path(tmp_path, read):
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         archive.writestr("sub/ratings.csv", PLAIN)
         archive.writestr("items.csv", "item_id,title\nb,Heat\n")
@@ -583,13 +583,13 @@ def test_a_member_of_a_zip_archive_is_named_as_a_path(tmp_path, read):
         csv_options(path=str(tmp_path / "all.zip")).load()
 
 
-def test_titles_of_other_items_are_told(tmp_path, read):
+def test_titles_without_any_rated_item_give_a_note(tmp_path, read):
     (tmp_path / "items.csv").write_text("item_id,title\n1,Heat\n2,Alien\n")
     table = read(PLAIN, titles=replace(NO_TITLES, path=str(tmp_path / "items.csv")))
     assert table.notes == ("none of the 2 items with a title (such as '1') has a rating",)
 
 
-def test_a_pair_repeated_in_another_file_is_named_with_both_places(tmp_path):
+def test_pair_repeated_across_files_is_reported_with_both_lines(tmp_path):
     for name, rows in (("1.csv", "1,1,1\n2,2,3\n"), ("2.csv", "3,3,5\n2,2,4\n1,1,2\n")):
         (tmp_path / name).write_text("user_id,item_id,rating\n" + rows)
     with pytest.raises(UserError, match=(

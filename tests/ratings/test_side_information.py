@@ -1,4 +1,4 @@
-"""Side information: what an equation asked for, whole, in its digest, and in the order of the holdout."""
+"""Side information: what an equation needs, its digest, and its order in a holdout."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ ITEMS = {"genres": texts("Comedy|Drama", "")}
 
 
 def table(*, timestamp=(-1, MILLISECONDS - 1, MILLISECONDS, 3 * MILLISECONDS), titles=("A", "B"), **columns):
-    """Users 0, 1, 2, 0 rate items 0, 1, 0, 1, a row at each of the times."""
+    """Make a table in which users 0, 1, 2, 0 rate items 0, 1, 0, 1, one row at each of the times."""
     return table_of(
         [0, 1, 2, 0], [0, 1, 0, 1], [1, 2, 3, 4],
         timestamp=timestamp,
@@ -36,7 +36,7 @@ def table(*, timestamp=(-1, MILLISECONDS - 1, MILLISECONDS, 3 * MILLISECONDS), t
     )  # fmt: skip
 
 
-def test_an_equation_gets_what_it_needs_and_no_more():
+def test_side_information_holds_only_what_the_equation_needs():
     side = table().side_information(
         Needs(days=True, user_features=("gender", "age"), item_features=("genres",)), asked_by="model=x"
     )
@@ -105,7 +105,7 @@ def test_an_equation_gets_what_it_needs_and_no_more():
         ),
     ],
 )
-def test_what_is_missing_is_told_in_one_line(changed, needs, message):
+def test_missing_side_information_gives_a_one_line_error(changed, needs, message):
     with pytest.raises(UserError) as error:
         table(**changed).side_information(needs, asked_by="model=x")
     assert str(error.value) == message
@@ -135,11 +135,11 @@ WHOLE = SideInformation(
     ],
     ids=str,
 )
-def test_the_digest_is_of_all_of_it(changed):
+def test_digest_changes_with_every_part(changed):
     assert replace(WHOLE, **changed).digest() != WHOLE.digest()
 
 
-def test_the_digest_is_the_same_for_the_same():
+def test_digest_is_equal_for_equal_side_information():
     again = SideInformation(
         day=np.array([1, 2], dtype=np.int32),
         user_features={"gender": texts("F", "M"), "age": np.array([30.0, -np.nan])},
@@ -149,8 +149,8 @@ def test_the_digest_is_the_same_for_the_same():
     assert NO_SIDE.digest() is None
 
 
-def test_a_holdout_has_it_under_its_own_indices():
-    part = np.array([TEST, TRAIN, TRAIN, TEST])  # user 0 and no item have no training rows
+def test_holdout_reorders_side_information_to_its_own_indices():
+    part = np.array([TEST, TRAIN, TRAIN, TEST])  # only user 0 has no training rows
     whole = table()
     side = whole.side_information(
         Needs(days=True, user_features=("age", "gender"), item_features=("genres",)), asked_by="model=x"
@@ -168,7 +168,7 @@ def test_a_holdout_has_it_under_its_own_indices():
     assert without.train.day is without.all_rows.day is None
 
 
-def test_categories_are_pairs_by_row_and_then_by_name():
+def test_categories_are_pairs_sorted_by_row_then_name():
     row, column, names = categories(texts("Drama|Comedy", "", "(no genres listed)", "Action|Drama|Drama", " Comedy |"))
     assert names == ["Action", "Comedy", "Drama"]
     assert (row.dtype, column.dtype) == (np.int32, np.int32)
@@ -177,7 +177,7 @@ def test_categories_are_pairs_by_row_and_then_by_name():
     assert (row.tolist(), column.tolist(), names) == ([], [], [])
 
 
-def test_numbers_are_standardized_over_those_that_are_known():
+def test_standardized_uses_known_numbers_only():
     found = standardized(np.array([1.0, np.nan, 5.0, 3.0, 3.0]), name="x")
     assert found.dtype == np.float32
     assert found.tolist() == pytest.approx([-(2**0.5), 0, 2**0.5, 0, 0])
@@ -190,6 +190,6 @@ def test_numbers_are_standardized_over_those_that_are_known():
         ([np.nan, np.nan], r"^model.user_features: age is unknown in every row with training ratings$"),
     ],
 )
-def test_numbers_that_tell_nothing_are_refused(column, message):
+def test_constant_or_unknown_numbers_are_refused(column, message):
     with pytest.raises(UserError, match=message):
         standardized(np.array(column, dtype=np.float64), name="model.user_features: age")

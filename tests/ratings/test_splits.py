@@ -28,7 +28,7 @@ from ratinglab.ratings.splits import (
 
 
 def numbered(num_rows: int, *, num_users: int = 5, time=None, sources=()):
-    """Rows of which each has its own number as its rating."""
+    """Make a table in which each row's rating is its row number."""
     row = np.arange(num_rows)
     return table_of(row % num_users, row % 7, row, timestamp=time, sources=sources)
 
@@ -45,8 +45,8 @@ def random(*, seed=0, validation=0.2, test=0.1, refit=False) -> RandomSplit:
     return RandomSplit(refit=refit, seed=seed, validation=validation, test=test)
 
 
-def test_the_folds_of_surprise_are_those_of_its_own_shuffle():
-    """RandomState(0).shuffle(arange(10)), by numpy's promise that the legacy streams do not change."""
+def test_surprise_folds_follow_the_shuffle_of_surprise():
+    """The expected order is RandomState(0).shuffle(arange(10)); numpy guarantees that legacy streams do not change."""
     parts = [
         rows(SurpriseKFoldSplit(refit=False, folds=3, fold=fold, seed=0, validation=0.0).apply(numbered(10)), TEST)
         for fold in (1, 2, 3)
@@ -63,7 +63,7 @@ def test_random_parts_have_the_fractions_of_all_rows():
     assert sizes(random(validation=0.0, test=0.0).apply(numbered(10))) == (10, 0, 0)
 
 
-def test_random_depends_on_its_seed_alone():
+def test_random_depends_only_on_its_seed():
     parts = [random(seed=seed).apply(numbered(100)).part.tolist() for seed in (0, 0, 1)]
     assert parts[0] == parts[1] != parts[2]
 
@@ -88,12 +88,12 @@ def test_per_user_takes_the_fraction_of_each_user():
     assert other.part.tolist() != split.part.tolist()
 
 
-def test_per_user_leaves_each_user_a_row_to_train_on():
+def test_per_user_leaves_each_user_a_training_row():
     table = table_of([0, 0, 1], [0, 1, 0], [1, 2, 3])
     assert sizes(PerUserSplit(refit=False, seed=0, validation=0.0, test=0.9).apply(table)) == (2, 0, 1)
 
 
-def test_leave_last_takes_the_last_by_time_and_of_the_same_time_the_later_row():
+def test_leave_last_takes_the_last_rows_by_time_then_row_number():
     #              user 0: times 5, 9, 9, 1, 7; user 1: times 3, 2, 4; user 2: two rows are too few
     table = table_of(
         [0, 0, 0, 0, 0, 1, 1, 1, 2, 2], np.arange(10), np.arange(10), timestamp=[5, 9, 9, 1, 7, 3, 2, 4, 1, 2]
@@ -106,17 +106,17 @@ def test_leave_last_takes_the_last_by_time_and_of_the_same_time_the_later_row():
     assert rows(two, TEST) == [1, 2, 5, 7]
 
 
-def test_a_temporal_split_never_trains_on_what_is_later():
+def test_temporal_split_trains_only_on_earlier_rows():
     time = np.random.default_rng(0).integers(0, 30, 200)
     split = TemporalSplit(refit=False, validation=0.2, test=0.1).apply(numbered(200, time=time))
     latest_train, validation = time[split.part == TRAIN].max(), time[split.part == VALIDATION]
     assert latest_train < validation.min()
     assert validation.max() < time[split.part == TEST].min()
-    assert split.count(TEST) >= 20  # rows of the same time are not torn apart
+    assert split.count(TEST) >= 20  # rows of the same time stay together
     assert split.count(TEST) + split.count(VALIDATION) >= 60
 
 
-def test_rows_takes_the_range_for_test_and_validation_from_the_others():
+def test_rows_tests_on_the_range_and_validates_on_other_rows():
     split = RowsSplit(refit=False, test_start=3, test_stop=13, seed=0, validation=0.5).apply(numbered(33))
     assert rows(split, TEST) == list(range(3, 13))
     assert sizes(split) == (11, 12, 10)
@@ -129,7 +129,7 @@ def test_folds_are_disjoint_and_cover_all_rows():
     assert all(split.count(VALIDATION) == round(0.25 * (33 - split.count(TEST))) for split in found)
 
 
-def test_files_are_parts_by_their_names():
+def test_files_assigns_whole_files_by_name():
     table = numbered(12, sources=[("a/u1.base", 6), ("u1.valid", 8), ("a/u1.test", 12)])
     split = FilesSplit(refit=False, test_files="u1.test", validation_files="*.valid", seed=0, validation=0.0).apply(
         table
@@ -141,7 +141,7 @@ def test_files_are_parts_by_their_names():
     assert rows(drawn, TEST) == [8, 9, 10, 11]
 
 
-def test_the_published_folds_are_fifths_in_the_order_of_the_rows(monkeypatch):
+def test_published_folds_are_consecutive_fifths_of_the_rows(monkeypatch):
     table = numbered(100_000)
     u = MovieLensUSplit(refit=False, fold=1, seed=0, validation=0.1)
     with pytest.raises(UserError, match=r"split=movielens_u needs all rows of MovieLens 100K .*, and table differs"):
@@ -151,7 +151,7 @@ def test_the_published_folds_are_fifths_in_the_order_of_the_rows(monkeypatch):
     assert sizes(u.apply(table)) == (72_000, 8_000, 20_000)
 
 
-def test_the_identity_is_of_data_policy_and_seed_with_the_fold_behind():
+def test_identity_depends_on_data_policy_and_seed_and_ends_with_the_fold():
     table = numbered(50)
     families = {kfold(fold).apply(table).identity.split("/")[0] for fold in (1, 2, 3)}
     assert len(families) == 1
@@ -162,13 +162,13 @@ def test_the_identity_is_of_data_policy_and_seed_with_the_fold_behind():
     assert random().apply(table).identity == random(refit=True).apply(table).identity
 
 
-def test_the_identity_of_a_split_by_files_is_of_their_borders_too():
+def test_identity_of_a_files_split_depends_on_file_borders():
     split = FilesSplit(refit=False, test_files="u[1].test", validation_files=None, seed=0, validation=0.0)
     tables = [numbered(10, sources=[("a.train", border), ("u[1].test", 10)]) for border in (7, 5)]
     assert len({split.apply(table).identity for table in tables}) == 2
 
 
-def test_identities_stay_what_they_are():
+def test_identities_are_stable_across_versions():
     table = numbered(50, time=np.arange(50))
     found = [
         random().apply(table),
@@ -178,7 +178,7 @@ def test_identities_stay_what_they_are():
     assert [split.identity for split in found] == ["6d31714ceed8", "d20a2cd028aa/2", "2a3aad96869e"]
 
 
-def test_the_identity_of_a_split_by_time_is_of_the_times_too():
+def test_identity_of_a_temporal_split_depends_on_times():
     identities = {
         TemporalSplit(refit=False, validation=0.0, test=0.5).apply(numbered(10, time=np.arange(10) + late)).identity
         for late in (0, 1)
@@ -186,7 +186,7 @@ def test_the_identity_of_a_split_by_time_is_of_the_times_too():
     assert len(identities) == 2
 
 
-def test_a_split_that_is_refitted_trains_on_the_validation_rows():
+def test_refitted_split_trains_on_the_validation_rows():
     split = random(refit=True).apply(numbered(100))
     assert sizes(split.refitted()) == (90, 0, 10)
     assert rows(split.refitted(), TEST) == rows(split, TEST)
@@ -213,7 +213,7 @@ def test_a_split_that_is_refitted_trains_on_the_validation_rows():
         (LeaveLastSplit(refit=False, validation=0, test=0), "split.test must be at least 1, got 0"),
     ],
 )
-def test_fields_that_do_not_go_together(split, message):
+def test_conflicting_options_are_refused(split, message):
     with pytest.raises(UserError, match=message):
         check_options(split, prefix="split.")
 
@@ -249,7 +249,7 @@ def test_fields_that_do_not_go_together(split, message):
         ),
     ],
 )
-def test_a_part_that_cannot_be_is_refused(split, message):
+def test_impossible_part_is_refused(split, message):
     table = numbered(20, time=np.zeros(20), sources=[("x/a.base", 12), ("x/b.test", 20)])
     with pytest.raises(UserError, match=message):
         split.apply(table)
@@ -266,7 +266,7 @@ class OwnSplit(SplitOptions):
         return np.array(self.parts)
 
 
-def test_a_split_of_ones_own_may_have_parts_of_any_integer_type():
+def test_custom_split_can_return_any_integer_type():
     split = OwnSplit(refit=False, parts=[TRAIN, TEST, TRAIN], validation="").apply(numbered(3))
     assert (split.part.dtype, sizes(split)) == (np.int8, (2, 0, 1))
 
@@ -280,7 +280,7 @@ def test_a_split_of_ones_own_may_have_parts_of_any_integer_type():
         ([VALIDATION, TEST, TEST], "late", r"^split=own leaves no row of table to train on$"),
     ],
 )
-def test_a_split_of_ones_own_is_checked(parts, validation, message):
+def test_invalid_parts_of_a_custom_split_are_refused(parts, validation, message):
     with pytest.raises(UserError, match=message):
         OwnSplit(refit=False, parts=parts, validation=validation).apply(numbered(3))
 
@@ -288,7 +288,7 @@ def test_a_split_of_ones_own_is_checked(parts, validation, message):
 @pytest.mark.parametrize(
     "split", [LeaveLastSplit(refit=False, validation=1, test=1), TemporalSplit(refit=False, validation=0.1, test=0.1)]
 )
-def test_a_split_by_time_needs_times(split):
+def test_split_by_time_needs_times(split):
     with pytest.raises(UserError, match=r"needs the times of the ratings: name their column as data.columns.timestamp"):
         split.apply(numbered(20))
 

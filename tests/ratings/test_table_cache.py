@@ -1,4 +1,4 @@
-"""A table that is kept: the same as the file, never stale, never in the way."""
+"""Cache of tables: equal to the file, never stale, never the cause of an error."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from ratinglab.ratings.sources import Duplicates
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder with a file of ratings that is old enough to be trusted."""
+    """Make a folder with a file of ratings that is old enough to be cached."""
     monkeypatch.setattr(table_cache, "SMALLEST", 0)
     monkeypatch.setattr(table_cache, "SETTLED_NS", -(10**18))
     (tmp_path / "ratings.csv").write_text("user_id,item_id,rating,time\n7,b,3.5,5\n5,a,1,6\n7,a,2,7\n")
@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """How often a file of ratings was read."""
+    """Count how often a file of ratings is read."""
     count = []
     own = reading._read_file
     monkeypatch.setattr(reading, "_read_file", lambda *arguments: (count.append(1), own(*arguments))[1])
@@ -44,7 +44,7 @@ def load(folder, **changed):
     return csv_options(**options).load()
 
 
-def test_the_second_run_maps_the_arrays_of_the_first(folder, reads):
+def test_second_load_maps_the_arrays_of_the_first(folder, reads):
     first, second = load(folder), load(folder)
     assert len(reads) == 1
     if sys.platform == "linux":
@@ -74,7 +74,7 @@ def test_the_second_run_maps_the_arrays_of_the_first(folder, reads):
     [{"columns": ("user_id", "item_id", "time")}, {"duplicates": Duplicates.last}, {"min_ratings_per_user": 2}],
     ids=str,
 )
-def test_every_option_that_matters_is_part_of_the_key(folder, reads, changed):
+def test_every_reading_option_is_part_of_the_key(folder, reads, changed):
     load(folder)
     load(folder, **changed)
     assert len(reads) == 2
@@ -83,12 +83,12 @@ def test_every_option_that_matters_is_part_of_the_key(folder, reads, changed):
 
 
 @pytest.mark.parametrize("name", ["ratings.csv", "items.csv", "users.csv"])
-def test_a_file_that_has_changed_is_read_again_and_its_old_table_removed(folder, reads, name):
+def test_changed_file_is_read_again_and_its_old_table_removed(folder, reads, name):
     load(folder)
     path = folder / name
     old = path.stat()
     path.write_text(path.read_text().replace("Heat", "Cold").replace("3.5", "4.5").replace("Dr", "Mr"))
-    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))  # as large and, by its own word, as old
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))  # the same size and modification time
     table = load(folder)
     assert len(reads) == 2
     is_new = {
@@ -100,13 +100,13 @@ def test_a_file_that_has_changed_is_read_again_and_its_old_table_removed(folder,
     assert len(list((folder / "cache" / "tables").iterdir())) == 1
 
 
-def test_a_file_that_was_just_written_is_not_kept(folder, reads, monkeypatch):
+def test_recently_written_file_is_not_cached(folder, reads, monkeypatch):
     monkeypatch.setattr(table_cache, "SETTLED_NS", 3_600_000_000_000)
     load(folder)
     assert not (folder / "cache").exists()
 
 
-def test_a_small_file_is_not_kept(folder, monkeypatch):
+def test_small_file_is_not_cached(folder, monkeypatch):
     monkeypatch.setattr(table_cache, "SMALLEST", 1_000)
     load(folder)
     assert not (folder / "cache").exists()
@@ -118,7 +118,7 @@ def entry_of(folder):
 
 
 @pytest.mark.parametrize("damage", ["removed", "cut off", "other bytes", "empty", "longer", "half"])
-def test_a_table_that_is_not_whole_is_read_anew(folder, reads, damage):
+def test_damaged_cached_table_is_read_again(folder, reads, damage):
     expected = rows_of(load(folder))
     path = entry_of(folder)
     content = path.read_bytes()
@@ -135,7 +135,7 @@ def test_a_table_that_is_not_whole_is_read_anew(folder, reads, damage):
     assert len(reads) == 2
 
 
-def test_a_table_with_a_byte_changed_is_no_traceback(folder):
+def test_changed_byte_in_a_cached_table_does_not_raise(folder):
     load(folder)
     path = entry_of(folder)
     content = path.read_bytes()
@@ -149,32 +149,32 @@ def test_a_table_with_a_byte_changed_is_no_traceback(folder):
 
 
 def rows_of_sizes(table):
-    """The lengths of the columns: what a changed byte leaves of them must fit together."""
+    """Collect the lengths of the columns, which must be equal even after a changed byte."""
     return {len(table.ratings.user), len(table.ratings.item), len(table.ratings.rating), len(table.timestamp)}
 
 
-def test_a_table_that_another_run_removes_can_still_be_read(folder):
+def test_loaded_table_stays_readable_when_its_cache_is_removed(folder):
     table = load(folder)
     expected = rows_of(load(folder, cache=None))
     shutil.rmtree(folder / "cache")
     assert rows_of(table) == expected
 
 
-def test_a_table_of_another_version_is_not_used(folder, reads, monkeypatch):
+def test_cached_table_of_another_version_is_not_used(folder, reads, monkeypatch):
     load(folder)
     monkeypatch.setattr(table_cache, "VERSION", table_cache.VERSION + 1)
     load(folder)
     assert len(reads) == 2
 
 
-def test_a_cache_that_cannot_be_written_is_a_note(folder):
+def test_cache_that_cannot_be_written_gives_a_note(folder):
     (folder / "cache").write_text("a file")
     table = load(folder)
     assert len(table.ratings) == 3
     assert table.notes[0].startswith("the table was not cached for the next run: ")
 
 
-def test_two_runs_may_write_it_at_once(folder, monkeypatch):
+def test_concurrent_runs_can_write_the_cache(folder, monkeypatch):
     barrier = threading.Barrier(4)
     own = reading._read_file
 
@@ -196,13 +196,13 @@ def test_two_runs_may_write_it_at_once(folder, monkeypatch):
     entry_of(folder)
 
 
-def test_what_killed_runs_and_earlier_versions_have_left_is_removed(folder, monkeypatch):
+def test_leftovers_of_killed_runs_and_earlier_versions_are_removed(folder, monkeypatch):
     tables = folder / "cache" / "tables"
     half_done, earlier = tables / ".0-0.arrow.1.tmp", tables / "0-0"
     earlier.mkdir(parents=True)
     half_done.write_text("a part")
     load(folder)
-    assert half_done.exists()  # it may be another run's, at work
+    assert half_done.exists()  # another run may still be writing it
     assert earlier.exists()
     long_ago = time.time() - 2 * 86_400
     for left in (half_done, earlier):
@@ -212,12 +212,12 @@ def test_what_killed_runs_and_earlier_versions_have_left_is_removed(folder, monk
     assert [path.suffix for path in tables.iterdir()] == [".arrow"]
 
 
-def test_the_tables_used_last_are_kept(folder, reads, monkeypatch):
+def test_most_recently_used_tables_are_kept(folder, reads, monkeypatch):
     monkeypatch.setattr(table_cache, "KEPT", 2)
     for least in (1, 2):
         load(folder, min_ratings_per_user=least)
         time.sleep(0.02)
-    load(folder, min_ratings_per_user=1)  # from the cache: it is now the one used last
+    load(folder, min_ratings_per_user=1)  # from the cache: it is now the most recently used
     assert len(reads) == 2
     load(folder, min_ratings_per_item=1)
     load(folder, min_ratings_per_user=1)
@@ -227,7 +227,7 @@ def test_the_tables_used_last_are_kept(folder, reads, monkeypatch):
     assert len(list((folder / "cache" / "tables").iterdir())) == 2
 
 
-def test_what_was_merged_is_kept_with_the_table(folder, reads):
+def test_number_of_merged_rows_is_cached(folder, reads):
     (folder / "ratings-2.csv").write_text("user_id,item_id,rating,time\n7,b,4.5,5\n")
     for _ in range(2):
         table = load(folder, path=str(folder / "ratings*.csv"), duplicates=Duplicates.last)

@@ -1,4 +1,4 @@
-"""Top-k of one user, and top-k of all users, which is top-k of each of them."""
+"""Top-k of one user, and of all users."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ NUM_USERS, NUM_ITEMS, UNTRAINED = 23, 150, 4
 
 
 class ByItem(Equation):
-    """Scores that depend on the item alone; no equation of factors."""
+    """Equation without factors, whose scores depend only on the item."""
 
     def __init__(self, scores: list[float]):
         super().__init__()
@@ -35,7 +35,7 @@ def best(candidates: list[int], k: int) -> list[int]:
     return top_k(predictor, user=0, candidates=torch.tensor(candidates, dtype=torch.int32), k=k).tolist()
 
 
-def test_the_best_come_first_though_all_clip_to_the_same_rating():
+def test_top_k_ranks_by_unclipped_scores():
     assert best([0, 1, 2, 4], k=3) == [1, 4, 0]
 
 
@@ -43,7 +43,7 @@ def test_equal_scores_keep_the_order_of_the_candidates():
     assert best([3, 2, 1], k=2) == [3, 1]
 
 
-def test_only_candidates_are_returned_and_no_more_than_there_are():
+def test_top_k_returns_only_candidates_even_when_fewer_than_k():
     assert best([2, 0], k=10) == [0, 2]
     assert best([], k=10) == []
 
@@ -63,13 +63,13 @@ def predictor_of(name: str) -> Predictor:
 @pytest.mark.parametrize("scores", [1, 1_000, 1 << 20])
 @pytest.mark.parametrize("k", [1, 7, NUM_ITEMS])
 @pytest.mark.parametrize("name", ["mf", "biased_mf", "many_equal", "all_equal"])
-def test_each_user_gets_the_items_of_top_k(monkeypatch, name, k, scores):
+def test_top_k_of_all_equals_top_k_of_each_user(monkeypatch, name, k, scores):
     monkeypatch.setattr(topk, "SCORES", scores)
     predictor, num_users = predictor_of(name), NUM_USERS + UNTRAINED
     random = np.random.default_rng(0)
     user = random.integers(0, num_users, 600).astype(np.int32)
     item = random.integers(0, NUM_ITEMS + UNTRAINED, 600).astype(np.int32)
-    user[:NUM_ITEMS], item[:NUM_ITEMS] = 0, range(NUM_ITEMS)  # nothing is left for the first user
+    user[:NUM_ITEMS], item[:NUM_ITEMS] = 0, range(NUM_ITEMS)  # the first user has rated every item
     found = top_k_of_all(predictor, user=user, item=item, num_users=num_users, num_items=NUM_ITEMS, k=k)
     for one in range(num_users):
         candidates = np.setdiff1d(np.arange(NUM_ITEMS, dtype=np.int32), item[user == one])

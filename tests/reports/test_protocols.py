@@ -1,4 +1,4 @@
-"""Protocols: what a run is set beside, whether it may stand there, and reports over many runs."""
+"""Protocols: comparison with published figures, whether a run is comparable, and reports over many runs."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def split_of(*, validation=0.0):
     return RandomSplit(refit=False, seed=0, validation=validation, test=0.2).apply(table)
 
 
-def test_under_another_split_a_pinned_key_may_not_be_there():
+def test_missing_pinned_key_of_another_split_is_a_departure():
     options = options_of("train", "protocol=movielens_u1")
     options.split = options_of("train").split
     record = protocol_record(options, data_digest=options.protocol.data_digest, split=split_of())
@@ -59,7 +59,7 @@ def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
     assert f"{options.model.name}_{options.optimizer.name}" == recipe
 
 
-def test_the_protocols_figures_stand_as_they_are_written():
+def test_protocol_has_the_published_figures():
     figures = {figure.system: figure.rmse for figure in options_of("train", "protocol=movielens_u1").protocol.figures}
     assert figures["Surprise SVD"] == 0.9515
     assert figures["GLocal-K"] == 0.889
@@ -74,7 +74,7 @@ def test_the_protocols_figures_stand_as_they_are_written():
         ([], 0.0, "other", "other ratings than the protocol's, or in another order"),
     ],
 )
-def test_a_departure_is_told(overrides, held_out, digest, departure):
+def test_departure_makes_a_run_not_comparable(overrides, held_out, digest, departure):
     options = options_of("train", "protocol=movielens_u1", *overrides)
     split = split_of(validation=held_out)
     record = protocol_record(options, data_digest=digest or options.protocol.data_digest, split=split)
@@ -92,7 +92,7 @@ RECORD = {
 }
 
 
-def test_a_run_stands_in_its_place_among_the_figures():
+def test_run_is_ranked_among_the_published_figures():
     lines = list(table_of_run(RECORD | {"folds": 1}, name="mf by adam", rmse=0.85, fold=None))
     assert lines == [
         "protocol   a table",
@@ -105,7 +105,7 @@ def test_a_run_stands_in_its_place_among_the_figures():
     ]
 
 
-def test_folds_stand_there_with_their_mean():
+def test_folds_are_ranked_by_their_mean():
     bad = RECORD | {"departures": ["seed is 1"]}
     lines = list(table_of_folds([RECORD, bad], name="mf by adam", rmses=[0.8, 0.9]))
     assert lines[1] == "this run   mf by adam  0.8500  mean of 2 folds, s.d. 0.0707; not comparable: seed is 1"
@@ -113,7 +113,7 @@ def test_folds_stand_there_with_their_mean():
 
 @pytest.fixture(scope="module")
 def reported(command, tmp_path_factory):
-    """Two folds of the demo data by two seeds, under a protocol of the test's own; and one run without."""
+    """Train two folds of the demo data with two seeds under a test protocol, and one run without a protocol."""
     folder = tmp_path_factory.mktemp("reported")
     plain = command(folder, "train", "trainer=debug", "logger=none")
     digest = json.loads((plain.run / "run.json").read_text())["provenance"]["data_digest"]
@@ -134,7 +134,7 @@ def report(command):
     return lambda folder, *arguments, status=0: command(folder, "report", *map(str, arguments), status=status)
 
 
-def test_a_sweep_over_the_folds_ends_with_the_table_of_their_mean(reported):
+def test_sweep_over_folds_prints_the_table_of_their_mean(reported):
     _, outcomes = reported
     lines = outcomes[0].stdout.splitlines()
     rows = [json.loads((run / "metrics.json").read_text())["test/rmse"] for run in sorted(outcomes[0].run.glob("?-*"))]
@@ -144,7 +144,7 @@ def test_a_sweep_over_the_folds_ends_with_the_table_of_their_mean(reported):
     assert "published  better      0.1000  a paper" in lines
 
 
-def test_a_report_has_a_row_for_runs_that_differ_in_seed_and_fold_alone(reported, report):
+def test_report_averages_runs_that_differ_only_in_seed_and_fold(reported, report):
     folder, outcomes = reported
     by_seed = [
         [json.loads((run / "metrics.json").read_text())["test/rmse"] for run in outcome.run.glob("?-*")]
@@ -162,14 +162,14 @@ def test_a_report_has_a_row_for_runs_that_differ_in_seed_and_fold_alone(reported
     assert "validation RMSE" in lines[0]
 
 
-def test_the_table_of_models_has_a_column_a_protocol_and_only_what_is_comparable(reported, report, tmp_path):
+def test_models_table_has_one_column_per_protocol_and_only_comparable_runs(reported, report, tmp_path):
     _, outcomes = reported
     errors = []
     for number, run in enumerate(run for outcome in outcomes for run in sorted(outcome.run.glob("?-*"))):
         errors.append(json.loads((run / "metrics.json").read_text())["test/rmse"])
         record = json.loads((run / "run.json").read_text())
         shutil.copytree(run, tmp_path / "one" / str(number))
-        # another protocol of one fold on another split; and a third one that lacks a fold
+        # another protocol of one fold on another split, and a third one with a missing fold
         for title, folds in (("another: RMSE", 1), ("third", 3)):
             folder = tmp_path / title / str(number)
             shutil.copytree(run, folder)
@@ -186,7 +186,7 @@ def test_the_table_of_models_has_a_column_a_protocol_and_only_what_is_comparable
     assert report(tmp_path, "--models", "one").stdout.splitlines()[0] == "|  | the demo data | fit s | parameters |"
 
 
-def test_a_table_of_models_without_a_protocol_is_a_mistake(reported, report, tmp_path):
+def test_models_table_without_a_protocol_is_refused(reported, report, tmp_path):
     folder, _ = reported
     plain = next(path.parent for path in folder.glob("outputs/*/*/run.json"))
     shutil.copytree(plain, tmp_path / "plain")
@@ -194,30 +194,30 @@ def test_a_table_of_models_without_a_protocol_is_a_mistake(reported, report, tmp
     assert found == "error: there is no finished run under a protocol in plain\n"
 
 
-def test_folds_that_are_missing_are_told(reported, report):
+def test_missing_folds_make_runs_not_comparable(reported, report):
     folder, outcomes = reported
     one = sorted(outcomes[0].run.glob("?-*"))[0]
     assert "not comparable: of seed 0 1 of 2 folds" in report(folder, one).stdout
-    # of one seed alone
+    # missing for seed 0 only
     found = report(folder, one, outcomes[1].run).stdout
     assert "not comparable: of seed 0 1 of 2 folds" in found
 
 
-def test_runs_of_other_settings_are_rows_of_their_own_and_one_run_twice_counts_once(command, report, tmp_path):
+def test_report_separates_settings_and_counts_repeated_runs_once(command, report, tmp_path):
     plain = ["train", "trainer=debug", "logger=none"]
     others = ["data.batch_size=256"], ["clip_predictions=false"], ["split.refit=true"]
     runs = [command(tmp_path, *plain, *more).run for more in ([], [], *others)]
     rows = [line for line in report(tmp_path, "outputs").stdout.splitlines() if line.startswith("mf by adam")]
     assert len(rows) == 4
     alone = report(tmp_path, runs[-1]).stdout.splitlines()
-    assert len([line for line in alone if line.startswith("mf by adam")]) == 1  # the first of two fits is no run
+    assert len([line for line in alone if line.startswith("mf by adam")]) == 1  # the first of the two fits is not a run
     told = ("batch_size=1024", "clip_predictions=True", "refit=False")
     (own,) = [row for row in rows if all(text in row for text in told)]
     expected = json.loads((runs[0] / "metrics.json").read_text())["val/rmse"]
     assert f"{expected:.4f}" in own
 
 
-def test_runs_of_other_splits_are_rows_of_their_own():
+def test_report_separates_runs_of_different_splits():
     def finished(split):
         record = RunRecord(
             model="mf", model_options={}, num_users=1, num_items=1, rating_mean=3.0, scale=None, noise_floor=None,
@@ -230,7 +230,7 @@ def test_runs_of_other_splits_are_rows_of_their_own():
     assert len(_rows([finished("aaa/1"), finished("aaa/2")])) == 1
 
 
-def test_a_run_without_test_rows_stands_beside_no_figures(command, report, tmp_path):
+def test_run_without_test_rows_is_not_compared(command, report, tmp_path):
     (tmp_path / "own" / "protocol").mkdir(parents=True)
     own = OWN.format(folds=1, digest="x").replace("split: kfold", "split: random")
     (tmp_path / "own" / "protocol" / "mine.yaml").write_text(own)
@@ -240,7 +240,7 @@ def test_a_run_without_test_rows_stands_beside_no_figures(command, report, tmp_p
     assert "comparable" not in row
 
 
-def test_a_folder_that_cannot_be_read_is_told_and_the_others_stand(command, report, tmp_path):
+def test_report_skips_unreadable_runs_with_a_note(command, report, tmp_path):
     plain = ["train", "trainer=debug", "logger=none"]
     good = command(tmp_path, *plain).run
     old, bad = (shutil.copytree(good, tmp_path / "outputs" / name) for name in ("old", "bad"))
@@ -256,7 +256,7 @@ def test_a_folder_that_cannot_be_read_is_told_and_the_others_stand(command, repo
     assert "note: 1 unfinished run is left out" in report(tmp_path, "outputs").stdout
 
 
-def test_a_report_of_nothing_is_a_mistake(reported, report, tmp_path):
+def test_report_without_finished_runs_is_refused(reported, report, tmp_path):
     folder, _ = reported
     assert report(folder, tmp_path, status=2).stderr == f"error: there is no finished run in {tmp_path}\n"
     assert report(folder, "nowhere", status=2).stderr == "error: there is no folder nowhere\n"

@@ -1,4 +1,4 @@
-"""A sweep, and its curves as TensorBoard serves them."""
+"""Sweeps: the table of runs, and the curves that TensorBoard shows."""
 
 import json
 import re
@@ -56,13 +56,13 @@ def tensorboard(sweep):
     server.wait()
 
 
-def test_each_run_has_its_own_folder_that_hydra_can_take_back(sweep, runs):
+def test_each_run_of_a_sweep_has_its_own_folder(sweep, runs):
     assert [re.fullmatch(r"(\d)-[0-9a-f]{6}", run.name)[1] for run in runs] == ["0", "1", "2"]
     options = [json.loads((run / "run.json").read_text())["model_options"] for run in runs]
     assert [option["embedding_dim"] for option in options] == [8, 16, 32]
 
 
-def test_a_sweep_ends_with_a_table_of_its_runs_and_its_folder(sweep, runs):
+def test_sweep_prints_a_table_of_its_runs_and_its_folder(sweep, runs):
     head, *rows, folder = sweep.stdout.split("\n\n")[-1].splitlines()
     assert head.split() == ["model.embedding_dim", "val", "MSE", "test", "MSE", "test", "RMSE", "run"]
     assert sweep.folder / folder == runs[0].parent
@@ -77,7 +77,7 @@ def test_a_sweep_ends_with_a_table_of_its_runs_and_its_folder(sweep, runs):
         assert row[1:4] == [f"{metrics[tag]:.4f}" for tag in ("val/mse", "test/mse", "test/rmse")]
 
 
-def test_tensorboard_shows_the_curves_and_the_final_errors_of_every_run(sweep, runs, tensorboard):
+def test_tensorboard_shows_curves_and_final_errors_of_every_run(sweep, runs, tensorboard):
     shown = tensorboard("/data/plugin/scalars/tags")
     names = [str(run.relative_to(sweep.folder / "outputs")) for run in runs]
     assert sorted(shown) == names
@@ -99,7 +99,7 @@ def test_tensorboard_shows_the_curves_and_the_final_errors_of_every_run(sweep, r
             assert value == pytest.approx(metrics[tag], rel=1e-6)
 
 
-def test_the_table_of_hyperparameters_has_a_row_a_run_with_its_metrics(sweep, runs, tensorboard):
+def test_tensorboard_hparams_have_one_row_per_run_with_metrics(sweep, runs, tensorboard):
     request = {"experimentName": "", "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_RUNNING"],
                "colParams": [], "startIndex": 0, "sliceSize": 100}  # fmt: skip
     groups = tensorboard("/data/plugin/hparams/session_groups", request=json.dumps(request))["sessionGroups"]
@@ -117,7 +117,7 @@ def test_the_table_of_hyperparameters_has_a_row_a_run_with_its_metrics(sweep, ru
         assert -1 not in values.values()
 
 
-def test_header_and_configuration_are_text_and_both_errors_one_chart(sweep, runs, tensorboard):
+def test_tensorboard_shows_the_config_as_text_and_both_errors_in_one_chart(sweep, runs, tensorboard):
     name = str(runs[0].relative_to(sweep.folder / "outputs"))
     assert set(tensorboard("/data/plugin/text/tags")[name]) == {"header/text_summary", "config/text_summary"}
     (text,) = tensorboard("/data/plugin/text/text", run=name, tag="config/text_summary")
@@ -126,7 +126,7 @@ def test_header_and_configuration_are_text_and_both_errors_one_chart(sweep, runs
     assert chart["multiline"]["tag"] == ["^train/mse$", "^val/mse$"]
 
 
-def test_one_event_file_a_run(runs):
+def test_each_run_has_one_event_file(runs):
     for run in runs:
         assert len(list(run.glob("events.out.tfevents.*"))) == 1
 
@@ -137,14 +137,14 @@ FIGURES = {
 }  # fmt: skip
 
 
-def test_in_a_sweep_every_run_has_its_figures_but_none_that_would_be_the_same(sweep, runs, tensorboard):
+def test_runs_of_a_sweep_log_their_figures_but_no_data_figures(sweep, runs, tensorboard):
     shown = tensorboard("/data/plugin/images/tags")
     for run in runs:
         assert set(shown[str(run.relative_to(sweep.folder / "outputs"))]) == FIGURES
         assert not (run / "projector_config.pbtxt").exists()
 
 
-def test_a_single_run_shows_its_most_rated_items_in_the_projector(biased):
+def test_single_run_logs_its_most_rated_items_to_the_projector(biased):
     config = (biased.run / "projector_config.pbtxt").read_text()
     metadata = (biased.run / re.search(r'metadata_path: "(.*)"', config)[1]).read_text().splitlines()
     tensors = (biased.run / re.search(r'tensor_path: "(.*)"', config)[1]).read_text().splitlines()
@@ -155,12 +155,12 @@ def test_a_single_run_shows_its_most_rated_items_in_the_projector(biased):
     assert all("(" in line.split("\t")[1] for line in metadata[1:])
 
 
-def test_a_single_run_shows_its_data_too(biased):
+def test_single_run_logs_data_figures(biased):
     (events,) = biased.run.glob("events.out.tfevents.*")
     assert all(tag in events.read_bytes() for tag in (b"data/ratings", b"data/long_tail"))
 
 
-def test_figures_projector_and_all_of_tensorboard_can_be_turned_off(command, tmp_path):
+def test_figures_projector_and_tensorboard_can_be_turned_off(command, tmp_path):
     plain = command(
         tmp_path,
         "train",

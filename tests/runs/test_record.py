@@ -1,4 +1,4 @@
-"""run.json: what is written is read, and what is damaged or of another version is one line."""
+"""Records (run.json): reading and writing, and one-line errors for damaged or outdated files."""
 
 import json
 from dataclasses import asdict
@@ -28,7 +28,7 @@ def record(name="svdpp", **changed):
     return record_of(options, holdout_of(table_with_features(), options), **changed)
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path):
+def test_record_is_read_as_written(tmp_path):
     share = {"target": "my_metrics.share", "name": "share", "label": "Share", "higher_is_better": True}
     metrics = [*metric_records(["mse"]), share]
     written = record(metrics=metrics, monitor="val/share", fold=3, protocol={"rmse": {"a": 0.9}})
@@ -37,12 +37,12 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     assert asdict(found) == json.loads(json.dumps(asdict(written)))
     assert found.format_version == 3
     assert found.equation_options() == options_of("svdpp", **FEATURES)
-    # known without an import of my_metrics
+    # known without importing my_metrics
     assert [(kind.name, kind.higher_is_better) for kind in found.metric_kinds()] == [("mse", False), ("share", True)]
     assert found.monitored() == MetricKind("share", label="Share", higher_is_better=True)
 
 
-def test_options_of_an_equation_elsewhere_are_imported(tmp_path):
+def test_equation_options_are_imported_from_model_target(tmp_path):
     write_record(tmp_path, record(model_target="my_equation.MyOptions"))
     with pytest.raises(UserError, match=r"^run\.json: model_target: there is no module my_equation; to import from "):
         read_record(tmp_path).equation_options()
@@ -70,7 +70,7 @@ def change(folder, **changed):
         ({"format_version": 2, "model": "other"}, "{}/run.json is damaged: 'other'"),
     ],
 )
-def test_a_record_that_is_damaged_or_of_another_version_is_one_line(tmp_path, changed, message):
+def test_damaged_or_outdated_record_gives_a_one_line_error(tmp_path, changed, message):
     write_record(tmp_path, record())
     change(tmp_path, **changed)
     with pytest.raises(UserError) as error:
@@ -79,7 +79,7 @@ def test_a_record_that_is_damaged_or_of_another_version_is_one_line(tmp_path, ch
     assert "\n" not in str(error.value)
 
 
-def test_what_is_no_run_is_named(tmp_path):
+def test_path_without_a_run_is_refused(tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "file").write_text("")
     for name, message in (
@@ -95,7 +95,7 @@ def test_what_is_no_run_is_named(tmp_path):
         read_record(tmp_path / "runs")
 
 
-def test_metrics_are_flat_and_checked(tmp_path):
+def test_damaged_metrics_are_refused(tmp_path):
     write_json(tmp_path / "metrics.json", {"fit/epochs": 3, "test/mse": 0.5})
     assert read_metrics(tmp_path) == {"fit/epochs": 3, "test/mse": 0.5, "test/rmse": 0.5**0.5}
     for content in ("{", "[]", "{}"):
@@ -105,7 +105,7 @@ def test_metrics_are_flat_and_checked(tmp_path):
 
 
 OLD = {"embedding_dim": 2, "regularization": 0.1, "init_std": 0.1}
-"""Options that every equation of format 2 had."""
+"""Options of every equation in format 2."""
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ OLD = {"embedding_dim": 2, "regularization": 0.1, "init_std": 0.1}
     ],
 )
 @pytest.mark.parametrize("has_later_keys", [True, False])
-def test_a_record_of_format_2_has_the_same_equation(tmp_path, name, old, expected, has_later_keys):
+def test_record_of_format_2_gives_an_equal_equation(tmp_path, name, old, expected, has_later_keys):
     write_record(tmp_path, record("mf"))
     later = {} if has_later_keys else dict.fromkeys(("refit_epochs", "is_sampled", "fit", "fold", "protocol"), "gone")
     gone = dict.fromkeys(("model_target", "metrics", "monitor"), "gone")

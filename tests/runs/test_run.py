@@ -1,4 +1,4 @@
-"""A run used after training: by the commands, and from Python."""
+"""Use of a run after training, by commands and from Python."""
 
 import json
 import os
@@ -21,11 +21,11 @@ def run(biased) -> Run:
 
 @pytest.fixture
 def copy(biased, tmp_path):
-    """A copy of a run, to be damaged."""
+    """Copy a run, to be damaged."""
     return shutil.copytree(biased.run, tmp_path / "copy")
 
 
-def test_evaluate_gives_the_metrics_to_the_last_digit(command, biased, tmp_path):
+def test_evaluate_equals_metrics_json_exactly(command, biased, tmp_path):
     outcome = command(tmp_path, "evaluate", f"run={biased.run}")
     assert "equal to metrics.json to the last digit" in outcome.stdout
     assert list(tmp_path.iterdir()) == []
@@ -43,7 +43,7 @@ def test_the_baselines_are_clipped_too(biased):
     assert found["baseline/mean/test/mse"] == pytest.approx(np.square(rating - 0.5).mean(), rel=1e-6)
 
 
-def test_evaluate_says_where_it_differs(command, copy):
+def test_evaluate_reports_the_largest_difference(command, copy):
     path = copy / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"test/mse": 0.5}))
     outcome = command(copy.parent, "evaluate", "run=copy")
@@ -51,7 +51,7 @@ def test_evaluate_says_where_it_differs(command, copy):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_the_number_of_threads_does_not_change_a_digit(biased, threads):
+def test_evaluate_does_not_depend_on_the_number_of_threads(biased, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -61,13 +61,13 @@ def test_the_number_of_threads_does_not_change_a_digit(biased, threads):
     assert found == json.loads((biased.run / "metrics.json").read_text())["test/mse"]
 
 
-def test_a_run_is_of_use_where_its_data_is_not(copy, tmp_path, monkeypatch):
+def test_run_recommends_without_its_data(copy, tmp_path, monkeypatch):
     monkeypatch.setenv("RATINGLAB_DATA", str(tmp_path / "empty cache"))
     assert len(Run.load(copy).recommend(42, k=3)) == 3
     assert not (tmp_path / "empty cache").exists()
 
 
-def test_predict_is_the_equation_for_known_pairs(run):
+def test_predict_uses_the_equation_for_known_pairs(run):
     user, item = run.user_ids.index_of([42])[0], run.item_ids.index_of([7])[0]
     model = run.predictor.model
     rating = (
@@ -88,13 +88,13 @@ def test_predict_falls_back_to_bias_then_mean(run):
     assert both_unknown == pytest.approx(float(baseline.mean))
 
 
-def test_predict_of_nothing_and_of_unequal_lengths(run):
+def test_predict_accepts_no_pairs_and_refuses_unequal_lengths(run):
     assert run.predict([], []).shape == (0,)
     with pytest.raises(UserError, match="as many users as items, got 1 and 2"):
         run.predict([1], [1, 2])
 
 
-def test_recommend_gives_the_best_of_what_the_user_has_not_rated_in_any_part(run):
+def test_recommend_ranks_the_items_unrated_by_the_user_in_any_part(run):
     rows = pd.read_parquet(run.folder / "ratings.parquet")
     user = run.user_ids.index_of([42])[0]
     rated = set(run.item_ids.ids[rows.loc[rows["user"] == user, "item"]])
@@ -109,7 +109,7 @@ def test_recommend_gives_the_best_of_what_the_user_has_not_rated_in_any_part(run
     assert ten["rank"].tolist() == list(range(1, 11))
 
 
-def test_rated_highest_are_the_users_highest_ratings_in_all_parts(run):
+def test_rated_highest_lists_the_highest_ratings_of_the_user_in_all_parts(run):
     rows = pd.read_parquet(run.folder / "ratings.parquet")
     own = rows[rows["user"] == run.user_ids.index_of([42])[0]].sort_values("rating", ascending=False, kind="stable")
     listed = run.rated_highest("42", k=5)
@@ -118,7 +118,7 @@ def test_rated_highest_are_the_users_highest_ratings_in_all_parts(run):
     assert len(run.rated_highest("nobody", k=5)) == 0
 
 
-def test_recommending_to_all_is_recommending_to_each(run):
+def test_recommend_to_all_equals_recommend_for_each_user(run):
     table = run.recommend_to_all(k=4)
     assert list(table.columns) == ["user_id", "rank", "item_id", "title", "rating"]
     assert table["user_id"].drop_duplicates().tolist() == run.user_ids.ids.tolist()
@@ -132,7 +132,7 @@ def test_recommending_to_all_is_recommending_to_each(run):
         run.recommend_to_all(k=0)
 
 
-def test_the_recommend_command_writes_a_file_for_one_user_or_all(command, biased, tmp_path):
+def test_recommend_command_writes_a_file_for_one_user_or_all(command, biased, tmp_path):
     outcome = command(tmp_path, "recommend", f"run={biased.run}", "output=all.csv", "k=2")
     written, expected = pd.read_csv(tmp_path / "all.csv"), Run.load(biased.run).recommend_to_all(k=2)
     assert outcome.stdout == f"{len(written):,} recommendations to {written['user_id'].nunique():,} users in all.csv\n"
@@ -145,7 +145,7 @@ def test_the_recommend_command_writes_a_file_for_one_user_or_all(command, biased
     )
 
 
-def test_the_recommend_command(command, biased, tmp_path):
+def test_recommend_command_prints_recommendations_and_highest_ratings(command, biased, tmp_path):
     outcome = command(tmp_path, "recommend", f"run={biased.run}", "user=42", "k=4")
     titles = Run.load(biased.run).recommend(42, k=4)["title"]
     recommended = outcome.stdout.split("recommended to user 42\n")[1].splitlines()
@@ -158,7 +158,7 @@ def test_the_recommend_command(command, biased, tmp_path):
 
 
 @pytest.mark.parametrize("user", ["1e5", "007", "nobody", "1_000"])
-def test_an_unknown_user_gets_the_baselines_ranking_and_is_told_so(command, biased, tmp_path, user):
+def test_recommend_command_ranks_by_baseline_with_a_note_for_unknown_users(command, biased, tmp_path, user):
     outcome = command(tmp_path, "recommend", f"run={biased.run}", f"user={user}", "k=3")
     run = Run.load(biased.run)
     best = run.predictor.baseline.item_bias[:-1].argsort(descending=True)[:3].tolist()
@@ -167,7 +167,7 @@ def test_an_unknown_user_gets_the_baselines_ranking_and_is_told_so(command, bias
     assert [line.split()[1] for line in shown] == [str(run.item_ids.ids[item]) for item in best]
 
 
-def test_the_predict_command_adds_a_column(command, biased, tmp_path):
+def test_predict_command_adds_a_column(command, biased, tmp_path):
     (tmp_path / "pairs.csv").write_text('item_id,note,user_id\n7,"a, ""b""",42\n8,,nobody\n')
     outcome = command(tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=predictions.csv")
     written = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
@@ -180,13 +180,13 @@ def test_the_predict_command_adds_a_column(command, biased, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.csv", "predictions.csv"]
 
 
-def test_a_blank_id_in_the_pairs_is_named(command, biased, tmp_path):
+def test_predict_command_refuses_a_blank_id(command, biased, tmp_path):
     (tmp_path / "pairs.csv").write_text("user_id,item_id\n42,7\n42,\n")
     outcome = command(tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=out.csv", status=2)
     assert outcome.stderr == "error: pairs.csv, row 2 after the header: the item id must not be blank\n"
 
 
-def test_bad_input_never_costs_an_older_output(command, biased, tmp_path):
+def test_predict_command_keeps_an_older_output_when_input_is_invalid(command, biased, tmp_path):
     (tmp_path / "pairs.csv").write_text("item_id,user_id\n7,42\n8\n")
     (tmp_path / "predictions.csv").write_text("good")
     outcome = command(tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=predictions.csv", status=2)
@@ -202,7 +202,7 @@ def assert_refused(folder, message):
 
 @pytest.mark.parametrize("name", ["users.parquet", "items.parquet", "ratings.parquet"])
 @pytest.mark.parametrize("content", [None, b"PAR1 but no more"])
-def test_a_missing_or_damaged_table_is_refused(copy, name, content):
+def test_missing_or_damaged_table_is_refused(copy, name, content):
     (copy / name).unlink()
     if content is not None:
         (copy / name).write_bytes(content)
@@ -216,20 +216,20 @@ def test_damaged_metrics_are_refused(command, copy, content):
     assert "metrics.json is damaged" in command(copy.parent, "evaluate", "run=copy", status=2).stderr
 
 
-def test_a_run_without_validation_and_test_rows_evaluates_to_nothing(command, tmp_path):
+def test_evaluate_is_empty_without_validation_and_test_rows(command, tmp_path):
     run = command(tmp_path, "train", "trainer=debug", "split.validation=0", "split.test=0").run
     assert Run.load(run).evaluate() == {}
     assert "equal to metrics.json" in command(tmp_path, "evaluate", f"run={run}").stdout
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 100, 1_000, 10_000, 50_000, 100_000, 500_000, 1_000_000])
-def test_a_truncated_checkpoint_is_refused(copy, size):
+def test_truncated_checkpoint_is_refused(copy, size):
     path = copy / "checkpoints" / "best.ckpt"
     path.write_bytes(path.read_bytes()[:size])
     assert_refused(copy, "best.ckpt is damaged or no checkpoint of ratinglab's")
 
 
-def test_a_checkpoint_that_would_run_code_is_refused(copy, tmp_path):
+def test_checkpoint_that_would_run_code_is_refused(copy, tmp_path):
     class Malicious:
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "pwned"),))
@@ -239,12 +239,12 @@ def test_a_checkpoint_that_would_run_code_is_refused(copy, tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
-def test_a_checkpoint_of_another_model_is_refused(copy, quick):
+def test_checkpoint_of_another_model_is_refused(copy, quick):
     shutil.copy(quick.run / "checkpoints" / "best.ckpt", copy / "checkpoints" / "best.ckpt")
     assert_refused(copy, "best.ckpt does not hold the weights of biased_mf")
 
 
-def test_a_run_without_a_checkpoint_is_refused(copy):
+def test_run_without_a_checkpoint_is_refused(copy):
     shutil.rmtree(copy / "checkpoints")
     assert_refused(copy, "best.ckpt is missing: the run has not finished its first epoch")
 
@@ -270,19 +270,19 @@ def test_a_run_without_a_checkpoint_is_refused(copy):
         ({"num_users": "many"}, "is damaged"),
     ],
 )
-def test_a_record_that_is_not_as_it_should_be_is_refused(copy, change, message):
+def test_record_with_invalid_values_is_refused(copy, change, message):
     path = copy / "run.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert_refused(copy, message)
 
 
-def test_a_damaged_record_is_refused(copy):
+def test_damaged_record_is_refused(copy):
     (copy / "run.json").write_text("{")
     assert_refused(copy, "run.json is damaged")
 
 
 @pytest.mark.parametrize(("separator", "between"), [("double_colon", "::"), ("spaces", " "), ("'||'", "||")])
-def test_the_predict_command_writes_the_separator_and_encoding_it_reads(command, biased, tmp_path, separator, between):
+def test_predict_command_writes_the_separator_and_encoding_of_its_input(command, biased, tmp_path, separator, between):
     rows = [["user_id", "item_id", "näme"], ["42", "7", "é"], ["nobody", "8", "x"]]
     lines = "".join(between.join(row) + "\n" for row in rows)
     (tmp_path / "pairs.csv").write_bytes(lines.encode("latin-1"))
@@ -299,7 +299,7 @@ def test_the_predict_command_writes_the_separator_and_encoding_it_reads(command,
     assert outcome.stderr == "error: encoding: there is no encoding 'uft-8'\n"
 
 
-def test_recommending_to_all_where_everyone_has_rated_everything(command, tmp_path):
+def test_recommend_command_writes_no_rows_when_all_items_are_rated(command, tmp_path):
     rows = [f"{user},{item},{1 + (user * item) % 5}" for user in range(8) for item in range(6)]
     (tmp_path / "dense.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
     trained = command(tmp_path, "train", "data=csv", "data.path=dense.csv", "trainer.max_epochs=1", "logger=none")

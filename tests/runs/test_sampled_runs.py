@@ -1,4 +1,4 @@
-"""Runs of optimizer=gibbs: samples on disk, standard deviations, and all that other runs can do."""
+"""Runs of optimizer=gibbs: samples on disk, standard deviations, and everything that other runs can do."""
 
 import json
 import signal
@@ -20,7 +20,7 @@ DATA = ["data=csv", "data.path=ratings.csv"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Half of the ratings of 150 users over 100 items: biases, one factor and noise of 0.5, in halves."""
+    """Write half of the ratings of 150 users over 100 items: biases, one factor and noise 0.5, in half steps."""
     folder, random = tmp_path_factory.mktemp("sampled"), np.random.default_rng(0)
     user, item = np.divmod(np.flatnonzero(random.random(150 * 100) < 0.5), 100)
     clean = 3 + random.normal(0, 0.3, 150)[user] + random.normal(0, 0.3, 100)[item]
@@ -33,11 +33,11 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["biased_mf", "svdpp"])
 def sampled(request, command, folder):
-    """A finished run of 30 sweeps."""
+    """Train a run of 30 sweeps."""
     return command(folder, "train", *DATA, *GIBBS, f"model={request.param}", "trainer.max_epochs=30")
 
 
-def test_what_is_printed_and_recorded(sampled):
+def test_train_prints_and_records_the_coverage_of_intervals(sampled):
     assert "optimizer  gibbs: burn_in=10, noise=own, thin=1, one sweep per epoch, at most 30 epochs" in sampled.stdout
     assert "note: samples its own priors" in sampled.stdout
     metrics = json.loads((sampled.run / "metrics.json").read_text())
@@ -46,12 +46,12 @@ def test_what_is_printed_and_recorded(sampled):
     assert metrics["fit/best_epoch"] == metrics["fit/epochs"] == 30
     assert metrics["test/mse"] < metrics["baseline/bias/test/mse"]
     assert Run.load(sampled.run).predictor.model.num_samples == 20
-    # the fit's own report of the last epoch is what the run on disk does
+    # the error printed in the last epoch is that of the saved run
     (last,) = [line for line in sampled.stdout.splitlines() if line.startswith("epoch 30/30")]
     assert last.endswith(f"val/mse {metrics['val/mse']:.4f}")
 
 
-def test_samples_that_take_much_memory_are_told(start, tmp_path):
+def test_samples_that_need_much_memory_give_a_warning(start, tmp_path):
     process = start(tmp_path, "train", *GIBBS, "model=biased_mf", "trainer.max_epochs=60000")
     lines = process.until("epoch 1/")
     process.end(signal.SIGKILL)
@@ -60,15 +60,15 @@ def test_samples_that_take_much_memory_are_told(start, tmp_path):
     assert "a larger optimizer.thin keeps fewer" in warning
 
 
-def test_evaluate_and_reproduce_agree_to_the_last_digit(command, sampled):
+def test_evaluate_and_reproduce_give_equal_metrics(command, sampled):
     assert "equal to metrics.json to the last digit" in command(sampled.folder, "evaluate", f"run={sampled.run}").stdout
     outcome = command(sampled.folder, "reproduce", f"run={sampled.run}")
     assert "every metric is equal to the last digit" in outcome.stdout
 
 
 @pytest.mark.parametrize("sampled", ["biased_mf"], indirect=True)
-@pytest.mark.parametrize("cut_after", [5, 14])  # the first sample is of epoch 11
-def test_a_run_that_was_cut_off_goes_on_to_the_same_samples(command, tmp_path, sampled, cut_after):
+@pytest.mark.parametrize("cut_after", [5, 14])  # the first sample is kept in epoch 11
+def test_interrupted_run_resumes_to_equal_samples(command, tmp_path, sampled, cut_after):
     whole, data = sampled.run, ["data=csv", f"data.path={sampled.folder / 'ratings.csv'}"]
     options = [*data, *GIBBS, f"model={Run.load(whole).record.model}", "trainer.max_epochs=30"]
     dies = dying_train(tmp_path, number=2 * cut_after + 1)  # best.ckpt and last.ckpt after every epoch
@@ -84,7 +84,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_samples(command, tmp_path, s
     assert_equal_runs(tmp_path / "cut", whole)
 
 
-def test_predict_writes_a_standard_deviation(command, sampled, tmp_path):
+def test_predict_command_writes_standard_deviations(command, sampled, tmp_path):
     pd.DataFrame({"user_id": [42, 42, 999_999], "item_id": [7, 999_999, 7]}).to_csv(tmp_path / "pairs.csv", index=False)
     command(tmp_path, "predict", f"run={sampled.run}", "input=pairs.csv", "output=predictions.csv")
     found = pd.read_csv(tmp_path / "predictions.csv")
@@ -111,12 +111,12 @@ def test_coverage_is_the_share_of_test_ratings_in_the_interval(sampled):
     assert run.evaluate()["test/coverage_90"] == pytest.approx(inside[warm].mean(), abs=2e-4)
 
 
-def test_other_runs_have_no_standard_deviation(quick):
+def test_run_without_samples_has_no_standard_deviation(quick):
     with pytest.raises(UserError, match="has no samples, so no standard deviation"):
         Run.load(quick.run).deviation([42], [7])
 
 
-def test_recommending_to_all_is_recommending_to_each(sampled):
+def test_recommend_to_all_equals_recommend_for_each_user(sampled):
     run = Run.load(sampled.run)
     everyone = run.recommend_to_all(k=5)
     for user_id in (42, 7):
@@ -124,7 +124,7 @@ def test_recommending_to_all_is_recommending_to_each(sampled):
         assert listed["rating"].to_numpy() == pytest.approx(own["rating"].to_numpy(), abs=1e-4)
 
 
-def test_tensorboard_shows_the_weights_under_the_names_of_other_fits(command, tmp_path):
+def test_tensorboard_uses_the_same_weight_names_as_other_fits(command, tmp_path):
     few = ["optimizer.burn_in=1", "trainer.max_epochs=4"]
     outcome = command(tmp_path, "train", *GIBBS[:2], "model=biased_mf", *few, *NO_FIGURES)
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

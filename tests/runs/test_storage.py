@@ -1,4 +1,4 @@
-"""The files of a run: what is loaded predicts as what was written, also from before the present format."""
+"""Files of a run: a loaded run predicts like the written one, also in an earlier format."""
 
 import json
 from dataclasses import replace
@@ -33,13 +33,13 @@ def model_of(case):
 
 
 def pairs():
-    """Each user with each item, known or not, on a day."""
+    """Pair each user with each item, known or not, on a day."""
     user, item = torch.arange(-1, 31).repeat_interleave(22).int(), torch.arange(-1, 21).repeat(32).int()
     return user, item, (user.abs() % 3).int()
 
 
 @pytest.mark.parametrize("case", MODELS)
-def test_a_run_that_is_loaded_predicts_as_the_one_that_was_written(tmp_path, case):
+def test_loaded_run_predicts_like_the_written_one(tmp_path, case):
     written = write_run_of(tmp_path / "run", model_of(case), table_with_features())
     loaded, best_epoch = load_predictor(read_record(tmp_path / "run"), tmp_path / "run")
     assert torch.equal(loaded(*pairs()), written(*pairs()))
@@ -47,7 +47,7 @@ def test_a_run_that_is_loaded_predicts_as_the_one_that_was_written(tmp_path, cas
     assert not loaded.training
 
 
-def test_a_run_holds_the_side_information_that_its_equation_needs_and_no_more(tmp_path):
+def test_run_stores_only_the_side_information_its_equation_needs(tmp_path):
     model = model_of("biased_mf with features")
     write_run_of(tmp_path / "run", model, table_with_features())
     holdout = holdout_of(table_with_features(), model)
@@ -63,7 +63,7 @@ def test_a_run_holds_the_side_information_that_its_equation_needs_and_no_more(tm
     assert pd.read_parquet(tmp_path / "timed" / "ratings.parquet")["day"].isin([0, 1, 2]).all()
 
 
-def test_features_named_as_other_columns_do_not_collide(tmp_path):
+def test_features_can_have_the_names_of_other_columns(tmp_path):
     table = table_with_features()
     table = replace(table, user_columns={"user_id": table.user_columns["group"]})
     model = options_of("biased_mf", user_features=["user_id"])
@@ -72,7 +72,7 @@ def test_features_named_as_other_columns_do_not_collide(tmp_path):
     assert torch.equal(loaded(*pairs()), written(*pairs()))
 
 
-def test_the_training_part_is_asked_for_what_the_equation_needs(tmp_path):
+def test_training_data_holds_only_what_the_equation_needs(tmp_path):
     for case, interactions, days in (("mf", False, False), ("svdpp", True, False), ("timesvdpp", True, True)):
         write_run_of(tmp_path / case, model_of(case), table_with_features())
         part = read_training_data(read_record(tmp_path / case), tmp_path / case)
@@ -81,7 +81,7 @@ def test_the_training_part_is_asked_for_what_the_equation_needs(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["mf", "svdpp with genres", "svdpp"])
-def test_a_run_of_format_2_predicts_as_it_did(tmp_path, case):
+def test_run_of_format_2_predicts_as_before(tmp_path, case):
     written = write_run_of(tmp_path / "run", model_of(case), table_with_features())
     turn_into_format_2(tmp_path / "run")
     record = read_record(tmp_path / "run")
@@ -119,7 +119,7 @@ def rewrite(folder, **changed):
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
 
 
-def test_weights_of_another_equation_or_size_are_refused(tmp_path):
+def test_weights_that_do_not_match_the_options_are_refused(tmp_path):
     folder = tmp_path / "run"
     write_run_of(folder, model_of("svdpp with genres"), table_with_features())
     options = json.loads((folder / "run.json").read_text())["model_options"]
@@ -135,7 +135,7 @@ def test_weights_of_another_equation_or_size_are_refused(tmp_path):
             load_predictor(read_record(folder), folder)
 
 
-def test_a_feature_that_is_missing_in_the_run_is_damage(tmp_path):
+def test_run_without_a_needed_feature_is_refused(tmp_path):
     folder = tmp_path / "run"
     write_run_of(folder, model_of("biased_mf with features"), table_with_features())
     users = pd.read_parquet(folder / "users.parquet")
@@ -145,7 +145,7 @@ def test_a_feature_that_is_missing_in_the_run_is_damage(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["users.parquet", "ratings.parquet", "checkpoints/best.ckpt"])
-def test_a_file_that_is_missing_or_cut_short_is_one_line(tmp_path, name):
+def test_missing_or_truncated_file_gives_a_one_line_error(tmp_path, name):
     folder = tmp_path / "run"
     model = options_of("svdpp", user_features=["group"])
     write_run_of(folder, model, table_with_features())
@@ -161,6 +161,6 @@ def test_a_file_that_is_missing_or_cut_short_is_one_line(tmp_path, name):
             assert "damaged" in str(error.value)
 
 
-def test_the_epochs_of_a_checkpoint_are_read(tmp_path):
+def test_read_epoch_returns_the_epochs_of_a_checkpoint(tmp_path):
     write_run_of(tmp_path / "run", model_of("mf"), table_with_features())
     assert read_epoch(tmp_path / "run" / "checkpoints" / "best.ckpt") == 2

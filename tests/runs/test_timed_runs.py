@@ -1,4 +1,4 @@
-"""Runs of timesvdpp: a rating's day from the file to the prediction, and genres beside it."""
+"""Runs of timesvdpp: days of ratings from the file to the prediction, with genres as item features."""
 
 import json
 
@@ -21,7 +21,7 @@ DAY = 86_400
 
 
 def write_data(folder) -> None:
-    """Ratings of 60 users on three days, on each of which they rate all items by so much higher or lower."""
+    """Write ratings of 60 users who rate all items higher or lower by a different amount on each of three days."""
     random = np.random.default_rng(0)
     user, item = np.divmod(np.flatnonzero(random.random(60 * 40) < 0.6), 40)
     day = random.integers(0, 3, len(user))
@@ -45,9 +45,9 @@ def timed(request, command, tmp_path_factory):
     return command(folder, "train", *TIMED, *settings[request.param])
 
 
-def test_days_are_learnt_and_the_run_has_them(timed):
+def test_timesvdpp_learns_days_and_its_run_stores_them(timed):
     metrics = json.loads((timed.run / "metrics.json").read_text())
-    # without days the moods, of variance 1, are noise
+    # without days, the daily offsets (variance 1) are noise
     assert metrics["test/mse"] < 0.5 < 0.9 < metrics["baseline/bias/test/mse"]
     run = Run.load(timed.run)
     if run.record.is_sampled:
@@ -68,12 +68,12 @@ def test_days_are_learnt_and_the_run_has_them(timed):
     assert equation.item_feature_designs[0].start.diff()[run.item_ids.index_of([0, 1, 2, 3])].tolist() == [2, 0, 1, 0]
 
 
-def test_evaluate_and_reproduce_agree_to_the_last_digit(command, timed, tmp_path):
+def test_evaluate_and_reproduce_give_equal_metrics(command, timed, tmp_path):
     assert "equal to metrics.json to the last digit" in command(tmp_path, "evaluate", f"run={timed.run}").stdout
     assert "every metric is equal to the last digit" in command(timed.folder, "reproduce", f"run={timed.run}").stdout
 
 
-def test_a_run_that_was_stopped_goes_on_to_the_same_weights(command, tmp_path):
+def test_stopped_run_resumes_to_equal_predictions(command, tmp_path):
     write_data(tmp_path)
     settings = [*TIMED, "callbacks.early_stopping.patience=null"]
     whole = command(tmp_path, "train", *settings, "trainer.max_epochs=8").run
@@ -83,7 +83,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(command, tmp_path):
     assert np.array_equal(*predicted)
 
 
-def test_predictions_are_of_the_times_in_a_file_or_of_the_last_day(command, timed, tmp_path):
+def test_predict_command_uses_times_of_the_file_or_the_last_day(command, timed, tmp_path):
     run = Run.load(timed.run)
     test = run.part("test")
     ids = {"user_id": run.user_ids.ids[test.user], "item_id": run.item_ids.ids[test.item]}
@@ -103,7 +103,7 @@ def test_predictions_are_of_the_times_in_a_file_or_of_the_last_day(command, time
     assert np.abs(of_last_day - expected).max() > 0.5
 
 
-def test_lists_are_of_the_last_day(command, timed, tmp_path):
+def test_recommend_uses_the_last_day_of_the_user(command, timed, tmp_path):
     run = Run.load(timed.run)
     every = run.recommend_to_all(k=3)
     one = run.recommend(7, k=3)
@@ -119,7 +119,7 @@ def test_lists_are_of_the_last_day(command, timed, tmp_path):
         assert not np.array_equal(run.deviation([7] * 3, one["item_id"], times=first), of_last)
 
 
-def test_the_unknown_have_the_baseline_on_every_day_and_a_time_that_is_none_is_a_mistake(timed):
+def test_predict_uses_the_baseline_for_unknown_ids_and_refuses_invalid_times(timed):
     run = Run.load(timed.run)
     times = np.full(3, np.datetime64("1970-01-02"))
     known = run.item_ids.ids[:1].tolist() * 2
@@ -128,7 +128,7 @@ def test_the_unknown_have_the_baseline_on_every_day_and_a_time_that_is_none_is_a
     predicted = run.predict(["nobody", "nobody", 7], [*known[:1], "nothing", "nothing"], times=times)
     lowest, highest = run.record.scale
     assert predicted[:2] == pytest.approx(np.clip([mean + bias, mean], lowest, highest), abs=1e-5)
-    # a known pair among the unknown is still of its day
+    # a known pair among unknown ones still uses its day
     times[2] = np.datetime64("1970-01-01")
     mixed = run.predict(["nobody", 7, 7], [known[0], "nothing", known[0]], times=times)
     alone = run.predict([7], known[:1], times=times[2:])
@@ -139,7 +139,7 @@ def test_the_unknown_have_the_baseline_on_every_day_and_a_time_that_is_none_is_a
         run.predict([7, 7], known, times=times)
 
 
-def test_a_run_does_not_go_on_when_days_or_genres_have_changed(command, tmp_path):
+def test_resume_refuses_changed_days_or_genres(command, tmp_path):
     write_data(tmp_path)
     run = command(tmp_path, "train", *TIMED, "trainer.max_epochs=2", "callbacks.early_stopping.patience=null").run
     ratings, items = (tmp_path / name for name in ("ratings.csv", "items.csv"))
@@ -169,7 +169,7 @@ def test_a_run_does_not_go_on_when_days_or_genres_have_changed(command, tmp_path
         ("user_id,item_id,when\n1,2,3\n", "columns.timestamp"),
     ],
 )
-def test_a_time_that_is_none_is_one_line(command, timed, tmp_path, content, message):
+def test_invalid_time_gives_a_one_line_error(command, timed, tmp_path, content, message):
     (tmp_path / "pairs.csv").write_text(content)
     options = [f"run={timed.run}", "input=pairs.csv", "output=out.csv", "columns.timestamp=at"]
     outcome = command(tmp_path, "predict", *options, status=2)
@@ -188,7 +188,7 @@ def test_a_time_that_is_none_is_one_line(command, timed, tmp_path, content, mess
         (["optimizer=sparse_adam"], "optimizer=sparse_adam needs weights read only by row lookup"),
     ],
 )
-def test_what_does_not_go_together_is_one_line_and_leaves_nothing(command, tmp_path, options, message):
+def test_conflicting_options_give_a_one_line_error_and_no_files(command, tmp_path, options, message):
     write_data(tmp_path)
     outcome = command(tmp_path, "train", *TIMED, *options, status=2)
     assert message in outcome.stderr
@@ -196,7 +196,7 @@ def test_what_does_not_go_together_is_one_line_and_leaves_nothing(command, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["items.csv", "ratings.csv"]
 
 
-def test_a_model_without_days_takes_no_times(command, tmp_path):
+def test_model_without_days_refuses_times(command, tmp_path):
     write_data(tmp_path)
     folder = command(tmp_path, "train", *FILES, "model=mf", "trainer.max_epochs=1", "logger=none").run
     assert "day" not in pd.read_parquet(folder / "ratings.parquet")
@@ -205,8 +205,8 @@ def test_a_model_without_days_takes_no_times(command, tmp_path):
         run.predict([1], [2], times=np.array(["1970-01-02"], dtype="datetime64[D]"))
 
 
-def test_a_feature_that_no_trained_item_has_is_refused():
+def test_feature_unknown_for_all_trained_items_is_refused():
     genres = np.array(["", "(no genres listed)", "Drama"], dtype=object)
     with pytest.raises(UserError, match=r"model\.item_features: genres is unknown in every row with training ratings"):
-        Design.of_feature(genres[:2], key="model.item_features: genres")  # the third has no training rows
+        Design.of_feature(genres[:2], key="model.item_features: genres")  # the third item has no training rows
     assert Design.of_feature(genres, key="model.item_features: genres").num_columns == 1
