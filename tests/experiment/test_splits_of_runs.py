@@ -44,8 +44,10 @@ def test_refit_trains_on_all_non_test_rows_for_the_best_number_of_epochs(refitte
     assert len(Run.load(refitted.run).part("train")) == 90_000
 
 
-def test_the_first_fit_has_no_row_among_the_hyperparameters(refitted):
-    tags = [EventAccumulator(str(run)).Reload().Tags()["scalars"] for run in (refitted.run / "validation", refitted.run)]
+def test_first_fit_of_a_refit_has_no_row_in_hparams(refitted):
+    tags = [
+        EventAccumulator(str(run)).Reload().Tags()["scalars"] for run in (refitted.run / "validation", refitted.run)
+    ]
     assert ["val/mse" in tags[0], "best/val_mse" in tags[0], "best/val_mse" in tags[1]] == [True, False, True]
 
 
@@ -82,7 +84,7 @@ def test_refit_is_reproduced(command, refitted):
     assert "reproduced: every metric is equal to the last digit" in outcome.stdout
 
 
-def test_a_refit_with_features_reproduces_where_items_have_validation_rows_alone(command, tmp_path):
+def test_refit_with_features_is_reproduced_when_items_have_only_validation_rows(command, tmp_path):
     often = [(user, item, 1 + (user * 7 + item * 3) % 5) for user in range(30) for item in range(10)]
     once = [(item % 30, item, 1 + item % 5) for item in range(10, 70)]
     rows = "\n".join(f"{user},{item},{rating}" for user, item, rating in often + once)

@@ -179,7 +179,7 @@ def test_each_option_changes_the_weights(train_here, debug, option):
     assert weights.shape != others.shape or not torch.allclose(weights, others, atol=1e-4)
 
 
-def test_the_first_weights_depend_on_the_seed(train_here):
+def test_first_weights_depend_on_the_seed(train_here):
     frozen = [*DEBUG, "optimizer=sgd", "optimizer.lr=1e-30"]
     one, other = (last_weights(train_here(*frozen, f"seed={seed}")) for seed in (0, 1))
     assert not torch.allclose(one, other, atol=1e-3)

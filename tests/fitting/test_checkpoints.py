@@ -123,7 +123,7 @@ def test_checkpoints_are_written_again_once_the_disk_has_room(tmp_path, monkeypa
     assert epochs(tmp_path) == {"best.ckpt": 2, "last.ckpt": 2}
 
 
-def test_after_a_failed_write_the_best_value_is_that_of_the_file(tmp_path, monkeypatch):
+def test_best_value_stays_that_of_the_file_when_a_write_fails(tmp_path, monkeypatch):
     own = os.fsync
 
     def full(_):

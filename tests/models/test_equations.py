@@ -308,6 +308,6 @@ def test_every_option_changes_the_model(name):
     assert build(name, regularization=1.0).penalty(USER, ITEM).item() == pytest.approx(2 * penalty)
 
 
-def test_the_first_predictions_of_nmf_lie_around_the_mean():
+def test_first_predictions_of_nmf_are_near_the_mean():
     model = build("nmf", rating_mean=3.5, embedding_dim=64, init_std=0.01)
     assert model(USER, ITEM).tolist() == pytest.approx([3.5] * 3, abs=0.2)

@@ -45,7 +45,7 @@ def test_integers_across_the_int64_range_stay_integers():
     assert index == [2, 0, 1]
 
 
-def test_an_integer_and_its_text_find_the_same_id():
+def test_integer_and_its_text_find_the_same_id():
     for ids in (IdMap([42, 7]), IdMap(["42", "7"])):
         assert ids.index_of([42]).tolist() == [0]
         assert ids.index_of(["7"]).tolist() == [1]

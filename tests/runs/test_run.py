@@ -34,7 +34,7 @@ def test_evaluate_equals_metrics_json_exactly(command, biased, tmp_path):
     assert found == {tag: value for tag, value in recorded.items() if not tag.startswith("fit/")}
 
 
-def test_the_baselines_are_clipped_too(biased):
+def test_baselines_are_clipped(biased):
     run = Run.load(biased.run)
     run.predictor.baseline.user_bias[:-1] += 10
     run.predictor.baseline.mean.fill_(-3)
