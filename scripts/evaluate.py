@@ -8,8 +8,8 @@ from ratinglab.experiment.root_options import EvaluateOptions
 
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="evaluate")
 def main(options: EvaluateOptions, _: Path) -> None:
-    """Evaluate with one run."""
-    from ratinglab.experiment.usage import evaluate  # torch takes a second: not for --help
+    """Evaluate one run."""
+    from ratinglab.experiment.usage import evaluate  # torch takes a second: keep --help fast
 
     evaluate(options)
 

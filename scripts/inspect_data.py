@@ -1,4 +1,4 @@
-"""Show what a table of ratings is like: inspect_data.py data=csv data.path=ratings.csv."""
+"""Describe a table of ratings: inspect_data.py data=csv data.path=ratings.csv."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ratinglab.experiment.root_options import InspectOptions
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="inspect_data")
 def main(options: InspectOptions, _: Path) -> None:
     """Inspect one table."""
-    from ratinglab.experiment.inspection import inspect_data  # pandas takes half a second: not for --help
+    from ratinglab.experiment.inspection import inspect_data  # pandas takes half a second: keep --help fast
 
     inspect_data(options)
 

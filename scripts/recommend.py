@@ -1,4 +1,4 @@
-"""Recommend items to a user: recommend.py run=outputs/… user=42 k=10."""
+"""Recommend items to one user or all: recommend.py run=outputs/… user=42 k=10."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ratinglab.experiment.root_options import RecommendOptions
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="recommend")
 def main(options: RecommendOptions, _: Path) -> None:
     """Recommend with one run."""
-    from ratinglab.experiment.usage import recommend  # torch takes a second: not for --help
+    from ratinglab.experiment.usage import recommend  # torch takes a second: keep --help fast
 
     recommend(options)
 

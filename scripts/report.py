@@ -1,4 +1,4 @@
-"""Set runs beside one another, and beside the figures of their protocols: report.py outputs/…."""
+"""Compare runs with one another and with published results: report.py outputs/…."""
 
 import argparse
 import os
@@ -6,13 +6,13 @@ import sys
 
 
 def main() -> None:
-    """Print the tables of all finished runs in some folders."""
+    """Print tables of all finished runs in the folders."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", help="runs, or folders with runs in them, such as a sweep")
-    parser.add_argument("--models", action="store_true", help="one table in Markdown: a column a protocol")
+    parser.add_argument("--models", action="store_true", help="print one Markdown table with a column per protocol")
     arguments = parser.parse_args()
     from ratinglab.errors import UserError
-    from ratinglab.reports.comparison import compare, models_table  # torch takes a second: not for --help
+    from ratinglab.reports.comparison import compare, models_table  # torch takes a second: keep --help fast
 
     try:
         for line in (models_table if arguments.models else compare)(arguments.folders):

@@ -1,4 +1,4 @@
-"""Train a run again, from its own record, and compare: reproduce.py run=outputs/…."""
+"""Train a run again from its record, and compare the metrics: reproduce.py run=outputs/…."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ratinglab.experiment.root_options import TrainOptions
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="train", translate=reproduced_arguments)
 def main(options: TrainOptions, run_folder: Path) -> None:
     """Reproduce one run."""
-    from ratinglab.experiment.training import reproduce  # torch and Lightning take seconds: not for --help
+    from ratinglab.experiment.training import reproduce  # torch and Lightning take seconds: keep --help fast
 
     reproduce(options, run_folder)
 

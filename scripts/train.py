@@ -10,7 +10,7 @@ from ratinglab.experiment.root_options import TrainOptions
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="train", translate=resumed_arguments)
 def main(options: TrainOptions, run_folder: Path) -> float | None:
     """Train one run."""
-    from ratinglab.experiment.training import train  # torch and Lightning take seconds: not for --help
+    from ratinglab.experiment.training import train  # torch and Lightning take seconds: keep --help fast
 
     return train(options, run_folder)
 

@@ -87,7 +87,7 @@ def test_values_of_every_type_are_converted():
         ({"deep": {"depth": 0}}, "group.deep.depth must be at least 1, got 0"),
         ({"deep": {"depht": 1}}, "there is no key group.deep.depht; did you mean group.deep.depth?"),
         ({"colums": []}, "there is no key group.colums; did you mean group.columns?"),
-        ({"deep": {}}, "group.deep.depth has no value: it must stand in the YAML file of group"),
+        ({"deep": {}}, "group.deep.depth has no value: set it in the YAML file of group"),
         ({"deep": {"depth": "???"}}, "group.deep.depth must be given, as in group.deep.depth=VALUE"),
         ({"path": "${oc.env:NOT_SET_HERE}"}, "group.path: "),
     ],

@@ -45,7 +45,7 @@ def test_run_interrupted_between_checkpoints_resumes_to_equal_weights(command, s
     assert not (run / "metrics.json").exists()
     assert (run / "checkpoints" / "best.ckpt").exists()
     outcome = command(tmp_path, "train", f"resume={run.relative_to(tmp_path)}")
-    assert "note: resumes after" in outcome.stdout
+    assert "note: the run resumes after" in outcome.stdout
     assert outcome.run == run
     assert_equal_runs(run, whole)
 
@@ -65,7 +65,7 @@ def test_run_killed_while_writing_a_checkpoint_resumes(command, tmp_path, whole)
     run = begun_run(tmp_path)
     assert [path.name for path in (run / "checkpoints").glob(".*")] != []
     outcome = command(tmp_path, "train", f"resume={run}")
-    assert "note: resumes after" in outcome.stdout
+    assert "note: the run resumes after" in outcome.stdout
     assert [path.name for path in (run / "checkpoints").iterdir() if path.name.startswith(".")] == []
     assert_equal_runs(run, whole)
 
@@ -76,7 +76,7 @@ def test_block_sgd_run_resumes_to_equal_weights(command, tmp_path):
     whole = command(tmp_path, "train", *options, "trainer.max_epochs=4").run
     cut = command(tmp_path, "train", *options, "trainer.max_epochs=2").run
     outcome = command(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=4")
-    assert "note: resumes after 2 epochs" in outcome.stdout
+    assert "note: the run resumes after 2 epochs" in outcome.stdout
     assert outcome.stderr == ""
     assert_equal_runs(cut, whole)
 
@@ -89,24 +89,24 @@ def test_moved_and_renamed_run_resumes(command, tmp_path, whole):
     command(tmp_path, "train", "resume='my best = run, ünïcode'", "trainer.max_epochs=8")
     assert_equal_runs(moved, whole)
     outcome = command(tmp_path, "train", "resume='my best = run, ünïcode'")
-    assert "note: run is already finished" in outcome.stdout
+    assert "note: the run is already finished" in outcome.stdout
     assert outcome.stdout.splitlines()[-1] == "my best = run, ünïcode"
 
 
 def test_resuming_a_finished_run_prints_a_note_and_its_result(command, finished):
     outcome = command(finished.folder, "train", f"resume={finished.run}")
-    assert outcome.stdout.startswith("note: run is already finished")
+    assert outcome.stdout.startswith("note: the run is already finished")
     assert outcome.stdout.splitlines()[1:] == finished.stdout.splitlines()[-len(outcome.stdout.splitlines()) + 1 :]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["optimizer.lr=0.1"], "optimizer.lr=0.1 cannot be set beside resume"),
-        (["model=biased_mf"], "model=biased_mf cannot be set beside resume"),
+        (["optimizer.lr=0.1"], "optimizer.lr=0.1 cannot be set with resume"),
+        (["model=biased_mf"], "model=biased_mf cannot be set with resume"),
         (["trainer.max_epochs=7"], "trainer.max_epochs must be above the 8 epochs done, got 7"),
         (["trainer.max_epochs=0"], "trainer.max_epochs must be at least 1, got 0"),
-        (["-m"], "resume goes on with one run: leave out -m"),
+        (["-m"], "resume continues a single run: leave out -m"),
     ],
 )
 def test_resume_refuses_options_that_change_the_experiment(command, finished, arguments, message):
@@ -208,7 +208,7 @@ def test_resume_refuses_a_truncated_last_checkpoint(command, tmp_path):
     path = run / "checkpoints" / "last.ckpt"
     path.write_bytes(path.read_bytes()[:5000])
     outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=9", status=2)
-    assert "last.ckpt is damaged or no checkpoint of ratinglab's" in outcome.stderr
+    assert "last.ckpt is damaged or not a checkpoint of ratinglab" in outcome.stderr
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -42,7 +42,7 @@ def test_different_threads_or_versions_give_a_note(folder, caplog):
     record = replace(read_record(folder), provenance=PROVENANCE | {"threads": 2})
     with caplog.at_level(logging.INFO):
         check_same_data(folder, record, key="resume")
-    assert caplog.messages == ["note: threads differ from when the run was started; the last bits may differ"]
+    assert caplog.messages == ["note: threads have changed since the run was started; the last bits may differ"]
 
 
 def test_run_of_format_2_cannot_be_resumed_or_reproduced(folder):
@@ -51,5 +51,5 @@ def test_run_of_format_2_cannot_be_resumed_or_reproduced(folder):
         with pytest.raises(UserError) as error:
             arguments([f"{key}={folder}"], multirun=False)
         assert str(error.value) == (
-            f"{key}: {folder} has format 2: it predicts, but only runs of format 3 can be trained again"
+            f"{key}: {folder} has format 2: it predicts, but only runs of format 3 can be resumed or reproduced"
         )

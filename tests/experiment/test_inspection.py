@@ -84,7 +84,7 @@ def test_inspect_data_writes_a_figure(command, folder, ending, start):
             ["data.min_ratings_per_item=3"],
             "data.min_ratings_per_user=0 and data.min_ratings_per_item=3 leave no rating",
         ),
-        (["-m", "data.batch_size=1,2"], "inspect_data has no sweeps: leave out -m"),
+        (["-m", "data.batch_size=1,2"], "inspect_data does not support sweeps: leave out -m"),
     ],
 )
 def test_mistake_gives_a_one_line_error_and_no_files(command, folder, arguments, message):

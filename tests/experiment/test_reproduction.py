@@ -25,7 +25,7 @@ def test_reproduce_reports_the_largest_difference(command, tmp_path, run):
     path = run / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"test/mse": 0.0}))
     outcome = command(tmp_path, "reproduce", f"run={run}")
-    assert outcome.stdout.splitlines()[-1].startswith("not equal: the largest difference is")
+    assert outcome.stdout.splitlines()[-1].startswith("not reproduced: the largest difference is")
     assert "(test/mse)" in outcome.stdout
 
 
@@ -40,5 +40,5 @@ def test_reproduce_refuses_changed_data(command, tmp_path, run):
 @pytest.mark.parametrize("arguments", [[], ["run=x", "seed=1"], ["run=x", "-m"]])
 def test_reproduce_accepts_only_the_run_argument(command, tmp_path, arguments):
     outcome = command(tmp_path, "reproduce", *arguments, status=2)
-    assert outcome.stderr == "error: reproduce takes run=FOLDER, and nothing else\n"
+    assert outcome.stderr == "error: reproduce takes run=FOLDER and nothing else\n"
     assert list(tmp_path.iterdir()) == []

@@ -127,7 +127,7 @@ def test_train_without_test_rows_has_no_test_metrics(command, tmp_path):
 def test_train_warns_about_skipped_batches_and_errors_above_the_baseline(command, tmp_path):
     few = ["trainer.limit_train_batches=0.5", "trainer.max_epochs=1", "logger=none"]
     outcome = command(tmp_path, "train", *few)
-    assert "warning: trains on 50% of the batches of each epoch" in outcome.stdout
+    assert "warning: the fit trains on 50% of the batches of each epoch" in outcome.stdout
     assert "warning: mf is worse than the bias baseline on test" in outcome.stdout
 
 

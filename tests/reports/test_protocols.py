@@ -71,7 +71,7 @@ def test_protocol_has_the_published_figures():
         (["split.fold=2"], 0.0, None, "split.fold is 2, the protocol has 1"),
         (["clip_predictions=false"], 0.0, None, "clip_predictions is False, the protocol has True"),
         ([], 0.2, None, "1 rows were held out for validation and not trained on"),
-        ([], 0.0, "other", "other ratings than the protocol's, or in another order"),
+        ([], 0.0, "other", "the ratings or their order differ from the protocol's"),
     ],
 )
 def test_departure_makes_a_run_not_comparable(overrides, held_out, digest, departure):
@@ -101,7 +101,7 @@ def test_run_is_ranked_among_the_published_figures():
     ]
     assert list(table_of_run(RECORD, name="mf by adam", rmse=0.95, fold=2))[-2:] == [
         "this run   mf by adam  0.9500  comparable",
-        "note: this run is only fold 2; the figures are means over 2: -m split.fold=1,2",
+        "note: this run is only fold 2; the figures are means over 2: use -m split.fold=1,2",
     ]
 
 
@@ -197,10 +197,10 @@ def test_models_table_without_a_protocol_is_refused(reported, report, tmp_path):
 def test_missing_folds_make_runs_not_comparable(reported, report):
     folder, outcomes = reported
     one = sorted(outcomes[0].run.glob("?-*"))[0]
-    assert "not comparable: of seed 0 1 of 2 folds" in report(folder, one).stdout
+    assert "not comparable: seed 0 has 1 of 2 folds" in report(folder, one).stdout
     # missing for seed 0 only
     found = report(folder, one, outcomes[1].run).stdout
-    assert "not comparable: of seed 0 1 of 2 folds" in found
+    assert "not comparable: seed 0 has 1 of 2 folds" in found
 
 
 def test_report_separates_settings_and_counts_repeated_runs_once(command, report, tmp_path):

@@ -226,7 +226,7 @@ def test_evaluate_is_empty_without_validation_and_test_rows(command, tmp_path):
 def test_truncated_checkpoint_is_refused(copy, size):
     path = copy / "checkpoints" / "best.ckpt"
     path.write_bytes(path.read_bytes()[:size])
-    assert_refused(copy, "best.ckpt is damaged or no checkpoint of ratinglab's")
+    assert_refused(copy, "best.ckpt is damaged or not a checkpoint of ratinglab")
 
 
 def test_checkpoint_that_would_run_code_is_refused(copy, tmp_path):
@@ -235,7 +235,7 @@ def test_checkpoint_that_would_run_code_is_refused(copy, tmp_path):
             return (os.mkdir, (str(tmp_path / "pwned"),))
 
     torch.save({"state_dict": Malicious(), "epochs": 1}, copy / "checkpoints" / "best.ckpt")
-    assert_refused(copy, "best.ckpt is damaged or no checkpoint of ratinglab's")
+    assert_refused(copy, "best.ckpt is damaged or not a checkpoint of ratinglab")
     assert not (tmp_path / "pwned").exists()
 
 

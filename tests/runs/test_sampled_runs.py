@@ -39,7 +39,7 @@ def sampled(request, command, folder):
 
 def test_train_prints_and_records_the_coverage_of_intervals(sampled):
     assert "optimizer  gibbs: burn_in=10, noise=own, thin=1, one sweep per epoch, at most 30 epochs" in sampled.stdout
-    assert "note: samples its own priors" in sampled.stdout
+    assert "note: the fit samples its own priors" in sampled.stdout
     metrics = json.loads((sampled.run / "metrics.json").read_text())
     assert f"{metrics['test/coverage_90']:.1%} of the warm test ratings lie in the 90 % interval" in sampled.stdout
     assert 0.8 < metrics["test/coverage_90"] < 0.97
@@ -77,7 +77,7 @@ def test_interrupted_run_resumes_to_equal_samples(command, tmp_path, sampled, cu
     if cut_after == 5:
         outcome = command(tmp_path, "recommend", "run=cut", "user=42", status=2)
         assert "holds no sample yet: the run was stopped in burn-in; resume=cut continues it" in outcome.stderr
-    assert f"note: resumes after {cut_after} epochs" in command(tmp_path, "train", "resume=cut").stdout
+    assert f"note: the run resumes after {cut_after} epochs" in command(tmp_path, "train", "resume=cut").stdout
     one, two = (Run.load(run).predictor.model.get_extra_state() for run in (tmp_path / "cut", whole))
     for name in two:
         assert torch.equal(one[name], two[name]), name

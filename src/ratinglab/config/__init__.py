@@ -1,1 +1,1 @@
-"""Hydra's side: conf/ becomes typed options, and every mistake on the command line becomes one line."""
+"""The command line under Hydra: typed options from conf/, and every mistake reported as one line."""

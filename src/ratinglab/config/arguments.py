@@ -17,9 +17,9 @@ from ratinglab.errors import UserError
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line; `flags` are the arguments besides the overrides.
 
-    Flags may stand behind overrides, where the parser of Hydra 1.3 stumbles. Outside a sweep, a value that Hydra cannot
-    read, or reads as several where a file has that very name, is taken as it was typed: `run=a b/c=d,e`. An unknown
-    flag raises UserError.
+    Flags may follow overrides, which Hydra 1.3's own parsing rejects. Outside a sweep, a value that Hydra cannot parse,
+    or would parse as a sweep although a file has that name, is taken literally: `run=a b/c=d,e`. An unknown flag raises
+    UserError.
     """
     parser = argument_parser()
 
@@ -47,6 +47,6 @@ def _as_typed(argument: str) -> str:
         is_text = OverridesParser.create().parse_override(argument).is_sweep_override() and Path(value).exists()
     except HydraException:
         is_text = True
-    except OSError:  # no path could be as long
+    except OSError:  # too long for a path
         is_text = False
     return f"{key}={quoted(value)}" if is_text else argument

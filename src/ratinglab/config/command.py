@@ -46,12 +46,12 @@ ROOTS: dict[str, type] = {
     "recommend": RecommendOptions,
     "predict": PredictOptions,
 }
-"""The class of each primary config in conf/."""
+"""Options class of each primary config in conf/."""
 Task = Callable[[Any, Path], float | None]
 Translation = Callable[..., Rerun | None]
-"""Takes the overrides, and multirun by name; returns the arguments of the earlier run that they name, if any."""
+"""Takes the overrides, and multirun as a keyword; returns the arguments of the earlier run that they name, if any."""
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-"""Errors of a full, protected or broken disk: neither a mistake in the command nor a fault of ratinglab's."""
+"""Errors of a full, protected or broken disk: neither the user's mistake nor ratinglab's fault."""
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +61,10 @@ def command(
 ) -> Callable[[Task], Callable[[], None]]:
     """Make a script's task a Hydra app that takes options and the run's folder.
 
-    A user's mistake is one line on stderr, with exit status 2. It is found before a folder is made where the
-    configuration alone shows it; otherwise the folder is removed. A diverged training ends with status 1 and keeps its
-    folder; in a sweep it counts as infinitely bad, the other runs go on, and the status is 1 at the end. A fault of
-    ratinglab's own keeps its traceback.
+    A user's mistake is reported as one line on stderr, with exit status 2. If the configuration alone shows it, no
+    folder is created; otherwise the folder is removed. A diverged run keeps its folder and exits with status 1. In a
+    sweep, its objective is infinite, the other runs continue, and the sweep exits with status 1. A fault of ratinglab's
+    own keeps its traceback.
 
     Args:
         config_folder: the folder conf/.
@@ -75,7 +75,7 @@ def command(
 
 
 class _Command:
-    """One call of a script on the command line."""
+    """One call of a script from the command line."""
 
     def __init__(self, task: Task, conf: Conf, translate: Translation | None) -> None:
         self._task, self._conf, self._translate = task, conf, translate
@@ -120,7 +120,7 @@ class _Command:
             _exit_with("interrupted", status=130)
 
     def _check_and_translate(self, arguments: argparse.Namespace) -> None:
-        """Replace the arguments by those of the run that is resumed or reproduced, if any."""
+        """Check the overrides, and replace them with those of the run that is resumed or reproduced, if any."""
         with self._conf.initialized():
             check_overrides(self._conf.parsed(arguments.overrides), self._conf)
         rerun = self._translate and self._translate(arguments.overrides, multirun=arguments.multirun)
@@ -132,7 +132,7 @@ class _Command:
         arguments.overrides = rerun.overrides
 
     def _check_jobs(self, arguments: argparse.Namespace) -> None:
-        """Compose and check the runs that the arguments ask for, before Hydra makes a folder."""
+        """Compose and check the runs that the arguments ask for, before Hydra creates a folder."""
         with self._conf.initialized():
             if arguments.multirun:
                 self._check_sweep(self._conf.parsed(arguments.overrides))
@@ -143,8 +143,8 @@ class _Command:
     def _check_sweep(self, overrides: Sequence[Override]) -> None:
         _, hydra = self._conf.compose(first_job(overrides))
         if hydra.output_subdir is None:
-            raise UserError(f"{self._conf.config_name} has no sweeps: leave out -m")
-        params = OmegaConf.select(hydra, "sweeper.params") or {}  # of a search's YAML
+            raise UserError(f"{self._conf.config_name} does not support sweeps: leave out -m")
+        params = OmegaConf.select(hydra, "sweeper.params") or {}  # set by a search's YAML
         overrides = [*self._conf.parsed([f"{key}={value}" for key, value in params.items()]), *overrides]
         for override in overrides:
             is_interval = override.is_sweep_override() and not override.is_discrete_sweep()
@@ -157,7 +157,7 @@ class _Command:
         self._check_folder(hydra, key="hydra.sweep.dir")
 
     def _check_job(self, overrides: Sequence[str]) -> DictConfig:
-        """Hydra's part of the config of one job, whose own part is right."""
+        """Compose and check one job's config; return Hydra's part of it."""
         config, hydra = self._conf.compose(overrides)
         try:
             self._options(config, self._conf.parsed(overrides))
@@ -172,8 +172,8 @@ class _Command:
         return to_options(config, ROOTS[self._conf.config_name], overrides)
 
     def _check_folder(self, hydra: DictConfig, *, key: str) -> None:
-        """The folder must be new, so that no file in it is lost, neither in a run nor after a mistake."""
-        if hydra.output_subdir is None:  # a command without a folder, or a run that is resumed
+        """Check that the folder is new or empty, so that neither a run nor its removal can lose files."""
+        if hydra.output_subdir is None:  # a command without a folder, or a resumed run
             return
         folder = user_path(str(OmegaConf.select(hydra, key.removeprefix("hydra."))), key=key).absolute()
         self._there_before = {path for path in (folder, *folder.parents) if path.exists()}
@@ -187,7 +187,7 @@ class _Command:
             self._remove_empty(folder)
 
     def _job(self, config: DictConfig) -> float | None:
-        """Run the task on one job's config, as Hydra asks for it."""
+        """Run the task on one job's config; called by Hydra."""
         hydra = HydraConfig.get()
         folder, is_sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
         overrides = list(hydra.overrides.task)
@@ -212,16 +212,16 @@ class _Command:
         return float("inf")
 
     def _conclude_sweep(self) -> None:
-        """Print the runs of a sweep and, last and alone, its folder."""
+        """Print the table of a sweep's runs, then its folder on a line of its own."""
         if not self._swept:
             return
-        from ratinglab.reports.sweep_table import sweep_table  # by now torch is loaded
+        from ratinglab.reports.sweep_table import sweep_table  # torch is loaded by now
 
         folder = os.path.relpath(next(iter(self._swept)).parent)
         print("", *sweep_table(self._swept), folder, sep="\n")
 
     def _remove(self, folder: Path) -> None:
-        """Remove what Hydra has written for a run that did not begin, and the folders that it made to hold it."""
+        """Remove what Hydra wrote for a run that never began, and the folders that it created for it."""
         logging.shutdown()
         shutil.rmtree(folder / ".hydra", ignore_errors=True)
         (folder / f"{self._conf.config_name}.log").unlink(missing_ok=True)

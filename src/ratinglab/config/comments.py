@@ -1,4 +1,4 @@
-"""The comments of a YAML file: those on the file itself and those above its keys."""
+"""Comments of a YAML file: the one at its top and those above its keys."""
 
 from collections.abc import Iterator
 from itertools import takewhile
@@ -8,17 +8,17 @@ import yaml
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 KeyPath = tuple[str, ...]
-"""A key below the keys that hold it: ("columns", "user")."""
+"""Path of a nested key, such as ("columns", "user")."""
 
 
 def file_comment(text: str) -> list[str]:
-    """Lines of the comment at the top of a file, without a `@package` line."""
+    """Return the lines of the comment at the top of a file, without a `@package` line."""
     lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
     return [line.removeprefix("#").removeprefix(" ") for line in lines if not line.startswith("# @")]
 
 
 def key_comments(text: str) -> dict[KeyPath, str]:
-    """Comment above each key, in one line; "" where there is none."""
+    """Find the comment above each key, joined to one line; "" if there is none."""
     lines = [line.strip() for line in text.splitlines()]
     found = {}
     for path, number in key_lines(text).items():
@@ -28,7 +28,7 @@ def key_comments(text: str) -> dict[KeyPath, str]:
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
-    """Line of each key, counted from 0. Lists and the keys in them are left out, but for those of a defaults list."""
+    """Find the line of each key, counted from 0. Skips lists and the keys in them, except for a defaults list."""
     root = yaml.compose(text, Loader=LOADER)
     return dict(_key_lines(root, ())) if isinstance(root, yaml.MappingNode) else {}
 

@@ -1,4 +1,4 @@
-"""The folder conf/: its groups and their choices, and what a command line makes of a primary config in it."""
+"""The folder conf/: its groups, their choices, and the composition of a primary config."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,11 +19,11 @@ from ratinglab.files import user_path
 
 
 class ChosenFile(NamedTuple):
-    """A YAML file that a composed config was made from.
+    """A YAML file that is part of a composed config.
 
     Attributes:
         label: the file as a user chooses it, such as `recipe=biased_mf_als`.
-        package: the key below which its keys stand; "" for the top level.
+        package: the key that its keys are below; "" for the top level.
         path: the file.
     """
 
@@ -32,7 +32,7 @@ class ChosenFile(NamedTuple):
     path: Path
 
     def set_keys(self) -> set[str]:
-        """The full names of the keys that it sets, with those that hold others."""
+        """Collect the full names of the keys that the file sets, parent keys included."""
         content = OmegaConf.to_container(OmegaConf.load(self.path), resolve=False)
         return {f"{self.package}.{key}".lstrip(".") for key in flat_keys(content)}
 
@@ -46,13 +46,13 @@ class Conf:
         self.config_name = config_name
         self.extra_folder: Path | None = None
         self.composed: Sequence[str] = ()
-        """The overrides that were composed last: those of a mistake that Hydra finds."""
+        """The overrides composed last; an error of Hydra's is about them."""
 
     def add_folder(self, folder: str | None) -> None:
-        """Search a folder of the user's own too, for YAML files and for the classes that their `_target_`s name.
+        """Add a folder of the user's own, with YAML files and the classes that their `_target_` keys name.
 
         Raises:
-            UserError: there is no such folder, or a choice in it has the name of a built-in one.
+            UserError: the folder does not exist, or a choice in it has the name of a built-in one.
         """
         if folder is None:
             return
@@ -67,20 +67,20 @@ class Conf:
         self.put_on_path()
 
     def put_on_path(self) -> None:
-        """Let Python find the classes in the extra folder, in a worker process of a launcher too."""
+        """Let Python find the classes in the extra folder, also in a launcher's worker process."""
         if self.extra_folder is not None and str(self.extra_folder) not in sys.path:
             sys.path.insert(0, str(self.extra_folder))
 
     def folders(self) -> list[Path]:
-        """The folders that are searched, the first one first."""
+        """List the folders in the order in which they are searched."""
         return [self.folder, *([self.extra_folder] if self.extra_folder is not None else [])]
 
     def groups(self) -> list[str]:
-        """Names of the config groups."""
+        """List the names of the config groups."""
         return sorted(path.name for path in self.folder.iterdir() if path.is_dir() and any(path.rglob("*.yaml")))
 
     def choices(self, group: str) -> dict[str, Path]:
-        """Files of a group by the names of its choices, sorted."""
+        """Find the files of a group, by the sorted names of its choices."""
         found = {
             path.relative_to(folder / group).with_suffix("").as_posix(): path
             for folder in reversed(self.folders())
@@ -89,15 +89,15 @@ class Conf:
         return dict(sorted(found.items()))
 
     def initialized(self) -> AbstractContextManager[None]:
-        """Context of the methods below; a job of Hydra's is one too."""
+        """Return the context that the methods below need. A job of Hydra's already runs in one."""
         return initialized(self.folder)
 
     def parsed(self, overrides: Sequence[str]) -> list[Override]:
-        """The overrides as Hydra reads them; glob(*) stands for the choices of its group."""
+        """Parse the overrides as Hydra does; glob(*) expands to the choices of its group."""
         return OverridesParser.create(config_loader=config_loader()).parse_overrides(list(overrides))
 
     def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
-        """The config that the overrides make, and Hydra's own part of it."""
+        """Compose the config of these overrides. Returns the config and Hydra's own part, separately."""
         self.composed = overrides
         config = compose(self.config_name, overrides=self._searching(overrides), return_hydra_config=True)
         hydra = config.hydra
@@ -106,7 +106,7 @@ class Conf:
         return config, hydra
 
     def chosen_files(self, overrides: Sequence[str]) -> list[ChosenFile]:
-        """The files that a composed config is made from, the later ones overriding the earlier ones."""
+        """List the files that make up a composed config; later ones override earlier ones."""
         defaults = config_loader().compute_defaults_list(self.config_name, self._searching(overrides), RunMode.RUN)
         found = []
         for default in defaults.defaults:
@@ -120,7 +120,7 @@ class Conf:
         return found
 
     def _searching(self, overrides: Sequence[str]) -> list[str]:
-        """The overrides, with the extra folder on Hydra's search path."""
+        """Add the extra folder to Hydra's search path."""
         if self.extra_folder is None:
             return list(overrides)
         paths = [f"file://{self.extra_folder}"]
@@ -128,12 +128,12 @@ class Conf:
             value = override.value()
             if override.key_or_group == "hydra.searchpath" and isinstance(value, list):
                 paths += map(str, value)
-        # Of several overrides of the search path the first one counts.
+        # If the search path is overridden several times, the first override counts.
         return [f"hydra.searchpath=[{','.join(quoted(path) for path in paths)}]", *overrides]
 
 
 def flat_keys(content: Any, prefix: str = "") -> Iterator[str]:
-    """The full names of all keys, with those that hold others."""
+    """Yield the full names of all keys, parent keys included."""
     for key, value in content.items() if isinstance(content, dict) else ():
         yield f"{prefix}{key}"
         yield from flat_keys(value, f"{prefix}{key}.")

@@ -1,7 +1,7 @@
-"""Turns a composed config into an options object, which has types and ranges.
+"""Conversion of a composed config to an options object, with types and ranges checked.
 
-Composition knows no types, so that it imports nothing slow. Here each group's `_target_` is imported and its values are
-merged into it.
+Composition knows no types, so it imports nothing slow. Here the class of each group's `_target_` is imported, and the
+group's values are merged into it.
 """
 
 import re
@@ -22,8 +22,8 @@ from ratinglab.targets import target_class
 
 TARGET = "_target_"
 """Key of a group's YAML that names its options class."""
-TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "String": "a text"}
-"""OmegaConf's names of types, as a message has them."""
+TYPE_NAMES = {"Integer": "an integer", "Float": "a number", "Boolean": "true or false", "String": "text"}
+"""Names of OmegaConf's types in messages."""
 
 
 class UnknownKeyError(UserError):
@@ -31,25 +31,25 @@ class UnknownKeyError(UserError):
 
     Attributes:
         key: its full name.
-        hint: the nearest key that there is, as did_you_mean has it; or "".
+        hint: the nearest valid key, as did_you_mean formats it; "" if there is none.
     """
 
     def __init__(self, key: str, valid: Sequence[str]) -> None:
         name = key.rpartition(".")[2]
-        # The key's own part alone is compared: whole keys of one group are all alike.
+        # Compare only the last part of the key: the full keys of one group are all alike.
         self.hint = did_you_mean(name, valid).replace("mean ", f"mean {key.removesuffix(name)}")
         self.key = key
         super().__init__(f"there is no key {key}{self.hint}")
 
 
 def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = ()) -> Any:
-    """The options object that a composed config describes, with every type and range checked.
+    """Convert a composed config to an options object, and check every type and range.
 
     Args:
-        config: what Hydra composed, without its own part.
+        config: the composed config, without Hydra's own part.
         root: dataclass of the primary config.
-        overrides: the arguments of the command line. A text such as user=1e5 or data.path=2024 is taken from them as
-            it was typed, not as the number that Hydra reads there.
+        overrides: the command line's. A text value such as user=1e5 or data.path=2024 is taken from them as typed, not
+            as the number that Hydra parses.
 
     Raises:
         UserError: a key is unknown, or a value is missing, of another type, or out of its range.
@@ -69,7 +69,7 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
             raise UserError(f"{missing[0]} must be given, as in {missing[0]}=VALUE")
         if missing:
             group = missing[0].split(".")[0]
-            raise UserError(f"{missing[0]} has no value: it must stand in the YAML file of {group}")
+            raise UserError(f"{missing[0]} has no value: set it in the YAML file of {group}")
         options = OmegaConf.to_object(typed)
     except InterpolationResolutionError as error:
         raise UserError(f"{error.full_key}: {_first_line(error)}") from error
@@ -80,9 +80,9 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
 
 
 def _chosen_classes(content: dict[Any, Any], root: type) -> Iterator[tuple[str, type]]:
-    """The class of each field of the root that is a group, in the order in which they may be imported.
+    """Yield the options class of each group among the root's fields, in the order in which they may be imported.
 
-    An equation's file imports torch. So the model comes last, behind what its fit must load before.
+    An equation's file imports torch, so the model comes last: its fit may have compiled loops to load before torch.
     """
     bases = {key: hint for key, hint in get_type_hints(root).items() if is_dataclass(hint) and key in content}
     for key in sorted(bases, key=lambda key: key == "model"):
@@ -119,17 +119,17 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[s
         if key in as_typed and set(get_args(inner) or [inner]) <= {str, type(None)}:  # a text
             value = as_typed[key]
         try:
-            OmegaConf.update(typed, name, value)  # which converts, where an assignment is to have the type
+            OmegaConf.update(typed, name, value)  # converts the value; an assignment would require the exact type
         except (ConfigKeyError, ConfigAttributeError) as error:  # in an entry of a list
             raise UnknownKeyError(f"{key}.{error.key}", []) from error
         except OmegaConfBaseException as error:
             raise UserError(wrong_value(key, value, error)) from error
-        except TypeError as error:  # a list or a dictionary inside of a list
+        except TypeError as error:  # a list or a dictionary inside a list
             raise UserError(f"{key} must be a list of plain values, got {as_yaml(value)}") from error
 
 
 def _numbers_as_typed(overrides: Sequence[Override]) -> dict[str, str]:
-    """Typed text of each key whose value Hydra reads as a number or as true or false."""
+    """Find the keys whose values Hydra parses as numbers or booleans, with their text as typed."""
     return {
         override.key_or_group: override.input_line.split("=", 1)[1]
         for override in overrides
@@ -138,7 +138,7 @@ def _numbers_as_typed(overrides: Sequence[Override]) -> dict[str, str]:
 
 
 def wrong_value(key: str, value: Any, error: OmegaConfBaseException) -> str:
-    """One line for a value that OmegaConf refuses."""
+    """Explain in one line why OmegaConf refuses a value."""
     reason, shown = _first_line(error), as_yaml(value)
     converted = re.search(r"could not be converted to (\w+)", reason)
     if converted and converted[1] in TYPE_NAMES:

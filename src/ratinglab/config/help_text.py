@@ -1,4 +1,4 @@
-"""The text of --help: the choices of each group and all keys, with the comments of the YAML files that are chosen.
+"""Text of --help: the choices of each group, and all keys with the comments of the chosen YAML files.
 
 Hydra's own help takes twice as long, since it lists its own groups too, and shows no comments.
 """
@@ -17,20 +17,20 @@ from ratinglab.config.conversion import TARGET
 from ratinglab.options import as_yaml
 
 COLUMN = 36
-"""Where descriptions begin; a longer name has a line of its own."""
+"""Column where descriptions begin; a longer name gets a line of its own."""
 HOW_TO = """\
 GROUP=NAME makes a choice, KEY=VALUE sets a key. `*` marks what is chosen. To see the keys of another choice, name it:
 {script}.py {group}={choice} --help"""
 FLAGS = {
     "-m": "sweep: run once for each combination of KEY=VALUE,VALUE,…",
-    "--config-dir FOLDER": "use YAML files and classes of your own too, such as FOLDER/model/mine.yaml",
+    "--config-dir FOLDER": "also use your own YAML files and classes, such as FOLDER/model/mine.yaml",
     "--cfg job": "print the configuration and run nothing",
     "--hydra-help": "Hydra's own flags and groups",
 }
 
 
 def help_text(conf: Conf, overrides: Sequence[str]) -> str:
-    """The text for a primary config, as the overrides set it; inside of `conf.initialized`."""
+    """Format the help of a primary config with these overrides; call it inside `conf.initialized`."""
     config, hydra = conf.compose(overrides)
     primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")
     comments, names = _comments(conf, overrides), conf.groups()
@@ -57,7 +57,7 @@ def help_text(conf: Conf, overrides: Sequence[str]) -> str:
 
 
 def _comments(conf: Conf, overrides: Sequence[str]) -> dict[str, str]:
-    """The comment above each key in the chosen files, by the key's full name."""
+    """Find the comment above each key in the chosen files, by the key's full name."""
     found: dict[str, str] = {}
     for file in conf.chosen_files(overrides):
         for path, comment in key_comments(file.path.read_text(encoding="utf-8")).items():
@@ -67,7 +67,7 @@ def _comments(conf: Conf, overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _keys(config: DictConfig, comments: Mapping[str, str], prefix: str = "") -> Iterator[str]:
-    """A line or more for each key that can be set: KEY=VALUE and its comment."""
+    """Yield one or more lines for each key that can be set: KEY=VALUE and its comment."""
     for name in map(str, config):
         key, value = f"{prefix}{name}", _value(config, name)
         if name == TARGET:
@@ -83,7 +83,7 @@ def _value(config: DictConfig, name: str) -> Any:
         return "???"
     try:
         return config[name]
-    except OmegaConfBaseException:  # a value that is computed, and cannot be here
+    except OmegaConfBaseException:  # an interpolation that cannot be resolved here
         return "${…}"
 
 
@@ -95,7 +95,7 @@ def _shown(value: Any) -> str:
 
 
 def _entry(name: str, text: str, *, mark: str = " ") -> list[str]:
-    """A name and what it is, side by side."""
+    """Format a name and its description side by side."""
     head, indent = f"  {mark} {name}", " " * COLUMN
     above = [head] if len(head) > COLUMN - 2 or not text else []
     first = indent if above else head.ljust(COLUMN)

@@ -15,11 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 
 IS_1_3 = hydra.__version__.startswith("1.3.")
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if IS_1_3 else {}
-"""Hydra 1.3 warns where the version is missing, Hydra 1.4 where it is given."""
+"""Hydra 1.3 warns if the version is missing, Hydra 1.4 if it is given."""
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """Hydra's parser of a command line."""
+    """Build Hydra's parser of the command line."""
     return get_args_parser()
 
 
@@ -31,16 +31,16 @@ def hydra_app(task: Callable[[DictConfig], Any], *, config_folder: Path, config_
 
 
 def initialized(config_folder: Path) -> AbstractContextManager[None]:
-    """Context in which hydra.compose reads a folder."""
+    """Return the context in which hydra.compose reads a folder."""
     return initialize_config_dir(config_dir=str(config_folder), **VERSION_BASE)
 
 
 def config_loader() -> ConfigLoader:
-    """Loader of the configs, inside of `initialized`."""
+    """Return Hydra's loader of configs; call it inside `initialized`."""
     return GlobalHydra.instance().config_loader()
 
 
 def register_resolver(name: str, resolver: Callable[..., Any]) -> None:
-    """Make `${NAME:…}` known to OmegaConf, which has renamed this function."""
+    """Register `${NAME:…}` with OmegaConf, which has renamed this function."""
     register = getattr(OmegaConf, "register_new_resolver" if IS_1_3 else "register_resolver")
     register(name, resolver, replace=True)

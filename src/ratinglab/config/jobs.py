@@ -1,4 +1,4 @@
-"""The jobs of a sweep, each as the overrides that it is composed with."""
+"""Jobs of a sweep, each as a list of overrides."""
 
 import itertools
 import math
@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from hydra.core.override_parser.types import IntervalSweep, Override
 
 MANY = 24
-"""Jobs that are all checked. A composition takes a tenth of a second: of more jobs, each value is checked once."""
+"""Largest number of jobs that are all checked. Composing takes 0.1 s per job: larger sweeps check each value once."""
 
 
 def first_job(overrides: Sequence[Override]) -> list[str]:
-    """The overrides with the first value of each key."""
+    """Return the overrides with the first value of each key."""
     return next(jobs_to_check(overrides))
 
 
 def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
-    """Every combination of the values of each key, or of many the first and those that differ from it in one value.
+    """Yield every job of a sweep; beyond MANY jobs, only the first and those that differ from it in one key.
 
-    A key that is given twice has its last values.
+    If a key is given twice, the last one counts.
     """
     values = {override.get_key_element(): _values(override) for override in overrides}
     if math.prod(map(len, values.values())) <= MANY:
@@ -40,6 +40,6 @@ def _values(override: Override) -> list[str]:
         return [override.get_value_element_as_str()]
     if override.is_discrete_sweep():
         return list(override.sweep_string_iterator())
-    interval = override.value()  # which a search draws from: its two ends
+    interval = override.value()  # a search draws from it: check its two ends
     assert isinstance(interval, IntervalSweep)
     return [str(interval.start), str(interval.end)]

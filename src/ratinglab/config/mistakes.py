@@ -15,17 +15,17 @@ from ratinglab.config.conversion import UnknownKeyError, wrong_value
 from ratinglab.errors import UserError, did_you_mean
 
 MAY_BE_NONE = ("recipe", "search", "experiment")
-"""Groups of which a run may have no choice: they set what other groups hold."""
+"""Groups that may be left out; their choices only set keys of other groups."""
 OURS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
-"""Settings of Hydra's on which the folders of runs depend."""
+"""Hydra's settings that the folders of runs depend on."""
 
 
 def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
-    """Refuse overrides that Hydra would take.
+    """Refuse overrides that Hydra would accept.
 
     Raises:
-        UserError: an override adds or removes a key, though all are known and none may be missing; or it makes no
-            choice of a group; or two runs could share a folder, or a run lose its record.
+        UserError: an override adds or removes a key, leaves a group without a choice, or could make two runs share a
+            folder or a run lose its record.
     """
     groups = conf.groups()
     for override in overrides:
@@ -34,7 +34,7 @@ def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
             if override.is_delete():
                 raise UserError(f"{typed}: a key cannot be removed, only set, as in KEY=VALUE")
             if override.is_add() or override.is_force_add():
-                raise UserError(f"{typed}: a key cannot be added, all keys are known; try {typed.lstrip('+')}")
+                raise UserError(f"{typed}: a key cannot be added; try {typed.lstrip('+')}")
         elif key in OURS:
             hint = "use -m" if key == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
             raise UserError(f"{typed}: {key} cannot be set; {hint}")
@@ -44,7 +44,7 @@ def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
 
 
 def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> UserError:
-    """The same mistake, with the name of the chosen file that sets the key, inside of `conf.initialized`."""
+    """Name the chosen file that sets an unknown key in the error; call it inside `conf.initialized`."""
     files = conf.chosen_files(overrides)
     setting = next((file.label for file in reversed(files) if error.key in file.set_keys()), None)
     if setting is None:
@@ -57,11 +57,14 @@ def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> U
 
 
 def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Conf) -> str:
-    """One line for an exception of Hydra's, OmegaConf's or the YAML parser's."""
+    """Explain an exception of Hydra's, OmegaConf's or the YAML parser's in one line."""
     text = str(error)
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
-        return f"{error.override} cannot be parsed: quote what is no plain word or number, as in \"{key}='{value}'\""
+        return (
+            f"{error.override} cannot be parsed: quote any value that is not a plain word or number, "
+            f"as in \"{key}='{value}'\""
+        )
     if isinstance(error, MissingConfigException):
         return _missing_config(error, conf)
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
@@ -72,9 +75,9 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Co
         return f"there is no key {key}{did_you_mean(key, _keys(conf))}"
     ambiguous = re.match(r"\s*Ambiguous value for argument '(?P<argument>.*)'", text)
     if ambiguous:
-        return f"{ambiguous['argument']}: several values are a sweep, which needs -m before them"
+        return f"{ambiguous['argument']}: several values need a sweep: add -m"
     merging = re.match(r"Error merging override (?P<key>[^=]*)=(?P<value>.*)", text)
-    if merging and isinstance(error.__cause__, ValidationError):  # of a setting of Hydra's, which alone are typed here
+    if merging and isinstance(error.__cause__, ValidationError):  # a setting of Hydra's: only those are typed here
         return wrong_value(merging["key"], merging["value"], error.__cause__)
     return " ".join(text.split())
 
@@ -88,7 +91,7 @@ def _missing_config(error: MissingConfigException, conf: Conf) -> str:
 
 
 def _keys(conf: Conf) -> list[str]:
-    """All keys that can be set, with the groups that were chosen last where they can be composed."""
+    """List all keys that can be set: those of the choices composed last or, if these fail, of the defaults."""
     groups = conf.groups()
     choices = [text for text in conf.composed if text.split("=", 1)[0] in groups]
     with conf.initialized():

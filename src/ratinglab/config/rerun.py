@@ -1,4 +1,4 @@
-"""The arguments that a run was started with, to resume it in its own folder or to train it again in a new one."""
+"""Arguments of an earlier run, to resume it in its own folder or to train it again in a new one."""
 
 import json
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, user_path
 
 EXTENDS = "trainer.max_epochs"
-"""The one key that may be set beside resume: more epochs of the same experiment."""
+"""The only key that may be set with resume: more epochs of the same experiment."""
 
 
 class Rerun(NamedTuple):
-    """How Hydra is called for a run that was started before.
+    """Arguments of Hydra for an earlier run.
 
     Attributes:
         overrides: the run's own, and those for its folder.
-        config_dir: the folder that --config-dir named, if one did.
+        config_dir: the folder of --config-dir, if it was given.
     """
 
     overrides: list[str]
@@ -31,19 +31,19 @@ class Rerun(NamedTuple):
 
 
 def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
-    """Arguments for the run that `resume=` names; None if no run is resumed.
+    """Return the arguments that resume the run of `resume=`; None if no run is resumed.
 
     Raises:
         UserError: there is no such run, or a key is set that would make it another experiment.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     if any(override.key_or_group == "reproduces" for override in parsed):
-        raise UserError("reproduces is for reproduce.py run=FOLDER to set")
+        raise UserError("reproduces cannot be set: use reproduce.py run=FOLDER")
     resume = next((override for override in parsed if override.key_or_group == "resume"), None)
     if resume is None or resume.value() is None:
         return None
     if multirun:
-        raise UserError("resume goes on with one run: leave out -m")
+        raise UserError("resume continues a single run: leave out -m")
     folder = _folder(resume)
     path = quoted(str(folder))
     added = [f"resume={path}", f"hydra.run.dir={path}", "hydra.output_subdir=null"]
@@ -52,14 +52,14 @@ def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun | No
             added.append(override.input_line or "")
         elif override is not resume:
             raise UserError(
-                f"{override.input_line} cannot be set beside resume, which goes on with the run's own configuration; "
+                f"{override.input_line} cannot be set with resume, which continues the run with its own configuration; "
                 f"only {EXTENDS} can"
             )
     return _rerun(folder, added, key="resume")
 
 
 def reproduced_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun:
-    """Arguments to train the run that `run=` names again, in a new folder.
+    """Return the arguments that train the run of `run=` again, in a new folder.
 
     Raises:
         UserError: there is no such run, or another key is set.
@@ -67,16 +67,16 @@ def reproduced_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     keys = [override.key_or_group for override in parsed]
     if multirun or keys != ["run"]:
-        raise UserError("reproduce takes run=FOLDER, and nothing else")
+        raise UserError("reproduce takes run=FOLDER and nothing else")
     folder = _folder(parsed[0])
     return _rerun(folder, [f"reproduces={quoted(str(folder))}"], key="run")
 
 
 def with_saved_values(config: DictConfig) -> None:
-    """Give a run's config the values that it was first started with, even if a default in conf/ has changed since.
+    """Restore the values that a run was started with, even if a default in conf/ has changed since.
 
     Raises:
-        UserError: the run has an option that has been removed since.
+        UserError: the run has an option that ratinglab no longer has.
     """
     key, folder = ("resume", config.resume) if config.resume else ("run", config.reproduces)
     saved = OmegaConf.load(Path(folder) / ".hydra" / "config.yaml")
@@ -88,18 +88,19 @@ def with_saved_values(config: DictConfig) -> None:
         config.merge_with(saved, {**now, "trainer": {"max_epochs": config.trainer.max_epochs}})
     except ConfigKeyError as error:
         raise UserError(
-            f"{key}: {folder} has the option {error.full_key}, which has been removed: it cannot be trained again"
+            f"{key}: {folder} has the option {error.full_key}, which ratinglab no longer has: "
+            "it can be neither resumed nor reproduced"
         ) from error
 
 
 def _rerun(folder: Path, added: Sequence[str], *, key: str) -> Rerun:
-    """Add overrides to those of the run in a folder, which `key` names. Options of older formats may have changed."""
+    """Add overrides to those of the run in the folder that `key` names. Runs of older formats are refused."""
     record = _read_record(folder)
     version = record.get("format_version")
     if version not in (None, RUN_FORMAT):
         raise UserError(
-            f"{key}: {folder} has format {version}: it predicts, but only runs of format {RUN_FORMAT} can be trained "
-            "again"
+            f"{key}: {folder} has format {version}: it predicts, but only runs of format {RUN_FORMAT} can be resumed "
+            "or reproduced"
         )
     path = folder / ".hydra" / "overrides.yaml"
     if not path.is_file():
@@ -118,7 +119,7 @@ def _config_dir(folder: Path) -> str | None:
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    """Read run.json; empty where it is not written yet, or damaged, which a later check reports."""
+    """Read run.json; return {} if it is missing or damaged, which a later check reports."""
     try:
         return dict(json.loads((folder / RUN_RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -126,10 +127,10 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 
 def _folder(override: Override) -> Path:
-    """The folder that `resume=` or `run=` names."""
+    """Return the folder that `resume=` or `run=` names."""
     value, key = override.value(), override.key_or_group
     assert override.input_line is not None
-    # as it was typed, should Hydra read a number there
+    # the text as typed, even if Hydra parses it as a number
     text = value if isinstance(value, str) else override.input_line.split("=", 1)[1]
     folder = user_path(text, key=key)
     if not folder.is_dir():

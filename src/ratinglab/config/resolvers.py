@@ -1,4 +1,4 @@
-"""Values that conf/*.yaml compute: `${run_suffix:}`, `${short_hash:…}`, `${unless_sweep:…}`, `${cache_folder:}`."""
+"""Resolvers of conf/*.yaml: `${run_suffix:}`, `${short_hash:…}`, `${unless_sweep:…}`, `${cache_folder:}`."""
 
 import os
 import secrets
@@ -12,11 +12,11 @@ from hydra.types import RunMode
 from ratinglab.config.hydra_api import register_resolver
 
 RUN_SUFFIX = secrets.token_hex(2)
-"""Tells apart the folders of runs that start in the same second."""
+"""Suffix that tells apart the folders of runs that start in the same second."""
 
 
 def register_resolvers() -> None:
-    """Make the resolvers known to OmegaConf."""
+    """Register the resolvers with OmegaConf."""
     register_resolver("run_suffix", lambda: RUN_SUFFIX)
     register_resolver("short_hash", lambda text: blake2b(text.encode(), digest_size=3).hexdigest())
     register_resolver("unless_sweep", _unless_sweep)
@@ -24,7 +24,7 @@ def register_resolvers() -> None:
 
 
 def cache_folder() -> str:
-    """Folder of generated and downloaded data: $RATINGLAB_DATA, or the user's cache folder."""
+    """Return the folder of generated and downloaded data: $RATINGLAB_DATA, or the user's cache folder."""
     return os.environ.get("RATINGLAB_DATA") or platformdirs.user_cache_dir("ratinglab", appauthor=False)
 
 

@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
-    """Check that a run was started on the data and split of `record`, and return its own record.
+    """Check that a run used the data, split and metrics of `record`, and return the run's own record.
 
     Raises:
-        UserError: the data or the split has changed since.
+        UserError: the data, the side information, the split or a metric has changed since.
     """
     before = read_record(run_folder)
     compared = {"data_digest": "the data", "split": "the split", "side_digest": "the side information"}
@@ -28,10 +28,10 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
                 f"{before.provenance[name]} then, {record.provenance[name]} now"
             )
     if (before.metrics, before.monitor) != (record.metrics, record.monitor):
-        raise UserError(f"{key}: the metrics, or the direction of one, have changed since {run_folder} was started")
+        raise UserError(f"{key}: the metrics or their directions have changed since {run_folder} was started")
     for name in ("threads", "versions"):
         if before.provenance[name] != record.provenance[name]:
-            log.info("note: %s differ from when the run was started; the last bits may differ", name)
+            log.info("note: %s have changed since the run was started; the last bits may differ", name)
     return before
 
 
@@ -44,7 +44,7 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
         The run's record as first written, with the new max_epochs; and whether the run is finished.
 
     Raises:
-        UserError: the data or its split has changed since, or the run cannot be extended as asked.
+        UserError: as in `check_same_data`, or the run cannot be extended as asked.
     """
     for folder in (run_folder, run_folder / "checkpoints"):
         remove_half_done(folder)

@@ -78,7 +78,7 @@ def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
 
 
 def hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
-    """The name of the data and the values that a user would sweep: all keys would be unreadable."""
+    """Select the name of the data and the values that a user would sweep; all keys would be unreadable."""
     fit = options.optimizer
     return {
         "data": data,

@@ -11,7 +11,7 @@ from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION
 
 MANY_BYTES = 1 << 30
-"""Bytes of all samples above which the header warns."""
+"""Size of all samples, in bytes, above which the header warns."""
 
 
 def header(
@@ -35,14 +35,14 @@ def header(
     yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs} epochs"
     if options.trainer.limit_train_batches < 1:
         yield (
-            f"warning: trains on {options.trainer.limit_train_batches:.0%} of the batches of each epoch "
+            f"warning: the fit trains on {100 * options.trainer.limit_train_batches:g}% of the batches of each epoch "
             "(trainer.limit_train_batches)"
         )
     yield from (f"note: {note}" for note in (*table.notes, *split.notes))
     if first_epoch > 1:
-        yield f"note: resumes after {first_epoch - 1} epochs"
+        yield f"note: the run resumes after {first_epoch - 1} epochs"
     if options.optimizer.keeps_samples:
-        yield "note: samples its own priors: model.regularization and early stopping have no effect"
+        yield "note: the fit samples its own priors: model.regularization and early stopping have no effect"
         assert isinstance(model, Posterior)
         kept = options.optimizer.num_samples(options.trainer.max_epochs)
         if kept * model.sample_bytes > MANY_BYTES:

@@ -1,4 +1,4 @@
-"""Describe a table of ratings."""
+"""Description of a table of ratings."""
 
 import itertools
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Build a run's record from its options and data: settings, versions, commit, protocol."""
+"""The record of a new run: settings, data, versions, commit, protocol."""
 
 import platform
 import subprocess
@@ -60,7 +60,7 @@ def record_run(
 
 
 def _provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
-    """Versions, git commit (None outside a checkout), data, side information, split, seed, threads, command line."""
+    """Collect versions, git commit (None outside a checkout), digests, split, seed, threads and command line."""
     checkout = Path(__file__).resolve().parents[3]
     # ignore any other repository around the environment where ratinglab is installed
     is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
@@ -105,7 +105,7 @@ def protocol_record(options: TrainOptions, *, data_digest: str, split: Split) ->
         if (found := _value(options, key)) != value
     ]
     if data_digest != protocol.data_digest:
-        departures.append("other ratings than the protocol's, or in another order")
+        departures.append("the ratings or their order differ from the protocol's")
     held_out = split.count(VALIDATION)
     if held_out > 0 and not options.split.refit:
         departures.append(f"{held_out:,} rows were held out for validation and not trained on")
@@ -114,7 +114,7 @@ def protocol_record(options: TrainOptions, *, data_digest: str, split: Split) ->
 
 
 def _value(options: TrainOptions, key: str) -> Any:
-    """The plain value of a key, or a remark if the chosen groups lack the key."""
+    """Look up the plain value of a key, or return a remark if the chosen groups lack the key."""
     found: Any = options
     for name in key.split("."):
         found = getattr(found, name, "not there")

@@ -74,7 +74,7 @@ class TrainOptions:
 
 @dataclass
 class EvaluateOptions:
-    """Recompute the metrics of a run."""
+    """Options of evaluation: the run."""
 
     run: str
     """Folder of the run."""
@@ -82,7 +82,7 @@ class EvaluateOptions:
 
 @dataclass
 class InspectOptions:
-    """Describe a table of ratings."""
+    """Options of the description of a table."""
 
     data: DataOptions
     """Ratings to describe."""
@@ -104,7 +104,7 @@ class PairColumns:
 
 @dataclass
 class RecommendOptions:
-    """Recommend items to a user."""
+    """Options of recommending items."""
 
     run: str
     """Folder of the run."""
@@ -120,12 +120,12 @@ class RecommendOptions:
         if self.user is not None and not self.user.strip():
             raise UserError("user must not be blank")
         if self.user is None and self.output is None:
-            raise UserError("output must be a file for the recommendations to all users, or user one of them; got null")
+            raise UserError("set output=FILE to recommend to all users, or user=ID for one; got neither")
 
 
 @dataclass
 class PredictOptions:
-    """Predict the ratings of the pairs in a file."""
+    """Options of predicting the ratings of the pairs in a file."""
 
     run: str
     """Folder of the run."""

@@ -1,4 +1,4 @@
-"""Train one run, from the options to its folder, or train it again."""
+"""Training of one run, from its options to its folder, and its reproduction."""
 
 import logging
 import math
@@ -65,7 +65,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         _fit_run(options, first_fit)
         found = read_metrics(first_fit)
         epochs = found["fit/best_epoch"]
-        log.info("refit      on training and validation rows, for the %d epochs that were best", epochs)
+        log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
     _fit_run(options, run_folder, found=found)
     return _conclude(run_folder)
 
@@ -85,7 +85,7 @@ def reproduce(options: TrainOptions, run_folder: Path) -> None:
     if difference == 0:
         log.info("reproduced: every metric is equal to the last digit")
     else:
-        log.info("not equal: the largest difference is %.1e (%s)", difference, tag)
+        log.info("not reproduced: the largest difference is %.1e (%s)", difference, tag)
 
 
 def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> None:
@@ -108,7 +108,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     if options.resume is not None:
         record, is_finished = check_resumable(options, record=record, run_folder=run_folder)
         if is_finished:
-            log.info("note: run is already finished")
+            log.info("note: the run is already finished")
             return
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
     first_epoch = read_epoch(checkpoint) + 1
@@ -130,7 +130,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     run_folder.mkdir(exist_ok=True)
     write_run(run_folder, record=record, holdout=holdout)
     del holdout  # data holds all rows still in use: 12 or 16 bytes per training or validation row
-    (run_folder / "metrics.json").unlink(missing_ok=True)  # left by a run that is extended
+    (run_folder / "metrics.json").unlink(missing_ok=True)  # from before the run was extended
     facts = _run_trainer(trainer, fit, data, checkpoint=checkpoint if first_epoch > 1 else None)
     _finish(options, run_folder, facts=facts, logger=logger, found=found)
 
@@ -141,7 +141,7 @@ def _hold_out(options: TrainOptions, *, refits: bool) -> Holdout:
     split = options.split.apply(table)
     side = table.side_information(options.model.needs(), asked_by=f"model={options.model.name}")
     if options.split.refit and not refits and split.count(VALIDATION) == 0:
-        raise UserError("split.refit=true needs validation rows, to find the number of epochs by")
+        raise UserError("split.refit=true needs validation rows, to find the number of epochs")
     return hold_out(table, split.refitted() if refits else split, side)
 
 
@@ -169,7 +169,7 @@ def _fit_setup(options: TrainOptions, monitor: Metric) -> FitSetup:
 def _build_trainer(
     options: TrainOptions, record: RunRecord, *, run_folder: Path, logger: EventLog | None, monitor: Metric | None
 ) -> Trainer:
-    """Make Lightning's Trainer. A second fit trains for exactly the epochs that the first one found."""
+    """Make Lightning's Trainer. A second fit trains for exactly the number of epochs that the first one found."""
     callbacks = options.callbacks.build(checkpoint_folder=run_folder / "checkpoints", monitor=monitor)
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     trainer, epochs = options.trainer, record.refit_epochs
@@ -229,7 +229,7 @@ def _finish(
         del metrics[tag]  # undefined for these rows, such as a correlation with constant predictions
     write_json(run_folder / "metrics.json", metrics)
     if logger is not None:
-        if not finds_epochs:  # else it is no whole run
+        if not finds_epochs:  # the first of two fits has no results of its own to show
             show_results(logger, options, run=run, metrics=metrics)
         logger.close()
 

@@ -1,4 +1,4 @@
-"""Use a trained run: evaluate, recommend, predict. UserError tells which file is missing, damaged or not writable."""
+"""Uses of a trained run: evaluate, recommend, predict. A missing, damaged or unwritable file raises UserError."""
 
 import sys
 from pathlib import Path
@@ -31,7 +31,7 @@ def evaluate(options: EvaluateOptions) -> None:
     run = Run.load(options.run)
     metrics = run.evaluate()
     record, came_from = run.record, run.record.provenance
-    print(f"{record.model} of {came_from['data']}, split {came_from['split']}, seed {came_from['seed']}")
+    print(f"{record.model} on {came_from['data']}, split {came_from['split']}, seed {came_from['seed']}")
     print(*metrics_table(metrics, record), sep="\n")
     if not (run.folder / "metrics.json").is_file():
         print("metrics.json is missing: the run has not finished")
@@ -80,7 +80,7 @@ def _recommend_to_one(run: Run, user_id: str, output: Path | None, *, k: int) ->
     print(f"recommended to user {user_id}")
     _print_items(recommended, rating_name="predicted")
     if len(recommended) < k:
-        print(f"note: {len(recommended)} of {k}: no other item has training ratings and is new to the user")
+        print(f"note: only {len(recommended)} of {k}: no other item has training ratings and is new to the user")
 
 
 def predict(options: PredictOptions) -> None:
@@ -109,7 +109,7 @@ def predict(options: PredictOptions) -> None:
 
 
 def _pairs_of(table: pa.Table, columns: PairColumns, *, file: InputFile) -> tuple[list[str], list[str], Times | None]:
-    """User ids, item ids and, if their column is named, times of each row."""
+    """Extract the user ids, the item ids and, if their column is named, the times of the rows."""
     user_ids = text_column(table, columns.user, key="columns.user", file=file)
     item_ids = text_column(table, columns.item, key="columns.item", file=file)
     for what, ids in (("user", user_ids), ("item", item_ids)):

@@ -1,4 +1,4 @@
-"""Exact top-k: scores every candidate."""
+"""Exact top-k, from the scores of all candidates."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int) -> Ten
 def top_k_of_all(
     predictor: Predictor, *, user: NDArray[np.int32], item: NDArray[np.int32], num_users: int, num_items: int, k: int
 ) -> NDArray[np.int32]:
-    """For each user, select the unrated items with the highest predicted ratings, best first.
+    """Select each user's unrated items with the highest predicted ratings, best first.
 
     Ranks like `top_k`: by the score before clipping, equal scores by item index. For an equation with factors, one
     matrix product scores a block of users. Its rounding differs from that of `top_k`, so scores that differ only in the
@@ -68,7 +68,7 @@ def top_k_of_all(
 
 
 def _blocks_of_scores(predictor: Predictor, *, num_users: int, num_items: int) -> Iterator[tuple[int, Tensor]]:
-    """For each block of users, yield the first one and the scores (B, num_items), up to a constant per user."""
+    """Yield the first user of each block and the block's scores (B, num_items), up to a constant per user."""
     block = max(1, SCORES // num_items)
     trained = min(num_users, len(predictor.baseline.user_bias) - 1)
     factors = predictor.model.factors()

@@ -36,7 +36,7 @@ class Row(NamedTuple):
     runs: list[FinishedRun]
 
     def mean(self, tag: str) -> float:
-        """Mean of a metric over the runs; NaN if a run lacks it."""
+        """Average a metric over the runs; NaN if a run lacks it."""
         return float(np.mean([run.metrics.get(tag, np.nan) for run in self.runs]))
 
     def by_seed(self) -> dict[int, list[FinishedRun]]:
@@ -47,7 +47,7 @@ class Row(NamedTuple):
         return found
 
     def errors(self, tag: str) -> list[float]:
-        """Mean of a metric over the folds of each seed."""
+        """Average a metric over the folds of each seed."""
         return [float(np.mean([run.metrics[tag] for run in runs])) for runs in self.by_seed().values()]
 
 
@@ -106,7 +106,7 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
 
 
 def _title(run: FinishedRun) -> str:
-    """The title of a run's protocol; "" if the run has none, or no test rows to compare."""
+    """Return the title of a run's protocol; "" if the run has none, or no test rows to compare."""
     return str(run.record.protocol["title"]) if run.record.protocol and "test/rmse" in run.metrics else ""
 
 
@@ -115,19 +115,19 @@ def _markdown(cells: Sequence[str]) -> str:
 
 
 def _verdict(row: Row) -> str:
-    """Whether a row of runs under one protocol is comparable with its figures, or why not."""
+    """Say whether a row of runs under one protocol is comparable with its figures, or why not."""
     protocols = [run.record.protocol for run in row.runs if run.record.protocol]
     needed = protocols[0]["folds"]
     if needed > 1:
         for seed, runs in row.by_seed().items():
             folds = {run.record.fold for run in runs}
             if folds != set(range(1, needed + 1)):
-                return f"not comparable: of seed {seed} {len(folds)} of {needed} folds"
+                return f"not comparable: seed {seed} has {len(folds)} of {needed} folds"
     return verdict(protocols)
 
 
 def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
-    """Find the finished runs, each once, the number of unfinished ones, and why others cannot be read."""
+    """Find the finished runs, each once, count the unfinished ones, and say why others cannot be read."""
     found: dict[Path, None] = {}
     for name in folders:
         folder = user_path(name, key="folder")
@@ -235,5 +235,5 @@ def _cells(row: Row, errors: Sequence[float], remark: str) -> list[str]:
 
 
 def _size_cells(row: Row) -> list[str]:
-    """Seconds of the fit, and number of parameters."""
+    """Format the seconds of the fit and the number of parameters."""
     return [f"{row.mean('fit/seconds'):.1f}", f"{row.mean('fit/parameters'):,.0f}"]

@@ -72,7 +72,7 @@ def table_of_run(protocol: dict[str, Any], *, name: str, rmse: float, fold: int 
     if protocol["folds"] > 1:
         yield (
             f"note: this run is only fold {fold}; the figures are means over {protocol['folds']}: "
-            f"-m split.fold={','.join(map(str, range(1, protocol['folds'] + 1)))}"
+            f"use -m split.fold={','.join(map(str, range(1, protocol['folds'] + 1)))}"
         )
 
 
@@ -83,7 +83,7 @@ def table_of_folds(protocols: Sequence[dict[str, Any]], *, name: str, rmses: Seq
 
 
 def verdict(protocols: Sequence[dict[str, Any]]) -> str:
-    """Whether runs are comparable with the figures, or why not."""
+    """Say whether runs are comparable with the figures, or why not."""
     departures = list(dict.fromkeys(departure for each in protocols for departure in each["departures"]))
     return f"not comparable: {'; '.join(departures)}" if departures else COMPARABLE
 

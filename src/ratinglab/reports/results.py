@@ -44,18 +44,18 @@ def results(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
         f"fit        {values['fit/seconds']:.1f} s, {values['fit/epochs']} epochs, best after "
         f"{values['fit/best_epoch']}; {values['fit/ratings_per_second']:,.0f} ratings/s"
     )
-    part = "test" if "test/mse" in values else "val"
+    part, label = ("test", "test") if "test/mse" in values else ("val", "validation")
     if f"{part}/mse" not in values:
         return
     model_mse, bias_mse = values[f"{part}/mse"], values[f"baseline/bias/{part}/mse"]
     if f"{part}/coverage_90" in values:
         share = values[f"{part}/coverage_90"]
-        yield f"interval   {share:.1%} of the warm {part} ratings lie in the 90 % interval of their prediction"
+        yield f"interval   {share:.1%} of the warm {label} ratings lie in the 90 % interval of their prediction"
     if record.noise_floor is not None:
         closed = (bias_mse - model_mse) / (bias_mse - record.noise_floor)
         yield f"closed     {closed:.0%} of the gap from the bias baseline to the noise floor"
     if model_mse > bias_mse:
         yield (
-            f"warning: {record.model} is worse than the bias baseline on {part}: "
+            f"warning: {record.model} is worse than the bias baseline on {label} rows: "
             f"MSE {model_mse:.4f} against {bias_mse:.4f}"
         )

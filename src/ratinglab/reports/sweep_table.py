@@ -49,7 +49,7 @@ def sweep_table(swept: Mapping[Path, Sequence[str]]) -> Iterator[str]:
 
 
 def _monitored(folders: Iterable[Path]) -> MetricKind:
-    """The metric that the runs monitor; MSE if they monitor different ones or none has a record."""
+    """Find the metric that the runs monitor; MSE if they monitor different ones or none has a record."""
     records = [read_record(folder) for folder in folders if (folder / RUN_RECORD).exists()]
     metrics = {record.monitored() for record in records}
     return metrics.pop() if len(metrics) == 1 else MSE
@@ -70,7 +70,7 @@ def _beside_figures(folders: Iterable[Path]) -> Iterator[str]:
 
 
 def _values(folder: Path, columns: Mapping[str, str], monitor: MetricKind) -> dict[str, float]:
-    """Values by column name; NaN if the run had no such rows."""
+    """Read a run's values by column name; NaN if it had no such rows, the worst value if it failed."""
     if not (folder / "metrics.json").exists():
         return {name: monitor.worst if name not in TEST_COLUMNS else math.inf for name in columns}
     metrics = read_metrics(folder)

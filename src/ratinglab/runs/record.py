@@ -70,12 +70,12 @@ class RunRecord:
     format_version: int = RUN_FORMAT
 
     def metric_kinds(self) -> list[MetricKind]:
-        """Names and directions of the metrics of every part, without importing user modules."""
+        """List the names and directions of the metrics of every part, without importing user modules."""
         keys = ("name", "label", "higher_is_better")
         return [MetricKind(**{key: each[key] for key in keys}) for each in self.metrics]
 
     def monitored(self) -> MetricKind:
-        """Name and direction of the metric that decides which epoch is the best."""
+        """Find the name and direction of the metric that decides which epoch is the best."""
         return monitored(self.monitor, self.metric_kinds())
 
     def equation_options(self, *, place: str = "run.json") -> EquationOptions:

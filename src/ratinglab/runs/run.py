@@ -83,7 +83,7 @@ class Run:
         return read_parquet(self.folder / "ratings.parquet")
 
     def part(self, name: str) -> Ratings:
-        """The run's rows of a part: train, val or test."""
+        """Read the run's rows of a part: train, val or test."""
         days = ["day"] if self.predictor.model.takes_day else []
         return Ratings(*read_part(self.folder, name, ["user", "item", "rating", *days]))
 
@@ -116,7 +116,7 @@ class Run:
         return _by_block(self.predictor, self._pairs(user_ids, item_ids, times)).numpy()
 
     def deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
-        """Standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
+        """Compute the standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
 
         Takes the arguments of `predict`. A day without training rows counts as the user's nearest day with some, and
         the deviation excludes the user's drift since.
@@ -149,12 +149,12 @@ class Run:
         )
 
     def trained_users(self, user_ids: Ids) -> NDArray[np.bool_]:
-        """Whether each user has training ratings: (B,) bool."""
+        """Tell which users have training ratings: (B,) bool."""
         user = self.user_ids.index_of(user_ids)
         return (user >= 0) & (user < self.record.num_users)
 
     def trained_items(self, item_ids: Ids) -> NDArray[np.bool_]:
-        """Whether each item has training ratings: (B,) bool."""
+        """Tell which items have training ratings: (B,) bool."""
         item = self.item_ids.index_of(item_ids)
         return (item >= 0) & (item < self.record.num_items)
 
@@ -185,7 +185,7 @@ class Run:
         return self._listed(best.numpy(), rating.numpy())
 
     def recommend_to_all(self, *, k: int) -> pd.DataFrame:
-        """`recommend` for all users; users with nothing left to recommend are absent.
+        """Recommend to all users, like `recommend`; users with nothing left to recommend are absent.
 
         Returns:
             user_id and the columns of `recommend`, sorted by user index, then best first.
@@ -208,7 +208,7 @@ class Run:
         return listed
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
-        """The k items that a user rated highest in all parts, with the columns of `recommend`; empty if unknown."""
+        """List the k items that a user rated highest in any part, with the columns of `recommend`; empty if unknown."""
         user = self.user_ids.index_of([user_id])[0]
         rows = self._rows[self._rows["user"] == user].nlargest(k, "rating", keep="first")
         return self._listed(rows["item"].to_numpy(), rows["rating"].to_numpy())
@@ -220,7 +220,7 @@ class Run:
         return listed.assign(rating=rating)
 
     def predictions(self, part: str) -> Predictions:
-        """The rows of a part, val or test, with the predictions of the model and the bias baseline."""
+        """Predict the rows of a part, val or test, with the model and with the bias baseline."""
         ratings, (user_count, item_count) = self.part(part), self.train_counts
         return Predictions(
             rating=ratings.rating,

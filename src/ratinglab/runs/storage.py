@@ -109,7 +109,7 @@ def _read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
 def training_data(
     record: RunRecord, *, rows: Batch | None, user_features: dict[str, Column], item_features: dict[str, Column]
 ) -> TrainingData:
-    """Assemble the training data of an equation, from columns in which users or items with training rows come first.
+    """Assemble an equation's training data from columns in which users or items with training rows come first.
 
     Raises:
         UserError: a feature is unknown or constant for all users or items with training rows.
@@ -187,4 +187,4 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
         }
         return weights, content["epochs"]
     except Exception as error:  # an incomplete or foreign file can raise anything
-        raise UserError(f"{path} is damaged or no checkpoint of ratinglab's") from error
+        raise UserError(f"{path} is damaged or not a checkpoint of ratinglab") from error
