@@ -139,7 +139,7 @@ def test_run_resumes_with_its_own_values_when_a_default_has_changed(command, tmp
 @pytest.mark.parametrize("ended", ["stopped early", "all epochs"])
 def test_run_interrupted_before_writing_metrics_resumes_without_training(command, tmp_path, ended):
     options = {
-        "stopped early": ["optimizer.lr=0.1", "callbacks.early_stopping.patience=1"],
+        "stopped early": ["optimizer.lr=0.1", "callbacks.early_stopping.patience=1", "trainer.min_epochs=1"],
         "all epochs": ["trainer.max_epochs=2"],
     }
     run = command(tmp_path, "train", *options[ended], "logger=none").run

@@ -45,9 +45,8 @@ def test_refit_trains_on_all_non_test_rows_for_the_best_number_of_epochs(refitte
 
 
 def test_first_fit_of_a_refit_has_no_row_in_hparams(refitted):
-    tags = [
-        EventAccumulator(str(run)).Reload().Tags()["scalars"] for run in (refitted.run / "validation", refitted.run)
-    ]
+    runs = refitted.run / "validation", refitted.run
+    tags = [EventAccumulator(str(run)).Reload().Tags()["scalars"] for run in runs]
     assert ["val/mse" in tags[0], "best/val_mse" in tags[0], "best/val_mse" in tags[1]] == [True, False, True]
 
 
