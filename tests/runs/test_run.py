@@ -36,7 +36,7 @@ def test_evaluate_equals_metrics_json_exactly(command, biased, tmp_path):
 
 def test_baselines_are_clipped(biased):
     run = Run.load(biased.run)
-    run.predictor.baseline.user_bias[:-1] += 10
+    run.predictor.baseline.user_bias[:-1] += 20
     run.predictor.baseline.mean.fill_(-3)
     found, rating = run.evaluate(("test",)), run.part("test").rating
     assert found["baseline/bias/test/mse"] == pytest.approx(np.square(rating - 5).mean(), rel=1e-6)
