@@ -130,10 +130,13 @@ class Server:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start commands as slow."""
+    """Mark the tests that start commands as slow, and begin with the files that have them: no core waits at the end."""
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    first = ("test_readme.py", "test_real_data.py", "test_training.py", "test_continuation.py")
+    items.sort(key=lambda item: (item.path not in slow_files, item.path.name not in first))
 
 
 @pytest.fixture(scope="session")

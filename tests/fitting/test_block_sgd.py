@@ -126,7 +126,7 @@ def test_training_error_falls_and_covers_all_rows():
     frozen = fit(lr=1e-30, epochs=1)
     user, item, rating, _ = as_tensors(frozen.data.train_ratings)
     error = (frozen.equation(user, item) - rating).detach()
-    assert frozen.module.train_mse() == pytest.approx(float(error.square().mean()), rel=1e-5)
+    assert frozen.module.train_mse == pytest.approx(float(error.square().mean()), rel=1e-5)
 
 
 def test_rows_are_sorted_once_and_diagonals_are_shuffled_every_epoch(monkeypatch):

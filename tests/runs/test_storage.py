@@ -127,7 +127,7 @@ def test_weights_that_do_not_match_the_options_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"best\.ckpt does not hold the weights of svdpp$"):
         load_predictor(read_record(folder), folder)
     for changed, message in (
-        ({"embeding_dim": 5}, "^SVDppOptions has no option embeding_dim, which the run has$"),
+        ({"embeding_dim": 5}, "run.json: SVDppOptions has no option embeding_dim, which the run has$"),
         ({"implicit": "all"}, r"run\.json is damaged: "),
     ):
         rewrite(folder, model_options=options | changed)

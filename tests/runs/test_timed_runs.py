@@ -161,7 +161,7 @@ def test_resume_refuses_changed_days_or_genres(command, tmp_path):
     [
         (
             "user_id,item_id,at\n1,2,1970-01-02\n1,3,soon\n",
-            "row 2 after the header: a time must be written as",
+            "row 2 after the header: a time must be written like the first one",
         ),
         ("user_id,item_id,at\n1,2,soon\n", "row 1 after the header: the timestamp must be Unix time or an ISO date"),
         ("user_id,item_id,at\n1,2,3.5\n1,3,inf\n", "row 2 after the header: a time must be finite, got 'inf'"),
