@@ -144,6 +144,13 @@ def test_zip_archive_of_one_file_is_read_as_that_file(tmp_path, read):
         csv_options(path=str(path)).load()
 
 
+def test_zip_archive_without_a_file_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "ratings.zip", "w") as archive:
+        archive.writestr("folder/", "")
+    with pytest.raises(UserError, match=r"ratings.zip holds no file$"):
+        csv_options(path=str(tmp_path / "ratings.zip")).load()
+
+
 FRAME = pd.DataFrame({"user_id": [7, 5, 7], "item_id": ["b", "a", "a"], "rating": [3.5, 1, 2], "extra": [None, 1, "x"]})
 
 

@@ -100,7 +100,9 @@ def _open_member(file: InputFile) -> IO[bytes]:
     members = [name for name in names if not name.startswith("__MACOSX/")]  # macOS adds these to every archive
     if file.member is not None and file.member not in members:
         raise UserError(f"{file.path} has no {file.member}; it has {', '.join(sorted(members)[:10])}")
-    if file.member is None and len(members) != 1:
+    if file.member is None and not members:
+        raise UserError(f"{file.path} holds no file")
+    if file.member is None and len(members) > 1:
         raise UserError(
             f"{file.path} must hold one file, it holds {len(members)}: {', '.join(members[:10])}; "
             f"name one, as in {file.path}/{members[0]}"
