@@ -15,6 +15,7 @@ from tables import NO_TITLES, csv_options, rows_of
 
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
+from ratinglab.ratings import inputs
 from ratinglab.ratings.sources import Duplicates, ScaleOptions
 
 
@@ -614,3 +615,59 @@ def test_pairs_merged_across_files_are_counted(tmp_path, policy):
     assert (len(table.ratings), table.merged_across_files) == (3, 1)
     assert [source.stop for source in table.sources] == [1, 3]
     assert csv_options(path=str(tmp_path / "1.csv"), duplicates=policy).load().merged_across_files == 0
+
+
+def large(rows, *, newline="\n", change=lambda lines: None):
+    """Make a file of about 100 bytes per row."""
+    lines = ["user_id,item_id,rating,note", *(f"{row % 977},{row},{1 + row % 5},{'x' * 80}" for row in range(rows))]
+    change(lines)
+    return newline.join(lines) + newline
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+def test_file_of_several_pieces_gives_all_rows_in_order(read, monkeypatch, newline):
+    monkeypatch.setattr(inputs, "PIECE_SIZE", 100_000)
+    table = read(large(5_000, newline=newline))
+    assert table.ratings.item.tolist() == list(range(5_000))
+    assert table.ratings.rating.tolist() == [1.0 + row % 5 for row in range(5_000)]
+
+
+@pytest.mark.parametrize(
+    ("row", "text", "message"),
+    [
+        (3_000, "1,2", "line 3001: a row must have 4 columns, got 2"),
+        (4_999, "1,2,good,x", "line 5000: the rating must be a number, got 'good'"),
+        (2_500, "1,2,inf,x", "line 2501: the rating must be finite, got 'inf'"),
+        (2_500, '"1,2,3,x', "line 2501: a quoted cell must end on the line on which it begins"),
+    ],
+)
+def test_fault_in_a_late_piece_is_reported_with_its_line(read, monkeypatch, row, text, message):
+    monkeypatch.setattr(inputs, "PIECE_SIZE", 100_000)
+    with pytest.raises(UserError, match=f"{message}$"):
+        read(large(5_000, change=lambda lines: lines.__setitem__(row, text)))
+
+
+def test_pieces_are_whole_lines_after_the_header(tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs, "PIECE_SIZE", 1_000)
+    (tmp_path / "ratings.csv").write_text(large(50))
+    content = (tmp_path / "ratings.csv").read_bytes()
+    pieces = inputs.pieces_of(inputs.InputFile(tmp_path / "ratings.csv"), inputs.TextForm(",", "utf-8"), header_lines=1)
+    found = [content[start:stop] for start, stop in pieces]
+    assert len(found) > 3
+    assert b"".join(found) == content.split(b"\n", 1)[1]
+    assert all(piece.endswith(b"\n") for piece in found)
+
+
+def test_quotation_marks_that_merge_rows_of_a_piece_are_refused(read, monkeypatch):
+    monkeypatch.setattr(inputs, "PIECE_SIZE", 100_000)
+
+    def merge(lines):
+        lines[2_500], lines[2_502] = '1,2,3,"x', '1,3,4,x"'
+
+    with pytest.raises(UserError, match=r"line 2501: a quoted cell must end on the line on which it begins$"):
+        read(large(5_000, change=merge))
+
+
+def test_byte_order_mark_at_the_start_of_a_piece_stays_in_the_id(read):
+    table = read("user_id,item_id,rating\n\ufeff7,1,3\n8,2,4\n")
+    assert table.user_ids.ids.tolist() == ["8", "\ufeff7"]

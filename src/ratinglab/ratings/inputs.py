@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
@@ -29,6 +29,8 @@ SIGNATURES = {
 """First bytes of each compressed format; file names do not matter."""
 BLOCK_SIZE = 1 << 20
 """Bytes decompressed, or parsed by a thread, at once."""
+PIECE_SIZE = 8 << 20
+"""Bytes of a plain file that a thread reads in order."""
 UNIT_SEPARATOR = "\x1f"
 """Replaces separators of several characters, which CSV readers do not support. Text must not contain it."""
 DECOMPRESSORS = {"bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
@@ -183,16 +185,38 @@ def utf8_blocks(file: InputFile, form: TextForm) -> Iterator[bytes]:
     yield from filter(None, blocks)
 
 
+def pieces_of(file: InputFile, form: TextForm, *, header_lines: int) -> list[tuple[int, int]]:
+    """Cut a plain file in UTF-8 at line ends into pieces of about PIECE_SIZE bytes, which threads can read at once.
+
+    Returns the first byte of each piece and the one after its last, without the header; nothing for any other file, and
+    if a line does not end with \\n.
+    """
+    if file.kind() != "plain" or not form.is_utf8 or not form.is_quoted:
+        return []
+    size = file.path.stat().st_size
+    with file.path.open("rb") as content:
+        lines = [content.readline(BLOCK_SIZE) for _ in range(header_lines)]
+        borders = [content.tell()]
+        while borders[-1] + PIECE_SIZE < size:
+            content.seek(PIECE_SIZE, io.SEEK_CUR)
+            lines.append(content.readline(BLOCK_SIZE))
+            borders.append(content.tell())
+    if any(b"\r" in line.removesuffix(b"\n").removesuffix(b"\r") or not line.endswith(b"\n") for line in lines):
+        return []
+    borders[1:] = [border for border in borders[1:] if border < size]
+    return list(pairwise([*borders, size]))
+
+
 class TextStream(io.RawIOBase):
-    """A file's text in UTF-8, as a stream for pyarrow.
+    """Blocks of text in UTF-8, as a stream for pyarrow.
 
     Attributes:
         has_quotes: whether what was read after the header contains a quotation mark.
     """
 
-    def __init__(self, file: InputFile, form: TextForm, *, header_lines: int = 0) -> None:
+    def __init__(self, blocks: Iterator[bytes], *, header_lines: int = 0) -> None:
         self.has_quotes = False
-        self._blocks = utf8_blocks(file, form)
+        self._blocks = blocks
         self._header_lines = header_lines
         self._rest = b""
 

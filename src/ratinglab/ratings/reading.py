@@ -16,11 +16,11 @@ from ratinglab.ratings.cleaning import Cleaning, Rows, k_core, only_used, scale_
 from ratinglab.ratings.faults import Layout, first_fault, lines_of_rows
 from ratinglab.ratings.feature_tables import FeatureTable
 from ratinglab.ratings.ids import IdColumn, IdMap, index_column, parsed_ids
-from ratinglab.ratings.inputs import Columns, InputFile, TextForm
+from ratinglab.ratings.inputs import Columns, InputFile, TextForm, pieces_of
 from ratinglab.ratings.parquet import read_parquet
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, Source
-from ratinglab.ratings.text_ratings import layout_of, read_text
+from ratinglab.ratings.text_ratings import layout_of, read_piece, read_text
 from ratinglab.ratings.timestamps import check_years, milliseconds
 
 
@@ -259,13 +259,12 @@ def existing_files(pattern: str, *, key: str) -> tuple[InputFile, ...]:
 
 
 def _read_file(file: InputFile, source: RatingFiles) -> Block:
-    if file.kind() == "parquet":
-        layout, batches = None, iter(read_parquet(file, source.columns))
-    else:
-        layout = layout_of(file, source.form, header=source.header, columns=source.columns)
-        batches = read_text(file, layout)
     with ThreadPoolExecutor() as threads:  # pyarrow releases the GIL
-        parts = list(threads.map(_with_parsed_ids, batches))
+        if file.kind() == "parquet":
+            layout, parts = None, list(threads.map(_with_parsed_ids, read_parquet(file, source.columns)))
+        else:
+            layout = layout_of(file, source.form, header=source.header, columns=source.columns)
+            parts = _read_pieces(file, layout, threads) or list(threads.map(_with_parsed_ids, read_text(file, layout)))
     # Each column is freed once it is concatenated: tens of millions of rows are a gigabyte.
     user, item, *numbers = (list(column) for column in zip(*parts, strict=True))
     del parts
@@ -273,6 +272,19 @@ def _read_file(file: InputFile, source: RatingFiles) -> Block:
     rating = pa.chunked_array(numbers.pop()).to_numpy()
     pa.default_memory_pool().release_unused()
     return Block(file, layout, user, item, rating, timestamp, notes)
+
+
+def _read_pieces(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> list[list[Any]]:
+    """Read a plain file in several threads; return nothing for any other file, and for one with quotes or a fault."""
+    pieces = pieces_of(file, layout.form, header_lines=layout.header_lines)
+
+    def read(piece: tuple[int, int]) -> list[list[Any]]:
+        return [_with_parsed_ids(batch) for batch in read_piece(file, layout, piece)]
+
+    try:
+        return [part for parts in threads.map(read, pieces) for part in parts]
+    except pa.ArrowInvalid:  # reading in order finds the line
+        return []
 
 
 def _with_parsed_ids(batch: pa.RecordBatch) -> list[Any]:

@@ -1,6 +1,8 @@
 """Ratings from delimited text."""
 
+import codecs
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -8,7 +10,7 @@ import pyarrow.csv
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.faults import Layout, column_position, count_lines, first_fault, first_rows, printable
-from ratinglab.ratings.inputs import BLOCK_SIZE, Columns, InputFile, TextForm, TextStream
+from ratinglab.ratings.inputs import BLOCK_SIZE, Columns, InputFile, TextForm, TextStream, utf8_blocks
 from ratinglab.ratings.timestamps import type_of_timestamp
 
 
@@ -55,28 +57,11 @@ def read_text(file: InputFile, layout: Layout) -> Iterator[pa.RecordBatch]:
     Raises:
         UserError: while reading, for the first faulty row, with its line.
     """
-    names = [str(position) for position in range(layout.num_columns)]
-    types = {names[layout.user]: pa.string(), names[layout.item]: pa.string(), names[layout.rating]: pa.float32()}
-    if layout.timestamp is not None:
-        types[names[layout.timestamp]] = layout.timestamp_type or pa.int64()
-    stream = TextStream(file, layout.form, header_lines=layout.header_lines)
+    stream = TextStream(utf8_blocks(file, layout.form), header_lines=layout.header_lines)
     num_rows = 0
     try:
-        for batch in pyarrow.csv.open_csv(
-            stream,
-            read_options=pyarrow.csv.ReadOptions(
-                column_names=names, skip_rows=layout.header_lines, block_size=BLOCK_SIZE
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=layout.form.delimiter, quote_char='"' if layout.form.is_quoted else False
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                include_columns=list(types), column_types=types, null_values=[], strings_can_be_null=False
-            ),
-        ):
-            numbers = [column for column in batch.columns if pa.types.is_floating(column.type)]
-            if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in numbers):
-                raise first_fault(file, layout)
+        for batch in pyarrow.csv.open_csv(stream, **_arrow_options(layout, skipped_lines=layout.header_lines)):
+            _check_finite(batch)
             num_rows += len(batch)
             yield batch
     except pa.ArrowInvalid as error:
@@ -86,3 +71,48 @@ def read_text(file: InputFile, layout: Layout) -> Iterator[pa.RecordBatch]:
         layout.form.is_quoted and stream.has_quotes and count_lines(file, layout) > header_rows + num_rows
     ):
         raise first_fault(file, layout)
+
+
+def read_piece(file: InputFile, layout: Layout, piece: tuple[int, int]) -> list[pa.RecordBatch]:
+    """Read the rows of a piece, as `read_text` does.
+
+    Raises:
+        ArrowInvalid: a row is faulty or contains a quotation mark, or there is none.
+    """
+    start, stop = piece
+    with file.path.open("rb") as stream:
+        stream.seek(start)
+        content = stream.read(stop - start)
+    if b'"' in content or (start > 0 and content.startswith(codecs.BOM_UTF8)):
+        raise pa.ArrowInvalid("a quoted cell may continue in another piece, and pyarrow drops a byte-order mark")
+    options = _arrow_options(layout, skipped_lines=0)
+    batches: list[pa.RecordBatch] = pyarrow.csv.read_csv(pa.BufferReader(content), **options).to_batches()
+    for batch in batches:
+        _check_finite(batch)
+    return batches
+
+
+def _arrow_options(layout: Layout, *, skipped_lines: int) -> dict[str, Any]:
+    """Make pyarrow's options for the columns of a layout."""
+    names = [str(position) for position in range(layout.num_columns)]
+    types = {names[layout.user]: pa.string(), names[layout.item]: pa.string(), names[layout.rating]: pa.float32()}
+    if layout.timestamp is not None:
+        types[names[layout.timestamp]] = layout.timestamp_type or pa.int64()
+    return {
+        "read_options": pyarrow.csv.ReadOptions(
+            column_names=names, skip_rows=skipped_lines, block_size=BLOCK_SIZE, use_threads=False
+        ),
+        "parse_options": pyarrow.csv.ParseOptions(
+            delimiter=layout.form.delimiter, quote_char='"' if layout.form.is_quoted else False
+        ),
+        "convert_options": pyarrow.csv.ConvertOptions(
+            include_columns=list(types), column_types=types, null_values=[], strings_can_be_null=False
+        ),
+    }
+
+
+def _check_finite(batch: pa.RecordBatch) -> None:
+    """Raise ArrowInvalid if a number is not finite."""
+    numbers = [column for column in batch.columns if pa.types.is_floating(column.type)]
+    if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in numbers):
+        raise pa.ArrowInvalid("a number is not finite")

@@ -6,7 +6,7 @@ import pyarrow.csv
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.faults import column_position, first_rows
-from ratinglab.ratings.inputs import InputFile, TextForm, TextStream
+from ratinglab.ratings.inputs import InputFile, TextForm, TextStream, utf8_blocks
 
 
 def read_text_table(file: InputFile, form: TextForm, *, header: bool) -> pa.Table:
@@ -24,7 +24,7 @@ def read_text_table(file: InputFile, form: TextForm, *, header: bool) -> pa.Tabl
         raise UserError(f"{file} has {names.count(repeated)} columns named {repeated!r}")
     try:
         table = pyarrow.csv.read_csv(
-            TextStream(file, form),
+            TextStream(utf8_blocks(file, form)),
             read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=line if header else 0),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=form.delimiter,
