@@ -68,6 +68,7 @@ def change(folder, **changed):
         ({"num_users": "gone"}, "{}/run.json is damaged: RunRecord"),
         ({"more": 1}, "{}/run.json is damaged: RunRecord"),
         ({"format_version": 2, "model": "other"}, "{}/run.json is damaged: 'other'"),
+        ({"fit": "gone"}, "{}/run.json is damaged: RunRecord.__init__() missing 1 required positional argument: 'fit'"),
     ],
 )
 def test_damaged_or_outdated_record_gives_a_one_line_error(tmp_path, changed, message):

@@ -83,7 +83,7 @@ class GradientFit(Fit):
             nonlocal first
             optimizer.zero_grad()
             losses = [self._backward(batch, count_errors=first) for batch in batches]
-            loss = torch.stack(losses).sum()
+            loss = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
             first = False
             if self.gradient_clip_val is not None:
                 clip_grad_norm_(self.predictor.model.parameters(), self.gradient_clip_val)

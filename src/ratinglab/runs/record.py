@@ -60,11 +60,11 @@ class RunRecord:
     noise_floor: float | None
     max_epochs: int
     provenance: dict[str, Any]
-    refit_epochs: int | None = None
-    is_sampled: bool = False
-    fit: dict[str, Any] = field(default_factory=dict)
-    fold: int | None = None
-    protocol: dict[str, Any] | None = None
+    refit_epochs: int | None
+    is_sampled: bool
+    fit: dict[str, Any]
+    fold: int | None
+    protocol: dict[str, Any] | None
     metrics: list[dict[str, Any]] = field(default_factory=lambda: metric_records(["mse", "rmse", "mae"]))
     monitor: str = "val/mse"
     format_version: int = RUN_FORMAT
@@ -144,7 +144,9 @@ def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
     options = dict(content["model_options"])
     if "item_features" in options:
         options["item_features"] = ["genres"] if options["item_features"] else []
-    return {**content, "model_target": MODELS_OF_FORMAT_2[content["model"]], "model_options": options}
+    later: dict[str, Any] = {"refit_epochs": None, "is_sampled": False, "fit": {}, "fold": None, "protocol": None}
+    target = MODELS_OF_FORMAT_2[content["model"]]
+    return {**later, **content, "model_target": target, "model_options": options}
 
 
 def read_metrics(folder: Path) -> dict[str, float]:

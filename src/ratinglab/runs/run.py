@@ -90,11 +90,8 @@ class Run:
     @cached_property
     def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Number of training ratings of each user index, and of each item index."""
-        train = self.part("train")
-        return (
-            np.bincount(train.user, minlength=len(self.user_ids)),
-            np.bincount(train.item, minlength=len(self.item_ids)),
-        )
+        user, item = read_part(self.folder, "train", ["user", "item"])
+        return np.bincount(user, minlength=len(self.user_ids)), np.bincount(item, minlength=len(self.item_ids))
 
     def predict(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Predict the rating of each pair of a user and an item.
