@@ -632,6 +632,13 @@ def test_file_of_several_pieces_gives_all_rows_in_order(read, monkeypatch, newli
     assert table.ratings.rating.tolist() == [1.0 + row % 5 for row in range(5_000)]
 
 
+def test_header_that_seems_to_end_after_some_rows_loses_none(read, monkeypatch):
+    rows = large(100, newline="\r")
+    # the longest header that is read ends where a row ends
+    monkeypatch.setattr(inputs, "BLOCK_SIZE", len("\r".join(rows.split("\r")[:50])) + 1)
+    assert len(read(rows).ratings) == 100
+
+
 @pytest.mark.parametrize(
     ("row", "text", "message"),
     [
