@@ -130,7 +130,7 @@ class Server:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start commands as slow, and begin with the files that have them: no core waits at the end."""
+    """Mark the tests that start commands as slow, and begin with their files, so that no core waits at the end."""
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")

@@ -40,9 +40,7 @@ FITS = {
     "svdpp_gibbs": Fit(["model=svdpp", *GIBBS, "trainer.max_epochs=40", "optimizer.burn_in=20"]),
     "timesvdpp_gibbs": Fit(["model=timesvdpp", *GIBBS, "trainer.max_epochs=20", "optimizer.burn_in=10"]),
     "timesvdpp_genres_gibbs": Fit(
-        ["model=timesvdpp", *GIBBS, "trainer.max_epochs=20", "optimizer.burn_in=10"],
-        before=["model.item_features=true"],
-        after=["model.item_features=[genres]"],
+        ["model=timesvdpp", "model.item_features=[genres]", *GIBBS, "trainer.max_epochs=20", "optimizer.burn_in=10"]
     ),
 }
 

@@ -116,7 +116,12 @@ MISTAKES = [
     (["recipe=nul"], "there is no recipe=nul; there are biased_mf_als, "),
     (["recipe=null"], "recipe=null: recipe must be one of biased_mf_als, "),
     (["--config-dir", "nowhere"], "--config-dir: there is no folder nowhere"),
-    (["optimizer=gibbs", "optimizer.lr=0.1"], "there is no key optimizer.lr"),
+    (
+        ["optimizer=gibbs", "optimizer.lr=0.1"],
+        "there is no key optimizer.lr; it belongs to optimizer=adam, optimizer=adamw, optimizer=block_sgd, "
+        "optimizer=sgd, optimizer=sparse_adam",
+    ),
+    (["data.path=ratings.csv"], "there is no key data.path; it belongs to data=csv"),
     (["model=svdpp", "optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=svdpp"),
     (["trainer.min_epochs=60"], "trainer.min_epochs must be at most trainer.max_epochs, got 60 and 50"),
     (["reproduces=x"], "reproduces cannot be set: use reproduce.py run=FOLDER"),

@@ -72,7 +72,9 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Co
     unknown = re.search(r"(Could not override|No earlier Group Default for) '(?P<key>[^'@]*)", text)
     if unknown:
         key = unknown["key"]
-        return f"there is no key {key}{did_you_mean(key, _keys(conf))}"
+        hint = did_you_mean(key, _keys(conf))  # first: _owners composes other choices
+        owners = ", ".join(_owners(key, conf))
+        return f"there is no key {key}" + (f"; it belongs to {owners}" if owners else hint)
     ambiguous = re.match(r"\s*Ambiguous value for argument '(?P<argument>.*)'", text)
     if ambiguous:
         return f"{ambiguous['argument']}: several values need a sweep: add -m"
@@ -88,6 +90,19 @@ def _missing_config(error: MissingConfigException, conf: Conf) -> str:
     if not (name and options):
         return " ".join(str(error).split())
     return f"there is no {group}={name}; there are {', '.join(options)}{did_you_mean(name, options)}"
+
+
+def _owners(key: str, conf: Conf) -> list[str]:
+    """List the choices of a key's group with which it can be set."""
+    group = key.partition(".")[0]
+    found = []
+    with conf.initialized():
+        for name in conf.choices(group) if group in conf.groups() else ():
+            with suppress(HydraException):
+                config, _ = conf.compose([f"{group}={name}"])
+                if key in flat_keys(OmegaConf.to_container(config, resolve=False)):
+                    found.append(f"{group}={name}")
+    return found
 
 
 def _keys(conf: Conf) -> list[str]:

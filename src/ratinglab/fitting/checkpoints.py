@@ -70,9 +70,9 @@ class BestAndLast(Checkpoint):
         if self.monitor is not None and self.best_value is not None and validated:
             value = float(trainer.callback_metrics[f"val/{self.monitor.name}"])
             if self.monitor.is_better(value, than=self.best_value):
-                before, self.best_value = self.best_value, value  # best.ckpt holds its own value
+                before, self.best_value = self.best_value, value  # before the write: a checkpoint holds its own value
                 if not self._write(trainer, "best.ckpt"):
-                    self.best_value = before  # that of the file, which a later epoch may still beat
+                    self.best_value = before  # the file still holds the earlier epoch
         if monotonic() - self._last_written >= self.last_every_seconds:
             self._write_last(trainer)
 

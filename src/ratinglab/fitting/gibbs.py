@@ -32,12 +32,12 @@ class GibbsFit(RowFit):
     """Sampler of the weights from their posterior given the ratings: one sweep per epoch, some kept as samples.
 
     r ~ Normal(r̂, 1/(α_u β_i)): each user has a precision α_u ~ Gamma(ν/2, γ) with γ ~ Gamma(1, 1), and each item a
-    precision β_i ~ Gamma(ν/2, ν/2), with ν = 10. α_u is capped at the precision of LEAST_NOISE; a draw above it is set
-    to it. With noise=one, all users share one α ~ Gamma(1, 1), and all β_i are 1.
+    precision β_i ~ Gamma(ν/2, ν/2), with ν = 10. α_u is capped at the precision of LEAST_NOISE. With noise=one, all
+    users share one α ~ Gamma(1, 1), and all β_i are 1.
 
     A weight row v holds a user's (or item's) bias and factors: v ~ Normal(m, Λ⁻¹). Each side draws its m and Λ from a
-    Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Every other conditional has a closed form. A sweep draws
-    whole rows, and all rows of a side in parallel. There is nothing to tune, and model.regularization has no effect.
+    Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Every conditional has a closed form, but for the cap. A sweep
+    draws whole rows, and all rows of a side in parallel. There is nothing to tune; model.regularization has no effect.
 
     If rows are sums of parts, a row's mean is m + Σ F y over the side's parts, with y ~ Normal(0, (λ Λ)⁻¹) and one
     λ ~ Gamma(1, 1) per part. Each y also has a bias entry; its sum is stored in the row's own bias. If a user has

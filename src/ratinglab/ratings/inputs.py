@@ -30,7 +30,7 @@ SIGNATURES = {
 BLOCK_SIZE = 1 << 20
 """Bytes decompressed, or parsed by a thread, at once."""
 PIECE_SIZE = 8 << 20
-"""Bytes of a plain file that a thread reads in order."""
+"""Bytes of a plain file that one thread parses at a time."""
 UNIT_SEPARATOR = "\x1f"
 """Replaces separators of several characters, which CSV readers do not support. Text must not contain it."""
 DECOMPRESSORS = {"bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
@@ -188,8 +188,8 @@ def utf8_blocks(file: InputFile, form: TextForm) -> Iterator[bytes]:
 def pieces_of(file: InputFile, form: TextForm, *, header_lines: int) -> list[tuple[int, int]]:
     """Cut a plain file in UTF-8 at line ends into pieces of about PIECE_SIZE bytes, which threads can read at once.
 
-    Returns the first byte of each piece and the one after its last, without the header; nothing for any other file, and
-    if a line does not end with \\n.
+    Returns the first byte of each piece and the one after its last. The header is left out. The list is empty for any
+    other file, and for one whose lines do not end with \\n.
     """
     if file.kind() != "plain" or not form.is_utf8 or not form.is_quoted:
         return []
