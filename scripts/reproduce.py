@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from ratinglab.config.command import command
-from ratinglab.config.rerun import reproduced_arguments
+from ratinglab.config.rerun import reproduced_run
 from ratinglab.experiment.root_options import TrainOptions
 
 
-@command(config_folder=Path(__file__).parents[1] / "conf", config_name="train", translate=reproduced_arguments)
+@command(config_folder=Path(__file__).parents[1] / "conf", config_name="train", find_run=reproduced_run)
 def main(options: TrainOptions, run_folder: Path) -> None:
     """Reproduce one run."""
     from ratinglab.experiment.training import reproduce  # torch and Lightning take seconds: keep --help fast

@@ -1,8 +1,12 @@
-"""Runs with a split from outside the package: resumed, reproduced and in a sweep."""
+"""Runs with files from outside the package, resumed and reproduced from their own configuration."""
 
 import json
+import shutil
 
 import pytest
+from equal_runs import assert_equal_runs
+
+from ratinglab.runs.record import read_record
 
 SPLIT = """
 from dataclasses import dataclass, field
@@ -75,3 +79,55 @@ def test_run_with_a_removed_option_is_refused(command, tmp_path):
     for arguments in (["train", f"resume={run}", "trainer.max_epochs=3"], ["reproduce", f"run={run}"]):
         key = arguments[1].split("=")[0]
         assert command(tmp_path, *arguments, status=2).stderr == f"error: {key}: {run.resolve()} {message}\n"
+
+
+@pytest.fixture
+def shop(command, tmp_path):
+    """Train in the folder `shop` on shop/ratings.csv, with a recipe of the user's own."""
+    shop = tmp_path / "shop"
+    (shop / "own" / "recipe").mkdir(parents=True)
+    (shop / "own" / "recipe" / "small.yaml").write_text("# @package _global_\nmodel:\n  embedding_dim: 3\n")
+    rows = [f"{user},{item},{(user * item) % 5 + 1}" for user in range(12) for item in range(10)]
+    (shop / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows]) + "\n")
+    command(
+        shop, "train", "--config-dir", "own", "recipe=small", "data=csv", "data.path=ratings.csv", "logger=none",
+        "trainer.max_epochs=2", "hydra.run.dir=run"
+    )  # fmt: skip
+    return shop
+
+
+def test_run_resumes_and_reproduces_elsewhere_without_its_yaml_files(command, tmp_path, shop):
+    shutil.rmtree(shop / "own")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "ratings.csv").write_text("another file\n")  # a relative path is relative to where the run was started
+    command(elsewhere, "train", f"resume={shop / 'run'}", "trainer.max_epochs=3")
+    again = command(elsewhere, "reproduce", f"run={shop / 'run'}")
+    assert again.stdout.splitlines()[-1].endswith("equal to the last digit")
+    assert read_record(shop / "run").model_options["embedding_dim"] == 3
+
+
+def test_reproduction_resumes_and_reproduces_like_its_original(command, shop):
+    again = command(shop, "reproduce", "run=run", "data.path=ratings.csv").stdout.splitlines()[-2]
+    command(shop, "train", f"resume={again}", "trainer.max_epochs=3")
+    command(shop, "train", "resume=run", "trainer.max_epochs=3")
+    third = command(shop, "reproduce", f"run={again}")
+    assert third.stdout.splitlines()[-1].endswith("equal to the last digit")
+    assert_equal_runs(shop / again, shop / "run")
+
+
+def test_run_whose_data_has_moved_resumes_from_the_new_path(command, tmp_path, shop):
+    (shop / "ratings.csv").rename(tmp_path / "moved.csv")
+    missing = command(shop, "train", "resume=run", "trainer.max_epochs=3", status=2)
+    assert missing.stderr.startswith("error: data.path: there is no file")
+    (tmp_path / "other.csv").write_text("user_id,item_id,rating\n" + "".join(f"{n},1,{n % 2}\n" for n in range(30)))
+    other = command(shop, "train", "resume=run", "data.path=../other.csv", "trainer.max_epochs=3", status=2)
+    assert other.stderr.startswith("error: resume: the data has changed since")
+    command(shop, "train", "resume=run", "data.path=../moved.csv", "trainer.max_epochs=3")
+    again = command(shop, "reproduce", "run=run", "data.path=../moved.csv")
+    assert again.stdout.splitlines()[-1].endswith("equal to the last digit")
+
+
+def test_resume_refuses_a_path_that_the_run_has_not(command, shop):
+    outcome = command(shop, "train", "resume=run", "data.root=.", status=2)
+    assert outcome.stderr == "error: data.root=.: the run has no key data.root\n"

@@ -8,7 +8,7 @@ from equations import options_of
 from run_folders import PROVENANCE, turn_into_format_2, write_run_of
 from tables import table_with_features
 
-from ratinglab.config.rerun import reproduced_arguments, resumed_arguments
+from ratinglab.config.rerun import reproduced_run, resumed_run
 from ratinglab.errors import UserError
 from ratinglab.experiment.continuation import check_same_data
 from ratinglab.runs.record import read_record
@@ -47,9 +47,9 @@ def test_different_threads_or_versions_give_a_note(folder, caplog):
 
 def test_run_of_format_2_cannot_be_resumed_or_reproduced(folder):
     turn_into_format_2(folder)
-    for key, arguments in (("resume", resumed_arguments), ("run", reproduced_arguments)):
+    for key, find_run in (("resume", resumed_run), ("run", reproduced_run)):
         with pytest.raises(UserError) as error:
-            arguments([f"{key}={folder}"], multirun=False)
+            find_run([f"{key}={folder}"], multirun=False)
         assert str(error.value) == (
             f"{key}: {folder} has format 2: it predicts, but only runs of format 3 can be resumed or reproduced"
         )

@@ -40,5 +40,7 @@ def test_reproduce_refuses_changed_data(command, tmp_path, run):
 @pytest.mark.parametrize("arguments", [[], ["run=x", "seed=1"], ["run=x", "-m"]])
 def test_reproduce_accepts_only_the_run_argument(command, tmp_path, arguments):
     outcome = command(tmp_path, "reproduce", *arguments, status=2)
-    assert outcome.stderr == "error: reproduce takes run=FOLDER and nothing else\n"
+    assert outcome.stderr == (
+        "error: reproduce takes run=FOLDER and, if the data has moved, its path, as in data.path=FILE\n"
+    )
     assert list(tmp_path.iterdir()) == []

@@ -7,9 +7,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
@@ -19,16 +19,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ratinglab.config.arguments import parse_arguments
+from ratinglab.config.arguments import parse_arguments, quoted
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
 from ratinglab.config.help_text import help_text
 from ratinglab.config.hydra_api import hydra_app
 from ratinglab.config.jobs import first_job, jobs_to_check
 from ratinglab.config.mistakes import check_overrides, explain, with_file
-from ratinglab.config.rerun import Rerun, with_saved_values
+from ratinglab.config.rerun import Rerun
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.errors import RunFailedError, UserError
+from ratinglab.exits import exit_with, exits_in_one_line
 from ratinglab.experiment.root_options import (
     EvaluateOptions,
     InspectOptions,
@@ -36,7 +37,9 @@ from ratinglab.experiment.root_options import (
     RecommendOptions,
     TrainOptions,
 )
-from ratinglab.files import user_path
+from ratinglab.files import RUN_RECORD, VALIDATION_FIT, user_path
+from ratinglab.interrupts import StoppedError, to_resume
+from ratinglab.locks import LOCK, locked
 from ratinglab.startup import configure_process
 
 ROOTS: dict[str, type] = {
@@ -48,8 +51,8 @@ ROOTS: dict[str, type] = {
 }
 """Options class of each primary config in conf/."""
 Task = Callable[[Any, Path], float | None]
-Translation = Callable[..., Rerun | None]
-"""Takes the overrides, and multirun as a keyword; returns the arguments of the earlier run that they name, if any."""
+FindRun = Callable[..., Rerun | None]
+"""Takes the overrides, and multirun as a keyword; returns the earlier run that they name, if any."""
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """Errors of a full, protected or broken disk: neither the user's mistake nor ratinglab's fault."""
 
@@ -57,7 +60,7 @@ log = logging.getLogger(__name__)
 
 
 def command(
-    *, config_folder: Path, config_name: str, translate: Translation | None = None
+    *, config_folder: Path, config_name: str, find_run: FindRun | None = None
 ) -> Callable[[Task], Callable[[], None]]:
     """Make a script's task a Hydra app that takes options and the run's folder.
 
@@ -69,16 +72,18 @@ def command(
     Args:
         config_folder: the folder conf/.
         config_name: the primary config there, such as `train`.
-        translate: changes the script's arguments before Hydra sees them.
+        find_run: finds the run to resume or to reproduce among the arguments.
     """
-    return lambda task: _Command(task, Conf(config_folder, config_name), translate).main
+    return lambda task: _Command(task, Conf(config_folder, config_name), find_run).main
 
 
 class _Command:
     """One call of a script from the command line."""
 
-    def __init__(self, task: Task, conf: Conf, translate: Translation | None) -> None:
-        self._task, self._conf, self._translate = task, conf, translate
+    def __init__(self, task: Task, conf: Conf, find_run: FindRun | None) -> None:
+        self._task, self._conf, self._find_run = task, conf, find_run
+        self._trains = conf.config_name == "train"
+        self._rerun: Rerun | None = None
         self._diverged = False
         self._there_before: set[Path] = set()
         self._swept: dict[Path, list[str]] = {}
@@ -87,7 +92,7 @@ class _Command:
         """Check the arguments, then let Hydra run the task once or, in a sweep, many times."""
         configure_process()
         register_resolvers()
-        with self._mistakes_in_one_line():
+        with self._mistakes_in_one_line(), ExitStack() as locks:
             arguments = parse_arguments()
             self._conf.add_folder(arguments.config_dir)
             if arguments.help:
@@ -97,8 +102,9 @@ class _Command:
                     print(help_text(self._conf, overrides), flush=True)
                 return
             if not (arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion):
-                self._check_and_translate(arguments)
-                self._check_jobs(arguments)
+                self._check_and_find_run(arguments)
+                hydra = self._check_jobs(arguments)
+                self._claim_folder(hydra, arguments, locks)
             sys.argv[1:] = [*arguments.flags, *arguments.overrides]
             hydra_app(self._job, config_folder=self._conf.folder, config_name=self._conf.config_name)()
             self._conclude_sweep()
@@ -107,40 +113,31 @@ class _Command:
 
     @contextmanager
     def _mistakes_in_one_line(self) -> Iterator[None]:
-        try:
-            yield
-        except UserError as error:
-            _exit_with(str(error), status=2)
-        except (HydraException, OmegaConfBaseException, YAMLError) as error:
-            _exit_with(explain(error, self._conf), status=2)
-        except BrokenPipeError:  # a command such as head has closed the pipe
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
-        except KeyboardInterrupt:
-            _exit_with("interrupted", status=130)
+        with exits_in_one_line():
+            try:
+                yield
+            except (HydraException, OmegaConfBaseException, YAMLError) as error:
+                raise UserError(explain(error, self._conf)) from error
 
-    def _check_and_translate(self, arguments: argparse.Namespace) -> None:
-        """Check the overrides, and replace them with those of the run that is resumed or reproduced, if any."""
+    def _check_and_find_run(self, arguments: argparse.Namespace) -> None:
+        """Check the overrides. If they name a run to resume or reproduce, Hydra only chooses the folder."""
         with self._conf.initialized():
             check_overrides(self._conf.parsed(arguments.overrides), self._conf)
-        rerun = self._translate and self._translate(arguments.overrides, multirun=arguments.multirun)
+        rerun = self._rerun = self._find_run and self._find_run(arguments.overrides, multirun=arguments.multirun)
         if rerun is None:
             return
-        if arguments.config_dir is None and rerun.config_dir is not None:
-            self._conf.add_folder(rerun.config_dir)
-            arguments.flags += ["--config-dir", rerun.config_dir]
-        arguments.overrides = rerun.overrides
+        if arguments.config_dir is None and (config_dir := rerun.config_dir()) is not None:
+            self._conf.add_folder(config_dir)
+        arguments.overrides = list(rerun.overrides)
 
-    def _check_jobs(self, arguments: argparse.Namespace) -> None:
-        """Compose and check the runs that the arguments ask for, before Hydra creates a folder."""
+    def _check_jobs(self, arguments: argparse.Namespace) -> DictConfig:
+        """Compose and check the runs that the arguments ask for; return Hydra's part of a config."""
         with self._conf.initialized():
             if arguments.multirun:
-                self._check_sweep(self._conf.parsed(arguments.overrides))
-            else:
-                hydra = self._check_job(arguments.overrides)
-                self._check_folder(hydra, key="hydra.run.dir")
+                return self._check_sweep(self._conf.parsed(arguments.overrides))
+            return self._check_job(arguments.overrides)
 
-    def _check_sweep(self, overrides: Sequence[Override]) -> None:
+    def _check_sweep(self, overrides: Sequence[Override]) -> DictConfig:
         _, hydra = self._conf.compose(first_job(overrides))
         if hydra.output_subdir is None:
             raise UserError(f"{self._conf.config_name} does not support sweeps: leave out -m")
@@ -154,59 +151,78 @@ class _Command:
                 )
         for job in jobs_to_check(overrides):
             hydra = self._check_job(job)
-        self._check_folder(hydra, key="hydra.sweep.dir")
+        return hydra
 
     def _check_job(self, overrides: Sequence[str]) -> DictConfig:
         """Compose and check one job's config; return Hydra's part of it."""
         config, hydra = self._conf.compose(overrides)
+        if self._rerun is not None:
+            self._options(self._rerun.config(self._conf), self._rerun.as_typed())
+            return hydra
         try:
-            self._options(config, self._conf.parsed(overrides))
+            self._options(config, overrides)
         except UnknownKeyError as error:
             raise with_file(error, self._conf, overrides) from error
         return hydra
 
-    def _options(self, config: DictConfig, overrides: Sequence[Override]) -> Any:
-        if self._translate is not None and (config.resume or config.reproduces):
-            with_saved_values(config)
+    def _options(self, config: DictConfig, overrides: Sequence[str]) -> Any:
         self._conf.put_on_path()
-        return to_options(config, ROOTS[self._conf.config_name], overrides)
+        return to_options(config, ROOTS[self._conf.config_name], self._conf.parsed(overrides))
 
-    def _check_folder(self, hydra: DictConfig, *, key: str) -> None:
-        """Check that the folder is new or empty, so that neither a run nor its removal can lose files."""
-        if hydra.output_subdir is None:  # a command without a folder, or a resumed run
+    def _claim_folder(self, hydra: DictConfig, arguments: argparse.Namespace, locks: ExitStack) -> None:
+        """Create and lock the folder that Hydra is about to write to, if any; it must be new, empty or resumed."""
+        if not self._trains:
             return
-        folder = user_path(str(OmegaConf.select(hydra, key.removeprefix("hydra."))), key=key).absolute()
+        key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
+        is_resumed = hydra.output_subdir is None
+        text = str(OmegaConf.select(hydra, key.removeprefix("hydra.")))
+        folder = user_path(text, key=key).absolute()
+        if text.startswith("~"):  # Hydra would create a folder of this name
+            arguments.overrides.append(f"{key}={quoted(str(folder))}")
         self._there_before = {path for path in (folder, *folder.parents) if path.exists()}
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and not folder.is_dir():
             raise UserError(f"{key} must be a new or empty folder, got {folder}")
+        locks.callback(self._remove_empty, folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{key}: {error.filename} cannot be made: {error.strerror}") from error
-        finally:
-            self._remove_empty(folder)
+        locks.enter_context(locked(folder, key="resume" if is_resumed else key))
+        if not is_resumed and any(path.name != LOCK for path in folder.iterdir()):  # neither a run nor its removal
+            raise UserError(f"{key} must be a new or empty folder, got {folder}")  # may cost the user a file
 
     def _job(self, config: DictConfig) -> float | None:
         """Run the task on one job's config; called by Hydra."""
         hydra = HydraConfig.get()
         folder, is_sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
         overrides = list(hydra.overrides.task)
+        if self._rerun is not None:
+            config, overrides = self._rerun.config(self._conf), self._rerun.as_typed()
+            if hydra.output_subdir is not None:
+                self._rerun.save(folder, config)
         if is_sweep:
             self._swept[folder] = overrides
         with self._mistakes_in_one_line():
             try:
-                return self._task(self._options(config, self._conf.parsed(overrides)), folder)
+                with locked(folder, key="hydra.sweep.dir") if is_sweep else nullcontext():
+                    return self._task(self._options(config, overrides), folder)
             except UserError:
-                if hydra.output_subdir is not None and not (folder / "run.json").exists():
+                if hydra.output_subdir is not None and not (folder / RUN_RECORD).exists():
+                    self._remove(folder)
+                raise
+            except StoppedError as error:
+                if self._trains and any((folder / name).exists() for name in (RUN_RECORD, VALIDATION_FIT)):
+                    exit_with(f"{error}; {to_resume(folder)}", status=error.status)
+                if hydra.output_subdir is not None:
                     self._remove(folder)
                 raise
             except OSError as error:
                 if error.errno not in STORAGE_FAULTS:
                     raise
-                _exit_with(f"{error.filename or folder}: {os.strerror(error.errno)}", status=1)
+                exit_with(f"error: {error.filename or folder}: {os.strerror(error.errno)}", status=1)
             except RunFailedError as error:
                 if not is_sweep:
-                    _exit_with(str(error), status=1)
+                    exit_with(f"error: {error}", status=1)
                 log.error("error: %s", error)
                 self._diverged = True
         return float("inf")
@@ -227,7 +243,7 @@ class _Command:
         (folder / f"{self._conf.config_name}.log").unlink(missing_ok=True)
         self._remove_empty(folder)
         sweep = folder.parent
-        if sweep not in self._there_before and {path.name for path in sweep.glob("*")} == {"multirun.yaml"}:
+        if sweep not in self._there_before and {path.name for path in sweep.glob("*")} - {LOCK} == {"multirun.yaml"}:
             (sweep / "multirun.yaml").unlink()
             self._remove_empty(sweep)
 
@@ -236,8 +252,3 @@ class _Command:
             if path not in self._there_before:
                 with suppress(OSError):  # it is gone, or not empty
                     path.rmdir()
-
-
-def _exit_with(message: str, *, status: int) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    sys.exit(status)

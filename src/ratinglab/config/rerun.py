@@ -1,9 +1,11 @@
-"""Arguments of an earlier run, to resume it in its own folder or to train it again in a new one."""
+"""An earlier run, to be resumed in its own folder or trained again in a new one, with its own configuration."""
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -11,27 +13,115 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
 from ratinglab.config.arguments import quoted
+from ratinglab.config.conf import Conf, flat_keys
+from ratinglab.config.conversion import TARGET
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, user_path
 
+SAVED = ".hydra"
+"""Folder in a run's folder where Hydra stores the configuration."""
 EXTENDS = "trainer.max_epochs"
-"""The only key that may be set with resume: more epochs of the same experiment."""
+"""Key that extends a resumed run: more epochs of the same experiment."""
+LOCATION = re.compile(r"data\.(\w+\.)*(path|root|cache)")
+"""Keys that say where files are. They may be set anew, since the contents are compared with the run's."""
 
 
-class Rerun(NamedTuple):
-    """Arguments of Hydra for an earlier run.
+@dataclass(frozen=True)
+class Rerun:
+    """An earlier run to resume or to reproduce.
 
     Attributes:
-        overrides: the run's own, and those for its folder.
-        config_dir: the folder of --config-dir, if it was given.
+        folder: the run's folder.
+        key: the argument that names it: "resume" or "run".
+        settings: overrides of the run's own configuration.
+        overrides: arguments of Hydra, which choose the folder to write to.
     """
 
+    folder: Path
+    key: str
+    settings: list[str]
     overrides: list[str]
-    config_dir: str | None
+
+    def config_dir(self) -> str | None:
+        """Return the folder of --config-dir that the run was started with, if it is still there."""
+        sources = OmegaConf.select(self._hydra(), "hydra.runtime.config_sources") or []
+        found = next((source.path for source in sources if source.provider == "command-line"), None)
+        return found if found is not None and Path(found).is_dir() else None
+
+    def as_typed(self) -> list[str]:
+        """List the overrides that the run was started with, and the new settings."""
+        return [*map(str, OmegaConf.load(self.folder / SAVED / "overrides.yaml")), *self.settings]
+
+    def config(self, conf: Conf) -> DictConfig:
+        """Restore the run's own configuration; call it inside `conf.initialized`.
+
+        It does not depend on the YAML files that it was composed from, which may have changed or gone since. Options
+        that ratinglab did not have then get today's defaults.
+
+        Raises:
+            UserError: the run has an option that ratinglab no longer has.
+        """
+        saved = OmegaConf.load(self.folder / SAVED / "config.yaml")
+        assert isinstance(saved, DictConfig)
+        chosen = OmegaConf.select(self._hydra(), "hydra.runtime.choices") or {}
+        groups = [group for group in conf.groups() if group in saved]
+        kept = [group for group in groups if chosen.get(group) in conf.choices(group)]
+        config, _ = conf.compose([f"{group}={chosen[group]}" for group in kept])
+        OmegaConf.set_struct(config, True)
+        for group in groups:
+            if group in kept:
+                saved[group].pop(TARGET, None)  # the class may have moved since
+            else:
+                OmegaConf.update(config, group, saved[group], merge=False, force_add=True)
+        self._locate(saved)
+        again = {"resume": None, "reproduces": None, self._option: str(self.folder)}
+        try:
+            config.merge_with(saved, again, {"trainer": {"max_epochs": self._max_epochs(saved)}})
+        except ConfigKeyError as error:
+            raise UserError(
+                f"{self.key}: {self.folder} has the option {error.full_key}, which ratinglab no longer has: "
+                "it can be neither resumed nor reproduced"
+            ) from error
+        for setting in conf.parsed(self.settings):
+            if OmegaConf.select(config, setting.key_or_group, throw_on_missing=False) is None:
+                raise UserError(f"{setting.input_line}: the run has no key {setting.key_or_group}")
+            OmegaConf.update(config, setting.key_or_group, setting.value())
+        return config
+
+    def save(self, folder: Path, config: DictConfig) -> None:
+        """Store the restored configuration in a new run's folder, where Hydra has stored its own arguments."""
+        OmegaConf.save(config, folder / SAVED / "config.yaml")
+        OmegaConf.save(OmegaConf.create(self.as_typed()), folder / SAVED / "overrides.yaml")
+        OmegaConf.save(self._hydra(), folder / SAVED / "hydra.yaml")
+
+    @property
+    def _option(self) -> str:
+        return "resume" if self.key == "resume" else "reproduces"
+
+    def _hydra(self) -> DictConfig:
+        path = self.folder / SAVED / "hydra.yaml"
+        found = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+        assert isinstance(found, DictConfig)
+        return found
+
+    def _locate(self, saved: DictConfig) -> None:
+        """Complete relative paths by the folder in which the run was started, if they still lead somewhere there."""
+        started_in = Path(OmegaConf.select(self._hydra(), "hydra.runtime.cwd") or ".")
+        for key in filter(LOCATION.fullmatch, list(flat_keys(OmegaConf.to_container(saved)))):
+            path = OmegaConf.select(saved, key)
+            if isinstance(path, str) and not path.startswith("~") and not Path(path).is_absolute():
+                first = Path(path).parts[0]  # the others may be a pattern, or a file in an archive
+                if any(started_in.glob(first)):
+                    OmegaConf.update(saved, key, str(started_in / path))
+
+    def _max_epochs(self, saved: DictConfig) -> int:
+        """Return the number of epochs with which the run was started or last extended."""
+        recorded: int | None = _read_record(self.folder).get("max_epochs")
+        return OmegaConf.select(saved, EXTENDS) if recorded is None else recorded
 
 
-def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
-    """Return the arguments that resume the run of `resume=`; None if no run is resumed.
+def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
+    """Return the run that `resume=` names; None if no run is resumed.
 
     Raises:
         UserError: there is no such run, or a key is set that would make it another experiment.
@@ -44,78 +134,50 @@ def resumed_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun | No
         return None
     if multirun:
         raise UserError("resume continues a single run: leave out -m")
+    settings = []
+    for override in parsed:
+        key = str(override.key_or_group)
+        if key == EXTENDS or LOCATION.fullmatch(key):
+            settings.append(override.input_line or "")
+        elif override is not resume:
+            raise UserError(
+                f"{override.input_line} cannot be set with resume, which continues the run with its own configuration: "
+                f"only {EXTENDS} and the paths of the data can; from={_text(resume)} starts a new run from its weights"
+            )
     folder = _folder(resume)
     path = quoted(str(folder))
     added = [f"resume={path}", f"hydra.run.dir={path}", "hydra.output_subdir=null"]
-    for override in parsed:
-        if override.key_or_group == EXTENDS:
-            added.append(override.input_line or "")
-        elif override is not resume:
-            raise UserError(
-                f"{override.input_line} cannot be set with resume, which continues the run with its own configuration; "
-                f"only {EXTENDS} can"
-            )
-    return _rerun(folder, added, key="resume")
+    return _checked(Rerun(folder, "resume", settings, added))
 
 
-def reproduced_arguments(overrides: Sequence[str], *, multirun: bool) -> Rerun:
-    """Return the arguments that train the run of `run=` again, in a new folder.
+def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
+    """Return the run that `run=` names, to be trained again in a new folder.
 
     Raises:
         UserError: there is no such run, or another key is set.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    keys = [override.key_or_group for override in parsed]
-    if multirun or keys != ["run"]:
-        raise UserError("reproduce takes run=FOLDER and nothing else")
-    folder = _folder(parsed[0])
-    return _rerun(folder, [f"reproduces={quoted(str(folder))}"], key="run")
+    run = [override for override in parsed if override.key_or_group == "run"]
+    settings = [override for override in parsed if LOCATION.fullmatch(str(override.key_or_group))]
+    if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
+        raise UserError("reproduce takes run=FOLDER and, if the data has moved, its path, as in data.path=FILE")
+    folder = _folder(run[0])
+    typed = [override.input_line or "" for override in settings]
+    return _checked(Rerun(folder, "run", typed, [f"reproduces={quoted(str(folder))}"]))
 
 
-def with_saved_values(config: DictConfig) -> None:
-    """Restore the values that a run was started with, even if a default in conf/ has changed since.
-
-    Raises:
-        UserError: the run has an option that ratinglab no longer has.
-    """
-    key, folder = ("resume", config.resume) if config.resume else ("run", config.reproduces)
-    saved = OmegaConf.load(Path(folder) / ".hydra" / "config.yaml")
-    for group in saved.values():
-        if isinstance(group, DictConfig):
-            group.pop("_target_", None)  # the class may have moved since
-    now = {"resume": config.resume, "reproduces": config.reproduces}
-    try:
-        config.merge_with(saved, {**now, "trainer": {"max_epochs": config.trainer.max_epochs}})
-    except ConfigKeyError as error:
-        raise UserError(
-            f"{key}: {folder} has the option {error.full_key}, which ratinglab no longer has: "
-            "it can be neither resumed nor reproduced"
-        ) from error
-
-
-def _rerun(folder: Path, added: Sequence[str], *, key: str) -> Rerun:
-    """Add overrides to those of the run in the folder that `key` names. Runs of older formats are refused."""
-    record = _read_record(folder)
-    version = record.get("format_version")
+def _checked(rerun: Rerun) -> Rerun:
+    """Check that the folder is a run of the current format."""
+    version = _read_record(rerun.folder).get("format_version")
     if version not in (None, RUN_FORMAT):
         raise UserError(
-            f"{key}: {folder} has format {version}: it predicts, but only runs of format {RUN_FORMAT} can be resumed "
-            "or reproduced"
+            f"{rerun.key}: {rerun.folder} has format {version}: it predicts, but only runs of format {RUN_FORMAT} can "
+            "be resumed or reproduced"
         )
-    path = folder / ".hydra" / "overrides.yaml"
-    if not path.is_file():
-        raise UserError(f"{key}: {folder} is not the folder of a run: it has no .hydra/overrides.yaml")
-    first = [str(text) for text in OmegaConf.load(path) if not str(text).startswith(f"{EXTENDS}=")]
-    max_epochs = record.get("max_epochs")  # when the run was started or last extended
-    if max_epochs is None:
-        max_epochs = OmegaConf.select(OmegaConf.load(folder / ".hydra" / "config.yaml"), EXTENDS)
-    return Rerun([*first, f"{EXTENDS}={max_epochs}", *added], _config_dir(folder))
-
-
-def _config_dir(folder: Path) -> str | None:
-    path = folder / ".hydra" / "hydra.yaml"
-    sources = OmegaConf.select(OmegaConf.load(path), "hydra.runtime.config_sources") if path.is_file() else None
-    return next((source.path for source in sources or [] if source.provider == "command-line"), None)
+    for name in ("overrides.yaml", "config.yaml"):
+        if not (rerun.folder / SAVED / name).is_file():
+            raise UserError(f"{rerun.key}: {rerun.folder} is not the folder of a run: it has no {SAVED}/{name}")
+    return rerun
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
@@ -128,11 +190,15 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 def _folder(override: Override) -> Path:
     """Return the folder that `resume=` or `run=` names."""
-    value, key = override.value(), override.key_or_group
-    assert override.input_line is not None
-    # the text as typed, even if Hydra parses it as a number
-    text = value if isinstance(value, str) else override.input_line.split("=", 1)[1]
-    folder = user_path(text, key=key)
+    key = override.key_or_group
+    folder = user_path(_text(override), key=key)
     if not folder.is_dir():
         raise UserError(f"{key}: there is no folder {folder}")
     return folder.absolute()
+
+
+def _text(override: Override) -> str:
+    """Return the value as typed, even if Hydra parses it as a number."""
+    value = override.value()
+    assert override.input_line is not None
+    return value if isinstance(value, str) else override.input_line.split("=", 1)[1]

@@ -11,7 +11,6 @@ from time import perf_counter
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
@@ -26,6 +25,7 @@ from ratinglab.files import VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit, FitSetup
 from ratinglab.fitting.progress import progress_callbacks
+from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.fitting.trainer import Accelerator
 from ratinglab.models.building import check_equation
@@ -172,6 +172,8 @@ def _build_trainer(
     """Make Lightning's Trainer. A second fit trains for exactly the number of epochs that the first one found."""
     callbacks = options.callbacks.build(checkpoint_folder=run_folder / "checkpoints", monitor=monitor)
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
+    is_first_of_two = options.split.refit and record.refit_epochs is None
+    callbacks.append(StopOnSignal(run_folder.parent if is_first_of_two else run_folder))
     trainer, epochs = options.trainer, record.refit_epochs
     if options.optimizer.on_cpu_only:
         trainer = replace(trainer, accelerator=Accelerator.cpu)  # auto could find a GPU
@@ -187,10 +189,6 @@ def _run_trainer(trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoi
         torch.set_num_threads(1)
     try:
         trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except SIGTERMException as error:
-        raise SystemExit(143) from error  # Lightning itself would exit with status 0
-    except SystemExit as error:
-        raise KeyboardInterrupt from error  # Lightning turns it into an exit with status 1
     finally:
         torch.set_num_threads(threads)
     seconds = perf_counter() - started

@@ -74,13 +74,14 @@ class BestAndLast(Checkpoint):
                 if not self._write(trainer, "best.ckpt"):
                     self.best_value = before  # the file still holds the earlier epoch
         if monotonic() - self._last_written >= self.last_every_seconds:
-            self._write_last(trainer)
+            self.write_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last epoch's state."""
-        self._write_last(trainer)
+        self.write_last(trainer)
 
-    def _write_last(self, trainer: Trainer) -> None:
+    def write_last(self, trainer: Trainer) -> None:
+        """Write last.ckpt, and best.ckpt too if the last epoch counts as the best."""
         self._write(trainer, "last.ckpt")
         if self.monitor is None:
             self._write(trainer, "best.ckpt")

@@ -1,0 +1,33 @@
+"""Ends of a process: every mistake and every signal as one line on stderr, with an exit status."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from ratinglab.errors import UserError
+from ratinglab.interrupts import StoppedError, raise_on_signals
+
+
+@contextmanager
+def exits_in_one_line() -> Iterator[None]:
+    """End the process with status 2 on a user's mistake, 128 + number on a signal, 141 on a closed pipe."""
+    raise_on_signals()
+    try:
+        yield
+    except UserError as error:
+        exit_with(f"error: {error}", status=2)
+    except StoppedError as error:
+        exit_with(str(error), status=error.status)
+    except BrokenPipeError:  # a command such as head has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def exit_with(message: str, *, status: int) -> NoReturn:
+    """Print a line on stderr, unless the terminal is gone, and end the process."""
+    try:
+        print(message, file=sys.stderr, flush=True)
+    finally:
+        sys.exit(status)

@@ -1,0 +1,45 @@
+"""Stops a fit after the epoch in which a signal came."""
+
+from pathlib import Path
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+
+from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.interrupts import StoppedError, StopRequest
+
+
+class StopOnSignal(Checkpoint):
+    """Callback that ends a fit after the epoch in which Ctrl-C, SIGTERM or SIGHUP came, with last.ckpt written.
+
+    Lightning runs Checkpoint callbacks last, in their own order: this one must follow BestAndLast. Its own
+    should_stop would not do: it waits for min_epochs, and a resumed fit would take it for early stopping.
+    """
+
+    def __init__(self, run_folder: Path) -> None:
+        """Take the folder of the run to resume, for messages."""
+        super().__init__()
+        self._request = StopRequest(run_folder)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Watch for signals. Not earlier: Lightning sets its own handler of SIGTERM just before."""
+        self._request.watch()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise StoppedError if a signal came."""
+        if self._request.number is not None:
+            checkpoints = trainer.checkpoint_callback
+            assert isinstance(checkpoints, BestAndLast)
+            checkpoints.write_last(trainer)
+            done = trainer.current_epoch + 1
+            raise StoppedError(self._request.number, f"after {done} of {trainer.max_epochs} epochs")
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Raise StoppedError if a signal came since the last epoch, and let later ones raise it."""
+        self._request.close()
+        if self._request.number is not None:
+            raise StoppedError(self._request.number, "after the last epoch")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let signals raise StoppedError again."""
+        self._request.close()

@@ -1,0 +1,109 @@
+"""Signals that stop a process: Ctrl-C, SIGTERM and SIGHUP. A fit first finishes its epoch."""
+
+import os
+import shlex
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class StoppedError(BaseException):
+    """A signal stops the process. Not an Exception: no library should treat it as a failure.
+
+    Attributes:
+        status: exit status by convention, 128 + the signal's number.
+    """
+
+    def __init__(self, number: int, when: str = "") -> None:
+        """Name the signal and, if given, the moment, such as "after 3 of 10 epochs"."""
+        super().__init__(" ".join(filter(None, ["stopped by", signal.Signals(number).name, when])))
+        self.status = 128 + number
+
+
+def raise_on_signals() -> None:
+    """Raise StoppedError in the main thread on each of these signals, from now on."""
+    for number in _heeded():
+        signal.signal(number, _raise)
+
+
+def _raise(number: int, _: FrameType | None) -> None:
+    raise StoppedError(number)
+
+
+def _heeded() -> list[signal.Signals]:
+    """List the signals to handle: none outside the main thread, and none that is ignored, as SIGHUP under nohup."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [number for number in STOPPING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+
+
+def to_resume(folder: Path) -> str:
+    """Return the command that resumes the run in a folder."""
+    script = Path(sys.argv[0]).with_name("train.py")
+    path = os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else str(folder)
+    return f"to resume: python {shlex.quote(str(script))} {shlex.quote(f'resume={path}')}"
+
+
+class StopRequest:
+    """Request of a signal to stop a fit after its epoch. A second signal ends the process at once.
+
+    A thread reads the signals. Python's own handlers run between bytecodes only, and a sweep of compiled code can last
+    many seconds.
+
+    Attributes:
+        number: the first signal received since `watch`; None if there was none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder of the run, for the message."""
+        self.number: int | None = None
+        self._folder = folder
+        self._sender: socket.socket | None = None
+
+    def watch(self) -> None:
+        """Note signals from now on, instead of raising StoppedError."""
+        self._before = {number: signal.getsignal(number) for number in _heeded()}
+        if not self._before:
+            return
+        receiver, self._sender = socket.socketpair()
+        self._sender.setblocking(False)
+        threading.Thread(target=self._read, args=[receiver], daemon=True).start()
+        self._wakeup_before = signal.set_wakeup_fd(self._sender.fileno())
+        for number in self._before:
+            signal.signal(number, lambda *_: None)  # SIG_IGN would keep it from the thread too
+
+    def close(self) -> None:
+        """Handle signals as before `watch`."""
+        if self._sender is None:
+            return
+        signal.set_wakeup_fd(self._wakeup_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._sender.close()  # ends the thread
+        self._sender = None
+
+    def _read(self, receiver: socket.socket) -> None:
+        """Note the first signal; end the process on the second."""
+        with receiver:
+            while received := receiver.recv(1):
+                if received[0] not in self._before:
+                    continue
+                name = signal.Signals(received[0]).name
+                if self.number is not None:
+                    _say(f"stopped by {name} within the epoch; {to_resume(self._folder)}")
+                    os._exit(128 + received[0])
+                self.number = received[0]
+                _say(f"{name}: the run stops after this epoch; a second signal stops it at once")
+
+
+def _say(message: str) -> None:
+    """Write a line to stderr, below a progress bar if there is one, unless the terminal is gone."""
+    try:
+        print("\n" * sys.stderr.isatty() + message, file=sys.stderr, flush=True)
+    except OSError:
+        return

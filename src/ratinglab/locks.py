@@ -1,0 +1,35 @@
+"""Lock of a folder, so that two processes do not train in it at once."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ratinglab.errors import UserError
+
+LOCK = ".lock"
+"""Name of the lock's file in the folder. The operating system frees the lock of a killed process."""
+
+
+@contextmanager
+def locked(folder: Path, *, key: str) -> Iterator[None]:
+    """Lock a folder for the length of a `with` block. Messages begin with `key`.
+
+    Raises:
+        UserError: another process holds the lock, or the folder cannot be written to.
+    """
+    from filelock import FileLock, Timeout  # 0.1 s: keep mistakes fast
+
+    path = folder / LOCK
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"{key}: another process is training in {folder}") from error
+    except OSError as error:
+        raise UserError(f"{key}: {folder} cannot be written to: {os.strerror(error.errno or 0)}") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()

@@ -1,0 +1,156 @@
+"""Signals: a run stops after its epoch with last.ckpt written, and resumes to equal weights."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import NO_FIGURES
+from equal_runs import assert_equal_runs
+
+EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", *NO_FIGURES]
+"""Fits so short that last.ckpt is written at the end only, unless a signal comes."""
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+
+
+@pytest.fixture(scope="module")
+def whole(command, tmp_path_factory):
+    """Train the run that is never stopped."""
+    return command(tmp_path_factory.mktemp("whole"), "train", *EXPERIMENT).run
+
+
+def stopped_run(folder: Path, stderr: str, *, number: signal.Signals, epochs: int) -> tuple[Path, int]:
+    """Check the two lines that a stopped run prints; return its folder and the number of epochs done."""
+    pattern = (
+        rf"{number.name}: the run stops after this epoch; a second signal stops it at once\n"
+        rf"stopped by {number.name} after (\d+) of {epochs} epochs; to resume: python \S+/train.py resume=(\S+)\n"
+    )
+    found = re.fullmatch(pattern, stderr)
+    assert found, stderr
+    return folder / found[2], int(found[1])
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS, ids=str)
+def test_stopped_run_names_its_last_epoch_and_resumes_to_equal_weights(command, start, tmp_path, whole, number, status):
+    process = start(tmp_path, "train", *EXPERIMENT)
+    process.until("epoch 3/")
+    found, _, stderr = process.end(number)
+    assert found == status
+    run, done = stopped_run(tmp_path, stderr, number=number, epochs=8)
+    assert 3 <= done < 8
+    assert not (run / "metrics.json").exists()
+    assert not (run / ".lock").exists()
+    outcome = command(tmp_path, "train", f"resume={run}")
+    assert f"note: the run resumes after {done} epochs" in outcome.stdout
+    assert_equal_runs(run, whole)
+
+
+def test_run_of_a_sweep_stopped_by_a_signal_ends_the_sweep_and_resumes(command, start, tmp_path, whole):
+    process = start(tmp_path, "train", "-m", *EXPERIMENT, "model.embedding_dim=32,16")
+    process.until("epoch 3/")
+    found, _, stderr = process.end(signal.SIGTERM)
+    assert found == 143
+    run, _ = stopped_run(tmp_path, stderr, number=signal.SIGTERM, epochs=8)
+    assert [path.parent for path in tmp_path.glob("outputs/sweeps/*/*/*/run.json")] == [run]
+    command(tmp_path, "train", f"resume={run}")
+    assert_equal_runs(run, whole)
+
+
+def test_sampler_stopped_in_burn_in_keeps_its_state(command, start, tmp_path):
+    options = ["recipe=biased_mf_gibbs", "trainer.max_epochs=400", "optimizer.burn_in=390", "logger=none"]
+    process = start(tmp_path, "train", *options)
+    process.until("epoch 2/")
+    _, _, stderr = process.end(signal.SIGINT)
+    run, done = stopped_run(tmp_path, stderr, number=signal.SIGINT, epochs=400)
+    outcome = command(tmp_path, "evaluate", f"run={run}", status=2)
+    assert "holds no sample yet: the run was stopped in burn-in" in outcome.stderr
+    process = start(tmp_path, "train", f"resume={run}")
+    lines = process.until("epoch ")
+    process.end(signal.SIGKILL)
+    assert lines[-1].startswith(f"epoch {done + 1}/400")
+
+
+def test_first_of_two_fits_names_the_main_run(command, start, tmp_path):
+    process = start(tmp_path, "train", "split.refit=true", *EXPERIMENT)
+    process.until("epoch 3/")
+    _, _, stderr = process.end(signal.SIGTERM)
+    run, _ = stopped_run(tmp_path, stderr, number=signal.SIGTERM, epochs=8)
+    assert (run / "validation" / "checkpoints" / "last.ckpt").exists()
+    assert (command(tmp_path, "train", f"resume={run}").run / "metrics.json").exists()
+
+
+def test_min_epochs_do_not_delay_the_stop(start, tmp_path):
+    process = start(tmp_path, "train", "trainer.max_epochs=900", "trainer.min_epochs=900", "logger=none")
+    process.until("epoch 2/")
+    _, _, stderr = process.end(signal.SIGTERM)
+    assert stopped_run(tmp_path, stderr, number=signal.SIGTERM, epochs=900)[1] < 20
+
+
+LONG_EPOCH = """
+import sys, time
+sys.argv[0] = "{scripts}/train.py"
+sys.path.insert(0, "{scripts}")
+from ratinglab.fitting import gradient
+
+step = gradient.GradientFit.training_step
+
+def slow(self, batches):
+    print("epoch begins", flush=True)
+    for _ in range(600):
+        time.sleep(0.1)
+
+gradient.GradientFit.training_step = slow
+import runpy
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_second_signal_stops_within_the_epoch(command, start, tmp_path):
+    scripts = Path(__file__).parents[2] / "scripts"
+    (tmp_path / "slow_train.py").write_text(LONG_EPOCH.format(scripts=scripts))
+    process = start(tmp_path, tmp_path / "slow_train", *EXPERIMENT, "hydra.run.dir=run")
+    process.until("epoch begins")
+    os.kill(process.pid, signal.SIGINT)
+    while not process.stderr.read_text().startswith("SIGINT: the run stops after this epoch"):
+        pass
+    found, _, stderr = process.end(signal.SIGINT)
+    assert found == 130
+    assert stderr.splitlines()[1].startswith("stopped by SIGINT within the epoch; to resume: python ")
+    assert stderr.count("\n") == 2
+
+
+def test_stop_while_reading_leaves_no_folder(command, start, tmp_path):
+    os.mkfifo(tmp_path / "ratings.csv")
+    process = start(tmp_path, "train", "data=csv", "data.path=ratings.csv")
+    while not list(tmp_path.glob("outputs/*/*/.hydra/overrides.yaml")):
+        pass
+    found, _, stderr = process.end(signal.SIGTERM)
+    assert (found, stderr) == (143, "stopped by SIGTERM\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["ratings.csv"]
+
+
+def test_run_that_is_training_is_locked(command, start, tmp_path):
+    options = ["trainer.max_epochs=2000", "logger=none", "hydra.run.dir=run"]
+    process = start(tmp_path, "train", *options)
+    process.until("epoch 1/")
+    for key, arguments in {"resume": ["resume=run", "trainer.max_epochs=3000"], "hydra.run.dir": options}.items():
+        outcome = command(tmp_path, "train", *arguments, status=2)
+        assert outcome.stderr == f"error: {key}: another process is training in {tmp_path / 'run'}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    process.end(signal.SIGKILL)
+    process = start(tmp_path, "train", "resume=run")  # the system has freed the lock
+    assert process.until("epoch ")
+    process.end(signal.SIGKILL)
+
+
+def test_run_that_a_sweep_is_training_is_locked(command, start, tmp_path):
+    options = ["trainer.max_epochs=2000", "logger=none", "hydra.sweep.dir=sweep", "seed=0,1"]
+    process = start(tmp_path, "train", "-m", *options)
+    process.until("epoch 1/")
+    (record,) = tmp_path.glob("sweep/*/run.json")
+    outcome = command(tmp_path, "train", f"resume={record.parent}", status=2)
+    assert outcome.stderr == f"error: resume: another process is training in {record.parent}\n"
+    outcome = command(tmp_path, "train", "-m", *options, status=2)
+    assert outcome.stderr == f"error: hydra.sweep.dir: another process is training in {tmp_path / 'sweep'}\n"
+    process.end(signal.SIGKILL)
