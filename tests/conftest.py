@@ -33,6 +33,7 @@ def environment(cache: Path) -> dict[str, str]:
         "PYTHONPATH": str(REPOSITORY / "src"),
         "RATINGLAB_DATA": str(cache),
         "OMP_NUM_THREADS": "1",
+        "PYTHONWARNDEFAULTENCODING": "1",  # see tests/forkserver.py
         "COLUMNS": "100",  # the width of --help, whatever terminal the tests run in
     }
 

@@ -15,6 +15,7 @@ import runpy
 import secrets
 import sys
 import traceback
+import warnings
 from pathlib import Path
 
 import matplotlib.backends.backend_agg  # noqa: F401
@@ -47,6 +48,8 @@ def become_command(request: dict) -> int:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["folder"])
     resolvers.RUN_SUFFIX = secrets.token_hex(2)  # as in a new process
+    # A text file without an encoding would have another one on other machines.
+    warnings.filterwarnings("error", category=EncodingWarning, module="ratinglab")
     sys.argv = [request["script"], *request["arguments"]]
     sys.path.insert(0, os.path.dirname(request["script"]))
     try:

@@ -54,7 +54,7 @@ def floor(name: str) -> int:
 
 def imports(path: Path) -> list[str]:
     found = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             found.append(node.module)
         elif isinstance(node, ast.Import):
@@ -92,7 +92,7 @@ def test_imports_have_no_cycles():
 
 def private_names(path: Path) -> set[tuple[str, str]]:
     """Find the private names that a file imports or accesses, as pairs of package and name."""
-    tree, bound, found = ast.parse(path.read_text()), {}, set()
+    tree, bound, found = ast.parse(path.read_text(encoding="utf-8")), {}, set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             found |= {(node.module, f"{node.module}.{alias.name}") for alias in node.names}

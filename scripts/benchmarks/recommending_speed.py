@@ -93,7 +93,7 @@ def generate(folder: Path, arguments: argparse.Namespace) -> None:
 def recommend_to_all(system: str, folder: str) -> Measurement:
     """Recommend to all users in this process: seconds, and the peak of memory above that of the loaded data."""
     table = dict(np.load(Path(folder) / "table.npz"))
-    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets VmHWM
     before = memory_mib("VmRSS")
     recommend = {"ratinglab": prepare_ratinglab, "implicit": prepare_implicit}[system](table)
     started = perf_counter()
@@ -105,7 +105,11 @@ def recommend_to_all(system: str, folder: str) -> Measurement:
 
 def memory_mib(name: str) -> float:
     """Return a figure of /proc/self/status: VmRSS, the memory in use, or VmHWM, its peak."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        if line.startswith(f"{name}:")
+    )
     return int(line.split()[1]) / 1024
 
 

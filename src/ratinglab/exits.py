@@ -1,5 +1,6 @@
 """Ends of a process: every mistake and every signal as one line on stderr, with an exit status."""
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,14 @@ from ratinglab.interrupts import StoppedError, raise_on_signals
 
 @contextmanager
 def exits_in_one_line() -> Iterator[None]:
-    """End the process with status 2 on a user's mistake, 128 + number on a signal, 141 on a closed pipe."""
+    """End the process with status 2 on a user's mistake, 128 + number on a signal, 141 on a closed pipe.
+
+    A character that the terminal's encoding lacks is printed as `?`.
+    """
     raise_on_signals()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         yield
     except UserError as error:

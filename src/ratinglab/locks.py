@@ -1,5 +1,6 @@
 """Lock of a folder, so that two processes do not train in it at once."""
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ def locked(folder: Path, *, key: str) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout  # 0.1 s: keep mistakes fast
 
+    for path in (folder, *folder.iterdir()):
+        if not os.access(path, os.W_OK):
+            raise UserError(f"{key}: {path} cannot be written to: {os.strerror(errno.EACCES)}")
     path = folder / LOCK
     lock = FileLock(path)
     try:

@@ -17,6 +17,8 @@ def configure_process() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # A line that cannot be printed, for example into a closed pipe, must not cause a traceback.
     logging.raiseExceptions = False
+    # matplotlib reports its font cache, which a new or read-only home folder lacks.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # Imports create a million long-lived objects; scanning them took 0.5 s at start, 1 s at exit.
     gc.set_threshold(10_000, 50, 100)
     atexit.register(gc.freeze)

@@ -48,7 +48,7 @@ def test_second_load_maps_the_arrays_of_the_first(folder, reads):
     first, second = load(folder), load(folder)
     assert len(reads) == 1
     if sys.platform == "linux":
-        assert str(entry_of(folder)) in Path("/proc/self/maps").read_text()
+        assert str(entry_of(folder)) in Path("/proc/self/maps").read_text(encoding="utf-8")
     assert not second.ratings.user.flags.writeable
     assert rows_of(second) == rows_of(first) == [(7, "b", 3.5, 5000), (5, "a", 1.0, 6000), (7, "a", 2.0, 7000)]
     read = load(folder, cache=None)

@@ -3,6 +3,7 @@
 import os
 import secrets
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import platformdirs
@@ -23,9 +24,16 @@ def register_resolvers() -> None:
     register_resolver("cache_folder", cache_folder)
 
 
-def cache_folder() -> str:
-    """Return the folder of generated and downloaded data: $RATINGLAB_DATA, or the user's cache folder."""
-    return os.environ.get("RATINGLAB_DATA") or platformdirs.user_cache_dir("ratinglab", appauthor=False)
+def cache_folder() -> str | None:
+    """Return the folder of generated and downloaded data: $RATINGLAB_DATA, or the user's cache folder.
+
+    None if that one cannot be written to, as on a machine with a read-only home folder.
+    """
+    if named := os.environ.get("RATINGLAB_DATA"):
+        return named
+    folder = Path(platformdirs.user_cache_dir("ratinglab", appauthor=False))
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return str(folder) if os.access(there, os.W_OK) else None
 
 
 def _unless_sweep(value: Any, in_sweep: Any) -> Any:

@@ -26,7 +26,7 @@ def show_experiment(logger: EventLog, header: Sequence[str], *, run_folder: Path
     logger.log_text("header", "\n".join(f"    {line}" for line in header))
     config = run_folder / ".hydra" / "config.yaml"
     if config.exists():
-        logger.log_text("config", "\n".join(f"    {line}" for line in config.read_text().splitlines()))
+        logger.log_text("config", "\n".join(f"    {line}" for line in config.read_text(encoding="utf-8").splitlines()))
     logger.log_charts({"train and validation MSE": ["train/mse", "val/mse"]})
 
 

@@ -87,6 +87,7 @@ class TrainerOptions:
         Raises:
             UserError: this machine has no such accelerator.
         """
+        from lightning_fabric.plugins.environments import LightningEnvironment
         from lightning_fabric.utilities.exceptions import MisconfigurationException
         from pytorch_lightning import Trainer
         from pytorch_lightning.callbacks import ProgressBar
@@ -111,7 +112,8 @@ class TrainerOptions:
                 default_root_dir=run_folder,
                 logger=False if logger is None else logger,
                 callbacks=callbacks,
-                plugins=[WholeCheckpointIO()],
+                # one process, even where the variables of Slurm or torchrun announce several
+                plugins=[WholeCheckpointIO(), LightningEnvironment()],
             )
         except MisconfigurationException as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error

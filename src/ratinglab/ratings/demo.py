@@ -68,7 +68,7 @@ def demo_files(root: Path, *, seed: int) -> TableFiles:
             InputFile(folder / "items.csv"), FeatureLayout(form, id="item_id", title="title"), origin=items
         ),
         origins=(users, items),
-        noise_floor=json.loads(facts.read_text())["noise_floor_mse"],
+        noise_floor=json.loads(facts.read_text(encoding="utf-8"))["noise_floor_mse"],
     )
 
 

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError, did_you_mean
@@ -220,7 +221,7 @@ class DemoOptions(DataOptions):
     """Seed of the generated table. The training has its own, `seed`."""
 
     def load(self) -> RatingTable:
-        """Generate the files if missing, and read them.
+        """Generate the files if missing, and read them. Without a cache folder they are temporary.
 
         Raises:
             UserError: the cache folder cannot be written, or a file in it is missing.
@@ -229,7 +230,8 @@ class DemoOptions(DataOptions):
 
         cache = self._cache_folder()
         if cache is None:
-            raise UserError("data.cache must be a folder for the demo data, got null")
+            with TemporaryDirectory() as folder:
+                return self._load(demo_files(Path(folder), seed=self.seed))
         try:
             return self._load(demo_files(cache, seed=self.seed))
         except OSError as error:

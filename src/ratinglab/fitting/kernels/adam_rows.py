@@ -1,10 +1,12 @@
 """Adam on the rows of a table that a batch touches."""
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from ratinglab.fitting.kernels.compiled import njit
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def step_rows(rows, gradient, table, lr, betas, corrections, epsilon):  # type: ignore[no-untyped-def]
     """Take one step of Adam on these rows, in place. Adds up the gradients of a row that occurs more than once.
 

@@ -5,10 +5,12 @@ RecSys 2013.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
+
+from ratinglab.fitting.kernels.compiled import njit
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def move_to_blocks(user, item, rating, user_slice, item_slice, num_slices):  # type: ignore[no-untyped-def]
     """Reorder rows in place so that each block is contiguous (American flag sort).
 
@@ -51,7 +53,7 @@ def move_to_blocks(user, item, rating, user_slice, item_slice, num_slices):  # t
     return start
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(nogil=True, parallel=True)
 def sort_blocks_by_user(user, item, rating, start):  # type: ignore[no-untyped-def]
     """Sort the rows of each block by user, in place, so that a user's weights stay in the processor's cache.
 
@@ -63,7 +65,7 @@ def sort_blocks_by_user(user, item, rating, start):  # type: ignore[no-untyped-d
             _sort_by_user(user[rows], item[rows], rating[rows])
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _sort_by_user(user, item, rating):  # type: ignore[no-untyped-def]
     first = user.min()
     place = np.zeros(user.max() - first + 2, dtype=np.int64)
@@ -79,7 +81,7 @@ def _sort_by_user(user, item, rating):  # type: ignore[no-untyped-def]
         user[to], item[to], rating[to] = old_user[row], old_item[row], old_rating[row]
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def epoch(user, item, rating, start, diagonals, weights, mean, lr, regularization):  # type: ignore[no-untyped-def]
     """Make one pass over all rows, with a step of −lr times the gradient of (r − r̂)² + λ · penalty on each row.
 
@@ -111,7 +113,7 @@ def epoch(user, item, rating, start, diagonals, weights, mean, lr, regularizatio
     return errors
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _block(user, item, rating, weights, mean, lr, regularization):  # type: ignore[no-untyped-def]
     user_factors, item_factors, user_bias, item_bias = weights
     dim = user_factors.shape[1]

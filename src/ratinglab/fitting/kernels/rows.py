@@ -7,8 +7,10 @@ number of threads.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
+
+from ratinglab.fitting.kernels.compiled import njit
 
 SUM_CHUNKS = 64
 """Chunks of rows that a sum over rows is split into."""
@@ -63,7 +65,7 @@ class RowPriors(NamedTuple):
     scale: NDArray[np.float32]
 
 
-@njit(cache=True, nogil=True)
+@njit(nogil=True)
 def sort_by(index, other, rating, place, sorted_other, sorted_rating):  # type: ignore[no-untyped-def]
     """Sort other (N,) int32 and rating (N,) float32 by index (N,) int32, stably.
 
@@ -81,7 +83,7 @@ def sort_by(index, other, rating, place, sorted_other, sorted_rating):  # type: 
         sorted_other[to], sorted_rating[to] = other[row], rating[row]
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def sample_rows(ratings, others, priors, weight, noise, out):  # type: ignore[no-untyped-def]
     """Draw each row v from its conditional, a normal distribution with precision A and mean A⁻¹ b:
 
@@ -124,7 +126,7 @@ def sample_rows(ratings, others, priors, weight, noise, out):  # type: ignore[no
             _draw(a, b, noise[row], out[row])
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
 def _draw(a, b, noise, out):  # type: ignore[no-untyped-def]
     """Write L⁻ᵀ (L⁻¹ b + z) to out. Overwrites the lower half of a with L, and b."""
     dim = len(b)
@@ -148,7 +150,7 @@ def _draw(a, b, noise, out):  # type: ignore[no-untyped-def]
         out[i] = total / a[i, i]
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def gather(entries, scale, other_scale, values, out):  # type: ignore[no-untyped-def]
     """Write out_row = s_row · Σ s_other · value_other, summed over the row's entries.
 
@@ -173,7 +175,7 @@ def gather(entries, scale, other_scale, values, out):  # type: ignore[no-untyped
                 total[d] *= scale[row]
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(nogil=True, parallel=True)
 def gram(left, right):  # type: ignore[no-untyped-def]
     """Sum left rightᵀ over rows: (N, D) float32 and (N, E) float32 → (D, E) float64."""
     count, width = len(left), right.shape[1]
@@ -188,7 +190,7 @@ def gram(left, right):  # type: ignore[no-untyped-def]
     return parts.sum(axis=0)
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(nogil=True, parallel=True)
 def column_dots(left, right):  # type: ignore[no-untyped-def]
     """Sum left · right over rows, column by column: both (N, D) float32 → (D,) float64."""
     count, dim = left.shape
@@ -200,7 +202,7 @@ def column_dots(left, right):  # type: ignore[no-untyped-def]
     return parts.sum(axis=0)
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def times(rows, matrix, out):  # type: ignore[no-untyped-def]
     """Write out = rows · matrixᵀ: (N, D) float32 and (E, D) float32 → (N, E) float32."""
     count = len(rows)
@@ -213,7 +215,7 @@ def times(rows, matrix, out):  # type: ignore[no-untyped-def]
                 out[row, i] = total
 
 
-@njit(cache=True, nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
 def squared_errors(ratings, rows, others):  # type: ignore[no-untyped-def]
     """Sum (r − o − v · x)² and β (r − o − v · x)² over the ratings of each row: two of (num_rows,) float64.
 

@@ -1,0 +1,26 @@
+"""numba's decorator, with compiled code kept on disk where that is possible."""
+
+from typing import Any
+
+import numba
+
+
+def _probe() -> None:
+    """Stand for any function of this package: they share one cache folder."""
+
+
+def _can_cache() -> bool:
+    """Return whether numba may write beside this file or in the user's cache folder; else it raises an error."""
+    try:
+        numba.njit(cache=True)(_probe)
+    except RuntimeError:  # "no locator available": the package and the home folder are read-only
+        return False
+    return True
+
+
+CACHE = _can_cache()
+
+
+def njit(**options: Any) -> Any:
+    """Compile a function as numba.njit does: once per machine, or once per process where nothing can be written."""
+    return numba.njit(cache=CACHE, **options)
