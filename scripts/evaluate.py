@@ -6,7 +6,7 @@ from ratinglab.config.command import command
 from ratinglab.experiment.root_options import EvaluateOptions
 
 
-@command(config_folder=Path(__file__).parents[1] / "conf", config_name="evaluate")
+@command(config_folder=Path(__file__).parents[1] / "conf", config_name="evaluate", positional="run")
 def main(options: EvaluateOptions, _: Path) -> None:
     """Evaluate one run."""
     from ratinglab.experiment.usage import evaluate  # torch takes a second: keep --help fast

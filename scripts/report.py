@@ -1,6 +1,7 @@
 """Compare runs with one another and with published results: report.py outputs/…."""
 
 import argparse
+from importlib.metadata import version
 
 from ratinglab.exits import exits_in_one_line
 
@@ -10,6 +11,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", help="runs, or folders with runs in them, such as a sweep")
     parser.add_argument("--models", action="store_true", help="print one Markdown table with a column per protocol")
+    parser.add_argument("--version", action="version", version=f"ratinglab {version('ratinglab')}")
     arguments = parser.parse_args()
     with exits_in_one_line():
         from ratinglab.reports.comparison import compare, models_table  # torch takes a second: keep --help fast

@@ -1,4 +1,11 @@
-"""Train a run again from its record, and compare the metrics: reproduce.py run=outputs/…."""
+"""Train a run again from its record, in a new folder, and compare the metrics.
+
+  python scripts/reproduce.py run=outputs/…
+
+Keys (KEY=VALUE):
+    run=???          Folder of the run. Must be given.
+    data.path=…      Path of the data, if it has moved since; data.root=… for MovieLens.
+"""
 
 from pathlib import Path
 
@@ -7,7 +14,13 @@ from ratinglab.config.rerun import reproduced_run
 from ratinglab.experiment.root_options import TrainOptions
 
 
-@command(config_folder=Path(__file__).parents[1] / "conf", config_name="train", find_run=reproduced_run)
+@command(
+    config_folder=Path(__file__).parents[1] / "conf",
+    config_name="train",
+    positional="run",
+    find_run=reproduced_run,
+    usage=__doc__,
+)
 def main(options: TrainOptions, run_folder: Path) -> None:
     """Reproduce one run."""
     from ratinglab.experiment.training import reproduce  # torch and Lightning take seconds: keep --help fast

@@ -26,6 +26,7 @@ from ratinglab.ratings.splits import RandomSplit, SplitOptions
 from ratinglab.ratings.table import RatingTable
 
 TRAINER = TrainerOptions(
+    max_time=None,
     max_epochs=50, min_epochs=0, accelerator=Accelerator.cpu, devices=1, limit_train_batches=1.0,
     check_val_every_n_epoch=1, accumulate_grad_batches=1, gradient_clip_val=None, deterministic=False,
     profiler=None, enable_progress_bar=True, enable_model_summary=False,

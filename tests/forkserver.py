@@ -49,6 +49,7 @@ def become_command(request: dict) -> int:
     os.chdir(request["folder"])
     resolvers.RUN_SUFFIX = secrets.token_hex(2)  # as in a new process
     # A text file without an encoding would have another one on other machines.
+    warnings.filterwarnings("ignore", category=EncodingWarning)
     warnings.filterwarnings("error", category=EncodingWarning, module="ratinglab")
     sys.argv = [request["script"], *request["arguments"]]
     sys.path.insert(0, os.path.dirname(request["script"]))

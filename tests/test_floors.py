@@ -10,8 +10,8 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "ratinglab"
 
 FLOORS = [
-    ["__init__", "errors"],
-    ["options", "files", "targets"],
+    ["__init__", "errors", "interrupts"],
+    ["options", "files", "targets", "locks", "exits"],
     ["ratings"],
     ["batches"],
     ["datamodule"],

@@ -131,7 +131,7 @@ def test_wrong_target_gives_a_one_line_error(target, message):
 
 
 def test_group_of_an_abstract_base_must_have_a_target():
-    with pytest.raises(UserError, match=r"group\._target_ must be given: the dotted path of a Base"):
+    with pytest.raises(UserError, match=r"group\._target_ must be given: the dotted path of a class derived from Base"):
         to_options(OmegaConf.create({"group": {"columns": []}, "label": "x"}), Root)
 
 

@@ -1,10 +1,12 @@
 """The arguments of a command, before Hydra sees them."""
 
 import argparse
+import itertools
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -12,14 +14,19 @@ from hydra.errors import HydraException
 
 from ratinglab.config.hydra_api import argument_parser
 from ratinglab.errors import UserError
+from ratinglab.options import as_yaml
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(*, positional: str | None) -> argparse.Namespace:
     """Parse the command line; `flags` are the arguments besides the overrides.
 
+    An argument without a key sets the key `positional`, if there is one: `evaluate.py FOLDER`.
+
     Flags may follow overrides, which Hydra 1.3's own parsing rejects. Outside a sweep, a value that Hydra cannot parse,
-    or would parse as a sweep although a file has that name, is taken literally: `run=a b/c=d,e`. An unknown flag raises
-    UserError.
+    or would parse as a sweep although a file has that name, is taken literally: `run=a b/c=d,e`.
+
+    Raises:
+        UserError: a flag is unknown, or an argument is no override.
     """
     parser = argument_parser()
 
@@ -28,15 +35,45 @@ def parse_arguments() -> argparse.Namespace:
 
     parser.error = refuse  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args()
+    if arguments.config_path or arguments.config_name:
+        raise UserError(
+            "--config-path and --config-name cannot be set: use reproduce.py run=FOLDER to train a run again, "
+            "and --config-dir FOLDER for your own YAML files"
+        )
     arguments.flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
+    if positional is not None:
+        arguments.overrides = [
+            text if "=" in text or text.startswith("~") else f"{positional}={text}" for text in arguments.overrides
+        ]
+    _check_form(arguments.overrides)
     if not arguments.multirun:
         arguments.overrides = [_as_typed(argument) for argument in arguments.overrides]
     return arguments
 
 
+def _check_form(overrides: Sequence[str]) -> None:
+    """Refuse `KEY = VALUE` and arguments that are no override at all."""
+    for before, argument in itertools.pairwise(["", *overrides]):
+        if argument.startswith("=") or (before.endswith("=") and "=" not in argument):
+            raise UserError(f"{before} {argument}: leave out the spaces around =".lstrip())
+    for argument in overrides:
+        if "=" not in argument and not argument.startswith("~"):
+            path = Path(argument)
+            hint = f", such as resume={argument}" if path.is_dir() else ""
+            hint = f", such as data=csv data.path={argument}" if path.is_file() else hint
+            raise UserError(f"{argument}: an argument must be KEY=VALUE{hint}; see --help")
+
+
 def quoted(text: str) -> str:
     """Quote a text so that Hydra's grammar takes it back whole."""
     return QuotedString(text, Quote.single).with_quotes()
+
+
+def as_override(value: Any) -> str:
+    """Format the value of a YAML key for Hydra's grammar."""
+    if isinstance(value, list):
+        return f"[{','.join(map(as_override, value))}]"
+    return quoted(value) if isinstance(value, str) else as_yaml(value)
 
 
 def _as_typed(argument: str) -> str:

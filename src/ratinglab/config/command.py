@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,12 @@ log = logging.getLogger(__name__)
 
 
 def command(
-    *, config_folder: Path, config_name: str, find_run: FindRun | None = None
+    *,
+    config_folder: Path,
+    config_name: str,
+    positional: str | None = None,
+    find_run: FindRun | None = None,
+    usage: str | None = None,
 ) -> Callable[[Task], Callable[[], None]]:
     """Make a script's task a Hydra app that takes options and the run's folder.
 
@@ -72,16 +78,22 @@ def command(
     Args:
         config_folder: the folder conf/.
         config_name: the primary config there, such as `train`.
+        positional: the key that an argument without a key sets.
         find_run: finds the run to resume or to reproduce among the arguments.
+        usage: the text of --help; None: the groups and keys of the primary config.
     """
-    return lambda task: _Command(task, Conf(config_folder, config_name), find_run).main
+    conf = Conf(config_folder, config_name)
+    return lambda task: _Command(task, conf, positional=positional, find_run=find_run, usage=usage).main
 
 
 class _Command:
     """One call of a script from the command line."""
 
-    def __init__(self, task: Task, conf: Conf, find_run: FindRun | None) -> None:
-        self._task, self._conf, self._find_run = task, conf, find_run
+    def __init__(
+        self, task: Task, conf: Conf, *, positional: str | None, find_run: FindRun | None, usage: str | None
+    ) -> None:
+        self._task, self._conf = task, conf
+        self._positional, self._find_run, self._usage = positional, find_run, usage
         self._trains = conf.config_name == "train"
         self._rerun: Rerun | None = None
         self._diverged = False
@@ -93,16 +105,18 @@ class _Command:
         configure_process()
         register_resolvers()
         with self._mistakes_in_one_line(), ExitStack() as locks:
-            arguments = parse_arguments()
+            if "--version" in sys.argv:
+                print(f"ratinglab {version('ratinglab')}")
+                return
+            arguments = parse_arguments(positional=self._positional)
             self._conf.add_folder(arguments.config_dir)
             if arguments.help:
-                with self._conf.initialized():
-                    parsed = self._conf.parsed(arguments.overrides)
-                    overrides = first_job(parsed) if arguments.multirun else arguments.overrides
-                    print(help_text(self._conf, overrides), flush=True)
+                print(self._help(arguments), flush=True)
                 return
+            if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
+                self._check_overrides(arguments)
             if not (arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion):
-                self._check_and_find_run(arguments)
+                self._find_rerun(arguments)
                 hydra = self._check_jobs(arguments)
                 self._claim_folder(hydra, arguments, locks)
             sys.argv[1:] = [*arguments.flags, *arguments.overrides]
@@ -110,6 +124,13 @@ class _Command:
             self._conclude_sweep()
         if self._diverged:
             sys.exit(1)
+
+    def _help(self, arguments: argparse.Namespace) -> str:
+        if self._usage is not None:
+            return self._usage.strip()
+        with self._conf.initialized():
+            parsed = self._conf.parsed(arguments.overrides)
+            return help_text(self._conf, first_job(parsed) if arguments.multirun else arguments.overrides)
 
     @contextmanager
     def _mistakes_in_one_line(self) -> Iterator[None]:
@@ -119,10 +140,15 @@ class _Command:
             except (HydraException, OmegaConfBaseException, YAMLError) as error:
                 raise UserError(explain(error, self._conf)) from error
 
-    def _check_and_find_run(self, arguments: argparse.Namespace) -> None:
-        """Check the overrides. If they name a run to resume or reproduce, Hydra only chooses the folder."""
+    def _check_overrides(self, arguments: argparse.Namespace) -> None:
+        """Check the overrides, and let a choice on the command line win over keys that an overlay sets."""
         with self._conf.initialized():
-            check_overrides(self._conf.parsed(arguments.overrides), self._conf)
+            parsed = self._conf.parsed(arguments.overrides)
+            check_overrides(parsed, self._conf)
+            arguments.overrides[:0] = self._conf.keys_of_choices(parsed)
+
+    def _find_rerun(self, arguments: argparse.Namespace) -> None:
+        """Find the run to resume or reproduce, if any; Hydra then only chooses the folder."""
         rerun = self._rerun = self._find_run and self._find_run(arguments.overrides, multirun=arguments.multirun)
         if rerun is None:
             return

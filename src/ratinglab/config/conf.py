@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ratinglab.config.arguments import quoted
+from ratinglab.config.arguments import as_override, quoted
 from ratinglab.config.hydra_api import config_loader, initialized
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
@@ -119,6 +119,33 @@ class Conf:
                 found.append(ChosenFile(label, default.package or "", path))
         return found
 
+    def keys_of_choices(self, overrides: Sequence[Override]) -> list[str]:
+        """Return overrides for keys of the files that the command line chooses, where an overlay would set them.
+
+        An overlay, such as a recipe or an experiment, sets keys of groups after their files: with trainer=debug, an
+        experiment's trainer.max_epochs would win. Its keys stay if it makes the same choice as the command line.
+        """
+        typed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
+        chosen = {text for text in typed if text.split("=", 1)[0] in self.groups()}
+        found: list[str] = []
+        for text in sorted(chosen):
+            group, _, name = text.partition("=")
+            files = self.chosen_files(typed)
+            place = next((place for place, file in enumerate(files) if file.label == text), None)
+            if place is None or files[place].package == "":
+                continue  # an overlay, or a choice that does not exist
+            set_later = set[str]().union(*(file.set_keys() for file in files[place + 1 :] if file.package == ""))
+            values = flat_values(OmegaConf.to_container(OmegaConf.load(files[place].path)), f"{group}.")
+            keys = [f"{key}={as_override(value)}" for key, value in values if key in set_later]
+            if keys and self._choice_without(text, typed) != name:
+                found += keys
+        return found
+
+    def _choice_without(self, text: str, typed: Sequence[str]) -> str:
+        """Return the choice of a group without the override that makes it."""
+        _, hydra = self.compose([other for other in typed if other != text and "." not in other.split("=", 1)[0]])
+        return str(hydra.runtime.choices[text.partition("=")[0]])
+
     def _searching(self, overrides: Sequence[str]) -> list[str]:
         """Add the extra folder to Hydra's search path."""
         if self.extra_folder is None:
@@ -130,6 +157,15 @@ class Conf:
                 paths += map(str, value)
         # If the search path is overridden several times, the first override counts.
         return [f"hydra.searchpath=[{','.join(quoted(path) for path in paths)}]", *overrides]
+
+
+def flat_values(content: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the full names and the values of all keys that hold no other keys."""
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from flat_values(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def flat_keys(content: Any, prefix: str = "") -> Iterator[str]:

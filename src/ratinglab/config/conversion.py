@@ -91,7 +91,7 @@ def _chosen_classes(content: dict[Any, Any], root: type) -> Iterator[tuple[str, 
         if isinstance(group, dict) and TARGET in group:
             base = target_class(group.pop(TARGET), base=base, key=f"{key}.{TARGET}")
         elif "name" in get_type_hints(base) and not hasattr(base, "name"):
-            raise UserError(f"{key}.{TARGET} must be given: the dotted path of a {base.__name__}")
+            raise UserError(f"{key}.{TARGET} must be given: the dotted path of a class derived from {base.__name__}")
         if issubclass(base, FitOptions):
             prepare_fit(base)
         yield key, base

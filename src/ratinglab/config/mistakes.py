@@ -11,8 +11,9 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
 from ratinglab.config.conf import Conf, flat_keys
-from ratinglab.config.conversion import UnknownKeyError, wrong_value
+from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
 from ratinglab.errors import UserError, did_you_mean
+from ratinglab.fitting.trainer import NOT_IN_TRAINER
 
 MAY_BE_NONE = ("recipe", "search", "experiment")
 """Groups that may be left out; their choices only set keys of other groups."""
@@ -46,6 +47,9 @@ def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
 def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> UserError:
     """Name the chosen file that sets an unknown key in the error; call it inside `conf.initialized`."""
     files = conf.chosen_files(overrides)
+    if error.key in MAY_BE_NONE:
+        path = next(file.path for file in files if file.package == error.key)
+        return UserError(f"{path} must begin with the line `# @package _global_`, to set keys of other groups")
     setting = next((file.label for file in reversed(files) if error.key in file.set_keys()), None)
     if setting is None:
         return error
@@ -71,10 +75,7 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Co
         return f"{error.problem_mark.name}, line {error.problem_mark.line + 1}: {error.problem}"
     unknown = re.search(r"(Could not override|No earlier Group Default for) '(?P<key>[^'@]*)", text)
     if unknown:
-        key = unknown["key"]
-        hint = did_you_mean(key, _keys(conf))  # first: _owners composes other choices
-        owners = ", ".join(_owners(key, conf))
-        return f"there is no key {key}" + (f"; it belongs to {owners}" if owners else hint)
+        return _unknown_key(unknown["key"], conf)
     ambiguous = re.match(r"\s*Ambiguous value for argument '(?P<argument>.*)'", text)
     if ambiguous:
         return f"{ambiguous['argument']}: several values need a sweep: add -m"
@@ -92,12 +93,24 @@ def _missing_config(error: MissingConfigException, conf: Conf) -> str:
     return f"there is no {group}={name}; there are {', '.join(options)}{did_you_mean(name, options)}"
 
 
+def _unknown_key(key: str, conf: Conf) -> str:
+    """Say which choice lacks the key, and which have it; else suggest the nearest key."""
+    group, _, name = key.partition(".")
+    keys, choices = _keys_and_choices(conf)  # first: the lines below compose other choices
+    if group == "trainer" and name in NOT_IN_TRAINER:
+        return f"there is no key {key}: {NOT_IN_TRAINER[name]}"
+    owners = _owners(key, conf) if group in conf.groups() else []
+    if owners:
+        return f"there is no key {key} with {group}={choices[group]}; it belongs to {', '.join(owners)}"
+    return f"there is no key {key}{did_you_mean(key, keys)}"
+
+
 def _owners(key: str, conf: Conf) -> list[str]:
     """List the choices of a key's group with which it can be set."""
     group = key.partition(".")[0]
     found = []
     with conf.initialized():
-        for name in conf.choices(group) if group in conf.groups() else ():
+        for name in conf.choices(group):
             with suppress(HydraException):
                 config, _ = conf.compose([f"{group}={name}"])
                 if key in flat_keys(OmegaConf.to_container(config, resolve=False)):
@@ -105,14 +118,18 @@ def _owners(key: str, conf: Conf) -> list[str]:
     return found
 
 
-def _keys(conf: Conf) -> list[str]:
-    """List all keys that can be set: those of the choices composed last or, if these fail, of the defaults."""
+def _keys_and_choices(conf: Conf) -> tuple[list[str], dict[str, str]]:
+    """List all keys that can be set, and the choice of each group.
+
+    They are those composed last or, if these fail, the defaults.
+    """
     groups = conf.groups()
     choices = [text for text in conf.composed if text.split("=", 1)[0] in groups]
     with conf.initialized():
         for chosen in (choices, []):
             with suppress(HydraException):
-                config, _ = conf.compose(chosen)
+                config, hydra = conf.compose(chosen)
                 keys = flat_keys(OmegaConf.to_container(config, resolve=False))
-                return [*groups, *(key for key in keys if not key.endswith("_target_"))]
-    return groups
+                found = [*groups, *(key for key in keys if not key.endswith(TARGET))]
+                return found, {key: str(name) for key, name in hydra.runtime.choices.items()}
+    return groups, {}

@@ -178,7 +178,7 @@ def _build_trainer(
     if options.optimizer.on_cpu_only:
         trainer = replace(trainer, accelerator=Accelerator.cpu)  # auto could find a GPU
     if epochs is not None:
-        trainer = replace(trainer, max_epochs=epochs, min_epochs=min(trainer.min_epochs, epochs))
+        trainer = replace(trainer, max_epochs=epochs, min_epochs=min(trainer.min_epochs, epochs), max_time=None)
     return trainer.build(run_folder=run_folder, logger=logger, callbacks=callbacks)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,6 +17,29 @@ if TYPE_CHECKING:
 
     from ratinglab.evaluation.metrics import Metric
     from ratinglab.fitting.tensorboard import EventLog
+
+
+_ONE_PROCESS = "a fit runs in one process"
+_ALL_ROWS = "validation and test use all their rows, so that errors can be compared; split.validation holds out fewer"
+NOT_IN_TRAINER = {
+    "precision": "all fits compute in float32",
+    "fast_dev_run": "for a quick trial, use trainer=debug",
+    "limit_val_batches": _ALL_ROWS,
+    "limit_test_batches": _ALL_ROWS,
+    "overfit_batches": "to train on fewer rows, set trainer.limit_train_batches",
+    "max_steps": "fits count epochs; set trainer.max_epochs",
+    "min_steps": "fits count epochs; set trainer.min_epochs",
+    "val_check_interval": "fits validate between epochs; set trainer.check_val_every_n_epoch",
+    "gradient_clip_algorithm": "gradients are clipped by their norm; set trainer.gradient_clip_val",
+    "strategy": _ONE_PROCESS,
+    "num_nodes": _ONE_PROCESS,
+    "sync_batchnorm": _ONE_PROCESS,
+    "logger": "choose logger=tensorboard or logger=none",
+    "callbacks": "set keys of callbacks, such as callbacks.early_stopping.patience",
+    "enable_checkpointing": "a run predicts from its checkpoint",
+    "default_root_dir": "set hydra.run.dir",
+}
+"""Arguments of Lightning's Trainer that users try, and why they are no keys or what to set instead."""
 
 
 class Accelerator(Enum):
@@ -38,14 +62,15 @@ class Profiler(Enum):
 class TrainerOptions:
     """Arguments of Lightning's Trainer that an experiment can choose, under Lightning's names.
 
-    ratinglab sets loggers, callbacks, plugins and folders. Options for several devices, partial validation and trial
-    runs are left out.
+    ratinglab sets loggers, callbacks, plugins and folders. NOT_IN_TRAINER has what else is left out, and why.
     """
 
     max_epochs: int = field(metadata=at_least(1))
     """Maximum number of epochs. Early stopping may end the fit before."""
     min_epochs: int = field(metadata=at_least(0))
     """Minimum number of epochs before early stopping may end the fit."""
+    max_time: str | None
+    """Maximum time of the fit as DD:HH:MM:SS, after which the epoch ends it; null: no limit."""
     accelerator: Accelerator
     """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
     devices: int = field(metadata=at_least(1))
@@ -71,6 +96,8 @@ class TrainerOptions:
         """Raise UserError if fields conflict."""
         if self.devices > 1:
             raise UserError(f"trainer.devices must be 1, got {self.devices}: each process would train on every row")
+        if self.max_time is not None and not re.fullmatch(r"(?!0+(:00){3})\d+(:\d\d){3}", self.max_time):
+            raise UserError(f"trainer.max_time must be DD:HH:MM:SS above 0, as in 00:01:30:00, got {self.max_time}")
         if self.min_epochs > self.max_epochs:
             raise UserError(
                 f"trainer.min_epochs must be at most trainer.max_epochs, got {self.min_epochs} and {self.max_epochs}"
@@ -87,13 +114,15 @@ class TrainerOptions:
         Raises:
             UserError: this machine has no such accelerator.
         """
-        from lightning_fabric.plugins.environments import LightningEnvironment
+        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
         from lightning_fabric.utilities.exceptions import MisconfigurationException
         from pytorch_lightning import Trainer
-        from pytorch_lightning.callbacks import ProgressBar
+        from pytorch_lightning.callbacks import ProgressBar, Timer
 
         from ratinglab.fitting.checkpoints import WholeCheckpointIO
 
+        if self.max_time is not None:
+            callbacks = [*callbacks, Timer(self.max_time, interval="epoch")]  # the Trainer's own would cut an epoch
         try:
             return Trainer(
                 max_epochs=self.max_epochs,

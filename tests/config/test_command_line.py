@@ -1,0 +1,79 @@
+"""Forms of the command line: arguments without a key, flags of each script, choices beside an experiment."""
+
+import json
+
+import pytest
+from documented import CONF
+
+from ratinglab.config.conf import Conf
+
+EXPERIMENT = "# @package _global_\ntrainer:\n  max_epochs: 7\n  min_epochs: 3\n"
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text(EXPERIMENT)
+    return ["--config-dir", "own", "experiment=mine"]
+
+
+@pytest.mark.parametrize("script", ["evaluate", "reproduce"])
+def test_argument_without_a_key_is_the_run(command, tmp_path, script):
+    run = command(tmp_path, "train", "trainer=debug", "logger=none", "hydra.run.dir=a run").run
+    assert command(tmp_path, script, "a run").stdout.splitlines()[-1].endswith("last digit")
+    assert command(tmp_path, script, str(run)).stdout.splitlines()[-1].endswith("last digit")
+    assert command(tmp_path, script, "nowhere", status=2).stderr == "error: run: there is no folder nowhere\n"
+
+
+@pytest.mark.parametrize("script", ["train", "evaluate", "recommend", "predict", "inspect_data", "reproduce", "report"])
+def test_version_is_that_of_ratinglab(command, tmp_path, script):
+    assert command(tmp_path, script, "--version").stdout.startswith("ratinglab ")
+
+
+def test_help_of_reproduce_is_its_own(command, tmp_path):
+    lines = command(tmp_path, "reproduce", "--help").stdout.splitlines()
+    assert lines[0] == "Train a run again from its record, in a new folder, and compare the metrics."
+    assert len(lines) < 10
+
+
+def test_experiment_without_the_package_line_is_named(command, tmp_path, own):
+    path = tmp_path / "own" / "experiment" / "mine.yaml"
+    path.write_text(EXPERIMENT.split("\n", 1)[1])
+    outcome = command(tmp_path, "train", *own, status=2)
+    assert outcome.stderr == (
+        f"error: {path} must begin with the line `# @package _global_`, to set keys of other groups\n"
+    )
+
+
+def test_choice_on_the_command_line_wins_over_keys_of_an_experiment(command, tmp_path, own):
+    debug = command(tmp_path, "train", *own, "trainer=debug", "--cfg", "job").stdout
+    assert "\n  max_epochs: 2\n  min_epochs: 3\n" in debug  # debug.yaml itself sets max_epochs only
+    key = command(tmp_path, "train", *own, "trainer=debug", "trainer.max_epochs=5", "--cfg", "job").stdout
+    assert "\n  max_epochs: 5\n" in key
+    run = command(tmp_path, "train", *own, "trainer=debug", "trainer.min_epochs=0", "logger=none").run
+    assert "epoch 2/2" in (run / "train.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["recipe=svdpp_gibbs", "model=svdpp"], []),  # the recipe makes the same choice
+        (["recipe=svdpp_gibbs", "model=mf"], ["model.embedding_dim=32"]),
+        (["recipe=svdpp_gibbs", "trainer=default"], []),  # the choice without the argument
+        (["trainer=debug"], []),
+        (["-m", "recipe=svdpp_gibbs", "model=mf,svdpp"][1:], []),
+    ],
+)
+def test_only_keys_of_another_choice_are_set_again(overrides, expected):
+    conf = Conf(CONF, "train")
+    with conf.initialized():
+        found = conf.keys_of_choices(conf.parsed(overrides))
+    assert [text for text in found if not text.startswith("model.init_std=")] == expected
+
+
+def test_max_time_ends_the_fit_after_an_epoch(command, tmp_path):
+    options = ["trainer.max_time=00:00:00:01", "trainer.max_epochs=100000", "logger=none", "hydra.run.dir=run"]
+    metrics = json.loads((command(tmp_path, "train", *options).run / "metrics.json").read_text(encoding="utf-8"))
+    assert 1 <= metrics["fit/epochs"] < 1000
+    assert metrics["fit/seconds"] >= 1
+    assert command(tmp_path, "train", "resume=run").stdout.startswith("note: the run is already finished")
