@@ -11,8 +11,9 @@ from pytorch_lightning.callbacks import Checkpoint
 from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.evaluation.metrics import MSE, Metric
-from ratinglab.fitting.fit import Fit, FitSetup
+from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.optimizers import FitOptions
+from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.trainer import Accelerator, TrainerOptions
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import build_equation

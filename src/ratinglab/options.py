@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from ratinglab.errors import UserError
 
@@ -103,8 +103,9 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
                 "metadata=added_later(VALUE), with the value for older runs"
             )
     for name, hint in get_type_hints(cls).items():
-        if name in values and isinstance(hint, type) and issubclass(hint, Enum):
-            values[name] = hint[values[name]]
+        for kind in get_args(hint) or [hint]:
+            if isinstance(kind, type) and issubclass(kind, Enum) and values.get(name) is not None:
+                values[name] = kind[values[name]]
     return cls(**values)
 
 

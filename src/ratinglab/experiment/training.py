@@ -23,8 +23,9 @@ from ratinglab.experiment.recording import record_run
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.files import VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
-from ratinglab.fitting.fit import Fit, FitSetup
+from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.progress import progress_callbacks
+from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.fitting.trainer import Accelerator
@@ -118,7 +119,14 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         options, record, run_folder=run_folder, logger=logger, monitor=monitor if has_best else None
     )
     predictor = _build_predictor(options, record, data, holdout)
-    fit = options.optimizer.build(predictor, _fit_setup(options, monitor))  # may refuse the equation: write nothing yet
+    setup = FitSetup.scheduled(
+        initial_lr=options.optimizer.initial_lr,
+        schedule=options.schedule,
+        trainer=options.trainer,
+        monitor=monitor,
+        seed=options.seed,
+    )
+    fit = options.optimizer.build(predictor, setup)  # may refuse the equation: write nothing yet
     if first_epoch > 1:
         load_weights(predictor, checkpoint, record=record)  # before the old metrics go: the equation may have changed
     epochs = record.refit_epochs
@@ -158,12 +166,6 @@ def _build_predictor(options: TrainOptions, record: RunRecord, data: RatingDataM
     check_equation(predictor.model, rows, name=options.model.name)
     predictor.baseline.fit(user=rows.user, item=rows.item, rating=rows.rating)
     return predictor
-
-
-def _fit_setup(options: TrainOptions, monitor: Metric) -> FitSetup:
-    initial_lr, schedule, max_epochs = options.optimizer.initial_lr, options.schedule, options.trainer.max_epochs
-    lr = None if initial_lr is None else lambda epoch: initial_lr * schedule.factor(epoch, max_epochs)
-    return FitSetup(lr=lr, trainer=options.trainer, monitor=monitor, seed=options.seed)
 
 
 def _build_trainer(

@@ -6,8 +6,9 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
-from ratinglab.fitting.fit import Fit, FitSetup
+from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.kernels.block_epochs import epoch, load, move_to_blocks, sort_blocks_by_user
+from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
 

@@ -2,9 +2,9 @@
 
 import logging
 import math
-from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import torch
 from pytorch_lightning import LightningModule
@@ -14,27 +14,12 @@ from torch.optim import Optimizer
 from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
-from ratinglab.evaluation.metrics import MSE, Metric
-from ratinglab.fitting.trainer import TrainerOptions
+from ratinglab.evaluation.metrics import MSE
+from ratinglab.fitting.restoring import read_fit
+from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.predictor import Predictor
 
 log = logging.getLogger(__name__)
-
-
-class FitSetup(NamedTuple):
-    """Settings of a fit besides its own options.
-
-    Attributes:
-        lr: learning rate as a function of the epoch, counted from 0; None for a fit without one.
-        trainer: options of the Trainer.
-        monitor: validation metric that decides which epoch is the best.
-        seed: seed of the order of the training rows and of all draws.
-    """
-
-    lr: Callable[[int], float] | None
-    trainer: TrainerOptions
-    monitor: Metric
-    seed: int
 
 
 class Fit(LightningModule):
@@ -67,6 +52,22 @@ class Fit(LightningModule):
         """Seconds inside training steps so far."""
         self.rows_trained = 0
         """Rows in these steps: each row once per epoch, unless trainer.limit_train_batches skips some."""
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path) -> Self:  # type: ignore[override]
+        """Load the fit of a run from its best.ckpt or last.ckpt, with its weights.
+
+        The other files of the run's folder must be there: the equation is built from them.
+
+        Raises:
+            UserError: the checkpoint is missing or damaged, or is not in the folder of a run.
+            TypeError: the checkpoint is of another class of fits.
+        """
+        optimizer, predictor, setup = read_fit(Path(checkpoint_path))
+        fit = optimizer.build(predictor, setup)
+        if not isinstance(fit, cls):
+            raise TypeError(f"{checkpoint_path} is the checkpoint of a {type(fit).__name__}, not of a {cls.__name__}")
+        return fit
 
     @property
     def data(self) -> RatingDataModule:

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ratinglab.batches import Batch
-from ratinglab.fitting.fit import FitSetup
 from ratinglab.fitting.kernels.rows import RowPriors, gram
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined
+from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.factor_equation import FactorEquation, Part
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor

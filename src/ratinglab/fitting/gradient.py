@@ -11,7 +11,8 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from ratinglab.batches import Batch, ShuffledBatches, WholeEpochs
-from ratinglab.fitting.fit import Fit, FitSetup
+from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.predictor import Predictor
 
 LITTLE_WORK = 1 << 20

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from torch.optim import Optimizer
 
-    from ratinglab.fitting.fit import Fit, FitSetup
+    from ratinglab.fitting.fit import Fit
+    from ratinglab.fitting.setup import FitSetup
     from ratinglab.fitting.trainer import TrainerOptions
     from ratinglab.models.predictor import Predictor
 

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.batches import as_tensors
-from ratinglab.fitting.fit import Fit, FitSetup
+from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.kernels.rows import Entries, OtherRows, RowPriors, load, sample_rows, squared_errors
 from ratinglab.fitting.priors import FloatArray
+from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.sorted_ratings import sort_ratings
 from ratinglab.models.factor_equation import FactorEquation, Part, Side, as_factor_equation
 from ratinglab.models.predictor import Predictor

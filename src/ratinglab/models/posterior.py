@@ -77,7 +77,7 @@ class Posterior(Equation):
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32."""
         if not self._samples:
             return self.equation.predict(user, item, day)
-        total = torch.zeros(len(user), dtype=torch.float64)
+        total = torch.zeros_like(user, dtype=torch.float64)
         for _, rating in self._predictions(user, item, day):
             total += rating
         return (total / len(self._samples)).float()

@@ -44,12 +44,13 @@ class Predictor(nn.Module):
         return deviation
 
     def score(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
-        """Predict without clipping: a ranking must tell apart items that clip to the highest rating."""
+        """Predict without clipping: a ranking must tell apart items that clip to the highest rating.
+
+        Under torch.export and torch.onnx.export it has no branch on values.
+        """
         known = self.baseline.known(user, item)
-        if bool(known.all()):
+        if not torch.compiler.is_compiling() and bool(known.all()):  # four times as fast as the lines below
             return self.model.predict(user, item, day)
-        rating = self.baseline(user, item)
-        if bool(known.any()):
-            day = None if day is None else day[known]
-            rating[known] = self.model.predict(user[known], item[known], day).to(rating.dtype)
-        return rating
+        # the model predicts some known pair in place of an unknown one
+        rating = self.model.predict(torch.where(known, user, 0), torch.where(known, item, 0), day)
+        return torch.where(known, rating, self.baseline(user, item))

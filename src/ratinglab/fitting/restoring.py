@@ -1,0 +1,54 @@
+"""What a fit is built from, read from a checkpoint in the folder of a run."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ratinglab.errors import UserError
+from ratinglab.evaluation.metrics import find_metrics, monitored
+from ratinglab.fitting.schedules import Schedule
+from ratinglab.fitting.setup import FitSetup
+from ratinglab.fitting.trainer import TrainerOptions
+from ratinglab.models.predictor import Predictor
+from ratinglab.options import from_plain
+from ratinglab.runs.record import read_record
+from ratinglab.runs.storage import build_predictor, load_weights, read_training_data
+from ratinglab.targets import target_class
+
+
+def read_fit(path: Path) -> tuple[Any, Predictor, FitSetup]:
+    """Read the FitOptions, the predictor with its weights, and the settings of RUN/checkpoints/best.ckpt or last.ckpt.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged, or is not in the folder of a run.
+    """
+    folder = path.absolute().parents[1]
+    record = read_record(folder)
+    predictor = build_predictor(record, read_training_data(record, folder), seed=0)
+    load_weights(predictor, path, record=record)
+    config = _saved_config(folder)
+    optimizer = _options(config, "optimizer", base=object)  # not FitOptions, whose file imports all fits
+    setup = FitSetup.scheduled(
+        initial_lr=optimizer.initial_lr,
+        schedule=_options(config, "schedule", base=Schedule),
+        trainer=_options(config, "trainer", base=TrainerOptions),
+        monitor=monitored(record.monitor, find_metrics([each["target"] for each in record.metrics])),
+        seed=config["seed"],
+    )
+    return optimizer, predictor, setup
+
+
+def _saved_config(folder: Path) -> dict[str, Any]:
+    """Read a run's configuration. The first of two fits has that of its run."""
+    for place in (folder, folder.parent):
+        path = place / ".hydra" / "config.yaml"
+        if path.is_file():
+            found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return found
+    raise UserError(f"{folder} has no .hydra/config.yaml, from which to build its fit")
+
+
+def _options(config: dict[str, Any], group: str, *, base: type) -> Any:
+    values = dict(config[group])
+    return from_plain(values, target_class(values.pop("_target_"), base=base, key=f"{group}._target_"))
