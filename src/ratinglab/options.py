@@ -59,6 +59,11 @@ def added_later(before: Any) -> dict[str, Any]:
     return {"before": before}
 
 
+def field_key(name: str) -> str:
+    """Return the key of a field: its name, or a word that Python reserves, such as `from` for the field `from_`."""
+    return name.removesuffix("_")
+
+
 def check_options(options: Any, prefix: str = "") -> None:
     """Check every field of an options dataclass, and of nested ones, against its rule.
 

@@ -20,6 +20,7 @@ from ratinglab.config.comments import KeyPath, file_comment, key_lines
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.resolvers import register_resolvers
+from ratinglab.options import field_key
 from ratinglab.targets import target_class
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -52,7 +53,7 @@ def field_docstrings(cls: type) -> dict[str, str]:
             body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
             for field, text in itertools.pairwise(body):
                 if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                    found[field.target.id] = " ".join(text.value.value.split())
+                    found[field_key(field.target.id)] = " ".join(text.value.value.split())
     return found
 
 
@@ -75,7 +76,7 @@ def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
     root = ROOTS[name if is_primary else "train"]
     override = [] if is_primary else [FRAGMENTS[name] if group == "." else f"{group}={name}"]
     config, _ = composed(name if is_primary else "train", *override)
-    hints = get_type_hints(root)
+    hints = {field_key(name): hint for name, hint in get_type_hints(root).items()}
     classes = {
         key: target_class(config[key]["_target_"], base=hints[key], key=key)
         for key in config
@@ -89,10 +90,11 @@ def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
 def _docstring(key: list[str], root: type, classes: dict[str, type]) -> str | None:
     cls, docstring = root, None
     for depth, name in enumerate(key):
-        if not (is_dataclass(cls) and name in field_docstrings(cls) and name in get_type_hints(cls)):
+        if not (is_dataclass(cls) and name in field_docstrings(cls)):
             return None
         docstring = field_docstrings(cls)[name]
-        cls = classes[name] if depth == 0 and name in classes else get_type_hints(cls)[name]
+        hints = {field_key(field): hint for field, hint in get_type_hints(cls).items()}
+        cls = classes[name] if depth == 0 and name in classes else hints[name]
     return docstring
 
 

@@ -11,6 +11,7 @@ from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.mistakes import MAY_BE_NONE
 from ratinglab.errors import UserError
+from ratinglab.options import field_key
 
 OVERLAYS = ("protocol", *MAY_BE_NONE)
 GROUP_FILES = [path for path in FILES if path.parent != CONF and path.parent.name not in OVERLAYS]
@@ -59,7 +60,7 @@ def test_every_field_has_a_docstring():
 
 
 def assert_documented(cls):
-    missing = {field.name for field in dataclasses.fields(cls)} - set(field_docstrings(cls))
+    missing = {field_key(field.name) for field in dataclasses.fields(cls)} - set(field_docstrings(cls))
     assert not missing, f"{cls.__name__} has no docstring for {missing}"
     for field in dataclasses.fields(cls):
         if dataclasses.is_dataclass(field.type):

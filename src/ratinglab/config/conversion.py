@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, Interpolation
 from ratinglab.config.conf import flat_keys
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.optimizers import FitOptions
-from ratinglab.options import as_yaml, check_options
+from ratinglab.options import as_yaml, check_options, field_key
 from ratinglab.startup import prepare_fit
 from ratinglab.targets import target_class
 
@@ -64,7 +64,7 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
             raise UserError(f"{key}.{TARGET}: {cls.__name__}: {_first_line(error)}") from error
     _merge(typed, content, as_typed=_numbers_as_typed(overrides))
     try:
-        missing = sorted(OmegaConf.missing_keys(typed))
+        missing = sorted(map(field_key, OmegaConf.missing_keys(typed)))
         if missing and missing[0] in flat_keys(content):
             raise UserError(f"{missing[0]} must be given, as in {missing[0]}=VALUE")
         if missing:
@@ -102,11 +102,12 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[s
     cls = OmegaConf.get_type(typed)
     assert cls is not None
     hints = get_type_hints(cls)
-    names = [field.name for field in fields(cls)]
-    for name, value in content.items():
-        key = f"{prefix}{name}"
-        if name not in names:
-            raise UnknownKeyError(key, names)
+    names = {field_key(field.name): field.name for field in fields(cls)}
+    for written, value in content.items():
+        key = f"{prefix}{written}"
+        if written not in names:
+            raise UnknownKeyError(key, list(names))
+        name = names[written]
         inner = hints[name]
         if is_dataclass(inner):
             if OmegaConf.is_missing(typed, name):

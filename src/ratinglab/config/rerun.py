@@ -107,7 +107,8 @@ class Rerun:
     def _locate(self, saved: DictConfig) -> None:
         """Complete relative paths by the folder in which the run was started, if they still lead somewhere there."""
         started_in = Path(OmegaConf.select(self._hydra(), "hydra.runtime.cwd") or ".")
-        for key in filter(LOCATION.fullmatch, list(flat_keys(OmegaConf.to_container(saved)))):
+        keys = [key for key in flat_keys(OmegaConf.to_container(saved)) if key == "from" or LOCATION.fullmatch(key)]
+        for key in keys:
             path = OmegaConf.select(saved, key)
             if isinstance(path, str) and not path.startswith("~") and not Path(path).is_absolute():
                 first = Path(path).parts[0]  # the others may be a pattern, or a file in an archive

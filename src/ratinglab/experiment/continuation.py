@@ -1,4 +1,4 @@
-"""Checks before a run is resumed or reproduced."""
+"""Checks before a run is resumed, reproduced or started from the weights of another."""
 
 import logging
 from dataclasses import replace
@@ -6,11 +6,27 @@ from pathlib import Path
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.root_options import TrainOptions
-from ratinglab.files import RUN_RECORD, remove_half_done
+from ratinglab.files import RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
+from ratinglab.models.predictor import Predictor
 from ratinglab.runs.record import RunRecord, read_record
-from ratinglab.runs.storage import read_epoch
+from ratinglab.runs.storage import load_equation, read_epoch
 
 log = logging.getLogger(__name__)
+
+
+def check_same_rows(before: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
+    """Check that two runs have the same rows in the same parts; `folder` is that of the earlier one.
+
+    Raises:
+        UserError: the data, the side information or the split differs.
+    """
+    compared = {"data_digest": "the data", "split": "the split", "side_digest": "the side information"}
+    for name, what in compared.items():
+        if before.provenance[name] != record.provenance[name]:
+            raise UserError(
+                f"{key}: {what} has changed since {folder} was started: "
+                f"{before.provenance[name]} then, {record.provenance[name]} now"
+            )
 
 
 def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
@@ -20,19 +36,42 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
         UserError: the data, the side information, the split or a metric has changed since.
     """
     before = read_record(run_folder)
-    compared = {"data_digest": "the data", "split": "the split", "side_digest": "the side information"}
-    for name, what in compared.items():
-        if before.provenance[name] != record.provenance[name]:
-            raise UserError(
-                f"{key}: {what} has changed since {run_folder} was started: "
-                f"{before.provenance[name]} then, {record.provenance[name]} now"
-            )
+    check_same_rows(before, record, folder=run_folder, key=key)
     if (before.metrics, before.monitor) != (record.metrics, record.monitor):
         raise UserError(f"{key}: the metrics or their directions have changed since {run_folder} was started")
     for name in ("threads", "versions"):
         if before.provenance[name] != record.provenance[name]:
             log.info("note: %s have changed since the run was started; the last bits may differ", name)
     return before
+
+
+def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord, is_first_of_two: bool) -> None:
+    """Load the best weights of the run of `from=` into the equation that is about to be fitted.
+
+    The rows and their parts must be equal: other weights could have been fitted on rows that are held out now. The
+    first of two fits starts from the first fit of that run.
+
+    Raises:
+        UserError: there is no such run, its weights do not fit, or its rows or parts differ.
+    """
+    assert options.from_ is not None
+    folder = user_path(options.from_, key="from")
+    before = read_record(folder, key="from")
+    if options.split.refit and before.refit_epochs is None:
+        raise UserError(f"from: {folder} was fitted without split.refit=true, and this run with it")
+    if not options.split.refit and before.refit_epochs is not None:
+        raise UserError(
+            f"from: {folder} was fitted on its validation rows too; from={folder / VALIDATION_FIT} starts from its "
+            "first fit, which was not"
+        )
+    if is_first_of_two:
+        folder = folder / VALIDATION_FIT
+        before = read_record(folder, key="from")
+    check_same_rows(before, record, folder=folder, key="from")
+    if before.model_target != record.model_target:
+        raise UserError(f"from: {folder} holds a {before.model}, and this run fits a {record.model}")
+    epoch = load_equation(predictor, folder / "checkpoints" / "best.ckpt", record=before, key="from")
+    log.info("from       %s, after %d epochs", folder, epoch)
 
 
 def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Path) -> tuple[RunRecord, bool]:

@@ -39,7 +39,7 @@ def record_run(
         scale=table.scale if options.clip_predictions else None,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
-        provenance=_provenance(holdout, seed=options.seed),
+        provenance={**_provenance(holdout, seed=options.seed), "from": options.from_},
         refit_epochs=refit_epochs,
         is_sampled=options.optimizer.keeps_samples,
         fit={

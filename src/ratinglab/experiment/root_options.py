@@ -43,6 +43,9 @@ class TrainOptions:
     """Validation metric that decides the best epoch, early stopping and the order of a sweep, such as val/mse."""
     resume: str | None
     """Folder of a run to resume, with the options it was started with; null: start a new run."""
+    from_: str | None
+    """Folder of a run of the same model, data and split, to start from its best weights; null: start from random
+    weights."""
     reproduces: str | None
     """Folder of the run to reproduce; set by reproduce.py."""
     clip_predictions: bool

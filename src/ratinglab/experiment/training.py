@@ -16,7 +16,7 @@ from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import Metric, find_metrics, monitored
-from ratinglab.experiment.continuation import check_resumable, check_same_data
+from ratinglab.experiment.continuation import check_resumable, check_same_data, start_from
 from ratinglab.experiment.dashboard import show_experiment, show_results
 from ratinglab.experiment.header import header
 from ratinglab.experiment.recording import record_run
@@ -129,6 +129,8 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     fit = options.optimizer.build(predictor, setup)  # may refuse the equation: write nothing yet
     if first_epoch > 1:
         load_weights(predictor, checkpoint, record=record)  # before the old metrics go: the equation may have changed
+    elif options.from_ is not None:
+        start_from(options, predictor, record=record, is_first_of_two=options.split.refit and found is None)
     epochs = record.refit_epochs
     lines = [*header(options, holdout=holdout, model=predictor.model, first_epoch=first_epoch, refit_epochs=epochs)]
     for line in lines:

@@ -111,20 +111,20 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_whole(path, lambda file: file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode()))
 
 
-def read_record(folder: Path) -> RunRecord:
-    """Read run.json.
+def read_record(folder: Path, *, key: str = "run") -> RunRecord:
+    """Read run.json. Messages about the folder begin with `key`.
 
     Raises:
         UserError: the folder is not a run, or the file is damaged or has another format.
     """
     if folder.is_file():
-        raise UserError(f"run must be a folder, got the file {folder}")
+        raise UserError(f"{key} must be a folder, got the file {folder}")
     if not folder.is_dir():
         siblings = [entry.name for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        raise UserError(f"run: there is no folder {folder}{did_you_mean(folder.name, siblings)}")
+        raise UserError(f"{key}: there is no folder {folder}{did_you_mean(folder.name, siblings)}")
     path = folder / RUN_RECORD
     if not path.is_file():
-        raise UserError(f"run: {folder} is not the folder of a run: it has no run.json")
+        raise UserError(f"{key}: {folder} is not the folder of a run: it has no run.json")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["format_version"]

@@ -29,6 +29,7 @@ from ratinglab.models.equation import TrainingData
 from ratinglab.models.factor_equation import as_factor_equation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
+from ratinglab.options import as_yaml
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.side_information import Column
 from ratinglab.runs.record import RunRecord, write_record
@@ -167,6 +168,30 @@ def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
     except RuntimeError as error:
         raise UserError(f"{path} does not hold the weights of {record.model}") from error
     return epoch
+
+
+def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: str) -> int:
+    """Load the equation's weights alone, of samples the last draw, and return the number of epochs that trained them.
+
+    Messages begin with `key`.
+
+    Raises:
+        UserError: the file is missing or damaged, or its weights have other shapes.
+    """
+    weights, epoch = _read_checkpoint(path)
+    stored = "model.equation." if record.is_sampled else "model."
+    model = predictor.model.equation if isinstance(predictor.model, Posterior) else predictor.model
+    try:
+        model.load_state_dict(
+            {key.removeprefix(stored): each for key, each in weights.items() if key.startswith(stored)}
+        )
+    except RuntimeError as error:
+        raise UserError(f"{key}: {path} holds weights of other shapes: {_options_text(record)}") from error
+    return epoch
+
+
+def _options_text(record: RunRecord) -> str:
+    return ", ".join(f"{key}={as_yaml(value)}" for key, value in record.model_options.items())
 
 
 def read_epoch(path: Path) -> int:

@@ -1,0 +1,80 @@
+"""from=RUN: a new run that starts from the best weights of another."""
+
+import pytest
+import torch
+
+OPTIONS = ["logger=none", "trainer.max_epochs=3", "model=biased_mf"]
+
+
+def weights(run, name="best"):
+    content = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+    return {key.removeprefix("predictor.model."): value for key, value in content.items() if ".model." in key}
+
+
+@pytest.fixture(scope="module")
+def first(command, tmp_path_factory):
+    return command(tmp_path_factory.mktemp("first"), "train", *OPTIONS, "hydra.run.dir=run").run
+
+
+def test_run_starts_from_the_best_weights_with_a_new_lr(command, tmp_path, first):
+    outcome = command(tmp_path, "train", *OPTIONS, f"from={first}", "optimizer.lr=1e-9", "trainer.max_epochs=1")
+    assert f"from       {first}, after 3 epochs" in outcome.stdout
+    old, new = weights(first), weights(outcome.run)
+    assert all(torch.allclose(old[key], new[key], atol=1e-6) for key in old)
+    assert any(not torch.equal(old[key], new[key]) for key in old)
+
+
+def test_sampler_starts_from_a_gradient_fit_and_a_gradient_fit_from_a_sample(command, tmp_path, first):
+    sampled = command(
+        tmp_path, "train", *OPTIONS, "optimizer=gibbs", "optimizer.burn_in=1", f"from={first}", "hydra.run.dir=sampled"
+    ).run
+    draw = {key.removeprefix("equation."): value for key, value in weights(sampled).items() if "equation." in key}
+    again = command(tmp_path, "train", *OPTIONS, "from=sampled", "optimizer.lr=1e-9", "trainer.max_epochs=1").run
+    assert all(torch.allclose(draw[key], value, atol=1e-6) for key, value in weights(again).items())
+
+
+def test_killed_run_that_started_from_another_resumes_and_reproduces(command, tmp_path, first):
+    run = command(tmp_path, "train", *OPTIONS, f"from={first}", "hydra.run.dir=run").run
+    whole = weights(run, "last")
+    for path in [*(run / "checkpoints").iterdir(), run / "metrics.json"]:
+        path.unlink()
+    command(tmp_path, "train", "resume=run")
+    assert all(torch.equal(whole[key], value) for key, value in weights(run, "last").items())
+    assert command(tmp_path, "reproduce", "run").stdout.splitlines()[-1].endswith("equal to the last digit")
+
+
+def test_two_fits_start_from_the_two_fits_of_the_other_run(command, tmp_path):
+    refit = [*OPTIONS, "split.refit=true", "trainer.max_epochs=2"]
+    first = command(tmp_path, "train", *refit, "hydra.run.dir=first").run
+    second = command(tmp_path, "train", *refit, "from=first", "optimizer.lr=1e-9", "hydra.run.dir=second").run
+    for folder in (".", "validation"):
+        old, new = weights(first / folder), weights(second / folder)
+        assert all(torch.allclose(old[key], new[key], atol=1e-6) for key in old)
+    outcome = command(tmp_path, "train", *OPTIONS, "from=first", status=2)
+    assert outcome.stderr == (
+        "error: from: first was fitted on its validation rows too; from=first/validation starts from its first fit, "
+        "which was not\n"
+    )
+    command(tmp_path, "train", *OPTIONS, "from=first/validation")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["from=nowhere"], "from: there is no folder nowhere"),
+        (["from=."], "from: . is not the folder of a run: it has no run.json"),
+        (["split.seed=1"], "from: the split has changed since {first} was started: "),
+        (["data.seed=1"], "from: the data has changed since {first} was started: "),
+        (["model=mf"], "from: {first} holds a biased_mf, and this run fits a mf"),
+        (
+            ["model.embedding_dim=3"],
+            "from: {first}/checkpoints/best.ckpt holds weights of other shapes: embedding_dim=32, ",
+        ),
+        (["split.refit=true"], "from: {first} was fitted without split.refit=true, and this run with it"),
+    ],
+)
+def test_run_with_other_rows_or_another_model_is_refused(command, tmp_path, first, arguments, message):
+    outcome = command(tmp_path, "train", *OPTIONS, f"from={first}", *arguments, status=2)
+    assert outcome.stderr.startswith(f"error: {message.format(first=first)}")
+    assert outcome.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
