@@ -33,7 +33,6 @@ def environment(cache: Path) -> dict[str, str]:
         "PYTHONPATH": str(REPOSITORY / "src"),
         "RATINGLAB_DATA": str(cache),
         "OMP_NUM_THREADS": "1",
-        "PYTHONWARNDEFAULTENCODING": "1",  # see tests/forkserver.py
         "COLUMNS": "100",  # the width of --help, whatever terminal the tests run in
     }
 
@@ -93,7 +92,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=environment(cache),
+            env={**environment(cache), "PYTHONWARNDEFAULTENCODING": "1"},  # see forkserver.py
         )
 
     def _ask(self, **request: object) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from ratinglab.errors import UserError
-from ratinglab.interrupts import StoppedError, raise_on_signals
+from ratinglab.interrupts import StoppedError, stopping_on_signals
 
 
 @contextmanager
@@ -17,12 +17,12 @@ def exits_in_one_line() -> Iterator[None]:
 
     A character that the terminal's encoding lacks is printed as `?`.
     """
-    raise_on_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        yield
+        with stopping_on_signals():
+            yield
     except UserError as error:
         exit_with(f"error: {error}", status=2)
     except StoppedError as error:

@@ -6,6 +6,8 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -25,13 +27,25 @@ class StoppedError(BaseException):
         self.status = 128 + number
 
 
-def raise_on_signals() -> None:
-    """Raise StoppedError in the main thread on each of these signals, from now on."""
-    for number in _heeded():
+@contextmanager
+def stopping_on_signals() -> Iterator[None]:
+    """Raise StoppedError in the main thread on the first of these signals; a second one kills the process.
+
+    Afterwards Ctrl-C kills the process, too: a KeyboardInterrupt while Python shuts down would print a traceback.
+    """
+    before = {number: signal.getsignal(number) for number in _heeded()}
+    for number in before:
         signal.signal(number, _raise)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is signal.default_int_handler else handler)
 
 
 def _raise(number: int, _: FrameType | None) -> None:
+    for other in _heeded():
+        signal.signal(other, signal.SIG_DFL)
     raise StoppedError(number)
 
 

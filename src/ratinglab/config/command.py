@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -201,10 +202,9 @@ class _Command:
             return
         key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
         is_resumed = hydra.output_subdir is None
-        text = str(OmegaConf.select(hydra, key.removeprefix("hydra.")))
-        folder = user_path(text, key=key).absolute()
-        if text.startswith("~"):  # Hydra would create a folder of this name
-            arguments.overrides.append(f"{key}={quoted(str(folder))}")
+        folder = user_path(str(OmegaConf.select(hydra, key.removeprefix("hydra."))), key=key).absolute()
+        # Hydra would not expand `~`, and could compose a later time into the name
+        arguments.overrides.append(f"{key}={quoted(str(folder))}")
         self._there_before = {path for path in (folder, *folder.parents) if path.exists()}
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{key} must be a new or empty folder, got {folder}")
@@ -216,6 +216,8 @@ class _Command:
         locks.enter_context(locked(folder, key="resume" if is_resumed else key))
         if not is_resumed and any(path.name != LOCK for path in folder.iterdir()):  # neither a run nor its removal
             raise UserError(f"{key} must be a new or empty folder, got {folder}")  # may cost the user a file
+        if not is_resumed:
+            locks.push(partial(self._remove_unbegun, folder, is_sweep=arguments.multirun))
 
     def _job(self, config: DictConfig) -> float | None:
         """Run the task on one job's config; called by Hydra."""
@@ -232,15 +234,9 @@ class _Command:
             try:
                 with locked(folder, key="hydra.sweep.dir") if is_sweep else nullcontext():
                     return self._task(self._options(config, overrides), folder)
-            except UserError:
-                if hydra.output_subdir is not None and not (folder / RUN_RECORD).exists():
-                    self._remove(folder)
-                raise
             except StoppedError as error:
-                if self._trains and any((folder / name).exists() for name in (RUN_RECORD, VALIDATION_FIT)):
+                if self._trains and _has_begun(folder):
                     exit_with(f"{error}; {to_resume(folder)}", status=error.status)
-                if hydra.output_subdir is not None:
-                    self._remove(folder)
                 raise
             except OSError as error:
                 if error.errno not in STORAGE_FAULTS:
@@ -262,19 +258,34 @@ class _Command:
         folder = os.path.relpath(next(iter(self._swept)).parent)
         print("", *sweep_table(self._swept), folder, sep="\n")
 
-    def _remove(self, folder: Path) -> None:
-        """Remove what Hydra wrote for a run that never began, and the folders that it created for it."""
+    def _remove_unbegun(self, folder: Path, kind: type[BaseException] | None, *_: object, is_sweep: bool) -> None:
+        """After a mistake or a signal, remove what was written for runs that never began."""
+        if kind is None or not issubclass(kind, UserError | StoppedError | SystemExit):
+            return  # finished, or a fault of ratinglab's own, whose log may help
         logging.shutdown()
-        shutil.rmtree(folder / ".hydra", ignore_errors=True)
-        (folder / f"{self._conf.config_name}.log").unlink(missing_ok=True)
-        self._remove_empty(folder)
-        sweep = folder.parent
-        if sweep not in self._there_before and {path.name for path in sweep.glob("*")} - {LOCK} == {"multirun.yaml"}:
-            (sweep / "multirun.yaml").unlink()
-            self._remove_empty(sweep)
+        for run in [path for path in folder.iterdir() if path.is_dir()] if is_sweep else [folder]:
+            if not _has_begun(run):
+                _empty(run)
+                self._remove_empty(run)
+        if is_sweep and {path.name for path in folder.iterdir()} <= {LOCK, "multirun.yaml"}:
+            _empty(folder)
 
     def _remove_empty(self, folder: Path) -> None:
         for path in (folder, *folder.parents):
             if path not in self._there_before:
                 with suppress(OSError):  # it is gone, or not empty
                     path.rmdir()
+
+
+def _has_begun(run: Path) -> bool:
+    """Return whether there is something to resume: the record of a run, or of the first of its two fits."""
+    return any((folder / RUN_RECORD).exists() for folder in (run, run / VALIDATION_FIT))
+
+
+def _empty(folder: Path) -> None:
+    """Remove everything in a folder but its lock. It was empty when this process took it over."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink(missing_ok=True)
