@@ -246,7 +246,7 @@ def test_checkpoint_of_another_model_is_refused(copy, quick):
 
 def test_run_without_a_checkpoint_is_refused(copy):
     shutil.rmtree(copy / "checkpoints")
-    assert_refused(copy, "best.ckpt is missing: the run has not finished its first epoch")
+    assert_refused(copy, "best.ckpt is missing: the run has not written it yet")
 
 
 @pytest.mark.parametrize(

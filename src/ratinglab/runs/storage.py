@@ -202,7 +202,7 @@ def read_epoch(path: Path) -> int:
 def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
     """Read the predictor's weights, and the number of epochs that trained them."""
     if not path.is_file():
-        raise UserError(f"run: {path} is missing: the run has not finished its first epoch")
+        raise UserError(f"run: {path} is missing: the run has not written it yet")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         weights = {
