@@ -15,7 +15,7 @@ from ratinglab.errors import UserError
 from ratinglab.fitting.kernels import compiled
 from ratinglab.locks import locked
 
-SLURM = {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "lab", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
+SLURM = {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "lab", "SLURM_PROCID": "3", "SLURM_LOCALID": "3"}
 
 
 def test_run_trains_under_a_windows_locale_in_an_interactive_slurm_allocation(cache, tmp_path):
@@ -37,6 +37,7 @@ def test_run_trains_under_a_windows_locale_in_an_interactive_slurm_allocation(ca
     assert done.stdout.splitlines()[-1] == "run"
     assert "density" in (tmp_path / "run" / "train.log").read_text(encoding="utf-8")
     assert not (tmp_path / "~").exists()
+    assert list((tmp_path / "run").glob("events.out.tfevents.*"))
 
 
 def test_loops_are_compiled_uncached_where_nothing_can_be_written(monkeypatch):

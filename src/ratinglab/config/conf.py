@@ -18,6 +18,10 @@ from ratinglab.errors import UserError
 from ratinglab.files import user_path
 
 
+OVERLAYS = ("protocol", "recipe", "search", "experiment")
+"""Groups whose choices set keys of other groups."""
+
+
 class ChosenFile(NamedTuple):
     """A YAML file that is part of a composed config.
 
@@ -126,18 +130,18 @@ class Conf:
         experiment's trainer.max_epochs would win. Its keys stay if it makes the same choice as the command line.
         """
         typed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
-        chosen = {text for text in typed if text.split("=", 1)[0] in self.groups()}
+        groups = [text.partition("=")[0] for text in typed]
+        if not set(OVERLAYS).intersection(groups):
+            return []
         found: list[str] = []
-        for text in sorted(chosen):
-            group, _, name = text.partition("=")
-            files = self.chosen_files(typed)
-            place = next((place for place, file in enumerate(files) if file.label == text), None)
-            if place is None or files[place].package == "":
-                continue  # an overlay, or a choice that does not exist
-            set_later = set[str]().union(*(file.set_keys() for file in files[place + 1 :] if file.package == ""))
-            values = flat_values(OmegaConf.to_container(OmegaConf.load(files[place].path)), f"{group}.")
+        files = self.chosen_files(typed)
+        for place, file in enumerate(files):
+            if file.label not in typed or file.package == "":
+                continue
+            set_later = set[str]().union(*(other.set_keys() for other in files[place + 1 :] if other.package == ""))
+            values = flat_values(OmegaConf.to_container(OmegaConf.load(file.path)), f"{file.package}.")
             keys = [f"{key}={as_override(value)}" for key, value in values if key in set_later]
-            if keys and self._choice_without(text, typed) != name:
+            if keys and self._choice_without(file.label, typed) != file.label.partition("=")[2]:
                 found += keys
         return found
 

@@ -11,6 +11,7 @@ from time import perf_counter
 
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.utilities import rank_zero_only
 
 from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
@@ -60,6 +61,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written; files written so far remain.
     """
     _quiet_lightning()
+    rank_zero_only.rank = 0  # one process, even where Slurm or torchrun has numbered it: others write no events
     found = None
     if options.split.refit:
         first_fit = run_folder / VALIDATION_FIT
