@@ -17,7 +17,6 @@ from ratinglab.config.hydra_api import config_loader, initialized
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 
-
 OVERLAYS = ("protocol", "recipe", "search", "experiment")
 """Groups whose choices set keys of other groups."""
 

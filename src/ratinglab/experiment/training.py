@@ -61,7 +61,8 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written; files written so far remain.
     """
     _quiet_lightning()
-    rank_zero_only.rank = 0  # one process, even where Slurm or torchrun has numbered it: others write no events
+    # one process, even where Slurm or torchrun has numbered it: Lightning writes events in process 0 only
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
     found = None
     if options.split.refit:
         first_fit = run_folder / VALIDATION_FIT
