@@ -34,19 +34,25 @@ def stopping_on_signals() -> Iterator[None]:
     Afterwards Ctrl-C kills the process, too: a KeyboardInterrupt while Python shuts down would print a traceback.
     """
     before = {number: signal.getsignal(number) for number in _heeded()}
+    received: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        for other in before:
+            signal.signal(other, signal.SIG_DFL)
+        raise StoppedError(number)
+
     for number in before:
-        signal.signal(number, _raise)
+        signal.signal(number, stop)
     try:
         yield
+    except Exception as error:
+        if received:  # a library's own clean-up has failed on StoppedError and replaced it
+            raise StoppedError(received[0]) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is signal.default_int_handler else handler)
-
-
-def _raise(number: int, _: FrameType | None) -> None:
-    for other in _heeded():
-        signal.signal(other, signal.SIG_DFL)
-    raise StoppedError(number)
 
 
 def _heeded() -> list[signal.Signals]:
