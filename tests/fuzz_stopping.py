@@ -30,7 +30,11 @@ FITS = {
     "gibbs": ["optimizer=gibbs", "optimizer.burn_in=4", "trainer.max_epochs=60"],
 }
 COMMON = ["model=biased_mf", "trainer.max_epochs=12", "logger=none"]
-KINDS = {"single": [], "refit": ["split.refit=true"], "sweep": ["-m", "seed=0,1"]}
+KINDS = {
+    "single": ["hydra.run.dir=run"],
+    "refit": ["split.refit=true", "hydra.run.dir=run"],
+    "sweep": ["-m", "seed=0,1", "hydra.sweep.dir=run"],
+}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -50,15 +54,43 @@ def stop_and_resume(server: Server, folder: Path, options: list[str], *, wait: f
     found = re.search(r"stopped by \w+( .*)?; to resume: python \S+ resume=(\S+)", stderr)
     begun = [path.parent for path in folder.rglob(".hydra") if list(path.parent.rglob("run.json"))]
     if not found and not begun:
-        left = [path.name for path in folder.glob("run*") if status > 0]
-        assert left == [], f"left behind: {left}; {stderr}"
+        if status > 0:  # a killed process cannot tidy up
+            left = [path.name for path in folder.glob("run*")]
+            assert left == [], f"left behind: {left}; {stderr}"
         return "stopped before the run began"
     server.run(folder, "train", f"resume={found[2] if found else begun[-1]}")
     return f"resumed{re.sub('[0-9]+', 'n', found[1] or '') if found else ' without a message'}"
 
 
+def try_options(server: Server, place: Path, options: list[str], *, trials: int) -> int:
+    """Train once without a signal, then stop and resume in every trial; return the number of findings."""
+    name = f"{place.parent.name}, {place.name}"
+    (place / "whole").mkdir(parents=True)
+    started = time.monotonic()
+    server.run(place / "whole", "train", *options)
+    seconds = time.monotonic() - started
+    whole = sorted(path.parent for path in (place / "whole").rglob("run.json"))
+    happened: Counter[str] = Counter()
+    findings = 0
+    for trial in range(trials):
+        folder = place / str(trial)
+        folder.mkdir()
+        wait, number, twice = random.uniform(0, seconds), random.choice(SIGNALS), random.random() < 0.3
+        try:
+            happened[stop_and_resume(server, folder, options, wait=wait, number=number, twice=twice)] += 1
+            for run in whole:
+                same = folder / run.relative_to(place / "whole")
+                if (same / "metrics.json").exists():  # a stopped sweep lacks its later runs
+                    assert_equal_runs(same, run)
+        except AssertionError as error:
+            findings += 1
+            print(f"{name}, trial {trial}: {error}")
+    print(f"{name}:", ", ".join(f"{count} {what}" for what, count in happened.most_common()), flush=True)
+    return findings
+
+
 def main() -> None:
-    """Try all fits and kinds, and print the number of trials by what happened."""
+    """Try all fits and kinds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10, help="per fit and kind")
     parser.add_argument("--seed", type=int, default=0)
@@ -66,43 +98,13 @@ def main() -> None:
     random.seed(arguments.seed)
     findings = 0
     with tempfile.TemporaryDirectory() as temporary:
-        cache, streams = Path(temporary) / "cache", Path(temporary) / "streams"
+        streams = Path(temporary) / "streams"
         streams.mkdir()
-        server = Server(cache, streams)
+        server = Server(Path(temporary) / "cache", streams)
         for fit, options in FITS.items():
             for kind, more in KINDS.items():
                 place = Path(temporary) / fit / kind
-                (place / "whole").mkdir(parents=True)
-                plain = [*COMMON, *options, *more[more[:1] == ["-m"] :]]
-                flags, to = (["-m"], "hydra.sweep.dir=run") if kind == "sweep" else ([], "hydra.run.dir=run")
-                started = time.monotonic()
-                server.run(place / "whole", "train", *flags, *plain, to)
-                seconds, happened = time.monotonic() - started, Counter()
-                whole = sorted(path.parent for path in (place / "whole").rglob("run.json"))
-                for trial in range(arguments.trials):
-                    folder = place / str(trial)
-                    folder.mkdir()
-                    try:
-                        happened[
-                            stop_and_resume(
-                                server,
-                                folder,
-                                [*flags, *plain, to],
-                                wait=random.uniform(0, seconds),
-                                number=random.choice(SIGNALS),
-                                twice=random.random() < 0.3,
-                            )
-                        ] += 1
-                        for run in whole:
-                            same = folder / run.relative_to(place / "whole")
-                            if (same / "metrics.json").exists():
-                                assert_equal_runs(same, run)
-                    except AssertionError as error:
-                        findings += 1
-                        print(f"{fit}, {kind}, trial {trial}: {error}")
-                print(
-                    f"{fit:<12}{kind:<8}", ", ".join(f"{count} {what}" for what, count in happened.items()), flush=True
-                )
+                findings += try_options(server, place, [*COMMON, *options, *more], trials=arguments.trials)
         server.close()
     sys.exit(findings > 0)
 

@@ -1,10 +1,10 @@
-"""Ends of a process: every mistake and every signal as one line on stderr, with an exit status."""
+"""Exits of a command: one line on stderr for every mistake or signal, and the exit status."""
 
 import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from ratinglab.errors import UserError
@@ -19,7 +19,8 @@ def exits_in_one_line() -> Iterator[None]:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            with suppress(OSError):  # a terminal in place of a file
+                stream.reconfigure(errors="replace")
     try:
         with stopping_on_signals():
             yield

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class StoppedError(BaseException):
-    """A signal stops the process. Not an Exception: no library should treat it as a failure.
+    """Stop of the process by a signal. Not an Exception, so that no library handles it as a failure.
 
     Attributes:
         status: exit status by convention, 128 + the signal's number.
@@ -29,11 +29,11 @@ class StoppedError(BaseException):
 
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
-    """Raise StoppedError in the main thread on the first of these signals; a second one kills the process.
+    """Raise StoppedError in the main thread on the first stop signal; a second one kills the process.
 
     Afterwards Ctrl-C kills the process, too: a KeyboardInterrupt while Python shuts down would print a traceback.
     """
-    before = {number: signal.getsignal(number) for number in _heeded()}
+    before = {number: signal.getsignal(number) for number in _signals_to_handle()}
     received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:
@@ -55,22 +55,22 @@ def stopping_on_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if handler is signal.default_int_handler else handler)
 
 
-def _heeded() -> list[signal.Signals]:
-    """List the signals to handle: none outside the main thread, and none that is ignored, as SIGHUP under nohup."""
+def _signals_to_handle() -> list[signal.Signals]:
+    """List the signals to handle: none outside the main thread, and no ignored one, such as SIGHUP under nohup."""
     if threading.current_thread() is not threading.main_thread():
         return []
-    return [number for number in STOPPING if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    return [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
 
 
-def to_resume(folder: Path) -> str:
-    """Return the command that resumes the run in a folder."""
+def resume_hint(folder: Path) -> str:
+    """Return "to resume: python …/train.py resume=FOLDER"."""
     script = Path(sys.argv[0]).with_name("train.py")
     path = os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else str(folder)
     return f"to resume: python {shlex.quote(str(script))} {shlex.quote(f'resume={path}')}"
 
 
 class StopRequest:
-    """Request of a signal to stop a fit after its epoch. A second signal ends the process at once.
+    """A signal's request to stop a fit after the current epoch. A second signal ends the process at once.
 
     A thread reads the signals. Python's own handlers run between bytecodes only, and a sweep of compiled code can last
     many seconds.
@@ -86,8 +86,8 @@ class StopRequest:
         self._sender: socket.socket | None = None
 
     def watch(self) -> None:
-        """Note signals from now on, instead of raising StoppedError."""
-        self._before = {number: signal.getsignal(number) for number in _heeded()}
+        """Record signals from now on, instead of raising StoppedError."""
+        self._before = {number: signal.getsignal(number) for number in _signals_to_handle()}
         if not self._before:
             return
         receiver, self._sender = socket.socketpair()
@@ -115,7 +115,7 @@ class StopRequest:
                     continue
                 name = signal.Signals(received[0]).name
                 if self.number is not None:
-                    _say(f"stopped by {name} within the epoch; {to_resume(self._folder)}")
+                    _say(f"stopped by {name} within the epoch; {resume_hint(self._folder)}")
                     os._exit(128 + received[0])
                 self.number = received[0]
                 _say(f"{name}: the run stops after this epoch; a second signal stops it at once")
@@ -124,6 +124,6 @@ class StopRequest:
 def _say(message: str) -> None:
     """Write a line to stderr, below a progress bar if there is one, unless the terminal is gone."""
     try:
-        print("\n" * sys.stderr.isatty() + message, file=sys.stderr, flush=True)
+        print("\n" if sys.stderr.isatty() else "", message, sep="", file=sys.stderr, flush=True)
     except OSError:
         return

@@ -1,4 +1,4 @@
-"""Lock of a folder, so that two processes do not train in it at once."""
+"""Lock on a folder, so that two processes do not train in it at once."""
 
 import errno
 import os
@@ -24,8 +24,8 @@ def locked(folder: Path, *, key: str) -> Iterator[None]:
     for path in (folder, *folder.iterdir()):
         if not os.access(path, os.W_OK):
             raise UserError(f"{key}: {path} cannot be written to: {os.strerror(errno.EACCES)}")
-    path = folder / LOCK
-    lock = FileLock(path)
+    lock_file = folder / LOCK
+    lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -35,5 +35,5 @@ def locked(folder: Path, *, key: str) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        lock_file.unlink(missing_ok=True)
         lock.release()

@@ -75,7 +75,9 @@ def test_run_with_a_removed_option_is_refused(command, tmp_path):
     run = command(tmp_path, "train", "trainer=debug", "logger=none", "hydra.run.dir=run").run
     saved = run / ".hydra" / "config.yaml"
     saved.write_text(saved.read_text().replace("  devices: 1\n", "  devices: 1\n  fast: true\n"))
-    message = "has the option trainer.fast, which ratinglab no longer has: it can be neither resumed nor reproduced"
+    message = (
+        "has the option trainer.fast, which ratinglab no longer has: the run can be neither resumed nor reproduced"
+    )
     for arguments in (["train", f"resume={run}", "trainer.max_epochs=3"], ["reproduce", f"run={run}"]):
         key = arguments[1].split("=")[0]
         assert command(tmp_path, *arguments, status=2).stderr == f"error: {key}: {run.resolve()} {message}\n"
@@ -128,6 +130,6 @@ def test_run_whose_data_has_moved_resumes_from_the_new_path(command, tmp_path, s
     assert again.stdout.splitlines()[-1].endswith("equal to the last digit")
 
 
-def test_resume_refuses_a_path_that_the_run_has_not(command, shop):
+def test_resume_refuses_a_path_key_that_the_run_lacks(command, shop):
     outcome = command(shop, "train", "resume=run", "data.root=.", status=2)
     assert outcome.stderr == "error: data.root=.: the run has no key data.root\n"

@@ -65,12 +65,12 @@ def test_two_fits_start_from_the_two_fits_of_the_other_run(command, tmp_path):
         (["from=."], "from: . is not the folder of a run: it has no run.json"),
         (["split.seed=1"], "from: the split has changed since {first} was started: "),
         (["data.seed=1"], "from: the data has changed since {first} was started: "),
-        (["model=mf"], "from: {first} holds a biased_mf, and this run fits a mf"),
+        (["model=mf"], "from: {first} was fitted with model=biased_mf, but this run has model=mf"),
         (
             ["model.embedding_dim=3"],
             "from: {first}/checkpoints/best.ckpt holds weights of other shapes: embedding_dim=32, ",
         ),
-        (["split.refit=true"], "from: {first} was fitted without split.refit=true, and this run with it"),
+        (["split.refit=true"], "from: {first} was fitted without split.refit=true, but this run sets it"),
     ],
 )
 def test_run_with_other_rows_or_another_model_is_refused(command, tmp_path, first, arguments, message):

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,13 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 def whole(command, tmp_path_factory):
     """Train the run that is never stopped."""
     return command(tmp_path_factory.mktemp("whole"), "train", *EXPERIMENT).run
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def stopped_run(folder: Path, stderr: str, *, number: signal.Signals, epochs: int) -> tuple[Path, int]:
@@ -88,12 +97,10 @@ def test_min_epochs_do_not_delay_the_stop(start, tmp_path):
 
 
 LONG_EPOCH = """
-import sys, time
+import runpy, sys, time
 sys.argv[0] = "{scripts}/train.py"
 sys.path.insert(0, "{scripts}")
 from ratinglab.fitting import gradient
-
-step = gradient.GradientFit.training_step
 
 def slow(self, batches):
     print("epoch begins", flush=True)
@@ -101,30 +108,27 @@ def slow(self, batches):
         time.sleep(0.1)
 
 gradient.GradientFit.training_step = slow
-import runpy
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_second_signal_stops_within_the_epoch(command, start, tmp_path):
+def test_second_signal_stops_within_the_epoch(start, tmp_path):
     scripts = Path(__file__).parents[2] / "scripts"
     (tmp_path / "slow_train.py").write_text(LONG_EPOCH.format(scripts=scripts))
     process = start(tmp_path, tmp_path / "slow_train", *EXPERIMENT, "hydra.run.dir=run")
     process.until("epoch begins")
     os.kill(process.pid, signal.SIGINT)
-    while not process.stderr.read_text().startswith("SIGINT: the run stops after this epoch"):
-        pass
+    wait_until(lambda: process.stderr.read_text().startswith("SIGINT: the run stops after this epoch"))
     found, _, stderr = process.end(signal.SIGINT)
     assert found == 130
     assert stderr.splitlines()[1].startswith("stopped by SIGINT within the epoch; to resume: python ")
     assert stderr.count("\n") == 2
 
 
-def test_stop_while_reading_leaves_no_folder(command, start, tmp_path):
+def test_stop_while_reading_leaves_no_folder(start, tmp_path):
     os.mkfifo(tmp_path / "ratings.csv")
     process = start(tmp_path, "train", "data=csv", "data.path=ratings.csv")
-    while not list(tmp_path.glob("outputs/*/*/.hydra/overrides.yaml")):
-        pass
+    wait_until(lambda: list(tmp_path.glob("outputs/*/*/.hydra/overrides.yaml")))
     found, _, stderr = process.end(signal.SIGTERM)
     assert (found, stderr) == (143, "stopped by SIGTERM\n")
     assert [path.name for path in tmp_path.iterdir()] == ["ratings.csv"]
@@ -140,7 +144,7 @@ def test_run_that_is_training_is_locked(command, start, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     process.end(signal.SIGKILL)
     process = start(tmp_path, "train", "resume=run")  # the system has freed the lock
-    assert process.until("epoch ")
+    assert process.until("epoch ")[-1].startswith("epoch ")
     process.end(signal.SIGKILL)
 
 

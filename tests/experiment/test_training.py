@@ -269,7 +269,7 @@ def test_progress_bar_on_a_terminal_shows_epoch_and_both_errors(start, tmp_path)
     os.close(terminal)  # so that the reader stops
     reader.join(timeout=60)
     os.close(main)
-    assert status == 0
+    assert status == 0, b"".join(shown).decode()
     assert re.search(r"epoch 3/3: 100%.* train/mse=\d\.\d+, val/mse=\d\.\d+", b"".join(shown).decode())
     assert "epoch 1/3" not in stdout
     assert (tmp_path / stdout.splitlines()[-1]).is_dir()

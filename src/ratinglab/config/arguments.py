@@ -26,7 +26,7 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
     or would parse as a sweep although a file has that name, is taken literally: `run=a b/c=d,e`.
 
     Raises:
-        UserError: a flag is unknown, or an argument is no override.
+        UserError: a flag is unknown, or an argument is not an override.
     """
     parser = argument_parser()
 
@@ -52,7 +52,7 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
 
 
 def _check_form(overrides: Sequence[str]) -> None:
-    """Refuse `KEY = VALUE` and arguments that are no override at all."""
+    """Refuse `KEY = VALUE` and arguments that are not overrides."""
     for before, argument in itertools.pairwise(["", *overrides]):
         if argument.startswith("=") or (before.endswith("=") and "=" not in argument):
             raise UserError(f"{before} {argument}: leave out the spaces around =".lstrip())

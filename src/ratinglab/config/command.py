@@ -40,7 +40,7 @@ from ratinglab.experiment.root_options import (
     TrainOptions,
 )
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, user_path
-from ratinglab.interrupts import StoppedError, to_resume
+from ratinglab.interrupts import StoppedError, resume_hint
 from ratinglab.locks import LOCK, locked
 from ratinglab.startup import configure_process
 
@@ -97,6 +97,7 @@ class _Command:
         self._positional, self._find_run, self._usage = positional, find_run, usage
         self._trains = conf.config_name == "train"
         self._rerun: Rerun | None = None
+        self._typed: list[str] = []
         self._diverged = False
         self._there_before: set[Path] = set()
         self._swept: dict[Path, list[str]] = {}
@@ -105,6 +106,7 @@ class _Command:
         """Check the arguments, then let Hydra run the task once or, in a sweep, many times."""
         configure_process()
         register_resolvers()
+        self._typed = list(sys.argv)
         with self._mistakes_in_one_line(), ExitStack() as locks:
             if "--version" in sys.argv:
                 print(f"ratinglab {version('ratinglab')}")
@@ -116,10 +118,8 @@ class _Command:
                 return
             if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
                 self._check_overrides(arguments)
-            if not (arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion):
-                self._find_rerun(arguments)
-                hydra = self._check_jobs(arguments)
-                self._claim_folder(hydra, arguments, locks)
+                if not arguments.cfg:
+                    self._claim_folder(self._check_jobs(arguments), arguments, locks)
             sys.argv[1:] = [*arguments.flags, *arguments.overrides]
             hydra_app(self._job, config_folder=self._conf.folder, config_name=self._conf.config_name)()
             self._conclude_sweep()
@@ -142,11 +142,15 @@ class _Command:
                 raise UserError(explain(error, self._conf)) from error
 
     def _check_overrides(self, arguments: argparse.Namespace) -> None:
-        """Check the overrides, and let a choice on the command line win over keys that an overlay sets."""
+        """Check the overrides; find the run that they name, or let their choices win over keys that an overlay sets."""
         with self._conf.initialized():
             parsed = self._conf.parsed(arguments.overrides)
             check_overrides(parsed, self._conf)
-            arguments.overrides[:0] = self._conf.keys_of_choices(parsed)
+        if not arguments.cfg:
+            self._find_rerun(arguments)
+        if self._rerun is None:
+            with self._conf.initialized():
+                arguments.overrides[:0] = self._conf.keys_of_choices(parsed)
 
     def _find_rerun(self, arguments: argparse.Namespace) -> None:
         """Find the run to resume or reproduce, if any; Hydra then only chooses the folder."""
@@ -214,13 +218,15 @@ class _Command:
         except OSError as error:
             raise UserError(f"{key}: {error.filename} cannot be made: {error.strerror}") from error
         locks.enter_context(locked(folder, key="resume" if is_resumed else key))
-        if not is_resumed and any(path.name != LOCK for path in folder.iterdir()):  # neither a run nor its removal
-            raise UserError(f"{key} must be a new or empty folder, got {folder}")  # may cost the user a file
         if not is_resumed:
-            locks.push(partial(self._remove_unbegun, folder, is_sweep=arguments.multirun))
+            # neither training nor the removal below may touch a user's files
+            if any(path.name != LOCK for path in folder.iterdir()):
+                raise UserError(f"{key} must be a new or empty folder, got {folder}")
+            locks.push(partial(self._remove_unstarted, folder, is_sweep=arguments.multirun))
 
     def _job(self, config: DictConfig) -> float | None:
         """Run the task on one job's config; called by Hydra."""
+        sys.argv[:] = self._typed  # the record of a run has the arguments as typed
         hydra = HydraConfig.get()
         folder, is_sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
         overrides = list(hydra.overrides.task)
@@ -235,8 +241,8 @@ class _Command:
                 with locked(folder, key="hydra.sweep.dir") if is_sweep else nullcontext():
                     return self._task(self._options(config, overrides), folder)
             except StoppedError as error:
-                if self._trains and _has_begun(folder):
-                    exit_with(f"{error}; {to_resume(folder)}", status=error.status)
+                if self._trains and _has_started(folder):
+                    exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
                 raise
             except OSError as error:
                 if error.errno not in STORAGE_FAULTS:
@@ -258,13 +264,14 @@ class _Command:
         folder = os.path.relpath(next(iter(self._swept)).parent)
         print("", *sweep_table(self._swept), folder, sep="\n")
 
-    def _remove_unbegun(self, folder: Path, kind: type[BaseException] | None, *_: object, is_sweep: bool) -> None:
-        """After a mistake or a signal, remove what was written for runs that never began."""
+    def _remove_unstarted(self, folder: Path, kind: type[BaseException] | None, *_: object, is_sweep: bool) -> None:
+        """Remove the files of runs that never started, after a mistake or a signal."""
         if kind is None or not issubclass(kind, UserError | StoppedError | SystemExit):
             return  # finished, or a fault of ratinglab's own, whose log may help
         logging.shutdown()
-        for run in [path for path in folder.iterdir() if path.is_dir()] if is_sweep else [folder]:
-            if not _has_begun(run):
+        runs = [path for path in folder.iterdir() if path.is_dir()] if is_sweep else [folder]
+        for run in runs:
+            if not _has_started(run):
                 _empty(run)
                 self._remove_empty(run)
         if is_sweep and {path.name for path in folder.iterdir()} <= {LOCK, "multirun.yaml"}:
@@ -277,13 +284,13 @@ class _Command:
                     path.rmdir()
 
 
-def _has_begun(run: Path) -> bool:
+def _has_started(run: Path) -> bool:
     """Return whether there is something to resume: the record of a run, or of the first of its two fits."""
     return any((folder / RUN_RECORD).exists() for folder in (run, run / VALIDATION_FIT))
 
 
 def _empty(folder: Path) -> None:
-    """Remove everything in a folder but its lock. It was empty when this process took it over."""
+    """Remove everything in a folder but its lock. The folder was empty when this process claimed it."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

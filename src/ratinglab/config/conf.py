@@ -123,10 +123,10 @@ class Conf:
         return found
 
     def keys_of_choices(self, overrides: Sequence[Override]) -> list[str]:
-        """Return overrides for keys of the files that the command line chooses, where an overlay would set them.
+        """Repeat, as overrides, the values of files chosen on the command line that an overlay would replace.
 
-        An overlay, such as a recipe or an experiment, sets keys of groups after their files: with trainer=debug, an
-        experiment's trainer.max_epochs would win. Its keys stay if it makes the same choice as the command line.
+        An overlay, such as a recipe or an experiment, is read after the files of the groups: with trainer=debug, an
+        experiment's trainer.max_epochs would win. An overlay that itself makes the same choice keeps its values.
         """
         typed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
         groups = [text.partition("=")[0] for text in typed]

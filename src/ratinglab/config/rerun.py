@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Rerun:
         folder: the run's folder.
         key: the argument that names it: "resume" or "run".
         settings: overrides of the run's own configuration.
-        overrides: arguments of Hydra, which choose the folder to write to.
+        overrides: overrides for Hydra, which only choose the folder to write to.
     """
 
     folder: Path
@@ -55,8 +56,8 @@ class Rerun:
     def config(self, conf: Conf) -> DictConfig:
         """Restore the run's own configuration; call it inside `conf.initialized`.
 
-        It does not depend on the YAML files that it was composed from, which may have changed or gone since. Options
-        that ratinglab did not have then get today's defaults.
+        The YAML files that it was composed from are not read: they may have changed or been deleted. Options that
+        ratinglab did not have then get today's defaults.
 
         Raises:
             UserError: the run has an option that ratinglab no longer has.
@@ -80,7 +81,7 @@ class Rerun:
         except ConfigKeyError as error:
             raise UserError(
                 f"{self.key}: {self.folder} has the option {error.full_key}, which ratinglab no longer has: "
-                "it can be neither resumed nor reproduced"
+                "the run can be neither resumed nor reproduced"
             ) from error
         for setting in conf.parsed(self.settings):
             if OmegaConf.select(config, setting.key_or_group, throw_on_missing=False) is None:
@@ -105,14 +106,14 @@ class Rerun:
         return found
 
     def _locate(self, saved: DictConfig) -> None:
-        """Complete relative paths by the folder in which the run was started, if they still lead somewhere there."""
+        """Make relative paths absolute, from the folder in which the run was started, if they exist there."""
         started_in = Path(OmegaConf.select(self._hydra(), "hydra.runtime.cwd") or ".")
         keys = [key for key in flat_keys(OmegaConf.to_container(saved)) if key == "from" or LOCATION.fullmatch(key)]
         for key in keys:
             path = OmegaConf.select(saved, key)
             if isinstance(path, str) and not path.startswith("~") and not Path(path).is_absolute():
-                first = Path(path).parts[0]  # the others may be a pattern, or a file in an archive
-                if any(started_in.glob(first)):
+                first = (*Path(path).parts, ".")[0]  # the others may be a pattern, or a file in an archive
+                if glob(first, root_dir=started_in):
                     OmegaConf.update(saved, key, str(started_in / path))
 
     def _max_epochs(self, saved: DictConfig) -> int:
@@ -147,8 +148,7 @@ def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
             )
     folder = _folder(resume)
     path = quoted(str(folder))
-    added = [f"resume={path}", f"hydra.run.dir={path}", "hydra.output_subdir=null"]
-    return _checked(Rerun(folder, "resume", settings, added))
+    return _checked(Rerun(folder, "resume", settings, [f"hydra.run.dir={path}", "hydra.output_subdir=null"]))
 
 
 def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
@@ -164,7 +164,7 @@ def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
         raise UserError("reproduce takes run=FOLDER and, if the data has moved, its path, as in data.path=FILE")
     folder = _folder(run[0])
     typed = [override.input_line or "" for override in settings]
-    return _checked(Rerun(folder, "run", typed, [f"reproduces={quoted(str(folder))}"]))
+    return _checked(Rerun(folder, "run", typed, []))
 
 
 def _checked(rerun: Rerun) -> Rerun:

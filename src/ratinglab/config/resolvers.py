@@ -27,13 +27,13 @@ def register_resolvers() -> None:
 def cache_folder() -> str | None:
     """Return the folder of generated and downloaded data: $RATINGLAB_DATA, or the user's cache folder.
 
-    None if that one cannot be written to, as on a machine with a read-only home folder.
+    None if the user's cache folder cannot be written to, as with a read-only home folder.
     """
     if named := os.environ.get("RATINGLAB_DATA"):
         return named
     folder = Path(platformdirs.user_cache_dir("ratinglab", appauthor=False))
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    return str(folder) if os.access(there, os.W_OK) else None
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    return str(folder) if os.access(nearest, os.W_OK) else None
 
 
 def _unless_sweep(value: Any, in_sweep: Any) -> Any:

@@ -48,8 +48,8 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
 def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord, is_first_of_two: bool) -> None:
     """Load the best weights of the run of `from=` into the equation that is about to be fitted.
 
-    The rows and their parts must be equal: other weights could have been fitted on rows that are held out now. The
-    first of two fits starts from the first fit of that run.
+    Both runs must have the same rows in the same parts: otherwise the weights may have been fitted on rows that this
+    run holds out. The first of two fits starts from the first fit of that run.
 
     Raises:
         UserError: there is no such run, its weights do not fit, or its rows or parts differ.
@@ -58,7 +58,7 @@ def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord
     folder = user_path(options.from_, key="from")
     before = read_record(folder, key="from")
     if options.split.refit and before.refit_epochs is None:
-        raise UserError(f"from: {folder} was fitted without split.refit=true, and this run with it")
+        raise UserError(f"from: {folder} was fitted without split.refit=true, but this run sets it")
     if not options.split.refit and before.refit_epochs is not None:
         raise UserError(
             f"from: {folder} was fitted on its validation rows too; from={folder / VALIDATION_FIT} starts from its "
@@ -69,7 +69,7 @@ def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord
         before = read_record(folder, key="from")
     check_same_rows(before, record, folder=folder, key="from")
     if before.model_target != record.model_target:
-        raise UserError(f"from: {folder} holds a {before.model}, and this run fits a {record.model}")
+        raise UserError(f"from: {folder} was fitted with model={before.model}, but this run has model={record.model}")
     epoch = load_equation(predictor, folder / "checkpoints" / "best.ckpt", record=before, key="from")
     log.info("from       %s, after %d epochs", folder, epoch)
 

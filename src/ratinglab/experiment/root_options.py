@@ -44,8 +44,7 @@ class TrainOptions:
     resume: str | None
     """Folder of a run to resume, with the options it was started with; null: start a new run."""
     from_: str | None
-    """Folder of a run of the same model, data and split, to start from its best weights; null: start from random
-    weights."""
+    """Folder of a run with the same model, data and split, whose best weights to start from; null: random weights."""
     reproduces: str | None
     """Folder of the run to reproduce; set by reproduce.py."""
     clip_predictions: bool

@@ -105,10 +105,10 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     )
     refit_epochs = None if found is None else int(found["fit/best_epoch"])
     record = record_run(options, data, holdout, refit_epochs=refit_epochs)
+    is_first_of_two = options.split.refit and found is None
     if options.reproduces is not None:
         original = Path(options.reproduces)
-        is_first_fit = options.split.refit and found is None
-        check_same_data(original / VALIDATION_FIT if is_first_fit else original, record, key="run")
+        check_same_data(original / VALIDATION_FIT if is_first_of_two else original, record, key="run")
     if options.resume is not None:
         record, is_finished = check_resumable(options, record=record, run_folder=run_folder)
         if is_finished:
@@ -133,7 +133,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     if first_epoch > 1:
         load_weights(predictor, checkpoint, record=record)  # before the old metrics go: the equation may have changed
     elif options.from_ is not None:
-        start_from(options, predictor, record=record, is_first_of_two=options.split.refit and found is None)
+        start_from(options, predictor, record=record, is_first_of_two=is_first_of_two)
     epochs = record.refit_epochs
     lines = [*header(options, holdout=holdout, model=predictor.model, first_epoch=first_epoch, refit_epochs=epochs)]
     for line in lines:

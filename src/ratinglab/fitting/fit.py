@@ -15,7 +15,7 @@ from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.evaluation.metrics import MSE
-from ratinglab.fitting.restoring import read_fit
+from ratinglab.fitting.restoring import read_fit_parts
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.predictor import Predictor
 
@@ -63,7 +63,7 @@ class Fit(LightningModule):
             UserError: the checkpoint is missing or damaged, or is not in the folder of a run.
             TypeError: the checkpoint is of another class of fits.
         """
-        optimizer, predictor, setup = read_fit(Path(checkpoint_path))
+        optimizer, predictor, setup = read_fit_parts(Path(checkpoint_path))
         fit = optimizer.build(predictor, setup)
         if not isinstance(fit, cls):
             raise TypeError(f"{checkpoint_path} is the checkpoint of a {type(fit).__name__}, not of a {cls.__name__}")

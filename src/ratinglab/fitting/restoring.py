@@ -1,4 +1,4 @@
-"""What a fit is built from, read from a checkpoint in the folder of a run."""
+"""The parts of a fit, read from a checkpoint in a run's folder."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ratinglab.runs.storage import build_predictor, load_weights, read_training_
 from ratinglab.targets import target_class
 
 
-def read_fit(path: Path) -> tuple[Any, Predictor, FitSetup]:
+def read_fit_parts(path: Path) -> tuple[Any, Predictor, FitSetup]:
     """Read the FitOptions, the predictor with its weights, and the settings of RUN/checkpoints/best.ckpt or last.ckpt.
 
     Raises:
@@ -40,13 +40,13 @@ def read_fit(path: Path) -> tuple[Any, Predictor, FitSetup]:
 
 
 def _saved_config(folder: Path) -> dict[str, Any]:
-    """Read a run's configuration. The first of two fits has that of its run."""
+    """Read a run's configuration, which the first of two fits shares."""
     for place in (folder, folder.parent):
         path = place / ".hydra" / "config.yaml"
         if path.is_file():
             found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
             return found
-    raise UserError(f"{folder} has no .hydra/config.yaml, from which to build its fit")
+    raise UserError(f"{folder} has no .hydra/config.yaml, which its fit is built from")
 
 
 def _options(config: dict[str, Any], group: str, *, base: type) -> Any:

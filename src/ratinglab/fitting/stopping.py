@@ -1,4 +1,4 @@
-"""Stops a fit after the epoch in which a signal came."""
+"""Callback that stops a fit after the epoch in which a signal came."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from ratinglab.interrupts import StoppedError, StopRequest
 class StopOnSignal(Checkpoint):
     """Callback that ends a fit after the epoch in which Ctrl-C, SIGTERM or SIGHUP came, with last.ckpt written.
 
-    Lightning runs Checkpoint callbacks last, in their own order: this one must follow BestAndLast. Its own
-    should_stop would not do: it waits for min_epochs, and a resumed fit would take it for early stopping.
+    Lightning runs Checkpoint callbacks last, in their own order: this one must follow BestAndLast. Trainer.should_stop
+    is no substitute: Lightning ignores it until min_epochs, and a resumed fit would take it for early stopping.
     """
 
     def __init__(self, run_folder: Path) -> None:

@@ -39,7 +39,7 @@ NOT_IN_TRAINER = {
     "enable_checkpointing": "a run predicts from its checkpoint",
     "default_root_dir": "set hydra.run.dir",
 }
-"""Arguments of Lightning's Trainer that users try, and why they are no keys or what to set instead."""
+"""Arguments of Lightning's Trainer that users try, and why they are not keys, or what to set instead."""
 
 
 class Accelerator(Enum):
@@ -62,7 +62,7 @@ class Profiler(Enum):
 class TrainerOptions:
     """Arguments of Lightning's Trainer that an experiment can choose, under Lightning's names.
 
-    ratinglab sets loggers, callbacks, plugins and folders. NOT_IN_TRAINER has what else is left out, and why.
+    ratinglab sets loggers, callbacks, plugins and folders. NOT_IN_TRAINER lists other arguments that are left out.
     """
 
     max_epochs: int = field(metadata=at_least(1))
@@ -70,7 +70,7 @@ class TrainerOptions:
     min_epochs: int = field(metadata=at_least(0))
     """Minimum number of epochs before early stopping may end the fit."""
     max_time: str | None
-    """Maximum time of the fit as DD:HH:MM:SS, after which the epoch ends it; null: no limit."""
+    """Time limit of the fit as DD:HH:MM:SS; the epoch in which it passes is the last; null: no limit."""
     accelerator: Accelerator
     """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
     devices: int = field(metadata=at_least(1))

@@ -46,11 +46,11 @@ class Predictor(nn.Module):
     def score(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """Predict without clipping: a ranking must tell apart items that clip to the highest rating.
 
-        Under torch.export and torch.onnx.export it has no branch on values.
+        Does not branch on values while torch.export or torch.onnx.export traces it.
         """
         known = self.baseline.known(user, item)
         if not torch.compiler.is_compiling() and bool(known.all()):  # four times as fast as the lines below
             return self.model.predict(user, item, day)
-        # the model predicts some known pair in place of an unknown one
+        # user 0 and item 0 stand in for an unknown pair, which gets the baseline's prediction
         rating = self.model.predict(torch.where(known, user, 0), torch.where(known, item, 0), day)
         return torch.where(known, rating, self.baseline(user, item))

@@ -171,7 +171,7 @@ def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
 
 
 def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: str) -> int:
-    """Load the equation's weights alone, of samples the last draw, and return the number of epochs that trained them.
+    """Load only the equation's weights (a sampler's last draw), and return the number of epochs that trained them.
 
     Messages begin with `key`.
 

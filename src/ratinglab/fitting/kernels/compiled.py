@@ -10,10 +10,10 @@ def _probe() -> None:
 
 
 def _can_cache() -> bool:
-    """Return whether numba may write beside this file or in the user's cache folder; else it raises an error."""
+    """Return whether numba can write its cache beside this file or in the user's cache folder."""
     try:
         numba.njit(cache=True)(_probe)
-    except RuntimeError:  # "no locator available": the package and the home folder are read-only
+    except RuntimeError:  # "no locator available": it can write to neither
         return False
     return True
 
