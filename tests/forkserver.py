@@ -13,6 +13,7 @@ import json
 import os
 import runpy
 import secrets
+import signal
 import sys
 import traceback
 import warnings
@@ -51,6 +52,9 @@ def become_command(request: dict) -> int:
     # A text file without an encoding would have another one on other machines.
     warnings.filterwarnings("ignore", category=EncodingWarning)
     warnings.filterwarnings("error", category=EncodingWarning, module="ratinglab")
+    # as on a terminal: a shell's background jobs ignore Ctrl-C, nohup's ignore SIGHUP
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     sys.argv = [request["script"], *request["arguments"]]
     sys.path.insert(0, os.path.dirname(request["script"]))
     try:
