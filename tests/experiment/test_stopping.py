@@ -158,3 +158,31 @@ def test_run_that_a_sweep_is_training_is_locked(command, start, tmp_path):
     outcome = command(tmp_path, "train", "-m", *options, status=2)
     assert outcome.stderr == f"error: hydra.sweep.dir: another process is training in {tmp_path / 'sweep'}\n"
     process.end(signal.SIGKILL)
+
+
+LAST_EPOCH = """
+import os, runpy, signal, sys, time
+sys.argv[0] = "{scripts}/train.py"
+sys.path.insert(0, "{scripts}")
+from ratinglab.fitting.fit import Fit
+
+end = Fit.on_train_epoch_end
+
+def end_with_a_signal(self):
+    end(self)
+    if self.current_epoch == 2:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
+
+Fit.on_train_epoch_end = end_with_a_signal
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_run_stopped_as_early_stopping_ends_it_counts_its_last_epoch(command, tmp_path):
+    (tmp_path / "stopped.py").write_text(LAST_EPOCH.format(scripts=Path(__file__).parents[2] / "scripts"))
+    early = ["callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9", *EXPERIMENT]
+    options = [*early, "trainer.min_epochs=3"]
+    whole = command(tmp_path, "train", *options, "hydra.run.dir=whole").run
+    command(tmp_path, tmp_path / "stopped", *options, "hydra.run.dir=stopped", status=143)
+    assert_equal_runs(command(tmp_path, "train", "resume=stopped").run, whole)
