@@ -9,9 +9,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from types import FrameType
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+SAME_REQUEST = 1.0
+"""Seconds after a signal in which more of them are the same request: a closed terminal and `timeout` send it twice."""
 
 
 class StoppedError(BaseException):
@@ -109,15 +113,18 @@ class StopRequest:
 
     def _read(self, receiver: socket.socket) -> None:
         """Note the first signal; end the process on the second."""
+        first = 0.0
         with receiver:
             while received := receiver.recv(1):
                 if received[0] not in self._before:
                     continue
                 name = signal.Signals(received[0]).name
+                if self.number is not None and monotonic() < first + SAME_REQUEST:
+                    continue
                 if self.number is not None:
                     _say(f"stopped by {name} within the epoch; {resume_hint(self._folder)}")
                     os._exit(128 + received[0])
-                self.number = received[0]
+                self.number, first = received[0], monotonic()
                 _say(f"{name}: the run stops after this epoch; a second signal stops it at once")
 
 

@@ -61,6 +61,7 @@ def test_choice_on_the_command_line_wins_over_keys_of_an_experiment(command, tmp
         (["recipe=svdpp_gibbs", "model=mf"], ["model.embedding_dim=32"]),
         (["recipe=svdpp_gibbs", "trainer=default"], []),  # the choice without the argument
         (["trainer=debug"], []),
+        (["search=biased_mf_als", "model=mf"], []),  # keys that the search sweeps
         (["recipe=svdpp_gibbs", "model=mf,svdpp"], []),  # the values of a sweep are left to Hydra
     ],
 )
@@ -69,6 +70,13 @@ def test_only_keys_of_another_choice_are_set_again(overrides, expected):
     with conf.initialized():
         found = conf.keys_of_choices(conf.parsed(overrides))
     assert [text for text in found if not text.startswith("model.init_std=")] == expected
+
+
+def test_experiment_may_give_a_value_that_the_choice_leaves_open(command, tmp_path):
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "shop.yaml").write_text("# @package _global_\ndata:\n  path: shop.csv\n")
+    arguments = ["--config-dir", "own", "experiment=shop", "data=csv"]
+    assert command(tmp_path, "train", *arguments, status=2).stderr == "error: data.path: there is no file shop.csv\n"
 
 
 def test_max_time_ends_the_fit_after_an_epoch(command, tmp_path):

@@ -130,6 +130,20 @@ def test_run_whose_data_has_moved_resumes_from_the_new_path(command, tmp_path, s
     assert again.stdout.splitlines()[-1].endswith("equal to the last digit")
 
 
+def test_reproduction_on_moved_data_resumes_elsewhere(command, tmp_path, shop):
+    (tmp_path / "other").mkdir()
+    (shop / "ratings.csv").rename(tmp_path / "other" / "b[1].csv")
+    done = command(tmp_path / "other", "reproduce", f"run={shop / 'run'}", "data.path='b[1].csv'")
+    again = tmp_path / "other" / done.stdout.splitlines()[-2]
+    command(tmp_path, "train", f"resume={again}", "trainer.max_epochs=3")
+
+
+def test_path_that_was_null_may_be_set(command, tmp_path):
+    run = command(tmp_path, "train", "trainer=debug", "logger=none", "data.cache=null", "hydra.run.dir=run").run
+    command(tmp_path, "train", f"resume={run}", "data.cache=.", "trainer.max_epochs=3")
+    command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=4")
+
+
 def test_resume_refuses_a_path_key_that_the_run_lacks(command, shop):
     outcome = command(shop, "train", "resume=run", "data.root=.", status=2)
     assert outcome.stderr == "error: data.root=.: the run has no key data.root\n"

@@ -119,10 +119,20 @@ def test_second_signal_stops_within_the_epoch(start, tmp_path):
     process.until("epoch begins")
     os.kill(process.pid, signal.SIGINT)
     wait_until(lambda: process.stderr.read_text().startswith("SIGINT: the run stops after this epoch"))
+    time.sleep(1.2)  # sooner, it would be the same request
     found, _, stderr = process.end(signal.SIGINT)
     assert found == 130
     assert stderr.splitlines()[1].startswith("stopped by SIGINT within the epoch; to resume: python ")
     assert stderr.count("\n") == 2
+
+
+def test_signal_that_comes_twice_at_once_is_one_request(start, tmp_path):
+    process = start(tmp_path, "train", *EXPERIMENT)
+    process.until("epoch 3/")
+    os.kill(process.pid, signal.SIGHUP)  # a closed terminal and `timeout` send it twice
+    _, _, stderr = process.end(signal.SIGHUP)
+    run, _ = stopped_run(tmp_path, stderr, number=signal.SIGHUP, epochs=8)
+    assert (run / "checkpoints" / "last.ckpt").exists()
 
 
 def test_stop_while_reading_leaves_no_folder(start, tmp_path):

@@ -134,12 +134,19 @@ class Conf:
             return []
         found: list[str] = []
         files = self.chosen_files(typed)
+        _, hydra = self.compose([text for text in typed if "." not in text.partition("=")[0]])
+        # an override of a key that a search sweeps would replace the sweep
+        searched = set(map(str, OmegaConf.select(hydra, "sweeper.params") or {}))
         for place, file in enumerate(files):
             if file.label not in typed or file.package == "":
                 continue
             set_later = set[str]().union(*(other.set_keys() for other in files[place + 1 :] if other.package == ""))
             values = flat_values(OmegaConf.to_container(OmegaConf.load(file.path)), f"{file.package}.")
-            keys = [f"{key}={as_override(value)}" for key, value in values if key in set_later]
+            keys = [
+                f"{key}={as_override(value)}"
+                for key, value in values
+                if key in set_later and key not in searched and value != "???"  # a value that must be given
+            ]
             if keys and self._choice_without(file.label, typed) != file.label.partition("=")[2]:
                 found += keys
         return found

@@ -51,7 +51,10 @@ class Rerun:
 
     def as_typed(self) -> list[str]:
         """List the overrides that the run was started with, and the new settings."""
-        return [*map(str, OmegaConf.load(self.folder / SAVED / "overrides.yaml")), *self.settings]
+        settings = [text for text in self.settings if not LOCATION.fullmatch(text.partition("=")[0])]
+        keys = tuple(f"{text.partition('=')[0]}=" for text in self.settings)
+        started = map(str, OmegaConf.load(self.folder / SAVED / "overrides.yaml"))
+        return [*(text for text in started if not text.startswith(keys)), *settings]
 
     def config(self, conf: Conf) -> DictConfig:
         """Restore the run's own configuration; call it inside `conf.initialized`.
@@ -83,10 +86,14 @@ class Rerun:
                 f"{self.key}: {self.folder} has the option {error.full_key}, which ratinglab no longer has: "
                 "the run can be neither resumed nor reproduced"
             ) from error
+        keys = set(flat_keys(OmegaConf.to_container(config)))
         for setting in conf.parsed(self.settings):
-            if OmegaConf.select(config, setting.key_or_group, throw_on_missing=False) is None:
-                raise UserError(f"{setting.input_line}: the run has no key {setting.key_or_group}")
-            OmegaConf.update(config, setting.key_or_group, setting.value())
+            key, value = str(setting.key_or_group), setting.value()
+            if key not in keys:
+                raise UserError(f"{setting.input_line}: the run has no key {key}")
+            if LOCATION.fullmatch(key) and value is not None and not _text(setting).startswith("~"):
+                value = str(Path.cwd() / _text(setting))  # a reproduction may be resumed elsewhere
+            OmegaConf.update(config, key, value)
         return config
 
     def save(self, folder: Path, config: DictConfig) -> None:
@@ -113,7 +120,7 @@ class Rerun:
             path = OmegaConf.select(saved, key)
             if isinstance(path, str) and not path.startswith("~") and not Path(path).is_absolute():
                 first = (*Path(path).parts, ".")[0]  # the others may be a pattern, or a file in an archive
-                if glob(first, root_dir=started_in):
+                if (started_in / first).exists() or glob(first, root_dir=started_in):
                     OmegaConf.update(saved, key, str(started_in / path))
 
     def _max_epochs(self, saved: DictConfig) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError
-from ratinglab.options import above, above_zero_to, at_least
+from ratinglab.options import above, above_zero_to, added_later, at_least
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
@@ -69,7 +69,7 @@ class TrainerOptions:
     """Maximum number of epochs. Early stopping may end the fit before."""
     min_epochs: int = field(metadata=at_least(0))
     """Minimum number of epochs before early stopping may end the fit."""
-    max_time: str | None
+    max_time: str | None = field(metadata=added_later(None))
     """Time limit of the fit as DD:HH:MM:SS; the epoch in which it passes is the last; null: no limit."""
     accelerator: Accelerator
     """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
