@@ -23,9 +23,9 @@ from ratinglab.experiment.root_options import TrainOptions
 )
 def main(options: TrainOptions, run_folder: Path) -> None:
     """Reproduce one run."""
-    from ratinglab.experiment.training import reproduce  # torch and Lightning take seconds: keep --help fast
+    from ratinglab.experiment.training import train  # torch and Lightning take seconds: keep --help fast
 
-    reproduce(options, run_folder)
+    train(options, run_folder)
 
 
 if __name__ == "__main__":

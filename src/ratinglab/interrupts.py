@@ -112,7 +112,7 @@ class StopRequest:
         self._sender = None
 
     def _read(self, receiver: socket.socket) -> None:
-        """Note the first signal; end the process on the second."""
+        """Record the first signal, and end the process on the second."""
         first = 0.0
         with receiver:
             while received := receiver.recv(1):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from documented import CONF
+from omegaconf import OmegaConf
 
 from ratinglab.config.conf import Conf
 
@@ -48,6 +49,7 @@ def test_experiment_without_the_package_line_is_named(command, tmp_path, own):
 def test_choice_on_the_command_line_wins_over_keys_of_an_experiment(command, tmp_path, own):
     debug = command(tmp_path, "train", *own, "trainer=debug", "--cfg", "job").stdout
     assert "\n  max_epochs: 2\n  min_epochs: 3\n" in debug  # debug.yaml itself sets max_epochs only
+    assert "trainer.max_epochs=2" in command(tmp_path, "train", *own, "trainer=debug", "--help").stdout
     key = command(tmp_path, "train", *own, "trainer=debug", "trainer.max_epochs=5", "--cfg", "job").stdout
     assert "\n  max_epochs: 5\n" in key
     run = command(tmp_path, "train", *own, "trainer=debug", "trainer.min_epochs=0", "logger=none").run
@@ -61,27 +63,35 @@ def test_choice_on_the_command_line_wins_over_keys_of_an_experiment(command, tmp
         (["recipe=svdpp_gibbs", "model=mf"], ["model.embedding_dim=32"]),
         (["recipe=svdpp_gibbs", "trainer=default"], []),  # the choice without the argument
         (["trainer=debug"], []),
-        (["search=biased_mf_als", "model=mf"], []),  # keys that the search sweeps
-        (["recipe=svdpp_gibbs", "model=mf,svdpp"], []),  # the values of a sweep are left to Hydra
     ],
 )
 def test_only_keys_of_another_choice_are_set_again(overrides, expected):
     conf = Conf(CONF, "train")
     with conf.initialized():
-        found = conf.keys_of_choices(conf.parsed(overrides))
+        found = conf.keys_of_choices(overrides)
     assert [text for text in found if not text.startswith("model.init_std=")] == expected
 
 
-def test_experiment_may_give_a_value_that_the_choice_leaves_open(command, tmp_path):
-    (tmp_path / "own" / "experiment").mkdir(parents=True)
-    (tmp_path / "own" / "experiment" / "shop.yaml").write_text("# @package _global_\ndata:\n  path: shop.csv\n")
-    arguments = ["--config-dir", "own", "experiment=shop", "data=csv"]
-    assert command(tmp_path, "train", *arguments, status=2).stderr == "error: data.path: there is no file shop.csv\n"
+def records_of_sweep(folder):
+    """Return run.json and config.yaml of each job, sorted by the job's name."""
+    return [
+        (json.loads(path.read_text(encoding="utf-8")), OmegaConf.load(path.parent / ".hydra" / "config.yaml"))
+        for path in sorted(folder.glob("*/run.json"))
+    ]
 
 
-def test_max_time_ends_the_fit_after_an_epoch(command, tmp_path):
-    options = ["trainer.max_time=00:00:00:01", "trainer.max_epochs=100000", "logger=none", "hydra.run.dir=run"]
-    metrics = json.loads((command(tmp_path, "train", *options).run / "metrics.json").read_text(encoding="utf-8"))
-    assert 1 <= metrics["fit/epochs"] < 1000
-    assert metrics["fit/seconds"] >= 1
-    assert command(tmp_path, "train", "resume=run").stdout.startswith("note: the run is already finished")
+def test_swept_choice_wins_over_keys_of_an_experiment(command, tmp_path, own):
+    sweep = ["-m", "trainer=debug,default", "trainer.min_epochs=0", "logger=none", "hydra.sweep.dir=s"]
+    command(tmp_path, "train", *own, *sweep)
+    debug, default = records_of_sweep(tmp_path / "s")  # trainer=default changes nothing: the experiment's keys stay
+    assert [record["max_epochs"] for record, _ in (debug, default)] == [2, 7]
+    assert [config.trainer.max_epochs for _, config in (debug, default)] == [2, 7]
+
+
+def test_search_sweeps_its_keys_beside_a_typed_choice(command, tmp_path):
+    (tmp_path / "own" / "search").mkdir(parents=True)
+    grid = "# @package _global_\nhydra:\n  sweeper:\n    params:\n      model.embedding_dim: 2,3\n"
+    (tmp_path / "own" / "search" / "mine.yaml").write_text(grid + "model:\n  embedding_dim: 5\n")
+    options = ["model=mf", "trainer=debug", "logger=none", "hydra.sweep.dir=s"]
+    command(tmp_path, "train", "-m", "--config-dir", "own", "search=mine", *options)
+    assert [record["model_options"]["embedding_dim"] for record, _ in records_of_sweep(tmp_path / "s")] == [2, 3]

@@ -144,6 +144,34 @@ def test_path_that_was_null_may_be_set(command, tmp_path):
     command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=4")
 
 
+@pytest.mark.parametrize("content", ["", "[1]", "seed: 0\ndata:\n  name: x\n"])
+def test_damaged_configuration_is_refused(command, shop, content):
+    path = shop / "run" / ".hydra" / "config.yaml"
+    path.write_text(content)
+    for script, key in (("train", "resume"), ("reproduce", "run")):
+        outcome = command(shop, script, f"{key}=run", status=2)
+        assert outcome.stderr == f"error: {key}: {path} is damaged: it lacks groups of options\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        (
+            "train",
+            ["resume=run", "trainer.max_epochs=3,4"],
+            "trainer.max_epochs=3,4: trainer.max_epochs takes one value",
+        ),
+        ("train", ["resume=run", "resume=run"], "resume=run: resume takes one value"),
+        ("reproduce", ["run=run", "data.path=a,b"], "data.path=a,b: data.path takes one value"),
+        ("train", ["resume=run", "--cfg", "job"], "--cfg shows a new run; for this one, see {run}/.hydra/config.yaml"),
+        ("train", ["-m", "seed=1,2", "--cfg", "job"], "--cfg shows the configuration of one run: leave out -m"),
+    ],
+)
+def test_mistake_beside_an_earlier_run_is_one_line(command, shop, script, arguments, message):
+    outcome = command(shop, script, *arguments, status=2)
+    assert outcome.stderr == f"error: {message.format(run=shop / 'run')}\n"
+
+
 def test_resume_refuses_a_path_key_that_the_run_lacks(command, shop):
     outcome = command(shop, "train", "resume=run", "data.root=.", status=2)
     assert outcome.stderr == "error: data.root=.: the run has no key data.root\n"

@@ -80,6 +80,16 @@ def test_sampler_stopped_in_burn_in_keeps_its_state(command, start, tmp_path):
     assert lines[-1].startswith(f"epoch {done + 1}/400")
 
 
+def test_stopped_reproduction_resumes_and_is_compared(command, start, tmp_path, whole):
+    process = start(tmp_path, "reproduce", f"run={whole}")
+    process.until("epoch 3/")
+    _, _, stderr = process.end(signal.SIGINT)
+    run, _ = stopped_run(tmp_path, stderr, number=signal.SIGINT, epochs=8)
+    outcome = command(tmp_path, "train", f"resume={run}")
+    assert outcome.stdout.splitlines()[-1] == "reproduced: every metric is equal to the last digit"
+    assert "reproduced" not in command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=9").stdout
+
+
 def test_first_of_two_fits_names_the_main_run(command, start, tmp_path):
     process = start(tmp_path, "train", "split.refit=true", *EXPERIMENT)
     process.until("epoch 3/")

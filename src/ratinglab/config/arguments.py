@@ -40,6 +40,8 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
             "--config-path and --config-name cannot be set: use reproduce.py run=FOLDER to train a run again, "
             "and --config-dir FOLDER for your own YAML files"
         )
+    if arguments.cfg and arguments.multirun:
+        raise UserError("--cfg shows the configuration of one run: leave out -m")
     arguments.flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]
     if positional is not None:
         arguments.overrides = [

@@ -28,7 +28,7 @@ from ratinglab.config.help_text import help_text
 from ratinglab.config.hydra_api import hydra_app
 from ratinglab.config.jobs import first_job, jobs_to_check
 from ratinglab.config.mistakes import check_overrides, explain, with_file
-from ratinglab.config.rerun import Rerun
+from ratinglab.config.rerun import SAVED, Rerun
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.exits import exit_with, exits_in_one_line
@@ -131,7 +131,8 @@ class _Command:
             return self._usage.strip()
         with self._conf.initialized():
             parsed = self._conf.parsed(arguments.overrides)
-            return help_text(self._conf, first_job(parsed) if arguments.multirun else arguments.overrides)
+            overrides = first_job(parsed) if arguments.multirun else arguments.overrides
+            return help_text(self._conf, [*self._conf.keys_of_choices(overrides), *overrides])
 
     @contextmanager
     def _mistakes_in_one_line(self) -> Iterator[None]:
@@ -144,13 +145,13 @@ class _Command:
     def _check_overrides(self, arguments: argparse.Namespace) -> None:
         """Check the overrides; find the run that they name, or let their choices win over keys that an overlay sets."""
         with self._conf.initialized():
-            parsed = self._conf.parsed(arguments.overrides)
-            check_overrides(parsed, self._conf)
-        if not arguments.cfg:
-            self._find_rerun(arguments)
-        if self._rerun is None:
+            check_overrides(self._conf.parsed(arguments.overrides), self._conf)
+        self._find_rerun(arguments)
+        if self._rerun is not None and arguments.cfg:
+            raise UserError(f"--cfg shows a new run; for this one, see {self._rerun.folder / SAVED / 'config.yaml'}")
+        if self._rerun is None and not arguments.multirun:
             with self._conf.initialized():
-                arguments.overrides[:0] = self._conf.keys_of_choices(parsed)
+                arguments.overrides[:0] = self._conf.keys_of_choices(arguments.overrides)
 
     def _find_rerun(self, arguments: argparse.Namespace) -> None:
         """Find the run to resume or reproduce, if any; Hydra then only chooses the folder."""
@@ -181,7 +182,7 @@ class _Command:
                     f"{override.input_line}: an interval needs hydra/sweeper=optuna; a grid takes VALUE,VALUE,…"
                 )
         for job in jobs_to_check(overrides):
-            hydra = self._check_job(job)
+            hydra = self._check_job([*self._conf.keys_of_choices(job), *job])
         return hydra
 
     def _check_job(self, overrides: Sequence[str]) -> DictConfig:
@@ -236,6 +237,9 @@ class _Command:
                 self._rerun.save(folder, config)
         if is_sweep:
             self._swept[folder] = overrides
+            if keys := self._conf.keys_of_choices(overrides):
+                config, _ = self._conf.compose([*keys, *overrides])
+                OmegaConf.save(config, folder / SAVED / "config.yaml")  # Hydra's own has the values of the overlay
         with self._mistakes_in_one_line():
             try:
                 with locked(folder, key="hydra.sweep.dir") if is_sweep else nullcontext():

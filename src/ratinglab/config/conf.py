@@ -17,7 +17,9 @@ from ratinglab.config.hydra_api import config_loader, initialized
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 
-OVERLAYS = ("protocol", "recipe", "search", "experiment")
+MAY_BE_NONE = ("recipe", "search", "experiment")
+"""Groups that may be left out; their choices only set keys of other groups."""
+OVERLAYS = ("protocol", *MAY_BE_NONE)
 """Groups whose choices set keys of other groups."""
 
 
@@ -122,38 +124,34 @@ class Conf:
                 found.append(ChosenFile(label, default.package or "", path))
         return found
 
-    def keys_of_choices(self, overrides: Sequence[Override]) -> list[str]:
-        """Repeat, as overrides, the values of files chosen on the command line that an overlay would replace.
+    def keys_of_choices(self, overrides: Sequence[str]) -> list[str]:
+        """Repeat, as overrides of one job, the values of files chosen there that an overlay would replace.
 
         An overlay, such as a recipe or an experiment, is read after the files of the groups: with trainer=debug, an
         experiment's trainer.max_epochs would win. An overlay that itself makes the same choice keeps its values.
         """
-        typed = [override.input_line or "" for override in overrides if not override.is_sweep_override()]
-        groups = [text.partition("=")[0] for text in typed]
+        groups = [text.partition("=")[0] for text in overrides]
         if not set(OVERLAYS).intersection(groups):
             return []
         found: list[str] = []
-        files = self.chosen_files(typed)
-        _, hydra = self.compose([text for text in typed if "." not in text.partition("=")[0]])
-        # an override of a key that a search sweeps would replace the sweep
-        searched = set(map(str, OmegaConf.select(hydra, "sweeper.params") or {}))
+        files = self.chosen_files(overrides)
         for place, file in enumerate(files):
-            if file.label not in typed or file.package == "":
+            if file.label not in overrides or file.package == "":
                 continue
             set_later = set[str]().union(*(other.set_keys() for other in files[place + 1 :] if other.package == ""))
             values = flat_values(OmegaConf.to_container(OmegaConf.load(file.path)), f"{file.package}.")
             keys = [
                 f"{key}={as_override(value)}"
                 for key, value in values
-                if key in set_later and key not in searched and value != "???"  # a value that must be given
+                if key in set_later and value != "???"  # a value that must be given
             ]
-            if keys and self._choice_without(file.label, typed) != file.label.partition("=")[2]:
+            if keys and self._choice_without(file.label, overrides) != file.label.partition("=")[2]:
                 found += keys
         return found
 
-    def _choice_without(self, text: str, typed: Sequence[str]) -> str:
+    def _choice_without(self, text: str, overrides: Sequence[str]) -> str:
         """Return the choice of a group without the override that makes it."""
-        _, hydra = self.compose([other for other in typed if other != text and "." not in other.split("=", 1)[0]])
+        _, hydra = self.compose([other for other in overrides if other != text and "." not in other.split("=", 1)[0]])
         return str(hydra.runtime.choices[text.partition("=")[0]])
 
     def _searching(self, overrides: Sequence[str]) -> list[str]:

@@ -10,13 +10,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
-from ratinglab.config.conf import Conf, flat_keys
+from ratinglab.config.conf import MAY_BE_NONE, Conf, flat_keys
 from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.trainer import NOT_IN_TRAINER
 
-MAY_BE_NONE = ("recipe", "search", "experiment")
-"""Groups that may be left out; their choices only set keys of other groups."""
 OURS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
 """Hydra's settings that the folders of runs depend on."""
 

@@ -14,15 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
 from ratinglab.config.arguments import quoted
-from ratinglab.config.conf import Conf, flat_keys
+from ratinglab.config.conf import MAY_BE_NONE, Conf, flat_keys
 from ratinglab.config.conversion import TARGET
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, user_path
 
 SAVED = ".hydra"
 """Folder in a run's folder where Hydra stores the configuration."""
-EXTENDS = "trainer.max_epochs"
-"""Key that extends a resumed run: more epochs of the same experiment."""
+EXTENDS = ("trainer.max_epochs", "trainer.max_time")
+"""Keys that extend a resumed run: more epochs of the same experiment."""
 LOCATION = re.compile(r"data\.(\w+\.)*(path|root|cache)")
 """Keys that say where files are. They may be set anew, since the contents are compared with the run's."""
 
@@ -63,12 +63,14 @@ class Rerun:
         ratinglab did not have then get today's defaults.
 
         Raises:
-            UserError: the run has an option that ratinglab no longer has.
+            UserError: the file is damaged, or the run has an option that ratinglab no longer has.
         """
-        saved = OmegaConf.load(self.folder / SAVED / "config.yaml")
-        assert isinstance(saved, DictConfig)
+        path = self.folder / SAVED / "config.yaml"
+        saved = OmegaConf.load(path)
         chosen = OmegaConf.select(self._hydra(), "hydra.runtime.choices") or {}
-        groups = [group for group in conf.groups() if group in saved]
+        groups = [group for group in conf.groups() if group not in MAY_BE_NONE and (not chosen or group in chosen)]
+        if not isinstance(saved, DictConfig) or not set(groups) <= set(saved):
+            raise UserError(f"{self.key}: {path} is damaged: it lacks groups of options")
         kept = [group for group in groups if chosen.get(group) in conf.choices(group)]
         config, _ = conf.compose([f"{group}={chosen[group]}" for group in kept])
         OmegaConf.set_struct(config, True)
@@ -78,9 +80,9 @@ class Rerun:
             else:
                 OmegaConf.update(config, group, saved[group], merge=False, force_add=True)
         self._locate(saved)
-        again = {"resume": None, "reproduces": None, self._option: str(self.folder)}
+        limits = self._limits(saved)
         try:
-            config.merge_with(saved, again, {"trainer": {"max_epochs": self._max_epochs(saved)}})
+            config.merge_with(saved, {"trainer": limits}, self._links(saved, is_extended=bool(limits)))
         except ConfigKeyError as error:
             raise UserError(
                 f"{self.key}: {self.folder} has the option {error.full_key}, which ratinglab no longer has: "
@@ -102,9 +104,13 @@ class Rerun:
         OmegaConf.save(OmegaConf.create(self.as_typed()), folder / SAVED / "overrides.yaml")
         OmegaConf.save(self._hydra(), folder / SAVED / "hydra.yaml")
 
-    @property
-    def _option(self) -> str:
-        return "resume" if self.key == "resume" else "reproduces"
+    def _links(self, saved: DictConfig, *, is_extended: bool) -> dict[str, str | None]:
+        """Return the values of the keys that name an earlier run. An extended run reproduces no other."""
+        if self.key == "run":
+            return {"resume": None, "reproduces": str(self.folder)}
+        is_extended = is_extended or any(text.startswith(EXTENDS) for text in self.settings)
+        reproduces = None if is_extended else OmegaConf.select(saved, "reproduces")
+        return {"resume": str(self.folder), "reproduces": reproduces}
 
     def _hydra(self) -> DictConfig:
         path = self.folder / SAVED / "hydra.yaml"
@@ -123,10 +129,14 @@ class Rerun:
                 if (started_in / first).exists() or glob(first, root_dir=started_in):
                     OmegaConf.update(saved, key, str(started_in / path))
 
-    def _max_epochs(self, saved: DictConfig) -> int:
-        """Return the number of epochs with which the run was started or last extended."""
-        recorded: int | None = _read_record(self.folder).get("max_epochs")
-        return OmegaConf.select(saved, EXTENDS) if recorded is None else recorded
+    def _limits(self, saved: DictConfig) -> dict[str, Any]:
+        """Return the keys of the trainer with which the run was extended since it was started."""
+        record, changed = _read_record(self.folder), {}
+        for key in EXTENDS:
+            name, before = key.removeprefix("trainer."), OmegaConf.select(saved, key)
+            if record.get(name, before) != before:
+                changed[name] = record[name]
+        return changed
 
 
 def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
@@ -143,15 +153,17 @@ def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
         return None
     if multirun:
         raise UserError("resume continues a single run: leave out -m")
+    _check_single_values(parsed)
     settings = []
     for override in parsed:
         key = str(override.key_or_group)
-        if key == EXTENDS or LOCATION.fullmatch(key):
+        if key in EXTENDS or LOCATION.fullmatch(key):
             settings.append(override.input_line or "")
         elif override is not resume:
             raise UserError(
                 f"{override.input_line} cannot be set with resume, which continues the run with its own configuration: "
-                f"only {EXTENDS} and the paths of the data can; from={_text(resume)} starts a new run from its weights"
+                f"only {', '.join(EXTENDS)} and the paths of the data can; from={_text(resume)} starts a new run from "
+                "its weights"
             )
     folder = _folder(resume)
     path = quoted(str(folder))
@@ -165,6 +177,7 @@ def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
         UserError: there is no such run, or another key is set.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
+    _check_single_values(parsed)
     run = [override for override in parsed if override.key_or_group == "run"]
     settings = [override for override in parsed if LOCATION.fullmatch(str(override.key_or_group))]
     if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
@@ -172,6 +185,14 @@ def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     folder = _folder(run[0])
     typed = [override.input_line or "" for override in settings]
     return _checked(Rerun(folder, "run", typed, []))
+
+
+def _check_single_values(overrides: Sequence[Override]) -> None:
+    """Refuse a key with several values, or one that is given twice."""
+    keys = [override.key_or_group for override in overrides]
+    for override, key in zip(overrides, keys, strict=True):
+        if override.is_sweep_override() or keys.count(key) > 1:
+            raise UserError(f"{override.input_line}: {key} takes one value")
 
 
 def _checked(rerun: Rerun) -> Rerun:

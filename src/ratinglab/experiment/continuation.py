@@ -9,7 +9,7 @@ from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
 from ratinglab.models.predictor import Predictor
 from ratinglab.runs.record import RunRecord, read_record
-from ratinglab.runs.storage import load_equation, read_epoch
+from ratinglab.runs.storage import load_equation, read_epoch, read_seconds
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
     Removes files that a killed process left incomplete. A run that was killed before it wrote its record counts as new.
 
     Returns:
-        The run's record as first written, with the new max_epochs; and whether the run is finished.
+        The run's record as first written, with the new limits; and whether the run is finished.
 
     Raises:
         UserError: as in `check_same_data`, or the run cannot be extended as asked.
@@ -90,19 +90,22 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
     if not (run_folder / RUN_RECORD).exists():
         return record, False
     before = check_same_data(run_folder, record, key="resume")
-    if record.max_epochs == before.max_epochs:
+    if (record.max_epochs, record.max_time) == (before.max_epochs, before.max_time):
         return before, (run_folder / "metrics.json").exists()
     if options.split.refit:
         raise UserError(
             "a run with split.refit=true cannot be extended: "
             "its second fit trains for the number of epochs that the first one found"
         )
-    done = read_epoch(run_folder / "checkpoints" / "last.ckpt")
+    last = run_folder / "checkpoints" / "last.ckpt"
+    done, limit = read_epoch(last), options.trainer.max_seconds()
     if record.max_epochs <= done:
         raise UserError(f"trainer.max_epochs must be above the {done} epochs done, got {record.max_epochs}")
-    if options.schedule.spans_max_epochs:
+    if limit is not None and limit <= (passed := read_seconds(last)):
+        raise UserError(f"trainer.max_time must be above the {passed:.1f} s of training done, got {record.max_time}")
+    if record.max_epochs != before.max_epochs and options.schedule.spans_max_epochs:
         raise UserError(
             f"a run under schedule={options.schedule.name} cannot be extended: its learning rates depend on "
             "trainer.max_epochs from the first epoch on"
         )
-    return replace(before, max_epochs=record.max_epochs), False
+    return replace(before, max_epochs=record.max_epochs, max_time=record.max_time), False

@@ -28,11 +28,14 @@ def header(
     yield (
         f"split      {options.split.name} {split.identity}: {train:,} train, {validation:,} validation, {test:,} test"
     )
-    epochs = f"at most {options.trainer.max_epochs}" if refit_epochs is None else f"{refit_epochs}"
+    epochs = f"{refit_epochs} epochs"
+    if refit_epochs is None:
+        limit = "" if options.trainer.max_time is None else f" in {options.trainer.max_time}"
+        epochs = f"at most {options.trainer.max_epochs} epochs{limit}"
     parameters = sum(parameter.numel() for parameter in model.parameters())
     settings = ", ".join(f"{key}={as_yaml(value)}" for key, value in to_plain(options.model).items())
     yield f"model      {options.model.name}: {settings}; {parameters:,} parameters"
-    yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs} epochs"
+    yield f"optimizer  {options.optimizer.name}: {_fit_settings(options)}, {epochs}"
     if options.trainer.limit_train_batches < 1:
         yield (
             f"warning: the fit trains on {100 * options.trainer.limit_train_batches:g}% of the batches of each epoch "

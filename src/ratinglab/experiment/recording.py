@@ -39,7 +39,7 @@ def record_run(
         scale=table.scale if options.clip_predictions else None,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
-        provenance={**_provenance(holdout, seed=options.seed), "from": options.from_},
+        provenance=_provenance(options, holdout),
         refit_epochs=refit_epochs,
         is_sampled=options.optimizer.keeps_samples,
         fit={
@@ -56,18 +56,20 @@ def record_run(
         protocol=protocol_record(options, data_digest=table.digest, split=holdout.split),
         metrics=metric_records(options.metrics),
         monitor=options.monitor,
+        max_time=options.trainer.max_time,
     )
 
 
-def _provenance(holdout: Holdout, *, seed: int) -> dict[str, Any]:
-    """Collect versions, git commit (None outside a checkout), digests, split, seed, threads and command line."""
+def _provenance(options: TrainOptions, holdout: Holdout) -> dict[str, Any]:
+    """Collect versions, git commit (None outside a checkout), digests, seed, threads, command line and the like."""
     checkout = Path(__file__).resolve().parents[3]
     # ignore any other repository around the environment where ratinglab is installed
     is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
     status = _git(checkout, "status", "--porcelain") if is_checkout else None
     return {
         "command": sys.argv,
-        "seed": seed,
+        "seed": options.seed,
+        "from": options.from_,
         "data": holdout.table.name,
         "data_digest": holdout.table.digest,
         "side_digest": holdout.side.digest(),

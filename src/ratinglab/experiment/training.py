@@ -50,19 +50,20 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one.
 
     With split.refit, a first fit finds the number of epochs. It is a separate run in the subfolder `validation`, and
-    the main run takes its validation metrics.
+    the main run takes its validation metrics. A reproduction of another run ends with a comparison of their metrics.
 
     Returns:
         The objective of a search, lower is better: the monitored validation metric, negated if higher is better;
         None without validation rows.
 
     Raises:
-        UserError: the data or an option is wrong; nothing has been trained.
+        UserError: the data or an option is wrong, or the run to reproduce is not finished; nothing has been trained.
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written; files written so far remain.
     """
     _quiet_lightning()
     # one process, even where Slurm or torchrun has numbered it: Lightning writes events in process 0 only
     rank_zero_only.rank = 0  # type: ignore[attr-defined]
+    original = None if options.reproduces is None else read_metrics(Path(options.reproduces))
     found = None
     if options.split.refit:
         first_fit = run_folder / VALIDATION_FIT
@@ -71,25 +72,10 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         epochs = found["fit/best_epoch"]
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
     _fit_run(options, run_folder, found=found)
-    return _conclude(run_folder)
-
-
-def reproduce(options: TrainOptions, run_folder: Path) -> None:
-    """Train a new run with these options and compare its metrics with those of the original run.
-
-    Raises:
-        UserError: the original run is not finished, or its data has changed since; nothing has been trained.
-    """
-    assert options.reproduces is not None
-    first = read_metrics(Path(options.reproduces))
-    train(options, run_folder)
-    second = read_metrics(run_folder)
-    timed = ("fit/seconds", "fit/ratings_per_second")
-    difference, tag = max((abs(value - second[tag]), tag) for tag, value in first.items() if tag not in timed)
-    if difference == 0:
-        log.info("reproduced: every metric is equal to the last digit")
-    else:
-        log.info("not reproduced: the largest difference is %.1e (%s)", difference, tag)
+    objective = _conclude(run_folder)
+    if original is not None:
+        _compare(original, read_metrics(run_folder))
+    return objective
 
 
 def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> None:
@@ -106,9 +92,12 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     refit_epochs = None if found is None else int(found["fit/best_epoch"])
     record = record_run(options, data, holdout, refit_epochs=refit_epochs)
     is_first_of_two = options.split.refit and found is None
+    exact_epochs = refit_epochs
     if options.reproduces is not None:
-        original = Path(options.reproduces)
-        check_same_data(original / VALIDATION_FIT if is_first_of_two else original, record, key="run")
+        original = Path(options.reproduces) / (VALIDATION_FIT if is_first_of_two else "")
+        check_same_data(original, record, key="run")
+        if exact_epochs is None and options.trainer.max_time is not None:  # the clock may have ended the original
+            exact_epochs = int(read_metrics(original)["fit/epochs"])
     if options.resume is not None:
         record, is_finished = check_resumable(options, record=record, run_folder=run_folder)
         if is_finished:
@@ -119,7 +108,12 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     logger = options.logger.build(run_folder=run_folder, first_epoch=first_epoch)
     has_best = len(data.validation_ratings) > 0 and not options.optimizer.keeps_samples
     trainer = _build_trainer(
-        options, record, run_folder=run_folder, logger=logger, monitor=monitor if has_best else None
+        options,
+        run_folder=run_folder,
+        exact_epochs=exact_epochs,
+        resumed_in=run_folder.parent if is_first_of_two else run_folder,
+        logger=logger,
+        monitor=monitor if has_best else None,
     )
     predictor = _build_predictor(options, record, data, holdout)
     setup = FitSetup.scheduled(
@@ -174,18 +168,24 @@ def _build_predictor(options: TrainOptions, record: RunRecord, data: RatingDataM
 
 
 def _build_trainer(
-    options: TrainOptions, record: RunRecord, *, run_folder: Path, logger: EventLog | None, monitor: Metric | None
+    options: TrainOptions,
+    *,
+    run_folder: Path,
+    exact_epochs: int | None,
+    resumed_in: Path,
+    logger: EventLog | None,
+    monitor: Metric | None,
 ) -> Trainer:
-    """Make Lightning's Trainer. A second fit trains for exactly the number of epochs that the first one found."""
+    """Make Lightning's Trainer; with `exact_epochs`, neither trainer.max_epochs nor a clock limits the fit."""
     callbacks = options.callbacks.build(checkpoint_folder=run_folder / "checkpoints", monitor=monitor)
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
-    is_first_of_two = options.split.refit and record.refit_epochs is None
-    callbacks.append(StopOnSignal(run_folder.parent if is_first_of_two else run_folder))
-    trainer, epochs = options.trainer, record.refit_epochs
+    callbacks.append(StopOnSignal(resumed_in))
+    trainer = options.trainer
     if options.optimizer.on_cpu_only:
         trainer = replace(trainer, accelerator=Accelerator.cpu)  # auto could find a GPU
-    if epochs is not None:
-        trainer = replace(trainer, max_epochs=epochs, min_epochs=min(trainer.min_epochs, epochs), max_time=None)
+    if exact_epochs is not None:
+        min_epochs = min(trainer.min_epochs, exact_epochs)
+        trainer = replace(trainer, max_epochs=exact_epochs, min_epochs=min_epochs, max_time=None)
     return trainer.build(run_folder=run_folder, logger=logger, callbacks=callbacks)
 
 
@@ -237,6 +237,16 @@ def _finish(
         if not finds_epochs:  # the first of two fits has no results of its own to show
             show_results(logger, options, run=run, metrics=metrics)
         logger.close()
+
+
+def _compare(original: Mapping[str, float], metrics: Mapping[str, float]) -> None:
+    """Print the largest difference between the metrics of a run and those of the run that it reproduces."""
+    timed = ("fit/seconds", "fit/ratings_per_second")
+    difference, tag = max((abs(value - metrics[tag]), tag) for tag, value in original.items() if tag not in timed)
+    if difference == 0:
+        log.info("reproduced: every metric is equal to the last digit")
+    else:
+        log.info("not reproduced: the largest difference is %.1e (%s)", difference, tag)
 
 
 def _conclude(run_folder: Path) -> float | None:

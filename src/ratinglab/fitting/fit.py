@@ -86,7 +86,8 @@ class Fit(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add finished epochs, time and rows. Lightning's `epoch` counts finished epochs only between epochs."""
         checkpoint["epochs"] = self.epochs_done
-        checkpoint["stopped"] = self.trainer.should_stop
+        early_stopping = self.trainer.early_stopping_callback
+        checkpoint["stopped"] = early_stopping is not None and early_stopping.stopped_epoch > 0  # not by the clock
         checkpoint["seconds"] = self.seconds + perf_counter() - self._started
         checkpoint |= {"step_seconds": self.step_seconds, "rows_trained": self.rows_trained}
 

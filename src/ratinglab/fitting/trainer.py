@@ -70,7 +70,8 @@ class TrainerOptions:
     min_epochs: int = field(metadata=at_least(0))
     """Minimum number of epochs before early stopping may end the fit."""
     max_time: str | None = field(metadata=added_later(None))
-    """Time limit of the fit as DD:HH:MM:SS; the epoch in which it passes is the last; null: no limit."""
+    """Time limit of the fit as DD:HH:MM:SS; the epoch in which it passes is the last; null: no limit. A resumed fit
+    has the rest of it."""
     accelerator: Accelerator
     """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
     devices: int = field(metadata=at_least(1))
@@ -108,6 +109,13 @@ class TrainerOptions:
                 f"got {self.check_val_every_n_epoch} and {self.max_epochs}"
             )
 
+    def max_seconds(self) -> int | None:
+        """Return max_time in seconds; None: no limit."""
+        if self.max_time is None:
+            return None
+        days, hours, minutes, seconds = map(int, self.max_time.split(":"))
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
     def build(self, *, run_folder: Path, logger: EventLog | None, callbacks: list[Callback]) -> Trainer:
         """Make Lightning's Trainer. Per-batch options go to the fit, which loops over batches itself.
 
@@ -121,8 +129,8 @@ class TrainerOptions:
 
         from ratinglab.fitting.checkpoints import WholeCheckpointIO
 
-        if self.max_time is not None:
-            callbacks = [*callbacks, Timer(self.max_time, interval="epoch")]  # the Trainer's own would cut an epoch
+        # the Trainer's own would cut an epoch; without a limit, it still counts the time for a later one
+        callbacks = [*callbacks, Timer(self.max_time, interval="epoch")]
         try:
             return Trainer(
                 max_epochs=self.max_epochs,

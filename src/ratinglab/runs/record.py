@@ -47,6 +47,7 @@ class RunRecord:
         protocol: published figures to compare with, and the run's departures from the protocol; None without one.
         metrics: metrics of every part, each with target (its name in the options), name, label, higher_is_better.
         monitor: validation metric that decides which epoch is the best.
+        max_time: time limit of the fit as DD:HH:MM:SS; None: no limit.
         format_version: version of the folder's format.
     """
 
@@ -67,6 +68,7 @@ class RunRecord:
     protocol: dict[str, Any] | None
     metrics: list[dict[str, Any]] = field(default_factory=lambda: metric_records(["mse", "rmse", "mae"]))
     monitor: str = "val/mse"
+    max_time: str | None = None
     format_version: int = RUN_FORMAT
 
     def metric_kinds(self) -> list[MetricKind]:

@@ -153,7 +153,10 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
     path = folder / "checkpoints" / "best.ckpt"
     best_epoch = load_weights(predictor, path, record=record)
     if isinstance(predictor.model, Posterior) and predictor.model.num_samples == 0:
-        raise UserError(f"{path} holds no sample yet: the run was stopped in burn-in; resume={folder} continues it")
+        longer = "" if record.max_time is None else " with a higher trainer.max_time"
+        raise UserError(
+            f"{path} holds no sample yet: the run was stopped in burn-in; resume={folder}{longer} continues it"
+        )
     return predictor.eval(), best_epoch
 
 
@@ -197,6 +200,11 @@ def _options_text(record: RunRecord) -> str:
 def read_epoch(path: Path) -> int:
     """Read the number of finished epochs from a checkpoint; 0 if there is none."""
     return _read_checkpoint(path)[1] if path.exists() else 0
+
+
+def read_seconds(path: Path) -> float:
+    """Read the seconds of training until a checkpoint was written; 0 if there is none."""
+    return float(torch.load(path, map_location="cpu", weights_only=True)["seconds"]) if path.exists() else 0.0
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
