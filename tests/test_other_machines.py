@@ -40,6 +40,26 @@ def test_run_trains_under_a_windows_locale_in_an_interactive_slurm_allocation(ca
     assert list((tmp_path / "run").glob("events.out.tfevents.*"))
 
 
+def test_folder_that_is_not_ascii_trains_in_the_c_locale(cache, tmp_path):
+    folder = tmp_path / "é"
+    folder.mkdir()
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    train = [sys.executable, REPOSITORY / "scripts" / "train.py", "trainer=debug", "hydra.run.dir=run"]
+    for logger, status in (("none", 0), ("tensorboard", 2)):
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        done = subprocess.run(
+            [*train, f"logger={logger}"],
+            env={**environment(cache), **plain},
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+    assert done.stderr.startswith("error: logger: in this locale TensorBoard cannot write to ")
+    assert list(folder.iterdir()) == []
+
+
 def test_loops_are_compiled_uncached_where_nothing_can_be_written(monkeypatch):
     def njit(*, cache):
         raise RuntimeError("cannot cache function '_probe': no locator available for file 'compiled.py'")

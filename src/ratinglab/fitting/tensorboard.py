@@ -1,6 +1,7 @@
 """TensorBoard events of one run."""
 
 import logging
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams
 
+from ratinglab.errors import UserError
 from ratinglab.options import as_yaml
 
 log = logging.getLogger(__name__)
@@ -24,7 +26,13 @@ class EventLog(TensorBoardLogger):
     """
 
     def __init__(self, run_folder: Path, *, first_epoch: int) -> None:
-        """Log into `run_folder`. TensorBoard drops events of an earlier process from first_epoch on."""
+        """Log into `run_folder`. TensorBoard drops events of an earlier process from first_epoch on.
+
+        Raises:
+            UserError: the locale encodes the folder's name differently from TensorBoard, which takes UTF-8.
+        """
+        if os.fsencode(run_folder) != str(run_folder).encode(errors="replace"):
+            raise UserError(f"logger: in this locale TensorBoard cannot write to {run_folder}: set PYTHONUTF8=1")
         super().__init__(
             run_folder,
             name="",

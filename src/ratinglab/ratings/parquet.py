@@ -1,5 +1,8 @@
 """Ratings from Parquet files."""
 
+import os
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -7,6 +10,11 @@ import pyarrow.parquet as pq
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.ratings.inputs import Columns, InputFile
 from ratinglab.ratings.timestamps import DATES, type_of_timestamp
+
+
+def open_file(path: Path) -> pa.OSFile:
+    """Open a file for pyarrow, which would encode its name as UTF-8 in every locale."""
+    return pa.OSFile(os.fsencode(path))
 
 
 def read_parquet(file: InputFile, columns: Columns) -> list[pa.RecordBatch]:
@@ -21,14 +29,14 @@ def read_parquet(file: InputFile, columns: Columns) -> list[pa.RecordBatch]:
         roles = " and ".join(f"data.columns.{role}" for role, name in wanted.items() if name == repeated)
         raise UserError(f"{roles} must be different columns, got {repeated} for both")
     try:
-        names = pq.read_schema(file.path).names
+        names = pq.read_schema(open_file(file.path)).names
         for role, name in wanted.items():
             if name not in names:
                 there = f"it has {', '.join(names)}{did_you_mean(name, names)}"
                 raise UserError(f"data.columns.{role}: {file} has no column {name!r}; {there}")
             if names.count(name) > 1:
                 raise UserError(f"data.columns.{role}: {file} has {names.count(name)} columns named {name!r}")
-        table = pq.read_table(file.path, columns=list(wanted.values()))
+        table = pq.read_table(open_file(file.path), columns=list(wanted.values()))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
     if len(table) == 0:

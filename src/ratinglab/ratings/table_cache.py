@@ -113,7 +113,7 @@ def _write(file: BinaryIO, table: RatingTable) -> None:
 def _load(entry: Path) -> RatingTable | None:
     """Load the table of an entry; None if it is missing or invalid."""
     try:
-        content = pa.ipc.open_file(pa.memory_map(str(entry))).read_all()
+        content = pa.ipc.open_file(pa.memory_map(os.fsencode(entry))).read_all()
         content.validate(full=True)  # reads no numbers, only text
         facts = json.loads(content.schema.metadata[b"facts"])
         cells = {name: content[name].chunk(0).values for name in content.column_names}

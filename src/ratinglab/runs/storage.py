@@ -31,6 +31,7 @@ from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
 from ratinglab.ratings.holdout import Holdout
+from ratinglab.ratings.parquet import open_file
 from ratinglab.ratings.side_information import Column
 from ratinglab.runs.record import RunRecord, write_record
 
@@ -65,7 +66,7 @@ def read_parquet(
 ) -> pd.DataFrame:
     """Read a table of the run, or a selection of its columns and rows."""
     try:
-        return pd.read_parquet(path, columns=columns, filters=filters)
+        return pd.read_parquet(open_file(path), columns=columns, filters=filters)
     except (OSError, ValueError) as error:  # pyarrow raises either
         raise UserError(f"{path} is missing or damaged") from error
 
