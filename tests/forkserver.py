@@ -21,6 +21,7 @@ from pathlib import Path
 
 import matplotlib.backends.backend_agg  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
+from hydra._internal.hydra import Hydra
 
 from ratinglab.config import resolvers
 from ratinglab.config.command import ROOTS
@@ -67,6 +68,8 @@ def become_command(request: dict) -> int:
     return 0
 
 
+# Hydra composes once more to read hydra.mode, which ratinglab refuses: 0.1 s per command. test_startup.py runs it.
+Hydra.get_mode = lambda self, config_name, overrides: None
 compose_once()
 gc.freeze()  # forks share the memory of what is imported
 for line in sys.stdin:
