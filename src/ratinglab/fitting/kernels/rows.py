@@ -165,14 +165,15 @@ def gather(entries, scale, other_scale, values, out):  # type: ignore[no-untyped
     dim = values.shape[1]
     for chunk in prange(len(bounds) - 1):
         for row in range(bounds[chunk], bounds[chunk + 1]):
-            total = out[row]
-            total[:] = 0
+            # indexing out and values in full is up to 1.4 times as fast as views of their rows
+            out[row] = 0
             for place in range(start[row], start[row + 1]):
-                factor, value = other_scale[other[place]], values[other[place]]
+                index = np.int64(other[place])
+                factor = other_scale[index]
                 for d in range(dim):
-                    total[d] += factor * value[d]
+                    out[row, d] += factor * values[index, d]
             for d in range(dim):
-                total[d] *= scale[row]
+                out[row, d] *= scale[row]
 
 
 @njit(nogil=True, parallel=True)
