@@ -35,7 +35,7 @@ def test_readme_equation_trains_and_its_run_evaluates(command, lab):
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("model.embeding_dim=8", "there is no key model.embeding_dim; did you mean model.embedding_dim?"),
+        ("model.embeding_dim=8", "unknown key model.embeding_dim; did you mean model.embedding_dim?"),
         ("model.embedding_dim=0", "model.embedding_dim must be at least 1, got 0"),
         ("optimizer=block_sgd", "optimizer=block_sgd fits biased_mf and mf, got model=centered_mf"),
         ("model.embedding_dim=x", "model.embedding_dim must be an integer, got x"),

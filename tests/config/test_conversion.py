@@ -85,8 +85,8 @@ def test_values_of_every_type_are_converted():
         ({"rate": "fast"}, "group.rate must be a number, got fast"),
         ({"deep": 3}, "group.deep has keys of its own (depth), got 3"),
         ({"deep": {"depth": 0}}, "group.deep.depth must be at least 1, got 0"),
-        ({"deep": {"depht": 1}}, "there is no key group.deep.depht; did you mean group.deep.depth?"),
-        ({"colums": []}, "there is no key group.colums; did you mean group.columns?"),
+        ({"deep": {"depht": 1}}, "unknown key group.deep.depht; did you mean group.deep.depth?"),
+        ({"colums": []}, "unknown key group.colums; did you mean group.columns?"),
         ({"deep": {}}, "group.deep.depth has no value: set it in the YAML file of group"),
         ({"deep": {"depth": "???"}}, "group.deep.depth must be given, as in group.deep.depth=VALUE"),
         ({"path": "${oc.env:NOT_SET_HERE}"}, "group.path: "),
@@ -100,7 +100,7 @@ def test_wrong_value_gives_a_one_line_error(changes, message):
 
 
 def test_unknown_key_of_the_root_is_refused():
-    with pytest.raises(UnknownKeyError, match="there is no key lable; did you mean label") as error:
+    with pytest.raises(UnknownKeyError, match="unknown key lable; did you mean label") as error:
         to_options(OmegaConf.create({"group": GROUP, "lable": "x"}), Root)
     assert error.value.key == "lable"
 

@@ -67,11 +67,11 @@ VALUES = [
 """Values that the options refuse."""
 
 MISTAKES = [
-    (["model.embeding_dim=64"], "there is no key model.embeding_dim; did you mean model.embedding_dim?"),
-    (["modle=mf"], "there is no key modle; did you mean model?"),
+    (["model.embeding_dim=64"], "unknown key model.embeding_dim; did you mean model.embedding_dim?"),
+    (["modle=mf"], "unknown key modle; did you mean model?"),
     (
         ["optimizer=adan"],
-        "there is no optimizer=adan; there are adam, adamw, als, block_sgd, gibbs, sgd, sparse_adam; "
+        "unknown optimizer=adan: choose from adam, adamw, als, block_sgd, gibbs, sgd, sparse_adam; "
         "did you mean adam?",
     ),
     (["logger=null"], "logger=null: logger must be one of none, tensorboard"),
@@ -83,7 +83,7 @@ MISTAKES = [
     (["data.cache=bad.csv"], "data.cache: "),
     (["data=csv", "data.path='~nosuchuser/x.csv'"], "data.path: ~nosuchuser/x.csv is not a valid path"),
     (["data=csv", f"data.path={'x' * 300}"], f"data.path: {'x' * 80} is not a valid path: File name too long"),
-    (["data=csv", "data.pth=x"], "there is no key data.pth; did you mean data.path?"),
+    (["data=csv", "data.pth=x"], "unknown key data.pth; did you mean data.path?"),
     (["+model.extra=1"], "+model.extra=1: a key cannot be added; try model.extra=1"),
     (["++model.embedding_dim=3"], "++model.embedding_dim=3: a key cannot be added"),
     (["~model.embedding_dim"], "~model.embedding_dim: a key cannot be removed"),
@@ -94,7 +94,7 @@ MISTAKES = [
         ["recipe=biased_mf_gibbs", "optimizer=adam"],
         "recipe=biased_mf_gibbs sets optimizer.burn_in, which optimizer=adam does not have\n",
     ),
-    (["protocol=movielens_u11"], "there is no protocol=movielens_u11; there are "),
+    (["protocol=movielens_u11"], "unknown protocol=movielens_u11: choose from "),
     (["protocol=movielens_u1", "split.fold=6"], "split.fold must be from 1 to 5, got 6"),
     (["-m", "search=biased_mf_als", "model.embedding_dim=8,0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["hydra.run.dir=null"], "hydra.run.dir must not be null"),
@@ -109,10 +109,10 @@ MISTAKES = [
     ),
     (
         ["-m", "model=mf,bias", "model.embedding_dim=3"],
-        "there is no key model.embedding_dim with model=bias; it belongs to model=biased_mf, ",
+        "unknown key model.embedding_dim with model=bias; it belongs to model=biased_mf, ",
     ),
-    (["trainer.precision=16"], "there is no key trainer.precision: all fits compute in float32"),
-    (["trainer.limit_val_batches=2"], "there is no key trainer.limit_val_batches: validation and test use all"),
+    (["trainer.precision=16"], "unknown key trainer.precision: all fits compute in float32"),
+    (["trainer.limit_val_batches=2"], "unknown key trainer.limit_val_batches: validation and test use all"),
     (["trainer.max_time=5"], "trainer.max_time must be DD:HH:MM:SS above 0, as in "),
     (["trainer.max_time=00:00:00:00"], "trainer.max_time must be DD:HH:MM:SS above 0, as in "),
     (["data.path", "=", "x"], "data.path =: leave out the spaces around ="),
@@ -126,15 +126,15 @@ MISTAKES = [
         "model._target_ must be a subclass of ratinglab.models.declarations.EquationOptions",
     ),
     (["callbacks.early_stopping=5"], "callbacks.early_stopping has keys of its own (patience, min_delta), got 5"),
-    (["recipe=nul"], "there is no recipe=nul; there are biased_mf_als, "),
+    (["recipe=nul"], "unknown recipe=nul: choose from biased_mf_als, "),
     (["recipe=null"], "recipe=null: recipe must be one of biased_mf_als, "),
     (["--config-dir", "nowhere"], "--config-dir: there is no folder nowhere"),
     (
         ["optimizer=gibbs", "optimizer.lr=0.1"],
-        "there is no key optimizer.lr with optimizer=gibbs; it belongs to optimizer=adam, optimizer=adamw, "
+        "unknown key optimizer.lr with optimizer=gibbs; it belongs to optimizer=adam, optimizer=adamw, "
         "optimizer=block_sgd, optimizer=sgd, optimizer=sparse_adam",
     ),
-    (["data.path=ratings.csv"], "there is no key data.path with data=demo; it belongs to data=csv"),
+    (["data.path=ratings.csv"], "unknown key data.path with data=demo; it belongs to data=csv"),
     (["model=svdpp", "optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=svdpp"),
     (["trainer.min_epochs=60"], "trainer.min_epochs must be at most trainer.max_epochs, got 60 and 50"),
     (["reproduces=x"], "reproduces cannot be set: use reproduce.py run=FOLDER"),
@@ -147,7 +147,7 @@ MISTAKES = [
     (["-m", "model.embedding_dim=8,0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["model.embedding_dim=8,abc", "-m"], "model.embedding_dim must be an integer, got abc"),
     (["--sweep"], "unrecognized arguments: --sweep; see --help"),
-    (["data=movielens_1n"], "there is no data=movielens_1n; there are csv, demo, movielens_100k, "),
+    (["data=movielens_1n"], "unknown data=movielens_1n: choose from csv, demo, movielens_100k, "),
     (["data=movielens_1m", "data.root=nowhere"], "data.root: there is no nowhere"),
     (["split=movielens_u"], "split=movielens_u needs all rows of MovieLens 100K"),
     (["split=random", "split.refit=true", "split.validation=0"], "split.refit=true needs validation rows"),
@@ -201,7 +201,7 @@ def test_unavailable_accelerator_is_refused_and_leaves_no_files(command, tmp_pat
         ("evaluate", ["run=empty"], "run: empty is not the folder of a run: it has no run.json"),
         ("evaluate", ["-m", "run=a,b"], "evaluate does not support sweeps: leave out -m"),
         ("recommend", ["run=empty", "user=' '"], "user must not be blank"),
-        ("evaluate", ["rum=empty"], "there is no key rum; did you mean run?"),
+        ("evaluate", ["rum=empty"], "unknown key rum; did you mean run?"),
         (
             "recommend",
             ["run=empty"],
@@ -267,8 +267,8 @@ OWN_FILES = [
     ("callbacks: {early_stopping: {patients: 3}}", "experiment=mine sets callbacks.early_stopping.patients, which "
      "callbacks=default does not have; did you mean callbacks.early_stopping.patience?"),
     ("model: {embedding_dim: abc}", "model.embedding_dim must be an integer, got abc"),
-    ("defaults: [override /modle: bias]", "there is no key modle; did you mean model?"),
-    ("defaults: [override /model: biass]", "there is no model=biass; there are bias, "),
+    ("defaults: [override /modle: bias]", "unknown key modle; did you mean model?"),
+    ("defaults: [override /model: biass]", "unknown model=biass: choose from bias, "),
     ("model: {embedding_dim: [3}", "mine.yaml, line 1: "),
 ]  # fmt: skip
 

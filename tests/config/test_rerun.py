@@ -57,7 +57,7 @@ def test_run_with_a_custom_split_resumes_and_reproduces(command, tmp_path, own):
     [
         ("split.step=1", "split.step must be at least 2, got 1"),
         ("split.step=x", "split.step must be an integer, got x"),
-        ("split.setp=3", "there is no key split.setp; did you mean split.step?"),
+        ("split.setp=3", "unknown key split.setp; did you mean split.step?"),
     ],
 )
 def test_options_of_a_custom_split_are_checked(command, tmp_path, own, argument, message):

@@ -77,7 +77,7 @@ def test_find_metrics_keeps_the_order_of_names(own):
     [
         (
             ["mse", "rsme"],
-            "metrics: there is no metric rsme; there are mse, rmse, mae, and MODULE.NAME of your own; "
+            "metrics: unknown metric rsme: choose from mse, rmse, mae, or MODULE.NAME of your own; "
             "did you mean rmse?",
         ),
         (["mse", "x.y"], "metrics: there is no module x; "),

@@ -117,7 +117,7 @@ def test_own_users_table_can_have_other_columns(tmp_path):
     (tmp_path / "users.csv").write_text("user_id,town\n196,Oslo\n")
     table = options("movielens_100k", None, root=tmp_path).load()
     assert columns(table.user_columns) == {"town": ["", "Oslo"]}
-    with pytest.raises(UserError, match=r"^model.user_features: there is no column age in users.csv; there are town$"):
+    with pytest.raises(UserError, match=r"^model.user_features: users.csv has no column age; it has town$"):
         table.side_information(Needs(user_features=("age",)), asked_by="a test")
 
 

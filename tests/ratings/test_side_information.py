@@ -60,18 +60,18 @@ def test_side_information_holds_only_what_the_equation_needs():
         (
             {},
             Needs(user_features=("agegroup",)),
-            "model.user_features: there is no column agegroup in data.users.path; there are age, age_group, gender, "
+            "model.user_features: data.users.path has no column agegroup; it has age, age_group, gender, "
             "occupation; did you mean age_group?",
         ),
         (
             {},
             Needs(item_features=("genre",)),
-            "model.item_features: there is no column genre in data.titles.path; there are genres; did you mean genres?",
+            "model.item_features: data.titles.path has no column genre; it has genres; did you mean genres?",
         ),
         (
             {"item_columns": {}},
             Needs(item_features=("genres",)),
-            "model.item_features: there is no column genres in data.titles.path; there are only ids and titles",
+            "model.item_features: data.titles.path has no column genres; it has only ids and titles",
         ),
         (
             {"user_columns": {}},

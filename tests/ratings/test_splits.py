@@ -101,7 +101,7 @@ def test_leave_last_takes_the_last_rows_by_time_then_row_number():
     split = LeaveLastSplit(refit=False, validation=1, test=1).apply(table)
     assert rows(split, TEST) == [2, 7]
     assert rows(split, VALIDATION) == [1, 5]
-    assert split.notes == ("1 users have no more than 2 ratings and are only trained on",)
+    assert split.notes == ("users with at most 2 ratings, all used for training: 1",)
     two = LeaveLastSplit(refit=False, validation=0, test=2).apply(table)
     assert rows(two, TEST) == [1, 2, 5, 7]
 
@@ -237,7 +237,7 @@ def test_conflicting_options_are_refused(split, message):
         (TemporalSplit(refit=False, validation=0.0, test=0.1), "split=temporal leaves no row of table to train on"),
         (
             FilesSplit(refit=False, test_files="b.tst", validation_files=None, seed=0, validation=0.0),
-            "split.test_files: no file of data.path matches b.tst; there are a.base, b.test; did you mean b.test?",
+            "split.test_files: no file of data.path matches b.tst: it has a.base, b.test; did you mean b.test?",
         ),
         (
             FilesSplit(refit=False, test_files="b.*", validation_files="*.test", seed=0, validation=0.0),

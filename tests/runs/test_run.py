@@ -175,7 +175,7 @@ def test_predict_command_adds_a_column(command, biased, tmp_path):
     assert written["note"].tolist() == ['a, "b"', ""]
     assert written["prediction"].tolist() == pytest.approx(expected.tolist())
     assert "2 predictions" in outcome.stdout
-    assert "in 1 rows the user has no training ratings" in outcome.stdout
+    assert "note: predicted by the bias baseline, since the user has no training ratings: 1\n" in outcome.stdout
     assert "the item has no" not in outcome.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs.csv", "predictions.csv"]
 

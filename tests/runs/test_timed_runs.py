@@ -182,7 +182,7 @@ def test_invalid_time_gives_a_one_line_error(command, timed, tmp_path, content, 
     ("options", "message"),
     [
         (["data.columns.timestamp=null"], "model=timesvdpp needs the times of the ratings: name their column as data."),
-        (["model.item_features=[genre]"], "model.item_features: there is no column genre in data.titles.path; there "),
+        (["model.item_features=[genre]"], "model.item_features: data.titles.path has no column genre; it has "),
         (["data.titles.path=null"], "model.item_features=[genres] needs a table of items: name it as data.titles.path"),
         (["optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=timesvdpp"),
         (["optimizer=sparse_adam"], "optimizer=sparse_adam needs weights read only by row lookup"),

@@ -39,7 +39,7 @@ class UnknownKeyError(UserError):
         # Compare only the last part of the key: the full keys of one group are all alike.
         self.hint = did_you_mean(name, valid).replace("mean ", f"mean {key.removesuffix(name)}")
         self.key = key
-        super().__init__(f"there is no key {key}{self.hint}")
+        super().__init__(f"unknown key {key}{self.hint}")
 
 
 def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = ()) -> Any:

@@ -88,7 +88,7 @@ def _missing_config(error: MissingConfigException, conf: Conf) -> str:
     options = list(conf.choices(group)) or sorted(error.options or [])
     if not (name and options):
         return " ".join(str(error).split())
-    return f"there is no {group}={name}; there are {', '.join(options)}{did_you_mean(name, options)}"
+    return f"unknown {group}={name}: choose from {', '.join(options)}{did_you_mean(name, options)}"
 
 
 def _unknown_key(key: str, conf: Conf) -> str:
@@ -96,11 +96,11 @@ def _unknown_key(key: str, conf: Conf) -> str:
     group, _, name = key.partition(".")
     keys, choices = _keys_and_choices(conf)  # first: the lines below compose other choices
     if group == "trainer" and name in NOT_IN_TRAINER:
-        return f"there is no key {key}: {NOT_IN_TRAINER[name]}"
+        return f"unknown key {key}: {NOT_IN_TRAINER[name]}"
     owners = _owners(key, conf) if group in conf.groups() else []
     if owners:
-        return f"there is no key {key} with {group}={choices[group]}; it belongs to {', '.join(owners)}"
-    return f"there is no key {key}{did_you_mean(key, keys)}"
+        return f"unknown key {key} with {group}={choices[group]}; it belongs to {', '.join(owners)}"
+    return f"unknown key {key}{did_you_mean(key, keys)}"
 
 
 def _owners(key: str, conf: Conf) -> list[str]:

@@ -107,7 +107,7 @@ def _imported(name: str) -> Metric:
     if not name.rpartition(".")[0]:
         known = ", ".join(METRICS)
         raise UserError(
-            f"metrics: there is no metric {name}; there are {known}, and MODULE.NAME of your own"
+            f"metrics: unknown metric {name}: choose from {known}, or MODULE.NAME of your own"
             f"{did_you_mean(name, METRICS)}"
         )
     metric = import_attribute(name, key="metrics", kind=Metric)

@@ -123,9 +123,9 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         monitor=monitor,
         seed=options.seed,
     )
-    fit = options.optimizer.build(predictor, setup)  # may refuse the equation: write nothing yet
+    fit = options.optimizer.build(predictor, setup)  # can raise UserError, so nothing is written before
     if first_epoch > 1:
-        load_weights(predictor, checkpoint, record=record)  # before the old metrics go: the equation may have changed
+        load_weights(predictor, checkpoint, record=record)  # can raise too: the equation may have changed
     elif options.from_ is not None:
         start_from(options, predictor, record=record, is_first_of_two=is_first_of_two)
     epochs = record.refit_epochs

@@ -80,7 +80,7 @@ def _recommend_to_one(run: Run, user_id: str, output: Path | None, *, k: int) ->
     print(f"recommended to user {user_id}")
     _print_items(recommended, rating_name="predicted")
     if len(recommended) < k:
-        print(f"note: only {len(recommended)} of {k}: no other item has training ratings and is new to the user")
+        print(f"note: only {len(recommended)} of {k}: the user has rated every other item with training ratings")
 
 
 def predict(options: PredictOptions) -> None:
@@ -104,8 +104,8 @@ def predict(options: PredictOptions) -> None:
         _remark(output, "note: no times given: using each user's last training day; set columns.timestamp")
     for what, trained in (("user", run.trained_users(user_ids)), ("item", run.trained_items(item_ids))):
         if not trained.all():
-            rows = (~trained).sum()
-            _remark(output, f"note: in {rows:,} rows the {what} has no training ratings: the bias baseline predicts")
+            count = (~trained).sum()
+            _remark(output, f"note: predicted by the bias baseline, since the {what} has no training ratings: {count:,}")
 
 
 def _pairs_of(table: pa.Table, columns: PairColumns, *, file: InputFile) -> tuple[list[str], list[str], Times | None]:

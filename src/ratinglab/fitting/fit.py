@@ -97,7 +97,7 @@ class Fit(LightningModule):
         self.step_seconds, self.rows_trained = checkpoint["step_seconds"], checkpoint["rows_trained"]
         if checkpoint["stopped"] and self.epochs_done >= (self.trainer.min_epochs or 0):
             # else Lightning would train one more epoch before early stopping checks
-            log.info("note: the run has stopped early; no epoch is left to train")
+            log.info("note: early stopping has ended this run; no epoch is left to train")
             self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Optimizer | None:

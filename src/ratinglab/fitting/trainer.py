@@ -66,12 +66,12 @@ class TrainerOptions:
     """
 
     max_epochs: int = field(metadata=at_least(1))
-    """Maximum number of epochs. Early stopping may end the fit before."""
+    """Maximum number of epochs. Early stopping may end it sooner."""
     min_epochs: int = field(metadata=at_least(0))
     """Minimum number of epochs before early stopping may end the fit."""
     max_time: str | None = field(metadata=added_later(None))
-    """Time limit of the fit as DD:HH:MM:SS; the epoch in which it passes is the last; null: no limit. A resumed fit
-    has the rest of it."""
+    """Time limit of the fit as DD:HH:MM:SS; null: no limit. The fit ends after the epoch in which the limit is reached.
+    A resumed fit has the time that is left."""
     accelerator: Accelerator
     """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
     devices: int = field(metadata=at_least(1))
@@ -129,7 +129,7 @@ class TrainerOptions:
 
         from ratinglab.fitting.checkpoints import WholeCheckpointIO
 
-        # the Trainer's own would cut an epoch; without a limit, it still counts the time for a later one
+        # Trainer(max_time=…) would stop within an epoch. Without a limit, this still counts the time for a later one.
         callbacks = [*callbacks, Timer(self.max_time, interval="epoch")]
         try:
             return Trainer(
@@ -143,7 +143,7 @@ class TrainerOptions:
                 # else Lightning would add its own bar
                 enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
                 enable_model_summary=self.enable_model_summary,
-                # the fit validates after every epoch; a trial before the first adds nothing
+                # no validation before the first epoch
                 num_sanity_val_steps=0,
                 log_every_n_steps=1,  # fits log per epoch; with a larger value Lightning warns of few steps
                 default_root_dir=run_folder,

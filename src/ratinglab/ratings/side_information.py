@@ -163,8 +163,8 @@ def chosen_columns(columns: dict[str, Column] | None, names: tuple[str, ...], or
         raise UserError(f"{key}=[{','.join(names)}] needs a table of {origin.noun}s: {origin.advice}")
     for name in names:
         if name not in columns:
-            there = f"there are {', '.join(columns)}" if columns else "there are only ids and titles"
-            raise UserError(f"{key}: there is no column {name} in {origin.place}; {there}{did_you_mean(name, columns)}")
+            there = f"it has {', '.join(columns)}" if columns else "it has only ids and titles"
+            raise UserError(f"{key}: {origin.place} has no column {name}; {there}{did_you_mean(name, columns)}")
         if names.count(name) > 1:
             raise UserError(f"{key} must name each column once, got {name} {names.count(name)} times")
         if is_unknown(columns[name]).all():

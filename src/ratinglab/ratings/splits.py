@@ -184,9 +184,9 @@ class LeaveLastSplit(SplitOptions):
         )
 
     def notes(self, table: RatingTable) -> tuple[str, ...]:
-        """Report the number of users that are only trained on."""
+        """Report the number of users whose ratings are all used for training."""
         count = np.count_nonzero(self._has_too_few(table))
-        note = f"{count:,} users have no more than {self.test + self.validation} ratings and are only trained on"
+        note = f"users with at most {self.test + self.validation} ratings, all used for training: {count:,}"
         return (note,) if count > 0 else ()
 
     def _has_too_few(self, table: RatingTable) -> NDArray[np.bool_]:
@@ -361,7 +361,7 @@ class FilesSplit(RandomValidationSplit):
             names = [source.name.rpartition("/")[2] for source in table.sources]
             shown = ", ".join(names[:10])
             raise UserError(
-                f"{key}: no file of data.path matches {pattern}; there are {shown}{did_you_mean(pattern, names)}"
+                f"{key}: no file of data.path matches {pattern}: it has {shown}{did_you_mean(pattern, names)}"
             )
         return found
 

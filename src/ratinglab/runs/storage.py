@@ -182,7 +182,7 @@ def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: s
     Raises:
         UserError: the file is missing or damaged, or its weights have other shapes.
     """
-    weights, epoch = _read_checkpoint(path)
+    weights, epoch = _read_checkpoint(path, key=key)
     stored = "model.equation." if record.is_sampled else "model."
     model = predictor.model.equation if isinstance(predictor.model, Posterior) else predictor.model
     try:
@@ -208,10 +208,10 @@ def read_seconds(path: Path) -> float:
     return float(torch.load(path, map_location="cpu", weights_only=True)["seconds"]) if path.exists() else 0.0
 
 
-def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
+def _read_checkpoint(path: Path, *, key: str = "run") -> tuple[dict[str, torch.Tensor], int]:
     """Read the predictor's weights, and the number of epochs that trained them."""
     if not path.is_file():
-        raise UserError(f"run: {path} is missing: the run has not written it yet")
+        raise UserError(f"{key}: {path} is missing: the run has not written it yet")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         weights = {
@@ -221,4 +221,4 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], int]:
         }
         return weights, content["epochs"]
     except Exception as error:  # an incomplete or foreign file can raise anything
-        raise UserError(f"{path} is damaged or not a checkpoint of ratinglab") from error
+        raise UserError(f"{key}: {path} is damaged or not a checkpoint of ratinglab") from error
