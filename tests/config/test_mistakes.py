@@ -71,8 +71,7 @@ MISTAKES = [
     (["modle=mf"], "unknown key modle; did you mean model?"),
     (
         ["optimizer=adan"],
-        "unknown optimizer=adan: choose from adam, adamw, als, block_sgd, gibbs, sgd, sparse_adam; "
-        "did you mean adam?",
+        "unknown optimizer=adan: choose from adam, adamw, als, block_sgd, gibbs, sgd, sparse_adam; did you mean adam?",
     ),
     (["logger=null"], "logger=null: logger must be one of none, tensorboard"),
     (["logger=[none,tensorboard]"], "logger=[none,tensorboard]: logger must be one of none, tensorboard"),

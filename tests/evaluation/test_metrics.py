@@ -77,8 +77,7 @@ def test_find_metrics_keeps_the_order_of_names(own):
     [
         (
             ["mse", "rsme"],
-            "metrics: unknown metric rsme: choose from mse, rmse, mae, or MODULE.NAME of your own; "
-            "did you mean rmse?",
+            "metrics: unknown metric rsme: choose from mse, rmse, mae, or MODULE.NAME of your own; did you mean rmse?",
         ),
         (["mse", "x.y"], "metrics: there is no module x; "),
         (["mse", "my_metrics.within"], "metrics: my_metrics has no within; did you mean within_half?"),

@@ -105,7 +105,8 @@ def predict(options: PredictOptions) -> None:
     for what, trained in (("user", run.trained_users(user_ids)), ("item", run.trained_items(item_ids))):
         if not trained.all():
             count = (~trained).sum()
-            _remark(output, f"note: predicted by the bias baseline, since the {what} has no training ratings: {count:,}")
+            note = f"note: predicted by the bias baseline, since the {what} has no training ratings: {count:,}"
+            _remark(output, note)
 
 
 def _pairs_of(table: pa.Table, columns: PairColumns, *, file: InputFile) -> tuple[list[str], list[str], Times | None]:
