@@ -8,6 +8,10 @@ class UserError(ValueError):
     """A user's mistake. The message is one line that names the place, the rule and the value."""
 
 
+class ConflictError(UserError):
+    """Options that are valid by themselves, but not together."""
+
+
 class RunFailedError(RuntimeError):
     """A run that cannot be completed, for example because its loss is NaN. The message is one line."""
 

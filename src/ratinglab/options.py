@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any, get_args, get_type_hints
 
-from ratinglab.errors import UserError
+from ratinglab.errors import ConflictError, UserError
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def check_options(options: Any, prefix: str = "") -> None:
 
     Raises:
         UserError: `PREFIXfield must be RULE, got VALUE`, for the first field outside its range.
+        ConflictError: fields conflict.
     """
     for field in fields(options):
         key, value = f"{prefix}{field.name}", getattr(options, field.name)
@@ -82,7 +83,10 @@ def check_options(options: Any, prefix: str = "") -> None:
             if not (math.isfinite(value) and rule.holds(value)):
                 raise UserError(f"{key} must be {rule.text}, got {value}")
     if hasattr(options, "check_together"):
-        options.check_together()
+        try:
+            options.check_together()
+        except UserError as error:
+            raise ConflictError(str(error)) from error
 
 
 def to_plain(options: Any) -> dict[str, Any]:

@@ -103,8 +103,8 @@ MISTAKES = [
         "optimizer.lr=interval(0.1,0.2): an interval needs hydra/sweeper=optuna",
     ),
     (
-        ["-m", "optimizer=gibbs", "optimizer.burn_in=1,5", "trainer.max_epochs=10,5"],
-        "optimizer.burn_in must be below trainer.max_epochs, got 5 and 5",
+        ["-m", "optimizer=gibbs", "optimizer.burn_in=1,x", "trainer.max_epochs=10,5"],
+        "optimizer.burn_in must be an integer, got x",
     ),
     (
         ["-m", "model=mf,bias", "model.embedding_dim=3"],
@@ -244,10 +244,12 @@ def test_sweep_keeps_finished_runs_when_a_later_job_fails(command, tmp_path):
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(20) for item in range(20)]
     (tmp_path / "good.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
     data = ["data=csv", "data.path=good.csv,none.csv"]
-    command(tmp_path, "train", "-m", *data, "trainer=debug", "logger=none", status=2)
+    outcome = command(tmp_path, "train", "-m", *data, "trainer=debug", "logger=none", status=1)
+    assert "failed     1-path-none.csv: data.path: there is no file none.csv" in outcome.stdout
     (record,) = tmp_path.glob("outputs/sweeps/*/*/*/run.json")
     assert (record.parent / "metrics.json").exists()
-    assert [path.name for path in record.parent.parent.iterdir() if path.is_dir()] == [record.parent.name]
+    names = sorted(path.name for path in record.parent.parent.iterdir() if path.is_dir())
+    assert names == ["0-path-good.csv", "1-path-none.csv"]
     assert (record.parent.parent / "multirun.yaml").exists()
 
 

@@ -1,5 +1,6 @@
 """Sweeps: the table of runs, and the curves that TensorBoard shows."""
 
+import csv
 import json
 import re
 import socket
@@ -57,13 +58,13 @@ def tensorboard(sweep):
 
 
 def test_each_run_of_a_sweep_has_its_own_folder(sweep, runs):
-    assert [re.fullmatch(r"(\d)-[0-9a-f]{6}", run.name)[1] for run in runs] == ["0", "1", "2"]
+    assert [run.name for run in runs] == ["0-embedding_dim-8", "1-embedding_dim-16", "2-embedding_dim-32"]
     options = [json.loads((run / "run.json").read_text())["model_options"] for run in runs]
     assert [option["embedding_dim"] for option in options] == [8, 16, 32]
 
 
 def test_sweep_prints_a_table_of_its_runs_and_its_folder(sweep, runs):
-    head, *rows, folder = sweep.stdout.split("\n\n")[-1].splitlines()
+    head, *rows, best, folder = sweep.stdout.split("\n\n")[-1].splitlines()
     assert head.split() == ["model.embedding_dim", "val", "MSE", "test", "MSE", "test", "RMSE", "run"]
     assert sweep.folder / folder == runs[0].parent
     by_name = {run.name: json.loads((run / "metrics.json").read_text()) for run in runs}
@@ -75,6 +76,24 @@ def test_sweep_prints_a_table_of_its_runs_and_its_folder(sweep, runs):
     for row in shown:
         metrics = by_name[row[-1]]
         assert row[1:4] == [f"{metrics[tag]:.4f}" for tag in ("val/mse", "test/mse", "test/rmse")]
+    assert re.fullmatch(rf"best +python \S+train\.py model\.embedding_dim={shown[0][0]} trainer\.max_epochs=3", best)
+
+
+def test_sweep_writes_its_table_and_the_best_configuration(sweep, runs):
+    folder = runs[0].parent
+    with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["run"] for row in rows] == [run.name for run in runs]
+    assert {row["status"] for row in rows} == {"finished"}
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in runs]
+    for tag in ("val/mse", "test/rmse", "fit/seconds", "fit/parameters"):
+        assert [float(row[tag]) for row in rows] == [each[tag] for each in metrics]
+    best = min(range(3), key=lambda number: metrics[number]["val/mse"])
+    assert (folder / "best.yaml").read_text() == (runs[best] / ".hydra" / "config.yaml").read_text()
+    head, rule, *lines = (folder / "results.md").read_text(encoding="utf-8").splitlines()
+    assert head == "| model.embedding_dim | val MSE | test MSE | test RMSE | run |"
+    assert (rule, len(lines)) == ("| --- | --- | --- | --- | --- |", 3)
+    assert lines[0].endswith(f" {runs[best].name} |")
 
 
 def test_tensorboard_shows_curves_and_final_errors_of_every_run(sweep, runs, tensorboard):

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -30,7 +29,7 @@ from ratinglab.config.jobs import first_job, jobs_to_check
 from ratinglab.config.mistakes import check_overrides, explain, with_file
 from ratinglab.config.rerun import SAVED, Rerun
 from ratinglab.config.resolvers import register_resolvers
-from ratinglab.errors import RunFailedError, UserError
+from ratinglab.errors import ConflictError, RunFailedError, UserError
 from ratinglab.exits import exit_with, exits_in_one_line
 from ratinglab.experiment.root_options import (
     EvaluateOptions,
@@ -39,9 +38,10 @@ from ratinglab.experiment.root_options import (
     RecommendOptions,
     TrainOptions,
 )
-from ratinglab.files import RUN_RECORD, VALIDATION_FIT, user_path
+from ratinglab.files import user_path
 from ratinglab.interrupts import StoppedError, resume_hint
 from ratinglab.locks import LOCK, locked
+from ratinglab.runs.sweep_folder import FAILURE, SWEEP_RECORD, claim, has_started, read_jobs, record_failure
 from ratinglab.startup import configure_process
 
 ROOTS: dict[str, type] = {
@@ -98,9 +98,8 @@ class _Command:
         self._trains = conf.config_name == "train"
         self._rerun: Rerun | None = None
         self._typed: list[str] = []
-        self._diverged = False
         self._there_before: set[Path] = set()
-        self._swept: dict[Path, list[str]] = {}
+        self._sweep: Path | None = None
 
     def main(self) -> None:
         """Check the arguments, then let Hydra run the task once or, in a sweep, many times."""
@@ -119,12 +118,12 @@ class _Command:
             if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
                 self._check_overrides(arguments)
                 if not arguments.cfg:
-                    self._claim_folder(self._check_jobs(arguments), arguments, locks)
+                    hydra = self._check_jobs(arguments)
+                    self._claim_folder(hydra, arguments, locks)
             sys.argv[1:] = [*arguments.flags, *arguments.overrides]
             hydra_app(self._job, config_folder=self._conf.folder, config_name=self._conf.config_name)()
-            self._conclude_sweep()
-        if self._diverged:
-            sys.exit(1)
+            if self._sweep is not None:
+                self._conclude_sweep(self._sweep)
 
     def _help(self, arguments: argparse.Namespace) -> str:
         if self._usage is not None:
@@ -166,10 +165,12 @@ class _Command:
         """Compose and check the runs that the arguments ask for; return Hydra's part of a config."""
         with self._conf.initialized():
             if arguments.multirun:
-                return self._check_sweep(self._conf.parsed(arguments.overrides))
+                return self._check_sweep(arguments)
             return self._check_job(arguments.overrides)
 
-    def _check_sweep(self, overrides: Sequence[Override]) -> DictConfig:
+    def _check_sweep(self, arguments: argparse.Namespace) -> DictConfig:
+        """Check the jobs of a sweep. One with conflicting options is reported; the others run, if there are any."""
+        overrides = self._conf.parsed(arguments.overrides)
         _, hydra = self._conf.compose(first_job(overrides))
         if hydra.output_subdir is None:
             raise UserError(f"{self._conf.config_name} does not support sweeps: leave out -m")
@@ -181,8 +182,21 @@ class _Command:
                 raise UserError(
                     f"{override.input_line}: an interval needs hydra/sweeper=optuna; a grid takes VALUE,VALUE,…"
                 )
-        for job in jobs_to_check(overrides):
-            hydra = self._check_job([*self._conf.keys_of_choices(job), *job])
+        swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
+        fixed = {override.key_or_group for override in overrides} - swept
+        # a job's folder is named by what is swept
+        exclude = ",".join(map(quoted, sorted(fixed)))
+        arguments.overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{exclude}]")
+        jobs, conflicts = list(jobs_to_check(overrides)), list[str]()
+        for job in jobs:
+            try:
+                hydra = self._check_job([*self._conf.keys_of_choices(job), *job])
+            except ConflictError as error:
+                if len(conflicts) + 1 == len(jobs):
+                    raise
+                conflicts.append(f"{' '.join(text for text in job if text.partition('=')[0] in swept)}: {error}")
+        for conflict in conflicts:
+            print(f"warning: this job will fail: {conflict}", file=sys.stderr)
         return hydra
 
     def _check_job(self, overrides: Sequence[str]) -> DictConfig:
@@ -206,8 +220,10 @@ class _Command:
         if not self._trains:
             return
         key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
-        is_resumed = hydra.output_subdir is None
         folder = user_path(str(OmegaConf.select(hydra, key.removeprefix("hydra."))), key=key).absolute()
+        is_resumed = hydra.output_subdir is None
+        is_continued = arguments.multirun and (folder / SWEEP_RECORD).is_file()
+        typed = list(arguments.overrides)
         # Hydra would not expand `~`, and could compose a later time into the name
         arguments.overrides.append(f"{key}={quoted(str(folder))}")
         self._there_before = {path for path in (folder, *folder.parents) if path.exists()}
@@ -219,10 +235,13 @@ class _Command:
         except OSError as error:
             raise UserError(f"{key}: {error.filename} cannot be made: {error.strerror}") from error
         locks.enter_context(locked(folder, key="resume" if is_resumed else key))
+        # neither training nor the removal below may touch a user's files
+        if not (is_resumed or is_continued) and any(path.name != LOCK for path in folder.iterdir()):
+            raise UserError(f"{key} must be a new or empty folder, got {folder}")
+        if arguments.multirun:
+            claim(folder, typed)
+            self._sweep = folder
         if not is_resumed:
-            # neither training nor the removal below may touch a user's files
-            if any(path.name != LOCK for path in folder.iterdir()):
-                raise UserError(f"{key} must be a new or empty folder, got {folder}")
             locks.push(partial(self._remove_unstarted, folder, is_sweep=arguments.multirun))
 
     def _job(self, config: DictConfig) -> float | None:
@@ -236,37 +255,53 @@ class _Command:
             if hydra.output_subdir is not None:
                 self._rerun.save(folder, config)
         if is_sweep:
-            self._swept[folder] = overrides
+            (folder / FAILURE).unlink(missing_ok=True)
             if keys := self._conf.keys_of_choices(overrides):
                 config, _ = self._conf.compose([*keys, *overrides])
                 OmegaConf.save(config, folder / SAVED / "config.yaml")  # Hydra's own has the values of the overlay
+            if has_started(folder):
+                OmegaConf.update(config, "resume", str(folder))  # a sweep is continued
         with self._mistakes_in_one_line():
             try:
                 with locked(folder, key="hydra.sweep.dir") if is_sweep else nullcontext():
                     return self._task(self._options(config, overrides), folder)
             except StoppedError as error:
-                if self._trains and _has_started(folder):
+                if is_sweep:
+                    sweep = os.path.relpath(folder.parent)
+                    exit_with(
+                        f"{error}; to continue: the same command with hydra.sweep.dir={sweep}", status=error.status
+                    )
+                if self._trains and has_started(folder):
                     exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
                 raise
             except OSError as error:
                 if error.errno not in STORAGE_FAULTS:
                     raise
                 exit_with(f"error: {error.filename or folder}: {os.strerror(error.errno)}", status=1)
-            except RunFailedError as error:
-                if not is_sweep:
+            except (RunFailedError, UserError) as error:
+                if is_sweep:
+                    log.error("error: %s", error)
+                    record_failure(folder, str(error))
+                elif isinstance(error, RunFailedError):
                     exit_with(f"error: {error}", status=1)
-                log.error("error: %s", error)
-                self._diverged = True
+                else:
+                    raise
         return float("inf")
 
-    def _conclude_sweep(self) -> None:
-        """Print the table of a sweep's runs, then its folder on a line of its own."""
-        if not self._swept:
-            return
-        from ratinglab.reports.sweep_table import sweep_table  # torch is loaded by now
+    def _conclude_sweep(self, folder: Path) -> None:
+        """Print the table of a sweep's runs, then its folder on a line of its own.
 
-        folder = os.path.relpath(next(iter(self._swept)).parent)
-        print("", *sweep_table(self._swept), folder, sep="\n")
+        Reads them from the folder: a launcher may have run the jobs in other processes.
+        """
+        jobs = read_jobs(folder)
+        failures = [job.failure for job in jobs if job.failure is not None]
+        if failures and not any(has_started(job.folder) for job in jobs):
+            raise UserError(failures[0])
+        from ratinglab.reports.sweep_table import write_sweep_table  # torch is loaded by now
+
+        print("", *write_sweep_table(folder, jobs), os.path.relpath(folder), sep="\n")
+        if failures:
+            sys.exit(1)
 
     def _remove_unstarted(self, folder: Path, kind: type[BaseException] | None, *_: object, is_sweep: bool) -> None:
         """Remove the files of runs that never started, after a mistake or a signal."""
@@ -274,11 +309,12 @@ class _Command:
             return  # finished, or a fault of ratinglab's own, whose log may help
         logging.shutdown()
         runs = [path for path in folder.iterdir() if path.is_dir()] if is_sweep else [folder]
+        any_started = any(map(has_started, runs))
         for run in runs:
-            if not _has_started(run):
+            if not has_started(run) and not (any_started and (run / FAILURE).exists()):
                 _empty(run)
                 self._remove_empty(run)
-        if is_sweep and {path.name for path in folder.iterdir()} <= {LOCK, "multirun.yaml"}:
+        if is_sweep and {path.name for path in folder.iterdir()} <= {LOCK, SWEEP_RECORD, "multirun.yaml"}:
             _empty(folder)
 
     def _remove_empty(self, folder: Path) -> None:
@@ -286,11 +322,6 @@ class _Command:
             if path not in self._there_before:
                 with suppress(OSError):  # it is gone, or not empty
                     path.rmdir()
-
-
-def _has_started(run: Path) -> bool:
-    """Return whether there is something to resume: the record of a run, or of the first of its two fits."""
-    return any((folder / RUN_RECORD).exists() for folder in (run, run / VALIDATION_FIT))
 
 
 def _empty(folder: Path) -> None:

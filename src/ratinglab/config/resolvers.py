@@ -1,6 +1,7 @@
-"""Resolvers of conf/*.yaml: `${run_suffix:}`, `${short_hash:…}`, `${unless_sweep:…}`, `${cache_folder:}`."""
+"""Resolvers of conf/*.yaml: `${run_suffix:}`, `${job_name:…}`, `${unless_sweep:…}`, `${cache_folder:}`."""
 
 import os
+import re
 import secrets
 from hashlib import blake2b
 from pathlib import Path
@@ -12,6 +13,8 @@ from hydra.types import RunMode
 
 from ratinglab.config.hydra_api import register_resolver
 
+LONGEST_NAME = 80
+"""Maximum number of characters of a job's folder, without the number and a hash."""
 RUN_SUFFIX = secrets.token_hex(2)
 """Suffix that tells apart the folders of runs that start in the same second."""
 
@@ -19,9 +22,24 @@ RUN_SUFFIX = secrets.token_hex(2)
 def register_resolvers() -> None:
     """Register the resolvers with OmegaConf."""
     register_resolver("run_suffix", lambda: RUN_SUFFIX)
-    register_resolver("short_hash", lambda text: blake2b(text.encode(), digest_size=3).hexdigest())
+    register_resolver("job_name", job_name)
     register_resolver("unless_sweep", _unless_sweep)
     register_resolver("cache_folder", cache_folder)
+
+
+def job_name(dirname: str) -> str:
+    """Name a job's folder by its swept keys and values: `model.embedding_dim=8|seed=1` → `-embedding_dim-8+seed-1`.
+
+    Has only characters that Hydra takes back in run=FOLDER without quotes. A long name ends in a hash instead.
+    """
+    parts = []
+    for argument in filter(None, dirname.split("|")):
+        key, _, value = argument.partition("=")
+        parts.append(re.sub(r"[^A-Za-z0-9_.]+", "-", f"{re.split('[./@]', key)[-1]}-{value}").strip("-"))
+    name = "+".join(parts)
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}-{blake2b(dirname.encode(), digest_size=3).hexdigest()}"
+    return f"-{name}" if name else ""
 
 
 def cache_folder() -> str | None:

@@ -12,7 +12,7 @@ from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, user_path
 from ratinglab.options import as_yaml
 from ratinglab.reports.protocols import COMPARABLE, verdict
-from ratinglab.reports.text_table import aligned
+from ratinglab.reports.text_table import aligned, markdown
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
 
 
@@ -92,8 +92,6 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
     if not runs:
         raise UserError(f"there is no finished run under a protocol in {', '.join(folders)}")
     titles = sorted({_title(run) for run in runs})
-    yield _markdown(["", *(title.partition(":")[0] for title in titles), "fit s", "parameters"])
-    yield _markdown(["---"] * (len(titles) + 3))
     lines = []
     for row in _rows(runs, across_splits=True):
         parts = [Row(row.name, [run for run in row.runs if _title(run) == title]) for title in titles]
@@ -101,17 +99,13 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
         errors = [float(np.mean(part.errors("test/rmse"))) if part else np.inf for part in comparable]
         figures = [f"{error:.4f}" if part else "" for part, error in zip(comparable, errors, strict=True)]
         lines.append((errors, [row.name, *figures, *_size_cells(next(filter(None, comparable), row))]))
-    for _, cells in sorted(lines, key=lambda line: line[0]):
-        yield _markdown(cells)
+    head = ["", *(title.partition(":")[0] for title in titles), "fit s", "parameters"]
+    yield from markdown([head, *(cells for _, cells in sorted(lines, key=lambda line: line[0]))])
 
 
 def _title(run: FinishedRun) -> str:
     """Return the title of a run's protocol; "" if the run has none, or no test rows to compare."""
     return str(run.record.protocol["title"]) if run.record.protocol and "test/rmse" in run.metrics else ""
-
-
-def _markdown(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _verdict(row: Row) -> str:

@@ -1,4 +1,4 @@
-"""Text tables for a terminal."""
+"""Tables of text: aligned for a terminal, or in Markdown."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,3 +17,10 @@ def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iter
             cell.rjust(width) if number in right else cell.ljust(width) for number, (cell, width) in enumerate(cells)
         ]
         yield "  ".join(shown).rstrip()
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Format rows of cells as a Markdown table whose head is the first row."""
+    head, *body = rows
+    for cells in (head, ["---"] * len(head), *body):
+        yield f"| {' | '.join(cells)} |"

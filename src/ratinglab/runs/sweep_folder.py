@@ -1,0 +1,79 @@
+"""The folder of a sweep: its arguments, and one folder per job with the job's arguments and outcome.
+
+sweep.json     the arguments that choose the jobs
+NUMBER-NAME/   the run of a job; failure.txt says why a job failed
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+
+from ratinglab.errors import UserError
+from ratinglab.files import RUN_RECORD, VALIDATION_FIT, write_whole
+
+SWEEP_RECORD, FAILURE = "sweep.json", "failure.txt"
+HOW_TO_RUN = re.compile(r"hydra(/launcher\b|\.launcher\.|\.sweep\.dir=|\.sweeper\.(n_trials|n_jobs)=|\.job\.config\.)")
+"""Arguments that change where or when jobs run, or how many, but not what a job is."""
+
+
+class Job(NamedTuple):
+    """A job of a sweep.
+
+    Attributes:
+        folder: folder of its run.
+        arguments: its arguments, swept and fixed.
+        failure: why it failed; None if it did not.
+    """
+
+    folder: Path
+    arguments: dict[str, str]
+    failure: str | None
+
+
+def claim(folder: Path, arguments: Sequence[str]) -> None:
+    """Record the arguments of a new sweep, or check that the sweep in the folder has the same.
+
+    Raises:
+        UserError: the folder holds another sweep.
+    """
+    path = folder / SWEEP_RECORD
+    jobs = [argument for argument in arguments if not HOW_TO_RUN.match(argument)]
+    if not path.is_file():
+        content = json.dumps({"arguments": jobs}, indent=2) + "\n"
+        write_whole(path, lambda file: file.write(content.encode()))
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["arguments"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    if before != jobs:
+        raise UserError(
+            f"hydra.sweep.dir: {folder} holds another sweep: only `-m {' '.join(before)}` continues it; "
+            f"got {' '.join(jobs)}"
+        )
+
+
+def has_started(run: Path) -> bool:
+    """Return whether there is something to resume: the record of a run, or of the first of its two fits."""
+    return any((folder / RUN_RECORD).exists() for folder in (run, run / VALIDATION_FIT))
+
+
+def record_failure(run: Path, reason: str) -> None:
+    """Write why a job failed into its folder."""
+    write_whole(run / FAILURE, lambda file: file.write(f"{reason}\n".encode()))
+
+
+def read_jobs(folder: Path) -> list[Job]:
+    """Read the jobs that have begun, in their order."""
+    found = []
+    for path in folder.glob("*/.hydra/overrides.yaml"):
+        run = path.parents[1]
+        arguments = dict(text.split("=", 1) for text in yaml.safe_load(path.read_text(encoding="utf-8")))
+        failure = run / FAILURE
+        reason = failure.read_text(encoding="utf-8").strip() if failure.is_file() else None
+        found.append(Job(run, arguments, reason))
+    return sorted(found, key=lambda job: int(re.split(r"\D", job.folder.name, maxsplit=1)[0] or 0))

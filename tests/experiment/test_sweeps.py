@@ -1,0 +1,98 @@
+"""Sweeps: failed jobs are rows, and a sweep that was stopped or killed continues."""
+
+import csv
+import signal
+import time
+
+import pytest
+
+from ratinglab.config.resolvers import LONGEST_NAME, job_name
+
+SWEEP = ["-m", "model.embedding_dim=4,8", "optimizer.lr=0.003,0.01", "trainer.max_epochs=8", "logger=none"]
+
+
+def rows_of(folder):
+    with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def whole(command, tmp_path_factory):
+    """Run the sweep that is never stopped."""
+    return command(tmp_path_factory.mktemp("whole"), "train", *SWEEP).run
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
+def test_stopped_sweep_continues_to_equal_results(command, start, tmp_path, whole, number):
+    process = start(tmp_path, "train", *SWEEP, "hydra.sweep.dir=sweep")
+    while not list(tmp_path.glob("sweep/2-*/run.json")):
+        time.sleep(0.01)
+    _, _, stderr = process.end(number)
+    assert number == signal.SIGKILL or stderr.endswith("; to continue: the same command with hydra.sweep.dir=sweep\n")
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/[01]-*/checkpoints/*.ckpt")}
+    assert len(finished) == 4
+    outcome = command(tmp_path, "train", *SWEEP, "hydra.sweep.dir=sweep")
+    assert outcome.stdout.count("note: the run is already finished") == 2
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    timed = {"fit/seconds", "fit/ratings_per_second"}
+    rows, expected = rows_of(tmp_path / "sweep"), rows_of(whole)
+    assert len(rows) == 4
+    for row, other in zip(rows, expected, strict=True):
+        assert {tag: row[tag] for tag in row if tag not in timed} == {
+            tag: other[tag] for tag in row if tag not in timed
+        }
+
+
+def test_folder_of_another_sweep_is_refused(command, whole):
+    before = rows_of(whole)
+    arguments = [*SWEEP, "seed=1", f"hydra.sweep.dir={whole}"]
+    outcome = command(whole.parent, "train", *arguments, status=2)
+    assert outcome.stderr.startswith(
+        f"error: hydra.sweep.dir: {whole} holds another sweep: only `-m model.embedding_dim=4,8"
+    )
+    assert outcome.stderr.count("\n") == 1
+    assert rows_of(whole) == before
+
+
+def test_refused_and_diverged_jobs_are_rows_and_the_others_run(command, tmp_path):
+    arguments = ["-m", "model=nmf,mf", "optimizer=sgd,block_sgd", "optimizer.lr=0.01,1e6", "trainer.max_epochs=2"]
+    outcome = command(tmp_path, "train", *arguments, "logger=none", "hydra.sweep.dir=sweep", status=1)
+    refusal = "optimizer=block_sgd fits biased_mf and mf, got model=nmf"
+    warned = f"warning: this job will fail: model=nmf optimizer=block_sgd optimizer.lr=0.01: {refusal}\n"
+    assert outcome.stderr.startswith(warned)
+    rows = {row["run"]: row for row in rows_of(tmp_path / "sweep")}
+    assert len(rows) == 8
+    refused = rows["2-model-nmf+lr-0.01+optimizer-block_sgd"]
+    assert (refused["status"], refused["reason"], refused["val/mse"]) == ("failed", refusal, "")
+    diverged = next(row for name, row in rows.items() if name.startswith("5-model-mf+lr-"))
+    assert diverged["status"] == "failed"
+    assert diverged["reason"].startswith("the training loss is ")
+    assert rows["4-model-mf+lr-0.01+optimizer-sgd"]["status"] == "finished"
+    assert f"failed     {refused['run']}: {refusal}" in outcome.stdout
+
+
+def test_sweep_whose_jobs_all_conflict_is_refused(command, tmp_path):
+    arguments = ["-m", "model=nmf,svdpp", "optimizer=block_sgd", "logger=none"]
+    outcome = command(tmp_path, "train", *arguments, status=2)
+    assert outcome.stderr.endswith("error: optimizer=block_sgd fits biased_mf and mf, got model=svdpp\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("dirname", "name"),
+    [
+        ("", ""),
+        ("model.embedding_dim=8|optimizer.lr=0.01", "-embedding_dim-8+lr-0.01"),
+        ("model=mf", "-model-mf"),
+        ("data.path=/a b/c,d.csv", "-path-a-b-c-d.csv"),
+        ("metrics=[mse,rmse]|split/x@y.seed=-1", "-metrics-mse-rmse+seed-1"),
+    ],
+)
+def test_job_is_named_by_what_is_swept(dirname, name):
+    assert job_name(dirname) == name
+
+
+def test_long_names_of_jobs_differ_by_a_hash():
+    names = [job_name(f"data.path={'x' * 200}{number}") for number in (1, 2)]
+    assert names[0] != names[1]
+    assert all(len(name) < LONGEST_NAME + 10 for name in names)
