@@ -180,7 +180,8 @@ class _Command:
             is_interval = override.is_sweep_override() and not override.is_discrete_sweep()
             if is_interval and hydra.sweeper._target_.endswith(".BasicSweeper"):
                 raise UserError(
-                    f"{override.input_line}: an interval needs hydra/sweeper=optuna; a grid takes VALUE,VALUE,…"
+                    f"{override.input_line}: an interval needs hydra/sweeper=optuna (pip install 'ratinglab[sweep]'); "
+                    "a grid takes VALUE,VALUE,…"
                 )
         swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
         fixed = {override.key_or_group for override in overrides} - swept

@@ -1,4 +1,6 @@
-"""Resolvers of conf/*.yaml: `${run_suffix:}`, `${job_name:…}`, `${unless_sweep:…}`, `${cache_folder:}`."""
+"""Resolvers of conf/*.yaml: `${run_suffix:}`, `${job_name:…}`, `${unless_sweep:…}`, `${unless_search:…}`,
+`${cache_folder:}`.
+"""
 
 import os
 import re
@@ -12,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ratinglab.config.hydra_api import register_resolver
+from ratinglab.runs.sweep_folder import short_number
 
 LONGEST_NAME = 80
 """Maximum number of characters of a job's folder, without the number and a hash."""
@@ -24,6 +27,7 @@ def register_resolvers() -> None:
     register_resolver("run_suffix", lambda: RUN_SUFFIX)
     register_resolver("job_name", job_name)
     register_resolver("unless_sweep", _unless_sweep)
+    register_resolver("unless_search", _unless_search)
     register_resolver("cache_folder", cache_folder)
 
 
@@ -35,7 +39,7 @@ def job_name(dirname: str) -> str:
     parts = []
     for argument in filter(None, dirname.split("|")):
         key, _, value = argument.partition("=")
-        parts.append(re.sub(r"[^A-Za-z0-9_.]+", "-", f"{re.split('[./@]', key)[-1]}-{value}").strip("-"))
+        parts.append(re.sub(r"[^A-Za-z0-9_.]+", "-", f"{re.split('[./@]', key)[-1]}-{short_number(value)}").strip("-"))
     name = "+".join(parts)
     if len(name) > LONGEST_NAME:
         name = f"{name[:LONGEST_NAME]}-{blake2b(dirname.encode(), digest_size=3).hexdigest()}"
@@ -52,6 +56,13 @@ def cache_folder() -> str | None:
     folder = Path(platformdirs.user_cache_dir("ratinglab", appauthor=False))
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
     return str(folder) if os.access(nearest, os.W_OK) else None
+
+
+def _unless_search(value: Any, in_search: Any) -> Any:
+    """Return in_search in a sweep whose sweeper chooses the next job by the results of earlier ones."""
+    hydra = HydraConfig.instance()
+    is_grid = hydra.cfg is None or hydra.get().sweeper._target_.endswith(".BasicSweeper")
+    return value if is_grid else _unless_sweep(value, in_search)
 
 
 def _unless_sweep(value: Any, in_sweep: Any) -> Any:

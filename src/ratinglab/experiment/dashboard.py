@@ -42,7 +42,7 @@ def show_results(logger: EventLog, options: TrainOptions, *, run: Run, metrics: 
     shown = options.logger
     assert isinstance(shown, TensorBoardOptions), "no other options make such a logger"
     if shown.figures:
-        _show_errors(logger, run, step=step)
+        _show_errors(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
     if shown.data_figures:
         item_count = run.train_counts[1]
         logger.log_figure("data/ratings", rating_histogram(run.part("train").rating), step=step)
@@ -51,8 +51,7 @@ def show_results(logger: EventLog, options: TrainOptions, *, run: Run, metrics: 
         _show_items(logger, run, count=shown.projector_items)
 
 
-def _show_errors(logger: EventLog, run: Run, *, step: int) -> None:
-    part = "test" if len(run.part("test")) > 0 else "val"
+def _show_errors(logger: EventLog, run: Run, *, part: str, step: int) -> None:
     if len(run.part(part)) > 0:
         predictions = run.predictions(part)
         for name, figure in (

@@ -41,6 +41,8 @@ class TrainOptions:
     """Metrics of every part, by name: mse, rmse, mae, or MODULE.NAME of your own. Must contain mse."""
     monitor: str
     """Validation metric that decides the best epoch, early stopping and the order of a sweep, such as val/mse."""
+    test: bool
+    """Whether to evaluate on the test rows at the end. A search leaves them closed; evaluate.py opens them."""
     resume: str | None
     """Folder of a run to resume, with the options it was started with; null: start a new run."""
     from_: str | None

@@ -223,7 +223,7 @@ def _finish(
     run = Run.load(run_folder)
     finds_epochs = options.split.refit and found is None
     # with two fits, only the second one sees the test rows
-    metrics = run.evaluate(("val",) if finds_epochs else ("val", "test"))
+    metrics = run.evaluate(("val", "test") if options.test and not finds_epochs else ("val",))
     metrics |= {**facts, "fit/best_epoch": run.best_epoch}
     if found is not None:
         metrics |= {tag: value for tag, value in found.items() if "val/" in tag}

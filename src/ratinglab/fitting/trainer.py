@@ -223,7 +223,7 @@ class TensorBoardOptions(LoggerOptions):
     name: ClassVar[str] = "tensorboard"
 
     figures: bool
-    """Whether to draw figures of the test errors at the end."""
+    """Whether to draw figures of the errors at the end. Off by default in a sweep."""
     data_figures: bool
     """Whether to draw figures of the data. Off by default in a sweep, where every run would show the same ones."""
     projector_items: int = field(metadata=at_least(0))

@@ -5,21 +5,25 @@ import io
 import math
 import shlex
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import RUN_RECORD, write_whole
 from ratinglab.reports.protocols import table_of_folds
 from ratinglab.reports.text_table import aligned, markdown
 from ratinglab.runs.record import read_metrics, read_record
-from ratinglab.runs.sweep_folder import Job
+from ratinglab.runs.sweep_folder import Job, short_number
 
 FOLD = "split.fold"
 """The only key in which the runs of a cross-validation differ."""
+AXES = (FOLD, "seed", "split.seed")
+"""Keys over which runs are averaged."""
 TEST_COLUMNS = {"test MSE": "test/mse", "test RMSE": "test/rmse"}
 
 
@@ -46,30 +50,34 @@ class Column(NamedTuple):
 def write_sweep_table(folder: Path, jobs: Sequence[Job]) -> Iterator[str]:
     """Tabulate the jobs with the arguments in which they differ, best monitored validation metric first.
 
-    If they differ only in split.fold, the table is a cross-validation and ends with a mean and a spread. Yields the
-    table, the reasons of failed jobs, and the command that trains the best configuration. Writes to the folder:
+    Jobs that differ only in AXES share a row: their number, and each metric's mean with its 95 % confidence interval.
+    If all jobs do, the table has a row for each and ends with their mean and spread. Yields the table, the reasons of
+    failed jobs, and the command that trains the best configuration. Writes to the folder:
 
     results.csv: a row per job in the order of the jobs: arguments, status, reason of a failure, all metrics.
     results.md: the table in Markdown.
-    best.yaml: the configuration of the best run.
+    best.yaml: the configuration of the best run, or of the first in the best group.
     """
     results = [JobResult(job, _metrics(job.folder)) for job in jobs]
-    keys = _differing(jobs)
-    columns = _columns(results)
-    ranked = results if keys == [FOLD] else _ranked(results, columns)
-    head, rows = [*keys, *(column.label for column in columns), "run"], _rows(ranked, keys, columns)
-    if keys == [FOLD]:
-        rows += _mean_and_spread(results, columns)
+    keys, columns = _differing(jobs), _columns(results)
+    settings = [key for key in keys if key not in AXES]
+    if settings and len(settings) < len(keys):
+        best, table = _table_of_groups(results, settings, columns)
+    elif settings:
+        best, table = _table_of_jobs(_ranked(results, columns), keys, columns)
+    else:
+        best, table = _table_of_jobs(results, keys, columns)
+        table += _mean_and_spread(results, keys, columns)
     _write(folder / "results.csv", _csv(results, keys))
-    _write(folder / "results.md", "".join(f"{line}\n" for line in markdown([head, *rows])))
-    yield from aligned([head, *rows])
+    _write(folder / "results.md", "".join(f"{line}\n" for line in markdown(table)))
+    yield from aligned(table)
     yield from _failures(results)
     if keys == [FOLD]:
         yield from _beside_figures([job.folder for job in jobs])
-    elif keys and columns and ranked[0].status == "finished":
-        best = ranked[0].job
+    if settings and best is not None:
         _write(folder / "best.yaml", (best.folder / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
-        typed = [f"{key}={value}" for key, value in best.arguments.items()]
+        typed = [f"{key}={value}" for key, value in best.arguments.items() if key in settings or key not in keys]
+        typed += ["test=true"] if not any("test/mse" in result.metrics for result in results) else []
         yield f"best       python {shlex.join([sys.argv[0], *typed])}"
 
 
@@ -106,26 +114,72 @@ def _ranked(results: Sequence[JobResult], columns: Sequence[Column]) -> list[Job
     return sorted(results, key=lambda result: sign * result.metrics.get(tag, sign * math.inf))
 
 
-def _rows(results: Sequence[JobResult], keys: Sequence[str], columns: Sequence[Column]) -> list[list[str]]:
-    rows = []
+def _table_of_jobs(
+    results: Sequence[JobResult], keys: Sequence[str], columns: Sequence[Column]
+) -> tuple[Job | None, list[list[str]]]:
+    """Tabulate one row per job; return the first job, if it has finished, and the rows with their head."""
+    rows = [[*keys, *(column.label for column in columns), "run"]]
     for result in results:
         cells = [f"{result.metrics[column.tag]:.4f}" if column.tag in result.metrics else "" for column in columns]
         if cells and result.status != "finished":
             cells[0] = result.status
-        arguments = [result.job.arguments.get(key, "") for key in keys]
+        arguments = [short_number(result.job.arguments.get(key, "")) for key in keys]
         rows.append([*arguments, *cells, result.job.folder.name])
-    return rows
+    return (results[0].job if columns and results[0].status == "finished" else None), rows
 
 
-def _mean_and_spread(results: Sequence[JobResult], columns: Sequence[Column]) -> list[list[str]]:
-    """Average each column over the folds; blank unless every fold has the metric."""
-    mean, spread = ["mean"], ["± s.d."]
+def _mean_and_spread(results: Sequence[JobResult], keys: Sequence[str], columns: Sequence[Column]) -> list[list[str]]:
+    """Average each column over the jobs; blank unless every job has the metric."""
+    blank = [""] * (len(keys) - 1)
+    mean, spread = ["mean", *blank], ["± s.d.", *blank]
     for column in columns:
         values = np.array([result.metrics.get(column.tag, math.nan) for result in results])
-        complete = not np.isnan(values).any()
+        complete = len(values) > 1 and not np.isnan(values).any()
         mean.append(f"{values.mean():.4f}" if complete else "")
         spread.append(f"{values.std(ddof=1):.4f}" if complete else "")
-    return [[*mean, ""], [*spread, ""]]
+    return [[*mean, ""], [*spread, ""]] if keys else []
+
+
+def _table_of_groups(
+    results: Sequence[JobResult], settings: Sequence[str], columns: Sequence[Column]
+) -> tuple[Job | None, list[list[str]]]:
+    """Tabulate one row per group of jobs with the same settings, best mean of the first column first.
+
+    A group that lacks finished jobs which others have is listed last: its mean is of other seeds or folds.
+
+    Returns:
+        The first job of the best group, if a group is complete; and the rows with their head.
+    """
+    groups: defaultdict[tuple[str, ...], list[JobResult]] = defaultdict(list)
+    for result in results:
+        groups[tuple(result.job.arguments.get(key, "") for key in settings)].append(result)
+    size = max(map(len, groups.values()))
+    lines = []
+    for values, members in groups.items():
+        finished = [member for member in members if member.status == "finished"]
+        is_complete = len(finished) == size
+        count = str(size) if is_complete else f"{len(finished)} of {size}"
+        cells = [
+            _with_interval([member.metrics.get(column.tag, math.nan) for member in finished]) for column in columns
+        ]
+        mean = np.mean([member.metrics.get(columns[0].tag, math.nan) for member in finished]) if is_complete else 0.0
+        sign = -1 if columns and columns[0].higher_is_better else 1
+        shown = [*map(short_number, values), count, *cells]
+        lines.append(((not is_complete, sign * mean), members[0].job, shown))
+    lines.sort(key=lambda line: line[0])
+    (lacks_jobs, _), best, _ = lines[0]
+    head = [*settings, "runs", *(f"{column.label} ± 95 %" for column in columns)]
+    return (None if lacks_jobs else best), [head, *(cells for _, _, cells in lines)]
+
+
+def _with_interval(values: Sequence[float]) -> str:
+    """Format a mean with the half-width of its 95 % confidence interval, by Student's t; blank without values."""
+    if not values or np.isnan(values).any():
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    half_width = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return f"{np.mean(values):.4f} ± {half_width:.4f}"
 
 
 def _failures(results: Sequence[JobResult]) -> Iterator[str]:

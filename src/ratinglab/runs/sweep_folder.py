@@ -67,6 +67,14 @@ def record_failure(run: Path, reason: str) -> None:
     write_whole(run / FAILURE, lambda file: file.write(f"{reason}\n".encode()))
 
 
+def short_number(value: str) -> str:
+    """Round a number that is written with more than eight characters to four digits; return other text as it is."""
+    try:
+        return value if len(value) <= 8 else f"{float(value):.4g}"
+    except ValueError:
+        return value
+
+
 def read_jobs(folder: Path) -> list[Job]:
     """Read the jobs that have begun, in their order."""
     found = []
