@@ -1,6 +1,7 @@
 """Sweeps: failed jobs are rows, and a sweep that was stopped or killed continues."""
 
 import csv
+import shlex
 import signal
 import time
 
@@ -69,6 +70,19 @@ def test_refused_and_diverged_jobs_are_rows_and_the_others_run(command, tmp_path
     assert diverged["reason"].startswith("the training loss is ")
     assert rows["4-model-mf+lr-0.01+optimizer-sgd"]["status"] == "finished"
     assert f"failed     {refused['run']}: {refusal}" in outcome.stdout
+
+
+def test_search_leaves_the_test_rows_closed_until_asked(command, tmp_path):
+    (tmp_path / "own" / "search").mkdir(parents=True)
+    text = "# @package _global_\ntest: false\nhydra:\n  sweeper:\n    params:\n      model.embedding_dim: 2,4\n"
+    (tmp_path / "own" / "search" / "mine.yaml").write_text(text)
+    options = ["--config-dir", "own", "trainer=debug", "logger=none"]
+    outcome = command(tmp_path, "train", "-m", *options, "search=mine")
+    assert "test" not in "".join(line for line in outcome.stdout.splitlines() if not line.startswith(("split", "best")))
+    best = next(line for line in outcome.stdout.splitlines() if line.startswith("best "))
+    arguments = shlex.split(best)[3:]
+    assert arguments[-1] == "test=true"
+    assert "\ntest        mf " in command(tmp_path, "train", "--config-dir", "own", *arguments).stdout
 
 
 def test_sweep_whose_jobs_all_conflict_is_refused(command, tmp_path):

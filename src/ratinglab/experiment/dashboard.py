@@ -19,6 +19,7 @@ from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.fitting.trainer import TensorBoardOptions
 from ratinglab.options import to_plain
 from ratinglab.runs.run import Run
+from ratinglab.runs.sweep_folder import swept_arguments
 
 
 def show_experiment(logger: EventLog, header: Sequence[str], *, run_folder: Path) -> None:
@@ -31,24 +32,28 @@ def show_experiment(logger: EventLog, header: Sequence[str], *, run_folder: Path
 
 
 def show_results(logger: EventLog, options: TrainOptions, *, run: Run, metrics: Mapping[str, float]) -> None:
-    """Log the final metrics, the run's row of the hyperparameter table, and figures."""
+    """Log the final metrics, the run's row of the hyperparameter table, and figures.
+
+    In a sweep, the hyperparameters are those that are swept.
+    """
     step = int(metrics["fit/epochs"])
     tests = [f"test/{metric.name}" for metric in find_metrics(options.metrics) if metric is not MSE]
     logger.log_metrics({tag: metrics[tag] for tag in tests if tag in metrics}, step)
     monitor = options.monitor.removeprefix("val/")
     tags = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}
     results = {tag: metrics[key] for tag, key in tags.items() if key in metrics}
-    logger.log_results(hyperparameters(options, data=run.record.provenance["data"]), results, step=step)
-    shown = options.logger
-    assert isinstance(shown, TensorBoardOptions), "no other options make such a logger"
-    if shown.figures:
+    shown = swept_arguments(run.folder) or hyperparameters(options, data=run.record.provenance["data"])
+    logger.log_results(shown, results, step=step)
+    pages = options.logger
+    assert isinstance(pages, TensorBoardOptions), "no other options make such a logger"
+    if pages.figures:
         _show_errors(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
-    if shown.data_figures:
+    if pages.data_figures:
         item_count = run.train_counts[1]
         logger.log_figure("data/ratings", rating_histogram(run.part("train").rating), step=step)
         logger.log_figure("data/long_tail", long_tail(item_count[item_count > 0]), step=step)
-    if shown.projector_items > 0:
-        _show_items(logger, run, count=shown.projector_items)
+    if pages.projector_items > 0:
+        _show_items(logger, run, count=pages.projector_items)
 
 
 def _show_errors(logger: EventLog, run: Run, *, part: str, step: int) -> None:

@@ -67,6 +67,20 @@ def record_failure(run: Path, reason: str) -> None:
     write_whole(run / FAILURE, lambda file: file.write(f"{reason}\n".encode()))
 
 
+def swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
+    """Read the arguments that tell a job from the others of its sweep; {} if the run is no job of a sweep."""
+    hydra_file, arguments = run / ".hydra" / "hydra.yaml", run / ".hydra" / "overrides.yaml"
+    if not (hydra_file.is_file() and arguments.is_file()):
+        return {}
+    hydra = yaml.safe_load(hydra_file.read_text(encoding="utf-8"))["hydra"]
+    if hydra["mode"] != "MULTIRUN":
+        return {}
+    fixed = hydra["job"]["config"]["override_dirname"]["exclude_keys"]
+    typed = (text.split("=", 1) for text in yaml.safe_load(arguments.read_text(encoding="utf-8")))
+    values = {key: (text, yaml.safe_load(text)) for key, text in typed if key not in fixed}
+    return {key: value if isinstance(value, bool | int | float) else text for key, (text, value) in values.items()}
+
+
 def short_number(value: str) -> str:
     """Round a number that is written with more than eight characters to four digits; return other text as it is."""
     try:
