@@ -69,7 +69,7 @@ def become_command(request: dict) -> int:
 
 
 # Hydra composes once more to read hydra.mode, which ratinglab refuses: 0.1 s per command. test_startup.py runs it.
-Hydra.get_mode = lambda self, config_name, overrides: None
+Hydra.get_mode = lambda *arguments, **options: None
 compose_once()
 gc.freeze()  # forks share the memory of what is imported
 for line in sys.stdin:

@@ -2,12 +2,13 @@
 
 import argparse
 import errno
+import io
 import logging
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -256,15 +257,14 @@ class _Command:
             if hydra.output_subdir is not None:
                 self._rerun.save(folder, config)
         if is_sweep:
-            (folder / FAILURE).unlink(missing_ok=True)
-            if keys := self._conf.keys_of_choices(overrides):
-                config, _ = self._conf.compose([*keys, *overrides])
-                OmegaConf.save(config, folder / SAVED / "config.yaml")  # Hydra's own has the values of the overlay
-            if has_started(folder):
-                OmegaConf.update(config, "resume", str(folder))  # a sweep is continued
+            config = self._sweep_config(config, overrides, folder)
+        is_parallel = is_sweep and not hydra.launcher._target_.endswith(".BasicLauncher")
         with self._mistakes_in_one_line():
             try:
-                with locked(folder, key="hydra.sweep.dir") if is_sweep else nullcontext():
+                with (
+                    locked(folder, key="hydra.sweep.dir") if is_sweep else nullcontext(),
+                    _one_line_per_job(folder) if is_parallel else nullcontext(),
+                ):
                     return self._task(self._options(config, overrides), folder)
             except StoppedError as error:
                 if is_sweep:
@@ -288,6 +288,16 @@ class _Command:
                 else:
                     raise
         return float("inf")
+
+    def _sweep_config(self, config: DictConfig, overrides: Sequence[str], folder: Path) -> DictConfig:
+        """Return a job's config, in which choices win over keys of an overlay, and a run that was stopped resumes."""
+        (folder / FAILURE).unlink(missing_ok=True)
+        if keys := self._conf.keys_of_choices(overrides):
+            config, _ = self._conf.compose([*keys, *overrides])
+            OmegaConf.save(config, folder / SAVED / "config.yaml")  # Hydra's own has the values of the overlay
+        if has_started(folder):
+            OmegaConf.update(config, "resume", str(folder))
+        return config
 
     def _conclude_sweep(self, folder: Path) -> None:
         """Print the table of a sweep's runs, then its folder on a line of its own.
@@ -323,6 +333,21 @@ class _Command:
             if path not in self._there_before:
                 with suppress(OSError):  # it is gone, or not empty
                     path.rmdir()
+
+
+@contextmanager
+def _one_line_per_job(folder: Path) -> Iterator[None]:
+    """Print one line at the end of a job: the lines of parallel jobs would interleave. train.log has them all."""
+    for handler in logging.root.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setLevel(logging.CRITICAL)
+    outcome = "failed"
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+        outcome = "finished"
+    finally:
+        print(f"{outcome:<10} {folder.name}\n", end="", flush=True)
 
 
 def _empty(folder: Path) -> None:

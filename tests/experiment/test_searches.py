@@ -1,0 +1,64 @@
+"""Searches by Optuna and sweeps of parallel jobs, with the extra `sweep`."""
+
+import csv
+import signal
+import sqlite3
+import time
+
+import pytest
+
+pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install 'ratinglab[sweep]'")
+
+OPTUNA = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler.seed=1", "logger=none"]
+SPACE = ["model.embedding_dim=choice(4,8)", "optimizer.lr=tag(log,interval(1e-3,1e-1))", "trainer.max_epochs=8"]
+
+
+def rows_of(folder):
+    """Read results.csv without the times."""
+    with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{tag: row[tag] for tag in row if tag not in ("fit/seconds", "fit/ratings_per_second")} for row in rows]
+
+
+@pytest.fixture(scope="module")
+def study(command, tmp_path_factory):
+    """Run a search that keeps its study in its folder."""
+    storage = 'hydra.sweeper.storage="sqlite:///${hydra.sweep.dir}/study.db"'
+    return command(tmp_path_factory.mktemp("study"), "train", *OPTUNA, *SPACE, storage)
+
+
+def test_search_draws_from_its_space_and_leaves_the_test_rows_closed(study):
+    rows = rows_of(study.run)
+    assert len(rows) == 4
+    assert len({row["optimizer.lr"] for row in rows}) == 4
+    assert {row["model.embedding_dim"] for row in rows} <= {"4", "8"}
+    assert not any(tag.startswith("test/") for tag in rows[0])
+    best = next(line for line in study.stdout.splitlines() if line.startswith("best "))
+    assert best.endswith(" test=true")
+
+
+def test_study_is_kept_in_an_sqlite_file(study):
+    with sqlite3.connect(study.run / "study.db") as database:
+        values = sorted(value for (value,) in database.execute("select value from trial_values"))
+    assert values == sorted(float(row["val/mse"]) for row in rows_of(study.run))
+
+
+def test_killed_search_continues_with_the_same_suggestions(command, start, tmp_path, study):
+    process = start(tmp_path, "train", *OPTUNA, *SPACE, "hydra.sweep.dir=search")
+    while not list(tmp_path.glob("search/2-*/run.json")):
+        time.sleep(0.01)
+    process.end(signal.SIGKILL)
+    command(tmp_path, "train", *OPTUNA, *SPACE, "hydra.sweep.dir=search")
+    assert rows_of(tmp_path / "search") == rows_of(study.run)
+
+
+def test_parallel_jobs_print_a_line_each_and_the_table_of_a_sequential_sweep(command, tmp_path):
+    sweep = ["-m", "trainer=debug", "logger=none", "model.embedding_dim=4,8", "seed=0,1"]
+    command(tmp_path, "train", *sweep, "hydra.sweep.dir=sequential")
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=parallel"]
+    outcome = command(tmp_path, "train", *sweep, *parallel)
+    names = [row["run"] for row in rows_of(tmp_path / "parallel")]
+    lines = outcome.stdout.splitlines()
+    assert sorted(line for line in lines if line.startswith("finished ")) == [f"finished   {name}" for name in names]
+    assert not any(line.startswith("epoch ") for line in lines)
+    assert rows_of(tmp_path / "parallel") == rows_of(tmp_path / "sequential")
