@@ -3,9 +3,12 @@
 import csv
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 
 import pytest
+from conftest import REPOSITORY, environment
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install 'ratinglab[sweep]'")
 
@@ -52,13 +55,20 @@ def test_killed_search_continues_with_the_same_suggestions(command, start, tmp_p
     assert rows_of(tmp_path / "search") == rows_of(study.run)
 
 
-def test_parallel_jobs_print_a_line_each_and_the_table_of_a_sequential_sweep(command, tmp_path):
+def test_parallel_jobs_print_a_line_each_and_the_table_of_a_sequential_sweep(command, cache, tmp_path):
     sweep = ["-m", "trainer=debug", "logger=none", "model.embedding_dim=4,8", "seed=0,1"]
     command(tmp_path, "train", *sweep, "hydra.sweep.dir=sequential")
     parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=parallel"]
-    outcome = command(tmp_path, "train", *sweep, *parallel)
+    done = subprocess.run(  # not a fork of the server, in which joblib waits for its idle workers to end
+        [sys.executable, REPOSITORY / "scripts" / "train.py", *sweep, *parallel],
+        env=environment(cache),
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
     names = [row["run"] for row in rows_of(tmp_path / "parallel")]
-    lines = outcome.stdout.splitlines()
+    lines = done.stdout.splitlines()
     assert sorted(line for line in lines if line.startswith("finished ")) == [f"finished   {name}" for name in names]
     assert not any(line.startswith("epoch ") for line in lines)
     assert rows_of(tmp_path / "parallel") == rows_of(tmp_path / "sequential")
