@@ -1,6 +1,7 @@
 """Searches by Optuna and sweeps of parallel jobs, with the extra `sweep`."""
 
 import csv
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ from conftest import REPOSITORY, environment
 
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install 'ratinglab[sweep]'")
 
+PAGE = (REPOSITORY / "conf" / "search" / "README.md").read_text(encoding="utf-8")
 OPTUNA = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler.seed=1", "logger=none"]
 SPACE = ["model.embedding_dim=choice(4,8)", "optimizer.lr=tag(log,interval(1e-3,1e-1))", "trainer.max_epochs=8"]
 
@@ -38,6 +40,22 @@ def test_search_draws_from_its_space_and_leaves_the_test_rows_closed(study):
     assert not any(tag.startswith("test/") for tag in rows[0])
     best = next(line for line in study.stdout.splitlines() if line.startswith("best "))
     assert best.endswith(" test=true")
+
+
+@pytest.mark.parametrize(
+    "line", [line for line in PAGE.splitlines() if line.startswith("python scripts/train.py -m hydra")]
+)
+def test_documented_search_runs(cache, tmp_path, line):
+    arguments = [*shlex.split(line)[2:], "trainer=debug", "logger=none"]
+    done = subprocess.run(
+        [sys.executable, REPOSITORY / "scripts" / "train.py", *arguments],
+        env=environment(cache),
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert "\nbest " in done.stdout
 
 
 def test_study_is_kept_in_an_sqlite_file(study):
