@@ -100,6 +100,15 @@ def test_sweep_writes_its_table_and_the_best_configuration(sweep, runs):
     assert lines[0].endswith(f" {runs[best].name} |")
 
 
+def test_report_prints_the_table_of_the_sweep_again(command, sweep, runs):
+    folder = runs[0].parent
+    files = {name: (folder / name).read_bytes() for name in ("results.csv", "results.md", "best.yaml")}
+    shown = command(sweep.folder, "report", str(folder)).stdout
+    table = sweep.stdout.split("\n\n")[-1].splitlines()[:-1]
+    assert shown.splitlines()[: len(table)] == table
+    assert {name: (folder / name).read_bytes() for name in files} == files
+
+
 def test_tensorboard_shows_curves_and_final_errors_of_every_run(sweep, runs, tensorboard):
     shown = tensorboard("/data/plugin/scalars/tags")
     names = [str(run.relative_to(sweep.folder / "outputs")) for run in runs]

@@ -18,7 +18,7 @@ from ratinglab.files import RUN_RECORD, write_whole
 from ratinglab.reports.protocols import table_of_folds
 from ratinglab.reports.text_table import aligned, markdown
 from ratinglab.runs.record import read_metrics, read_record
-from ratinglab.runs.sweep_folder import Job, short_number
+from ratinglab.runs.sweep_folder import SWEEP_RECORD, Job, read_jobs, short_number
 
 FOLD = "split.fold"
 """The only key in which the runs of a cross-validation differ."""
@@ -78,7 +78,14 @@ def write_sweep_table(folder: Path, jobs: Sequence[Job]) -> Iterator[str]:
         _write(folder / "best.yaml", (best.folder / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
         typed = [f"{key}={value}" for key, value in best.arguments.items() if key in settings or key not in keys]
         typed += ["test=true"] if not any("test/mse" in result.metrics for result in results) else []
-        yield f"best       python {shlex.join([sys.argv[0], *typed])}"
+        yield f"best       python {shlex.join([str(Path(sys.argv[0]).with_name('train.py')), *typed])}"
+
+
+def report_sweep(folder: Path) -> Iterator[str]:
+    """Write the tables of a sweep again and yield what the sweep printed at its end; nothing for another folder."""
+    if (folder / SWEEP_RECORD).is_file():
+        yield from write_sweep_table(folder, read_jobs(folder))
+        yield ""
 
 
 def _metrics(folder: Path) -> dict[str, float]:
