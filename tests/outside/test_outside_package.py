@@ -130,10 +130,11 @@ def test_run_of_an_extension_is_reproduced(command, folder, whole, name):
 
 def test_sweep_ranks_runs_by_a_metric_outside_the_package(command, folder):
     outcome = trained(command, folder, "metric", "-m", "model=biased_mf", "optimizer.lr=0.0001,0.05")[0]
-    header, first, second = outcome.stdout.splitlines()[-4:-1]
+    header, first, second, best = outcome.stdout.splitlines()[-5:-1]
     assert header.split()[:4] == ["optimizer.lr", "val", "≤", "½"]
     assert [first.split()[0], second.split()[0]] == ["0.05", "0.0001"]
     assert float(first.split()[1]) > float(second.split()[1])
+    assert best.endswith(" model=biased_mf optimizer.lr=0.05")
 
 
 def test_informative_user_feature_lowers_the_error(command, folder):
