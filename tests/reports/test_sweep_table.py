@@ -97,12 +97,15 @@ def test_sweep_writes_its_table_and_the_best_configuration(sweep, runs):
     head, rule, *lines = (folder / "results.md").read_text(encoding="utf-8").splitlines()
     assert head == "| model.embedding_dim | val MSE | test MSE | test RMSE | run |"
     assert (rule, len(lines)) == ("| --- | --- | --- | --- | --- |", 3)
-    assert lines[0].endswith(f" {runs[best].name} |")
+    assert lines[0].endswith(f" **{runs[best].name}** |")
+    head, *lines = (folder / "results.tex").read_text(encoding="utf-8").splitlines()[1:-1]
+    assert head == r"model.embedding\_dim & val MSE & test MSE & test RMSE & run \\ \hline"
+    assert lines[0].endswith(rf" & \textbf{{{runs[best].name}}} \\".replace("_dim", r"\_dim"))
 
 
 def test_report_prints_the_table_of_the_sweep_again(command, sweep, runs):
     folder = runs[0].parent
-    files = {name: (folder / name).read_bytes() for name in ("results.csv", "results.md", "best.yaml")}
+    files = {name: (folder / name).read_bytes() for name in ("results.csv", "results.md", "results.tex", "best.yaml")}
     shown = command(sweep.folder, "report", str(folder)).stdout
     table = sweep.stdout.split("\n\n")[-1].splitlines()[:-1]
     assert shown.splitlines()[: len(table)] == table

@@ -16,7 +16,7 @@ from scipy import stats
 from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import RUN_RECORD, write_whole
 from ratinglab.reports.protocols import table_of_folds
-from ratinglab.reports.text_table import aligned, markdown
+from ratinglab.reports.text_table import aligned, latex, markdown
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.sweep_folder import SWEEP_RECORD, Job, read_jobs, short_number
 
@@ -55,7 +55,7 @@ def write_sweep_table(folder: Path, jobs: Sequence[Job]) -> Iterator[str]:
     failed jobs, and the command that trains the best configuration. Writes to the folder:
 
     results.csv: a row per job in the order of the jobs: arguments, status, reason of a failure, all metrics.
-    results.md: the table in Markdown.
+    results.md, results.tex: the table in Markdown and LaTeX, with the best row in bold.
     best.yaml: the configuration of the best run, or of the first in the best group.
     """
     results = [JobResult(job, _metrics(job.folder)) for job in jobs]
@@ -69,7 +69,9 @@ def write_sweep_table(folder: Path, jobs: Sequence[Job]) -> Iterator[str]:
         best, table = _table_of_jobs(results, keys, columns)
         table += _mean_and_spread(results, keys, columns)
     _write(folder / "results.csv", _csv(results, keys))
-    _write(folder / "results.md", "".join(f"{line}\n" for line in markdown(table)))
+    bold = 1 if settings and best is not None else None
+    for suffix, write in ((".md", markdown), (".tex", latex)):
+        _write(folder / f"results{suffix}", "".join(f"{line}\n" for line in write(table, bold=bold)))
     yield from aligned(table)
     yield from _failures(results)
     if keys == [FOLD]:

@@ -1,6 +1,14 @@
-"""Tables of text: aligned for a terminal, or in Markdown."""
+"""Tables of text: aligned for a terminal, in Markdown, or in LaTeX."""
 
+import re
 from collections.abc import Iterator, Sequence
+
+LATEX = {each: f"\\{each}" for each in "&%$#_{}"} | {
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+}
+"""Characters that LaTeX reads as commands, with what prints them."""
 
 
 def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
@@ -19,8 +27,20 @@ def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iter
         yield "  ".join(shown).rstrip()
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Format rows of cells as a Markdown table whose head is the first row."""
-    head, *body = rows
-    for cells in (head, ["---"] * len(head), *body):
-        yield f"| {' | '.join(cells)} |"
+def markdown(rows: Sequence[Sequence[str]], *, bold: int | None = None) -> Iterator[str]:
+    """Format rows of cells as a Markdown table whose head is the first row; `bold` is the index of a row in bold."""
+    for number, cells in enumerate(rows):
+        shown = [f"**{cell}**" if number == bold and cell else cell.replace("|", "\\|") for cell in cells]
+        yield f"| {' | '.join(shown)} |"
+        if number == 0:
+            yield f"| {' | '.join(['---'] * len(cells))} |"
+
+
+def latex(rows: Sequence[Sequence[str]], *, bold: int | None = None) -> Iterator[str]:
+    """Format rows of cells as a LaTeX tabular whose head is the first row; `bold` is the index of a row in bold."""
+    yield f"\\begin{{tabular}}{{{'l' * len(rows[0])}}}"
+    for number, cells in enumerate(rows):
+        text = [re.sub(r"[&%$#_{}~^\\]", lambda found: LATEX[found[0]], cell).replace("±", "$\\pm$") for cell in cells]
+        shown = [f"\\textbf{{{cell}}}" if number == bold and cell else cell for cell in text]
+        yield " & ".join(shown) + r" \\" + (r" \hline" if number == 0 else "")
+    yield "\\end{tabular}"
