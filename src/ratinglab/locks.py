@@ -8,6 +8,11 @@ from pathlib import Path
 
 from ratinglab.errors import UserError
 
+
+class LockedError(UserError):
+    """A folder in which another process is training."""
+
+
 LOCK = ".lock"
 """Name of the lock's file in the folder. The operating system frees the lock of a killed process."""
 
@@ -17,7 +22,8 @@ def locked(folder: Path, *, key: str) -> Iterator[None]:
     """Lock a folder for the length of a `with` block. Messages begin with `key`.
 
     Raises:
-        UserError: another process holds the lock, or the folder cannot be written to.
+        LockedError: another process holds the lock.
+        UserError: the folder cannot be written to.
     """
     from filelock import FileLock, Timeout  # 0.1 s: keep mistakes fast
 
@@ -29,7 +35,7 @@ def locked(folder: Path, *, key: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise UserError(f"{key}: another process is training in {folder}") from error
+        raise LockedError(f"{key}: another process is training in {folder}") from error
     except OSError as error:
         raise UserError(f"{key}: {folder} cannot be written to: {os.strerror(error.errno or 0)}") from error
     try:

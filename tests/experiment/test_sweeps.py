@@ -8,6 +8,8 @@ import time
 import pytest
 
 from ratinglab.config.resolvers import LONGEST_NAME, job_name
+from ratinglab.errors import UserError
+from ratinglab.runs.sweep_folder import claim, read_jobs
 
 SWEEP = ["-m", "model.embedding_dim=4,8", "optimizer.lr=0.003,0.01", "trainer.max_epochs=8", "logger=none"]
 
@@ -49,7 +51,7 @@ def test_folder_of_another_sweep_is_refused(command, whole):
     arguments = [*SWEEP, "seed=1", f"hydra.sweep.dir={whole}"]
     outcome = command(whole.parent, "train", *arguments, status=2)
     assert outcome.stderr.startswith(
-        f"error: hydra.sweep.dir: {whole} holds another sweep: only `-m model.embedding_dim=4,8"
+        f"error: hydra.sweep.dir: {whole} holds another sweep, which only these arguments continue: -m "
     )
     assert outcome.stderr.count("\n") == 1
     assert rows_of(whole) == before
@@ -82,7 +84,7 @@ def test_search_leaves_the_test_rows_closed_until_asked(command, tmp_path):
     best = next(line for line in outcome.stdout.splitlines() if line.startswith("best "))
     arguments = shlex.split(best)[3:]
     assert arguments[-1] == "test=true"
-    assert "\ntest        mf " in command(tmp_path, "train", "--config-dir", "own", *arguments).stdout
+    assert "\ntest        mf " in command(tmp_path, "train", *arguments).stdout
 
 
 def test_sweep_whose_jobs_all_conflict_is_refused(command, tmp_path):
@@ -100,6 +102,9 @@ def test_sweep_whose_jobs_all_conflict_is_refused(command, tmp_path):
         ("model=mf", "-model-mf"),
         ("data.path=/a b/c,d.csv", "-path-a-b-c-d.csv"),
         ("metrics=[mse,rmse]|split/x@y.seed=-1", "-metrics-mse-rmse+seed-1"),
+        ("seed=0|split.seed=1", "-seed-0+split.seed-1"),
+        ("optimizer.lr=0.0062163426977223935|seed=1234567890", "-lr-0.006216+seed-1234567890"),
+        ("optimizer.lr=10000000000.0", "-lr-1e10"),
     ],
 )
 def test_job_is_named_by_what_is_swept(dirname, name):
@@ -110,3 +115,64 @@ def test_long_names_of_jobs_differ_by_a_hash():
     names = [job_name(f"data.path={'x' * 200}{number}") for number in (1, 2)]
     assert names[0] != names[1]
     assert all(len(name) < LONGEST_NAME + 10 for name in names)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"arguments": null}', '{"arguments": [1]}'])
+def test_damaged_record_of_a_sweep_is_refused(tmp_path, content):
+    (tmp_path / "sweep.json").write_text(content)
+    with pytest.raises(UserError) as error:
+        claim(tmp_path, ["seed=0,1"])
+    assert str(error.value) == f"{tmp_path / 'sweep.json'} is damaged: it must hold a list of texts, arguments"
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        "hydra.verbose=true",
+        "hydra.sweeper.n_trials=9",
+        "hydra.sweep.dir=x",
+    ],
+)
+def test_sweep_continues_with_another_way_to_run_it(tmp_path, argument):
+    claim(tmp_path, ["seed=0,1"])
+    claim(tmp_path, ["seed=0,1", argument])
+
+
+@pytest.mark.parametrize("argument", ["hydra/sweeper=optuna", "hydra.sweeper.sampler.seed=2", "~logger", "seed=0,1"])
+def test_sweep_does_not_continue_with_other_jobs(tmp_path, argument):
+    claim(tmp_path, ["seed=0,1"])
+    with pytest.raises(UserError, match="holds another sweep"):
+        claim(tmp_path, ["seed=0,1", argument])
+
+
+def test_faulty_job_is_a_row_and_files_of_the_user_are_kept(command, tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "faulty.py").write_text(
+        "from ratinglab.models.mf import MFOptions\n\nclass Faulty(MFOptions):\n"
+        "    name = 'faulty'\n    def build(self, *arguments, **options):\n        raise MemoryError('too large')\n"
+    )
+    (tmp_path / "own" / "model").mkdir()
+    text = "_target_: faulty.Faulty\nembedding_dim: 4\nregularization: 0.05\ninit_std: 0.1\n"
+    (tmp_path / "own" / "model" / "faulty.yaml").write_text(text)
+    sweep = ["-m", "--config-dir", "own", "model=faulty,mf", "trainer=debug", "logger=none", "hydra.sweep.dir=sweep"]
+    command(tmp_path, "train", *sweep, status=1)
+    (tmp_path / "sweep" / "notes").mkdir()
+    (tmp_path / "sweep" / "notes" / "mine.txt").write_text("mine")
+    command(tmp_path, "train", *sweep, status=1)
+    faulty, other = rows_of(tmp_path / "sweep")
+    assert (faulty["status"], faulty["reason"]) == ("failed", "MemoryError: too large")
+    assert other["status"] == "finished"
+    assert "Traceback" in (tmp_path / "sweep" / faulty["run"] / "train.log").read_text(encoding="utf-8")
+    assert (tmp_path / "sweep" / "notes" / "mine.txt").read_text() == "mine"
+
+
+def test_jobs_with_equal_arguments_count_once(tmp_path):
+    for number, finished in enumerate([False, True, True]):
+        folder = tmp_path / f"{number}-seed-0"
+        (folder / ".hydra").mkdir(parents=True)
+        (folder / ".hydra" / "overrides.yaml").write_text("- seed=0\n")
+        if finished:
+            (folder / "metrics.json").write_text("{}")
+    assert [job.folder.name for job in read_jobs(tmp_path)] == ["1-seed-0"]

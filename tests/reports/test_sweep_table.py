@@ -237,6 +237,33 @@ def test_jobs_that_differ_in_seed_and_fold_share_a_row(tmp_path):
     head, *rows, best = write_sweep_table(tmp_path, jobs)
     assert [row.split()[:4] for row in rows] == [["0.1", "4", "1.1500", "±"], ["0.2", "3", "of", "4"]]
     assert best.endswith(" optimizer.lr=0.1 x=3")
+    # with that fold missing in both groups, they are compared over the others
+    (jobs[3].folder / "metrics.json").unlink()
+    _, *rows, best = write_sweep_table(tmp_path, jobs)
+    assert [row.split()[:3] for row in rows] == [["0.2", "3", "0.7000"], ["0.1", "3", "1.1000"]]
+    assert best.endswith(" optimizer.lr=0.2 x=3")
+
+
+def test_test_errors_do_not_choose(tmp_path):
+    jobs = [
+        job(tmp_path, number, metrics=error, model__embedding_dim=number) for number, error in enumerate([2.0, 1.0])
+    ]
+    for each in jobs:
+        (each.folder / "metrics.json").write_text(
+            json.dumps({"fit/epochs": 1, "test/mse": 3.0 - int(each.arguments["model.embedding_dim"])})
+        )
+    _, *rows = write_sweep_table(tmp_path, jobs)
+    assert [row.split()[0] for row in rows] == ["0", "1"]
+    assert not (tmp_path / "best.yaml").exists()
+
+
+@pytest.mark.parametrize("axis", [{}, {"seed": 0}])
+def test_jobs_without_metrics_are_listed(tmp_path, axis):
+    jobs = [job(tmp_path, number, metrics=None, failure="bad", lr=number, **axis) for number in range(2)]
+    jobs[1].arguments.update(dict.fromkeys(axis, "1"))
+    _, *rows = write_sweep_table(tmp_path, jobs)
+    assert [row.split()[0] for row in rows] == ["0", "1", "failed", "failed"]
+    assert "failed" in rows[0]
 
 
 def test_failed_and_stopped_jobs_come_last(tmp_path):

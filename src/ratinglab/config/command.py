@@ -5,6 +5,7 @@ import errno
 import io
 import logging
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -41,8 +42,16 @@ from ratinglab.experiment.root_options import (
 )
 from ratinglab.files import user_path
 from ratinglab.interrupts import StoppedError, resume_hint
-from ratinglab.locks import LOCK, locked
-from ratinglab.runs.sweep_folder import FAILURE, SWEEP_RECORD, claim, has_started, read_jobs, record_failure
+from ratinglab.locks import LOCK, LockedError, locked
+from ratinglab.runs.sweep_folder import (
+    FAILURE,
+    SWEEP_RECORD,
+    claim,
+    has_started,
+    job_folders,
+    read_jobs,
+    record_failure,
+)
 from ratinglab.startup import configure_process
 
 ROOTS: dict[str, type] = {
@@ -101,6 +110,7 @@ class _Command:
         self._typed: list[str] = []
         self._there_before: set[Path] = set()
         self._sweep: Path | None = None
+        self._has_failed = False
 
     def main(self) -> None:
         """Check the arguments, then let Hydra run the task once or, in a sweep, many times."""
@@ -122,9 +132,13 @@ class _Command:
                     hydra = self._check_jobs(arguments)
                     self._claim_folder(hydra, arguments, locks)
             sys.argv[1:] = [*arguments.flags, *arguments.overrides]
-            hydra_app(self._job, config_folder=self._conf.folder, config_name=self._conf.config_name)()
-            if self._sweep is not None:
-                self._conclude_sweep(self._sweep)
+            app = hydra_app(self._job, config_folder=self._conf.folder, config_name=self._conf.config_name)
+            if self._sweep is None:
+                app()
+            else:
+                self._run_sweep(app, self._sweep)
+        if self._has_failed:
+            sys.exit(1)
 
     def _help(self, arguments: argparse.Namespace) -> str:
         if self._usage is not None:
@@ -170,7 +184,7 @@ class _Command:
             return self._check_job(arguments.overrides)
 
     def _check_sweep(self, arguments: argparse.Namespace) -> DictConfig:
-        """Check the jobs of a sweep. One with conflicting options is reported; the others run, if there are any."""
+        """Check the jobs of a sweep. Those with conflicting options are reported; all may not conflict."""
         overrides = self._conf.parsed(arguments.overrides)
         _, hydra = self._conf.compose(first_job(overrides))
         if hydra.output_subdir is None:
@@ -184,8 +198,9 @@ class _Command:
                     f"{override.input_line}: an interval needs hydra/sweeper=optuna (pip install 'ratinglab[sweep]'); "
                     "a grid takes VALUE,VALUE,…"
                 )
-        swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
-        fixed = {override.key_or_group for override in overrides} - swept
+        last = {override.key_or_group: override for override in overrides}
+        swept = {key for key, override in last.items() if override.is_sweep_override()}
+        fixed = last.keys() - swept
         # a job's folder is named by what is swept
         exclude = ",".join(map(quoted, sorted(fixed)))
         arguments.overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{exclude}]")
@@ -241,7 +256,10 @@ class _Command:
         if not (is_resumed or is_continued) and any(path.name != LOCK for path in folder.iterdir()):
             raise UserError(f"{key} must be a new or empty folder, got {folder}")
         if arguments.multirun:
-            claim(folder, typed)
+            claim(
+                folder,
+                [*typed, *([] if self._conf.extra_folder is None else [f"--config-dir={self._conf.extra_folder}"])],
+            )
             self._sweep = folder
         if not is_resumed:
             locks.push(partial(self._remove_unstarted, folder, is_sweep=arguments.multirun))
@@ -257,21 +275,11 @@ class _Command:
             if hydra.output_subdir is not None:
                 self._rerun.save(folder, config)
         if is_sweep:
-            config = self._sweep_config(config, overrides, folder)
-        is_parallel = is_sweep and not hydra.launcher._target_.endswith(".BasicLauncher")
+            return self._job_of_sweep(config, overrides, folder, hydra)
         with self._mistakes_in_one_line():
             try:
-                with (
-                    locked(folder, key="hydra.sweep.dir") if is_sweep else nullcontext(),
-                    _one_line_per_job(folder) if is_parallel else nullcontext(),
-                ):
-                    return self._task(self._options(config, overrides), folder)
+                return self._task(self._options(config, overrides), folder)
             except StoppedError as error:
-                if is_sweep:
-                    sweep = os.path.relpath(folder.parent)
-                    exit_with(
-                        f"{error}; to continue: the same command with hydra.sweep.dir={sweep}", status=error.status
-                    )
                 if self._trains and has_started(folder):
                     exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
                 raise
@@ -279,15 +287,50 @@ class _Command:
                 if error.errno not in STORAGE_FAULTS:
                     raise
                 exit_with(f"error: {error.filename or folder}: {os.strerror(error.errno)}", status=1)
-            except (RunFailedError, UserError) as error:
-                if is_sweep:
-                    log.error("error: %s", error)
-                    record_failure(folder, str(error))
-                elif isinstance(error, RunFailedError):
-                    exit_with(f"error: {error}", status=1)
-                else:
-                    raise
+            except RunFailedError as error:
+                exit_with(f"error: {error}", status=1)
+
+    def _job_of_sweep(self, config: DictConfig, overrides: Sequence[str], folder: Path, hydra: Any) -> float | None:
+        """Run one job of a sweep. Its failure must not end the others: it is recorded in the job's folder."""
+        is_search = not hydra.sweeper._target_.endswith(".BasicSweeper")
+        is_parallel = not hydra.launcher._target_.endswith(".BasicLauncher")
+        try:
+            with (
+                locked(folder, key="hydra.sweep.dir"),
+                _one_line_per_job(folder) if is_parallel else nullcontext(),
+            ):
+                objective = self._task(self._options(self._sweep_config(config, overrides, folder), overrides), folder)
+                if objective is None and is_search:
+                    raise UserError("a search needs validation rows, which choose the next job")
+                return objective
+        except LockedError as error:
+            log.error("error: %s", error)
+        except (RunFailedError, UserError) as error:
+            log.error("error: %s", error)
+            record_failure(folder, str(error))
+        except OSError as error:
+            if error.errno in STORAGE_FAULTS:  # of which the other jobs would fail too
+                exit_with(f"error: {error.filename or folder}: {os.strerror(error.errno)}", status=1)
+            raise
+        except Exception as error:
+            log.exception("error: the job has failed")
+            record_failure(folder, " ".join(f"{type(error).__name__}: {error}".split()))
         return float("inf")
+
+    def _run_sweep(self, app: Callable[[], None], folder: Path) -> None:
+        """Run the jobs of a sweep; print their table in any case, and after a stop how to continue."""
+        how = f"to continue: the same command with {shlex.quote(f'hydra.sweep.dir={os.path.relpath(folder)}')}"
+        try:
+            app()
+        except StoppedError as error:
+            exit_with(f"{error}; {how}", status=error.status)
+        except Exception as error:  # such as a launcher's, whose worker was killed
+            if isinstance(error, UserError | HydraException | OmegaConfBaseException | YAMLError):
+                raise
+            log.debug("the sweep has failed", exc_info=True)
+            print(f"error: {type(error).__name__}: the sweep has failed; {how}", file=sys.stderr)
+            self._has_failed = True
+        self._conclude_sweep(folder)
 
     def _sweep_config(self, config: DictConfig, overrides: Sequence[str], folder: Path) -> DictConfig:
         """Return a job's config, in which choices win over keys of an overlay, and a run that was stopped resumes."""
@@ -307,19 +350,18 @@ class _Command:
         jobs = read_jobs(folder)
         failures = [job.failure for job in jobs if job.failure is not None]
         if failures and not any(has_started(job.folder) for job in jobs):
-            raise UserError(failures[0])
+            raise UserError(failures[0] if len(jobs) == 1 else f"all {len(jobs)} jobs failed; the first: {failures[0]}")
         from ratinglab.reports.sweep_table import write_sweep_table  # torch is loaded by now
 
         print("", *write_sweep_table(folder, jobs), os.path.relpath(folder), sep="\n")
-        if failures:
-            sys.exit(1)
+        self._has_failed |= bool(failures)
 
     def _remove_unstarted(self, folder: Path, kind: type[BaseException] | None, *_: object, is_sweep: bool) -> None:
         """Remove the files of runs that never started, after a mistake or a signal."""
         if kind is None or not issubclass(kind, UserError | StoppedError | SystemExit):
             return  # finished, or a fault of ratinglab's own, whose log may help
         logging.shutdown()
-        runs = [path for path in folder.iterdir() if path.is_dir()] if is_sweep else [folder]
+        runs = job_folders(folder) if is_sweep else [folder]
         any_started = any(map(has_started, runs))
         for run in runs:
             if not has_started(run) and not (any_started and (run / FAILURE).exists()):

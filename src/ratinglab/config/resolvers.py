@@ -36,11 +36,11 @@ def job_name(dirname: str) -> str:
 
     Has only characters that Hydra takes back in run=FOLDER without quotes. A long name ends in a hash instead.
     """
-    parts = []
-    for argument in filter(None, dirname.split("|")):
-        key, _, value = argument.partition("=")
-        parts.append(re.sub(r"[^A-Za-z0-9_.]+", "-", f"{re.split('[./@]', key)[-1]}-{short_number(value)}").strip("-"))
-    name = "+".join(parts)
+    swept = dict(argument.split("=", 1) for argument in filter(None, dirname.split("|")))
+    last = {key: re.split("[./@]", key)[-1] for key in swept}
+    short = {key: name if list(last.values()).count(name) == 1 else key for key, name in last.items()}
+    texts = (f"{short[key]}-{short_number(value)}" for key, value in swept.items())
+    name = "+".join(re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-") for text in texts)
     if len(name) > LONGEST_NAME:
         name = f"{name[:LONGEST_NAME]}-{blake2b(dirname.encode(), digest_size=3).hexdigest()}"
     return f"-{name}" if name else ""

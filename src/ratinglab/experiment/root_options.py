@@ -42,7 +42,7 @@ class TrainOptions:
     monitor: str
     """Validation metric that decides the best epoch, early stopping and the order of a sweep, such as val/mse."""
     test: bool
-    """Whether to evaluate on the test rows at the end. A search leaves them closed; evaluate.py opens them."""
+    """Whether to evaluate on the test rows at the end. A search does not; evaluate.py does."""
     resume: str | None
     """Folder of a run to resume, with the options it was started with; null: start a new run."""
     from_: str | None

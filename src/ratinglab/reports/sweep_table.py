@@ -18,13 +18,26 @@ from ratinglab.files import RUN_RECORD, write_whole
 from ratinglab.reports.protocols import table_of_folds
 from ratinglab.reports.text_table import aligned, latex, markdown
 from ratinglab.runs.record import read_metrics, read_record
-from ratinglab.runs.sweep_folder import SWEEP_RECORD, Job, read_jobs, short_number
+from ratinglab.runs.sweep_folder import SWEEP_RECORD, Job, config_dir_of, read_jobs, short_number
 
 FOLD = "split.fold"
 """The only key in which the runs of a cross-validation differ."""
 AXES = (FOLD, "seed", "split.seed")
 """Keys over which runs are averaged."""
 TEST_COLUMNS = {"test MSE": "test/mse", "test RMSE": "test/rmse"}
+
+
+class Column(NamedTuple):
+    """A metric of the table: its heading, its tag, and whether higher values are better."""
+
+    label: str
+    tag: str
+    higher_is_better: bool = False
+
+    def rank(self, values: Sequence[float]) -> float:
+        """Return a number by which to sort: lower is better, infinite without values or with one that is undefined."""
+        mean = float(np.mean(values)) if values else math.nan
+        return math.inf if math.isnan(mean) else -mean if self.higher_is_better else mean
 
 
 class JobResult(NamedTuple):
@@ -38,13 +51,9 @@ class JobResult(NamedTuple):
         """Return finished, failed or stopped."""
         return "failed" if self.job.failure is not None else "finished" if self.metrics else "stopped"
 
-
-class Column(NamedTuple):
-    """A metric of the table: its heading, its tag, and whether higher values are better."""
-
-    label: str
-    tag: str
-    higher_is_better: bool = False
+    def values(self, column: Column) -> list[float]:
+        """Return the metric of a column in a list; an empty one if the job lacks it."""
+        return [self.metrics[column.tag]] if column.tag in self.metrics else []
 
 
 def write_sweep_table(folder: Path, jobs: Sequence[Job]) -> Iterator[str]:
@@ -60,26 +69,32 @@ def write_sweep_table(folder: Path, jobs: Sequence[Job]) -> Iterator[str]:
     """
     results = [JobResult(job, _metrics(job.folder)) for job in jobs]
     keys, columns = _differing(jobs), _columns(results)
+    axes = [key for key in keys if key in AXES]
     settings = [key for key in keys if key not in AXES]
-    if settings and len(settings) < len(keys):
-        best, table = _table_of_groups(results, settings, columns)
+    best = None
+    if not any(column.tag in result.metrics for column in columns[:1] for result in results):
+        table = _table_of_jobs(results, keys, columns)  # no validation rows: test errors must not choose
+    elif settings and axes:
+        best, table = _table_of_groups(results, settings, axes, columns)
     elif settings:
-        best, table = _table_of_jobs(_ranked(results, columns), keys, columns)
+        ranked = sorted(results, key=lambda result: columns[0].rank(result.values(columns[0])))
+        best, table = ranked[0].job, _table_of_jobs(ranked, keys, columns)
     else:
-        best, table = _table_of_jobs(results, keys, columns)
-        table += _mean_and_spread(results, keys, columns)
+        table = [*_table_of_jobs(results, keys, columns), *_mean_and_spread(results, keys, columns)]
     _write(folder / "results.csv", _csv(results, keys))
-    bold = 1 if settings and best is not None else None
+    bold = None if best is None else 1
     for suffix, write in ((".md", markdown), (".tex", latex)):
         _write(folder / f"results{suffix}", "".join(f"{line}\n" for line in write(table, bold=bold)))
     yield from aligned(table)
     yield from _failures(results)
     if keys == [FOLD]:
         yield from _beside_figures([job.folder for job in jobs])
-    if settings and best is not None:
+    if best is not None:
         _write(folder / "best.yaml", (best.folder / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
-        typed = [f"{key}={value}" for key, value in best.arguments.items() if key in settings or key not in keys]
-        typed += ["test=true"] if not any("test/mse" in result.metrics for result in results) else []
+        arguments = {key: value for key, value in best.arguments.items() if key not in axes}
+        if not any("test/mse" in result.metrics for result in results):
+            arguments["test"] = "true"
+        typed = [*config_dir_of(best.folder), *(f"{key}={value}" for key, value in arguments.items())]
         yield f"best       python {shlex.join([str(Path(sys.argv[0]).with_name('train.py')), *typed])}"
 
 
@@ -101,11 +116,12 @@ def _differing(jobs: Sequence[Job]) -> list[str]:
 
 
 def _columns(results: Sequence[JobResult]) -> list[Column]:
-    """List the monitored metric and the test metrics, without those that no job has."""
+    """List the monitored metric, and the test metrics that a job has."""
     monitor = _monitored([result.job.folder for result in results])
     columns = [Column(f"val {monitor.label}", f"val/{monitor.name}", monitor.higher_is_better)]
-    columns += [Column(label, tag) for label, tag in TEST_COLUMNS.items()]
-    return [column for column in columns if any(column.tag in result.metrics for result in results)]
+    return columns + [
+        Column(label, tag) for label, tag in TEST_COLUMNS.items() if any(tag in result.metrics for result in results)
+    ]
 
 
 def _monitored(folders: Sequence[Path]) -> MetricKind:
@@ -115,26 +131,16 @@ def _monitored(folders: Sequence[Path]) -> MetricKind:
     return metrics.pop() if len(metrics) == 1 else MSE
 
 
-def _ranked(results: Sequence[JobResult], columns: Sequence[Column]) -> list[JobResult]:
-    """Sort finished jobs by the first column, best first, and put the others at the end."""
-    if not columns:
-        return list(results)
-    tag, sign = columns[0].tag, -1 if columns[0].higher_is_better else 1
-    return sorted(results, key=lambda result: sign * result.metrics.get(tag, sign * math.inf))
-
-
-def _table_of_jobs(
-    results: Sequence[JobResult], keys: Sequence[str], columns: Sequence[Column]
-) -> tuple[Job | None, list[list[str]]]:
-    """Tabulate one row per job; return the first job, if it has finished, and the rows with their head."""
+def _table_of_jobs(results: Sequence[JobResult], keys: Sequence[str], columns: Sequence[Column]) -> list[list[str]]:
+    """Tabulate one row per job, below a head. A job that has not finished shows its status."""
     rows = [[*keys, *(column.label for column in columns), "run"]]
     for result in results:
-        cells = [f"{result.metrics[column.tag]:.4f}" if column.tag in result.metrics else "" for column in columns]
-        if cells and result.status != "finished":
-            cells[0] = result.status
         arguments = [short_number(result.job.arguments.get(key, "")) for key in keys]
+        cells = [f"{result.metrics[column.tag]:.4f}" if column.tag in result.metrics else "" for column in columns]
+        if result.status != "finished":
+            cells[0] = result.status
         rows.append([*arguments, *cells, result.job.folder.name])
-    return (results[0].job if columns and results[0].status == "finished" else None), rows
+    return rows
 
 
 def _mean_and_spread(results: Sequence[JobResult], keys: Sequence[str], columns: Sequence[Column]) -> list[list[str]]:
@@ -150,35 +156,33 @@ def _mean_and_spread(results: Sequence[JobResult], keys: Sequence[str], columns:
 
 
 def _table_of_groups(
-    results: Sequence[JobResult], settings: Sequence[str], columns: Sequence[Column]
+    results: Sequence[JobResult], settings: Sequence[str], axes: Sequence[str], columns: Sequence[Column]
 ) -> tuple[Job | None, list[list[str]]]:
     """Tabulate one row per group of jobs with the same settings, best mean of the first column first.
 
-    A group that lacks finished jobs which others have is listed last: its mean is of other seeds or folds.
+    A group without a seed or fold that another group has finished is listed last: its mean covers others.
 
     Returns:
-        The first job of the best group, if a group is complete; and the rows with their head.
+        The first job of the best group, if that is complete; and the rows below a head.
     """
-    groups: defaultdict[tuple[str, ...], list[JobResult]] = defaultdict(list)
+    groups: defaultdict[tuple[str, ...], dict[tuple[str, ...], JobResult]] = defaultdict(dict)
+    finished = set()
     for result in results:
-        groups[tuple(result.job.arguments.get(key, "") for key in settings)].append(result)
-    size = max(map(len, groups.values()))
-    lines = []
+        place = tuple(result.job.arguments.get(key, "") for key in axes)
+        groups[tuple(result.job.arguments.get(key, "") for key in settings)][place] = result
+        if result.status == "finished":
+            finished.add(place)
+    rows = []
     for values, members in groups.items():
-        finished = [member for member in members if member.status == "finished"]
-        is_complete = len(finished) == size
-        count = str(size) if is_complete else f"{len(finished)} of {size}"
-        cells = [
-            _with_interval([member.metrics.get(column.tag, math.nan) for member in finished]) for column in columns
-        ]
-        mean = np.mean([member.metrics.get(columns[0].tag, math.nan) for member in finished]) if is_complete else 0.0
-        sign = -1 if columns and columns[0].higher_is_better else 1
-        shown = [*map(short_number, values), count, *cells]
-        lines.append(((not is_complete, sign * mean), members[0].job, shown))
-    lines.sort(key=lambda line: line[0])
-    (lacks_jobs, _), best, _ = lines[0]
+        done = [result for result in members.values() if result.status == "finished"]
+        count = str(len(done)) if len(done) == len(finished) else f"{len(done)} of {len(finished)}"
+        found = [[value for result in done for value in result.values(column)] for column in columns]
+        cells = [*map(short_number, values), count, *map(_with_interval, found)]
+        rows.append(((len(done) < len(finished), columns[0].rank(found[0])), next(iter(members.values())).job, cells))
+    rows.sort(key=lambda row: row[0])
+    (lacks_jobs, _), best, _ = rows[0]
     head = [*settings, "runs", *(f"{column.label} ± 95 %" for column in columns)]
-    return (None if lacks_jobs else best), [head, *(cells for _, _, cells in lines)]
+    return (None if lacks_jobs else best), [head, *(cells for *_, cells in rows)]
 
 
 def _with_interval(values: Sequence[float]) -> str:

@@ -6,6 +6,7 @@ NUMBER-NAME/   the run of a job; failure.txt says why a job failed
 
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +17,10 @@ from ratinglab.errors import UserError
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, write_whole
 
 SWEEP_RECORD, FAILURE = "sweep.json", "failure.txt"
-HOW_TO_RUN = re.compile(r"hydra(/launcher\b|\.launcher\.|\.sweep\.dir=|\.sweeper\.(n_trials|n_jobs)=|\.job\.config\.)")
-"""Arguments that change where or when jobs run, or how many, but not what a job is."""
+CHOOSES_JOBS = re.compile(
+    r"[+~]*(?!hydra\b)|hydra/sweeper\b|hydra\.sweeper\.(?!(n_trials|n_jobs|max_batch_size|storage)=)"
+)
+"""Arguments that decide what the jobs are. Other settings of Hydra only say how many run, where and how."""
 
 
 class Job(NamedTuple):
@@ -38,23 +41,27 @@ def claim(folder: Path, arguments: Sequence[str]) -> None:
     """Record the arguments of a new sweep, or check that the sweep in the folder has the same.
 
     Raises:
-        UserError: the folder holds another sweep.
+        UserError: the folder holds another sweep, or its record is damaged.
     """
     path = folder / SWEEP_RECORD
-    jobs = [argument for argument in arguments if not HOW_TO_RUN.match(argument)]
+    jobs = [argument for argument in arguments if CHOOSES_JOBS.match(argument)]
     if not path.is_file():
         content = json.dumps({"arguments": jobs}, indent=2) + "\n"
         write_whole(path, lambda file: file.write(content.encode()))
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))["arguments"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+        same = shlex.join(["-m", *before, f"hydra.sweep.dir={folder}"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{path} is damaged: it must hold a list of texts, arguments") from error
     if before != jobs:
-        raise UserError(
-            f"hydra.sweep.dir: {folder} holds another sweep: only `-m {' '.join(before)}` continues it; "
-            f"got {' '.join(jobs)}"
-        )
+        raise UserError(f"hydra.sweep.dir: {folder} holds another sweep, which only these arguments continue: {same}")
+
+
+def job_folders(folder: Path) -> list[Path]:
+    """List the folders of the jobs that have begun, in their order."""
+    found = [path.parents[1] for path in folder.glob("*/.hydra/overrides.yaml")]
+    return sorted(found, key=lambda run: int(re.split(r"\D", run.name, maxsplit=1)[0] or 0))
 
 
 def has_started(run: Path) -> bool:
@@ -81,21 +88,32 @@ def swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
     return {key: value if isinstance(value, bool | int | float) else text for key, (text, value) in values.items()}
 
 
+def config_dir_of(run: Path) -> list[str]:
+    """Return the argument --config-dir with which the run was started, if any."""
+    path = run / ".hydra" / "hydra.yaml"
+    hydra = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"] if path.is_file() else {}
+    sources = hydra.get("runtime", {}).get("config_sources", [])
+    return next((["--config-dir", each["path"]] for each in sources if each["provider"] == "command-line"), [])
+
+
 def short_number(value: str) -> str:
-    """Round a number that is written with more than eight characters to four digits; return other text as it is."""
+    """Round a number of more than eight characters to four digits, unless it is an integer; leave other texts alone."""
     try:
-        return value if len(value) <= 8 else f"{float(value):.4g}"
+        is_long = len(value) > 8 and not re.fullmatch(r"[+-]?\d+", value)
+        return (f"{float(value):.4g}" if is_long else value).replace("e+", "e")
     except ValueError:
         return value
 
 
 def read_jobs(folder: Path) -> list[Job]:
-    """Read the jobs that have begun, in their order."""
-    found = []
-    for path in folder.glob("*/.hydra/overrides.yaml"):
-        run = path.parents[1]
-        arguments = dict(text.split("=", 1) for text in yaml.safe_load(path.read_text(encoding="utf-8")))
+    """Read the jobs that have begun, in their order; of several with the same arguments, the first finished one."""
+    found: dict[tuple[tuple[str, str], ...], Job] = {}
+    for run in job_folders(folder):
+        texts = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")) or []
+        arguments = dict(text.split("=", 1) for text in texts)
         failure = run / FAILURE
         reason = failure.read_text(encoding="utf-8").strip() if failure.is_file() else None
-        found.append(Job(run, arguments, reason))
-    return sorted(found, key=lambda job: int(re.split(r"\D", job.folder.name, maxsplit=1)[0] or 0))
+        key = tuple(sorted(arguments.items()))
+        if key not in found or not (found[key].folder / "metrics.json").exists():
+            found[key] = Job(run, arguments, reason)
+    return list(found.values())
