@@ -256,10 +256,7 @@ class _Command:
         if not (is_resumed or is_continued) and any(path.name != LOCK for path in folder.iterdir()):
             raise UserError(f"{key} must be a new or empty folder, got {folder}")
         if arguments.multirun:
-            claim(
-                folder,
-                [*typed, *([] if self._conf.extra_folder is None else [f"--config-dir={self._conf.extra_folder}"])],
-            )
+            claim(folder, typed, config_dir=self._conf.extra_folder)
             self._sweep = folder
         if not is_resumed:
             locks.push(partial(self._remove_unstarted, folder, is_sweep=arguments.multirun))
@@ -308,11 +305,9 @@ class _Command:
         except (RunFailedError, UserError) as error:
             log.error("error: %s", error)
             record_failure(folder, str(error))
-        except OSError as error:
-            if error.errno in STORAGE_FAULTS:  # of which the other jobs would fail too
-                exit_with(f"error: {error.filename or folder}: {os.strerror(error.errno)}", status=1)
-            raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in STORAGE_FAULTS:  # the other jobs would fail too
+                exit_with(f"error: {error.filename or folder}: {os.strerror(error.errno)}", status=1)
             log.exception("error: the job has failed")
             record_failure(folder, " ".join(f"{type(error).__name__}: {error}".split()))
         return float("inf")

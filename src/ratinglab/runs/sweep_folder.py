@@ -37,7 +37,7 @@ class Job(NamedTuple):
     failure: str | None
 
 
-def claim(folder: Path, arguments: Sequence[str]) -> None:
+def claim(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = None) -> None:
     """Record the arguments of a new sweep, or check that the sweep in the folder has the same.
 
     Raises:
@@ -45,6 +45,7 @@ def claim(folder: Path, arguments: Sequence[str]) -> None:
     """
     path = folder / SWEEP_RECORD
     jobs = [argument for argument in arguments if CHOOSES_JOBS.match(argument)]
+    jobs += [] if config_dir is None else [f"--config-dir={config_dir}"]
     if not path.is_file():
         content = json.dumps({"arguments": jobs}, indent=2) + "\n"
         write_whole(path, lambda file: file.write(content.encode()))
