@@ -345,7 +345,8 @@ class _Command:
         jobs = read_jobs(folder)
         failures = [job.failure for job in jobs if job.failure is not None]
         if failures and not any(has_started(job.folder) for job in jobs):
-            raise UserError(failures[0] if len(jobs) == 1 else f"all {len(jobs)} jobs failed; the first: {failures[0]}")
+            same = len(set(failures)) == 1
+            raise UserError(failures[0] if same else f"all {len(jobs)} jobs failed; the first: {failures[0]}")
         from ratinglab.reports.sweep_table import write_sweep_table  # torch is loaded by now
 
         print("", *write_sweep_table(folder, jobs), os.path.relpath(folder), sep="\n")
