@@ -2,7 +2,6 @@
 
 import argparse
 from importlib.metadata import version
-from pathlib import Path
 
 from ratinglab.exits import exits_in_one_line
 
@@ -15,13 +14,8 @@ def main() -> None:
     parser.add_argument("--version", action="version", version=f"ratinglab {version('ratinglab')}")
     arguments = parser.parse_args()
     with exits_in_one_line():
-        # torch takes a second: keep --help fast
-        from ratinglab.reports.comparison import compare, models_table
-        from ratinglab.reports.sweep_table import report_sweep
+        from ratinglab.reports.comparison import compare, models_table  # torch takes a second: keep --help fast
 
-        for folder in arguments.folders:
-            for line in report_sweep(Path(folder)):
-                print(line, flush=True)
         for line in (models_table if arguments.models else compare)(arguments.folders):
             print(line, flush=True)
 

@@ -98,12 +98,13 @@ def test_sweep_whose_jobs_all_conflict_is_refused(command, tmp_path):
     ("dirname", "name"),
     [
         ("", ""),
-        ("model.embedding_dim=8|optimizer.lr=0.01", "-embedding_dim-8+lr-0.01"),
+        ("model.embedding_dim=8\noptimizer.lr=0.01", "-embedding_dim-8+lr-0.01"),
         ("model=mf", "-model-mf"),
+        ("data.separator='|'", "-separator"),
         ("data.path=/a b/c,d.csv", "-path-a-b-c-d.csv"),
-        ("metrics=[mse,rmse]|split/x@y.seed=-1", "-metrics-mse-rmse+seed-1"),
-        ("seed=0|split.seed=1", "-seed-0+split.seed-1"),
-        ("optimizer.lr=0.0062163426977223935|seed=1234567890", "-lr-0.006216+seed-1234567890"),
+        ("metrics=[mse,rmse]\nsplit/x@y.seed=-1", "-metrics-mse-rmse+seed-1"),
+        ("seed=0\nsplit.seed=1", "-seed-0+split.seed-1"),
+        ("optimizer.lr=0.0062163426977223935\nseed=1234567890", "-lr-0.006216+seed-1234567890"),
         ("optimizer.lr=10000000000.0", "-lr-1e10"),
     ],
 )

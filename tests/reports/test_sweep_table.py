@@ -13,7 +13,7 @@ import urllib.request
 import pytest
 from scipy import stats
 
-from ratinglab.reports.sweep_table import write_sweep_table
+from ratinglab.reports.sweep_table import sweep_table
 from ratinglab.runs.sweep_folder import Job
 
 EPOCHS = 3
@@ -106,10 +106,14 @@ def test_sweep_writes_its_table_and_the_best_configuration(sweep, runs):
 def test_report_prints_the_table_of_the_sweep_again(command, sweep, runs):
     folder = runs[0].parent
     files = {name: (folder / name).read_bytes() for name in ("results.csv", "results.md", "results.tex", "best.yaml")}
+    for name in files:
+        (folder / name).unlink()
     shown = command(sweep.folder, "report", str(folder)).stdout
     table = sweep.stdout.split("\n\n")[-1].splitlines()[:-1]
     assert shown.splitlines()[: len(table)] == table
     assert {name: (folder / name).read_bytes() for name in files} == files
+    only = command(sweep.folder, "report", "--models", str(folder), status=2)
+    assert (only.stdout, only.stderr.count("\n")) == ("", 1), "no protocol, and no table of the sweep"
 
 
 def test_tensorboard_shows_curves_and_final_errors_of_every_run(sweep, runs, tensorboard):
@@ -225,21 +229,21 @@ def test_jobs_that_differ_in_seed_and_fold_share_a_row(tmp_path):
         for row, (lr, values) in enumerate(errors.items())
         for place, error in enumerate(values)
     ]
-    head, *rows, best = write_sweep_table(tmp_path, jobs)
+    head, *rows, best = sweep_table(jobs).lines
     assert head.split("  ")[0] == "optimizer.lr"
     interval = stats.t.interval(0.95, 3, loc=0.8, scale=stats.sem(errors[0.2]))
     assert rows[0].split()[:5] == ["0.2", "4", "0.8000", "±", f"{interval[1] - 0.8:.4f}"]
     assert rows[1].split()[:3] == ["0.1", "4", "1.1500"]
     assert best.endswith(" optimizer.lr=0.2 x=3")
-    assert (tmp_path / "best.yaml").read_text() == "number: 4\n"
+    assert sweep_table(jobs).files["best.yaml"] == "number: 4\n"
     # with a fold missing, the better mean no longer counts
     (jobs[7].folder / "metrics.json").unlink()
-    head, *rows, best = write_sweep_table(tmp_path, jobs)
+    head, *rows, best = sweep_table(jobs).lines
     assert [row.split()[:4] for row in rows] == [["0.1", "4", "1.1500", "±"], ["0.2", "3", "of", "4"]]
     assert best.endswith(" optimizer.lr=0.1 x=3")
     # with that fold missing in both groups, they are compared over the others
     (jobs[3].folder / "metrics.json").unlink()
-    _, *rows, best = write_sweep_table(tmp_path, jobs)
+    _, *rows, best = sweep_table(jobs).lines
     assert [row.split()[:3] for row in rows] == [["0.2", "3", "0.7000"], ["0.1", "3", "1.1000"]]
     assert best.endswith(" optimizer.lr=0.2 x=3")
 
@@ -252,16 +256,16 @@ def test_test_errors_do_not_choose(tmp_path):
         (each.folder / "metrics.json").write_text(
             json.dumps({"fit/epochs": 1, "test/mse": 3.0 - int(each.arguments["model.embedding_dim"])})
         )
-    _, *rows = write_sweep_table(tmp_path, jobs)
+    _, *rows = sweep_table(jobs).lines
     assert [row.split()[0] for row in rows] == ["0", "1"]
-    assert not (tmp_path / "best.yaml").exists()
+    assert "best.yaml" not in sweep_table(jobs).files
 
 
 @pytest.mark.parametrize("axis", [{}, {"seed": 0}])
 def test_jobs_without_metrics_are_listed(tmp_path, axis):
     jobs = [job(tmp_path, number, metrics=None, failure="bad", lr=number, **axis) for number in range(2)]
     jobs[1].arguments.update(dict.fromkeys(axis, "1"))
-    _, *rows = write_sweep_table(tmp_path, jobs)
+    _, *rows = sweep_table(jobs).lines
     assert [row.split()[0] for row in rows] == ["0", "1", "failed", "failed"]
     assert "failed" in rows[0]
 
@@ -272,14 +276,14 @@ def test_failed_and_stopped_jobs_come_last(tmp_path):
         job(tmp_path, 1, metrics=None, model__embedding_dim=8),
         job(tmp_path, 2, metrics=0.5, model__embedding_dim=7),
     ]
-    _, *rows, failure, _ = write_sweep_table(tmp_path, jobs)
+    _, *rows, failure, _ = sweep_table(jobs).lines
     assert [row.split()[:2] for row in rows] == [["7", "0.5000"], ["9", "failed"], ["8", "stopped"]]
     assert failure == "failed     0-job: too large"
 
 
 def test_seeds_alone_end_with_their_mean_and_spread(tmp_path):
     jobs = [job(tmp_path, seed, metrics=error, seed=seed) for seed, error in enumerate([1.0, 2.0, 3.0])]
-    *_, mean, spread = write_sweep_table(tmp_path, jobs)
+    *_, mean, spread = sweep_table(jobs).lines
     assert (mean.split(), spread.split()) == (
         ["mean", "2.0000", "4.0000", "1.9546"],
         ["±", "s.d.", "1.0000", "2.0000", "0.5191"],

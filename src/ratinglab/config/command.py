@@ -26,10 +26,10 @@ from ratinglab.config.arguments import parse_arguments, quoted
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
 from ratinglab.config.help_text import help_text
-from ratinglab.config.hydra_api import hydra_app
+from ratinglab.config.hydra_api import hydra_app, is_parallel, is_search
 from ratinglab.config.jobs import first_job, jobs_to_check
 from ratinglab.config.mistakes import check_overrides, explain, with_file
-from ratinglab.config.rerun import SAVED, Rerun
+from ratinglab.config.rerun import Rerun
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.errors import ConflictError, RunFailedError, UserError
 from ratinglab.exits import exit_with, exits_in_one_line
@@ -45,6 +45,7 @@ from ratinglab.interrupts import StoppedError, resume_hint
 from ratinglab.locks import LOCK, LockedError, locked
 from ratinglab.runs.sweep_folder import (
     FAILURE,
+    SAVED,
     SWEEP_RECORD,
     claim,
     has_started,
@@ -129,8 +130,7 @@ class _Command:
             if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
                 self._check_overrides(arguments)
                 if not arguments.cfg:
-                    hydra = self._check_jobs(arguments)
-                    self._claim_folder(hydra, arguments, locks)
+                    self._claim_folder(self._check_jobs(arguments), arguments, locks)
             sys.argv[1:] = [*arguments.flags, *arguments.overrides]
             app = hydra_app(self._job, config_folder=self._conf.folder, config_name=self._conf.config_name)
             if self._sweep is None:
@@ -184,7 +184,7 @@ class _Command:
             return self._check_job(arguments.overrides)
 
     def _check_sweep(self, arguments: argparse.Namespace) -> DictConfig:
-        """Check the jobs of a sweep. Those with conflicting options are reported; all may not conflict."""
+        """Check the jobs of a sweep. Warns of jobs whose options conflict; refuses the sweep if all do."""
         overrides = self._conf.parsed(arguments.overrides)
         _, hydra = self._conf.compose(first_job(overrides))
         if hydra.output_subdir is None:
@@ -193,7 +193,7 @@ class _Command:
         overrides = [*self._conf.parsed([f"{key}={value}" for key, value in params.items()]), *overrides]
         for override in overrides:
             is_interval = override.is_sweep_override() and not override.is_discrete_sweep()
-            if is_interval and hydra.sweeper._target_.endswith(".BasicSweeper"):
+            if is_interval and not is_search(hydra):
                 raise UserError(
                     f"{override.input_line}: an interval needs hydra/sweeper=optuna (pip install 'ratinglab[sweep]'); "
                     "a grid takes VALUE,VALUE,…"
@@ -281,23 +281,20 @@ class _Command:
                     exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
                 raise
             except OSError as error:
-                if error.errno not in STORAGE_FAULTS:
-                    raise
-                exit_with(f"error: {error.filename or folder}: {os.strerror(error.errno)}", status=1)
+                _exit_on_storage_fault(error, folder)
+                raise
             except RunFailedError as error:
                 exit_with(f"error: {error}", status=1)
 
     def _job_of_sweep(self, config: DictConfig, overrides: Sequence[str], folder: Path, hydra: Any) -> float | None:
         """Run one job of a sweep. Its failure must not end the others: it is recorded in the job's folder."""
-        is_search = not hydra.sweeper._target_.endswith(".BasicSweeper")
-        is_parallel = not hydra.launcher._target_.endswith(".BasicLauncher")
         try:
             with (
                 locked(folder, key="hydra.sweep.dir"),
-                _one_line_per_job(folder) if is_parallel else nullcontext(),
+                _one_line_per_job(folder) if is_parallel(hydra) else nullcontext(),
             ):
                 objective = self._task(self._options(self._sweep_config(config, overrides, folder), overrides), folder)
-                if objective is None and is_search:
+                if objective is None and is_search(hydra):
                     raise UserError("a search needs validation rows, which choose the next job")
                 return objective
         except LockedError as error:
@@ -306,8 +303,7 @@ class _Command:
             log.error("error: %s", error)
             record_failure(folder, str(error))
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in STORAGE_FAULTS:  # the other jobs would fail too
-                exit_with(f"error: {error.filename or folder}: {os.strerror(error.errno)}", status=1)
+            _exit_on_storage_fault(error, folder)  # the other jobs would fail too
             log.exception("error: the job has failed")
             record_failure(folder, " ".join(f"{type(error).__name__}: {error}".split()))
         return float("inf")
@@ -347,9 +343,11 @@ class _Command:
         if failures and not any(has_started(job.folder) for job in jobs):
             same = len(set(failures)) == 1
             raise UserError(failures[0] if same else f"all {len(jobs)} jobs failed; the first: {failures[0]}")
-        from ratinglab.reports.sweep_table import write_sweep_table  # torch is loaded by now
+        from ratinglab.reports.sweep_table import sweep_table  # torch is loaded by now
 
-        print("", *write_sweep_table(folder, jobs), os.path.relpath(folder), sep="\n")
+        table = sweep_table(jobs)
+        table.write(folder)
+        print("", *table.lines, os.path.relpath(folder), sep="\n")
         self._has_failed |= bool(failures)
 
     def _remove_unstarted(self, folder: Path, kind: type[BaseException] | None, *_: object, is_sweep: bool) -> None:
@@ -371,6 +369,12 @@ class _Command:
             if path not in self._there_before:
                 with suppress(OSError):  # it is gone, or not empty
                     path.rmdir()
+
+
+def _exit_on_storage_fault(error: Exception, folder: Path) -> None:
+    """End the process with status 1 if the disk is full, protected or broken."""
+    if isinstance(error, OSError) and error.errno in STORAGE_FAULTS:
+        exit_with(f"error: {error.filename or folder}: {os.strerror(error.errno)}", status=1)
 
 
 @contextmanager

@@ -44,3 +44,13 @@ def register_resolver(name: str, resolver: Callable[..., Any]) -> None:
     """Register `${NAME:…}` with OmegaConf, which has renamed this function."""
     register = getattr(OmegaConf, "register_new_resolver" if IS_1_3 else "register_resolver")
     register(name, resolver, replace=True)
+
+
+def is_search(hydra: Any) -> bool:
+    """Return whether the sweeper chooses jobs by the results of earlier ones, unlike Hydra's own grid."""
+    return not hydra.sweeper._target_.endswith(".BasicSweeper")
+
+
+def is_parallel(hydra: Any) -> bool:
+    """Return whether jobs run elsewhere than one by one in this process."""
+    return not hydra.launcher._target_.endswith(".BasicLauncher")

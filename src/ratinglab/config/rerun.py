@@ -18,9 +18,8 @@ from ratinglab.config.conf import MAY_BE_NONE, Conf, flat_keys
 from ratinglab.config.conversion import TARGET
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, user_path
+from ratinglab.runs.sweep_folder import SAVED, config_dir_of
 
-SAVED = ".hydra"
-"""Folder in a run's folder where Hydra stores the configuration."""
 EXTENDS = ("trainer.max_epochs", "trainer.max_time")
 """Keys that extend a resumed run: more epochs of the same experiment."""
 LOCATION = re.compile(r"data\.(\w+\.)*(path|root|cache)")
@@ -45,8 +44,7 @@ class Rerun:
 
     def config_dir(self) -> str | None:
         """Return the folder of --config-dir that the run was started with, if it is still there."""
-        sources = OmegaConf.select(self._hydra(), "hydra.runtime.config_sources") or []
-        found = next((source.path for source in sources if source.provider == "command-line"), None)
+        found = config_dir_of(self.folder)
         return found if found is not None and Path(found).is_dir() else None
 
     def as_typed(self) -> list[str]:

@@ -13,7 +13,7 @@ import platformdirs
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from ratinglab.config.hydra_api import register_resolver
+from ratinglab.config.hydra_api import is_search, register_resolver
 from ratinglab.runs.sweep_folder import short_number
 
 LONGEST_NAME = 80
@@ -32,11 +32,15 @@ def register_resolvers() -> None:
 
 
 def job_name(dirname: str) -> str:
-    """Name a job's folder by its swept keys and values: `model.embedding_dim=8|seed=1` → `-embedding_dim-8+seed-1`.
+    """Name a job's folder by its swept keys and values: `-embedding_dim-8+seed-1`.
 
-    Has only characters that Hydra takes back in run=FOLDER without quotes. A long name ends in a hash instead.
+    Args:
+        dirname: Hydra's override_dirname, one argument per line.
+
+    Returns:
+        The name, in characters that Hydra takes back in run=FOLDER without quotes. A long one ends in a hash.
     """
-    swept = dict(argument.split("=", 1) for argument in filter(None, dirname.split("|")))
+    swept = dict(argument.split("=", 1) for argument in filter(None, dirname.split("\n")))
     last = {key: re.split("[./@]", key)[-1] for key in swept}
     short = {key: name if list(last.values()).count(name) == 1 else key for key, name in last.items()}
     texts = (f"{short[key]}-{short_number(value)}" for key, value in swept.items())
@@ -61,8 +65,7 @@ def cache_folder() -> str | None:
 def _unless_search(value: Any, in_search: Any) -> Any:
     """Return in_search in a sweep whose sweeper chooses the next job by the results of earlier ones."""
     hydra = HydraConfig.instance()
-    is_grid = hydra.cfg is None or hydra.get().sweeper._target_.endswith(".BasicSweeper")
-    return value if is_grid else _unless_sweep(value, in_search)
+    return _unless_sweep(value, in_search) if hydra.cfg is not None and is_search(hydra.get()) else value
 
 
 def _unless_sweep(value: Any, in_sweep: Any) -> Any:

@@ -109,12 +109,11 @@ class TrainerOptions:
                 f"got {self.check_val_every_n_epoch} and {self.max_epochs}"
             )
 
-    def max_seconds(self) -> int | None:
+    def max_seconds(self) -> float | None:
         """Return max_time in seconds; None: no limit."""
-        if self.max_time is None:
-            return None
-        days, hours, minutes, seconds = map(int, self.max_time.split(":"))
-        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+        from pytorch_lightning.callbacks import Timer
+
+        return Timer(self.max_time).time_remaining()
 
     def build(self, *, run_folder: Path, logger: EventLog | None, callbacks: list[Callback]) -> Trainer:
         """Make Lightning's Trainer. Per-batch options go to the fit, which loops over batches itself.

@@ -1,5 +1,6 @@
 """Tables that compare runs, one per protocol or split, averaged over seeds and folds."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,8 +13,10 @@ from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, user_path
 from ratinglab.options import as_yaml
 from ratinglab.reports.protocols import COMPARABLE, verdict
+from ratinglab.reports.sweep_table import sweep_table
 from ratinglab.reports.text_table import aligned, markdown
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
+from ratinglab.runs.sweep_folder import SWEEP_RECORD, read_jobs
 
 
 class FinishedRun(NamedTuple):
@@ -56,6 +59,7 @@ def compare(folders: Sequence[str]) -> Iterator[str]:
 
     A protocol's table lists its runs and published figures, lowest test RMSE first. Other runs are grouped by split,
     lowest validation RMSE first. Runs that differ only in seed and fold share a row: a mean, and the spread over seeds.
+    The table of a sweep comes first, and its files are written again.
 
     Args:
         folders: runs, or folders with runs in them, at any depth.
@@ -64,6 +68,12 @@ def compare(folders: Sequence[str]) -> Iterator[str]:
         UserError: a folder is missing, or there is no finished run in any of them.
     """
     runs, unfinished, unreadable = _find(folders)
+    for folder in (user_path(name, key="folder") for name in folders):
+        if (folder / SWEEP_RECORD).is_file():
+            table = sweep_table(read_jobs(folder))
+            if os.access(folder, os.W_OK):
+                table.write(folder)
+            yield from (*table.lines, "")
     if not runs:
         raise UserError(f"there is no finished run in {', '.join(folders)}")
     tables: defaultdict[tuple[str, str], list[FinishedRun]] = defaultdict(list)

@@ -7,18 +7,18 @@ import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import RUN_RECORD, write_whole
 from ratinglab.reports.protocols import table_of_folds
 from ratinglab.reports.text_table import aligned, latex, markdown
 from ratinglab.runs.record import read_metrics, read_record
-from ratinglab.runs.sweep_folder import SWEEP_RECORD, Job, config_dir_of, read_jobs, short_number
+from ratinglab.runs.sweep_folder import SAVED, Job, config_dir_of, short_number
 
 FOLD = "split.fold"
 """The only key in which the runs of a cross-validation differ."""
@@ -56,12 +56,24 @@ class JobResult(NamedTuple):
         return [self.metrics[column.tag]] if column.tag in self.metrics else []
 
 
-def write_sweep_table(folder: Path, jobs: Sequence[Job]) -> Iterator[str]:
+class SweepTable(NamedTuple):
+    """Lines for the terminal, and the contents of files for the sweep's folder, by name."""
+
+    lines: list[str]
+    files: dict[str, str]
+
+    def write(self, folder: Path) -> None:
+        """Write the files."""
+        for name, text in self.files.items():
+            write_whole(folder / name, partial(_put, text=text))
+
+
+def sweep_table(jobs: Sequence[Job]) -> SweepTable:
     """Tabulate the jobs with the arguments in which they differ, best monitored validation metric first.
 
     Jobs that differ only in AXES share a row: their number, and each metric's mean with its 95 % confidence interval.
-    If all jobs do, the table has a row for each and ends with their mean and spread. Yields the table, the reasons of
-    failed jobs, and the command that trains the best configuration. Writes to the folder:
+    If all jobs do, the table has a row for each and ends with their mean and spread. The lines are the table, the
+    reasons of failed jobs, and the command that trains the best configuration. The files are:
 
     results.csv: a row per job in the order of the jobs: arguments, status, reason of a failure, all metrics.
     results.md, results.tex: the table in Markdown and LaTeX, with the best row in bold.
@@ -81,28 +93,28 @@ def write_sweep_table(folder: Path, jobs: Sequence[Job]) -> Iterator[str]:
         best, table = ranked[0].job, _table_of_jobs(ranked, keys, columns)
     else:
         table = [*_table_of_jobs(results, keys, columns), *_mean_and_spread(results, keys, columns)]
-    _write(folder / "results.csv", _csv(results, keys))
     bold = None if best is None else 1
-    for suffix, write in ((".md", markdown), (".tex", latex)):
-        _write(folder / f"results{suffix}", "".join(f"{line}\n" for line in write(table, bold=bold)))
-    yield from aligned(table)
-    yield from _failures(results)
+    files = {"results.csv": _csv(results, keys)}
+    for name, form in (("results.md", markdown), ("results.tex", latex)):
+        files[name] = "".join(f"{line}\n" for line in form(table, bold=bold))
+    lines = [*aligned(table), *_failures(results)]
     if keys == [FOLD]:
-        yield from _beside_figures([job.folder for job in jobs])
+        lines += _beside_figures([job.folder for job in jobs])
     if best is not None:
-        _write(folder / "best.yaml", (best.folder / ".hydra" / "config.yaml").read_text(encoding="utf-8"))
-        arguments = {key: value for key, value in best.arguments.items() if key not in axes}
-        if not any("test/mse" in result.metrics for result in results):
-            arguments["test"] = "true"
-        typed = [*config_dir_of(best.folder), *(f"{key}={value}" for key, value in arguments.items())]
-        yield f"best       python {shlex.join([str(Path(sys.argv[0]).with_name('train.py')), *typed])}"
+        files["best.yaml"] = (best.folder / SAVED / "config.yaml").read_text(encoding="utf-8")
+        lines.append(_best_command(best, axes, has_test=any("test/mse" in result.metrics for result in results)))
+    return SweepTable(lines, files)
 
 
-def report_sweep(folder: Path) -> Iterator[str]:
-    """Write the tables of a sweep again and yield what the sweep printed at its end; nothing for another folder."""
-    if (folder / SWEEP_RECORD).is_file():
-        yield from write_sweep_table(folder, read_jobs(folder))
-        yield ""
+def _best_command(best: Job, axes: Sequence[str], *, has_test: bool) -> str:
+    """Return the line with the command that trains the best configuration and evaluates it on the test rows."""
+    arguments = {key: value for key, value in best.arguments.items() if key not in axes}
+    if not has_test:
+        arguments["test"] = "true"
+    config_dir = config_dir_of(best.folder)
+    typed = [f"{key}={value}" for key, value in arguments.items()]
+    typed = typed if config_dir is None else ["--config-dir", config_dir, *typed]
+    return f"best       python {shlex.join([str(Path(sys.argv[0]).with_name('train.py')), *typed])}"
 
 
 def _metrics(folder: Path) -> dict[str, float]:
@@ -191,6 +203,8 @@ def _with_interval(values: Sequence[float]) -> str:
         return ""
     if len(values) == 1:
         return f"{values[0]:.4f}"
+    from scipy import stats  # 0.5 s, which only groups need
+
     half_width = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
     return f"{np.mean(values):.4f} ± {half_width:.4f}"
 
@@ -216,8 +230,8 @@ def _csv(results: Sequence[JobResult], keys: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def _write(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write(text.encode()))
+def _put(file: BinaryIO, *, text: str) -> None:
+    file.write(text.encode())
 
 
 def _beside_figures(folders: Sequence[Path]) -> Iterator[str]:

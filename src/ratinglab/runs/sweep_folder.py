@@ -9,13 +9,15 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, write_whole
 
+SAVED = ".hydra"
+"""Folder in a run's folder where Hydra stores the configuration."""
 SWEEP_RECORD, FAILURE = "sweep.json", "failure.txt"
 CHOOSES_JOBS = re.compile(
     r"[+~]*(?!hydra\b)|hydra/sweeper\b|hydra\.sweeper\.(?!(n_trials|n_jobs|max_batch_size|storage)=)"
@@ -61,7 +63,7 @@ def claim(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = N
 
 def job_folders(folder: Path) -> list[Path]:
     """List the folders of the jobs that have begun, in their order."""
-    found = [path.parents[1] for path in folder.glob("*/.hydra/overrides.yaml")]
+    found = [path.parents[1] for path in folder.glob(f"*/{SAVED}/overrides.yaml")]
     return sorted(found, key=lambda run: int(re.split(r"\D", run.name, maxsplit=1)[0] or 0))
 
 
@@ -75,26 +77,32 @@ def record_failure(run: Path, reason: str) -> None:
     write_whole(run / FAILURE, lambda file: file.write(f"{reason}\n".encode()))
 
 
+def arguments_of(run: Path) -> dict[str, str]:
+    """Read the arguments with which Hydra started a run."""
+    texts = yaml.safe_load((run / SAVED / "overrides.yaml").read_text(encoding="utf-8")) or []
+    return {key: value for key, _, value in (str(text).partition("=") for text in texts)}
+
+
 def swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
     """Read the arguments that tell a job from the others of its sweep; {} if the run is no job of a sweep."""
-    hydra_file, arguments = run / ".hydra" / "hydra.yaml", run / ".hydra" / "overrides.yaml"
-    if not (hydra_file.is_file() and arguments.is_file()):
-        return {}
-    hydra = yaml.safe_load(hydra_file.read_text(encoding="utf-8"))["hydra"]
-    if hydra["mode"] != "MULTIRUN":
+    hydra = _read_hydra(run)
+    if hydra.get("mode") != "MULTIRUN":
         return {}
     fixed = hydra["job"]["config"]["override_dirname"]["exclude_keys"]
-    typed = (text.split("=", 1) for text in yaml.safe_load(arguments.read_text(encoding="utf-8")))
-    values = {key: (text, yaml.safe_load(text)) for key, text in typed if key not in fixed}
+    values = {key: (text, yaml.safe_load(text)) for key, text in arguments_of(run).items() if key not in fixed}
     return {key: value if isinstance(value, bool | int | float) else text for key, (text, value) in values.items()}
 
 
-def config_dir_of(run: Path) -> list[str]:
-    """Return the argument --config-dir with which the run was started, if any."""
-    path = run / ".hydra" / "hydra.yaml"
-    hydra = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"] if path.is_file() else {}
-    sources = hydra.get("runtime", {}).get("config_sources", [])
-    return next((["--config-dir", each["path"]] for each in sources if each["provider"] == "command-line"), [])
+def config_dir_of(run: Path) -> str | None:
+    """Return the folder of --config-dir with which the run was started, if any."""
+    sources = _read_hydra(run).get("runtime", {}).get("config_sources", [])
+    return next((source["path"] for source in sources if source["provider"] == "command-line"), None)
+
+
+def _read_hydra(run: Path) -> dict[str, Any]:
+    """Read Hydra's own configuration of a run; {} if it has none."""
+    path = run / SAVED / "hydra.yaml"
+    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]) if path.is_file() else {}
 
 
 def short_number(value: str) -> str:
@@ -110,8 +118,7 @@ def read_jobs(folder: Path) -> list[Job]:
     """Read the jobs that have begun, in their order; of several with the same arguments, the first finished one."""
     found: dict[tuple[tuple[str, str], ...], Job] = {}
     for run in job_folders(folder):
-        texts = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")) or []
-        arguments = dict(text.split("=", 1) for text in texts)
+        arguments = arguments_of(run)
         failure = run / FAILURE
         reason = failure.read_text(encoding="utf-8").strip() if failure.is_file() else None
         key = tuple(sorted(arguments.items()))
