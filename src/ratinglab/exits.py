@@ -1,14 +1,19 @@
 """Exits of a command: one line on stderr for every mistake or signal, and the exit status."""
 
+import errno
 import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from ratinglab.errors import UserError
 from ratinglab.interrupts import StoppedError, stopping_on_signals
+
+STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""Errors of a full, protected or broken disk: neither the user's mistake nor ratinglab's fault."""
 
 
 @contextmanager
@@ -39,3 +44,9 @@ def exit_with(message: str, *, status: int) -> NoReturn:
         print(message, file=sys.stderr, flush=True)
     finally:
         sys.exit(status)
+
+
+def exit_on_storage_fault(error: Exception, folder: Path) -> None:
+    """End the process with status 1 if the disk is full, protected or broken."""
+    if isinstance(error, OSError) and error.errno in STORAGE_FAULTS:
+        exit_with(f"error: {error.filename or folder}: {os.strerror(error.errno)}", status=1)

@@ -1,15 +1,11 @@
 """The command line: one task under Hydra, and every mistake as one line with exit status 2."""
 
 import argparse
-import errno
-import io
 import logging
-import os
-import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -26,13 +22,14 @@ from ratinglab.config.arguments import parse_arguments, quoted
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
 from ratinglab.config.help_text import help_text
-from ratinglab.config.hydra_api import hydra_app, is_parallel, is_search
-from ratinglab.config.jobs import first_job, jobs_to_check
+from ratinglab.config.hydra_api import hydra_app
+from ratinglab.config.jobs import first_job
 from ratinglab.config.mistakes import check_overrides, explain, with_file
 from ratinglab.config.rerun import Rerun
 from ratinglab.config.resolvers import register_resolvers
-from ratinglab.errors import ConflictError, RunFailedError, UserError
-from ratinglab.exits import exit_with, exits_in_one_line
+from ratinglab.config.sweep import check_sweep, run_job, run_sweep
+from ratinglab.errors import RunFailedError, UserError
+from ratinglab.exits import exit_on_storage_fault, exit_with, exits_in_one_line
 from ratinglab.experiment.root_options import (
     EvaluateOptions,
     InspectOptions,
@@ -42,17 +39,8 @@ from ratinglab.experiment.root_options import (
 )
 from ratinglab.files import user_path
 from ratinglab.interrupts import StoppedError, resume_hint
-from ratinglab.locks import LOCK, LockedError, locked
-from ratinglab.runs.sweep_folder import (
-    FAILURE,
-    SAVED,
-    SWEEP_RECORD,
-    claim,
-    has_started,
-    job_folders,
-    read_jobs,
-    record_failure,
-)
+from ratinglab.locks import LOCK, locked
+from ratinglab.runs.sweep_folder import FAILURE, SAVED, SWEEP_RECORD, claim, has_started, job_folders
 from ratinglab.startup import configure_process
 
 ROOTS: dict[str, type] = {
@@ -66,10 +54,6 @@ ROOTS: dict[str, type] = {
 Task = Callable[[Any, Path], float | None]
 FindRun = Callable[..., Rerun | None]
 """Takes the overrides, and multirun as a keyword; returns the earlier run that they name, if any."""
-STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-"""Errors of a full, protected or broken disk: neither the user's mistake nor ratinglab's fault."""
-
-log = logging.getLogger(__name__)
 
 
 def command(
@@ -111,7 +95,6 @@ class _Command:
         self._typed: list[str] = []
         self._there_before: set[Path] = set()
         self._sweep: Path | None = None
-        self._has_failed = False
 
     def main(self) -> None:
         """Check the arguments, then let Hydra run the task once or, in a sweep, many times."""
@@ -135,10 +118,8 @@ class _Command:
             app = hydra_app(self._job, config_folder=self._conf.folder, config_name=self._conf.config_name)
             if self._sweep is None:
                 app()
-            else:
-                self._run_sweep(app, self._sweep)
-        if self._has_failed:
-            sys.exit(1)
+            elif not run_sweep(app, self._sweep):
+                sys.exit(1)
 
     def _help(self, arguments: argparse.Namespace) -> str:
         if self._usage is not None:
@@ -180,41 +161,10 @@ class _Command:
         """Compose and check the runs that the arguments ask for; return Hydra's part of a config."""
         with self._conf.initialized():
             if arguments.multirun:
-                return self._check_sweep(arguments)
+                overrides, hydra = check_sweep(self._conf, arguments.overrides, check_job=self._check_job)
+                arguments.overrides = overrides
+                return hydra
             return self._check_job(arguments.overrides)
-
-    def _check_sweep(self, arguments: argparse.Namespace) -> DictConfig:
-        """Check the jobs of a sweep. Warns of jobs whose options conflict; refuses the sweep if all do."""
-        overrides = self._conf.parsed(arguments.overrides)
-        _, hydra = self._conf.compose(first_job(overrides))
-        if hydra.output_subdir is None:
-            raise UserError(f"{self._conf.config_name} does not support sweeps: leave out -m")
-        params = OmegaConf.select(hydra, "sweeper.params") or {}  # set by a search's YAML
-        overrides = [*self._conf.parsed([f"{key}={value}" for key, value in params.items()]), *overrides]
-        for override in overrides:
-            is_interval = override.is_sweep_override() and not override.is_discrete_sweep()
-            if is_interval and not is_search(hydra):
-                raise UserError(
-                    f"{override.input_line}: an interval needs hydra/sweeper=optuna (pip install 'ratinglab[sweep]'); "
-                    "a grid takes VALUE,VALUE,…"
-                )
-        last = {override.key_or_group: override for override in overrides}
-        swept = {key for key, override in last.items() if override.is_sweep_override()}
-        fixed = last.keys() - swept
-        # a job's folder is named by what is swept
-        exclude = ",".join(map(quoted, sorted(fixed)))
-        arguments.overrides.append(f"hydra.job.config.override_dirname.exclude_keys=[{exclude}]")
-        jobs, conflicts = list(jobs_to_check(overrides)), list[str]()
-        for job in jobs:
-            try:
-                hydra = self._check_job([*self._conf.keys_of_choices(job), *job])
-            except ConflictError as error:
-                if len(conflicts) + 1 == len(jobs):
-                    raise
-                conflicts.append(f"{' '.join(text for text in job if text.partition('=')[0] in swept)}: {error}")
-        for conflict in conflicts:
-            print(f"warning: this job will fail: {conflict}", file=sys.stderr)
-        return hydra
 
     def _check_job(self, overrides: Sequence[str]) -> DictConfig:
         """Compose and check one job's config; return Hydra's part of it."""
@@ -272,7 +222,7 @@ class _Command:
             if hydra.output_subdir is not None:
                 self._rerun.save(folder, config)
         if is_sweep:
-            return self._job_of_sweep(config, overrides, folder, hydra)
+            return run_job(lambda: self._train_job(config, overrides, folder), folder, hydra)
         with self._mistakes_in_one_line():
             try:
                 return self._task(self._options(config, overrides), folder)
@@ -281,74 +231,19 @@ class _Command:
                     exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
                 raise
             except OSError as error:
-                _exit_on_storage_fault(error, folder)
+                exit_on_storage_fault(error, folder)
                 raise
             except RunFailedError as error:
                 exit_with(f"error: {error}", status=1)
 
-    def _job_of_sweep(self, config: DictConfig, overrides: Sequence[str], folder: Path, hydra: Any) -> float | None:
-        """Run one job of a sweep. Its failure must not end the others: it is recorded in the job's folder."""
-        try:
-            with (
-                locked(folder, key="hydra.sweep.dir"),
-                _one_line_per_job(folder) if is_parallel(hydra) else nullcontext(),
-            ):
-                objective = self._task(self._options(self._sweep_config(config, overrides, folder), overrides), folder)
-                if objective is None and is_search(hydra):
-                    raise UserError("a search needs validation rows, which choose the next job")
-                return objective
-        except LockedError as error:
-            log.error("error: %s", error)
-        except (RunFailedError, UserError) as error:
-            log.error("error: %s", error)
-            record_failure(folder, str(error))
-        except Exception as error:
-            _exit_on_storage_fault(error, folder)  # the other jobs would fail too
-            log.exception("error: the job has failed")
-            record_failure(folder, " ".join(f"{type(error).__name__}: {error}".split()))
-        return float("inf")
-
-    def _run_sweep(self, app: Callable[[], None], folder: Path) -> None:
-        """Run the jobs of a sweep; print their table in any case, and after a stop how to continue."""
-        how = f"to continue: the same command with {shlex.quote(f'hydra.sweep.dir={os.path.relpath(folder)}')}"
-        try:
-            app()
-        except StoppedError as error:
-            exit_with(f"{error}; {how}", status=error.status)
-        except Exception as error:  # such as a launcher's, whose worker was killed
-            if isinstance(error, UserError | HydraException | OmegaConfBaseException | YAMLError):
-                raise
-            log.debug("the sweep has failed", exc_info=True)
-            print(f"error: {type(error).__name__}: the sweep has failed; {how}", file=sys.stderr)
-            self._has_failed = True
-        self._conclude_sweep(folder)
-
-    def _sweep_config(self, config: DictConfig, overrides: Sequence[str], folder: Path) -> DictConfig:
-        """Return a job's config, in which choices win over keys of an overlay, and a run that was stopped resumes."""
-        (folder / FAILURE).unlink(missing_ok=True)
+    def _train_job(self, config: DictConfig, overrides: Sequence[str], folder: Path) -> float | None:
+        """Run the task on one job of a sweep. A run that was stopped there resumes."""
         if keys := self._conf.keys_of_choices(overrides):
             config, _ = self._conf.compose([*keys, *overrides])
             OmegaConf.save(config, folder / SAVED / "config.yaml")  # Hydra's own has the values of the overlay
         if has_started(folder):
             OmegaConf.update(config, "resume", str(folder))
-        return config
-
-    def _conclude_sweep(self, folder: Path) -> None:
-        """Print the table of a sweep's runs, then its folder on a line of its own.
-
-        Reads them from the folder: a launcher may have run the jobs in other processes.
-        """
-        jobs = read_jobs(folder)
-        failures = [job.failure for job in jobs if job.failure is not None]
-        if failures and not any(has_started(job.folder) for job in jobs):
-            same = len(set(failures)) == 1
-            raise UserError(failures[0] if same else f"all {len(jobs)} jobs failed; the first: {failures[0]}")
-        from ratinglab.reports.sweep_table import sweep_table  # torch is loaded by now
-
-        table = sweep_table(jobs)
-        table.write(folder)
-        print("", *table.lines, os.path.relpath(folder), sep="\n")
-        self._has_failed |= bool(failures)
+        return self._task(self._options(config, overrides), folder)
 
     def _remove_unstarted(self, folder: Path, kind: type[BaseException] | None, *_: object, is_sweep: bool) -> None:
         """Remove the files of runs that never started, after a mistake or a signal."""
@@ -369,27 +264,6 @@ class _Command:
             if path not in self._there_before:
                 with suppress(OSError):  # it is gone, or not empty
                     path.rmdir()
-
-
-def _exit_on_storage_fault(error: Exception, folder: Path) -> None:
-    """End the process with status 1 if the disk is full, protected or broken."""
-    if isinstance(error, OSError) and error.errno in STORAGE_FAULTS:
-        exit_with(f"error: {error.filename or folder}: {os.strerror(error.errno)}", status=1)
-
-
-@contextmanager
-def _one_line_per_job(folder: Path) -> Iterator[None]:
-    """Print one line at the end of a job: the lines of parallel jobs would interleave. train.log has them all."""
-    for handler in logging.root.handlers:
-        if type(handler) is logging.StreamHandler:
-            handler.setLevel(logging.CRITICAL)
-    outcome = "failed"
-    try:
-        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            yield
-        outcome = "finished"
-    finally:
-        print(f"{outcome:<10} {folder.name}\n", end="", flush=True)
 
 
 def _empty(folder: Path) -> None:

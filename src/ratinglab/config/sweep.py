@@ -1,0 +1,152 @@
+"""Sweeps: the checks before the first job, the jobs, and the table at the end."""
+
+import io
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from ratinglab.config.arguments import quoted
+from ratinglab.config.conf import Conf
+from ratinglab.config.hydra_api import is_parallel, is_search
+from ratinglab.config.jobs import first_job, jobs_to_check
+from ratinglab.errors import ConflictError, RunFailedError, UserError
+from ratinglab.exits import exit_on_storage_fault, exit_with
+from ratinglab.interrupts import StoppedError
+from ratinglab.locks import LockedError, locked
+from ratinglab.runs.sweep_folder import FAILURE, has_started, read_jobs, record_failure
+
+log = logging.getLogger(__name__)
+
+
+def check_sweep(
+    conf: Conf, arguments: Sequence[str], *, check_job: Callable[[Sequence[str]], DictConfig]
+) -> tuple[list[str], DictConfig]:
+    """Check the jobs of a sweep; call it inside `conf.initialized`. Warns of jobs whose options conflict.
+
+    Args:
+        conf: the primary config.
+        arguments: the overrides of the command line.
+        check_job: checks the overrides of one job, and returns Hydra's part of its config.
+
+    Returns:
+        The overrides for Hydra, and Hydra's part of a job's config.
+
+    Raises:
+        UserError: a value is wrong, or the options of every job conflict.
+    """
+    overrides = conf.parsed(arguments)
+    _, hydra = conf.compose(first_job(overrides))
+    if hydra.output_subdir is None:
+        raise UserError(f"{conf.config_name} does not support sweeps: leave out -m")
+    params = OmegaConf.select(hydra, "sweeper.params") or {}  # set by a search's YAML
+    overrides = [*conf.parsed([f"{key}={value}" for key, value in params.items()]), *overrides]
+    if not is_search(hydra):
+        _refuse_intervals(overrides)
+    last = {override.key_or_group: override for override in overrides}
+    swept = {key for key, override in last.items() if override.is_sweep_override()}
+    jobs, conflicts = list(jobs_to_check(overrides)), list[str]()
+    for job in jobs:
+        try:
+            hydra = check_job([*conf.keys_of_choices(job), *job])
+        except ConflictError as error:
+            if len(conflicts) + 1 == len(jobs):
+                raise
+            conflicts.append(f"{' '.join(text for text in job if text.partition('=')[0] in swept)}: {error}")
+    for conflict in conflicts:
+        print(f"warning: this job will fail: {conflict}", file=sys.stderr)
+    fixed = ",".join(map(quoted, sorted(last.keys() - swept)))  # a job's folder is named by what is swept
+    return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], hydra
+
+
+def _refuse_intervals(overrides: Sequence[Override]) -> None:
+    for override in overrides:
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise UserError(
+                f"{override.input_line}: an interval needs hydra/sweeper=optuna (pip install 'ratinglab[sweep]'); "
+                "a grid takes VALUE,VALUE,…"
+            )
+
+
+def run_job(train: Callable[[], float | None], folder: Path, hydra: Any) -> float | None:
+    """Run one job of a sweep; return its objective, which is infinite if it fails.
+
+    A failure must not end the other jobs: it is recorded in the job's folder.
+    """
+    try:
+        with locked(folder, key="hydra.sweep.dir"), _one_line_per_job(folder) if is_parallel(hydra) else nullcontext():
+            (folder / FAILURE).unlink(missing_ok=True)
+            objective = train()
+            if objective is None and is_search(hydra):
+                raise UserError("a search needs validation rows, which choose the next job")
+            return objective
+    except LockedError as error:
+        log.error("error: %s", error)
+    except (RunFailedError, UserError) as error:
+        log.error("error: %s", error)
+        record_failure(folder, str(error))
+    except Exception as error:
+        exit_on_storage_fault(error, folder)  # the other jobs would fail too
+        log.exception("error: the job has failed")
+        record_failure(folder, " ".join(f"{type(error).__name__}: {error}".split()))
+    return float("inf")
+
+
+def run_sweep(app: Callable[[], None], folder: Path) -> bool:
+    """Run the jobs of a sweep, and print their table in any case; return whether no job failed."""
+    how = f"to continue: the same command with {shlex.quote(f'hydra.sweep.dir={os.path.relpath(folder)}')}"
+    ran = True
+    try:
+        app()
+    except StoppedError as error:
+        exit_with(f"{error}; {how}", status=error.status)
+    except Exception as error:  # such as a launcher's, whose worker was killed
+        if isinstance(error, UserError | HydraException | OmegaConfBaseException | YAMLError):
+            raise
+        log.debug("the sweep has failed", exc_info=True)
+        print(f"error: {type(error).__name__}: the sweep has failed; {how}", file=sys.stderr)
+        ran = False
+    return _conclude(folder) and ran
+
+
+def _conclude(folder: Path) -> bool:
+    """Print the table of a sweep's runs, then its folder on a line of its own; return whether no job failed.
+
+    Reads them from the folder: a launcher may have run the jobs in other processes.
+    """
+    jobs = read_jobs(folder)
+    failures = [job.failure for job in jobs if job.failure is not None]
+    if failures and not any(has_started(job.folder) for job in jobs):
+        same = len(set(failures)) == 1
+        raise UserError(failures[0] if same else f"all {len(jobs)} jobs failed; the first: {failures[0]}")
+    from ratinglab.reports.sweep_table import sweep_table  # torch is loaded by now
+
+    table = sweep_table(jobs)
+    table.write(folder)
+    print("", *table.lines, os.path.relpath(folder), sep="\n")
+    return not failures
+
+
+@contextmanager
+def _one_line_per_job(folder: Path) -> Iterator[None]:
+    """Print one line at the end of a job: the lines of parallel jobs would interleave. train.log has them all."""
+    for handler in logging.root.handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setLevel(logging.CRITICAL)
+    outcome = "failed"
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+        outcome = "finished"
+    finally:
+        print(f"{outcome:<10} {folder.name}\n", end="", flush=True)
