@@ -33,10 +33,11 @@ ONLY_ON = {
     "pytorch_lightning": {"datamodule", "fitting", "experiment"},
     "lightning_fabric": {"fitting"},
     "torch": {"batches", "datamodule", "evaluation", "models", "fitting", "recommend", "runs", "experiment"},
-    "pandas": {"ratings", "runs", "experiment"},
+    "pandas": {"ratings", "runs", "fitting", "reports", "experiment"},
     "pyarrow": {"ratings", "experiment"},
     "numba": {"fitting"},
-    "matplotlib": {"evaluation", "fitting"},
+    "matplotlib": {"evaluation", "fitting", "reports"},
+    "optuna": {"fitting"},
 }
 MAY_USE_PRIVATE_NAMES = {"hydra": "config/hydra_api.py", "pytorch_lightning": None, "lightning_fabric": None}
 """The one file, if any, that may use a package's private names, which can change in any release."""

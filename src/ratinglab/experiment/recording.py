@@ -57,6 +57,7 @@ def record_run(
         metrics=metric_records(options.metrics),
         monitor=options.monitor,
         max_time=options.trainer.max_time,
+        split={"split": options.split.name} | {f"split.{key}": each for key, each in to_plain(options.split).items()},
     )
 
 

@@ -1,5 +1,7 @@
 """Training of one run, from its options to its folder, and its reproduction."""
 
+from __future__ import annotations
+
 import logging
 import math
 import os
@@ -8,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import torch
 from pytorch_lightning import Trainer
@@ -25,6 +28,7 @@ from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.files import VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.learning_curve import LearningCurve
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.stopping import StopOnSignal
@@ -33,12 +37,23 @@ from ratinglab.fitting.trainer import Accelerator
 from ratinglab.models.building import check_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out
-from ratinglab.ratings.splits import VALIDATION
+from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.reports.protocols import table_of_run
 from ratinglab.reports.results import results
+from ratinglab.runs.learning_curves import curves_beside
 from ratinglab.runs.record import RunRecord, read_metrics, read_record, write_json
 from ratinglab.runs.run import Run
-from ratinglab.runs.storage import build_predictor, load_weights, read_epoch, training_data, write_run
+from ratinglab.runs.storage import (
+    build_predictor,
+    load_weights,
+    read_epoch,
+    training_data,
+    write_run,
+)
+from ratinglab.runs.sweep_folder import PRUNED, record_pruning
+
+if TYPE_CHECKING:
+    from ratinglab.fitting.pruning import MedianPruning  # needs the extra `sweep`
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +111,8 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     if options.reproduces is not None:
         original = Path(options.reproduces) / (VALIDATION_FIT if is_first_of_two else "")
         check_same_data(original, record, key="run")
-        if exact_epochs is None and options.trainer.max_time is not None:  # the clock may have ended the original
+        # the clock or the other jobs of a sweep may have ended the original
+        if exact_epochs is None and (options.trainer.max_time is not None or (original / PRUNED).is_file()):
             exact_epochs = int(read_metrics(original)["fit/epochs"])
     if options.resume is not None:
         record, is_finished = check_resumable(options, record=record, run_folder=run_folder)
@@ -106,14 +122,16 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
     first_epoch = read_epoch(checkpoint) + 1
     logger = options.logger.build(run_folder=run_folder, first_epoch=first_epoch)
-    has_best = len(data.validation_ratings) > 0 and not options.optimizer.keeps_samples
+    pruning = _pruning(options, run_folder, monitor=monitor, split=holdout.split)
     trainer = _build_trainer(
         options,
         run_folder=run_folder,
+        pruning=pruning,
         exact_epochs=exact_epochs,
         resumed_in=run_folder.parent if is_first_of_two else run_folder,
         logger=logger,
-        monitor=monitor if has_best else None,
+        monitor=monitor,
+        has_validation=len(data.validation_ratings) > 0,
     )
     predictor = _build_predictor(options, record, data, holdout)
     setup = FitSetup.scheduled(
@@ -139,6 +157,9 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     del holdout  # data holds all rows still in use: 12 or 16 bytes per training or validation row
     (run_folder / "metrics.json").unlink(missing_ok=True)  # from before the run was extended
     facts = _run_trainer(trainer, fit, data, checkpoint=checkpoint if first_epoch > 1 else None)
+    if pruning is not None and pruning.reason is not None:
+        log.info("pruned     %s", pruning.reason)
+        record_pruning(run_folder, pruning.reason)
     _finish(options, run_folder, facts=facts, logger=logger, found=found)
 
 
@@ -167,6 +188,14 @@ def _build_predictor(options: TrainOptions, record: RunRecord, data: RatingDataM
     return predictor
 
 
+def _pruning(options: TrainOptions, run_folder: Path, *, monitor: Metric, split: Split) -> MedianPruning | None:
+    """Make the callback that may end this job of a sweep early; None without validation rows or with split.refit."""
+    if not options.callbacks.pruning.enabled or options.split.refit or split.count(VALIDATION) == 0:
+        return None
+    curves = curves_beside(run_folder, f"val/{monitor.name}", split=split.identity)
+    return options.callbacks.pruning.build(curves=curves, monitor=monitor)
+
+
 def _build_trainer(
     options: TrainOptions,
     *,
@@ -174,11 +203,18 @@ def _build_trainer(
     exact_epochs: int | None,
     resumed_in: Path,
     logger: EventLog | None,
-    monitor: Metric | None,
+    pruning: MedianPruning | None,
+    monitor: Metric,
+    has_validation: bool,
 ) -> Trainer:
     """Make Lightning's Trainer; with `exact_epochs`, neither trainer.max_epochs nor a clock limits the fit."""
-    callbacks = options.callbacks.build(checkpoint_folder=run_folder / "checkpoints", monitor=monitor)
+    has_best = has_validation and not options.optimizer.keeps_samples
+    callbacks = options.callbacks.build(
+        checkpoint_folder=run_folder / "checkpoints", monitor=monitor if has_best else None
+    )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
+    callbacks.append(LearningCurve(run_folder / "epochs.csv", monitor=monitor if has_validation else None))
+    callbacks += [] if pruning is None else [pruning]
     callbacks.append(StopOnSignal(resumed_in))
     trainer = options.trainer
     if options.optimizer.on_cpu_only:
@@ -223,7 +259,9 @@ def _finish(
     run = Run.load(run_folder)
     finds_epochs = options.split.refit and found is None
     # with two fits, only the second one sees the test rows
-    metrics = run.evaluate(("val", "test") if options.test and not finds_epochs else ("val",))
+    parts = ("val", "test") if options.test and not finds_epochs else ("val",)
+    metrics = run.evaluate(parts)
+    run.write_predictions(parts)
     metrics |= {**facts, "fit/best_epoch": run.best_epoch}
     if found is not None:
         metrics |= {tag: value for tag, value in found.items() if "val/" in tag}
@@ -272,4 +310,6 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*returned `None`, this fit will run with no optimizer.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="Total length of `Blocks` across ranks is zero.*")
+    # a job of a search that is resumed by itself, where nothing can prune it
+    warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
 
     from ratinglab.evaluation.metrics import Metric
+    from ratinglab.fitting.pruning import MedianPruning
     from ratinglab.fitting.tensorboard import EventLog
+    from ratinglab.runs.learning_curves import Curve
 
 
 _ONE_PROCESS = "a fit runs in one process"
@@ -176,6 +179,34 @@ class CheckpointOptions:
 
 
 @dataclass
+class PruningOptions:
+    """Early end of hopeless jobs of a sweep, by Optuna's MedianPruner."""
+
+    enabled: bool
+    """Whether to end a job whose best value of the monitored metric so far is worse than the median of the finished
+    jobs at the same epoch. On by default in a search. Not with split.refit."""
+    n_startup_trials: int = field(metadata=at_least(0))
+    """Number of finished jobs before the first one may be pruned."""
+    n_warmup_steps: int = field(metadata=at_least(0))
+    """Number of epochs of each job in which it is not pruned."""
+
+    def build(self, *, curves: Sequence[Curve], monitor: Metric) -> MedianPruning:
+        """Make the callback, which compares with the validation curves of finished jobs.
+
+        Raises:
+            UserError: optuna is not installed.
+        """
+        try:
+            from ratinglab.fitting.pruning import MedianPruning
+        except ModuleNotFoundError as error:
+            raise UserError("callbacks.pruning.enabled needs optuna: pip install 'ratinglab[sweep]'") from error
+
+        return MedianPruning(
+            curves, monitor=monitor, n_startup_trials=self.n_startup_trials, n_warmup_steps=self.n_warmup_steps
+        )
+
+
+@dataclass
 class CallbackOptions:
     """Callbacks between epochs."""
 
@@ -183,6 +214,8 @@ class CallbackOptions:
     """Stops the fit once the monitored metric (monitor=…) no longer improves."""
     checkpoint: CheckpointOptions
     """Writes last.ckpt for resuming, and best.ckpt after every best epoch."""
+    pruning: PruningOptions
+    """Ends hopeless jobs of a sweep early."""
 
     def build(self, *, checkpoint_folder: Path, monitor: Metric | None) -> list[Callback]:
         """Make the checkpoint callback and early stopping. Without a monitored metric the last epoch is the best."""

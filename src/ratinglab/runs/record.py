@@ -48,6 +48,7 @@ class RunRecord:
         metrics: metrics of every part, each with target (its name in the options), name, label, higher_is_better.
         monitor: validation metric that decides which epoch is the best.
         max_time: time limit of the fit as DD:HH:MM:SS; None: no limit.
+        split: name and options of the split; {} in runs from before they were kept.
         format_version: version of the folder's format.
     """
 
@@ -69,6 +70,7 @@ class RunRecord:
     metrics: list[dict[str, Any]] = field(default_factory=lambda: metric_records(["mse", "rmse", "mae"]))
     monitor: str = "val/mse"
     max_time: str | None = None
+    split: dict[str, Any] = field(default_factory=dict)
     format_version: int = RUN_FORMAT
 
     def metric_kinds(self) -> list[MetricKind]:

@@ -1,9 +1,10 @@
 """A trained run: predict, recommend and evaluate from its folder alone."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.topk import top_k, top_k_of_all
 from ratinglab.runs.record import RunRecord, read_record
-from ratinglab.runs.storage import load_predictor, read_parquet, read_part
+from ratinglab.runs.storage import load_predictor, read_parquet, read_part, write_predictions
 
 Ids = Sequence[int | str] | NDArray[np.generic]
 """Ids of users or items, as in the data; 42 and "42" are the same."""
@@ -29,6 +30,19 @@ Times = NDArray[np.datetime64]
 """Times of ratings, in UTC, in any unit."""
 WITHIN_90 = 1.6449
 """Half-width of the 90 % interval of a normal distribution, in standard deviations."""
+
+
+class PredictedRows(NamedTuple):
+    """Rows of a part, with the predictions of the model and of the bias baseline: (N,) float32 each."""
+
+    rows: Ratings
+    model: Tensor
+    baseline: Tensor
+
+    def take(self, mask: NDArray[np.bool_]) -> "PredictedRows":
+        """Select rows: mask (N,)."""
+        selected = torch.from_numpy(mask)
+        return PredictedRows(self.rows.take(mask), model=self.model[selected], baseline=self.baseline[selected])
 
 
 @dataclass(eq=False)
@@ -46,6 +60,7 @@ class Run:
     record: RunRecord
     predictor: Predictor
     best_epoch: int
+    _predicted: dict[str, PredictedRows] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
@@ -218,13 +233,28 @@ class Run:
 
     def predictions(self, part: str) -> Predictions:
         """Predict the rows of a part, val or test, with the model and with the bias baseline."""
-        ratings, (user_count, item_count) = self.part(part), self.train_counts
+        predicted, (user_count, item_count) = self.predicted(part), self.train_counts
         return Predictions(
-            rating=ratings.rating,
-            model=_by_block(self.predictor, ratings).numpy(),
-            baseline=_by_block(self._bias_baseline, ratings).numpy(),
-            user_count=user_count[ratings.user],
-            item_count=item_count[ratings.item],
+            rating=predicted.rows.rating,
+            model=predicted.model.numpy(),
+            baseline=predicted.baseline.numpy(),
+            user_count=user_count[predicted.rows.user],
+            item_count=item_count[predicted.rows.item],
+        )
+
+    def predicted(self, part: str) -> PredictedRows:
+        """Predict the rows of a part, val or test, once: later calls return the same arrays."""
+        if part not in self._predicted:
+            rows = self.part(part)
+            model, baseline = _by_block(self.predictor, rows), _by_block(self._bias_baseline, rows)
+            self._predicted[part] = PredictedRows(rows, model=model, baseline=baseline)
+        return self._predicted[part]
+
+    def write_predictions(self, parts: Sequence[str]) -> None:
+        """Keep the ratings and the predictions of some parts, val and test, in predictions.parquet."""
+        predicted = {part: self.predicted(part) for part in parts}
+        write_predictions(
+            self.folder, {part: (each.rows.rating, each.model.numpy()) for part, each in predicted.items()}
         )
 
     def evaluate(self, parts: Sequence[str] = ("val", "test")) -> dict[str, float]:
@@ -240,40 +270,41 @@ class Run:
         """
         metrics: dict[str, float] = {}
         for part in parts:
-            ratings = self.part(part)
-            is_cold = (ratings.user >= self.record.num_users) | (ratings.item >= self.record.num_items)
-            groups = {part: ratings}
+            predicted = self.predicted(part)
+            is_cold = (predicted.rows.user >= self.record.num_users) | (predicted.rows.item >= self.record.num_items)
+            groups = {part: predicted}
             if is_cold.any():
                 metrics[f"{part}/cold/rows"] = int(is_cold.sum())
-                groups |= {f"{part}/warm": ratings.take(~is_cold), f"{part}/cold": ratings.take(is_cold)}
+                groups |= {f"{part}/warm": predicted.take(~is_cold), f"{part}/cold": predicted.take(is_cold)}
             for group, rows in groups.items():
-                if len(rows) > 0:
+                if len(rows.rows) > 0:
                     metrics |= self._metrics_of(group, rows)
             if self.record.is_sampled and not is_cold.all():
-                metrics[f"{part}/coverage_90"] = self._coverage(ratings.take(~is_cold))
+                metrics[f"{part}/coverage_90"] = self._coverage(predicted.take(~is_cold))
         return metrics
 
     @torch.inference_mode()
-    def _metrics_of(self, group: str, rows: Ratings) -> dict[str, float]:
+    def _metrics_of(self, group: str, predicted: PredictedRows) -> dict[str, float]:
         """Evaluate the model and the baselines on a group of rows, by tag."""
-        predicted = {
-            "": _by_block(self.predictor, rows),
-            "baseline/bias/": _by_block(self._bias_baseline, rows),
-            "baseline/mean/": self.predictor.clip(self.predictor.baseline.mean).repeat(len(rows)),
+        rating = torch.from_numpy(predicted.rows.rating)
+        systems = {
+            "": predicted.model,
+            "baseline/bias/": predicted.baseline,
+            "baseline/mean/": self.predictor.clip(self.predictor.baseline.mean).repeat(len(rating)),
         }
         kinds = find_metrics([each["target"] for each in self.record.metrics])
-        rating = torch.from_numpy(rows.rating)
         return {
             f"{system}{group}/{metric.name}": metric(values, rating)
-            for system, values in predicted.items()
+            for system, values in systems.items()
             for metric in kinds
         }
 
     def _bias_baseline(self, user: Tensor, item: Tensor, _: Tensor | None) -> Tensor:
         return self.predictor.clip(self.predictor.baseline(user, item))
 
-    def _coverage(self, rows: Ratings) -> float:
+    def _coverage(self, predicted: PredictedRows) -> float:
         """Compute the share of ratings within 1.645 standard deviations of their prediction."""
+        rows = predicted.rows
         distance = (_by_block(self.predictor.score, rows) - torch.from_numpy(rows.rating)).abs()
         inside = distance <= WITHIN_90 * _by_block(self.predictor.deviation, rows)
         return int(inside.sum()) / len(rows)

@@ -6,10 +6,13 @@ items.parquet     item_id by index, with titles, if any, and features
 ratings.parquet   user, item, rating and part of every row, and the day if the equation takes days
 checkpoints/      best.ckpt, last.ckpt
 metrics.json      flat; its keys are the TensorBoard tags
+epochs.csv        train and validation metrics by epoch
+predictions.parquet  part, rating and prediction of every row that was evaluated, in the order of ratings.parquet
 
 Reading raises UserError if a file is missing, damaged or from another model.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,29 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
         table = pd.DataFrame({key: column for key, column in columns.items() if column is not None})
         write_whole(folder / f"{name}.parquet", partial(table.to_parquet, index=False))
     write_record(folder, record)  # last: this makes the folder a run
+
+
+def write_predictions(folder: Path, predicted: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> None:
+    """Write the rating and the clipped prediction of every row of some parts, by name: (N,) each."""
+    parts = [
+        pd.DataFrame({"part": PARTS.index(part), "rating": rating, "predicted": values}).astype({"part": np.int8})
+        for part, (rating, values) in predicted.items()
+    ]
+    write_whole(folder / "predictions.parquet", partial(pd.concat(parts).to_parquet, index=False))
+
+
+def part_sizes(folder: Path) -> NDArray[np.intp]:
+    """Count the rows of each part: (3,), in the order of PARTS."""
+    return np.bincount(read_parquet(folder / "ratings.parquet", columns=["part"])["part"], minlength=len(PARTS))
+
+
+def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
+    """Read the squared error of every row of a part, (N,); None if the run has not kept them."""
+    path = folder / "predictions.parquet"
+    if not path.is_file():
+        return None
+    rows = read_parquet(path, columns=["rating", "predicted"], filters=[("part", "==", PARTS.index(part))])
+    return np.square(rows["predicted"].to_numpy(np.float64) - rows["rating"].to_numpy(np.float64))
 
 
 def _prefixed(features: dict[str, Column]) -> dict[str, Column]:

@@ -1,7 +1,7 @@
 """The folder of a sweep: its arguments, and one folder per job with the job's arguments and outcome.
 
 sweep.json     the arguments that choose the jobs
-NUMBER-NAME/   the run of a job; failure.txt says why a job failed
+NUMBER-NAME/   the run of a job; failure.txt says why it failed, pruned.txt why it was ended early
 """
 
 import json
@@ -18,7 +18,7 @@ from ratinglab.files import RUN_RECORD, VALIDATION_FIT, write_whole
 
 SAVED = ".hydra"
 """Folder in a run's folder where Hydra stores the configuration."""
-SWEEP_RECORD, FAILURE = "sweep.json", "failure.txt"
+SWEEP_RECORD, FAILURE, PRUNED = "sweep.json", "failure.txt", "pruned.txt"
 CHOOSES_JOBS = re.compile(
     r"[+~]*(?!hydra\b)|hydra/sweeper\b|hydra\.sweeper\.(?!(n_trials|n_jobs|max_batch_size|storage)=)"
 )
@@ -32,11 +32,13 @@ class Job(NamedTuple):
         folder: folder of its run.
         arguments: its arguments, swept and fixed.
         failure: why it failed; None if it did not.
+        pruned: why it was ended early; None if it was not.
     """
 
     folder: Path
     arguments: dict[str, str]
-    failure: str | None
+    failure: str | None = None
+    pruned: str | None = None
 
 
 def claim(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = None) -> None:
@@ -74,7 +76,20 @@ def has_started(run: Path) -> bool:
 
 def record_failure(run: Path, reason: str) -> None:
     """Write why a job failed into its folder."""
-    write_whole(run / FAILURE, lambda file: file.write(f"{reason}\n".encode()))
+    _write_reason(run / FAILURE, reason)
+
+
+def record_pruning(run: Path, reason: str) -> None:
+    """Write why a job was ended early into its folder."""
+    _write_reason(run / PRUNED, reason)
+
+
+def _write_reason(path: Path, reason: str) -> None:
+    write_whole(path, lambda file: file.write(f"{reason}\n".encode()))
+
+
+def _read_reason(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 def arguments_of(run: Path) -> dict[str, str]:
@@ -119,9 +134,7 @@ def read_jobs(folder: Path) -> list[Job]:
     found: dict[tuple[tuple[str, str], ...], Job] = {}
     for run in job_folders(folder):
         arguments = arguments_of(run)
-        failure = run / FAILURE
-        reason = failure.read_text(encoding="utf-8").strip() if failure.is_file() else None
         key = tuple(sorted(arguments.items()))
         if key not in found or not (found[key].folder / "metrics.json").exists():
-            found[key] = Job(run, arguments, reason)
+            found[key] = Job(run, arguments, _read_reason(run / FAILURE), _read_reason(run / PRUNED))
     return list(found.values())

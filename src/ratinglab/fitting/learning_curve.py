@@ -1,0 +1,55 @@
+"""The learning curve of a fit: its train and validation metrics by epoch."""
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from ratinglab.evaluation.metrics import Metric
+from ratinglab.files import write_whole
+
+
+class LearningCurve(Callback):
+    """Writer of epochs.csv, one row per epoch: epoch, train/mse, val/mse and the monitored metric.
+
+    A metric that was not computed in an epoch is blank. Checkpoints hold the curve, so a resumed run has all of it.
+    """
+
+    def __init__(self, path: Path, *, monitor: Metric | None) -> None:
+        """Take the file to write, and the monitored metric; None without validation."""
+        super().__init__()
+        self._path = path
+        validated = [] if monitor is None else list(dict.fromkeys(["val/mse", f"val/{monitor.name}"]))
+        self._columns: dict[str, list[float]] = {tag: [] for tag in ("epoch", "train/mse", *validated)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the curve so far, for resuming."""
+        return {"columns": self._columns}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the curve of the finished epochs."""
+        self._columns = state_dict["columns"]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add the epoch."""
+        epoch = trainer.current_epoch + 1
+        is_validated = epoch % (trainer.check_val_every_n_epoch or 1) == 0
+        for tag, values in self._columns.items():
+            if tag == "epoch":
+                values.append(epoch)
+            elif tag.startswith("val/") and not is_validated:
+                values.append(math.nan)
+            else:
+                values.append(float(trainer.callback_metrics[tag]))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self._columns)
+        for row in zip(*self._columns.values(), strict=True):
+            writer.writerow("" if math.isnan(value) else value for value in row)
+        write_whole(self._path, lambda file: file.write(text.getvalue().encode()))

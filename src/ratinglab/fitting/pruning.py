@@ -1,0 +1,65 @@
+"""Early end of a hopeless job of a search."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from ratinglab.evaluation.metrics import Metric
+from ratinglab.runs.learning_curves import Curve
+
+
+class MedianPruning(Callback):
+    """Callback that ends a fit whose best value so far is worse than the median of other jobs at the same epoch.
+
+    Optuna's MedianPruner decides. It gets the other jobs' learning curves, not Optuna's own study: a launcher may run
+    the job in a process that has no access to the study.
+    """
+
+    def __init__(self, curves: Sequence[Curve], *, monitor: Metric, n_startup_trials: int, n_warmup_steps: int) -> None:
+        """Compare with `curves`, the validation curves of finished jobs; for the numbers see PruningOptions."""
+        super().__init__()
+        self.reason: str | None = None
+        """Why the fit was ended; None if it was not."""
+        self._monitor, self._num_others = monitor, len(curves)
+        optuna.logging.set_verbosity(logging.WARNING)  # a study announces itself
+        self._study = optuna.create_study(
+            direction="maximize" if monitor.higher_is_better else "minimize",
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=n_startup_trials, n_warmup_steps=n_warmup_steps),
+        )
+        for curve in curves:
+            best = (max if monitor.higher_is_better else min)(curve.values())
+            values = {epoch - 1: value for epoch, value in curve.items()}  # Optuna counts steps from 0
+            self._study.add_trial(optuna.trial.create_trial(value=best, intermediate_values=values))
+        self._trial = self._study.ask()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the curve so far and the decision, for resuming."""
+        curve = self._study.trials[self._trial.number].intermediate_values
+        return {"curve": curve, "reason": self.reason}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the curve and the decision."""
+        self.reason = state_dict["reason"]
+        for step, value in state_dict["curve"].items():
+            self._trial.report(value, step)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End a resumed fit that had been pruned before it was stopped."""
+        trainer.should_stop = trainer.should_stop or self.reason is not None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report the epoch's validation metric, and end the fit if it is hopeless."""
+        epoch = trainer.current_epoch + 1
+        if epoch % (trainer.check_val_every_n_epoch or 1) != 0:
+            return
+        tag = f"val/{self._monitor.name}"
+        value = float(trainer.callback_metrics[tag])
+        self._trial.report(value, epoch - 1)
+        if self._trial.should_prune():
+            trainer.should_stop = True
+            self.reason = (
+                f"after {epoch} epochs, its best {tag} was worse than the median of {self._num_others} finished jobs"
+            )

@@ -1,0 +1,60 @@
+"""Learning curves and predictions that a run keeps."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ratinglab.errors import UserError
+from ratinglab.runs.learning_curves import curves_beside, read_curve
+from ratinglab.runs.storage import part_sizes, read_squared_errors
+
+
+def test_run_keeps_its_train_and_validation_metrics_by_epoch(biased):
+    table = pd.read_csv(biased.run / "epochs.csv")
+    metrics = json.loads((biased.run / "metrics.json").read_text())
+    assert list(table) == ["epoch", "train/mse", "val/mse"]
+    assert table["epoch"].tolist() == list(range(1, metrics["fit/epochs"] + 1))
+    assert table["epoch"][table["val/mse"].idxmin()] == metrics["fit/best_epoch"]
+    assert table["val/mse"].min() == pytest.approx(metrics["val/mse"], rel=1e-6)
+    assert read_curve(biased.run, "val/mse") == dict(zip(table["epoch"], table["val/mse"], strict=True))
+
+
+def test_epochs_without_validation_are_blank(train_here):
+    run = train_here("model=mean", "trainer.max_epochs=4", "trainer.check_val_every_n_epoch=2", "monitor=val/mae")
+    assert list(read_curve(run, "train/mse")) == [1, 2, 3, 4]
+    assert list(read_curve(run, "val/mae")) == list(read_curve(run, "val/mse")) == [2, 4]
+    run = train_here("model=mean", "trainer.max_epochs=2", "split.validation=0", "trainer.accelerator=cpu")
+    assert (run / "epochs.csv").read_text().splitlines()[0] == "epoch,train/mse"
+    assert read_curve(run, "val/mse") == {}
+
+
+def test_damaged_curve_is_refused(tmp_path):
+    assert read_curve(tmp_path, "val/mse") == {}
+    (tmp_path / "epochs.csv").write_text("epoch,val/mse\n1,0.5\n2,x\n")
+    with pytest.raises(UserError, match=r"epochs\.csv is damaged: could not convert string to float: 'x'"):
+        read_curve(tmp_path, "val/mse")
+
+
+def test_single_run_has_no_curves_beside_it(biased):
+    assert curves_beside(biased.run, "val/mse", split="any") == []
+
+
+def test_run_keeps_the_predictions_of_its_held_out_rows(biased):
+    metrics = json.loads((biased.run / "metrics.json").read_text())
+    for part in ("val", "test"):
+        errors = read_squared_errors(biased.run, part)
+        assert len(errors) == 10_000
+        assert errors.mean() == pytest.approx(metrics[f"{part}/mse"], rel=1e-6)
+    ratings = pd.read_parquet(biased.run / "ratings.parquet")
+    kept = pd.read_parquet(biased.run / "predictions.parquet")
+    for part in (1, 2):
+        np.testing.assert_array_equal(kept["rating"][kept["part"] == part], ratings["rating"][ratings["part"] == part])
+    assert part_sizes(biased.run).tolist() == [80_000, 10_000, 10_000]
+
+
+def test_closed_test_rows_are_not_predicted(train_here):
+    run = train_here("model=mean", "trainer.max_epochs=1", "test=false")
+    assert set(pd.read_parquet(run / "predictions.parquet")["part"]) == {1}
+    assert len(read_squared_errors(run, "test")) == 0
