@@ -10,6 +10,7 @@ import itertools
 import textwrap
 from collections.abc import Iterator
 from dataclasses import is_dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -24,7 +25,13 @@ from ratinglab.options import field_key
 from ratinglab.targets import target_class
 
 CONF = Path(__file__).parents[2] / "conf"
-FILES = sorted(CONF.rglob("*.yaml"))
+HAS_OPTUNA = find_spec("optuna") is not None
+FILES = sorted(
+    path
+    for path in CONF.rglob("*.yaml")
+    if HAS_OPTUNA or "/hydra/sweeper: optuna" not in path.read_text(encoding="utf-8")
+)
+"""Files that can be composed: searches by Optuna need the extra `sweep`."""
 FRAGMENTS = {"table": "data=movielens_100k", "movielens": "data=movielens_100k"}
 """Files that others include, each with a choice that includes it."""
 WIDTH = 120

@@ -4,7 +4,7 @@ import copy
 import itertools
 
 import pytest
-from documented import CONF, composed
+from documented import CONF, HAS_OPTUNA, composed
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -95,7 +95,8 @@ MISTAKES = [
     ),
     (["protocol=movielens_u11"], "unknown protocol=movielens_u11: choose from "),
     (["protocol=movielens_u1", "split.fold=6"], "split.fold must be from 1 to 5, got 6"),
-    (["-m", "search=biased_mf_als", "model.embedding_dim=8,0"], "model.embedding_dim must be from 1 to 65536, got 0"),
+    (["hydra/launcher=joblb", "-m", "seed=1,2"], "unknown hydra/launcher=joblb: choose from basic, joblib, "),
+    (["-m", "search=svdpp_gibbs", "model.embedding_dim=8,0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["hydra.run.dir=null"], "hydra.run.dir must not be null"),
     (["-m", "hydra.sweeper.max_batch_size=x"], "hydra.sweeper.max_batch_size must be an integer, got x"),
     (
@@ -248,7 +249,7 @@ def test_sweep_keeps_finished_runs_when_a_later_job_fails(command, tmp_path):
     assert "failed     1-path-none.csv: data.path: there is no file none.csv" in outcome.stdout
     (record,) = tmp_path.glob("outputs/sweeps/*/*/*/run.json")
     assert (record.parent / "metrics.json").exists()
-    names = sorted(path.name for path in record.parent.parent.iterdir() if path.is_dir())
+    names = sorted(path.name for path in record.parent.parent.iterdir() if path.is_dir() and path.name != "figures")
     assert names == ["0-path-good.csv", "1-path-none.csv"]
     assert (record.parent.parent / "multirun.yaml").exists()
 
@@ -292,3 +293,12 @@ def test_search_values_are_checked_before_the_first_run(command, tmp_path):
     outcome = command(tmp_path, "train", "-m", "--config-dir", "own", "search=mine", status=2)
     assert outcome.stderr == "error: seed must be from 0 to 4294967295, got -1\n"
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
+
+
+@pytest.mark.skipif(HAS_OPTUNA, reason="the extra `sweep` is installed")
+@pytest.mark.parametrize("choice", ["hydra/sweeper=optuna", "hydra/launcher=joblib", "search=nmf_adam"])
+def test_plugins_that_are_not_installed_are_named(command, tmp_path, choice):
+    outcome = command(tmp_path, "train", "-m", choice, "seed=0,1", status=2)
+    assert outcome.stderr.endswith(" needs a plugin of Hydra: pip install 'ratinglab[sweep]'\n")
+    assert outcome.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

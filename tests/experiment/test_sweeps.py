@@ -1,6 +1,7 @@
 """Sweeps: failed jobs are rows, and a sweep that was stopped or killed continues."""
 
 import csv
+import json
 import shlex
 import signal
 import time
@@ -80,11 +81,27 @@ def test_search_leaves_the_test_rows_closed_until_asked(command, tmp_path):
     (tmp_path / "own" / "search" / "mine.yaml").write_text(text)
     options = ["--config-dir", "own", "trainer=debug", "logger=none"]
     outcome = command(tmp_path, "train", "-m", *options, "search=mine")
-    assert "test" not in "".join(line for line in outcome.stdout.splitlines() if not line.startswith(("split", "best")))
+    closed = [line for line in outcome.stdout.splitlines() if not line.startswith(("split", "best", "test    "))]
+    assert "test" not in "".join(closed)
     best = next(line for line in outcome.stdout.splitlines() if line.startswith("best "))
     arguments = shlex.split(best)[3:]
     assert arguments[-1] == "test=true"
     assert "\ntest        mf " in command(tmp_path, "train", *arguments).stdout
+    # report --test evaluates the best run itself, and only that
+    line = next(line for line in outcome.stdout.splitlines() if line.startswith("test    "))
+    shown = command(tmp_path, "report", *shlex.split(line)[3:]).stdout
+    tested = [path.parent for path in outcome.run.glob("*/metrics.json") if "test/mse" in path.read_text()]
+    (best,) = tested
+    metrics = json.loads((best / "metrics.json").read_text())
+    assert metrics["val/mse"] == min(float(row["val/mse"]) for row in rows_of(outcome.run))
+    assert f"test       MSE {metrics['test/mse']:.4f}\n" in shown
+    assert "equal to metrics.json to the last digit" in command(tmp_path, "evaluate", str(best)).stdout
+    assert command(tmp_path, "report", *shlex.split(line)[3:]).stdout == shown
+
+
+def test_report_with_test_needs_a_sweep_with_a_best_configuration(command, whole, quick):
+    outcome = command(quick.folder, "report", "--test", str(quick.run), status=2)
+    assert outcome.stderr == f"error: --test needs the folder of a sweep, got {quick.run}\n"
 
 
 def test_sweep_whose_jobs_all_conflict_is_refused(command, tmp_path):

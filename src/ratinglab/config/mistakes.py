@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -17,6 +18,14 @@ from ratinglab.fitting.trainer import NOT_IN_TRAINER
 
 OURS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
 """Hydra's settings that the folders of runs depend on."""
+NEEDS_EXTRA = {
+    "hydra/sweeper/optuna": "sweep",
+    "hydra/launcher/joblib": "sweep",
+    "hydra/launcher/submitit_local": "sweep",
+    "hydra/launcher/submitit_slurm": "sweep",
+    "hydra/launcher/ray": "ray",
+}
+"""Choices of Hydra's groups that plugins add, and the extra of ratinglab that installs them."""
 
 
 def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
@@ -84,8 +93,13 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Co
 
 
 def _missing_config(error: MissingConfigException, conf: Conf) -> str:
-    group, _, name = (error.missing_cfg_file or "").partition("/")
-    options = list(conf.choices(group)) or sorted(error.options or [])
+    missing = error.missing_cfg_file or ""
+    is_hydra = missing.startswith("hydra/")
+    group, _, name = missing.rpartition("/") if is_hydra else missing.partition("/")
+    if missing in NEEDS_EXTRA:
+        return f"{group}={name} needs a plugin of Hydra: pip install 'ratinglab[{NEEDS_EXTRA[missing]}]'"
+    plugins = [Path(choice).name for choice in NEEDS_EXTRA if choice.startswith(f"{group}/")]
+    options = list(conf.choices(group)) or sorted({*(error.options or []), *plugins})
     if not (name and options):
         return " ".join(str(error).split())
     return f"unknown {group}={name}: choose from {', '.join(options)}{did_you_mean(name, options)}"
@@ -97,6 +111,8 @@ def _unknown_key(key: str, conf: Conf) -> str:
     keys, choices = _keys_and_choices(conf)  # first: the lines below compose other choices
     if group == "trainer" and name in NOT_IN_TRAINER:
         return f"unknown key {key}: {NOT_IN_TRAINER[name]}"
+    if key == "hydra.sweeper.params":
+        return f"unknown key {key}: add it, as in \"+{key}={{model.embedding_dim: 'choice(8,16)'}}\""
     owners = _owners(key, conf) if group in conf.groups() else []
     if owners:
         return f"unknown key {key} with {group}={choices[group]}; it belongs to {', '.join(owners)}"

@@ -129,11 +129,11 @@ def _conclude(folder: Path) -> bool:
     if failures and not any(has_started(job.folder) for job in jobs):
         same = len(set(failures)) == 1
         raise UserError(failures[0] if same else f"all {len(jobs)} jobs failed; the first: {failures[0]}")
-    from ratinglab.reports.sweep_table import sweep_table  # torch is loaded by now
+    from ratinglab.reports.sweep_report import sweep_report  # torch is loaded by now
 
-    table = sweep_table(jobs)
-    table.write(folder)
-    print("", *table.lines, os.path.relpath(folder), sep="\n")
+    report = sweep_report(jobs)
+    report.write(folder)
+    print("", *report.lines, os.path.relpath(folder), sep="\n")
     return not failures
 
 

@@ -12,19 +12,15 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, user_path
 from ratinglab.options import as_yaml
+from ratinglab.reports.finished_runs import FinishedRun, basis, describe
+from ratinglab.reports.paired_tests import paired_difference
 from ratinglab.reports.protocols import COMPARABLE, verdict
-from ratinglab.reports.sweep_table import sweep_table
+from ratinglab.reports.sweep_report import sweep_report
+from ratinglab.reports.sweep_results import find_best
+from ratinglab.reports.test_errors import evaluate_test_rows
 from ratinglab.reports.text_table import aligned, markdown
-from ratinglab.runs.record import RunRecord, read_metrics, read_record
-from ratinglab.runs.sweep_folder import SWEEP_RECORD, read_jobs
-
-
-class FinishedRun(NamedTuple):
-    """A run's folder, its record and its metrics."""
-
-    folder: Path
-    record: RunRecord
-    metrics: dict[str, float]
+from ratinglab.runs.record import read_metrics, read_record
+from ratinglab.runs.sweep_folder import SWEEP_RECORD, read_jobs, short_number
 
 
 class Row(NamedTuple):
@@ -42,19 +38,27 @@ class Row(NamedTuple):
         """Average a metric over the runs; NaN if a run lacks it."""
         return float(np.mean([run.metrics.get(tag, np.nan) for run in self.runs]))
 
-    def by_seed(self) -> dict[int, list[FinishedRun]]:
-        """Group the runs by seed."""
+    def by_seed(self) -> dict[tuple[int, int | None], list[FinishedRun]]:
+        """Group the runs by their seed and the seed of their split, if it has one."""
         found = defaultdict(list)
         for run in self.runs:
-            found[run.record.provenance["seed"]].append(run)
+            found[run.record.provenance["seed"], run.record.split.get("split.seed")].append(run)
         return found
+
+    def lacking(self, folds: set[int | None]) -> str:
+        """Say which seed lacks some of the folds; "" if none does."""
+        for (seed, _), runs in self.by_seed().items():
+            found = {run.record.fold for run in runs}
+            if not found >= folds:
+                return f"seed {seed} has {len(found)} of {len(folds)} folds"
+        return ""
 
     def errors(self, tag: str) -> list[float]:
         """Average a metric over the folds of each seed."""
         return [float(np.mean([run.metrics[tag] for run in runs])) for runs in self.by_seed().values()]
 
 
-def compare(folders: Sequence[str]) -> Iterator[str]:
+def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
     """Tabulate all finished runs in these folders.
 
     A protocol's table lists its runs and published figures, lowest test RMSE first. Other runs are grouped by split,
@@ -63,29 +67,42 @@ def compare(folders: Sequence[str]) -> Iterator[str]:
 
     Args:
         folders: runs, or folders with runs in them, at any depth.
+        test: whether to evaluate the best configuration of each sweep on the test rows.
 
     Raises:
-        UserError: a folder is missing, or there is no finished run in any of them.
+        UserError: a folder is missing, or there is no finished run in any of them; or with `test`, there is no sweep,
+            or it has no best configuration.
     """
     runs, unfinished, unreadable = _find(folders)
-    for folder in (user_path(name, key="folder") for name in folders):
-        if (folder / SWEEP_RECORD).is_file():
-            table = sweep_table(read_jobs(folder))
-            if os.access(folder, os.W_OK):
-                table.write(folder)
-            yield from (*table.lines, "")
+    sweeps = [path for path in (user_path(name, key="folder") for name in folders) if (path / SWEEP_RECORD).is_file()]
+    if test and not sweeps:
+        raise UserError(f"--test needs the folder of a sweep, got {', '.join(folders)}")
+    for folder in sweeps:
+        if test:
+            best = find_best(read_jobs(folder))
+            if best is None:
+                raise UserError(f"--test: the sweep in {folder} has no best configuration, or several splits")
+            errors = list(evaluate_test_rows(best.runs))
+        report = sweep_report(read_jobs(folder))
+        if os.access(folder, os.W_OK):
+            report.write(folder)
+        yield from (*report.lines, *(errors if test else []), "")
     if not runs:
         raise UserError(f"there is no finished run in {', '.join(folders)}")
-    tables: defaultdict[tuple[str, str], list[FinishedRun]] = defaultdict(list)
+    under_protocol: defaultdict[str, list[FinishedRun]] = defaultdict(list)
+    others: defaultdict[tuple[tuple[str, str], ...], list[FinishedRun]] = defaultdict(list)
     for run in runs:
-        title = _title(run)
-        family = run.record.provenance["split"].partition("/")[0]
-        tables[title, "" if title else f"{run.record.provenance['data']}, split {family}"].append(run)
-    for number, ((title, split), members) in enumerate(sorted(tables.items())):
-        if number > 0:
-            yield ""
-        rows = _rows(members)
-        yield from _protocol_table(title, rows) if title else _split_table(split, rows)
+        if title := _title(run):
+            under_protocol[title].append(run)
+        elif len(sweeps) != 1 or len(folders) != 1:  # the table of a single sweep has its runs
+            others[tuple(basis(run.record).items())].append(run)
+    bases = [dict(items) for items in others]
+    for items, members in sorted(others.items()):
+        yield from (*_split_table(describe(dict(items), bases), _rows(members, across_splits=True)), "")
+    for title, members in sorted(under_protocol.items()):
+        yield from (*_protocol_table(title, _rows(members)), "")
+    if len(under_protocol) + len(others) > 1:
+        yield "note: runs in different tables are not compared: their data, splits or monitored metrics differ"
     if unfinished:
         yield f"note: {unfinished} unfinished {'runs are' if unfinished > 1 else 'run is'} left out"
     yield from (f"note: left out: {fault}" for fault in unreadable)
@@ -122,11 +139,8 @@ def _verdict(row: Row) -> str:
     """Say whether a row of runs under one protocol is comparable with its figures, or why not."""
     protocols = [run.record.protocol for run in row.runs if run.record.protocol]
     needed = protocols[0]["folds"]
-    if needed > 1:
-        for seed, runs in row.by_seed().items():
-            folds = {run.record.fold for run in runs}
-            if folds != set(range(1, needed + 1)):
-                return f"not comparable: seed {seed} has {len(folds)} of {needed} folds"
+    if needed > 1 and (lacking := row.lacking(set(range(1, needed + 1)))):
+        return f"not comparable: {lacking}"
     return verdict(protocols)
 
 
@@ -182,7 +196,9 @@ def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[R
     newest = {}
     for run in runs:
         settings = tuple(sorted(_settings(run, across_splits=across_splits).items(), key=str))
-        newest[run.record.model, settings, run.record.provenance["seed"], run.record.fold, _title(run)] = run
+        provenance = run.record.provenance
+        place = provenance["seed"], provenance["split"], run.record.fold
+        newest[run.record.model, settings, place, _title(run)] = run
     for (model, settings, *_), run in newest.items():
         groups[model, settings].append(run)
     rows = []
@@ -190,7 +206,7 @@ def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[R
         fit = members[0].record.fit.get("optimizer", "an unknown fit")
         alike = [dict(other) for name, other in groups if name == model and dict(other).get("optimizer") == fit]
         differing = [
-            f"{key.rpartition('.')[2]}={value}"
+            f"{key.rpartition('.')[2]}={short_number(str(value))}"
             for key, value in settings
             if any(other.get(key) != value for other in alike)
         ]
@@ -213,18 +229,49 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
-    """Tabulate rows on one split, best monitored metric first; RMSE if they monitor MSE or different metrics."""
-    kinds: dict[str, MetricKind] = {run.record.monitor: run.record.monitored() for row in rows for run in row.runs}
-    is_mse = "val/mse" in kinds or len(kinds) > 1
-    metric = METRICS["rmse"] if is_mse else next(iter(kinds.values()))
-    tag = f"val/{metric.name}"
-    has_validation = any(not np.isnan(row.mean(tag)) for row in rows)
+    """Tabulate rows on one split, best monitored metric first; RMSE if they monitor MSE.
+
+    Rows that lack a fold come last: their mean covers other ratings.
+    """
+    monitor: MetricKind = rows[0].runs[0].record.monitored()
+    metric = METRICS["rmse"] if monitor.name == "mse" else monitor
+    has_validation = any(not np.isnan(row.mean(f"val/{metric.name}")) for row in rows)
+    part = "val" if has_validation else "test"
+    tag = f"{part}/{metric.name}"
+    folds = _folds(rows)
     sign = -1 if metric.higher_is_better else 1
-    ranked = sorted(rows, key=lambda row: (np.isnan(row.mean(tag)), sign * row.mean(tag)))
-    shown = tag if has_validation else f"test/{metric.name}"
+    ranked = sorted(rows, key=lambda row: (row.lacking(folds) != "", np.isnan(row.mean(tag)), sign * row.mean(tag)))
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
-    cells = [_cells(row, row.errors(shown) if shown in row.runs[0].metrics else [], "") for row in ranked]
-    yield from _table(metric.label, cells)
+    num_seeds = max(len(row.by_seed()) for row in rows)
+    behind, notes = _behind(ranked, folds, tag=f"{part}/{monitor.name}")
+    tested = [f"{monitor.label} behind ± 95 %"] if notes else []
+    table = [["", metric.label, "± seeds", *tested, "fit s", "parameters", ""]]
+    for row, difference in zip(ranked, behind, strict=True):
+        seeds = len(row.by_seed())
+        remarks = [row.lacking(folds), f"{seeds} of {num_seeds} seeds" if seeds < num_seeds else ""]
+        errors = row.errors(tag) if all(tag in run.metrics for run in row.runs) else []
+        name, mean, spread, *others = _cells(row, errors, "; ".join(filter(None, remarks)))
+        table.append([name, mean, spread, *([difference] if notes else []), *others])
+    yield from aligned(table, right=range(1, len(table[0]) - 1))
+    yield from notes
+
+
+def _folds(rows: Sequence[Row]) -> set[int | None]:
+    """Return the folds of the split, or those that a row has, if the split does not say how many it has."""
+    count = rows[0].runs[0].record.split.get("split.folds")
+    return {run.record.fold for row in rows for run in row.runs} if count is None else set(range(1, count + 1))
+
+
+def _behind(ranked: Sequence[Row], folds: set[int | None], *, tag: str) -> tuple[list[str], list[str]]:
+    """Test the complete rows against the first one. Returns a cell for each row, and notes that name the tests."""
+    cells, tests = [""], dict[str, None]()
+    for row in ranked[1:]:
+        complete = not (row.lacking(folds) or ranked[0].lacking(folds))
+        tagged = all(tag in run.metrics for run in (*ranked[0].runs, *row.runs))
+        difference = paired_difference(ranked[0].runs, row.runs, tag=tag) if complete and tagged else None
+        cells.append("" if difference is None else difference.text)
+        tests |= {} if difference is None else {difference.test: None}
+    return cells, [f"behind: difference from the first row and its 95 % interval, by {test}" for test in tests]
 
 
 def _table(label: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -13,7 +13,7 @@ import urllib.request
 import pytest
 from scipy import stats
 
-from ratinglab.reports.sweep_table import sweep_table
+from ratinglab.reports.sweep_report import sweep_report
 from ratinglab.runs.sweep_folder import Job
 
 EPOCHS = 3
@@ -68,18 +68,19 @@ def test_each_run_of_a_sweep_has_its_own_folder(sweep, runs):
 
 
 def test_sweep_prints_a_table_of_its_runs_and_its_folder(sweep, runs):
-    head, *rows, best, folder = sweep.stdout.split("\n\n")[-1].splitlines()
-    assert head.split() == ["model.embedding_dim", "val", "MSE", "test", "MSE", "test", "RMSE", "run"]
+    head, *rows, behind, best, folder = sweep.stdout.split("\n\n")[-1].splitlines()
+    assert re.split("  +", head) == ["model.embedding_dim", "val MSE", "behind ± 95 %", "test MSE", "test RMSE", "job"]
+    assert behind.endswith(" by a bootstrap of the paired squared errors of 10,000 rows")
     assert sweep.folder / folder == runs[0].parent
     by_name = {run.name: json.loads((run / "metrics.json").read_text()) for run in runs}
-    shown = [row.split() for row in rows]
-    assert {row[-1]: row[0] for row in shown} == {
-        run.name: dim for run, dim in zip(runs, ("8", "16", "32"), strict=True)
-    }
-    assert [float(row[1]) for row in shown] == sorted(round(metrics["val/mse"], 4) for metrics in by_name.values())
+    shown = [re.sub(" ± [0-9.]+", "", row).split() for row in rows]
+    assert {row[-1]: row[0] for row in shown} == {"0": "8", "1": "16", "2": "32"}
+    errors = sorted(metrics["val/mse"] for metrics in by_name.values())
+    assert [float(row[1]) for row in shown] == [round(error, 4) for error in errors]
+    assert [float(row[2]) for row in shown[1:]] == [pytest.approx(error - errors[0], abs=1e-4) for error in errors[1:]]
     for row in shown:
-        metrics = by_name[row[-1]]
-        assert row[1:4] == [f"{metrics[tag]:.4f}" for tag in ("val/mse", "test/mse", "test/rmse")]
+        metrics = by_name[runs[int(row[-1])].name]
+        assert [row[1], *row[-3:-1]] == [f"{metrics[tag]:.4f}" for tag in ("val/mse", "test/mse", "test/rmse")]
     assert re.fullmatch(rf"best +python \S+train\.py model\.embedding_dim={shown[0][0]} trainer\.max_epochs=3", best)
 
 
@@ -95,17 +96,19 @@ def test_sweep_writes_its_table_and_the_best_configuration(sweep, runs):
     best = min(range(3), key=lambda number: metrics[number]["val/mse"])
     assert (folder / "best.yaml").read_text() == (runs[best] / ".hydra" / "config.yaml").read_text()
     head, rule, *lines = (folder / "results.md").read_text(encoding="utf-8").splitlines()
-    assert head == "| model.embedding_dim | val MSE | test MSE | test RMSE | run |"
-    assert (rule, len(lines)) == ("| --- | --- | --- | --- | --- |", 3)
-    assert lines[0].endswith(f" **{runs[best].name}** |")
+    assert head == "| model.embedding_dim | val MSE | behind ± 95 % | test MSE | test RMSE | job |"
+    assert (rule, len(lines)) == ("| --- | --- | --- | --- | --- | --- |", 3)
+    assert lines[0].endswith(f" **{best}** |")
     head, *lines = (folder / "results.tex").read_text(encoding="utf-8").splitlines()[1:-1]
-    assert head == r"model.embedding\_dim & val MSE & test MSE & test RMSE & run \\ \hline"
-    assert lines[0].endswith(rf" & \textbf{{{runs[best].name}}} \\".replace("_dim", r"\_dim"))
+    columns = r"model.embedding\_dim & val MSE & behind $\pm$ 95 \% & test MSE & test RMSE & job"
+    assert head == rf"{columns} \\ \hline"
+    assert lines[0].endswith(rf" & \textbf{{{best}}} \\")
 
 
 def test_report_prints_the_table_of_the_sweep_again(command, sweep, runs):
     folder = runs[0].parent
-    files = {name: (folder / name).read_bytes() for name in ("results.csv", "results.md", "results.tex", "best.yaml")}
+    names = ("results.csv", "results.md", "results.tex", "best.yaml", "comparisons.csv")
+    files = {name: (folder / name).read_bytes() for name in names}
     for name in files:
         (folder / name).unlink()
     shown = command(sweep.folder, "report", str(folder)).stdout
@@ -229,21 +232,21 @@ def test_jobs_that_differ_in_seed_and_fold_share_a_row(tmp_path):
         for row, (lr, values) in enumerate(errors.items())
         for place, error in enumerate(values)
     ]
-    head, *rows, best = sweep_table(jobs).lines
+    head, *rows, best = sweep_report(jobs).lines
     assert head.split("  ")[0] == "optimizer.lr"
     interval = stats.t.interval(0.95, 3, loc=0.8, scale=stats.sem(errors[0.2]))
     assert rows[0].split()[:5] == ["0.2", "4", "0.8000", "±", f"{interval[1] - 0.8:.4f}"]
     assert rows[1].split()[:3] == ["0.1", "4", "1.1500"]
     assert best.endswith(" optimizer.lr=0.2 x=3")
-    assert sweep_table(jobs).files["best.yaml"] == "number: 4\n"
+    assert sweep_report(jobs).files["best.yaml"] == b"number: 4\n"
     # with a fold missing, the better mean no longer counts
     (jobs[7].folder / "metrics.json").unlink()
-    head, *rows, best = sweep_table(jobs).lines
+    head, *rows, best = sweep_report(jobs).lines
     assert [row.split()[:4] for row in rows] == [["0.1", "4", "1.1500", "±"], ["0.2", "3", "of", "4"]]
     assert best.endswith(" optimizer.lr=0.1 x=3")
     # with that fold missing in both groups, they are compared over the others
     (jobs[3].folder / "metrics.json").unlink()
-    _, *rows, best = sweep_table(jobs).lines
+    _, *rows, best = sweep_report(jobs).lines
     assert [row.split()[:3] for row in rows] == [["0.2", "3", "0.7000"], ["0.1", "3", "1.1000"]]
     assert best.endswith(" optimizer.lr=0.2 x=3")
 
@@ -256,16 +259,16 @@ def test_test_errors_do_not_choose(tmp_path):
         (each.folder / "metrics.json").write_text(
             json.dumps({"fit/epochs": 1, "test/mse": 3.0 - int(each.arguments["model.embedding_dim"])})
         )
-    _, *rows = sweep_table(jobs).lines
+    _, *rows = sweep_report(jobs).lines
     assert [row.split()[0] for row in rows] == ["0", "1"]
-    assert "best.yaml" not in sweep_table(jobs).files
+    assert "best.yaml" not in sweep_report(jobs).files
 
 
 @pytest.mark.parametrize("axis", [{}, {"seed": 0}])
 def test_jobs_without_metrics_are_listed(tmp_path, axis):
     jobs = [job(tmp_path, number, metrics=None, failure="bad", lr=number, **axis) for number in range(2)]
     jobs[1].arguments.update(dict.fromkeys(axis, "1"))
-    _, *rows = sweep_table(jobs).lines
+    _, *rows = sweep_report(jobs).lines
     assert [row.split()[0] for row in rows] == ["0", "1", "failed", "failed"]
     assert "failed" in rows[0]
 
@@ -276,14 +279,14 @@ def test_failed_and_stopped_jobs_come_last(tmp_path):
         job(tmp_path, 1, metrics=None, model__embedding_dim=8),
         job(tmp_path, 2, metrics=0.5, model__embedding_dim=7),
     ]
-    _, *rows, failure, _ = sweep_table(jobs).lines
+    _, *rows, failure, _ = sweep_report(jobs).lines
     assert [row.split()[:2] for row in rows] == [["7", "0.5000"], ["9", "failed"], ["8", "stopped"]]
     assert failure == "failed     0-job: too large"
 
 
 def test_seeds_alone_end_with_their_mean_and_spread(tmp_path):
     jobs = [job(tmp_path, seed, metrics=error, seed=seed) for seed, error in enumerate([1.0, 2.0, 3.0])]
-    *_, mean, spread = sweep_table(jobs).lines
+    *_, mean, spread = sweep_report(jobs).lines
     assert (mean.split(), spread.split()) == (
         ["mean", "2.0000", "4.0000", "1.9546"],
         ["±", "s.d.", "1.0000", "2.0000", "0.5191"],

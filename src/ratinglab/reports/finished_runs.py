@@ -1,0 +1,36 @@
+"""Finished runs, and what two of them must share to be compared."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ratinglab.options import as_yaml
+from ratinglab.runs.record import RunRecord
+
+FOLD = "split.fold"
+AXES = (FOLD, "seed", "split.seed")
+"""Keys over which runs are averaged."""
+
+
+class FinishedRun(NamedTuple):
+    """A run's folder, its record and its metrics."""
+
+    folder: Path
+    record: RunRecord
+    metrics: dict[str, float]
+
+
+def basis(record: RunRecord) -> dict[str, str]:
+    """Describe what two runs must share to be compared: data, split but for fold and seed, and monitored metric."""
+    options = {key: value for key, value in record.split.items() if key not in (*AXES, "split.refit")}
+    if not options:  # a run from before the record had them
+        options = {"split": record.provenance["split"].partition("/")[0]}
+    data = {"data": record.provenance["data"], "data_digest": record.provenance["data_digest"]}
+    shared: dict[str, Any] = {**data, **options, "monitor": record.monitor}
+    return {key: as_yaml(value) for key, value in shared.items()}
+
+
+def describe(basis: dict[str, str], others: list[dict[str, str]]) -> str:
+    """Name the data and the split, and the other options in which several bases differ."""
+    differing = [key for key in basis if len({other.get(key) for other in others}) > 1]
+    options = [f"{key}={basis[key]}" for key in differing if key not in ("data", "split")]
+    return ", ".join([basis["data"], f"split {basis['split']}", *options])

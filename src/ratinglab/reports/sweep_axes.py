@@ -1,0 +1,197 @@
+"""Axes of a sweep's figures: swept keys as numbers or categories, scales, limits, ticks, titles."""
+
+import math
+import re
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis, XAxis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+FEW = 8
+"""Largest number of distinct numbers of a key that are averaged and labelled one by one."""
+BEYOND = "tab:orange"
+"""Color of runs beyond an axis."""
+
+Numbers = NDArray[np.float64]
+Limits = tuple[float, float]
+
+
+class SweptRun(NamedTuple):
+    """A finished run of a sweep.
+
+    values: the swept arguments by key, as typed; a run may lack keys of other runs
+    metric: value of the monitored validation metric
+    seconds: duration of the fit
+    """
+
+    values: dict[str, str]
+    metric: float
+    seconds: float
+
+
+class SweptKey(NamedTuple):
+    """A quantity that differs between runs.
+
+    place: its number, or the index of its category, for each run; NaN if the run lacks it
+    scale: of its axis: linear, log, or symlog (log with a place for 0)
+    categories: their labels; empty if it is a number
+    """
+
+    label: str
+    place: Numbers
+    scale: str
+    categories: Sequence[str] = ()
+
+
+def read_keys(runs: Sequence[SweptRun]) -> list[SweptKey]:
+    """Read the swept keys: as numbers if all values are, else as categories, of which numbers come first."""
+    keys = []
+    for name, label in _short_keys(runs).items():
+        texts = [run.values.get(name) for run in runs]
+        place_of = {text: _number(text) for text in texts if text is not None}
+        categories: list[str] = []
+        if math.inf in place_of.values():
+            distinct = sorted(place_of, key=place_of.__getitem__)
+            place_of = {text: float(place) for place, text in enumerate(distinct)}
+            categories = [shortened(text, 14) for text in distinct]
+        if len(set(categories)) < len(categories):
+            categories = [f"{number}: {text}" for number, text in enumerate(categories, start=1)]
+        place = np.array([math.nan if text is None else place_of[text] for text in texts])
+        keys.append(SweptKey(label, place, "linear" if categories else _scale(place), categories))
+    return keys
+
+
+def _short_keys(runs: Sequence[SweptRun]) -> dict[str, str]:
+    """Shorten each key to its last component, unless another key shares it."""
+    names = dict.fromkeys(name for run in runs for name in run.values)
+    last = [name.lstrip("+").rsplit(".", 1)[-1] for name in names]
+    return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
+
+
+def settings_of(runs: Sequence[SweptRun]) -> list[str]:
+    """Name each run by its keys and values, shortened."""
+    short = _short_keys(runs)
+    return [" ".join(f"{short[name]}={shortened(text, 24)}" for name, text in run.values.items()) for run in runs]
+
+
+def _number(text: str) -> float:
+    """Return the number, or infinity for another text."""
+    try:
+        return float(text) if math.isfinite(float(text)) else math.inf
+    except ValueError:
+        return math.inf
+
+
+def shortened(text: str, length: int = 24) -> str:
+    """Round a number to 4 digits, unless it is an integer; cut a path at the front and another text in the middle."""
+    if math.isfinite(_number(text)):
+        is_integer = re.fullmatch(r"[+-]?\d+", text)
+        return text if is_integer else re.sub(r"e\+?(-?)0*", r"e\1", f"{float(text):.4g}")
+    if len(text) > length:
+        head = 0 if "/" in text else (length - 1) // 2
+        tail = text.rstrip("/")[head + 1 - length :]
+        text = f"{text[:head]}…{tail[max(tail.find('/'), 0) :]}"
+    return text.replace("$", r"\$")  # two of them would enclose a formula
+
+
+def count_of(runs: int) -> str:
+    return "1 run" if runs == 1 else f"{runs} runs"
+
+
+def _scale(places: Numbers) -> str:
+    """Choose log, or symlog with 0, if positive values span a factor of 10 and it spreads them more evenly."""
+    values = np.unique(places[np.isfinite(places)])
+    positive = values[values > 0]
+    if (values < 0).any() or not len(positive) or positive[-1] < 10 * positive[0]:
+        return "linear"
+    off_center = [abs(np.median(x) - (x[0] + x[-1]) / 2) / (x[-1] - x[0]) for x in (positive, np.log(positive))]
+    if off_center[0] <= off_center[1]:
+        return "linear"
+    return "log" if len(positive) == len(values) else "symlog"
+
+
+def axis_limits(values: Numbers, *, clip_low: bool, clip_high: bool, squeeze: float) -> Limits:
+    """Choose limits that leave out far values, if the axis would be longer by the factor squeeze with them.
+
+    Far is more than 1.5 interquartile ranges beyond the quartiles, on the sides to clip.
+    """
+    is_shown = np.ones(len(values), dtype=bool)
+    for sign in [1] * clip_high + [-1] * clip_low:
+        # without interpolation, by which one huge value of four would raise the third quartile
+        first, third = np.quantile(sign * values, (0.25, 0.75), method="lower")
+        is_shown &= sign * values <= third + 1.5 * (third - first)
+    if is_shown.sum() < 2 or np.ptp(values) <= squeeze * np.ptp(values[is_shown]):
+        is_shown[:] = True
+    low, high = values[is_shown].min(), values[is_shown].max()
+    pad = 0.08 * (high - low) or 0.05 * abs(low) or 1.0
+    return float(low - pad), float(high + pad)
+
+
+def runs_beyond(metric: Numbers, limits: Limits) -> str:
+    """Count the runs beyond the axis, and give the farthest metric."""
+    above, below = metric[metric > limits[1]], metric[metric < limits[0]]
+    if len(above):
+        return f"{count_of(len(above))} above the axis, up to {above.max():.4g}"
+    return f"{count_of(len(below))} below the axis, down to {below.min():.4g}" if len(below) else ""
+
+
+def mark_beyond(axes: Axes, place: Numbers, metric: Numbers, limits: Limits) -> None:
+    """Draw a triangle at the edge of the axes for each run beyond it."""
+    for is_beyond, edge, marker in ((metric > limits[1], 1, "^"), (metric < limits[0], 0, "v")):
+        places = place[is_beyond & np.isfinite(place)]
+        if len(places):  # an empty line that is not clipped has no extent to lay out
+            edges, transform = np.full(len(places), edge), axes.get_xaxis_transform()
+            axes.plot(places, edges, marker, color=BEYOND, transform=transform, clip_on=False)
+
+
+def fractions_of(axis: Axis, values: Numbers) -> Numbers:
+    """Convert values to fractions of the axis."""
+    limits = axis.axes.get_xlim() if isinstance(axis, XAxis) else axis.axes.get_ylim()
+    low, high = axis.get_transform().transform(np.array(limits))
+    return (axis.get_transform().transform(values) - low) / (high - low)
+
+
+def set_scale_and_ticks(axis: Axis, key: SweptKey, *, inches: float) -> None:
+    """Set the scale of an axis, and as many ticks as its length holds."""
+    is_x = isinstance(axis, XAxis)
+    options = {"linthresh": key.place[key.place > 0].min()} if key.scale == "symlog" else {}
+    (axis.axes.set_xscale if is_x else axis.axes.set_yscale)(key.scale, **options)
+    ticks = np.unique(key.place[np.isfinite(key.place)])
+    if len(ticks) > FEW and not key.categories:
+        ticks = _round_numbers(ticks, key.scale)
+    labels = key.categories or [shortened(f"{tick:.15g}") for tick in ticks]
+    middles = inches * fractions_of(axis, ticks)
+    sizes = np.array([0.1 + 0.08 * len(text) for text in labels]) if is_x else np.full(len(ticks), 0.16)
+    style: dict[str, Any] = {}
+    if is_x and key.categories and (np.diff(middles) < (sizes[1:] + sizes[:-1]) / 2).any():
+        sizes, style = np.full(len(ticks), 0.2), {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    kept: list[int] = []
+    for tick, (middle, size) in enumerate(zip(middles, sizes, strict=True)):
+        if not kept or middle - middles[kept[-1]] >= (size + sizes[kept[-1]]) / 2:
+            kept.append(tick)
+    axis.set_ticks(ticks[kept], [labels[tick] for tick in kept], **style)
+    axis.set_minor_locator(NullLocator())
+
+
+def _round_numbers(values: Numbers, scale: str) -> Numbers:
+    """Return round numbers within the range of the values."""
+    if scale == "linear":
+        found = np.asarray(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(values.min(), values.max()))
+    else:
+        positive = values[values > 0]
+        subs = (1, 3) if positive.max() < 100 * positive.min() else (1,)
+        found = np.append(0, LogLocator(subs=subs).tick_values(positive.min(), positive.max()))
+    return found[(values.min() <= found) & (found <= values.max())]
+
+
+def write_title(figure: Figure, title: str, *notes: str) -> None:
+    """Write a title with notes below, wrapped to the width."""
+    width = int(14 * figure.get_figwidth())
+    lines = [line for note in notes for line in textwrap.wrap(note, width, break_on_hyphens=False)]
+    figure.suptitle("\n".join([title, *lines]), fontsize=10)

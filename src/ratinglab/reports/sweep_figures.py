@@ -1,0 +1,264 @@
+"""Figures of a sweep: the metric by swept key, by combination of values and by time, and learning curves."""
+
+import math
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from ratinglab.reports.mean_curves import mean_curve
+from ratinglab.reports.sweep_axes import (
+    FEW,
+    Limits,
+    Numbers,
+    SweptKey,
+    SweptRun,
+    axis_limits,
+    count_of,
+    fractions_of,
+    mark_beyond,
+    read_keys,
+    runs_beyond,
+    set_scale_and_ticks,
+    settings_of,
+    shortened,
+    write_title,
+)
+from ratinglab.runs.learning_curves import Curve
+
+SIZE = (7.0, 4.2)
+"""Inches, at 100 dots per inch; figures with many panels, axes or names are larger."""
+MOST_NAMED = 6
+"""Largest number of runs on the Pareto front that are named."""
+RUN, MEAN, BEST = "tab:blue", "0.2", "tab:red"
+NAMES: dict[str, Any] = {"loc": "outside lower left", "frameon": False, "fontsize": 9}
+"""Style of a legend with names of runs."""
+
+
+def marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+    """Draw the metric against each swept key, one panel per key, with the mean over the other keys.
+
+    A key with few distinct values has a mean per value, another one per bin, with equal numbers of runs in the bins.
+    Means leave out runs beyond the axis. The runs must have a key.
+    """
+    keys = read_keys(runs)
+    metric, limits, order = _read(runs, higher_is_better=higher_is_better)
+    columns = 2 if len(keys) == 4 else min(3, len(keys))
+    rows = math.ceil(len(keys) / columns)
+    width = max(SIZE[0], 3.2 * columns)
+    figure = Figure(figsize=(width, max(SIZE[1], 1.2 + 2.6 * rows)), dpi=100, layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes, key in zip(panels.flat, keys, strict=False):
+        _draw_effect(axes, key, metric, limits=limits, best=order[0], inches=(width - 0.8) / columns - 0.3)
+    for axes in panels.flat[len(keys) :]:
+        axes.remove()
+    for axes in panels[:, 0]:
+        axes.set_ylabel(label)
+    beyond = runs_beyond(metric, limits)
+    handles = [
+        Line2D([], [], color=RUN, marker="o", linestyle="", alpha=0.5, label="run"),
+        Line2D([], [], color=MEAN, marker=".", label="mean of the runs within the axis" if beyond else "mean"),
+        Line2D([], [], color=BEST, marker="*", markersize=11, linestyle="", label="best run"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    write_title(figure, f"{label} by swept key", f"best {metric[order[0]]:#.4g}: {settings_of(runs)[order[0]]}", beyond)
+    return figure
+
+
+def parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+    """Draw each run as a line across a vertical axis per key and one of the metric; the best tenth is thick."""
+    keys = read_keys(runs)
+    metric, limits, order = _read(runs, higher_is_better=higher_is_better)
+    width = max(SIZE[0], 2 + 1.4 * len(keys))
+    figure = Figure(figsize=(width, SIZE[1]), dpi=100, layout="constrained")
+    host = figure.add_subplot()
+    host.set(xlim=(0, len(keys)), ylim=(0, 1), yticks=[])
+    host.spines[:].set_visible(False)
+    host.xaxis.tick_top()
+    host.tick_params(axis="x", length=0, pad=10)
+    host.set_xticks(range(len(keys) + 1), [shortened(name, 16) for name in [*(key.label for key in keys), label]])
+    heights = [_draw_vertical_axis(host, key, at=at) for at, key in enumerate(keys)]
+    heights.append(_draw_vertical_axis(host, SweptKey(label, metric, "linear"), at=len(keys), limits=limits))
+    colors = ScalarMappable(Normalize(*limits), colormaps["viridis_r" if higher_is_better else "viridis"])
+    thick = math.ceil(len(runs) / 10)
+    for rank, run in reversed(list(enumerate(order))):  # the best last, so on top
+        style: dict[str, Any] = {"linewidth": 3} if rank < thick else {"linewidth": 1, "alpha": 0.6}
+        host.plot([height[run] for height in heights], color=colors.to_rgba(metric[run]), clip_on=False, **style)
+    bar = figure.colorbar(colors, ax=host, pad=0.8 / width, label=f"{label} (dark is better)")
+    bar.ax.ticklabel_format(axis="y", useOffset=False)
+    note = f"thick: best {count_of(thick)}" if thick > 1 else "thick: best run"
+    write_title(figure, f"{label} by combination of values", note, runs_beyond(metric, limits))
+    return figure
+
+
+def metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
+    """Draw the metric against the duration of the fit, and name the runs of the Pareto front by number."""
+    metric, limits, _ = _read(runs, higher_is_better=higher_is_better)
+    seconds = np.array([run.seconds for run in runs], dtype=np.float64)
+    front = pareto_front(seconds, metric, higher_is_better=higher_is_better)
+    figure = Figure(dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlabel="seconds of the fit", ylabel=label, ylim=limits)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    axes.plot(seconds, metric, "o", color="0.6", alpha=0.6)
+    # the best run stays the best for longer fits
+    until, best_until = np.append(seconds[front], seconds.max()), np.append(metric[front], metric[front[-1]])
+    axes.plot(until, best_until, color=RUN, drawstyle="steps-post", marker="o", markevery=range(len(front)))
+    mark_beyond(axes, seconds, metric, limits)
+    scale = "log" if 0 < 10 * seconds.min() < seconds.max() else "linear"
+    set_scale_and_ticks(axes.xaxis, SweptKey("", seconds, scale), inches=SIZE[0] - 1)
+    front = front[(limits[0] <= metric[front]) & (metric[front] <= limits[1])]
+    places = np.column_stack([fractions_of(axes.xaxis, seconds[front]), fractions_of(axes.yaxis, metric[front])])
+    settings, handles, lines = settings_of(runs), [], 0
+    for number, run in enumerate(front[_far_apart(places)].tolist(), start=1):
+        # beside the front, where no runs are
+        offset = (-8, 9 if higher_is_better else -9)
+        at = (seconds[run], metric[run])
+        axes.annotate(str(number), at, offset, textcoords="offset points", ha="center", va="center", weight="bold")
+        text = f"{number}   {settings[run]}: {metric[run]:#.4g} in {seconds[run]:.3g} s"
+        text = textwrap.fill(text, 88, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
+        handles.append(Line2D([], [], linestyle="", label=text))
+        lines += 1 + text.count("\n")
+    figure.set_size_inches(SIZE[0], SIZE[1] + 0.2 * lines)
+    figure.legend(handles=handles, handlelength=0, **NAMES)
+    write_title(
+        figure, f"{label} against time", "line: Pareto front, the best run up to each time", runs_beyond(metric, limits)
+    )
+    return figure
+
+
+def pareto_front(seconds: Numbers, metric: Numbers, *, higher_is_better: bool) -> NDArray[np.intp]:
+    """Return the runs that no other run beats in one of time and metric while at least equal in the other.
+
+    They are indices, by increasing seconds. Of equal runs, the front has all or none.
+    """
+    cost = -metric if higher_is_better else metric
+    points, point = np.unique(np.column_stack([seconds, cost]), axis=0, return_inverse=True)
+    best_before = np.minimum.accumulate(np.append(np.inf, points[:-1, 1]))
+    front = np.flatnonzero((points[:, 1] < best_before)[point.reshape(-1)])
+    return front[np.argsort(seconds[front], kind="stable")]
+
+
+def learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -> Figure:
+    """Draw the mean curve, and its uncertainty, of each group of runs that differ only in seed or fold.
+
+    The mean ends where the first run of the group ends: over fewer runs, it would jump. Longer runs go on as thin
+    lines.
+
+    Args:
+        curves: the curves of each group's runs, by the group's name; at least one in each.
+        label: name of the metric.
+    """
+    values = [np.array(list(curve.values())) for group in curves.values() for curve in group]
+    # the first epochs often fall steeply, and the last ones are what matters
+    limits = axis_limits(np.concatenate(values), clip_low=True, clip_high=True, squeeze=2) if values else (0.0, 1.0)
+    columns = 2 if len(curves) > 4 and max(map(len, curves)) <= 40 else 1
+    height = SIZE[1] + 0.22 * math.ceil(len(curves) / columns)
+    figure = Figure(figsize=(SIZE[0], height), dpi=100, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlabel="epoch", ylabel=label, ylim=limits)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles, notes = [], dict[str, None]()
+    for number, (name, group) in enumerate(curves.items()):
+        color: Any = f"C{number}" if len(curves) <= 10 else colormaps["turbo"](number / (len(curves) - 1))
+        notes |= dict.fromkeys(_draw_group(axes, group, color=color))
+        handles.append(Line2D([], [], color=color, label=f"{shortened(name, 80)} ({count_of(len(group))})"))
+    figure.legend(handles=handles, ncols=columns, **NAMES)
+    beyond = sum(bool(((curve < limits[0]) | (curve > limits[1])).any()) for curve in values)
+    note = f"{count_of(beyond)} partly beyond the axis" if beyond else ""
+    write_title(figure, f"{label} by epoch", "; ".join(sorted(notes)), note)
+    return figure
+
+
+def _draw_group(axes: Axes, group: Sequence[Curve], *, color: Any) -> Iterator[str]:
+    """Draw the mean curve of a group, and explain its lines and band."""
+    if not group:
+        return
+    mean = mean_curve(group)
+    axes.plot(mean.index, mean["mean"], color=color, marker="o" if len(mean) == 1 else None)
+    if len(group) > 1:
+        axes.fill_between(mean.index, mean["low"], mean["high"], color=color, alpha=0.2, linewidth=0)
+        band = "range of 2 runs (min–max)" if len(group) == 2 else "its 95 % interval (Student's t)"
+        yield f"mean with {band}"
+    last = mean.index.max() if len(mean) > 0 else 0
+    for curve in group:
+        rest = {epoch: value for epoch, value in curve.items() if epoch >= last}
+        if len(rest) > 1:
+            axes.plot(list(rest), list(rest.values()), color=color, linewidth=0.8, alpha=0.7)
+            yield "thin: longer runs"
+
+
+def _draw_effect(axes: Axes, key: SweptKey, metric: Numbers, *, limits: Limits, best: int, inches: float) -> None:
+    missing = int(np.isnan(key.place).sum())
+    axes.set(xlabel=key.label + (f" (not set in {count_of(missing)})" if missing else ""), ylim=limits)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    axes.plot(key.place, metric, "o", color=RUN, alpha=0.5)
+    is_shown = np.isfinite(key.place) & (limits[0] <= metric) & (metric <= limits[1])
+    place, shown = key.place[is_shown], metric[is_shown]
+    group: NDArray[Any] = place
+    if len(np.unique(place)) > FEW and not key.categories:
+        borders = np.quantile(place, np.linspace(0, 1, min(6, len(place) // 4) + 1))
+        group = np.searchsorted(borders[1:-1], place, side="right")
+    groups = np.unique(group)
+    means = [shown[group == each].mean() for each in groups]
+    style: dict[str, Any] = {"marker": "."}
+    if key.categories:  # without a line, since their order means nothing
+        style = {"marker": "_", "linestyle": "", "markersize": min(22, 40 * inches / len(key.categories))}
+    axes.plot([np.median(place[group == each]) for each in groups], means, color=MEAN, markeredgewidth=2, **style)
+    axes.plot(key.place[[best]], metric[[best]], "*", color=BEST, markersize=13)
+    if key.categories:
+        axes.set_xlim(-0.5, len(key.categories) - 0.5)
+    mark_beyond(axes, key.place, metric, limits)
+    set_scale_and_ticks(axes.xaxis, key, inches=inches)
+
+
+def _draw_vertical_axis(host: Axes, key: SweptKey, *, at: int, limits: Limits | None = None) -> Numbers:
+    """Draw the axis of a key, or of the metric, which has limits; return the height of each run on it, 0 to 1."""
+    axes = host.twinx()
+    side: Literal["left", "right"] = "left" if limits is None else "right"
+    axes.spines[:].set_visible(False)
+    axes.spines[side].set(visible=True, position=("data", at))
+    axes.yaxis.set_ticks_position(side)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    low, high = np.nanmin(key.place), np.nanmax(key.place)
+    pad = 0 if low < high else abs(low) / 10 or 0.5
+    axes.set_ylim(limits or (low - pad, high + pad))
+    if limits is None:
+        set_scale_and_ticks(axes.yaxis, key, inches=SIZE[1] - 1)
+    for text in axes.get_yticklabels():
+        text.set(size=9, bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.5})
+    if np.isnan(key.place).any():
+        host.text(at, -0.1, "not set", ha="center", va="top", fontsize=9)
+    return np.nan_to_num(fractions_of(axes.yaxis, key.place).clip(-0.04, 1.04), nan=-0.09)
+
+
+def _read(runs: Sequence[SweptRun], *, higher_is_better: bool) -> tuple[Numbers, Limits, list[int]]:
+    """Return the metric of each run, the limits of its axis, and the runs from best to worst."""
+    metric = np.array([run.metric for run in runs], dtype=np.float64)
+    squeeze = 4 if len(runs) >= 10 else 20  # quartiles of few runs say little
+    limits = axis_limits(metric, clip_low=higher_is_better, clip_high=not higher_is_better, squeeze=squeeze)
+    return metric, limits, np.argsort(-metric if higher_is_better else metric, kind="stable").tolist()
+
+
+def _far_apart(places: Numbers) -> list[int]:
+    """Choose places to label: the last, then always the one farthest from those chosen.
+
+    places: (n, 2), in fractions of the axes; closer than 0.04, labels would overlap
+    """
+    chosen = [len(places) - 1] if len(places) else []
+    while 0 < len(chosen) < MOST_NAMED:
+        distance = np.linalg.norm(places[:, None] - places[chosen], axis=2).min(axis=1)
+        if distance.max() < 0.04:
+            break
+        chosen.append(int(distance.argmax()))
+    return sorted(chosen)

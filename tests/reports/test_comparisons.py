@@ -1,0 +1,112 @@
+"""Sweeps over seeds, folds and splits: which runs are compared, and how."""
+
+import csv
+import io
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from ratinglab.reports.paired_tests import bootstrap, corrected_t
+from ratinglab.reports.sweep_report import sweep_report
+from ratinglab.reports.sweep_results import comparisons, read_results
+from ratinglab.runs.record import read_metrics
+from ratinglab.runs.storage import read_squared_errors
+from ratinglab.runs.sweep_folder import read_jobs
+
+QUICK = ["trainer.max_epochs=2", "model.embedding_dim=2", "logger=none", "hydra.sweep.dir=sweep"]
+
+
+@pytest.fixture(scope="module")
+def folds(command, tmp_path_factory):
+    """Sweep over two models, two of five folds and two seeds."""
+    axes = ["split=kfold", "split.fold=1,2", "seed=0,1"]
+    return command(tmp_path_factory.mktemp("folds"), "train", "-m", "model=mf,biased_mf", *axes, *QUICK).run
+
+
+@pytest.fixture(scope="module")
+def splits(command, tmp_path_factory):
+    """Sweep over two models and two splits."""
+    folder = tmp_path_factory.mktemp("splits")
+    return command(folder, "train", "-m", "model=mf,biased_mf", "split=random,per_user", *QUICK).run
+
+
+def table(report, name):
+    return list(csv.DictReader(io.StringIO(report.files[name].decode())))
+
+
+def test_configurations_are_compared_over_the_same_folds(folds):
+    report = sweep_report(read_jobs(folds))
+    (comparison,) = report.comparisons
+    best, other = comparison.groups
+    assert (best.settings, other.settings) == ({"model": "mf"}, {"model": "biased_mf"})
+    errors = np.array([[read_metrics(run.folder)["val/mse"] for run in group.runs] for group in (best, other)])
+    by_fold = errors.reshape(2, 2, 2).mean(axis=2)  # seeds vary fastest
+    expected = corrected_t(by_fold[1] - by_fold[0], share=8_000 / 72_000)
+    (row,) = table(report, "comparisons.csv")
+    assert [float(row[key]) for key in ("difference", "low", "high", "p")] == pytest.approx(expected[:4])
+    assert row["test"] == "Nadeau and Bengio's corrected t test over 2 splits"
+    assert "note: 2 of the 5 folds of the split are here" in report.lines
+    assert sum(line.startswith("behind  ") for line in report.lines) == 1
+    rows = {(row["model"], row["metric"]): row for row in table(report, "groups.csv")}
+    assert len(rows) == 6
+    row = rows["biased_mf", "val/mse"]
+    assert (row["runs"], row["missing"]) == ("4", "0")
+    assert [float(row["mean"]), float(row["sd"])] == pytest.approx([by_fold[1].mean(), by_fold[1].std(ddof=1)])
+    assert float(row["high"]) - float(row["mean"]) == pytest.approx(12.7062 * by_fold[1].std(ddof=1) / 2**0.5)
+
+
+def test_group_without_a_fold_is_neither_ranked_nor_tested(folds, tmp_path):
+    folder = shutil.copytree(folds, tmp_path / "sweep")
+    for run in folder.glob("*-model-mf+*fold-2"):
+        shutil.rmtree(run)
+    report = sweep_report(read_jobs(folder))
+    assert [group.settings["model"] for group in report.comparisons[0].groups] == ["biased_mf", "mf"]
+    assert re.search(r"^mf +2 of 4 ", "\n".join(report.lines), re.MULTILINE)
+    assert "comparisons.csv" not in report.files
+
+
+def test_configurations_are_compared_over_the_same_rows(folds, tmp_path):
+    jobs = [job for job in read_jobs(folds) if job.arguments["split.fold"] == "1"]
+    best, other = comparisons(read_results(jobs))[0].groups
+    errors = [
+        np.mean([read_squared_errors(run.folder, "val") for run in group.runs], axis=0) for group in (best, other)
+    ]
+    (row,) = table(sweep_report(jobs), "comparisons.csv")
+    assert [float(row[key]) for key in ("difference", "low", "high", "p")] == list(bootstrap(errors[1] - errors[0])[:4])
+    assert row["test"].endswith("squared errors of 8,000 rows")
+
+
+def test_runs_on_different_splits_are_not_compared(splits, command):
+    report = sweep_report(read_jobs(splits))
+    assert [part.basis["split"] for part in report.comparisons] == ["random", "per_user"]
+    assert "demo, split per_user" in report.lines
+    assert report.lines[-1] == "note: runs on other data, splits or metrics are not compared with one another"
+    assert "best.yaml" not in report.files
+    assert sum(line.startswith("best  ") for line in report.lines) == 2
+    assert len(table(report, "results.csv")) == 4
+    assert len({row["best"] for row in table(report, "comparisons.csv")}) == 1
+    shown = command(splits, "report", ".", *sorted(str(path.name) for path in splits.glob("0-*"))).stdout
+    assert "note: runs in different tables are not compared: their data, splits or monitored metrics differ" in shown
+    outcome = command(splits, "report", "--test", ".", status=2)
+    assert outcome.stderr == "error: --test: the sweep in . has no best configuration, or several splits\n"
+
+
+def test_report_ranks_rows_without_all_folds_last(folds, command, tmp_path):
+    folder = shutil.copytree(folds, tmp_path / "runs")
+    (folder / "sweep.json").unlink()  # loose runs
+    for run in folder.glob("*-model-biased_mf+seed-1+fold-2"):
+        shutil.rmtree(run)
+    lines = command(tmp_path, "report", "runs").stdout.splitlines()
+    rows = [line for line in lines if line.startswith(("mf", "biased_mf"))]
+    assert all(line.endswith("seed 0 has 2 of 5 folds") for line in rows), "the split has five"
+
+
+def test_figures_of_the_sweep_are_drawn(folds, splits):
+    names = {"effects.png", "parallel.png", "seconds.png", "curves.png"}
+    assert {path.name for path in (folds / "figures").iterdir()} == names
+    assert {path.name for path in (splits / "figures").iterdir()} == {
+        name.replace(".", f"-{number}.") for name in names for number in (1, 2)
+    }
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (folds / "figures").iterdir())

@@ -1,0 +1,75 @@
+"""Paired tests of two configurations, and the share of the variance that a key explains."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ratinglab.reports.importance import explained_share
+from ratinglab.reports.paired_tests import bootstrap, corrected_t
+
+DIFFERENCES = np.array([0.011, 0.004, 0.009, -0.001, 0.007])
+
+
+def test_corrected_t_without_training_rows_is_the_paired_t_test():
+    found, expected = corrected_t(DIFFERENCES, share=0), stats.ttest_1samp(DIFFERENCES, 0)
+    interval = expected.confidence_interval(0.95)
+    assert (found.low, found.high, found.p) == pytest.approx((interval.low, interval.high, expected.pvalue))
+
+
+def test_corrected_t_widens_the_interval_by_the_share_of_rows_evaluated():
+    plain, corrected = corrected_t(DIFFERENCES, share=0), corrected_t(DIFFERENCES, share=1 / 4)
+    factor = ((1 / 5 + 1 / 4) / (1 / 5)) ** 0.5
+    assert corrected.high - corrected.low == pytest.approx(factor * (plain.high - plain.low))
+    assert corrected.mean == plain.mean
+    # Nadeau and Bengio (2003), section 3: the statistic is the plain one, divided by this factor
+    statistic = stats.ttest_1samp(DIFFERENCES, 0).statistic / factor
+    assert corrected.p == pytest.approx(2 * stats.t.sf(statistic, 4))
+
+
+@pytest.mark.parametrize(("value", "p"), [(0.0, 1.0), (0.5, 0.0)])
+def test_equal_differences_leave_no_doubt(value, p):
+    found = corrected_t(np.full(3, value), share=0.2)
+    assert (found.mean, found.low, found.high, found.p) == (value, value, value, p)
+
+
+@pytest.mark.parametrize("count", [400, 50_000])
+def test_bootstrap_has_the_interval_of_the_mean(count):
+    differences = np.random.default_rng(1).exponential(size=count) - 0.98
+    found = bootstrap(differences)
+    half_width = 1.96 * differences.std() / count**0.5
+    assert found.mean == differences.mean()
+    assert found.low == pytest.approx(found.mean - half_width, abs=0.15 * half_width)
+    assert found.high == pytest.approx(found.mean + half_width, abs=0.15 * half_width)
+    assert bootstrap(differences) == found, "the seed is fixed"
+    assert f" {count:,} rows" in found.test
+
+
+def test_bootstrap_covers_the_true_difference_as_often_as_it_says():
+    generator = np.random.default_rng(2)
+    found = [bootstrap(generator.normal(0.1, 1, size=300)) for _ in range(200)]
+    assert 0.91 <= np.mean([each.low <= 0.1 <= each.high for each in found]) <= 0.99
+    assert np.mean([each.p <= 0.05 for each in found]) == pytest.approx(
+        np.mean([each.low > 0 or each.high < 0 for each in found]), abs=0.03
+    )
+
+
+def test_rows_beside_one_another_are_resampled_together():
+    # ten equal rows per user, of whom there are 1,000: the rows are no 10,000 independent observations
+    by_user = np.random.default_rng(3).normal(size=1000)
+    found, expected = bootstrap(by_user.repeat(10)), bootstrap(by_user)
+    assert found.high - found.low == pytest.approx(expected.high - expected.low)
+
+
+def test_key_that_decides_explains_all_and_noise_nothing():
+    metric = np.repeat([1.0, 2.0, 1e6], 10) + np.linspace(0, 0.1, 30)
+    assert explained_share(np.repeat(["8", "16", "32"], 10).tolist(), metric) > 0.8
+    noise = np.random.default_rng(0).permutation(30).astype(str).tolist()
+    assert explained_share(noise, metric) < 0.2, "30 values do not explain 30 runs"
+    assert explained_share(["a"] * 30, metric) == 0
+    assert explained_share([str(value) for value in metric], metric) > 0.8, "a numeric key is binned"
+
+
+def test_share_is_the_adjusted_ratio_of_sums_of_squares():
+    # ranks 0 … 5: groups (0, 1, 2) and (3, 4, 5) have means 1 and 4; 13.5 of 17.5 lie between them
+    expected = 1 - (1 - 13.5 / 17.5) * 5 / 4
+    assert explained_share(list("aaabbb"), np.array([0.1, 0.2, 0.3, 5.0, 6.0, 7.0])) == pytest.approx(expected)
