@@ -31,7 +31,10 @@ def test_stopped_sweep_continues_to_equal_results(command, start, tmp_path, whol
     process = start(tmp_path, "train", *SWEEP, "hydra.sweep.dir=sweep")
     while not list(tmp_path.glob("sweep/2-*/run.json")):
         time.sleep(0.01)
+    (tmp_path / "sweep" / "notes").mkdir()
+    (tmp_path / "sweep" / "notes" / "mine.txt").write_text("mine")
     _, _, stderr = process.end(number)
+    assert (tmp_path / "sweep" / "notes" / "mine.txt").read_text() == "mine"
     assert number == signal.SIGKILL or stderr.endswith("; to continue: the same command with hydra.sweep.dir=sweep\n")
     finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/[01]-*/checkpoints/*.ckpt")}
     assert len(finished) == 4

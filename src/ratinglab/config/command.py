@@ -116,10 +116,13 @@ class _Command:
                     self._claim_folder(self._check_jobs(arguments), arguments, locks)
             sys.argv[1:] = [*arguments.flags, *arguments.overrides]
             app = hydra_app(self._job, config_folder=self._conf.folder, config_name=self._conf.config_name)
+            succeeded = True
             if self._sweep is None:
                 app()
-            elif not run_sweep(app, self._sweep):
-                sys.exit(1)
+            else:
+                succeeded = run_sweep(app, self._sweep)
+        if not succeeded:
+            sys.exit(1)
 
     def _help(self, arguments: argparse.Namespace) -> str:
         if self._usage is not None:
