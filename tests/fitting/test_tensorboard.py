@@ -2,10 +2,11 @@ import errno
 import logging
 import os
 
+import pandas as pd
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ratinglab.fitting.tensorboard import EventLog
+from ratinglab.fitting.tensorboard import EventLog, write_band
 
 
 def scalars(folder) -> dict[str, list[tuple[int, float]]]:
@@ -60,3 +61,18 @@ def test_hyperparameter_of_any_type_is_logged(tmp_path, value):
     log.log_results({"key": value}, {"test/mse": 1.0}, step=1)
     log.close()
     assert scalars(tmp_path) == {"test/mse": [(1, 1.0)]}
+
+
+def test_mean_curve_with_a_band_is_a_run_of_its_own(tmp_path):
+    band = pd.DataFrame({"mean": [2.0, 1.0], "low": [1.5, 0.9], "high": [2.5, 1.1]}, index=[1, 3])
+    for _ in range(2):  # the second time, it replaces the events
+        write_band(tmp_path / "mean", band, title="val MSE")
+    (events,) = (tmp_path / "mean").iterdir()
+    found = EventAccumulator(str(events)).Reload()
+    for column in band:
+        points = found.Scalars(f"with_interval/{column}")
+        assert [(point.step, point.value) for point in points] == [
+            (step, pytest.approx(value)) for step, value in band[column].items()
+        ]
+    layout = found.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0]
+    assert all(text in layout for text in (b"val MSE", b"with_interval/mean", b"with_interval/low"))

@@ -110,3 +110,11 @@ def test_figures_of_the_sweep_are_drawn(folds, splits):
         name.replace(".", f"-{number}.") for name in names for number in (1, 2)
     }
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (folds / "figures").iterdir())
+
+
+def test_mean_curves_are_written_if_the_runs_log_to_tensorboard(folds, tmp_path):
+    assert not (folds / "mean").exists()
+    folder = shutil.copytree(folds, tmp_path / "sweep")
+    (next(folder.glob("0-*")) / "events.out.tfevents.0").touch()
+    sweep_report(read_jobs(folder)).write(folder)
+    assert {path.parent.name for path in folder.glob("mean/*/events.out.tfevents.*")} == {"model-mf", "model-biased_mf"}

@@ -3,16 +3,13 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import TensorBoardLogger
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.plugins.custom_scalar import layout_pb2
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -113,32 +110,22 @@ class EventLog(TensorBoardLogger):
             )
 
 
-def write_bands(folder: Path, bands: Mapping[str, pd.DataFrame], *, title: str) -> None:
-    """Write mean curves with a band as a run of their own, with one chart in the custom scalars tab.
+BAND = {column: f"with_interval/{column}" for column in ("mean", "low", "high")}
+"""Tags of a mean curve and its band."""
+
+
+def write_band(folder: Path, band: pd.DataFrame, *, title: str) -> None:
+    """Write a mean curve with a band as a run of its own, with a chart in the custom scalars tab.
 
     Args:
         folder: folder of the run; events that are there are replaced.
-        bands: columns mean, low and high, indexed by step, by the name of the curve.
-        title: title of the chart.
+        band: columns mean, low and high, indexed by step.
+        title: title of the chart, which the runs with the same title share.
     """
     for path in folder.glob("events.out.tfevents.*"):
         path.unlink()
-    margins = layout_pb2.MarginChartContent()
     with SummaryWriter(str(folder)) as writer:
-        for name, band in bands.items():
-            tags = {column: f"{name}/{column}" for column in ("mean", "low", "high")}
-            for column, tag in tags.items():
-                for step, value in zip(band.index.tolist(), band[column].tolist(), strict=True):
-                    writer.add_scalar(tag, value, step)
-            margins.series.add(value=tags["mean"], lower=tags["low"], upper=tags["high"])
-        chart = layout_pb2.Chart(title=title, margin=margins)
-        layout = layout_pb2.Layout(category=[layout_pb2.Category(title="seeds and folds", chart=[chart])])
-        writer._get_file_writer().add_summary(_layout_summary(layout))
-
-
-def _layout_summary(layout: layout_pb2.Layout) -> Summary:
-    """Wrap a layout of the custom scalars tab. SummaryWriter's own method allows one curve per margin chart."""
-    plugin = SummaryMetadata.PluginData(plugin_name="custom_scalars")
-    content = TensorProto(dtype="DT_STRING", string_val=[layout.SerializeToString()])
-    metadata = SummaryMetadata(plugin_data=plugin)
-    return Summary(value=[Summary.Value(tag="custom_scalars__config__", tensor=content, metadata=metadata)])
+        for column, tag in BAND.items():
+            for step, value in zip(band.index.tolist(), band[column].tolist(), strict=True):
+                writer.add_scalar(tag, value, step)
+        writer.add_custom_scalars({"seeds and folds": {title: ["Margin", list(BAND.values())]}})

@@ -1,5 +1,6 @@
 """Figures of a sweep as files, and its mean curves as a run in TensorBoard."""
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from io import BytesIO
@@ -8,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ratinglab.files import VALIDATION_FIT, write_whole
-from ratinglab.fitting.tensorboard import write_bands
+from ratinglab.fitting.tensorboard import write_band
 from ratinglab.reports.mean_curves import mean_curve
 from ratinglab.reports.sweep_axes import SweptRun
 from ratinglab.reports.sweep_figures import (
@@ -41,10 +42,11 @@ def write_figures(folder: Path, comparisons: Sequence[Comparison]) -> None:
             content = BytesIO()
             figure.savefig(content, format="png")
             write_whole(folder / FIGURES / f"{name}{suffix}.png", partial(_put, content=content.getvalue()))
-    curves = {name: group for part in comparisons if part.axes for name, group in _curves(part).items()}
-    if curves and any(folder.glob("*/events.out.tfevents.*")):
-        label = f"{comparisons[0].columns[0].label}: mean and 95 % interval over seeds and folds"
-        write_bands(folder / MEANS, {name: mean_curve(group) for name, group in curves.items()}, title=label)
+        if part.axes and any(folder.glob("*/events.out.tfevents.*")):
+            title = f"{part.columns[0].label}{suffix}: mean, and 95 % interval over seeds and folds"
+            for name, group in _curves(part).items():
+                run = folder / f"{MEANS}{suffix}" / re.sub(r"[^A-Za-z0-9_.]+", "-", name)
+                write_band(run, mean_curve(group), title=title)
 
 
 def _figures(part: Comparison) -> Iterator[tuple[str, Figure]]:

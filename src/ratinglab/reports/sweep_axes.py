@@ -105,10 +105,10 @@ def count_of(runs: int) -> str:
 
 
 def _scale(places: Numbers) -> str:
-    """Choose log, or symlog with 0, if positive values span a factor of 10 and it spreads them more evenly."""
+    """Choose log, or symlog with 0, if positive values span a factor of 8 and it spreads them more evenly."""
     values = np.unique(places[np.isfinite(places)])
     positive = values[values > 0]
-    if (values < 0).any() or not len(positive) or positive[-1] < 10 * positive[0]:
+    if (values < 0).any() or not len(positive) or positive[-1] < 8 * positive[0]:
         return "linear"
     off_center = [abs(np.median(x) - (x[0] + x[-1]) / 2) / (x[-1] - x[0]) for x in (positive, np.log(positive))]
     if off_center[0] <= off_center[1]:
