@@ -10,7 +10,7 @@ from pytorch_lightning import Callback
 from tables import table_with_features
 
 from ratinglab.batches import as_tensors
-from ratinglab.fitting.optimizers import ALS
+from ratinglab.fitting.optimizers import ALSOptions
 from ratinglab.models.svdpp import Implicit
 from ratinglab.ratings.splits import RandomSplit
 
@@ -44,7 +44,7 @@ def fit_als(case: str, *, epochs: int, threads: int = 1, callbacks=(), **changed
     name, options, _ = CASES[case]
     model = options_of(name, **{"embedding_dim": 2, **options, **changed})
     table = table_with_features()
-    return fit(model, ALS(), table, epochs=epochs, split=SPLIT, threads=threads, callbacks=callbacks)
+    return fit(model, ALSOptions(), table, epochs=epochs, split=SPLIT, threads=threads, callbacks=callbacks)
 
 
 def gradients(fitted: Fitted) -> dict[str, float]:

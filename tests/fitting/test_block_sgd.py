@@ -13,7 +13,7 @@ from ratinglab.batches import as_tensors
 from ratinglab.fitting import block_sgd
 from ratinglab.fitting.block_sgd import balanced_slices
 from ratinglab.fitting.kernels.block_epochs import epoch, move_to_blocks, sort_blocks_by_user
-from ratinglab.fitting.optimizers import BlockSGD
+from ratinglab.fitting.optimizers import BlockSGDOptions
 from ratinglab.models.equation import TrainingData
 
 NUM_USERS, NUM_ITEMS = 30, 40
@@ -98,7 +98,7 @@ def run_epoch(model, columns, *, diagonals, lr=0.02):
 
 def fit(*, name="biased_mf", lr=0.02, slices=4, epochs=3, **changed) -> Fitted:
     model = options_of(name, embedding_dim=4, regularization=0.05)
-    optimizer = BlockSGD(lr=lr, slices=slices)
+    optimizer = BlockSGDOptions(lr=lr, slices=slices)
     return fit_equation(model, optimizer, table_of(*rows(900)), epochs=epochs, scale=(1.0, 5.0), **changed)
 
 

@@ -12,7 +12,7 @@ from tables import table_of
 
 from ratinglab.batches import Blocks, as_tensors
 from ratinglab.fitting import gibbs
-from ratinglab.fitting.optimizers import Gibbs, Noise
+from ratinglab.fitting.optimizers import GibbsOptions, Noise
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import draw_normal
 from ratinglab.ratings.table import MILLISECONDS, RatingTable
@@ -78,7 +78,7 @@ def fit(
 ) -> Fitted:
     name, options = MODELS[case]
     model = options_of(name, regularization=0.0, **options | changed)
-    optimizer = Gibbs(burn_in=burn_in, noise=Noise[noise], thin=thin)
+    optimizer = GibbsOptions(burn_in=burn_in, noise=Noise[noise], thin=thin)
     table = with_columns(made_table()) if table is None else table
     return fit_equation(model, optimizer, table, epochs=epochs, seed=seed, threads=threads)
 

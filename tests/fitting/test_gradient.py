@@ -16,15 +16,15 @@ from tables import table_of
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.fitting.checkpoints import BestAndLast
-from ratinglab.fitting.optimizers import SGD, Adam, AdamW, GradientOptions
+from ratinglab.fitting.optimizers import AdamOptions, AdamWOptions, GradientOptions, SGDOptions
 from ratinglab.models.building import build_equation
 from ratinglab.models.mf import MF, MFOptions
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.splits import RowsSplit
 from ratinglab.ratings.table import RatingTable
 
-ADAM = Adam(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.999)
-SGD_PLAIN = SGD(lr=0.1, weight_decay=0.0, momentum=0.0)
+ADAM = AdamOptions(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.999)
+SGD_PLAIN = SGDOptions(lr=0.1, weight_decay=0.0, momentum=0.0)
 
 
 def small_table() -> RatingTable:
@@ -87,7 +87,7 @@ def test_same_seed_gives_equal_weights_and_another_does_not():
 
 def test_step_equals_the_gradient_computed_by_hand():
     one_batch = {"epochs": 1, "batch_size": 1_000, "validation": 0.0}
-    model = fit(SGD(lr=1e-30, weight_decay=0.0, momentum=0.0), **one_batch).equation
+    model = fit(SGDOptions(lr=1e-30, weight_decay=0.0, momentum=0.0), **one_batch).equation
     after = fit(SGD_PLAIN, **one_batch).equation
     rows = small_holdout(0.0).train
     with torch.no_grad():
@@ -132,18 +132,18 @@ def test_training_error_falls():
 @pytest.mark.parametrize(
     ("base", "changed"),
     [
-        (ADAM, Adam(lr=0.06, weight_decay=0.0, beta1=0.9, beta2=0.999)),
-        (ADAM, Adam(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999)),
-        (ADAM, Adam(lr=0.05, weight_decay=0.0, beta1=0.5, beta2=0.999)),
-        (ADAM, Adam(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.9)),
-        (ADAM, AdamW(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999)),
+        (ADAM, AdamOptions(lr=0.06, weight_decay=0.0, beta1=0.9, beta2=0.999)),
+        (ADAM, AdamOptions(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999)),
+        (ADAM, AdamOptions(lr=0.05, weight_decay=0.0, beta1=0.5, beta2=0.999)),
+        (ADAM, AdamOptions(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.9)),
+        (ADAM, AdamWOptions(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999)),
         (
-            Adam(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999),
-            AdamW(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999),
+            AdamOptions(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999),
+            AdamWOptions(lr=0.05, weight_decay=0.1, beta1=0.9, beta2=0.999),
         ),
-        (SGD_PLAIN, SGD(lr=0.2, weight_decay=0.0, momentum=0.0)),
-        (SGD_PLAIN, SGD(lr=0.1, weight_decay=0.1, momentum=0.0)),
-        (SGD_PLAIN, SGD(lr=0.1, weight_decay=0.0, momentum=0.5)),
+        (SGD_PLAIN, SGDOptions(lr=0.2, weight_decay=0.0, momentum=0.0)),
+        (SGD_PLAIN, SGDOptions(lr=0.1, weight_decay=0.1, momentum=0.0)),
+        (SGD_PLAIN, SGDOptions(lr=0.1, weight_decay=0.0, momentum=0.5)),
     ],
 )
 def test_every_option_of_an_optimizer_changes_the_weights(base, changed):
@@ -165,12 +165,12 @@ def test_schedule_changes_the_learning_rate_once_per_epoch():
 
 def test_error_of_a_diverging_loss_names_epoch_and_learning_rate():
     with pytest.raises(RunFailedError, match=r"the training loss is (nan|inf) in epoch \d+ at lr 1e\+06"):
-        fit(SGD(lr=1e6, weight_decay=0.0, momentum=0.0), epochs=50)
+        fit(SGDOptions(lr=1e6, weight_decay=0.0, momentum=0.0), epochs=50)
 
 
 def test_non_finite_weights_after_the_last_update_are_found():
     with pytest.raises(RunFailedError, match=r"a weight is (inf|nan) in epoch 1 at lr 1e\+30"):
-        fit(SGD(lr=1e30, weight_decay=0.0, momentum=0.0), epochs=1, batch_size=1_000, validation=0.0)
+        fit(SGDOptions(lr=1e30, weight_decay=0.0, momentum=0.0), epochs=1, batch_size=1_000, validation=0.0)
 
 
 def test_seconds_and_rows_of_steps_are_counted():
@@ -187,7 +187,7 @@ def test_step_over_two_batches_equals_a_step_on_both_together():
 def test_last_step_of_an_epoch_uses_the_remaining_batches():
     """Two batches where a step averages three: two thirds of a step on both together."""
     left = fit(SGD_PLAIN, epochs=1, batch_size=25, accumulate=3, validation=0.0)
-    two_thirds = SGD(lr=0.1 * 2 / 3, weight_decay=0.0, momentum=0.0)
+    two_thirds = SGDOptions(lr=0.1 * 2 / 3, weight_decay=0.0, momentum=0.0)
     whole = fit(two_thirds, epochs=1, batch_size=50, validation=0.0)
     assert torch.allclose(left.weights, whole.weights, atol=1e-6)
     one, two = (fit(SGD_PLAIN, epochs=epochs, batch_size=25, accumulate=5, validation=0.0) for epochs in (1, 2))
@@ -196,8 +196,8 @@ def test_last_step_of_an_epoch_uses_the_remaining_batches():
 
 def test_gradient_clipping_limits_the_norm_of_the_step():
     once = {"epochs": 1, "batch_size": 50, "validation": 0.0}
-    before = fit(SGD(lr=1e-30, weight_decay=0.0, momentum=0.0), **once).weights
-    step = fit(SGD(lr=1.0, weight_decay=0.0, momentum=0.0), clip=0.01, **once).weights - before
+    before = fit(SGDOptions(lr=1e-30, weight_decay=0.0, momentum=0.0), **once).weights
+    step = fit(SGDOptions(lr=1.0, weight_decay=0.0, momentum=0.0), clip=0.01, **once).weights - before
     assert float(step.norm()) == pytest.approx(0.01, rel=1e-3)
 
 
@@ -258,7 +258,7 @@ def test_fit_can_be_extended_from_a_checkpoint(tmp_path):
 
 def test_each_epoch_draws_new_dropout_noise():
     """With one batch and a learning rate of nearly 0, the errors of two epochs differ only by the noise."""
-    frozen = SGD(lr=1e-30, weight_decay=0.0, momentum=0.0)
+    frozen = SGDOptions(lr=1e-30, weight_decay=0.0, momentum=0.0)
     one, two, plain, still = (
         metric(fit(frozen, model=model, epochs=epochs, batch_size=None), "train/mse")
         for model in (NOISY, model_options())

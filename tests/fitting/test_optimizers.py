@@ -7,18 +7,27 @@ from equations import options_of
 from fits import TRAINER
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.optimizers import ALS, SGD, Adam, AdamW, BlockSGD, Gibbs, Noise, SparseAdam
+from ratinglab.fitting.optimizers import (
+    AdamOptions,
+    AdamWOptions,
+    ALSOptions,
+    BlockSGDOptions,
+    GibbsOptions,
+    Noise,
+    SGDOptions,
+    SparseAdamOptions,
+)
 from ratinglab.models.declarations import Form
 
-GIBBS = Gibbs(burn_in=2, noise=Noise.own, thin=3)
+GIBBS = GibbsOptions(burn_in=2, noise=Noise.own, thin=3)
 FITS = [
-    Adam(lr=0.1, weight_decay=0.0, beta1=0.9, beta2=0.999),
-    AdamW(lr=0.1, weight_decay=0.0, beta1=0.9, beta2=0.999),
-    SparseAdam(lr=0.1, beta1=0.9, beta2=0.999),
-    SGD(lr=0.1, weight_decay=0.0, momentum=0.0),
-    BlockSGD(lr=0.1, slices=None),
+    AdamOptions(lr=0.1, weight_decay=0.0, beta1=0.9, beta2=0.999),
+    AdamWOptions(lr=0.1, weight_decay=0.0, beta1=0.9, beta2=0.999),
+    SparseAdamOptions(lr=0.1, beta1=0.9, beta2=0.999),
+    SGDOptions(lr=0.1, weight_decay=0.0, momentum=0.0),
+    BlockSGDOptions(lr=0.1, slices=None),
     GIBBS,
-    ALS(),
+    ALSOptions(),
 ]
 
 
@@ -59,14 +68,14 @@ def test_gibbs_refuses_a_burn_in_without_samples_after_it():
 
 
 def test_block_sgd_refuses_features():
-    BlockSGD(lr=0.1, slices=None).check(model=options_of("biased_mf"), trainer=TRAINER)
+    BlockSGDOptions(lr=0.1, slices=None).check(model=options_of("biased_mf"), trainer=TRAINER)
     for key in ("user_features", "item_features"):
         model = options_of("biased_mf", **{key: ["a", "b"]})
         with pytest.raises(UserError, match=rf"^model.{key} must be \[\] with optimizer=block_sgd, got \[a,b\]$"):
-            BlockSGD(lr=0.1, slices=None).check(model=model, trainer=TRAINER)
+            BlockSGDOptions(lr=0.1, slices=None).check(model=model, trainer=TRAINER)
 
 
 def test_als_refuses_equations_without_regularization():
-    ALS().check(model=options_of("mf"), trainer=TRAINER)
+    ALSOptions().check(model=options_of("mf"), trainer=TRAINER)
     with pytest.raises(UserError, match=r"^model.regularization must be above 0 with optimizer=als, got 0.0$"):
-        ALS().check(model=options_of("mf", regularization=0.0), trainer=TRAINER)
+        ALSOptions().check(model=options_of("mf", regularization=0.0), trainer=TRAINER)

@@ -12,7 +12,7 @@ from tables import table_of
 
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.checkpoints import BestAndLast
-from ratinglab.fitting.optimizers import Adam
+from ratinglab.fitting.optimizers import AdamOptions
 from ratinglab.fitting.trainer import CallbackOptions, CheckpointOptions, EarlyStoppingOptions, Profiler
 
 
@@ -63,7 +63,7 @@ def fit_until_worse(folder, *, monitor, patience, min_delta=0.0, epochs=60):
     random = np.random.default_rng(0)
     table = table_of(random.integers(0, 20, 300), random.integers(0, 15, 300), random.integers(1, 6, 300))
     acting = callbacks(folder, monitor=monitor, patience=patience, min_delta=min_delta)
-    adam = Adam(lr=0.02, weight_decay=0.0, beta1=0.9, beta2=0.999)
+    adam = AdamOptions(lr=0.02, weight_decay=0.0, beta1=0.9, beta2=0.999)
     model = options_of("biased_mf", embedding_dim=8, regularization=0.0)
     return fit(model, adam, table, epochs=epochs, batch_size=50, monitor=monitor, callbacks=acting)
 

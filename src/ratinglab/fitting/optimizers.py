@@ -123,7 +123,7 @@ class MomentOptions(GradientOptions):
 
 
 @dataclass
-class Adam(MomentOptions):
+class AdamOptions(MomentOptions):
     """Adam (Kingma and Ba 2015): steps scaled by running moments of the gradient."""
 
     name: ClassVar[str] = "adam"
@@ -140,7 +140,7 @@ class Adam(MomentOptions):
 
 
 @dataclass
-class AdamW(MomentOptions):
+class AdamWOptions(MomentOptions):
     """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay."""
 
     name: ClassVar[str] = "adamw"
@@ -156,7 +156,7 @@ class AdamW(MomentOptions):
 
 
 @dataclass
-class SparseAdam(MomentOptions):
+class SparseAdamOptions(MomentOptions):
     """Adam on a batch's rows only, for tables much larger than a batch. Not equivalent to Adam.
 
     All other rows keep their weights and moments; Adam would decay those moments and move these rows too.
@@ -185,7 +185,7 @@ class SparseAdam(MomentOptions):
 
 
 @dataclass
-class SGD(GradientOptions):
+class SGDOptions(GradientOptions):
     """Minibatch stochastic gradient descent. The loss is a mean over the batch, so raise lr with data.batch_size."""
 
     name: ClassVar[str] = "sgd"
@@ -203,7 +203,7 @@ class SGD(GradientOptions):
 
 
 @dataclass
-class BlockSGD(CompiledOptions, SteppingOptions):
+class BlockSGDOptions(CompiledOptions, SteppingOptions):
     """Stochastic gradient descent, one step per rating, in compiled loops on all cores (Zhuang et al. 2013).
 
     A step is −lr times the gradient of (r − r̂)² + λ · penalty. Papers often drop the factor 2: their learning rate of
@@ -240,7 +240,7 @@ class Noise(Enum):
 
 
 @dataclass
-class Gibbs(CompiledOptions):
+class GibbsOptions(CompiledOptions):
     """Gibbs sampling: Bayesian matrix factorization, one sweep per epoch (Salakhutdinov and Mnih 2008).
 
     It has no learning rate and no regularization to tune. Predictions are means over the kept samples, and have a
@@ -280,7 +280,7 @@ class Gibbs(CompiledOptions):
 
 
 @dataclass
-class ALS(CompiledOptions):
+class ALSOptions(CompiledOptions):
     """Alternating least squares, one sweep per epoch (Zhou et al. 2008): solves for each weight row in closed form.
 
     It has no learning rate: model.regularization is the only value to tune. It ignores data.batch_size.
