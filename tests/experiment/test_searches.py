@@ -1,6 +1,8 @@
 """Searches by Optuna and sweeps of parallel jobs, with the extra `sweep`."""
 
 import csv
+import json
+import re
 import shlex
 import signal
 import sqlite3
@@ -15,6 +17,7 @@ pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip inst
 
 PAGE = (REPOSITORY / "conf" / "search" / "README.md").read_text(encoding="utf-8")
 OPTUNA = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler.seed=1", "logger=none"]
+PRUNES_EARLY = "callbacks.pruning.n_startup_trials=1"
 SPACE = ["model.embedding_dim=choice(4,8)", "optimizer.lr=tag(log,interval(1e-3,1e-1))", "trainer.max_epochs=8"]
 
 
@@ -29,7 +32,7 @@ def rows_of(folder):
 def study(command, tmp_path_factory):
     """Run a search that keeps its study in its folder."""
     storage = 'hydra.sweeper.storage="sqlite:///${hydra.sweep.dir}/study.db"'
-    return command(tmp_path_factory.mktemp("study"), "train", *OPTUNA, *SPACE, storage)
+    return command(tmp_path_factory.mktemp("study"), "train", *OPTUNA, *SPACE, PRUNES_EARLY, storage)
 
 
 def test_search_draws_from_its_space_and_leaves_the_test_rows_closed(study):
@@ -65,12 +68,39 @@ def test_study_is_kept_in_an_sqlite_file(study):
 
 
 def test_killed_search_continues_with_the_same_suggestions(command, start, tmp_path, study):
-    process = start(tmp_path, "train", *OPTUNA, *SPACE, "hydra.sweep.dir=search")
+    sweep = [*OPTUNA, *SPACE, PRUNES_EARLY, "hydra.sweep.dir=search"]
+    process = start(tmp_path, "train", *sweep)
     while not list(tmp_path.glob("search/2-*/run.json")):
         time.sleep(0.01)
     process.end(signal.SIGKILL)
-    command(tmp_path, "train", *OPTUNA, *SPACE, "hydra.sweep.dir=search")
+    command(tmp_path, "train", *sweep)
     assert rows_of(tmp_path / "search") == rows_of(study.run)
+
+
+def test_hopeless_job_ends_early_and_can_be_reproduced(command, study, tmp_path):
+    pruned = [row for row in rows_of(study.run) if row["status"] == "pruned"]
+    assert pruned
+    assert f"pruned     {len(pruned)} of 4 jobs were worse than the median, and ended early" in study.stdout
+    for row in pruned:
+        assert re.fullmatch(
+            r"after \d epochs?, its best val/mse was worse than the median of \d finished jobs?", row["reason"]
+        )
+        assert int(row["fit/epochs"]) < 8
+        assert float(row["val/mse"]) > min(float(other["val/mse"]) for other in rows_of(study.run))
+    outcome = command(tmp_path, "reproduce", f"run={study.run / pruned[0]['run']}")
+    assert "reproduced: every metric is equal to the last digit" in outcome.stdout
+    alone = command(
+        tmp_path, "train", *SPACE[2:], "model.embedding_dim=4", "callbacks.pruning.enabled=true", "logger=none"
+    )
+    assert json.loads((alone.run / "metrics.json").read_text())["fit/epochs"] == 8, "no other jobs to compare with"
+
+
+def test_search_of_this_project_runs(command, tmp_path):
+    few = ["hydra.sweeper.n_trials=2", "trainer.max_epochs=2", "logger=none"]
+    outcome = command(tmp_path, "train", "-m", "search=biased_mf_block_sgd", *few)
+    rows = rows_of(outcome.run)
+    assert len(rows) == 2
+    assert {"model.regularization", "model.init_std", "optimizer.lr", "schedule.decay"} <= rows[0].keys()
 
 
 def test_parallel_jobs_print_a_line_each_and_the_table_of_a_sequential_sweep(command, cache, tmp_path):

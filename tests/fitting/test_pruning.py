@@ -36,7 +36,7 @@ def test_fit_ends_once_its_best_value_is_worse_than_the_median():
     assert pruned_after([4.0, 2.9, 1.9])[0] is None
     assert pruned_after([4.0, 1.9, 9.0])[0] is None, "the best value so far counts"
     _, callback = pruned_after([6.0])
-    assert callback.reason == "after 1 epochs, its best val/mse was worse than the median of 3 finished jobs"
+    assert callback.reason == "after 1 epoch, its best val/mse was worse than the median of 3 finished jobs"
 
 
 def test_higher_values_may_be_better():

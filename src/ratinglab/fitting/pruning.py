@@ -60,6 +60,6 @@ class MedianPruning(Callback):
         self._trial.report(value, epoch - 1)
         if self._trial.should_prune():
             trainer.should_stop = True
-            self.reason = (
-                f"after {epoch} epochs, its best {tag} was worse than the median of {self._num_others} finished jobs"
-            )
+            epochs = f"{epoch} epoch{'s' if epoch > 1 else ''}"
+            jobs = f"{self._num_others} finished job{'s' if self._num_others > 1 else ''}"
+            self.reason = f"after {epochs}, its best {tag} was worse than the median of {jobs}"
