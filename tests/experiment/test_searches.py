@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -120,3 +121,10 @@ def test_parallel_jobs_print_a_line_each_and_the_table_of_a_sequential_sweep(com
     assert sorted(line for line in lines if line.startswith("finished ")) == [f"finished   {name}" for name in names]
     assert not any(line.startswith("epoch ") for line in lines)
     assert rows_of(tmp_path / "parallel") == rows_of(tmp_path / "sequential")
+
+
+@pytest.mark.skipif(shutil.which("srun") is not None, reason="this is a Slurm cluster")
+def test_launcher_that_cannot_start_gives_one_line_and_leaves_nothing(command, tmp_path):
+    outcome = command(tmp_path, "train", "-m", "hydra/launcher=submitit_slurm", "seed=0,1", status=1)
+    assert outcome.stderr == 'error: RuntimeError: Could not detect "srun", are you indeed on a slurm cluster?\n'
+    assert list(tmp_path.iterdir()) == []

@@ -114,7 +114,10 @@ def run_sweep(app: Callable[[], None], folder: Path) -> bool:
         if isinstance(error, UserError | HydraException | OmegaConfBaseException | YAMLError):
             raise
         log.debug("the sweep has failed", exc_info=True)
-        print(f"error: {type(error).__name__}: the sweep has failed; {how}", file=sys.stderr)
+        reason = (str(error).strip().splitlines() or [""])[0]
+        if not read_jobs(folder):
+            exit_with(f"error: {type(error).__name__}: {reason}", status=1)
+        print(f"error: the sweep has failed: {type(error).__name__}: {reason}; {how}", file=sys.stderr)
         ran = False
     return _conclude(folder) and ran
 
