@@ -18,7 +18,7 @@ from documented import options_of
 os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 
 REPOSITORY = Path(__file__).parents[1]
-NO_FIGURES = ["logger.figures=false", "logger.data_figures=false", "logger.projector_items=0"]
+NO_FIGURES = [f"logger.tensorboard.{value}" for value in ("figures=false", "data_figures=false", "projector_items=0")]
 """Options of a run of which only other TensorBoard events are tested."""
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 

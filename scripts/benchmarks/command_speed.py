@@ -35,7 +35,7 @@ data = Dataset.load_from_folds([("{train}", "{test}")], reader=reader)
 for train, test in PredefinedKFold().split(data):
     accuracy.rmse(SVD().fit(train).test(test))
 """
-NO_FIGURES = ["logger.figures=false", "logger.data_figures=false", "logger.projector_items=0"]
+NO_FIGURES = [f"logger.tensorboard.{value}" for value in ("figures=false", "data_figures=false", "projector_items=0")]
 
 
 def main() -> None:

@@ -78,6 +78,10 @@ def check_options(options: Any, prefix: str = "") -> None:
         key, value = f"{prefix}{field.name}", getattr(options, field.name)
         if is_dataclass(value):
             check_options(value, prefix=f"{key}.")
+        elif isinstance(value, dict):
+            for name, entry in value.items():
+                if is_dataclass(entry):
+                    check_options(entry, prefix=f"{key}.{name}.")
         elif "rule" in field.metadata and value is not None:
             rule: Rule = field.metadata["rule"]
             if not (math.isfinite(value) and rule.holds(value)):
@@ -116,6 +120,11 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
             if isinstance(kind, type) and issubclass(kind, Enum) and values.get(name) is not None:
                 values[name] = kind[values[name]]
     return cls(**values)
+
+
+def loggable(values: Mapping[str, Any]) -> dict[str, int | float | str]:
+    """Format values other than numbers and texts as in YAML, for loggers."""
+    return {key: value if isinstance(value, int | float | str) else as_yaml(value) for key, value in values.items()}
 
 
 def as_yaml(value: Any) -> str:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from ratinglab.config.command import ROOTS
 from ratinglab.config.comments import KeyPath, file_comment, key_lines
-from ratinglab.config.conf import Conf
+from ratinglab.config.conf import SEVERAL, Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.options import field_key
@@ -89,6 +89,9 @@ def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
         for key in config
         if is_dataclass(hints[key]) and "_target_" in config[key]
     }
+    for key in SEVERAL:
+        for choice, values in config.get(key, {}).items():
+            classes[f"{key}.{choice}"] = target_class(values["_target_"], base=object, key=key)
     is_overlay = path.read_text(encoding="utf-8").startswith("# @package _global_")
     package = [] if is_primary or is_overlay else [override[0].partition("=")[0]]
     return root, classes, package
@@ -97,11 +100,15 @@ def _classes(path: Path) -> tuple[type, dict[str, type], list[str]]:
 def _docstring(key: list[str], root: type, classes: dict[str, type]) -> str | None:
     cls, docstring = root, None
     for depth, name in enumerate(key):
+        full = ".".join(key[: depth + 1])
+        if full in classes and "." in full:  # a choice in a group of several
+            cls, docstring = classes[full], None
+            continue
         if not (is_dataclass(cls) and name in field_docstrings(cls)):
             return None
         docstring = field_docstrings(cls)[name]
         hints = {field_key(field): hint for field, hint in get_type_hints(cls).items()}
-        cls = classes[name] if depth == 0 and name in classes else hints[name]
+        cls = classes.get(full, hints[name])
     return docstring
 
 

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from ratinglab.config.command import ROOTS
 from ratinglab.config.comments import file_comment, key_comments
-from ratinglab.config.conf import Conf
+from ratinglab.config.conf import SEVERAL, Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.mistakes import MAY_BE_NONE
 from ratinglab.errors import UserError
@@ -25,6 +25,12 @@ REQUIRED = {
 }
 
 
+@pytest.fixture(autouse=True)
+def has_all_packages(monkeypatch):
+    """Let the options of every logger be made, whether or not its package is installed."""
+    monkeypatch.setattr("ratinglab.fitting.loggers.find_spec", lambda name: name)
+
+
 def choice(path):
     return f"{path.parent.name}={path.stem}"
 
@@ -32,8 +38,14 @@ def choice(path):
 @pytest.mark.parametrize("path", GROUP_FILES, ids=choice)
 def test_every_choice_sets_each_field_and_no_field_has_a_default_in_python(path):
     group, arguments = path.parent.name, [choice(path), *REQUIRED.get(choice(path), [])]
-    content = composed("train", *arguments)[0][group]
-    found = getattr(options_of("train", *arguments), group)
+    config, options = composed("train", *arguments)[0], options_of("train", *arguments)
+    if path.name == "none.yaml":
+        assert getattr(options, group) == config[group] == {}
+        return
+    content, found = config[group], getattr(options, group)
+    if group in SEVERAL:
+        assert content.keys() == found.keys() == {path.stem}
+        content, found = content[path.stem], found[path.stem]
     fields = dataclasses.fields(found)
     assert content["_target_"] == f"{type(found).__module__}.{type(found).__qualname__}"
     assert {key for key in content if key != "_target_"} == {field.name for field in fields}
@@ -58,7 +70,9 @@ def test_every_field_has_a_docstring():
         assert_documented(root)
     for path in [*GROUP_FILES, CONF / "protocol" / "movielens_u1.yaml"]:
         arguments = [choice(path), *REQUIRED.get(choice(path), [])]
-        assert_documented(type(getattr(options_of("train", *arguments), path.parent.name)))
+        options = getattr(options_of("train", *arguments), path.parent.name)
+        for each in options.values() if isinstance(options, dict) else [options]:
+            assert_documented(type(each))
 
 
 def assert_documented(cls):

@@ -33,6 +33,14 @@ def test_help_shows_the_keys_of_the_chosen_recipe(shown):
     assert "    optimizer.lr=" not in text
 
 
+def test_help_marks_each_choice_of_a_list_and_shows_its_keys(shown):
+    text = shown("train", "logger=[csv,mlflow]")
+    assert re.findall(r"^  \* (csv|mlflow|tensorboard|wandb)  ", text, re.M) == ["csv", "mlflow"]
+    assert re.search(r"^    logger\.mlflow\.experiment_name=ratinglab$", text, re.M)
+    assert "    logger.tensorboard." not in text
+    assert "    logger.csv" not in text, "it has no keys"
+
+
 def test_other_commands_have_a_help_text(shown):
     text = shown("predict")
     assert re.search(r"^    input=\?\?\?  +File with a header.*\n? .*Must", text, re.M)

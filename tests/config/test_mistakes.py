@@ -61,6 +61,8 @@ VALUES = [
     (["split=kfold", "split.fold=6"], "split.fold must be at most split.folds, got 6 and 5"),
     (["split.test=1"], "split.test must be at least 0 and below 1, got 1.0"),
     (["split.test=0.6", "split.validation=0.5"], "split.validation + split.test must be below 1, got 0.5 + 0.6 = 1.1"),
+    (["logger.tensorboard.projector_items=-1"], "logger.tensorboard.projector_items must be at least 0, got -1"),
+    (["logger.tensorboard.figures=yess"], "logger.tensorboard.figures must be true or false, got yess"),
     (["seed=-1"], "seed must be from 0 to 4294967295, got -1"),
     (["data=csv", "data.path=x", "data.separator=comm"], "data.separator must be one of comma, tab"),
 ]
@@ -73,8 +75,33 @@ MISTAKES = [
         ["optimizer=adan"],
         "unknown optimizer=adan: choose from adam, adamw, als, block_sgd, gibbs, sgd, sparse_adam; did you mean adam?",
     ),
-    (["logger=null"], "logger=null: logger must be one of none, tensorboard"),
-    (["logger=[none,tensorboard]"], "logger=[none,tensorboard]: logger must be one of none, tensorboard"),
+    (["logger=null"], "logger=null: logger must be one of csv, mlflow, none, tensorboard, wandb"),
+    (["logger=[]"], "logger=[]: logger must be one of csv, mlflow, none, tensorboard, wandb"),
+    (["model=[mf]"], "model=[mf]: model must be one of bias, "),
+    (
+        ["logger=tensorbord"],
+        "unknown logger=tensorbord: choose from csv, mlflow, none, tensorboard, wandb; did you mean tensorboard?",
+    ),
+    (
+        ["logger=[tensorboard,csvv]"],
+        "unknown logger=csvv: choose from csv, mlflow, none, tensorboard, wandb; did you mean csv?",
+    ),
+    (
+        ["logger=tensorboard,csv"],
+        "logger=tensorboard,csv: several values need a sweep: add -m; for several in one run, logger=[tensorboard,csv]",
+    ),
+    (
+        ["logger.tensorboard.figure=true"],
+        "unknown key logger.tensorboard.figure; did you mean logger.tensorboard.figures?",
+    ),
+    (["logger.figures=false"], "unknown key logger.figures; did you mean logger.tensorboard.figures?"),
+    (["logger.tensorboard=5"], "logger.tensorboard has keys of its own, got 5"),
+    (["logger.csv.x=1"], "unknown key logger.csv.x with logger=tensorboard; it needs logger=[tensorboard,csv]"),
+    (
+        ["logger=[none,csv]", "logger.tensorboard.figures=true"],
+        "unknown key logger.tensorboard.figures with logger=[none,csv]; it needs logger=[csv,tensorboard]",
+    ),
+    (["-m", "logger=[csv],[csv,tensorbord]"], "unknown logger=tensorbord: choose from "),
     (["hydra.output_subdir=null"], "hydra.output_subdir=null: hydra.output_subdir cannot be set"),
     (["-m", "seed=1,2", "hydra.sweep.subdir=same"], "hydra.sweep.subdir=same: hydra.sweep.subdir cannot be set"),
     (["hydra.job.chdir=true"], "hydra.job.chdir=true: hydra.job.chdir cannot be set"),
@@ -272,6 +299,10 @@ OWN_FILES = [
     ("defaults: [override /modle: bias]", "unknown key modle; did you mean model?"),
     ("defaults: [override /model: biass]", "unknown model=biass: choose from bias, "),
     ("model: {embedding_dim: [3}", "mine.yaml, line 1: "),
+    ("defaults: [override /logger: [csv, tensorbord]]", "unknown logger=tensorbord: choose from "),
+    ("logger: {tensorbord: {figures: false}}", "experiment=mine sets logger.tensorbord, which logger=tensorboard does "
+     "not have; did you mean logger.tensorboard?"),
+    ("logger: {figures: false}", "logger.figures has keys of its own, got false"),
 ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from ratinglab.fitting.trainer import CallbackOptions, CheckpointOptions, EarlyS
 
 
 def build(tmp_path, **changed):
-    return dataclasses.replace(TRAINER, **changed).build(run_folder=tmp_path, logger=None, callbacks=[])
+    return dataclasses.replace(TRAINER, **changed).build(run_folder=tmp_path, loggers=[], callbacks=[])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import urllib.parse
 import urllib.request
 
 import pytest
+from conftest import NO_FIGURES
 from scipy import stats
 
 from ratinglab.reports.sweep_report import sweep_report
@@ -160,9 +161,12 @@ def test_tensorboard_hparams_have_one_row_per_run_with_metrics(sweep, runs, tens
 
 def test_tensorboard_shows_the_config_as_text_and_both_errors_in_one_chart(sweep, runs, tensorboard):
     name = str(runs[0].relative_to(sweep.folder / "outputs"))
-    assert set(tensorboard("/data/plugin/text/tags")[name]) == {"header/text_summary", "config/text_summary"}
-    (text,) = tensorboard("/data/plugin/text/text", run=name, tag="config/text_summary")
-    assert "embedding_dim: 8" in text["text"]
+    assert set(tensorboard("/data/plugin/text/tags")[name]) == {
+        f"{text}/text_summary" for text in ("header", "config")
+    }
+    for place, line in [("config", "embedding_dim: 8")]:
+        (text,) = tensorboard("/data/plugin/text/text", run=name, tag=f"{place}/text_summary")
+        assert line in text["text"]
     (chart,) = tensorboard("/data/plugin/custom_scalars/layout")["category"][0]["chart"]
     assert chart["multiline"]["tag"] == ["^train/mse$", "^val/mse$"]
 
@@ -204,9 +208,7 @@ def test_figures_projector_and_tensorboard_can_be_turned_off(command, tmp_path):
         tmp_path,
         "train",
         "trainer=debug",
-        "logger.figures=false",
-        "logger.data_figures=false",
-        "logger.projector_items=0",
+        *NO_FIGURES,
     ).run
     assert not (plain / "projector_config.pbtxt").exists()
     (events,) = plain.glob("events.out.tfevents.*")

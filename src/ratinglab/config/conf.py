@@ -21,6 +21,8 @@ MAY_BE_NONE = ("recipe", "search", "experiment")
 """Groups that may be left out; their choices only set keys of other groups."""
 OVERLAYS = ("protocol", *MAY_BE_NONE)
 """Groups whose choices set keys of other groups."""
+SEVERAL = ("logger",)
+"""Groups of which a run can make several choices, as in logger=[tensorboard,csv]. Each has its keys below its name."""
 
 
 class ChosenFile(NamedTuple):
@@ -124,6 +126,12 @@ class Conf:
                 found.append(ChosenFile(label, default.package or "", path))
         return found
 
+    def choices_made(self, overrides: Sequence[str], hydra: DictConfig) -> dict[str, list[str]]:
+        """Find the choices of each group. Hydra's part of the config records all but lists."""
+        found = {str(group): [str(name)] for group, name in hydra.runtime.choices.items()}
+        labels = [file.label.partition("=") for file in self.chosen_files(overrides)]
+        return found | {several: [name for group, _, name in labels if group == several] for several in SEVERAL}
+
     def keys_of_choices(self, overrides: Sequence[str]) -> list[str]:
         """Repeat, as overrides of one job, the values of files chosen there that an overlay would replace.
 
@@ -145,14 +153,16 @@ class Conf:
                 for key, value in values
                 if key in set_later and value != "???"  # a value that must be given
             ]
-            if keys and self._choice_without(file.label, overrides) != file.label.partition("=")[2]:
+            group, _, name = file.label.partition("=")
+            if keys and name not in self._choices_without(group, overrides):
                 found += keys
         return found
 
-    def _choice_without(self, text: str, overrides: Sequence[str]) -> str:
-        """Return the choice of a group without the override that makes it."""
-        _, hydra = self.compose([other for other in overrides if other != text and "." not in other.split("=", 1)[0]])
-        return str(hydra.runtime.choices[text.partition("=")[0]])
+    def _choices_without(self, group: str, overrides: Sequence[str]) -> list[str]:
+        """Find the choices of a group without the override that makes them."""
+        others = [text for text in overrides if not text.startswith(f"{group}=") and "." not in text.split("=", 1)[0]]
+        _, hydra = self.compose(others)
+        return self.choices_made(others, hydra)[group]
 
     def _searching(self, overrides: Sequence[str]) -> list[str]:
         """Add the extra folder to Hydra's search path."""
@@ -165,6 +175,11 @@ class Conf:
                 paths += map(str, value)
         # If the search path is overridden several times, the first override counts.
         return [f"hydra.searchpath=[{','.join(quoted(path) for path in paths)}]", *overrides]
+
+
+def one_or_several(names: Sequence[str]) -> str:
+    """Format the choices of a group as an override's value."""
+    return names[0] if len(names) == 1 else f"[{','.join(names)}]"
 
 
 def flat_values(content: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -7,7 +7,7 @@ group's values are merged into it.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
@@ -57,9 +57,12 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
     typed = OmegaConf.structured(root)
     content = OmegaConf.to_container(config, resolve=False)
     assert isinstance(content, dict)
+    for key in _classes_of_entries(root):
+        typed[key] = {}
+        content.setdefault(key, {})  # an empty list of choices
     for key, cls in _chosen_classes(content, root):
         try:
-            typed[key] = OmegaConf.structured(cls)
+            OmegaConf.update(typed, key, OmegaConf.structured(cls), merge=False, force_add=True)
         except OmegaConfBaseException as error:
             raise UserError(f"{key}.{TARGET}: {cls.__name__}: {_first_line(error)}") from error
     _merge(typed, content, as_typed=_numbers_as_typed(overrides))
@@ -86,15 +89,42 @@ def _chosen_classes(content: dict[Any, Any], root: type) -> Iterator[tuple[str, 
     """
     bases = {key: hint for key, hint in get_type_hints(root).items() if is_dataclass(hint) and key in content}
     for key in sorted(bases, key=lambda key: key == "model"):
-        group, base = content[key], bases[key]
+        base = bases[key]
         assert isinstance(base, type)
-        if isinstance(group, dict) and TARGET in group:
-            base = target_class(group.pop(TARGET), base=base, key=f"{key}.{TARGET}")
-        elif "name" in get_type_hints(base) and not hasattr(base, "name"):
-            raise UserError(f"{key}.{TARGET} must be given: the dotted path of a class derived from {base.__name__}")
-        if issubclass(base, FitOptions):
-            prepare_fit(base)
-        yield key, base
+        chosen = _chosen_class(content[key], base=base, key=key)
+        if issubclass(chosen, FitOptions):
+            prepare_fit(chosen)
+        yield key, chosen
+    for key, base in _classes_of_entries(root).items():
+        yield from _classes_of_choices(content[key], base=base, key=key)
+
+
+def _classes_of_choices(choices: Any, *, base: type, key: str) -> Iterator[tuple[str, type]]:
+    """Yield the options class of each choice in a group of several."""
+    if not isinstance(choices, dict):
+        raise UserError(f"{key} has keys of its own, got {as_yaml(choices)}")
+    made = [name for name, choice in choices.items() if isinstance(choice, dict) and TARGET in choice]
+    for name, choice in choices.items():
+        if isinstance(choice, dict) and name not in made:  # an overlay sets keys of a choice that was not made
+            raise UnknownKeyError(f"{key}.{name}", made)
+        if not isinstance(choice, dict):
+            raise UserError(f"{key}.{name} has keys of its own, got {as_yaml(choice)}")
+        yield f"{key}.{name}", _chosen_class(choice, base=base, key=f"{key}.{name}")
+
+
+def _chosen_class(group: Any, *, base: type, key: str) -> type:
+    """Import the class that a group's `_target_` names, and remove the key; without it, return the base."""
+    if isinstance(group, dict) and TARGET in group:
+        return target_class(group.pop(TARGET), base=base, key=f"{key}.{TARGET}")
+    if "name" in get_type_hints(base) and not hasattr(base, "name"):
+        raise UserError(f"{key}.{TARGET} must be given: the dotted path of a class derived from {base.__name__}")
+    return base
+
+
+def _classes_of_entries(root: type) -> dict[str, type]:
+    """Find the fields that hold any number of options objects by name, such as dict[str, LoggerOptions]."""
+    hints = {key: get_args(hint) for key, hint in get_type_hints(root).items() if get_origin(hint) is dict}
+    return {key: entry for key, (_, entry) in hints.items() if isinstance(entry, type) and is_dataclass(entry)}
 
 
 def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[str, str], prefix: str = "") -> None:
@@ -103,19 +133,21 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[s
     assert cls is not None
     hints = get_type_hints(cls)
     names = {field_key(field.name): field.name for field in fields(cls)}
+    entries = _classes_of_entries(cls)
     for written, value in content.items():
         key = f"{prefix}{written}"
         if written not in names:
             raise UnknownKeyError(key, list(names))
         name = names[written]
         inner = hints[name]
+        if name in entries:
+            for entry, values in value.items():
+                _merge_keys(typed[name][entry], values, key=f"{key}.{entry}", as_typed=as_typed)
+            continue
         if is_dataclass(inner):
             if OmegaConf.is_missing(typed, name):
                 typed[name] = OmegaConf.structured(inner)
-            if not isinstance(value, dict):
-                held = ", ".join(field.name for field in fields(inner))
-                raise UserError(f"{key} has keys of its own ({held}), got {as_yaml(value)}")
-            _merge(typed[name], value, as_typed=as_typed, prefix=f"{key}.")
+            _merge_keys(typed[name], value, key=key, as_typed=as_typed)
             continue
         if key in as_typed and set(get_args(inner) or [inner]) <= {str, type(None)}:  # a text
             value = as_typed[key]
@@ -127,6 +159,16 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[s
             raise UserError(wrong_value(key, value, error)) from error
         except TypeError as error:  # a list or a dictionary inside a list
             raise UserError(f"{key} must be a list of plain values, got {as_yaml(value)}") from error
+
+
+def _merge_keys(typed: DictConfig, content: Any, *, key: str, as_typed: Mapping[str, str]) -> None:
+    """Set the values of a key that has keys of its own."""
+    if not isinstance(content, dict):
+        cls = OmegaConf.get_type(typed)
+        assert cls is not None
+        held = ", ".join(field.name for field in fields(cls))
+        raise UserError(f"{key} has keys of its own ({held}), got {as_yaml(content)}")
+    _merge(typed, content, as_typed=as_typed, prefix=f"{key}.")
 
 
 def _numbers_as_typed(overrides: Sequence[Override]) -> dict[str, str]:

@@ -32,6 +32,7 @@ FLAGS = {
 def help_text(conf: Conf, overrides: Sequence[str]) -> str:
     """Format the help of a primary config with these overrides; call it inside `conf.initialized`."""
     config, hydra = conf.compose(overrides)
+    chosen = conf.choices_made(overrides, hydra)
     primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")
     comments, names = _comments(conf, overrides), conf.groups()
     purposes = {path[-1]: comment for path, comment in key_comments(primary).items() if path[0] == "defaults"}
@@ -45,7 +46,7 @@ def help_text(conf: Conf, overrides: Sequence[str]) -> str:
         lines += ["", *textwrap.wrap(f"{group}: {purpose}", _width())]
         for name, path in conf.choices(group).items():
             description = file_comment(path.read_text(encoding="utf-8"))
-            mark = "*" if name == hydra.runtime.choices[group] else " "
+            mark = "*" if name in chosen[group] else " "
             lines += _entry(name, description[0] if description else "", mark=mark)
         if group in config and (keys := list(_keys(config[group], comments, prefix=f"{group}."))):
             lines += ["", *keys]
@@ -70,7 +71,7 @@ def _keys(config: DictConfig, comments: Mapping[str, str], prefix: str = "") -> 
     """Yield one or more lines for each key that can be set: KEY=VALUE and its comment."""
     for name in map(str, config):
         key, value = f"{prefix}{name}", _value(config, name)
-        if name == TARGET:
+        if name == TARGET or (isinstance(value, DictConfig) and set(value) == {TARGET}):
             continue
         if isinstance(value, DictConfig) and any(comments.get(f"{key}.{inner}") for inner in map(str, value)):
             yield from _keys(value, comments, f"{key}.")

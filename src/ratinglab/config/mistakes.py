@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -11,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
-from ratinglab.config.conf import MAY_BE_NONE, Conf, flat_keys
+from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat_keys, one_or_several
 from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.trainer import NOT_IN_TRAINER
@@ -46,9 +47,15 @@ def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
         elif key in OURS:
             hint = "use -m" if key == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
             raise UserError(f"{typed}: {key} cannot be set; {hint}")
-        if key in groups and not override.is_sweep_override() and not isinstance(override.value(), str):
+        if key in groups and not override.is_sweep_override() and not _names_choices(override.value(), group=key):
             hint = "; leave it out for none" if key in MAY_BE_NONE else ""
             raise UserError(f"{typed}: {key} must be one of {', '.join(conf.choices(key))}{hint}")
+
+
+def _names_choices(value: Any, *, group: str) -> bool:
+    """Return whether the value of an override is the name of a choice or, where a group allows it, a list of names."""
+    names = value if isinstance(value, list) and group in SEVERAL else [value]
+    return len(names) > 0 and all(isinstance(name, str) for name in names)
 
 
 def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> UserError:
@@ -85,7 +92,9 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Co
         return _unknown_key(unknown["key"], conf)
     ambiguous = re.match(r"\s*Ambiguous value for argument '(?P<argument>.*)'", text)
     if ambiguous:
-        return f"{ambiguous['argument']}: several values need a sweep: add -m"
+        key, _, values = ambiguous["argument"].partition("=")
+        hint = f"; for several in one run, {key}=[{values}]" if key in SEVERAL else ""
+        return f"{ambiguous['argument']}: several values need a sweep: add -m{hint}"
     merging = re.match(r"Error merging override (?P<key>[^=]*)=(?P<value>.*)", text)
     if merging and isinstance(error.__cause__, ValidationError):  # a setting of Hydra's: only those are typed here
         return wrong_value(merging["key"], merging["value"], error.__cause__)
@@ -113,9 +122,14 @@ def _unknown_key(key: str, conf: Conf) -> str:
         return f"unknown key {key}: {NOT_IN_TRAINER[name]}"
     if key == "hydra.sweeper.params":
         return f"unknown key {key}: add it, as in \"+{key}={{model.embedding_dim: 'choice(8,16)'}}\""
+    choice = name.partition(".")[0]
+    if group in SEVERAL and choice in conf.choices(group) and choice not in choices[group]:
+        made = [other for other in choices[group] if other != "none"]
+        add = one_or_several([*made, choice])
+        return f"unknown key {key} with {group}={one_or_several(choices[group])}; it needs {group}={add}"
     owners = _owners(key, conf) if group in conf.groups() else []
     if owners:
-        return f"unknown key {key} with {group}={choices[group]}; it belongs to {', '.join(owners)}"
+        return f"unknown key {key} with {group}={one_or_several(choices[group])}; it belongs to {', '.join(owners)}"
     return f"unknown key {key}{did_you_mean(key, keys)}"
 
 
@@ -132,8 +146,8 @@ def _owners(key: str, conf: Conf) -> list[str]:
     return found
 
 
-def _keys_and_choices(conf: Conf) -> tuple[list[str], dict[str, str]]:
-    """List all keys that can be set, and the choice of each group.
+def _keys_and_choices(conf: Conf) -> tuple[list[str], dict[str, list[str]]]:
+    """List all keys that can be set, and the choices of each group.
 
     They are those composed last or, if these fail, the defaults.
     """
@@ -145,5 +159,5 @@ def _keys_and_choices(conf: Conf) -> tuple[list[str], dict[str, str]]:
                 config, hydra = conf.compose(chosen)
                 keys = flat_keys(OmegaConf.to_container(config, resolve=False))
                 found = [*groups, *(key for key in keys if not key.endswith(TARGET))]
-                return found, {key: str(name) for key, name in hydra.runtime.choices.items()}
+                return found, conf.choices_made(chosen, hydra)
     return groups, {}

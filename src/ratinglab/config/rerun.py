@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
 from ratinglab.config.arguments import quoted
-from ratinglab.config.conf import MAY_BE_NONE, Conf, flat_keys
+from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat_keys, one_or_several
 from ratinglab.config.conversion import TARGET
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, user_path
@@ -65,16 +65,17 @@ class Rerun:
         """
         path = self.folder / SAVED / "config.yaml"
         saved = OmegaConf.load(path)
-        chosen = OmegaConf.select(self._hydra(), "hydra.runtime.choices") or {}
+        chosen = self._choices(saved)
         groups = [group for group in conf.groups() if group not in MAY_BE_NONE and (not chosen or group in chosen)]
         if not isinstance(saved, DictConfig) or not set(groups) <= set(saved):
             raise UserError(f"{self.key}: {path} is damaged: it lacks groups of options")
-        kept = [group for group in groups if chosen.get(group) in conf.choices(group)]
-        config, _ = conf.compose([f"{group}={chosen[group]}" for group in kept])
+        kept = {group: chosen[group] for group in groups if set(chosen.get(group, [""])) <= set(conf.choices(group))}
+        config, _ = conf.compose([f"{group}={one_or_several(names)}" for group, names in kept.items()])
         OmegaConf.set_struct(config, True)
         for group in groups:
             if group in kept:
-                saved[group].pop(TARGET, None)  # the class may have moved since
+                for choice in saved[group].values() if group in SEVERAL else [saved[group]]:
+                    choice.pop(TARGET, None)  # the class may have moved since
             else:
                 OmegaConf.update(config, group, saved[group], merge=False, force_add=True)
         self._locate(saved)
@@ -109,6 +110,17 @@ class Rerun:
         is_extended = is_extended or any(text.startswith(EXTENDS) for text in self.settings)
         reproduces = None if is_extended else OmegaConf.select(saved, "reproduces")
         return {"resume": str(self.folder), "reproduces": reproduces}
+
+    def _choices(self, saved: Any) -> dict[str, list[str]]:
+        """Return the choices of each group. Hydra's record lacks lists: those are the keys of the configuration."""
+        recorded = OmegaConf.select(self._hydra(), "hydra.runtime.choices") or {}
+        chosen = {str(group): [str(name)] for group, name in recorded.items()}
+        for group in SEVERAL if chosen and isinstance(saved, DictConfig) else ():
+            if TARGET in (saved.get(group) or {}):  # a run from before the group took several choices
+                saved[group] = {name: saved[group] for name in chosen[group] if name != "none"}
+            if group in saved:
+                chosen[group] = list(map(str, saved[group] or {})) or ["none"]
+        return chosen
 
     def _hydra(self) -> DictConfig:
         path = self.folder / SAVED / "hydra.yaml"

@@ -1,4 +1,4 @@
-"""TensorBoard pages of a run besides its curves: texts, figures and hyperparameters."""
+"""Contents of the loggers besides the curves: hyperparameters, final metrics, and TensorBoard's pages."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,23 +15,63 @@ from ratinglab.evaluation.figures import (
 )
 from ratinglab.evaluation.metrics import MSE, find_metrics
 from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.fitting.guarded_logger import GuardedLogger
+from ratinglab.fitting.loggers import TensorBoardOptions
 from ratinglab.fitting.tensorboard import EventLog
-from ratinglab.fitting.trainer import TensorBoardOptions
 from ratinglab.options import to_plain
+from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run import Run
-from ratinglab.runs.sweep_folder import swept_arguments
+from ratinglab.runs.sweep_folder import SAVED, swept_arguments
+
+RunLogger = EventLog | GuardedLogger
 
 
-def show_experiment(logger: EventLog, header: Sequence[str], *, run_folder: Path) -> None:
+def show_experiment(
+    loggers: Sequence[RunLogger],
+    options: TrainOptions,
+    header: Sequence[str],
+    *,
+    record: RunRecord,
+    run_folder: Path,
+    is_new: bool,
+) -> None:
+    """Log what the run is: texts and a chart to TensorBoard, hyperparameters to the others, which keep the first."""
+    for logger in loggers:
+        if isinstance(logger, EventLog):
+            _show_texts(logger, header, run_folder=run_folder)
+        elif is_new:
+            found = hyperparameters(options, data=record.provenance["data"])
+            logger.log_hyperparams(found | swept_arguments(run_folder))
+
+
+def _show_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path) -> None:
     """Log the header and the full configuration as text, and a chart of train and val MSE."""
     logger.log_text("header", "\n".join(f"    {line}" for line in header))
-    config = run_folder / ".hydra" / "config.yaml"
+    config = run_folder / SAVED / "config.yaml"
     if config.exists():
         logger.log_text("config", "\n".join(f"    {line}" for line in config.read_text(encoding="utf-8").splitlines()))
     logger.log_charts({"train and validation MSE": ["train/mse", "val/mse"]})
 
 
-def show_results(logger: EventLog, options: TrainOptions, *, run: Run, metrics: Mapping[str, float]) -> None:
+def show_results(
+    loggers: Sequence[RunLogger], options: TrainOptions, *, run: Run, metrics: Mapping[str, float]
+) -> None:
+    """Log the final metrics: to TensorBoard with figures, to the others all of them.
+
+    Those of the best epoch on validation rows get a name of their own, since val/… are curves.
+    """
+    for pages, logger in zip(options.logger.values(), loggers, strict=True):
+        if isinstance(logger, EventLog):
+            assert isinstance(pages, TensorBoardOptions), "no other options make such a logger"
+            _show_pages(logger, options, pages, run=run, metrics=metrics)
+        else:
+            names = {tag: f"best/{tag.replace('/', '_')}" for tag in metrics if tag.startswith("val/")}
+            logger.log_metrics({names.get(tag, tag): metrics[tag] for tag in metrics}, int(metrics["fit/epochs"]))
+
+
+def _show_pages(
+    logger: EventLog, options: TrainOptions, pages: TensorBoardOptions, *, run: Run, metrics: Mapping[str, float]
+) -> None:
     """Log the final metrics, the run's row of the hyperparameter table, and figures.
 
     In a sweep, the hyperparameters are those that are swept.
@@ -44,8 +84,6 @@ def show_results(logger: EventLog, options: TrainOptions, *, run: Run, metrics: 
     results = {tag: metrics[key] for tag, key in tags.items() if key in metrics}
     shown = swept_arguments(run.folder) or hyperparameters(options, data=run.record.provenance["data"])
     logger.log_results(shown, results, step=step)
-    pages = options.logger
-    assert isinstance(pages, TensorBoardOptions), "no other options make such a logger"
     if pages.figures:
         _show_errors(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
     if pages.data_figures:

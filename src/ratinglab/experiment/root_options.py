@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 
 from ratinglab.errors import UserError
+from ratinglab.fitting.loggers import LoggerOptions
 from ratinglab.fitting.optimizers import FitOptions
 from ratinglab.fitting.schedules import Schedule
-from ratinglab.fitting.trainer import Accelerator, CallbackOptions, LoggerOptions, TrainerOptions
+from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
 from ratinglab.models.declarations import EquationOptions, names_of
 from ratinglab.options import at_least, seed_rule
 from ratinglab.ratings.sources import DataOptions, check_encoding, separator_text
@@ -31,8 +32,8 @@ class TrainOptions:
     """Lightning's Trainer: epochs, device, speed."""
     callbacks: CallbackOptions
     """Early stopping and checkpoints."""
-    logger: LoggerOptions
-    """Where to log metrics, besides metrics.json."""
+    logger: dict[str, LoggerOptions]
+    """Where to log metrics, besides metrics.json. For several, logger=[tensorboard,csv]."""
     protocol: ProtocolOptions
     """Data, split and published figures, fixed so that runs can be compared."""
     seed: int = field(metadata=seed_rule())

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -21,7 +21,7 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import Metric, find_metrics, monitored
 from ratinglab.experiment.continuation import check_resumable, check_same_data, start_from
-from ratinglab.experiment.dashboard import show_experiment, show_results
+from ratinglab.experiment.dashboard import RunLogger, show_experiment, show_results
 from ratinglab.experiment.header import header
 from ratinglab.experiment.recording import record_run
 from ratinglab.experiment.root_options import TrainOptions
@@ -32,7 +32,6 @@ from ratinglab.fitting.learning_curve import LearningCurve
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.stopping import StopOnSignal
-from ratinglab.fitting.tensorboard import EventLog
 from ratinglab.fitting.trainer import Accelerator
 from ratinglab.models.building import check_equation
 from ratinglab.models.predictor import Predictor
@@ -121,7 +120,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
             return
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
     first_epoch = read_epoch(checkpoint) + 1
-    logger = options.logger.build(run_folder=run_folder, first_epoch=first_epoch)
+    loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
     pruning = _pruning(options, run_folder, monitor=monitor, split=holdout.split)
     trainer = _build_trainer(
         options,
@@ -129,7 +128,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         pruning=pruning,
         exact_epochs=exact_epochs,
         resumed_in=run_folder.parent if is_first_of_two else run_folder,
-        logger=logger,
+        loggers=loggers,
         monitor=monitor,
         has_validation=len(data.validation_ratings) > 0,
     )
@@ -150,17 +149,20 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     lines = [*header(options, holdout=holdout, model=predictor.model, first_epoch=first_epoch, refit_epochs=epochs)]
     for line in lines:
         log.info(line)
-    if logger is not None:
-        show_experiment(logger, lines, run_folder=run_folder)
     run_folder.mkdir(exist_ok=True)
     write_run(run_folder, record=record, holdout=holdout)
     del holdout  # data holds all rows still in use: 12 or 16 bytes per training or validation row
     (run_folder / "metrics.json").unlink(missing_ok=True)  # from before the run was extended
-    facts = _run_trainer(trainer, fit, data, checkpoint=checkpoint if first_epoch > 1 else None)
-    if pruning is not None and pruning.reason is not None:
-        log.info("pruned     %s", pruning.reason)
-        record_pruning(run_folder, pruning.reason)
-    _finish(options, run_folder, facts=facts, logger=logger, found=found)
+    try:
+        show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=first_epoch == 1)
+        facts = _run_trainer(trainer, fit, data, checkpoint=checkpoint if first_epoch > 1 else None)
+        if pruning is not None and pruning.reason is not None:
+            log.info("pruned     %s", pruning.reason)
+            record_pruning(run_folder, pruning.reason)
+        _finish(options, run_folder, facts=facts, loggers=loggers, found=found)
+    finally:
+        for logger in loggers:
+            logger.close()
 
 
 def _hold_out(options: TrainOptions, *, refits: bool) -> Holdout:
@@ -202,7 +204,7 @@ def _build_trainer(
     run_folder: Path,
     exact_epochs: int | None,
     resumed_in: Path,
-    logger: EventLog | None,
+    loggers: Sequence[RunLogger],
     pruning: MedianPruning | None,
     monitor: Metric,
     has_validation: bool,
@@ -222,7 +224,7 @@ def _build_trainer(
     if exact_epochs is not None:
         min_epochs = min(trainer.min_epochs, exact_epochs)
         trainer = replace(trainer, max_epochs=exact_epochs, min_epochs=min_epochs, max_time=None)
-    return trainer.build(run_folder=run_folder, logger=logger, callbacks=callbacks)
+    return trainer.build(run_folder=run_folder, loggers=list(loggers), callbacks=callbacks)
 
 
 def _run_trainer(trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoint: Path | None) -> dict[str, float]:
@@ -252,7 +254,7 @@ def _finish(
     run_folder: Path,
     *,
     facts: Mapping[str, float],
-    logger: EventLog | None,
+    loggers: Sequence[RunLogger],
     found: Mapping[str, float] | None,
 ) -> None:
     """Evaluate the best weights, write metrics.json and show the results."""
@@ -271,10 +273,8 @@ def _finish(
             raise RunFailedError(f"{tag} is {metrics[tag]}")
         del metrics[tag]  # undefined for these rows, such as a correlation with constant predictions
     write_json(run_folder / "metrics.json", metrics)
-    if logger is not None:
-        if not finds_epochs:  # the first of two fits has no results of its own to show
-            show_results(logger, options, run=run, metrics=metrics)
-        logger.close()
+    if not finds_epochs:  # the first of two fits has no results of its own to show
+        show_results(loggers, options, run=run, metrics=metrics)
 
 
 def _compare(original: Mapping[str, float], metrics: Mapping[str, float]) -> None:

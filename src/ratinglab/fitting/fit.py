@@ -45,6 +45,7 @@ class Fit(LightningModule):
         self.baseline_mse: float | None = None
         self.train_mse = math.nan
         """MSE over the epoch's training rows, in squared rating units; set by the epoch's last step."""
+        self._scalars: dict[str, float] = {}
         self.epochs_done = 0
         self.seconds = 0.0
         """Seconds of fitting before this process."""
@@ -153,6 +154,9 @@ class Fit(LightningModule):
             size = float(parameter.detach().square().mean().sqrt())
             self._check_finite(size, "a weight")
             self._log(f"weights/{name.removeprefix('equation.').removesuffix('.weight')}", size)
+        for logger in self.loggers:
+            logger.log_metrics(self._scalars, step=self.epochs_done)
+        self._scalars = {}
 
     def _check_finite(self, value: float, what: str) -> None:
         if not math.isfinite(value):
@@ -163,10 +167,10 @@ class Fit(LightningModule):
         return "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
 
     def _report(self, tag: str, value: float) -> None:
-        """Send a value to callbacks, progress bar and logger."""
+        """Send a value to callbacks, progress bar and loggers."""
         self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=True, logger=False)
         self._log(tag, value)
 
     def _log(self, tag: str, value: float) -> None:
-        if self.logger is not None:
-            self.logger.log_metrics({tag: value}, step=self.current_epoch + 1)
+        """Keep a scalar for the loggers, which get all those of an epoch at its end."""
+        self._scalars[tag] = value

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from ratinglab.errors import UserError
-from ratinglab.options import as_yaml
+from ratinglab.options import loggable
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +74,7 @@ class EventLog(TensorBoardLogger):
     def log_results(self, hyperparameters: dict[str, Any], metrics: dict[str, float], *, step: int) -> None:
         """Log the run's row of the hyperparameter table. Lightning's would log each metric again, at step 0."""
         self.log_metrics(metrics, step)
-        plain = {
-            key: value if isinstance(value, int | float | str) else as_yaml(value)
-            for key, value in hyperparameters.items()
-        }
+        plain = loggable(hyperparameters)
 
         def write() -> None:
             writer = self.experiment._get_file_writer()

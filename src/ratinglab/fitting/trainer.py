@@ -1,24 +1,23 @@
-"""Options of Lightning's Trainer, callbacks and loggers. Imports Lightning only when they are built."""
+"""Options of Lightning's Trainer and callbacks. Imports Lightning only when they are built."""
 
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from ratinglab.errors import UserError
 from ratinglab.options import above, above_zero_to, added_later, at_least
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
+    from pytorch_lightning.loggers import Logger
 
     from ratinglab.evaluation.metrics import Metric
     from ratinglab.fitting.pruning import MedianPruning
-    from ratinglab.fitting.tensorboard import EventLog
     from ratinglab.runs.learning_curves import Curve
 
 
@@ -37,7 +36,7 @@ NOT_IN_TRAINER = {
     "strategy": _ONE_PROCESS,
     "num_nodes": _ONE_PROCESS,
     "sync_batchnorm": _ONE_PROCESS,
-    "logger": "choose logger=tensorboard or logger=none",
+    "logger": "choose logger=tensorboard, csv, mlflow, wandb or none",
     "callbacks": "set keys of callbacks, such as callbacks.early_stopping.patience",
     "enable_checkpointing": "a run predicts from its checkpoint",
     "default_root_dir": "set hydra.run.dir",
@@ -118,7 +117,7 @@ class TrainerOptions:
 
         return Timer(self.max_time).time_remaining()
 
-    def build(self, *, run_folder: Path, logger: EventLog | None, callbacks: list[Callback]) -> Trainer:
+    def build(self, *, run_folder: Path, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
         """Make Lightning's Trainer. Per-batch options go to the fit, which loops over batches itself.
 
         Raises:
@@ -149,7 +148,7 @@ class TrainerOptions:
                 num_sanity_val_steps=0,
                 log_every_n_steps=1,  # fits log per epoch; with a larger value Lightning warns of few steps
                 default_root_dir=run_folder,
-                logger=False if logger is None else logger,
+                logger=loggers or False,
                 callbacks=callbacks,
                 # one process, even where the variables of Slurm or torchrun announce several
                 plugins=[WholeCheckpointIO(), LightningEnvironment()],
@@ -235,46 +234,3 @@ class CallbackOptions:
             check_finite=False,  # a fit ends a diverged run with an error instead
         )
         return [checkpoints, early_stopping]
-
-
-@dataclass
-class LoggerOptions(ABC):
-    """Options of a logger."""
-
-    name: ClassVar[str]
-
-    @abstractmethod
-    def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
-        """Make a logger for the epochs from first_epoch on, counted from 1; None: no logging."""
-
-
-@dataclass
-class TensorBoardOptions(LoggerOptions):
-    """TensorBoard events in the run's folder."""
-
-    name: ClassVar[str] = "tensorboard"
-
-    figures: bool
-    """Whether to draw figures of the errors at the end. Off by default in a sweep."""
-    data_figures: bool
-    """Whether to draw figures of the data. Off by default in a sweep, where every run would show the same ones."""
-    projector_items: int = field(metadata=at_least(0))
-    """Number of most rated items whose embeddings the projector shows; 0: none, the default in a sweep. Each takes 12
-    kB at embedding_dim 64."""
-
-    def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
-        """Open an event file in the run's folder."""
-        from ratinglab.fitting.tensorboard import EventLog
-
-        return EventLog(run_folder, first_epoch=first_epoch)
-
-
-@dataclass
-class NoLoggerOptions(LoggerOptions):
-    """No logger. The run still writes metrics.json and train.log."""
-
-    name: ClassVar[str] = "none"
-
-    def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | None:
-        """Return None: no logger."""
-        return None

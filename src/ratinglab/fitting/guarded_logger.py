@@ -1,0 +1,68 @@
+"""A Lightning logger whose failure does not stop training."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from pytorch_lightning.loggers import Logger
+
+from ratinglab.options import loggable
+
+log = logging.getLogger(__name__)
+
+
+class GuardedLogger(Logger):
+    """A Lightning logger that is started at its first use. If it fails, it warns once and logs nothing more."""
+
+    def __init__(
+        self, title: str, start: Callable[[], Any], *, end: Callable[[Any, str], object] | None = None
+    ) -> None:
+        """Take the title for messages, the function that makes Lightning's logger, and one that ends it, if needed.
+
+        The latter takes the logger and "success" or "failed".
+        """
+        super().__init__()
+        self._title, self._start, self._end = title, start, end
+        self._status = "failed"
+        self._logger: Logger | None = None
+        self._failed = False
+
+    @property
+    def name(self) -> str:
+        return self._title
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:  # type: ignore[override]
+        """Log the run's settings."""
+        self._try(lambda logger: logger.log_hyperparams(loggable(params)))
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Log scalars; the step is the number of finished epochs."""
+        self._try(lambda logger: logger.log_metrics(metrics, step))
+
+    def finalize(self, status: str) -> None:
+        """Say how the fit has ended: "success" or "failed"."""
+        self._status = status
+        if self._logger is not None:
+            self._try(lambda logger: logger.finalize(status))
+
+    def close(self) -> None:
+        """End the logger, after the final metrics."""
+        if self._logger is not None and (end := self._end) is not None:
+            self._try(lambda logger: end(logger, self._status))
+
+    def _try(self, write: Callable[[Logger], object]) -> None:
+        if self._failed:
+            return
+        try:
+            if self._logger is None:
+                self._logger = self._start()
+            write(self._logger)
+        except Exception as error:  # a service's client can raise anything
+            self._failed = True
+            log.debug("%s has failed", self._title, exc_info=True)
+            reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+            log.warning("warning: %s cannot be written: %s; the run continues without it", self._title, reason)

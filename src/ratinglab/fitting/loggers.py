@@ -1,0 +1,127 @@
+"""Options of the loggers. Imports Lightning and the loggers' packages only when they are built."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from enum import Enum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ratinglab.errors import UserError
+from ratinglab.options import at_least
+
+if TYPE_CHECKING:
+    from ratinglab.fitting.guarded_logger import GuardedLogger
+    from ratinglab.fitting.tensorboard import EventLog
+
+
+@dataclass
+class LoggerOptions(ABC):
+    """Options of a logger.
+
+    Attributes:
+        name: the choice in conf/logger.
+        package: the package that it needs, which the extra of the same name installs; None: no other.
+    """
+
+    name: ClassVar[str]
+    package: ClassVar[str | None] = None
+
+    def check_together(self) -> None:
+        """Raise UserError if the package is missing."""
+        if self.package is not None and find_spec(self.package) is None:
+            raise UserError(
+                f"logger={self.name} needs the package {self.package}: pip install 'ratinglab[{self.package}]'"
+            )
+
+    @abstractmethod
+    def build(self, *, run_folder: Path, first_epoch: int) -> EventLog | GuardedLogger:
+        """Make a logger for the epochs from first_epoch on, counted from 1. It writes nothing before its first use."""
+
+
+@dataclass
+class TensorBoardOptions(LoggerOptions):
+    """TensorBoard events in the run's folder."""
+
+    name: ClassVar[str] = "tensorboard"
+
+    figures: bool
+    """Whether to draw figures of the errors at the end. Off by default in a sweep."""
+    data_figures: bool
+    """Whether to draw figures of the data. Off by default in a sweep, where every run would show the same ones."""
+    projector_items: int = field(metadata=at_least(0))
+    """Number of most rated items whose embeddings the projector shows; 0: none, the default in a sweep. Each takes 12
+    kB at embedding_dim 64."""
+
+    def build(self, *, run_folder: Path, first_epoch: int) -> EventLog:
+        """Make a logger that writes an event file in the run's folder."""
+        from ratinglab.fitting.tensorboard import EventLog
+
+        return EventLog(run_folder, first_epoch=first_epoch)
+
+
+@dataclass
+class CSVOptions(LoggerOptions):
+    """A table with one row per epoch, metrics.csv in the run's folder."""
+
+    name: ClassVar[str] = "csv"
+
+    def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
+        """Make Lightning's CSVLogger, which keeps the rows of earlier epochs."""
+        from ratinglab.fitting.epoch_table import EpochTable
+        from ratinglab.fitting.guarded_logger import GuardedLogger
+
+        return GuardedLogger("metrics.csv", lambda: EpochTable(run_folder, first_epoch=first_epoch))
+
+
+@dataclass
+class MLflowOptions(LoggerOptions):
+    """A run of MLflow."""
+
+    name: ClassVar[str] = "mlflow"
+    package: ClassVar[str | None] = "mlflow"
+
+    tracking_uri: str
+    """Where MLflow keeps its runs: a database file, as in sqlite:///FILE, or a server, as in http://HOST:5000."""
+    experiment_name: str
+    """MLflow experiment that the run belongs to."""
+
+    def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
+        """Make Lightning's MLFlowLogger for a new run, or for the one that a resumed run began."""
+        from ratinglab.fitting.guarded_logger import GuardedLogger
+        from ratinglab.fitting.trackers import start_mlflow
+
+        uri, experiment = self.tracking_uri, self.experiment_name
+        return GuardedLogger("MLflow", lambda: start_mlflow(run_folder, tracking_uri=uri, experiment_name=experiment))
+
+
+class WandbMode(Enum):
+    """Modes of W&B."""
+
+    offline = "offline"
+    online = "online"
+
+
+@dataclass
+class WandbOptions(LoggerOptions):
+    """A run of Weights & Biases (W&B), written to the run's folder."""
+
+    name: ClassVar[str] = "wandb"
+    package: ClassVar[str | None] = "wandb"
+
+    project: str
+    """W&B project that the run belongs to."""
+    mode: WandbMode
+    """offline: write files that `wandb sync FOLDER` uploads; online: upload during the fit, after `wandb login`."""
+
+    def build(self, *, run_folder: Path, first_epoch: int) -> GuardedLogger:
+        """Make Lightning's WandbLogger for a new run, or for the one that a resumed run began."""
+        from ratinglab.fitting.guarded_logger import GuardedLogger
+        from ratinglab.fitting.trackers import end_wandb, start_wandb
+
+        project, is_offline = self.project, self.mode is WandbMode.offline
+        return GuardedLogger(
+            "W&B", lambda: start_wandb(run_folder, project=project, is_offline=is_offline), end=end_wandb
+        )

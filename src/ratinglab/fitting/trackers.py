@@ -1,0 +1,98 @@
+"""Runs of MLflow and W&B. Neither sends anything over the network, unless the options say so.
+
+A run's folder keeps the id of its run there, so that a resumed run continues it.
+"""
+
+import json
+import logging
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from pytorch_lightning.loggers import MLFlowLogger, WandbLogger
+
+from ratinglab.files import VALIDATION_FIT, write_whole
+from ratinglab.runs.sweep_folder import SWEEP_RECORD
+
+MLFLOW_RUN, WANDB_RUN = "mlflow_run.json", "wandb_run.json"
+"""Files in a run's folder with the ids."""
+SQLITE = "sqlite:///"
+STEP = "trainer/global_step"
+"""W&B metric that Lightning's WandbLogger logs the step as."""
+
+
+def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -> MLFlowLogger:
+    """Start a run of MLflow, named by the run's folder, or continue the one that the folder names."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would send usage data
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    for name in ("mlflow", "alembic"):  # they report the tables that they make
+        logging.getLogger(name).setLevel(logging.ERROR)
+    kept = run_folder / MLFLOW_RUN
+    if kept.exists():
+        run = json.loads(kept.read_text(encoding="utf-8"))
+        MlflowClient(run["tracking_uri"]).update_run(run["run_id"], status="RUNNING")
+        return MLFlowLogger(tracking_uri=run["tracking_uri"], run_id=run["run_id"])
+    if tracking_uri.startswith(SQLITE):  # a resumed run may have another working folder
+        tracking_uri = f"{SQLITE}{Path(tracking_uri.removeprefix(SQLITE)).absolute()}"
+    client = MlflowClient(tracking_uri)
+    if client.get_experiment_by_name(experiment_name) is None:
+        with suppress(MlflowException):  # another job of the sweep has just made it
+            client.create_experiment(experiment_name)
+    sweep = _sweep_of(run_folder)
+    logger = MLFlowLogger(
+        experiment_name=experiment_name,
+        run_name=_run_name(run_folder),
+        tracking_uri=tracking_uri,
+        tags={"folder": str(run_folder.absolute()), **({} if sweep is None else {"sweep": sweep})},
+    )
+    _keep(kept, {"tracking_uri": tracking_uri, "run_id": str(logger.run_id)})
+    return logger
+
+
+def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLogger:
+    """Start a run of W&B, named by the run's folder, or continue the one that the folder names.
+
+    Lightning's own start prints a warning of W&B's.
+    """
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would send reports of W&B's own errors
+    import wandb
+
+    kept = run_folder / WANDB_RUN
+    if not kept.exists():
+        _keep(kept, {"project": project, "run_id": secrets.token_hex(4)})
+    run = wandb.init(
+        project=project,
+        name=_run_name(run_folder),
+        id=json.loads(kept.read_text(encoding="utf-8"))["run_id"],
+        resume="allow",
+        group=_sweep_of(run_folder),
+        dir=run_folder,
+        mode="offline" if is_offline else "online",
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+    run.define_metric(STEP)
+    run.define_metric("*", step_metric=STEP, step_sync=True)
+    return WandbLogger(experiment=run)
+
+
+def end_wandb(logger: WandbLogger, status: str) -> None:
+    """End a run of W&B, to which the next run of a sweep would log otherwise."""
+    logger.experiment.finish(exit_code=int(status != "success"))
+
+
+def _run_name(run_folder: Path) -> str:
+    """Return the name of the run's folder; the first of two fits adds its subfolder."""
+    return "/".join(run_folder.parts[-2:]) if run_folder.name == VALIDATION_FIT else run_folder.name
+
+
+def _sweep_of(run_folder: Path) -> str | None:
+    """Return the name of the sweep's folder; None if the run is no job of a sweep."""
+    folder = run_folder.parent if run_folder.name == VALIDATION_FIT else run_folder
+    return folder.parent.name if (folder.parent / SWEEP_RECORD).exists() else None
+
+
+def _keep(path: Path, content: dict[str, str]) -> None:
+    write_whole(path, lambda file: file.write(f"{json.dumps(content)}\n".encode()))
