@@ -22,7 +22,7 @@ def test_results_after_the_fit_are_logged_to_the_same_file(tmp_path):
     log.log_results({"lr": 0.1}, {"test/mse": 3.0}, step=1)
     log.close()
     assert len(list(tmp_path.glob("events.*"))) == 1
-    assert scalars(tmp_path) == {"val/mse": [(1, 2.0)], "test/mse": [(1, 3.0)]}
+    assert scalars(tmp_path) == {"val/mse": [(1, 2.0)], "MSE/val": [(1, 2.0)], "test/mse": [(1, 3.0)]}
 
 
 def test_resumed_log_replaces_the_epochs_it_repeats(tmp_path):

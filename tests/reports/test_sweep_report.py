@@ -128,7 +128,8 @@ def test_tensorboard_shows_curves_and_final_errors_of_every_run(sweep, runs, ten
         metrics = json.loads((run / "metrics.json").read_text())
         assert {"train/mse", "val/mse", "test/mse", "test/rmse", "test/mae", "train/lr"} <= set(shown[name])
         assert {"weights/user_embedding", "weights/item_embedding"} <= set(shown[name])
-        for tag in ("train/mse", "val/mse"):
+        assert sorted(shown[name])[:2] == ["MSE/train", "MSE/val"], "the first cards"
+        for tag in ("train/mse", "val/mse", "MSE/train", "MSE/val"):
             points = tensorboard("/data/plugin/scalars/scalars", run=name, tag=tag)
             assert [step for _, step, _ in points] == list(range(1, EPOCHS + 1))
         above = tensorboard("/data/plugin/scalars/scalars", run=name, tag="val/mse_above_bias_baseline")
@@ -162,9 +163,9 @@ def test_tensorboard_hparams_have_one_row_per_run_with_metrics(sweep, runs, tens
 def test_tensorboard_shows_the_config_as_text_and_both_errors_in_one_chart(sweep, runs, tensorboard):
     name = str(runs[0].relative_to(sweep.folder / "outputs"))
     assert set(tensorboard("/data/plugin/text/tags")[name]) == {
-        f"{text}/text_summary" for text in ("header", "config")
+        f"{text}/text_summary" for text in ("1_overrides", "2_header", "3_config")
     }
-    for place, line in [("config", "embedding_dim: 8")]:
+    for place, line in (("1_overrides", "model.embedding_dim=8"), ("3_config", "embedding_dim: 8")):
         (text,) = tensorboard("/data/plugin/text/text", run=name, tag=f"{place}/text_summary")
         assert line in text["text"]
     (chart,) = tensorboard("/data/plugin/custom_scalars/layout")["category"][0]["chart"]

@@ -45,11 +45,14 @@ def show_experiment(
 
 
 def _show_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path) -> None:
-    """Log the header and the full configuration as text, and a chart of train and val MSE."""
-    logger.log_text("header", "\n".join(f"    {line}" for line in header))
-    config = run_folder / SAVED / "config.yaml"
-    if config.exists():
-        logger.log_text("config", "\n".join(f"    {line}" for line in config.read_text(encoding="utf-8").splitlines()))
+    """Log the overrides, the header and the full configuration as text, and a chart of train and val MSE."""
+    texts = {"2_header": list(header)}
+    for name, file in (("1_overrides", "overrides.yaml"), ("3_config", "config.yaml")):
+        path = run_folder / SAVED / file
+        if path.exists():
+            texts[name] = path.read_text(encoding="utf-8").splitlines()
+    for name, lines in texts.items():  # TensorBoard sorts them by name
+        logger.log_text(name, "\n".join(f"    {line}" for line in lines))
     logger.log_charts({"train and validation MSE": ["train/mse", "val/mse"]})
 
 

@@ -19,6 +19,9 @@ from ratinglab.options import loggable
 
 log = logging.getLogger(__name__)
 
+FIRST_CARDS = {"train/mse": "MSE/train", "val/mse": "MSE/val"}
+"""Second tags of the two curves to look at first. TensorBoard sorts its cards by tag, capitals before small letters."""
+
 
 class EventLog(TensorBoardLogger):
     """Lightning's TensorBoard logger, which stays open after the fit; a write error does not stop training.
@@ -50,6 +53,8 @@ class EventLog(TensorBoardLogger):
         def write() -> None:  # Lightning's own turns a full disk into a ValueError
             for tag, value in metrics.items():
                 self.experiment.add_scalar(tag, value, step)
+                if tag in FIRST_CARDS:
+                    self.experiment.add_scalar(FIRST_CARDS[tag], value, step)
 
         self._try(write)
 
