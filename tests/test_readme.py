@@ -83,7 +83,7 @@ def test_choices_in_the_table_exist(page, group):
     assert set(re.findall(r"`(\w+)`", row)) <= {path.stem for path in (REPOSITORY / "conf" / group).glob("*.yaml")}
 
 
-@pytest.mark.parametrize("group", ["data", "split", "protocol"])
+@pytest.mark.parametrize("group", ["data", "split", "protocol", "logger"])
 def test_page_of_a_group_lists_each_choice(group):
     page = (REPOSITORY / "conf" / group / "README.md").read_text()
     choices = {path.stem for path in (REPOSITORY / "conf" / group).glob("*.yaml")} - {"none"}
