@@ -68,6 +68,7 @@ def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLog
         name=_run_name(run_folder),
         id=json.loads(kept.read_text(encoding="utf-8"))["run_id"],
         resume="allow",
+        reinit="finish_previous",  # one whose logger has failed
         group=_sweep_of(run_folder),
         dir=run_folder,
         mode="offline" if is_offline else "online",
