@@ -34,7 +34,6 @@ from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
 from ratinglab.models.building import check_equation
-from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out
 from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.reports.protocols import table_of_run
@@ -42,13 +41,7 @@ from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import curves_beside
 from ratinglab.runs.record import RunRecord, read_metrics, read_record, write_json
 from ratinglab.runs.run import Run
-from ratinglab.runs.storage import (
-    build_predictor,
-    load_weights,
-    read_epoch,
-    training_data,
-    write_run,
-)
+from ratinglab.runs.storage import build_predictor, load_weights, read_epoch, training_data, write_run
 from ratinglab.runs.sweep_folder import PRUNED, record_pruning
 
 if TYPE_CHECKING:
@@ -106,13 +99,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     refit_epochs = None if found is None else int(found["fit/best_epoch"])
     record = record_run(options, data, holdout, refit_epochs=refit_epochs)
     is_first_of_two = options.split.refit and found is None
-    exact_epochs = refit_epochs
-    if options.reproduces is not None:
-        original = Path(options.reproduces) / (VALIDATION_FIT if is_first_of_two else "")
-        check_same_data(original, record, key="run")
-        # the clock or the other jobs of a sweep may have ended the original
-        if exact_epochs is None and (options.trainer.max_time is not None or (original / PRUNED).is_file()):
-            exact_epochs = int(read_metrics(original)["fit/epochs"])
+    exact_epochs = _exact_epochs(options, record, is_first_of_two=is_first_of_two)
     if options.resume is not None:
         record, is_finished = check_resumable(options, record=record, run_folder=run_folder)
         if is_finished:
@@ -132,21 +119,13 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         monitor=monitor,
         has_validation=len(data.validation_ratings) > 0,
     )
-    predictor = _build_predictor(options, record, data, holdout)
-    setup = FitSetup.scheduled(
-        initial_lr=options.optimizer.initial_lr,
-        schedule=options.schedule,
-        trainer=options.trainer,
-        monitor=monitor,
-        seed=options.seed,
-    )
-    fit = options.optimizer.build(predictor, setup)  # can raise UserError, so nothing is written before
+    fit = _build_fit(options, record, data, holdout, monitor=monitor)  # can raise UserError: nothing is written before
     if first_epoch > 1:
-        load_weights(predictor, checkpoint, record=record)  # can raise too: the equation may have changed
+        load_weights(fit.predictor, checkpoint, record=record)  # can raise too: the equation may have changed
     elif options.from_ is not None:
-        start_from(options, predictor, record=record, is_first_of_two=is_first_of_two)
-    epochs = record.refit_epochs
-    lines = [*header(options, holdout=holdout, model=predictor.model, first_epoch=first_epoch, refit_epochs=epochs)]
+        start_from(options, fit.predictor, record=record, is_first_of_two=is_first_of_two)
+    model, epochs = fit.predictor.model, record.refit_epochs
+    lines = [*header(options, holdout=holdout, model=model, first_epoch=first_epoch, refit_epochs=epochs)]
     for line in lines:
         log.info(line)
     run_folder.mkdir(exist_ok=True)
@@ -175,8 +154,26 @@ def _hold_out(options: TrainOptions, *, refits: bool) -> Holdout:
     return hold_out(table, split.refitted() if refits else split, side)
 
 
-def _build_predictor(options: TrainOptions, record: RunRecord, data: RatingDataModule, holdout: Holdout) -> Predictor:
-    """Build the predictor with initial weights and a fitted bias baseline."""
+def _exact_epochs(options: TrainOptions, record: RunRecord, *, is_first_of_two: bool) -> int | None:
+    """Return the number of epochs of a second fit or of a reproduction; None if the fit itself decides.
+
+    Raises:
+        UserError: the run to reproduce has other data, another split or other metrics.
+    """
+    if options.reproduces is None:
+        return record.refit_epochs
+    original = Path(options.reproduces) / (VALIDATION_FIT if is_first_of_two else "")
+    check_same_data(original, record, key="run")
+    # the clock or the other jobs of a sweep may have ended the original
+    if record.refit_epochs is None and (options.trainer.max_time is not None or (original / PRUNED).is_file()):
+        return int(read_metrics(original)["fit/epochs"])
+    return record.refit_epochs
+
+
+def _build_fit(
+    options: TrainOptions, record: RunRecord, data: RatingDataModule, holdout: Holdout, *, monitor: Metric
+) -> Fit:
+    """Build the fit of a predictor with initial weights and a fitted bias baseline."""
     rows = as_tensors(data.train_ratings)
     training = training_data(
         record,
@@ -187,7 +184,14 @@ def _build_predictor(options: TrainOptions, record: RunRecord, data: RatingDataM
     predictor = build_predictor(record, training, seed=options.seed)
     check_equation(predictor.model, rows, name=options.model.name)
     predictor.baseline.fit(user=rows.user, item=rows.item, rating=rows.rating)
-    return predictor
+    setup = FitSetup.scheduled(
+        initial_lr=options.optimizer.initial_lr,
+        schedule=options.schedule,
+        trainer=options.trainer,
+        monitor=monitor,
+        seed=options.seed,
+    )
+    return options.optimizer.build(predictor, setup)
 
 
 def _pruning(options: TrainOptions, run_folder: Path, *, monitor: Metric, split: Split) -> MedianPruning | None:
