@@ -10,10 +10,9 @@ def main() -> None:
     """Print tables of all finished runs in the folders."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", help="runs, or folders with runs in them, such as a sweep")
-    parser.add_argument(
-        "--test", action="store_true", help="evaluate the best configuration of a sweep on its test rows"
-    )
-    parser.add_argument("--models", action="store_true", help="print one Markdown table with a column per protocol")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--test", action="store_true", help="evaluate a sweep's best configuration on its test rows")
+    choice.add_argument("--models", action="store_true", help="print one Markdown table with a column per protocol")
     parser.add_argument("--version", action="version", version=f"ratinglab {version('ratinglab')}")
     arguments = parser.parse_args()
     with exits_in_one_line():

@@ -115,6 +115,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.close(folder)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file atomically by these bytes. Raises OSError as `write_whole` does."""
+    write_whole(path, lambda file: file.write(content))
+
+
 def remove_half_done(folder: Path) -> None:
     """Remove temporary files of `write_whole` left by killed processes. No other process may be writing there."""
     for path in folder.glob(".*.tmp"):

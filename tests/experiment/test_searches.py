@@ -18,7 +18,7 @@ pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip inst
 
 PAGE = (REPOSITORY / "conf" / "search" / "README.md").read_text(encoding="utf-8")
 OPTUNA = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler.seed=1", "logger=none"]
-PRUNES_EARLY = "callbacks.pruning.n_startup_trials=1"
+PRUNES_EARLY = ["callbacks.pruning.n_startup_trials=1", "callbacks.pruning.n_warmup_steps=0"]
 SPACE = ["model.embedding_dim=choice(4,8)", "optimizer.lr=tag(log,interval(1e-3,1e-1))", "trainer.max_epochs=8"]
 
 
@@ -33,7 +33,7 @@ def rows_of(folder):
 def study(command, tmp_path_factory):
     """Run a search that keeps its study in its folder."""
     storage = 'hydra.sweeper.storage="sqlite:///${hydra.sweep.dir}/study.db"'
-    return command(tmp_path_factory.mktemp("study"), "train", *OPTUNA, *SPACE, PRUNES_EARLY, storage)
+    return command(tmp_path_factory.mktemp("study"), "train", *OPTUNA, *SPACE, *PRUNES_EARLY, storage)
 
 
 def test_search_draws_from_its_space_and_leaves_the_test_rows_closed(study):
@@ -69,7 +69,7 @@ def test_study_is_kept_in_an_sqlite_file(study):
 
 
 def test_killed_search_continues_with_the_same_suggestions(command, start, tmp_path, study):
-    sweep = [*OPTUNA, *SPACE, PRUNES_EARLY, "hydra.sweep.dir=search"]
+    sweep = [*OPTUNA, *SPACE, *PRUNES_EARLY, "hydra.sweep.dir=search"]
     process = start(tmp_path, "train", *sweep)
     while not list(tmp_path.glob("search/2-*/run.json")):
         time.sleep(0.01)

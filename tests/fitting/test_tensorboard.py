@@ -65,8 +65,7 @@ def test_hyperparameter_of_any_type_is_logged(tmp_path, value):
 
 def test_mean_curve_with_a_band_is_a_run_of_its_own(tmp_path):
     band = pd.DataFrame({"mean": [2.0, 1.0], "low": [1.5, 0.9], "high": [2.5, 1.1]}, index=[1, 3])
-    for _ in range(2):  # the second time, it replaces the events
-        write_band(tmp_path / "mean", band, title="val MSE")
+    write_band(tmp_path / "mean", band, title="val MSE")
     (events,) = (tmp_path / "mean").iterdir()
     found = EventAccumulator(str(events)).Reload()
     for column in band:

@@ -13,7 +13,7 @@ from tables import table_of
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.optimizers import AdamOptions
-from ratinglab.fitting.trainer import CallbackOptions, CheckpointOptions, EarlyStoppingOptions, Profiler
+from ratinglab.fitting.trainer import CallbackOptions, CheckpointOptions, EarlyStoppingOptions, Profiler, PruningOptions
 
 
 def build(tmp_path, **changed):
@@ -54,7 +54,9 @@ CLOSENESS = Metric("closeness", label="closeness", higher_is_better=True, comput
 
 
 def callbacks(folder, *, monitor, patience, min_delta=0.0):
-    options = CallbackOptions(EarlyStoppingOptions(patience, min_delta), CheckpointOptions(last_every_seconds=1e9))
+    pruning = PruningOptions(enabled=False, n_startup_trials=5, n_warmup_steps=10)
+    checkpoint = CheckpointOptions(last_every_seconds=1e9)
+    options = CallbackOptions(EarlyStoppingOptions(patience, min_delta), checkpoint, pruning)
     return options.build(checkpoint_folder=folder, monitor=monitor)
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from ratinglab.reports.paired_tests import bootstrap, corrected_t
 from ratinglab.reports.sweep_report import sweep_report
-from ratinglab.reports.sweep_results import comparisons, read_results
+from ratinglab.reports.sweep_results import comparable_sets, read_results
 from ratinglab.runs.record import read_metrics
-from ratinglab.runs.storage import read_squared_errors
+from ratinglab.runs.storage import read_part, read_squared_errors
 from ratinglab.runs.sweep_folder import read_jobs
 
 QUICK = ["trainer.max_epochs=2", "model.embedding_dim=2", "logger=none", "hydra.sweep.dir=sweep"]
@@ -38,23 +38,24 @@ def table(report, name):
 
 def test_configurations_are_compared_over_the_same_folds(folds):
     report = sweep_report(read_jobs(folds))
-    (comparison,) = report.comparisons
+    (comparison,) = report.sets
     best, other = comparison.groups
     assert (best.settings, other.settings) == ({"model": "mf"}, {"model": "biased_mf"})
     errors = np.array([[read_metrics(run.folder)["val/mse"] for run in group.runs] for group in (best, other)])
     by_fold = errors.reshape(2, 2, 2).mean(axis=2)  # seeds vary fastest
     expected = corrected_t(by_fold[1] - by_fold[0], share=8_000 / 72_000)
     (row,) = table(report, "comparisons.csv")
-    assert [float(row[key]) for key in ("difference", "low", "high", "p")] == pytest.approx(expected[:4])
+    assert [float(row[key]) for key in ("behind", "low", "high", "p")] == pytest.approx(expected[:4])
     assert row["test"] == "Nadeau and Bengio's corrected t test over 2 splits"
-    assert "note: 2 of the 5 folds of the split are here" in report.lines
+    assert "note: only 2 of the split's 5 folds were run" in report.lines
     assert sum(line.startswith("behind  ") for line in report.lines) == 1
     rows = {(row["model"], row["metric"]): row for row in table(report, "groups.csv")}
     assert len(rows) == 6
     row = rows["biased_mf", "val/mse"]
     assert (row["runs"], row["missing"]) == ("4", "0")
     assert [float(row["mean"]), float(row["sd"])] == pytest.approx([by_fold[1].mean(), by_fold[1].std(ddof=1)])
-    assert float(row["high"]) - float(row["mean"]) == pytest.approx(12.7062 * by_fold[1].std(ddof=1) / 2**0.5)
+    corrected = (1 / 2 + 8_000 / 72_000) ** 0.5
+    assert float(row["high"]) - float(row["mean"]) == pytest.approx(12.7062 * by_fold[1].std(ddof=1) * corrected)
 
 
 def test_group_without_a_fold_is_neither_ranked_nor_tested(folds, tmp_path):
@@ -62,25 +63,27 @@ def test_group_without_a_fold_is_neither_ranked_nor_tested(folds, tmp_path):
     for run in folder.glob("*-model-mf+*fold-2"):
         shutil.rmtree(run)
     report = sweep_report(read_jobs(folder))
-    assert [group.settings["model"] for group in report.comparisons[0].groups] == ["biased_mf", "mf"]
+    assert [group.settings["model"] for group in report.sets[0].groups] == ["biased_mf", "mf"]
     assert re.search(r"^mf +2 of 4 ", "\n".join(report.lines), re.MULTILINE)
     assert "comparisons.csv" not in report.files
 
 
 def test_configurations_are_compared_over_the_same_rows(folds, tmp_path):
     jobs = [job for job in read_jobs(folds) if job.arguments["split.fold"] == "1"]
-    best, other = comparisons(read_results(jobs))[0].groups
+    best, other = comparable_sets(read_results(jobs))[0].groups
     errors = [
         np.mean([read_squared_errors(run.folder, "val") for run in group.runs], axis=0) for group in (best, other)
     ]
     (row,) = table(sweep_report(jobs), "comparisons.csv")
-    assert [float(row[key]) for key in ("difference", "low", "high", "p")] == list(bootstrap(errors[1] - errors[0])[:4])
-    assert row["test"].endswith("squared errors of 8,000 rows")
+    (user,) = read_part(best.runs[0].folder, "val", ["user"])
+    expected = bootstrap(errors[1] - errors[0], user)
+    assert [float(row[key]) for key in ("behind", "low", "high", "p")] == list(expected[:4])
+    assert row["test"].endswith("squared errors of 8,000 rows (not over seeds)")
 
 
 def test_runs_on_different_splits_are_not_compared(splits, command):
     report = sweep_report(read_jobs(splits))
-    assert [part.basis["split"] for part in report.comparisons] == ["random", "per_user"]
+    assert [part.basis["split"] for part in report.sets] == ["random", "per_user"]
     assert "demo, split per_user" in report.lines
     assert report.lines[-1] == "note: runs on other data, splits or metrics are not compared with one another"
     assert "best.yaml" not in report.files
@@ -90,7 +93,7 @@ def test_runs_on_different_splits_are_not_compared(splits, command):
     shown = command(splits, "report", ".", *sorted(str(path.name) for path in splits.glob("0-*"))).stdout
     assert "note: runs in different tables are not compared: their data, splits or monitored metrics differ" in shown
     outcome = command(splits, "report", "--test", ".", status=2)
-    assert outcome.stderr == "error: --test: the sweep in . has no best configuration, or several splits\n"
+    assert outcome.stderr.startswith("error: --test needs one best configuration; the sweep in . has none, or ")
 
 
 def test_report_ranks_rows_without_all_folds_last(folds, command, tmp_path):
@@ -118,3 +121,40 @@ def test_mean_curves_are_written_if_the_runs_log_to_tensorboard(folds, tmp_path)
     (next(folder.glob("0-*")) / "events.out.tfevents.0").touch()
     sweep_report(read_jobs(folder)).write(folder)
     assert {path.parent.name for path in folder.glob("mean/*/events.out.tfevents.*")} == {"model-mf", "model-biased_mf"}
+
+
+def test_runs_with_other_validation_rows_are_in_another_table(command, tmp_path):
+    for seed in (0, 1):
+        command(tmp_path, "train", "model=mean", "trainer=debug", "logger=none", f"split.seed={seed}", f"seed={seed}")
+    command(tmp_path, "train", "model=bias", "trainer=debug", "logger=none")
+    lines = command(tmp_path, "report", "outputs").stdout.splitlines()
+    titles = [line for line in lines if line.startswith("demo, split random")]
+    assert len(titles) == 2, "mean was fitted on two splits, bias on one"
+
+
+def test_interval_of_refitted_folds_is_corrected_by_the_rows_of_the_first_fit(command, tmp_path):
+    options = ["split=kfold", "split.fold=1,2", "split.refit=true", "model=mean,bias", "trainer=debug", "logger=none"]
+    report = sweep_report(read_jobs(command(tmp_path, "train", "-m", *options).run))
+    best, other = report.sets[0].groups
+    errors = [[read_metrics(run.folder)["val/mse"] for run in group.runs] for group in (best, other)]
+    expected = corrected_t(np.subtract(errors[1], errors[0]), share=8_000 / 72_000)
+    (row,) = table(report, "comparisons.csv")
+    assert [float(row[key]) for key in ("behind", "low", "high", "p")] == pytest.approx(expected[:4])
+
+
+def test_damaged_job_is_a_row_and_a_new_report_replaces_the_old_files(folds, tmp_path):
+    folder = shutil.copytree(folds, tmp_path / "sweep")
+    assert (folder / "comparisons.csv").exists()
+    for run in folder.glob("*-model-mf+*"):
+        (run / "run.json").write_text("{")
+    report = sweep_report(read_jobs(folder))
+    report.write(folder)
+    assert sum(row["status"] == "failed" for row in table(report, "results.csv")) == 4
+    assert any(line.startswith("failed ") and "run.json is damaged" in line for line in report.lines)
+    assert not (folder / "comparisons.csv").exists()
+
+
+def test_sweep_without_jobs_is_refused(command, tmp_path):
+    (tmp_path / "sweep.json").write_text('{"arguments": []}')
+    outcome = command(tmp_path, "report", ".", status=2)
+    assert outcome.stderr == "error: no job of the sweep has begun\n"

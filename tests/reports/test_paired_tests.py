@@ -32,37 +32,40 @@ def test_equal_differences_leave_no_doubt(value, p):
     assert (found.mean, found.low, found.high, found.p) == (value, value, value, p)
 
 
-@pytest.mark.parametrize("count", [400, 50_000])
-def test_bootstrap_has_the_interval_of_the_mean(count):
-    differences = np.random.default_rng(1).exponential(size=count) - 0.98
-    found = bootstrap(differences)
-    half_width = 1.96 * differences.std() / count**0.5
+@pytest.mark.parametrize("num_users", [400, 50_000])
+def test_bootstrap_has_the_interval_of_the_mean(num_users):
+    differences = np.random.default_rng(1).exponential(size=num_users) - 0.98
+    found = bootstrap(differences, np.arange(num_users))
+    half_width = 1.96 * differences.std() / num_users**0.5
     assert found.mean == differences.mean()
     assert found.low == pytest.approx(found.mean - half_width, abs=0.15 * half_width)
     assert found.high == pytest.approx(found.mean + half_width, abs=0.15 * half_width)
-    assert bootstrap(differences) == found, "the seed is fixed"
-    assert f" {count:,} rows" in found.test
+    assert bootstrap(differences, np.arange(num_users)) == found, "the seed is fixed"
+    assert f" {num_users:,} rows" in found.test
 
 
 def test_bootstrap_covers_the_true_difference_as_often_as_it_says():
     generator = np.random.default_rng(2)
-    found = [bootstrap(generator.normal(0.1, 1, size=300)) for _ in range(200)]
+    found = [bootstrap(generator.normal(0.1, 1, size=300), np.arange(300)) for _ in range(200)]
     assert 0.91 <= np.mean([each.low <= 0.1 <= each.high for each in found]) <= 0.99
     assert np.mean([each.p <= 0.05 for each in found]) == pytest.approx(
         np.mean([each.low > 0 or each.high < 0 for each in found]), abs=0.03
     )
 
 
-def test_rows_beside_one_another_are_resampled_together():
-    # ten equal rows per user, of whom there are 1,000: the rows are no 10,000 independent observations
-    by_user = np.random.default_rng(3).normal(size=1000)
-    found, expected = bootstrap(by_user.repeat(10)), bootstrap(by_user)
+def test_rows_of_a_user_are_resampled_together():
+    # ten equal rows of each of 1,000 users are not 10,000 independent observations, in whatever order
+    by_user, user = np.random.default_rng(3).normal(size=1000), np.arange(1000)
+    order = np.random.default_rng(4).permutation(10_000)
+    found = bootstrap(by_user.repeat(10)[order], user.repeat(10)[order])
+    expected = bootstrap(by_user, user)
     assert found.high - found.low == pytest.approx(expected.high - expected.low)
 
 
 def test_key_that_decides_explains_all_and_noise_nothing():
     metric = np.repeat([1.0, 2.0, 1e6], 10) + np.linspace(0, 0.1, 30)
     assert explained_share(np.repeat(["8", "16", "32"], 10).tolist(), metric) > 0.8
+    assert explained_share(["a", "b"] * 15, np.ones(30)) == 0, "equal metrics have equal ranks"
     noise = np.random.default_rng(0).permutation(30).astype(str).tolist()
     assert explained_share(noise, metric) < 0.2, "30 values do not explain 30 runs"
     assert explained_share(["a"] * 30, metric) == 0

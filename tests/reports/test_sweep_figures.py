@@ -16,7 +16,9 @@ from ratinglab.reports.sweep_figures import (
     pareto_front,
 )
 
-pytestmark = pytest.mark.filterwarnings("error")  # matplotlib's, of a layout that fails or an axis of no length
+pytestmark = pytest.mark.filterwarnings(
+    "error::UserWarning", "error::RuntimeWarning"
+)  # matplotlib's, of a layout that fails or an axis of no length
 FIGURES = [marginal_effects, parallel_coordinates, metric_against_seconds]
 
 

@@ -71,7 +71,7 @@ def test_each_run_of_a_sweep_has_its_own_folder(sweep, runs):
 def test_sweep_prints_a_table_of_its_runs_and_its_folder(sweep, runs):
     head, *rows, behind, best, folder = sweep.stdout.split("\n\n")[-1].splitlines()
     assert re.split("  +", head) == ["model.embedding_dim", "val MSE", "behind ± 95 %", "test MSE", "test RMSE", "job"]
-    assert behind.endswith(" by a bootstrap of the paired squared errors of 10,000 rows")
+    assert behind.endswith(" by a bootstrap over users of the paired squared errors of 10,000 rows (not over seeds)")
     assert sweep.folder / folder == runs[0].parent
     by_name = {run.name: json.loads((run / "metrics.json").read_text()) for run in runs}
     shown = [re.sub(" ± [0-9.]+", "", row).split() for row in rows]

@@ -8,7 +8,7 @@ import pytest
 
 from ratinglab.errors import UserError
 from ratinglab.runs.learning_curves import curves_beside, read_curve
-from ratinglab.runs.storage import part_sizes, read_squared_errors
+from ratinglab.runs.storage import count_rows, read_squared_errors
 
 
 def test_run_keeps_its_train_and_validation_metrics_by_epoch(biased):
@@ -51,7 +51,7 @@ def test_run_keeps_the_predictions_of_its_held_out_rows(biased):
     kept = pd.read_parquet(biased.run / "predictions.parquet")
     for part in (1, 2):
         np.testing.assert_array_equal(kept["rating"][kept["part"] == part], ratings["rating"][ratings["part"] == part])
-    assert part_sizes(biased.run).tolist() == [80_000, 10_000, 10_000]
+    assert count_rows(biased.run).tolist() == [80_000, 10_000, 10_000]
 
 
 def test_closed_test_rows_are_not_predicted(train_here):

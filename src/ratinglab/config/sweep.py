@@ -103,13 +103,13 @@ def run_job(train: Callable[[], float | None], folder: Path, hydra: Any) -> floa
 
 
 def run_sweep(app: Callable[[], None], folder: Path) -> bool:
-    """Run the jobs of a sweep, and print their table in any case; return whether no job failed."""
-    how = f"to continue: the same command with {shlex.quote(f'hydra.sweep.dir={os.path.relpath(folder)}')}"
-    ran = True
+    """Run the jobs of a sweep and print their table, even if the sweep fails; return whether no job failed."""
+    continue_hint = f"to continue: the same command with {shlex.quote(f'hydra.sweep.dir={os.path.relpath(folder)}')}"
+    app_succeeded = True
     try:
         app()
     except StoppedError as error:
-        exit_with(f"{error}; {how}", status=error.status)
+        exit_with(f"{error}; {continue_hint}", status=error.status)
     except Exception as error:  # such as a launcher's, whose worker was killed
         if isinstance(error, UserError | HydraException | OmegaConfBaseException | YAMLError):
             raise
@@ -117,9 +117,9 @@ def run_sweep(app: Callable[[], None], folder: Path) -> bool:
         reason = (str(error).strip().splitlines() or [""])[0]
         if not read_jobs(folder):
             exit_with(f"error: {type(error).__name__}: {reason}", status=1)
-        print(f"error: the sweep has failed: {type(error).__name__}: {reason}; {how}", file=sys.stderr)
-        ran = False
-    return _conclude(folder) and ran
+        print(f"error: the sweep has failed: {type(error).__name__}: {reason}; {continue_hint}", file=sys.stderr)
+        app_succeeded = False
+    return _conclude(folder) and app_succeeded
 
 
 def _conclude(folder: Path) -> bool:
@@ -135,8 +135,9 @@ def _conclude(folder: Path) -> bool:
     from ratinglab.reports.sweep_report import sweep_report  # torch is loaded by now
 
     report = sweep_report(jobs)
+    print("", *report.lines, sep="\n", flush=True)  # first: a file may not be writable
     report.write(folder)
-    print("", *report.lines, os.path.relpath(folder), sep="\n")
+    print(os.path.relpath(folder), flush=True)
     return not failures
 
 

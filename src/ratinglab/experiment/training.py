@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -39,7 +38,7 @@ from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.reports.protocols import table_of_run
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import curves_beside
-from ratinglab.runs.record import RunRecord, read_metrics, read_record, write_json
+from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_json
 from ratinglab.runs.run import Run
 from ratinglab.runs.storage import build_predictor, load_weights, read_epoch, training_data, write_run
 from ratinglab.runs.sweep_folder import PRUNED, record_pruning
@@ -131,7 +130,8 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     run_folder.mkdir(exist_ok=True)
     write_run(run_folder, record=record, holdout=holdout)
     del holdout  # data holds all rows still in use: 12 or 16 bytes per training or validation row
-    (run_folder / "metrics.json").unlink(missing_ok=True)  # from before the run was extended
+    for name in ("metrics.json", PRUNED):  # from before the run was extended
+        (run_folder / name).unlink(missing_ok=True)
     try:
         show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=first_epoch == 1)
         facts = _run_trainer(trainer, fit, data, checkpoint=checkpoint if first_epoch > 1 else None)
@@ -272,10 +272,7 @@ def _finish(
     if found is not None:
         metrics |= {tag: value for tag, value in found.items() if "val/" in tag}
         metrics["fit/seconds"] += found["fit/seconds"]
-    for tag in [tag for tag, value in metrics.items() if not math.isfinite(value)]:
-        if tag.endswith("/mse") or tag == options.monitor:
-            raise RunFailedError(f"{tag} is {metrics[tag]}")
-        del metrics[tag]  # undefined for these rows, such as a correlation with constant predictions
+    metrics = defined_metrics(metrics, monitor=options.monitor)
     write_json(run_folder / "metrics.json", metrics)
     if not finds_epochs:  # the first of two fits has no results of its own to show
         show_results(loggers, options, run=run, metrics=metrics)
@@ -314,6 +311,6 @@ def _quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*returned `None`, this fit will run with no optimizer.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="Total length of `Blocks` across ranks is zero.*")
-    # a job of a search that is resumed by itself, where nothing can prune it
+    # a search's job that is resumed on its own has no callback for pruning
     warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

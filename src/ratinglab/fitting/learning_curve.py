@@ -45,8 +45,8 @@ class LearningCurve(Callback):
             else:
                 values.append(float(trainer.callback_metrics[tag]))
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the file."""
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the file, also if a resumed fit has no epoch left to train."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self._columns)

@@ -1,4 +1,4 @@
-"""Early end of a hopeless job of a search."""
+"""Early stopping of unpromising jobs in a search."""
 
 import logging
 from collections.abc import Sequence
@@ -23,11 +23,15 @@ class MedianPruning(Callback):
         super().__init__()
         self.reason: str | None = None
         """Why the fit was ended; None if it was not."""
-        self._monitor, self._num_others = monitor, len(curves)
-        optuna.logging.set_verbosity(logging.WARNING)  # a study announces itself
+        self._monitor, self._curves = monitor, curves
+        optuna.logging.set_verbosity(logging.WARNING)  # silence the message that a study was created
         self._study = optuna.create_study(
             direction="maximize" if monitor.higher_is_better else "minimize",
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=n_startup_trials, n_warmup_steps=n_warmup_steps),
+            pruner=optuna.pruners.MedianPruner(
+                n_startup_trials=n_startup_trials,
+                n_warmup_steps=n_warmup_steps,
+                n_min_trials=max(1, n_startup_trials),  # few jobs are left at late epochs: the best ones
+            ),
         )
         for curve in curves:
             best = (max if monitor.higher_is_better else min)(curve.values())
@@ -61,5 +65,6 @@ class MedianPruning(Callback):
         if self._trial.should_prune():
             trainer.should_stop = True
             epochs = f"{epoch} epoch{'s' if epoch > 1 else ''}"
-            jobs = f"{self._num_others} finished job{'s' if self._num_others > 1 else ''}"
+            reached = sum(epoch in curve for curve in self._curves)
+            jobs = f"{reached} finished job{'s' if reached > 1 else ''}"
             self.reason = f"after {epochs}, its best {tag} was worse than the median of {jobs}"

@@ -120,12 +120,10 @@ def write_band(folder: Path, band: pd.DataFrame, *, title: str) -> None:
     """Write a mean curve with a band as a run of its own, with a chart in the custom scalars tab.
 
     Args:
-        folder: folder of the run; events that are there are replaced.
+        folder: folder of the run.
         band: columns mean, low and high, indexed by step.
         title: title of the chart, which the runs with the same title share.
     """
-    for path in folder.glob("events.out.tfevents.*"):
-        path.unlink()
     with SummaryWriter(str(folder)) as writer:
         for column, tag in BAND.items():
             for step, value in zip(band.index.tolist(), band[column].tolist(), strict=True):

@@ -183,11 +183,11 @@ class PruningOptions:
 
     enabled: bool
     """Whether to end a job whose best value of the monitored metric so far is worse than the median of the finished
-    jobs at the same epoch. On by default in a search. Not with split.refit."""
+    jobs at the same epoch. On by default in Optuna searches. It has no effect with split.refit=true."""
     n_startup_trials: int = field(metadata=at_least(0))
-    """Number of finished jobs before the first one may be pruned."""
+    """Number of jobs that must have finished, and reached the epoch, before a job is pruned there."""
     n_warmup_steps: int = field(metadata=at_least(0))
-    """Number of epochs of each job in which it is not pruned."""
+    """Number of epochs at the start of each job during which it is not pruned."""
 
     def build(self, *, curves: Sequence[Curve], monitor: Metric) -> MedianPruning:
         """Make the callback, which compares with the validation curves of finished jobs.

@@ -13,14 +13,14 @@ from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, user_path
 from ratinglab.options import as_yaml
 from ratinglab.reports.finished_runs import FinishedRun, basis, describe
+from ratinglab.reports.held_out_errors import evaluate_test_rows
 from ratinglab.reports.paired_tests import paired_difference
 from ratinglab.reports.protocols import COMPARABLE, verdict
 from ratinglab.reports.sweep_report import sweep_report
 from ratinglab.reports.sweep_results import find_best
-from ratinglab.reports.test_errors import evaluate_test_rows
 from ratinglab.reports.text_table import aligned, markdown
 from ratinglab.runs.record import read_metrics, read_record
-from ratinglab.runs.sweep_folder import SWEEP_RECORD, read_jobs, short_number
+from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, read_jobs, short_number
 
 
 class Row(NamedTuple):
@@ -73,20 +73,12 @@ def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
         UserError: a folder is missing, or there is no finished run in any of them; or with `test`, there is no sweep,
             or it has no best configuration.
     """
-    runs, unfinished, unreadable = _find(folders)
     sweeps = [path for path in (user_path(name, key="folder") for name in folders) if (path / SWEEP_RECORD).is_file()]
     if test and not sweeps:
         raise UserError(f"--test needs the folder of a sweep, got {', '.join(folders)}")
     for folder in sweeps:
-        if test:
-            best = find_best(read_jobs(folder))
-            if best is None:
-                raise UserError(f"--test: the sweep in {folder} has no best configuration, or several splits")
-            errors = list(evaluate_test_rows(best.runs))
-        report = sweep_report(read_jobs(folder))
-        if os.access(folder, os.W_OK):
-            report.write(folder)
-        yield from (*report.lines, *(errors if test else []), "")
+        yield from _report_sweep(folder, test=test)
+    runs, unfinished, unreadable = _find(folders)
     if not runs:
         raise UserError(f"there is no finished run in {', '.join(folders)}")
     under_protocol: defaultdict[str, list[FinishedRun]] = defaultdict(list)
@@ -98,7 +90,8 @@ def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
             others[tuple(basis(run.record).items())].append(run)
     bases = [dict(items) for items in others]
     for items, members in sorted(others.items()):
-        yield from (*_split_table(describe(dict(items), bases), _rows(members, across_splits=True)), "")
+        for rows in _by_splits(_rows(members, across_splits=True)):
+            yield from (*_split_table(describe(dict(items), bases), rows), "")
     for title, members in sorted(under_protocol.items()):
         yield from (*_protocol_table(title, _rows(members)), "")
     if len(under_protocol) + len(others) > 1:
@@ -106,6 +99,31 @@ def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
     if unfinished:
         yield f"note: {unfinished} unfinished {'runs are' if unfinished > 1 else 'run is'} left out"
     yield from (f"note: left out: {fault}" for fault in unreadable)
+
+
+def _report_sweep(folder: Path, *, test: bool) -> Iterator[str]:
+    """Report a sweep and write its files again, if they can be written; with `test`, open its test rows."""
+    errors = list[str]()
+    if test:
+        best = find_best(read_jobs(folder))
+        if best is None:
+            raise UserError(
+                f"--test needs one best configuration; the sweep in {folder} has none, or its jobs use different data "
+                "or splits"
+            )
+        errors = list(evaluate_test_rows(best.runs))
+    report = sweep_report(read_jobs(folder))
+    yield from (*report.lines, *errors, "")
+    if os.access(folder, os.W_OK):
+        report.write(folder)
+
+
+def _by_splits(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Divide rows into those whose runs hold out the same rows: a split's seed or its data may differ."""
+    divided: defaultdict[frozenset[str], list[Row]] = defaultdict(list)
+    for row in rows:
+        divided[frozenset(run.record.provenance["split"].partition("/")[0] for run in row.runs)].append(row)
+    yield from divided.values()
 
 
 def models_table(folders: Sequence[str]) -> Iterator[str]:
@@ -161,7 +179,7 @@ def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
             continue
         try:
             record = read_record(folder)
-            if missing := {"seed", "split", "data"} - set(record.provenance):
+            if missing := {"seed", "split", "data", "data_digest"} - set(record.provenance):
                 raise UserError(f"{folder / RUN_RECORD} is damaged: its provenance has no {min(missing)}")
             finished.append(FinishedRun(folder, record, read_metrics(folder)))
         except UserError as error:
@@ -249,6 +267,7 @@ def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     for row, difference in zip(ranked, behind, strict=True):
         seeds = len(row.by_seed())
         remarks = [row.lacking(folds), f"{seeds} of {num_seeds} seeds" if seeds < num_seeds else ""]
+        remarks += ["ended early"] if any((run.folder / PRUNED).is_file() for run in row.runs) else []
         errors = row.errors(tag) if all(tag in run.metrics for run in row.runs) else []
         name, mean, spread, *others = _cells(row, errors, "; ".join(filter(None, remarks)))
         table.append([name, mean, spread, *([difference] if notes else []), *others])
@@ -268,7 +287,10 @@ def _behind(ranked: Sequence[Row], folds: set[int | None], *, tag: str) -> tuple
     for row in ranked[1:]:
         complete = not (row.lacking(folds) or ranked[0].lacking(folds))
         tagged = all(tag in run.metrics for run in (*ranked[0].runs, *row.runs))
-        difference = paired_difference(ranked[0].runs, row.runs, tag=tag) if complete and tagged else None
+        difference = None
+        if complete and tagged:
+            higher = row.runs[0].record.monitored().higher_is_better
+            difference = paired_difference(ranked[0].runs, row.runs, tag=tag, higher_is_better=higher)
         cells.append("" if difference is None else difference.text)
         tests |= {} if difference is None else {difference.test: None}
     return cells, [f"behind: difference from the first row and its 95 % interval, by {test}" for test in tests]

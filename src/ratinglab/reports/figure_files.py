@@ -1,16 +1,16 @@
 """Figures of a sweep as files, and its mean curves as a run in TensorBoard."""
 
 import re
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ratinglab.files import VALIDATION_FIT, write_whole
+from ratinglab.files import write_bytes
 from ratinglab.fitting.tensorboard import write_band
-from ratinglab.reports.mean_curves import mean_curve
+from ratinglab.reports.mean_curves import average_curves
+from ratinglab.reports.paired_tests import by_split
 from ratinglab.reports.sweep_axes import SweptRun
 from ratinglab.reports.sweep_figures import (
     learning_curves,
@@ -18,7 +18,7 @@ from ratinglab.reports.sweep_figures import (
     metric_against_seconds,
     parallel_coordinates,
 )
-from ratinglab.reports.sweep_results import Comparison, Group
+from ratinglab.reports.sweep_results import ComparableJobs, Group
 from ratinglab.runs.learning_curves import Curve, read_curve
 from ratinglab.runs.sweep_folder import short_number
 
@@ -28,38 +28,41 @@ FIGURES, MEANS = "figures", "mean"
 """Subfolders of a sweep's folder: with figures, and with the TensorBoard events of its mean curves."""
 
 
-def write_figures(folder: Path, comparisons: Sequence[Comparison]) -> None:
-    """Draw the figures of a sweep into its folder, as PNG.
+def write_figures(folder: Path, sets: Sequence[ComparableJobs]) -> None:
+    """Draw the figures of a sweep into its folder, as PNG, in place of earlier ones.
 
     effects: the monitored metric against each swept key; parallel: against all of them; seconds: against the time of
-    the fit, with the Pareto front; curves: by epoch, of the best configurations. Of several comparisons, each has its
+    the fit, with the Pareto front; curves: by epoch, of the best configurations. Of several sets of jobs, each has its
     own, numbered ones. If the runs log to TensorBoard and differ in seed or fold, it also writes their mean curves.
     """
+    for path in [*folder.glob(f"{FIGURES}/*.png"), *folder.glob(f"{MEANS}*/*/events.out.tfevents.*")]:
+        path.unlink()
     (folder / FIGURES).mkdir(exist_ok=True)
-    for number, part in enumerate(comparisons, start=1):
-        suffix = "" if len(comparisons) == 1 else f"-{number}"
-        for name, figure in _figures(part):
+    for number, jobs in enumerate(sets, start=1):
+        suffix = "" if len(sets) == 1 else f"-{number}"
+        curves = _best_curves(jobs)
+        for name, figure in _figures(jobs, curves):
             content = BytesIO()
             figure.savefig(content, format="png")
-            write_whole(folder / FIGURES / f"{name}{suffix}.png", partial(_put, content=content.getvalue()))
-        if part.axes and any(folder.glob("*/events.out.tfevents.*")):
-            title = f"{part.columns[0].label}{suffix}: mean, and 95 % interval over seeds and folds"
-            for name, group in _curves(part).items():
+            write_bytes(folder / FIGURES / f"{name}{suffix}.png", content.getvalue())
+        if jobs.replicates and any(folder.glob("*/events.out.tfevents.*")):
+            title = f"{jobs.columns[0].label}{suffix}: mean, and band over seeds and folds"
+            for name, group in curves.items():
                 run = folder / f"{MEANS}{suffix}" / re.sub(r"[^A-Za-z0-9_.]+", "-", name)
-                write_band(run, mean_curve(group), title=title)
+                write_band(run, average_curves(group), title=title)
 
 
-def _figures(part: Comparison) -> Iterator[tuple[str, Figure]]:
-    column = part.columns[0]
-    keys = [*part.groups[0].settings, *part.axes]
+def _figures(jobs: ComparableJobs, curves: Mapping[str, Sequence[Curve]]) -> Iterator[tuple[str, Figure]]:
+    column = jobs.columns[0]
+    keys = [*jobs.groups[0].settings, *jobs.replicates]
     runs = [
         SweptRun(
             {key: result.job.arguments[key] for key in keys if key in result.job.arguments},
             result.metrics[column.tag],
             result.metrics["fit/seconds"],
         )
-        for result in part.results
-        if column.tag in result.metrics and "fit/seconds" in result.metrics
+        for result in jobs.results
+        if result.has_metrics and {column.tag, "fit/seconds"} <= result.metrics.keys()
     ]
     if len(runs) > 1 and keys:
         for name, draw in (
@@ -68,29 +71,33 @@ def _figures(part: Comparison) -> Iterator[tuple[str, Figure]]:
             ("seconds", metric_against_seconds),
         ):
             yield name, draw(runs, label=column.label, higher_is_better=column.higher_is_better)
-    if curves := _curves(part):
+    if curves:
         yield "curves", learning_curves(curves, label=column.label)
 
 
-def _curves(part: Comparison) -> dict[str, list[Curve]]:
+def _best_curves(jobs: ComparableJobs) -> dict[str, list[Curve]]:
     """Read the curves of the best groups, by the name of the group."""
-    found = {_name(group): _curves_of(group, part.columns[0].tag) for group in part.groups[:MAX_GROUPS]}
-    return {name: curves for name, curves in found.items() if curves}
+    tag = jobs.columns[0].tag
+    curves = {_name(group, is_job=not jobs.replicates): _curves_of(group, tag) for group in jobs.groups[:MAX_GROUPS]}
+    return {name: group for name, group in curves.items() if group}
 
 
 def _curves_of(group: Group, tag: str) -> list[Curve]:
-    """Read the curves of a group's runs. With two fits, the first one has the validation rows."""
-    folders = [run.folder / (VALIDATION_FIT if run.record.refit_epochs is not None else "") for run in group.runs]
-    return [curve for folder in folders if (curve := read_curve(folder, tag))]
+    """Read the curves of a group's runs. With several splits, those of each are averaged: they are not independent."""
+    of_splits = [
+        [curve for run in runs if (curve := read_curve(run.folder_of("val"), tag))]
+        for runs in by_split(group.runs).values()
+    ]
+    kept = [curves for curves in of_splits if curves]
+    if len(kept) < 2:
+        return kept[0] if kept else []
+    means = [average_curves(curves)["mean"] for curves in kept]
+    return [dict(zip(mean.index.tolist(), mean.tolist(), strict=True)) for mean in means]
 
 
-def _name(group: Group) -> str:
-    """Name a group by its settings, such as `embedding_dim=8 lr=0.01`."""
+def _name(group: Group, *, is_job: bool) -> str:
+    """Name a group by its settings, such as `embedding_dim=8 lr=0.01`; a single job, also by its number."""
     last = [key.rpartition(".")[2] for key in group.settings]
     short = [name if last.count(name) == 1 else key for key, name in zip(group.settings, last, strict=True)]
     texts = [f"{key}={short_number(value)}" for key, value in zip(short, group.settings.values(), strict=True)]
-    return " ".join(texts) or "all runs"
-
-
-def _put(file: BytesIO, *, content: bytes) -> None:
-    file.write(content)
+    return " ".join([*([f"{group.results[0].number}:"] if is_job else []), *texts]) or "all runs"

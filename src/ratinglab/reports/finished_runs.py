@@ -1,13 +1,14 @@
-"""Finished runs, and what two of them must share to be compared."""
+"""Finished runs, and the conditions that make two of them comparable."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ratinglab.files import VALIDATION_FIT
 from ratinglab.options import as_yaml
 from ratinglab.runs.record import RunRecord
 
 FOLD = "split.fold"
-AXES = (FOLD, "seed", "split.seed")
+REPLICATES = (FOLD, "seed", "split.seed")
 """Keys over which runs are averaged."""
 
 
@@ -18,10 +19,14 @@ class FinishedRun(NamedTuple):
     record: RunRecord
     metrics: dict[str, float]
 
+    def folder_of(self, part: str) -> Path:
+        """Return the folder of the fit that held out a part, val or test. With two fits, the first held out val."""
+        return self.folder / VALIDATION_FIT if part == "val" and self.record.refit_epochs is not None else self.folder
+
 
 def basis(record: RunRecord) -> dict[str, str]:
     """Describe what two runs must share to be compared: data, split but for fold and seed, and monitored metric."""
-    options = {key: value for key, value in record.split.items() if key not in (*AXES, "split.refit")}
+    options = {key: value for key, value in record.split.items() if key not in (*REPLICATES, "split.refit")}
     if not options:  # a run from before the record had them
         options = {"split": record.provenance["split"].partition("/")[0]}
     data = {"data": record.provenance["data"], "data_digest": record.provenance["data_digest"]}

@@ -1,16 +1,17 @@
-"""Which of the swept keys mattered."""
+"""Importance of the swept keys."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 NUM_BINS = 4
 """Number of quantile bins of a numeric key with more values than that."""
 
 
 def explained_share(values: Sequence[str], metric: NDArray[np.float64]) -> float:
-    """Compute the share of the variance of a metric's ranks that one key explains by itself: adjusted η², from 0 to 1.
+    """Compute the share of the variance of a metric's ranks that one key explains alone: adjusted η², from 0 to 1.
 
     η² = Σ_g n_g (r̄_g − r̄)² / Σ (r − r̄)², adjusted for the number G of groups: 1 − (1 − η²)(n − 1)/(n − G). Ranks
     keep a diverged run from hiding all else.
@@ -19,7 +20,7 @@ def explained_share(values: Sequence[str], metric: NDArray[np.float64]) -> float
         values: (n,) the key's value in each run, as typed.
         metric: (n,) the metric of each run.
     """
-    rank = metric.argsort().argsort().astype(float)
+    rank = stats.rankdata(metric)
     _, group = np.unique(_binned(values), return_inverse=True)
     count = np.bincount(group)
     total = np.square(rank - rank.mean()).sum()

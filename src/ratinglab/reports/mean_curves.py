@@ -8,17 +8,17 @@ import pandas as pd
 from ratinglab.runs.learning_curves import Curve
 
 
-def mean_curve(curves: Sequence[Curve]) -> pd.DataFrame:
+def average_curves(curves: Sequence[Curve]) -> pd.DataFrame:
     """Average curves at the epochs that all of them have, with a band around the mean.
 
-    The band is the 95 % confidence interval of the mean, by Student's t; of two curves, their range.
+    The band is the 95 % confidence interval of the mean, by Student's t. With two curves, it is their range.
 
     Args:
         curves: one or more.
 
     Returns:
-        Columns mean, low and high, float64; indexed by epoch. It ends with the shortest curve: over fewer, the mean
-        would jump.
+        Columns mean, low and high, float64; indexed by epoch. The mean ends with the shortest curve: it would jump
+        where a curve drops out.
     """
     together = pd.concat([pd.Series(curve, dtype=np.float64) for curve in curves], axis=1, join="inner").sort_index()
     values, mean = together.to_numpy(), together.mean(axis=1)

@@ -3,26 +3,24 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ratinglab.files import VALIDATION_FIT
 from ratinglab.reports.finished_runs import FinishedRun
-from ratinglab.runs.storage import PARTS, part_sizes, read_squared_errors
+from ratinglab.runs.storage import PARTS, count_rows, read_part, read_squared_errors
 
 NUM_RESAMPLES, MAX_BLOCKS = 2000, 1000
 
 
 class PairedDifference(NamedTuple):
-    """Mean difference of a metric, other − best, with its 95 % confidence interval.
+    """How far a configuration is behind the best one: the mean difference, and its 95 % confidence interval.
 
     Attributes:
-        mean, low, high: the mean difference and its interval, in the units of the metric.
-        p: two-sided p-value of no difference.
+        mean, low, high: the difference in the units of the metric, positive if the configuration is worse.
+        p: two-sided p-value of no difference, not adjusted for the number of comparisons.
         test: the test, and over what.
     """
 
@@ -39,9 +37,9 @@ class PairedDifference(NamedTuple):
 
 
 def paired_difference(
-    best: Sequence[FinishedRun], other: Sequence[FinishedRun], *, tag: str
+    best: Sequence[FinishedRun], other: Sequence[FinishedRun], *, tag: str, higher_is_better: bool = False
 ) -> PairedDifference | None:
-    """Test the difference of a metric between the runs of two configurations.
+    """Test how far one configuration is behind another.
 
     Runs are paired by their split, and runs of one split are averaged, such as over seeds. With several splits it is
     Nadeau and Bengio's corrected t test over these; with one, and MSE, a bootstrap of the paired squared errors.
@@ -50,42 +48,41 @@ def paired_difference(
         The difference; None if they share no split, or the runs have not kept their predictions.
     """
     part, _, name = tag.partition("/")
-    runs, others = _by_split(best), _by_split(other)
+    runs, others = by_split(best), by_split(other)
     shared = [split for split in runs if split in others]
     if len(shared) > 1:
-        differences = [
-            np.mean([run.metrics[tag] for run in others[split]]) - np.mean([run.metrics[tag] for run in runs[split]])
-            for split in shared
-        ]
-        sizes = part_sizes(runs[shared[0]][0].folder)
-        return corrected_t(np.array(differences), share=sizes[PARTS.index(part)] / sizes[0])
+        means = [[np.mean([run.metrics[tag] for run in each[split]]) for split in shared] for each in (runs, others)]
+        differences = np.array(means[1]) - np.array(means[0])
+        behind = -differences if higher_is_better else differences
+        return corrected_t(behind, share=evaluated_share(runs[shared[0]][0], part))
     if not shared or name != "mse":
         return None
-    errors = [_squared_errors(group[shared[0]], part) for group in (runs, others)]
-    if errors[0] is None or errors[1] is None:
+    errors = [_mean_squared_errors(each[shared[0]], part) for each in (runs, others)]
+    if errors[0] is None or errors[1] is None or len(errors[0]) == 0:
         return None
-    return bootstrap(errors[1] - errors[0])
+    (user,) = read_part(runs[shared[0]][0].folder_of(part), part, ["user"])
+    return bootstrap(errors[1] - errors[0], user)
 
 
-def _by_split(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
+def by_split(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
     """Group runs by the identity of their split, which includes the fold."""
-    found: defaultdict[str, list[FinishedRun]] = defaultdict(list)
+    groups: defaultdict[str, list[FinishedRun]] = defaultdict(list)
     for run in runs:
-        found[run.record.provenance["split"]].append(run)
-    return dict(found)
+        groups[run.record.provenance["split"]].append(run)
+    return dict(groups)
 
 
-def _squared_errors(runs: Sequence[FinishedRun], part: str) -> NDArray[np.float64] | None:
-    """Average the squared error of each row over runs, such as over seeds."""
-    found = [read_squared_errors(_folder(run, part), part) for run in runs]
-    kept = [errors for errors in found if errors is not None]
+def evaluated_share(run: FinishedRun, part: str) -> float:
+    """Compute the number of rows in a part, val or test, over the number that the fit was trained on."""
+    counts = count_rows(run.folder_of(part))
+    return float(counts[PARTS.index(part)] / counts[0])
+
+
+def _mean_squared_errors(runs: Sequence[FinishedRun], part: str) -> NDArray[np.float64] | None:
+    """Average the squared error of each row over runs, such as over seeds; None if a run has not kept them."""
+    errors = [read_squared_errors(run.folder_of(part), part) for run in runs]
+    kept = [each for each in errors if each is not None]
     return np.mean(kept, axis=0) if len(kept) == len(runs) else None
-
-
-def _folder(run: FinishedRun, part: str) -> Path:
-    """Return the folder with the predictions of a part: with two fits, the first one predicts the validation rows."""
-    is_refitted = part == "val" and run.record.refit_epochs is not None
-    return run.folder / VALIDATION_FIT if is_refitted else run.folder
 
 
 def corrected_t(differences: NDArray[np.float64], *, share: float) -> PairedDifference:
@@ -105,26 +102,29 @@ def corrected_t(differences: NDArray[np.float64], *, share: float) -> PairedDiff
     return PairedDifference(mean, mean - half_width, mean + half_width, float(p), test)
 
 
-def bootstrap(differences: NDArray[np.float64]) -> PairedDifference:
+def bootstrap(differences: NDArray[np.float64], user: NDArray[np.integer]) -> PairedDifference:
     """Bootstrap the mean of paired differences: the 2.5 % and 97.5 % quantiles of resampled means.
 
-    It resamples blocks of neighbouring rows, at most MAX_BLOCKS, with a fixed seed.
+    It resamples users, whose errors are not independent, with a fixed seed. Beyond MAX_BLOCKS users, it resamples
+    groups of users. The interval covers the choice of users, but not the variation between seeds.
 
     Args:
         differences: (N,) difference of the squared errors of each row.
+        user: (N,) user of each row.
     """
-    blocks = np.array_split(differences, min(len(differences), MAX_BLOCKS))
-    sums, sizes = np.array([(block.sum(), len(block)) for block in blocks], dtype=np.float64).T
-    drawn = _drawn(len(blocks))
-    means = (drawn @ sums) / (drawn @ sizes)
+    block = user % MAX_BLOCKS
+    sums, sizes = np.bincount(block, weights=differences), np.bincount(block)
+    sums, sizes = sums[sizes > 0], sizes[sizes > 0]
+    times = _draw_times(len(sizes))
+    means = (times @ sums) / (times @ sizes)
     low, high = np.quantile(means, [0.025, 0.975])
     p = min(1.0, 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 1 / NUM_RESAMPLES))
-    test = f"a bootstrap of the paired squared errors of {len(differences):,} rows"
+    test = f"a bootstrap over users of the paired squared errors of {len(differences):,} rows (not over seeds)"
     return PairedDifference(float(differences.mean()), float(low), float(high), float(p), test)
 
 
 @lru_cache(maxsize=1)
-def _drawn(count: int) -> NDArray[np.float64]:
-    """Draw how often each of `count` blocks is in each resample: (NUM_RESAMPLES, count)."""
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=NUM_RESAMPLES)
+def _draw_times(num_blocks: int) -> NDArray[np.float64]:
+    """Draw how often each block is in each resample: (NUM_RESAMPLES, num_blocks)."""
+    drawn = np.random.default_rng(0).multinomial(num_blocks, np.full(num_blocks, 1 / num_blocks), size=NUM_RESAMPLES)
     return drawn.astype(np.float64)  # for a product in BLAS

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ratinglab.reports.mean_curves import mean_curve
+from ratinglab.reports.mean_curves import average_curves
 from ratinglab.reports.sweep_axes import (
     FEW,
     Limits,
@@ -184,7 +184,7 @@ def _draw_group(axes: Axes, group: Sequence[Curve], *, color: Any) -> Iterator[s
     """Draw the mean curve of a group, and explain its lines and band."""
     if not group:
         return
-    mean = mean_curve(group)
+    mean = average_curves(group)
     axes.plot(mean.index, mean["mean"], color=color, marker="o" if len(mean) == 1 else None)
     if len(group) > 1:
         axes.fill_between(mean.index, mean["low"], mean["high"], color=color, alpha=0.2, linewidth=0)

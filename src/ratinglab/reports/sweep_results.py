@@ -1,4 +1,4 @@
-"""Results of a sweep's jobs: which can be compared, grouped by settings, best first."""
+"""Results of a sweep's jobs, divided into comparable sets, grouped by settings and ranked."""
 
 import math
 from collections import defaultdict
@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import RUN_RECORD
-from ratinglab.reports.finished_runs import AXES, FinishedRun, basis
+from ratinglab.reports.finished_runs import REPLICATES, FinishedRun, basis
+from ratinglab.reports.paired_tests import by_split, corrected_t, evaluated_share
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
 from ratinglab.runs.sweep_folder import Job
 
@@ -46,13 +48,18 @@ class JobResult(NamedTuple):
         return "finished" if self.job.pruned is None else "pruned"
 
     @property
+    def has_metrics(self) -> bool:
+        """Whether the job has finished, pruned or not."""
+        return self.status in ("finished", "pruned")
+
+    @property
     def number(self) -> str:
         """The number at the start of the folder's name."""
         return self.job.folder.name.partition("-")[0]
 
 
 class Group(NamedTuple):
-    """Jobs of the same settings, which differ only in AXES.
+    """Jobs of the same settings, which differ only in REPLICATES.
 
     Attributes:
         settings: the settings in which the groups differ, by key.
@@ -67,7 +74,7 @@ class Group(NamedTuple):
     @property
     def finished(self) -> list[JobResult]:
         """The jobs with metrics."""
-        return [result for result in self.results if result.metrics and result.job.failure is None]
+        return [result for result in self.results if result.has_metrics]
 
     @property
     def runs(self) -> list[FinishedRun]:
@@ -79,27 +86,42 @@ class Group(NamedTuple):
 
         With several splits, such as folds, the values of each are averaged: seeds on the same rows are not independent.
         """
-        by_split: defaultdict[str, list[float]] = defaultdict(list)
+        of_splits: defaultdict[str, list[float]] = defaultdict(list)
         for result in self.finished:
             split = "" if result.record is None else result.record.provenance["split"]
-            by_split[split].append(result.metrics.get(tag, math.nan))
-        found = list(by_split.values())
-        values = found[0] if len(found) == 1 else [float(np.mean(values)) for values in found]
+            of_splits[split].append(result.metrics.get(tag, math.nan))
+        values = next(iter(of_splits.values()), [])
+        if len(of_splits) > 1:
+            values = [float(np.mean(each)) for each in of_splits.values()]
         return [] if np.isnan(values).any() else values
 
+    def half_width(self, tag: str) -> float:
+        """Compute half the width of the 95 % confidence interval of a metric's mean; NaN with fewer than two values.
 
-class Comparison(NamedTuple):
+        It is Student's t over seeds. Over several splits, whose training rows overlap, it has Nadeau and Bengio's
+        correction.
+        """
+        values = np.array(self.values(tag))
+        if len(values) < 2:
+            return math.nan
+        runs = self.runs
+        share = evaluated_share(runs[0], tag.partition("/")[0]) if len(by_split(runs)) > 1 else 0.0
+        interval = corrected_t(values, share=share)
+        return (interval.high - interval.low) / 2
+
+
+class ComparableJobs(NamedTuple):
     """Jobs with the same data, split and monitored metric.
 
     Attributes:
         basis: what they have in common, by name.
-        axes: the keys of AXES in which they differ.
+        replicates: the keys of REPLICATES in which they differ.
         columns: the monitored metric, and the test metrics that all finished jobs have.
         groups: best first. Groups that lack a seed or fold of others come last: their mean covers other rows.
     """
 
     basis: dict[str, str]
-    axes: list[str]
+    replicates: list[str]
     columns: list[Column]
     groups: list[Group]
 
@@ -110,59 +132,61 @@ class Comparison(NamedTuple):
 
     @property
     def best(self) -> Group | None:
-        """The best group; None if it is incomplete, or without validation rows: test errors must not choose."""
+        """The best group by validation rows; None if it lacks these or a fold, or is the only one."""
         first = self.groups[0]
         return first if first.num_missing == 0 and first.settings and first.values(self.columns[0].tag) else None
 
 
 def read_results(jobs: Sequence[Job]) -> list[JobResult]:
-    """Read the records and metrics of jobs."""
-    return [
-        JobResult(
-            job,
-            read_record(job.folder) if (job.folder / RUN_RECORD).exists() else None,
-            read_metrics(job.folder) if (job.folder / "metrics.json").exists() else {},
-        )
-        for job in jobs
-    ]
+    """Read the records and metrics of jobs. A job whose files are damaged has failed."""
+    return [_read_result(job) for job in jobs]
+
+
+def _read_result(job: Job) -> JobResult:
+    try:
+        record = read_record(job.folder) if (job.folder / RUN_RECORD).exists() else None
+        metrics = read_metrics(job.folder) if (job.folder / "metrics.json").exists() else {}
+    except UserError as error:
+        return JobResult(job._replace(failure=str(error)), None, {})
+    return JobResult(job, record, metrics)
 
 
 def find_best(jobs: Sequence[Job]) -> Group | None:
     """Find the best group of a sweep; None if there is none, or its jobs cannot all be compared."""
-    parts = comparisons(read_results(jobs))
-    return parts[0].best if len(parts) == 1 else None
+    sets = comparable_sets(read_results(jobs))
+    return sets[0].best if len(sets) == 1 else None
 
 
-def comparisons(results: Sequence[JobResult]) -> list[Comparison]:
-    """Put the jobs that can be compared together. Jobs that have not begun to train are in the first comparison."""
-    parts: defaultdict[tuple[tuple[str, str], ...], list[JobResult]] = defaultdict(list)
-    for result in results:
-        if result.record is not None:
-            parts[tuple(basis(result.record).items())].append(result)
-    unknown = [result for result in results if result.record is None]
-    first = next(iter(parts), ())
-    parts[first] = [result for result in results if result in parts[first] or result in unknown]
-    return [_compare(members, dict(common)) for common, members in parts.items()]
+def comparable_sets(results: Sequence[JobResult]) -> list[ComparableJobs]:
+    """Divide jobs into sets that can be compared. Jobs that have not begun to train are in the first set."""
+    conditions = [None if result.record is None else basis(result.record) for result in results]
+    first = next((each for each in conditions if each is not None), {})
+    sets: defaultdict[tuple[tuple[str, str], ...], list[JobResult]] = defaultdict(list)
+    for result, condition in zip(results, conditions, strict=True):
+        sets[tuple((first if condition is None else condition).items())].append(result)
+    return [_group(members, dict(condition)) for condition, members in sets.items()]
 
 
-def _compare(results: Sequence[JobResult], common: dict[str, str]) -> Comparison:
+def _group(results: Sequence[JobResult], condition: dict[str, str]) -> ComparableJobs:
     """Group jobs by their settings, and rank the groups by the monitored metric."""
     keys, columns = differing([result.job for result in results]), _columns(results)
-    axes, settings = [key for key in keys if key in AXES], [key for key in keys if key not in AXES]
+    replicates, settings = [key for key in keys if key in REPLICATES], [key for key in keys if key not in REPLICATES]
     members: defaultdict[tuple[str, ...], dict[tuple[str, ...], JobResult]] = defaultdict(dict)
-    finished: set[tuple[str, ...]] = set()
     for result in results:
-        place = tuple(result.job.arguments.get(key, "") for key in axes)
+        place = tuple(result.job.arguments.get(key, "") for key in replicates)
         members[tuple(result.job.arguments.get(key, "") for key in settings)][place] = result
-        if result.status == "finished":
-            finished.add(place)
-    groups = []
-    for values, by_place in members.items():
-        group = Group(dict(zip(settings, values, strict=True)), list(by_place.values()))
-        groups.append(group._replace(num_missing=max(len(finished) - len(group.finished), 0)))
+    done = {
+        values: {place for place, result in by_place.items() if result.has_metrics}
+        for values, by_place in members.items()
+    }
+    everywhere = set[tuple[str, ...]]().union(*done.values()) if replicates else set()
+    groups = [
+        Group(dict(zip(settings, values, strict=True)), list(by_place.values()), len(everywhere - done[values]))
+        for values, by_place in members.items()
+    ]
     column = columns[0]
-    groups.sort(key=lambda group: (group.num_missing > 0 and bool(axes), column.rank(group.values(column.tag))))
-    return Comparison(common, axes, columns, groups)
+    groups.sort(key=lambda group: (group.num_missing > 0, column.rank(group.values(column.tag))))
+    return ComparableJobs(condition, replicates, columns, groups)
 
 
 def differing(jobs: Sequence[Job]) -> list[str]:
@@ -173,7 +197,7 @@ def differing(jobs: Sequence[Job]) -> list[str]:
 
 def _columns(results: Sequence[JobResult]) -> list[Column]:
     """List the monitored metric, and the test metrics that all finished jobs have."""
-    finished = [result for result in results if result.metrics]
+    finished = [result for result in results if result.has_metrics]
     kinds = {result.record.monitored() for result in results if result.record is not None}
     monitor: MetricKind = next(iter(kinds), MSE)
     columns = [Column(f"val {monitor.label}", f"val/{monitor.name}", monitor.higher_is_better)]

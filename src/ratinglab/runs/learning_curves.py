@@ -1,6 +1,7 @@
 """Learning curves of runs, read from their folders."""
 
 import csv
+from contextlib import suppress
 from pathlib import Path
 
 from ratinglab.errors import UserError
@@ -33,6 +34,7 @@ def curves_beside(run: Path, tag: str, *, split: str) -> list[Curve]:
     curves = []
     for other in job_folders(run.parent):
         is_finished = (other / "metrics.json").is_file() and not (other / PRUNED).is_file()
-        if other != run and is_finished and read_record(other).provenance["split"] == split:
-            curves.append(read_curve(other, tag))
+        with suppress(UserError):  # a damaged run; the sweep's report names it
+            if other != run and is_finished and read_record(other).provenance.get("split") == split:
+                curves.append(read_curve(other, tag))
     return [curve for curve in curves if curve]

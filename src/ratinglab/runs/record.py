@@ -1,12 +1,13 @@
 """The record of a run: run.json and metrics.json."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ratinglab.errors import UserError, did_you_mean
+from ratinglab.errors import RunFailedError, UserError, did_you_mean
 from ratinglab.evaluation.metrics import MetricKind, find_metrics, monitored
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, write_whole
 from ratinglab.models.declarations import EquationOptions
@@ -113,6 +114,18 @@ def write_record(folder: Path, record: RunRecord) -> None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file atomically."""
     write_whole(path, lambda file: file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode()))
+
+
+def defined_metrics(metrics: Mapping[str, float], *, monitor: str) -> dict[str, float]:
+    """Leave out metrics that are undefined for their rows, such as a correlation with constant predictions.
+
+    Raises:
+        RunFailedError: an MSE or the monitored metric is not finite.
+    """
+    for tag, value in metrics.items():
+        if not math.isfinite(value) and (tag.endswith("/mse") or tag == monitor):
+            raise RunFailedError(f"{tag} is {value}")
+    return {tag: value for tag, value in metrics.items() if math.isfinite(value)}
 
 
 def read_record(folder: Path, *, key: str = "run") -> RunRecord:

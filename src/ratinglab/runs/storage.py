@@ -69,13 +69,13 @@ def write_predictions(folder: Path, predicted: Mapping[str, tuple[NDArray[np.flo
     write_whole(folder / "predictions.parquet", partial(pd.concat(parts).to_parquet, index=False))
 
 
-def part_sizes(folder: Path) -> NDArray[np.intp]:
+def count_rows(folder: Path) -> NDArray[np.intp]:
     """Count the rows of each part: (3,), in the order of PARTS."""
     return np.bincount(read_parquet(folder / "ratings.parquet", columns=["part"])["part"], minlength=len(PARTS))
 
 
 def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
-    """Read the squared error of every row of a part, (N,); None if the run has not kept them."""
+    """Read the squared error of every row of a part, (N,), in the order of `read_part`; None if the run lacks them."""
     path = folder / "predictions.parquet"
     if not path.is_file():
         return None

@@ -1,12 +1,14 @@
 """The test errors of a sweep's best configuration."""
 
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ratinglab.reports.finished_runs import FinishedRun
-from ratinglab.runs.record import write_json
+from ratinglab.runs.record import defined_metrics, write_json
 from ratinglab.runs.run import Run
+from ratinglab.runs.sweep_folder import config_dir_of
 
 
 def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
@@ -14,17 +16,19 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
 
     Each run keeps its test errors, in metrics.json and predictions.parquet.
     """
-    found = []
+    metrics_of_runs = []
     for each in runs:
         metrics = each.metrics
         if "test/mse" not in metrics:
+            if (config_dir := config_dir_of(each.folder)) is not None:
+                sys.path.insert(0, config_dir)  # with the equation of the run
             run = Run.load(each.folder)
-            metrics = metrics | run.evaluate(("test",))
+            metrics = defined_metrics(metrics | run.evaluate(("test",)), monitor=each.record.monitor)
             run.write_predictions(("val", "test"))
             write_json(each.folder / "metrics.json", metrics)
-        found.append(metrics)
+        metrics_of_runs.append(metrics)
     count = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
     for kind in runs[0].record.metric_kinds():
         tag = f"test/{kind.name}"
-        if all(tag in metrics for metrics in found):
-            yield f"test       {kind.label} {np.mean([metrics[tag] for metrics in found]):.4f}{count}"
+        if all(tag in metrics for metrics in metrics_of_runs):
+            yield f"test       {kind.label} {np.mean([metrics[tag] for metrics in metrics_of_runs]):.4f}{count}"
