@@ -180,6 +180,15 @@ def test_each_run_of_a_sweep_is_a_run_of_mlflow(command, tmp_path, client):
     assert len({run.data.tags["sweep"] for run in runs}) == 1
 
 
+def test_runs_that_start_at_once_share_a_new_database_of_mlflow(start, tmp_path, client):
+    folders = [f"hydra.run.dir=run{number}" for number in range(3)]
+    for process in [start(tmp_path, "train", *QUICK, "logger=mlflow", folder) for folder in folders]:
+        status, stdout, _ = process.end()
+        assert status == 0
+        assert "warning: MLflow" not in stdout
+    assert {run.info.run_name for run in client()[1]} == {"run0", "run1", "run2"}
+
+
 def test_run_of_a_failed_fit_has_failed_in_mlflow(command, tmp_path, client):
     diverges = ["optimizer=sgd", "optimizer.lr=1e6", "logger=mlflow"]
     command(tmp_path, "train", *diverges, status=1)

@@ -7,9 +7,10 @@ import json
 import logging
 import os
 import secrets
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
+from filelock import FileLock
 from pytorch_lightning.loggers import MLFlowLogger, WandbLogger
 
 from ratinglab.files import VALIDATION_FIT, write_whole
@@ -18,6 +19,8 @@ from ratinglab.runs.sweep_folder import SWEEP_RECORD
 MLFLOW_RUN, WANDB_RUN = "mlflow_run.json", "wandb_run.json"
 """Files in a run's folder with the ids."""
 SQLITE = "sqlite:///"
+LONGEST_WAIT = 60
+"""Seconds to wait for other processes that make the tables of a database."""
 STEP = "trainer/global_step"
 """W&B metric that Lightning's WandbLogger logs the step as."""
 
@@ -37,10 +40,11 @@ def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -
         return MLFlowLogger(tracking_uri=run["tracking_uri"], run_id=run["run_id"])
     if tracking_uri.startswith(SQLITE):  # a resumed run may have another working folder
         tracking_uri = f"{SQLITE}{Path(tracking_uri.removeprefix(SQLITE)).absolute()}"
-    client = MlflowClient(tracking_uri)
-    if client.get_experiment_by_name(experiment_name) is None:
-        with suppress(MlflowException):  # another job of the sweep has just made it
-            client.create_experiment(experiment_name)
+    with _alone_in(tracking_uri):
+        client = MlflowClient(tracking_uri)  # makes the tables of a new database
+        if client.get_experiment_by_name(experiment_name) is None:
+            with suppress(MlflowException):  # on a server, another job of the sweep has just made it
+                client.create_experiment(experiment_name)
     sweep = _sweep_of(run_folder)
     logger = MLFlowLogger(
         experiment_name=experiment_name,
@@ -50,6 +54,15 @@ def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -
     )
     _keep(kept, {"tracking_uri": tracking_uri, "run_id": str(logger.run_id)})
     return logger
+
+
+def _alone_in(tracking_uri: str) -> AbstractContextManager[object]:
+    """Return a lock on a database file, whose tables cannot be made by two processes at once; a server needs none."""
+    if not tracking_uri.startswith(SQLITE):
+        return nullcontext()
+    database = Path(tracking_uri.removeprefix(SQLITE))
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(database.with_name(f".{database.name}.lock"), timeout=LONGEST_WAIT)
 
 
 def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLogger:
