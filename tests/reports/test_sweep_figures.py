@@ -16,6 +16,7 @@ from ratinglab.reports.sweep_figures import (
     pareto_front,
 )
 
+# of matplotlib: a layout that fails, an axis of no length
 pytestmark = pytest.mark.filterwarnings(
     "error::UserWarning", "error::RuntimeWarning"
 )  # matplotlib's, of a layout that fails or an axis of no length
