@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ratinglab.reports.importance import explained_share
+from ratinglab.reports.importance import compute_explained_share
 from ratinglab.reports.paired_tests import bootstrap, corrected_t
 
 DIFFERENCES = np.array([0.011, 0.004, 0.009, -0.001, 0.007])
@@ -64,15 +64,15 @@ def test_rows_of_a_user_are_resampled_together():
 
 def test_key_that_decides_explains_all_and_noise_nothing():
     metric = np.repeat([1.0, 2.0, 1e6], 10) + np.linspace(0, 0.1, 30)
-    assert explained_share(np.repeat(["8", "16", "32"], 10).tolist(), metric) > 0.8
-    assert explained_share(["a", "b"] * 15, np.ones(30)) == 0, "equal metrics have equal ranks"
+    assert compute_explained_share(np.repeat(["8", "16", "32"], 10).tolist(), metric) > 0.8
+    assert compute_explained_share(["a", "b"] * 15, np.ones(30)) == 0, "equal metrics have equal ranks"
     noise = np.random.default_rng(0).permutation(30).astype(str).tolist()
-    assert explained_share(noise, metric) < 0.2, "30 values do not explain 30 runs"
-    assert explained_share(["a"] * 30, metric) == 0
-    assert explained_share([str(value) for value in metric], metric) > 0.8, "a numeric key is binned"
+    assert compute_explained_share(noise, metric) < 0.2, "30 values do not explain 30 runs"
+    assert compute_explained_share(["a"] * 30, metric) == 0
+    assert compute_explained_share([str(value) for value in metric], metric) > 0.8, "a numeric key is binned"
 
 
 def test_share_is_the_adjusted_ratio_of_sums_of_squares():
     # ranks 0 … 5: groups (0, 1, 2) and (3, 4, 5) have means 1 and 4; 13.5 of 17.5 lie between them
     expected = 1 - (1 - 13.5 / 17.5) * 5 / 4
-    assert explained_share(list("aaabbb"), np.array([0.1, 0.2, 0.3, 5.0, 6.0, 7.0])) == pytest.approx(expected)
+    assert compute_explained_share(list("aaabbb"), np.array([0.1, 0.2, 0.3, 5.0, 6.0, 7.0])) == pytest.approx(expected)

@@ -16,10 +16,8 @@ from ratinglab.reports.sweep_figures import (
     pareto_front,
 )
 
-# of matplotlib: a layout that fails, an axis of no length
-pytestmark = pytest.mark.filterwarnings(
-    "error::UserWarning", "error::RuntimeWarning"
-)  # matplotlib's, of a layout that fails or an axis of no length
+# matplotlib warns of a layout that fails, or of an axis without length
+pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
 FIGURES = [marginal_effects, parallel_coordinates, metric_against_seconds]
 
 

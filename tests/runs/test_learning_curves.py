@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ratinglab.errors import UserError
-from ratinglab.runs.learning_curves import curves_beside, read_curve
+from ratinglab.runs.learning_curves import read_curve, read_sibling_curves
 from ratinglab.runs.storage import count_rows, read_squared_errors
 
 
@@ -37,8 +37,8 @@ def test_damaged_curve_is_refused(tmp_path):
         read_curve(tmp_path, "val/mse")
 
 
-def test_single_run_has_no_curves_beside_it(biased):
-    assert curves_beside(biased.run, "val/mse", split="any") == []
+def test_single_run_has_no_read_sibling_curves_it(biased):
+    assert read_sibling_curves(biased.run, "val/mse", split="any") == []
 
 
 def test_run_keeps_the_predictions_of_its_held_out_rows(biased):

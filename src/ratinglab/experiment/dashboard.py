@@ -35,7 +35,7 @@ def show_experiment(
     run_folder: Path,
     is_new: bool,
 ) -> None:
-    """Log what the run is: texts and a chart to TensorBoard, hyperparameters to the others, which keep the first."""
+    """Log texts and a chart to TensorBoard, and hyperparameters to the other loggers once, when the run is new."""
     for logger in loggers:
         if isinstance(logger, EventLog):
             _show_texts(logger, header, run_folder=run_folder)

@@ -43,7 +43,7 @@ class TrainOptions:
     monitor: str
     """Validation metric that decides the best epoch, early stopping and the order of a sweep, such as val/mse."""
     test: bool
-    """Whether to evaluate on the test rows at the end. A search does not; evaluate.py does."""
+    """Whether to evaluate on the test rows at the end. A search does not: use report.py --test."""
     resume: str | None
     """Folder of a run to resume, with the options it was started with; null: start a new run."""
     from_: str | None

@@ -37,7 +37,7 @@ from ratinglab.ratings.holdout import Holdout, hold_out
 from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.reports.protocols import table_of_run
 from ratinglab.reports.results import results
-from ratinglab.runs.learning_curves import curves_beside
+from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_json
 from ratinglab.runs.run import Run
 from ratinglab.runs.storage import build_predictor, load_weights, read_epoch, training_data, write_run
@@ -198,7 +198,7 @@ def _pruning(options: TrainOptions, run_folder: Path, *, monitor: Metric, split:
     """Make the callback that may end this job of a sweep early; None without validation rows or with split.refit."""
     if not options.callbacks.pruning.enabled or options.split.refit or split.count(VALIDATION) == 0:
         return None
-    curves = curves_beside(run_folder, f"val/{monitor.name}", split=split.identity)
+    curves = read_sibling_curves(run_folder, f"val/{monitor.name}", split=split.identity)
     return options.callbacks.pruning.build(curves=curves, monitor=monitor)
 
 

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class GuardedLogger(Logger):
-    """A Lightning logger that is started at its first use. If it fails, it warns once and logs nothing more."""
+    """Lightning logger that starts at its first use. After a failure it warns once and discards everything else."""
 
     def __init__(
         self, title: str, start: Callable[[], Any], *, end: Callable[[Any, str], object] | None = None

@@ -78,7 +78,7 @@ class CSVOptions(LoggerOptions):
 
 @dataclass
 class MLflowOptions(LoggerOptions):
-    """A run of MLflow."""
+    """An MLflow run."""
 
     name: ClassVar[str] = "mlflow"
     package: ClassVar[str | None] = "mlflow"

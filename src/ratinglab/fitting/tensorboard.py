@@ -20,7 +20,7 @@ from ratinglab.options import loggable
 log = logging.getLogger(__name__)
 
 FIRST_CARDS = {"train/mse": "MSE/train", "val/mse": "MSE/val"}
-"""Second tags of the two curves to look at first. TensorBoard sorts its cards by tag, capitals before small letters."""
+"""Second tags of the two curves to look at first. TensorBoard sorts its cards by tag, uppercase before lowercase."""
 
 
 class EventLog(TensorBoardLogger):

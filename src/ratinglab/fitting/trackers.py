@@ -1,4 +1,4 @@
-"""Runs of MLflow and W&B. Neither sends anything over the network, unless the options say so.
+"""MLflow and W&B runs. Neither sends anything over the network, unless the options say so.
 
 A run's folder keeps the id of its run there, so that a resumed run continues it.
 """
@@ -26,12 +26,12 @@ STEP = "trainer/global_step"
 
 
 def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -> MLFlowLogger:
-    """Start a run of MLflow, named by the run's folder, or continue the one that the folder names."""
+    """Start an MLflow run, named by the run's folder, or continue the one that the folder names."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would send usage data
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    for name in ("mlflow", "alembic"):  # they report the tables that they make
+    for name in ("mlflow", "alembic"):  # they log each table that they create
         logging.getLogger(name).setLevel(logging.ERROR)
     kept = run_folder / MLFLOW_RUN
     if kept.exists():
@@ -66,7 +66,7 @@ def _alone_in(tracking_uri: str) -> AbstractContextManager[object]:
 
 
 def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLogger:
-    """Start a run of W&B, named by the run's folder, or continue the one that the folder names.
+    """Start a W&B run, named by the run's folder, or continue the one that the folder names.
 
     Lightning's own start prints a warning of W&B's.
     """
@@ -93,7 +93,7 @@ def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLog
 
 
 def end_wandb(logger: WandbLogger, status: str) -> None:
-    """End a run of W&B, to which the next run of a sweep would log otherwise."""
+    """End a W&B run: otherwise the next run of the sweep would log to it."""
     logger.experiment.finish(exit_code=int(status != "success"))
 
 

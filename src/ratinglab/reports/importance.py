@@ -10,7 +10,7 @@ NUM_BINS = 4
 """Number of quantile bins of a numeric key with more values than that."""
 
 
-def explained_share(values: Sequence[str], metric: NDArray[np.float64]) -> float:
+def compute_explained_share(values: Sequence[str], metric: NDArray[np.float64]) -> float:
     """Compute the share of the variance of a metric's ranks that one key explains alone: adjusted η², from 0 to 1.
 
     η² = Σ_g n_g (r̄_g − r̄)² / Σ (r − r̄)², adjusted for the number G of groups: 1 − (1 − η²)(n − 1)/(n − G). Ranks

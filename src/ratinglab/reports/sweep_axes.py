@@ -74,7 +74,7 @@ def _short_keys(runs: Sequence[SweptRun]) -> dict[str, str]:
     return {name: short if last.count(short) == 1 else name for name, short in zip(names, last, strict=True)}
 
 
-def settings_of(runs: Sequence[SweptRun]) -> list[str]:
+def format_settings(runs: Sequence[SweptRun]) -> list[str]:
     """Name each run by its keys and values, shortened."""
     short = _short_keys(runs)
     return [" ".join(f"{short[name]}={shortened(text, 24)}" for name, text in run.values.items()) for run in runs]
@@ -100,7 +100,7 @@ def shortened(text: str, length: int = 24) -> str:
     return text.replace("$", r"\$")  # two of them would enclose a formula
 
 
-def count_of(runs: int) -> str:
+def count_text(runs: int) -> str:
     return "1 run" if runs == 1 else f"{runs} runs"
 
 
@@ -123,7 +123,7 @@ def axis_limits(values: Numbers, *, clip_low: bool, clip_high: bool, squeeze: fl
     """
     is_shown = np.ones(len(values), dtype=bool)
     for sign in [1] * clip_high + [-1] * clip_low:
-        # without interpolation, by which one huge value of four would raise the third quartile
+        # no interpolation: it would let one huge value of four raise the third quartile
         first, third = np.quantile(sign * values, (0.25, 0.75), method="lower")
         is_shown &= sign * values <= third + 1.5 * (third - first)
     if is_shown.sum() < 2 or np.ptp(values) <= squeeze * np.ptp(values[is_shown]):
@@ -133,12 +133,12 @@ def axis_limits(values: Numbers, *, clip_low: bool, clip_high: bool, squeeze: fl
     return float(low - pad), float(high + pad)
 
 
-def runs_beyond(metric: Numbers, limits: Limits) -> str:
+def describe_outliers(metric: Numbers, limits: Limits) -> str:
     """Count the runs beyond the axis, and give the farthest metric."""
     above, below = metric[metric > limits[1]], metric[metric < limits[0]]
     if len(above):
-        return f"{count_of(len(above))} above the axis, up to {above.max():.4g}"
-    return f"{count_of(len(below))} below the axis, down to {below.min():.4g}" if len(below) else ""
+        return f"{count_text(len(above))} above the axis, up to {above.max():.4g}"
+    return f"{count_text(len(below))} below the axis, down to {below.min():.4g}" if len(below) else ""
 
 
 def mark_beyond(axes: Axes, place: Numbers, metric: Numbers, limits: Limits) -> None:

@@ -23,13 +23,13 @@ from ratinglab.reports.sweep_axes import (
     SweptKey,
     SweptRun,
     axis_limits,
-    count_of,
+    count_text,
+    describe_outliers,
+    format_settings,
     fractions_of,
     mark_beyond,
     read_keys,
-    runs_beyond,
     set_scale_and_ticks,
-    settings_of,
     shortened,
     write_title,
 )
@@ -63,14 +63,16 @@ def marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_better: 
         axes.remove()
     for axes in panels[:, 0]:
         axes.set_ylabel(label)
-    beyond = runs_beyond(metric, limits)
+    beyond = describe_outliers(metric, limits)
     handles = [
         Line2D([], [], color=RUN, marker="o", linestyle="", alpha=0.5, label="run"),
         Line2D([], [], color=MEAN, marker=".", label="mean of the runs within the axis" if beyond else "mean"),
         Line2D([], [], color=BEST, marker="*", markersize=11, linestyle="", label="best run"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    write_title(figure, f"{label} by swept key", f"best {metric[order[0]]:#.4g}: {settings_of(runs)[order[0]]}", beyond)
+    write_title(
+        figure, f"{label} by swept key", f"best {metric[order[0]]:#.4g}: {format_settings(runs)[order[0]]}", beyond
+    )
     return figure
 
 
@@ -95,8 +97,8 @@ def parallel_coordinates(runs: Sequence[SweptRun], *, label: str, higher_is_bett
         host.plot([height[run] for height in heights], color=colors.to_rgba(metric[run]), clip_on=False, **style)
     bar = figure.colorbar(colors, ax=host, pad=0.8 / width, label=f"{label} (dark is better)")
     bar.ax.ticklabel_format(axis="y", useOffset=False)
-    note = f"thick: best {count_of(thick)}" if thick > 1 else "thick: best run"
-    write_title(figure, f"{label} by combination of values", note, runs_beyond(metric, limits))
+    note = f"thick: best {count_text(thick)}" if thick > 1 else "thick: best run"
+    write_title(figure, f"{label} by combination of values", note, describe_outliers(metric, limits))
     return figure
 
 
@@ -118,7 +120,7 @@ def metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_be
     set_scale_and_ticks(axes.xaxis, SweptKey("", seconds, scale), inches=SIZE[0] - 1)
     front = front[(limits[0] <= metric[front]) & (metric[front] <= limits[1])]
     places = np.column_stack([fractions_of(axes.xaxis, seconds[front]), fractions_of(axes.yaxis, metric[front])])
-    settings, handles, lines = settings_of(runs), [], 0
+    settings, handles, lines = format_settings(runs), [], 0
     for number, run in enumerate(front[_far_apart(places)].tolist(), start=1):
         # beside the front, where no runs are
         offset = (-8, 9 if higher_is_better else -9)
@@ -131,7 +133,10 @@ def metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_be
     figure.set_size_inches(SIZE[0], SIZE[1] + 0.2 * lines)
     figure.legend(handles=handles, handlelength=0, **NAMES)
     write_title(
-        figure, f"{label} against time", "line: Pareto front, the best run up to each time", runs_beyond(metric, limits)
+        figure,
+        f"{label} against time",
+        "line: Pareto front, the best run up to each time",
+        describe_outliers(metric, limits),
     )
     return figure
 
@@ -172,10 +177,10 @@ def learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -> Fig
     for number, (name, group) in enumerate(curves.items()):
         color: Any = f"C{number}" if len(curves) <= 10 else colormaps["turbo"](number / (len(curves) - 1))
         notes |= dict.fromkeys(_draw_group(axes, group, color=color))
-        handles.append(Line2D([], [], color=color, label=f"{shortened(name, 80)} ({count_of(len(group))})"))
+        handles.append(Line2D([], [], color=color, label=f"{shortened(name, 80)} ({count_text(len(group))})"))
     figure.legend(handles=handles, ncols=columns, **NAMES)
     beyond = sum(bool(((curve < limits[0]) | (curve > limits[1])).any()) for curve in values)
-    note = f"{count_of(beyond)} partly beyond the axis" if beyond else ""
+    note = f"{count_text(beyond)} partly beyond the axis" if beyond else ""
     write_title(figure, f"{label} by epoch", "; ".join(sorted(notes)), note)
     return figure
 
@@ -200,7 +205,7 @@ def _draw_group(axes: Axes, group: Sequence[Curve], *, color: Any) -> Iterator[s
 
 def _draw_effect(axes: Axes, key: SweptKey, metric: Numbers, *, limits: Limits, best: int, inches: float) -> None:
     missing = int(np.isnan(key.place).sum())
-    axes.set(xlabel=key.label + (f" (not set in {count_of(missing)})" if missing else ""), ylim=limits)
+    axes.set(xlabel=key.label + (f" (not set in {count_text(missing)})" if missing else ""), ylim=limits)
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.plot(key.place, metric, "o", color=RUN, alpha=0.5)
     is_shown = np.isfinite(key.place) & (limits[0] <= metric) & (metric <= limits[1])

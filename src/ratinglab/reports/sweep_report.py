@@ -16,7 +16,7 @@ from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
 from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.finished_runs import FOLD, describe
-from ratinglab.reports.importance import explained_share
+from ratinglab.reports.importance import compute_explained_share
 from ratinglab.reports.paired_tests import PairedDifference, paired_difference
 from ratinglab.reports.protocols import table_of_folds
 from ratinglab.reports.sweep_results import (
@@ -24,7 +24,7 @@ from ratinglab.reports.sweep_results import (
     Group,
     JobResult,
     comparable_sets,
-    differing,
+    find_differing_keys,
     read_results,
 )
 from ratinglab.reports.text_table import aligned, latex, markdown
@@ -119,7 +119,7 @@ def _differences(jobs: ComparableJobs) -> dict[int, PairedDifference]:
 def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Rows:
     """Tabulate a comparison below a head: a row per group, or a row per job if all jobs are in one group."""
     if not jobs.groups[0].settings:
-        keys = differing([result.job for result in jobs.results])
+        keys = find_differing_keys([result.job for result in jobs.results])
         rows = [_job_cells(result, jobs) for result in jobs.results]
         head = [*keys, *(column.label for column in jobs.columns), "job"]
         return [head, *rows, *_mean_and_spread(jobs, keys)]
@@ -157,7 +157,7 @@ def _count(group: Group) -> str:
 
 def _job_cells(result: JobResult, jobs: ComparableJobs) -> list[str]:
     """Format one job's arguments and metrics; a job that has not finished shows its status."""
-    keys = differing([each.job for each in jobs.results])
+    keys = find_differing_keys([each.job for each in jobs.results])
     arguments = [short_number(result.job.arguments.get(key, "")) for key in keys]
     cells = [f"{result.metrics[column.tag]:.4f}" if column.tag in result.metrics else "" for column in jobs.columns]
     if result.status != "finished":
@@ -211,7 +211,7 @@ def _remarks(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> 
     for result in jobs.results:
         if result.job.failure is not None:
             yield f"failed     {result.job.folder.name}: {result.job.failure}"
-    if differing([result.job for result in jobs.results]) == [FOLD]:
+    if find_differing_keys([result.job for result in jobs.results]) == [FOLD]:
         yield from _beside_figures([result.job.folder for result in jobs.results])
 
 
@@ -223,7 +223,7 @@ def _importance(jobs: ComparableJobs) -> Iterator[str]:
     if len(keys) < 2 or len(groups) < MIN_GROUPS:
         return
     metric = np.array([np.mean(group.values(column.tag)) for group in groups])
-    shares = {key: explained_share([group.settings[key] for group in groups], metric) for key in keys}
+    shares = {key: compute_explained_share([group.settings[key] for group in groups], metric) for key in keys}
     listed = ", ".join(f"{key} {shares[key]:.0%}" for key in sorted(keys, key=lambda key: -shares[key]))
     yield f"importance {listed} (share of the variance in {column.label} ranks that each key explains alone)"
 
@@ -272,7 +272,7 @@ def _groups_csv(sets: Sequence[ComparableJobs]) -> bytes:
 
 def _csv(results: Sequence[JobResult]) -> bytes:
     """Format one row per job; a metric that a job lacks is blank."""
-    keys = differing([result.job for result in results])
+    keys = find_differing_keys([result.job for result in results])
     tags = list(dict.fromkeys(tag for result in results for tag in result.metrics))
     rows = [["run", "status", "reason", *keys, *tags]]
     for result in results:

@@ -169,7 +169,7 @@ def comparable_sets(results: Sequence[JobResult]) -> list[ComparableJobs]:
 
 def _group(results: Sequence[JobResult], condition: dict[str, str]) -> ComparableJobs:
     """Group jobs by their settings, and rank the groups by the monitored metric."""
-    keys, columns = differing([result.job for result in results]), _columns(results)
+    keys, columns = find_differing_keys([result.job for result in results]), _columns(results)
     replicates, settings = [key for key in keys if key in REPLICATES], [key for key in keys if key not in REPLICATES]
     members: defaultdict[tuple[str, ...], dict[tuple[str, ...], JobResult]] = defaultdict(dict)
     for result in results:
@@ -189,7 +189,7 @@ def _group(results: Sequence[JobResult], condition: dict[str, str]) -> Comparabl
     return ComparableJobs(condition, replicates, columns, groups)
 
 
-def differing(jobs: Sequence[Job]) -> list[str]:
+def find_differing_keys(jobs: Sequence[Job]) -> list[str]:
     """List the arguments that are not the same in all jobs."""
     keys = dict.fromkeys(key for job in jobs for key in job.arguments)
     return [key for key in keys if len({job.arguments.get(key) for job in jobs}) > 1]

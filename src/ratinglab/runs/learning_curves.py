@@ -24,7 +24,7 @@ def read_curve(folder: Path, tag: str) -> Curve:
         raise UserError(f"{path} is damaged: {error}") from error
 
 
-def curves_beside(run: Path, tag: str, *, split: str) -> list[Curve]:
+def read_sibling_curves(run: Path, tag: str, *, split: str) -> list[Curve]:
     """Read the curves of a metric of the other jobs of a run's sweep that have finished, on the same split.
 
     Jobs that were ended early do not count. [] if the run is no job of a sweep.
