@@ -52,6 +52,7 @@ class Conf:
         self.folder = folder.resolve()
         self.config_name = config_name
         self.extra_folder: Path | None = None
+        self._keys_of_choices: dict[tuple[str, ...], list[str]] = {}
         self.composed: Sequence[str] = ()
         """The overrides composed last; an error of Hydra's is about them."""
 
@@ -138,8 +139,18 @@ class Conf:
         An overlay, such as a recipe or an experiment, is read after the files of the groups: with trainer=debug, an
         experiment's trainer.max_epochs would win. An overlay that itself makes the same choice keeps its values.
         """
-        groups = [text.partition("=")[0] for text in overrides]
-        if not set(OVERLAYS).intersection(groups):
+        groups = self.groups()
+        choices = tuple(
+            text
+            for text in overrides
+            if text.partition("=")[0] in groups or text.startswith(("hydra/", "hydra.searchpath"))
+        )
+        if choices not in self._keys_of_choices:  # the same for all jobs of a sweep that make the same choices
+            self._keys_of_choices[choices] = self._find_keys_of_choices(choices)
+        return self._keys_of_choices[choices]
+
+    def _find_keys_of_choices(self, overrides: Sequence[str]) -> list[str]:
+        if not set(OVERLAYS).intersection(text.partition("=")[0] for text in overrides):
             return []
         found: list[str] = []
         files = self.chosen_files(overrides)
