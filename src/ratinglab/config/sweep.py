@@ -114,7 +114,7 @@ def run_sweep(app: Callable[[], None], folder: Path) -> bool:
         if isinstance(error, UserError | HydraException | OmegaConfBaseException | YAMLError):
             raise
         log.debug("the sweep has failed", exc_info=True)
-        reason = (str(error).strip().splitlines() or [""])[0]
+        reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
         if not read_jobs(folder):
             exit_with(f"error: {type(error).__name__}: {reason}", status=1)
         print(f"error: the sweep has failed: {type(error).__name__}: {reason}; {continue_hint}", file=sys.stderr)
