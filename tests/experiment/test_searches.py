@@ -81,7 +81,7 @@ def test_killed_search_continues_with_the_same_suggestions(command, start, tmp_p
 def test_hopeless_job_ends_early_and_can_be_reproduced(command, study, tmp_path):
     pruned = [row for row in rows_of(study.run) if row["status"] == "pruned"]
     assert pruned
-    assert f"pruned     {len(pruned)} of 4 jobs were worse than the median, and ended early" in study.stdout
+    assert f"pruned     {len(pruned)} of 4 jobs ended early: they were worse than the median" in study.stdout
     for row in pruned:
         assert re.fullmatch(
             r"after \d epochs?, its best val/mse was worse than the median of \d finished jobs?", row["reason"]
