@@ -89,12 +89,16 @@ def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
         elif len(sweeps) != 1 or len(folders) != 1:  # the table of a single sweep has its runs
             others[tuple(basis(run.record).items())].append(run)
     bases = [dict(items) for items in others]
+    num_tables = len(under_protocol)
     for items, members in sorted(others.items()):
-        for rows in _by_splits(_rows(members, across_splits=True)):
-            yield from (*_split_table(describe(dict(items), bases), rows), "")
+        tables = _by_splits(_rows(members, across_splits=True))
+        num_tables += len(tables)
+        for seeds, rows in tables:
+            title = describe(dict(items), bases)
+            yield from (*_split_table(title if len(tables) == 1 else f"{title}, {seeds}", rows), "")
     for title, members in sorted(under_protocol.items()):
         yield from (*_protocol_table(title, _rows(members)), "")
-    if len(under_protocol) + len(others) > 1:
+    if num_tables > 1:
         yield "note: runs in different tables are not compared: their data, splits or monitored metrics differ"
     if unfinished:
         yield f"note: {unfinished} unfinished {'runs are' if unfinished > 1 else 'run is'} left out"
@@ -118,12 +122,13 @@ def _report_sweep(folder: Path, *, test: bool) -> Iterator[str]:
         report.write(folder)
 
 
-def _by_splits(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Divide rows into those whose runs hold out the same rows: a split's seed or its data may differ."""
+def _by_splits(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Divide rows into those whose runs hold out the same ratings, each with the seeds of their splits as text."""
     divided: defaultdict[frozenset[str], list[Row]] = defaultdict(list)
     for row in rows:
         divided[frozenset(run.record.provenance["split"].partition("/")[0] for run in row.runs)].append(row)
-    yield from divided.values()
+    seeds = [sorted({str(run.record.split.get("split.seed")) for run in each[0].runs}) for each in divided.values()]
+    return [(f"split.seed={','.join(text)}", each) for text, each in zip(seeds, divided.values(), strict=True)]
 
 
 def models_table(folders: Sequence[str]) -> Iterator[str]:
