@@ -65,7 +65,7 @@ def test_rows_of_a_user_are_resampled_together():
 def test_key_that_decides_explains_all_and_noise_nothing():
     metric = np.repeat([1.0, 2.0, 1e6], 10) + np.linspace(0, 0.1, 30)
     assert compute_explained_share(np.repeat(["8", "16", "32"], 10).tolist(), metric) > 0.8
-    assert compute_explained_share(["a", "b"] * 15, np.ones(30)) == 0, "equal metrics have equal ranks"
+    assert compute_explained_share(["a"] * 15 + ["b"] * 15, np.ones(30)) == 0, "equal metrics have equal ranks"
     noise = np.random.default_rng(0).permutation(30).astype(str).tolist()
     assert compute_explained_share(noise, metric) < 0.2, "30 values do not explain 30 runs"
     assert compute_explained_share(["a"] * 30, metric) == 0

@@ -55,7 +55,7 @@ class MedianPruning(Callback):
         trainer.should_stop = trainer.should_stop or self.reason is not None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Report the epoch's validation metric, and end the fit if it is hopeless."""
+        """Report the epoch's validation metric, and end the fit if Optuna prunes it."""
         epoch = trainer.current_epoch + 1
         if epoch % (trainer.check_val_every_n_epoch or 1) != 0:
             return

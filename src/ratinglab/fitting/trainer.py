@@ -179,7 +179,7 @@ class CheckpointOptions:
 
 @dataclass
 class PruningOptions:
-    """Early end of hopeless jobs of a sweep, by Optuna's MedianPruner."""
+    """Early stopping of unpromising jobs of a sweep, by Optuna's MedianPruner."""
 
     enabled: bool
     """Whether to end a job whose best value of the monitored metric so far is worse than the median of the finished
@@ -214,7 +214,7 @@ class CallbackOptions:
     checkpoint: CheckpointOptions
     """Writes last.ckpt for resuming, and best.ckpt after every best epoch."""
     pruning: PruningOptions
-    """Ends hopeless jobs of a sweep early."""
+    """Stops unpromising jobs of a sweep early."""
 
     def build(self, *, checkpoint_folder: Path, monitor: Metric | None) -> list[Callback]:
         """Make the checkpoint callback and early stopping. Without a monitored metric the last epoch is the best."""

@@ -25,7 +25,7 @@ class FinishedRun(NamedTuple):
 
 
 def basis(record: RunRecord) -> dict[str, str]:
-    """Describe what two runs must share to be compared: data, split but for fold and seed, and monitored metric."""
+    """Describe what two runs must share to be compared: data, split except fold and seed, and monitored metric."""
     options = {key: value for key, value in record.split.items() if key not in (*REPLICATES, "split.refit")}
     if not options:  # a run from before the record had them
         options = {"split": record.provenance["split"].partition("/")[0]}
@@ -35,7 +35,7 @@ def basis(record: RunRecord) -> dict[str, str]:
 
 
 def describe(basis: dict[str, str], others: list[dict[str, str]]) -> str:
-    """Name the data and the split, and the other options in which several bases differ."""
+    """Name the data and the split, and any other conditions in which the bases differ."""
     differing = [key for key in basis if len({other.get(key) for other in others}) > 1]
     options = [f"{key}={basis[key]}" for key in differing if key not in ("data", "split")]
     return ", ".join([basis["data"], f"split {basis['split']}", *options])

@@ -12,7 +12,7 @@ from ratinglab.runs.sweep_folder import config_dir_of
 
 
 def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
-    """Evaluate runs on their test rows, unless they were before; return the mean of each metric as lines.
+    """Evaluate runs on their test rows, if they have not been yet, and yield the mean of each metric as lines.
 
     Each run keeps its test errors, in metrics.json and predictions.parquet.
     """
@@ -21,7 +21,7 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
         metrics = each.metrics
         if "test/mse" not in metrics:
             if (config_dir := config_dir_of(each.folder)) is not None:
-                sys.path.insert(0, config_dir)  # with the equation of the run
+                sys.path.insert(0, config_dir)  # where the run's equation is
             run = Run.load(each.folder)
             metrics = defined_metrics(metrics | run.evaluate(("test",)), monitor=each.record.monitor)
             run.write_predictions(("val", "test"))

@@ -117,7 +117,7 @@ def _differences(jobs: ComparableJobs) -> dict[int, PairedDifference]:
 
 
 def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Rows:
-    """Tabulate a comparison below a head: a row per group, or a row per job if all jobs are in one group."""
+    """Tabulate comparable jobs below a head: a row per group, or a row per job if all jobs are in one group."""
     if not jobs.groups[0].settings:
         keys = find_differing_keys([result.job for result in jobs.results])
         rows = [_job_cells(result, jobs) for result in jobs.results]

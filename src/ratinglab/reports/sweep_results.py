@@ -132,7 +132,7 @@ class ComparableJobs(NamedTuple):
 
     @property
     def best(self) -> Group | None:
-        """The best group by validation rows; None if it lacks these or a fold, or is the only one."""
+        """The group with the best validation metric; None if it lacks that, a seed or a fold, or is the only group."""
         first = self.groups[0]
         return first if first.num_missing == 0 and first.settings and first.values(self.columns[0].tag) else None
 
