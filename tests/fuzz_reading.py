@@ -11,35 +11,73 @@ import csv
 import gzip
 import io
 import math
+import re
 import sys
 import tempfile
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tables import csv_options, rows_of
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.sources import SEPARATORS, Duplicates
+from ratinglab.ratings.sources import SEPARATORS, Decimal, Duplicates, Quote
 
+ENCLOSED = r'\s*"([^"]*|([^"]|"")*"\s*)$'
 TOKENS = [
     *(b'"', b'""', b"'", b"#", b",", b"\t", b";", b"::", b" ", b"", b"\n", b"\r\n", b"\r", b"\x0b", b"\x0c", b"\x1f"),
     *(b"0", b"007", b"-1", b"+5", b"1.0", b".5", b"5.", b"1e9", b"1e400", b"nan", b"inf", b"infinity", b"1_0", b"0x1F"),
     *(b"9" * 20, b"2017-07-14", b"\x00", b"\xff", b"\x85", b"\xef\xbb\xbf", b"\xc3\xa9", b"\xe2\x80\xa8", b"\xc2\xa0"),
 ]
-FORMS = [(separator, header) for separator in SEPARATORS for header in (True, False)]
 
 
-def seed_file(random: np.random.Generator, separator: str, *, header: bool) -> bytes:
+@dataclass(frozen=True)
+class Dialect:
+    """Options of a file: separator and header, and whether it has quotes, a decimal comma and comments."""
+
+    separator: str
+    header: bool
+    quote: bool
+    decimal: bool
+    comment: bool
+
+    @property
+    def is_quoted(self) -> bool:
+        return self.quote and self.separator not in ("spaces", "double_colon")
+
+    @property
+    def delimiter(self) -> str:
+        return "\x1f" if self.separator in ("spaces", "double_colon") else SEPARATORS[self.separator]
+
+
+def dialect_of(random: np.random.Generator) -> Dialect:
+    separator = list(SEPARATORS)[random.integers(len(SEPARATORS))]
+    return Dialect(
+        separator,
+        header=random.random() < 0.5,
+        quote=random.random() < 0.8,
+        decimal=separator != "comma" and random.random() < 0.2,
+        comment=random.random() < 0.2,
+    )
+
+
+def seed_file(random: np.random.Generator, dialect: Dialect) -> bytes:
     """Make a valid file of a few rows."""
+    separator, header = dialect.separator, dialect.header
     between = " " if separator == "spaces" else SEPARATORS[separator]
     kind = random.integers(3)
     lines = [between.join(("u", "i", "r", "note"))] if header else []
     for row in range(random.integers(1, 12)):
         user, item = random.integers(0, 30), f"i{row}" if kind == 1 else row
         note = '"quoted ""note"""' if kind == 2 and len(between) == 1 and separator != "spaces" else "n"
-        lines.append(between.join((str(user), str(item), str(random.integers(1, 11) / 2), note)))
+        rating = str(random.integers(1, 11) / 2)
+        lines.append(
+            between.join((str(user), str(item), rating.replace(".", ",") if dialect.decimal else rating, note))
+        )
+        if dialect.comment and random.random() < 0.2:
+            lines.append('# a "comment')
     return ("\r\n" if random.random() < 0.2 else "\n").join([*lines, ""]).encode()
 
 
@@ -64,30 +102,75 @@ def damage(random: np.random.Generator, content: bytes) -> bytes:
     return bytes(damaged)
 
 
-def slow_rows(content: bytes, separator: str, *, header: bool) -> list[tuple[str, str, float]]:
-    """Read the rows with Python's csv module; raises ValueError for an invalid file."""
+def slow_rows(content: bytes, dialect: Dialect) -> list[tuple[str, str, float]]:
+    """Read the rows with Python's csv module; raises ValueError for an invalid file.
+
+    Quotation marks enclose cells if all are in pairs around cells of one line; otherwise they are text, if no id is
+    enclosed or opened by one and all rows then have equally many cells; otherwise cells may span lines.
+    """
     text = content.decode("utf-8-sig", "replace")  # a column that is not read may be in another encoding
-    if separator == "spaces":
+    if dialect.comment:
+        text = re.sub(r"(?m)^#[^\r\n]*", "", text.replace("\r\n", "\n").replace("\r", "\n"))
+    if dialect.separator == "spaces":
         text = "\n".join(
             "\x1f".join(part for part in line.replace("\t", " ").split(" ") if part)
             for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         )
-    elif separator == "double_colon":
+    elif dialect.separator == "double_colon":
         text = text.replace("::", "\x1f")
-    is_quoted = separator not in ("spaces", "double_colon")
-    delimiter = SEPARATORS[separator] if is_quoted else "\x1f"
-    quoting = csv.QUOTE_MINIMAL if is_quoted else csv.QUOTE_NONE
-    rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting) if row]
-    names = [cell.strip() for cell in rows[0]] if header else ["u", "i", "r", "note"]
-    where = [names.index(name) for name in "uir"] if header else [0, 1, 2]
-    width = len(rows[0])
+    if not dialect.is_quoted:
+        return _valid(_cells(text, dialect, quoting=csv.QUOTE_NONE), dialect)
+    error: Exception = ValueError("no reading")
+    for quoting, strict, spans_lines in (
+        (csv.QUOTE_MINIMAL, True, False),
+        (csv.QUOTE_NONE, False, False),
+        (csv.QUOTE_MINIMAL, False, False),
+        (csv.QUOTE_MINIMAL, True, True),
+    ):
+        try:
+            rows = _cells(text, dialect, quoting=quoting, strict=strict)
+            if spans_lines:
+                return _valid([_without_line_ends(row, dialect) for row in rows], dialect)
+            if quoting == csv.QUOTE_MINIMAL and len(rows) != sum(bool(line) for line in re.split(r"\r\n|\r|\n", text)):
+                raise ValueError("a cell spans lines")
+            if quoting == csv.QUOTE_NONE and any(
+                re.match(ENCLOSED, row[position]) for row in rows for position in (0, 1)
+            ):
+                raise ValueError("marks enclose an id, or one opens it")
+            return _valid(rows, dialect)
+        except (ValueError, LookupError, csv.Error) as problem:
+            error = problem
+    raise error
+
+
+def _cells(text: str, dialect: Dialect, *, quoting: int, strict: bool = False) -> list[list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=dialect.delimiter, quoting=quoting, strict=strict)
+    return [row for row in reader if row]
+
+
+def _without_line_ends(row: list[str], dialect: Dialect) -> list[str]:
+    """Empty cells that span lines, unless one of these looks like a row or the cell holds an id or a rating."""
+    where = [0, 1, 2] if len(row) > 3 else []
+    for position, cell in enumerate(row):
+        lines = re.split(r"\r\n|\r|\n", cell)
+        if len(lines) > 1 and position in where:
+            raise ValueError("an id or a rating spans lines")
+        if any(line.count(dialect.delimiter) == len(row) - 1 for line in lines[1:]):
+            raise ValueError("a line looks like a row")
+    return ["" if re.search(r"[\r\n]", cell) else cell for cell in row]
+
+
+def _valid(rows: list[list[str]], dialect: Dialect) -> list[tuple[str, str, float]]:
+    """Check the cells; return the rows without the header."""
+    names = [cell.strip() for cell in rows[0]] if dialect.header else ["u", "i", "r", "note"]
+    where = [names.index(name) for name in "uir"] if dialect.header else [0, 1, 2]
     found = []
-    for row in rows[1 if header else 0 :]:
+    for row in rows[1 if dialect.header else 0 :]:
         user, item, rating = (row[position].strip() for position in where)
-        value = float("x" if "_" in rating else rating)
+        value = float("x" if "_" in rating or (dialect.decimal and "." in rating) else rating.replace(",", "."))
         if abs(value) > float(np.finfo(np.float32).max):
             raise ValueError(value)
-        if len(row) != width or not user or not item or not math.isfinite(np.float32(value)):
+        if len(row) != len(rows[0]) or not user or not item or not math.isfinite(np.float32(value)):
             raise ValueError(row)
         if "\ufffd" in user + item + rating:
             raise ValueError("not UTF-8")
@@ -96,14 +179,28 @@ def slow_rows(content: bytes, separator: str, *, header: bool) -> list[tuple[str
         found.append((user, item, float(np.float32(value))))
     if len({rating for *_, rating in found}) < 2:
         raise ValueError("constant")
-    return list({row[:2]: row for row in found}.values()) if len({row[:2] for row in found}) == len(found) else []
+    users, items = (_whole([row[position] for row in found]) for position in (0, 1))
+    found = list(zip(users, items, [rating for *_, rating in found], strict=True))
+    return found if len({row[:2] for row in found}) == len(found) else []
 
 
-def fast_rows(path: Path, separator: str, *, header: bool) -> list[tuple[str, str, float]] | str:
+def _whole(ids: list[str]) -> list[str]:
+    """Turn ids such as 7.0 into integers if all ids are integers then."""
+    whole = [re.sub(r"^([+-]?\d+)\.0*$", r"\1", text, flags=re.ASCII) for text in ids]
+    return whole if all(re.fullmatch(r"0|-?[1-9]\d{0,17}", text, flags=re.ASCII) for text in whole) else ids
+
+
+def fast_rows(path: Path, dialect: Dialect) -> list[tuple[str, str, float]] | str:
     """Read the rows with ratinglab, or return its error message."""
-    columns = ("u", "i", "r") if header else ("1", "2", "3")
     options = csv_options(
-        path=str(path), separator=separator, header=header, columns=columns, duplicates=Duplicates.error
+        path=str(path),
+        separator=dialect.separator,
+        header=dialect.header,
+        quote=Quote.double if dialect.quote else Quote.none,
+        decimal=Decimal.comma if dialect.decimal else Decimal.point,
+        comment="#" if dialect.comment else None,
+        columns=("u", "i", "r") if dialect.header else ("1", "2", "3"),
+        duplicates=Duplicates.error,
     )
     try:
         return [(str(user), str(item), rating) for user, item, rating in rows_of(options.load())]
@@ -123,24 +220,24 @@ def main() -> int:
     end = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory() as folder:
         while time.monotonic() < end and findings < 20:
-            separator, header = FORMS[random.integers(len(FORMS))]
-            content = damage(random, seed_file(random, separator, header=header))
+            dialect = dialect_of(random)
+            content = damage(random, seed_file(random, dialect))
             is_packed = random.random() < 0.2
             path = Path(folder) / "ratings"
             path.write_bytes(gzip.compress(content) if is_packed else content)
-            verdict = compare(path, content, separator, header=header)
+            verdict = compare(path, content, dialect)
             counted[verdict.partition(": ")[0]] += 1
             if verdict.startswith("FINDING"):
                 findings += 1
-                print(verdict, separator, header, content)
+                print(verdict, dialect, content)
     print(", ".join(f"{name}: {count:,}" for name, count in counted.most_common()))
     return int(findings > 0)
 
 
-def compare(path: Path, content: bytes, separator: str, *, header: bool) -> str:
+def compare(path: Path, content: bytes, dialect: Dialect) -> str:
     """Compare the results of the two readers for a file."""
     try:
-        fast = fast_rows(path, separator, header=header)
+        fast = fast_rows(path, dialect)
     except Exception as error:
         return f"FINDING: {type(error).__name__}: {error}"
     if isinstance(fast, str) and (
@@ -148,7 +245,7 @@ def compare(path: Path, content: bytes, separator: str, *, header: bool) -> str:
     ):
         return f"FINDING: the message is {fast!r}"
     try:
-        slow = slow_rows(content, separator, header=header)
+        slow = slow_rows(content, dialect)
     except (ValueError, LookupError, csv.Error):
         return "both refuse" if isinstance(fast, str) else f"FINDING: only the slow reader refuses; {fast}"
     if isinstance(fast, str):

@@ -6,32 +6,54 @@ import numpy as np
 
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin, SideInformation
-from ratinglab.ratings.sources import ColumnOptions, CsvOptions, Duplicates, ScaleOptions, TitleOptions, UserOptions
+from ratinglab.ratings.sources import (
+    ColumnOptions,
+    CsvOptions,
+    Decimal,
+    Duplicates,
+    Escape,
+    Quote,
+    ScaleOptions,
+    TitleOptions,
+    UserOptions,
+)
 from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable, Source
 
 NO_SIDE = SideInformation(day=None, user_features={}, item_features={})
-NO_USERS = UserOptions(path=None, separator="comma", encoding="utf-8", user="user_id", numeric=[])
-NO_TITLES = TitleOptions(path=None, separator="comma", encoding="utf-8", item="item_id", title="title", numeric=[])
+TEXT = {
+    "separator": "comma",
+    "header": True,
+    "encoding": "utf-8",
+    "quote": Quote.double,
+    "escape": Escape.none,
+    "decimal": Decimal.point,
+    "comment": None,
+}
+NO_USERS = UserOptions(**TEXT, path=None, user="user_id", numeric=[])
+NO_TITLES = TitleOptions(**TEXT, path=None, item="item_id", title="title", numeric=[])
 CSV = CsvOptions(
     duplicates=Duplicates.error,
     min_ratings_per_user=0,
     min_ratings_per_item=0,
     cache=None,
     batch_size=1,
-    path="ratings.csv",
-    separator="comma",
-    header=True,
-    encoding="utf-8",
+    **TEXT,
+    path=["ratings.csv"],
     columns=ColumnOptions(user="user_id", item="item_id", rating="rating", timestamp=None),
+    timestamp_format=None,
+    unrated=[],
     scale=ScaleOptions(lowest=None, highest=None),
     users=NO_USERS,
     titles=NO_TITLES,
 )
 
 
-def csv_options(*, columns: tuple[str, ...] = ("user_id", "item_id", "rating"), **changed) -> CsvOptions:
+def csv_options(
+    path: str | list[str] = "ratings.csv", *, columns: tuple[str, ...] = ("user_id", "item_id", "rating"), **changed
+) -> CsvOptions:
     """Make the options of conf/data/csv.yaml without a cache, some changed; `columns` can end with a timestamp."""
-    return replace(CSV, columns=ColumnOptions(*columns, *[None] * (4 - len(columns))), **changed)
+    paths = [path] if isinstance(path, str) else path
+    return replace(CSV, path=paths, columns=ColumnOptions(*columns, *[None] * (4 - len(columns))), **changed)
 
 
 def table_of(

@@ -8,6 +8,7 @@ Options are plain dataclasses without defaults: conf/*.yaml holds all default va
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
@@ -125,6 +126,19 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
 def loggable(values: Mapping[str, Any]) -> dict[str, int | float | str]:
     """Format values other than numbers and texts as in YAML, for loggers."""
     return {key: value if isinstance(value, int | float | str) else as_yaml(value) for key, value in values.items()}
+
+
+def as_override(key: str, value: Any) -> str:
+    """Format a value as an override of Hydra's, with texts in quotes where its grammar needs them."""
+
+    def formatted(value: Any) -> str:
+        if isinstance(value, list):
+            return f"[{','.join(map(formatted, value))}]"
+        if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_./][\w./-]*|\d+", value, flags=re.ASCII):
+            return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + "'"
+        return value.name if isinstance(value, Enum) else as_yaml(value)
+
+    return f"{key}={formatted(value)}"
 
 
 def as_yaml(value: Any) -> str:

@@ -32,7 +32,7 @@ FILES = sorted(
     if HAS_OPTUNA or "/hydra/sweeper: optuna" not in path.read_text(encoding="utf-8")
 )
 """Files that can be composed: searches by Optuna need the extra `sweep`."""
-FRAGMENTS = {"table": "data=movielens_100k", "movielens": "data=movielens_100k"}
+FRAGMENTS = {"table": "data=movielens_100k", "movielens": "data=movielens_100k", "text": "data=csv"}
 """Files that others include, each with a choice that includes it."""
 WIDTH = 120
 

@@ -76,10 +76,15 @@ def test_values_of_every_type_are_converted():
     assert group.free == {"split.name": "random"}
 
 
+def test_one_value_is_a_list_of_one():
+    group = options_of(columns="a", widths=3).group
+    assert (group.columns, group.widths) == (["a"], [3])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"columns": "a"}, "group.columns must be a list, as in group.columns=[a], got a"),
+        ({"widths": "b"}, "group.widths must be an integer, got [b]"),
         ({"widths": [1, "b"]}, "group.widths must be an integer, got [1,b]"),
         ({"columns": None}, "group.columns must not be null"),
         ({"rate": "fast"}, "group.rate must be a number, got fast"),

@@ -88,7 +88,8 @@ MISTAKES = [
     ),
     (
         ["logger=tensorboard,csv"],
-        "logger=tensorboard,csv: several values need a sweep: add -m; for several in one run, logger=[tensorboard,csv]",
+        "logger=tensorboard,csv: several values need a sweep: add -m; for several in one run, "
+        "logger='[tensorboard,csv]'",
     ),
     (
         ["logger.tensorboard.figure=true"],
@@ -161,7 +162,11 @@ MISTAKES = [
         "unknown key optimizer.lr with optimizer=gibbs; it belongs to optimizer=adam, optimizer=adamw, "
         "optimizer=block_sgd, optimizer=sgd, optimizer=sparse_adam",
     ),
-    (["data.path=ratings.csv"], "unknown key data.path with data=demo; it belongs to data=csv"),
+    (["data.path=ratings.csv"], "unknown key data.path with data=demo; add data=csv"),
+    (
+        ["data=csv", "data.path=a,b"],
+        "data.path=a,b: several values need a sweep: add -m; for several in one run, data.path='[a,b]'",
+    ),
     (["model=svdpp", "optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=svdpp"),
     (["trainer.min_epochs=60"], "trainer.min_epochs must be at most trainer.max_epochs, got 60 and 50"),
     (["reproduces=x"], "reproduces cannot be set: use reproduce.py run=FOLDER"),

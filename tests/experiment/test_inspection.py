@@ -1,9 +1,14 @@
 """Summary of a table by inspect_data.py."""
 
 import gzip
+import shlex
+from pathlib import Path
 
 import pytest
 from conftest import REAL_DATA
+from documented import options_of
+
+from ratinglab.experiment.inspection import USUAL, _settings
 
 FILE = "user,item,stars,when,x\n1,a,1,2020-01-01,\n1,b,5,2020-02-01,\n2,a,4.5,2021-01-01,\n 2,c,4.5,2021-01-01,\n"
 ARGUMENTS = ["data=csv", "data.path=r.csv.gz", "data.columns.user=user", "data.columns.item=item",
@@ -29,8 +34,41 @@ def test_inspect_data_summarizes_a_file(command, folder):
     histogram = [line.split() for line in lines[8:11]]
     assert [row[:3] for row in histogram] == [["1", "1", "25.0%"], ["4.5", "2", "50.0%"], ["5", "1", "25.0%"]]
     assert [len(row[3]) for row in histogram] == [20, 40, 20]
-    assert lines[-2].split() == ["of", "a", "user", "2", "2", "2", "2", "2", "2", "2"]
-    assert lines[-1].split() == ["of", "an", "item", "1", "1", "1", "1", "2", "2", "2"]
+    assert lines[-3].split() == ["of", "a", "user", "2", "2", "2", "2", "2", "2", "2"]
+    assert lines[-2].split() == ["of", "an", "item", "1", "1", "1", "1", "2", "2", "2"]
+
+
+def test_command_that_inspect_data_prints_trains_on_the_file(command, folder):
+    (folder / "my ratings.txt").write_text(
+        "# exported\n"
+        + "".join(f"{n % 9};i {n};{n % 5},5;{n % 28 + 1}/01/2006\n" for n in range(90))
+        + "8;i 89;1,5;30/01/2006\n"
+    )
+    line = command(folder, "inspect_data", "my ratings.txt").stdout.splitlines()[-1]
+    assert line.startswith("train      python ")
+    _, script, *overrides = shlex.split(line.removeprefix("train      "))
+    assert Path(script).name == "train.py"
+    assert overrides == [
+        "data=csv",
+        "data.path='my ratings.txt'",
+        "data.duplicates=last",
+        "data.separator=semicolon",
+        "data.header=false",
+        "data.decimal=comma",
+        "data.comment='#'",
+        "data.columns.user=1",
+        "data.columns.item=2",
+        "data.columns.rating=3",
+        "data.columns.timestamp=4",
+        "data.timestamp_format='%d/%m/%Y'",
+    ]
+    shown = command(folder, "train", *overrides, "trainer=debug", "logger=none").stdout
+    assert "data       my ratings.txt: 90 ratings of 9 users over 90 items" in shown
+
+
+def test_usual_values_are_those_of_the_yaml_file():
+    data = options_of("inspect_data", "data.path=r.csv").data
+    assert {key: value for key, value in _settings(data, "data.") if key in USUAL} == USUAL
 
 
 def test_inspect_data_summarizes_user_and_item_columns(command, folder):
@@ -66,7 +104,7 @@ def test_many_rating_values_are_shown_in_ranges(command, folder):
 @pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
 def test_inspect_data_writes_a_figure(command, folder, ending, start):
     outcome = command(folder, "inspect_data", *ARGUMENTS, f"figure=my figure.{ending}")
-    assert outcome.stdout.splitlines()[-1] == f"figure     my figure.{ending}"
+    assert outcome.stdout.splitlines()[-2] == f"figure     my figure.{ending}"
     assert (folder / f"my figure.{ending}").read_bytes().startswith(start)
 
 
@@ -75,10 +113,7 @@ def test_inspect_data_writes_a_figure(command, folder, ending, start):
     [
         (["figure=x.jpg"], "figure must end with one of .png, .pdf, .svg, got x.jpg"),
         (["figure=nowhere/x.png"], "figure: there is no folder nowhere"),
-        (
-            ["data.columns.user=usr"],
-            "data.columns.user: r.csv.gz has no column 'usr'; it has user, item, stars, when, x;",
-        ),
+        (["data.columns.user=stars"], "data.columns.user and data.columns.rating must be different columns, got stars"),
         (["data.scale.lowest=2"], "r.csv.gz, line 2: the rating 1 is outside data.scale, 2 to 5; rows outside"),
         (
             ["data.min_ratings_per_item=3"],

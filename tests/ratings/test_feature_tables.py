@@ -106,10 +106,10 @@ def test_groups_are_formed_from_users_with_ratings_only(load):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ("user_id,age\n7,1\n7,2\n", {}, r"users.csv has more than one row for user 7$"),
+        ("user_id,age\n7,1\n7,2\n", {}, r"users.csv, line 3, column user_id: more than one row for user 7$"),
         ("user,age\n7,1\n", {}, r"^data.users.user: .*users.csv has no column 'user_id'; it has user, age; did you"),
-        ('user_id,age\n7,"1\n5,2\n', {}, r"users.csv, row 1: a quoted cell must end on the line on which it begins$"),
-        ("user_id,age\n7,1,2\n", {}, r"users.csv cannot be read: .*Expected 2 columns, got 3"),
+        ('user_id,age\n7,"1\n5,"2,"\n', {}, r"users.csv, line 2: a quoted cell must end on the line on which "),
+        ("user_id,age\n7,1,2\n", {}, r"users.csv, line 2: a row must have 2 columns, got 3"),
         ("user_id,age,age\n7,1,2\n", {}, r"users.csv has 2 columns named 'age'$"),
         ("", {}, r"users.csv is empty$"),
         ("user_id\n7\n", {}, r"users.csv has no column besides user_id: it has no features$"),
@@ -119,7 +119,7 @@ def test_groups_are_formed_from_users_with_ratings_only(load):
         (
             "user_id,age\n7,1\n\n5,x\n",
             {"numeric": ["age"]},
-            r"users.csv, line 4: age must be a finite number \(data.users.numeric\), got 'x'$",
+            r"users.csv, line 4, column age: a number must be finite and plain \(data.users.numeric\), got 'x'$",
         ),
     ],
 )  # fmt: skip
@@ -130,18 +130,21 @@ def test_invalid_users_table_is_refused(load, content, options, message):
 
 @pytest.mark.parametrize("text", ["1_0", "inf", "nan", "1e999", "٣", "3 4"])
 def test_number_must_be_finite_and_plain(load, text):
-    with pytest.raises(UserError, match=rf"users.csv, line 2: age must be a finite number .*, got '{text}'$"):
+    with pytest.raises(UserError, match=rf"users.csv, line 2, column age: a number must be .*, got '{text}'$"):
         load(users=f"user_id,age\n7,{text}\n", numeric=["age"])
 
 
 def test_invalid_item_number_is_reported_with_its_line(load):
-    with pytest.raises(UserError, match=r"titles.csv, line 2: year must be .* \(data.titles.numeric\), got '19x'$"):
+    with pytest.raises(UserError, match=r"titles.csv, line 2, column year: .* \(data.titles.numeric\), got '19x'$"):
         load(titles="item_id,title,year\nb,Heat,19x\n", numeric=["year"])
 
 
 def test_users_table_without_any_rated_user_gives_a_note(load):
     table = load(users="user_id,age\n1,20\n2,30\n")
-    assert table.notes == ("none of the 2 users in data.users.path (such as '1') has a rating",)
+    assert table.notes == (
+        "none of the 3 users with ratings are in data.users.path: it lacks '5', and has 2 rows, such as '1', "
+        "which has no rating",
+    )
 
 
 def test_users_can_be_read_from_a_zip_archive(tmp_path, load):

@@ -19,12 +19,48 @@ def test_plain_integers_are_sorted_numerically():
 
 
 @pytest.mark.parametrize(
-    "text", ["007", "1e5", "1_000", "+3", "a", "9223372036854775808", "1.0", "-0", "0x1F", "0x2386f26fc1", "00", "－1"]
+    "text", ["007", "1e5", "1_000", "+3", "a", "9223372036854775808", "1.5", "-0", "0x1F", "0x2386f26fc1", "00", "－1"]
 )
 def test_one_non_integer_makes_all_ids_text(text):
     ids, index = indexed(["10"], [text])
     assert not ids.are_integers
     assert [ids.ids[i] for i in index] == ["10", text]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(["7.0", "8.0"], ["9.0"]), (["7.", "8"], ["9.00"]), (["7"], ["8.0", "-9.0"])]
+)
+def test_whole_numbers_with_a_decimal_point_are_integers(first, second):
+    ids, _, notes = index_column([parsed_ids(pa.array(part)) for part in (first, second)], what="user")
+    assert ids.are_integers
+    assert sorted(map(abs, ids.ids)) == [7, 8, 9]
+    assert len(notes) == 1
+    assert notes[0].endswith("were read as integers")
+
+
+ALIKE = "user ids that differ from others only in case or in how an accent is encoded, and are not taken as the same"
+MISSING = "user ids that look like missing values, and are taken as ids"
+
+
+@pytest.mark.parametrize(
+    ("ids", "notes"),
+    [
+        (["NULL", "a"], [f"{MISSING}: 'NULL'"]),
+        (["nan", "N/A", "a"], [f"{MISSING}: 'N/A', 'nan'"]),
+        (["caf\u00e9", "cafe\u0301"], [f"{ALIKE}: 1, such as 'cafe\\u0301' and 'caf\\xe9'"]),
+        (["Bob", "bob", "BOB"], [f"{ALIKE}: 2, such as 'BOB' and 'Bob'"]),
+        (["None", "none"], [f"{ALIKE}: 1, such as 'None' and 'none'", f"{MISSING}: 'None', 'none'"]),
+        (["Bob", "Alice"], []),
+    ],
+)
+def test_suspect_text_ids_give_a_note_with_an_example(ids, notes):
+    assert index_column([parsed_ids(pa.array(ids))], what="user")[2] == notes
+
+
+def test_text_id_that_is_written_alike_comes_before_a_whole_number():
+    ids = IdMap(["7", "7.0", "8", "x"])
+    assert ids.index_of(["7.0", "8.0", "7", "x", "9.0"]).tolist() == [1, 2, 0, 3, -1]
+    assert ids.index_of([7.0, 8.0]).tolist() == [0, 2]
 
 
 def test_white_space_around_ids_is_stripped():

@@ -15,7 +15,9 @@ from tables import NO_TITLES, csv_options, rows_of
 
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
-from ratinglab.ratings import inputs
+from ratinglab.ratings import text_forms
+from ratinglab.ratings.faults import ONE_LINE
+from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.sources import Duplicates, ScaleOptions
 
 
@@ -301,9 +303,10 @@ def test_invalid_file_is_reported_with_its_line(read, content, message):
     [
         ("user_id", [1, None, 3], "row 2: 'user_id' must not be null"),
         ("user_id", ["1", " ", "3"], "row 2: the user id must not be blank"),
-        ("user_id", [1.5, 2, 3], "the user ids must be integers or text, got double"),
+        ("user_id", [1, 2.5, 3], "row 2: the user id must be an integer or text, got 2.5"),
         ("rating", [1, 2, float("inf")], "row 3: the rating must be finite, got inf"),
-        ("rating", ["1", "2", "3"], "the ratings must be numbers, got"),
+        ("rating", ["1", "x", "3"], "row 2: the rating must be a number, got 'x'"),
+        ("rating", [True, False, True], "the ratings must be numbers, got bool"),
         ("ratin", [1, 2, 3], "data.columns.rating: .* has no column 'rating'; it has .*; did you mean ratin?"),
     ],
 )
@@ -374,11 +377,12 @@ def test_invalid_rating_far_into_a_large_file_is_found(read):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8, 1 << 20])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_stray_quotation_mark_is_refused(read, monkeypatch, end, size):
+def test_stray_quotation_mark_in_another_column_joins_no_rows(read, monkeypatch, end, size):
     monkeypatch.setattr("ratinglab.ratings.inputs.BLOCK_SIZE", size)
-    rows = "".join(f"{row},1,3,{mark}{end}" for row, mark in enumerate(["x", '"a', "y", 'b"', "z"]))
-    with pytest.raises(UserError, match="line 3: a quoted cell must end on the line on which it begins"):
-        read(f"user_id,item_id,rating,note{end}" + rows)
+    rows = "".join(f"{row},1,{row},{mark}{end}" for row, mark in enumerate(["x", '"a', "y", 'b"', "z"]))
+    table = read(f"user_id,item_id,rating,note{end}" + rows)
+    assert table.ratings.rating.tolist() == [0, 1, 2, 3, 4]
+    assert "quotation marks were read as text, as if data.quote=none were set" in table.notes[0]
 
 
 @pytest.mark.parametrize("packed", [bz2.compress, lzma.compress, gzip.compress])
@@ -449,15 +453,18 @@ def test_titles_and_genres_are_matched_by_item_id(tmp_path, read, encoding):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("item_id,title\n2,A\n2,B\n", "has more than one row for item 2"),
+        ("item_id,title\n2,A\n2,B\n", "line 3, column item_id: more than one row for item 2"),
+        ("item_id,title\n2,A\n\n,B\n", "line 4, column item_id: the item id must not be blank"),
         ("item,title\n2,A\n", "data.titles.item: .* has no column 'item_id'; it has item, title; did you mean"),
-        ('item_id,title\n2,"A\n3,B\n', "row 1: a quoted cell must end on the line on which it begins"),
-        ("item_id,title\n2,A,B\n", "cannot be read: .*Expected 2 columns, got 3"),
+        ('item_id,title\n2,"A\n3,"B, or"\n', "line 2: a quoted cell must end on the line on which it begins"),
+        ("item_id,title\n2,A,B\n", "line 2: a row must have 2 columns, got 3"),
+        (b"item_id,t\xe9tle\n2,A\n", "data.titles.title: .* has no column 'title'; it has item_id, t�tle"),
+        (b"item_id,title\n2,A\n3,\xe9\n", "line 3: '�' is not UTF-8 text; is the encoding right"),
     ],
 )
 def test_invalid_titles_file_is_refused(tmp_path, read, content, message):
     path = tmp_path / "items.csv"
-    path.write_text(content)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=message):
         read(HEADER, titles=type(NO_TITLES)(**{**vars(NO_TITLES), "path": str(path)}))
 
@@ -471,7 +478,10 @@ def test_scale_is_inferred_from_the_data_unless_set(read):
         read(content, scale=ScaleOptions(lowest=-10, highest=5))
 
 
-TWICE = "user_id,item_id,rating,time\n1,1,2,5\n\n1,2,4,6\n1,1,3,7\n2,1,1,8\n1,1,5,9\n"
+TWICE = (
+    "user_id,item_id,rating,time\n1,1,2,900000005\n\n1,2,4,900000006\n1,1,3,900000007\n2,1,1,900000008\n"
+    "1,1,5,900000009\n"
+)
 
 
 def test_repeated_pairs_are_refused_with_their_lines(read):
@@ -484,7 +494,11 @@ def test_repeated_pairs_are_refused_with_their_lines(read):
 @pytest.mark.parametrize(("policy", "rating"), [("last", 5.0), ("mean", 10 / 3)])
 def test_repeated_pairs_are_merged_by_the_duplicates_policy(read, policy, rating):
     table = read(TWICE, duplicates=Duplicates[policy], columns=("user_id", "item_id", "rating", "time"))
-    assert rows_of(table) == [(1, 2, 4.0, 6000), (2, 1, 1.0, 8000), (1, 1, pytest.approx(rating), 9000)]
+    assert rows_of(table) == [
+        (1, 2, 4.0, 900_000_006_000),
+        (2, 1, 1.0, 900_000_008_000),
+        (1, 1, pytest.approx(rating), 900_000_009_000),
+    ]
     assert table.notes == (f"data.duplicates={policy}: rows merged into others of the same user and item: 2",)
 
 
@@ -536,11 +550,14 @@ def test_indices_are_int32_and_ratings_float32(read):
 def test_unix_times_of_mixed_units_give_a_note(read):
     header, columns = "user_id,item_id,rating,time\n", ("user_id", "item_id", "rating", "time")
     mixed = read(header + "1,1,1,881250949\n1,2,2,0\n2,1,1,881250949000\n", columns=columns)
-    assert mixed.notes == (
+    assert mixed.notes[:1] == (
         "timestamps: 1 of 3, such as 881250949, seem to be in another unit than the largest, 881250949000; all were "
         "read in the unit of the largest",
     )
-    assert read(header + "1,1,1,0\n1,2,2,881250949\n", columns=columns).notes == ()
+    assert read(header + "1,1,1,0\n1,2,2,881250949\n", columns=columns).notes == (
+        "timestamps: 1 of 2 are before 1990 or after 2099, such as 1970-01-01T00:00:00; if they are in another format, "
+        "set data.timestamp_format",
+    )
 
 
 @pytest.mark.parametrize(("first", "second"), [("5", "-99999999999"), ("5.5", "1e300"), ("5.5", "-1e300")])
@@ -594,7 +611,10 @@ def test_member_of_a_zip_archive_can_be_given_as_a_path(tmp_path, read):
 def test_titles_without_any_rated_item_give_a_note(tmp_path, read):
     (tmp_path / "items.csv").write_text("item_id,title\n1,Heat\n2,Alien\n")
     table = read(PLAIN, titles=replace(NO_TITLES, path=str(tmp_path / "items.csv")))
-    assert table.notes == ("none of the 2 items with a title (such as '1') has a rating",)
+    assert table.notes == (
+        "none of the 2 items with ratings are in data.titles.path: it lacks 'a', and has 2 rows, such as '1', "
+        "which has no rating",
+    )
 
 
 def test_pair_repeated_across_files_is_reported_with_both_lines(tmp_path):
@@ -626,7 +646,7 @@ def large(rows, *, newline="\n", change=lambda lines: None):
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_file_of_several_pieces_gives_all_rows_in_order(read, monkeypatch, newline):
-    monkeypatch.setattr(inputs, "PIECE_SIZE", 100_000)
+    monkeypatch.setattr(text_forms, "PIECE_SIZE", 100_000)
     table = read(large(5_000, newline=newline))
     assert table.ratings.item.tolist() == list(range(5_000))
     assert table.ratings.rating.tolist() == [1.0 + row % 5 for row in range(5_000)]
@@ -635,7 +655,7 @@ def test_file_of_several_pieces_gives_all_rows_in_order(read, monkeypatch, newli
 def test_header_that_seems_to_end_after_some_rows_loses_none(read, monkeypatch):
     rows = large(100, newline="\r")
     # the longest header that is read ends where a row ends
-    monkeypatch.setattr(inputs, "BLOCK_SIZE", len("\r".join(rows.split("\r")[:50])) + 1)
+    monkeypatch.setattr(text_forms, "BLOCK_SIZE", len("\r".join(rows.split("\r")[:50])) + 1)
     assert len(read(rows).ratings) == 100
 
 
@@ -645,34 +665,36 @@ def test_header_that_seems_to_end_after_some_rows_loses_none(read, monkeypatch):
         (3_000, "1,2", "line 3001: a row must have 4 columns, got 2"),
         (4_999, "1,2,good,x", "line 5000: the rating must be a number, got 'good'"),
         (2_500, "1,2,inf,x", "line 2501: the rating must be finite, got 'inf'"),
-        (2_500, '"1,2,3,x', "line 2501: a quoted cell must end on the line on which it begins"),
+        (2_500, '"1,2,3,x', f"line 2501: {ONE_LINE}"),
     ],
 )
 def test_fault_in_a_late_piece_is_reported_with_its_line(read, monkeypatch, row, text, message):
-    monkeypatch.setattr(inputs, "PIECE_SIZE", 100_000)
+    monkeypatch.setattr(text_forms, "PIECE_SIZE", 100_000)
     with pytest.raises(UserError, match=f"{message}$"):
         read(large(5_000, change=lambda lines: lines.__setitem__(row, text)))
 
 
 def test_pieces_are_whole_lines_after_the_header(tmp_path, monkeypatch):
-    monkeypatch.setattr(inputs, "PIECE_SIZE", 1_000)
+    monkeypatch.setattr(text_forms, "PIECE_SIZE", 1_000)
     (tmp_path / "ratings.csv").write_text(large(50))
     content = (tmp_path / "ratings.csv").read_bytes()
-    pieces = inputs.pieces_of(inputs.InputFile(tmp_path / "ratings.csv"), inputs.TextForm(",", "utf-8"), header_lines=1)
+    file, form = InputFile(tmp_path / "ratings.csv"), text_forms.TextForm(",", "utf-8")
+    pieces = text_forms.pieces_of(file, form, header_lines=1)
     found = [content[start:stop] for start, stop in pieces]
     assert len(found) > 3
     assert b"".join(found) == content.split(b"\n", 1)[1]
     assert all(piece.endswith(b"\n") for piece in found)
 
 
-def test_quotation_marks_that_merge_rows_of_a_piece_are_refused(read, monkeypatch):
-    monkeypatch.setattr(inputs, "PIECE_SIZE", 100_000)
+def test_quotation_marks_that_would_merge_rows_of_a_piece_are_text(read, monkeypatch):
+    monkeypatch.setattr(text_forms, "PIECE_SIZE", 100_000)
 
-    def merge(lines):
+    def mark(lines):
         lines[2_500], lines[2_502] = '1,2,3,"x', '1,3,4,x"'
 
-    with pytest.raises(UserError, match=r"line 2501: a quoted cell must end on the line on which it begins$"):
-        read(large(5_000, change=merge))
+    table = read(large(5_000, change=mark))
+    assert len(table.ratings) == 5_000
+    assert "quotation marks were read as text" in table.notes[0]
 
 
 def test_byte_order_mark_at_the_start_of_a_piece_stays_in_the_id(read):

@@ -221,7 +221,10 @@ def test_conflicting_options_are_refused(split, message):
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (random(validation=0.0, test=0.01), "split=random with split.test=0.01 leaves no row of table for test"),
+        (
+            random(validation=0.0, test=0.01),
+            "split=random with split.test=0.01 leaves no row of table for test: it has 20 ",
+        ),
         (random(validation=0.01, test=0.5), "with split.validation=0.01 leaves no row of table for validation"),
         (RowsSplit(refit=False, test_start=0, test_stop=21, seed=0, validation=0.0), "test_stop must be at most 20"),
         (
@@ -231,10 +234,17 @@ def test_conflicting_options_are_refused(split, message):
         (kfold(1, folds=21), "split.folds must be at most 20, the rows of table, got 21"),
         (
             PerUserSplit(refit=False, seed=0, validation=0.0, test=0.1),
-            "split=per_user with split.test=0.1 leaves no row",
+            "split=per_user with split.test=0.1 leaves no row of table for test: each user's number is rounded, and no "
+            "user has more than [1-4] ratings?$",
         ),
-        (LeaveLastSplit(refit=False, validation=9, test=9), "split.test=9 leaves no row of table for test"),
-        (TemporalSplit(refit=False, validation=0.0, test=0.1), "split=temporal leaves no row of table to train on"),
+        (
+            LeaveLastSplit(refit=False, validation=9, test=9),
+            "no row of table for test: no user has more than . ratings?, and one",
+        ),
+        (
+            TemporalSplit(refit=False, validation=0.0, test=0.1),
+            "to train on: rows at the same time stay together, and it has 1 distinct time$",
+        ),
         (
             FilesSplit(refit=False, test_files="b.tst", validation_files=None, seed=0, validation=0.0),
             "split.test_files: no file of data.path matches b.tst: it has a.base, b.test; did you mean b.test?",

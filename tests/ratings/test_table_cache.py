@@ -15,13 +15,17 @@ from tables import NO_TITLES, NO_USERS, csv_options, rows_of
 from ratinglab.ratings import reading, table_cache
 from ratinglab.ratings.sources import Duplicates
 
+ROWS = [(7, "b", 3.5, 900_000_000_000), (5, "a", 1.0, 910_000_000_000), (7, "a", 2.0, 920_000_000_000)]
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Make a folder with a file of ratings that is old enough to be cached."""
     monkeypatch.setattr(table_cache, "SMALLEST", 0)
     monkeypatch.setattr(table_cache, "SETTLED_NS", -(10**18))
-    (tmp_path / "ratings.csv").write_text("user_id,item_id,rating,time\n7,b,3.5,5\n5,a,1,6\n7,a,2,7\n")
+    (tmp_path / "ratings.csv").write_text(
+        "user_id,item_id,rating,time\n7,b,3.5,900000000\n5,a,1,910000000\n7,a,2,920000000\n"
+    )
     (tmp_path / "items.csv").write_text("item_id,title,genres\nb,Heat,x|y\n")
     (tmp_path / "users.csv").write_text("user_id,age,title\n7,30.5,Dr\n5,,\n")
     return tmp_path
@@ -50,7 +54,7 @@ def test_second_load_maps_the_arrays_of_the_first(folder, reads):
     if sys.platform == "linux":
         assert str(entry_of(folder)) in Path("/proc/self/maps").read_text(encoding="utf-8")
     assert not second.ratings.user.flags.writeable
-    assert rows_of(second) == rows_of(first) == [(7, "b", 3.5, 5000), (5, "a", 1.0, 6000), (7, "a", 2.0, 7000)]
+    assert rows_of(second) == rows_of(first) == ROWS
     read = load(folder, cache=None)
     for name in ("name", "scale", "sources", "digest", "notes", "noise_floor"):
         assert getattr(second, name) == getattr(read, name)
@@ -228,7 +232,7 @@ def test_most_recently_used_tables_are_kept(folder, reads, monkeypatch):
 
 
 def test_number_of_merged_rows_is_cached(folder, reads):
-    (folder / "ratings-2.csv").write_text("user_id,item_id,rating,time\n7,b,4.5,5\n")
+    (folder / "ratings-2.csv").write_text("user_id,item_id,rating,time\n7,b,4.5,900000005\n")
     for _ in range(2):
         table = load(folder, path=str(folder / "ratings*.csv"), duplicates=Duplicates.last)
         assert table.merged_across_files == 1

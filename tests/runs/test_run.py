@@ -183,14 +183,14 @@ def test_predict_command_adds_a_column(command, biased, tmp_path):
 def test_predict_command_refuses_a_blank_id(command, biased, tmp_path):
     (tmp_path / "pairs.csv").write_text("user_id,item_id\n42,7\n42,\n")
     outcome = command(tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=out.csv", status=2)
-    assert outcome.stderr == "error: pairs.csv, row 2 after the header: the item id must not be blank\n"
+    assert outcome.stderr == "error: pairs.csv, line 3, column item_id: the item id must not be blank\n"
 
 
 def test_predict_command_keeps_an_older_output_when_input_is_invalid(command, biased, tmp_path):
     (tmp_path / "pairs.csv").write_text("item_id,user_id\n7,42\n8\n")
     (tmp_path / "predictions.csv").write_text("good")
     outcome = command(tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=predictions.csv", status=2)
-    assert outcome.stderr.startswith("error: pairs.csv cannot be read")
+    assert outcome.stderr == "error: pairs.csv, line 3: a row must have 2 columns, got 1\n"
     assert (tmp_path / "predictions.csv").read_text() == "good"
 
 
@@ -279,6 +279,79 @@ def test_record_with_invalid_values_is_refused(copy, change, message):
 def test_damaged_record_is_refused(copy):
     (copy / "run.json").write_text("{")
     assert_refused(copy, "run.json is damaged")
+
+
+def test_predict_command_takes_pairs_without_a_header(command, biased, tmp_path):
+    (tmp_path / "pairs.txt").write_text('# pairs\n7;42.0;1,5;"a;b"\n8;nobody;2;c\n')
+    form = ["header=false", "comment='#'", "separator=semicolon", "decimal=comma", "columns.user=2", "columns.item=1"]
+    command(tmp_path, "predict", f"run={biased.run}", "input=pairs.txt", "output=out.txt", *form)
+    expected = Run.load(biased.run).predict([42, "nobody"], [7, 8])
+    lines = (tmp_path / "out.txt").read_text().splitlines()
+    assert [line.rpartition(";")[0] for line in lines] == ['7;42.0;1,5;"a;b"', "8;nobody;2;c"]
+    shown = [float(line.rpartition(";")[2].replace(",", ".")) for line in lines]
+    assert shown == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize(
+    "write", [pd.DataFrame.to_parquet, lambda frame, path: frame.to_json(path, orient="records", lines=True)]
+)
+def test_predict_command_reads_formats_with_types_and_writes_parquet(command, biased, tmp_path, write):
+    write(pd.DataFrame({"user_id": [42.0, 43.0], "item_id": [7, 8], "note": ["a", None]}), tmp_path / "pairs")
+    command(tmp_path, "predict", f"run={biased.run}", "input=pairs", "output=out.parquet")
+    expected = Run.load(biased.run).predict([42, 43], [7, 8])
+    written = pd.read_parquet(tmp_path / "out.parquet")
+    assert written["prediction"].tolist() == expected.tolist()
+    assert written["item_id"].tolist() == [7, 8]
+    command(tmp_path, "predict", f"run={biased.run}", "input=pairs", "output=out.csv")
+    assert pd.read_csv(tmp_path / "out.csv")["prediction"].tolist() == pytest.approx(expected.tolist())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"user_id,item_id,n\xe9\n42,7,x\n", None),
+        (b"user_id,item_id,n\n42,7,\xe9\n", "pairs, line 2: '\ufffd' is not UTF-8 text; is the encoding right?"),
+        (b"PK\x03\x04 no archive", "pairs is damaged or cut off: File is not a zip file"),
+        (b"\xff\xfeu\x00", "pairs has no rows, only a header"),
+        (b"\xff\xfeu\x00x", "pairs, line 1: not utf-16 text"),
+        (b'{"user_id": 42}\n', "columns.item: pairs has no column 'item_id'; it has user_id"),
+        (b"", "pairs is empty"),
+    ],
+)
+def test_predict_command_reports_an_unreadable_input_in_one_line(command, biased, tmp_path, content, message):
+    (tmp_path / "pairs").write_bytes(content)
+    outcome = command(
+        tmp_path, "predict", f"run={biased.run}", "input=pairs", "output=out.csv", status=2 if message else 0
+    )
+    assert outcome.stderr.startswith(f"error: {message}" if message else "")
+    assert outcome.stderr.count("\n") == int(message is not None)
+    assert (tmp_path / "out.csv").exists() == (message is None)
+
+
+@pytest.mark.parametrize("user_id", [42, 42.0, "42", "42.0", np.int64(42), np.float64(42)])
+def test_user_id_may_be_any_whole_number(run, user_id):
+    assert run.predict([user_id], [7]) == run.predict([42], [7])
+    assert run.recommend(user_id, k=2).equals(run.recommend(42, k=2))
+    assert run.rated_highest(user_id, k=2).equals(run.rated_highest(42, k=2))
+
+
+@pytest.mark.parametrize(
+    ("user_ids", "message"),
+    [
+        ([42, None], "an id must not be missing, got nan at position 1"),
+        ([None], "an id must not be missing, got None at position 0"),
+        ([np.nan, 42], "an id must not be missing, got nan at position 0"),
+        (["42", float("nan")], "an id must not be missing, got nan at position 1"),
+        ([42, 42.5], "an id must be an integer or text, got 42.5 at position 1"),
+        (pd.Series([42, pd.NA], dtype="Int64"), "an id must not be missing, got <NA> at position 1"),
+    ],
+)
+def test_missing_or_fractional_id_is_refused(run, user_ids, message):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        run.predict(user_ids, [7] * len(user_ids))
+    (wrong,) = (user_id for user_id in user_ids if str(user_id) not in ("42", "42.0"))
+    with pytest.raises(UserError, match=r"^an id must"):
+        run.recommend(wrong, k=1)
 
 
 @pytest.mark.parametrize(("separator", "between"), [("double_colon", "::"), ("spaces", " "), ("'||'", "||")])

@@ -149,8 +149,10 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[s
                 typed[name] = OmegaConf.structured(inner)
             _merge_keys(typed[name], value, key=key, as_typed=as_typed)
             continue
-        if key in as_typed and set(get_args(inner) or [inner]) <= {str, type(None)}:  # a text
+        if key in as_typed and set(get_args(inner) or [inner]) <= {str, type(None)}:  # a text, or texts
             value = as_typed[key]
+        if get_origin(inner) is list and isinstance(value, str | int | float) and value != "???":
+            value = [value]  # one value is a list of one
         try:
             OmegaConf.update(typed, name, value)  # converts the value; an assignment would require the exact type
         except (ConfigKeyError, ConfigAttributeError) as error:  # in an entry of a list

@@ -19,6 +19,8 @@ from ratinglab.fitting.trainer import NOT_IN_TRAINER
 
 OURS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
 """Hydra's settings that the folders of runs depend on."""
+LISTS = ("data.path", "data.unrated", "model.user_features", "model.item_features")
+"""Keys of lists, of which a run can take several values."""
 NEEDS_EXTRA = {
     "hydra/sweeper/optuna": "sweep",
     "hydra/launcher/joblib": "sweep",
@@ -93,7 +95,7 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Co
     ambiguous = re.match(r"\s*Ambiguous value for argument '(?P<argument>.*)'", text)
     if ambiguous:
         key, _, values = ambiguous["argument"].partition("=")
-        hint = f"; for several in one run, {key}=[{values}]" if key in SEVERAL else ""
+        hint = f"; for several in one run, {key}='[{values}]'" if key in (*SEVERAL, *LISTS) else ""
         return f"{ambiguous['argument']}: several values need a sweep: add -m{hint}"
     merging = re.match(r"Error merging override (?P<key>[^=]*)=(?P<value>.*)", text)
     if merging and isinstance(error.__cause__, ValidationError):  # a setting of Hydra's: only those are typed here
@@ -129,7 +131,8 @@ def _unknown_key(key: str, conf: Conf) -> str:
         return f"unknown key {key} with {group}={one_or_several(choices[group])}; it needs {group}={add}"
     owners = _owners(key, conf) if group in conf.groups() else []
     if owners:
-        return f"unknown key {key} with {group}={one_or_several(choices[group])}; it belongs to {', '.join(owners)}"
+        advice = f"add {owners[0]}" if len(owners) == 1 else f"it belongs to {', '.join(owners)}"
+        return f"unknown key {key} with {group}={one_or_several(choices[group])}; {advice}"
     return f"unknown key {key}{did_you_mean(key, keys)}"
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from ratinglab.evaluation.predictions import Predictions
-from ratinglab.ratings.table import RatingTable
+from ratinglab.ratings.table import Ratings, RatingTable
 
 NUM_GROUPS = 10
 """Number of groups of users or items, deciles with equal numbers of rows as far as ties allow."""
@@ -80,7 +81,7 @@ def long_tail(item_count: NDArray[np.int64]) -> Figure:
 
 
 def overview(table: RatingTable) -> Figure:
-    """Draw a table at a glance: ratings, long tails of users and items and, if times are known, ratings by month."""
+    """Draw a table at a glance: ratings, number per item and user, and time or, without times, mean ratings."""
     figure = Figure(figsize=(2 * SIZE[0], 2 * SIZE[1]), dpi=100, layout="constrained")
     ((top_left, top_right), (bottom_left, bottom_right)) = figure.subplots(2, 2)
     figure.suptitle(
@@ -90,7 +91,7 @@ def overview(table: RatingTable) -> Figure:
     _draw_tail(bottom_left, np.bincount(table.ratings.item), of="item")
     _draw_tail(bottom_right, np.bincount(table.ratings.user), of="user")
     if table.timestamp is None:
-        top_right.set_axis_off()
+        _draw_means(top_right, table.ratings)
     else:
         # numpy months, which matplotlib reads as dates
         months, count = np.unique(table.timestamp.astype("datetime64[ms]").astype("datetime64[M]"), return_counts=True)
@@ -109,11 +110,26 @@ def _draw_ratings(axes: Axes, rating: NDArray[np.float32]) -> None:
         axes.hist(rating, bins=40)
 
 
+def _draw_means(axes: Axes, ratings: Ratings) -> None:
+    axes.set(title="Mean ratings of items and users", xlabel="mean rating", ylabel="share")
+    bins = np.linspace(float(ratings.rating.min()), float(ratings.rating.max()), 31)
+    for of, index in (("items", ratings.item), ("users", ratings.user)):
+        mean = np.bincount(index, weights=ratings.rating) / np.bincount(index)
+        share, _ = np.histogram(mean, bins)
+        axes.stairs(share / len(mean), bins, label=of, linewidth=1.5)
+    axes.legend()
+
+
 def _draw_tail(axes: Axes, count: NDArray[np.int64], *, of: str) -> None:
-    axes.set(title=f"Long tail of {of}s", xlabel=f"{of}s, the most rated first", ylabel=f"ratings of the {of}")
+    axes.set(title=f"Ratings per {of}", xlabel=f"{of}s, the most rated first", ylabel=f"ratings of the {of}")
     axes.plot(np.arange(1, len(count) + 1), np.sort(count)[::-1])
-    axes.set_yscale("log")
-    axes.set_xscale("log")
+    axes.axhline(float(np.median(count)), color="gray", linestyle="--", label=f"median {np.median(count):,.0f}")
+    axes.legend()
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _figure(title: str = "", *, x: str = "", y: str = "") -> tuple[Figure, Axes]:

@@ -1,8 +1,13 @@
-"""Description of a table of ratings."""
+"""Description of a table of ratings, and the command that trains on it."""
 
 import itertools
+import shlex
+import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +17,10 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.figures import overview
 from ratinglab.experiment.root_options import InspectOptions
 from ratinglab.files import output_path, write_output
+from ratinglab.options import as_override
 from ratinglab.ratings.side_information import Column, categories_in, is_numeric, is_unknown
+from ratinglab.ratings.sniffing import guess
+from ratinglab.ratings.sources import CsvOptions, DataOptions, Decimal, Duplicates, Escape, Quote
 from ratinglab.ratings.table import RatingTable
 
 MOST_VALUES = 20
@@ -23,23 +31,80 @@ BAR = 40
 """Length of the longest bar, in characters."""
 QUANTILES = {"least": 0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "most": 1}
 FORMATS = ("png", "pdf", "svg")
+USUAL = {
+    "data.duplicates": Duplicates.error,
+    "data.min_ratings_per_user": 0,
+    "data.min_ratings_per_item": 0,
+    "data.separator": "comma",
+    "data.header": True,
+    "data.encoding": "utf-8",
+    "data.quote": Quote.double,
+    "data.escape": Escape.none,
+    "data.decimal": Decimal.point,
+    "data.comment": None,
+    "data.columns.timestamp": None,
+    "data.timestamp_format": None,
+    "data.unrated": [],
+    "data.scale.lowest": None,
+    "data.scale.highest": None,
+}
+"""Values of conf/data/csv.yaml, which the command leaves out."""
 
 
 def inspect_data(options: InspectOptions) -> None:
-    """Read a table with the checks of every fit, print its description, and draw a figure if requested."""
+    """Read a table with the checks of every fit, print its description, and draw a figure if requested.
+
+    The layout of a user's own file is guessed where the options do not fit it, and the last line is the command that
+    trains on it. Repeated pairs of user and item are merged.
+    """
     figure = None if options.figure is None else output_path(options.figure, key="figure")
     if figure is not None and figure.suffix[1:] not in FORMATS:
         raise UserError(f"figure must end with one of .{', .'.join(FORMATS)}, got {options.figure}")
-    table = options.data.load()
-    print(*description(table), sep="\n")
+    data: DataOptions = options.data
+    notes: tuple[str, ...] = ()
+    if isinstance(data, CsvOptions):
+        data, notes = guess(data)
+    table, data = _loaded(data)
+    print(*description(table, notes), sep="\n")
     if figure is not None:
         drawn = overview(table)
         write_output(figure, lambda file: drawn.savefig(file, format=figure.suffix[1:]), key="figure")
         print(f"figure     {figure}")
+    if isinstance(data, CsvOptions):
+        print(f"train      {train_command(data)}")
 
 
-def description(table: RatingTable) -> Iterator[str]:
-    """Describe a table, in lines that fit a terminal."""
+def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:
+    """Load a table, merging repeated pairs if there are some; return it with the options that this takes."""
+    if data.duplicates is not Duplicates.error:
+        return data.load(), data
+    merging = replace(data, duplicates=Duplicates.last)
+    table = merging.load()
+    return table, merging if any(note.startswith("data.duplicates=last") for note in table.notes) else data
+
+
+def train_command(data: CsvOptions) -> str:
+    """Make the command that trains on a file with these options."""
+    script = Path(sys.argv[0]).with_name("train.py")
+    settings = dict(_settings(data, "data."))
+    path = settings.pop("data.path")
+    shown = {key: value for key, value in settings.items() if key not in USUAL or USUAL[key] != value}
+    overrides = [as_override(key, value) for key, value in {"data.path": path, **shown}.items()]
+    return shlex.join(["python", str(script), "data=csv", *overrides])
+
+
+def _settings(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """List the keys that decide how files are read, with their values; a table without a path has none."""
+    for field in fields(options):
+        key, value = f"{prefix}{field.name}", getattr(options, field.name)
+        if is_dataclass(value) and getattr(value, "path", "") is not None:
+            yield from _settings(value, f"{key}.")
+        elif not is_dataclass(value) and field.name not in ("cache", "batch_size"):
+            yield key, value[0] if field.name == "path" and isinstance(value, list) and len(value) == 1 else value
+
+
+def description(table: RatingTable, notes: tuple[str, ...] = ()) -> Iterator[str]:
+    """Describe a table, with notes on its layout, in lines that fit a terminal."""
     ratings = table.ratings
     lowest, highest = table.scale
     yield (
@@ -57,7 +122,7 @@ def description(table: RatingTable) -> Iterator[str]:
     yield from _features("users", table.user_columns)
     yield from _features("items", table.item_columns)
     yield f"digest     {table.digest}"
-    yield from (f"note: {note}" for note in table.notes)
+    yield from (f"note: {note}" for note in (*notes, *table.notes))
     yield ""
     yield from _histogram(ratings.rating)
     yield ""

@@ -9,7 +9,7 @@ from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
 from ratinglab.models.declarations import EquationOptions, names_of
 from ratinglab.options import at_least, seed_rule
-from ratinglab.ratings.sources import DataOptions, check_encoding, separator_text
+from ratinglab.ratings.sources import DataOptions, TextOptions, check_timestamp_format
 from ratinglab.ratings.splits import SplitOptions
 from ratinglab.reports.protocols import ProtocolOptions
 
@@ -129,23 +129,22 @@ class RecommendOptions:
 
 
 @dataclass
-class PredictOptions:
+class PredictOptions(TextOptions):
     """Options of predicting the ratings of the pairs in a file."""
 
     run: str
     """Folder of the run."""
     input: str
-    """File with a header and one pair of user and item per row."""
+    """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC."""
     output: str
-    """File to write: the rows of the input, with a column `prediction` added."""
-    separator: str
-    """Column separator of both files: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
-    encoding: str
-    """Encoding of both files: utf-8, latin-1, utf-16 or any other encoding that Python knows."""
+    """File to write: the rows of the input, with a column `prediction` added. .parquet: as Parquet; any other name: as
+    text in the form of the input."""
+    timestamp_format: str | None
+    """Format of the times, as in data.timestamp_format; null: told by the times."""
     columns: PairColumns
     """Columns of the input."""
 
     def check_together(self) -> None:
-        """Raise UserError for an unknown separator or encoding."""
-        separator_text(self.separator, key="separator")
-        check_encoding(self.encoding, key="encoding")
+        """Raise UserError for an unknown separator, encoding or format of times."""
+        self.check_text("")
+        check_timestamp_format(self.timestamp_format, key="timestamp_format")

@@ -6,14 +6,14 @@ from typing import IO
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.root_options import EvaluateOptions, PairColumns, PredictOptions, RecommendOptions
 from ratinglab.files import is_stream, output_path, write_output
-from ratinglab.ratings.inputs import InputFile, TextForm
-from ratinglab.ratings.reading import existing_file
-from ratinglab.ratings.sources import separator_text
-from ratinglab.ratings.text_tables import read_text_table, text_column
+from ratinglab.ratings.input_paths import existing_file
+from ratinglab.ratings.text_forms import TextForm
+from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.ratings.timestamps import times_of_texts
 from ratinglab.reports.results import metrics_table
 from ratinglab.reports.text_table import aligned
@@ -55,7 +55,9 @@ def recommend(options: RecommendOptions) -> None:
         return
     assert output is not None, "the options refuse all users without a file"
     recommended = run.recommend_to_all(k=options.k)
-    _write(output, recommended.rename(columns={"rating": "prediction"}), CSV)
+    _write(
+        output, pa.Table.from_pandas(recommended.rename(columns={"rating": "prediction"}), preserve_index=False), CSV
+    )
     users = recommended["user_id"].nunique()
     _remark(output, f"{len(recommended):,} recommendations to {users:,} users in {output}")
 
@@ -65,7 +67,7 @@ def _recommend_to_one(run: Run, user_id: str, output: Path | None, *, k: int) ->
     if output is not None:
         rows = recommended.rename(columns={"rating": "prediction"})
         rows.insert(0, "user_id", user_id)
-        _write(output, rows, CSV)
+        _write(output, pa.Table.from_pandas(rows, preserve_index=False), CSV)
         if is_stream(output):
             return
     if not run.trained_users([user_id])[0]:
@@ -88,18 +90,20 @@ def predict(options: PredictOptions) -> None:
     file = existing_file(options.input, key="input")
     output = output_path(options.output, key="output", inputs=[file.path])
     run = Run.load(options.run)
-    form = TextForm(separator_text(options.separator, key="separator"), options.encoding)
-    pairs = read_text_table(file, form, header=True)
-    user_ids, item_ids, times = _pairs_of(pairs, options.columns, file=file)
+    pairs = read_text_table(file, options.form(""), header=options.header)
+    user_ids, item_ids, times = _pairs_of(pairs, options.columns, pattern=options.timestamp_format)
     for column in ("prediction", "standard_deviation") if run.record.is_sampled else ("prediction",):
-        if column in pairs.column_names:
+        if column in pairs.names:
             raise UserError(f"{file} already has a column '{column}'")
     predicted = run.predict(user_ids, item_ids, times=times)
-    predictions = pairs.to_pandas().assign(prediction=predicted)
+    predictions = pairs.content.append_column("prediction", pa.array(predicted))
     if run.record.is_sampled:
-        predictions["standard_deviation"] = run.deviation(user_ids, item_ids, times=times)
-    _write(output, predictions, form)
+        deviation = run.deviation(user_ids, item_ids, times=times)
+        predictions = predictions.append_column("standard_deviation", pa.array(deviation))
+    _write(output, predictions, pairs.form or CSV, header=pairs.header)
     _remark(output, f"{len(predicted):,} predictions in {output}")
+    for note in pairs.notes:
+        _remark(output, f"note: {note}")
     if run.predictor.model.takes_day and times is None:
         _remark(output, "note: no times given: using each user's last training day; set columns.timestamp")
     for what, trained in (("user", run.trained_users(user_ids)), ("item", run.trained_items(item_ids))):
@@ -109,18 +113,20 @@ def predict(options: PredictOptions) -> None:
             _remark(output, note)
 
 
-def _pairs_of(table: pa.Table, columns: PairColumns, *, file: InputFile) -> tuple[list[str], list[str], Times | None]:
+def _pairs_of(
+    pairs: TextTable, columns: PairColumns, *, pattern: str | None
+) -> tuple[list[str], list[str], Times | None]:
     """Extract the user ids, the item ids and, if their column is named, the times of the rows."""
-    user_ids = text_column(table, columns.user, key="columns.user", file=file)
-    item_ids = text_column(table, columns.item, key="columns.item", file=file)
-    for what, ids in (("user", user_ids), ("item", item_ids)):
+    user_ids = pairs.column(columns.user, key="columns.user")
+    item_ids = pairs.column(columns.item, key="columns.item")
+    for noun, column, ids in (("user", columns.user, user_ids), ("item", columns.item, item_ids)):
         if "" in ids:
-            raise UserError(f"{file}, row {ids.index('') + 1} after the header: the {what} id must not be blank")
+            raise UserError(f"{pairs.place(ids.index(''), column)}: the {noun} id must not be blank")
     if columns.timestamp is None:
         return user_ids, item_ids, None
-    texts = text_column(table, columns.timestamp, key="columns.timestamp", file=file)
-    times = times_of_texts(texts, place=lambda row: f"{file}, row {row + 1} after the header")
-    return user_ids, item_ids, times
+    name = columns.timestamp
+    texts = pairs.column(name, key="columns.timestamp")
+    return user_ids, item_ids, times_of_texts(texts, pattern=pattern, place=lambda row: pairs.place(row, name))
 
 
 def _remark(output: Path, text: str) -> None:
@@ -128,13 +134,28 @@ def _remark(output: Path, text: str) -> None:
     print(text, file=sys.stderr if is_stream(output) else sys.stdout)
 
 
-def _write(path: Path, table: pd.DataFrame, form: TextForm) -> None:
+def _write(path: Path, table: pa.Table, form: TextForm, *, header: bool = True) -> None:
+    """Write a table as Parquet if the path ends with .parquet, else as text."""
+
     def write(file: IO[bytes]) -> None:
+        if path.suffix.lower() == ".parquet":
+            pyarrow.parquet.write_table(table, file)
+            return
+        frame = table.to_pandas()
         if form.is_quoted:
-            table.to_csv(file, sep=form.separator, encoding=form.encoding, index=False)
+            frame.to_csv(
+                file,
+                sep=form.separator,
+                encoding=form.encoding,
+                index=False,
+                header=header,
+                decimal=form.decimal,
+                escapechar="\\" if form.escape else None,
+            )
             return
         separator = " " if form.separator == "spaces" else form.separator  # to_csv supports only one-byte separators
-        lines = [separator.join(row) for row in (list(table.columns), *table.astype(str).to_numpy().tolist())]
+        rows = frame.astype(str).to_numpy().tolist()
+        lines = [separator.join(row) for row in ([list(frame.columns)] if header else []) + rows]
         file.write(("\n".join(lines) + "\n").encode(form.encoding))
 
     write_output(path, write, key="output")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
+from ratinglab.ratings.unrated import is_unrated, notes_on_suspects
 
 CHUNK = 1 << 18
 """Rows per thread when searching for repeated pairs."""
@@ -29,6 +30,7 @@ class Cleaning:
         min_ratings_per_item: drop the rows of items with fewer ratings.
         lowest: the lowest possible rating; None: the lowest one found.
         highest: the highest possible rating; None: the highest one found.
+        unrated: ratings that stand for a missing one: drop their rows.
     """
 
     duplicates: str
@@ -36,6 +38,7 @@ class Cleaning:
     min_ratings_per_item: int
     lowest: float | None
     highest: float | None
+    unrated: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,32 @@ class Rows:
         )
 
 
+def without_unrated(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[Rows, list[str]]:
+    """Drop the rows without a rating; return the others, and notes on the dropped and on suspect ones.
+
+    Raises:
+        UserError: no row is left.
+    """
+    notes, rating = [], rows.ratings.rating
+    if cleaning.unrated:
+        is_missing = is_unrated(rating, cleaning.unrated)
+        listed = ",".join(f"{value:g}" for value in cleaning.unrated)
+        if is_missing.all():
+            raise UserError(f"{name}: data.unrated=[{listed}] leaves no rating")
+        notes.append(f"data.unrated=[{listed}]: rows dropped: {is_missing.sum():,} of {len(is_missing):,}")
+        if is_missing.any():
+            rows = rows.take(np.flatnonzero(~is_missing))
+            rating = rows.ratings.rating
+    return rows, notes + notes_on_suspects(rating, expected={cleaning.lowest, cleaning.highest})
+
+
 def scale_of(
-    rating: NDArray[np.float32], cleaning: Cleaning, *, name: str, places: Callable[[list[int]], list[str]]
+    rows: Rows, cleaning: Cleaning, *, name: str, places: Callable[[list[int]], list[str]]
 ) -> tuple[float, float]:
     """Determine the lowest and the highest possible rating.
 
     Args:
-        rating: (N,) the ratings.
+        rows: the rows.
         cleaning: settings that may fix the scale.
         name: name of the table.
         places: returns the file and line of rows, for messages.
@@ -75,6 +97,7 @@ def scale_of(
     Raises:
         UserError: a rating is outside the fixed scale, or all ratings are equal.
     """
+    rating = rows.ratings.rating
     found = float(rating.min()), float(rating.max())
     # compare in float32, like the ratings: 0.7 is not exact
     lowest = found[0] if cleaning.lowest is None else float(np.float32(cleaning.lowest))
@@ -82,9 +105,10 @@ def scale_of(
     if found[0] < lowest or found[1] > highest:
         off = (rating < lowest) | (rating > highest)
         row = int(np.argmax(off))
+        number = row if rows.number is None else int(rows.number[row])
         raise UserError(
-            f"{places([row])[0]}: the rating {rating[row]:g} is outside data.scale, {lowest:g} to {highest:g}; "
-            f"rows outside it in total: {off.sum():,} of {len(rating):,}"
+            f"{places([number])[0]}: the rating {rating[row]:g} is outside data.scale, {lowest:g} to {highest:g}; "
+            f"rows outside it in total: {off.sum():,} of {len(rating):,}; data.unrated drops rows without a rating"
         )
     if found[0] == found[1]:
         raise UserError(
@@ -115,8 +139,9 @@ def without_duplicates(
     item_ids: IdMap,
     stops: NDArray[np.int64],
     places: Callable[[list[int]], list[str]],
+    hint: str | None,
 ) -> Merged:
-    """Merge rows so that each pair of user and item has one row.
+    """Merge rows so that each pair of user and item has one row: the latest or, without times, the last in the files.
 
     Args:
         rows: the rows.
@@ -125,6 +150,7 @@ def without_duplicates(
         item_ids: item ids, for messages.
         stops: for each file, the row after its last one.
         places: returns the file and line of rows, for messages.
+        hint: what is wrong with the file if rows repeat a pair, where that is known.
 
     Raises:
         UserError: with "error", if rows repeat a pair; the message gives their number and the first places.
@@ -133,15 +159,21 @@ def without_duplicates(
     if not _repeats_a_pair(ratings, num_items=len(item_ids)):
         return Merged(rows, across_files=0, notes=[])
     pair = _pairs(ratings, num_items=len(item_ids))
-    order = np.argsort(pair, kind="stable")
+    number = np.arange(len(pair)) if rows.number is None else rows.number
+    if policy == "error" or rows.timestamp is None:
+        order = np.argsort(pair, kind="stable")
+    else:  # by time; of rows at the same time, the last in the files counts as the latest
+        order = np.lexsort((rows.timestamp, pair))
     is_first = np.concatenate([[True], np.diff(pair[order]) != 0])
     start = np.flatnonzero(is_first)
-    first, last = order[start], order[np.concatenate([start[1:], [len(order)]]) - 1]
+    last = order[np.concatenate([start[1:], [len(order)]]) - 1]
     num_repeats = len(order) - len(start)
+    if policy == "error" and hint is not None:
+        raise UserError(hint)
     if policy == "error":
         repeats = np.sort(order[~is_first])[:PLACES_SHOWN]
         earlier = [int(np.argmax(pair == pair[row])) for row in repeats]
-        named = places([*repeats.tolist(), *earlier])
+        named = places(number[[*repeats, *earlier]].tolist())
         shown = "; ".join(
             f"{place}, user {user_ids.ids[ratings.user[row]]} and item {item_ids.ids[ratings.item[row]]} "
             f"as in {earlier_place}"
@@ -156,10 +188,11 @@ def without_duplicates(
         rating = ratings.rating.copy()
         rating[last] = mean
         rows = replace(rows, ratings=replace(ratings, rating=rating))
-    in_file = [np.searchsorted(stops, row, side="right") for row in (first, last)]
+    in_file = np.searchsorted(stops, number[order], side="right")
+    is_across = np.maximum.reduceat(in_file, start) != np.minimum.reduceat(in_file, start)
     return Merged(
         rows.take(np.sort(last)),
-        across_files=int((in_file[0] != in_file[1]).sum()),
+        across_files=int(is_across.sum()),
         notes=[f"data.duplicates={policy}: rows merged into others of the same user and item: {num_repeats:,}"],
     )
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from ratinglab.files import write_whole
 from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.ratings.inputs import Columns, InputFile, TextForm
+from ratinglab.ratings.inputs import Columns, InputFile
 from ratinglab.ratings.loading import TableFiles
 from ratinglab.ratings.reading import RatingFiles
 from ratinglab.ratings.side_information import Origin
+from ratinglab.ratings.text_forms import TextForm
 
 VERSION = 2
 """Raise it with any change of the generator; it is part of the folder's name."""

@@ -1,170 +1,93 @@
-"""Slow second pass over a file that the fast reader rejects, to find the line of the fault."""
+"""Slow second look at a text file: the line of a fault, and the lines of rows."""
 
 import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from ratinglab.errors import UserError, did_you_mean
-from ratinglab.ratings.inputs import InputFile, TextForm, utf8_blocks
+from ratinglab.errors import UserError
+from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.layouts import MATRIX_COLUMNS, Layout
+from ratinglab.ratings.row_reader import EmptyFileError, printable, rows_in
+from ratinglab.ratings.text_forms import QUOTE, TextForm, num_lines, utf8_blocks, whole_lines
 from ratinglab.ratings.timestamps import is_written_as
 
-LONGEST_NAME, MOST_NAMES = 40, 30
-"""Maximum characters of a column name, and number of columns, in a message."""
 LARGEST_RATING = float(np.finfo(np.float32).max)
+ONE_LINE = "a quoted cell must end on the line on which it begins; if quotation marks are text, set data.quote=none"
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Layout of a text file.
+class Lines(NamedTuple):
+    """Lines of a file that hold whole rows: their text, and the number of the first one."""
 
-    Attributes:
-        form: separator and encoding.
-        header_lines: number of lines before the first rating, 0 without a header.
-        num_columns: number of cells in every row.
-        user: position of the user ids, from 0; likewise item, rating and, if read, timestamp.
-        timestamp_type: type of the timestamps.
+    text: bytes
+    first: int
+
+
+def whole_rows(file: InputFile, form: TextForm, *, header_lines: int, sound: int = 0) -> Iterator[Lines]:
+    """Yield blocks of whole rows after the header: no quoted cell continues in the next block.
+
+    Leaves out blocks within the first `sound` bytes.
     """
-
-    form: TextForm
-    header_lines: int
-    num_columns: int
-    user: int
-    item: int
-    rating: int
-    timestamp: int | None
-    timestamp_type: pa.DataType | None
-
-
-def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputFile, header: bool) -> int:
-    """Find the position, from 0, of the column that `key` names.
-
-    Raises:
-        UserError: no column has that name, or several do; the message lists the columns.
-    """
-    count = names.count(wanted)
-    if count == 1:
-        return names.index(wanted)
-    if count > 1:
-        raise UserError(f"{key}: {file} has {count} columns named {wanted!r}")
-    hint = "; is data.separator right?" if len(names) == 1 else ""
-    if not header:
-        rule = f"a column's position from 1 to {len(names)} (data.header=false)"
-        raise UserError(f"{key} must be {rule}, got {wanted!r}{hint}")
-    if len(names) > 1 and all(name.replace(".", "", 1).isdigit() for name in names):
-        hint = "; if that is not a header, set data.header=false and columns by position"
-    suggestion = did_you_mean(wanted, names)
-    raise UserError(f"{key}: {file} has no column {wanted!r}; it has {_listed(names)}{suggestion}{hint}")
+    waiting, number, to_skip, size = b"", 1, header_lines, 0
+    for block in whole_lines(utf8_blocks(file, form)):
+        size += len(block)
+        if size <= sound:
+            number, to_skip = number + num_lines(block), 0
+            continue
+        waiting += block
+        while to_skip and (end := re.search(rb"\r\n|\n|\r", waiting)):
+            waiting, number, to_skip = waiting[end.end() :], number + 1, to_skip - 1
+        if to_skip or (form.is_quoted and waiting.count(QUOTE) % 2 == 1):
+            continue
+        yield Lines(waiting, number)
+        number += num_lines(waiting)
+        waiting = b""
+    if waiting and not to_skip:
+        yield Lines(waiting, number)
 
 
-def _listed(names: Sequence[str]) -> str:
-    """List names on one line, shortened: a stray quotation mark can turn a whole file into one name."""
-    shown = [" ".join(printable(name).split())[:LONGEST_NAME] for name in names[:MOST_NAMES]]
-    return ", ".join(shown) + (", …" if len(names) > MOST_NAMES else "")
-
-
-def printable(text: str) -> str:
-    """Replace each byte that is not UTF-8 by a mark."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def first_rows(file: InputFile, form: TextForm, count: int) -> list[tuple[int, list[str]]]:
-    """Read the first rows that are not empty: the line number of each, from 1, and its cells.
-
-    Raises:
-        UserError: the file is empty, damaged, or not in its encoding.
-    """
-    rows = [row for row, _ in zip(_lines(file, form), range(count), strict=False)]
-    if not rows:
-        raise UserError(f"{file} is empty")
-    return rows
-
-
-def first_fault(file: InputFile, layout: Layout, *, otherwise: str = "reason unknown") -> UserError:
+def first_fault(
+    file: InputFile, layout: Layout, *, parse: Callable[[bytes], int], otherwise: str, sound: int = 0
+) -> UserError:
     """Make the error for the first faulty row, with its line number.
 
     Args:
         file: the file.
         layout: layout of the file.
+        parse: parses rows as the fast reader does and returns their number, or raises ArrowInvalid.
         otherwise: message of the fast reader, for a fault that this pass does not find.
+        sound: number of bytes at the start that have no fault.
     """
-    line = 0
-    for line, cells in _lines(file, layout.form):
-        fault = None if line <= layout.header_lines else _fault(cells, layout)
-        if fault is not None:
-            return UserError(f"{file}, line {line}: {fault}")
-    if line <= layout.header_lines:
-        return UserError(f"{file} has no ratings, only a header")
+    num_rows = int(sound > 0)
+    for lines in whole_rows(file, layout.form, header_lines=layout.header_lines, sound=sound):
+        if _num_rows(lines.text) == 0:
+            continue
+        if not layout.form.is_quoted or QUOTE not in lines.text:
+            try:
+                num_rows += parse(lines.text)
+                continue
+            except pa.ArrowInvalid as error:
+                otherwise = str(error)
+        for line, cells in rows_in([lines.text], layout.form, file=file, first_line=lines.first):
+            num_rows += 1
+            fault = fault_of(cells, layout)
+            if fault is not None:
+                return UserError(f"{file}, line {line}: {fault}")
+    if num_rows == 0:
+        return EmptyFileError(f"{file} has no ratings" + (", only a header" if layout.header_lines else ""))
     return UserError(f"{file} cannot be read: {' '.join(otherwise.split())}")
 
 
-def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]:
-    """Find the line, from 1, of each rating, from 0. Reads the file once, up to the last of them."""
-    lines = (line for line, _ in _lines(file, layout.form) if line > layout.header_lines)
-    wanted = set(rows)
-    found = {row: line for row, line in zip(range(max(rows) + 1), lines, strict=False) if row in wanted}
-    return [found[row] for row in rows]
-
-
-def count_lines(file: InputFile, layout: Layout) -> int:
-    """Count the lines that are not blank, header included.
-
-    If there are more lines than rows, a cell spans lines: a stray quotation mark silently merges all rows up to the
-    next one into one cell.
-    """
-    lines, after_end = 0, True
-    for block in utf8_blocks(file, layout.form):
-        content = np.frombuffer(block.removeprefix(b"\xef\xbb\xbf"), dtype=np.uint8)
-        if len(content) == 0:
-            continue
-        is_end = (content == ord("\n")) | (content == ord("\r"))
-        lines += int(np.count_nonzero(~is_end[1:] & is_end[:-1])) + int(after_end and not is_end[0])
-        after_end = bool(is_end[-1])
-    return lines
-
-
-def _lines(file: InputFile, form: TextForm) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row that is not empty, with the number of its first line."""
-    csv.field_size_limit(1 << 30)
-    reader = csv.reader(
-        _text_lines(file, form),
-        delimiter=form.delimiter,
-        quoting=csv.QUOTE_MINIMAL if form.is_quoted else csv.QUOTE_NONE,
-    )
-    try:
-        line = 1
-        for cells in reader:
-            if cells:
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise UserError(f"{file}, line {reader.line_num}: {error}") from error
-
-
-def _text_lines(file: InputFile, form: TextForm) -> Iterator[str]:
-    """Yield the lines of a file as text with their line ends: `\\n`, `\\r\\n` or `\\r`."""
-    number, rest = 0, b""
-    for block in utf8_blocks(file, form):
-        lines = (rest + block).splitlines(keepends=True)
-        # a line may continue in the next block, and a \r may be half of a line end
-        rest = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
-        for line in lines:
-            number += 1
-            yield _decoded(line, number)
-    if rest:
-        yield _decoded(rest, number + 1)
-
-
-def _decoded(line: bytes, number: int) -> str:
-    """Decode a line and preserve bytes that are not UTF-8: they may be in a column that is not read."""
-    return line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
-
-
-def _fault(cells: list[str], layout: Layout) -> str | None:
-    if any("\n" in cell.rstrip("\r\n") or "\r" in cell.rstrip("\r\n") for cell in cells):
-        return "a quoted cell must end on the line on which it begins"
+def fault_of(cells: list[str], layout: Layout) -> str | None:
+    """Find the fault of a row, as the end of `FILE, line N: …`."""
+    for position, cell in enumerate(cells):
+        text = cell.rstrip("\r\n")
+        if ("\n" in text or "\r" in text) and not (layout.spans_lines and position not in layout.positions.values()):
+            return ONE_LINE
     if len(cells) != layout.num_columns:
         return f"a row must have {layout.num_columns} columns, got {len(cells)}"
     for role, position in (("user", layout.user), ("item", layout.item)):
@@ -174,17 +97,110 @@ def _fault(cells: list[str], layout: Layout) -> str | None:
             return f"the {role} id is not UTF-8 text, got {printable(cells[position])!r}; is data.encoding right?"
     text = cells[layout.rating]
     try:
-        # only Python accepts 1_000, digits of other scripts, and exotic white space around numbers
-        is_plain = text.isascii() and "_" not in text and text.strip() == text.strip(" \t")
-        rating = float(text if is_plain else "not a number")
+        rating = _number(text, decimal=layout.form.decimal)
     except ValueError:
-        return f"the rating must be a number, got {printable(text)!r}"
+        return f"the rating must be a number, got {printable(text)!r}{_hint_on_number(text, cells, layout)}"
     if not abs(rating) <= LARGEST_RATING:
         return f"the rating must be finite, got {text!r}"
     if layout.timestamp is None:
         return None
+    assert layout.time_format is not None, "the first row tells the format of the times"
     time = printable(cells[layout.timestamp])
-    if not is_written_as(time.strip(), layout.timestamp_type):
-        wanted = "an ISO date" if pa.types.is_timestamp(layout.timestamp_type) else "Unix time"
-        return f"the timestamp must be {wanted}, as in the first row, got {time!r}"
+    if not is_written_as(time.strip(), layout.time_format, decimal=layout.form.decimal):
+        return f"the timestamp must be {layout.time_format.rule}, got {time!r}"
+    return None
+
+
+def _number(text: str, *, decimal: str) -> float:
+    """Parse a number as the fast reader does."""
+    # only Python accepts 1_000, digits of other scripts, and exotic white space around numbers
+    if not text.isascii() or "_" in text or text.strip() != text.strip(" \t") or (decimal != "." and "." in text):
+        raise ValueError
+    return float(text.replace(decimal, "."))
+
+
+def _hint_on_number(text: str, cells: list[str], layout: Layout) -> str:
+    if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", text) and layout.form.decimal == ".":
+        return "; if the comma is the decimal point, set data.decimal=comma"
+    if len(cells) > MATRIX_COLUMNS and not text.strip():
+        return "; a matrix of users and items must be turned into rows of user, item and rating"
+    if text.lower() in ("", "null", "nan", "na", "n/a", "none", "-", "?"):
+        return "; drop the rows without a rating"
+    return ""
+
+
+def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]:
+    """Find the line, from 1, of each rating, from 0. Reads the file once, up to the last of them."""
+    wanted = sorted(set(rows))
+    found: dict[int, int] = {}
+    num_rows = 0
+    for lines in whole_rows(file, layout.form, header_lines=layout.header_lines):
+        has_quotes = layout.form.is_quoted and QUOTE in lines.text
+        count = None if has_quotes else _num_rows(lines.text)
+        if count is None or (wanted and wanted[0] < num_rows + count):
+            count = 0
+            for line, _ in rows_in([lines.text], layout.form, file=file, first_line=lines.first):
+                if wanted and num_rows + count == wanted[0]:
+                    found[wanted.pop(0)] = line
+                count += 1
+        num_rows += count
+        if not wanted:
+            break
+    return [found[row] for row in rows]
+
+
+def num_rows_by_line(file: InputFile, form: TextForm, *, header_lines: int) -> int:
+    """Count the lines after the header that are not empty: the rows, unless a cell spans lines."""
+    return sum(
+        _num_rows(lines.text) for lines in whole_rows(file, replace(form, quote=False), header_lines=header_lines)
+    )
+
+
+def _num_rows(text: bytes) -> int:
+    """Count the lines that are not empty."""
+    content = np.frombuffer(text.removeprefix(b"\xef\xbb\xbf"), dtype=np.uint8)
+    is_end = (content == ord("\n")) | (content == ord("\r"))
+    return int(np.count_nonzero(~is_end[1:] & is_end[:-1])) + int(len(content) > 0 and not is_end[0])
+
+
+def check_quotes(file: InputFile, layout: Layout) -> None:
+    """Check the rows of a file whose quotation marks are irregular, or whose cells span lines.
+
+    Raises:
+        UserError: a mark inside a column that is read is irregular; a cell that is read spans lines; or the lines of a
+            cell look like rows, which a stray mark may have joined.
+    """
+    form = layout.form
+    for lines in whole_rows(file, form, header_lines=layout.header_lines):
+        if QUOTE not in lines.text:
+            continue
+        at = lines.first
+        text = lines.text.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+        rows = list(rows_in([lines.text], form, file=file, first_line=lines.first))
+        stops = [line for line, _ in rows[1:]] + [at + len(text)]
+        for (start, cells), stop in zip(rows, stops, strict=True):
+            fault = fault_of(cells, layout) or _fault_of_quotes(text[start - at : stop - at], layout)
+            if fault is not None:
+                raise UserError(f"{file}, line {start}: {fault}")
+
+
+def _fault_of_quotes(row: list[str], layout: Layout) -> str | None:
+    """Find the fault in the quotation marks of a row, given by its lines."""
+    if not any('"' in line for line in row):
+        return None
+    form = layout.form
+    separator = re.escape(form.delimiter)
+    cell = rf'"(?:[^"]|"")*"[^{separator}]*|[^{separator}]*'
+    cells = re.findall(rf"({cell})(?:{separator}|\Z)", "".join(row).rstrip("\r\n"))
+    for role, position in layout.positions.items():
+        written = cells[position].strip() if position < len(cells) else ""
+        if written.startswith('"') and not re.fullmatch(r'"(?:[^"]|"")*"', written) and not form.escape:
+            return (
+                f"the {role} has text behind a closing quotation mark, got {printable(written)}; if a backslash "
+                "escapes quotation marks, set data.escape=backslash; if they are text, data.quote=none"
+            )
+    for line in row[1:]:
+        alone = next(csv.reader([line], delimiter=form.delimiter), [])
+        if len(alone) == layout.num_columns and fault_of(alone, layout) is None:
+            return "a quoted cell spans lines that look like rows; if quotation marks are text, set data.quote=none"
     return None

@@ -2,20 +2,23 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.faults import column_position, first_rows
+from ratinglab.ratings.columnar import as_text
 from ratinglab.ratings.ids import UNKNOWN, IdMap
-from ratinglab.ratings.inputs import InputFile, TextForm
+from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.layouts import column_position
 from ratinglab.ratings.side_information import KEYS, NO_GENRES, Column, Origin, is_numeric
-from ratinglab.ratings.text_tables import read_text_table, text_column
+from ratinglab.ratings.text_forms import TextForm
+from ratinglab.ratings.text_tables import TextTable, read_text_table
 
+FEW = 0.5
+"""Share of the rated users or items below which a note says that few are in their table."""
 GROUPS = 10
 """Number of quantile groups of a numeric column."""
 
@@ -25,7 +28,8 @@ class FeatureLayout:
     """Format and columns of a file of users or items.
 
     Attributes:
-        form: separator and encoding.
+        form: form of a text file.
+        header: whether its first row names the columns; otherwise they are named by position, from 1.
         id: name of the id column.
         title: name of the title column; None without one.
         numeric: names of the numeric columns; all others hold categories.
@@ -36,6 +40,7 @@ class FeatureLayout:
 
     form: TextForm
     id: str
+    header: bool = True
     title: str | None = None
     numeric: tuple[str, ...] = ()
     may_lack_numeric: bool = False
@@ -53,12 +58,21 @@ class FeatureFile(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Rows of a file of users or items: distinct ids, titles if it has any, features by name, origin for messages."""
+    """Rows of a file of users or items.
+
+    Attributes:
+        ids: distinct ids.
+        titles: titles, if the file has any.
+        columns: features by name.
+        origin: where the file comes from, for messages.
+        notes: remarks on its form.
+    """
 
     ids: list[str]
     titles: list[str] | None
     columns: dict[str, Column]
     origin: Origin
+    notes: tuple[str, ...]
 
     def titles_of(self, ids: IdMap) -> NDArray[np.object_] | None:
         """Return the title of each index, empty if unknown: (len(ids),)."""
@@ -80,13 +94,21 @@ class FeatureTable:
         return found
 
     def unmatched(self, ids: IdMap) -> list[str]:
-        """Make a note if no row belongs to a user or item with ratings: file or column may be wrong."""
-        if (ids.index_of(self.ids) != UNKNOWN).any():
+        """Make a note if few users or items with ratings have a row: file or column may be wrong."""
+        index = ids.index_of(self.ids)
+        has_row = np.zeros(len(ids), dtype=np.bool_)
+        has_row[index[index != UNKNOWN]] = True
+        if has_row.mean() >= FEW:
             return []
-        example = f" (such as {self.ids[0]!r})" if self.ids else ""
-        if self.origin.noun == "item":
-            return [f"none of the {len(self.ids):,} items with a title{example} has a rating"]
-        return [f"none of the {len(self.ids):,} users in {self.origin.place}{example} has a rating"]
+        noun, where = self.origin.noun, self.origin.place
+        without = str(ids.ids[int(np.argmin(has_row))])
+        number = f"only {has_row.sum():,}" if has_row.any() else "none"
+        other = next((each for each, number in zip(self.ids, index, strict=True) if number == UNKNOWN), None)
+        example = f", such as {other!r}, which has no rating" if other is not None else ""
+        return [
+            f"{number} of the {len(ids):,} {noun}s with ratings are in {where}: it lacks {without!r}, and has "
+            f"{len(self.ids):,} rows{example}"
+        ]
 
 
 def _by_index(column: NDArray, index: NDArray[np.int32], *, count: int) -> NDArray:  # type: ignore[type-arg]
@@ -131,32 +153,35 @@ def read_features(source: FeatureFile) -> FeatureTable:
         UserError: the file, a column or a cell is invalid, or an id occurs twice; the message names the place.
     """
     file, layout, origin = source
-    table = read_text_table(file, layout.form, header=layout.names is None)
+    table = read_text_table(file, layout.form, header=layout.header and layout.names is None)
     if layout.names is not None:
-        if table.num_columns != len(layout.names):
-            raise UserError(f"{file} has {table.num_columns} columns, not {len(layout.names)}")
-        table = table.rename_columns(list(layout.names))
+        if len(table.names) != len(layout.names):
+            raise UserError(f"{file} has {len(table.names)} columns, not {len(layout.names)}")
+        table = replace(table, content=table.content.rename_columns(list(layout.names)))
     key = KEYS[origin.noun]
-    ids = text_column(table, layout.id, key=f"{key}.{origin.noun}", file=file)
-    titles = None if layout.title is None else text_column(table, layout.title, key=f"{key}.title", file=file)
+    ids = table.column(layout.id, key=f"{key}.{origin.noun}")
+    titles = None if layout.title is None else table.column(layout.title, key=f"{key}.title")
+    if "" in ids:
+        raise UserError(f"{table.place(ids.index(''), layout.id)}: the {origin.noun} id must not be blank")
     repeated = [one for one, count in Counter(ids).items() if count > 1]
     if repeated:
-        raise UserError(f"{file} has more than one row for {origin.noun} {repeated[0]}")
-    return FeatureTable(ids, titles, _features(table, source), origin)
+        place = table.place(ids.index(repeated[0], ids.index(repeated[0]) + 1), layout.id)
+        raise UserError(f"{place}: more than one row for {origin.noun} {repeated[0]}")
+    return FeatureTable(ids, titles, _features(table, source), origin, table.notes)
 
 
-def _features(table: pa.Table, source: FeatureFile) -> dict[str, Column]:
+def _features(table: TextTable, source: FeatureFile) -> dict[str, Column]:
     """Return all columns besides ids and titles, in file order, except columns without a name."""
     file, layout, origin = source
     for name in layout.numeric:
         key = f"{KEYS[origin.noun]}.numeric"
         if not layout.may_lack_numeric:
-            column_position(table.column_names, name, key=key, file=file, header=True)
+            column_position(table.names, name, key=key, file=file, header=table.header)
         if name in (layout.id, layout.title):
             raise UserError(f"{key}: the column {name} holds {origin.noun} ids or titles")
     cells = {
-        name: [text.strip() for text in table[name].to_pylist()]
-        for name in table.column_names
+        name: [text.strip() for text in as_text(table.content[name])]
+        for name in table.names
         if name and name not in (layout.id, layout.title)
     }
     if layout.flags:
@@ -166,25 +191,24 @@ def _features(table: pa.Table, source: FeatureFile) -> dict[str, Column]:
     if not cells and layout.title is None:
         raise UserError(f"{file} has no column besides {layout.id}: it has no features")
     return {
-        name: _numbers(texts, name=name, source=source)
+        name: _numbers(texts, name=name, table=table, key=f"{KEYS[origin.noun]}.numeric")
         if name in layout.numeric
         else np.array(["" if text == NO_GENRES else text for text in texts], dtype=object)
         for name, texts in cells.items()
     }
 
 
-def _numbers(cells: list[str], *, name: str, source: FeatureFile) -> NDArray[np.float64]:
+def _numbers(cells: list[str], *, name: str, table: TextTable, key: str) -> NDArray[np.float64]:
     """Parse a column of finite numbers; NaN for an empty cell."""
-    file, layout, origin = source
+    decimal = "." if table.form is None else table.form.decimal
     numbers = np.empty(len(cells), dtype=np.float64)
     for row, text in enumerate(cells):
         try:
-            numbers[row] = _number(text)
+            numbers[row] = _number(text.replace(decimal, "."))
         except ValueError:
-            rows = row + (2 if layout.names is None else 1)  # rows of the file up to this one, header included
-            line = first_rows(file, layout.form, rows)[-1][0]
-            key = f"{KEYS[origin.noun]}.numeric"
-            raise UserError(f"{file}, line {line}: {name} must be a finite number ({key}), got {text!r}") from None
+            raise UserError(
+                f"{table.place(row, name)}: a number must be finite and plain ({key}), got {text!r}"
+            ) from None
     return numbers
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, TypeAlias
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from ratinglab.errors import UserError
+
 UNKNOWN = -1
 """Index of an id that is not in the table."""
 CHUNK = 1 << 16
 """Values per lookup, so that they fit the processor's cache."""
 SAMPLE = 100
 """Ids that show whether a column is text."""
+WHOLE_NUMBER = r"^([+-]?\d+)\.0*$"
+"""An integer as pandas writes it once its column has had a missing value."""
+MISSING = ("null", "nan", "none", "na", "n/a", "<na>", "nil", "undefined", "#n/a", "?")
+"""Texts, in lower case, by which programs write a missing value."""
 IdColumn: TypeAlias = "NDArray[np.int32] | NDArray[np.int64] | pa.DictionaryArray"
 """Ids of rows: integers, or dictionary-encoded text."""
 
@@ -43,9 +50,29 @@ class IdMap:
     def index_of(self, ids: Sequence[int | str] | NDArray[np.generic] | pd.Series) -> NDArray[np.int32]:
         """Look up the index of each id: (B,) int32, UNKNOWN if it is not in the table.
 
-        An integer and its decimal text are the same id: 42 and "42" both find user 42.
+        A whole number and its decimal texts are the same id: 42, 42.0, "42" and "42.0" all find user 42, but a text id
+        that is written in the same way comes first.
+
+        Raises:
+            UserError: an id is missing (None or NaN), or a number that is not whole.
         """
-        return np.asarray(self._text.get_indexer(pd.Index(ids).astype(str)), dtype=np.int32)
+        wanted = pd.Index(ids)
+        if wanted.hasnans:
+            row = int(np.argmax(wanted.isna()))
+            raise UserError(f"an id must not be missing, got {wanted[row]} at position {row}")
+        if wanted.dtype.kind == "f":
+            is_whole = wanted == np.floor(wanted)
+            if not is_whole.all():
+                row = int(np.argmin(is_whole))
+                raise UserError(f"an id must be an integer or text, got {wanted[row]} at position {row}")
+            wanted = wanted.astype(np.int64)
+        texts = wanted.astype(str)
+        index = np.asarray(self._text.get_indexer(texts), dtype=np.int32)
+        unknown = np.flatnonzero(index == UNKNOWN)
+        if wanted.dtype.kind not in "iu" and len(unknown) > 0:  # 42.0 as text
+            whole = texts[unknown].str.replace(WHOLE_NUMBER, r"\1", regex=True)
+            index[unknown] = self._text.get_indexer(whole)
+        return index
 
     @cached_property
     def _text(self) -> pd.Index:
@@ -66,15 +93,16 @@ def parsed_ids(text: pa.StringArray) -> IdColumn:
 def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArray[np.int32], list[str]]:
     """Index the ids of a column.
 
-    Strips white space around ids. If every id is a plain decimal int64, the ids are integers in numeric order;
-    otherwise they are text in code-point order. The indices therefore do not depend on the order of rows in a file.
+    Strips white space around ids. If every id is a plain decimal int64, or one with a decimal point and zeros as in
+    42.0, the ids are integers in numeric order; otherwise they are text in code-point order. The indices therefore do
+    not depend on the order of rows in a file.
 
     Args:
         parts: the rows, in parts from `parsed_ids`.
         what: "user" or "item".
 
     Returns:
-        The ids, the index of each row: (N,) int32, and notes on ids that are nearly equal.
+        The ids, the index of each row: (N,) int32, and notes on ids that are nearly equal or look like missing ones.
     """
     if all(isinstance(part, np.ndarray) for part in parts):
         distinct, index = _distinct(np.concatenate(parts))
@@ -91,15 +119,19 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
         remark = f"{what} ids that differ from others only in white space, and are taken as the same"
         notes = _note_on_alike(encoded.dictionary, str.strip, remark)
     integers = _as_integers(texts)
+    if integers is None:
+        integers = _as_integers(pc.replace_substring_regex(texts, WHOLE_NUMBER, r"\1"))
+        if integers is not None:
+            notes.append(
+                f"{what} ids written as {texts.filter(pc.match_substring(texts, '.'))[0]} were read as integers"
+            )
     if integers is not None:
         distinct, index_of_text = _distinct(integers)
         ids = IdMap(distinct)
     else:
         distinct = pc.unique(texts).sort()  # UTF-8 sorts by code point
         ids, index_of_text = IdMap(distinct.to_pandas()), pc.index_in(texts, value_set=distinct).to_numpy()
-        numbers = distinct.filter(pc.match_substring_regex(distinct, r"^[+-]?[0-9]{1,18}(\.0*)?$"))
-        remark = f"{what} ids that differ from others only in how a number is written, and are not taken as the same"
-        notes += _note_on_alike(numbers, lambda text: int(text.partition(".")[0]), remark)
+        notes += _notes_on_texts(distinct, what=what)
     return ids, index_of_text[encoded.indices.to_numpy()], notes
 
 
@@ -136,9 +168,35 @@ def _as_integers(text: pa.StringArray) -> NDArray[Any] | None:
     return integers.to_numpy()
 
 
+def _notes_on_texts(texts: pa.StringArray, *, what: str) -> list[str]:
+    """Make notes on distinct ids that are text: nearly equal ones, and some that look like missing values."""
+    numbers = texts.filter(pc.match_substring_regex(texts, r"^[+-]?[0-9]{1,18}(\.0*)?$"))
+    ending = "and are not taken as the same"
+    notes = _note_on_alike(
+        numbers,
+        lambda text: int(text.partition(".")[0]),
+        f"{what} ids that differ from others only in how a number is written, {ending}",
+    )
+    folded = pc.utf8_lower(pc.utf8_normalize(texts, form="NFC"))
+    if pc.count_distinct(folded).as_py() < len(texts):
+        notes += _note_on_alike(
+            texts,
+            lambda text: normalize("NFC", text).lower(),
+            f"{what} ids that differ from others only in case or in how an accent is encoded, {ending}",
+        )
+    missing = texts.filter(pc.is_in(pc.utf8_lower(texts), pa.array(MISSING)))
+    if len(missing) > 0:
+        listed = ", ".join(map(repr, missing.to_pylist()))
+        notes.append(f"{what} ids that look like missing values, and are taken as ids: {listed}")
+    return notes
+
+
 def _note_on_alike(texts: pa.StringArray, key: Callable[[str], int | str], remark: str) -> list[str]:
     """Make a note, with the first example, if texts share the key of an earlier one."""
     first: dict[int | str, str] = {}
     pairs = [(first.setdefault(key(text), text), text) for text in texts.to_pylist()]
     alike = [pair for pair in pairs if pair[0] != pair[1]]
-    return ["{}: {:,}, such as {!r} and {!r}".format(remark, len(alike), *alike[0])] if alike else []
+    if not alike:
+        return []
+    shown = ascii if normalize("NFC", alike[0][0]) == normalize("NFC", alike[0][1]) else repr  # é looks the same twice
+    return [f"{remark}: {len(alike):,}, such as {shown(alike[0][0])} and {shown(alike[0][1])}"]

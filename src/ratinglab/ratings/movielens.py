@@ -10,10 +10,11 @@ from pathlib import Path
 from ratinglab.errors import UserError
 from ratinglab.ratings.download import download
 from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.ratings.inputs import DAMAGED, Columns, InputFile, TextForm
+from ratinglab.ratings.inputs import DAMAGED, Columns, InputFile
 from ratinglab.ratings.loading import TableFiles
 from ratinglab.ratings.reading import RatingFiles
 from ratinglab.ratings.side_information import Origin
+from ratinglab.ratings.text_forms import TextForm
 
 GENRES_100K = tuple(
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "

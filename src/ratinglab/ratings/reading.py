@@ -2,26 +2,35 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from glob import glob, has_magic
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ratinglab.errors import UserError, did_you_mean
-from ratinglab.files import user_path
-from ratinglab.ratings.cleaning import Cleaning, Rows, k_core, only_used, scale_of, without_duplicates
-from ratinglab.ratings.faults import Layout, first_fault, lines_of_rows
+from ratinglab.errors import UserError
+from ratinglab.ratings.cleaning import (
+    Cleaning,
+    Rows,
+    k_core,
+    only_used,
+    scale_of,
+    without_duplicates,
+    without_unrated,
+)
+from ratinglab.ratings.columnar import read_columnar
+from ratinglab.ratings.faults import lines_of_rows
 from ratinglab.ratings.feature_tables import FeatureTable
+from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.ids import IdColumn, IdMap, index_column, parsed_ids
-from ratinglab.ratings.inputs import Columns, InputFile, TextForm, pieces_of
-from ratinglab.ratings.parquet import read_parquet
+from ratinglab.ratings.inputs import Columns, InputFile
+from ratinglab.ratings.layouts import MATRIX, Layout, layout_of
+from ratinglab.ratings.row_reader import EmptyFileError
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, Source
-from ratinglab.ratings.text_ratings import layout_of, read_piece, read_text
-from ratinglab.ratings.timestamps import check_years, milliseconds
+from ratinglab.ratings.text_forms import TextForm
+from ratinglab.ratings.text_ratings import read_text
+from ratinglab.ratings.timestamps import check_years, milliseconds, note_on_unusual
 
 
 @dataclass(frozen=True)
@@ -30,9 +39,10 @@ class RatingFiles:
 
     Attributes:
         files: the files, in the order of the rows.
-        form: separator and encoding; ignored for Parquet files.
-        header: whether the first line names the columns.
+        form: form of text files.
+        header: whether the first line of a text file names the columns.
         columns: columns by role.
+        time_pattern: data.timestamp_format: a unit of Unix time or a strptime pattern; None: told by the times.
         num_rows: allowed numbers of ratings of a named data set; empty: any number.
     """
 
@@ -40,17 +50,18 @@ class RatingFiles:
     form: TextForm
     header: bool
     columns: Columns
+    time_pattern: str | None = None
     num_rows: tuple[int, ...] = ()
 
 
 class Block(NamedTuple):
-    """Columns and layout of one file; a Parquet file has no layout.
+    """Columns and layout of one file; only a text file has a layout.
 
     Attributes:
         user: ids in parts, integers or text; likewise item.
         rating: (N,) float32.
         timestamp: (N,) int64 milliseconds; None if not read.
-        notes: remarks on the timestamps.
+        notes: remarks on the file.
     """
 
     file: InputFile
@@ -67,7 +78,7 @@ class Extent:
     """Files of a table and their ranges of rows.
 
     Attributes:
-        files: each file and its layout; a Parquet file has no layout.
+        files: each file and its layout; only a text file has one.
         stops: for each file, the row after its last one.
     """
 
@@ -87,6 +98,11 @@ class Extent:
             for position, count in zip(inside, named, strict=True):
                 found[position] = f"{file}, {'row' if layout is None else 'line'} {count}"
         return found
+
+    def matrix_hint(self) -> str | None:
+        """Return what to do about the first file that looks like a matrix; None if there is none."""
+        matrices = (file for file, layout in self.files if layout is not None and layout.is_matrix)
+        return next((MATRIX.format(file=file) for file in matrices), None)
 
 
 class Content(NamedTuple):
@@ -122,7 +138,7 @@ def read_table(
     Raises:
         UserError: a file, column, row or cell is invalid; the message names it.
     """
-    blocks = [_read_file(file, source) for file in source.files]
+    blocks, empty = _read_files(source)
     extent = Extent(
         files=[(block.file, block.layout) for block in blocks],
         stops=np.cumsum([len(block.rating) for block in blocks]),
@@ -131,12 +147,14 @@ def read_table(
     content = _united(blocks, extent, has_times=source.columns.timestamp is not None)
     del blocks  # can be several GB
     _check_ids(content, extent)
-    scale = scale_of(content.rows.ratings.rating, cleaning, name=name, places=extent.places)
+    rated, unrated_notes = without_unrated(content.rows, cleaning, name=name)
+    scale = scale_of(rated, cleaning, name=name, places=extent.places)
+    content = content._replace(rows=rated, notes=[*empty, *content.notes, *unrated_notes])
     content, merged_across_files = _cleaned(content, cleaning, extent)
     user_ids, item_ids = content.user_ids, content.item_ids
-    unmatched = [
-        *([] if items is None else items.unmatched(item_ids)),
-        *([] if users is None else users.unmatched(user_ids)),
+    of_tables = [
+        *([] if items is None else [*items.notes, *items.unmatched(item_ids)]),
+        *([] if users is None else [*users.notes, *users.unmatched(user_ids)]),
     ]
     return RatingTable(
         name=name,
@@ -151,7 +169,7 @@ def read_table(
         scale=scale,
         sources=_sources(extent, content.rows),
         merged_across_files=merged_across_files,
-        notes=(*content.notes, *unmatched),
+        notes=(*content.notes, *of_tables),
         noise_floor=noise_floor,
     )
 
@@ -168,10 +186,11 @@ def _check_num_rows(source: RatingFiles, extent: Extent, *, name: str) -> None:
 def _united(blocks: list[Block], extent: Extent, *, has_times: bool) -> Content:
     """Concatenate the rows of all files and index their ids."""
     rating = _concatenated([block.rating for block in blocks])
-    timestamp = None
+    timestamp, time_notes = None, []
     if has_times:
         timestamp = _concatenated([block.timestamp for block in blocks if block.timestamp is not None])
         check_years(timestamp, places=extent.places)
+        time_notes = note_on_unusual(timestamp)
     with ThreadPoolExecutor() as threads:  # numpy and pyarrow release the GIL
         users = threads.submit(index_column, [part for block in blocks for part in block.user], what="user")
         items = threads.submit(index_column, [part for block in blocks for part in block.item], what="item")
@@ -180,7 +199,7 @@ def _united(blocks: list[Block], extent: Extent, *, has_times: bool) -> Content:
         rows=Rows(ratings=Ratings(user=user, item=item, rating=rating), timestamp=timestamp),
         user_ids=user_ids,
         item_ids=item_ids,
-        notes=[*user_notes, *item_notes, *(note for block in blocks for note in block.notes)],
+        notes=[*user_notes, *item_notes, *(note for block in blocks for note in block.notes), *time_notes],
     )
 
 
@@ -192,12 +211,10 @@ def _concatenated(arrays: list[NDArray[Any]]) -> NDArray[Any]:
 def _check_ids(content: Content, extent: Extent) -> None:
     """Raise UserError for a blank id, with its place."""
     ratings = content.rows.ratings
-    for ids, column in ((content.user_ids, ratings.user), (content.item_ids, ratings.item)):
+    for noun, ids, column in (("user", content.user_ids, ratings.user), ("item", content.item_ids, ratings.item)):
         if not ids.are_integers and "" in ids.ids:
-            row = np.argmax(column == ids.index_of([""]))
-            file, layout = extent.files[int(np.searchsorted(extent.stops, row, side="right"))]
-            assert layout is not None, "read_parquet refuses blank ids"
-            raise first_fault(file, layout)
+            row = int(np.argmax(column == ids.index_of([""])))
+            raise UserError(f"{extent.places([row])[0]}: the {noun} id must not be blank")
 
 
 def _cleaned(content: Content, cleaning: Cleaning, extent: Extent) -> tuple[Content, int]:
@@ -210,6 +227,7 @@ def _cleaned(content: Content, cleaning: Cleaning, extent: Extent) -> tuple[Cont
         item_ids=item_ids,
         stops=extent.stops,
         places=extent.places,
+        hint=extent.matrix_hint(),
     )
     rows, dropped = k_core(merged.rows, cleaning, num_users=len(user_ids), num_items=len(item_ids))
     if rows.number is not None:
@@ -225,66 +243,54 @@ def _sources(extent: Extent, rows: Rows) -> tuple[Source, ...]:
     return tuple(Source(str(file), int(stop)) for (file, _), stop in zip(extent.files, stops, strict=True))
 
 
-def existing_file(name: str, *, key: str) -> InputFile:
-    """Find a file, or a member of a zip archive given as `archive.zip/folder/name`.
-
-    Raises:
-        UserError: it does not exist; the message names the key, and suggests a file with a similar name.
-    """
-    path = user_path(name, key=key)
-    if path.is_file():
-        return InputFile(path)
-    archive = next((parent for parent in path.parents if parent.is_file()), None)
-    if archive is not None and InputFile(archive).kind() == "zip":
-        return InputFile(archive, path.relative_to(archive).as_posix())
-    if path.is_dir():
-        raise UserError(f"{key} must be a file, got the folder {name}")
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    raise UserError(f"{key}: there is no file {name}{did_you_mean(path.name, siblings, cutoff=0.75)}")
-
-
-def existing_files(pattern: str, *, key: str) -> tuple[InputFile, ...]:
-    """Find the file of that exact name, or the files that match a pattern such as `ratings-*.csv`, sorted by name.
-
-    Raises:
-        UserError: no file matches.
-    """
-    path = user_path(pattern, key=key)
-    if path.exists() or not has_magic(str(path)):
-        return (existing_file(pattern, key=key),)
-    found = sorted(Path(name) for name in glob(str(path), recursive=True))
-    if not any(name.is_file() for name in found):
-        raise UserError(f"{key}: no file matches {pattern}")
-    return tuple(InputFile(name) for name in found if name.is_file())
+def _read_files(source: RatingFiles) -> tuple[list[Block], list[str]]:
+    """Read the files; of several, those without ratings are left out and noted."""
+    blocks, empty = [], []
+    for file in source.files:
+        try:
+            blocks.append(_read_file(file, source))
+        except EmptyFileError:
+            if len(source.files) == 1:
+                raise
+            empty.append(file)
+    if not blocks:
+        raise UserError(f"none of the {len(source.files)} files of data.path has ratings, such as {empty[0]}")
+    if not empty:
+        return blocks, []
+    return blocks, [f"files without ratings: {len(empty):,} of {len(source.files):,}, such as {empty[0]}"]
 
 
 def _read_file(file: InputFile, source: RatingFiles) -> Block:
+    kind, columns = format_of(file), source.columns
+    notes: list[str] = []
     with ThreadPoolExecutor() as threads:  # pyarrow releases the GIL
-        if file.kind() == "parquet":
-            layout, parts = None, list(threads.map(_with_parsed_ids, read_parquet(file, source.columns)))
+        if kind is Format.TEXT:
+            layout = layout_of(
+                file, source.form, header=source.header, columns=columns, time_pattern=source.time_pattern
+            )
+            layout, parts, notes = read_text(file, layout, threads, _with_parsed_ids)
+            notes = [*layout.notes, *notes]
         else:
-            layout = layout_of(file, source.form, header=source.header, columns=source.columns)
-            parts = _read_pieces(file, layout, threads) or list(threads.map(_with_parsed_ids, read_text(file, layout)))
+            layout = None
+            batches = read_columnar(file, kind, columns, time_pattern=source.time_pattern)
+            parts = list(threads.map(_with_parsed_ids, batches))
     # Each column is freed once it is concatenated: tens of millions of rows are a gigabyte.
     user, item, *numbers = (list(column) for column in zip(*parts, strict=True))
     del parts
-    timestamp, notes = (None, []) if len(numbers) == 1 else milliseconds(pa.chunked_array(numbers.pop()))
+    timestamp = None
+    if len(numbers) == 2:
+        timestamp, time_notes = _milliseconds(pa.chunked_array(numbers.pop()), file, source.time_pattern)
+        notes = [*notes, *time_notes]
     rating = pa.chunked_array(numbers.pop()).to_numpy()
     pa.default_memory_pool().release_unused()
     return Block(file, layout, user, item, rating, timestamp, notes)
 
 
-def _read_pieces(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> list[list[Any]]:
-    """Read a plain file in several threads; return nothing for any other file, and for one with quotes or a fault."""
-    pieces = pieces_of(file, layout.form, header_lines=layout.header_lines)
-
-    def read(piece: tuple[int, int]) -> list[list[Any]]:
-        return [_with_parsed_ids(batch) for batch in read_piece(file, layout, piece)]
-
+def _milliseconds(column: pa.ChunkedArray, file: InputFile, pattern: str | None) -> tuple[NDArray[np.int64], list[str]]:
     try:
-        return [part for parts in threads.map(read, pieces) for part in parts]
-    except pa.ArrowInvalid:  # reading in order finds the line
-        return []
+        return milliseconds(column, pattern)
+    except pa.ArrowInvalid as error:  # numbers in a file that is not text
+        raise UserError(f"{file}: every timestamp must be written as {pattern!r} (data.timestamp_format)") from error
 
 
 def _with_parsed_ids(batch: pa.RecordBatch) -> list[Any]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ratinglab.ratings.loading import TableFiles
     from ratinglab.ratings.side_information import Origin
     from ratinglab.ratings.table import RatingTable
+    from ratinglab.ratings.text_forms import TextForm
 
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "double_colon": "::", "spaces": "spaces"}
 """Separators by name, because Hydra cannot parse `data.separator=,`."""
@@ -40,8 +41,8 @@ class DataOptions(ABC):
     """Base class of the sources of ratings."""
 
     duplicates: Duplicates
-    """Treatment of rows that repeat a pair of user and item. error: stop with an error; last: keep the last; mean: keep
-    the last, with the mean rating."""
+    """Treatment of rows that repeat a pair of user and item. error: stop with an error; last: keep the latest or,
+    without times, the last in the file; mean: keep that row, with the mean rating."""
     min_ratings_per_user: int = field(metadata=at_least(0))
     """Minimum number of ratings per user. Drops users with fewer, repeatedly, until all have enough; 0: keep all."""
     min_ratings_per_item: int = field(metadata=at_least(0))
@@ -60,7 +61,14 @@ class DataOptions(ABC):
             UserError: a file, column, row or cell is invalid; the message names it.
         """
 
-    def _load(self, files: TableFiles, *, lowest: float | None = None, highest: float | None = None) -> RatingTable:
+    def _load(
+        self,
+        files: TableFiles,
+        *,
+        lowest: float | None = None,
+        highest: float | None = None,
+        unrated: tuple[float, ...] = (),
+    ) -> RatingTable:
         """Read the files, or load the table from the cache. A bound of None comes from the ratings."""
         from ratinglab.ratings.cleaning import Cleaning
         from ratinglab.ratings.loading import load_table
@@ -71,13 +79,78 @@ class DataOptions(ABC):
             min_ratings_per_item=self.min_ratings_per_item,
             lowest=lowest,
             highest=highest,
+            unrated=unrated,
         )
         # all options that affect how files are read
-        options = json.dumps(asdict(self) | {"duplicates": self.duplicates.value, "batch_size": None, "cache": None})
+        values = asdict(self) | {"batch_size": None, "cache": None}
+        options = json.dumps(values, default=lambda value: value.name)
         return load_table(files, cleaning=cleaning, cache=self._cache_folder(), options=options)
 
     def _cache_folder(self) -> Path | None:
         return None if self.cache is None else user_path(self.cache, key="data.cache")
+
+
+class Quote(Enum):
+    """Character that encloses cells with separators in them."""
+
+    double = "double"
+    none = "none"
+
+
+class Escape(Enum):
+    """Character that takes the next one literally."""
+
+    backslash = "backslash"
+    none = "none"
+
+
+class Decimal(Enum):
+    """Decimal point of numbers."""
+
+    point = "point"
+    comma = "comma"
+
+
+@dataclass
+class TextOptions:
+    """Form of a delimited text file. Parquet, Arrow, ORC and JSON Lines need none of it."""
+
+    separator: str
+    """Separator of the columns: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
+    header: bool
+    """Whether the first line names the columns. If false, columns are named by position, counted from 1."""
+    encoding: str
+    """Encoding of the text: utf-8, latin-1, utf-16 or any other encoding that Python knows. A byte-order mark overrides
+    it."""
+    quote: Quote
+    """Quotation marks. double: a cell in them may hold separators, and doubled ones stand for one; none: they are
+    text."""
+    escape: Escape
+    """Character that takes the next one literally: backslash, or none."""
+    decimal: Decimal
+    """Decimal point of numbers: point or comma."""
+    comment: str | None
+    """Start of the lines to skip, such as '#'; null: none."""
+
+    def form(self, prefix: str) -> TextForm:
+        """Return the form of the text; `prefix` is that of the keys in messages, such as `data.`."""
+        from ratinglab.ratings.text_forms import TextForm
+
+        return TextForm(
+            separator=separator_text(self.separator, key=f"{prefix}separator"),
+            encoding=self.encoding,
+            quote=self.quote is Quote.double,
+            escape=self.escape is Escape.backslash,
+            decimal="," if self.decimal is Decimal.comma else ".",
+            comment=self.comment,
+        )
+
+    def check_text(self, prefix: str) -> None:
+        """Raise UserError for an unknown separator or encoding, or an empty comment."""
+        separator_text(self.separator, key=f"{prefix}separator")
+        check_encoding(self.encoding, key=f"{prefix}encoding")
+        if self.comment is not None and not self.comment.strip():
+            raise UserError(f"{prefix}comment must not be blank, got {self.comment!r}; null skips no lines")
 
 
 @dataclass
@@ -91,8 +164,7 @@ class ColumnOptions:
     rating: str
     """Column of the ratings: finite numbers, higher is better."""
     timestamp: str | None
-    """Column of the times: Unix time (s, ms, µs, ns) or ISO dates; null: no times. Splits by time and timesvdpp require
-    it."""
+    """Column of the times; null: no times. Splits by time and timesvdpp require it."""
 
 
 @dataclass
@@ -113,15 +185,11 @@ class ScaleOptions:
 
 
 @dataclass
-class UserOptions:
-    """Optional table of users with a header. Each column besides the ids is a feature."""
+class UserOptions(TextOptions):
+    """Optional table of users. Each column besides the ids is a feature."""
 
     path: str | None
     """File with one row per user; null: no user features."""
-    separator: str
-    """Separator of that file's columns, as in data.separator."""
-    encoding: str
-    """Encoding of that file, as in data.encoding."""
     user: str
     """That file's column of user ids."""
     numeric: list[str]
@@ -129,15 +197,11 @@ class UserOptions:
 
 
 @dataclass
-class TitleOptions:
-    """Optional table of items with a header. Each column besides ids and titles is a feature."""
+class TitleOptions(TextOptions):
+    """Optional table of items. Each column besides ids and titles is a feature."""
 
     path: str | None
     """File with one row per item; null: no item features, and recommendations show only ids."""
-    separator: str
-    """Separator of that file's columns, as in data.separator."""
-    encoding: str
-    """Encoding of that file, as in data.encoding."""
     item: str
     """That file's column of item ids."""
     title: str
@@ -147,50 +211,54 @@ class TitleOptions:
 
 
 @dataclass
-class CsvOptions(DataOptions):
-    """Ratings from Parquet or delimited text, plain or compressed (.gz, .zip, .bz2, .xz, .zst), one rating per row."""
+class CsvOptions(TextOptions, DataOptions):
+    """Ratings from delimited text, JSON Lines, Parquet, Arrow or ORC, plain or compressed (.gz, .zip, .bz2, .xz, .zst),
+    one rating per row."""
 
     name: ClassVar[str] = "csv"
 
-    path: str
-    """File of ratings, or a pattern such as ratings-*.csv for several files, read in the order of their names."""
-    separator: str
-    """Separator of the columns: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
-    header: bool
-    """Whether the first line names the columns. If false, data.columns are positions counted from 1."""
-    encoding: str
-    """Encoding of the text: utf-8, latin-1, utf-16 or any other encoding that Python knows."""
+    path: list[str]
+    """File of ratings; several as '[a.csv,b.csv]', a pattern such as ratings-*.csv, or a folder of part files."""
     columns: ColumnOptions
     """Columns of user, item, rating and time. All others are ignored."""
+    timestamp_format: str | None
+    """Format of the times: a unit of Unix time (s, ms, us, ns), or a pattern such as '%d.%m.%Y %H:%M'; null: told by
+    the times, which may be Unix times, ISO dates, or integers such as 20060131."""
+    unrated: list[float]
+    """Ratings that stand for a missing one, such as [0,-1] or [99]: their rows are dropped and counted."""
     scale: ScaleOptions
     """Rating scale, used to clip predictions. Set it if the data lacks the lowest or the highest rating."""
     users: UserOptions
-    """Table of users, with a header; optional. Its columns are features for model.user_features."""
+    """Table of users; optional. Its columns are features for model.user_features."""
     titles: TitleOptions
-    """Table of items, with a header; optional. Its columns are features for model.item_features."""
+    """Table of items; optional. Its columns are features for model.item_features."""
 
     def check_together(self) -> None:
-        """Raise UserError for an unknown separator or encoding."""
-        for prefix, options in (("data", self), ("data.users", self.users), ("data.titles", self.titles)):
-            separator_text(options.separator, key=f"{prefix}.separator")
-            check_encoding(options.encoding, key=f"{prefix}.encoding")
+        """Raise UserError for an unknown separator, encoding or format of times."""
+        for prefix, options in (("data.", self), ("data.users.", self.users), ("data.titles.", self.titles)):
+            options.check_text(prefix)
+        check_timestamp_format(self.timestamp_format, key="data.timestamp_format")
 
     def load(self) -> RatingTable:
         """Read the files, with users and titles if given, or load the table from the cache."""
-        from ratinglab.ratings.inputs import Columns, TextForm
+        from ratinglab.ratings.input_paths import existing_files
+        from ratinglab.ratings.inputs import Columns
         from ratinglab.ratings.loading import TableFiles
-        from ratinglab.ratings.reading import RatingFiles, existing_files
+        from ratinglab.ratings.reading import RatingFiles
 
         ratings = RatingFiles(
             files=existing_files(self.path, key="data.path"),
-            form=TextForm(separator_text(self.separator, key="data.separator"), self.encoding),
+            form=self.form("data."),
             header=self.header,
             columns=Columns(**vars(self.columns)),
+            time_pattern=self.timestamp_format,
         )
-        name = ratings.files[0].path.name if len(ratings.files) == 1 else Path(self.path).name
+        others = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
+        name = f"{Path(self.path[0]).name}{others}"
         users, user_origin = _feature_file("user", self.users, id_column=self.users.user, title=None)
         items, item_origin = _feature_file("item", self.titles, id_column=self.titles.item, title=self.titles.title)
-        return self._load(TableFiles(name, ratings, users, items, (user_origin, item_origin)), **vars(self.scale))
+        files = TableFiles(name, ratings, users, items, (user_origin, item_origin))
+        return self._load(files, unrated=tuple(self.unrated), **vars(self.scale))
 
 
 def _feature_file(
@@ -198,16 +266,16 @@ def _feature_file(
 ) -> tuple[FeatureFile | None, Origin]:
     """Find the file of users or items, if given, and its origin."""
     from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
-    from ratinglab.ratings.inputs import TextForm
-    from ratinglab.ratings.reading import existing_file
+    from ratinglab.ratings.input_paths import existing_file
     from ratinglab.ratings.side_information import KEYS, Origin
 
     key = KEYS[noun]
     origin = Origin(noun, place=f"{key}.path", advice=f"name it as {key}.path")
     if options.path is None:
         return None, origin
-    form = TextForm(separator_text(options.separator, key=f"{key}.separator"), options.encoding)
-    layout = FeatureLayout(form, id=id_column, title=title, numeric=tuple(options.numeric))
+    layout = FeatureLayout(
+        options.form(f"{key}."), id=id_column, header=options.header, title=title, numeric=tuple(options.numeric)
+    )
     return FeatureFile(existing_file(options.path, key=f"{key}.path"), layout, origin), origin
 
 
@@ -289,3 +357,10 @@ def check_encoding(name: str, *, key: str) -> None:
             raise LookupError
     except (LookupError, UnicodeError):
         raise UserError(f"{key}: there is no encoding {name!r}") from None
+
+
+def check_timestamp_format(pattern: str | None, *, key: str) -> None:
+    """Raise UserError unless a format of times is a unit of Unix time or has a directive of strptime."""
+    units = ("s", "ms", "us", "ns")
+    if pattern is not None and pattern not in units and "%" not in pattern:
+        raise UserError(f"{key} must be one of {', '.join(units)}, or a pattern such as '%d.%m.%Y', got {pattern!r}")

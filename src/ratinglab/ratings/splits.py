@@ -78,6 +78,10 @@ class SplitOptions(ABC):
         """Return remarks on the split, one line each."""
         return ()
 
+    def reason(self, table: RatingTable) -> str:
+        """Explain why a part can be empty, as the end of `split=… leaves no row …`; "" without an explanation."""
+        return ""
+
     def apply(self, table: RatingTable) -> Split:
         """Split the table's rows.
 
@@ -93,9 +97,10 @@ class SplitOptions(ABC):
         for key, code in (("test", TEST), ("validation", VALIDATION)):
             wanted = getattr(self, key, 0)
             if wanted and not (part == code).any():
-                raise UserError(f"split={self.name} with split.{key}={wanted} leaves no row of {table.name} for {key}")
+                place = f"split={self.name} with split.{key}={wanted}"
+                raise UserError(f"{place} leaves no row of {table.name} for {key}{self.reason(table)}")
         if not (part == TRAIN).any():
-            raise UserError(f"split={self.name} leaves no row of {table.name} to train on")
+            raise UserError(f"split={self.name} leaves no row of {table.name} to train on{self.reason(table)}")
         return Split(part=part.astype(np.int8), identity=self._identity(table), notes=self.notes(table))
 
     def _identity(self, table: RatingTable) -> str:
@@ -126,6 +131,9 @@ class FractionSplit(SplitOptions):
                 "split.validation + split.test must be below 1, "
                 f"got {self.validation} + {self.test} = {self.validation + self.test:g}"
             )
+
+    def reason(self, table: RatingTable) -> str:
+        return f": it has {_ratings(len(table.ratings))}"
 
 
 @dataclass
@@ -161,6 +169,10 @@ class PerUserSplit(RandomSplit):
         order = np.random.default_rng(self.seed).permutation(len(user))
         return _first_of_each_user(user, order, num_test=num_test, num_validation=num_validation)
 
+    def reason(self, table: RatingTable) -> str:
+        most = np.bincount(table.ratings.user).max()
+        return f": each user's number is rounded, and no user has more than {_ratings(most)}"
+
 
 @dataclass
 class LeaveLastSplit(SplitOptions):
@@ -184,10 +196,29 @@ class LeaveLastSplit(SplitOptions):
         )
 
     def notes(self, table: RatingTable) -> tuple[str, ...]:
-        """Report the number of users whose ratings are all used for training."""
+        """Report users whose ratings are all used for training, and those whose last ratings the times do not tell."""
+        notes = []
         count = np.count_nonzero(self._has_too_few(table))
-        note = f"users with at most {self.test + self.validation} ratings, all used for training: {count:,}"
-        return (note,) if count > 0 else ()
+        if count > 0:
+            notes.append(f"users with at most {self.test + self.validation} ratings, all used for training: {count:,}")
+        ties, num_users = self._num_ties(table), table.num_users - count
+        if ties > num_users / 2:
+            notes.append(
+                f"users whose last {_ratings(self.test)} and the one before have the same time, so that their order in "
+                f"the file decides: {ties:,} of {num_users:,}"
+            )
+        return tuple(notes)
+
+    def reason(self, table: RatingTable) -> str:
+        most = np.bincount(table.ratings.user).max()
+        return f": no user has more than {_ratings(most)}, and one of them must be left to train on"
+
+    def _num_ties(self, table: RatingTable) -> int:
+        """Count the users with a test row at the same time as the last row before the test rows."""
+        time, user = table.times(asked_by=f"split={self.name}"), table.ratings.user
+        by_user = np.lexsort((time, user))
+        first_test = np.cumsum(np.bincount(user))[~self._has_too_few(table)] - self.test
+        return int(np.count_nonzero(time[by_user[first_test]] == time[by_user[first_test - 1]]))
 
     def _has_too_few(self, table: RatingTable) -> NDArray[np.bool_]:
         return np.bincount(table.ratings.user) <= self.test + self.validation
@@ -210,6 +241,10 @@ class TemporalSplit(FractionSplit):
         ordered = np.append(np.sort(time), np.iinfo(time.dtype).max)  # later than all rows: the cut of an empty part
         first_test, first_validation = ordered[[-1 - num_test, -1 - num_test - num_validation]]
         return np.select([time >= first_test, time >= first_validation], [TEST, VALIDATION], TRAIN)
+
+    def reason(self, table: RatingTable) -> str:
+        count = len(np.unique(table.times(asked_by=f"split={self.name}")))
+        return f": rows at the same time stay together, and it has {count:,} distinct time{'s' if count > 1 else ''}"
 
 
 @dataclass
@@ -236,6 +271,9 @@ class RandomValidationSplit(SplitOptions):
         np.random.default_rng(self.seed).shuffle(train)
         part[train[: round(self.validation * len(train))]] = VALIDATION
         return part
+
+    def reason(self, table: RatingTable) -> str:
+        return f": it has {_ratings(len(table.ratings))}"
 
 
 @dataclass
@@ -369,6 +407,10 @@ class FilesSplit(RandomValidationSplit):
 def _is_named(name: str, pattern: str) -> bool:
     """Return whether a file name equals or matches the pattern, with or without its folder."""
     return f"/{name}".endswith(f"/{pattern}") or fnmatch(name, pattern) or fnmatch(name, f"*/{pattern}")
+
+
+def _ratings(number: int) -> str:
+    return f"{number:,} rating{'s' if number != 1 else ''}"
 
 
 def _first_of_each_user(

@@ -18,7 +18,7 @@ from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, Source
 
-VERSION = 4
+VERSION = 5
 """Raise it with any change to the result of reading, or to the cache's format."""
 SMALLEST = 8 << 20
 """Minimum bytes of files to cache: smaller ones are read as fast."""

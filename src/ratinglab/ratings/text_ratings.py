@@ -1,95 +1,189 @@
-"""Ratings from delimited text."""
+"""Ratings from delimited text, read by pyarrow."""
 
 import codecs
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.faults import Layout, column_position, count_lines, first_fault, first_rows, printable
-from ratinglab.ratings.inputs import BLOCK_SIZE, Columns, InputFile, TextForm, TextStream, utf8_blocks
-from ratinglab.ratings.timestamps import type_of_timestamp
+from ratinglab.ratings.faults import check_quotes, first_fault, num_rows_by_line
+from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile
+from ratinglab.ratings.layouts import Layout
+from ratinglab.ratings.text_forms import QUOTE, QuoteScan, TextStream, pieces_of
+from ratinglab.ratings.timestamps import parsed_times
+
+ENCLOSED = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
+"""A cell that quotation marks enclose, or that one opens: its marks are not text."""
+Convert = Callable[[pa.RecordBatch], list[Any]]
+"""Conversion of a batch of the columns user and item, as text, rating, as float32, and, if read, timestamp."""
 
 
-def layout_of(file: InputFile, form: TextForm, *, header: bool, columns: Columns) -> Layout:
-    """Find the columns of a file by its first rows.
+class TextRows(NamedTuple):
+    """Rows of a text file.
+
+    Attributes:
+        layout: the layout by which they were read.
+        parts: the converted batches.
+        notes: remarks on their form.
+    """
+
+    layout: Layout
+    parts: list[list[Any]]
+    notes: list[str]
+
+
+class FaultyPieceError(Exception):
+    """A piece of a file that has a fault.
+
+    Attributes:
+        start: its first byte, behind rows without a fault; 0 for the first piece.
+    """
+
+    def __init__(self, start: int, reason: pa.ArrowInvalid) -> None:
+        super().__init__(str(reason))
+        self.start = start
+
+
+def read_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> TextRows:
+    """Read the rows of a file.
 
     Raises:
-        UserError: the file is empty, a column is missing, or the first timestamp is not a time.
+        UserError: for the first faulty row, with its line.
     """
-    (line, cells), *data = first_rows(file, form, 2 if header else 1)
-    if any("\n" in cell or "\r" in cell for cell in cells):
-        raise UserError(f"{file}, line {line}: a quoted cell must end on the line on which it begins")
-    names = [cell.strip() for cell in cells] if header else [str(number) for number in range(1, len(cells) + 1)]
-    positions: dict[str, int] = {}
-    for role, wanted in columns._asdict().items():
-        if wanted is None:
-            continue
-        position = column_position(names, wanted, key=f"data.columns.{role}", file=file, header=header)
-        for other, taken in positions.items():
-            if taken == position:
-                raise UserError(
-                    f"data.columns.{other} and data.columns.{role} must be different columns, got {wanted} for both"
-                )
-        positions[role] = position
-    timestamp, timestamp_type = positions.get("timestamp"), None
-    for data_line, row in data if header else [(line, cells)]:
-        if timestamp is not None and timestamp < len(row):
-            timestamp_type = type_of_timestamp(printable(row[timestamp]), place=f"{file}, line {data_line}")
-    return Layout(
-        form=form,
-        header_lines=line if header else 0,
-        num_columns=len(names),
-        user=positions["user"],
-        item=positions["item"],
-        rating=positions["rating"],
-        timestamp=timestamp,
-        timestamp_type=timestamp_type,
-    )
-
-
-def read_text(file: InputFile, layout: Layout) -> Iterator[pa.RecordBatch]:
-    """Read the columns user and item as text, rating as float32 and, if there is one, timestamp.
-
-    Raises:
-        UserError: while reading, for the first faulty row, with its line.
-    """
-    stream = TextStream(utf8_blocks(file, layout.form), header_lines=layout.header_lines)
-    num_rows = 0
+    any_dates = layout.with_any_dates()
     try:
-        for batch in pyarrow.csv.open_csv(stream, **_arrow_options(layout, skipped_lines=layout.header_lines)):
-            _check_finite(batch)
-            num_rows += len(batch)
-            yield batch
+        return _read(file, layout, threads, convert)
+    except UserError:
+        if any_dates is None:
+            raise
+    return _read(file, any_dates, threads, convert)
+
+
+def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> TextRows:
+    """Read the rows of a file whose timestamps have one type."""
+    try:
+        parts = _read_pieces(file, layout, threads, convert)
+    except FaultyPieceError as error:
+        raise _fault(file, layout, otherwise=str(error), sound=error.start) from error
+    if parts:
+        return TextRows(layout, parts, [])
+    scan, reason = QuoteScan(layout.form), "reason unknown"
+    try:
+        parts = _read_in_order(file, layout, threads, convert, scan)
+        if parts and scan.is_regular and not scan.spans_lines:
+            return TextRows(layout, parts, [])
     except pa.ArrowInvalid as error:
-        raise first_fault(file, layout, otherwise=str(error)) from error
-    header_rows = 1 if layout.header_lines else 0
-    if num_rows == 0 or (
-        layout.form.is_quoted and stream.has_quotes and count_lines(file, layout) > header_rows + num_rows
-    ):
-        raise first_fault(file, layout)
+        reason = str(error)
+    if scan.has_quotes:
+        num_rows = sum(len(rating) for _, _, rating, *_ in parts)
+        is_row_by_line = num_rows == num_rows_by_line(file, layout.form, header_lines=layout.header_lines)
+        return _with_odd_quotes(file, layout, threads, convert, lenient=parts if is_row_by_line else [])
+    raise _fault(file, layout, otherwise=reason)
 
 
-def read_piece(file: InputFile, layout: Layout, piece: tuple[int, int]) -> list[pa.RecordBatch]:
-    """Read the rows of a piece, as `read_text` does.
+def _with_odd_quotes(
+    file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert, *, lenient: list[list[Any]]
+) -> TextRows:
+    """Read a file whose quotation marks are text, span lines, or are irregular in columns that are not read.
+
+    Args:
+        file: the file.
+        layout: its layout.
+        threads: threads that convert the rows.
+        convert: conversion of a batch.
+        lenient: the rows as pyarrow reads them with quotes; empty if it refuses one or joins lines.
 
     Raises:
-        ArrowInvalid: a row is faulty or contains a quotation mark, or there is none.
+        UserError: a row is faulty; or a mark may have joined rows, or is irregular in a column that is read.
     """
-    start, stop = piece
-    with file.path.open("rb") as stream:
-        stream.seek(start)
-        content = stream.read(stop - start)
-    if b'"' in content or (start > 0 and content.startswith(codecs.BOM_UTF8)):
-        raise pa.ArrowInvalid("a quoted cell may continue in another piece, and pyarrow drops a byte-order mark")
-    options = _arrow_options(layout, skipped_lines=0)
-    batches: list[pa.RecordBatch] = pyarrow.csv.read_csv(pa.BufferReader(content), **options).to_batches()
-    for batch in batches:
+    as_text = replace(layout, form=replace(layout.form, quote=False))
+
+    def unquoted(batch: pa.RecordBatch) -> list[Any]:
+        for column in batch.columns[:2]:
+            if pc.any(pc.match_substring_regex(column, ENCLOSED)).as_py():
+                raise pa.ArrowInvalid("an id is enclosed in quotation marks, or only opened by one")
+        return convert(batch)
+
+    try:
+        parts = _read_in_order(file, as_text, threads, unquoted, QuoteScan(as_text.form))
+        return TextRows(as_text, parts, [f"{file}: quotation marks were read as text, as if data.quote=none were set"])
+    except pa.ArrowInvalid:
+        parts = lenient
+    if not parts:
+        spanning, scan = replace(layout, spans_lines=True), QuoteScan(layout.form)
+        try:
+            parts = _read_in_order(file, spanning, threads, convert, scan)
+        except pa.ArrowInvalid as error:
+            raise _fault(file, spanning if scan.is_regular else layout, otherwise=str(error)) from error
+        if not scan.is_regular:
+            raise _fault(file, layout, otherwise="a quotation mark is irregular")
+        layout = spanning
+    check_quotes(file, layout)
+    return TextRows(layout, parts, [])
+
+
+def _fault(file: InputFile, layout: Layout, *, otherwise: str, sound: int = 0) -> UserError:
+    def parse(lines: bytes) -> int:
+        return sum(len(batch) for batch in _parsed(pyarrow.csv.read_csv, pa.BufferReader(lines), layout, skip=0))
+
+    return first_fault(file, layout, parse=parse, otherwise=otherwise, sound=sound)
+
+
+def _read_in_order(
+    file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert, scan: QuoteScan
+) -> list[list[Any]]:
+    """Read a file by one thread while others convert its rows. Raises ArrowInvalid if a row is faulty."""
+    stream = TextStream(file, layout.form, header_lines=layout.header_lines, scan=scan)
+    batches = _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines)
+    return list(threads.map(convert, batches))
+
+
+def _read_pieces(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> list[list[Any]]:
+    """Read a plain file in several threads; return nothing for any other file, and for one with quotes.
+
+    Raises:
+        FaultyPieceError: a row is faulty.
+    """
+
+    def read(piece: tuple[int, int]) -> list[list[Any]] | None:
+        start, stop = piece
+        with file.path.open("rb") as stream:
+            stream.seek(start)
+            content = stream.read(stop - start)
+        # a quoted cell may continue in another piece, and pyarrow drops a byte-order mark
+        if QUOTE in content or (start > 0 and content.startswith(codecs.BOM_UTF8)):
+            return None
+        try:
+            return [convert(batch) for batch in _parsed(pyarrow.csv.read_csv, pa.BufferReader(content), layout, skip=0)]
+        except pa.ArrowInvalid as error:
+            raise FaultyPieceError(start if start > pieces[0][0] else 0, error) from error
+
+    parts, pieces = [], pieces_of(file, layout.form, header_lines=layout.header_lines)
+    for of_piece in threads.map(read, pieces):
+        if of_piece is None:
+            return []
+        parts += of_piece
+    return parts
+
+
+def _parsed(read: Callable[..., Any], stream: Any, layout: Layout, *, skip: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches of the columns user, item, rating and timestamp, read by one of pyarrow's functions.
+
+    Raises:
+        ArrowInvalid: a row is faulty.
+    """
+    found = read(stream, **_arrow_options(layout, skipped_lines=skip))
+    for batch in found.to_batches() if isinstance(found, pa.Table) else found:
         _check_finite(batch)
-    return batches
+        if layout.time_format is not None and pa.types.is_string(layout.time_format.type):
+            times = parsed_times(batch.column(3), layout.time_format.pattern)
+            batch = pa.RecordBatch.from_arrays([*batch.columns[:3], times], names=batch.schema.names)
+        yield batch
 
 
 def _arrow_options(layout: Layout, *, skipped_lines: int) -> dict[str, Any]:
@@ -97,16 +191,24 @@ def _arrow_options(layout: Layout, *, skipped_lines: int) -> dict[str, Any]:
     names = [str(position) for position in range(layout.num_columns)]
     types = {names[layout.user]: pa.string(), names[layout.item]: pa.string(), names[layout.rating]: pa.float32()}
     if layout.timestamp is not None:
-        types[names[layout.timestamp]] = layout.timestamp_type or pa.int64()
+        types[names[layout.timestamp]] = pa.int64() if layout.time_format is None else layout.time_format.type
+    form = layout.form
     return {
         "read_options": pyarrow.csv.ReadOptions(
             column_names=names, skip_rows=skipped_lines, block_size=BLOCK_SIZE, use_threads=False
         ),
         "parse_options": pyarrow.csv.ParseOptions(
-            delimiter=layout.form.delimiter, quote_char='"' if layout.form.is_quoted else False
+            delimiter=form.delimiter,
+            quote_char='"' if form.is_quoted else False,
+            escape_char="\\" if form.escape else False,
+            newlines_in_values=layout.spans_lines,
         ),
         "convert_options": pyarrow.csv.ConvertOptions(
-            include_columns=list(types), column_types=types, null_values=[], strings_can_be_null=False
+            include_columns=list(types),
+            column_types=types,
+            null_values=[],
+            strings_can_be_null=False,
+            decimal_point=form.decimal,
         ),
     }
 

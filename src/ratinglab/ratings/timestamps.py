@@ -1,67 +1,190 @@
-"""Times of ratings: Unix time in seconds, milliseconds, microseconds or nanoseconds, or ISO dates."""
+"""Times of ratings: Unix time in seconds, milliseconds, microseconds or nanoseconds, dates, or any format given."""
 
 import math
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 
-UNITS = ((1e11, 1000.0), (1e14, 1.0), (1e17, 1e-3), (np.inf, 1e-6))
-"""Upper bounds of Unix times in s, ms, µs and ns (each bound is the year 5138), with the factor to ms."""
+UNITS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+"""Units of Unix time, with the factor to milliseconds."""
+BOUNDS = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": np.inf}
+"""Upper bounds of Unix times by unit; each bound is the year 5138."""
 DATES = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 """ISO dates without and with a time zone."""
+CALENDAR = {14: "yyyymmddhhmmss", 12: "yyyymmddhhmm", 8: "yyyymmdd", 6: "yyyymm", 4: "yyyy"}
+"""Dates that are written as integers, by their number of digits."""
 FIRST, LAST = -62_135_596_800_000, 253_402_300_799_999
 """The years 1 to 9999 in milliseconds."""
+USUAL = (631_152_000_000, 4_102_444_800_000)
+"""The years 1990 to 2099 in milliseconds: times outside them are hardly times of ratings."""
 
 
-def type_of_timestamp(text: str, *, place: str) -> pa.DataType:
-    """Infer the type of a column's timestamps from the first one.
+@dataclass(frozen=True)
+class TimeFormat:
+    """Format of a column of times.
+
+    Attributes:
+        type: type as which pyarrow parses the text: int64 or float64 for Unix times, a timestamp for ISO dates, or a
+            string for what `parsed_times` parses.
+        pattern: data.timestamp_format: a unit of Unix time, or a strptime pattern; None: told by the times.
+    """
+
+    type: pa.DataType
+    pattern: str | None = None
+
+    @property
+    def rule(self) -> str:
+        """The text that completes `the timestamp must be …`."""
+        if self.pattern is not None and self.pattern not in UNITS:
+            return f"written as {self.pattern!r} (data.timestamp_format)"
+        is_date = pa.types.is_timestamp(self.type) or pa.types.is_string(self.type)
+        return "an ISO date, as in the first row" if is_date else "Unix time, as in the first row"
+
+
+def format_of_times(text: str, pattern: str | None, *, place: str, decimal: str = ".") -> TimeFormat:
+    """Tell the format of a column's times by the first one.
+
+    Args:
+        text: the first time.
+        pattern: data.timestamp_format.
+        place: its place, for messages.
+        decimal: decimal point of numbers.
 
     Raises:
-        UserError: it is neither a number nor an ISO date.
+        UserError: it is neither a number nor an ISO date, or not written in the pattern.
     """
     text = text.strip()
-    for written, pattern in ((pa.int64(), r"-?\d{1,18}"), (pa.float64(), r"[+-]?\d+\.?\d*([eE][+-]?\d+)?")):
-        if re.fullmatch(pattern, text, flags=re.ASCII):
-            return written
-    for written in DATES:
-        if is_written_as(text, written):
-            return written
-    raise UserError(
-        f"{place}: the timestamp must be Unix time or an ISO date such as 2026-11-24 or 2026-11-24T10:15:00Z, "
-        f"got {text!r}"
-    )
+    if pattern is None or pattern in UNITS:
+        for kind, digits in ((pa.int64(), r"-?\d{1,18}"), (pa.float64(), r"[+-]?\d+\.?\d*([eE][+-]?\d+)?")):
+            if re.fullmatch(digits, text.replace(decimal, "."), flags=re.ASCII):
+                return TimeFormat(kind, pattern)
+    if pattern is None:
+        for kind in (*DATES, pa.string()):
+            if is_written_as(text, TimeFormat(kind)):
+                return TimeFormat(kind)
+        raise UserError(
+            f"{place}: the timestamp must be Unix time or an ISO date such as 2026-11-24 or 2026-11-24T10:15:00Z, "
+            f"got {text!r}; for any other format set data.timestamp_format, as in data.timestamp_format='%d.%m.%Y'"
+        )
+    found = TimeFormat(pa.string(), pattern)
+    if pattern in UNITS or not is_written_as(text, found):
+        rule = "Unix time (data.timestamp_format)" if pattern in UNITS else found.rule
+        raise UserError(f"{place}: the timestamp must be {rule}, got {text!r}")
+    return found
 
 
-def milliseconds(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[str]]:
-    """Convert a column of timestamps: (N,) int64 milliseconds since 1970 in UTC, with notes.
+def parsed_times(texts: pa.Array, pattern: str | None) -> pa.Array:
+    """Parse times written in a strptime pattern or, without one, as ISO dates of any precision, with or without zones.
 
-    The largest value determines the unit of Unix times. A note reports values that seem to be in another unit.
+    Times without a zone are in UTC.
+
+    Raises:
+        ArrowInvalid: a text is not such a time.
     """
+    texts = pc.utf8_trim_whitespace(texts)
+    if pattern is not None:
+        parsed = pd.to_datetime(texts.to_pandas(), format=pattern, utc=True, errors="coerce")
+        if parsed.isna().any():
+            raise pa.ArrowInvalid(f"a time is not written as {pattern}")
+        return pa.array(parsed.dt.as_unit("ms").dt.tz_localize(None)).cast(pa.timestamp("ms"))
+    texts = pc.replace_substring_regex(texts, r"(\.\d{6})\d+", r"\1")  # pyarrow reads at most microseconds
+    texts = pc.replace_substring_regex(texts, r" ?(UTC|GMT)$", "Z")
+    has_zone = pc.match_substring_regex(texts, r":.*(Z|[+-]\d\d(:?\d\d)?)$")
+    naive, utc = (
+        texts.filter(mask).cast(kind) for mask, kind in zip((pc.invert(has_zone), has_zone), DATES, strict=True)
+    )
+    time = np.empty(len(texts), dtype=np.int64)
+    for mask, times in ((pc.invert(has_zone), naive), (has_zone, utc)):
+        time[mask.to_numpy(zero_copy_only=False)] = times.cast(pa.int64()).to_numpy() // 1000
+    return pa.array(time).cast(pa.timestamp("ms"))
+
+
+def is_written_as(text: str, written: TimeFormat, *, decimal: str = ".") -> bool:
+    """Return whether a text is a time in that format, and finite."""
+    if pa.types.is_floating(written.type):
+        text = text.replace(decimal, ".")
+    try:
+        column = pa.array([text])
+        parsed = (
+            parsed_times(column, written.pattern) if pa.types.is_string(written.type) else column.cast(written.type)
+        )
+    except (pa.ArrowInvalid, ValueError):
+        return False
+    return not pa.types.is_floating(written.type) or math.isfinite(parsed[0].as_py())
+
+
+def milliseconds(column: pa.ChunkedArray, pattern: str | None) -> tuple[NDArray[np.int64], list[str]]:
+    """Convert a column of times: (N,) int64 milliseconds since 1970 in UTC, with notes.
+
+    Without a pattern, integers that are all valid dates such as 20060131 are dates; otherwise the largest value
+    determines the unit of Unix times, and a note reports values that seem to be in another unit.
+
+    Args:
+        column: timestamps, integers or floats.
+        pattern: data.timestamp_format.
+
+    Raises:
+        ArrowInvalid: a number is not written in the pattern.
+    """
+    if pattern is not None and pattern not in UNITS and not pa.types.is_timestamp(column.type):
+        column = pa.chunked_array([parsed_times(chunk.cast(pa.string()), pattern) for chunk in column.chunks])
     if pa.types.is_timestamp(column.type):
         return column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).to_numpy(), []
-    least, most = pc.min_max(column).as_py().values()
-    unit = next(unit for unit in UNITS if max(abs(least), abs(most)) < unit[0])
     time = np.concatenate([chunk.to_numpy() for chunk in column.chunks])
+    if pattern is None:
+        dates = _dates_of(time)
+        if dates is not None:
+            day = np.datetime64(int(dates[0]), "ms").astype("datetime64[D]")
+            return dates, [f"timestamps: read as {CALENDAR[len(str(int(time[0])))]}, such as {time[0]:.0f} for {day}"]
+    least, most = pc.min_max(column).as_py().values()
+    unit = pattern or next(unit for unit, bound in BOUNDS.items() if max(abs(least), abs(most)) < bound)
+    factor = UNITS[unit]
     if not pa.types.is_integer(column.type):
-        time = np.round(np.clip(time * unit[1], FIRST - 1, LAST + 1)).astype(np.int64)
-    elif unit[1] >= 1:
-        time *= int(unit[1])
+        time = np.round(np.clip(time * factor, FIRST - 1, LAST + 1)).astype(np.int64)
+    elif factor >= 1:
+        np.clip(time, (FIRST - 1) // int(factor), (LAST + 1) // int(factor) + 1, out=time)
+        time *= int(factor)
     else:
-        time //= round(1 / unit[1])
-    return time, _of_another_unit(column, unit, least=least)
+        time //= round(1 / factor)
+    return time, [] if pattern else _of_another_unit(column, unit, least=least)
 
 
-def times_of_texts(texts: list[str], *, place: Callable[[int], str]) -> NDArray[np.datetime64]:
+def _dates_of(number: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """Convert integers written as in CALENDAR: (N,) int64 milliseconds; None if one is not a date of 1900 to 2099."""
+    digits = len(str(abs(int(number[0])))) if math.isfinite(number[0]) else 0
+    unit = 10 ** (digits - 4) if digits in CALENDAR else 0
+    if unit == 0 or number.min() < 1900 * unit or number.max() >= 2100 * unit or (number % 1 != 0).any():
+        return None
+    rest = number.astype(np.int64) * 10 ** (14 - digits)
+    parts = []
+    for size in (10**10, 10**8, 10**6, 10**4, 100, 1):
+        part, rest = np.divmod(rest, size)
+        parts.append(part)
+    year, month, day, hour, minute, second = parts
+    month, day = (np.maximum(part, 1) if digits <= least else part for part, least in ((month, 4), (day, 6)))
+    if (month < 1).any() or (month > 12).any() or (hour > 23).any() or (minute > 59).any() or (second > 60).any():
+        return None
+    first = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
+    date = first.astype("datetime64[D]") + (day - 1)
+    if (date.astype("datetime64[M]") != first).any():
+        return None
+    return date.astype("datetime64[ms]").astype(np.int64) + ((hour * 60 + minute) * 60 + second) * 1000
+
+
+def times_of_texts(texts: list[str], *, pattern: str | None, place: Callable[[int], str]) -> NDArray[np.datetime64]:
     """Parse times written as text, all in the format of the first one: (N,) datetime64[ms] in UTC.
 
     Args:
         texts: texts without surrounding white space.
+        pattern: the strptime pattern or the unit of Unix time; None: told by the times.
         place: returns the place of a text, counted from 0, for messages.
 
     Raises:
@@ -69,27 +192,29 @@ def times_of_texts(texts: list[str], *, place: Callable[[int], str]) -> NDArray[
     """
     if not texts:
         return np.empty(0, dtype="datetime64[ms]")
-    written = type_of_timestamp(texts[0], place=place(0))
-    try:
-        column = pa.chunked_array([pa.array(texts).cast(written)])
-    except pa.ArrowInvalid:
-        column = None
-    if column is None or (pa.types.is_floating(written) and not pc.all(pc.is_finite(column)).as_py()):
+    written = format_of_times(texts[0], pattern, place=place(0))
+    array = pa.chunked_array([pa.array(texts, pa.string())])
+    column = column_of_times(array, written)
+    if column is None and pa.types.is_timestamp(written.type):
+        written = TimeFormat(pa.string(), pattern)
+        column = column_of_times(array, written)
+    if column is None or (pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py()):
         wrong = next(number for number, text in enumerate(texts) if not is_written_as(text, written))
         rule = "written like the first one" if column is None else "finite"
         raise UserError(f"{place(wrong)}: a time must be {rule}, got {texts[wrong]!r}")
-    time, _ = milliseconds(column)
+    time, _ = milliseconds(column, pattern)
     check_years(time, places=lambda rows: [place(row) for row in rows])
     return time.astype("datetime64[ms]")
 
 
-def is_written_as(text: str, written: pa.DataType) -> bool:
-    """Return whether a text is a time of that type, and finite."""
+def column_of_times(texts: pa.ChunkedArray, written: TimeFormat) -> pa.ChunkedArray | None:
+    """Parse a column of texts in a format; None if one is not written in it."""
     try:
-        (time,) = pa.array([text]).cast(written)
+        if not pa.types.is_string(written.type):
+            return texts.cast(written.type)
+        return pa.chunked_array([parsed_times(chunk, written.pattern) for chunk in texts.chunks])
     except pa.ArrowInvalid:
-        return False
-    return not pa.types.is_floating(written) or math.isfinite(time.as_py())
+        return None
 
 
 def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[str]]) -> None:
@@ -104,12 +229,24 @@ def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[s
         raise UserError(f"{places([row])[0]}: every timestamp must be in the years 1 to 9999")
 
 
-def _of_another_unit(column: pa.ChunkedArray, unit: tuple[float, float], *, least: float) -> list[str]:
-    """Make a note on values too small for the column's unit, which would place them around 1970."""
-    smaller = UNITS[: UNITS.index(unit)]
-    if not smaller or least >= smaller[-1][0]:
+def note_on_unusual(time: NDArray[np.int64]) -> list[str]:
+    """Make a note on times before 1990 or after 2099: (N,) milliseconds since 1970."""
+    if time.min() >= USUAL[0] and time.max() < USUAL[1]:
         return []
-    bound = pa.scalar(smaller[-1][0], type=pa.float64()).cast(column.type)
+    unusual = time[(time < USUAL[0]) | (time >= USUAL[1])]
+    examples = dict.fromkeys(str(np.datetime64(int(each) // 1000, "s")) for each in (unusual.min(), unusual.max()))
+    return [
+        f"timestamps: {len(unusual):,} of {len(time):,} are before 1990 or after 2099, such as "
+        f"{' and '.join(examples)}; if they are in another format, set data.timestamp_format"
+    ]
+
+
+def _of_another_unit(column: pa.ChunkedArray, unit: str, *, least: float) -> list[str]:
+    """Make a note on values too small for the column's unit, which would place them around 1970."""
+    smaller = list(BOUNDS.values())[: list(BOUNDS).index(unit)]
+    if not smaller or least >= smaller[-1]:
+        return []
+    bound = pa.scalar(smaller[-1], type=pa.float64()).cast(column.type)
     small = pc.and_(pc.greater(column, 0), pc.less(column, bound))
     count = pc.sum(small).as_py() or 0
     if count == 0:

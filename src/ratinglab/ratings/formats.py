@@ -1,0 +1,113 @@
+"""Formats of files, told by their content: those that are read, and what to do about the others."""
+
+import json
+import re
+from enum import Enum, auto
+from typing import NamedTuple
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.inputs import SIGNATURES, InputFile
+
+
+class Format(Enum):
+    """Formats that are read."""
+
+    TEXT = auto()
+    JSON_LINES = auto()
+    PARQUET = auto()
+    ARROW = auto()
+    ORC = auto()
+
+
+BINARY = {b"PAR1": Format.PARQUET, b"ARROW1": Format.ARROW, b"ORC": Format.ORC}
+"""First bytes of the binary formats that are read."""
+
+
+class Unreadable(NamedTuple):
+    """A format that is not read.
+
+    Attributes:
+        pattern: what its content begins with.
+        name: what it is.
+        advice: what to do.
+    """
+
+    pattern: re.Pattern[bytes]
+    name: str
+    advice: str
+
+
+AS_CSV = "save it as CSV or Parquet, and name that file"
+WITH_PANDAS = "save it as CSV or Parquet, such as with pandas.read_{}"
+
+
+def _begins(pattern: bytes, name: str, advice: str = AS_CSV) -> Unreadable:
+    return Unreadable(re.compile(pattern, re.DOTALL | re.IGNORECASE), name, advice)
+
+
+UNREADABLE = (
+    _begins(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook", "save its sheet as CSV, and name that file"),
+    _begins(rb"<stata_dta>|[\x69-\x73][\x01\x02]\x01\x00", "a Stata file", WITH_PANDAS.format("stata")),
+    _begins(rb"\$FL[23]", "an SPSS file", WITH_PANDAS.format("spss")),
+    _begins(rb"HEADER RECORD\*{7}|\x00{12}\xc2\xea\x81\x60", "a SAS file", WITH_PANDAS.format("sas")),
+    _begins(rb"\x89HDF\r\n\x1a\n", "an HDF5 file", WITH_PANDAS.format("hdf")),
+    _begins(rb"MATLAB 5\.0", "a MATLAB file"),
+    _begins(rb"\x93NUMPY", "a NumPy array"),
+    _begins(rb"\x80[\x02-\x05]", "a Python pickle"),
+    _begins(rb"RD[AX][23]\n|[XA]\n\x00\x00\x00[\x02\x03]|X\n\x00", "an R data file"),
+    _begins(rb"SQLite format 3\x00", "a SQLite database", "export its table of ratings as CSV"),
+    _begins(rb"Obj\x01", "an Avro file"),
+    _begins(rb"FEA1", "a Feather file of version 1", "save it as version 2 or as Parquet"),
+    _begins(rb"%PDF", "a PDF document", "name the file of ratings"),
+    _begins(rb".{257}ustar", "a tar archive", "unpack it with tar xf, and name the file of ratings in it"),
+    _begins(
+        rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\x1f\x9d", "an archive", "unpack it, and name the file of ratings in it"
+    ),
+    _begins(rb"\x04\x22\x4d\x18", "compressed by LZ4", "decompress it"),
+    _begins(rb"version https://git-lfs", "a pointer of Git LFS, not the file", "fetch it with git lfs pull"),
+    _begins(rb"\s*(<!doctype html|<html)", "a web page", "download the file that it links to"),
+    _begins(rb"\s*<\?xml", "an XML file"),
+    _begins(rb"\s*\[\s*[\[{]", "a JSON array", "write it as JSON Lines, one object per line"),
+    _begins(rb"\s*\{\s*'", "a file of Python dictionaries", "write it as JSON Lines, with double quotes"),
+    _begins(rb"\s*@relation\b", "an ARFF file", "remove its header, and set data.header=false"),
+    _begins(rb"%%MatrixMarket", "a Matrix Market file", "remove its header and the line of sizes"),
+    _begins(rb"[-+\d.]+([ \t]+\d+:[-+\d.e]+)+\s*\n", "a file of LIBFM or LIBSVM", "write one rating per row"),
+    _begins(rb"\w+/\w+: [^\n]*\n\w+/\w+: ", "a file of blocks with a line per field", "write one rating per row"),
+    _begins(
+        rb"\s*\d+:\s*\n",
+        "in the format of the Netflix Prize, with the ratings of an item below its id",
+        'write the id into each row, such as with awk \'/:$/ {item = $0; sub(":", "", item); next} '
+        '{print item "," $0}\'',
+    ),
+)
+"""Formats that are not read. Most of them would otherwise be read as text."""
+
+
+def format_of(file: InputFile) -> Format:
+    """Tell the format of a file from its first bytes; file names do not matter.
+
+    Raises:
+        UserError: the file cannot be read, or is in a format that is not read; the message says what to do.
+    """
+    start = file.start()
+    found = next((kind for signature, kind in BINARY.items() if start.startswith(signature)), None)
+    if found is not None:
+        return found
+    if any(start.startswith(signature) for signature in SIGNATURES):
+        raise UserError(f"{file} is compressed twice: decompress it once")
+    text = start.removeprefix(b"\xef\xbb\xbf")
+    for unreadable in UNREADABLE:
+        if unreadable.pattern.match(text):
+            raise UserError(f"{file} is {unreadable.name}: {unreadable.advice}")
+    return Format.JSON_LINES if _is_object(text) else Format.TEXT
+
+
+def _is_object(text: bytes) -> bool:
+    """Return whether the text begins with a JSON object."""
+    if not text.lstrip().startswith(b"{"):
+        return False
+    line = text.lstrip().split(b"\n", 1)[0].strip()
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return line == b"{" or line.startswith(b'{"')  # an object of several lines, or of a longer line

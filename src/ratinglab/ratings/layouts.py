@@ -1,0 +1,165 @@
+"""Layout of a text file of ratings: where its rows begin, and which columns hold what."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.ratings.inputs import Columns, InputFile
+from ratinglab.ratings.row_reader import first_rows, printable
+from ratinglab.ratings.text_forms import TextForm
+from ratinglab.ratings.timestamps import TimeFormat, format_of_times
+
+LONGEST_NAME, MOST_NAMES = 40, 30
+"""Maximum characters of a column name, and number of columns, in a message."""
+MATRIX = (
+    "{file} looks like a matrix with a row per user and a column per item: turn it into rows of user, item and rating, "
+    "such as with pandas.melt"
+)
+MATRIX_COLUMNS = 20
+"""Number of columns, all of numbers, from which a file looks like a matrix of users and items."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Layout of a text file.
+
+    Attributes:
+        form: form of the text.
+        header_lines: number of lines before the first rating, 0 without a header.
+        num_columns: number of cells in every row.
+        user: position of the user ids, from 0; likewise item, rating and, if read, timestamp.
+        time_format: format of the timestamps; None: not read, or there are no rows.
+        spans_lines: whether a quoted cell of a column that is not read may contain line ends.
+        is_matrix: whether the file looks like a matrix with a row per user and a column per item.
+        notes: remarks on the header and on the shape of the file.
+    """
+
+    form: TextForm
+    header_lines: int
+    num_columns: int
+    user: int
+    item: int
+    rating: int
+    timestamp: int | None
+    time_format: TimeFormat | None
+    spans_lines: bool = False
+    is_matrix: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Positions of the columns that are read, by role."""
+        roles = {"user": self.user, "item": self.item, "rating": self.rating, "timestamp": self.timestamp}
+        return {role: position for role, position in roles.items() if position is not None}
+
+    def with_any_dates(self) -> "Layout | None":
+        """Return a layout whose timestamps are ISO dates of any form; None unless they are ISO dates of one form."""
+        if self.time_format is None or not pa.types.is_timestamp(self.time_format.type):
+            return None
+        return replace(self, time_format=TimeFormat(pa.string()))
+
+
+def layout_of(file: InputFile, form: TextForm, *, header: bool, columns: Columns, time_pattern: str | None) -> Layout:
+    """Find the columns of a file by its first rows.
+
+    Args:
+        file: the file.
+        form: its form, but for what the file itself tells.
+        header: whether its first row names the columns.
+        columns: names or positions of the columns.
+        time_pattern: data.timestamp_format.
+
+    Raises:
+        UserError: the file is empty, a column is missing, or the first timestamp is not a time.
+    """
+    form = form.adapted(file)
+    (line, cells), *data = first_rows(file, form, 2 if header else 1)
+    if any("\n" in cell or "\r" in cell for cell in cells):
+        raise UserError(f"{file}, line {line}: a quoted cell must end on the line on which it begins")
+    names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
+    wanted = {role: name for role, name in columns._asdict().items() if name is not None}
+    positions = {
+        role: column_position(names, name, key=f"data.columns.{role}", file=file, header=header)
+        for role, name in wanted.items()
+    }
+    check_distinct(wanted)
+    notes = []
+    if header and _is_number(names[positions["rating"]]):
+        notes.append(f"the header of {file} is {listed(names)}: if that is a row, set data.header=false")
+    is_matrix = looks_like_matrix(cells)
+    if is_matrix:
+        notes.append(MATRIX.format(file=file))
+    timestamp, time_format = positions.get("timestamp"), None
+    for data_line, row in data if header else [(line, cells)]:
+        if timestamp is not None and timestamp < len(row):
+            place = f"{file}, line {data_line}"
+            time_format = format_of_times(printable(row[timestamp]), time_pattern, place=place, decimal=form.decimal)
+    return Layout(
+        form=form,
+        header_lines=line if header else line - 1,
+        num_columns=len(names),
+        user=positions["user"],
+        item=positions["item"],
+        rating=positions["rating"],
+        timestamp=timestamp,
+        time_format=time_format,
+        is_matrix=is_matrix,
+        notes=tuple(notes),
+    )
+
+
+def looks_like_matrix(cells: Sequence[str]) -> bool:
+    """Return whether the first row of a file looks like one user's ratings of all items."""
+    return len(cells) > MATRIX_COLUMNS and all(_is_number(cell.strip()) or not cell.strip() for cell in cells)
+
+
+def positions_of(cells: Sequence[str]) -> list[str]:
+    """Name columns without a header: 1, 2, …"""
+    return [str(number) for number in range(1, len(cells) + 1)]
+
+
+def check_distinct(wanted: Mapping[str, str]) -> None:
+    """Raise UserError if two roles have the same column."""
+    roles: dict[str, str] = {}
+    for role, name in wanted.items():
+        if name in roles:
+            both = f"data.columns.{roles[name]} and data.columns.{role}"
+            raise UserError(f"{both} must be different columns, got {name} for both")
+        roles[name] = role
+
+
+def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputFile, header: bool) -> int:
+    """Find the position, from 0, of the column that `key` names.
+
+    Raises:
+        UserError: no column has that name, or several do; the message lists the columns.
+    """
+    count = names.count(wanted)
+    if count == 1:
+        return names.index(wanted)
+    if count > 1:
+        raise UserError(f"{key}: {file} has {count} columns named {wanted!r}")
+    group = key.rpartition(".")[0].removesuffix("columns").removesuffix(".")
+    prefix = f"{group}." if group else ""
+    hint = f"; is {prefix}separator right?" if len(names) == 1 else ""
+    if not header:
+        rule = f"a column's position from 1 to {len(names)} ({prefix}header=false)"
+        raise UserError(f"{key} must be {rule}, got {wanted!r}{hint}")
+    if len(names) > 1 and any(_is_number(name) for name in names):
+        hint = f"; if that is not a header, set {prefix}header=false and columns by position"
+        if len(names) > MATRIX_COLUMNS:
+            hint = "; a matrix of users and items must be turned into rows of user, item and rating"
+    suggestion = did_you_mean(wanted, names)
+    raise UserError(f"{key}: {file} has no column {wanted!r}; it has {listed(names)}{suggestion}{hint}")
+
+
+def _is_number(text: str) -> bool:
+    return text.removeprefix("-").replace(".", "", 1).isdigit()
+
+
+def listed(names: Sequence[str]) -> str:
+    """List names on one line, shortened: a stray quotation mark can turn a whole file into one name."""
+    shown = [" ".join(printable(name).split())[:LONGEST_NAME] for name in names[:MOST_NAMES]]
+    return ", ".join(shown) + (", …" if len(names) > MOST_NAMES else "")

@@ -1,0 +1,306 @@
+"""Guess of a file's layout: separator, header, quotes, columns and the format of the times."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.columnar import as_text, column_names, read_start
+from ratinglab.ratings.formats import Format, format_of
+from ratinglab.ratings.input_paths import existing_files
+from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.layouts import MATRIX, looks_like_matrix, positions_of
+from ratinglab.ratings.row_reader import rows_in
+from ratinglab.ratings.sources import SEPARATORS, ColumnOptions, CsvOptions, Decimal, Escape, Quote, separator_text
+from ratinglab.ratings.text_forms import SEPARATOR_LINE, utf8_blocks
+from ratinglab.ratings.timestamps import format_of_times, is_written_as
+
+SAMPLE_ROWS = 1000
+"""Number of first rows from which the layout is guessed."""
+ORDER = ("tab", "double_colon", "semicolon", "pipe", "comma", "spaces")
+"""Separators in the order in which they are tried: the earlier ones are rarer in texts."""
+NAMES = {
+    "user": (
+        "user id, user, users, uid, reviewer id, customer id, member id, rater id, account id, profile id, viewer id, "
+        "reader id, listener id, player id, person id, visitor id, user name, user hash, review profile name, "
+        "profile name, reviewer name, nickname, login, reviewer, customer, member, rater, author, profile, from id, "
+        "source"
+    ),
+    "item": (
+        "item id, item, items, iid, movie id, film id, anime id, book id, isbn, parent asin, asin, product id, "
+        "business id, gmap id, place id, recipe id, artist id, track id, song id, video id, game id, app id, joke id, "
+        "beer id, beer beer id, wine id, restaurant id, hotel id, show id, series id, work id, store id, news id, "
+        "to id, target, movie name en, movie name, movie title, book title, movie, film, anime, book, product, artist, "
+        "track, song, video, game, recipe, place, beer, restaurant, hotel, show, title, name"
+    ),
+    "rating": (
+        "rating, ratings, overall, stars, star, star rating, score, book rating, user rating, user score, "
+        "review overall, review score, overall rating, my rating, rate, grade, mark, vote, points, value, preference, "
+        "weight, watch ratio, play count, plays, count, listens"
+    ),
+    "timestamp": (
+        "timestamp, unix review time, unix time, time, ts, datetime, date time, date, review time, review date, rating "
+        "date, date added, created at, created, rated at, submitted, updated at, date updated, year"
+    ),
+}
+"""Names of columns by role, the best first; upper case, and anything but letters and digits, does not matter."""
+DATE_PATTERNS = [
+    f"{date}{time}"
+    for date in (
+        "%d/%m/%Y",
+        "%m/%d/%Y",
+        "%d.%m.%Y",
+        "%d-%m-%Y",
+        "%m-%d-%Y",
+        "%Y/%m/%d",
+        "%Y.%m.%d",
+        "%d/%m/%y",
+        "%m/%d/%y",
+    )
+    for time in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+] + [
+    *("%m %d, %Y", "%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d %B, %Y"),
+    *("%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z"),
+]
+"""Formats of dates other than ISO."""
+UNIX_TIME = re.compile(r"([6-9]\d{8}|[12]\d{9})(\d{3}){0,3}(\.\d*)?")
+"""Unix times from 1990 on, in any unit."""
+ITEM_CODES = re.compile(r"B[0-9A-Z]{9}|\d{9}[\dX]")
+"""ASINs and ISBNs, which name items."""
+
+
+class Guess(NamedTuple):
+    """Options with which a file can be read.
+
+    Attributes:
+        options: the options, with what fits the file.
+        notes: remarks on what could not be told, one line each.
+    """
+
+    options: CsvOptions
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """First rows of a file.
+
+    Attributes:
+        names: names of the columns from the header, or positions from 1.
+        rows: the rows behind the header.
+        header: whether the first row is a header.
+    """
+
+    names: list[str]
+    rows: list[list[str]]
+    header: bool
+
+    def column(self, position: int) -> list[str]:
+        """Return the stripped cells of a column."""
+        return [row[position].strip() for row in self.rows if position < len(row)]
+
+
+def guess(options: CsvOptions) -> Guess:
+    """Replace what does not fit the file in the options of its form and columns.
+
+    Options that fit are kept, so that a user can name what the guess gets wrong.
+
+    Raises:
+        UserError: the file cannot be read, or is not one rating per row.
+    """
+    file = existing_files(options.path, key="data.path")[0]
+    kind = format_of(file)
+    if kind is not Format.TEXT:
+        names = column_names(file, kind)
+        start = read_start(file, kind, SAMPLE_ROWS)
+        cells = [as_text(start[name]) if name in start.column_names else [] for name in names]
+        sample = Sample(names, [list(row) for row in zip(*cells, strict=True)] if all(cells) else [], header=True)
+        return _with_columns(options, sample, file)
+    options = _with_text_form(options, file)
+    candidates = [_sampled(candidate, file) for candidate in _dialects(options, file)]
+    usable = [(candidate, sample) for candidate, sample in candidates if sample is not None]
+    if not usable:
+        raise UserError(f"{file} has no separator that cuts its rows into three columns or more: set data.separator")
+    chosen, sample = usable[0]
+    if looks_like_matrix(sample.rows[0]):
+        raise UserError(MATRIX.format(file=file))
+    return _with_columns(replace(chosen, header=sample.header), sample, file)
+
+
+def _with_text_form(options: CsvOptions, file: InputFile) -> CsvOptions:
+    """Tell encoding, comments and escapes."""
+    start = file.start()
+    encoding = options.form("data.").adapted(file).encoding
+    if encoding == options.encoding:
+        try:
+            start[: start.rfind(b"\n") + 1].decode(encoding)
+        except UnicodeDecodeError:
+            encoding = "latin-1"
+    first = start.decode(encoding, "ignore").lstrip("\ufeff")[:1]
+    comment = first if first in ("#", "%") else options.comment
+    has_escapes = options.quote is Quote.double and any(b'\\"' in block for block in file.blocks())
+    return replace(
+        options,
+        encoding=options.encoding if start[:3].startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb")) else encoding,
+        comment=comment,
+        escape=Escape.backslash if has_escapes else options.escape,
+    )
+
+
+def _dialects(options: CsvOptions, file: InputFile) -> Iterable[CsvOptions]:
+    """Yield options with each separator, without and with quotes as text."""
+    given = separator_text(options.separator, key="data.separator")
+    named = SEPARATOR_LINE.match(file.start().decode(options.encoding, "ignore").encode())
+    names = ["comma"] if named else [*([] if given in SEPARATORS.values() else [options.separator]), *ORDER]
+    for quote in dict.fromkeys((options.quote, Quote.none)):
+        for name in names:
+            yield replace(options, separator=name, quote=quote)
+
+
+def _sampled(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, Sample | None]:
+    """Read the first rows with these options; None unless all have three or more cells of which one can be a rating.
+
+    The decimal point is told, too.
+    """
+    form = options.form("data.").adapted(file)
+    try:
+        rows = [row for _, row in islice(rows_in(utf8_blocks(file, form), form, file=file), SAMPLE_ROWS + 1)]
+    except UserError:
+        return options, None
+    width = len(rows[0]) if rows else 0
+    if width < 3 or len(rows) < 2 or any(len(row) != width for row in rows):
+        return options, None
+    is_empty = [not any(row[position].strip() for row in rows) for position in range(width)]
+    if sum(is_empty) > 1 and options.separator != "spaces":
+        return options, None  # separators in a row
+    behind = Sample([], rows[1:], header=True)
+    numeric = {
+        decimal: [position for position in range(width) if _are_numbers(behind.column(position), decimal)]
+        for decimal in dict.fromkeys((options.decimal, Decimal.point, Decimal.comma))
+    }
+    decimal = max(numeric, key=lambda decimal: len(numeric[decimal]))
+    if not numeric[decimal]:
+        return options, None
+    header = not any(_are_numbers([rows[0][position]], decimal) for position in numeric[decimal])
+    names = [cell.strip() for cell in rows[0]] if header else positions_of(rows[0])
+    return replace(options, decimal=decimal), Sample(names, rows[1:] if header else rows, header)
+
+
+def _are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool:
+    pattern = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?" if decimal is Decimal.point else r"[-+]?\d+(,\d+)?"
+    return len(cells) > 0 and all(re.fullmatch(pattern, cell.strip(), flags=re.ASCII) for cell in cells)
+
+
+def _with_columns(options: CsvOptions, sample: Sample, file: InputFile) -> Guess:
+    """Tell which columns hold what, first by their names, then by their cells."""
+    found = _given(options.columns, sample)
+    if sample.header:
+        for role in ("rating", "timestamp", "user", "item"):
+            if role not in found:
+                found |= _by_name(role, sample, taken=set(found.values()), options=options)
+    found = _by_cells(sample, found, options)
+    missing = [role for role in ("user", "item", "rating") if role not in found]
+    if missing:
+        keys = ", ".join(f"data.columns.{role}" for role in missing)
+        raise UserError(f"{file}: set {keys}: which of its columns is it? {', '.join(sample.names)}")
+    pattern, notes = options.timestamp_format, []
+    if "timestamp" in found:
+        pattern = _time_pattern(sample.column(found["timestamp"]), pattern)
+        if pattern == "?":
+            name = sample.names[found.pop("timestamp")]
+            notes.append(f"the format of {name} cannot be told: to read it, set data.timestamp_format")
+            pattern = None
+    named = {role: sample.names[position] for role, position in found.items()}
+    columns = ColumnOptions(named["user"], named["item"], named["rating"], named.get("timestamp"))
+    return Guess(replace(options, columns=columns, timestamp_format=pattern), tuple(notes))
+
+
+def _given(columns: ColumnOptions, sample: Sample) -> dict[str, int]:
+    """Find the columns that the options name, as far as the file has them."""
+    return {role: sample.names.index(name) for role, name in vars(columns).items() if name in sample.names}
+
+
+def _by_name(role: str, sample: Sample, *, taken: set[int], options: CsvOptions) -> dict[str, int]:
+    """Find the column of a role by the names of the columns."""
+    plain = [_plain(name.partition(":")[0]) for name in sample.names]
+    for name in map(_plain, NAMES[role].split(",")):
+        for position, found in enumerate(plain):
+            if found == name and position not in taken and _suits(role, sample.column(position), options):
+                return {role: position}
+    return {}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def _suits(role: str, cells: list[str], options: CsvOptions) -> bool:
+    """Return whether cells can be ratings, or times; anything can be an id."""
+    if not cells:
+        return True
+    if role == "rating":
+        return _are_numbers(cells, options.decimal)
+    return role != "timestamp" or _time_pattern(cells, options.timestamp_format) != "?"
+
+
+def _by_cells(sample: Sample, found: dict[str, int], options: CsvOptions) -> dict[str, int]:
+    """Find the columns of the missing roles by their cells: the rating has few values, a time looks like one."""
+    found = dict(found)
+    distinct = [len(set(sample.column(position))) for position in range(len(sample.names))]
+
+    def free() -> list[int]:
+        return [position for position in range(len(sample.names)) if position not in found.values()]
+
+    if "timestamp" not in found and not sample.header:
+        times = [position for position in free() if _looks_like_times(sample.column(position))]
+        found |= {"timestamp": times[-1]} if times else {}
+    if "rating" not in found:
+        numeric = [p for p in free() if distinct[p] > 1 and _are_numbers(sample.column(p), options.decimal)]
+        fractional = [p for p in numeric if any(re.search(r"[.,]0*[1-9]", cell) for cell in sample.column(p))]
+        fewest = min(fractional or numeric, key=lambda position: (distinct[position], -position), default=None)
+        found |= {} if fewest is None else {"rating": fewest}
+    ids = sorted(free(), key=lambda position: (distinct[position] <= 2, position))
+    if "user" not in found and "item" not in found and len(ids) > 1 and _are_item_codes(sample, ids[0]):
+        ids[:2] = ids[1::-1]
+    for role in ("user", "item"):
+        if role not in found and ids and (not sample.header or len(sample.names) == 3):
+            found[role] = next(position for position in ids if position not in found.values())
+    return found
+
+
+def _are_item_codes(sample: Sample, position: int) -> bool:
+    return all(ITEM_CODES.fullmatch(cell) for cell in sample.column(position))
+
+
+def _looks_like_times(cells: list[str]) -> bool:
+    """Return whether cells are Unix times of 1990 to 2099, or dates."""
+    if _are_numbers(cells):
+        return all(re.fullmatch(UNIX_TIME, cell) for cell in cells) and len(set(cells)) > 1
+    return _time_pattern(cells, None) != "?"
+
+
+def _time_pattern(cells: list[str], given: str | None) -> str | None:
+    """Find data.timestamp_format for cells; "?" if none is the only one that suits."""
+    if not cells:
+        return given
+    suitable = [pattern for pattern in dict.fromkeys((given, None)) if _are_written_as(cells, pattern)]
+    if suitable:
+        return suitable[0]
+    suitable = [pattern for pattern in DATE_PATTERNS if _are_written_as(cells, pattern)]
+    return suitable[0] if len(suitable) == 1 else "?"
+
+
+def _are_written_as(cells: list[str], pattern: str | None) -> bool:
+    try:
+        written = format_of_times(cells[0], pattern, place="")
+    except UserError:
+        return False
+    if all(is_written_as(cell, written) for cell in cells[:20]):
+        return all(is_written_as(cell, written) for cell in cells[20:])
+    return pattern is None and all(_is_any_date(cell) for cell in cells)
+
+
+def _is_any_date(cell: str) -> bool:
+    return bool(re.fullmatch(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?( ?UTC|Z|[+-]\d\d:?(\d\d)?)?)?", cell))

@@ -1,0 +1,260 @@
+"""Delimited text: its form, and its lines as UTF-8 with one delimiter."""
+
+import codecs
+import io
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
+
+import numpy as np
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile
+
+PIECE_SIZE = 8 << 20
+"""Bytes of a plain file that one thread parses at a time."""
+UNIT_SEPARATOR = "\x1f"
+"""Replaces separators of several characters, which CSV readers do not support. Text must not contain it."""
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8",
+}
+"""Encodings by the first bytes of a file; the longer marks come first, as those of UTF-16 begin them."""
+SEPARATOR_LINE = re.compile(rb"\A(?:\xef\xbb\xbf)?sep=(.)(?=[\r\n])")
+"""First line, in UTF-8, by which Excel names the separator."""
+LONGEST_SEPARATOR_LINE = 10
+QUOTE = b'"'
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """Form of a delimited text file.
+
+    Attributes:
+        separator: text between two columns, or "spaces" for one or more blanks or tabs.
+        encoding: name of a Python codec.
+        quote: whether a cell may be enclosed in quotation marks; otherwise they are text.
+        escape: whether a backslash takes the next character literally.
+        decimal: decimal point of numbers.
+        comment: start of the lines to skip; None: no such lines.
+    """
+
+    separator: str
+    encoding: str
+    quote: bool = True
+    escape: bool = False
+    decimal: str = "."
+    comment: str | None = None
+
+    @property
+    def has_one_byte_separator(self) -> bool:
+        """Whether CSV readers support the separator."""
+        return len(self.separator.encode()) == 1
+
+    @property
+    def delimiter(self) -> str:
+        """Single character between two columns in `utf8_blocks`."""
+        return self.separator if self.has_one_byte_separator else UNIT_SEPARATOR
+
+    @property
+    def is_quoted(self) -> bool:
+        """Whether cells may be quoted. With a separator of several bytes, quotation marks are text."""
+        return self.quote and self.has_one_byte_separator
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the bytes are already UTF-8."""
+        return codecs.lookup(self.encoding).name in ("utf-8", "ascii", "utf-8-sig")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a file of this form can be parsed in pieces, straight from its bytes."""
+        return self.is_utf8 and self.has_one_byte_separator and self.comment is None
+
+    def adapted(self, file: InputFile) -> "TextForm":
+        """Return the form with the encoding of the file's byte-order mark, and the separator of its line `sep=;`.
+
+        Raises:
+            UserError: the file cannot be read, or is evidently in another encoding.
+        """
+        start = file.start()
+        mark = next((mark for mark in BYTE_ORDER_MARKS if start.startswith(mark)), None)
+        form = self if mark is None else replace(self, encoding=BYTE_ORDER_MARKS[mark])
+        if mark is None:
+            is_wide = codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32"))
+            if is_wide and start and b"\0" not in start:
+                raise UserError(f"{file} is not {self.encoding} text; it may be utf-8: is the encoding right?")
+            if not is_wide and start.count(b"\0") > len(start) // 4:
+                raise UserError(f"{file} seems to be UTF-16 text: set the encoding to utf-16-le or utf-16-be")
+        named = SEPARATOR_LINE.match(start.decode(form.encoding, "ignore").encode())
+        return form if named is None else replace(form, separator=named[1].decode())
+
+
+def utf8_blocks(file: InputFile, form: TextForm) -> Iterator[bytes]:
+    """Read the file's text as UTF-8, with the form's delimiter between columns. Comments become empty lines.
+
+    Raises:
+        UserError: while reading, if the file is damaged or not in its encoding.
+    """
+    blocks = file.blocks()
+    if not form.is_utf8:
+        blocks = _transcoded(blocks, form.encoding, name=str(file))
+    if form.comment is not None:
+        comment = re.compile(rb"^" + re.escape(form.comment.encode()) + rb"[^\r\n]*", re.MULTILINE)
+        blocks = (comment.sub(b"", lines) for lines in whole_lines(blocks))
+    if not form.has_one_byte_separator:
+        blocks = (_with_one_delimiter(lines, form.separator, name=str(file)) for lines in whole_lines(blocks))
+    yield from filter(None, _without_separator_line(blocks))
+
+
+def pieces_of(file: InputFile, form: TextForm, *, header_lines: int) -> list[tuple[int, int]]:
+    """Cut a plain file in UTF-8 at line ends into pieces of about PIECE_SIZE bytes, which threads can read at once.
+
+    Returns the first byte of each piece and the one after its last. The header is left out. The list is empty for any
+    other file, and for one whose lines do not end with \\n.
+    """
+    if file.compression() is not None or not form.is_plain:
+        return []
+    size = file.path.stat().st_size
+    with file.path.open("rb") as content:
+        lines = [content.readline(BLOCK_SIZE) for _ in range(header_lines)]
+        borders = [content.tell()]
+        while borders[-1] + PIECE_SIZE < size:
+            content.seek(PIECE_SIZE, io.SEEK_CUR)
+            lines.append(content.readline(BLOCK_SIZE))
+            borders.append(content.tell())
+    if any(b"\r" in line.removesuffix(b"\n").removesuffix(b"\r") or not line.endswith(b"\n") for line in lines):
+        return []
+    borders[1:] = [border for border in borders[1:] if border < size]
+    return list(pairwise([*borders, size]))
+
+
+class QuoteScan:
+    """Check of a text's quotation marks while the text is read.
+
+    Marks are regular if each opening one begins a cell and each closing one ends it, as in RFC 4180; inside a quoted
+    cell they are doubled.
+
+    Attributes:
+        has_quotes: whether there is a quotation mark.
+        is_regular: whether all marks are regular.
+        spans_lines: whether a quoted cell contains a line end, if all marks are regular.
+    """
+
+    def __init__(self, form: TextForm) -> None:
+        self.has_quotes = self.spans_lines = False
+        self.is_regular = True
+        self._has_escapes = form.escape
+        self._beside = np.frombuffer(form.delimiter.encode() + b'\r\n"', dtype=np.uint8)
+        self._num_quotes = 0
+        self._tail = b"\n"  # the last byte that was judged, and the one that waits for the byte after it
+
+    def add(self, block: bytes) -> None:
+        """Judge the next bytes but the last, which waits for the following block."""
+        text = self._tail + block
+        if self._num_quotes % 2 == 0 and QUOTE not in text:
+            self._tail = text[-2:]
+            return
+        if self._has_escapes:
+            text = re.sub(rb"\\.", b"xx", text, flags=re.DOTALL)
+        self._tail = text[-2:]
+        content = np.frombuffer(text, dtype=np.uint8)
+        quotes = 1 + np.flatnonzero(content[1:-1] == QUOTE[0])
+        is_opening = (self._num_quotes + np.arange(len(quotes))) % 2 == 0
+        beside = content[np.where(is_opening, quotes - 1, quotes + 1)]
+        self.is_regular = self.is_regular and bool(np.isin(beside, self._beside).all())
+        ends = 1 + np.flatnonzero((content[1:-1] == ord("\n")) | (content[1:-1] == ord("\r")))
+        quotes_before = self._num_quotes + np.searchsorted(quotes, ends)
+        self.spans_lines = self.spans_lines or bool((quotes_before % 2 == 1).any())
+        self._num_quotes += len(quotes)
+        self.has_quotes = self.has_quotes or len(quotes) > 0
+
+    def end(self) -> None:
+        """Judge the last byte."""
+        self.add(b"\n\n")
+        self.is_regular = self.is_regular and self._num_quotes % 2 == 0
+
+
+class TextStream(io.RawIOBase):
+    """A file's text in UTF-8, as a stream for pyarrow. The scan checks the quotation marks after the header."""
+
+    def __init__(self, file: InputFile, form: TextForm, *, header_lines: int, scan: QuoteScan) -> None:
+        self._scan = scan if form.is_quoted else None
+        self._blocks = utf8_blocks(file, form)
+        self._header_lines = header_lines
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read `size` bytes, fewer only at the end."""
+        while len(self._rest) < size and (block := next(self._blocks, b"")):
+            self._rest += block
+        block, self._rest = self._rest[:size], self._rest[size:]
+        if self._scan is not None:
+            if block:
+                # many files have quotes only in the header
+                self._scan.add(block.removeprefix(codecs.BOM_UTF8).split(b"\n", self._header_lines)[-1])
+                self._header_lines = 0
+            else:
+                self._scan.end()
+        return block
+
+
+def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Regroup bytes into blocks of whole lines."""
+    rest = b""
+    for block in blocks:
+        lines, newline, after = block.rpartition(b"\n")
+        if newline:
+            yield rest + lines + newline
+            rest = after
+        else:
+            rest += block
+    if rest:
+        yield rest
+
+
+def num_lines(block: bytes) -> int:
+    """Count the line ends of whole lines: `\\n`, `\\r\\n` and `\\r`."""
+    newlines = block.count(b"\n")
+    return newlines if b"\r" not in block else newlines + block.count(b"\r") - block.count(b"\r\n")
+
+
+def _transcoded(blocks: Iterable[bytes], encoding: str, *, name: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    line = 1
+    for block in chain(blocks, [b""]):  # an empty block marks the end
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            bad = line + str(error.object[: error.start], encoding, "replace").count("\n")
+            raise UserError(
+                f"{name}, line {bad}: not {encoding} text ({error.reason}); is the encoding right?"
+            ) from error
+        line += text.count("\n")
+        yield text.encode()
+
+
+def _without_separator_line(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Empty the first line if it is Excel's `sep=;`."""
+    start = b""
+    while len(start) < LONGEST_SEPARATOR_LINE and (block := next(blocks, b"")):
+        start += block
+    yield SEPARATOR_LINE.sub(b"", start, count=1)
+    yield from blocks
+
+
+def _with_one_delimiter(lines: bytes, separator: str, *, name: str) -> bytes:
+    delimiter = UNIT_SEPARATOR.encode()
+    if delimiter in lines:
+        raise UserError(f"{name} contains the control character 0x1F, which is not allowed with this separator")
+    if separator == "spaces":
+        collapsed = re.sub(rb"[ \t]+", delimiter, lines)  # first, so that runs of blanks are cheap below
+        return re.sub(rb"(?:\A|(?<=[\r\n]))\x1f|\x1f(?=[\r\n]|\Z)", b"", collapsed)
+    return lines.replace(separator.encode(), delimiter)

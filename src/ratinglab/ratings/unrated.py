@@ -1,0 +1,70 @@
+"""Values that stand for a missing rating, such as -1, 0 or 99."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+MOST_APART = 3
+"""Most values that can stand apart from the others."""
+FREQUENT = 0.05
+"""Smallest share of the rows at which 0, below all others, may mean that there is no rating."""
+
+
+def is_unrated(rating: NDArray[np.float32], values: tuple[float, ...]) -> NDArray[np.bool_]:
+    """Return whether each rating is one of the values: (N,) bool, compared in float32."""
+    return np.isin(rating, np.array(values, dtype=np.float32))
+
+
+def notes_on_suspects(rating: NDArray[np.float32], *, expected: set[float | None]) -> list[str]:
+    """Make notes on ratings that may stand for a missing one, but for expected ones.
+
+    These are the values beyond a gap that is wider than the range of all others; a single negative value below ratings
+    of at least 0; and 0 below positive ratings if it has more than its even share of the rows.
+    """
+    counted = pc.value_counts(pa.array(rating))
+    values, count = (counted.field(name).to_numpy(zero_copy_only=False) for name in ("values", "counts"))
+    order = np.argsort(values)
+    values, count = values[order], count[order]
+    suspects = []
+    is_apart = _is_apart(values)
+    kept, kept_count = values[~is_apart], count[~is_apart]
+    if is_apart.any():
+        reason = f"apart from the others, which are {kept[0]:g} to {kept[-1]:g}"
+        suspects.append((values[is_apart], count[is_apart].sum(), reason))
+    if len(kept) > 2 and kept[0] < 0 <= kept[1]:
+        suspects.append((kept[:1], kept_count[0], "the only one below 0"))
+        kept, kept_count = kept[1:], kept_count[1:]
+    if len(kept) > 2 and kept[0] == 0 and kept_count[0] / kept_count.sum() > max(FREQUENT, 1 / len(kept)):
+        suspects.append((kept[:1], kept_count[0], "frequent, and below all others"))
+    return [
+        _note(suspect, int(rows), reason, num_rows=len(rating))
+        for suspect, rows, reason in suspects
+        if not expected.issuperset(suspect.tolist())
+    ]
+
+
+def _is_apart(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Tell which of the sorted values lie beyond a gap that is wider than the range of all others: (n,) bool.
+
+    There are at most MOST_APART, close together, and the others have no wide gap: counts of events are spread out.
+    """
+    is_apart = np.zeros(len(values), dtype=np.bool_)
+    for number in range(1, min(MOST_APART, (len(values) - 1) // 2) + 1):
+        for rest, beyond, gap in (
+            (values[:-number], slice(-number, None), values[-number] - values[-number - 1]),
+            (values[number:], slice(None, number), values[number] - values[number - 1]),
+        ):
+            spread, extent = values[beyond][-1] - values[beyond][0], rest[-1] - rest[0]
+            if len(rest) > 2 and gap > extent >= max(spread, 2 * np.diff(rest).max()):
+                is_apart[beyond] = True
+    return is_apart
+
+
+def _note(values: NDArray[np.float32], count: int, reason: str, *, num_rows: int) -> str:
+    listed = [f"{value:g}" for value in values]
+    subject = f"the rating {listed[0]} is" if len(listed) == 1 else f"the ratings {' and '.join(listed)} are"
+    return (
+        f"{subject} {reason} ({count:,} of {num_rows:,} rows); if a rating is missing there, set "
+        f"data.unrated=[{','.join(listed)}]"
+    )

@@ -1,0 +1,121 @@
+"""Guess of a file's layout, on the published layouts of public data sets and on files that people have."""
+
+from dataclasses import replace
+
+import pytest
+from published_layouts import LAYOUTS
+from tables import csv_options, rows_of
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.sniffing import guess
+from ratinglab.ratings.sources import Duplicates
+
+HAS_BLANK_USERS = "BeerAdvocate (data.world, Kaggle)"
+READABLE = [layout for layout in LAYOUTS if layout.user is not None]
+
+
+@pytest.fixture
+def guessed(tmp_path):
+    """Write a file and guess its layout: guessed(content, **options)."""
+
+    def guess_content(content, *, name="ratings", **changed):
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return guess(csv_options(str(tmp_path / name), duplicates=Duplicates.last, **changed))
+
+    return guess_content
+
+
+@pytest.mark.parametrize("layout", READABLE, ids=lambda layout: layout.name)
+def test_published_layout_is_guessed(guessed, layout):
+    columns = guessed(layout.content, name=layout.file_name).options.columns
+    assert (columns.user, columns.item) == (layout.user, layout.item)
+    assert (columns.rating, columns.timestamp) == (layout.rating, layout.timestamp)
+
+
+@pytest.mark.parametrize(
+    "layout", [layout for layout in READABLE if layout.name != HAS_BLANK_USERS], ids=lambda layout: layout.name
+)
+def test_published_layout_is_read_as_guessed(guessed, layout):
+    table = guessed(layout.content, name=layout.file_name).options.load()
+    user_id, item_id, rating = layout.first_row
+    first = [row[:3] for row in rows_of(table) if (str(row[0]), str(row[1])) == (user_id, item_id)]
+    repeats = layout.name.startswith("Steam")  # a row for the purchase and one for the hours
+    assert [value for *_, value in first] == [pytest.approx(87.0 if repeats else rating)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "Netflix Prize (Kaggle)",
+            "is in the format of the Netflix Prize, with .*: write the id into each row, such as",
+        ),
+        ("Jester 1 (its worksheet as CSV)", "looks like a matrix with a row per user and a column per item"),
+        ("Amazon Fine Foods (SNAP)", "is a file of blocks with a line per field: write one rating per row"),
+    ],
+)
+def test_published_layout_that_has_no_ratings_as_rows_is_refused(guessed, name, message):
+    (layout,) = (layout for layout in LAYOUTS if layout.name == name)
+    with pytest.raises(UserError, match=message):
+        guessed(layout.content)
+
+
+def columns_of(found):
+    columns = found.options.columns
+    return columns.user, columns.item, columns.rating, columns.timestamp
+
+
+def test_semicolons_and_decimal_commas_are_told_apart(guessed):
+    found = guessed("user;movie;stars\n1;2;3,5\n2;3;4,0\n")
+    assert (found.options.separator, found.options.decimal.name) == ("semicolon", "comma")
+    assert rows_of(found.options.load()) == [(1, 2, 3.5), (2, 3, 4.0)]
+
+
+def test_columns_that_the_user_names_are_kept(guessed):
+    content = "a,b,rating,stars\nu,x,1,5\nv,y,2,4\n"
+    with pytest.raises(UserError, match=r"set data.columns.user, data.columns.item: which .* a, b, rating, stars$"):
+        guessed(content)
+    assert columns_of(guessed(content, columns=("a", "b", "stars"))) == ("a", "b", "stars", None)
+
+
+def test_separator_that_the_user_names_is_kept(guessed):
+    assert guessed("1^2^3\n2^3^4\n", separator="^").options.separator == "^"
+
+
+@pytest.mark.parametrize(
+    ("dates", "pattern"),
+    [
+        (("31/01/2006", "01/02/2006"), "%d/%m/%Y"),
+        (("01/31/2006", "02/01/2006"), "%m/%d/%Y"),
+        (("31.01.2006 10:15", "01.02.2006 09:00"), "%d.%m.%Y %H:%M"),
+        (("20060131", "20060201"), None),
+        (("2006-01-31", "2006-02-01"), None),
+        (("2006-01-31T00:00:00Z", "2006-02-01 01:02:03.123456789"), None),
+    ],
+)
+def test_format_of_dates_is_told(guessed, dates, pattern):
+    found = guessed("user,item,rating,date\n" + "".join(f"1,{n},{n},{date}\n" for n, date in enumerate(dates)))
+    assert columns_of(found) == ("user", "item", "rating", "date")
+    assert found.options.timestamp_format == pattern
+    days = found.options.load().timestamp // 86_400_000
+    assert days.tolist() == [13_179, 13_180]
+
+
+def test_dates_that_can_be_read_in_two_ways_are_left_to_the_user(guessed):
+    content = "user,item,rating,date\n1,1,1,01/02/2006\n1,2,2,03/04/2006\n"
+    found = guessed(content, columns=("user", "item", "rating", "date"))
+    assert found.options.columns.timestamp is None
+    assert found.notes == ("the format of date cannot be told: to read it, set data.timestamp_format",)
+    found = guessed(content, columns=("user", "item", "rating", "date"), timestamp_format="%d/%m/%Y")
+    assert columns_of(found)[3] == "date"
+
+
+def test_file_of_two_columns_is_refused(guessed):
+    with pytest.raises(UserError, match="has no separator that cuts its rows into three columns or more"):
+        guessed("user,item\n1,2\n3,4\n")
+
+
+@pytest.mark.parametrize("layout", READABLE[:8], ids=lambda layout: layout.name)
+def test_guess_of_a_guess_is_the_same(guessed, layout):
+    found = guessed(layout.content).options
+    assert guess(replace(found)).options == found

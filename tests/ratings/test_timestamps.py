@@ -1,0 +1,142 @@
+"""Times in every format that is told, in any that is given, and notes on those that are hardly times of ratings."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from tables import csv_options
+
+from ratinglab.errors import UserError
+from ratinglab.options import check_options
+
+COLUMNS = ("user_id", "item_id", "rating", "time")
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Read ratings with these times, written as text or in a Parquet file: read(times, pattern)."""
+
+    def read_times(times, pattern=None, *, parquet=False):
+        frame = pd.DataFrame({"user_id": 1, "item_id": range(len(times)), "rating": range(len(times)), "time": times})
+        path = tmp_path / "ratings"
+        frame.to_parquet(path) if parquet else frame.to_csv(path, sep="\t", index=False)
+        return csv_options(str(path), columns=COLUMNS, separator="tab", timestamp_format=pattern).load()
+
+    return read_times
+
+
+def as_milliseconds(*dates):
+    return [int(np.datetime64(date, "ms").astype(np.int64)) for date in dates]
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+@pytest.mark.parametrize(
+    ("times", "dates", "name"),
+    [
+        ([20060131, 20081231], ["2006-01-31", "2008-12-31"], "yyyymmdd, such as 20060131 for 2006-01-31"),
+        ([20060131.0, 20080229.0], ["2006-01-31", "2008-02-29"], "yyyymmdd, such as 20060131 for 2006-01-31"),
+        ([200601312359, 200602010000], ["2006-01-31T23:59", "2006-02-01"], "yyyymmddhhmm, such as 200601312359 "),
+        ([20060131235960, 20060201000001], ["2006-02-01", "2006-02-01T00:00:01"], "yyyymmddhhmmss, such as"),
+        ([200602, 200612], ["2006-02-01", "2006-12-01"], "yyyymm, such as 200602 for 2006-02-01"),
+        ([1998, 2006], ["1998-01-01", "2006-01-01"], "yyyy, such as 1998 for 1998-01-01"),
+    ],
+)
+def test_integers_that_are_dates_are_read_as_dates(read, times, dates, name, parquet):
+    table = read(times, parquet=parquet)
+    assert table.timestamp.tolist() == as_milliseconds(*dates)
+    assert len(table.notes) == 1
+    assert table.notes[0].startswith(f"timestamps: read as {name}")
+
+
+@pytest.mark.parametrize(
+    "times", [[20060131, 20060132], [20060131, 20061301], [20060229, 20060301], [18991231, 20060301]]
+)
+def test_integers_of_which_one_is_no_date_are_unix_times(read, times):
+    table = read(times)
+    assert table.timestamp.tolist() == [time * 1000 for time in times]
+    assert table.notes[0].startswith("timestamps: 2 of 2 are before 1990 or after 2099, such as 1970-")
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+@pytest.mark.parametrize(
+    ("times", "pattern", "dates"),
+    [
+        (["31/01/2006", "01/02/2006"], "%d/%m/%Y", ["2006-01-31", "2006-02-01"]),
+        (["01 31, 2006", "12 5, 2006"], "%m %d, %Y", ["2006-01-31", "2006-12-05"]),
+        (["Tue Jan 31 05:06:07 -0200 2006"] * 2, "%a %b %d %H:%M:%S %z %Y", ["2006-01-31T07:06:07"] * 2),
+        (["2006-01-31 05:06:07.250", "2006-01-31 05:06:07.5"], "%Y-%m-%d %H:%M:%S.%f",
+         ["2006-01-31T05:06:07.250", "2006-01-31T05:06:07.500"]),
+        ([20060131, 20060201], "%Y%m%d", ["2006-01-31", "2006-02-01"]),
+        ([900_000_000, 900_000_001], "s", ["1998-07-09T16:00:00", "1998-07-09T16:00:01"]),
+        ([900_000_000_000, 90_000_000_000], "ms", ["1998-07-09T16:00:00", "1972-11-07T16:00:00"]),
+        ([900_000_000_000_000, 900_000_000_000_001], "us", ["1998-07-09T16:00:00"] * 2),
+    ],
+)  # fmt: skip
+def test_times_are_read_in_the_format_given(read, times, pattern, dates, parquet):
+    assert read(times, pattern, parquet=parquet).timestamp.tolist() == as_milliseconds(*dates)
+
+
+def test_iso_dates_may_differ_in_precision_and_zone(read):
+    texts = [
+        "2006-01-31",
+        "2006-01-31T05:06Z",
+        "2006-01-31 05:06:07.123456789",
+        "2006-01-31T05:06:07+02:00",
+        "2006-01-31 05:06:07 UTC",
+    ]
+    found = read(texts).timestamp.tolist()
+    assert found == as_milliseconds(
+        "2006-01-31", "2006-01-31T05:06", "2006-01-31T05:06:07.123", "2006-01-31T03:06:07", "2006-01-31T05:06:07"
+    )
+    assert read(texts[::-1]).timestamp.tolist() == found[::-1]
+    assert read(texts[2:], parquet=True).timestamp.tolist() == found[2:]
+
+
+@pytest.mark.parametrize(
+    ("times", "shown"),
+    [
+        ([0, 900_000_000], "1 of 2 are before 1990 or after 2099, such as 1970-01-01T00:00:00; if"),
+        ([-5, 0], "2 of 2 are before 1990 or after 2099, such as 1969-12-31T23:59:55 and 1970-01-01T00:00:00; if"),
+        (["0001-01-01", "2006-01-31"], "1 of 2 are before 1990 or after 2099, such as 0001-01-01T00:00:00; if"),
+        (["2006-01-31", "9999-12-31"], "1 of 2 are before 1990 or after 2099, such as 9999-12-31T00:00:00; if"),
+        ([12, 700], "2 of 2 are before 1990 or after 2099, such as 1970-01-01T00:00:12 and 1970-01-01T00:11:40; if"),
+    ],
+)
+def test_times_that_are_hardly_those_of_ratings_give_a_note(read, times, shown):
+    (note,) = read(times).notes
+    assert note.startswith(f"timestamps: {shown} they are in another format, set data.timestamp_format")
+
+
+@pytest.mark.parametrize("parquet", [False, True])
+@pytest.mark.parametrize(
+    ("times", "pattern", "message"),
+    [
+        (
+            ["31/01/2006", "32/01/2006"],
+            "%d/%m/%Y",
+            r"must be written as '%d/%m/%Y' \(data.timestamp_format\), got '32/01",
+        ),
+        (["2006-01-31", "2006-01-32"], None, "must be an ISO date, as in the first row, got '2006-01-32'"),
+        (
+            ["31/01/2006"],
+            None,
+            "must be Unix time or an ISO date .*; for any other format set data.timestamp_format, as",
+        ),
+        (["2006-01-31"], "s", r"must be Unix time \(data.timestamp_format\), got '2006-01-31'"),
+        (["2006-01-31"], "%d/%m/%Y", r"must be written as '%d/%m/%Y' \(data.timestamp_format\), got '2006-01-31'"),
+    ],
+)
+def test_time_in_another_format_is_named_with_its_place(read, times, pattern, message, parquet):
+    line = f"row {len(times)}" if parquet else f"line {len(times) + 1}"
+    with pytest.raises(UserError, match=f"ratings, {line}: the timestamp {message}"):
+        read(times, pattern, parquet=parquet)
+
+
+def test_numbers_in_another_format_are_refused_in_parquet(read):
+    with pytest.raises(UserError, match=r"ratings: every timestamp must be written as .%Y%m%d. "):
+        read([20060131, 5], "%Y%m%d", parquet=True)
+
+
+@pytest.mark.parametrize("pattern", ["seconds", "yyyy", ""])
+def test_format_without_a_directive_is_refused(pattern):
+    with pytest.raises(UserError, match=r"data.timestamp_format must be one of s, ms, us, ns, or a pattern such as"):
+        check_options(csv_options(timestamp_format=pattern), prefix="data.")
