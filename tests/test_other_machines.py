@@ -80,7 +80,7 @@ def test_read_only_home_means_no_cache_folder(monkeypatch, tmp_path):
 
 
 def test_demo_data_need_no_cache_folder(command, tmp_path):
-    outcome = command(tmp_path, "inspect_data", "data.cache=null")
+    outcome = command(tmp_path, "inspect_data", "data=demo", "data.cache=null")
     assert outcome.stdout.startswith("demo: 100,000 ratings")
 
 

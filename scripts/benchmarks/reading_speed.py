@@ -97,17 +97,25 @@ def read(reader: str, path: str, folder: str) -> Measurement:
     from ratinglab.ratings.sources import (
         ColumnOptions,
         CsvOptions,
+        Decimal,
         Duplicates,
+        Escape,
+        Quote,
         ScaleOptions,
         TitleOptions,
         UserOptions,
     )
 
+    text = {
+        "separator": "comma", "header": True, "encoding": "utf-8", "quote": Quote.double, "escape": Escape.none,
+        "decimal": Decimal.point, "comment": None,
+    }  # fmt: skip
     options = CsvOptions(
-        path=path, separator="comma", header=True, encoding="utf-8", duplicates=Duplicates.error,
+        **text, path=[path], duplicates=Duplicates.error,
         columns=ColumnOptions("userId", "movieId", "rating", None if reader == "ratings" else "timestamp"),
-        scale=ScaleOptions(None, None), users=UserOptions(None, "comma", "utf-8", "user_id", []),
-        titles=TitleOptions(None, "comma", "utf-8", "item_id", "title", []),
+        timestamp_format=None, unrated=[], scale=ScaleOptions(None, None),
+        users=UserOptions(**text, path=None, user="user_id", numeric=[]),
+        titles=TitleOptions(**text, path=None, item="item_id", title="title", numeric=[]),
         min_ratings_per_user=0, min_ratings_per_item=0, cache=folder if "cache" in reader else None, batch_size=1,
     )  # fmt: skip
     if reader == "to_cache":

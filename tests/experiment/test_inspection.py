@@ -67,7 +67,7 @@ def test_command_that_inspect_data_prints_trains_on_the_file(command, folder):
 
 
 def test_usual_values_are_those_of_the_yaml_file():
-    data = options_of("inspect_data", "data.path=r.csv").data
+    data = options_of("inspect_data", "data.path=r.csv", "data.users.path=u.csv", "data.titles.path=i.csv").data
     assert {key: value for key, value in _settings(data, "data.") if key in USUAL} == USUAL
 
 

@@ -36,7 +36,7 @@ def test_output_inside_a_run_folder_is_refused(command, folder, quick, script, a
 
 
 def test_figure_inside_a_run_folder_is_refused(command, folder, quick):
-    outcome = command(folder, "inspect_data", f"figure={quick.run}/data.png", status=2)
+    outcome = command(folder, "inspect_data", "data=demo", f"figure={quick.run}/data.png", status=2)
     assert outcome.stderr.startswith("error: figure must not be inside the folder of a run, got ")
 
 

@@ -161,11 +161,11 @@ def test_resume_refuses_changed_days_or_genres(command, tmp_path):
     [
         (
             "user_id,item_id,at\n1,2,1970-01-02\n1,3,soon\n",
-            "row 2 after the header: a time must be written like the first one",
+            "line 3, column at: a time must be written like the first one",
         ),
-        ("user_id,item_id,at\n1,2,soon\n", "row 1 after the header: the timestamp must be Unix time or an ISO date"),
-        ("user_id,item_id,at\n1,2,3.5\n1,3,inf\n", "row 2 after the header: a time must be finite, got 'inf'"),
-        ("user_id,item_id,at\n1,2,3.5\n1,3,nan\n", "row 2 after the header: a time must be finite, got 'nan'"),
+        ("user_id,item_id,at\n1,2,soon\n", "line 2, column at: the timestamp must be Unix time or an ISO date"),
+        ("user_id,item_id,at\n1,2,3.5\n1,3,inf\n", "line 3, column at: a time must be finite, got 'inf'"),
+        ("user_id,item_id,at\n1,2,3.5\n1,3,nan\n", "line 3, column at: a time must be finite, got 'nan'"),
         ("user_id,item_id,when\n1,2,3\n", "columns.timestamp"),
     ],
 )

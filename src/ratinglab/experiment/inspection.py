@@ -31,17 +31,27 @@ BAR = 40
 """Length of the longest bar, in characters."""
 QUANTILES = {"least": 0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "most": 1}
 FORMATS = ("png", "pdf", "svg")
+USUAL_TEXT = {
+    "separator": "comma",
+    "header": True,
+    "encoding": "utf-8",
+    "quote": Quote.double,
+    "escape": Escape.none,
+    "decimal": Decimal.point,
+    "comment": None,
+}
+"""Values of conf/text.yaml."""
 USUAL = {
+    **{
+        f"{prefix}.{key}": value
+        for prefix in ("data", "data.users", "data.titles")
+        for key, value in USUAL_TEXT.items()
+    },
+    "data.users.numeric": [],
+    "data.titles.numeric": [],
     "data.duplicates": Duplicates.error,
     "data.min_ratings_per_user": 0,
     "data.min_ratings_per_item": 0,
-    "data.separator": "comma",
-    "data.header": True,
-    "data.encoding": "utf-8",
-    "data.quote": Quote.double,
-    "data.escape": Escape.none,
-    "data.decimal": Decimal.point,
-    "data.comment": None,
     "data.columns.timestamp": None,
     "data.timestamp_format": None,
     "data.unrated": [],

@@ -204,8 +204,8 @@ class LeaveLastSplit(SplitOptions):
         ties, num_users = self._num_ties(table), table.num_users - count
         if ties > num_users / 2:
             notes.append(
-                f"users whose last {_ratings(self.test)} and the one before have the same time, so that their order in "
-                f"the file decides: {ties:,} of {num_users:,}"
+                "users with a test rating at the time of the last one before, so that the order in the file decides: "
+                f"{ties:,} of {num_users:,}"
             )
         return tuple(notes)
 

@@ -1,8 +1,6 @@
 """Values that stand for a missing rating, such as -1, 0 or 99."""
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 MOST_APART = 3
@@ -22,10 +20,7 @@ def notes_on_suspects(rating: NDArray[np.float32], *, expected: set[float | None
     These are the values beyond a gap that is wider than the range of all others; a single negative value below ratings
     of at least 0; and 0 below positive ratings if it has more than its even share of the rows.
     """
-    counted = pc.value_counts(pa.array(rating))
-    values, count = (counted.field(name).to_numpy(zero_copy_only=False) for name in ("values", "counts"))
-    order = np.argsort(values)
-    values, count = values[order], count[order]
+    values, count = np.unique(rating, return_counts=True)
     suspects = []
     is_apart = _is_apart(values)
     kept, kept_count = values[~is_apart], count[~is_apart]
