@@ -105,8 +105,8 @@ def damage(random: np.random.Generator, content: bytes) -> bytes:
 def slow_rows(content: bytes, dialect: Dialect) -> list[tuple[str, str, float]]:
     """Read the rows with Python's csv module; raises ValueError for an invalid file.
 
-    Quotation marks enclose cells if all are in pairs around cells of one line; otherwise they are text, if no id is
-    enclosed or opened by one and all rows then have equally many cells; otherwise cells may span lines.
+    Tries four readings in turn: strict quotes in one-line cells; quotation marks as text, unless they enclose or open
+    an id; lenient quotes in one-line cells; strict quotes in cells that span lines.
     """
     text = content.decode("utf-8-sig", "replace")  # a column that is not read may be in another encoding
     if dialect.comment:

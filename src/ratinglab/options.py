@@ -129,7 +129,7 @@ def loggable(values: Mapping[str, Any]) -> dict[str, int | float | str]:
 
 
 def as_override(key: str, value: Any) -> str:
-    """Format a value as an override of Hydra's, with texts in quotes where its grammar needs them."""
+    """Format a Hydra override, with strings in quotes where its grammar requires them."""
 
     def formatted(value: Any) -> str:
         if isinstance(value, list):

@@ -8,7 +8,7 @@ import pytest
 from conftest import REAL_DATA
 from documented import options_of
 
-from ratinglab.experiment.inspection import USUAL, _settings
+from ratinglab.experiment.inspection import YAML_DEFAULTS, _settings
 
 FILE = "user,item,stars,when,x\n1,a,1,2020-01-01,\n1,b,5,2020-02-01,\n2,a,4.5,2021-01-01,\n 2,c,4.5,2021-01-01,\n"
 ARGUMENTS = ["data=csv", "data.path=r.csv.gz", "data.columns.user=user", "data.columns.item=item",
@@ -28,9 +28,7 @@ def test_inspect_data_summarizes_a_file(command, folder):
     assert lines[1] == "ids        users are integers from 1 to 2; items are text, such as 'a'"
     assert lines[2] == "ratings    from 1 to 5; mean 3.75, standard deviation 1.60"
     assert lines[3] == "time       2020-01-01 00:00 to 2021-01-01 00:00 UTC"
-    assert lines[5].startswith(
-        "note: user ids that differ from others only in white space, and are taken as the same: 1"
-    )
+    assert lines[5].startswith("note: user ids that differ from another id only in white space, read as the same id: 1")
     histogram = [line.split() for line in lines[8:11]]
     assert [row[:3] for row in histogram] == [["1", "1", "25.0%"], ["4.5", "2", "50.0%"], ["5", "1", "25.0%"]]
     assert [len(row[3]) for row in histogram] == [20, 40, 20]
@@ -66,9 +64,9 @@ def test_command_that_inspect_data_prints_trains_on_the_file(command, folder):
     assert "data       my ratings.txt: 90 ratings of 9 users over 90 items" in shown
 
 
-def test_usual_values_are_those_of_the_yaml_file():
+def test_omitted_defaults_equal_the_yaml_file():
     data = options_of("inspect_data", "data.path=r.csv", "data.users.path=u.csv", "data.titles.path=i.csv").data
-    assert {key: value for key, value in _settings(data, "data.") if key in USUAL} == USUAL
+    assert {key: value for key, value in _settings(data, "data.") if key in YAML_DEFAULTS} == YAML_DEFAULTS
 
 
 def test_inspect_data_summarizes_user_and_item_columns(command, folder):

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ratinglab.config.resolvers import LONGEST_NAME, job_name
+from ratinglab.config.resolvers import MAX_NAME_LENGTH, job_name
 from ratinglab.errors import UserError
 from ratinglab.runs.sweep_folder import claim, read_jobs
 
@@ -135,7 +135,7 @@ def test_job_is_named_by_what_is_swept(dirname, name):
 def test_long_names_of_jobs_differ_by_a_hash():
     names = [job_name(f"data.path={'x' * 200}{number}") for number in (1, 2)]
     assert names[0] != names[1]
-    assert all(len(name) < LONGEST_NAME + 10 for name in names)
+    assert all(len(name) < MAX_NAME_LENGTH + 10 for name in names)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}", '{"arguments": null}', '{"arguments": [1]}'])

@@ -27,7 +27,7 @@ class Layout:
     source: str  # where the layout is described, or a public loader that reads it
     content: bytes
     # A column is its name in the header, or its position from 1 as text where the file has no header.
-    user: str | None  # None: the file isn't one rating a row
+    user: str | None  # None: the file does not have one rating per row
     item: str | None
     rating: str | None
     timestamp: str | None  # None: no column holds the whole time
@@ -457,7 +457,7 @@ def _goodreads_interactions() -> Layout:
 
 
 def _beer_advocate() -> Layout:
-    """Five ratings a row; the user is a profile name, missing in a few rows, as is the strength of some beers."""
+    """Five ratings per row; the user is a profile name, missing in a few rows, as is the strength of some beers."""
     profiles = [
         "stcarl",
         "oakhead",
@@ -497,7 +497,7 @@ def _beer_advocate() -> Layout:
 
 
 def _food_com() -> Layout:
-    """Reviews are quoted where needed, and may hold line breaks of Windows; 0 means a review without stars."""
+    """Reviews are quoted where needed, and may hold Windows line ends; 0 means a review without stars."""
     rows = _rated(_numbers(1_533, 2_002_372_706, 12), _numbers(38, 537_716, 20), "0 1 2 3 4 5 5", "item")
     texts = (*_TEXTS, "Great with a salad.\r\nI used less salt, and more lemon.", "Don&#039;t wait!<br/>Make it", "")
     cells = [[row.user, row.item, _date(row, "%Y-%m-%d"), row.rating, _RNG.choice(texts)] for row in rows]
@@ -512,7 +512,7 @@ def _food_com() -> Layout:
 
 
 def _restaurants() -> Layout:
-    """Three ratings a row on a scale of 0, 1 and 2."""
+    """Three ratings per row on a scale of 0, 1 and 2."""
     rows = _rated(_numbers(1_001, 1_138, 12), _numbers(132_560, 135_109, 20), "0 1 2")
     rows = [row._replace(user=f"U{row.user}") for row in rows]
     cells = [[row.user, row.item, row.rating, _RNG.randrange(3), _RNG.randrange(3)] for row in rows]
@@ -644,7 +644,7 @@ def _ciao_dvd() -> Layout:
 
 
 def _film_trust() -> Layout:
-    """Line ends of Windows and of Unix in one file, and a few ratings of one user and item given twice."""
+    """Windows and Unix line ends in one file, and a few repeated pairs of user and item."""
     rows = _rated(_numbers(1, 1_508, 12), _numbers(1, 2_071, 20), "0.5 1 1.5 2 2.5 3 3.5 4")
     rows.insert(42, rows[40])
     lines = [f"{row.user} {row.item} {row.rating}" for row in rows]

@@ -6,12 +6,12 @@ import pytest
 from tables import csv_options, rows_of
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.faults import ONE_LINE
+from ratinglab.ratings.faults import MULTILINE_CELL
 from ratinglab.ratings.sources import Decimal, Escape, Quote
-from ratinglab.ratings.text_forms import QuoteScan, TextForm
+from ratinglab.ratings.text_dialects import QuoteScan, TextDialect
 
 HEADER = "user_id,item_id,rating,note\n"
-AS_TEXT = "quotation marks were read as text, as if data.quote=none were set"
+AS_TEXT = "quotation marks were read as text, as with data.quote=none"
 
 
 @pytest.fixture
@@ -30,18 +30,18 @@ def read(tmp_path):
     ['"weird al" y', "5'2\" tall", '"opened', 'closed"', '"', '""opened', '"a ""b" c', '"a"b"', "it's"],
 )
 @pytest.mark.parametrize("separator", ["tab", "semicolon"])
-def test_marks_in_a_column_that_is_not_read_neither_refuse_nor_join_rows(read, note, separator):
+def test_stray_quotes_in_an_unused_column_are_harmless(read, note, separator):
     rows = [f"u,i{number},{number},{note if number == 1 else 'x'}" for number in range(4)]
     content = (HEADER + "\n".join(rows)).replace(",", {"tab": "\t", "semicolon": ";"}[separator])
     assert rows_of(read(content, separator=separator)) == [("u", f"i{number}", number) for number in range(4)]
 
 
-def test_marks_in_an_id_that_do_not_enclose_it_are_text(read):
+def test_quotes_inside_an_id_are_text(read):
     table = read('user_id\titem_id\trating\nu\t"weird al" y\t3\nu\tother\t4\n', separator="tab")
     assert rows_of(table) == [("u", '"weird al" y', 3.0), ("u", "other", 4.0)]
 
 
-def test_marks_that_the_user_declares_text_are_kept(read):
+def test_quote_none_keeps_quotation_marks(read):
     table = read('user_id,item_id,rating\n"u",i,3\n"v",j,4\n', quote=Quote.none)
     assert table.user_ids.ids.tolist() == ['"u"', '"v"']
     assert table.notes == ()
@@ -49,7 +49,7 @@ def test_marks_that_the_user_declares_text_are_kept(read):
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("note", ['"a{}b"', '"{}"', '"a ""quoted"", and{}{}more"', '"first, second{}third"'])
-def test_line_ends_in_a_quoted_cell_that_is_not_read_are_read(read, note, end):
+def test_quoted_cell_of_an_unused_column_may_span_lines(read, note, end):
     rows = ["1,1,3,x", f"1,2,4,{note.format(end, end)}", "2,1,5,y"]
     content = HEADER + end.join(rows) + end
     table = read(content)
@@ -60,7 +60,7 @@ def test_line_ends_in_a_quoted_cell_that_is_not_read_are_read(read, note, end):
         read(content + f"3,3,bad,z{end}")
 
 
-def test_pair_repeated_behind_a_cell_of_two_lines_is_reported_with_its_line(read):
+def test_repeated_pair_after_a_multiline_cell_is_reported_with_its_line(read):
     with pytest.raises(UserError, match=r"line 4, user 1 and item 1 as in .*, line 2\)"):
         read(HEADER + '1,1,3,"a\nb"\n1,1,4,c\n')
 
@@ -68,20 +68,20 @@ def test_pair_repeated_behind_a_cell_of_two_lines_is_reported_with_its_line(read
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ('1,"2\n3",4,x\n2,2,5,"y, z"\n', f"line 2: {ONE_LINE}"),
+        ('1,"2\n3",4,x\n2,2,5,"y, z"\n', f"line 2: {MULTILINE_CELL}"),
         ('1,2,3,"x, y\n2,2,4,z"\n3,3,5,"w, v"\n', "line 2: a quoted cell spans lines that look like rows; if quot"),
         (
             '1,"\\"034",3,"x, y"\n2,2,4,z\n',
-            r"line 2: the item has text behind a closing quotation mark, got .*data.escape",
+            r"line 2: the item must end at its closing quotation mark, got .*data.escape",
         ),
     ],
 )
-def test_marks_that_may_hide_rows_are_refused(read, rows, message):
+def test_quotes_that_may_hide_rows_are_refused(read, rows, message):
     with pytest.raises(UserError, match=message):
         read(HEADER + rows)
 
 
-def test_backslash_takes_a_mark_literally(read):
+def test_backslash_escapes_a_quotation_mark(read):
     content = '"user_id";"item_id";"rating"\n"1";"\\"034";"7"\n"2";"\\034";"8"\n"3";"a\\\\b;c";"9"\n'
     table = read(content, separator="semicolon", escape=Escape.backslash)
     assert rows_of(table) == [(1, '"034', 7.0), (2, "034", 8.0), (3, "a\\b;c", 9.0)]
@@ -111,13 +111,13 @@ def test_comments_are_skipped_and_lines_keep_their_numbers(read, comment):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-def test_byte_order_mark_tells_the_encoding(read, encoding):
+def test_byte_order_mark_sets_the_encoding(read, encoding):
     assert rows_of(read("user_id,item_id,rating\né,1,3\nü,2,4\n".encode(encoding))) == [("é", 1, 3.0), ("ü", 2, 4.0)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("header", [True, False])
-def test_separator_that_excel_names_is_used(read, encoding, header):
+def test_excel_separator_line_is_used(read, encoding, header):
     names = "user_id;item_id;rating\r\n" if header else ""
     columns = ("user_id", "item_id", "rating") if header else ("1", "2", "3")
     content = f"sep=;\r\n{names}1;1;3\r\n1;2;4\r\n"
@@ -129,31 +129,33 @@ def test_separator_that_excel_names_is_used(read, encoding, header):
 @pytest.mark.parametrize(
     ("content", "encoding", "message"),
     [
-        (HEADER.encode() + b"1,1,3,x\n", "utf-16", "is not utf-16 text; it may be utf-8: is the encoding right"),
-        (HEADER.encode("utf-16-le"), "utf-8", "seems to be UTF-16 text: set the encoding to utf-16-le or utf-16-be"),
+        (HEADER.encode() + b"1,1,3,x\n", "utf-16", "is not utf-16 text but may be utf-8: is data.encoding right"),
+        (HEADER.encode("utf-16-le"), "utf-8", "seems to be UTF-16 text: set data.encoding=utf-16-le or utf-16-be"),
         (HEADER.encode() + b"1,\xe9,3,x\n", "ascii", "the item id is not UTF-8 text, got '.'; is data.encoding right"),
     ],
 )
-def test_wrong_encoding_is_one_line(read, content, encoding, message):
+def test_wrong_encoding_is_reported_in_one_line(read, content, encoding, message):
     with pytest.raises(UserError, match=message):
         read(content, encoding=encoding)
 
 
-def test_header_forgotten_among_text_ids_is_suggested(read):
-    with pytest.raises(UserError, match=r"it has A1, B2, 5.0, 1; if that is not a header, set data.header=false and"):
+def test_header_false_is_suggested_if_the_first_line_is_a_row(read):
+    with pytest.raises(UserError, match=r"it has A1, B2, 5.0, 1; if these are values, set data.header=false and"):
         read("A1,B2,5.0,1\nA2,B3,4.0,2\n")
 
 
-def test_first_row_that_is_taken_as_a_header_of_numbers_gives_a_note(read):
+def test_numeric_header_gives_a_note(read):
     table = read("1,2,3\n1,3,4\n2,2,5\n", columns=("1", "2", "3"))
     assert len(table.ratings) == 2
-    assert table.notes[0].endswith("ratings.csv is 1, 2, 3: if that is a row, set data.header=false")
+    assert table.notes[0].endswith(
+        "ratings.csv: the header is 1, 2, 3; if it is a row of ratings, set data.header=false"
+    )
 
 
-def test_matrix_of_users_and_items_is_named_as_such(read):
+def test_user_item_matrix_is_recognized(read):
     row = ",".join(["7", *(["99", "-3.5"] * 12)])
     with pytest.raises(
-        UserError, match=r"ratings.csv looks like a matrix with a row per user and a column per item: turn"
+        UserError, match=r"ratings.csv looks like a matrix with one row per user and one column per item: reshape"
     ):
         read(f"{row}\n{row.replace('3.5', '4')}\n", header=False, columns=("1", "2", "3"))
 
@@ -172,8 +174,8 @@ def test_matrix_of_users_and_items_is_named_as_such(read):
         ('"","""",""\n', True, False),
     ],
 )
-def test_scan_judges_marks_in_blocks_of_any_size(text, is_regular, spans_lines, size):
-    scan = QuoteScan(TextForm(",", "utf-8"))
+def test_quote_scan_does_not_depend_on_block_size(text, is_regular, spans_lines, size):
+    scan = QuoteScan(TextDialect(",", "utf-8"))
     for start in range(0, len(text), size):
         scan.add(text[start : start + size].encode())
     scan.end()

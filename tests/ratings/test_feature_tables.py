@@ -106,9 +106,9 @@ def test_groups_are_formed_from_users_with_ratings_only(load):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ("user_id,age\n7,1\n7,2\n", {}, r"users.csv, line 3, column user_id: more than one row for user 7$"),
+        ("user_id,age\n7,1\n7,2\n", {}, r"users.csv, line 3, column user_id: user 7 has an earlier row$"),
         ("user,age\n7,1\n", {}, r"^data.users.user: .*users.csv has no column 'user_id'; it has user, age; did you"),
-        ('user_id,age\n7,"1\n5,"2,"\n', {}, r"users.csv, line 2: a quoted cell must end on the line on which "),
+        ('user_id,age\n7,"1\n5,"2,"\n', {}, r"users.csv, line 2: a quoted cell must end on the line it "),
         ("user_id,age\n7,1,2\n", {}, r"users.csv, line 2: a row must have 2 columns, got 3"),
         ("user_id,age,age\n7,1,2\n", {}, r"users.csv has 2 columns named 'age'$"),
         ("", {}, r"users.csv is empty$"),
@@ -119,7 +119,7 @@ def test_groups_are_formed_from_users_with_ratings_only(load):
         (
             "user_id,age\n7,1\n\n5,x\n",
             {"numeric": ["age"]},
-            r"users.csv, line 4, column age: a number must be finite and plain \(data.users.numeric\), got 'x'$",
+            r"users.csv, line 4, column age: the value must be a finite number \(data.users.numeric\), got 'x'$",
         ),
     ],
 )  # fmt: skip
@@ -130,7 +130,9 @@ def test_invalid_users_table_is_refused(load, content, options, message):
 
 @pytest.mark.parametrize("text", ["1_0", "inf", "nan", "1e999", "٣", "3 4"])
 def test_number_must_be_finite_and_plain(load, text):
-    with pytest.raises(UserError, match=rf"users.csv, line 2, column age: a number must be .*, got '{text}'$"):
+    with pytest.raises(
+        UserError, match=rf"users.csv, line 2, column age: the value must be a finite number .*, got '{text}'$"
+    ):
         load(users=f"user_id,age\n7,{text}\n", numeric=["age"])
 
 
@@ -142,8 +144,8 @@ def test_invalid_item_number_is_reported_with_its_line(load):
 def test_users_table_without_any_rated_user_gives_a_note(load):
     table = load(users="user_id,age\n1,20\n2,30\n")
     assert table.notes == (
-        "none of the 3 users with ratings are in data.users.path: it lacks '5', and has 2 rows, such as '1', "
-        "which has no rating",
+        "data.users.path has rows for none of the 3 users with ratings (not for '5'); it has 2 rows, including '1', "
+        "which has no ratings",
     )
 
 

@@ -1,4 +1,4 @@
-"""Formats told by their content: those that are read give equal rows, all others one line that says what to do."""
+"""Formats detected by content: supported ones give equal rows, all others a one-line error with advice."""
 
 import gzip
 import io
@@ -85,7 +85,7 @@ def read(tmp_path):
     ],
     ids=["JSON", "JSON of Windows", "text numbers", "nested", "Parquet", "Feather", "ORC", "float ids"],
 )
-def test_formats_with_types_give_equal_rows(read, content, packed):
+def test_typed_formats_give_equal_rows(read, content, packed):
     assert rows_of(read(packed(content))) == EXPECTED
     times = read(packed(content), columns=("user_id", "item_id", "rating", "time")).timestamp
     assert times.tolist() == [900_000_000_000, 900_000_000_000, 910_000_000_000]
@@ -102,11 +102,11 @@ LINE = '{"user_id": "u", "item_id": 1, "rating": 5}\n'
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (LINE + '{"user_id": "v", "item_id": 2}\n', "line 2: there is no 'rating'"),
+        (LINE + '{"user_id": "v", "item_id": 2}\n', "line 2: the key 'rating' is missing"),
         (LINE + '\n{"user_id": 3, "item_id": 2, "rating": 4}\n', "line 3: 'user_id' must be text, as in line 1, got 3"),
         (LINE + '{"user_id": "v", "item_id": 2, "rating": "x"}\n', "line 2: 'rating' must be a number, .* got \"x\""),
         (LINE + '{"user_id": "v", "item_id": 2, "rating": null}\n', "line 2: 'rating' must be a number, .* got null"),
-        (LINE + '{"user_id": "v", "item_id":\n', "line 2: not a JSON object"),
+        (LINE + '{"user_id": "v", "item_id":\n', "line 2: each line must be a JSON object"),
         (
             LINE.replace("user_id", "user"),
             "data.columns.user: .* has no column 'user_id'; it has user, item_id, rating",
@@ -115,7 +115,7 @@ LINE = '{"user_id": "u", "item_id": 1, "rating": 5}\n'
             '{"user_id": {"$oid": "1"}, "item_id": 1, "rating": 5}\n',
             "line 1: 'user_id' must be text or a number, got {",
         ),
-        ('{\n"user_id": "u"\n}\n', "line 1: not a JSON object on one line"),
+        ('{\n"user_id": "u"\n}\n', "line 1: each line must be a JSON object"),
     ],
 )
 def test_faulty_json_line_is_named(read, content, message):
@@ -124,12 +124,12 @@ def test_faulty_json_line_is_named(read, content, message):
     assert "\n" not in str(error.value)
 
 
-UNREADABLE = [
-    (zipped(xl__workbook_DOT_xml="x"), "is an Excel workbook: save its sheet as CSV, and name that file"),
+UNSUPPORTED = [
+    (zipped(xl__workbook_DOT_xml="x"), "is an Excel workbook: save the sheet as CSV and use that file"),
     (zipped(META__=""), "holds no file|is damaged"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100), "is an Excel workbook"),
     (written(lambda stream: FRAME.to_stata(stream)), "is a Stata file: .*pandas.read_stata"),
-    (tarred(), "is a tar archive: unpack it with tar xf, and name the file of ratings in it"),
+    (tarred(), "is a tar archive: unpack it with tar xf and use the ratings file in it"),
     (pickle.dumps(FRAME), "is a Python pickle: save it as CSV or Parquet"),
     (gzip.compress(pickle.dumps(FRAME)), "is a Python pickle"),
     (gzip.compress(gzip.compress(b"1,2,3")), "is compressed twice: decompress it once"),
@@ -150,13 +150,13 @@ UNREADABLE = [
     ("@relation ratings\n@attribute user numeric\n", "is an ARFF file"),
     ("%%MatrixMarket matrix coordinate real general\n3 3 2\n1 1 5\n", "is a Matrix Market file"),
     ("5 0:1 12:1\n4 1:1 12:1\n", "is a file of LIBFM or LIBSVM: write one rating per row"),
-    ("1:\n30878,4,2005-12-26\n", "is in the format of the Netflix Prize, .*awk"),
-    ("product/productId: B001\nreview/userId: A3\n", "is a file of blocks with a line per field"),
+    ("1:\n30878,4,2005-12-26\n", "is in the Netflix Prize format, .*awk"),
+    ("product/productId: B001\nreview/userId: A3\n", "is a file with one field per line"),
 ]
 
 
-@pytest.mark.parametrize(("content", "message"), UNREADABLE, ids=[message for _, message in UNREADABLE])
-def test_format_that_is_not_read_is_named_with_advice(read, tmp_path, content, message):
+@pytest.mark.parametrize(("content", "message"), UNSUPPORTED, ids=[message for _, message in UNSUPPORTED])
+def test_unsupported_format_is_named_with_advice(read, tmp_path, content, message):
     for options in ({}, {"header": False, "columns": ("1", "2", "3"), "separator": "spaces"}):
         with pytest.raises(UserError, match=rf"ratings(/\S+)? {message}") as error:
             read(content, **options)
@@ -173,7 +173,7 @@ def test_sqlite_database_is_named(read, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_folder_of_parts_is_read_as_spark_writes_it(tmp_path, suffix):
+def test_folder_of_spark_part_files_is_read(tmp_path, suffix):
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "_SUCCESS").write_text("")
@@ -206,15 +206,15 @@ def test_several_files_can_be_listed(tmp_path):
         csv_options([]).load()
 
 
-def test_files_of_which_none_has_ratings_are_refused(tmp_path):
+def test_files_without_any_ratings_are_refused(tmp_path):
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text("user_id,item_id,rating\n")
-    with pytest.raises(UserError, match=r"none of the 2 files of data.path has ratings, such as .*a.csv"):
+    with pytest.raises(UserError, match=r"data.path: none of the 2 files has ratings; the first is .*a.csv"):
         csv_options(str(tmp_path / "*.csv")).load()
 
 
 @pytest.mark.parametrize("write", [lambda frame, path: path.write_bytes(json_lines(frame)), pd.DataFrame.to_parquet])
-def test_titles_can_be_read_from_formats_with_types(tmp_path, read, write):
+def test_titles_can_be_read_from_typed_formats(tmp_path, read, write):
     items = pd.DataFrame(
         {"item_id": ["b", "a"], "title": ["Heat", None], "genres": [["x", "y"], []], "year": [1995, None]}
     )
@@ -250,6 +250,6 @@ def test_titles_of_few_rated_items_give_a_note(tmp_path, read):
     (tmp_path / "items.csv").write_text("item_id,title\n1,Heat\n9,Alien\n")
     ratings = "user_id,item_id,rating\n" + "".join(f"7,{item},{item}\n" for item in range(1, 6))
     assert read(ratings, titles=replace(NO_TITLES, path=str(tmp_path / "items.csv"))).notes == (
-        "only 1 of the 5 items with ratings are in data.titles.path: it lacks '2', and has 2 rows, such as '9', which "
-        "has no rating",
+        "data.titles.path has rows for only 1 of the 5 items with ratings (not for '2'); it has 2 rows, including '9', "
+        "which has no ratings",
     )

@@ -38,8 +38,8 @@ def test_whole_numbers_with_a_decimal_point_are_integers(first, second):
     assert notes[0].endswith("were read as integers")
 
 
-ALIKE = "user ids that differ from others only in case or in how an accent is encoded, and are not taken as the same"
-MISSING = "user ids that look like missing values, and are taken as ids"
+ALIKE = "user ids that differ from another id only in case or accent encoding, kept as separate ids"
+MISSING = "user ids that look like missing values, kept as ids"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_suspect_text_ids_give_a_note_with_an_example(ids, notes):
     assert index_column([parsed_ids(pa.array(ids))], what="user")[2] == notes
 
 
-def test_text_id_that_is_written_alike_comes_before_a_whole_number():
+def test_exact_text_id_wins_over_a_whole_number():
     ids = IdMap(["7", "7.0", "8", "x"])
     assert ids.index_of(["7.0", "8.0", "7", "x", "9.0"]).tolist() == [1, 2, 0, 3, -1]
     assert ids.index_of([7.0, 8.0]).tolist() == [0, 2]

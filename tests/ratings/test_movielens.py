@@ -58,7 +58,7 @@ def archive(name: str) -> bytes:
             ("README", b"x"),
             (data_set.ratings, RATINGS[data_set.ratings].encode()),
             *((user_file, USERS[user_file].encode()) for user_file in list(data_set.users)[:1]),
-            (item_file, TITLES[item_file].encode(items.form.encoding)),
+            (item_file, TITLES[item_file].encode(items.dialect.encoding)),
         ):
             file.writestr(zipfile.ZipInfo(f"{data_set.folder}/{member}"), content)  # with a constant timestamp
     return buffer.getvalue()

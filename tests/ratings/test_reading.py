@@ -15,8 +15,8 @@ from tables import NO_TITLES, csv_options, rows_of
 
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
-from ratinglab.ratings import text_forms
-from ratinglab.ratings.faults import ONE_LINE
+from ratinglab.ratings import text_dialects
+from ratinglab.ratings.faults import MULTILINE_CELL
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.sources import Duplicates, ScaleOptions
 
@@ -270,19 +270,19 @@ HEADER = "user_id,item_id,rating\n1,2,3\n"
         (HEADER + "1,  ,4\n", "line 3: the item id must not be blank"),
         (HEADER + "1,3,4,5\n", "line 3: a row must have 3 columns, got 4"),
         (HEADER + "1,3\n", "line 3: a row must have 3 columns, got 2"),
-        (HEADER + '1,3,"4\n1,4,5"\n', "line 3: a quoted cell must end on the line on which it begins"),
+        (HEADER + '1,3,"4\n1,4,5"\n', "line 3: a quoted cell must end on the line it starts on"),
         (HEADER + "\n\n1,3,x\n", "line 5: the rating must be a number, got 'x'"),
         (
             HEADER.encode() + b"1,\xff,3\n",
             "line 3: the item id is not UTF-8 text, got '�'; is data.encoding right?",
         ),
         (HEADER + "1,3,3\n", "every rating is 3: there is nothing to predict; is data.columns.rating right?"),
-        ('"user_id\n",item_id,rating\n1,2,3\n', "line 1: a quoted cell must end on the line on which it begins"),
-        (HEADER + '"1,3,4\n1,4,5\n', "line 3: a quoted cell must end on the line on which it begins"),
+        ('"user_id\n",item_id,rating\n1,2,3\n', "line 1: a quoted cell must end on the line it starts on"),
+        (HEADER + '"1,3,4\n1,4,5\n', "line 3: a quoted cell must end on the line it starts on"),
         ("user,item_id,rating\n1,2,3\n", "has no column 'user_id'; it has user, item_id, rating"),
         ("user_id,item_id,rating,rating\n1,2,3,4\n", "has 2 columns named 'rating'"),
         ("user_id;item_id;rating\n1;2;3\n", "it has user_id;item_id;rating; is data.separator right?"),
-        ("1,2,3\n1,3,4\n", "it has 1, 2, 3; if that is not a header, set data.header=false and columns by position"),
+        ("1,2,3\n1,3,4\n", "it has 1, 2, 3; if these are values, set data.header=false and give columns by position"),
         (gzip.compress(HEADER.encode() * 999)[:-9], "is damaged or cut off: Compressed file ended"),
         (bz2.compress(HEADER.encode())[:-9], "is damaged or cut off"),
         (lzma.compress(HEADER.encode())[:-9], "is damaged or cut off"),
@@ -382,7 +382,7 @@ def test_stray_quotation_mark_in_another_column_joins_no_rows(read, monkeypatch,
     rows = "".join(f"{row},1,{row},{mark}{end}" for row, mark in enumerate(["x", '"a', "y", 'b"', "z"]))
     table = read(f"user_id,item_id,rating,note{end}" + rows)
     assert table.ratings.rating.tolist() == [0, 1, 2, 3, 4]
-    assert "quotation marks were read as text, as if data.quote=none were set" in table.notes[0]
+    assert "quotation marks were read as text, as with data.quote=none" in table.notes[0]
 
 
 @pytest.mark.parametrize("packed", [bz2.compress, lzma.compress, gzip.compress])
@@ -453,13 +453,13 @@ def test_titles_and_genres_are_matched_by_item_id(tmp_path, read, encoding):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("item_id,title\n2,A\n2,B\n", "line 3, column item_id: more than one row for item 2"),
+        ("item_id,title\n2,A\n2,B\n", "line 3, column item_id: item 2 has an earlier row"),
         ("item_id,title\n2,A\n\n,B\n", "line 4, column item_id: the item id must not be blank"),
         ("item,title\n2,A\n", "data.titles.item: .* has no column 'item_id'; it has item, title; did you mean"),
-        ('item_id,title\n2,"A\n3,"B, or"\n', "line 2: a quoted cell must end on the line on which it begins"),
+        ('item_id,title\n2,"A\n3,"B, or"\n', "line 2: a quoted cell must end on the line it starts on"),
         ("item_id,title\n2,A,B\n", "line 2: a row must have 2 columns, got 3"),
         (b"item_id,t\xe9tle\n2,A\n", "data.titles.title: .* has no column 'title'; it has item_id, t�tle"),
-        (b"item_id,title\n2,A\n3,\xe9\n", "line 3: '�' is not UTF-8 text; is the encoding right"),
+        (b"item_id,title\n2,A\n3,\xe9\n", "line 3: '�' is not UTF-8 text; is data.titles.encoding right"),
     ],
 )
 def test_invalid_titles_file_is_refused(tmp_path, read, content, message):
@@ -529,10 +529,10 @@ def test_core_has_enough_ratings_for_each_user_and_item(read):
 @pytest.mark.parametrize(
     ("ids", "note"),
     [
-        (["1", " 1", "x"], "user ids that differ from others only in white space"),
-        (["7", "007", "x"], "user ids that differ from others only in how a number is written"),
-        (["+7", "7", "x"], "user ids that differ from others only in how a number is written"),
-        (["7.0", "7", "x"], "user ids that differ from others only in how a number is written"),
+        (["1", " 1", "x"], "user ids that differ from another id only in white space"),
+        (["7", "007", "x"], "user ids that differ from another id only in how a number is written"),
+        (["+7", "7", "x"], "user ids that differ from another id only in how a number is written"),
+        (["7.0", "7", "x"], "user ids that differ from another id only in how a number is written"),
         (["7", "8", "9"], None),
     ],
 )
@@ -612,8 +612,8 @@ def test_titles_without_any_rated_item_give_a_note(tmp_path, read):
     (tmp_path / "items.csv").write_text("item_id,title\n1,Heat\n2,Alien\n")
     table = read(PLAIN, titles=replace(NO_TITLES, path=str(tmp_path / "items.csv")))
     assert table.notes == (
-        "none of the 2 items with ratings are in data.titles.path: it lacks 'a', and has 2 rows, such as '1', "
-        "which has no rating",
+        "data.titles.path has rows for none of the 2 items with ratings (not for 'a'); it has 2 rows, including '1', "
+        "which has no ratings",
     )
 
 
@@ -646,7 +646,7 @@ def large(rows, *, newline="\n", change=lambda lines: None):
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_file_of_several_pieces_gives_all_rows_in_order(read, monkeypatch, newline):
-    monkeypatch.setattr(text_forms, "PIECE_SIZE", 100_000)
+    monkeypatch.setattr(text_dialects, "PIECE_SIZE", 100_000)
     table = read(large(5_000, newline=newline))
     assert table.ratings.item.tolist() == list(range(5_000))
     assert table.ratings.rating.tolist() == [1.0 + row % 5 for row in range(5_000)]
@@ -655,7 +655,7 @@ def test_file_of_several_pieces_gives_all_rows_in_order(read, monkeypatch, newli
 def test_header_that_seems_to_end_after_some_rows_loses_none(read, monkeypatch):
     rows = large(100, newline="\r")
     # the longest header that is read ends where a row ends
-    monkeypatch.setattr(text_forms, "BLOCK_SIZE", len("\r".join(rows.split("\r")[:50])) + 1)
+    monkeypatch.setattr(text_dialects, "BLOCK_SIZE", len("\r".join(rows.split("\r")[:50])) + 1)
     assert len(read(rows).ratings) == 100
 
 
@@ -665,21 +665,21 @@ def test_header_that_seems_to_end_after_some_rows_loses_none(read, monkeypatch):
         (3_000, "1,2", "line 3001: a row must have 4 columns, got 2"),
         (4_999, "1,2,good,x", "line 5000: the rating must be a number, got 'good'"),
         (2_500, "1,2,inf,x", "line 2501: the rating must be finite, got 'inf'"),
-        (2_500, '"1,2,3,x', f"line 2501: {ONE_LINE}"),
+        (2_500, '"1,2,3,x', f"line 2501: {MULTILINE_CELL}"),
     ],
 )
 def test_fault_in_a_late_piece_is_reported_with_its_line(read, monkeypatch, row, text, message):
-    monkeypatch.setattr(text_forms, "PIECE_SIZE", 100_000)
+    monkeypatch.setattr(text_dialects, "PIECE_SIZE", 100_000)
     with pytest.raises(UserError, match=f"{message}$"):
         read(large(5_000, change=lambda lines: lines.__setitem__(row, text)))
 
 
 def test_pieces_are_whole_lines_after_the_header(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_forms, "PIECE_SIZE", 1_000)
+    monkeypatch.setattr(text_dialects, "PIECE_SIZE", 1_000)
     (tmp_path / "ratings.csv").write_text(large(50))
     content = (tmp_path / "ratings.csv").read_bytes()
-    file, form = InputFile(tmp_path / "ratings.csv"), text_forms.TextForm(",", "utf-8")
-    pieces = text_forms.pieces_of(file, form, header_lines=1)
+    file, dialect = InputFile(tmp_path / "ratings.csv"), text_dialects.TextDialect(",", "utf-8")
+    pieces = text_dialects.pieces_of(file, dialect, header_lines=1)
     found = [content[start:stop] for start, stop in pieces]
     assert len(found) > 3
     assert b"".join(found) == content.split(b"\n", 1)[1]
@@ -687,7 +687,7 @@ def test_pieces_are_whole_lines_after_the_header(tmp_path, monkeypatch):
 
 
 def test_quotation_marks_that_would_merge_rows_of_a_piece_are_text(read, monkeypatch):
-    monkeypatch.setattr(text_forms, "PIECE_SIZE", 100_000)
+    monkeypatch.setattr(text_dialects, "PIECE_SIZE", 100_000)
 
     def mark(lines):
         lines[2_500], lines[2_502] = '1,2,3,"x', '1,3,4,x"'

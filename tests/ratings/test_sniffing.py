@@ -7,7 +7,7 @@ from published_layouts import LAYOUTS
 from tables import csv_options, rows_of
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.sniffing import guess
+from ratinglab.ratings.sniffing import guess_layout
 from ratinglab.ratings.sources import Duplicates
 
 HAS_BLANK_USERS = "BeerAdvocate (data.world, Kaggle)"
@@ -20,7 +20,7 @@ def guessed(tmp_path):
 
     def guess_content(content, *, name="ratings", **changed):
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-        return guess(csv_options(str(tmp_path / name), duplicates=Duplicates.last, **changed))
+        return guess_layout(csv_options(str(tmp_path / name), duplicates=Duplicates.last, **changed))
 
     return guess_content
 
@@ -48,13 +48,13 @@ def test_published_layout_is_read_as_guessed(guessed, layout):
     [
         (
             "Netflix Prize (Kaggle)",
-            "is in the format of the Netflix Prize, with .*: write the id into each row, such as",
+            "is in the Netflix Prize format, .*: put the id into each row, for example with awk",
         ),
-        ("Jester 1 (its worksheet as CSV)", "looks like a matrix with a row per user and a column per item"),
-        ("Amazon Fine Foods (SNAP)", "is a file of blocks with a line per field: write one rating per row"),
+        ("Jester 1 (its worksheet as CSV)", "looks like a matrix with one row per user and one column per item"),
+        ("Amazon Fine Foods (SNAP)", "is a file with one field per line: convert it to one rating per row"),
     ],
 )
-def test_published_layout_that_has_no_ratings_as_rows_is_refused(guessed, name, message):
+def test_published_layout_without_one_rating_per_row_is_refused(guessed, name, message):
     (layout,) = (layout for layout in LAYOUTS if layout.name == name)
     with pytest.raises(UserError, match=message):
         guessed(layout.content)
@@ -73,7 +73,10 @@ def test_semicolons_and_decimal_commas_are_told_apart(guessed):
 
 def test_columns_that_the_user_names_are_kept(guessed):
     content = "a,b,rating,stars\nu,x,1,5\nv,y,2,4\n"
-    with pytest.raises(UserError, match=r"set data.columns.user, data.columns.item: which .* a, b, rating, stars$"):
+    with pytest.raises(
+        UserError,
+        match=r"set data.columns.user, data.columns.item, which cannot be guessed; it has a, b, rating, stars$",
+    ):
         guessed(content)
     assert columns_of(guessed(content, columns=("a", "b", "stars"))) == ("a", "b", "stars", None)
 
@@ -93,7 +96,7 @@ def test_separator_that_the_user_names_is_kept(guessed):
         (("2006-01-31T00:00:00Z", "2006-02-01 01:02:03.123456789"), None),
     ],
 )
-def test_format_of_dates_is_told(guessed, dates, pattern):
+def test_date_format_is_guessed(guessed, dates, pattern):
     found = guessed("user,item,rating,date\n" + "".join(f"1,{n},{n},{date}\n" for n, date in enumerate(dates)))
     assert columns_of(found) == ("user", "item", "rating", "date")
     assert found.options.timestamp_format == pattern
@@ -101,21 +104,24 @@ def test_format_of_dates_is_told(guessed, dates, pattern):
     assert days.tolist() == [13_179, 13_180]
 
 
-def test_dates_that_can_be_read_in_two_ways_are_left_to_the_user(guessed):
+def test_ambiguous_dates_are_left_to_the_user(guessed):
     content = "user,item,rating,date\n1,1,1,01/02/2006\n1,2,2,03/04/2006\n"
     found = guessed(content, columns=("user", "item", "rating", "date"))
     assert found.options.columns.timestamp is None
-    assert found.notes == ("the format of date cannot be told: to read it, set data.timestamp_format",)
+    assert found.notes == (
+        "the time format of column date cannot be guessed; to read the times, set data.columns.timestamp=date and "
+        "data.timestamp_format",
+    )
     found = guessed(content, columns=("user", "item", "rating", "date"), timestamp_format="%d/%m/%Y")
     assert columns_of(found)[3] == "date"
 
 
 def test_file_of_two_columns_is_refused(guessed):
-    with pytest.raises(UserError, match="has no separator that cuts its rows into three columns or more"):
+    with pytest.raises(UserError, match="no known separator splits its rows into three or more columns"):
         guessed("user,item\n1,2\n3,4\n")
 
 
 @pytest.mark.parametrize("layout", READABLE[:8], ids=lambda layout: layout.name)
-def test_guess_of_a_guess_is_the_same(guessed, layout):
+def test_guess_is_idempotent(guessed, layout):
     found = guessed(layout.content).options
-    assert guess(replace(found)).options == found
+    assert guess_layout(replace(found)).options == found

@@ -234,16 +234,16 @@ def test_conflicting_options_are_refused(split, message):
         (kfold(1, folds=21), "split.folds must be at most 20, the rows of table, got 21"),
         (
             PerUserSplit(refit=False, seed=0, validation=0.0, test=0.1),
-            "split=per_user with split.test=0.1 leaves no row of table for test: each user's number is rounded, and no "
-            "user has more than [1-4] ratings?$",
+            "split=per_user with split.test=0.1 leaves no row of table for test: the number of rows is rounded per "
+            "user, and no user has more than [1-4] ratings?$",
         ),
         (
             LeaveLastSplit(refit=False, validation=9, test=9),
-            "no row of table for test: no user has more than . ratings?, and one",
+            "no row of table for test: no user has more than . ratings?, and at least one",
         ),
         (
             TemporalSplit(refit=False, validation=0.0, test=0.1),
-            "to train on: rows at the same time stay together, and it has 1 distinct time$",
+            "to train on: rows with equal times stay together; distinct times: 1$",
         ),
         (
             FilesSplit(refit=False, test_files="b.tst", validation_files=None, seed=0, validation=0.0),

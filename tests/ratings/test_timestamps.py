@@ -1,4 +1,4 @@
-"""Times in every format that is told, in any that is given, and notes on those that are hardly times of ratings."""
+"""Times in detected and in given formats, and notes on unlikely times."""
 
 import numpy as np
 import pandas as pd
@@ -32,12 +32,16 @@ def as_milliseconds(*dates):
 @pytest.mark.parametrize(
     ("times", "dates", "name"),
     [
-        ([20060131, 20081231], ["2006-01-31", "2008-12-31"], "yyyymmdd, such as 20060131 for 2006-01-31"),
-        ([20060131.0, 20080229.0], ["2006-01-31", "2008-02-29"], "yyyymmdd, such as 20060131 for 2006-01-31"),
-        ([200601312359, 200602010000], ["2006-01-31T23:59", "2006-02-01"], "yyyymmddhhmm, such as 200601312359 "),
-        ([20060131235960, 20060201000001], ["2006-02-01", "2006-02-01T00:00:01"], "yyyymmddhhmmss, such as"),
-        ([200602, 200612], ["2006-02-01", "2006-12-01"], "yyyymm, such as 200602 for 2006-02-01"),
-        ([1998, 2006], ["1998-01-01", "2006-01-01"], "yyyy, such as 1998 for 1998-01-01"),
+        ([20060131, 20081231], ["2006-01-31", "2008-12-31"], "yyyymmdd dates; 20060131 is 2006-01-31"),
+        ([20060131.0, 20080229.0], ["2006-01-31", "2008-02-29"], "yyyymmdd dates; 20060131 is 2006-01-31"),
+        (
+            [200601312359, 200602010000],
+            ["2006-01-31T23:59", "2006-02-01"],
+            "yyyymmddhhmm dates; 200601312359 is",
+        ),
+        ([20060131235960, 20060201000001], ["2006-02-01", "2006-02-01T00:00:01"], "yyyymmddhhmmss dates; 2006"),
+        ([200602, 200612], ["2006-02-01", "2006-12-01"], "yyyymm dates; 200602 is 2006-02-01"),
+        ([1998, 2006], ["1998-01-01", "2006-01-01"], "yyyy dates; 1998 is 1998-01-01"),
     ],
 )
 def test_integers_that_are_dates_are_read_as_dates(read, times, dates, name, parquet):
@@ -50,7 +54,7 @@ def test_integers_that_are_dates_are_read_as_dates(read, times, dates, name, par
 @pytest.mark.parametrize(
     "times", [[20060131, 20060132], [20060131, 20061301], [20060229, 20060301], [18991231, 20060301]]
 )
-def test_integers_of_which_one_is_no_date_are_unix_times(read, times):
+def test_integers_that_are_not_all_dates_are_unix_times(read, times):
     table = read(times)
     assert table.timestamp.tolist() == [time * 1000 for time in times]
     assert table.notes[0].startswith("timestamps: 2 of 2 are before 1990 or after 2099, such as 1970-")
@@ -101,7 +105,7 @@ def test_iso_dates_may_differ_in_precision_and_zone(read):
         ([12, 700], "2 of 2 are before 1990 or after 2099, such as 1970-01-01T00:00:12 and 1970-01-01T00:11:40; if"),
     ],
 )
-def test_times_that_are_hardly_those_of_ratings_give_a_note(read, times, shown):
+def test_unlikely_times_give_a_note(read, times, shown):
     (note,) = read(times).notes
     assert note.startswith(f"timestamps: {shown} they are in another format, set data.timestamp_format")
 
@@ -119,7 +123,7 @@ def test_times_that_are_hardly_those_of_ratings_give_a_note(read, times, shown):
         (
             ["31/01/2006"],
             None,
-            "must be Unix time or an ISO date .*; for any other format set data.timestamp_format, as",
+            "must be Unix time or an ISO date .*; for another format, set data.timestamp_format, such",
         ),
         (["2006-01-31"], "s", r"must be Unix time \(data.timestamp_format\), got '2006-01-31'"),
         (["2006-01-31"], "%d/%m/%Y", r"must be written as '%d/%m/%Y' \(data.timestamp_format\), got '2006-01-31'"),

@@ -1,4 +1,4 @@
-"""Ratings that stand for a missing one: notes on them, and dropping them."""
+"""Values that mean unrated: notes on them, and dropping them."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,12 @@ from tables import csv_options, rows_of
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.sources import Duplicates, ScaleOptions
-from ratinglab.ratings.unrated import notes_on_suspects
+from ratinglab.ratings.unrated import notes_on_suspected_unrated
 
 
 def suspected(values):
     """Return the values in data.unrated=[…] of the notes on ratings."""
-    notes = notes_on_suspects(np.array(values, dtype=np.float32), expected=set())
+    notes = notes_on_suspected_unrated(np.array(values, dtype=np.float32), expected=set())
     return [note.rpartition("data.unrated=")[2] for note in notes]
 
 
@@ -45,7 +45,7 @@ HALVES = [0.5 * n for n in range(1, 11)] * 4
         ([-2, -1, 0, 1, 2], []),
     ],
 )
-def test_suspect_ratings_are_those_apart_below_zero_or_frequent_zeros(values, expected):
+def test_outliers_single_negatives_and_frequent_zeros_are_suspected(values, expected):
     assert suspected(list(values)) == expected
 
 
@@ -63,10 +63,10 @@ def read(tmp_path):
 
 def test_note_gives_the_count_and_the_option(read):
     assert read([1, 2, 3, 4, 5, -1, -1]).notes == (
-        "the rating -1 is the only one below 0 (2 of 7 rows); if a rating is missing there, set data.unrated=[-1]",
+        "the rating -1 is the only negative one (2 of 7 rows); if these rows are unrated, set data.unrated=[-1]",
     )
     assert read([1, 2, 3, 4, 5, 99]).notes == (
-        "the rating 99 is apart from the others, which are 1 to 5 (1 of 6 rows); if a rating is missing there, set "
+        "the rating 99 is far from all others, which range from 1 to 5 (1 of 6 rows); if these rows are unrated, set "
         "data.unrated=[99]",
     )
 
@@ -76,12 +76,12 @@ def test_rows_without_a_rating_are_dropped_and_counted(read):
     assert rows_of(table) == [(1, 1, 5.0), (1, 3, 3.0)]
     assert table.scale == (3, 5)
     assert table.item_ids.ids.tolist() == [1, 3]
-    assert table.notes == ("data.unrated=[0,-1]: rows dropped: 3 of 5",)
+    assert table.notes == ("data.unrated=[0,-1] dropped 3 of 5 rows",)
     assert table.sources[0].stop == 2
 
 
-def test_value_that_no_row_has_is_counted_as_such(read):
-    assert read([1, 2, 3], unrated=[99]).notes == ("data.unrated=[99]: rows dropped: 0 of 3",)
+def test_unrated_value_without_rows_is_reported_as_zero(read):
+    assert read([1, 2, 3], unrated=[99]).notes == ("data.unrated=[99] dropped 0 of 3 rows",)
 
 
 def test_dropping_comes_before_the_scale_and_the_repeated_pairs(tmp_path):
@@ -105,7 +105,7 @@ def test_value_that_the_scale_declares_gives_no_note(read):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_latest_of_repeated_pairs_is_kept_in_any_order_of_lines(tmp_path, order):
+def test_latest_rating_is_kept_in_any_line_order(tmp_path, order):
     rows = ["1,1,1,900000000\n", "1,1,2,900000009\n", "1,1,3,900000005\n", "1,2,5,900000000\n"][::order]
     (tmp_path / "ratings.csv").write_text("user_id,item_id,rating,time\n" + "".join(rows))
     columns = ("user_id", "item_id", "rating", "time")

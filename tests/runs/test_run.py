@@ -295,7 +295,7 @@ def test_predict_command_takes_pairs_without_a_header(command, biased, tmp_path)
 @pytest.mark.parametrize(
     "write", [pd.DataFrame.to_parquet, lambda frame, path: frame.to_json(path, orient="records", lines=True)]
 )
-def test_predict_command_reads_formats_with_types_and_writes_parquet(command, biased, tmp_path, write):
+def test_predict_command_reads_typed_formats_and_writes_parquet(command, biased, tmp_path, write):
     write(pd.DataFrame({"user_id": [42.0, 43.0], "item_id": [7, 8], "note": ["a", None]}), tmp_path / "pairs")
     command(tmp_path, "predict", f"run={biased.run}", "input=pairs", "output=out.parquet")
     expected = Run.load(biased.run).predict([42, 43], [7, 8])
@@ -310,7 +310,7 @@ def test_predict_command_reads_formats_with_types_and_writes_parquet(command, bi
     ("content", "message"),
     [
         (b"user_id,item_id,n\xe9\n42,7,x\n", None),
-        (b"user_id,item_id,n\n42,7,\xe9\n", "pairs, line 2: '\ufffd' is not UTF-8 text; is the encoding right?"),
+        (b"user_id,item_id,n\n42,7,\xe9\n", "pairs, line 2: '\ufffd' is not UTF-8 text; is encoding right?"),
         (b"PK\x03\x04 no archive", "pairs is damaged or cut off: File is not a zip file"),
         (b"\xff\xfeu\x00", "pairs has no rows, only a header"),
         (b"\xff\xfeu\x00x", "pairs, line 1: not utf-16 text"),

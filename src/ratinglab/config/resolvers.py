@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from ratinglab.config.hydra_api import is_search, register_resolver
 from ratinglab.runs.sweep_folder import short_number
 
-LONGEST_NAME = 80
+MAX_NAME_LENGTH = 80
 """Maximum number of characters of a job's folder, without the number and a hash."""
 RUN_SUFFIX = secrets.token_hex(2)
 """Suffix that tells apart the folders of runs that start in the same second."""
@@ -45,8 +45,8 @@ def job_name(dirname: str) -> str:
     short = {key: name if list(last.values()).count(name) == 1 else key for key, name in last.items()}
     texts = (f"{short[key]}-{short_number(value)}" for key, value in swept.items())
     name = "+".join(re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-") for text in texts)
-    if len(name) > LONGEST_NAME:
-        name = f"{name[:LONGEST_NAME]}-{blake2b(dirname.encode(), digest_size=3).hexdigest()}"
+    if len(name) > MAX_NAME_LENGTH:
+        name = f"{name[:MAX_NAME_LENGTH]}-{blake2b(dirname.encode(), digest_size=3).hexdigest()}"
     return f"-{name}" if name else ""
 
 

@@ -19,7 +19,7 @@ from ratinglab.experiment.root_options import InspectOptions
 from ratinglab.files import output_path, write_output
 from ratinglab.options import as_override
 from ratinglab.ratings.side_information import Column, categories_in, is_numeric, is_unknown
-from ratinglab.ratings.sniffing import guess
+from ratinglab.ratings.sniffing import guess_layout
 from ratinglab.ratings.sources import CsvOptions, DataOptions, Decimal, Duplicates, Escape, Quote
 from ratinglab.ratings.table import RatingTable
 
@@ -31,7 +31,7 @@ BAR = 40
 """Length of the longest bar, in characters."""
 QUANTILES = {"least": 0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "most": 1}
 FORMATS = ("png", "pdf", "svg")
-USUAL_TEXT = {
+TEXT_DEFAULTS = {
     "separator": "comma",
     "header": True,
     "encoding": "utf-8",
@@ -41,11 +41,11 @@ USUAL_TEXT = {
     "comment": None,
 }
 """Values of conf/text.yaml."""
-USUAL = {
+YAML_DEFAULTS = {
     **{
         f"{prefix}.{key}": value
         for prefix in ("data", "data.users", "data.titles")
-        for key, value in USUAL_TEXT.items()
+        for key, value in TEXT_DEFAULTS.items()
     },
     "data.users.numeric": [],
     "data.titles.numeric": [],
@@ -64,8 +64,8 @@ USUAL = {
 def inspect_data(options: InspectOptions) -> None:
     """Read a table with the checks of every fit, print its description, and draw a figure if requested.
 
-    The layout of a user's own file is guessed where the options do not fit it, and the last line is the command that
-    trains on it. Repeated pairs of user and item are merged.
+    For a user's own file, guesses the options that do not fit it, and prints the command that trains on it as the last
+    line. Merges repeated pairs of user and item.
     """
     figure = None if options.figure is None else output_path(options.figure, key="figure")
     if figure is not None and figure.suffix[1:] not in FORMATS:
@@ -73,7 +73,7 @@ def inspect_data(options: InspectOptions) -> None:
     data: DataOptions = options.data
     notes: tuple[str, ...] = ()
     if isinstance(data, CsvOptions):
-        data, notes = guess(data)
+        data, notes = guess_layout(data)
     table, data = _loaded(data)
     print(*description(table, notes), sep="\n")
     if figure is not None:
@@ -98,13 +98,13 @@ def train_command(data: CsvOptions) -> str:
     script = Path(sys.argv[0]).with_name("train.py")
     settings = dict(_settings(data, "data."))
     path = settings.pop("data.path")
-    shown = {key: value for key, value in settings.items() if key not in USUAL or USUAL[key] != value}
+    shown = {key: value for key, value in settings.items() if key not in YAML_DEFAULTS or YAML_DEFAULTS[key] != value}
     overrides = [as_override(key, value) for key, value in {"data.path": path, **shown}.items()]
     return shlex.join(["python", str(script), "data=csv", *overrides])
 
 
 def _settings(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """List the keys that decide how files are read, with their values; a table without a path has none."""
+    """List the keys and values that affect how files are read, except those of a table without a path."""
     for field in fields(options):
         key, value = f"{prefix}{field.name}", getattr(options, field.name)
         if is_dataclass(value) and getattr(value, "path", "") is not None:

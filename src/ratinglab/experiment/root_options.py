@@ -137,10 +137,10 @@ class PredictOptions(TextOptions):
     input: str
     """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC."""
     output: str
-    """File to write: the rows of the input, with a column `prediction` added. .parquet: as Parquet; any other name: as
-    text in the form of the input."""
+    """File to write: the rows of the input, with a column `prediction` added. A name that ends in .parquet gives
+    Parquet; any other gives text in the format of the input, or CSV if the input is not text."""
     timestamp_format: str | None
-    """Format of the times, as in data.timestamp_format; null: told by the times."""
+    """Format of the times, as in data.timestamp_format; null: detect it."""
     columns: PairColumns
     """Columns of the input."""
 

@@ -12,7 +12,7 @@ from ratinglab.errors import UserError
 from ratinglab.experiment.root_options import EvaluateOptions, PairColumns, PredictOptions, RecommendOptions
 from ratinglab.files import is_stream, output_path, write_output
 from ratinglab.ratings.input_paths import existing_file
-from ratinglab.ratings.text_forms import TextForm
+from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.ratings.timestamps import times_of_texts
 from ratinglab.reports.results import metrics_table
@@ -22,8 +22,8 @@ from ratinglab.runs.run import Run, Times
 
 NUM_RATED_SHOWN = 5
 """Number of the user's own ratings shown above the recommendations."""
-CSV = TextForm(",", "utf-8")
-"""Text form of the recommendations."""
+CSV = TextDialect(",", "utf-8")
+"""Dialect of the recommendations."""
 
 
 def evaluate(options: EvaluateOptions) -> None:
@@ -90,8 +90,8 @@ def predict(options: PredictOptions) -> None:
     file = existing_file(options.input, key="input")
     output = output_path(options.output, key="output", inputs=[file.path])
     run = Run.load(options.run)
-    pairs = read_text_table(file, options.form(""), header=options.header)
-    user_ids, item_ids, times = _pairs_of(pairs, options.columns, pattern=options.timestamp_format)
+    pairs = read_text_table(file, options.dialect(""), header=options.header)
+    user_ids, item_ids, times = _columns_of_pairs(pairs, options.columns, pattern=options.timestamp_format)
     for column in ("prediction", "standard_deviation") if run.record.is_sampled else ("prediction",):
         if column in pairs.names:
             raise UserError(f"{file} already has a column '{column}'")
@@ -100,7 +100,7 @@ def predict(options: PredictOptions) -> None:
     if run.record.is_sampled:
         deviation = run.deviation(user_ids, item_ids, times=times)
         predictions = predictions.append_column("standard_deviation", pa.array(deviation))
-    _write(output, predictions, pairs.form or CSV, header=pairs.header)
+    _write(output, predictions, pairs.dialect or CSV, header=pairs.header)
     _remark(output, f"{len(predicted):,} predictions in {output}")
     for note in pairs.notes:
         _remark(output, f"note: {note}")
@@ -113,7 +113,7 @@ def predict(options: PredictOptions) -> None:
             _remark(output, note)
 
 
-def _pairs_of(
+def _columns_of_pairs(
     pairs: TextTable, columns: PairColumns, *, pattern: str | None
 ) -> tuple[list[str], list[str], Times | None]:
     """Extract the user ids, the item ids and, if their column is named, the times of the rows."""
@@ -134,7 +134,7 @@ def _remark(output: Path, text: str) -> None:
     print(text, file=sys.stderr if is_stream(output) else sys.stdout)
 
 
-def _write(path: Path, table: pa.Table, form: TextForm, *, header: bool = True) -> None:
+def _write(path: Path, table: pa.Table, dialect: TextDialect, *, header: bool = True) -> None:
     """Write a table as Parquet if the path ends with .parquet, else as text."""
 
     def write(file: IO[bytes]) -> None:
@@ -142,21 +142,23 @@ def _write(path: Path, table: pa.Table, form: TextForm, *, header: bool = True) 
             pyarrow.parquet.write_table(table, file)
             return
         frame = table.to_pandas()
-        if form.is_quoted:
+        if dialect.is_quoted:
             frame.to_csv(
                 file,
-                sep=form.separator,
-                encoding=form.encoding,
+                sep=dialect.separator,
+                encoding=dialect.encoding,
                 index=False,
                 header=header,
-                decimal=form.decimal,
-                escapechar="\\" if form.escape else None,
+                decimal=dialect.decimal,
+                escapechar="\\" if dialect.escape else None,
             )
             return
-        separator = " " if form.separator == "spaces" else form.separator  # to_csv supports only one-byte separators
+        separator = (
+            " " if dialect.separator == "spaces" else dialect.separator
+        )  # to_csv supports only one-byte separators
         rows = frame.astype(str).to_numpy().tolist()
         lines = [separator.join(row) for row in ([list(frame.columns)] if header else []) + rows]
-        file.write(("\n".join(lines) + "\n").encode(form.encoding))
+        file.write(("\n".join(lines) + "\n").encode(dialect.encoding))
 
     write_output(path, write, key="output")
 

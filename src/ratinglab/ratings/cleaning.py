@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
-from ratinglab.ratings.unrated import is_unrated, notes_on_suspects
+from ratinglab.ratings.unrated import is_unrated, notes_on_suspected_unrated
 
 CHUNK = 1 << 18
 """Rows per thread when searching for repeated pairs."""
@@ -30,7 +30,7 @@ class Cleaning:
         min_ratings_per_item: drop the rows of items with fewer ratings.
         lowest: the lowest possible rating; None: the lowest one found.
         highest: the highest possible rating; None: the highest one found.
-        unrated: ratings that stand for a missing one: drop their rows.
+        unrated: values that mean unrated; their rows are dropped.
     """
 
     duplicates: str
@@ -76,11 +76,11 @@ def without_unrated(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[Rows,
         listed = ",".join(f"{value:g}" for value in cleaning.unrated)
         if is_missing.all():
             raise UserError(f"{name}: data.unrated=[{listed}] leaves no rating")
-        notes.append(f"data.unrated=[{listed}]: rows dropped: {is_missing.sum():,} of {len(is_missing):,}")
+        notes.append(f"data.unrated=[{listed}] dropped {is_missing.sum():,} of {len(is_missing):,} rows")
         if is_missing.any():
             rows = rows.take(np.flatnonzero(~is_missing))
             rating = rows.ratings.rating
-    return rows, notes + notes_on_suspects(rating, expected={cleaning.lowest, cleaning.highest})
+    return rows, notes + notes_on_suspected_unrated(rating, expected={cleaning.lowest, cleaning.highest})
 
 
 def scale_of(
@@ -150,7 +150,7 @@ def without_duplicates(
         item_ids: item ids, for messages.
         stops: for each file, the row after its last one.
         places: returns the file and line of rows, for messages.
-        hint: what is wrong with the file if rows repeat a pair, where that is known.
+        hint: message about the likely cause of repeated pairs; None if unknown.
 
     Raises:
         UserError: with "error", if rows repeat a pair; the message gives their number and the first places.

@@ -20,8 +20,8 @@ from ratinglab.ratings.formats import Format
 from ratinglab.ratings.inputs import Columns, InputFile
 from ratinglab.ratings.layouts import check_distinct, listed
 from ratinglab.ratings.row_reader import EmptyFileError
-from ratinglab.ratings.text_forms import whole_lines
-from ratinglab.ratings.timestamps import DATES, TimeFormat, column_of_times, format_of_times, is_written_as
+from ratinglab.ratings.text_dialects import whole_lines
+from ratinglab.ratings.timestamps import DATES, TimeFormat, column_of_times, format_of_times, matches_format
 
 JSON_BLOCK = 16 << 20
 """Bytes of JSON Lines parsed at once; a line must be shorter."""
@@ -32,7 +32,9 @@ def open_file(path: Path) -> pa.OSFile:
     return pa.OSFile(os.fsencode(path))
 
 
-def read_columnar(file: InputFile, kind: Format, columns: Columns, *, time_pattern: str | None) -> list[pa.RecordBatch]:
+def read_columnar(
+    file: InputFile, kind: Format, columns: Columns, *, timestamp_format: str | None
+) -> list[pa.RecordBatch]:
     """Read the columns user and item as text, rating as float32 and, if there is one, timestamp.
 
     Raises:
@@ -55,7 +57,7 @@ def read_columnar(file: InputFile, kind: Format, columns: Columns, *, time_patte
         "rating": _numbers(table[columns.rating], file=file),
     }
     if columns.timestamp is not None:
-        found["timestamp"] = _times(table[columns.timestamp], time_pattern, file=file)
+        found["timestamp"] = _times(table[columns.timestamp], timestamp_format, file=file)
     return pa.table(found).to_batches()
 
 
@@ -153,19 +155,19 @@ def _type_of(value: Any, *, name: str, file: InputFile) -> pa.DataType:
 
 
 def _json_fault(file: InputFile, schema: pa.Schema, *, otherwise: str) -> UserError:
-    """Make the error for the first line that is no object, or lacks a key, or has a value of another type."""
+    """Make the error for the first line that is not an object, lacks a key, or has a value of the wrong type."""
     kinds = {pa.string(): (str, "text"), pa.int64(): (int, "an integer"), pa.float64(): (int | float, "a number")}
     for number, line in _json_lines(file):
         try:
             row = json.loads(line)
         except ValueError as error:
-            return UserError(f"{file}, line {number}: not a JSON object ({error})")
+            return UserError(f"{file}, line {number}: each line must be a JSON object ({error})")
         if not isinstance(row, dict):
-            return UserError(f"{file}, line {number}: not a JSON object")
+            return UserError(f"{file}, line {number}: each line must be a JSON object")
         for field in schema:
             cls, wanted = kinds[field.type]
             if field.name not in row:
-                return UserError(f"{file}, line {number}: there is no {field.name!r}")
+                return UserError(f"{file}, line {number}: the key {field.name!r} is missing")
             value = row[field.name]
             if not isinstance(value, cls) or isinstance(value, bool):
                 shown = json.dumps(value)[:40]
@@ -178,8 +180,8 @@ def _first_object(file: InputFile) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except ValueError as error:
-        raise UserError(f"{file}, line {number}: not a JSON object on one line ({error})") from error
-    assert isinstance(found, dict), "format_of tells JSON Lines by their first object"
+        raise UserError(f"{file}, line {number}: each line must be a JSON object ({error})") from error
+    assert isinstance(found, dict), "format_of detects JSON Lines by the first object"
     return found
 
 
@@ -195,7 +197,7 @@ def read_typed(file: InputFile, kind: Format) -> pa.Table:
     """Read a whole table.
 
     Raises:
-        UserError: the file is damaged, or no table.
+        UserError: the file is damaged or is not a table.
     """
     if kind is not Format.JSON_LINES:
         return _read(file, kind, column_names(file, kind))
@@ -206,10 +208,10 @@ def read_typed(file: InputFile, kind: Format) -> pa.Table:
 
 
 def read_start(file: InputFile, kind: Format, num_rows: int) -> pa.Table:
-    """Read the first rows, of JSON Lines those of the first block.
+    """Read the first `num_rows` rows.
 
     Raises:
-        UserError: the file is damaged, or no table.
+        UserError: the file is damaged or is not a table.
     """
     if kind is not Format.JSON_LINES:
         return read_typed(file, kind).slice(0, num_rows)
@@ -286,13 +288,13 @@ def _parsed_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 def _times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> pa.ChunkedArray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts = column.cast(pa.string())
-        written = format_of_times(texts[0].as_py(), pattern, place=f"{file}, row 1")
-        any_dates = TimeFormat(pa.string(), pattern) if pa.types.is_timestamp(written.type) else written
-        parsed = column_of_times(texts, written) or column_of_times(texts, any_dates)
+        time_format = format_of_times(texts[0].as_py(), pattern, place=f"{file}, row 1")
+        any_dates = TimeFormat(pa.string(), pattern) if pa.types.is_timestamp(time_format.type) else time_format
+        parsed = column_of_times(texts, time_format) or column_of_times(texts, any_dates)
         if parsed is None:
-            row = next(row for row, text in enumerate(texts) if not is_written_as(text.as_py(), any_dates))
+            row = next(row for row, text in enumerate(texts) if not matches_format(text.as_py(), any_dates))
             found = texts[row].as_py()
-            raise UserError(f"{file}, row {row + 1}: the timestamp must be {written.rule}, got {found!r}")
+            raise UserError(f"{file}, row {row + 1}: the timestamp must be {time_format.rule}, got {found!r}")
         return parsed
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return column.cast(DATES[1] if getattr(column.type, "tz", None) else DATES[0], safe=False)
@@ -303,7 +305,7 @@ def _times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> 
             row = _first(pc.invert(pc.is_finite(column)))
             raise UserError(f"{file}, row {row + 1}: the timestamp must be finite, got {column[row].as_py()}")
         return column
-    raise UserError(f"{file}: the timestamps must be times, numbers or ISO dates, got {column.type}")
+    raise UserError(f"{file}: the timestamps must be dates, numbers or text, got {column.type}")
 
 
 def _first(mask: pa.ChunkedArray) -> int:

@@ -15,7 +15,7 @@ from ratinglab.ratings.inputs import Columns, InputFile
 from ratinglab.ratings.loading import TableFiles
 from ratinglab.ratings.reading import RatingFiles
 from ratinglab.ratings.side_information import Origin
-from ratinglab.ratings.text_forms import TextForm
+from ratinglab.ratings.text_dialects import TextDialect
 
 VERSION = 2
 """Raise it with any change of the generator; it is part of the folder's name."""
@@ -58,15 +58,15 @@ def demo_files(root: Path, *, seed: int) -> TableFiles:
         _write(folder / "ratings.csv", generated.ratings.to_csv(index=False))
         _write(folder / "items.csv", generated.items.to_csv(index=False))
         _write(facts, json.dumps({"noise_floor_mse": generated.noise_floor}, indent=2) + "\n")
-    form = TextForm(separator=",", encoding="utf-8")
+    dialect = TextDialect(separator=",", encoding="utf-8")
     columns = Columns(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
     users, items = Origin("user", "", "the demo data have none"), Origin("item", "items.csv", "")
     return TableFiles(
         name="demo",
-        ratings=RatingFiles((InputFile(folder / "ratings.csv"),), form=form, header=True, columns=columns),
+        ratings=RatingFiles((InputFile(folder / "ratings.csv"),), dialect=dialect, header=True, columns=columns),
         users=None,
         items=FeatureFile(
-            InputFile(folder / "items.csv"), FeatureLayout(form, id="item_id", title="title"), origin=items
+            InputFile(folder / "items.csv"), FeatureLayout(dialect, id="item_id", title="title"), origin=items
         ),
         origins=(users, items),
         noise_floor=json.loads(facts.read_text(encoding="utf-8"))["noise_floor_mse"],

@@ -13,11 +13,11 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.layouts import MATRIX_COLUMNS, Layout
 from ratinglab.ratings.row_reader import EmptyFileError, printable, rows_in
-from ratinglab.ratings.text_forms import QUOTE, TextForm, num_lines, utf8_blocks, whole_lines
-from ratinglab.ratings.timestamps import is_written_as
+from ratinglab.ratings.text_dialects import QUOTE, TextDialect, num_lines, utf8_blocks, whole_lines
+from ratinglab.ratings.timestamps import matches_format
 
 LARGEST_RATING = float(np.finfo(np.float32).max)
-ONE_LINE = "a quoted cell must end on the line on which it begins; if quotation marks are text, set data.quote=none"
+MULTILINE_CELL = "a quoted cell must end on the line it starts on; if quotation marks are text, set data.quote=none"
 
 
 class Lines(NamedTuple):
@@ -27,31 +27,33 @@ class Lines(NamedTuple):
     first: int
 
 
-def whole_rows(file: InputFile, form: TextForm, *, header_lines: int, sound: int = 0) -> Iterator[Lines]:
+def whole_rows(
+    file: InputFile, dialect: TextDialect, *, header_lines: int, num_valid_bytes: int = 0
+) -> Iterator[Lines]:
     """Yield blocks of whole rows after the header: no quoted cell continues in the next block.
 
-    Leaves out blocks within the first `sound` bytes.
+    Leaves out blocks within the first `num_valid_bytes` bytes.
     """
-    waiting, number, to_skip, size = b"", 1, header_lines, 0
-    for block in whole_lines(utf8_blocks(file, form)):
+    pending, number, to_skip, size = b"", 1, header_lines, 0
+    for block in whole_lines(utf8_blocks(file, dialect)):
         size += len(block)
-        if size <= sound:
+        if size <= num_valid_bytes:
             number, to_skip = number + num_lines(block), 0
             continue
-        waiting += block
-        while to_skip and (end := re.search(rb"\r\n|\n|\r", waiting)):
-            waiting, number, to_skip = waiting[end.end() :], number + 1, to_skip - 1
-        if to_skip or (form.is_quoted and waiting.count(QUOTE) % 2 == 1):
+        pending += block
+        while to_skip and (end := re.search(rb"\r\n|\n|\r", pending)):
+            pending, number, to_skip = pending[end.end() :], number + 1, to_skip - 1
+        if to_skip or (dialect.is_quoted and pending.count(QUOTE) % 2 == 1):
             continue
-        yield Lines(waiting, number)
-        number += num_lines(waiting)
-        waiting = b""
-    if waiting and not to_skip:
-        yield Lines(waiting, number)
+        yield Lines(pending, number)
+        number += num_lines(pending)
+        pending = b""
+    if pending and not to_skip:
+        yield Lines(pending, number)
 
 
 def first_fault(
-    file: InputFile, layout: Layout, *, parse: Callable[[bytes], int], otherwise: str, sound: int = 0
+    file: InputFile, layout: Layout, *, parse: Callable[[bytes], int], fallback_reason: str, num_valid_bytes: int = 0
 ) -> UserError:
     """Make the error for the first faulty row, with its line number.
 
@@ -59,27 +61,27 @@ def first_fault(
         file: the file.
         layout: layout of the file.
         parse: parses rows as the fast reader does and returns their number, or raises ArrowInvalid.
-        otherwise: message of the fast reader, for a fault that this pass does not find.
-        sound: number of bytes at the start that have no fault.
+        fallback_reason: message of the fast reader, for a fault that this pass does not find.
+        num_valid_bytes: number of bytes at the start that have no fault.
     """
-    num_rows = int(sound > 0)
-    for lines in whole_rows(file, layout.form, header_lines=layout.header_lines, sound=sound):
+    num_rows = int(num_valid_bytes > 0)
+    for lines in whole_rows(file, layout.dialect, header_lines=layout.header_lines, num_valid_bytes=num_valid_bytes):
         if _num_rows(lines.text) == 0:
             continue
-        if not layout.form.is_quoted or QUOTE not in lines.text:
+        if not layout.dialect.is_quoted or QUOTE not in lines.text:
             try:
                 num_rows += parse(lines.text)
                 continue
             except pa.ArrowInvalid as error:
-                otherwise = str(error)
-        for line, cells in rows_in([lines.text], layout.form, file=file, first_line=lines.first):
+                fallback_reason = str(error)
+        for line, cells in rows_in([lines.text], layout.dialect, file=file, first_line=lines.first):
             num_rows += 1
             fault = fault_of(cells, layout)
             if fault is not None:
                 return UserError(f"{file}, line {line}: {fault}")
     if num_rows == 0:
         return EmptyFileError(f"{file} has no ratings" + (", only a header" if layout.header_lines else ""))
-    return UserError(f"{file} cannot be read: {' '.join(otherwise.split())}")
+    return UserError(f"{file} cannot be read: {' '.join(fallback_reason.split())}")
 
 
 def fault_of(cells: list[str], layout: Layout) -> str | None:
@@ -87,7 +89,7 @@ def fault_of(cells: list[str], layout: Layout) -> str | None:
     for position, cell in enumerate(cells):
         text = cell.rstrip("\r\n")
         if ("\n" in text or "\r" in text) and not (layout.spans_lines and position not in layout.positions.values()):
-            return ONE_LINE
+            return MULTILINE_CELL
     if len(cells) != layout.num_columns:
         return f"a row must have {layout.num_columns} columns, got {len(cells)}"
     for role, position in (("user", layout.user), ("item", layout.item)):
@@ -97,7 +99,7 @@ def fault_of(cells: list[str], layout: Layout) -> str | None:
             return f"the {role} id is not UTF-8 text, got {printable(cells[position])!r}; is data.encoding right?"
     text = cells[layout.rating]
     try:
-        rating = _number(text, decimal=layout.form.decimal)
+        rating = _number(text, decimal=layout.dialect.decimal)
     except ValueError:
         return f"the rating must be a number, got {printable(text)!r}{_hint_on_number(text, cells, layout)}"
     if not abs(rating) <= LARGEST_RATING:
@@ -106,7 +108,7 @@ def fault_of(cells: list[str], layout: Layout) -> str | None:
         return None
     assert layout.time_format is not None, "the first row tells the format of the times"
     time = printable(cells[layout.timestamp])
-    if not is_written_as(time.strip(), layout.time_format, decimal=layout.form.decimal):
+    if not matches_format(time.strip(), layout.time_format, decimal=layout.dialect.decimal):
         return f"the timestamp must be {layout.time_format.rule}, got {time!r}"
     return None
 
@@ -120,10 +122,10 @@ def _number(text: str, *, decimal: str) -> float:
 
 
 def _hint_on_number(text: str, cells: list[str], layout: Layout) -> str:
-    if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", text) and layout.form.decimal == ".":
+    if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", text) and layout.dialect.decimal == ".":
         return "; if the comma is the decimal point, set data.decimal=comma"
     if len(cells) > MATRIX_COLUMNS and not text.strip():
-        return "; a matrix of users and items must be turned into rows of user, item and rating"
+        return "; if this is a user-item matrix, reshape it to one rating per row"
     if text.lower() in ("", "null", "nan", "na", "n/a", "none", "-", "?"):
         return "; drop the rows without a rating"
     return ""
@@ -134,12 +136,12 @@ def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]
     wanted = sorted(set(rows))
     found: dict[int, int] = {}
     num_rows = 0
-    for lines in whole_rows(file, layout.form, header_lines=layout.header_lines):
-        has_quotes = layout.form.is_quoted and QUOTE in lines.text
+    for lines in whole_rows(file, layout.dialect, header_lines=layout.header_lines):
+        has_quotes = layout.dialect.is_quoted and QUOTE in lines.text
         count = None if has_quotes else _num_rows(lines.text)
         if count is None or (wanted and wanted[0] < num_rows + count):
             count = 0
-            for line, _ in rows_in([lines.text], layout.form, file=file, first_line=lines.first):
+            for line, _ in rows_in([lines.text], layout.dialect, file=file, first_line=lines.first):
                 if wanted and num_rows + count == wanted[0]:
                     found[wanted.pop(0)] = line
                 count += 1
@@ -149,10 +151,10 @@ def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]
     return [found[row] for row in rows]
 
 
-def num_rows_by_line(file: InputFile, form: TextForm, *, header_lines: int) -> int:
+def num_rows_by_line(file: InputFile, dialect: TextDialect, *, header_lines: int) -> int:
     """Count the lines after the header that are not empty: the rows, unless a cell spans lines."""
     return sum(
-        _num_rows(lines.text) for lines in whole_rows(file, replace(form, quote=False), header_lines=header_lines)
+        _num_rows(lines.text) for lines in whole_rows(file, replace(dialect, quote=False), header_lines=header_lines)
     )
 
 
@@ -167,16 +169,16 @@ def check_quotes(file: InputFile, layout: Layout) -> None:
     """Check the rows of a file whose quotation marks are irregular, or whose cells span lines.
 
     Raises:
-        UserError: a mark inside a column that is read is irregular; a cell that is read spans lines; or the lines of a
-            cell look like rows, which a stray mark may have joined.
+        UserError: a column that is read has an irregular quotation mark or a cell that spans lines; or a cell contains
+            lines that look like rows, which a stray quotation mark may have joined.
     """
-    form = layout.form
-    for lines in whole_rows(file, form, header_lines=layout.header_lines):
+    dialect = layout.dialect
+    for lines in whole_rows(file, dialect, header_lines=layout.header_lines):
         if QUOTE not in lines.text:
             continue
         at = lines.first
         text = lines.text.decode("utf-8", "surrogateescape").splitlines(keepends=True)
-        rows = list(rows_in([lines.text], form, file=file, first_line=lines.first))
+        rows = list(rows_in([lines.text], dialect, file=file, first_line=lines.first))
         stops = [line for line, _ in rows[1:]] + [at + len(text)]
         for (start, cells), stop in zip(rows, stops, strict=True):
             fault = fault_of(cells, layout) or _fault_of_quotes(text[start - at : stop - at], layout)
@@ -188,19 +190,19 @@ def _fault_of_quotes(row: list[str], layout: Layout) -> str | None:
     """Find the fault in the quotation marks of a row, given by its lines."""
     if not any('"' in line for line in row):
         return None
-    form = layout.form
-    separator = re.escape(form.delimiter)
+    dialect = layout.dialect
+    separator = re.escape(dialect.delimiter)
     cell = rf'"(?:[^"]|"")*"[^{separator}]*|[^{separator}]*'
     cells = re.findall(rf"({cell})(?:{separator}|\Z)", "".join(row).rstrip("\r\n"))
     for role, position in layout.positions.items():
         written = cells[position].strip() if position < len(cells) else ""
-        if written.startswith('"') and not re.fullmatch(r'"(?:[^"]|"")*"', written) and not form.escape:
+        if written.startswith('"') and not re.fullmatch(r'"(?:[^"]|"")*"', written) and not dialect.escape:
             return (
-                f"the {role} has text behind a closing quotation mark, got {printable(written)}; if a backslash "
-                "escapes quotation marks, set data.escape=backslash; if they are text, data.quote=none"
+                f"the {role} must end at its closing quotation mark, got {printable(written)}; if a backslash escapes "
+                "quotation marks, set data.escape=backslash; if they are text, set data.quote=none"
             )
     for line in row[1:]:
-        alone = next(csv.reader([line], delimiter=form.delimiter), [])
+        alone = next(csv.reader([line], delimiter=dialect.delimiter), [])
         if len(alone) == layout.num_columns and fault_of(alone, layout) is None:
             return "a quoted cell spans lines that look like rows; if quotation marks are text, set data.quote=none"
     return None

@@ -14,10 +14,10 @@ from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.layouts import column_position
 from ratinglab.ratings.side_information import KEYS, NO_GENRES, Column, Origin, is_numeric
-from ratinglab.ratings.text_forms import TextForm
+from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_tables import TextTable, read_text_table
 
-FEW = 0.5
+MIN_COVERAGE = 0.5
 """Share of the rated users or items below which a note says that few are in their table."""
 GROUPS = 10
 """Number of quantile groups of a numeric column."""
@@ -28,7 +28,7 @@ class FeatureLayout:
     """Format and columns of a file of users or items.
 
     Attributes:
-        form: form of a text file.
+        dialect: dialect of a text file.
         header: whether its first row names the columns; otherwise they are named by position, from 1.
         id: name of the id column.
         title: name of the title column; None without one.
@@ -38,7 +38,7 @@ class FeatureLayout:
         flags: columns with 1 for each genre of an item: the file's only feature is `genres`, their names.
     """
 
-    form: TextForm
+    dialect: TextDialect
     id: str
     header: bool = True
     title: str | None = None
@@ -65,7 +65,7 @@ class FeatureTable:
         titles: titles, if the file has any.
         columns: features by name.
         origin: where the file comes from, for messages.
-        notes: remarks on its form.
+        notes: remarks on its dialect.
     """
 
     ids: list[str]
@@ -93,20 +93,20 @@ class FeatureTable:
                 found[f"{name}_group"] = groups_of(values)
         return found
 
-    def unmatched(self, ids: IdMap) -> list[str]:
+    def notes_on_coverage(self, ids: IdMap) -> list[str]:
         """Make a note if few users or items with ratings have a row: file or column may be wrong."""
         index = ids.index_of(self.ids)
         has_row = np.zeros(len(ids), dtype=np.bool_)
         has_row[index[index != UNKNOWN]] = True
-        if has_row.mean() >= FEW:
+        if has_row.mean() >= MIN_COVERAGE:
             return []
         noun, where = self.origin.noun, self.origin.place
         without = str(ids.ids[int(np.argmin(has_row))])
         number = f"only {has_row.sum():,}" if has_row.any() else "none"
         other = next((each for each, number in zip(self.ids, index, strict=True) if number == UNKNOWN), None)
-        example = f", such as {other!r}, which has no rating" if other is not None else ""
+        example = f", including {other!r}, which has no ratings" if other is not None else ""
         return [
-            f"{number} of the {len(ids):,} {noun}s with ratings are in {where}: it lacks {without!r}, and has "
+            f"{where} has rows for {number} of the {len(ids):,} {noun}s with ratings (not for {without!r}); it has "
             f"{len(self.ids):,} rows{example}"
         ]
 
@@ -153,7 +153,7 @@ def read_features(source: FeatureFile) -> FeatureTable:
         UserError: the file, a column or a cell is invalid, or an id occurs twice; the message names the place.
     """
     file, layout, origin = source
-    table = read_text_table(file, layout.form, header=layout.header and layout.names is None)
+    table = read_text_table(file, layout.dialect, header=layout.header and layout.names is None)
     if layout.names is not None:
         if len(table.names) != len(layout.names):
             raise UserError(f"{file} has {len(table.names)} columns, not {len(layout.names)}")
@@ -166,7 +166,7 @@ def read_features(source: FeatureFile) -> FeatureTable:
     repeated = [one for one, count in Counter(ids).items() if count > 1]
     if repeated:
         place = table.place(ids.index(repeated[0], ids.index(repeated[0]) + 1), layout.id)
-        raise UserError(f"{place}: more than one row for {origin.noun} {repeated[0]}")
+        raise UserError(f"{place}: {origin.noun} {repeated[0]} has an earlier row")
     return FeatureTable(ids, titles, _features(table, source), origin, table.notes)
 
 
@@ -200,14 +200,14 @@ def _features(table: TextTable, source: FeatureFile) -> dict[str, Column]:
 
 def _numbers(cells: list[str], *, name: str, table: TextTable, key: str) -> NDArray[np.float64]:
     """Parse a column of finite numbers; NaN for an empty cell."""
-    decimal = "." if table.form is None else table.form.decimal
+    decimal = "." if table.dialect is None else table.dialect.decimal
     numbers = np.empty(len(cells), dtype=np.float64)
     for row, text in enumerate(cells):
         try:
             numbers[row] = _number(text.replace(decimal, "."))
         except ValueError:
             raise UserError(
-                f"{table.place(row, name)}: a number must be finite and plain ({key}), got {text!r}"
+                f"{table.place(row, name)}: the value must be a finite number ({key}), got {text!r}"
             ) from None
     return numbers
 

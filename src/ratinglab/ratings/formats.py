@@ -1,4 +1,4 @@
-"""Formats of files, told by their content: those that are read, and what to do about the others."""
+"""Detection of file formats by content: the supported ones, and advice on converting the others."""
 
 import json
 import re
@@ -23,13 +23,13 @@ BINARY = {b"PAR1": Format.PARQUET, b"ARROW1": Format.ARROW, b"ORC": Format.ORC}
 """First bytes of the binary formats that are read."""
 
 
-class Unreadable(NamedTuple):
-    """A format that is not read.
+class UnsupportedFormat(NamedTuple):
+    """An unsupported format.
 
     Attributes:
-        pattern: what its content begins with.
-        name: what it is.
-        advice: what to do.
+        pattern: pattern of its first bytes.
+        name: its name in messages, such as "a NumPy array".
+        advice: how to convert it.
     """
 
     pattern: re.Pattern[bytes]
@@ -37,46 +37,46 @@ class Unreadable(NamedTuple):
     advice: str
 
 
-AS_CSV = "save it as CSV or Parquet, and name that file"
+AS_CSV = "save it as CSV or Parquet and use that file"
 WITH_PANDAS = "save it as CSV or Parquet, such as with pandas.read_{}"
 
 
-def _begins(pattern: bytes, name: str, advice: str = AS_CSV) -> Unreadable:
-    return Unreadable(re.compile(pattern, re.DOTALL | re.IGNORECASE), name, advice)
+def _unsupported(pattern: bytes, name: str, advice: str = AS_CSV) -> UnsupportedFormat:
+    return UnsupportedFormat(re.compile(pattern, re.DOTALL | re.IGNORECASE), name, advice)
 
 
-UNREADABLE = (
-    _begins(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook", "save its sheet as CSV, and name that file"),
-    _begins(rb"<stata_dta>|[\x69-\x73][\x01\x02]\x01\x00", "a Stata file", WITH_PANDAS.format("stata")),
-    _begins(rb"\$FL[23]", "an SPSS file", WITH_PANDAS.format("spss")),
-    _begins(rb"HEADER RECORD\*{7}|\x00{12}\xc2\xea\x81\x60", "a SAS file", WITH_PANDAS.format("sas")),
-    _begins(rb"\x89HDF\r\n\x1a\n", "an HDF5 file", WITH_PANDAS.format("hdf")),
-    _begins(rb"MATLAB 5\.0", "a MATLAB file"),
-    _begins(rb"\x93NUMPY", "a NumPy array"),
-    _begins(rb"\x80[\x02-\x05]", "a Python pickle"),
-    _begins(rb"RD[AX][23]\n|[XA]\n\x00\x00\x00[\x02\x03]|X\n\x00", "an R data file"),
-    _begins(rb"SQLite format 3\x00", "a SQLite database", "export its table of ratings as CSV"),
-    _begins(rb"Obj\x01", "an Avro file"),
-    _begins(rb"FEA1", "a Feather file of version 1", "save it as version 2 or as Parquet"),
-    _begins(rb"%PDF", "a PDF document", "name the file of ratings"),
-    _begins(rb".{257}ustar", "a tar archive", "unpack it with tar xf, and name the file of ratings in it"),
-    _begins(
-        rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\x1f\x9d", "an archive", "unpack it, and name the file of ratings in it"
+UNSUPPORTED = (
+    _unsupported(rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook", "save the sheet as CSV and use that file"),
+    _unsupported(rb"<stata_dta>|[\x69-\x73][\x01\x02]\x01\x00", "a Stata file", WITH_PANDAS.format("stata")),
+    _unsupported(rb"\$FL[23]", "an SPSS file", WITH_PANDAS.format("spss")),
+    _unsupported(rb"HEADER RECORD\*{7}|\x00{12}\xc2\xea\x81\x60", "a SAS file", WITH_PANDAS.format("sas")),
+    _unsupported(rb"\x89HDF\r\n\x1a\n", "an HDF5 file", WITH_PANDAS.format("hdf")),
+    _unsupported(rb"MATLAB 5\.0", "a MATLAB file"),
+    _unsupported(rb"\x93NUMPY", "a NumPy array"),
+    _unsupported(rb"\x80[\x02-\x05]", "a Python pickle"),
+    _unsupported(rb"RD[AX][23]\n|[XA]\n\x00\x00\x00[\x02\x03]|X\n\x00", "an R data file"),
+    _unsupported(rb"SQLite format 3\x00", "a SQLite database", "export its table of ratings as CSV"),
+    _unsupported(rb"Obj\x01", "an Avro file"),
+    _unsupported(rb"FEA1", "a Feather version 1 file", "save it as version 2 or as Parquet"),
+    _unsupported(rb"%PDF", "a PDF document", "use the ratings file"),
+    _unsupported(rb".{257}ustar", "a tar archive", "unpack it with tar xf and use the ratings file in it"),
+    _unsupported(
+        rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\x1f\x9d", "an archive", "unpack it and use the ratings file in it"
     ),
-    _begins(rb"\x04\x22\x4d\x18", "compressed by LZ4", "decompress it"),
-    _begins(rb"version https://git-lfs", "a pointer of Git LFS, not the file", "fetch it with git lfs pull"),
-    _begins(rb"\s*(<!doctype html|<html)", "a web page", "download the file that it links to"),
-    _begins(rb"\s*<\?xml", "an XML file"),
-    _begins(rb"\s*\[\s*[\[{]", "a JSON array", "write it as JSON Lines, one object per line"),
-    _begins(rb"\s*\{\s*'", "a file of Python dictionaries", "write it as JSON Lines, with double quotes"),
-    _begins(rb"\s*@relation\b", "an ARFF file", "remove its header, and set data.header=false"),
-    _begins(rb"%%MatrixMarket", "a Matrix Market file", "remove its header and the line of sizes"),
-    _begins(rb"[-+\d.]+([ \t]+\d+:[-+\d.e]+)+\s*\n", "a file of LIBFM or LIBSVM", "write one rating per row"),
-    _begins(rb"\w+/\w+: [^\n]*\n\w+/\w+: ", "a file of blocks with a line per field", "write one rating per row"),
-    _begins(
+    _unsupported(rb"\x04\x22\x4d\x18", "compressed with LZ4", "decompress it"),
+    _unsupported(rb"version https://git-lfs", "a pointer of Git LFS, not the file", "fetch it with git lfs pull"),
+    _unsupported(rb"\s*(<!doctype html|<html)", "a web page", "download the file that it links to"),
+    _unsupported(rb"\s*<\?xml", "an XML file"),
+    _unsupported(rb"\s*\[\s*[\[{]", "a JSON array", "write it as JSON Lines, one object per line"),
+    _unsupported(rb"\s*\{\s*'", "a file of Python dictionaries", "write it as JSON Lines, with double quotes"),
+    _unsupported(rb"\s*@relation\b", "an ARFF file", "remove its header, and set data.header=false"),
+    _unsupported(rb"%%MatrixMarket", "a Matrix Market file", "remove its header and the line of sizes"),
+    _unsupported(rb"[-+\d.]+([ \t]+\d+:[-+\d.e]+)+\s*\n", "a file of LIBFM or LIBSVM", "write one rating per row"),
+    _unsupported(rb"\w+/\w+: [^\n]*\n\w+/\w+: ", "a file with one field per line", "convert it to one rating per row"),
+    _unsupported(
         rb"\s*\d+:\s*\n",
-        "in the format of the Netflix Prize, with the ratings of an item below its id",
-        'write the id into each row, such as with awk \'/:$/ {item = $0; sub(":", "", item); next} '
+        "in the Netflix Prize format, which lists an item's ratings below its id",
+        'put the id into each row, for example with awk \'/:$/ {item = $0; sub(":", "", item); next} '
         '{print item "," $0}\'',
     ),
 )
@@ -84,7 +84,7 @@ UNREADABLE = (
 
 
 def format_of(file: InputFile) -> Format:
-    """Tell the format of a file from its first bytes; file names do not matter.
+    """Detect the format of a file from its first bytes; file names do not matter.
 
     Raises:
         UserError: the file cannot be read, or is in a format that is not read; the message says what to do.
@@ -96,9 +96,9 @@ def format_of(file: InputFile) -> Format:
     if any(start.startswith(signature) for signature in SIGNATURES):
         raise UserError(f"{file} is compressed twice: decompress it once")
     text = start.removeprefix(b"\xef\xbb\xbf")
-    for unreadable in UNREADABLE:
-        if unreadable.pattern.match(text):
-            raise UserError(f"{file} is {unreadable.name}: {unreadable.advice}")
+    for unsupported in UNSUPPORTED:
+        if unsupported.pattern.match(text):
+            raise UserError(f"{file} is {unsupported.name}: {unsupported.advice}")
     return Format.JSON_LINES if _is_object(text) else Format.TEXT
 
 

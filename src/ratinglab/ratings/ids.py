@@ -50,8 +50,8 @@ class IdMap:
     def index_of(self, ids: Sequence[int | str] | NDArray[np.generic] | pd.Series) -> NDArray[np.int32]:
         """Look up the index of each id: (B,) int32, UNKNOWN if it is not in the table.
 
-        A whole number and its decimal texts are the same id: 42, 42.0, "42" and "42.0" all find user 42, but a text id
-        that is written in the same way comes first.
+        A whole number and its decimal texts are the same id: 42, 42.0, "42" and "42.0" all find user 42, but an exact
+        match of the text comes first.
 
         Raises:
             UserError: an id is missing (None or NaN), or a number that is not whole.
@@ -116,7 +116,7 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
     texts = pc.utf8_trim_whitespace(encoded.dictionary)
     notes: list[str] = []
     if not texts.equals(encoded.dictionary):
-        remark = f"{what} ids that differ from others only in white space, and are taken as the same"
+        remark = f"{what} ids that differ from another id only in white space, read as the same id"
         notes = _note_on_alike(encoded.dictionary, str.strip, remark)
     integers = _as_integers(texts)
     if integers is None:
@@ -171,23 +171,23 @@ def _as_integers(text: pa.StringArray) -> NDArray[Any] | None:
 def _notes_on_texts(texts: pa.StringArray, *, what: str) -> list[str]:
     """Make notes on distinct ids that are text: nearly equal ones, and some that look like missing values."""
     numbers = texts.filter(pc.match_substring_regex(texts, r"^[+-]?[0-9]{1,18}(\.0*)?$"))
-    ending = "and are not taken as the same"
+    ending = "kept as separate ids"
     notes = _note_on_alike(
         numbers,
         lambda text: int(text.partition(".")[0]),
-        f"{what} ids that differ from others only in how a number is written, {ending}",
+        f"{what} ids that differ from another id only in how a number is written, {ending}",
     )
     folded = pc.utf8_lower(pc.utf8_normalize(texts, form="NFC"))
     if pc.count_distinct(folded).as_py() < len(texts):
         notes += _note_on_alike(
             texts,
             lambda text: normalize("NFC", text).lower(),
-            f"{what} ids that differ from others only in case or in how an accent is encoded, {ending}",
+            f"{what} ids that differ from another id only in case or accent encoding, {ending}",
         )
     missing = texts.filter(pc.is_in(pc.utf8_lower(texts), pa.array(MISSING)))
     if len(missing) > 0:
         listed = ", ".join(map(repr, missing.to_pylist()))
-        notes.append(f"{what} ids that look like missing values, and are taken as ids: {listed}")
+        notes.append(f"{what} ids that look like missing values, kept as ids: {listed}")
     return notes
 
 

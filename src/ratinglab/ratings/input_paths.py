@@ -8,7 +8,7 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
 from ratinglab.ratings.inputs import InputFile
 
-SHOWN = 5
+MAX_LISTED = 5
 """Number of a folder's files listed in a message."""
 
 
@@ -26,7 +26,9 @@ def existing_file(name: str, *, key: str) -> InputFile:
         return InputFile(archive, path.relative_to(archive).as_posix())
     if path.is_dir():
         shown = [str(part.relative_to(path)) for part in _visible(path)]
-        held = f"; it holds {', '.join(shown[:SHOWN])}" + (", …" if len(shown) > SHOWN else "") if shown else ""
+        held = (
+            f"; it holds {', '.join(shown[:MAX_LISTED])}" + (", …" if len(shown) > MAX_LISTED else "") if shown else ""
+        )
         raise UserError(f"{key} must be a file, got the folder {name}{held}")
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UserError(f"{key}: there is no file {name}{did_you_mean(path.name, siblings, cutoff=0.75)}")

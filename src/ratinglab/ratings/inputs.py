@@ -27,8 +27,8 @@ START_SIZE = 1 << 16
 BLOCK_SIZE = 1 << 20
 """Bytes decompressed, or parsed by a thread, at once."""
 OFFICE_MEMBERS = {
-    "xl/workbook.xml": ("an Excel workbook", "save its sheet as CSV, and name that file"),
-    "META-INF/manifest.xml": ("an OpenDocument sheet", "save it as CSV, and name that file"),
+    "xl/workbook.xml": ("an Excel workbook", "save the sheet as CSV and use that file"),
+    "META-INF/manifest.xml": ("an OpenDocument sheet", "save it as CSV and use that file"),
 }
 """Members of zip archives that are documents of office programs: what they are, and what to do."""
 DECOMPRESSORS = {"bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}

@@ -8,14 +8,14 @@ import pyarrow as pa
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.ratings.inputs import Columns, InputFile
 from ratinglab.ratings.row_reader import first_rows, printable
-from ratinglab.ratings.text_forms import TextForm
+from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.timestamps import TimeFormat, format_of_times
 
-LONGEST_NAME, MOST_NAMES = 40, 30
+MAX_NAME_LENGTH, MAX_NAMES = 40, 30
 """Maximum characters of a column name, and number of columns, in a message."""
 MATRIX = (
-    "{file} looks like a matrix with a row per user and a column per item: turn it into rows of user, item and rating, "
-    "such as with pandas.melt"
+    "{file} looks like a matrix with one row per user and one column per item: reshape it to one rating per row, for "
+    "example with pandas.melt"
 )
 MATRIX_COLUMNS = 20
 """Number of columns, all of numbers, from which a file looks like a matrix of users and items."""
@@ -26,7 +26,7 @@ class Layout:
     """Layout of a text file.
 
     Attributes:
-        form: form of the text.
+        dialect: dialect of the text.
         header_lines: number of lines before the first rating, 0 without a header.
         num_columns: number of cells in every row.
         user: position of the user ids, from 0; likewise item, rating and, if read, timestamp.
@@ -36,7 +36,7 @@ class Layout:
         notes: remarks on the header and on the shape of the file.
     """
 
-    form: TextForm
+    dialect: TextDialect
     header_lines: int
     num_columns: int
     user: int
@@ -61,23 +61,25 @@ class Layout:
         return replace(self, time_format=TimeFormat(pa.string()))
 
 
-def layout_of(file: InputFile, form: TextForm, *, header: bool, columns: Columns, time_pattern: str | None) -> Layout:
+def layout_of(
+    file: InputFile, dialect: TextDialect, *, header: bool, columns: Columns, timestamp_format: str | None
+) -> Layout:
     """Find the columns of a file by its first rows.
 
     Args:
         file: the file.
-        form: its form, but for what the file itself tells.
+        dialect: its dialect; a byte-order mark and Excel's `sep=` line in the file override it.
         header: whether its first row names the columns.
         columns: names or positions of the columns.
-        time_pattern: data.timestamp_format.
+        timestamp_format: data.timestamp_format.
 
     Raises:
         UserError: the file is empty, a column is missing, or the first timestamp is not a time.
     """
-    form = form.adapted(file)
-    (line, cells), *data = first_rows(file, form, 2 if header else 1)
+    dialect = dialect.adapted(file)
+    (line, cells), *data = first_rows(file, dialect, 2 if header else 1)
     if any("\n" in cell or "\r" in cell for cell in cells):
-        raise UserError(f"{file}, line {line}: a quoted cell must end on the line on which it begins")
+        raise UserError(f"{file}, line {line}: a quoted cell must end on the line it starts on")
     names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
     wanted = {role: name for role, name in columns._asdict().items() if name is not None}
     positions = {
@@ -87,7 +89,7 @@ def layout_of(file: InputFile, form: TextForm, *, header: bool, columns: Columns
     check_distinct(wanted)
     notes = []
     if header and _is_number(names[positions["rating"]]):
-        notes.append(f"the header of {file} is {listed(names)}: if that is a row, set data.header=false")
+        notes.append(f"{file}: the header is {listed(names)}; if it is a row of ratings, set data.header=false")
     is_matrix = looks_like_matrix(cells)
     if is_matrix:
         notes.append(MATRIX.format(file=file))
@@ -95,9 +97,11 @@ def layout_of(file: InputFile, form: TextForm, *, header: bool, columns: Columns
     for data_line, row in data if header else [(line, cells)]:
         if timestamp is not None and timestamp < len(row):
             place = f"{file}, line {data_line}"
-            time_format = format_of_times(printable(row[timestamp]), time_pattern, place=place, decimal=form.decimal)
+            time_format = format_of_times(
+                printable(row[timestamp]), timestamp_format, place=place, decimal=dialect.decimal
+            )
     return Layout(
-        form=form,
+        dialect=dialect,
         header_lines=line if header else line - 1,
         num_columns=len(names),
         user=positions["user"],
@@ -148,9 +152,9 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
         rule = f"a column's position from 1 to {len(names)} ({prefix}header=false)"
         raise UserError(f"{key} must be {rule}, got {wanted!r}{hint}")
     if len(names) > 1 and any(_is_number(name) for name in names):
-        hint = f"; if that is not a header, set {prefix}header=false and columns by position"
+        hint = f"; if these are values, set {prefix}header=false and give columns by position"
         if len(names) > MATRIX_COLUMNS:
-            hint = "; a matrix of users and items must be turned into rows of user, item and rating"
+            hint = "; if this is a user-item matrix, reshape it to one rating per row"
     suggestion = did_you_mean(wanted, names)
     raise UserError(f"{key}: {file} has no column {wanted!r}; it has {listed(names)}{suggestion}{hint}")
 
@@ -161,5 +165,5 @@ def _is_number(text: str) -> bool:
 
 def listed(names: Sequence[str]) -> str:
     """List names on one line, shortened: a stray quotation mark can turn a whole file into one name."""
-    shown = [" ".join(printable(name).split())[:LONGEST_NAME] for name in names[:MOST_NAMES]]
-    return ", ".join(shown) + (", …" if len(names) > MOST_NAMES else "")
+    shown = [" ".join(printable(name).split())[:MAX_NAME_LENGTH] for name in names[:MAX_NAMES]]
+    return ", ".join(shown) + (", …" if len(names) > MAX_NAMES else "")

@@ -14,7 +14,7 @@ from ratinglab.ratings.inputs import DAMAGED, Columns, InputFile
 from ratinglab.ratings.loading import TableFiles
 from ratinglab.ratings.reading import RatingFiles
 from ratinglab.ratings.side_information import Origin
-from ratinglab.ratings.text_forms import TextForm
+from ratinglab.ratings.text_dialects import TextDialect
 
 GENRES_100K = tuple(
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
@@ -34,19 +34,19 @@ class DataSet:
         sha256: digest of the archive; None: it is checked against the publisher's MD5.
         folder: folder in the archive.
         ratings: name of the ratings file in that folder.
-        form: separator and encoding of the ratings file.
+        dialect: dialect of the ratings file.
         header: whether the ratings file names its columns.
         columns: columns of the ratings file.
         items: layouts by name of the candidate files of titles and genres; the first existing one is read.
         users: the same for files of users.
-        num_ratings: numbers of ratings of its editions, which tell it from data sets of the same form.
+        num_ratings: numbers of ratings of its editions, which tell it from data sets in the same dialect.
     """
 
     archive: str
     sha256: str | None
     folder: str
     ratings: str
-    form: TextForm
+    dialect: TextDialect
     header: bool
     columns: Columns
     items: dict[str, FeatureLayout]
@@ -62,8 +62,8 @@ BY_POSITION = Columns(user="1", item="2", rating="3", timestamp="4")
 def _csv(folder: str, sha256: str | None, *num_ratings: int) -> DataSet:
     return DataSet(
         f"{folder}.zip", sha256, folder, "ratings.csv",
-        form=TextForm(",", UTF8), header=True, columns=NAMED,
-        items={"movies.csv": FeatureLayout(TextForm(",", UTF8), id="movieId", title="title")},
+        dialect=TextDialect(",", UTF8), header=True, columns=NAMED,
+        items={"movies.csv": FeatureLayout(TextDialect(",", UTF8), id="movieId", title="title")},
         users={},
         num_ratings=num_ratings,
     )  # fmt: skip
@@ -72,10 +72,12 @@ def _csv(folder: str, sha256: str | None, *num_ratings: int) -> DataSet:
 def _dat(
     archive: str, sha256: str, *, folder: str, encoding: str, users: dict[str, FeatureLayout], num_ratings: int
 ) -> DataSet:
-    items = FeatureLayout(TextForm("::", encoding), id="item_id", title="title", names=("item_id", "title", "genres"))
+    items = FeatureLayout(
+        TextDialect("::", encoding), id="item_id", title="title", names=("item_id", "title", "genres")
+    )
     return DataSet(
         archive, sha256, folder, "ratings.dat",
-        form=TextForm("::", UTF8), header=False, columns=BY_POSITION,
+        dialect=TextDialect("::", UTF8), header=False, columns=BY_POSITION,
         items={"movies.dat": items},
         users=users,
         num_ratings=(num_ratings,),
@@ -85,20 +87,20 @@ def _dat(
 DATA_SETS = {
     "movielens_100k": DataSet(
         "ml-100k.zip", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229", "ml-100k", "u.data",
-        form=TextForm("\t", UTF8), header=False, columns=BY_POSITION,
+        dialect=TextDialect("\t", UTF8), header=False, columns=BY_POSITION,
         items={
             "u.item": FeatureLayout(
-                TextForm("|", LATIN1), id="item_id", title="title", flags=GENRES_100K,
+                TextDialect("|", LATIN1), id="item_id", title="title", flags=GENRES_100K,
                 names=("item_id", "title", "release_date", "video_release_date", "address", *GENRES_100K),
             ),
-            "items.csv": FeatureLayout(TextForm(",", UTF8), id="item_id", title="title"),
+            "items.csv": FeatureLayout(TextDialect(",", UTF8), id="item_id", title="title"),
         },
         users={
             "u.user": FeatureLayout(
-                TextForm("|", LATIN1), id="user_id", numeric=("age",),
+                TextDialect("|", LATIN1), id="user_id", numeric=("age",),
                 names=("user_id", "age", "gender", "occupation", "zip_code"),
             ),
-            "users.csv": FeatureLayout(TextForm(",", UTF8), id="user_id", numeric=("age",), may_lack_numeric=True),
+            "users.csv": FeatureLayout(TextDialect(",", UTF8), id="user_id", numeric=("age",), may_lack_numeric=True),
         },
         num_ratings=(100_000,),
     ),
@@ -112,7 +114,7 @@ DATA_SETS = {
         folder="ml-1m", encoding=LATIN1, num_ratings=1_000_209,
         users={
             "users.dat": FeatureLayout(
-                TextForm("::", LATIN1), id="user_id",
+                TextDialect("::", LATIN1), id="user_id",
                 names=("user_id", "gender", "age_group", "occupation", "zip_code"),  # ages are codes of groups
             ),
         },
@@ -153,7 +155,7 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
     files = _in_place(data_set, root)
     users, user_origin = _feature_file(name, "user", data_set.users, files)
     items, item_origin = _feature_file(name, "item", data_set.items, files)
-    ratings = RatingFiles((files[data_set.ratings],), form=data_set.form, header=data_set.header,
+    ratings = RatingFiles((files[data_set.ratings],), dialect=data_set.dialect, header=data_set.header,
                           columns=data_set.columns, num_rows=data_set.num_ratings)  # fmt: skip
     return TableFiles(name, ratings, users, items, (user_origin, item_origin))
 

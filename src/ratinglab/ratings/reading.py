@@ -28,7 +28,7 @@ from ratinglab.ratings.layouts import MATRIX, Layout, layout_of
 from ratinglab.ratings.row_reader import EmptyFileError
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, Source
-from ratinglab.ratings.text_forms import TextForm
+from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_ratings import read_text
 from ratinglab.ratings.timestamps import check_years, milliseconds, note_on_unusual
 
@@ -39,18 +39,18 @@ class RatingFiles:
 
     Attributes:
         files: the files, in the order of the rows.
-        form: form of text files.
+        dialect: dialect of text files.
         header: whether the first line of a text file names the columns.
         columns: columns by role.
-        time_pattern: data.timestamp_format: a unit of Unix time or a strptime pattern; None: told by the times.
+        timestamp_format: data.timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
         num_rows: allowed numbers of ratings of a named data set; empty: any number.
     """
 
     files: tuple[InputFile, ...]
-    form: TextForm
+    dialect: TextDialect
     header: bool
     columns: Columns
-    time_pattern: str | None = None
+    timestamp_format: str | None = None
     num_rows: tuple[int, ...] = ()
 
 
@@ -144,7 +144,7 @@ def read_table(
         stops=np.cumsum([len(block.rating) for block in blocks]),
     )
     _check_num_rows(source, extent, name=name)
-    content = _united(blocks, extent, has_times=source.columns.timestamp is not None)
+    content = _combined(blocks, extent, has_times=source.columns.timestamp is not None)
     del blocks  # can be several GB
     _check_ids(content, extent)
     rated, unrated_notes = without_unrated(content.rows, cleaning, name=name)
@@ -153,8 +153,8 @@ def read_table(
     content, merged_across_files = _cleaned(content, cleaning, extent)
     user_ids, item_ids = content.user_ids, content.item_ids
     of_tables = [
-        *([] if items is None else [*items.notes, *items.unmatched(item_ids)]),
-        *([] if users is None else [*users.notes, *users.unmatched(user_ids)]),
+        *([] if items is None else [*items.notes, *items.notes_on_coverage(item_ids)]),
+        *([] if users is None else [*users.notes, *users.notes_on_coverage(user_ids)]),
     ]
     return RatingTable(
         name=name,
@@ -183,7 +183,7 @@ def _check_num_rows(source: RatingFiles, extent: Extent, *, name: str) -> None:
         )
 
 
-def _united(blocks: list[Block], extent: Extent, *, has_times: bool) -> Content:
+def _combined(blocks: list[Block], extent: Extent, *, has_times: bool) -> Content:
     """Concatenate the rows of all files and index their ids."""
     rating = _concatenated([block.rating for block in blocks])
     timestamp, time_notes = None, []
@@ -244,7 +244,7 @@ def _sources(extent: Extent, rows: Rows) -> tuple[Source, ...]:
 
 
 def _read_files(source: RatingFiles) -> tuple[list[Block], list[str]]:
-    """Read the files; of several, those without ratings are left out and noted."""
+    """Read the files. If there are several, skip those without ratings and note them."""
     blocks, empty = [], []
     for file in source.files:
         try:
@@ -254,7 +254,7 @@ def _read_files(source: RatingFiles) -> tuple[list[Block], list[str]]:
                 raise
             empty.append(file)
     if not blocks:
-        raise UserError(f"none of the {len(source.files)} files of data.path has ratings, such as {empty[0]}")
+        raise UserError(f"data.path: none of the {len(source.files)} files has ratings; the first is {empty[0]}")
     if not empty:
         return blocks, []
     return blocks, [f"files without ratings: {len(empty):,} of {len(source.files):,}, such as {empty[0]}"]
@@ -266,20 +266,20 @@ def _read_file(file: InputFile, source: RatingFiles) -> Block:
     with ThreadPoolExecutor() as threads:  # pyarrow releases the GIL
         if kind is Format.TEXT:
             layout = layout_of(
-                file, source.form, header=source.header, columns=columns, time_pattern=source.time_pattern
+                file, source.dialect, header=source.header, columns=columns, timestamp_format=source.timestamp_format
             )
             layout, parts, notes = read_text(file, layout, threads, _with_parsed_ids)
             notes = [*layout.notes, *notes]
         else:
             layout = None
-            batches = read_columnar(file, kind, columns, time_pattern=source.time_pattern)
+            batches = read_columnar(file, kind, columns, timestamp_format=source.timestamp_format)
             parts = list(threads.map(_with_parsed_ids, batches))
     # Each column is freed once it is concatenated: tens of millions of rows are a gigabyte.
     user, item, *numbers = (list(column) for column in zip(*parts, strict=True))
     del parts
     timestamp = None
     if len(numbers) == 2:
-        timestamp, time_notes = _milliseconds(pa.chunked_array(numbers.pop()), file, source.time_pattern)
+        timestamp, time_notes = _milliseconds(pa.chunked_array(numbers.pop()), file, source.timestamp_format)
         notes = [*notes, *time_notes]
     rating = pa.chunked_array(numbers.pop()).to_numpy()
     pa.default_memory_pool().release_unused()

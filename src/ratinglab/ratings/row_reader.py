@@ -6,16 +6,16 @@ from itertools import islice
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.inputs import InputFile
-from ratinglab.ratings.text_forms import TextForm, utf8_blocks
+from ratinglab.ratings.text_dialects import TextDialect, utf8_blocks
 
 
-def first_rows(file: InputFile, form: TextForm, count: int) -> list[tuple[int, list[str]]]:
+def first_rows(file: InputFile, dialect: TextDialect, count: int) -> list[tuple[int, list[str]]]:
     """Read the first rows that are not empty: the line number of each, from 1, and its cells.
 
     Raises:
         UserError: the file is empty, damaged, or not in its encoding.
     """
-    rows = list(islice(rows_in(utf8_blocks(file, form), form, file=file), count))
+    rows = list(islice(rows_in(utf8_blocks(file, dialect), dialect, file=file), count))
     if not rows:
         raise EmptyFileError(f"{file} is empty")
     return rows
@@ -26,13 +26,13 @@ class EmptyFileError(UserError):
 
 
 def rows_in(
-    blocks: Iterable[bytes], form: TextForm, *, file: InputFile, first_line: int = 1
+    blocks: Iterable[bytes], dialect: TextDialect, *, file: InputFile, first_line: int = 1
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield each row that is not empty, with the number of its first line.
 
     Args:
-        blocks: text in UTF-8 with the form's delimiter, as from `utf8_blocks`.
-        form: form of the text.
+        blocks: text in UTF-8 with the dialect's delimiter, as from `utf8_blocks`.
+        dialect: dialect of the text.
         file: the file, for messages.
         first_line: number of the first line.
 
@@ -42,9 +42,9 @@ def rows_in(
     csv.field_size_limit(1 << 30)
     reader = csv.reader(
         _lines_in(blocks, first_line=first_line),
-        delimiter=form.delimiter,
-        quoting=csv.QUOTE_MINIMAL if form.is_quoted else csv.QUOTE_NONE,
-        escapechar="\\" if form.escape else None,
+        delimiter=dialect.delimiter,
+        quoting=csv.QUOTE_MINIMAL if dialect.is_quoted else csv.QUOTE_NONE,
+        escapechar="\\" if dialect.escape else None,
     )
     try:
         line = first_line

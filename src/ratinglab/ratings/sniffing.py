@@ -11,17 +11,17 @@ from ratinglab.ratings.columnar import as_text, column_names, read_start
 from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.input_paths import existing_files
 from ratinglab.ratings.inputs import InputFile
-from ratinglab.ratings.layouts import MATRIX, looks_like_matrix, positions_of
+from ratinglab.ratings.layouts import MATRIX, listed, looks_like_matrix, positions_of
 from ratinglab.ratings.row_reader import rows_in
 from ratinglab.ratings.sources import SEPARATORS, ColumnOptions, CsvOptions, Decimal, Escape, Quote, separator_text
-from ratinglab.ratings.text_forms import SEPARATOR_LINE, utf8_blocks
-from ratinglab.ratings.timestamps import format_of_times, is_written_as
+from ratinglab.ratings.text_dialects import SEPARATOR_LINE, utf8_blocks
+from ratinglab.ratings.timestamps import format_of_times, matches_format
 
 SAMPLE_ROWS = 1000
 """Number of first rows from which the layout is guessed."""
-ORDER = ("tab", "double_colon", "semicolon", "pipe", "comma", "spaces")
+SEPARATOR_ORDER = ("tab", "double_colon", "semicolon", "pipe", "comma", "spaces")
 """Separators in the order in which they are tried: the earlier ones are rarer in texts."""
-NAMES = {
+COLUMN_NAMES = {
     "user": (
         "user id, user, users, uid, reviewer id, customer id, member id, rater id, account id, profile id, viewer id, "
         "reader id, listener id, player id, person id, visitor id, user name, user hash, review profile name, "
@@ -71,12 +71,12 @@ ITEM_CODES = re.compile(r"B[0-9A-Z]{9}|\d{9}[\dX]")
 """ASINs and ISBNs, which name items."""
 
 
-class Guess(NamedTuple):
-    """Options with which a file can be read.
+class GuessedLayout(NamedTuple):
+    """Options that read a file.
 
     Attributes:
-        options: the options, with what fits the file.
-        notes: remarks on what could not be told, one line each.
+        options: the user's options, with those that do not fit the file replaced.
+        notes: one line on each option that could not be guessed.
     """
 
     options: CsvOptions
@@ -89,7 +89,7 @@ class Sample:
 
     Attributes:
         names: names of the columns from the header, or positions from 1.
-        rows: the rows behind the header.
+        rows: the rows body the header.
         header: whether the first row is a header.
     """
 
@@ -102,10 +102,10 @@ class Sample:
         return [row[position].strip() for row in self.rows if position < len(row)]
 
 
-def guess(options: CsvOptions) -> Guess:
-    """Replace what does not fit the file in the options of its form and columns.
+def guess_layout(options: CsvOptions) -> GuessedLayout:
+    """Guess the format options and the columns of a file.
 
-    Options that fit are kept, so that a user can name what the guess gets wrong.
+    Options that fit the file are kept, so that a user can override a wrong guess.
 
     Raises:
         UserError: the file cannot be read, or is not one rating per row.
@@ -117,22 +117,22 @@ def guess(options: CsvOptions) -> Guess:
         start = read_start(file, kind, SAMPLE_ROWS)
         cells = [as_text(start[name]) if name in start.column_names else [] for name in names]
         sample = Sample(names, [list(row) for row in zip(*cells, strict=True)] if all(cells) else [], header=True)
-        return _with_columns(options, sample, file)
-    options = _with_text_form(options, file)
-    candidates = [_sampled(candidate, file) for candidate in _dialects(options, file)]
+        return _guess_columns(options, sample, file)
+    options = _guess_dialect(options, file)
+    candidates = [_read_sample(candidate, file) for candidate in _dialects(options, file)]
     usable = [(candidate, sample) for candidate, sample in candidates if sample is not None]
     if not usable:
-        raise UserError(f"{file} has no separator that cuts its rows into three columns or more: set data.separator")
+        raise UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
     chosen, sample = usable[0]
     if looks_like_matrix(sample.rows[0]):
         raise UserError(MATRIX.format(file=file))
-    return _with_columns(replace(chosen, header=sample.header), sample, file)
+    return _guess_columns(replace(chosen, header=sample.header), sample, file)
 
 
-def _with_text_form(options: CsvOptions, file: InputFile) -> CsvOptions:
-    """Tell encoding, comments and escapes."""
+def _guess_dialect(options: CsvOptions, file: InputFile) -> CsvOptions:
+    """Guess the encoding, the comment prefix and the escape character."""
     start = file.start()
-    encoding = options.form("data.").adapted(file).encoding
+    encoding = options.dialect("data.").adapted(file).encoding
     if encoding == options.encoding:
         try:
             start[: start.rfind(b"\n") + 1].decode(encoding)
@@ -153,20 +153,20 @@ def _dialects(options: CsvOptions, file: InputFile) -> Iterable[CsvOptions]:
     """Yield options with each separator, without and with quotes as text."""
     given = separator_text(options.separator, key="data.separator")
     named = SEPARATOR_LINE.match(file.start().decode(options.encoding, "ignore").encode())
-    names = ["comma"] if named else [*([] if given in SEPARATORS.values() else [options.separator]), *ORDER]
+    names = ["comma"] if named else [*([] if given in SEPARATORS.values() else [options.separator]), *SEPARATOR_ORDER]
     for quote in dict.fromkeys((options.quote, Quote.none)):
         for name in names:
             yield replace(options, separator=name, quote=quote)
 
 
-def _sampled(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, Sample | None]:
-    """Read the first rows with these options; None unless all have three or more cells of which one can be a rating.
+def _read_sample(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, Sample | None]:
+    """Read the first rows with these options, and guess the decimal separator.
 
-    The decimal point is told, too.
+    The sample is None unless all rows have the same number of cells, at least three, and one column can be the rating.
     """
-    form = options.form("data.").adapted(file)
+    dialect = options.dialect("data.").adapted(file)
     try:
-        rows = [row for _, row in islice(rows_in(utf8_blocks(file, form), form, file=file), SAMPLE_ROWS + 1)]
+        rows = [row for _, row in islice(rows_in(utf8_blocks(file, dialect), dialect, file=file), SAMPLE_ROWS + 1)]
     except UserError:
         return options, None
     width = len(rows[0]) if rows else 0
@@ -175,9 +175,9 @@ def _sampled(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, Sample |
     is_empty = [not any(row[position].strip() for row in rows) for position in range(width)]
     if sum(is_empty) > 1 and options.separator != "spaces":
         return options, None  # separators in a row
-    behind = Sample([], rows[1:], header=True)
+    body = Sample([], rows[1:], header=True)
     numeric = {
-        decimal: [position for position in range(width) if _are_numbers(behind.column(position), decimal)]
+        decimal: [position for position in range(width) if _are_numbers(body.column(position), decimal)]
         for decimal in dict.fromkeys((options.decimal, Decimal.point, Decimal.comma))
     }
     decimal = max(numeric, key=lambda decimal: len(numeric[decimal]))
@@ -193,50 +193,53 @@ def _are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool
     return len(cells) > 0 and all(re.fullmatch(pattern, cell.strip(), flags=re.ASCII) for cell in cells)
 
 
-def _with_columns(options: CsvOptions, sample: Sample, file: InputFile) -> Guess:
-    """Tell which columns hold what, first by their names, then by their cells."""
-    found = _given(options.columns, sample)
+def _guess_columns(options: CsvOptions, sample: Sample, file: InputFile) -> GuessedLayout:
+    """Guess the column of each role by its name, otherwise by its cells."""
+    found = _named_columns(options.columns, sample)
     if sample.header:
         for role in ("rating", "timestamp", "user", "item"):
             if role not in found:
-                found |= _by_name(role, sample, taken=set(found.values()), options=options)
-    found = _by_cells(sample, found, options)
+                found |= _column_by_name(role, sample, taken=set(found.values()), options=options)
+    found = _columns_by_cells(sample, found, options)
     missing = [role for role in ("user", "item", "rating") if role not in found]
     if missing:
         keys = ", ".join(f"data.columns.{role}" for role in missing)
-        raise UserError(f"{file}: set {keys}: which of its columns is it? {', '.join(sample.names)}")
+        raise UserError(f"{file}: set {keys}, which cannot be guessed; it has {listed(sample.names)}")
     pattern, notes = options.timestamp_format, []
     if "timestamp" in found:
         pattern = _time_pattern(sample.column(found["timestamp"]), pattern)
         if pattern == "?":
             name = sample.names[found.pop("timestamp")]
-            notes.append(f"the format of {name} cannot be told: to read it, set data.timestamp_format")
+            notes.append(
+                f"the time format of column {name} cannot be guessed; to read the times, set "
+                f"data.columns.timestamp={name} and data.timestamp_format"
+            )
             pattern = None
     named = {role: sample.names[position] for role, position in found.items()}
     columns = ColumnOptions(named["user"], named["item"], named["rating"], named.get("timestamp"))
-    return Guess(replace(options, columns=columns, timestamp_format=pattern), tuple(notes))
+    return GuessedLayout(replace(options, columns=columns, timestamp_format=pattern), tuple(notes))
 
 
-def _given(columns: ColumnOptions, sample: Sample) -> dict[str, int]:
+def _named_columns(columns: ColumnOptions, sample: Sample) -> dict[str, int]:
     """Find the columns that the options name, as far as the file has them."""
     return {role: sample.names.index(name) for role, name in vars(columns).items() if name in sample.names}
 
 
-def _by_name(role: str, sample: Sample, *, taken: set[int], options: CsvOptions) -> dict[str, int]:
+def _column_by_name(role: str, sample: Sample, *, taken: set[int], options: CsvOptions) -> dict[str, int]:
     """Find the column of a role by the names of the columns."""
-    plain = [_plain(name.partition(":")[0]) for name in sample.names]
-    for name in map(_plain, NAMES[role].split(",")):
+    plain = [_normalized(name.partition(":")[0]) for name in sample.names]
+    for name in map(_normalized, COLUMN_NAMES[role].split(",")):
         for position, found in enumerate(plain):
-            if found == name and position not in taken and _suits(role, sample.column(position), options):
+            if found == name and position not in taken and _fits_role(role, sample.column(position), options):
                 return {role: position}
     return {}
 
 
-def _plain(name: str) -> str:
+def _normalized(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
 
 
-def _suits(role: str, cells: list[str], options: CsvOptions) -> bool:
+def _fits_role(role: str, cells: list[str], options: CsvOptions) -> bool:
     """Return whether cells can be ratings, or times; anything can be an id."""
     if not cells:
         return True
@@ -245,7 +248,7 @@ def _suits(role: str, cells: list[str], options: CsvOptions) -> bool:
     return role != "timestamp" or _time_pattern(cells, options.timestamp_format) != "?"
 
 
-def _by_cells(sample: Sample, found: dict[str, int], options: CsvOptions) -> dict[str, int]:
+def _columns_by_cells(sample: Sample, found: dict[str, int], options: CsvOptions) -> dict[str, int]:
     """Find the columns of the missing roles by their cells: the rating has few values, a time looks like one."""
     found = dict(found)
     distinct = [len(set(sample.column(position))) for position in range(len(sample.names))]
@@ -282,23 +285,23 @@ def _looks_like_times(cells: list[str]) -> bool:
 
 
 def _time_pattern(cells: list[str], given: str | None) -> str | None:
-    """Find data.timestamp_format for cells; "?" if none is the only one that suits."""
+    """Guess data.timestamp_format from cells; "?" if no format fits, or several do."""
     if not cells:
         return given
-    suitable = [pattern for pattern in dict.fromkeys((given, None)) if _are_written_as(cells, pattern)]
+    suitable = [pattern for pattern in dict.fromkeys((given, None)) if _all_match(cells, pattern)]
     if suitable:
         return suitable[0]
-    suitable = [pattern for pattern in DATE_PATTERNS if _are_written_as(cells, pattern)]
+    suitable = [pattern for pattern in DATE_PATTERNS if _all_match(cells, pattern)]
     return suitable[0] if len(suitable) == 1 else "?"
 
 
-def _are_written_as(cells: list[str], pattern: str | None) -> bool:
+def _all_match(cells: list[str], pattern: str | None) -> bool:
     try:
         written = format_of_times(cells[0], pattern, place="")
     except UserError:
         return False
-    if all(is_written_as(cell, written) for cell in cells[:20]):
-        return all(is_written_as(cell, written) for cell in cells[20:])
+    if all(matches_format(cell, written) for cell in cells[:20]):
+        return all(matches_format(cell, written) for cell in cells[20:])
     return pattern is None and all(_is_any_date(cell) for cell in cells)
 
 

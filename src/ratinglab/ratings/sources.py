@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ratinglab.ratings.loading import TableFiles
     from ratinglab.ratings.side_information import Origin
     from ratinglab.ratings.table import RatingTable
-    from ratinglab.ratings.text_forms import TextForm
+    from ratinglab.ratings.text_dialects import TextDialect
 
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "double_colon": "::", "spaces": "spaces"}
 """Separators by name, because Hydra cannot parse `data.separator=,`."""
@@ -98,7 +98,7 @@ class Quote(Enum):
 
 
 class Escape(Enum):
-    """Character that takes the next one literally."""
+    """Escape character."""
 
     backslash = "backslash"
     none = "none"
@@ -123,26 +123,27 @@ class TextOptions:
     """Encoding of the text: utf-8, latin-1, utf-16 or any other encoding that Python knows. A byte-order mark overrides
     it."""
     quote: Quote
-    """Quotation marks. double: a cell in them may hold separators, and doubled ones stand for one; none: they are
-    text."""
+    """Quoting. double: a cell in double quotes may contain separators, and two double quotes in it mean one; none:
+    quotation marks are text."""
     escape: Escape
-    """Character that takes the next one literally: backslash, or none."""
+    """Escape character. backslash: the character after a backslash is literal; none: no escapes."""
     decimal: Decimal
     """Decimal point of numbers: point or comma."""
     comment: str | None
-    """Start of the lines to skip, such as '#'; null: none."""
+    """Prefix of comment lines, such as '#', which are skipped; null: no comments."""
 
-    def form(self, prefix: str) -> TextForm:
-        """Return the form of the text; `prefix` is that of the keys in messages, such as `data.`."""
-        from ratinglab.ratings.text_forms import TextForm
+    def dialect(self, prefix: str) -> TextDialect:
+        """Return the dialect; `prefix` is that of the keys in messages, such as `data.`."""
+        from ratinglab.ratings.text_dialects import TextDialect
 
-        return TextForm(
+        return TextDialect(
             separator=separator_text(self.separator, key=f"{prefix}separator"),
             encoding=self.encoding,
             quote=self.quote is Quote.double,
             escape=self.escape is Escape.backslash,
             decimal="," if self.decimal is Decimal.comma else ".",
             comment=self.comment,
+            prefix=prefix,
         )
 
     def check_text(self, prefix: str) -> None:
@@ -222,10 +223,10 @@ class CsvOptions(TextOptions, DataOptions):
     columns: ColumnOptions
     """Columns of user, item, rating and time. All others are ignored."""
     timestamp_format: str | None
-    """Format of the times: a unit of Unix time (s, ms, us, ns), or a pattern such as '%d.%m.%Y %H:%M'; null: told by
-    the times, which may be Unix times, ISO dates, or integers such as 20060131."""
+    """Format of the times: a unit of Unix time (s, ms, us, ns), or a pattern such as '%d.%m.%Y %H:%M'; null: detect
+    Unix times, ISO dates and integers such as 20060131."""
     unrated: list[float]
-    """Ratings that stand for a missing one, such as [0,-1] or [99]: their rows are dropped and counted."""
+    """Values that mean unrated, such as [0,-1] or [99]. Their rows are dropped and counted."""
     scale: ScaleOptions
     """Rating scale, used to clip predictions. Set it if the data lacks the lowest or the highest rating."""
     users: UserOptions
@@ -248,10 +249,10 @@ class CsvOptions(TextOptions, DataOptions):
 
         ratings = RatingFiles(
             files=existing_files(self.path, key="data.path"),
-            form=self.form("data."),
+            dialect=self.dialect("data."),
             header=self.header,
             columns=Columns(**vars(self.columns)),
-            time_pattern=self.timestamp_format,
+            timestamp_format=self.timestamp_format,
         )
         others = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
         name = f"{Path(self.path[0]).name}{others}"
@@ -274,7 +275,7 @@ def _feature_file(
     if options.path is None:
         return None, origin
     layout = FeatureLayout(
-        options.form(f"{key}."), id=id_column, header=options.header, title=title, numeric=tuple(options.numeric)
+        options.dialect(f"{key}."), id=id_column, header=options.header, title=title, numeric=tuple(options.numeric)
     )
     return FeatureFile(existing_file(options.path, key=f"{key}.path"), layout, origin), origin
 

@@ -78,8 +78,8 @@ class SplitOptions(ABC):
         """Return remarks on the split, one line each."""
         return ()
 
-    def reason(self, table: RatingTable) -> str:
-        """Explain why a part can be empty, as the end of `split=… leaves no row …`; "" without an explanation."""
+    def why_empty(self, table: RatingTable) -> str:
+        """Explain why a part is empty, to complete the message `split=… leaves no row …`; "" by default."""
         return ""
 
     def apply(self, table: RatingTable) -> Split:
@@ -98,9 +98,9 @@ class SplitOptions(ABC):
             wanted = getattr(self, key, 0)
             if wanted and not (part == code).any():
                 place = f"split={self.name} with split.{key}={wanted}"
-                raise UserError(f"{place} leaves no row of {table.name} for {key}{self.reason(table)}")
+                raise UserError(f"{place} leaves no row of {table.name} for {key}{self.why_empty(table)}")
         if not (part == TRAIN).any():
-            raise UserError(f"split={self.name} leaves no row of {table.name} to train on{self.reason(table)}")
+            raise UserError(f"split={self.name} leaves no row of {table.name} to train on{self.why_empty(table)}")
         return Split(part=part.astype(np.int8), identity=self._identity(table), notes=self.notes(table))
 
     def _identity(self, table: RatingTable) -> str:
@@ -132,7 +132,7 @@ class FractionSplit(SplitOptions):
                 f"got {self.validation} + {self.test} = {self.validation + self.test:g}"
             )
 
-    def reason(self, table: RatingTable) -> str:
+    def why_empty(self, table: RatingTable) -> str:
         return f": it has {_ratings(len(table.ratings))}"
 
 
@@ -169,9 +169,9 @@ class PerUserSplit(RandomSplit):
         order = np.random.default_rng(self.seed).permutation(len(user))
         return _first_of_each_user(user, order, num_test=num_test, num_validation=num_validation)
 
-    def reason(self, table: RatingTable) -> str:
+    def why_empty(self, table: RatingTable) -> str:
         most = np.bincount(table.ratings.user).max()
-        return f": each user's number is rounded, and no user has more than {_ratings(most)}"
+        return f": the number of rows is rounded per user, and no user has more than {_ratings(most)}"
 
 
 @dataclass
@@ -196,7 +196,7 @@ class LeaveLastSplit(SplitOptions):
         )
 
     def notes(self, table: RatingTable) -> tuple[str, ...]:
-        """Report users whose ratings are all used for training, and those whose last ratings the times do not tell."""
+        """Report users without held-out ratings, and users whose last ratings are tied in time."""
         notes = []
         count = np.count_nonzero(self._has_too_few(table))
         if count > 0:
@@ -204,14 +204,14 @@ class LeaveLastSplit(SplitOptions):
         ties, num_users = self._num_ties(table), table.num_users - count
         if ties > num_users / 2:
             notes.append(
-                "users with a test rating at the time of the last one before, so that the order in the file decides: "
-                f"{ties:,} of {num_users:,}"
+                "users whose first test rating and the rating before it have the same time, so that file order decides "
+                f"which is held out: {ties:,} of {num_users:,}"
             )
         return tuple(notes)
 
-    def reason(self, table: RatingTable) -> str:
+    def why_empty(self, table: RatingTable) -> str:
         most = np.bincount(table.ratings.user).max()
-        return f": no user has more than {_ratings(most)}, and one of them must be left to train on"
+        return f": no user has more than {_ratings(most)}, and at least one must stay for training"
 
     def _num_ties(self, table: RatingTable) -> int:
         """Count the users with a test row at the same time as the last row before the test rows."""
@@ -242,9 +242,9 @@ class TemporalSplit(FractionSplit):
         first_test, first_validation = ordered[[-1 - num_test, -1 - num_test - num_validation]]
         return np.select([time >= first_test, time >= first_validation], [TEST, VALIDATION], TRAIN)
 
-    def reason(self, table: RatingTable) -> str:
+    def why_empty(self, table: RatingTable) -> str:
         count = len(np.unique(table.times(asked_by=f"split={self.name}")))
-        return f": rows at the same time stay together, and it has {count:,} distinct time{'s' if count > 1 else ''}"
+        return f": rows with equal times stay together; distinct times: {count:,}"
 
 
 @dataclass
@@ -272,7 +272,7 @@ class RandomValidationSplit(SplitOptions):
         part[train[: round(self.validation * len(train))]] = VALIDATION
         return part
 
-    def reason(self, table: RatingTable) -> str:
+    def why_empty(self, table: RatingTable) -> str:
         return f": it has {_ratings(len(table.ratings))}"
 
 

@@ -14,7 +14,7 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.faults import check_quotes, first_fault, num_rows_by_line
 from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile
 from ratinglab.ratings.layouts import Layout
-from ratinglab.ratings.text_forms import QUOTE, QuoteScan, TextStream, pieces_of
+from ratinglab.ratings.text_dialects import QUOTE, QuoteScan, TextStream, pieces_of
 from ratinglab.ratings.timestamps import parsed_times
 
 ENCLOSED = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
@@ -29,7 +29,7 @@ class TextRows(NamedTuple):
     Attributes:
         layout: the layout by which they were read.
         parts: the converted batches.
-        notes: remarks on their form.
+        notes: remarks on their dialect.
     """
 
     layout: Layout
@@ -69,10 +69,10 @@ def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert:
     try:
         parts = _read_pieces(file, layout, threads, convert)
     except FaultyPieceError as error:
-        raise _fault(file, layout, otherwise=str(error), sound=error.start) from error
+        raise _fault(file, layout, fallback_reason=str(error), num_valid_bytes=error.start) from error
     if parts:
         return TextRows(layout, parts, [])
-    scan, reason = QuoteScan(layout.form), "reason unknown"
+    scan, reason = QuoteScan(layout.dialect), "reason unknown"
     try:
         parts = _read_in_order(file, layout, threads, convert, scan)
         if parts and scan.is_regular and not scan.spans_lines:
@@ -81,12 +81,12 @@ def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert:
         reason = str(error)
     if scan.has_quotes:
         num_rows = sum(len(rating) for _, _, rating, *_ in parts)
-        is_row_by_line = num_rows == num_rows_by_line(file, layout.form, header_lines=layout.header_lines)
-        return _with_odd_quotes(file, layout, threads, convert, lenient=parts if is_row_by_line else [])
-    raise _fault(file, layout, otherwise=reason)
+        is_row_by_line = num_rows == num_rows_by_line(file, layout.dialect, header_lines=layout.header_lines)
+        return _read_irregular_quotes(file, layout, threads, convert, lenient=parts if is_row_by_line else [])
+    raise _fault(file, layout, fallback_reason=reason)
 
 
-def _with_odd_quotes(
+def _read_irregular_quotes(
     file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert, *, lenient: list[list[Any]]
 ) -> TextRows:
     """Read a file whose quotation marks are text, span lines, or are irregular in columns that are not read.
@@ -101,7 +101,7 @@ def _with_odd_quotes(
     Raises:
         UserError: a row is faulty; or a mark may have joined rows, or is irregular in a column that is read.
     """
-    as_text = replace(layout, form=replace(layout.form, quote=False))
+    as_text = replace(layout, dialect=replace(layout.dialect, quote=False))
 
     def unquoted(batch: pa.RecordBatch) -> list[Any]:
         for column in batch.columns[:2]:
@@ -110,35 +110,35 @@ def _with_odd_quotes(
         return convert(batch)
 
     try:
-        parts = _read_in_order(file, as_text, threads, unquoted, QuoteScan(as_text.form))
-        return TextRows(as_text, parts, [f"{file}: quotation marks were read as text, as if data.quote=none were set"])
+        parts = _read_in_order(file, as_text, threads, unquoted, QuoteScan(as_text.dialect))
+        return TextRows(as_text, parts, [f"{file}: quotation marks were read as text, as with data.quote=none"])
     except pa.ArrowInvalid:
         parts = lenient
     if not parts:
-        spanning, scan = replace(layout, spans_lines=True), QuoteScan(layout.form)
+        spanning, scan = replace(layout, spans_lines=True), QuoteScan(layout.dialect)
         try:
             parts = _read_in_order(file, spanning, threads, convert, scan)
         except pa.ArrowInvalid as error:
-            raise _fault(file, spanning if scan.is_regular else layout, otherwise=str(error)) from error
+            raise _fault(file, spanning if scan.is_regular else layout, fallback_reason=str(error)) from error
         if not scan.is_regular:
-            raise _fault(file, layout, otherwise="a quotation mark is irregular")
+            raise _fault(file, layout, fallback_reason="a quotation mark is irregular")
         layout = spanning
     check_quotes(file, layout)
     return TextRows(layout, parts, [])
 
 
-def _fault(file: InputFile, layout: Layout, *, otherwise: str, sound: int = 0) -> UserError:
+def _fault(file: InputFile, layout: Layout, *, fallback_reason: str, num_valid_bytes: int = 0) -> UserError:
     def parse(lines: bytes) -> int:
         return sum(len(batch) for batch in _parsed(pyarrow.csv.read_csv, pa.BufferReader(lines), layout, skip=0))
 
-    return first_fault(file, layout, parse=parse, otherwise=otherwise, sound=sound)
+    return first_fault(file, layout, parse=parse, fallback_reason=fallback_reason, num_valid_bytes=num_valid_bytes)
 
 
 def _read_in_order(
     file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert, scan: QuoteScan
 ) -> list[list[Any]]:
     """Read a file by one thread while others convert its rows. Raises ArrowInvalid if a row is faulty."""
-    stream = TextStream(file, layout.form, header_lines=layout.header_lines, scan=scan)
+    stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
     batches = _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines)
     return list(threads.map(convert, batches))
 
@@ -163,7 +163,7 @@ def _read_pieces(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, c
         except pa.ArrowInvalid as error:
             raise FaultyPieceError(start if start > pieces[0][0] else 0, error) from error
 
-    parts, pieces = [], pieces_of(file, layout.form, header_lines=layout.header_lines)
+    parts, pieces = [], pieces_of(file, layout.dialect, header_lines=layout.header_lines)
     for of_piece in threads.map(read, pieces):
         if of_piece is None:
             return []
@@ -192,15 +192,15 @@ def _arrow_options(layout: Layout, *, skipped_lines: int) -> dict[str, Any]:
     types = {names[layout.user]: pa.string(), names[layout.item]: pa.string(), names[layout.rating]: pa.float32()}
     if layout.timestamp is not None:
         types[names[layout.timestamp]] = pa.int64() if layout.time_format is None else layout.time_format.type
-    form = layout.form
+    dialect = layout.dialect
     return {
         "read_options": pyarrow.csv.ReadOptions(
             column_names=names, skip_rows=skipped_lines, block_size=BLOCK_SIZE, use_threads=False
         ),
         "parse_options": pyarrow.csv.ParseOptions(
-            delimiter=form.delimiter,
-            quote_char='"' if form.is_quoted else False,
-            escape_char="\\" if form.escape else False,
+            delimiter=dialect.delimiter,
+            quote_char='"' if dialect.is_quoted else False,
+            escape_char="\\" if dialect.escape else False,
             newlines_in_values=layout.spans_lines,
         ),
         "convert_options": pyarrow.csv.ConvertOptions(
@@ -208,7 +208,7 @@ def _arrow_options(layout: Layout, *, skipped_lines: int) -> dict[str, Any]:
             column_types=types,
             null_values=[],
             strings_can_be_null=False,
-            decimal_point=form.decimal,
+            decimal_point=dialect.decimal,
         ),
     }
 

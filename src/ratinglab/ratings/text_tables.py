@@ -11,7 +11,7 @@ from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.layouts import column_position, positions_of
 from ratinglab.ratings.row_reader import first_rows, printable, rows_in
-from ratinglab.ratings.text_forms import QuoteScan, TextForm, TextStream, utf8_blocks
+from ratinglab.ratings.text_dialects import QuoteScan, TextDialect, TextStream, utf8_blocks
 
 
 @dataclass(frozen=True)
@@ -20,14 +20,14 @@ class TextTable:
 
     Attributes:
         file: the file.
-        form: the form by which it was read; None for Parquet, Arrow, ORC and JSON Lines.
+        dialect: the dialect in which it was read; None for Parquet, Arrow, ORC and JSON Lines.
         header: whether its first row names the columns.
         content: the cells: text, or the types of the file's format.
-        notes: remarks on its form.
+        notes: remarks on its dialect.
     """
 
     file: InputFile
-    form: TextForm | None
+    dialect: TextDialect | None
     header: bool
     content: pa.Table
     notes: tuple[str, ...] = ()
@@ -44,20 +44,20 @@ class TextTable:
         Raises:
             UserError: there is no such column; the message lists the columns.
         """
-        if self.form is None:
+        if self.dialect is None:
             check_column(self.names, wanted, key=key, file=self.file)
         position = column_position(self.names, wanted, key=key, file=self.file, header=self.header)
         return [text.strip() for text in as_text(self.content[position])]
 
     def place(self, row: int, column: str) -> str:
         """Return file, line and column of a cell, for messages; rows are counted from 0. Reads a text file again."""
-        if self.form is None:
+        if self.dialect is None:
             return f"{self.file}, row {row + 1}, column {column}"
         wanted = row + int(self.header)
-        return f"{self.file}, line {first_rows(self.file, self.form, wanted + 1)[-1][0]}, column {column}"
+        return f"{self.file}, line {first_rows(self.file, self.dialect, wanted + 1)[-1][0]}, column {column}"
 
 
-def read_text_table(file: InputFile, form: TextForm, *, header: bool) -> TextTable:
+def read_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TextTable:
     """Read a table. Rejects rows of a text file with too many or too few cells.
 
     Raises:
@@ -66,42 +66,44 @@ def read_text_table(file: InputFile, form: TextForm, *, header: bool) -> TextTab
     kind = format_of(file)
     if kind is not Format.TEXT:
         return TextTable(file, None, header=True, content=read_typed(file, kind))
-    form = form.adapted(file)
-    ((line, cells),) = first_rows(file, form, 1)
+    dialect = dialect.adapted(file)
+    ((line, cells),) = first_rows(file, dialect, 1)
     names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
     if len(set(names)) < len(names):
         repeated = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{file} has {names.count(repeated)} columns named {repeated!r}")
     skipped_lines = line if header else line - 1
-    scan = QuoteScan(form)
-    table = _parsed(file, form, names, skipped_lines, scan)
+    scan = QuoteScan(dialect)
+    table = _parsed(file, dialect, names, skipped_lines, scan)
     if table is not None and scan.is_regular and not scan.spans_lines:
-        return TextTable(file, form, header, table)
+        return TextTable(file, dialect, header, table)
     if scan.has_quotes:
-        unquoted = replace(form, quote=False)
+        unquoted = replace(dialect, quote=False)
         as_lines = _parsed(file, unquoted, names, skipped_lines, QuoteScan(unquoted))
         if as_lines is not None:
-            note = f"{file}: quotation marks were read as text, as if quote=none were set"
+            note = f"{file}: quotation marks were read as text, as with {dialect.prefix}quote=none"
             return TextTable(file, unquoted, header, as_lines, (note,))
-    fault = _first_fault(file, form, len(names), skipped_lines)
+    fault = _first_fault(file, dialect, len(names), skipped_lines)
     if fault is not None:
         raise fault
     if table is None:
         raise UserError(f"{file} cannot be read as a table of {len(names)} columns")
-    return TextTable(file, form, header, table)
+    return TextTable(file, dialect, header, table)
 
 
-def _parsed(file: InputFile, form: TextForm, names: list[str], skipped_lines: int, scan: QuoteScan) -> pa.Table | None:
+def _parsed(
+    file: InputFile, dialect: TextDialect, names: list[str], skipped_lines: int, scan: QuoteScan
+) -> pa.Table | None:
     """Parse a file with all cells as text; None if a row has too many or too few cells."""
     try:
         return pyarrow.csv.read_csv(
-            TextStream(file, form, header_lines=skipped_lines, scan=scan),
+            TextStream(file, dialect, header_lines=skipped_lines, scan=scan),
             read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=skipped_lines),
             parse_options=pyarrow.csv.ParseOptions(
-                delimiter=form.delimiter,
-                quote_char='"' if form.is_quoted else False,
-                escape_char="\\" if form.escape else False,
-                newlines_in_values=form.is_quoted,
+                delimiter=dialect.delimiter,
+                quote_char='"' if dialect.is_quoted else False,
+                escape_char="\\" if dialect.escape else False,
+                newlines_in_values=dialect.is_quoted,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
@@ -111,30 +113,30 @@ def _parsed(file: InputFile, form: TextForm, names: list[str], skipped_lines: in
         return None
 
 
-def _first_fault(file: InputFile, form: TextForm, num_columns: int, skipped_lines: int) -> UserError | None:
+def _first_fault(file: InputFile, dialect: TextDialect, num_columns: int, skipped_lines: int) -> UserError | None:
     """Make the error for the first row with too many or too few cells, or whose cells join lines that look like rows.
 
     None if there is no such row, and no byte that is not UTF-8.
     """
-    lines = b"".join(utf8_blocks(file, form)).splitlines(keepends=True)
-    rows = [row for row in rows_in([b"".join(lines)], form, file=file) if row[0] > skipped_lines]
+    lines = b"".join(utf8_blocks(file, dialect)).splitlines(keepends=True)
+    rows = [row for row in rows_in([b"".join(lines)], dialect, file=file) if row[0] > skipped_lines]
     stops = [line for line, _ in rows[1:]] + [len(lines) + 1]
     if not rows:
         return UserError(f"{file} has no rows, only a header")
     for (line, cells), stop in zip(rows, stops, strict=True):
         place = f"{file}, line {line}"
         joined = lines[line : stop - 1]
-        looks_joined = any(_num_cells(each, form) == num_columns for each in joined)
+        looks_joined = any(_num_cells(each, dialect) == num_columns for each in joined)
         if looks_joined or (joined and len(cells) != num_columns):
-            return UserError(f"{place}: a quoted cell must end on the line on which it begins; if quotation marks "
-                             "are text, set quote=none")  # fmt: skip
+            return UserError(f"{place}: a quoted cell must end on the line it starts on; if quotation marks "
+                             f"are text, set {dialect.prefix}quote=none")  # fmt: skip
         if len(cells) != num_columns:
             return UserError(f"{place}: a row must have {num_columns} columns, got {len(cells)}")
         bad = next((cell for cell in cells if cell != printable(cell)), None)
         if bad is not None:
-            return UserError(f"{place}: {printable(bad)!r} is not UTF-8 text; is the encoding right?")
+            return UserError(f"{place}: {printable(bad)!r} is not UTF-8 text; is {dialect.prefix}encoding right?")
     return None
 
 
-def _num_cells(line: bytes, form: TextForm) -> int:
-    return line.count(form.delimiter.encode()) + 1
+def _num_cells(line: bytes, dialect: TextDialect) -> int:
+    return line.count(dialect.delimiter.encode()) + 1

@@ -19,12 +19,12 @@ BOUNDS = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": np.inf}
 """Upper bounds of Unix times by unit; each bound is the year 5138."""
 DATES = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 """ISO dates without and with a time zone."""
-CALENDAR = {14: "yyyymmddhhmmss", 12: "yyyymmddhhmm", 8: "yyyymmdd", 6: "yyyymm", 4: "yyyy"}
+INTEGER_DATES = {14: "yyyymmddhhmmss", 12: "yyyymmddhhmm", 8: "yyyymmdd", 6: "yyyymm", 4: "yyyy"}
 """Dates that are written as integers, by their number of digits."""
-FIRST, LAST = -62_135_596_800_000, 253_402_300_799_999
+EARLIEST, LATEST = -62_135_596_800_000, 253_402_300_799_999
 """The years 1 to 9999 in milliseconds."""
-USUAL = (631_152_000_000, 4_102_444_800_000)
-"""The years 1990 to 2099 in milliseconds: times outside them are hardly times of ratings."""
+LIKELY_YEARS = (631_152_000_000, 4_102_444_800_000)
+"""The years 1990 to 2099 in milliseconds: other times are unlikely for ratings."""
 
 
 @dataclass(frozen=True)
@@ -34,29 +34,34 @@ class TimeFormat:
     Attributes:
         type: type as which pyarrow parses the text: int64 or float64 for Unix times, a timestamp for ISO dates, or a
             string for what `parsed_times` parses.
-        pattern: data.timestamp_format: a unit of Unix time, or a strptime pattern; None: told by the times.
+        pattern: data.timestamp_format: a unit of Unix time, or a strptime pattern; None: detected.
+        key: key of the pattern in messages.
     """
 
     type: pa.DataType
     pattern: str | None = None
+    key: str = "data.timestamp_format"
 
     @property
     def rule(self) -> str:
         """The text that completes `the timestamp must be …`."""
         if self.pattern is not None and self.pattern not in UNITS:
-            return f"written as {self.pattern!r} (data.timestamp_format)"
+            return f"written as {self.pattern!r} ({self.key})"
         is_date = pa.types.is_timestamp(self.type) or pa.types.is_string(self.type)
         return "an ISO date, as in the first row" if is_date else "Unix time, as in the first row"
 
 
-def format_of_times(text: str, pattern: str | None, *, place: str, decimal: str = ".") -> TimeFormat:
-    """Tell the format of a column's times by the first one.
+def format_of_times(
+    text: str, pattern: str | None, *, place: str, decimal: str = ".", key: str = "data.timestamp_format"
+) -> TimeFormat:
+    """Detect the format of a column of times from the first one.
 
     Args:
         text: the first time.
         pattern: data.timestamp_format.
         place: its place, for messages.
         decimal: decimal point of numbers.
+        key: key of the pattern in messages.
 
     Raises:
         UserError: it is neither a number nor an ISO date, or not written in the pattern.
@@ -65,18 +70,18 @@ def format_of_times(text: str, pattern: str | None, *, place: str, decimal: str 
     if pattern is None or pattern in UNITS:
         for kind, digits in ((pa.int64(), r"-?\d{1,18}"), (pa.float64(), r"[+-]?\d+\.?\d*([eE][+-]?\d+)?")):
             if re.fullmatch(digits, text.replace(decimal, "."), flags=re.ASCII):
-                return TimeFormat(kind, pattern)
+                return TimeFormat(kind, pattern, key)
     if pattern is None:
         for kind in (*DATES, pa.string()):
-            if is_written_as(text, TimeFormat(kind)):
-                return TimeFormat(kind)
+            if matches_format(text, TimeFormat(kind)):
+                return TimeFormat(kind, key=key)
         raise UserError(
             f"{place}: the timestamp must be Unix time or an ISO date such as 2026-11-24 or 2026-11-24T10:15:00Z, "
-            f"got {text!r}; for any other format set data.timestamp_format, as in data.timestamp_format='%d.%m.%Y'"
+            f"got {text!r}; for another format, set {key}, such as '%d.%m.%Y'"
         )
-    found = TimeFormat(pa.string(), pattern)
-    if pattern in UNITS or not is_written_as(text, found):
-        rule = "Unix time (data.timestamp_format)" if pattern in UNITS else found.rule
+    found = TimeFormat(pa.string(), pattern, key)
+    if pattern in UNITS or not matches_format(text, found):
+        rule = f"Unix time ({key})" if pattern in UNITS else found.rule
         raise UserError(f"{place}: the timestamp must be {rule}, got {text!r}")
     return found
 
@@ -107,18 +112,20 @@ def parsed_times(texts: pa.Array, pattern: str | None) -> pa.Array:
     return pa.array(time).cast(pa.timestamp("ms"))
 
 
-def is_written_as(text: str, written: TimeFormat, *, decimal: str = ".") -> bool:
+def matches_format(text: str, time_format: TimeFormat, *, decimal: str = ".") -> bool:
     """Return whether a text is a time in that format, and finite."""
-    if pa.types.is_floating(written.type):
+    if pa.types.is_floating(time_format.type):
         text = text.replace(decimal, ".")
     try:
         column = pa.array([text])
         parsed = (
-            parsed_times(column, written.pattern) if pa.types.is_string(written.type) else column.cast(written.type)
+            parsed_times(column, time_format.pattern)
+            if pa.types.is_string(time_format.type)
+            else column.cast(time_format.type)
         )
     except (pa.ArrowInvalid, ValueError):
         return False
-    return not pa.types.is_floating(written.type) or math.isfinite(parsed[0].as_py())
+    return not pa.types.is_floating(time_format.type) or math.isfinite(parsed[0].as_py())
 
 
 def milliseconds(column: pa.ChunkedArray, pattern: str | None) -> tuple[NDArray[np.int64], list[str]]:
@@ -143,24 +150,24 @@ def milliseconds(column: pa.ChunkedArray, pattern: str | None) -> tuple[NDArray[
         dates = _dates_of(time)
         if dates is not None:
             day = np.datetime64(int(dates[0]), "ms").astype("datetime64[D]")
-            return dates, [f"timestamps: read as {CALENDAR[len(str(int(time[0])))]}, such as {time[0]:.0f} for {day}"]
+            return dates, [f"timestamps: read as {INTEGER_DATES[len(str(int(time[0])))]} dates; {time[0]:.0f} is {day}"]
     least, most = pc.min_max(column).as_py().values()
     unit = pattern or next(unit for unit, bound in BOUNDS.items() if max(abs(least), abs(most)) < bound)
     factor = UNITS[unit]
     if not pa.types.is_integer(column.type):
-        time = np.round(np.clip(time * factor, FIRST - 1, LAST + 1)).astype(np.int64)
+        time = np.round(np.clip(time * factor, EARLIEST - 1, LATEST + 1)).astype(np.int64)
     elif factor >= 1:
-        np.clip(time, (FIRST - 1) // int(factor), (LAST + 1) // int(factor) + 1, out=time)
+        np.clip(time, (EARLIEST - 1) // int(factor), (LATEST + 1) // int(factor) + 1, out=time)
         time *= int(factor)
     else:
         time //= round(1 / factor)
-    return time, [] if pattern else _of_another_unit(column, unit, least=least)
+    return time, [] if pattern else _note_on_mixed_units(column, unit, least=least)
 
 
 def _dates_of(number: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Convert integers written as in CALENDAR: (N,) int64 milliseconds; None if one is not a date of 1900 to 2099."""
+    """Convert integers written as in INTEGER_DATES: (N,) int64 milliseconds; None if one is no date of 1900 to 2099."""
     digits = len(str(abs(int(number[0])))) if math.isfinite(number[0]) else 0
-    unit = 10 ** (digits - 4) if digits in CALENDAR else 0
+    unit = 10 ** (digits - 4) if digits in INTEGER_DATES else 0
     if unit == 0 or number.min() < 1900 * unit or number.max() >= 2100 * unit or (number % 1 != 0).any():
         return None
     rest = number.astype(np.int64) * 10 ** (14 - digits)
@@ -184,7 +191,7 @@ def times_of_texts(texts: list[str], *, pattern: str | None, place: Callable[[in
 
     Args:
         texts: texts without surrounding white space.
-        pattern: the strptime pattern or the unit of Unix time; None: told by the times.
+        pattern: the option timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
         place: returns the place of a text, counted from 0, for messages.
 
     Raises:
@@ -192,14 +199,14 @@ def times_of_texts(texts: list[str], *, pattern: str | None, place: Callable[[in
     """
     if not texts:
         return np.empty(0, dtype="datetime64[ms]")
-    written = format_of_times(texts[0], pattern, place=place(0))
+    time_format = format_of_times(texts[0], pattern, place=place(0), key="timestamp_format")
     array = pa.chunked_array([pa.array(texts, pa.string())])
-    column = column_of_times(array, written)
-    if column is None and pa.types.is_timestamp(written.type):
-        written = TimeFormat(pa.string(), pattern)
-        column = column_of_times(array, written)
+    column = column_of_times(array, time_format)
+    if column is None and pa.types.is_timestamp(time_format.type):
+        time_format = TimeFormat(pa.string(), pattern)
+        column = column_of_times(array, time_format)
     if column is None or (pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py()):
-        wrong = next(number for number, text in enumerate(texts) if not is_written_as(text, written))
+        wrong = next(number for number, text in enumerate(texts) if not matches_format(text, time_format))
         rule = "written like the first one" if column is None else "finite"
         raise UserError(f"{place(wrong)}: a time must be {rule}, got {texts[wrong]!r}")
     time, _ = milliseconds(column, pattern)
@@ -207,12 +214,12 @@ def times_of_texts(texts: list[str], *, pattern: str | None, place: Callable[[in
     return time.astype("datetime64[ms]")
 
 
-def column_of_times(texts: pa.ChunkedArray, written: TimeFormat) -> pa.ChunkedArray | None:
+def column_of_times(texts: pa.ChunkedArray, time_format: TimeFormat) -> pa.ChunkedArray | None:
     """Parse a column of texts in a format; None if one is not written in it."""
     try:
-        if not pa.types.is_string(written.type):
-            return texts.cast(written.type)
-        return pa.chunked_array([parsed_times(chunk, written.pattern) for chunk in texts.chunks])
+        if not pa.types.is_string(time_format.type):
+            return texts.cast(time_format.type)
+        return pa.chunked_array([parsed_times(chunk, time_format.pattern) for chunk in texts.chunks])
     except pa.ArrowInvalid:
         return None
 
@@ -224,16 +231,16 @@ def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[s
         time: (N,) milliseconds since 1970.
         places: returns the file and line of rows, for messages.
     """
-    if time.min() < FIRST or time.max() > LAST:
-        row = int(np.argmax((time < FIRST) | (time > LAST)))
+    if time.min() < EARLIEST or time.max() > LATEST:
+        row = int(np.argmax((time < EARLIEST) | (time > LATEST)))
         raise UserError(f"{places([row])[0]}: every timestamp must be in the years 1 to 9999")
 
 
 def note_on_unusual(time: NDArray[np.int64]) -> list[str]:
     """Make a note on times before 1990 or after 2099: (N,) milliseconds since 1970."""
-    if time.min() >= USUAL[0] and time.max() < USUAL[1]:
+    if time.min() >= LIKELY_YEARS[0] and time.max() < LIKELY_YEARS[1]:
         return []
-    unusual = time[(time < USUAL[0]) | (time >= USUAL[1])]
+    unusual = time[(time < LIKELY_YEARS[0]) | (time >= LIKELY_YEARS[1])]
     examples = dict.fromkeys(str(np.datetime64(int(each) // 1000, "s")) for each in (unusual.min(), unusual.max()))
     return [
         f"timestamps: {len(unusual):,} of {len(time):,} are before 1990 or after 2099, such as "
@@ -241,7 +248,7 @@ def note_on_unusual(time: NDArray[np.int64]) -> list[str]:
     ]
 
 
-def _of_another_unit(column: pa.ChunkedArray, unit: str, *, least: float) -> list[str]:
+def _note_on_mixed_units(column: pa.ChunkedArray, unit: str, *, least: float) -> list[str]:
     """Make a note on values too small for the column's unit, which would place them around 1970."""
     smaller = list(BOUNDS.values())[: list(BOUNDS).index(unit)]
     if not smaller or least >= smaller[-1]:

@@ -1,12 +1,12 @@
-"""Values that stand for a missing rating, such as -1, 0 or 99."""
+"""Values that mean unrated, such as -1, 0 or 99."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_APART = 3
-"""Most values that can stand apart from the others."""
-FREQUENT = 0.05
-"""Smallest share of the rows at which 0, below all others, may mean that there is no rating."""
+MAX_OUTLIERS = 3
+"""Maximum number of outlying values."""
+MIN_ZERO_SHARE = 0.05
+"""Share of the rows above which a lowest rating of 0 may mean unrated."""
 
 
 def is_unrated(rating: NDArray[np.float32], values: tuple[float, ...]) -> NDArray[np.bool_]:
@@ -14,23 +14,23 @@ def is_unrated(rating: NDArray[np.float32], values: tuple[float, ...]) -> NDArra
     return np.isin(rating, np.array(values, dtype=np.float32))
 
 
-def notes_on_suspects(rating: NDArray[np.float32], *, expected: set[float | None]) -> list[str]:
-    """Make notes on ratings that may stand for a missing one, but for expected ones.
+def notes_on_suspected_unrated(rating: NDArray[np.float32], *, expected: set[float | None]) -> list[str]:
+    """List notes on ratings that may mean unrated, except the expected ones.
 
     These are the values beyond a gap that is wider than the range of all others; a single negative value below ratings
     of at least 0; and 0 below positive ratings if it has more than its even share of the rows.
     """
     values, count = np.unique(rating, return_counts=True)
     suspects = []
-    is_apart = _is_apart(values)
+    is_apart = _is_outlier(values)
     kept, kept_count = values[~is_apart], count[~is_apart]
     if is_apart.any():
-        reason = f"apart from the others, which are {kept[0]:g} to {kept[-1]:g}"
+        reason = f"far from all others, which range from {kept[0]:g} to {kept[-1]:g}"
         suspects.append((values[is_apart], count[is_apart].sum(), reason))
     if len(kept) > 2 and kept[0] < 0 <= kept[1]:
-        suspects.append((kept[:1], kept_count[0], "the only one below 0"))
+        suspects.append((kept[:1], kept_count[0], "the only negative one"))
         kept, kept_count = kept[1:], kept_count[1:]
-    if len(kept) > 2 and kept[0] == 0 and kept_count[0] / kept_count.sum() > max(FREQUENT, 1 / len(kept)):
+    if len(kept) > 2 and kept[0] == 0 and kept_count[0] / kept_count.sum() > max(MIN_ZERO_SHARE, 1 / len(kept)):
         suspects.append((kept[:1], kept_count[0], "frequent, and below all others"))
     return [
         _note(suspect, int(rows), reason, num_rows=len(rating))
@@ -39,13 +39,13 @@ def notes_on_suspects(rating: NDArray[np.float32], *, expected: set[float | None
     ]
 
 
-def _is_apart(values: NDArray[np.float32]) -> NDArray[np.bool_]:
+def _is_outlier(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Tell which of the sorted values lie beyond a gap that is wider than the range of all others: (n,) bool.
 
-    There are at most MOST_APART, close together, and the others have no wide gap: counts of events are spread out.
+    There are at most MAX_OUTLIERS, close together, and the others have no wide gap: counts of events are spread out.
     """
     is_apart = np.zeros(len(values), dtype=np.bool_)
-    for number in range(1, min(MOST_APART, (len(values) - 1) // 2) + 1):
+    for number in range(1, min(MAX_OUTLIERS, (len(values) - 1) // 2) + 1):
         for rest, beyond, gap in (
             (values[:-number], slice(-number, None), values[-number] - values[-number - 1]),
             (values[number:], slice(None, number), values[number] - values[number - 1]),
@@ -60,6 +60,6 @@ def _note(values: NDArray[np.float32], count: int, reason: str, *, num_rows: int
     listed = [f"{value:g}" for value in values]
     subject = f"the rating {listed[0]} is" if len(listed) == 1 else f"the ratings {' and '.join(listed)} are"
     return (
-        f"{subject} {reason} ({count:,} of {num_rows:,} rows); if a rating is missing there, set "
+        f"{subject} {reason} ({count:,} of {num_rows:,} rows); if these rows are unrated, set "
         f"data.unrated=[{','.join(listed)}]"
     )

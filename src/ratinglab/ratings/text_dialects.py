@@ -1,4 +1,4 @@
-"""Delimited text: its form, and its lines as UTF-8 with one delimiter."""
+"""Delimited text: its dialect, and its lines as UTF-8 with one delimiter."""
 
 import codecs
 import io
@@ -31,8 +31,8 @@ QUOTE = b'"'
 
 
 @dataclass(frozen=True)
-class TextForm:
-    """Form of a delimited text file.
+class TextDialect:
+    """Dialect of a delimited text file.
 
     Attributes:
         separator: text between two columns, or "spaces" for one or more blanks or tabs.
@@ -40,7 +40,8 @@ class TextForm:
         quote: whether a cell may be enclosed in quotation marks; otherwise they are text.
         escape: whether a backslash takes the next character literally.
         decimal: decimal point of numbers.
-        comment: start of the lines to skip; None: no such lines.
+        comment: prefix of the lines to skip; None: no such lines.
+        prefix: prefix of the keys in messages.
     """
 
     separator: str
@@ -49,6 +50,7 @@ class TextForm:
     escape: bool = False
     decimal: str = "."
     comment: str | None = None
+    prefix: str = "data."
 
     @property
     def has_one_byte_separator(self) -> bool:
@@ -72,52 +74,52 @@ class TextForm:
 
     @property
     def is_plain(self) -> bool:
-        """Whether a file of this form can be parsed in pieces, straight from its bytes."""
+        """Whether a file in this dialect can be parsed in pieces, straight from its bytes."""
         return self.is_utf8 and self.has_one_byte_separator and self.comment is None
 
-    def adapted(self, file: InputFile) -> "TextForm":
-        """Return the form with the encoding of the file's byte-order mark, and the separator of its line `sep=;`.
+    def adapted(self, file: InputFile) -> "TextDialect":
+        """Return the dialect with the encoding of the file's byte-order mark, and the separator of its line `sep=;`.
 
         Raises:
             UserError: the file cannot be read, or is evidently in another encoding.
         """
         start = file.start()
         mark = next((mark for mark in BYTE_ORDER_MARKS if start.startswith(mark)), None)
-        form = self if mark is None else replace(self, encoding=BYTE_ORDER_MARKS[mark])
+        dialect = self if mark is None else replace(self, encoding=BYTE_ORDER_MARKS[mark])
         if mark is None:
             is_wide = codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32"))
             if is_wide and start and b"\0" not in start:
-                raise UserError(f"{file} is not {self.encoding} text; it may be utf-8: is the encoding right?")
+                raise UserError(f"{file} is not {self.encoding} text but may be utf-8: is {self.prefix}encoding right?")
             if not is_wide and start.count(b"\0") > len(start) // 4:
-                raise UserError(f"{file} seems to be UTF-16 text: set the encoding to utf-16-le or utf-16-be")
-        named = SEPARATOR_LINE.match(start.decode(form.encoding, "ignore").encode())
-        return form if named is None else replace(form, separator=named[1].decode())
+                raise UserError(f"{file} seems to be UTF-16 text: set {self.prefix}encoding=utf-16-le or utf-16-be")
+        named = SEPARATOR_LINE.match(start.decode(dialect.encoding, "ignore").encode())
+        return dialect if named is None else replace(dialect, separator=named[1].decode())
 
 
-def utf8_blocks(file: InputFile, form: TextForm) -> Iterator[bytes]:
-    """Read the file's text as UTF-8, with the form's delimiter between columns. Comments become empty lines.
+def utf8_blocks(file: InputFile, dialect: TextDialect) -> Iterator[bytes]:
+    """Read the file's text as UTF-8, with the dialect's delimiter between columns. Comments become empty lines.
 
     Raises:
         UserError: while reading, if the file is damaged or not in its encoding.
     """
     blocks = file.blocks()
-    if not form.is_utf8:
-        blocks = _transcoded(blocks, form.encoding, name=str(file))
-    if form.comment is not None:
-        comment = re.compile(rb"^" + re.escape(form.comment.encode()) + rb"[^\r\n]*", re.MULTILINE)
+    if not dialect.is_utf8:
+        blocks = _transcoded(blocks, dialect, name=str(file))
+    if dialect.comment is not None:
+        comment = re.compile(rb"^" + re.escape(dialect.comment.encode()) + rb"[^\r\n]*", re.MULTILINE)
         blocks = (comment.sub(b"", lines) for lines in whole_lines(blocks))
-    if not form.has_one_byte_separator:
-        blocks = (_with_one_delimiter(lines, form.separator, name=str(file)) for lines in whole_lines(blocks))
+    if not dialect.has_one_byte_separator:
+        blocks = (_with_one_delimiter(lines, dialect.separator, name=str(file)) for lines in whole_lines(blocks))
     yield from filter(None, _without_separator_line(blocks))
 
 
-def pieces_of(file: InputFile, form: TextForm, *, header_lines: int) -> list[tuple[int, int]]:
+def pieces_of(file: InputFile, dialect: TextDialect, *, header_lines: int) -> list[tuple[int, int]]:
     """Cut a plain file in UTF-8 at line ends into pieces of about PIECE_SIZE bytes, which threads can read at once.
 
     Returns the first byte of each piece and the one after its last. The header is left out. The list is empty for any
     other file, and for one whose lines do not end with \\n.
     """
-    if file.compression() is not None or not form.is_plain:
+    if file.compression() is not None or not dialect.is_plain:
         return []
     size = file.path.stat().st_size
     with file.path.open("rb") as content:
@@ -134,7 +136,7 @@ def pieces_of(file: InputFile, form: TextForm, *, header_lines: int) -> list[tup
 
 
 class QuoteScan:
-    """Check of a text's quotation marks while the text is read.
+    """Streaming check of quotation marks.
 
     Marks are regular if each opening one begins a cell and each closing one ends it, as in RFC 4180; inside a quoted
     cell they are doubled.
@@ -145,16 +147,16 @@ class QuoteScan:
         spans_lines: whether a quoted cell contains a line end, if all marks are regular.
     """
 
-    def __init__(self, form: TextForm) -> None:
+    def __init__(self, dialect: TextDialect) -> None:
         self.has_quotes = self.spans_lines = False
         self.is_regular = True
-        self._has_escapes = form.escape
-        self._beside = np.frombuffer(form.delimiter.encode() + b'\r\n"', dtype=np.uint8)
+        self._has_escapes = dialect.escape
+        self._beside = np.frombuffer(dialect.delimiter.encode() + b'\r\n"', dtype=np.uint8)
         self._num_quotes = 0
-        self._tail = b"\n"  # the last byte that was judged, and the one that waits for the byte after it
+        self._tail = b"\n"  # the last checked byte, and the byte whose successor is not known yet
 
     def add(self, block: bytes) -> None:
-        """Judge the next bytes but the last, which waits for the following block."""
+        """Check the next block except its last byte, whose successor is not known yet."""
         text = self._tail + block
         if self._num_quotes % 2 == 0 and QUOTE not in text:
             self._tail = text[-2:]
@@ -174,7 +176,7 @@ class QuoteScan:
         self.has_quotes = self.has_quotes or len(quotes) > 0
 
     def end(self) -> None:
-        """Judge the last byte."""
+        """Check the last byte."""
         self.add(b"\n\n")
         self.is_regular = self.is_regular and self._num_quotes % 2 == 0
 
@@ -182,9 +184,9 @@ class QuoteScan:
 class TextStream(io.RawIOBase):
     """A file's text in UTF-8, as a stream for pyarrow. The scan checks the quotation marks after the header."""
 
-    def __init__(self, file: InputFile, form: TextForm, *, header_lines: int, scan: QuoteScan) -> None:
-        self._scan = scan if form.is_quoted else None
-        self._blocks = utf8_blocks(file, form)
+    def __init__(self, file: InputFile, dialect: TextDialect, *, header_lines: int, scan: QuoteScan) -> None:
+        self._scan = scan if dialect.is_quoted else None
+        self._blocks = utf8_blocks(file, dialect)
         self._header_lines = header_lines
         self._rest = b""
 
@@ -226,16 +228,16 @@ def num_lines(block: bytes) -> int:
     return newlines if b"\r" not in block else newlines + block.count(b"\r") - block.count(b"\r\n")
 
 
-def _transcoded(blocks: Iterable[bytes], encoding: str, *, name: str) -> Iterator[bytes]:
-    decoder = codecs.getincrementaldecoder(encoding)()
+def _transcoded(blocks: Iterable[bytes], dialect: TextDialect, *, name: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(dialect.encoding)()
     line = 1
     for block in chain(blocks, [b""]):  # an empty block marks the end
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            bad = line + str(error.object[: error.start], encoding, "replace").count("\n")
+            bad = line + str(error.object[: error.start], dialect.encoding, "replace").count("\n")
             raise UserError(
-                f"{name}, line {bad}: not {encoding} text ({error.reason}); is the encoding right?"
+                f"{name}, line {bad}: not {dialect.encoding} text ({error.reason}); is {dialect.prefix}encoding right?"
             ) from error
         line += text.count("\n")
         yield text.encode()
