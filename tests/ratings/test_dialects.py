@@ -6,7 +6,6 @@ import pytest
 from tables import csv_options, rows_of
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.faults import MULTILINE_CELL
 from ratinglab.ratings.sources import Decimal, Escape, Quote
 from ratinglab.ratings.text_dialects import QuoteScan, TextDialect
 
@@ -68,11 +67,11 @@ def test_repeated_pair_after_a_multiline_cell_is_reported_with_its_line(read):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ('1,"2\n3",4,x\n2,2,5,"y, z"\n', f"line 2: {MULTILINE_CELL}"),
+        ('1,"2\n3",4,x\n2,2,5,"y, z"\n', "line 2: a quoted cell must end on the line it starts on; "),
         ('1,2,3,"x, y\n2,2,4,z"\n3,3,5,"w, v"\n', "line 2: a quoted cell spans lines that look like rows; if quot"),
         (
             '1,"\\"034",3,"x, y"\n2,2,4,z\n',
-            r"line 2: the item must end at its closing quotation mark, got .*data.escape",
+            r"line 2: quotation marks must enclose the whole item, got .*data.escape",
         ),
     ],
 )
@@ -175,7 +174,7 @@ def test_user_item_matrix_is_recognized(read):
     ],
 )
 def test_quote_scan_does_not_depend_on_block_size(text, is_regular, spans_lines, size):
-    scan = QuoteScan(TextDialect(",", "utf-8"))
+    scan = QuoteScan(TextDialect(",", "utf-8"), num_columns=2)
     for start in range(0, len(text), size):
         scan.add(text[start : start + size].encode())
     scan.end()

@@ -1,5 +1,6 @@
 """Slow second look at a text file: the line of a fault, and the lines of rows."""
 
+import codecs
 import csv
 import re
 from collections.abc import Callable, Iterator
@@ -13,14 +14,17 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.layouts import MATRIX_COLUMNS, Layout
 from ratinglab.ratings.row_reader import EmptyFileError, printable, rows_in
-from ratinglab.ratings.text_dialects import QUOTE, TextDialect, num_lines, utf8_blocks, whole_lines
+from ratinglab.ratings.text_dialects import QUOTE, QuoteScan, TextDialect, num_lines, utf8_blocks, whole_lines
 from ratinglab.ratings.timestamps import matches_format
 
 LARGEST_RATING = float(np.finfo(np.float32).max)
-MULTILINE_CELL = "a quoted cell must end on the line it starts on; if quotation marks are text, set data.quote=none"
 
 
-class Lines(NamedTuple):
+class TimestampError(UserError):
+    """A timestamp that is not written like the first one."""
+
+
+class RowBlock(NamedTuple):
     """Lines of a file that hold whole rows: their text, and the number of the first one."""
 
     text: bytes
@@ -29,7 +33,7 @@ class Lines(NamedTuple):
 
 def whole_rows(
     file: InputFile, dialect: TextDialect, *, header_lines: int, num_valid_bytes: int = 0
-) -> Iterator[Lines]:
+) -> Iterator[RowBlock]:
     """Yield blocks of whole rows after the header: no quoted cell continues in the next block.
 
     Leaves out blocks within the first `num_valid_bytes` bytes.
@@ -45,11 +49,11 @@ def whole_rows(
             pending, number, to_skip = pending[end.end() :], number + 1, to_skip - 1
         if to_skip or (dialect.is_quoted and pending.count(QUOTE) % 2 == 1):
             continue
-        yield Lines(pending, number)
+        yield RowBlock(pending, number)
         number += num_lines(pending)
         pending = b""
     if pending and not to_skip:
-        yield Lines(pending, number)
+        yield RowBlock(pending, number)
 
 
 def first_fault(
@@ -68,7 +72,7 @@ def first_fault(
     for lines in whole_rows(file, layout.dialect, header_lines=layout.header_lines, num_valid_bytes=num_valid_bytes):
         if _num_rows(lines.text) == 0:
             continue
-        if not layout.dialect.is_quoted or QUOTE not in lines.text:
+        if has_regular_rows(lines.text, layout):
             try:
                 num_rows += parse(lines.text)
                 continue
@@ -78,10 +82,27 @@ def first_fault(
             num_rows += 1
             fault = fault_of(cells, layout)
             if fault is not None:
-                return UserError(f"{file}, line {line}: {fault}")
+                cls = TimestampError if fault.startswith("the timestamp") else UserError
+                return cls(f"{file}, line {line}: {fault}")
     if num_rows == 0:
         return EmptyFileError(f"{file} has no ratings" + (", only a header" if layout.header_lines else ""))
     return UserError(f"{file} cannot be read: {' '.join(fallback_reason.split())}")
+
+
+def has_regular_rows(text: bytes, layout: Layout) -> bool:
+    """Return whether the marks in whole rows are regular, and no quoted cell contains a line that looks like a row."""
+    if not layout.dialect.is_quoted or QUOTE not in text:
+        return True
+    scan = QuoteScan(layout.dialect, num_columns=layout.num_columns)
+    scan.add(text.removeprefix(codecs.BOM_UTF8))
+    scan.end()
+    return scan.is_regular and not (scan.may_join_rows if layout.spans_lines else scan.spans_lines)
+
+
+def multiline_cell(dialect: TextDialect) -> str:
+    """Return the fault of a cell that spans lines, as the end of `FILE, line N: …`."""
+    hint = f"if quotation marks are text, set {dialect.prefix}quote=none"
+    return f"a quoted cell must end on the line it starts on; {hint}"
 
 
 def fault_of(cells: list[str], layout: Layout) -> str | None:
@@ -89,7 +110,7 @@ def fault_of(cells: list[str], layout: Layout) -> str | None:
     for position, cell in enumerate(cells):
         text = cell.rstrip("\r\n")
         if ("\n" in text or "\r" in text) and not (layout.spans_lines and position not in layout.positions.values()):
-            return MULTILINE_CELL
+            return multiline_cell(layout.dialect)
     if len(cells) != layout.num_columns:
         return f"a row must have {layout.num_columns} columns, got {len(cells)}"
     for role, position in (("user", layout.user), ("item", layout.item)):
@@ -137,8 +158,8 @@ def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]
     found: dict[int, int] = {}
     num_rows = 0
     for lines in whole_rows(file, layout.dialect, header_lines=layout.header_lines):
-        has_quotes = layout.dialect.is_quoted and QUOTE in lines.text
-        count = None if has_quotes else _num_rows(lines.text)
+        is_row_by_line = has_regular_rows(lines.text, replace(layout, spans_lines=False))
+        count = _num_rows(lines.text) if is_row_by_line else None
         if count is None or (wanted and wanted[0] < num_rows + count):
             count = 0
             for line, _ in rows_in([lines.text], layout.dialect, file=file, first_line=lines.first):
@@ -174,10 +195,11 @@ def check_quotes(file: InputFile, layout: Layout) -> None:
     """
     dialect = layout.dialect
     for lines in whole_rows(file, dialect, header_lines=layout.header_lines):
-        if QUOTE not in lines.text:
+        if has_regular_rows(lines.text, layout):
             continue
         at = lines.first
-        text = lines.text.decode("utf-8", "surrogateescape").splitlines(keepends=True)
+        # bytes: only \n and \r end lines, not U+2028 or a form feed
+        text = [line.decode("utf-8", "surrogateescape") for line in lines.text.splitlines(keepends=True)]
         rows = list(rows_in([lines.text], dialect, file=file, first_line=lines.first))
         stops = [line for line, _ in rows[1:]] + [at + len(text)]
         for (start, cells), stop in zip(rows, stops, strict=True):
@@ -186,19 +208,30 @@ def check_quotes(file: InputFile, layout: Layout) -> None:
                 raise UserError(f"{file}, line {start}: {fault}")
 
 
+def written_cells(row: str, dialect: TextDialect) -> list[str]:
+    """Split a row into its cells as written, with their quotation marks."""
+    separator = re.escape(dialect.delimiter)
+    cell = rf'"(?:[^"]|"")*"[^{separator}]*|[^{separator}]*'
+    cells: list[str] = re.findall(rf"({cell})(?:{separator}|\Z)", row.rstrip("\r\n"))
+    return cells
+
+
+def has_irregular_quotes(written: str) -> bool:
+    """Return whether a cell begins with a quotation mark but is not enclosed by two."""
+    return written.strip().startswith('"') and not re.fullmatch(r'"(?:[^"]|"")*"\s*', written)
+
+
 def _fault_of_quotes(row: list[str], layout: Layout) -> str | None:
     """Find the fault in the quotation marks of a row, given by its lines."""
     if not any('"' in line for line in row):
         return None
     dialect = layout.dialect
-    separator = re.escape(dialect.delimiter)
-    cell = rf'"(?:[^"]|"")*"[^{separator}]*|[^{separator}]*'
-    cells = re.findall(rf"({cell})(?:{separator}|\Z)", "".join(row).rstrip("\r\n"))
+    cells = written_cells("".join(row), dialect)
     for role, position in layout.positions.items():
-        written = cells[position].strip() if position < len(cells) else ""
-        if written.startswith('"') and not re.fullmatch(r'"(?:[^"]|"")*"', written) and not dialect.escape:
+        written = cells[position] if position < len(cells) else ""
+        if has_irregular_quotes(written) and not dialect.escape:
             return (
-                f"the {role} must end at its closing quotation mark, got {printable(written)}; if a backslash escapes "
+                f"quotation marks must enclose the whole {role}, got {printable(written)}; if a backslash escapes "
                 "quotation marks, set data.escape=backslash; if they are text, set data.quote=none"
             )
     for line in row[1:]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile
@@ -144,22 +145,27 @@ class QuoteScan:
     Attributes:
         has_quotes: whether there is a quotation mark.
         is_regular: whether all marks are regular.
-        spans_lines: whether a quoted cell contains a line end, if all marks are regular.
+        spans_lines: whether a quoted cell contains a line end; valid if all marks are regular.
+        may_join_rows: whether a line that begins inside a quoted cell has as many separators as a row; valid likewise.
     """
 
-    def __init__(self, dialect: TextDialect) -> None:
-        self.has_quotes = self.spans_lines = False
+    def __init__(self, dialect: TextDialect, *, num_columns: int) -> None:
+        self.has_quotes = self.spans_lines = self.may_join_rows = False
         self.is_regular = True
         self._has_escapes = dialect.escape
+        self._delimiter = dialect.delimiter.encode()[0]
         self._beside = np.frombuffer(dialect.delimiter.encode() + b'\r\n"', dtype=np.uint8)
+        self._num_separators = num_columns - 1
         self._num_quotes = 0
+        self._separators_before = 0  # of the current line, in earlier blocks
+        self._begins_inside = False  # whether the current line begins inside a quoted cell
         self._tail = b"\n"  # the last checked byte, and the byte whose successor is not known yet
 
     def add(self, block: bytes) -> None:
         """Check the next block except its last byte, whose successor is not known yet."""
         text = self._tail + block
         if self._num_quotes % 2 == 0 and QUOTE not in text:
-            self._tail = text[-2:]
+            self._tail, self._begins_inside = text[-2:], False
             return
         if self._has_escapes:
             text = re.sub(rb"\\.", b"xx", text, flags=re.DOTALL)
@@ -169,11 +175,25 @@ class QuoteScan:
         is_opening = (self._num_quotes + np.arange(len(quotes))) % 2 == 0
         beside = content[np.where(is_opening, quotes - 1, quotes + 1)]
         self.is_regular = self.is_regular and bool(np.isin(beside, self._beside).all())
-        ends = 1 + np.flatnonzero((content[1:-1] == ord("\n")) | (content[1:-1] == ord("\r")))
-        quotes_before = self._num_quotes + np.searchsorted(quotes, ends)
-        self.spans_lines = self.spans_lines or bool((quotes_before % 2 == 1).any())
+        self._check_lines(content, quotes)
         self._num_quotes += len(quotes)
         self.has_quotes = self.has_quotes or len(quotes) > 0
+
+    def _check_lines(self, content: NDArray[np.uint8], quotes: NDArray[np.intp]) -> None:
+        """Find lines that begin inside a quoted cell."""
+        ends = 1 + np.flatnonzero((content[1:-1] == ord("\n")) | (content[1:-1] == ord("\r")))
+        separators = 1 + np.flatnonzero(content[1:-1] == self._delimiter)
+        if len(ends) == 0:
+            self._separators_before += len(separators)
+            return
+        is_inside = (self._num_quotes + np.searchsorted(quotes, ends)) % 2 == 1
+        before = np.searchsorted(separators, ends)
+        count = np.diff(before, prepend=-self._separators_before)
+        begins_inside = np.concatenate([[self._begins_inside], is_inside[:-1]])
+        self.spans_lines = self.spans_lines or bool(is_inside.any())
+        self.may_join_rows = self.may_join_rows or bool((begins_inside & (count == self._num_separators)).any())
+        self._begins_inside = bool(is_inside[-1])
+        self._separators_before = len(separators) - int(before[-1])
 
     def end(self) -> None:
         """Check the last byte."""
@@ -182,9 +202,14 @@ class QuoteScan:
 
 
 class TextStream(io.RawIOBase):
-    """A file's text in UTF-8, as a stream for pyarrow. The scan checks the quotation marks after the header."""
+    """A file's text in UTF-8, as a stream for pyarrow. The scan checks the quotation marks after the header.
+
+    Attributes:
+        num_bytes: number of bytes read.
+    """
 
     def __init__(self, file: InputFile, dialect: TextDialect, *, header_lines: int, scan: QuoteScan) -> None:
+        self.num_bytes = 0
         self._scan = scan if dialect.is_quoted else None
         self._blocks = utf8_blocks(file, dialect)
         self._header_lines = header_lines
@@ -198,6 +223,7 @@ class TextStream(io.RawIOBase):
         while len(self._rest) < size and (block := next(self._blocks, b"")):
             self._rest += block
         block, self._rest = self._rest[:size], self._rest[size:]
+        self.num_bytes += len(block)
         if self._scan is not None:
             if block:
                 # many files have quotes only in the header

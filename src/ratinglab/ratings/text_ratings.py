@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.faults import check_quotes, first_fault, num_rows_by_line
+from ratinglab.ratings.faults import TimestampError, check_quotes, first_fault, num_rows_by_line
 from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile
 from ratinglab.ratings.layouts import Layout
 from ratinglab.ratings.text_dialects import QUOTE, QuoteScan, TextStream, pieces_of
@@ -19,6 +20,8 @@ from ratinglab.ratings.timestamps import parsed_times
 
 ENCLOSED = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
 """A cell that quotation marks enclose, or that one opens: its marks are not text."""
+READ_AHEAD = 4 * BLOCK_SIZE
+"""Bytes that pyarrow may have read beyond the row that it parses."""
 Convert = Callable[[pa.RecordBatch], list[Any]]
 """Conversion of a batch of the columns user and item, as text, rating, as float32, and, if read, timestamp."""
 
@@ -37,16 +40,16 @@ class TextRows(NamedTuple):
     notes: list[str]
 
 
-class FaultyPieceError(Exception):
-    """A piece of a file that has a fault.
+class FaultyRowError(Exception):
+    """A row that the fast reader refuses.
 
     Attributes:
-        start: its first byte, behind rows without a fault; 0 for the first piece.
+        num_valid_bytes: number of bytes at the start of the file, before the row, that have no fault.
     """
 
-    def __init__(self, start: int, reason: pa.ArrowInvalid) -> None:
+    def __init__(self, num_valid_bytes: int, reason: pa.ArrowInvalid) -> None:
         super().__init__(str(reason))
-        self.start = start
+        self.num_valid_bytes = num_valid_bytes
 
 
 def read_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> TextRows:
@@ -58,7 +61,7 @@ def read_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, conv
     any_dates = layout.with_any_dates()
     try:
         return _read(file, layout, threads, convert)
-    except UserError:
+    except TimestampError:
         if any_dates is None:
             raise
     return _read(file, any_dates, threads, convert)
@@ -66,24 +69,20 @@ def read_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, conv
 
 def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> TextRows:
     """Read the rows of a file whose timestamps have one type."""
+    scan = QuoteScan(layout.dialect, num_columns=layout.num_columns)
     try:
-        parts = _read_pieces(file, layout, threads, convert)
-    except FaultyPieceError as error:
-        raise _fault(file, layout, fallback_reason=str(error), num_valid_bytes=error.start) from error
-    if parts:
+        parts = _read_pieces(file, layout, threads, convert) or _read_in_order(file, layout, threads, convert, scan)
+    except FaultyRowError as error:
+        if scan.is_regular and not scan.spans_lines:
+            raise _fault(file, layout, error) from error
+        parts = []
+    if scan.is_regular and not scan.spans_lines:
+        if not parts:
+            raise _fault(file, layout, FaultyRowError(0, pa.ArrowInvalid("it has no rows")))
         return TextRows(layout, parts, [])
-    scan, reason = QuoteScan(layout.dialect), "reason unknown"
-    try:
-        parts = _read_in_order(file, layout, threads, convert, scan)
-        if parts and scan.is_regular and not scan.spans_lines:
-            return TextRows(layout, parts, [])
-    except pa.ArrowInvalid as error:
-        reason = str(error)
-    if scan.has_quotes:
-        num_rows = sum(len(rating) for _, _, rating, *_ in parts)
-        is_row_by_line = num_rows == num_rows_by_line(file, layout.dialect, header_lines=layout.header_lines)
-        return _read_irregular_quotes(file, layout, threads, convert, lenient=parts if is_row_by_line else [])
-    raise _fault(file, layout, fallback_reason=reason)
+    num_rows = sum(len(rating) for _, _, rating, *_ in parts)
+    is_row_by_line = num_rows == num_rows_by_line(file, layout.dialect, header_lines=layout.header_lines)
+    return _read_irregular_quotes(file, layout, threads, convert, lenient=parts if is_row_by_line else [])
 
 
 def _read_irregular_quotes(
@@ -102,52 +101,65 @@ def _read_irregular_quotes(
         UserError: a row is faulty; or a mark may have joined rows, or is irregular in a column that is read.
     """
     as_text = replace(layout, dialect=replace(layout.dialect, quote=False))
-
-    def unquoted(batch: pa.RecordBatch) -> list[Any]:
-        for column in batch.columns[:2]:
-            if pc.any(pc.match_substring_regex(column, ENCLOSED)).as_py():
-                raise pa.ArrowInvalid("an id is enclosed in quotation marks, or only opened by one")
-        return convert(batch)
-
+    spanning = replace(layout, spans_lines=True)
+    scans = [QuoteScan(each.dialect, num_columns=layout.num_columns) for each in (as_text, spanning)]
     try:
-        parts = _read_in_order(file, as_text, threads, unquoted, QuoteScan(as_text.dialect))
+        parts = _read_in_order(file, as_text, threads, partial(_convert_unquoted, convert), scans[0])
         return TextRows(as_text, parts, [f"{file}: quotation marks were read as text, as with data.quote=none"])
-    except pa.ArrowInvalid:
-        parts = lenient
-    if not parts:
-        spanning, scan = replace(layout, spans_lines=True), QuoteScan(layout.dialect)
-        try:
-            parts = _read_in_order(file, spanning, threads, convert, scan)
-        except pa.ArrowInvalid as error:
-            raise _fault(file, spanning if scan.is_regular else layout, fallback_reason=str(error)) from error
-        if not scan.is_regular:
-            raise _fault(file, layout, fallback_reason="a quotation mark is irregular")
-        layout = spanning
-    check_quotes(file, layout)
-    return TextRows(layout, parts, [])
+    except FaultyRowError:
+        pass
+    if lenient:
+        check_quotes(file, layout)
+        return TextRows(layout, lenient, [])
+    fault = FaultyRowError(0, pa.ArrowInvalid("a quotation mark is irregular"))
+    try:
+        parts = _read_in_order(file, spanning, threads, convert, scans[1])
+        if scans[1].is_regular:
+            if scans[1].may_join_rows:
+                check_quotes(file, spanning)
+            return TextRows(spanning, parts, [])
+    except FaultyRowError as error:
+        fault = FaultyRowError(0, pa.ArrowInvalid(str(error)))  # a cell may span the lines before the row
+    check_quotes(file, spanning)
+    raise _fault(file, spanning if scans[1].is_regular else layout, fault)
 
 
-def _fault(file: InputFile, layout: Layout, *, fallback_reason: str, num_valid_bytes: int = 0) -> UserError:
+def _convert_unquoted(convert: Convert, batch: pa.RecordBatch) -> list[Any]:
+    """Convert a batch that was read without quotes. Raises ArrowInvalid if marks enclose an id, or one opens it."""
+    for column in batch.columns[:2]:
+        if pc.any(pc.match_substring_regex(column, ENCLOSED)).as_py():
+            raise pa.ArrowInvalid("an id is enclosed in quotation marks, or only opened by one")
+    return convert(batch)
+
+
+def _fault(file: InputFile, layout: Layout, error: FaultyRowError) -> UserError:
     def parse(lines: bytes) -> int:
         return sum(len(batch) for batch in _parsed(pyarrow.csv.read_csv, pa.BufferReader(lines), layout, skip=0))
 
-    return first_fault(file, layout, parse=parse, fallback_reason=fallback_reason, num_valid_bytes=num_valid_bytes)
+    return first_fault(file, layout, parse=parse, fallback_reason=str(error), num_valid_bytes=error.num_valid_bytes)
 
 
 def _read_in_order(
     file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert, scan: QuoteScan
 ) -> list[list[Any]]:
-    """Read a file by one thread while others convert its rows. Raises ArrowInvalid if a row is faulty."""
+    """Read a file by one thread while others convert its rows.
+
+    Raises:
+        FaultyRowError: a row is faulty.
+    """
     stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
-    batches = _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines)
-    return list(threads.map(convert, batches))
+    try:
+        batches = _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines)
+        return list(threads.map(convert, batches))
+    except pa.ArrowInvalid as error:
+        raise FaultyRowError(max(stream.num_bytes - READ_AHEAD, 0), error) from error
 
 
 def _read_pieces(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> list[list[Any]]:
     """Read a plain file in several threads; return nothing for any other file, and for one with quotes.
 
     Raises:
-        FaultyPieceError: a row is faulty.
+        FaultyRowError: a row is faulty.
     """
 
     def read(piece: tuple[int, int]) -> list[list[Any]] | None:
@@ -161,7 +173,7 @@ def _read_pieces(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, c
         try:
             return [convert(batch) for batch in _parsed(pyarrow.csv.read_csv, pa.BufferReader(content), layout, skip=0)]
         except pa.ArrowInvalid as error:
-            raise FaultyPieceError(start if start > pieces[0][0] else 0, error) from error
+            raise FaultyRowError(start if start > pieces[0][0] else 0, error) from error
 
     parts, pieces = [], pieces_of(file, layout.dialect, header_lines=layout.header_lines)
     for of_piece in threads.map(read, pieces):
@@ -180,6 +192,10 @@ def _parsed(read: Callable[..., Any], stream: Any, layout: Layout, *, skip: int)
     found = read(stream, **_arrow_options(layout, skipped_lines=skip))
     for batch in found.to_batches() if isinstance(found, pa.Table) else found:
         _check_finite(batch)
+        if layout.spans_lines and any(
+            pc.any(pc.match_substring_regex(ids, r"[\r\n]")).as_py() for ids in batch.columns[:2]
+        ):
+            raise pa.ArrowInvalid("an id spans lines")
         if layout.time_format is not None and pa.types.is_string(layout.time_format.type):
             times = parsed_times(batch.column(3), layout.time_format.pattern)
             batch = pa.RecordBatch.from_arrays([*batch.columns[:3], times], names=batch.schema.names)

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.columnar import as_text, check_column, read_typed
+from ratinglab.ratings.faults import has_irregular_quotes, multiline_cell, written_cells
 from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.layouts import column_position, positions_of
@@ -73,22 +75,28 @@ def read_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
         repeated = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{file} has {names.count(repeated)} columns named {repeated!r}")
     skipped_lines = line if header else line - 1
-    scan = QuoteScan(dialect)
+    scan = QuoteScan(dialect, num_columns=len(names))
     table = _parsed(file, dialect, names, skipped_lines, scan)
-    if table is not None and scan.is_regular and not scan.spans_lines:
+    if table is not None and scan.is_regular and not scan.may_join_rows:
         return TextTable(file, dialect, header, table)
     if scan.has_quotes:
         unquoted = replace(dialect, quote=False)
-        as_lines = _parsed(file, unquoted, names, skipped_lines, QuoteScan(unquoted))
-        if as_lines is not None:
+        as_text = _parsed(file, unquoted, names, skipped_lines, QuoteScan(unquoted, num_columns=len(names)))
+        if as_text is not None and not _encloses_a_cell(as_text):
             note = f"{file}: quotation marks were read as text, as with {dialect.prefix}quote=none"
-            return TextTable(file, unquoted, header, as_lines, (note,))
+            return TextTable(file, unquoted, header, as_text, (note,))
     fault = _first_fault(file, dialect, len(names), skipped_lines)
     if fault is not None:
         raise fault
     if table is None:
         raise UserError(f"{file} cannot be read as a table of {len(names)} columns")
     return TextTable(file, dialect, header, table)
+
+
+def _encloses_a_cell(table: pa.Table) -> bool:
+    """Return whether quotation marks enclose a cell that was read as text."""
+    enclosed = (pc.match_substring_regex(column, r'^\s*"([^"]|"")*"\s*$') for column in table.columns)
+    return any(pc.any(each).as_py() for each in enclosed)
 
 
 def _parsed(
@@ -128,14 +136,25 @@ def _first_fault(file: InputFile, dialect: TextDialect, num_columns: int, skippe
         joined = lines[line : stop - 1]
         looks_joined = any(_num_cells(each, dialect) == num_columns for each in joined)
         if looks_joined or (joined and len(cells) != num_columns):
-            return UserError(f"{place}: a quoted cell must end on the line it starts on; if quotation marks "
-                             f"are text, set {dialect.prefix}quote=none")  # fmt: skip
+            return UserError(f"{place}: {multiline_cell(dialect)}")
+        irregular = next(
+            filter(has_irregular_quotes, written_cells(_text_of(lines[line - 1 : stop - 1]), dialect)), None
+        )
+        if irregular is not None and not dialect.escape:
+            return UserError(
+                f"{place}: quotation marks must enclose the whole cell, got {printable(irregular)}; if a backslash "
+                f"escapes them, set {dialect.prefix}escape=backslash; if they are text, {dialect.prefix}quote=none"
+            )
         if len(cells) != num_columns:
             return UserError(f"{place}: a row must have {num_columns} columns, got {len(cells)}")
         bad = next((cell for cell in cells if cell != printable(cell)), None)
         if bad is not None:
             return UserError(f"{place}: {printable(bad)!r} is not UTF-8 text; is {dialect.prefix}encoding right?")
     return None
+
+
+def _text_of(lines: list[bytes]) -> str:
+    return b"".join(lines).decode("utf-8", "surrogateescape")
 
 
 def _num_cells(line: bytes, dialect: TextDialect) -> int:
