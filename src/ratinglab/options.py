@@ -16,6 +16,9 @@ from typing import Any, get_args, get_type_hints
 
 from ratinglab.errors import ConflictError, UserError
 
+GRAMMAR_WORDS = ("null", "true", "false", "nan", "inf")
+"""Words that Hydra's grammar does not read as text."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -134,11 +137,17 @@ def as_override(key: str, value: Any) -> str:
     def formatted(value: Any) -> str:
         if isinstance(value, list):
             return f"[{','.join(map(formatted, value))}]"
-        if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_./][\w./-]*|\d+", value, flags=re.ASCII):
-            return "'" + re.sub(r"(\\*)'", r"\1\1\\'", value) + "'"
+        if isinstance(value, str):
+            is_plain = re.fullmatch(r"[A-Za-z_./][\w./-]*|\d+", value, flags=re.ASCII)
+            return value if is_plain and value.lower() not in GRAMMAR_WORDS else quoted(value)
         return value.name if isinstance(value, Enum) else as_yaml(value)
 
     return f"{key}={formatted(value)}"
+
+
+def quoted(text: str) -> str:
+    """Quote a text so that Hydra's grammar takes it back whole: backslashes before a quote are doubled."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
 
 
 def as_yaml(value: Any) -> str:

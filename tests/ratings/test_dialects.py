@@ -68,6 +68,8 @@ def test_repeated_pair_after_a_multiline_cell_is_reported_with_its_line(read):
     ("rows", "message"),
     [
         ('1,"2\n3",4,x\n2,2,5,"y, z"\n', "line 2: a quoted cell must end on the line it starts on; "),
+        ('1,m1,4,"x, y"\n2, "m1",3,z\n', "line 3: quotation marks must enclose the whole item, got  .m1."),
+        ('1,1,3,"a\nb"\n2,2,4,"c, d\n3,3,5,e\n', "line 4: a quoted cell spans lines that look like rows"),
         ('1,2,3,"x, y\n2,2,4,z"\n3,3,5,"w, v"\n', "line 2: a quoted cell spans lines that look like rows; if quot"),
         (
             '1,"\\"034",3,"x, y"\n2,2,4,z\n',
@@ -180,3 +182,32 @@ def test_quote_scan_does_not_depend_on_block_size(text, is_regular, spans_lines,
     scan.end()
     assert (scan.has_quotes, scan.is_regular) == ('"' in text, is_regular)
     assert not is_regular or scan.spans_lines == spans_lines
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\x85", "\x0c", "\x1c"])
+def test_odd_line_ends_of_unicode_end_no_line(read, odd):
+    table = read(HEADER + f'1,1,5,"a{odd}b, c"\n2,2,1,"x\ny"\n3,3,4,"d, ""e"" f" g\n'[:-3] + "\n")
+    assert len(table.ratings) == 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize(
+    ("text", "may_join"),
+    [('"a\n1,2\n3",4\n', True), ('"a\nb\nc",4\n', False), ('"a\n1,2,3\n4",5\n', False), ('"a\n\n1,2",3\n', False)],
+)
+def test_quote_scan_finds_lines_that_look_like_rows(text, may_join, size):
+    scan = QuoteScan(TextDialect(",", "utf-8"), num_columns=2)
+    for start in range(0, len(text), size):
+        scan.add(text[start : start + size].encode())
+    scan.end()
+    assert (scan.is_regular, scan.spans_lines, scan.may_join_rows) == (True, True, may_join)
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+def test_fault_behind_many_quoted_rows_is_reported_with_its_line(read, packed):
+    rows = "".join(f'{n % 977},{n},{1 + n % 5},"a, {n}"\n' for n in range(60_000))
+    with pytest.raises(UserError, match=r"line 60002: the rating must be a number, got 'bad'"):
+        read(packed((HEADER + rows + "1,2,bad,x\n").encode()))
+    many_lines = rows.replace('"a, 5"', '"a,\n5"')
+    with pytest.raises(UserError, match=r"line 60003: the rating must be a number, got 'bad'"):
+        read(packed((HEADER + many_lines + "1,2,bad,x\n").encode()))

@@ -115,6 +115,11 @@ LINE = '{"user_id": "u", "item_id": 1, "rating": 5}\n'
             '{"user_id": {"$oid": "1"}, "item_id": 1, "rating": 5}\n',
             "line 1: 'user_id' must be text or a number, got {",
         ),
+        (
+            LINE.replace('"u"', "1") + '{"user_id": 9223372036854775808, "item_id": 2, "rating": 4}',
+            "line 2: 'user_id' must be an",
+        ),
+        ('{"user_id": ' + "[" * 3000 + "]" * 3000 + "}", "line 1: each line must be a JSON object|cannot be read"),
         ('{\n"user_id": "u"\n}\n', "line 1: each line must be a JSON object"),
     ],
 )
@@ -253,3 +258,64 @@ def test_titles_of_few_rated_items_give_a_note(tmp_path, read):
         "data.titles.path has rows for only 1 of the 5 items with ratings (not for '2'); it has 2 rows, including '9', "
         "which has no ratings",
     )
+
+
+def test_names_that_begin_like_signatures_are_text(read):
+    for name in ("ORCID", "PAR1S", "ARROW1", "BZhang", "fea1b2", "RDX3"):
+        assert len(read(f"{name},item_id,rating\n1,2,3\n2,3,4\n", columns=(name, "item_id", "rating")).ratings) == 2
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([1.0, 1e20], "row 2: the user id must be an integer or text, got 1e\\+20"),
+        ([1.0, float("inf")], "row 2: the user id must be an integer or text, got inf"),
+        ([True, False], "the user ids must be integers or text, got bool"),
+        ([b"\xff", b"a"], "the user ids must be integers or text, got binary"),
+    ],
+)
+def test_ids_that_are_no_ids_are_refused(read, tmp_path, ids, message):
+    pd.DataFrame({"user_id": ids, "item_id": [1, 2], "rating": [1, 2]}).to_parquet(tmp_path / "odd")
+    with pytest.raises(UserError, match=message):
+        csv_options(str(tmp_path / "odd")).load()
+
+
+def test_text_ids_that_are_not_utf_8_are_refused(read):
+    with pytest.raises(UserError, match=r"the user ids are not UTF-8 text|cannot be read"):
+        read(b'{"user_id": "b", "item_id": "c", "rating": 2}\n{"user_id": "\xff", "item_id": "d", "rating": 3}\n')
+
+
+def test_json_titles_that_look_like_dates_stay_titles(tmp_path, read):
+    (tmp_path / "items").write_text('{"item_id": 1, "title": "2012-12-12"}\n{"item_id": 2, "title": "1917-01-01"}\n')
+    table = read("user_id,item_id,rating\n7,1,3.5\n5,2,1\n", titles=replace(NO_TITLES, path=str(tmp_path / "items")))
+    assert table.titles.tolist() == ["2012-12-12", "1917-01-01"]
+
+
+@pytest.mark.parametrize(
+    ("content", "titles", "message"),
+    [
+        ('1,"A"\n2,The "B"\n', ["A", 'The "B"'], None),
+        ('1,The "B"\n2,A "C\n', ['The "B"', 'A "C'], None),
+        ('1,"weird al" y\n2,B\n', ['"weird al" y', "B"], None),
+        ('1,"a\nb"\n2,B\n', ["a\nb", "B"], None),
+        ('"1"2,A\n"3","B"\n', None, 'line 2: quotation marks must enclose the whole cell, got "1"2; if a backslash'),
+        ('1,"A"\n2,"The "B""\n', None, 'line 3: quotation marks must enclose the whole cell, got "The "B"";'),
+        ("1,A\n1.0,B\n", None, "line 3, column item_id: item 1 has an earlier row"),
+    ],
+)
+def test_irregular_quotes_in_titles_change_no_cell(tmp_path, read, content, titles, message):
+    (tmp_path / "items.csv").write_text("item_id,title\n" + content)
+    options = {"titles": replace(NO_TITLES, path=str(tmp_path / "items.csv"))}
+    ratings = "user_id,item_id,rating\n7,1,3.5\n5,2,1\n"
+    if titles is None:
+        with pytest.raises(UserError, match=message):
+            read(ratings, **options)
+    else:
+        assert read(ratings, **options).titles.tolist() == titles
+
+
+def test_folder_of_files_whose_names_only_begin_with_part_is_refused(tmp_path):
+    for name in ("participants.csv", "parties.csv"):
+        (tmp_path / name).write_text("user_id,item_id,rating\n1,2,3\n")
+    with pytest.raises(UserError, match="must be a file, got the folder"):
+        csv_options(str(tmp_path)).load()

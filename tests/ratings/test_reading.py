@@ -287,7 +287,7 @@ HEADER = "user_id,item_id,rating\n1,2,3\n"
         (lzma.compress(HEADER.encode())[:-9], "is damaged or cut off"),
         (zstd(HEADER.encode() * 9_999)[:-9], "is damaged or cut off"),
         (b"PK\x03\x04 is no archive", "is damaged or cut off: File is not a zip file"),
-        (b"PAR1 is no table", "is damaged or cut off"),
+        (b"PAR1\x00 is no table", "is damaged or cut off"),
     ],
 )
 def test_invalid_file_is_reported_with_its_line(read, content, message):

@@ -125,3 +125,47 @@ def test_file_of_two_columns_is_refused(guessed):
 def test_guess_is_idempotent(guessed, layout):
     found = guessed(layout.content).options
     assert guess_layout(replace(found)).options == found
+
+
+def test_ids_that_begin_like_comments_are_rows(guessed):
+    found = guessed("#u1,m1,4\n#u2,m2,5\nu3,m1,3\n")
+    assert found.options.comment is None
+    assert len(found.options.load().ratings) == 3
+
+
+@pytest.mark.parametrize("start", ["# exported\n", "#\n", "## a, b, c\n", "% a b c\n%% d\n"])
+def test_comments_before_the_rows_are_guessed(guessed, start):
+    found = guessed(start + "1,2,3\n2,3,4\n")
+    assert found.options.comment == start[0]
+    assert rows_of(found.options.load()) == [(1, 2, 3.0), (2, 3, 4.0)]
+
+
+@pytest.mark.parametrize("given", ["utf-8", "utf-16-le"])
+def test_encoding_is_kept_if_the_text_is_in_it(guessed, given):
+    content = "user,item,rating\né,1,3\nè,2,4\n".encode(given)
+    found = guessed(content, encoding=given)
+    assert (found.options.encoding, found.notes) == (given, ())
+
+
+def test_text_in_another_encoding_is_read_as_latin_1_with_a_note(guessed):
+    found = guessed("user,item,rating\né,1,3\nè,2,4\n".encode("latin-1"))
+    assert found.options.encoding == "latin-1"
+    assert found.notes[0].endswith("is not UTF-8 text: read as latin-1; set data.encoding for another encoding")
+
+
+def test_backslash_at_the_end_of_a_cell_is_not_an_escape(guessed):
+    found = guessed('user,item,rating,path\n1,2,3,"C:\\x, 5\\"\n2,3,4,D\n')
+    assert found.options.escape.name == "none"
+    assert rows_of(found.options.load()) == [(1, 2, 3.0), (2, 3, 4.0)]
+
+
+def test_zone_of_a_late_row_is_read(guessed):
+    times = ["2020-01-02"] * 25 + ["2020-01-02T10:00:00Z"]
+    found = guessed("user,item,rating,time\n" + "".join(f"1,{n},{n},{time}\n" for n, time in enumerate(times)))
+    assert columns_of(found)[3] == "time"
+
+
+def test_named_times_that_cannot_be_read_give_a_note(guessed):
+    found = guessed("user,item,rating,date\n1,1,1,01/02/2006\n1,2,2,03/04/2006\n")
+    assert columns_of(found)[3] is None
+    assert found.notes[0].startswith("the time format of column date cannot be guessed; to read the times, set")

@@ -125,6 +125,7 @@ def test_unlikely_times_give_a_note(read, times, shown):
             None,
             "must be Unix time or an ISO date .*; for another format, set data.timestamp_format, such",
         ),
+        (["2006-01-31", "now"], "%Y-%m-%d", r"must be written as '%Y-%m-%d' \(data.timestamp_format\), got 'now'"),
         (["2006-01-31"], "s", r"must be Unix time \(data.timestamp_format\), got '2006-01-31'"),
         (["2006-01-31"], "%d/%m/%Y", r"must be written as '%d/%m/%Y' \(data.timestamp_format\), got '2006-01-31'"),
     ],

@@ -328,6 +328,21 @@ def test_predict_command_reports_an_unreadable_input_in_one_line(command, biased
     assert (tmp_path / "out.csv").exists() == (message is None)
 
 
+def test_predict_command_changes_no_cell_of_its_input(command, biased, tmp_path):
+    rows = [
+        {"user_id": 42, "item_id": 7, "z": 9007199254740993, "t": "2020-01-01"},
+        {"user_id": 43, "item_id": 8, "t": "x"},
+    ]
+    (tmp_path / "pairs").write_text("\n".join(map(json.dumps, rows)))
+    command(tmp_path, "predict", f"run={biased.run}", "input=pairs", "output=out.csv")
+    lines = (tmp_path / "out.csv").read_text().splitlines()
+    assert [line.rpartition(",")[0] for line in lines] == [
+        "user_id,item_id,z,t",
+        "42,7,9007199254740993,2020-01-01",
+        "43,8,,x",
+    ]
+
+
 @pytest.mark.parametrize("user_id", [42, 42.0, "42", "42.0", np.int64(42), np.float64(42)])
 def test_user_id_may_be_any_whole_number(run, user_id):
     assert run.predict([user_id], [7]) == run.predict([42], [7])

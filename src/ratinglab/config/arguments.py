@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from ratinglab.config.hydra_api import argument_parser
 from ratinglab.errors import UserError
-from ratinglab.options import as_yaml
+from ratinglab.options import as_yaml, quoted
 
 
 def parse_arguments(*, positional: str | None) -> argparse.Namespace:
@@ -66,15 +65,10 @@ def _check_form(overrides: Sequence[str]) -> None:
             raise UserError(f"{argument}: an argument must be KEY=VALUE{hint}; see --help")
 
 
-def quoted(text: str) -> str:
-    """Quote a text so that Hydra's grammar takes it back whole."""
-    return QuotedString(text, Quote.single).with_quotes()
-
-
-def as_override(value: Any) -> str:
+def yaml_value(value: Any) -> str:
     """Format the value of a YAML key for Hydra's grammar."""
     if isinstance(value, list):
-        return f"[{','.join(map(as_override, value))}]"
+        return f"[{','.join(map(yaml_value, value))}]"
     return quoted(value) if isinstance(value, str) else as_yaml(value)
 
 

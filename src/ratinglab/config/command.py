@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ratinglab.config.arguments import parse_arguments, quoted
+from ratinglab.config.arguments import parse_arguments
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
 from ratinglab.config.help_text import help_text
@@ -40,6 +40,7 @@ from ratinglab.experiment.root_options import (
 from ratinglab.files import user_path
 from ratinglab.interrupts import StoppedError, resume_hint
 from ratinglab.locks import LOCK, locked
+from ratinglab.options import quoted
 from ratinglab.runs.sweep_folder import FAILURE, SAVED, SWEEP_RECORD, claim, has_started, job_folders
 from ratinglab.startup import configure_process
 

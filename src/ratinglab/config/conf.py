@@ -12,10 +12,11 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ratinglab.config.arguments import as_override, quoted
+from ratinglab.config.arguments import yaml_value
 from ratinglab.config.hydra_api import config_loader, initialized
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
+from ratinglab.options import quoted
 
 MAY_BE_NONE = ("recipe", "search", "experiment")
 """Groups that may be left out; their choices only set keys of other groups."""
@@ -160,7 +161,7 @@ class Conf:
             set_later = set[str]().union(*(other.set_keys() for other in files[place + 1 :] if other.package == ""))
             values = flat_values(OmegaConf.to_container(OmegaConf.load(file.path)), f"{file.package}.")
             keys = [
-                f"{key}={as_override(value)}"
+                f"{key}={yaml_value(value)}"
                 for key, value in values
                 if key in set_later and value != "???"  # a value that must be given
             ]

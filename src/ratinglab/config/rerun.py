@@ -13,11 +13,11 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError
 
-from ratinglab.config.arguments import quoted
 from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat_keys, one_or_several
 from ratinglab.config.conversion import TARGET
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, user_path
+from ratinglab.options import quoted
 from ratinglab.runs.sweep_folder import SAVED, config_dir_of
 
 EXTENDS = ("trainer.max_epochs", "trainer.max_time")

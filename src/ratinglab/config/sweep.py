@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ratinglab.config.arguments import quoted
 from ratinglab.config.conf import Conf
 from ratinglab.config.hydra_api import is_parallel, is_search
 from ratinglab.config.jobs import first_job, jobs_to_check
@@ -24,6 +23,7 @@ from ratinglab.errors import ConflictError, RunFailedError, UserError
 from ratinglab.exits import exit_on_storage_fault, exit_with
 from ratinglab.interrupts import StoppedError
 from ratinglab.locks import LockedError, locked
+from ratinglab.options import quoted
 from ratinglab.runs.sweep_folder import FAILURE, has_started, read_jobs, record_failure
 
 log = logging.getLogger(__name__)

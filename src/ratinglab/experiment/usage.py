@@ -11,6 +11,7 @@ import pyarrow.parquet
 from ratinglab.errors import UserError
 from ratinglab.experiment.root_options import EvaluateOptions, PairColumns, PredictOptions, RecommendOptions
 from ratinglab.files import is_stream, output_path, write_output
+from ratinglab.ratings.columnar import as_text
 from ratinglab.ratings.input_paths import existing_file
 from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_tables import TextTable, read_text_table
@@ -22,6 +23,8 @@ from ratinglab.runs.run import Run, Times
 
 NUM_RATED_SHOWN = 5
 """Number of the user's own ratings shown above the recommendations."""
+PREDICTED = ("prediction", "standard_deviation")
+"""Columns that predictions add."""
 CSV = TextDialect(",", "utf-8")
 """Dialect of the recommendations."""
 
@@ -141,7 +144,9 @@ def _write(path: Path, table: pa.Table, dialect: TextDialect, *, header: bool = 
         if path.suffix.lower() == ".parquet":
             pyarrow.parquet.write_table(table, file)
             return
-        frame = table.to_pandas()
+        # text as it was, and integers beside nulls, which pandas would turn into floats
+        texts = {name: as_text(table[name]) for name in table.column_names if name not in PREDICTED}
+        frame = pd.DataFrame(texts | {name: table[name].to_numpy() for name in PREDICTED if name in table.column_names})
         if dialect.is_quoted:
             frame.to_csv(
                 file,
@@ -156,7 +161,9 @@ def _write(path: Path, table: pa.Table, dialect: TextDialect, *, header: bool = 
         separator = (
             " " if dialect.separator == "spaces" else dialect.separator
         )  # to_csv supports only one-byte separators
-        rows = frame.astype(str).to_numpy().tolist()
+        for name in frame.columns.intersection(list(PREDICTED)):
+            frame[name] = frame[name].astype(str).str.replace(".", dialect.decimal)
+        rows = frame.to_numpy().tolist()
         lines = [separator.join(row) for row in ([list(frame.columns)] if header else []) + rows]
         file.write(("\n".join(lines) + "\n").encode(dialect.encoding))
 

@@ -3,8 +3,9 @@
 import codecs
 import io
 import json
+import math
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from ratinglab.ratings.row_reader import EmptyFileError
 from ratinglab.ratings.text_dialects import whole_lines
 from ratinglab.ratings.timestamps import DATES, TimeFormat, column_of_times, format_of_times, matches_format
 
+LARGEST_WHOLE = 2.0**53
+"""Bound below which every integer is a float64."""
 JSON_BLOCK = 16 << 20
 """Bytes of JSON Lines parsed at once; a line must be shorter."""
 
@@ -48,7 +51,8 @@ def read_columnar(
     table = _read(file, kind, list(wanted.values()), floats={columns.rating})
     if len(table) == 0:
         raise EmptyFileError(f"{file} has no ratings")
-    for name in wanted.values():
+    for number, name in enumerate(table.column_names):
+        table = table.set_column(number, name, _plain(table[name]))
         if table[name].null_count > 0:
             raise UserError(f"{file}, row {_first(pc.is_null(table[name])) + 1}: {name!r} must not be null")
     found = {
@@ -59,6 +63,13 @@ def read_columnar(
     if columns.timestamp is not None:
         found["timestamp"] = _times(table[columns.timestamp], timestamp_format, file=file)
     return pa.table(found).to_batches()
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Decode a dictionary, and convert other layouts of text to the usual one."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
 
 
 def check_column(names: list[str], name: str, *, key: str, file: InputFile) -> None:
@@ -156,11 +167,11 @@ def _type_of(value: Any, *, name: str, file: InputFile) -> pa.DataType:
 
 def _json_fault(file: InputFile, schema: pa.Schema, *, otherwise: str) -> UserError:
     """Make the error for the first line that is not an object, lacks a key, or has a value of the wrong type."""
-    kinds = {pa.string(): (str, "text"), pa.int64(): (int, "an integer"), pa.float64(): (int | float, "a number")}
+    kinds = {pa.string(): (str, "text"), pa.int64(): (int, "an int64"), pa.float64(): (int | float, "a number")}
     for number, line in _json_lines(file):
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return UserError(f"{file}, line {number}: each line must be a JSON object ({error})")
         if not isinstance(row, dict):
             return UserError(f"{file}, line {number}: each line must be a JSON object")
@@ -169,7 +180,8 @@ def _json_fault(file: InputFile, schema: pa.Schema, *, otherwise: str) -> UserEr
             if field.name not in row:
                 return UserError(f"{file}, line {number}: the key {field.name!r} is missing")
             value = row[field.name]
-            if not isinstance(value, cls) or isinstance(value, bool):
+            is_large = field.type == pa.int64() and isinstance(value, int) and not -(2**63) <= value < 2**63
+            if not isinstance(value, cls) or isinstance(value, bool) or is_large:
                 shown = json.dumps(value)[:40]
                 return UserError(f"{file}, line {number}: {field.name!r} must be {wanted}, as in line 1, got {shown}")
     return UserError(f"{file} cannot be read: {otherwise}")
@@ -179,7 +191,7 @@ def _first_object(file: InputFile) -> dict[str, Any]:
     number, line = next(_json_lines(file))
     try:
         found = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}, line {number}: each line must be a JSON object ({error})") from error
     assert isinstance(found, dict), "format_of detects JSON Lines by the first object"
     return found
@@ -194,15 +206,26 @@ def _json_lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
 
 
 def read_typed(file: InputFile, kind: Format) -> pa.Table:
-    """Read a whole table.
+    """Read a whole table. Texts of JSON Lines stay texts, also those that look like dates.
 
     Raises:
         UserError: the file is damaged or is not a table.
     """
     if kind is not Format.JSON_LINES:
         return _read(file, kind, column_names(file, kind))
+    return _read_any_json(lambda: _Stream(file), file)
+
+
+def _read_any_json(opened: Callable[[], Any], file: InputFile) -> pa.Table:
+    """Read all keys of JSON objects, from a stream that can be opened twice."""
+    options = pyarrow.json.ReadOptions(block_size=JSON_BLOCK)
     try:
-        return pyarrow.json.read_json(_Stream(file), pyarrow.json.ReadOptions(block_size=JSON_BLOCK))
+        found = pyarrow.json.read_json(opened(), options)
+        dates = [pa.field(field.name, pa.string()) for field in found.schema if pa.types.is_timestamp(field.type)]
+        if dates:  # as text: pyarrow would read "2012", a title, as a date
+            texts = pyarrow.json.ParseOptions(explicit_schema=pa.schema(dates))
+            found = pyarrow.json.read_json(opened(), options, texts)
+        return found
     except pa.ArrowInvalid as error:
         raise _json_fault(file, pa.schema([]), otherwise=" ".join(str(error).split())) from error
 
@@ -215,13 +238,8 @@ def read_start(file: InputFile, kind: Format, num_rows: int) -> pa.Table:
     """
     if kind is not Format.JSON_LINES:
         return read_typed(file, kind).slice(0, num_rows)
-    lines = [line for _, line in islice(_json_lines(file), num_rows)]
-    try:
-        return pyarrow.json.read_json(
-            pa.BufferReader(b"\n".join(lines)), pyarrow.json.ReadOptions(block_size=JSON_BLOCK)
-        )
-    except pa.ArrowInvalid as error:
-        raise _json_fault(file, pa.schema([]), otherwise=" ".join(str(error).split())) from error
+    lines = b"\n".join(line for _, line in islice(_json_lines(file), num_rows))
+    return _read_any_json(lambda: pa.BufferReader(lines), file)
 
 
 def as_text(column: pa.ChunkedArray) -> list[str]:
@@ -229,9 +247,21 @@ def as_text(column: pa.ChunkedArray) -> list[str]:
     if pa.types.is_nested(column.type):
         return [_nested_text(value) for value in column.to_pylist()]
     if pa.types.is_floating(column.type):
-        return ["" if value is None or value != value else repr(value) for value in column.to_pylist()]
-    texts: list[str] = column.cast(pa.string()).fill_null("").to_pylist()
+        return [_float_text(value) for value in column.to_pylist()]
+    column = column.cast(pa.string() if not pa.types.is_binary(column.type) else pa.binary())
+    try:
+        texts: list[str] = column.cast(pa.string()).fill_null("").to_pylist()
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        bytes_of = column.cast(pa.binary()).fill_null(b"").to_pylist()
+        texts = [each.decode("utf-8", "backslashreplace") for each in bytes_of]
     return texts
+
+
+def _float_text(value: float | None) -> str:
+    """Format a float; a whole number as an integer, as which ids are read."""
+    if value is None or math.isnan(value):
+        return ""
+    return str(int(value)) if abs(value) < LARGEST_WHOLE and value.is_integer() else repr(value)
 
 
 def _nested_text(value: Any) -> str:
@@ -241,21 +271,23 @@ def _nested_text(value: Any) -> str:
 
 
 def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type):  # pandas turns integers into floats where some were missing
-        is_whole = pc.equal(pc.floor(column), column)
+        column = column.cast(pa.float64())
+        is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_WHOLE))
         if not pc.all(is_whole).as_py():
             row = _first(pc.invert(is_whole))
-            raise UserError(
-                f"{file}, row {row + 1}: the {role} id must be an integer or text, got {column[row].as_py()}"
-            )
+            found = column[row].as_py()
+            raise UserError(f"{file}, row {row + 1}: the {role} id must be an integer or text, got {found}")
         column = column.cast(pa.int64())
     if pa.types.is_integer(column.type):
         return column.cast(pa.string())
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         raise UserError(f"{file}: the {role} ids must be integers or text, got {column.type}")
     text = column.cast(pa.string())
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{file}: the {role} ids are not UTF-8 text") from error
     is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
     if pc.any(is_blank).as_py():
         raise UserError(f"{file}, row {_first(is_blank) + 1}: the {role} id must not be blank")
@@ -295,7 +327,7 @@ def _times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> 
             row = next(row for row, text in enumerate(texts) if not matches_format(text.as_py(), any_dates))
             found = texts[row].as_py()
             raise UserError(f"{file}, row {row + 1}: the timestamp must be {time_format.rule}, got {found!r}")
-        return parsed
+        column = parsed
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         return column.cast(DATES[1] if getattr(column.type, "tz", None) else DATES[0], safe=False)
     if pa.types.is_integer(column.type):

@@ -120,7 +120,7 @@ def fault_of(cells: list[str], layout: Layout) -> str | None:
             return f"the {role} id is not UTF-8 text, got {printable(cells[position])!r}; is data.encoding right?"
     text = cells[layout.rating]
     try:
-        rating = _number(text, decimal=layout.dialect.decimal)
+        rating = parsed_number(text, decimal=layout.dialect.decimal)
     except ValueError:
         return f"the rating must be a number, got {printable(text)!r}{_hint_on_number(text, cells, layout)}"
     if not abs(rating) <= LARGEST_RATING:
@@ -134,7 +134,7 @@ def fault_of(cells: list[str], layout: Layout) -> str | None:
     return None
 
 
-def _number(text: str, *, decimal: str) -> float:
+def parsed_number(text: str, *, decimal: str) -> float:
     """Parse a number as the fast reader does."""
     # only Python accepts 1_000, digits of other scripts, and exotic white space around numbers
     if not text.isascii() or "_" in text or text.strip() != text.strip(" \t") or (decimal != "." and "." in text):

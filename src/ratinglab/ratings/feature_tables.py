@@ -1,6 +1,7 @@
 """Tables of users and of items: titles and features from files with one row per user or item."""
 
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.columnar import as_text
-from ratinglab.ratings.ids import UNKNOWN, IdMap
+from ratinglab.ratings.faults import parsed_number
+from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.layouts import column_position
 from ratinglab.ratings.side_information import KEYS, NO_GENRES, Column, Origin, is_numeric
@@ -163,10 +165,11 @@ def read_features(source: FeatureFile) -> FeatureTable:
     titles = None if layout.title is None else table.column(layout.title, key=f"{key}.title")
     if "" in ids:
         raise UserError(f"{table.place(ids.index(''), layout.id)}: the {origin.noun} id must not be blank")
-    repeated = [one for one, count in Counter(ids).items() if count > 1]
-    if repeated:
-        place = table.place(ids.index(repeated[0], ids.index(repeated[0]) + 1), layout.id)
-        raise UserError(f"{place}: {origin.noun} {repeated[0]} has an earlier row")
+    whole = [re.sub(WHOLE_NUMBER, r"\1", each) for each in ids]  # 1.0 finds user 1
+    repeated = next((each for each, count in Counter(whole).items() if count > 1), None)
+    if repeated is not None:
+        place = table.place(whole.index(repeated, whole.index(repeated) + 1), layout.id)
+        raise UserError(f"{place}: {origin.noun} {repeated} has an earlier row")
     return FeatureTable(ids, titles, _features(table, source), origin, table.notes)
 
 
@@ -204,7 +207,7 @@ def _numbers(cells: list[str], *, name: str, table: TextTable, key: str) -> NDAr
     numbers = np.empty(len(cells), dtype=np.float64)
     for row, text in enumerate(cells):
         try:
-            numbers[row] = _number(text.replace(decimal, "."))
+            numbers[row] = _number(text, decimal=decimal)
         except ValueError:
             raise UserError(
                 f"{table.place(row, name)}: the value must be a finite number ({key}), got {text!r}"
@@ -212,10 +215,9 @@ def _numbers(cells: list[str], *, name: str, table: TextTable, key: str) -> NDAr
     return numbers
 
 
-def _number(text: str) -> float:
+def _number(text: str, *, decimal: str) -> float:
     """Parse a finite number; NaN if empty."""
-    if not text:
-        return math.nan
-    if not text.isascii() or "_" in text or not math.isfinite(float(text)):
-        raise ValueError(f"{text} is not a finite number")  # only Python accepts 1_000 and digits of other scripts
-    return float(text)
+    number = parsed_number(text, decimal=decimal) if text else math.nan
+    if math.isinf(number) or (text and math.isnan(number)):
+        raise ValueError
+    return number

@@ -20,7 +20,8 @@ class Format(Enum):
 
 
 BINARY = {b"PAR1": Format.PARQUET, b"ARROW1": Format.ARROW, b"ORC": Format.ORC}
-"""First bytes of the binary formats that are read."""
+"""First bytes of the binary formats that are read. Control characters follow in all of them, but not in text."""
+CONTROL = re.compile(rb"[\x00-\x08]")
 
 
 class UnsupportedFormat(NamedTuple):
@@ -42,7 +43,7 @@ WITH_PANDAS = "save it as CSV or Parquet, such as with pandas.read_{}"
 
 
 def _unsupported(pattern: bytes, name: str, advice: str = AS_CSV) -> UnsupportedFormat:
-    return UnsupportedFormat(re.compile(pattern, re.DOTALL | re.IGNORECASE), name, advice)
+    return UnsupportedFormat(re.compile(pattern, re.DOTALL), name, advice)
 
 
 UNSUPPORTED = (
@@ -56,20 +57,23 @@ UNSUPPORTED = (
     _unsupported(rb"\x80[\x02-\x05]", "a Python pickle"),
     _unsupported(rb"RD[AX][23]\n|[XA]\n\x00\x00\x00[\x02\x03]|X\n\x00", "an R data file"),
     _unsupported(rb"SQLite format 3\x00", "a SQLite database", "export its table of ratings as CSV"),
+    _unsupported(
+        rb"\xff\xff\xff\xff[\x00-\xff]{4}\x10\x00\x00\x00", "an Arrow stream", "save it as an Arrow file or Parquet"
+    ),
     _unsupported(rb"Obj\x01", "an Avro file"),
-    _unsupported(rb"FEA1", "a Feather version 1 file", "save it as version 2 or as Parquet"),
-    _unsupported(rb"%PDF", "a PDF document", "use the ratings file"),
+    _unsupported(rb"FEA1[\x00-\x08]", "a Feather version 1 file", "save it as version 2 or as Parquet"),
+    _unsupported(rb"%PDF-", "a PDF document", "use the ratings file"),
     _unsupported(rb".{257}ustar", "a tar archive", "unpack it with tar xf and use the ratings file in it"),
     _unsupported(
         rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07|\x1f\x9d", "an archive", "unpack it and use the ratings file in it"
     ),
     _unsupported(rb"\x04\x22\x4d\x18", "compressed with LZ4", "decompress it"),
     _unsupported(rb"version https://git-lfs", "a pointer of Git LFS, not the file", "fetch it with git lfs pull"),
-    _unsupported(rb"\s*(<!doctype html|<html)", "a web page", "download the file that it links to"),
+    _unsupported(rb"(?i:\s*(<!doctype html|<html))", "a web page", "download the file that it links to"),
     _unsupported(rb"\s*<\?xml", "an XML file"),
     _unsupported(rb"\s*\[\s*[\[{]", "a JSON array", "write it as JSON Lines, one object per line"),
     _unsupported(rb"\s*\{\s*'", "a file of Python dictionaries", "write it as JSON Lines, with double quotes"),
-    _unsupported(rb"\s*@relation\b", "an ARFF file", "remove its header, and set data.header=false"),
+    _unsupported(rb"(?i:\s*@relation\b)", "an ARFF file", "remove its header, and set data.header=false"),
     _unsupported(rb"%%MatrixMarket", "a Matrix Market file", "remove its header and the line of sizes"),
     _unsupported(rb"[-+\d.]+([ \t]+\d+:[-+\d.e]+)+\s*\n", "a file of LIBFM or LIBSVM", "write one rating per row"),
     _unsupported(rb"\w+/\w+: [^\n]*\n\w+/\w+: ", "a file with one field per line", "convert it to one rating per row"),
@@ -91,9 +95,9 @@ def format_of(file: InputFile) -> Format:
     """
     start = file.start()
     found = next((kind for signature, kind in BINARY.items() if start.startswith(signature)), None)
-    if found is not None:
+    if found is not None and CONTROL.search(start[:1000]):
         return found
-    if any(start.startswith(signature) for signature in SIGNATURES):
+    if any(signature.match(start) for signature in SIGNATURES):
         raise UserError(f"{file} is compressed twice: decompress it once")
     text = start.removeprefix(b"\xef\xbb\xbf")
     for unsupported in UNSUPPORTED:
@@ -109,5 +113,5 @@ def _is_object(text: bytes) -> bool:
     line = text.lstrip().split(b"\n", 1)[0].strip()
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return line == b"{" or line.startswith(b'{"')  # an object of several lines, or of a longer line

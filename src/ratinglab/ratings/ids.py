@@ -61,7 +61,7 @@ class IdMap:
             row = int(np.argmax(wanted.isna()))
             raise UserError(f"an id must not be missing, got {wanted[row]} at position {row}")
         if wanted.dtype.kind == "f":
-            is_whole = wanted == np.floor(wanted)
+            is_whole = (wanted == np.floor(wanted)) & (np.abs(wanted) < 2.0**53)
             if not is_whole.all():
                 row = int(np.argmin(is_whole))
                 raise UserError(f"an id must be an integer or text, got {wanted[row]} at position {row}")

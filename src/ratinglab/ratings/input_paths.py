@@ -1,5 +1,6 @@
 """Files of ratings and of tables, found by the paths that users give."""
 
+import re
 from collections.abc import Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -8,6 +9,8 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
 from ratinglab.ratings.inputs import InputFile
 
+PART = re.compile(r"part[-._]?\d")
+"""Start of the names of part files, as Spark and Dask write them."""
 MAX_LISTED = 5
 """Number of a folder's files listed in a message."""
 
@@ -51,7 +54,7 @@ def _matching(pattern: str, *, key: str) -> list[InputFile]:
     path = user_path(pattern, key=key)
     if path.is_dir():
         parts = _visible(path)
-        if parts and (all(part.name.startswith("part") for part in parts) or {*map(_suffix, parts)} == {".parquet"}):
+        if parts and (all(PART.match(part.name) for part in parts) or {*map(_suffix, parts)} == {".parquet"}):
             return [InputFile(part) for part in parts]
     if path.exists() or not has_magic(str(path)):
         return [existing_file(pattern, key=key)]

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -15,11 +16,11 @@ import pyarrow as pa
 from ratinglab.errors import UserError
 
 SIGNATURES = {
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"PK\x03\x04": "zip",
+    re.compile(rb"\x1f\x8b"): "gzip",
+    re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"): "bzip2",
+    re.compile(rb"\xfd7zXZ\x00"): "xz",
+    re.compile(rb"\x28\xb5\x2f\xfd"): "zstd",
+    re.compile(rb"PK\x03\x04"): "zip",
 }
 """First bytes of each compressed format; file names do not matter."""
 START_SIZE = 1 << 16
@@ -60,10 +61,10 @@ class InputFile:
         """Detect the compression format from the first bytes; None if there is none."""
         try:
             with self.path.open("rb") as file:
-                start = file.read(8)
+                start = file.read(10)
         except OSError as error:
             raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
-        return next((name for signature, name in SIGNATURES.items() if start.startswith(signature)), None)
+        return next((name for signature, name in SIGNATURES.items() if signature.match(start)), None)
 
     def start(self) -> bytes:
         """Read the first START_SIZE decompressed bytes, fewer if the file is shorter."""

@@ -1,10 +1,13 @@
 """Guess of a file's layout: separator, header, quotes, columns and the format of the times."""
 
 import re
-from collections.abc import Iterable, Sequence
+from codecs import getincrementaldecoder
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, product
 from typing import NamedTuple
+
+import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.columnar import as_text, column_names, read_start
@@ -15,7 +18,7 @@ from ratinglab.ratings.layouts import MATRIX, listed, looks_like_matrix, positio
 from ratinglab.ratings.row_reader import rows_in
 from ratinglab.ratings.sources import SEPARATORS, ColumnOptions, CsvOptions, Decimal, Escape, Quote, separator_text
 from ratinglab.ratings.text_dialects import SEPARATOR_LINE, utf8_blocks
-from ratinglab.ratings.timestamps import format_of_times, matches_format
+from ratinglab.ratings.timestamps import TimeFormat, column_of_times, format_of_times
 
 SAMPLE_ROWS = 1000
 """Number of first rows from which the layout is guessed."""
@@ -67,6 +70,8 @@ DATE_PATTERNS = [
 """Formats of dates other than ISO."""
 UNIX_TIME = re.compile(r"([6-9]\d{8}|[12]\d{9})(\d{3}){0,3}(\.\d*)?")
 """Unix times from 1990 on, in any unit."""
+COMMENT = re.compile(r"#[#\s]|%[%\s]")
+"""Start of a line that is more likely a comment than a row or a header."""
 ITEM_CODES = re.compile(r"B[0-9A-Z]{9}|\d{9}[\dX]")
 """ASINs and ISBNs, which name items."""
 
@@ -116,47 +121,49 @@ def guess_layout(options: CsvOptions) -> GuessedLayout:
         names = column_names(file, kind)
         start = read_start(file, kind, SAMPLE_ROWS)
         cells = [as_text(start[name]) if name in start.column_names else [] for name in names]
-        sample = Sample(names, [list(row) for row in zip(*cells, strict=True)] if all(cells) else [], header=True)
-        return _guess_columns(options, sample, file)
-    options = _guess_dialect(options, file)
-    candidates = [_read_sample(candidate, file) for candidate in _dialects(options, file)]
-    usable = [(candidate, sample) for candidate, sample in candidates if sample is not None]
-    if not usable:
+        rows = [list(row) for row in zip(*cells, strict=True)] if all(cells) else []
+        return _guess_columns(options, Sample(names, rows, header=True), file)
+    options, notes = _guess_encoding(options, file)
+    for dialect in _dialects(options, file):
+        chosen, sample = _read_sample(dialect, file)
+        if sample is not None:
+            break
+    else:
         raise UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
-    chosen, sample = usable[0]
     if looks_like_matrix(sample.rows[0]):
         raise UserError(MATRIX.format(file=file))
-    return _guess_columns(replace(chosen, header=sample.header), sample, file)
+    found = _guess_columns(replace(chosen, header=sample.header), sample, file)
+    return GuessedLayout(found.options, (*notes, *found.notes))
 
 
-def _guess_dialect(options: CsvOptions, file: InputFile) -> CsvOptions:
-    """Guess the encoding, the comment prefix and the escape character."""
-    start = file.start()
-    encoding = options.dialect("data.").adapted(file).encoding
-    if encoding == options.encoding:
-        try:
-            start[: start.rfind(b"\n") + 1].decode(encoding)
-        except UnicodeDecodeError:
-            encoding = "latin-1"
-    first = start.decode(encoding, "ignore").lstrip("\ufeff")[:1]
-    comment = first if first in ("#", "%") else options.comment
-    has_escapes = options.quote is Quote.double and any(b'\\"' in block for block in file.blocks())
-    return replace(
-        options,
-        encoding=options.encoding if start[:3].startswith((b"\xff\xfe", b"\xfe\xff", b"\xef\xbb")) else encoding,
-        comment=comment,
-        escape=Escape.backslash if has_escapes else options.escape,
-    )
+def _guess_encoding(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, tuple[str, ...]]:
+    """Guess latin-1 for a text that is not UTF-8, unless the options name another encoding."""
+    dialect = options.dialect("data.").adapted(file)
+    if not dialect.is_utf8:
+        return options, ()
+    try:
+        getincrementaldecoder("utf-8")().decode(file.start())
+    except UnicodeDecodeError:
+        note = f"{file} is not UTF-8 text: read as latin-1; set data.encoding for another encoding"
+        return replace(options, encoding="latin-1"), (note,)
+    return options, ()
 
 
-def _dialects(options: CsvOptions, file: InputFile) -> Iterable[CsvOptions]:
-    """Yield options with each separator, without and with quotes as text."""
+def _dialects(options: CsvOptions, file: InputFile) -> Iterator[CsvOptions]:
+    """Yield options with each separator, with escapes and comments as they may be, and without quotes."""
+    start = file.start().decode(options.dialect("data.").adapted(file).encoding, "ignore").removeprefix("\ufeff")
     given = separator_text(options.separator, key="data.separator")
-    named = SEPARATOR_LINE.match(file.start().decode(options.encoding, "ignore").encode())
-    names = ["comma"] if named else [*([] if given in SEPARATORS.values() else [options.separator]), *SEPARATOR_ORDER]
-    for quote in dict.fromkeys((options.quote, Quote.none)):
-        for name in names:
-            yield replace(options, separator=name, quote=quote)
+    names = [*([] if given in SEPARATORS.values() else [options.separator]), *SEPARATOR_ORDER]
+    if SEPARATOR_LINE.match(start.encode()):
+        names = ["comma"]  # the file names its separator itself
+    has_escapes = options.quote is Quote.double and any(b'\\"' in block for block in file.blocks())
+    escapes = [Escape.backslash, options.escape] if has_escapes else [options.escape]
+    comments = [options.comment, *([start[0]] if start.startswith(("#", "%")) else [])]
+    if COMMENT.match(start):
+        comments.reverse()
+    for comment, escape in product(dict.fromkeys(comments), dict.fromkeys(escapes)):
+        for quote, name in product(dict.fromkeys((options.quote, Quote.none)), names):
+            yield replace(options, separator=name, quote=quote, escape=escape, comment=comment)
 
 
 def _read_sample(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, Sample | None]:
@@ -200,6 +207,8 @@ def _guess_columns(options: CsvOptions, sample: Sample, file: InputFile) -> Gues
         for role in ("rating", "timestamp", "user", "item"):
             if role not in found:
                 found |= _column_by_name(role, sample, taken=set(found.values()), options=options)
+        if "timestamp" not in found:  # a column of times whose format cannot be guessed
+            found |= _column_by_name("timestamp", sample, taken=set(found.values()), options=None)
     found = _columns_by_cells(sample, found, options)
     missing = [role for role in ("user", "item", "rating") if role not in found]
     if missing:
@@ -225,12 +234,13 @@ def _named_columns(columns: ColumnOptions, sample: Sample) -> dict[str, int]:
     return {role: sample.names.index(name) for role, name in vars(columns).items() if name in sample.names}
 
 
-def _column_by_name(role: str, sample: Sample, *, taken: set[int], options: CsvOptions) -> dict[str, int]:
-    """Find the column of a role by the names of the columns."""
+def _column_by_name(role: str, sample: Sample, *, taken: set[int], options: CsvOptions | None) -> dict[str, int]:
+    """Find the column of a role by the names of the columns; with options, one whose cells suit the role."""
     plain = [_normalized(name.partition(":")[0]) for name in sample.names]
     for name in map(_normalized, COLUMN_NAMES[role].split(",")):
         for position, found in enumerate(plain):
-            if found == name and position not in taken and _fits_role(role, sample.column(position), options):
+            fits = options is None or _fits_role(role, sample.column(position), options)
+            if found == name and position not in taken and fits:
                 return {role: position}
     return {}
 
@@ -297,13 +307,9 @@ def _time_pattern(cells: list[str], given: str | None) -> str | None:
 
 def _all_match(cells: list[str], pattern: str | None) -> bool:
     try:
-        written = format_of_times(cells[0], pattern, place="")
+        time_format = format_of_times(cells[0], pattern, place="")
     except UserError:
         return False
-    if all(matches_format(cell, written) for cell in cells[:20]):
-        return all(matches_format(cell, written) for cell in cells[20:])
-    return pattern is None and all(_is_any_date(cell) for cell in cells)
-
-
-def _is_any_date(cell: str) -> bool:
-    return bool(re.fullmatch(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?( ?UTC|Z|[+-]\d\d:?(\d\d)?)?)?", cell))
+    texts = pa.chunked_array([pa.array(cells, pa.string())])
+    formats = [time_format, *([TimeFormat(pa.string())] if pa.types.is_timestamp(time_format.type) else [])]
+    return any(column_of_times(texts, each) is not None for each in formats)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
     from ratinglab.ratings.text_dialects import TextDialect
 
+NOT_FOR_FILES = ("idna", "punycode", "raw_unicode_escape", "unicode_escape")
+"""Text encodings of Python that are not encodings of files."""
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "double_colon": "::", "spaces": "spaces"}
 """Separators by name, because Hydra cannot parse `data.separator=,`."""
 MOVIELENS = tuple(f"movielens_{size}" for size in ("100k", "latest_small", "1m", "10m", "20m", "25m", "32m"))
@@ -235,10 +237,13 @@ class CsvOptions(TextOptions, DataOptions):
     """Table of items; optional. Its columns are features for model.item_features."""
 
     def check_together(self) -> None:
-        """Raise UserError for an unknown separator, encoding or format of times."""
+        """Raise UserError for an invalid dialect, format of times or unrated value."""
         for prefix, options in (("data.", self), ("data.users.", self.users), ("data.titles.", self.titles)):
             options.check_text(prefix)
         check_timestamp_format(self.timestamp_format, key="data.timestamp_format")
+        for value in self.unrated:
+            if not math.isfinite(value):
+                raise UserError(f"data.unrated must hold finite numbers, got {value}")
 
     def load(self) -> RatingTable:
         """Read the files, with users and titles if given, or load the table from the cache."""
@@ -354,7 +359,7 @@ def separator_text(text: str, *, key: str) -> str:
 def check_encoding(name: str, *, key: str) -> None:
     """Raise UserError for an unknown encoding."""
     try:
-        if "ratings 1".encode(name).decode(name) != "ratings 1":
+        if name in NOT_FOR_FILES or "ratings 1\n".encode(name).decode(name) != "ratings 1\n":
             raise LookupError
     except (LookupError, UnicodeError):
         raise UserError(f"{key}: there is no encoding {name!r}") from None

@@ -96,6 +96,8 @@ def parsed_times(texts: pa.Array, pattern: str | None) -> pa.Array:
     """
     texts = pc.utf8_trim_whitespace(texts)
     if pattern is not None:
+        if pc.any(pc.match_substring_regex(texts, r"(?i)^(now|today)$")).as_py():  # pandas would read the present time
+            raise pa.ArrowInvalid("a time is not a date")
         parsed = pd.to_datetime(texts.to_pandas(), format=pattern, utc=True, errors="coerce")
         if parsed.isna().any():
             raise pa.ArrowInvalid(f"a time is not written as {pattern}")
