@@ -102,6 +102,11 @@ class Sample:
     rows: list[list[str]]
     header: bool
 
+    @property
+    def spans_lines(self) -> bool:
+        """Whether a cell spans lines, as one does in which a quotation mark opens by mistake."""
+        return any("\n" in cell or "\r" in cell for row in self.rows for cell in row)
+
     def column(self, position: int) -> list[str]:
         """Return the stripped cells of a column."""
         return [row[position].strip() for row in self.rows if position < len(row)]
@@ -124,12 +129,16 @@ def guess_layout(options: CsvOptions) -> GuessedLayout:
         rows = [list(row) for row in zip(*cells, strict=True)] if all(cells) else []
         return _guess_columns(options, Sample(names, rows, header=True), file)
     options, notes = _guess_encoding(options, file)
+    usable: list[tuple[CsvOptions, Sample]] = []
     for dialect in _dialects(options, file):
         chosen, sample = _read_sample(dialect, file)
         if sample is not None:
-            break
-    else:
+            usable.append((chosen, sample))
+            if not sample.spans_lines:
+                break
+    if not usable:
         raise UserError(f"{file}: no known separator splits its rows into three or more columns; set data.separator")
+    chosen, sample = next((each for each in usable if not each[1].spans_lines), usable[0])
     if looks_like_matrix(sample.rows[0]):
         raise UserError(MATRIX.format(file=file))
     found = _guess_columns(replace(chosen, header=sample.header), sample, file)
