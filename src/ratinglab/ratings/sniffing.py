@@ -248,8 +248,9 @@ def _column_by_name(role: str, sample: Sample, *, taken: set[int], options: CsvO
     plain = [_normalized(name.partition(":")[0]) for name in sample.names]
     for name in map(_normalized, COLUMN_NAMES[role].split(",")):
         for position, found in enumerate(plain):
-            fits = options is None or _fits_role(role, sample.column(position), options)
-            if found == name and position not in taken and fits:
+            if found != name or position in taken:
+                continue
+            if options is None or _fits_role(role, sample.column(position), options):
                 return {role: position}
     return {}
 
