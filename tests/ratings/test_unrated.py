@@ -49,6 +49,14 @@ def test_outliers_single_negatives_and_frequent_zeros_are_suspected(values, expe
     assert suspected(list(values)) == expected
 
 
+@pytest.mark.parametrize("sample", [50, 100])
+@pytest.mark.parametrize("values", [[*STARS * 9, 99], [*STARS * 9, -1, *STARS], [*[0] * 90, *STARS * 9]])
+def test_suspects_of_a_large_table_are_found_by_a_sample(monkeypatch, values, sample):
+    every = notes_on_suspected_unrated(np.array(values, dtype=np.float32), expected=set())
+    monkeypatch.setattr("ratinglab.ratings.unrated.SAMPLE", sample)
+    assert notes_on_suspected_unrated(np.array(values, dtype=np.float32), expected=set()) == every != []
+
+
 @pytest.fixture
 def read(tmp_path):
     """Read ratings of one user for items 0, 1, …: read(ratings, **options)."""
