@@ -94,7 +94,7 @@ class Sample:
 
     Attributes:
         names: names of the columns from the header, or positions from 1.
-        rows: the rows body the header.
+        rows: the rows below the header.
         header: whether the first row is a header.
     """
 
