@@ -15,7 +15,7 @@ from tables import NO_TITLES, csv_options, rows_of
 
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
-from ratinglab.ratings import text_dialects
+from ratinglab.ratings import inputs, text_dialects, text_ratings
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.sources import Duplicates, ScaleOptions
 
@@ -667,10 +667,14 @@ def test_header_that_seems_to_end_after_some_rows_loses_none(read, monkeypatch):
         (2_500, '"1,2,3,x', "line 2501: .*"),
     ],
 )
-def test_fault_in_a_late_piece_is_reported_with_its_line(read, monkeypatch, row, text, message):
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+def test_fault_in_a_late_block_is_reported_with_its_line(read, monkeypatch, row, text, message, packed):
     monkeypatch.setattr(text_dialects, "PIECE_SIZE", 100_000)
+    monkeypatch.setattr(inputs, "BLOCK_SIZE", 10_000)
+    monkeypatch.setattr(text_ratings, "BLOCK_SIZE", 10_000)
+    monkeypatch.setattr(text_ratings, "READ_AHEAD", 40_000)
     with pytest.raises(UserError, match=f"{message}$"):
-        read(large(5_000, change=lambda lines: lines.__setitem__(row, text)))
+        read(packed(large(5_000, change=lambda lines: lines.__setitem__(row, text)).encode()))
 
 
 def test_pieces_are_whole_lines_after_the_header(tmp_path, monkeypatch):
