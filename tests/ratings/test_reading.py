@@ -672,7 +672,6 @@ def test_fault_in_a_late_block_is_reported_with_its_line(read, monkeypatch, row,
     monkeypatch.setattr(text_dialects, "PIECE_SIZE", 100_000)
     monkeypatch.setattr(inputs, "BLOCK_SIZE", 10_000)
     monkeypatch.setattr(text_ratings, "BLOCK_SIZE", 10_000)
-    monkeypatch.setattr(text_ratings, "READ_AHEAD", 40_000)
     with pytest.raises(UserError, match=f"{message}$"):
         read(packed(large(5_000, change=lambda lines: lines.__setitem__(row, text)).encode()))
 

@@ -202,14 +202,9 @@ class QuoteScan:
 
 
 class TextStream(io.RawIOBase):
-    """A file's text in UTF-8, as a stream for pyarrow. The scan checks the quotation marks after the header.
-
-    Attributes:
-        num_bytes: number of bytes read.
-    """
+    """A file's text in UTF-8, as a stream for pyarrow. The scan checks the quotation marks after the header."""
 
     def __init__(self, file: InputFile, dialect: TextDialect, *, header_lines: int, scan: QuoteScan) -> None:
-        self.num_bytes = 0
         self._scan = scan if dialect.is_quoted else None
         self._blocks = utf8_blocks(file, dialect)
         self._header_lines = header_lines
@@ -223,7 +218,6 @@ class TextStream(io.RawIOBase):
         while len(self._rest) < size and (block := next(self._blocks, b"")):
             self._rest += block
         block, self._rest = self._rest[:size], self._rest[size:]
-        self.num_bytes += len(block)
         if self._scan is not None:
             if block:
                 # many files have quotes only in the header

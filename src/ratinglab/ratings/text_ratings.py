@@ -20,8 +20,6 @@ from ratinglab.ratings.timestamps import parsed_times
 
 ENCLOSED = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
 """A cell that quotation marks enclose, or that one opens: its marks are not text."""
-READ_AHEAD = 4 * BLOCK_SIZE
-"""Bytes that pyarrow may have read beyond the row that it parses."""
 Convert = Callable[[pa.RecordBatch], list[Any]]
 """Conversion of a batch of the columns user and item, as text, rating, as float32, and, if read, timestamp."""
 
@@ -148,11 +146,19 @@ def _read_in_order(
         FaultyRowError: a row is faulty.
     """
     stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
+    num_batches = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal num_batches
+        for batch in _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines):
+            num_batches += 1
+            yield batch
+
     try:
-        batches = _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines)
-        return list(threads.map(convert, batches))
+        return list(threads.map(convert, batches()))
     except pa.ArrowInvalid as error:
-        raise FaultyRowError(max(stream.num_bytes - READ_AHEAD, 0), error) from error
+        # a batch holds the whole lines of a block: the last one may have left out a line
+        raise FaultyRowError(max(num_batches - 1, 0) * BLOCK_SIZE, error) from error
 
 
 def _read_pieces(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> list[list[Any]]:
