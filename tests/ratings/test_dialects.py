@@ -103,6 +103,13 @@ def test_decimal_comma_is_suggested(read):
         read("user_id;item_id;rating\n1;1;3,5\n", separator="semicolon")
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_comment_may_begin_after_any_line_end(read, end, mark):
+    lines = [f"{mark}# a", HEADER.strip(), "1,1,3,x", "#2,2,5,y", "2,1,4,# z", ""]
+    assert rows_of(read(end.join(lines), comment="#")) == [(1, 1, 3.0), (2, 1, 4.0)]
+
+
 @pytest.mark.parametrize("comment", ["#", "%", "//"])
 def test_comments_are_skipped_and_lines_keep_their_numbers(read, comment):
     content = f'{comment} "made" by hand\n{HEADER}1,1,3,x\n{comment}1,2,4,y\n2,2,4,a # b\n'

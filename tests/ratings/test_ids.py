@@ -2,6 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ratinglab.errors import UserError
 from ratinglab.ratings.ids import UNKNOWN, IdMap, index_column, parsed_ids
 
 
@@ -55,6 +56,12 @@ MISSING = "user ids that look like missing values, kept as ids"
 )
 def test_suspect_text_ids_give_a_note_with_an_example(ids, notes):
     assert index_column([parsed_ids(pa.array(ids))], what="user")[2] == notes
+
+
+@pytest.mark.parametrize("number", [0.5, 2.0**53, -(2.0**60), float("inf")])
+def test_float_that_may_not_be_the_id_is_refused(number):
+    with pytest.raises(UserError, match="an id must be an integer or text, got .* at position 1"):
+        IdMap([1, 2**53]).index_of([1.0, number])
 
 
 def test_exact_text_id_wins_over_a_whole_number():

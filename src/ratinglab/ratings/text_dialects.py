@@ -107,7 +107,8 @@ def utf8_blocks(file: InputFile, dialect: TextDialect) -> Iterator[bytes]:
     if not dialect.is_utf8:
         blocks = _transcoded(blocks, dialect, name=str(file))
     if dialect.comment is not None:
-        comment = re.compile(rb"^" + re.escape(dialect.comment.encode()) + rb"[^\r\n]*", re.MULTILINE)
+        start = rb"(?:\A(?:\xef\xbb\xbf)?|(?<=[\r\n]))"  # of a line, which may end with \r alone
+        comment = re.compile(start + re.escape(dialect.comment.encode()) + rb"[^\r\n]*")
         blocks = (comment.sub(b"", lines) for lines in whole_lines(blocks))
     if not dialect.has_one_byte_separator:
         blocks = (_with_one_delimiter(lines, dialect.separator, name=str(file)) for lines in whole_lines(blocks))
