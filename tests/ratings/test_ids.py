@@ -60,7 +60,7 @@ def test_suspect_text_ids_give_a_note_with_an_example(ids, notes):
 
 @pytest.mark.parametrize("number", [0.5, 2.0**53, -(2.0**60), float("inf")])
 def test_float_that_may_not_be_the_id_is_refused(number):
-    with pytest.raises(UserError, match="an id must be an integer or text, got .* at position 1"):
+    with pytest.raises(UserError, match=r"an id must be an integer or text, got .* at position 1"):
         IdMap([1, 2**53]).index_of([1.0, number])
 
 
