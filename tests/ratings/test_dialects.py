@@ -197,6 +197,11 @@ def test_odd_line_ends_of_unicode_end_no_line(read, odd):
     assert len(table.ratings) == 3
 
 
+def test_marks_behind_a_header_that_ends_with_a_carriage_return_are_checked(read):
+    table = read('user_id,item_id,rating\r""28,0,3.5\r\n28,1,5.0\r\n')
+    assert table.user_ids.ids.tolist() == ['""28', "28"]
+
+
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 @pytest.mark.parametrize(
     ("text", "may_join"),

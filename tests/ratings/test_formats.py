@@ -231,6 +231,25 @@ def test_titles_can_be_read_from_typed_formats(tmp_path, read, write):
     assert table.item_columns["year"].tolist() == [pytest.approx(np.nan, nan_ok=True), 1995]
 
 
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([1.0, 1e16], r"row 2, column item_id: the item id must be an integer or text, got 1e\+16"),
+        ([1.0, 2.5], "row 2, column item_id: the item id must be an integer or text, got 2.5"),
+        ([1.0, None], "row 2, column item_id: the item id must not be blank"),
+        ([1.0, 2.0], None),
+    ],
+)
+def test_ids_of_titles_may_be_floats_if_they_are_whole(tmp_path, read, ids, message):
+    pd.DataFrame({"item_id": ids, "title": ["A", "B"]}).to_parquet(tmp_path / "items")
+    ratings, titles = "user_id,item_id,rating\n7,1,3.5\n5,2,1\n", replace(NO_TITLES, path=str(tmp_path / "items"))
+    if message is None:
+        assert read(ratings, titles=titles).titles.tolist() == ["A", "B"]
+    else:
+        with pytest.raises(UserError, match=message):
+            read(ratings, titles=titles)
+
+
 def test_titles_can_lack_a_header(tmp_path, read):
     (tmp_path / "movies.dat").write_bytes("1::Amélie::Drama\n2::Heat::Crime|Drama\n".encode("latin-1"))
     titles = replace(

@@ -103,6 +103,12 @@ def test_dropping_comes_before_the_scale_and_the_repeated_pairs(tmp_path):
         csv_options(str(tmp_path / "ratings.csv"), scale=ScaleOptions(lowest=1, highest=5), **options).load()
 
 
+def test_repeated_pair_behind_dropped_rows_is_reported_with_its_line(tmp_path):
+    (tmp_path / "ratings.csv").write_text("user_id,item_id,rating\n1,1,99\n1,1,4\n1,2,99\n1,2,5\n1,1,6\n")
+    with pytest.raises(UserError, match=r"ratings.csv, line 6, user 1 and item 1 as in .*ratings.csv, line 3\)"):
+        csv_options(str(tmp_path / "ratings.csv"), unrated=[99.0]).load()
+
+
 def test_dropping_all_rows_is_refused(read):
     with pytest.raises(UserError, match=r"ratings.csv: data.unrated=\[1,2\] leaves no rating$"):
         read([1, 2, 1], unrated=[1, 2])

@@ -120,11 +120,8 @@ def _columns_of_pairs(
     pairs: TextTable, columns: PairColumns, *, pattern: str | None
 ) -> tuple[list[str], list[str], Times | None]:
     """Extract the user ids, the item ids and, if their column is named, the times of the rows."""
-    user_ids = pairs.column(columns.user, key="columns.user")
-    item_ids = pairs.column(columns.item, key="columns.item")
-    for noun, column, ids in (("user", columns.user, user_ids), ("item", columns.item, item_ids)):
-        if "" in ids:
-            raise UserError(f"{pairs.place(ids.index(''), column)}: the {noun} id must not be blank")
+    user_ids = pairs.ids(columns.user, key="columns.user", noun="user")
+    item_ids = pairs.ids(columns.item, key="columns.item", noun="item")
     if columns.timestamp is None:
         return user_ids, item_ids, None
     name = columns.timestamp

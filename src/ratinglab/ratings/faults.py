@@ -14,7 +14,7 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.layouts import MATRIX_COLUMNS, Layout
 from ratinglab.ratings.row_reader import EmptyFileError, printable, rows_in
-from ratinglab.ratings.text_dialects import QUOTE, QuoteScan, TextDialect, num_lines, utf8_blocks, whole_lines
+from ratinglab.ratings.text_dialects import LINE_END, QUOTE, QuoteScan, TextDialect, num_lines, utf8_blocks, whole_lines
 from ratinglab.ratings.timestamps import matches_format
 
 LARGEST_RATING = float(np.finfo(np.float32).max)
@@ -45,7 +45,7 @@ def whole_rows(
             number, to_skip = number + num_lines(block), 0
             continue
         pending += block
-        while to_skip and (end := re.search(rb"\r\n|\n|\r", pending)):
+        while to_skip and (end := LINE_END.search(pending)):
             pending, number, to_skip = pending[end.end() :], number + 1, to_skip - 1
         if to_skip or (dialect.is_quoted and pending.count(QUOTE) % 2 == 1):
             continue

@@ -161,10 +161,8 @@ def read_features(source: FeatureFile) -> FeatureTable:
             raise UserError(f"{file} has {len(table.names)} columns, not {len(layout.names)}")
         table = replace(table, content=table.content.rename_columns(list(layout.names)))
     key = KEYS[origin.noun]
-    ids = table.column(layout.id, key=f"{key}.{origin.noun}")
+    ids = table.ids(layout.id, key=f"{key}.{origin.noun}", noun=origin.noun)
     titles = None if layout.title is None else table.column(layout.title, key=f"{key}.title")
-    if "" in ids:
-        raise UserError(f"{table.place(ids.index(''), layout.id)}: the {origin.noun} id must not be blank")
     whole = [re.sub(WHOLE_NUMBER, r"\1", each) for each in ids]  # 1.0 finds user 1
     repeated = next((each for each, count in Counter(whole).items() if count > 1), None)
     if repeated is not None:

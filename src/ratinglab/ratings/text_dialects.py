@@ -28,6 +28,7 @@ BYTE_ORDER_MARKS = {
 SEPARATOR_LINE = re.compile(rb"\A(?:\xef\xbb\xbf)?sep=(.)(?=[\r\n])")
 """First line, in UTF-8, by which Excel names the separator."""
 LONGEST_SEPARATOR_LINE = 10
+LINE_END = re.compile(rb"\r\n|\n|\r")
 QUOTE = b'"'
 
 
@@ -222,7 +223,8 @@ class TextStream(io.RawIOBase):
         if self._scan is not None:
             if block:
                 # many files have quotes only in the header
-                self._scan.add(block.removeprefix(codecs.BOM_UTF8).split(b"\n", self._header_lines)[-1])
+                body = re.split(LINE_END, block, maxsplit=self._header_lines)[-1] if self._header_lines else block
+                self._scan.add(body.removeprefix(codecs.BOM_UTF8))
                 self._header_lines = 0
             else:
                 self._scan.end()

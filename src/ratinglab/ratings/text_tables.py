@@ -51,6 +51,21 @@ class TextTable:
         position = column_position(self.names, wanted, key=key, file=self.file, header=self.header)
         return [text.strip() for text in as_text(self.content[position])]
 
+    def ids(self, wanted: str, *, key: str, noun: str) -> list[str]:
+        """Return the ids in the column that `key` names, of users or items.
+
+        Raises:
+            UserError: there is no such column; or an id is blank, or a number that is not whole.
+        """
+        ids = self.column(wanted, key=key)
+        if "" in ids:
+            raise UserError(f"{self.place(ids.index(''), wanted)}: the {noun} id must not be blank")
+        if pa.types.is_floating(self.content[self.names.index(wanted)].type):
+            row = next((row for row, text in enumerate(ids) if not text.lstrip("-").isdigit()), None)
+            if row is not None:
+                raise UserError(f"{self.place(row, wanted)}: the {noun} id must be an integer or text, got {ids[row]}")
+        return ids
+
     def place(self, row: int, column: str) -> str:
         """Return file, line and column of a cell, for messages; rows are counted from 0. Reads a text file again."""
         if self.dialect is None:
