@@ -333,6 +333,15 @@ def test_irregular_quotes_in_titles_change_no_cell(tmp_path, read, content, titl
         assert read(ratings, **options).titles.tolist() == titles
 
 
+def test_lines_of_a_quoted_title_that_look_like_rows_are_rows(tmp_path, read):
+    (tmp_path / "items.csv").write_text('item_id,title\n1,"a\n2,b"\n3,c\n')
+    table = read(
+        "user_id,item_id,rating\n7,1,3.5\n5,2,1\n", titles=replace(NO_TITLES, path=str(tmp_path / "items.csv"))
+    )
+    assert table.titles.tolist() == ['"a', 'b"']
+    assert table.notes[0].endswith("quotation marks were read as text, as with data.titles.quote=none")
+
+
 def test_folder_of_files_whose_names_only_begin_with_part_is_refused(tmp_path):
     for name in ("participants.csv", "parties.csv"):
         (tmp_path / name).write_text("user_id,item_id,rating\n1,2,3\n")

@@ -325,3 +325,11 @@ def test_hold_out_keeps_every_row_under_its_own_ids():
         assert holdout.user_ids.ids[part.user].tolist() == table.user_ids.ids[table.ratings.user[at]].tolist()
         assert holdout.item_ids.ids[part.item].tolist() == table.item_ids.ids[table.ratings.item[at]].tolist()
         assert part.rating.tolist() == at
+
+
+@pytest.mark.parametrize(("time", "ties"), [([5, 5, 5, 5], 2), ([1, 2, 1, 2], 0), ([5, 5, 1, 2], 0)])
+def test_leave_last_notes_ties_of_most_users(time, ties):
+    table = table_of([0, 0, 1, 1], [0, 1, 0, 1], [1, 2, 3, 4], timestamp=time)
+    notes = LeaveLastSplit(refit=False, validation=0, test=1).apply(table).notes
+    assert len(notes) == (ties > 0)
+    assert all(note.endswith(f"file order decides which is held out: {ties} of 2") for note in notes)
