@@ -1,7 +1,6 @@
 """Tables in Parquet, Arrow, ORC and JSON Lines: ratings, and cells as text."""
 
 import codecs
-import io
 import json
 import math
 import os
@@ -18,7 +17,7 @@ import pyarrow.parquet
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.ratings.formats import Format
-from ratinglab.ratings.inputs import Columns, InputFile
+from ratinglab.ratings.inputs import BlockStream, Columns, InputFile
 from ratinglab.ratings.layouts import check_distinct, listed
 from ratinglab.ratings.row_reader import EmptyFileError
 from ratinglab.ratings.text_dialects import whole_lines
@@ -119,23 +118,6 @@ def _opened(file: InputFile) -> pa.NativeFile:
     return open_file(file.path) if file.compression() is None else pa.BufferReader(b"".join(file.blocks()))
 
 
-class _Stream(io.RawIOBase):
-    """The decompressed bytes of a file, as a stream for pyarrow."""
-
-    def __init__(self, file: InputFile) -> None:
-        self._blocks = file.blocks()
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        while len(self._rest) < size and (block := next(self._blocks, b"")):
-            self._rest += block
-        block, self._rest = self._rest[:size], self._rest[size:]
-        return block
-
-
 def _read_json_lines(file: InputFile, names: list[str], floats: Collection[str]) -> pa.Table:
     """Read keys of JSON objects, one object per line, with the types of the first one."""
     first = _first_object(file)
@@ -144,7 +126,7 @@ def _read_json_lines(file: InputFile, names: list[str], floats: Collection[str])
     schema = pa.schema(list(types.items()))
     try:
         batches = pyarrow.json.open_json(
-            _Stream(file),
+            BlockStream(file.blocks()),
             read_options=pyarrow.json.ReadOptions(block_size=JSON_BLOCK),
             parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
         )
@@ -213,7 +195,7 @@ def read_typed(file: InputFile, kind: Format) -> pa.Table:
     """
     if kind is not Format.JSON_LINES:
         return _read(file, kind, column_names(file, kind))
-    return _read_any_json(lambda: _Stream(file), file)
+    return _read_any_json(lambda: BlockStream(file.blocks()), file)
 
 
 def _read_any_json(opened: Callable[[], Any], file: InputFile) -> pa.Table:

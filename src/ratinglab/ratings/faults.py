@@ -80,10 +80,11 @@ def first_fault(
                 fallback_reason = str(error)
         for line, cells in rows_in([lines.text], layout.dialect, file=file, first_line=lines.first):
             num_rows += 1
-            fault = fault_of(cells, layout)
-            if fault is not None:
-                cls = TimestampError if fault.startswith("the timestamp") else UserError
-                return cls(f"{file}, line {line}: {fault}")
+            place = f"{file}, line {line}"
+            if (fault := _fault_besides_time(cells, layout)) is not None:
+                return UserError(f"{place}: {fault}")
+            if (fault := _fault_of_time(cells, layout)) is not None:
+                return TimestampError(f"{place}: {fault}")
     if num_rows == 0:
         return EmptyFileError(f"{file} has no ratings" + (", only a header" if layout.header_lines else ""))
     return UserError(f"{file} cannot be read: {' '.join(fallback_reason.split())}")
@@ -107,6 +108,10 @@ def multiline_cell(dialect: TextDialect) -> str:
 
 def fault_of(cells: list[str], layout: Layout) -> str | None:
     """Find the fault of a row, as the end of `FILE, line N: …`."""
+    return _fault_besides_time(cells, layout) or _fault_of_time(cells, layout)
+
+
+def _fault_besides_time(cells: list[str], layout: Layout) -> str | None:
     for position, cell in enumerate(cells):
         text = cell.rstrip("\r\n")
         if ("\n" in text or "\r" in text) and not (layout.spans_lines and position not in layout.positions.values()):
@@ -125,6 +130,10 @@ def fault_of(cells: list[str], layout: Layout) -> str | None:
         return f"the rating must be a number, got {printable(text)!r}{_hint_on_number(text, cells, layout)}"
     if not abs(rating) <= LARGEST_RATING:
         return f"the rating must be finite, got {text!r}"
+    return None
+
+
+def _fault_of_time(cells: list[str], layout: Layout) -> str | None:
     if layout.timestamp is None:
         return None
     assert layout.time_format is not None, "the first row tells the format of the times"

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import re
 import zipfile
@@ -90,6 +91,24 @@ class InputFile:
         except DAMAGED as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{self} is damaged or cut off: {reason}") from error
+
+
+class BlockStream(io.RawIOBase):
+    """Blocks of bytes, as a stream for pyarrow."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Read `size` bytes, fewer only at the end."""
+        while len(self._rest) < size and (block := next(self._blocks, b"")):
+            self._rest += block
+        block, self._rest = self._rest[:size], self._rest[size:]
+        return block
 
 
 def _open(file: InputFile, compression: str | None) -> IO[bytes]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile
+from ratinglab.ratings.inputs import BLOCK_SIZE, BlockStream, InputFile
 
 PIECE_SIZE = 8 << 20
 """Bytes of a plain file that one thread parses at a time."""
@@ -203,23 +203,17 @@ class QuoteScan:
         self.is_regular = self.is_regular and self._num_quotes % 2 == 0
 
 
-class TextStream(io.RawIOBase):
+class TextStream(BlockStream):
     """A file's text in UTF-8, as a stream for pyarrow. The scan checks the quotation marks after the header."""
 
     def __init__(self, file: InputFile, dialect: TextDialect, *, header_lines: int, scan: QuoteScan) -> None:
+        super().__init__(utf8_blocks(file, dialect))
         self._scan = scan if dialect.is_quoted else None
-        self._blocks = utf8_blocks(file, dialect)
         self._header_lines = header_lines
-        self._rest = b""
-
-    def readable(self) -> bool:
-        return True
 
     def read(self, size: int = -1) -> bytes:
         """Read `size` bytes, fewer only at the end."""
-        while len(self._rest) < size and (block := next(self._blocks, b"")):
-            self._rest += block
-        block, self._rest = self._rest[:size], self._rest[size:]
+        block = super().read(size)
         if self._scan is not None:
             if block:
                 # many files have quotes only in the header
