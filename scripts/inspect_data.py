@@ -1,18 +1,6 @@
-"""Describe a table of ratings: inspect_data.py data.path=ratings.csv."""
+"""Describe a table of ratings: inspect_data.py ratings.csv."""
 
-from pathlib import Path
-
-from ratinglab.config.command import command
-from ratinglab.experiment.root_options import InspectOptions
-
-
-@command(config_folder=Path(__file__).parents[1] / "conf", config_name="inspect_data", positional="data.path")
-def main(options: InspectOptions, _: Path) -> None:
-    """Inspect one table."""
-    from ratinglab.experiment.inspection import inspect_data  # pandas takes half a second: keep --help fast
-
-    inspect_data(options)
-
+from ratinglab.commands import inspect_data
 
 if __name__ == "__main__":
-    main()
+    inspect_data()

@@ -12,31 +12,27 @@ import gc
 import json
 import os
 import runpy
-import secrets
 import signal
 import sys
 import traceback
 import warnings
-from pathlib import Path
 
 import matplotlib.backends.backend_agg  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
 from hydra._internal.hydra import Hydra
 
 from ratinglab.config import resolvers
-from ratinglab.config.command import ROOTS
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
+from ratinglab.config.request import ROOTS
 from ratinglab.experiment import inspection, training, usage  # noqa: F401
 from ratinglab.reports import comparison, sweep_report  # noqa: F401
-
-CONF = Path(__file__).parents[1] / "conf"
 
 
 def compose_once() -> None:
     """Compose once, so that Hydra has found its plugins and its grammar is warm."""
     resolvers.register_resolvers()
-    conf = Conf(CONF, "train")
+    conf = Conf("train")
     with conf.initialized():
         config, _ = conf.compose([])
     to_options(config, ROOTS["train"])
@@ -49,7 +45,6 @@ def become_command(request: dict) -> int:
         os.dup2(file, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["folder"])
-    resolvers.RUN_SUFFIX = secrets.token_hex(2)  # as in a new process
     # A text file without an encoding would have another one on other machines.
     warnings.filterwarnings("ignore", category=EncodingWarning)
     warnings.filterwarnings("error", category=EncodingWarning, module="ratinglab")

@@ -10,7 +10,8 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "ratinglab"
 
 FLOORS = [
-    ["__init__", "errors", "interrupts"],
+    ["errors", "program"],
+    ["interrupts"],
     ["options", "files", "targets", "locks", "exits"],
     ["ratings"],
     ["batches"],
@@ -24,6 +25,8 @@ FLOORS = [
     ["experiment"],
     ["startup"],
     ["config"],
+    ["commands", "__init__"],
+    ["__main__"],
 ]
 """Floors from the ground up. Files of a folder may import one another, without cycles."""
 

@@ -1,7 +1,6 @@
 """Signals that stop a process: Ctrl-C, SIGTERM and SIGHUP. A fit first finishes its epoch."""
 
 import os
-import shlex
 import signal
 import socket
 import sys
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from types import FrameType
+
+from ratinglab.program import shell_command, shown_path
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
@@ -67,10 +68,8 @@ def _signals_to_handle() -> list[signal.Signals]:
 
 
 def resume_hint(folder: Path) -> str:
-    """Return "to resume: python …/train.py resume=FOLDER"."""
-    script = Path(sys.argv[0]).with_name("train.py")
-    path = os.path.relpath(folder) if folder.resolve().is_relative_to(Path.cwd()) else str(folder)
-    return f"to resume: python {shlex.quote(str(script))} {shlex.quote(f'resume={path}')}"
+    """Return "to resume: ratinglab train resume=FOLDER"."""
+    return f"to resume: {shell_command('train', f'resume={shown_path(folder)}')}"
 
 
 class StopRequest:

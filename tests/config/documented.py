@@ -16,10 +16,10 @@ from typing import Any, get_type_hints
 
 from omegaconf import DictConfig
 
-from ratinglab.config.command import ROOTS
 from ratinglab.config.comments import KeyPath, file_comment, key_lines
 from ratinglab.config.conf import SEVERAL, Conf
 from ratinglab.config.conversion import to_options
+from ratinglab.config.request import ROOTS
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.options import field_key
 from ratinglab.targets import target_class
@@ -41,7 +41,7 @@ WIDTH = 120
 def composed(root: str, *overrides: str) -> tuple[DictConfig, DictConfig]:
     """Compose a primary config of conf/ with overrides, and Hydra's own config; callers must not change them."""
     register_resolvers()
-    conf = Conf(CONF, root)
+    conf = Conf(root)
     with conf.initialized():
         return conf.compose(overrides)
 

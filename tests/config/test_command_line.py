@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from documented import CONF
 from omegaconf import OmegaConf
 
 from ratinglab.config.conf import Conf
@@ -66,7 +65,7 @@ def test_choice_on_the_command_line_wins_over_keys_of_an_experiment(command, tmp
     ],
 )
 def test_only_keys_of_another_choice_are_set_again(overrides, expected):
-    conf = Conf(CONF, "train")
+    conf = Conf("train")
     with conf.initialized():
         found = conf.keys_of_choices(overrides)
     assert [text for text in found if not text.startswith("model.init_std=")] == expected

@@ -7,11 +7,11 @@ from documented import CONF, FILES, composed, expected_comments, field_docstring
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from ratinglab.config.command import ROOTS
 from ratinglab.config.comments import file_comment, key_comments
 from ratinglab.config.conf import SEVERAL, Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.mistakes import MAY_BE_NONE
+from ratinglab.config.request import ROOTS
 from ratinglab.errors import UserError
 from ratinglab.options import as_yaml, field_key
 
@@ -172,7 +172,7 @@ model:
 def test_experiment_can_choose_a_protocol_and_a_recipe_and_set_any_key(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(EXPERIMENT)
-    conf = Conf(CONF, "train")
+    conf = Conf("train")
     conf.add_folder(str(tmp_path))
     with conf.initialized():
         options, other = (
@@ -186,4 +186,4 @@ def test_experiment_can_choose_a_protocol_and_a_recipe_and_set_any_key(tmp_path)
 
 def test_missing_config_dir_is_refused():
     with pytest.raises(UserError, match="--config-dir: there is no folder nowhere"):
-        Conf(CONF, "train").add_folder("nowhere")
+        Conf("train").add_folder("nowhere")

@@ -148,7 +148,7 @@ MISTAKES = [
     (["data.path", "=x"], "data.path =x: leave out the spaces around ="),
     (["bad.csv"], "bad.csv: an argument must be KEY=VALUE, such as data=csv data.path=bad.csv; see --help"),
     (["."], ".: an argument must be KEY=VALUE, such as resume=.; see --help"),
-    (["--config-path", "x", "--config-name", "config"], "--config-path and --config-name cannot be set: use reprod"),
+    (["--config-path", "x", "--config-name", "config"], "--config-path and --config-name cannot be set: python "),
     (
         ["model._target_=torch.load"],
         "model._target_ must be a subclass of ratinglab.models.declarations.EquationOptions",
@@ -169,7 +169,7 @@ MISTAKES = [
     ),
     (["model=svdpp", "optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=svdpp"),
     (["trainer.min_epochs=60"], "trainer.min_epochs must be at most trainer.max_epochs, got 60 and 50"),
-    (["reproduces=x"], "reproduces cannot be set: use reproduce.py run=FOLDER"),
+    (["reproduces=x"], "reproduces cannot be set: use python "),
     (["data=csv"], "data.path must be given, as in data.path=VALUE"),
     (["data=csv", "data.path=a=b c,d"], "data.path: there is no file a=b c,d"),
     (["model.embedding_dim=8,"], "model.embedding_dim must be an integer, got 8,"),

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from documented import CONF
 
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
@@ -78,7 +77,7 @@ def metrics_of(run: Path) -> dict[str, float]:
 def trained_here(folder: Path, name: str, run: Path, *more: str) -> dict[str, float]:
     """Train a run of an extension in this process and return its metrics."""
     register_resolvers()
-    conf = Conf(CONF, "train")
+    conf = Conf("train")
     conf.add_folder(str(LAB))
     data = ["data=csv", f"data.path={folder}/ratings.csv", "data.columns.timestamp=timestamp", "data.batch_size=100"]
     users = [f"data.users.path={folder}/users.csv"] if FEATURES[0] in EXTENSIONS[name] else []

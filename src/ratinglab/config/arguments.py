@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 from ratinglab.config.hydra_api import argument_parser
 from ratinglab.errors import UserError
 from ratinglab.options import as_yaml, quoted
+from ratinglab.program import shell_command
 
 
 def parse_arguments(*, positional: str | None) -> argparse.Namespace:
@@ -36,8 +37,8 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
     arguments = parser.parse_intermixed_args()
     if arguments.config_path or arguments.config_name:
         raise UserError(
-            "--config-path and --config-name cannot be set: use reproduce.py run=FOLDER to train a run again, "
-            "and --config-dir FOLDER for your own YAML files"
+            f"--config-path and --config-name cannot be set: {shell_command('reproduce', 'run=FOLDER')} trains a run "
+            "again, and --config-dir FOLDER adds your own YAML files"
         )
     if arguments.cfg and arguments.multirun:
         raise UserError("--cfg shows the configuration of one run: leave out -m")

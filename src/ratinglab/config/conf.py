@@ -1,4 +1,4 @@
-"""The folder conf/: its groups, their choices, and the composition of a primary config."""
+"""The package ratinglab.conf: its groups, their choices, and the composition of a primary config."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -18,6 +18,10 @@ from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.options import quoted
 
+PACKAGE = "ratinglab.conf"
+"""Package of the configs, for Hydra."""
+FOLDER = (Path(__file__).parents[1] / "conf").resolve()
+"""Its folder: conf/ in a checkout."""
 MAY_BE_NONE = ("recipe", "search", "experiment")
 """Groups that may be left out; their choices only set keys of other groups."""
 OVERLAYS = ("protocol", *MAY_BE_NONE)
@@ -48,9 +52,9 @@ class ChosenFile(NamedTuple):
 class Conf:
     """A primary config in conf/, with the folder that --config-dir adds."""
 
-    def __init__(self, folder: Path, config_name: str) -> None:
-        """Take a folder, such as conf/, and the name of a primary config in it, such as `train`."""
-        self.folder = folder.resolve()
+    def __init__(self, config_name: str) -> None:
+        """Take the name of a primary config, such as `train`."""
+        self.folder = FOLDER
         self.config_name = config_name
         self.extra_folder: Path | None = None
         self._keys_of_choices: dict[tuple[str, ...], list[str]] = {}
@@ -99,7 +103,7 @@ class Conf:
 
     def initialized(self) -> AbstractContextManager[None]:
         """Return the context that the methods below need. A job of Hydra's already runs in one."""
-        return initialized(self.folder)
+        return initialized(PACKAGE)
 
     def parsed(self, overrides: Sequence[str]) -> list[Override]:
         """Parse the overrides as Hydra does; glob(*) expands to the choices of its group."""

@@ -3,6 +3,7 @@
 Hydra's own help takes twice as long, since it lists its own groups too, and shows no comments.
 """
 
+import re
 import shutil
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +16,13 @@ from ratinglab.config.comments import file_comment, key_comments
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import TARGET
 from ratinglab.options import as_yaml
+from ratinglab.program import shell_command
 
 COLUMN = 36
 """Column where descriptions begin; a longer name gets a line of its own."""
 HOW_TO = """\
 GROUP=NAME makes a choice, KEY=VALUE sets a key. `*` marks what is chosen. To see the keys of another choice, name it:
-{script}.py {group}={choice} --help"""
+python scripts/{script}.py {group}={choice} --help"""
 FLAGS = {
     "-m": "sweep: run once for each combination of KEY=VALUE,VALUE,…",
     "--config-dir FOLDER": "also use your own YAML files and classes, such as FOLDER/model/mine.yaml",
@@ -54,7 +56,12 @@ def help_text(conf: Conf, overrides: Sequence[str]) -> str:
     lines += ["", "Keys of the run:" if groups else "Keys (KEY=VALUE):", *_keys(own, comments)]
     flags = {flag: text for flag, text in FLAGS.items() if flag != "-m" or hydra.output_subdir is not None}
     lines += ["", "Flags:", *(line for flag, text in flags.items() for line in _entry(flag, text))]
-    return "\n".join(lines)
+    return for_this_program("\n".join(lines))
+
+
+def for_this_program(text: str) -> str:
+    """Write the commands in a text as this process was started: conf/ has them as scripts of a checkout."""
+    return re.sub(r"python scripts/(\w+)\.py", lambda found: shell_command(found[1]), text)
 
 
 def _comments(conf: Conf, overrides: Sequence[str]) -> dict[str, str]:

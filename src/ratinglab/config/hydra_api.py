@@ -3,11 +3,10 @@
 import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra import initialize_config_dir
+from hydra import initialize_config_module
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -23,16 +22,16 @@ def argument_parser() -> argparse.ArgumentParser:
     return get_args_parser()
 
 
-def hydra_app(task: Callable[[DictConfig], Any], *, config_folder: Path, config_name: str) -> Callable[[], None]:
+def hydra_app(task: Callable[[DictConfig], Any], *, config_module: str, config_name: str) -> Callable[[], None]:
     """Make a task a Hydra app, which reads sys.argv and calls the task once per job."""
-    app = hydra.main(config_path=str(config_folder), config_name=config_name, **VERSION_BASE)
+    app = hydra.main(config_path=f"pkg://{config_module}", config_name=config_name, **VERSION_BASE)
     wrapped: Callable[[], None] = app(task)
     return wrapped
 
 
-def initialized(config_folder: Path) -> AbstractContextManager[None]:
-    """Return the context in which hydra.compose reads a folder."""
-    return initialize_config_dir(config_dir=str(config_folder), **VERSION_BASE)
+def initialized(config_module: str) -> AbstractContextManager[None]:
+    """Return the context in which hydra.compose reads a package of configs."""
+    return initialize_config_module(config_module=config_module, **VERSION_BASE)
 
 
 def config_loader() -> ConfigLoader:

@@ -1,8 +1,8 @@
 """Mistakes on the command line and in YAML files, each as one line that names the key, the rule and the value."""
 
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,15 @@ def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> U
     if owner == setting:
         owner = "its options class"
     return UserError(f"{setting} sets {error.key}, which {owner} does not have{error.hint}")
+
+
+@contextmanager
+def explained(conf: Conf) -> Iterator[None]:
+    """Raise UserError in place of the exceptions of Hydra, OmegaConf and the YAML parser."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise UserError(explain(error, conf)) from error
 
 
 def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Conf) -> str:

@@ -18,6 +18,7 @@ from ratinglab.config.conversion import TARGET
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, user_path
 from ratinglab.options import quoted
+from ratinglab.program import shell_command
 from ratinglab.runs.sweep_folder import SAVED, config_dir_of
 
 EXTENDS = ("trainer.max_epochs", "trainer.max_time")
@@ -157,7 +158,7 @@ def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     if any(override.key_or_group == "reproduces" for override in parsed):
-        raise UserError("reproduces cannot be set: use reproduce.py run=FOLDER")
+        raise UserError(f"reproduces cannot be set: use {shell_command('reproduce', 'run=FOLDER')}")
     resume = next((override for override in parsed if override.key_or_group == "resume"), None)
     if resume is None or resume.value() is None:
         return None

@@ -18,13 +18,12 @@ from ratinglab.runs.sweep_folder import short_number
 
 MAX_NAME_LENGTH = 80
 """Maximum number of characters of a job's folder, without the number and a hash."""
-RUN_SUFFIX = secrets.token_hex(2)
-"""Suffix that tells apart the folders of runs that start in the same second."""
 
 
 def register_resolvers() -> None:
     """Register the resolvers with OmegaConf."""
-    register_resolver("run_suffix", lambda: RUN_SUFFIX)
+    # tells apart the folders of runs that start in the same second
+    register_resolver("run_suffix", lambda: secrets.token_hex(2))
     register_resolver("job_name", job_name)
     register_resolver("unless_sweep", _unless_sweep)
     register_resolver("unless_search", _unless_search)

@@ -1,12 +1,9 @@
 """Description of a table of ratings, and the command that trains on it."""
 
 import itertools
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +15,7 @@ from ratinglab.evaluation.figures import overview
 from ratinglab.experiment.root_options import InspectOptions
 from ratinglab.files import output_path, write_output
 from ratinglab.options import as_override
+from ratinglab.program import shell_command
 from ratinglab.ratings.side_information import Column, categories_in, is_numeric, is_unknown
 from ratinglab.ratings.sniffing import guess_layout
 from ratinglab.ratings.sources import CsvOptions, DataOptions, Decimal, Duplicates, Escape, Quote
@@ -95,12 +93,11 @@ def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:
 
 def train_command(data: CsvOptions) -> str:
     """Make the command that trains on a file with these options."""
-    script = Path(sys.argv[0]).with_name("train.py")
     settings = dict(_settings(data, "data."))
     path = settings.pop("data.path")
     shown = {key: value for key, value in settings.items() if key not in YAML_DEFAULTS or YAML_DEFAULTS[key] != value}
     overrides = [as_override(key, value) for key, value in {"data.path": path, **shown}.items()]
-    return shlex.join(["python", str(script), "data=csv", *overrides])
+    return shell_command("train", "data=csv", *overrides)
 
 
 def _settings(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -56,7 +55,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one.
 
     With split.refit, a first fit finds the number of epochs. It is a separate run in the subfolder `validation`, and
-    the main run takes its validation metrics. A reproduction of another run ends with a comparison of their metrics.
+    the main run takes its validation metrics.
 
     Returns:
         The objective of a search, lower is better: the monitored validation metric, negated if higher is better;
@@ -69,7 +68,8 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     _quiet_lightning()
     # one process, even where Slurm or torchrun has numbered it: Lightning writes events in process 0 only
     rank_zero_only.rank = 0  # type: ignore[attr-defined]
-    original = None if options.reproduces is None else read_metrics(Path(options.reproduces))
+    if options.reproduces is not None:
+        read_metrics(Path(options.reproduces))  # can raise UserError
     found = None
     if options.split.refit:
         first_fit = run_folder / VALIDATION_FIT
@@ -78,10 +78,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         epochs = found["fit/best_epoch"]
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
     _fit_run(options, run_folder, found=found)
-    objective = _conclude(run_folder)
-    if original is not None:
-        _compare(original, read_metrics(run_folder))
-    return objective
+    return _conclude(run_folder)
 
 
 def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> None:
@@ -278,8 +275,9 @@ def _finish(
         show_results(loggers, options, run=run, metrics=metrics)
 
 
-def _compare(original: Mapping[str, float], metrics: Mapping[str, float]) -> None:
+def compare_with_original(run_folder: Path, original_folder: Path) -> None:
     """Print the largest difference between the metrics of a run and those of the run that it reproduces."""
+    original, metrics = read_metrics(original_folder), read_metrics(run_folder)
     timed = ("fit/seconds", "fit/ratings_per_second")
     difference, tag = max((abs(value - metrics[tag]), tag) for tag, value in original.items() if tag not in timed)
     if difference == 0:
@@ -289,7 +287,7 @@ def _compare(original: Mapping[str, float], metrics: Mapping[str, float]) -> Non
 
 
 def _conclude(run_folder: Path) -> float | None:
-    """Print the results of a finished run, then its folder on a line of its own."""
+    """Print the results of a finished run, and return its objective."""
     record, values = read_record(run_folder), read_metrics(run_folder)
     lines = list(results(values, record))
     if record.protocol is not None and "test/rmse" in values:
@@ -297,8 +295,6 @@ def _conclude(run_folder: Path) -> float | None:
         lines += table_of_run(record.protocol, name=name, rmse=values["test/rmse"], fold=record.fold)
     for line in lines:
         log.info(line)
-    inside = run_folder.resolve().is_relative_to(Path.cwd())
-    print(os.path.relpath(run_folder) if inside else run_folder, flush=True)
     value = values.get(record.monitor)
     return -value if value is not None and record.monitored().higher_is_better else value
 

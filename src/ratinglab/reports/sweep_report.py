@@ -4,8 +4,6 @@ import csv
 import io
 import math
 import os
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +12,7 @@ import numpy as np
 
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
+from ratinglab.program import shell_command
 from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.finished_runs import FOLD, describe
 from ratinglab.reports.importance import compute_explained_share
@@ -232,17 +231,16 @@ def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
     """Return the commands that train the best configuration and that open its test rows, if they are closed."""
     if jobs.best is None:
         return
-    job, script = jobs.best.finished[0].job, Path(sys.argv[0])
+    job = jobs.best.finished[0].job
     arguments = {key: value for key, value in job.arguments.items() if key not in jobs.replicates}
     if not any(column.tag == "test/mse" for column in jobs.columns):
         arguments["test"] = "true"
     if is_only and not jobs.best.values("test/mse"):
-        report, folder = script.with_name("report.py"), os.path.relpath(job.folder.parent)
-        yield f"test       python {shlex.join([str(report), '--test', folder])}"
+        yield f"test       {shell_command('report', '--test', os.path.relpath(job.folder.parent))}"
     config_dir = config_dir_of(job.folder)
     typed = [f"{key}={value}" for key, value in arguments.items()]
     typed = typed if config_dir is None else ["--config-dir", config_dir, *typed]
-    yield f"best       python {shlex.join([str(script.with_name('train.py')), *typed])}"
+    yield f"best       {shell_command('train', *typed)}"
 
 
 def _comparisons_csv(sets: Sequence[ComparableJobs], differences: Sequence[dict[int, PairedDifference]]) -> bytes:

@@ -1,0 +1,1 @@
+"""Hydra's configs, importable as the package ratinglab.conf: src/ratinglab/conf is a link to this folder."""

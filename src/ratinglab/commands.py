@@ -1,0 +1,162 @@
+"""The commands: `ratinglab NAME …`, `python -m ratinglab NAME …`, and `python scripts/NAME.py …` in a checkout.
+
+They import what they call only when called: torch and Lightning take seconds, which --help need not wait for.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+from ratinglab.config.command import command
+from ratinglab.config.rerun import reproduced_run, resumed_run
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.exits import exits_in_one_line
+from ratinglab.experiment.root_options import (
+    EvaluateOptions,
+    InspectOptions,
+    PredictOptions,
+    RecommendOptions,
+    TrainOptions,
+)
+from ratinglab.program import shown_path
+
+REPRODUCE_USAGE = """\
+Train a run again from its record, in a new folder, and compare the metrics.
+
+  python scripts/reproduce.py run=outputs/…
+
+Keys (KEY=VALUE):
+    run=???          Folder of the run. Must be given.
+    data.path=…      Path of the data, if it has moved since; data.root=… for MovieLens.
+"""
+
+
+@command(config_name="train", find_run=resumed_run)
+def train(options: TrainOptions, run_folder: Path) -> float | None:
+    """Fit a model on a table of ratings."""
+    return _train(options, run_folder)
+
+
+@command(config_name="train", positional="run", find_run=reproduced_run, usage=REPRODUCE_USAGE)
+def reproduce(options: TrainOptions, run_folder: Path) -> None:
+    """Train a run again from its record, and compare the metrics."""
+    _train(options, run_folder)
+
+
+def _train(options: TrainOptions, run_folder: Path) -> float | None:
+    from ratinglab.experiment.training import compare_with_original, train
+
+    objective = train(options, run_folder)
+    print(shown_path(run_folder), flush=True)
+    if options.reproduces is not None:
+        compare_with_original(run_folder, Path(options.reproduces))
+    return objective
+
+
+@command(config_name="inspect_data", positional="data.path")
+def inspect_data(options: InspectOptions, _: Path) -> None:
+    """Describe a table of ratings, and print the command that trains on it."""
+    from ratinglab.experiment.inspection import inspect_data
+
+    inspect_data(options)
+
+
+@command(config_name="evaluate", positional="run")
+def evaluate(options: EvaluateOptions, _: Path) -> None:
+    """Recompute the metrics of a run."""
+    from ratinglab.experiment.usage import evaluate
+
+    evaluate(options)
+
+
+@command(config_name="recommend", positional="run")
+def recommend(options: RecommendOptions, _: Path) -> None:
+    """Recommend items to one user or all."""
+    from ratinglab.experiment.usage import recommend
+
+    recommend(options)
+
+
+@command(config_name="predict", positional="run")
+def predict(options: PredictOptions, _: Path) -> None:
+    """Predict the ratings of the pairs in a file."""
+    from ratinglab.experiment.usage import predict
+
+    predict(options)
+
+
+def report() -> None:
+    """Compare runs with one another and with published results."""
+    parser = argparse.ArgumentParser(description=report.__doc__)
+    parser.add_argument("folders", nargs="+", help="runs, or folders with runs in them, such as a sweep")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--test", action="store_true", help="evaluate a sweep's best configuration on its test rows")
+    choice.add_argument("--models", action="store_true", help="print one Markdown table with a column per protocol")
+    parser.add_argument("--version", action="version", version=f"ratinglab {version('ratinglab')}")
+    arguments = parser.parse_args()
+    with exits_in_one_line():
+        from ratinglab.reports.comparison import compare, models_table
+
+        folders = arguments.folders
+        for line in models_table(folders) if arguments.models else compare(folders, test=arguments.test):
+            print(line, flush=True)
+
+
+COMMANDS: dict[str, Callable[[], None]] = {
+    main.__name__: main for main in (train, report, recommend, predict, evaluate, reproduce, inspect_data)
+}
+
+
+OVERVIEW = """\
+Fit and compare rating-prediction models.
+
+  ratinglab train
+  ratinglab train -m model.embedding_dim=16,32,64
+  ratinglab COMMAND --help
+
+Commands:
+{commands}
+
+Shell completion of commands, groups, choices and keys, for this shell; for zsh and fish likewise:
+  eval "$(ratinglab -sc install=bash)"
+"""
+
+
+def main() -> None:
+    """Run the command that the first argument names."""
+    program, *arguments = sys.argv
+    name = arguments[0] if arguments else "--help"
+    if name in ("-sc", "--shell-completion"):
+        _complete()
+    elif name in ("-h", "--help"):
+        listed = (f"  {each:<14}{function.__doc__}" for each, function in COMMANDS.items())
+        print(OVERVIEW.format(commands="\n".join(listed)), end="")
+    elif name == "--version":
+        print(f"ratinglab {version('ratinglab')}")
+    else:
+        with exits_in_one_line():
+            if name not in COMMANDS:
+                raise UserError(
+                    f"unknown command {name}: choose from {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}"
+                )
+        sys.argv = [f"{program} {name}", *arguments[1:]]
+        COMMANDS[name]()
+
+
+def _complete() -> None:
+    """Answer a shell's completion request as Hydra does, for the command that the typed line names.
+
+    Hydra knows programs without commands: the name of the command is taken out of the line.
+    """
+    line = os.environ.get("COMP_LINE", "")
+    program, _, typed = line.partition(" ")
+    name, space, rest = typed.partition(" ")
+    if line and not space:
+        print(*COMMANDS)
+        return
+    os.environ["COMP_LINE"] = f"{program} {rest}"
+    if name not in ("report", "reproduce"):
+        COMMANDS.get(name, train)()

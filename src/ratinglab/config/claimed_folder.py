@@ -1,0 +1,80 @@
+"""The folder of a new run or sweep, which nothing else may use, and which a mistake leaves as it was."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ratinglab.errors import UserError
+from ratinglab.interrupts import StoppedError
+from ratinglab.locks import LOCK, locked
+from ratinglab.runs.sweep_folder import FAILURE, SWEEP_RECORD, has_started, job_folders
+
+
+@contextmanager
+def claimed_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep: bool = False) -> Iterator[None]:
+    """Create and lock a folder for the length of a `with` block. It must be new, empty, or that of an earlier run.
+
+    After a mistake or a signal, the files of runs that never started are removed, and so are folders that would be left
+    empty.
+
+    Args:
+        folder: absolute path.
+        key: the key that names the folder, for messages.
+        is_resumed: whether the run in the folder resumes.
+        is_sweep: whether the folder is that of a sweep, which it may continue.
+
+    Raises:
+        UserError: the folder holds other files, cannot be made, or is in use.
+    """
+    there_before = {path for path in (folder, *folder.parents) if path.exists()}
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{key} must be a new or empty folder, got {folder}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _remove_empty(folder, there_before)
+        raise UserError(f"{key}: {error.filename} cannot be made: {error.strerror}") from error
+    try:
+        with locked(folder, key="resume" if is_resumed else key):
+            is_continued = is_sweep and (folder / SWEEP_RECORD).is_file()
+            # neither training nor the removal below may touch a user's files
+            if not (is_resumed or is_continued) and any(path.name != LOCK for path in folder.iterdir()):
+                raise UserError(f"{key} must be a new or empty folder, got {folder}")
+            try:
+                yield
+            except (UserError, StoppedError, SystemExit, KeyboardInterrupt):
+                # a fault of ratinglab's own keeps its files: the log may help
+                if not is_resumed:
+                    _remove_unstarted(folder, there_before, is_sweep=is_sweep)
+                raise
+    finally:
+        _remove_empty(folder, there_before)
+
+
+def _remove_unstarted(folder: Path, there_before: set[Path], *, is_sweep: bool) -> None:
+    """Remove the files of runs that never started."""
+    runs = job_folders(folder) if is_sweep else [folder]
+    any_started = any(map(has_started, runs))
+    for run in runs:
+        if not has_started(run) and not (any_started and (run / FAILURE).exists()):
+            _empty(run)
+            _remove_empty(run, there_before)
+    if is_sweep and {path.name for path in folder.iterdir()} <= {LOCK, SWEEP_RECORD, "multirun.yaml"}:
+        _empty(folder)
+
+
+def _remove_empty(folder: Path, there_before: set[Path]) -> None:
+    for path in (folder, *folder.parents):
+        if path not in there_before:
+            with suppress(OSError):  # it is gone, or not empty
+                path.rmdir()
+
+
+def _empty(folder: Path) -> None:
+    """Remove everything in a folder but its lock. The folder was empty when this process claimed it."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink(missing_ok=True)

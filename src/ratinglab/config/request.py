@@ -1,0 +1,95 @@
+"""A run that arguments ask for: its configuration, checked, and the earlier run that it resumes or reproduces."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig
+
+from ratinglab.config.conf import Conf
+from ratinglab.config.conversion import UnknownKeyError, to_options
+from ratinglab.config.mistakes import check_overrides, with_file
+from ratinglab.config.rerun import Rerun
+from ratinglab.experiment.root_options import (
+    EvaluateOptions,
+    InspectOptions,
+    PredictOptions,
+    RecommendOptions,
+    TrainOptions,
+)
+
+ROOTS: dict[str, type] = {
+    "train": TrainOptions,
+    "inspect_data": InspectOptions,
+    "evaluate": EvaluateOptions,
+    "recommend": RecommendOptions,
+    "predict": PredictOptions,
+}
+"""Options class of each primary config in conf/."""
+FindRun = Callable[..., Rerun | None]
+"""Takes the overrides, and multirun as a keyword; returns the earlier run that they name, if any."""
+
+
+class Job(NamedTuple):
+    """A run's checked options, the config and the overrides that they come from, and Hydra's part of the config."""
+
+    options: Any
+    config: DictConfig
+    overrides: list[str]
+    hydra: DictConfig
+
+
+class Request:
+    """The overrides of one command or call, checked.
+
+    Attributes:
+        overrides: the overrides for Hydra. Those of an earlier run only choose the folder to write to.
+        rerun: the earlier run that they resume or reproduce; None for a new run.
+    """
+
+    def __init__(
+        self, conf: Conf, overrides: Sequence[str], *, multirun: bool = False, find_run: FindRun | None = None
+    ) -> None:
+        """Check the overrides; find the run that they name, or let their choices win over keys that an overlay sets.
+
+        Raises:
+            UserError: an override is refused, or there is no such run.
+        """
+        self.conf = conf
+        with conf.initialized():
+            check_overrides(conf.parsed(overrides), conf)
+        self.rerun = None if find_run is None else find_run(overrides, multirun=multirun)
+        if self.rerun is not None:
+            if conf.extra_folder is None:
+                conf.add_folder(self.rerun.config_dir())
+            self.overrides = list(self.rerun.overrides)
+        elif multirun:
+            self.overrides = list(overrides)
+        else:
+            with conf.initialized():
+                self.overrides = [*conf.keys_of_choices(overrides), *overrides]
+
+    def job(self, overrides: Sequence[str]) -> Job:
+        """Compose and check one job; call it inside `conf.initialized`.
+
+        Raises:
+            UserError: a key is unknown, or a value is missing, of another type, or out of its range.
+        """
+        config, hydra = self.conf.compose(overrides)
+        config, saved = self.restored(config, overrides)
+        try:
+            return Job(self.options(config, saved), config, saved, hydra)
+        except UnknownKeyError as error:
+            if self.rerun is not None:
+                raise
+            raise with_file(error, self.conf, overrides) from error
+
+    def restored(self, config: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
+        """Return the earlier run's own config and overrides, if there is one; else those given."""
+        if self.rerun is None:
+            return config, list(overrides)
+        return self.rerun.config(self.conf), self.rerun.as_typed()
+
+    def options(self, config: DictConfig, overrides: Sequence[str]) -> Any:
+        """Convert a config to options; call it inside `conf.initialized` or in a job of Hydra's."""
+        self.conf.put_on_path()
+        return to_options(config, ROOTS[self.conf.config_name], self.conf.parsed(overrides))
