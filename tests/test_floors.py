@@ -25,7 +25,8 @@ FLOORS = [
     ["experiment"],
     ["startup"],
     ["config"],
-    ["commands", "__init__"],
+    ["commands", "api"],
+    ["__init__"],
     ["__main__"],
 ]
 """Floors from the ground up. Files of a folder may import one another, without cycles."""
@@ -33,12 +34,12 @@ FLOORS = [
 ONLY_ON = {
     "hydra": {"config"},
     "omegaconf": {"config"},
-    "pytorch_lightning": {"datamodule", "fitting", "experiment"},
+    "pytorch_lightning": {"datamodule", "fitting", "experiment", "api"},
     "lightning_fabric": {"fitting"},
     "torch": {"batches", "datamodule", "evaluation", "models", "fitting", "recommend", "runs", "experiment"},
-    "pandas": {"ratings", "runs", "fitting", "reports", "experiment"},
+    "pandas": {"ratings", "runs", "fitting", "reports", "experiment", "api"},
     "pyarrow": {"ratings", "experiment"},
-    "numba": {"fitting"},
+    "numba": {"fitting", "experiment"},
     "matplotlib": {"evaluation", "fitting", "reports"},
     "optuna": {"fitting"},
 }

@@ -1,3 +1,34 @@
-"""ratinglab: a lab for rating-prediction experiments. `ratinglab.runs.run.Run` loads a trained run."""
+"""ratinglab: fit and compare rating-prediction models.
 
+import ratinglab
+
+run = ratinglab.train(ratings=frame, recipe="biased_mf_gibbs")
+run.predict([42], [7])
+run.recommend(42, k=10)
+"""
+
+import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ratinglab.api import cross_validate, lightning, load, train
+    from ratinglab.errors import RunFailedError, UserError
+    from ratinglab.runs.run import Run
+
+__all__ = ["Run", "RunFailedError", "UserError", "cross_validate", "lightning", "load", "train"]
 __version__ = "0.1.0"
+
+_MODULES = {"Run": "ratinglab.runs.run", "RunFailedError": "ratinglab.errors", "UserError": "ratinglab.errors"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is used first: the commands must start without torch."""
+    if name not in __all__:
+        raise AttributeError(f"module 'ratinglab' has no attribute {name!r}")
+    with warnings.catch_warnings():  # Lightning's import adds filters
+        return getattr(import_module(_MODULES.get(name, "ratinglab.api")), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

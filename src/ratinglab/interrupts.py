@@ -32,6 +32,10 @@ class StoppedError(BaseException):
         self.status = 128 + number
 
 
+_is_command = False
+"""Whether the process is a command: its signals are ratinglab's to handle."""
+
+
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
     """Raise StoppedError in the main thread on the first stop signal; a second one kills the process.
@@ -49,6 +53,8 @@ def stopping_on_signals() -> Iterator[None]:
 
     for number in before:
         signal.signal(number, stop)
+    global _is_command
+    _is_command = True
     try:
         yield
     except Exception as error:
@@ -73,10 +79,10 @@ def resume_hint(folder: Path) -> str:
 
 
 class StopRequest:
-    """A signal's request to stop a fit after the current epoch. A second signal ends the process at once.
+    """A signal's request to stop a fit after the current epoch. A second signal ends a command at once.
 
     A thread reads the signals. Python's own handlers run between bytecodes only, and a sweep of compiled code can last
-    many seconds.
+    many seconds. In a call from Python, the second signal raises StoppedError: a notebook must keep its variables.
 
     Attributes:
         number: the first signal received since `watch`; None if there was none.
@@ -87,6 +93,8 @@ class StopRequest:
         self.number: int | None = None
         self._folder = folder
         self._sender: socket.socket | None = None
+        self._first: float | None = None
+        self._is_command = _is_command
 
     def watch(self) -> None:
         """Record signals from now on, instead of raising StoppedError."""
@@ -98,7 +106,15 @@ class StopRequest:
         threading.Thread(target=self._read, args=[receiver], daemon=True).start()
         self._wakeup_before = signal.set_wakeup_fd(self._sender.fileno())
         for number in self._before:
-            signal.signal(number, lambda *_: None)  # SIG_IGN would keep it from the thread too
+            signal.signal(number, self._handle)  # SIG_IGN would keep it from the thread too
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        """Stop a call from Python on the second signal; `_read` stops a command."""
+        now = monotonic()
+        if self._first is None:
+            self._first = now
+        elif not self._is_command and now > self._first + SAME_REQUEST:
+            raise StoppedError(number, "within the epoch")
 
     def close(self) -> None:
         """Handle signals as before `watch`."""
@@ -118,13 +134,12 @@ class StopRequest:
                 if received[0] not in self._before:
                     continue
                 name = signal.Signals(received[0]).name
-                if self.number is not None and monotonic() < first + SAME_REQUEST:
-                    continue
-                if self.number is not None:
+                if self.number is None:
+                    self.number, first = received[0], monotonic()
+                    _say(f"{name}: the run stops after this epoch; a second signal stops it at once")
+                elif self._is_command and monotonic() >= first + SAME_REQUEST:
                     _say(f"stopped by {name} within the epoch; {resume_hint(self._folder)}")
                     os._exit(128 + received[0])
-                self.number, first = received[0], monotonic()
-                _say(f"{name}: the run stops after this epoch; a second signal stops it at once")
 
 
 def _say(message: str) -> None:

@@ -11,8 +11,10 @@ def shell_command(name: str, *arguments: str) -> str:
 
     "python scripts/NAME.py …" beside the script of this process, else "ratinglab NAME …".
     """
-    script = Path(sys.argv[0]).with_name(f"{name}.py")
-    return shlex.join([*(["python", str(script)] if script.is_file() else ["ratinglab", name]), *arguments])
+    program = Path(sys.argv[0])
+    script = program.with_name(f"{name}.py")
+    is_script = program.suffix == ".py" and script.is_file()
+    return shlex.join([*(["python", str(script)] if is_script else ["ratinglab", name]), *arguments])
 
 
 def shown_path(path: Path) -> Path:

@@ -47,13 +47,13 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
         arguments.overrides = [
             text if "=" in text or text.startswith("~") else f"{positional}={text}" for text in arguments.overrides
         ]
-    _check_form(arguments.overrides)
+    check_form(arguments.overrides)
     if not arguments.multirun:
         arguments.overrides = [_as_typed(argument) for argument in arguments.overrides]
     return arguments
 
 
-def _check_form(overrides: Sequence[str]) -> None:
+def check_form(overrides: Sequence[str]) -> None:
     """Refuse `KEY = VALUE` and arguments that are not overrides."""
     for before, argument in itertools.pairwise(["", *overrides]):
         if argument.startswith("=") or (before.endswith("=") and "=" not in argument):

@@ -81,17 +81,24 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     return _conclude(run_folder)
 
 
+def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
+    """Build a fit with initial weights, and its data, for a Trainer of the caller's own.
+
+    Raises:
+        UserError: the data or an option is wrong.
+    """
+    holdout = _hold_out(options, refits=False)
+    data = _data_module(options, holdout)
+    record = record_run(options, data, holdout, refit_epochs=None)
+    monitor = monitored(options.monitor, find_metrics(options.metrics))
+    return _build_fit(options, record, data, holdout, monitor=monitor), data
+
+
 def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> None:
     """Fit a model into a run's folder, unless the run is finished; `found` has the metrics of the first of two fits."""
     monitor = monitored(options.monitor, find_metrics(options.metrics))
     holdout = _hold_out(options, refits=found is not None)
-    data = RatingDataModule(
-        holdout,
-        batch_size=options.data.batch_size if options.optimizer.takes_batches else None,
-        fraction=options.trainer.limit_train_batches,
-        seed=options.seed,
-        whole_users=options.model.takes_whole_users,
-    )
+    data = _data_module(options, holdout)
     refit_epochs = None if found is None else int(found["fit/best_epoch"])
     record = record_run(options, data, holdout, refit_epochs=refit_epochs)
     is_first_of_two = options.split.refit and found is None
@@ -149,6 +156,16 @@ def _hold_out(options: TrainOptions, *, refits: bool) -> Holdout:
     if options.split.refit and not refits and split.count(VALIDATION) == 0:
         raise UserError("split.refit=true needs validation rows, to find the number of epochs")
     return hold_out(table, split.refitted() if refits else split, side)
+
+
+def _data_module(options: TrainOptions, holdout: Holdout) -> RatingDataModule:
+    return RatingDataModule(
+        holdout,
+        batch_size=options.data.batch_size if options.optimizer.takes_batches else None,
+        fraction=options.trainer.limit_train_batches,
+        seed=options.seed,
+        whole_users=options.model.takes_whole_users,
+    )
 
 
 def _exact_epochs(options: TrainOptions, record: RunRecord, *, is_first_of_two: bool) -> int | None:

@@ -3,10 +3,8 @@
 import codecs
 import json
 import math
-import os
 from collections.abc import Callable, Collection, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -27,11 +25,6 @@ LARGEST_WHOLE = 2.0**53
 """Bound below which every integer is a float64."""
 JSON_BLOCK = 16 << 20
 """Bytes of JSON Lines parsed at once; a line must be shorter."""
-
-
-def open_file(path: Path) -> pa.OSFile:
-    """Open a file for pyarrow, which would encode its name as UTF-8 in every locale."""
-    return pa.OSFile(os.fsencode(path))
 
 
 def read_columnar(
@@ -89,11 +82,11 @@ def column_names(file: InputFile, kind: Format) -> list[str]:
         if kind is Format.JSON_LINES:
             return list(_first_object(file))
         if kind is Format.PARQUET:
-            names: list[str] = pyarrow.parquet.read_schema(_opened(file)).names
+            names: list[str] = pyarrow.parquet.read_schema(file.opened()).names
         elif kind is Format.ORC:
-            names = pyarrow.orc.ORCFile(_opened(file)).schema.names
+            names = pyarrow.orc.ORCFile(file.opened()).schema.names
         else:
-            names = pa.ipc.open_file(_opened(file)).schema.names
+            names = pa.ipc.open_file(file.opened()).schema.names
         return names
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
@@ -105,17 +98,12 @@ def _read(file: InputFile, kind: Format, names: list[str], *, floats: Collection
         return _read_json_lines(file, names, floats)
     try:
         if kind is Format.PARQUET:
-            return pyarrow.parquet.read_table(_opened(file), columns=names)
+            return pyarrow.parquet.read_table(file.opened(), columns=names)
         if kind is Format.ORC:
-            return pyarrow.orc.ORCFile(_opened(file)).read(columns=names)
-        return pa.ipc.open_file(_opened(file)).read_all().select(names)
+            return pyarrow.orc.ORCFile(file.opened()).read(columns=names)
+        return pa.ipc.open_file(file.opened()).read_all().select(names)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
-
-
-def _opened(file: InputFile) -> pa.NativeFile:
-    """Open a file with random access; a compressed one is decompressed into memory."""
-    return open_file(file.path) if file.compression() is None else pa.BufferReader(b"".join(file.blocks()))
 
 
 def _read_json_lines(file: InputFile, names: list[str], floats: Collection[str]) -> pa.Table:

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import re
 import zipfile
 import zlib
@@ -67,6 +68,10 @@ class InputFile:
             raise UserError(f"{self.path} cannot be read: {error.strerror}") from error
         return next((name for signature, name in SIGNATURES.items() if signature.match(start)), None)
 
+    def opened(self) -> pa.NativeFile:
+        """Open the file with random access; a compressed one is decompressed into memory."""
+        return open_file(self.path) if self.compression() is None else pa.BufferReader(b"".join(self.blocks()))
+
     def start(self) -> bytes:
         """Read the first START_SIZE decompressed bytes, fewer if the file is shorter."""
         start = b""
@@ -91,6 +96,11 @@ class InputFile:
         except DAMAGED as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{self} is damaged or cut off: {reason}") from error
+
+
+def open_file(path: Path) -> pa.OSFile:
+    """Open a file for pyarrow, which would encode its name as UTF-8 in every locale."""
+    return pa.OSFile(os.fsencode(path))
 
 
 class BlockStream(io.RawIOBase):

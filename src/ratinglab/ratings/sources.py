@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
@@ -17,6 +17,8 @@ from ratinglab.options import at_least, seed_rule, within
 
 if TYPE_CHECKING:
     from ratinglab.ratings.feature_tables import FeatureFile
+    from ratinglab.ratings.frames import Frame, Frames
+    from ratinglab.ratings.inputs import InputFile
     from ratinglab.ratings.loading import TableFiles
     from ratinglab.ratings.side_information import Origin
     from ratinglab.ratings.table import RatingTable
@@ -26,6 +28,8 @@ NOT_FOR_FILES = ("idna", "punycode", "raw_unicode_escape", "unicode_escape")
 """Text encodings of Python that are not encodings of files."""
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "double_colon": "::", "spaces": "spaces"}
 """Separators by name, because Hydra cannot parse `data.separator=,`."""
+FRAME = "<data frame>"
+"""Path of ratings, users or items that a call from Python gives as a data frame."""
 MOVIELENS = tuple(f"movielens_{size}" for size in ("100k", "latest_small", "1m", "10m", "20m", "25m", "32m"))
 """The named data sets."""
 
@@ -236,6 +240,9 @@ class CsvOptions(TextOptions, DataOptions):
     titles: TitleOptions
     """Table of items; optional. Its columns are features for model.item_features."""
 
+    frames: ClassVar[Any] = None
+    """Frames to read instead of the files, set by `with_frames`. Any, since OmegaConf evaluates the annotations."""
+
     def check_together(self) -> None:
         """Raise UserError for an invalid dialect, format of times or unrated value."""
         for prefix, options in (("data.", self), ("data.users.", self.users), ("data.titles.", self.titles)):
@@ -245,33 +252,62 @@ class CsvOptions(TextOptions, DataOptions):
             if not math.isfinite(value):
                 raise UserError(f"data.unrated must hold finite numbers, got {value}")
 
+    def with_frames(self, frames: Frames) -> CsvOptions:
+        """Return the same options for data frames instead of files."""
+        copied = replace(self)
+        vars(copied)["frames"] = frames
+        return copied
+
     def load(self) -> RatingTable:
         """Read the files, with users and titles if given, or load the table from the cache."""
-        from ratinglab.ratings.input_paths import existing_files
         from ratinglab.ratings.inputs import Columns
         from ratinglab.ratings.loading import TableFiles
         from ratinglab.ratings.reading import RatingFiles
 
+        frames: Frames | None = self.frames
         ratings = RatingFiles(
-            files=existing_files(self.path, key="data.path"),
+            files=self._files(),
             dialect=self.dialect("data."),
             header=self.header,
             columns=Columns(**vars(self.columns)),
             timestamp_format=self.timestamp_format,
         )
         others = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
-        name = f"{Path(self.path[0]).name}{others}"
-        users, user_origin = _feature_file("user", self.users, id_column=self.users.user, title=None)
-        items, item_origin = _feature_file("item", self.titles, id_column=self.titles.item, title=self.titles.title)
+        name = "data frame" if self.path == [FRAME] else f"{Path(self.path[0]).name}{others}"
+        users, user_origin = _feature_file(
+            "user", self.users, id_column=self.users.user, title=None, frame=frames and frames.users
+        )
+        items, item_origin = _feature_file(
+            "item", self.titles, id_column=self.titles.item, title=self.titles.title, frame=frames and frames.items
+        )
         files = TableFiles(name, ratings, users, items, (user_origin, item_origin))
         return self._load(files, unrated=tuple(self.unrated), **vars(self.scale))
 
+    def _files(self) -> tuple[InputFile, ...]:
+        """Find the files of ratings, or take the data frame."""
+        from ratinglab.ratings.frames import frame_file
+        from ratinglab.ratings.input_paths import existing_files
+
+        if self.frames is not None and self.frames.ratings is not None:
+            columns = [name for name in vars(self.columns).values() if name is not None]
+            return (frame_file(self.frames.ratings, name="ratings", columns=columns),)
+        if self.path == [FRAME]:
+            raise UserError(
+                "data.path: the run was trained on a data frame, which only Python can pass: "
+                "ratinglab.train('resume=FOLDER', ratings=frame)"
+            )
+        return existing_files(self.path, key="data.path")
+
+    def _cache_folder(self) -> Path | None:
+        return None if self.frames is not None else super()._cache_folder()
+
 
 def _feature_file(
-    noun: str, options: UserOptions | TitleOptions, *, id_column: str, title: str | None
+    noun: str, options: UserOptions | TitleOptions, *, id_column: str, title: str | None, frame: Frame | None
 ) -> tuple[FeatureFile | None, Origin]:
-    """Find the file of users or items, if given, and its origin."""
+    """Find the file of users or items, if given, or take the data frame; and its origin."""
     from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
+    from ratinglab.ratings.frames import frame_file
     from ratinglab.ratings.input_paths import existing_file
     from ratinglab.ratings.side_information import KEYS, Origin
 
@@ -282,7 +318,8 @@ def _feature_file(
     layout = FeatureLayout(
         options.dialect(f"{key}."), id=id_column, header=options.header, title=title, numeric=tuple(options.numeric)
     )
-    return FeatureFile(existing_file(options.path, key=f"{key}.path"), layout, origin), origin
+    file = existing_file(options.path, key=f"{key}.path") if frame is None else frame_file(frame, name=f"{noun}s")
+    return FeatureFile(file, layout, origin), origin
 
 
 @dataclass

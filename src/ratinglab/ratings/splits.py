@@ -342,6 +342,7 @@ class MovieLensUSplit(RandomValidationSplit):
     """The published five folds of MovieLens 100K, u1 … u5: each a contiguous fifth of its rows."""
 
     name: ClassVar[str] = "movielens_u"
+    folds: ClassVar[int] = 5
 
     fold: int = field(metadata=within(1, 5))
     """Fold held out for test: 1 for u1 … 5 for u5. Sweep over all with -m split.fold=1,2,3,4,5"""

@@ -1,5 +1,6 @@
 """A trained run: predict, recommend and evaluate from its folder alone."""
 
+import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +22,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.topk import top_k, top_k_of_all
-from ratinglab.runs.record import RunRecord, read_record
+from ratinglab.runs.record import RunRecord, read_metrics, read_record
 from ratinglab.runs.storage import load_predictor, read_parquet, read_part, write_predictions
 
 Ids = Sequence[int | str] | NDArray[np.generic]
@@ -45,7 +46,7 @@ class PredictedRows(NamedTuple):
         return PredictedRows(self.rows.take(mask), model=self.model[selected], baseline=self.baseline[selected])
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Run:
     """A trained run, loaded from its folder.
 
@@ -73,6 +74,32 @@ class Run:
         record = read_record(folder)
         predictor, best_epoch = load_predictor(record, folder)
         return cls(folder, record, predictor, best_epoch)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, model={self.record.model!r})"
+
+    def _repr_html_(self) -> str:
+        """Tabulate the metrics for a notebook: a row per part and system."""
+        labels = {metric.name: metric.label for metric in self.record.metric_kinds()}
+        systems = {"": self.record.model, "baseline/bias/": "bias baseline", "baseline/mean/": "mean baseline"}
+        metrics = self.metrics
+        rows = {
+            (label, system): {labels[name]: metrics.get(f"{prefix}{part}/{name}", np.nan) for name in labels}
+            for part, label in (("val", "validation"), ("test", "test"))
+            for prefix, system in systems.items()
+            if f"{prefix}{part}/mse" in metrics
+        }
+        table = pd.DataFrame.from_dict(rows, orient="index").to_html(float_format="{:.4f}".format, border=0)
+        return f"{table}<code>{html.escape(str(self.folder))}</code>"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics by tag, such as test/rmse, as in metrics.json.
+
+        Raises:
+            UserError: the run has not finished.
+        """
+        return read_metrics(self.folder)
 
     @cached_property
     def user_ids(self) -> IdMap:

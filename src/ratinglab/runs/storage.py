@@ -33,8 +33,8 @@ from ratinglab.models.factor_equation import as_factor_equation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
-from ratinglab.ratings.columnar import open_file
 from ratinglab.ratings.holdout import Holdout
+from ratinglab.ratings.inputs import open_file
 from ratinglab.ratings.side_information import Column
 from ratinglab.runs.record import RunRecord, write_record
 

@@ -1,0 +1,69 @@
+"""A run that a call from Python asks for: composed and checked as on the command line, without Hydra's app."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from ratinglab.config.arguments import check_form
+from ratinglab.config.conf import Conf
+from ratinglab.config.mistakes import explained
+from ratinglab.config.request import Request
+from ratinglab.config.rerun import resumed_run
+from ratinglab.config.resolvers import register_resolvers
+from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.files import user_path
+from ratinglab.runs.sweep_folder import SAVED
+
+
+class Call:
+    """A run to train, from the overrides of one call.
+
+    Attributes:
+        options: its checked options.
+        folder: absolute path of its folder, which need not exist yet.
+        sweep_folder: absolute path of a folder for several runs, likewise.
+        is_resumed: whether the folder holds the run already.
+    """
+
+    def __init__(self, overrides: Sequence[str], *, config_dir: str | None) -> None:
+        """Compose and check the run.
+
+        Raises:
+            UserError: an override is wrong.
+        """
+        register_resolvers()
+        conf = Conf("train")
+        with explained(conf):
+            check_form(overrides)
+            conf.add_folder(config_dir)
+            request = Request(conf, overrides, find_run=resumed_run)
+            with conf.initialized():
+                job = request.job(request.overrides)
+                folders = [(f"hydra.{kind}.dir", str(job.hydra[kind].dir)) for kind in ("run", "sweep")]
+        self.options: TrainOptions = job.options
+        self.folder, self.sweep_folder = (user_path(path, key=key).absolute() for key, path in folders)
+        self.is_resumed = request.rerun is not None
+        self._config, self._overrides, self._hydra = job.config, job.overrides, job.hydra
+        self._config_dir = conf.extra_folder
+
+    def save(self) -> None:
+        """Store the configuration of a new run in its folder, as Hydra's app does."""
+        saved = self.folder / SAVED
+        saved.mkdir()
+        OmegaConf.save(self._config, saved / "config.yaml")
+        OmegaConf.save(OmegaConf.create(self._overrides), saved / "overrides.yaml")
+        OmegaConf.save(DictConfig({"hydra": _of_app(self._hydra, self.folder, self._config_dir)}), saved / "hydra.yaml")
+
+
+def _of_app(hydra: DictConfig, folder: Path, config_dir: Path | None) -> DictConfig:
+    """Return Hydra's part of a config with the values that its app would add."""
+    hydra = hydra.copy()
+    with read_write(hydra), open_dict(hydra):
+        hydra.mode = RunMode.RUN
+        hydra.run.dir = hydra.runtime.output_dir = str(folder)
+        for source in hydra.runtime.config_sources:
+            if config_dir is not None and source.path == str(config_dir):
+                source.provider = "command-line"  # as --config-dir, which a resumed run looks up
+    return hydra

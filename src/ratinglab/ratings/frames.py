@@ -1,0 +1,113 @@
+"""Data frames in the place of files. They are read by the same rules; messages name rows by position, from 1."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.inputs import InputFile
+
+
+class ArrowTable(Protocol):
+    """A table that offers its columns to others as Arrow data, as those of Polars and pyarrow do."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+
+Frame = pd.DataFrame | Mapping[str, Any] | ArrowTable
+"""A data frame of pandas or another library, or arrays by column name."""
+
+
+class Frames(NamedTuple):
+    """Tables given from Python: of ratings, users and items; None for those in files."""
+
+    ratings: Frame | None = None
+    users: Frame | None = None
+    items: Frame | None = None
+
+
+@dataclass(frozen=True)
+class FrameFile(InputFile):
+    """A data frame as an Arrow file in memory. `path` is the name of the frame in messages."""
+
+    content: pa.Buffer = field(kw_only=True, repr=False)
+
+    def fingerprint(self) -> list[str | int]:
+        """Return the name and the size. Tables of frames are not cached."""
+        return [str(self.path), "", self.content.size, 0, 0]
+
+    def compression(self) -> str | None:
+        """Return None: a frame is not compressed."""
+        return None
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the bytes of the Arrow file."""
+        yield self.content.to_pybytes()
+
+    def start(self) -> bytes:
+        """Return the first bytes, without a copy of the others."""
+        return self.content.slice(0, min(1000, self.content.size)).to_pybytes()
+
+    def opened(self) -> pa.NativeFile:
+        """Open the Arrow file."""
+        return pa.BufferReader(self.content)
+
+
+def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = None) -> FrameFile:
+    """Convert a data frame to an Arrow file in memory.
+
+    Args:
+        frame: the data frame.
+        name: its name in messages.
+        columns: columns to keep; None: all. The others need not be convertible.
+
+    Raises:
+        UserError: a column has values of several types, or of a type that Arrow lacks.
+    """
+    found: list[tuple[str, Any]] = []
+    for label, values in _columns_of(frame, name=name):
+        # the name of a missing or repeated column is checked later, as in a file, against all names
+        is_kept = columns is None or label in columns
+        found.append((label, _as_arrow(values, place=f"{name}, column {label!r}") if is_kept else None))
+    num_rows = next((len(values) for _, values in found if values is not None), 0)
+    arrays = [pa.nulls(num_rows) if values is None else values for _, values in found]
+    try:
+        table = pa.table(arrays, names=[label for label, _ in found])
+    except (pa.ArrowException, ValueError) as error:
+        raise UserError(f"{name}: {' '.join(str(error).split())}") from error
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return FrameFile(Path(name), content=sink.getvalue())
+
+
+def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the columns and their names."""
+    if isinstance(frame, pd.DataFrame):
+        for position, label in enumerate(frame.columns):
+            yield str(label), frame.iloc[:, position]
+    elif isinstance(frame, Mapping):
+        yield from ((str(label), values) for label, values in frame.items())
+    elif hasattr(frame, "__arrow_c_stream__"):
+        table = pa.table(frame)
+        yield from zip(table.column_names, table.columns, strict=True)
+    else:
+        raise UserError(f"{name} must be a data frame, arrays by column name, or a path, got {type(frame).__name__}")
+
+
+def _as_arrow(values: Any, *, place: str) -> pa.Array | pa.ChunkedArray:
+    """Convert a column to Arrow; NaN, None and NaT are missing values."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    if np.ndim(values) != 1:
+        raise UserError(f"{place} must have one dimension, got {np.ndim(values)}")
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"{place} must hold values of one type: {reason}") from error
