@@ -13,9 +13,11 @@ from typing import TextIO
 import pytest
 from documented import options_of
 
+from ratinglab.openmp import SLEEPING_THREADS
+
 # As commands do before they import torch: let waiting threads sleep. Two threads that spin on one core made a sweep
 # of a small table thirty times slower.
-os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+os.environ |= SLEEPING_THREADS
 
 REPOSITORY = Path(__file__).parents[1]
 NO_FIGURES = [f"logger.tensorboard.{value}" for value in ("figures=false", "data_figures=false", "projector_items=0")]

@@ -10,7 +10,7 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "ratinglab"
 
 FLOORS = [
-    ["errors", "program"],
+    ["errors", "program", "openmp"],
     ["interrupts"],
     ["options", "files", "targets", "locks", "exits"],
     ["ratings"],

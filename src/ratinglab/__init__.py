@@ -11,6 +11,8 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ratinglab.openmp import sleeping_threads
+
 if TYPE_CHECKING:
     from ratinglab.api import cross_validate, lightning, load, train
     from ratinglab.errors import RunFailedError, UserError
@@ -26,7 +28,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is used first: the commands must start without torch."""
     if name not in __all__:
         raise AttributeError(f"module 'ratinglab' has no attribute {name!r}")
-    with warnings.catch_warnings():  # Lightning's import adds filters
+    # the import loads OpenMP, if nothing else has, and Lightning's adds warning filters
+    with sleeping_threads(), warnings.catch_warnings():
         return getattr(import_module(_MODULES.get(name, "ratinglab.api")), name)
 
 

@@ -6,15 +6,14 @@ import logging
 import os
 
 from ratinglab.fitting.optimizers import FitOptions
+from ratinglab.openmp import SLEEPING_THREADS
 
 
 def configure_process() -> None:
     """Set up threads, garbage collection and logging. Call it first in a command."""
     # Without it, Hydra prints errors in its own format, in several lines, and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # By default torch's threads spin while they wait for each other: with another process on a core, a fit with small
-    # batches ran 20 times slower. Sleeping threads cost 13 % if all cores are free.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ |= SLEEPING_THREADS | os.environ
     # A line that cannot be printed, for example into a closed pipe, must not cause a traceback.
     logging.raiseExceptions = False
     # matplotlib reports its font cache, which a new or read-only home folder lacks.
@@ -32,9 +31,6 @@ def prepare_fit(fit: type[FitOptions]) -> None:
     """
     if not fit.has_compiled_loops:
         return
-    # Threads wait for each other for microseconds at every diagonal. Sleeping made them 1.5 times slower. A hundred
-    # times more spins made them no faster, and up to ten times slower beside a busy process on two cores.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from ratinglab.fitting.kernels.block_epochs import load
 
     load()

@@ -17,6 +17,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from ratinglab.interrupts import StoppedError, resume_hint
+from ratinglab.openmp import sleeping_threads
 
 LOGGED = ("ratinglab", "pytorch_lightning")
 """Loggers of training."""
@@ -46,6 +47,7 @@ def isolated() -> Iterator[None]:
         restored.callback(os.environ.clear)
         for changed in (sys.argv, sys.path):
             restored.callback(changed.__setitem__, slice(None), list(changed))
+        restored.enter_context(sleeping_threads())
         yield
 
 
