@@ -18,7 +18,7 @@ process on two cores.
 def sleeping_threads() -> Iterator[None]:
     """Let the threads of an OpenMP that is loaded in a `with` block sleep while they wait; variables that are set win."""
     added = SLEEPING_THREADS.keys() - os.environ.keys()
-    os.environ.update({name: SLEEPING_THREADS[name] for name in added})
+    os.environ |= SLEEPING_THREADS | os.environ
     try:
         yield
     finally:

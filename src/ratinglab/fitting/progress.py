@@ -53,7 +53,8 @@ class EpochLines(Callback):
 
 
 def progress_callbacks(*, enabled: bool) -> list[Callback]:
-    """Make a bar on a terminal, lines elsewhere, nothing if disabled."""
+    """Make a bar on a terminal or in a notebook, lines elsewhere, nothing if disabled."""
     if not enabled:
         return []
-    return [ProgressBar() if sys.stderr.isatty() else EpochLines()]
+    is_interactive = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return [ProgressBar() if is_interactive else EpochLines()]

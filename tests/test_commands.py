@@ -1,0 +1,91 @@
+"""The installed command `ratinglab`: the same commands as the scripts, its own overview, and shell completion."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import environment
+
+from ratinglab.commands import COMMANDS
+
+pytestmark = pytest.mark.slow
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def installed(cache, tmp_path_factory):
+    """Run shell lines where `ratinglab` is the installed program."""
+    folder = tmp_path_factory.mktemp("bin")
+    program = folder / "ratinglab"
+    program.write_text(f"#!{sys.executable}\nfrom ratinglab.commands import main\n\nmain()\n")
+    program.chmod(0o755)
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+    def run(line, cwd=folder):
+        environ = {**environment(cache), "PATH": path}
+        return subprocess.run(["bash", "-c", line], cwd=cwd, capture_output=True, text=True, timeout=60, env=environ)
+
+    return run
+
+
+def test_each_command_is_a_script_too():
+    assert {path.stem for path in SCRIPTS.glob("*.py")} == COMMANDS.keys()
+
+
+def test_without_a_command_it_lists_them(installed):
+    overview = installed("ratinglab").stdout
+    assert overview == installed("ratinglab --help").stdout
+    assert [line.split()[0] for line in overview.split("Commands:\n")[1].split("\n\n")[0].splitlines()] == [*COMMANDS]
+
+
+def test_unknown_command_is_one_line_with_the_nearest_name(installed):
+    outcome = installed("ratinglab trian model=mf")
+    assert outcome.returncode == 2
+    assert outcome.stderr.startswith("error: unknown command trian: choose from train, ")
+    assert outcome.stderr.endswith("; did you mean train?\n")
+
+
+def test_version(installed):
+    versions = installed(f"ratinglab --version; ratinglab train --version; {sys.executable} -m ratinglab --version")
+    assert len(set(versions.stdout.splitlines())) == 1
+    assert versions.stdout.startswith("ratinglab 0.")
+
+
+def test_commands_name_each_other_as_they_were_started(installed, tmp_path):
+    trained = installed("ratinglab train trainer=debug logger=none; ratinglab evaluate $(ls -d outputs/*/*)", tmp_path)
+    assert trained.stdout.splitlines()[-1] == "equal to metrics.json to the last digit", trained.stderr
+    helped = installed("ratinglab predict --help", tmp_path).stdout
+    assert "  ratinglab predict run=outputs/… input=pairs.csv" in helped
+    assert "scripts/" not in helped
+    (run,) = tmp_path.glob("outputs/*/*")
+    reproduces = installed(f"ratinglab train reproduces={run}", tmp_path)
+    assert reproduces.stderr == "error: reproduces cannot be set: use ratinglab reproduce run=FOLDER\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "completions"),
+    [
+        ("ratinglab re", {"report", "recommend", "reproduce"}),
+        ("ratinglab train model=b", {"model=bias", "model=biased_mf"}),
+        ("ratinglab train model=biased_mf model.embed", {"model.embedding_dim="}),
+        ("ratinglab recommend k", {"k="}),
+    ],
+)
+def test_bash_completes_commands_choices_and_keys(installed, typed, completions):
+    last = len(typed.split()) - 1
+    line = f"COMP_LINE='{typed}' COMP_CWORD={last}; hydra_bash_completion; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    outcome = installed(f'eval "$(ratinglab -sc install=bash)"; {line}')
+    assert set(outcome.stdout.split()) == completions, outcome.stderr
+
+
+def test_other_programs_can_read_the_configs_as_a_package(installed):
+    """With hydra.searchpath=[pkg://ratinglab.conf] in a Hydra program of one's own."""
+    code = (
+        "from hydra import compose, initialize_config_module\n"
+        "with initialize_config_module('ratinglab.conf', version_base='1.3'):\n"
+        "    print(compose('train', ['model=biased_mf']).model.embedding_dim)\n"
+    )
+    assert installed(f'{sys.executable} -c "{code}"').stdout == "32\n"
