@@ -16,6 +16,7 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.exits import exits_in_one_line
 from ratinglab.experiment.root_options import (
     EvaluateOptions,
+    ExportOptions,
     InspectOptions,
     PredictOptions,
     RecommendOptions,
@@ -88,6 +89,14 @@ def predict(options: PredictOptions, _: Path) -> None:
     predict(options)
 
 
+@command(config_name="export", positional="run")
+def export(options: ExportOptions, _: Path) -> None:
+    """Write a run in a form that predicts without ratinglab."""
+    from ratinglab.experiment.exporting import export
+
+    export(options)
+
+
 def report() -> None:
     """Compare runs with one another and with published results."""
     parser = argparse.ArgumentParser(description=report.__doc__)
@@ -106,7 +115,7 @@ def report() -> None:
 
 
 COMMANDS: dict[str, Callable[[], None]] = {
-    main.__name__: main for main in (train, report, recommend, predict, evaluate, reproduce, inspect_data)
+    main.__name__: main for main in (train, report, recommend, predict, evaluate, reproduce, export, inspect_data)
 }
 
 

@@ -2,8 +2,10 @@
 
 import os
 import re
+import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,14 +46,54 @@ def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
     for other in inputs:
         if path.exists() and path.samefile(other):
             raise UserError(f"{key} must differ from the input file, got {text}")
+    _check_outside_runs(path, key=key)
+    return path
+
+
+def output_folder(text: str, *, key: str) -> Path:
+    """Check the path of a folder that a command is about to write. It must be new or empty.
+
+    Raises:
+        UserError: the folder above is missing, or the path is a file, a folder with files, or inside a run's folder.
+    """
+    path = user_path(text, key=key)
+    if not path.parent.is_dir():
+        raise UserError(f"{key}: there is no folder {path.parent}")
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{key} must be a new or empty folder, got {text}")
+    _check_outside_runs(path, key=key)
+    return path
+
+
+def _check_outside_runs(path: Path, *, key: str) -> None:
     try:
         resolved = path.resolve()
     except (OSError, RuntimeError) as error:  # a loop of links
-        raise UserError(f"{key}: {text} cannot be resolved: {error}") from error
+        raise UserError(f"{key}: {path} cannot be resolved: {error}") from error
     for folder in resolved.parents:
         if (folder / RUN_RECORD).is_file():
-            raise UserError(f"{key} must not be inside the folder of a run, got {text}")
-    return path
+            raise UserError(f"{key} must not be inside the folder of a run, got {path}")
+
+
+@contextmanager
+def whole_folder(path: Path, *, key: str) -> Iterator[Path]:
+    """Yield a temporary folder beside a new or empty one; it takes its place if the `with` block ends without an error.
+
+    Raises:
+        UserError: a file cannot be written; nothing is left behind.
+    """
+    path = path.resolve()
+    half_done = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        half_done.mkdir()
+        yield half_done
+        if path.exists():
+            path.rmdir()  # Windows does not rename onto a folder
+        half_done.rename(path)
+    except OSError as error:
+        raise UserError(f"{key}: {path} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(half_done, ignore_errors=True)
 
 
 def write_output(path: Path, write: Callable[[BinaryIO], object], *, key: str) -> None:

@@ -11,6 +11,7 @@ from ratinglab.config.mistakes import check_overrides, with_file
 from ratinglab.config.rerun import Rerun
 from ratinglab.experiment.root_options import (
     EvaluateOptions,
+    ExportOptions,
     InspectOptions,
     PredictOptions,
     RecommendOptions,
@@ -23,6 +24,7 @@ ROOTS: dict[str, type] = {
     "evaluate": EvaluateOptions,
     "recommend": RecommendOptions,
     "predict": PredictOptions,
+    "export": ExportOptions,
 }
 """Options class of each primary config in conf/."""
 FindRun = Callable[..., Rerun | None]

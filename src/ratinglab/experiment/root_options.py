@@ -1,6 +1,8 @@
 """Options of each command. Imports nothing slow: the command line reads this module first."""
 
 from dataclasses import dataclass, field
+from enum import Enum
+from importlib.util import find_spec
 
 from ratinglab.errors import UserError
 from ratinglab.fitting.loggers import LoggerOptions
@@ -148,3 +150,35 @@ class PredictOptions(TextOptions):
         """Raise UserError for an unknown separator, encoding or format of times."""
         self.check_text("")
         check_timestamp_format(self.timestamp_format, key="timestamp_format")
+
+
+class ExportFormat(Enum):
+    """Formats of an exported run."""
+
+    torch = "torch"
+    onnx = "onnx"
+    numpy = "numpy"
+    parquet = "parquet"
+
+
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+"""Packages of the extra `export`."""
+
+
+@dataclass
+class ExportOptions:
+    """Options of exporting a run."""
+
+    run: str
+    """Folder of the run."""
+    format: ExportFormat
+    """torch (a program of torch.export) and onnx predict on their own. numpy (.npz) and parquet hold the factors and
+    biases of a model that has some."""
+    output: str | None
+    """Folder to write, new or empty; null: beside the run, with its name and the format."""
+
+    def check_together(self) -> None:
+        """Raise UserError if a package is missing."""
+        missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
+        if self.format is ExportFormat.onnx and missing:
+            raise UserError(f"format=onnx needs {', '.join(missing)}: pip install 'ratinglab[export]'")

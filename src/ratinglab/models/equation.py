@@ -39,7 +39,7 @@ class TrainingData:
 
 
 class Factors(NamedTuple):
-    """The terms of μ + b_u + b_i + x_u · y_i for every user and item, on the last known day.
+    """The terms of μ + b_u + b_i + x_u · y_i for every user and item, on the last known day, or for every row.
 
     Attributes:
         user: (num_users, D) float32, x.
@@ -89,6 +89,10 @@ class Equation(nn.Module, ABC):
     def factors(self) -> Factors | None:
         """Return the equation as one product of matrices; None if it has another form."""
         return None
+
+    def traceable(self) -> "Equation":
+        """Return an equation with the same predictions that torch.export can trace: this one, unless overridden."""
+        return self
 
     def item_vectors(self) -> Tensor | None:
         """Return (num_items, D) float32 for TensorBoard's projector; None for an equation without factors."""

@@ -10,6 +10,7 @@ from ratinglab.models.day_rows import DayRows
 from ratinglab.models.declarations import FactorOptions, FeatureOptions
 from ratinglab.models.design import Design
 from ratinglab.models.equation import Equation, Factors, TrainingData, normal_embedding, zero_embedding
+from ratinglab.models.row_products import RowProducts
 
 
 class Part(NamedTuple):
@@ -122,8 +123,18 @@ class FactorEquation(Equation):
 
     def factors(self) -> Factors:
         """Compute the values of both sides on the last day, all parts summed."""
+        return self._factors_of(self.user_side().last_rows(), self.item_side().last_rows())
+
+    @torch.no_grad()
+    def traceable(self) -> Equation:
+        """Sum the parts of all rows: torch.export cannot trace the sums of a design."""
         users, items = self.user_side(), self.item_side()
-        user_row, item_row = users.last_rows(), items.last_rows()
+        rows = self._factors_of(*(torch.arange(side.embedding.num_embeddings) for side in (users, items)))
+        return RowProducts(rows, user_days=users.rows, item_days=items.rows)
+
+    def _factors_of(self, user_row: Tensor, item_row: Tensor) -> Factors:
+        """Compute the values of these rows, all parts summed."""
+        users, items = self.user_side(), self.item_side()
         has_biases = users.bias is not None
         return Factors(
             user=users.factors(user_row),

@@ -35,4 +35,4 @@ class Mean(Equation):
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""
-        return self.mean.expand(len(user))
+        return self.mean.expand(user.shape)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ratinglab.models.equation import Equation, Factors
-from ratinglab.models.factor_equation import FactorEquation, Side
+from ratinglab.models.factor_equation import FactorEquation
+from ratinglab.models.row_products import RowProducts
 
 
 class Sample(NamedTuple):
@@ -121,22 +122,31 @@ class Posterior(Equation):
         if not self._samples:
             return self.equation.factors()
         users, items = self.equation.user_side(), self.equation.item_side()
-
-        def last(side: Side, tables: list[Tensor]) -> list[Tensor]:
-            return tables if side.rows is None else [table[side.last_rows()] for table in tables]
-
-        factors = Factors(
-            user=torch.cat(last(users, [each.user for each in self._samples]), dim=1) / len(self._samples),
-            item=torch.cat(last(items, [each.item for each in self._samples]), dim=1),
-            user_bias=None,
-            item_bias=None,
-            mean=self._mean,
+        return self._side_by_side(
+            None if users.rows is None else users.last_rows(), None if items.rows is None else items.last_rows()
         )
-        if users.bias is None:
-            return factors
-        return factors._replace(
-            user_bias=torch.stack(last(users, [each.user_bias for each in self._samples])).mean(dim=0),
-            item_bias=torch.stack(last(items, [each.item_bias for each in self._samples])).mean(dim=0),
+
+    def traceable(self) -> Equation:
+        """Put the samples of all rows side by side: a trace of the loop over samples would be long."""
+        if not self._samples:
+            return self.equation.traceable()
+        users, items = self.equation.user_side(), self.equation.item_side()
+        return RowProducts(self._side_by_side(None, None), user_days=users.rows, item_days=items.rows)
+
+    def _side_by_side(self, user_row: Tensor | None, item_row: Tensor | None) -> Factors:
+        """Return the mean prediction of these rows as one product; None: all rows, without a copy of each sample."""
+
+        def select(name: str, row: Tensor | None) -> list[Tensor]:
+            tables = [getattr(sample, name) for sample in self._samples]
+            return tables if row is None else [table[row] for table in tables]
+
+        has_biases = self.equation.user_side().bias is not None
+        return Factors(
+            user=torch.cat(select("user", user_row), dim=1) / len(self._samples),
+            item=torch.cat(select("item", item_row), dim=1),
+            user_bias=torch.stack(select("user_bias", user_row)).mean(dim=0) if has_biases else None,
+            item_bias=torch.stack(select("item_bias", item_row)).mean(dim=0) if has_biases else None,
+            mean=self._mean,
         )
 
     def item_vectors(self) -> Tensor | None:

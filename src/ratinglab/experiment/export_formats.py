@@ -1,0 +1,249 @@
+"""Formats of an exported run. Each writer also reads its files back, as a function that predicts as their user would."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ratinglab.errors import UserError
+from ratinglab.experiment.root_options import ExportFormat
+from ratinglab.models.predictor import Predictor
+from ratinglab.runs.run import Run
+
+Predict = Callable[..., NDArray[np.float32]]
+"""Takes user (B,) int32, item (B,) int32 and, if the file does, day (B,) int32; returns ratings (B,) float32."""
+Arrays = dict[str, NDArray[np.float32]]
+
+
+class Written(NamedTuple):
+    """A written export.
+
+    Attributes:
+        file: name of the main file.
+        takes_day: whether it takes days; False for a model that does: each user's last day in training.
+        facts: entries of export.json about the contents.
+        usage: lines of Python that use the file.
+        predict: predictions by the written file.
+    """
+
+    file: str
+    takes_day: bool
+    facts: dict[str, Any]
+    usage: tuple[str, ...]
+    predict: Predict
+
+
+def write_torch(run: Run, folder: Path) -> Written:
+    """Write model.pt2, a program of torch.export, and the tables of ids."""
+    path, takes_day = folder / "model.pt2", run.predictor.model.takes_day
+    with _quiet():
+        torch.export.save(_traced(run), path)
+        module = torch.export.load(path).module()
+    write_ids(run, folder)
+    usage = (
+        "import torch",
+        'predict = torch.export.load("FOLDER/model.pt2").module()',
+        f"rating = predict({', '.join(['torch.tensor([0], dtype=torch.int32)'] * (3 if takes_day else 2))})",
+    )
+    return Written(
+        path.name, takes_day, _signature(takes_day), usage, lambda *columns: module(*map(torch.from_numpy, columns)).numpy()
+    )
+
+
+def write_onnx(run: Run, folder: Path) -> Written:
+    """Write model.onnx and the tables of ids. Needs the packages of the extra `export`."""
+    import onnxruntime
+
+    path, takes_day = folder / "model.onnx", run.predictor.model.takes_day
+    with _quiet():
+        program = _traced(run).run_decompositions({torch.ops.aten.searchsorted.Tensor: _search})
+        try:
+            converted = torch.onnx.export(program, dynamo=True, output_names=["rating"], verbose=False)
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise _untraceable(run, ExportFormat.onnx, error) from error
+        assert converted is not None, "torch.onnx.export returns the program unless it gets a path"
+        converted.save(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = list(_signature(takes_day)["inputs"])
+    write_ids(run, folder)
+    usage = (
+        "import numpy as np, onnxruntime",
+        'session = onnxruntime.InferenceSession("FOLDER/model.onnx")',
+        "index = np.array([0], dtype=np.int32)",
+        f'(rating,) = session.run(None, {{{", ".join(f"{name!r}: index" for name in names)}}})',
+    )
+    return Written(
+        path.name, takes_day, _signature(takes_day), usage,
+        lambda *columns: session.run(None, dict(zip(names, columns, strict=True)))[0],
+    )  # fmt: skip
+
+
+def write_numpy(run: Run, folder: Path) -> Written:
+    """Write model.npz, the factors and biases, and the tables of ids."""
+    path, arrays = folder / "model.npz", _arrays(run, ExportFormat.numpy)
+    np.savez(path, allow_pickle=False, **arrays)
+    write_ids(run, folder)
+    usage = (
+        "import numpy as np",
+        'm = np.load("FOLDER/model.npz")',
+        "user, item = np.array([0]), np.array([0])",
+        'bias = m["mean"] + m["user_bias"][user] + m["item_bias"][item]',
+        'rating = (bias + (m["user_factors"][user] * m["item_factors"][item]).sum(axis=1)).clip(*m["scale"])',
+        '# index -1: m["baseline_mean"] + m["baseline_user_bias"][user] + m["baseline_item_bias"][item]',
+    )
+    facts = {"arrays": {name: {"dtype": str(each.dtype), "shape": each.shape} for name, each in arrays.items()}}
+    with np.load(path) as file:
+        return Written(path.name, False, facts, usage, _factor_predictor(dict(file)))
+
+
+def write_parquet(run: Run, folder: Path) -> Written:
+    """Write users.parquet and items.parquet, with an embedding and biases per row."""
+    arrays = _arrays(run, ExportFormat.parquet)
+    write_ids(run, folder, users=_columns(arrays, "user"), items=_columns(arrays, "item"))
+    facts = {name: float(arrays[name]) for name in ("mean", "baseline_mean")}
+    usage = (
+        "import pandas as pd",
+        'user, item = (pd.read_parquet(f"FOLDER/{side}.parquet").iloc[0] for side in ("users", "items"))',
+        f'rating = {facts["mean"]!r} + user["bias"] + item["bias"] + user["embedding"] @ item["embedding"]',
+    )
+    read = {name: arrays[name] for name in ("mean", "baseline_mean", "scale")}
+    for side in ("user", "item"):
+        table = pyarrow.parquet.read_table(folder / f"{side}s.parquet")
+        read[f"{side}_factors"] = np.stack(table["embedding"].to_numpy())
+        read[f"{side}_bias"] = table["bias"].to_numpy()
+        read[f"baseline_{side}_bias"] = np.append(table["baseline_bias"].to_numpy(), np.float32(0))
+    return Written("items.parquet", False, facts, usage, _factor_predictor(read))
+
+
+WRITERS: dict[ExportFormat, Callable[[Run, Path], Written]] = {
+    ExportFormat.torch: write_torch,
+    ExportFormat.onnx: write_onnx,
+    ExportFormat.numpy: write_numpy,
+    ExportFormat.parquet: write_parquet,
+}
+
+
+def write_ids(
+    run: Run, folder: Path, *, users: dict[str, pa.Array] | None = None, items: dict[str, pa.Array] | None = None
+) -> None:
+    """Write the ids of users and items with training ratings, in the order of their index, and further columns."""
+    num_users, num_items = run.record.num_users, run.record.num_items
+    titles = {} if run.titles is None else {"title": pa.array(run.titles[:num_items], type=pa.string())}
+    for name, columns in (
+        ("users", {"user_id": pa.array(run.user_ids.ids[:num_users])} | (users or {})),
+        ("items", {"item_id": pa.array(run.item_ids.ids[:num_items])} | titles | (items or {})),
+    ):
+        pyarrow.parquet.write_table(pa.table(columns), folder / f"{name}.parquet")
+
+
+def _traced(run: Run) -> torch.export.ExportedProgram:
+    """Trace the predictor, cold start and clipping included, for batches of any size."""
+    predictor = run.predictor
+    traceable = Predictor(predictor.model.traceable(), predictor.baseline, scale=predictor.scale).eval()
+    traceable.requires_grad_(False)  # whoever loads the program wants ratings, not gradients
+    # separate tensors: torch.export takes one tensor that is given twice for one input
+    example = tuple(torch.zeros(3, dtype=torch.int32) for _ in range(3 if predictor.model.takes_day else 2))
+    batch = {0: torch.export.Dim("batch", min=1)}
+    try:
+        return torch.export.export(traceable, example, dynamic_shapes=(batch,) * len(example))
+    except Exception as error:  # an equation of the user's own can raise anything
+        raise _untraceable(run, ExportFormat.torch, error) from error
+
+
+def _untraceable(run: Run, format: ExportFormat, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:300]
+    return UserError(f"format={format.name} cannot export model={run.record.model}: {reason}")
+
+
+def _search(ordered: Tensor, values: Tensor) -> Tensor:
+    """Compute torch.searchsorted, which ONNX lacks, by bisection: ordered (n,), values (B,) → (B,) int64."""
+    below = torch.zeros_like(values)
+    for bit in reversed(range(len(ordered).bit_length())):
+        further = below + (1 << bit)
+        is_below = (further <= len(ordered)) & (ordered[further.clamp(max=len(ordered)) - 1] < values)
+        below = torch.where(is_below, further, below)
+    return below
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporters' remarks about themselves."""
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _signature(takes_day: bool) -> dict[str, Any]:
+    """Describe the inputs and the output of a program."""
+    index = {"dtype": "int32", "shape": ["B"]}
+    names = ("user", "item", "day") if takes_day else ("user", "item")
+    return {"inputs": dict.fromkeys(names, index), "outputs": {"rating": {"dtype": "float32", "shape": ["B"]}}}
+
+
+def _arrays(run: Run, format: ExportFormat) -> Arrays:
+    """Collect what predictions take: r̂ = clip(mean + user_bias + item_bias + user_factors · item_factors).
+
+    An unknown user or item gets baseline_mean + baseline_user_bias + baseline_item_bias, whose last entries are 0, for
+    an unknown index. Biases are 0 for a model without them; scale is ±∞ without clipping.
+    """
+    factors, baseline = run.predictor.model.factors(), run.predictor.baseline
+    if factors is None:
+        raise UserError(
+            f"format={format.name} needs a model with factors, got model={run.record.model}: "
+            "use format=torch or format=onnx"
+        )
+    biases = (factors.user_bias, torch.zeros(len(factors.user))), (factors.item_bias, torch.zeros(len(factors.item)))
+    user_bias, item_bias = (zeros if bias is None else bias[:, 0] for bias, zeros in biases)
+    tensors = {
+        "user_factors": factors.user,
+        "item_factors": factors.item,
+        "user_bias": user_bias,
+        "item_bias": item_bias,
+        "mean": torch.tensor(factors.mean),
+        "scale": torch.tensor(run.predictor.scale or (-torch.inf, torch.inf)),
+        "baseline_user_bias": baseline.user_bias,
+        "baseline_item_bias": baseline.item_bias,
+        "baseline_mean": baseline.mean,
+    }
+    return {name: each.detach().float().numpy() for name, each in tensors.items()}
+
+
+def _columns(arrays: Arrays, side: str) -> dict[str, pa.Array]:
+    """Make the columns of a side: biases, and embeddings as lists."""
+    factors = np.ascontiguousarray(arrays[f"{side}_factors"])
+    return {
+        "bias": pa.array(arrays[f"{side}_bias"]),
+        "baseline_bias": pa.array(arrays[f"baseline_{side}_bias"][:-1]),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(factors.ravel()), factors.shape[1]),
+    }
+
+
+def _factor_predictor(model: Arrays) -> Predict:
+    """Return a function that predicts with numpy alone."""
+    num_users, num_items = len(model["user_bias"]), len(model["item_bias"])
+
+    def predict(user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.float32]:
+        user = np.where((user >= 0) & (user < num_users), user, num_users)
+        item = np.where((item >= 0) & (item < num_items), item, num_items)
+        known = (user < num_users) & (item < num_items)
+        rating = model["baseline_mean"] + model["baseline_user_bias"][user] + model["baseline_item_bias"][item]
+        user, item = user[known], item[known]
+        rating[known] = model["mean"] + model["user_bias"][user] + model["item_bias"][item]
+        rating[known] += (model["user_factors"][user] * model["item_factors"][item]).sum(axis=1)
+        clipped: NDArray[np.float32] = rating.clip(*model["scale"])
+        return clipped
+
+    return predict

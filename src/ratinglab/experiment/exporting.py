@@ -1,0 +1,142 @@
+"""Export of a run: its predictions as one file that works without ratinglab, checked against the run's own."""
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from ratinglab.batches import Batch, as_tensors
+from ratinglab.errors import UserError
+from ratinglab.experiment.export_formats import WRITERS, Written
+from ratinglab.experiment.root_options import ONNX_PACKAGES, ExportFormat, ExportOptions
+from ratinglab.files import output_folder, whole_folder
+from ratinglab.runs.record import write_json
+from ratinglab.runs.run import Run
+
+TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
+"""Largest difference allowed between an export and its run: in rating units, or of the largest prediction."""
+MAX_ROWS_COMPARED, BLOCK = 100_000, 1_000
+LARGEST = np.iinfo(np.int32).max
+
+
+class Parity(NamedTuple):
+    """Comparison of an export's predictions with its run's.
+
+    Attributes:
+        part: part of the run whose rows were predicted.
+        rows: number of these rows.
+        cold_pairs: number of pairs with an unknown user or item, predicted beside them.
+        largest_difference: largest absolute difference, in rating units.
+        largest_allowed: its limit.
+    """
+
+    part: str
+    rows: int
+    cold_pairs: int
+    largest_difference: float
+    largest_allowed: float
+
+
+def export(options: ExportOptions) -> None:
+    """Write a run to a folder, in a format that works without ratinglab.
+
+    Raises:
+        UserError: the folder has files, the format does not suit the model, or its predictions differ from the run's.
+    """
+    output = None if options.output is None else output_folder(options.output, key="output")
+    run = Run.load(options.run)
+    if output is None:
+        folder = run.folder.resolve()
+        output = output_folder(os.path.relpath(f"{folder}-{options.format.name}"), key="output")
+    with whole_folder(output, key="output") as folder:
+        written = WRITERS[options.format](run, folder)
+        parity = measure_parity(run, written)
+        if not parity.largest_difference <= parity.largest_allowed:  # not `>`, which NaN would pass
+            raise UserError(
+                f"format={options.format.name}: predictions differ from the run's by up to "
+                f"{parity.largest_difference:.1e}; at most {parity.largest_allowed:.1e} is allowed"
+            )
+        write_json(folder / "export.json", _description(run, options.format, written, parity))
+        size = sum(path.stat().st_size for path in folder.iterdir())
+    _print_summary(run, options.format, output, written, parity, size=size)
+
+
+def measure_parity(run: Run, written: Written) -> Parity:
+    """Compare an export with its run on test rows (without any, validation rows) and on cold pairs.
+
+    Of more than MAX_ROWS_COMPARED rows, every n-th is compared.
+    """
+    part = next((name for name in ("test", "val") if len(run.part(name)) > 0), "train")
+    rows = run.part(part)
+    every = -(-len(rows) // MAX_ROWS_COMPARED)
+    rows = rows.take(np.arange(len(rows)) % every == 0)
+    cold = _cold_pairs(run)
+    differences, predictions = [], []
+    for pairs in (cold, *cold.split(1), *as_tensors(rows).split(BLOCK)):
+        arguments = (pairs.user, pairs.item, pairs.day) if written.takes_day else (pairs.user, pairs.item)
+        with torch.inference_mode():
+            expected = run.predictor(*arguments).numpy()
+        differences.append(np.abs(written.predict(*(each.numpy() for each in arguments)) - expected).max())
+        predictions.append(np.abs(expected).max())
+    allowed = max(TOLERANCE, RELATIVE_TOLERANCE * float(np.max(predictions)))
+    return Parity(part, len(rows), len(cold.user), float(np.max(differences)), allowed)
+
+
+def _cold_pairs(run: Run) -> Batch:
+    """Pair known and unknown users and items; an unknown index is −1 or beyond the last."""
+    user, item = (
+        torch.tensor([0, -1, count, LARGEST], dtype=torch.int32)
+        for count in (run.record.num_users, run.record.num_items)
+    )
+    pairs = torch.cartesian_prod(user, item)[1:]  # the first one is known
+    return Batch(*pairs.T.contiguous(), rating=torch.zeros(len(pairs)), day=torch.zeros(len(pairs), dtype=torch.int32))
+
+
+def _description(run: Run, format: ExportFormat, written: Written, parity: Parity) -> dict[str, Any]:
+    """Describe an export for export.json."""
+    record = run.record
+    day = {"day": "days since 1970-01-01; 2147483647: each user's last day in training"}
+    last_day = {"day": "none: each user's last day in training"}
+    packages = ("ratinglab", "torch", "numpy", "pyarrow", *(ONNX_PACKAGES if format is ExportFormat.onnx else ()))
+    return {
+        "format": format.name,
+        "file": written.file,
+        **written.facts,
+        "index": "row number in users.parquet or items.parquet; -1 for any other id: the bias baseline predicts",
+        **({} if not run.predictor.model.takes_day else day if written.takes_day else last_day),
+        "scale": record.scale,
+        "num_users": record.num_users,
+        "num_items": record.num_items,
+        "parity": parity._asdict(),
+        "versions": {name: version(name) for name in packages},
+        "run": {
+            "folder": str(run.folder),
+            "model": record.model,
+            "model_options": record.model_options,
+            "best_epoch": run.best_epoch,
+            "provenance": record.provenance,
+        },
+    }
+
+
+def _print_summary(
+    run: Run, format: ExportFormat, output: Path, written: Written, parity: Parity, *, size: int
+) -> None:
+    record = run.record
+    print(f"exported   {record.model}, {record.num_users:,} users, {record.num_items:,} items: format={format.name}")
+    print(f"folder     {output} ({size / 1e6:.1f} MB)")
+    print("index      the row number in users.parquet or items.parquet; -1 for any other id")
+    print(
+        f"parity     at most {parity.largest_difference:.1e} from the run's predictions of {parity.rows:,} "
+        f"{parity.part} rows and {parity.cold_pairs} cold pairs"
+    )
+    if run.predictor.model.takes_day:
+        print(
+            "day        days since 1970-01-01; 2147483647 for a user's last day in training"
+            if written.takes_day
+            else "note: without days: predicts for each user's last day in training"
+        )
+    print("", *(line.replace("FOLDER", str(output)) for line in written.usage), sep="\n")
