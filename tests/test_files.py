@@ -4,7 +4,7 @@ import os
 import pytest
 
 from ratinglab.errors import UserError
-from ratinglab.files import remove_half_done, user_path, write_whole
+from ratinglab.files import remove_half_done, user_path, whole_folder, write_whole
 
 
 def full_disk(*_: object) -> None:
@@ -45,3 +45,28 @@ def test_leftovers_of_a_killed_process_are_removed(path):
 def test_invalid_path_is_refused_with_its_key(text):
     with pytest.raises(UserError, match=r"^key: .* is not a valid path: "):
         user_path(text, key="key")
+
+
+def test_whole_folder_appears_at_the_end(tmp_path):
+    for name in ("new", "empty"):
+        with whole_folder(tmp_path / name, key="output") as folder:
+            (folder / "file").write_text("x")
+            assert not (tmp_path / "new").exists() or name == "empty"
+        (tmp_path / "empty").mkdir(exist_ok=True)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "empty", "empty/file", "new", "new/file",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))])
+def test_failed_folder_leaves_nothing_behind(tmp_path, error):
+    expected = KeyboardInterrupt if error is KeyboardInterrupt else UserError
+
+    def write() -> None:
+        with whole_folder(tmp_path / "new", key="output") as folder:
+            (folder / "file").write_text("x")
+            raise error
+
+    with pytest.raises(expected):
+        write()
+    assert list(tmp_path.iterdir()) == []

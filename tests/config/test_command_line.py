@@ -25,7 +25,9 @@ def test_argument_without_a_key_is_the_run(command, tmp_path, script):
     assert command(tmp_path, script, "nowhere", status=2).stderr == "error: run: there is no folder nowhere\n"
 
 
-@pytest.mark.parametrize("script", ["train", "evaluate", "recommend", "predict", "inspect_data", "reproduce", "report"])
+@pytest.mark.parametrize(
+    "script", ["train", "evaluate", "recommend", "predict", "export", "inspect_data", "reproduce", "report"]
+)
 def test_version_is_that_of_ratinglab(command, tmp_path, script):
     assert command(tmp_path, script, "--version").stdout.startswith("ratinglab ")
 

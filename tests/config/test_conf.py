@@ -101,6 +101,7 @@ def test_experiments_use_fold_1_of_movielens_u(name):
         ("evaluate", ["run=x"]),
         ("recommend", ["run=x", "user=1"]),
         ("predict", ["run=x", "input=a.csv", "output=b.csv"]),
+        ("export", ["run=x", "format=numpy"]),
     ],
 )
 def test_configs_of_other_commands_compose(root, overrides):

@@ -243,6 +243,9 @@ def test_unavailable_accelerator_is_refused_and_leaves_no_files(command, tmp_pat
         ("recommend", ["run=empty", "output=."], "output must be a file, got the folder ."),
         ("recommend", ["run=empty", "user=1", "k=0"], "k must be at least 1, got 0"),
         ("predict", ["run=empty", "input=none.csv", "output=x.csv"], "input: there is no file none.csv"),
+        ("export", ["run=nowhere"], "run: there is no folder nowhere"),
+        ("export", ["run=empty", "format=onx"], "format must be one of torch, onnx, numpy, parquet, got onx"),
+        ("export", ["run=empty", "output=no/x"], "output: there is no folder no"),
     ],
 )
 def test_mistake_in_a_command_on_a_run_gives_a_one_line_error(command, tmp_path, script, arguments, message):

@@ -1,4 +1,4 @@
-"""Formats of an exported run. Each writer also reads its files back, as a function that predicts as their user would."""
+"""Formats of an exported run. Each writer also reads its files back and predicts from them, as their user would."""
 
 import logging
 import warnings
@@ -46,7 +46,7 @@ def write_torch(run: Run, folder: Path) -> Written:
     """Write model.pt2, a program of torch.export, and the tables of ids."""
     path, takes_day = folder / "model.pt2", run.predictor.model.takes_day
     with _quiet():
-        torch.export.save(_traced(run), path)
+        torch.export.save(_traced(run, ExportFormat.torch), path)
         module = torch.export.load(path).module()
     write_ids(run, folder)
     usage = (
@@ -55,7 +55,11 @@ def write_torch(run: Run, folder: Path) -> Written:
         f"rating = predict({', '.join(['torch.tensor([0], dtype=torch.int32)'] * (3 if takes_day else 2))})",
     )
     return Written(
-        path.name, takes_day, _signature(takes_day), usage, lambda *columns: module(*map(torch.from_numpy, columns)).numpy()
+        path.name,
+        takes_day,
+        _signature(takes_day),
+        usage,
+        lambda *columns: module(*map(torch.from_numpy, columns)).numpy(),
     )
 
 
@@ -65,11 +69,11 @@ def write_onnx(run: Run, folder: Path) -> Written:
 
     path, takes_day = folder / "model.onnx", run.predictor.model.takes_day
     with _quiet():
-        program = _traced(run).run_decompositions({torch.ops.aten.searchsorted.Tensor: _search})
+        program = _traced(run, ExportFormat.onnx).run_decompositions({torch.ops.aten.searchsorted.Tensor: _search})
         try:
             converted = torch.onnx.export(program, dynamo=True, output_names=["rating"], verbose=False)
         except torch.onnx.errors.OnnxExporterError as error:
-            raise _untraceable(run, ExportFormat.onnx, error) from error
+            raise _refusal(run, ExportFormat.onnx, "ONNX cannot express", error) from error
         assert converted is not None, "torch.onnx.export returns the program unless it gets a path"
         converted.save(path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -79,7 +83,7 @@ def write_onnx(run: Run, folder: Path) -> Written:
         "import numpy as np, onnxruntime",
         'session = onnxruntime.InferenceSession("FOLDER/model.onnx")',
         "index = np.array([0], dtype=np.int32)",
-        f'(rating,) = session.run(None, {{{", ".join(f"{name!r}: index" for name in names)}}})',
+        f"(rating,) = session.run(None, {{{', '.join(f'{name!r}: index' for name in names)}}})",
     )
     return Written(
         path.name, takes_day, _signature(takes_day), usage,
@@ -145,7 +149,7 @@ def write_ids(
         pyarrow.parquet.write_table(pa.table(columns), folder / f"{name}.parquet")
 
 
-def _traced(run: Run) -> torch.export.ExportedProgram:
+def _traced(run: Run, format: ExportFormat) -> torch.export.ExportedProgram:
     """Trace the predictor, cold start and clipping included, for batches of any size."""
     predictor = run.predictor
     traceable = Predictor(predictor.model.traceable(), predictor.baseline, scale=predictor.scale).eval()
@@ -156,12 +160,12 @@ def _traced(run: Run) -> torch.export.ExportedProgram:
     try:
         return torch.export.export(traceable, example, dynamic_shapes=(batch,) * len(example))
     except Exception as error:  # an equation of the user's own can raise anything
-        raise _untraceable(run, ExportFormat.torch, error) from error
+        raise _refusal(run, format, "torch.export cannot trace", error) from error
 
 
-def _untraceable(run: Run, format: ExportFormat, error: Exception) -> UserError:
+def _refusal(run: Run, format: ExportFormat, problem: str, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:300]
-    return UserError(f"format={format.name} cannot export model={run.record.model}: {reason}")
+    return UserError(f"format={format.name}: {problem} model={run.record.model}: {reason}")
 
 
 def _search(ordered: Tensor, values: Tensor) -> Tensor:

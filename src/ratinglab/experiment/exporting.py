@@ -65,7 +65,7 @@ def export(options: ExportOptions) -> None:
 
 
 def measure_parity(run: Run, written: Written) -> Parity:
-    """Compare an export with its run on test rows (without any, validation rows) and on cold pairs.
+    """Compare an export with its run on test rows (without any, validation or training rows) and on cold pairs.
 
     Of more than MAX_ROWS_COMPARED rows, every n-th is compared.
     """
@@ -75,11 +75,11 @@ def measure_parity(run: Run, written: Written) -> Parity:
     rows = rows.take(np.arange(len(rows)) % every == 0)
     cold = _cold_pairs(run)
     differences, predictions = [], []
-    for pairs in (cold, *cold.split(1), *as_tensors(rows).split(BLOCK)):
-        arguments = (pairs.user, pairs.item, pairs.day) if written.takes_day else (pairs.user, pairs.item)
+    for user, item, _, day in (cold, *cold.split(1), *as_tensors(rows).split(BLOCK)):
+        columns = (user, item, day) if written.takes_day and day is not None else (user, item)
         with torch.inference_mode():
-            expected = run.predictor(*arguments).numpy()
-        differences.append(np.abs(written.predict(*(each.numpy() for each in arguments)) - expected).max())
+            expected = run.predictor(*columns).numpy()
+        differences.append(np.abs(written.predict(*(each.numpy() for each in columns)) - expected).max())
         predictions.append(np.abs(expected).max())
     allowed = max(TOLERANCE, RELATIVE_TOLERANCE * float(np.max(predictions)))
     return Parity(part, len(rows), len(cold.user), float(np.max(differences)), allowed)
@@ -91,8 +91,8 @@ def _cold_pairs(run: Run) -> Batch:
         torch.tensor([0, -1, count, LARGEST], dtype=torch.int32)
         for count in (run.record.num_users, run.record.num_items)
     )
-    pairs = torch.cartesian_prod(user, item)[1:]  # the first one is known
-    return Batch(*pairs.T.contiguous(), rating=torch.zeros(len(pairs)), day=torch.zeros(len(pairs), dtype=torch.int32))
+    user, item = torch.cartesian_prod(user, item)[1:].T.contiguous()  # the first pair is known
+    return Batch(user, item, rating=torch.zeros(len(user)), day=torch.zeros_like(user))
 
 
 def _description(run: Run, format: ExportFormat, written: Written, parity: Parity) -> dict[str, Any]:

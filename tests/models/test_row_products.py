@@ -1,0 +1,35 @@
+"""Rows of factor equations, multiplied in blocks of columns or stored as the ratings of all pairs."""
+
+import pytest
+import torch
+
+from ratinglab.models import row_products
+from ratinglab.models.equation import Factors
+from ratinglab.models.row_products import RowProducts
+
+USER, ITEM = torch.tensor([0, 29, 1], dtype=torch.int32), torch.tensor([39, 0, 1], dtype=torch.int32)
+
+
+def rows(dim: int, *, biased: bool = True) -> Factors:
+    """Make rows of 30 users and 40 items."""
+    random = torch.Generator().manual_seed(0)
+    user, item = torch.randn(30, dim, generator=random), torch.randn(40, dim, generator=random)
+    biases = [torch.randn(count, 1, generator=random) if biased else None for count in (30, 40)]
+    return Factors(user, item, *biases, mean=3.0)
+
+
+def by_hand(rows: Factors) -> list[float]:
+    user, item = USER.long(), ITEM.long()
+    bias = 0 if rows.user_bias is None else rows.user_bias[user, 0] + rows.item_bias[item, 0]
+    return (rows.mean + bias + (rows.user[user] * rows.item[item]).sum(dim=1)).tolist()
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize(("dim", "num_blocks"), [(1, 1), (7, 2), (15, 3), (16, 0)])
+def test_ratings_of_pairs_are_stored_only_where_they_take_less_memory(monkeypatch, dim, num_blocks, biased):
+    monkeypatch.setattr(row_products, "MAX_COLUMNS", 8)
+    factors = rows(dim, biased=biased)
+    product = RowProducts(factors, user_days=None, item_days=None)
+    assert len(product.item_columns) == num_blocks  # 30 · 40 ratings or 30 + 40 rows of dim + 2 columns
+    assert product(USER, ITEM).tolist() == pytest.approx(by_hand(factors), abs=1e-5)
+    assert sum(weights.numel() for weights in product.parameters()) == min(30 * 40, (30 + 40) * (dim + 2))
