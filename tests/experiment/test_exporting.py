@@ -61,7 +61,7 @@ predict = lambda *columns: session.run(None, dict(zip(names, columns)))[0]
 }
 """Code that loads an export as `predict`."""
 CASES = [(case, ExportFormat.torch) for case in MODELS] + [
-    (case, ExportFormat.onnx) for case in ("svdpp", "timesvdpp, Gibbs") if HAS_ONNX
+    (case, ExportFormat.onnx) for case in ["timesvdpp, Gibbs"] if HAS_ONNX
 ]
 """An ONNX model takes seconds."""
 

@@ -54,13 +54,12 @@ def write_torch(run: Run, folder: Path) -> Written:
         'predict = torch.export.load("FOLDER/model.pt2").module()',
         f"rating = predict({', '.join(['torch.tensor([0], dtype=torch.int32)'] * (3 if takes_day else 2))})",
     )
-    return Written(
-        path.name,
-        takes_day,
-        _signature(takes_day),
-        usage,
-        lambda *columns: module(*map(torch.from_numpy, columns)).numpy(),
-    )
+
+    def predict(*columns: NDArray[np.int32]) -> NDArray[np.float32]:
+        rating: NDArray[np.float32] = module(*map(torch.from_numpy, columns)).numpy()
+        return rating
+
+    return Written(path.name, takes_day, _signature(takes_day), usage, predict)
 
 
 def write_onnx(run: Run, folder: Path) -> Written:
@@ -85,10 +84,12 @@ def write_onnx(run: Run, folder: Path) -> Written:
         "index = np.array([0], dtype=np.int32)",
         f"(rating,) = session.run(None, {{{', '.join(f'{name!r}: index' for name in names)}}})",
     )
-    return Written(
-        path.name, takes_day, _signature(takes_day), usage,
-        lambda *columns: session.run(None, dict(zip(names, columns, strict=True)))[0],
-    )  # fmt: skip
+
+    def predict(*columns: NDArray[np.int32]) -> NDArray[np.float32]:
+        rating: NDArray[np.float32] = session.run(None, dict(zip(names, columns, strict=True)))[0]
+        return rating
+
+    return Written(path.name, takes_day, _signature(takes_day), usage, predict)
 
 
 def write_numpy(run: Run, folder: Path) -> Written:
