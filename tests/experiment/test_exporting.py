@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ratinglab.errors import UserError
 from ratinglab.experiment import exporting
-from ratinglab.experiment.export_formats import WRITERS
+from ratinglab.experiment.export_formats import WRITERS, search_left
 from ratinglab.experiment.exporting import export, measure_parity
 from ratinglab.experiment.root_options import ExportFormat, ExportOptions
 from ratinglab.models.declarations import EquationOptions
@@ -263,6 +263,12 @@ def test_own_equation_is_exported(tmp_path, monkeypatch, name):
     described = json.loads((tmp_path / "run-torch" / "export.json").read_text())
     assert described["parity"]["largest_difference"] < 1e-5
     assert list(described["inputs"])[2:] == (["day"] if own.needs().days else [])
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_search_for_onnx_equals_that_of_torch(count):
+    ordered, values = 2 * torch.arange(count), torch.arange(-1, 2 * count + 1)
+    assert torch.equal(search_left(ordered, values), torch.searchsorted(ordered, values))
 
 
 def test_output_inside_a_run_is_refused(run_of):

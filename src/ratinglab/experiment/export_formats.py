@@ -68,10 +68,11 @@ def write_onnx(run: Run, folder: Path) -> Written:
 
     path, takes_day = folder / "model.onnx", run.predictor.model.takes_day
     with _quiet():
-        program = _traced(run, ExportFormat.onnx).run_decompositions({torch.ops.aten.searchsorted.Tensor: _search})
+        program = _traced(run, ExportFormat.onnx)
         try:
+            program = program.run_decompositions({torch.ops.aten.searchsorted.Tensor: search_left})
             converted = torch.onnx.export(program, dynamo=True, output_names=["rating"], verbose=False)
-        except torch.onnx.errors.OnnxExporterError as error:
+        except (torch.onnx.errors.OnnxExporterError, TypeError) as error:  # TypeError: another kind of search
             raise _refusal(run, ExportFormat.onnx, "ONNX cannot express", error) from error
         assert converted is not None, "torch.onnx.export returns the program unless it gets a path"
         converted.save(path)
@@ -169,7 +170,7 @@ def _refusal(run: Run, format: ExportFormat, problem: str, error: Exception) -> 
     return UserError(f"format={format.name}: {problem} model={run.record.model}: {reason}")
 
 
-def _search(ordered: Tensor, values: Tensor) -> Tensor:
+def search_left(ordered: Tensor, values: Tensor) -> Tensor:
     """Compute torch.searchsorted, which ONNX lacks, by bisection: ordered (n,), values (B,) → (B,) int64."""
     below = torch.zeros_like(values)
     for bit in reversed(range(len(ordered).bit_length())):
