@@ -1,9 +1,10 @@
 """The Python API: train, cross_validate, load and lightning, with the command line's words, checks and folders."""
 
+import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypedDict, Unpack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack
 
 import pandas as pd
 from pytorch_lightning import LightningDataModule, LightningModule
@@ -22,6 +23,8 @@ from ratinglab.ratings.sources import FRAME, CsvOptions
 from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run import Run
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Table = Frame | str | os.PathLike[str]
 """A data frame, arrays by column name, or the path of a file."""
 
@@ -90,6 +93,19 @@ class Lightning(NamedTuple):
     data: LightningDataModule
 
 
+def _with_keywords(function: Callable[P, R]) -> Callable[P, R]:
+    """List the keyword arguments of Settings in a function's signature, by which notebooks complete them."""
+    signature = inspect.signature(function)
+    positional = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    keywords = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+        for name, hint in Settings.__annotations__.items()
+    ]
+    function.__signature__ = signature.replace(parameters=[*positional, *keywords])  # type: ignore[attr-defined]
+    return function
+
+
+@_with_keywords
 def train(*overrides: str, **settings: Unpack[Settings]) -> Run:
     """Train a run, as `ratinglab train` does.
 
@@ -112,6 +128,7 @@ def train(*overrides: str, **settings: Unpack[Settings]) -> Run:
         return _train(_arguments(overrides, settings), settings)
 
 
+@_with_keywords
 def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack[Settings]) -> pd.DataFrame:
     """Train one run per fold, each with another part of the ratings held out for test.
 
@@ -161,6 +178,7 @@ def load(folder: str | os.PathLike[str]) -> Run:
     return Run.load(os.fspath(folder))
 
 
+@_with_keywords
 def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
     """Build the LightningModule and the LightningDataModule of a run, for a Trainer of your own.
 
