@@ -1,4 +1,4 @@
-"""README's example of a custom equation: one Python file and one YAML file outside the package."""
+"""The example of a custom equation in conf/model/README.md: one Python file and one YAML file outside the package."""
 
 import json
 import re
@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PAGE = (Path(__file__).parents[1] / "conf" / "model" / "README.md").read_text()
 
 
 @pytest.fixture
 def lab(tmp_path):
-    """Write the two files of the README's example."""
-    (python,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "(Equation)" in block)
-    (config,) = (block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "_target_" in block)
+    """Write the two files of the example."""
+    (python,) = (block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "(Equation)" in block)
+    (config,) = (block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "_target_" in block)
     (tmp_path / "lab" / "model").mkdir(parents=True)
     (tmp_path / "lab" / "centered_mf.py").write_text(python)
     (tmp_path / "lab" / "model" / "centered_mf.yaml").write_text(config)
     return tmp_path
 
 
-def test_readme_equation_trains_and_its_run_evaluates(command, lab):
+def test_equation_of_the_page_trains_and_its_run_evaluates(command, lab):
     chosen = ["--config-dir", "lab", "model=centered_mf", "trainer=debug", "model.embedding_dim=8"]
     trained = command(lab, "train", *chosen)
     assert "model      centered_mf: embedding_dim=8" in trained.stdout
@@ -41,7 +41,7 @@ def test_readme_equation_trains_and_its_run_evaluates(command, lab):
         ("model.embedding_dim=x", "model.embedding_dim must be an integer, got x"),
     ],
 )
-def test_options_of_the_readme_equation_are_checked(command, lab, argument, message):
+def test_options_of_that_equation_are_checked(command, lab, argument, message):
     failed = command(lab, "train", "--config-dir", "lab", "model=centered_mf", argument, status=2)
     assert failed.stderr == f"error: {message}\n"
     assert [path.name for path in lab.iterdir()] == ["lab"]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REAL_DATA
+from conftest import REAL_DATA, environment
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text()
@@ -35,10 +35,11 @@ def folder(tmp_path, biased):
         f"{user},{item},{1 + (user * user + 7 * item * item + 3 * user * item) % 11 % 5}"
         for user in range(30)
         for item in range(20)
+        if (user + item) % 3
     ]
     (tmp_path / "ratings.csv").write_text("\n".join(["userId,movieId,rating", *ratings]))
     (tmp_path / "u.data").write_text("\n".join(ratings).replace(",", "\t"))
-    (tmp_path / "movies.csv").write_text("movieId,title\n1,Heat\n")
+    (tmp_path / "movies.csv").write_text("\n".join(["movieId,title", *(f"{item},Film {item}" for item in range(20))]))
     (tmp_path / "pairs.csv").write_text("user_id,item_id\n42,7\n")
     if REAL_DATA.is_dir():
         (tmp_path / "ml-100k").symlink_to(REAL_DATA / "ml-100k")
@@ -61,10 +62,34 @@ def test_documented_command_runs(folder, command, line):
     command(folder, Path(script).stem, *arguments)
 
 
-def test_readme_python_runs(folder):
-    (block,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Run.load" in block)
-    done = subprocess.run([sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, timeout=60)
+@pytest.fixture(scope="module")
+def python_block():
+    """The README's example of the Python API, with 40 sweeps instead of 300."""
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    return block.replace("ratinglab.train(", 'ratinglab.train("trainer.max_epochs=40", ')
+
+
+def test_readme_python_runs(folder, cache, python_block):
+    env = {**environment(cache), "PYTHONWARNINGS": "error::FutureWarning:ratinglab"}
+    arguments = {"cwd": folder, "capture_output": True, "text": True, "timeout": 120, "env": env}
+    done = subprocess.run([sys.executable, "-c", python_block], **arguments)
     assert done.returncode == 0, done.stderr
+
+
+def test_readme_python_runs_in_a_notebook(folder, cache, python_block):
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    lines = [line for line in python_block.splitlines() if line]
+    cells = map(nbformat.v4.new_code_cell, [*lines, "run", "module.predictor"])
+    notebook = nbformat.v4.new_notebook(cells=[*cells])
+    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}})
+    client.execute(env=environment(cache))
+    outputs = {cell.source: cell.outputs for cell in notebook.cells}
+    assert "text/html" in outputs["run"][0].data
+    assert "Film " in outputs["run.recommend(1, k=3)"][0].data["text/html"]
+    (training,) = (found for source, found in outputs.items() if "ratinglab.train(" in source)
+    printed = "".join(output.get("text", "") for output in training)
+    assert "epoch 1/40   train/mse" not in printed, "a notebook has a bar"
 
 
 def test_ci_runs_the_two_setup_commands():
@@ -83,7 +108,7 @@ def test_choices_in_the_table_exist(page, group):
     assert set(re.findall(r"`(\w+)`", row)) <= {path.stem for path in (REPOSITORY / "conf" / group).glob("*.yaml")}
 
 
-@pytest.mark.parametrize("group", ["data", "split", "protocol", "logger"])
+@pytest.mark.parametrize("group", ["data", "split", "model", "protocol", "logger"])
 def test_page_of_a_group_lists_each_choice(group):
     page = (REPOSITORY / "conf" / group / "README.md").read_text()
     choices = {path.stem for path in (REPOSITORY / "conf" / group).glob("*.yaml")} - {"none"}
@@ -94,7 +119,7 @@ def test_page_of_a_group_lists_each_choice(group):
 
 @pytest.mark.parametrize("page", [*PAGES, BENCHMARKS, REPOSITORY / ".github" / "CONTRIBUTING.md"])
 def test_link_and_picture_targets_exist(page):
-    targets = re.findall(r"\]\(([^):]+)\)", page.read_text())
+    targets = re.findall(r"\]\(([^):#]+)\)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 

@@ -15,7 +15,10 @@ from pathlib import Path
 
 from measurement import argument_parser, environment, median, print_table, run_process, take_turns
 
-READ = 'import pandas as pd\n\nframe = pd.read_csv({path!r}, sep="\\t", names=["user_id", "item_id", "rating", "timestamp"])\n'
+READ = """
+import pandas as pd
+frame = pd.read_csv({path!r}, sep="\\t", names=["user_id", "item_id", "rating", "timestamp"])
+"""
 """Reads the ratings; not counted."""
 PROGRAMS = {
     "ratinglab": """
