@@ -17,6 +17,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 from pytorch_lightning import Callback, Trainer
 
 import ratinglab
@@ -290,6 +294,21 @@ def test_lightning_objects_work_under_a_trainer_of_ones_own(frame):
     found = (module.predictor(user, item) - torch.from_numpy(rows.rating)).square().mean()
     assert trainer.callback_metrics["val/mse"] == pytest.approx(float(found), rel=1e-5)
     assert same.metrics["val/mse"] <= float(found) * (1 + 1e-5)
+
+
+def test_hydra_app_can_train_and_stays_as_it_was(frame):
+    """In a search of Hydra's own, ratinglab would leave the test rows alone."""
+    with initialize_config_module("ratinglab.conf"):
+        app = GlobalHydra.instance().hydra
+        HydraConfig.instance().cfg = config = OmegaConf.create(
+            {"hydra": {"mode": "MULTIRUN", "sweeper": {"_target_": "Optuna"}}}
+        )
+        try:
+            assert "test/mse" in train(ratings=frame).metrics
+            assert HydraConfig.instance().cfg is config
+        finally:
+            HydraConfig.instance().cfg = None
+        assert GlobalHydra.instance().hydra is app
 
 
 def test_run_shows_its_metrics_in_a_notebook(frame):

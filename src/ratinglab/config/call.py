@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ratinglab.config.arguments import check_form
 from ratinglab.config.conf import Conf
+from ratinglab.config.hydra_api import outside_app
 from ratinglab.config.mistakes import explained
 from ratinglab.config.request import Request
 from ratinglab.config.rerun import resumed_run
@@ -35,7 +36,7 @@ class Call:
         """
         register_resolvers()
         conf = Conf("train")
-        with explained(conf):
+        with explained(conf), outside_app():
             check_form(overrides)
             conf.add_folder(config_dir)
             request = Request(conf, overrides, find_run=resumed_run)

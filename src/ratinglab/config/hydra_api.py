@@ -1,8 +1,8 @@
 """Hydra's own functions, called the same way under Hydra 1.3 and 1.4. Only this file uses private names of Hydra."""
 
 import argparse
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import hydra
@@ -10,6 +10,7 @@ from hydra import initialize_config_module
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 IS_1_3 = hydra.__version__.startswith("1.3.")
@@ -32,6 +33,17 @@ def hydra_app(task: Callable[[DictConfig], Any], *, config_module: str, config_n
 def initialized(config_module: str) -> AbstractContextManager[None]:
     """Return the context in which hydra.compose reads a package of configs."""
     return initialize_config_module(config_module=config_module, **VERSION_BASE)
+
+
+@contextmanager
+def outside_app() -> Iterator[None]:
+    """Set a Hydra app that runs in this process aside: the caller of the Python API may be one."""
+    before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    GlobalHydra.instance().hydra = HydraConfig.instance().cfg = None
+    try:
+        yield
+    finally:  # Hydra replaces its instance by a copy
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = before
 
 
 def config_loader() -> ConfigLoader:
