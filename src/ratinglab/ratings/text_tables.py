@@ -113,7 +113,7 @@ class TableFile:
         return self._table(list(self.batches()))
 
     def blocks(self, num_rows: int) -> Iterator[TextTable]:
-        """Read the rows in blocks of at least `num_rows`, below twice as many; the last block may be smaller."""
+        """Read the rows in blocks of at least `num_rows`, below twice as many; the last may be smaller or empty."""
         first, pending = 0, list[pa.RecordBatch]()
         parts = (batch.slice(start, num_rows) for batch in self.batches() for start in range(0, len(batch), num_rows))
         for part in parts:
@@ -122,7 +122,7 @@ class TableFile:
                 block = self._table(pending, first_row=first)
                 first, pending = first + len(block.content), []
                 yield block
-        if pending:
+        if pending or first == 0:
             yield self._table(pending, first_row=first)
 
     def _table(self, batches: list[pa.RecordBatch], *, first_row: int = 0) -> TextTable:
