@@ -2,7 +2,6 @@
 
 import codecs
 import json
-import math
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -283,7 +282,7 @@ def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_nested(column.type):
         return _column_of(map(_nested_text, column.to_pylist()))
     if pa.types.is_floating(column.type):
-        return _column_of(map(_float_text, column.to_pylist()))
+        return _float_texts(column)
     column = column.cast(pa.string() if not pa.types.is_binary(column.type) else pa.binary())
     try:
         return column.cast(pa.string()).fill_null("")
@@ -296,11 +295,12 @@ def _column_of(texts: Iterable[str]) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(list(texts), pa.string())])
 
 
-def _float_text(value: float | None) -> str:
-    """Format a float; a whole number as an integer, as which ids are read."""
-    if value is None or math.isnan(value):
-        return ""
-    return str(int(value)) if abs(value) < LARGEST_WHOLE and value.is_integer() else repr(value)
+def _float_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Format floats; a whole number as an integer, as which ids are read."""
+    column = pc.if_else(pc.is_nan(column), None, column)
+    is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_WHOLE))
+    whole = pc.if_else(is_whole, column, None).cast(pa.int64())
+    return pc.coalesce(whole.cast(pa.string()), column.cast(pa.string())).fill_null("")
 
 
 def _nested_text(value: Any) -> str:
