@@ -9,7 +9,7 @@ from ratinglab.experiment.root_options import EvaluateOptions
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="evaluate", positional="run")
 def main(options: EvaluateOptions, _: Path) -> None:
     """Evaluate one run."""
-    from ratinglab.experiment.usage import evaluate  # torch takes a second: keep --help fast
+    from ratinglab.experiment.evaluating import evaluate  # torch takes a second: keep --help fast
 
     evaluate(options)
 

@@ -9,7 +9,7 @@ from ratinglab.experiment.root_options import PredictOptions
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="predict", positional="run")
 def main(options: PredictOptions, _: Path) -> None:
     """Predict with one run."""
-    from ratinglab.experiment.usage import predict  # torch takes a second: keep --help fast
+    from ratinglab.experiment.predicting import predict  # torch takes a second: keep --help fast
 
     predict(options)
 

@@ -9,7 +9,7 @@ from ratinglab.experiment.root_options import RecommendOptions
 @command(config_folder=Path(__file__).parents[1] / "conf", config_name="recommend", positional="run")
 def main(options: RecommendOptions, _: Path) -> None:
     """Recommend with one run."""
-    from ratinglab.experiment.usage import recommend  # torch takes a second: keep --help fast
+    from ratinglab.experiment.recommending import recommend  # torch takes a second: keep --help fast
 
     recommend(options)
 

@@ -3,7 +3,7 @@
   python scripts/reproduce.py run=outputs/…
 
 Keys (KEY=VALUE):
-    run=???          Folder of the run. Must be given.
+    run=???          Folder of the run, or latest or best, as in evaluate.py. Must be given.
     data.path=…      Path of the data, if it has moved since; data.root=… for MovieLens.
 """
 

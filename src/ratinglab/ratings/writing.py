@@ -65,21 +65,19 @@ def _extensions(path: Path) -> tuple[str, str]:
     return (before, last) if last in COMPRESSED else (last, "")
 
 
-def dialect_of_name(path: Path, *, source: InputFile, dialect: TextDialect | None) -> TextDialect:
-    """Return the dialect of a text output: its name's, or its source's if that has the same extension or it has none.
-
-    The dialect of a source that is not text is None.
-    """
+def keeps_dialect(path: Path, source: InputFile) -> bool:
+    """Return whether an output has the dialect of its source, if that is text: it has no other extension of text."""
     extension, of_source = (_extensions(each)[0] for each in (path, Path(str(source))))
-    return (
-        dialect
-        if dialect is not None and extension not in DIALECTS.keys() - {of_source}
-        else DIALECTS.get(extension, CSV)
-    )
+    return extension == of_source or extension not in DIALECTS
 
 
 def write_table(
-    path: Path, schema: pa.Schema, blocks: Iterable[pa.Table], *, dialect: TextDialect = CSV, header: bool = True
+    path: Path,
+    schema: pa.Schema,
+    blocks: Iterable[pa.Table],
+    *,
+    dialect: TextDialect | None = None,
+    header: bool = True,
 ) -> None:
     """Write a table atomically.
 
@@ -87,7 +85,7 @@ def write_table(
         path: the file, named by the option `output`; its name decides the format, see `check_name`.
         schema: names and types of the columns.
         blocks: the rows, all with that schema; they may be computed while the file is written.
-        dialect: dialect of text.
+        dialect: dialect of text; None: that of the name.
         header: whether text begins with the names of the columns.
 
     Raises:
@@ -105,7 +103,9 @@ def write_table(
             if extension in JSON_LINES:
                 yield _JsonLinesWriter(stream)
             else:
-                yield _TextWriter(stream, dialect, header=schema.names if header else [])
+                yield _TextWriter(
+                    stream, dialect or DIALECTS.get(extension, CSV), header=schema.names if header else []
+                )
 
     def write(file: BinaryIO) -> None:
         with opened(file) as writer:
