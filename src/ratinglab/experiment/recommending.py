@@ -1,6 +1,6 @@
 """Recommendations to one user, to those of a file, or to all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from ratinglab.reports.named_runs import named_run
 from ratinglab.reports.text_table import aligned
 from ratinglab.runs.run import Ids, Run
 
+BLOCK_ROWS = 1 << 18
+"""Number of recommendations held in memory at once."""
 NUM_RATED_SHOWN = 5
 """Number of the user's own ratings shown above the recommendations."""
 
@@ -86,7 +88,7 @@ def _recommend_to_one(
     if output is not None:
         rows = recommended.copy()
         rows.insert(0, "user_id", user_id)
-        _write(output, iter([rows]))
+        _write(output, [rows])
     for remark in remarks:
         print_beside(output, remark)
     if output is not None and is_stream(output):
@@ -143,12 +145,18 @@ def _recommend_to_several(
         print_beside(output, remark)
 
 
-def _write(output: Path, blocks: Iterator[pd.DataFrame]) -> None:
-    """Write blocks of recommendations, at least one."""
+def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
+    """Write blocks of recommendations, at least one, in larger blocks: a Parquet file should have few row groups."""
 
     def tables() -> Iterator[pa.Table]:
+        pending = list[pd.DataFrame]()
         for block in blocks:
-            yield pa.Table.from_pandas(block.rename(columns={"rating": "prediction"}), preserve_index=False)
+            pending.append(block.rename(columns={"rating": "prediction"}))
+            if sum(map(len, pending)) >= BLOCK_ROWS:
+                yield pa.Table.from_pandas(pd.concat(pending), preserve_index=False)
+                pending = []
+        if pending:
+            yield pa.Table.from_pandas(pd.concat(pending), preserve_index=False)
 
     found = tables()
     first = next(found)

@@ -81,11 +81,12 @@ class IdMap:
     def did_you_mean(self, wanted: int | str, *, among: int) -> str:
         """Suggest the nearest of the first `among` ids, like `errors.did_you_mean`.
 
-        Of many ids, compares only some that have the first or the last two characters of the wanted one.
+        Of many ids, compares only some that share the first or the second half of the wanted one.
         """
         texts, name = self._text[:among], str(wanted)
         if among > COMPARED:
-            texts = texts[texts.str.startswith(name[:2]) | texts.str.endswith(name[-2:])]
+            half = len(name) // 2
+            texts = texts[texts.str.startswith(name[:half]) | texts.str.endswith(name[half:])]
             texts = texts[texts.str.len().isin([len(name) - 1, len(name), len(name) + 1])][:COMPARED]
         return did_you_mean(name, texts)
 

@@ -11,7 +11,7 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.columnar import check_column, text_column, typed_batches
 from ratinglab.ratings.faults import has_irregular_quotes, multiline_cell, whole_rows, written_cells
 from ratinglab.ratings.formats import Format, format_of
-from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile
 from ratinglab.ratings.layouts import column_position, positions_of
 from ratinglab.ratings.row_reader import first_rows, nth_line, printable, rows_in
 from ratinglab.ratings.text_dialects import QuoteScan, TextDialect, TextStream
@@ -161,15 +161,17 @@ def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
         return TableFile(file, dialect, header, schema, batches, notes)
 
     scan = QuoteScan(dialect, num_columns=len(names))
-    is_table = _is_table(_parsed(file, dialect, names, skipped_lines, scan))
+    is_table, num_batches = _is_table(_parsed(file, dialect, names, skipped_lines, scan))
     if is_table and scan.is_regular and not scan.may_join_rows:
         return opened(dialect)
     if scan.has_quotes:
         note = f"{file}: quotation marks were read as text, as with {dialect.prefix}quote=none"
         unquoted = opened(replace(dialect, quote=False), note)
-        if _is_table(unquoted.batches()) and not any(map(_encloses_a_cell, unquoted.batches())):
+        if _is_table(unquoted.batches())[0] and not any(map(_encloses_a_cell, unquoted.batches())):
             return unquoted
-    fault = _first_fault(file, dialect, len(names), skipped_lines)
+    # a batch holds the whole lines of a block: the last one may have left out a line
+    num_valid_bytes = 0 if scan.has_quotes else max(num_batches - 1, 0) * BLOCK_SIZE
+    fault = _first_fault(file, dialect, len(names), skipped_lines, num_valid_bytes)
     if fault is not None:
         raise fault
     if not is_table:
@@ -177,12 +179,15 @@ def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
     return opened(dialect)
 
 
-def _is_table(batches: Iterator[pa.RecordBatch]) -> bool:
-    """Read all rows; return whether each has the right number of cells, and whether there is one."""
+def _is_table(batches: Iterator[pa.RecordBatch]) -> tuple[bool, int]:
+    """Return whether there are rows, all with the right number of cells; and the number of batches read."""
+    num_batches = 0
     try:
-        return sum(map(len, batches)) > 0
+        for _ in batches:
+            num_batches += 1
     except pa.ArrowInvalid:
-        return False
+        return False, num_batches
+    return num_batches > 0, num_batches
 
 
 def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
@@ -197,7 +202,7 @@ def _parsed(
     """Parse a file in batches, with all cells as text. Raises ArrowInvalid if a row has too many or too few cells."""
     yield from pyarrow.csv.open_csv(
         TextStream(file, dialect, header_lines=skipped_lines, scan=scan),
-        read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=skipped_lines),
+        read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=skipped_lines, block_size=BLOCK_SIZE),
         parse_options=pyarrow.csv.ParseOptions(
             delimiter=dialect.delimiter,
             quote_char='"' if dialect.is_quoted else False,
@@ -210,13 +215,15 @@ def _parsed(
     )
 
 
-def _first_fault(file: InputFile, dialect: TextDialect, num_columns: int, skipped_lines: int) -> UserError | None:
+def _first_fault(
+    file: InputFile, dialect: TextDialect, num_columns: int, skipped_lines: int, num_valid_bytes: int
+) -> UserError | None:
     """Make the error for the first row with too many or too few cells, or whose cells join lines that look like rows.
 
-    None if there is no such row, and no byte that is not UTF-8.
+    None if there is no such row, and no byte that is not UTF-8. The first `num_valid_bytes` bytes have no fault.
     """
-    has_rows = False
-    for block in whole_rows(file, dialect, header_lines=skipped_lines):
+    has_rows = num_valid_bytes > 0
+    for block in whole_rows(file, dialect, header_lines=skipped_lines, num_valid_bytes=num_valid_bytes):
         lines = block.text.splitlines(keepends=True)
         rows = list(rows_in([block.text], dialect, file=file, first_line=block.first))
         has_rows = has_rows or bool(rows)

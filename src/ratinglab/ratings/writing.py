@@ -3,6 +3,7 @@
 import codecs
 import lzma
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -146,7 +147,7 @@ class _TextWriter:
         if self._dialect.escape:
             texts = pc.replace_substring(texts, "\\", "\\\\")
         quoted = pc.binary_join_element_wise('"', pc.replace_substring(texts, '"', '""'), '"', "")
-        return pc.if_else(pc.match_substring_regex(texts, f'["\r\n{self._separator}]'), quoted, texts)
+        return pc.if_else(pc.match_substring_regex(texts, f'["\r\n{re.escape(self._separator)}]'), quoted, texts)
 
 
 class _JsonLinesWriter:
