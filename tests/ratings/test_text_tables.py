@@ -47,6 +47,7 @@ def test_blocks_hold_all_rows_in_order(tmp_path, write):
         sum(len(b.content) for b in blocks[:n]) for n in range(len(blocks))
     ]
     assert all(block.content.schema == table.schema for block in blocks)
+    assert not any(pa.types.is_dictionary(kind) for kind in table.schema.types)
 
 
 @pytest.mark.parametrize(("kind", "place"), [("text", "line 9"), ("parquet", "row 8"), ("json", "row 8")])
@@ -94,6 +95,12 @@ def test_json_lines_whose_types_change_are_read_at_once(tmp_path, monkeypatch):
     blocks = list(table.blocks(30))
     assert [text for block in blocks for text in block.column("n", key="n")][89:91] == ["89", "90.5"]
     assert str(table.schema.field("day").type) == "string"
+
+
+def test_dates_in_json_lines_stay_text(tmp_path):
+    table = opened(tmp_path / "t", b'{"u": "2012-01-01"}\n' * 9)
+    assert str(table.schema.field("u").type) == "string"
+    assert [block.column("u", key="u")[0] for block in table.blocks(5)] == ["2012-01-01"] * 2
 
 
 def test_damaged_file_is_one_line(tmp_path):

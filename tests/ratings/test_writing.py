@@ -14,12 +14,12 @@ from ratinglab.ratings.writing import CSV, check_name, keeps_dialect, write_tabl
 
 TABLE = pa.table(
     {
-        "id": ["a", "b,c", 'd"e', "", "g"],
+        "id": ["a", "b,c", 'd"e', "", "g\\h"],
         "number": pa.array([9007199254740993, None, 3, 4, 5]),
         "prediction": pa.array([3.7, np.nan, 4, 1e-7, 2.5], pa.float32(), from_pandas=True),
     }
 )
-AS_TEXT = [["a", "b,c", 'd"e', "", "g"], ["9007199254740993", "", "3", "4", "5"], ["3.7", "", "4", "1e-7", "2.5"]]
+AS_TEXT = [["a", "b,c", 'd"e', "", "g\\h"], ["9007199254740993", "", "3", "4", "5"], ["3.7", "", "4", "1e-7", "2.5"]]
 
 
 def written(folder, name, *, dialect=CSV, header=True):
@@ -58,7 +58,7 @@ def test_each_format_reads_back(tmp_path, name, dialect, types):
 
 def test_text_is_quoted_only_where_it_must_be(tmp_path):
     rows = written(tmp_path, "t.csv").decode()
-    assert rows == 'id,number,prediction\na,9007199254740993,3.7\n"b,c",,\n"d""e",3,4\n,4,1e-7\ng,5,2.5\n'
+    assert rows == 'id,number,prediction\na,9007199254740993,3.7\n"b,c",,\n"d""e",3,4\n,4,1e-7\ng\\h,5,2.5\n'
 
 
 def test_text_keeps_the_dialect(tmp_path):
