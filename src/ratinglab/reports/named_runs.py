@@ -20,14 +20,8 @@ class NamedRun(NamedTuple):
     remark: str | None
 
 
-def is_name(text: str) -> bool:
-    """Return whether a text names a run instead of a folder: `latest`, `best`, or such a name after a folder."""
-    path = Path(text)
-    return path.name in NAMES and not user_path(text, key="run").exists()
-
-
-def named_run(text: str, *, key: str = "run") -> NamedRun:
-    """Find a run by its folder or its name.
+def named_run(text: str) -> NamedRun:
+    """Find the run that the option `run` names: by its folder or, if there is none, as `latest` or `best`.
 
     `latest` is the run below outputs/ that finished last. `best` is the one with the best monitored metric, among those
     on the same data and split, with the same monitored metric, as the latest. `FOLDER/latest` searches another folder.
@@ -35,24 +29,24 @@ def named_run(text: str, *, key: str = "run") -> NamedRun:
     Raises:
         UserError: there is no finished run; or, for `best`, the latest has no value of its monitored metric.
     """
-    if not is_name(text):
-        return NamedRun(user_path(text, key=key), None)
-    path = user_path(text, key=key)
+    path = user_path(text, key="run")
+    if path.name not in NAMES or path.exists():
+        return NamedRun(path, None)
     searched = path.parent if path.parent != Path() else Path(OUTPUTS)
     runs = find_runs([str(searched)])[0] if searched.is_dir() else []
     if not runs:
-        raise UserError(f"{key}={text}: there is no finished run in {searched}")
+        raise UserError(f"run={text}: there is no finished run in {searched}")
     latest = max(runs, key=_finished_at)
     if path.name == "latest":
-        return NamedRun(_shown(latest), f"{key}={text}: {_shown(latest)}")
+        return NamedRun(_shown(latest), f"run={text}: {_shown(latest)}")
     tag = latest.record.monitor
     compared = [run for run in runs if _experiment(run) == _experiment(latest) and tag in run.metrics]
     if not compared:
-        raise UserError(f"{key}={text}: {_shown(latest)}, the latest run, has no {tag} to compare")
+        raise UserError(f"run={text}: {_shown(latest)}, the latest run, has no {tag} to compare")
     sign = -1 if latest.record.monitored().higher_is_better else 1
     best = min(compared, key=lambda run: sign * run.metrics[tag])
     number = f"the best of {len(compared):,} runs on its split" if len(compared) > 1 else "the only run on its split"
-    return NamedRun(_shown(best), f"{key}={text}: {_shown(best)}, {tag} {best.metrics[tag]:.4f}, {number}")
+    return NamedRun(_shown(best), f"run={text}: {_shown(best)}, {tag} {best.metrics[tag]:.4f}, {number}")
 
 
 def _finished_at(run: FinishedRun) -> float:
