@@ -121,7 +121,7 @@ def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np
     from ratinglab.models.equation import TrainingData
     from ratinglab.models.mf import MFOptions
     from ratinglab.models.predictor import Predictor
-    from ratinglab.recommend.topk import top_k_of_all
+    from ratinglab.recommend.topk import SeenItems, top_k_of_users
 
     users, items = (torch.from_numpy(table[f"{side}_factors"]) for side in ("user", "item"))
     training = TrainingData(num_users=len(users), num_items=len(items), rating_mean=0.0)
@@ -130,8 +130,12 @@ def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np
     model.user_embedding.weight.data, model.item_embedding.weight.data = users, items
     predictor = Predictor(model, BiasBaseline(num_users=len(users), num_items=len(items)), scale=None)
 
-    pairs = {name: table[name] for name in ("user", "item")}
-    return partial(top_k_of_all, predictor, **pairs, num_users=len(users), num_items=len(items), k=K)
+    def recommend() -> NDArray[np.int32]:
+        seen = SeenItems(table["user"], table["item"], num_users=len(users))
+        all_users, candidates = (np.arange(len(side), dtype=np.int32) for side in (users, items))
+        return np.concatenate(list(top_k_of_users(predictor, all_users, candidates=candidates, seen=seen, k=K)))
+
+    return recommend
 
 
 def prepare_implicit(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np.int32]]:

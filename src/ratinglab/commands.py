@@ -30,7 +30,7 @@ Train a run again from its record, in a new folder, and compare the metrics.
   python scripts/reproduce.py run=outputs/…
 
 Keys (KEY=VALUE):
-    run=???          Folder of the run. Must be given.
+    run=???          Folder of the run, or latest or best, as in evaluate. Must be given.
     data.path=…      Path of the data, if it has moved since; data.root=… for MovieLens.
 """
 
@@ -68,15 +68,15 @@ def inspect_data(options: InspectOptions, _: Path) -> None:
 @command(config_name="evaluate", positional="run")
 def evaluate(options: EvaluateOptions, _: Path) -> None:
     """Recompute the metrics of a run."""
-    from ratinglab.experiment.usage import evaluate
+    from ratinglab.experiment.evaluating import evaluate
 
     evaluate(options)
 
 
 @command(config_name="recommend", positional="run")
 def recommend(options: RecommendOptions, _: Path) -> None:
-    """Recommend items to one user or all."""
-    from ratinglab.experiment.usage import recommend
+    """Recommend items to one user, to those in a file, or to all."""
+    from ratinglab.experiment.recommending import recommend
 
     recommend(options)
 
@@ -84,7 +84,7 @@ def recommend(options: RecommendOptions, _: Path) -> None:
 @command(config_name="predict", positional="run")
 def predict(options: PredictOptions, _: Path) -> None:
     """Predict the ratings of the pairs in a file."""
-    from ratinglab.experiment.usage import predict
+    from ratinglab.experiment.predicting import predict
 
     predict(options)
 

@@ -119,6 +119,11 @@ def is_stream(path: Path) -> bool:
     return is_own_stream or (path.exists() and not path.is_file())
 
 
+def print_beside(output: Path | None, text: str) -> None:
+    """Print a remark, on stderr if stdout may hold the output; None: there is no output file."""
+    print(text, file=sys.stderr if output is not None and is_stream(output) else sys.stdout)
+
+
 def _open_stream(path: Path) -> BinaryIO:
     """Open a stream for writing. Duplicates a descriptor of this process, so that both share its position."""
     own = re.fullmatch(r"/dev/(stdout|stderr|fd/\d+)|/proc/self/fd/\d+", str(path.absolute()))

@@ -78,8 +78,8 @@ def test_rows_and_messages_do_not_overwrite_each_other_in_one_file(folder, cache
 def test_output_to_stdout_contains_only_rows(command, folder, quick):
     outcome = command(folder, "predict", f"run={quick.run}", "input=pairs.csv", "output=/dev/stdout")
     header, *rows = outcome.stdout.splitlines()
-    assert header == "user_id,item_id,prediction"
-    assert [row.rpartition(",")[0] for row in rows] == ["42,7", "42,8"]
+    assert header == "user_id,item_id,prediction,basis"
+    assert [row.rsplit(",", 2)[0] for row in rows] == ["42,7", "42,8"]
     assert outcome.stderr.startswith("2 predictions in /dev/stdout\n")
     listed = command(folder, "recommend", f"run={quick.run}", "user=42", "k=2", "output=/dev/stdout")
     assert [line.count(",") > 2 for line in listed.stdout.splitlines()] == [True] * 3

@@ -1,4 +1,7 @@
+from time import perf_counter
+
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -101,3 +104,26 @@ def test_missing_ids_have_the_unknown_index():
 
 def test_reordered_permutes_the_ids():
     assert IdMap([5, 6, 7]).reordered(np.array([2, 0, 1])).ids.tolist() == [7, 5, 6]
+
+
+def test_categories_are_looked_up_like_their_values():
+    ids = IdMap([3, 5, 7])
+    wanted = ["7", "x", "3.0", "7"]
+    assert ids.index_of(pd.Series(wanted, dtype="category")).tolist() == ids.index_of(wanted).tolist() == [2, -1, 0, 2]
+    with pytest.raises(UserError, match="an id must not be missing"):
+        ids.index_of(pd.Series(["7", None], dtype="category"))
+
+
+def test_nearest_id_is_one_of_the_first():
+    ids = IdMap(np.array([10, 999, 9999]))
+    assert ids.did_you_mean(99999, among=2) == "; did you mean 999?"
+    assert ids.did_you_mean("99999", among=3) == "; did you mean 9999?"
+    assert ids.did_you_mean("abc", among=3) == ""
+
+
+def test_nearest_of_many_ids_is_found_fast():
+    ids = IdMap(np.arange(200_000))
+    ids.did_you_mean("1", among=len(ids))  # makes the texts
+    started = perf_counter()
+    assert ids.did_you_mean("1999999", among=len(ids)) == "; did you mean 199999?"
+    assert perf_counter() - started < 5

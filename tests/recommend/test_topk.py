@@ -9,7 +9,7 @@ from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import topk
-from ratinglab.recommend.topk import top_k, top_k_of_all
+from ratinglab.recommend.topk import SeenItems, top_k, top_k_of_users
 
 NUM_USERS, NUM_ITEMS, UNTRAINED = 23, 150, 4
 """The last users and items of the rated pairs have no training rows."""
@@ -63,15 +63,21 @@ def predictor_of(name: str) -> Predictor:
 @pytest.mark.parametrize("scores", [1, 1_000, 1 << 20])
 @pytest.mark.parametrize("k", [1, 7, NUM_ITEMS])
 @pytest.mark.parametrize("name", ["mf", "biased_mf", "many_equal", "all_equal"])
-def test_top_k_of_all_equals_top_k_of_each_user(monkeypatch, name, k, scores):
+@pytest.mark.parametrize("chosen", ["all", "some"])
+def test_top_k_of_users_equals_top_k_of_each_user(monkeypatch, name, k, scores, chosen):
     monkeypatch.setattr(topk, "SCORES", scores)
     predictor, num_users = predictor_of(name), NUM_USERS + UNTRAINED
     random = np.random.default_rng(0)
     user = random.integers(0, num_users, 600).astype(np.int32)
     item = random.integers(0, NUM_ITEMS + UNTRAINED, 600).astype(np.int32)
     user[:NUM_ITEMS], item[:NUM_ITEMS] = 0, range(NUM_ITEMS)  # the first user has rated every item
-    found = top_k_of_all(predictor, user=user, item=item, num_users=num_users, num_items=NUM_ITEMS, k=k)
-    for one in range(num_users):
-        candidates = np.setdiff1d(np.arange(NUM_ITEMS, dtype=np.int32), item[user == one])
-        expected = top_k(predictor, user=one, candidates=torch.from_numpy(candidates), k=k).tolist()
-        assert found[one].tolist() == expected + [-1] * (k - len(expected))
+    users, candidates = np.arange(num_users, dtype=np.int32), np.arange(NUM_ITEMS, dtype=np.int32)
+    if chosen == "some":
+        users, candidates = np.array([5, -1, 0, 25, 5], dtype=np.int32), np.arange(3, NUM_ITEMS, 2, dtype=np.int32)
+    seen = SeenItems(user, item, num_users=num_users)
+    for left_out in (seen, None):
+        blocks = top_k_of_users(predictor, users, candidates=candidates, seen=left_out, k=k)
+        for one, found in zip(users, np.concatenate(list(blocks)), strict=True):
+            own = np.setdiff1d(candidates, item[user == one]) if left_out else candidates
+            expected = top_k(predictor, user=int(one), candidates=torch.from_numpy(own), k=k).tolist()
+            assert found.tolist() == expected + [-1] * (min(k, len(candidates)) - len(expected))

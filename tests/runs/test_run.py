@@ -158,13 +158,42 @@ def test_recommend_command_prints_recommendations_and_highest_ratings(command, b
 
 
 @pytest.mark.parametrize("user", ["1e5", "007", "nobody", "1_000"])
-def test_recommend_command_ranks_by_baseline_with_a_note_for_unknown_users(command, biased, tmp_path, user):
-    outcome = command(tmp_path, "recommend", f"run={biased.run}", f"user={user}", "k=3")
+def test_recommend_command_refuses_unknown_users_and_ranks_by_baseline_on_request(command, biased, tmp_path, user):
+    refused = command(tmp_path, "recommend", f"run={biased.run}", f"user={user}", "k=3", status=2)
+    assert refused.stderr.startswith(f"error: user: no user {user!r} has training ratings (unknown=error)")
+    outcome = command(tmp_path, "recommend", f"run={biased.run}", f"user={user}", "k=3", "unknown=baseline")
     run = Run.load(biased.run)
     best = run.predictor.baseline.item_bias[:-1].argsort(descending=True)[:3].tolist()
     assert outcome.stdout.startswith(f"note: user {user} has no training ratings")
     shown = outcome.stdout.split(f"recommended to user {user}\n")[1].splitlines()[1:]
     assert [line.split()[1] for line in shown] == [str(run.item_ids.ids[item]) for item in best]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("evaluate", []),
+        ("recommend", ["user=42", "k=1"]),
+        ("predict", ["input=pairs.csv", "output=predictions.csv"]),
+        ("reproduce", []),
+    ],
+)
+def test_commands_take_the_name_of_a_run(command, quick, tmp_path, script, arguments):
+    shutil.copytree(quick.folder / "outputs", tmp_path / "outputs")
+    (tmp_path / "pairs.csv").write_text("user_id,item_id\n42,7\n")
+    name = str(quick.run.relative_to(quick.folder))
+    outcome = command(tmp_path, script, "run=latest", *arguments)
+    assert name in outcome.stdout
+    refused = command(tmp_path, script, "run=nowhere/best", *arguments, status=2)
+    assert refused.stderr == "error: run=nowhere/best: there is no finished run in nowhere\n"
+
+
+def test_predict_table_says_what_each_prediction_is_based_on(run):
+    user_ids, item_ids = [42, "nobody", 42, "nobody"], [7, 7, "nothing", "nothing"]
+    table = run.predict_table(user_ids, item_ids)
+    assert list(table) == ["prediction", "basis"]
+    assert table["prediction"].tolist() == run.predict(user_ids, item_ids).tolist()
+    assert table["basis"].tolist() == ["known", "user_unknown", "item_unknown", "both_unknown"]
 
 
 def test_predict_command_adds_a_column(command, biased, tmp_path):
@@ -287,8 +316,9 @@ def test_predict_command_takes_pairs_without_a_header(command, biased, tmp_path)
     command(tmp_path, "predict", f"run={biased.run}", "input=pairs.txt", "output=out.txt", *form)
     expected = Run.load(biased.run).predict([42, "nobody"], [7, 8])
     lines = (tmp_path / "out.txt").read_text().splitlines()
-    assert [line.rpartition(";")[0] for line in lines] == ['7;42.0;1,5;"a;b"', "8;nobody;2;c"]
-    shown = [float(line.rpartition(";")[2].replace(",", ".")) for line in lines]
+    rows = [line.rsplit(";", 2) for line in lines]
+    assert [row[0] for row in rows] == ['7;42.0;1,5;"a;b"', "8;nobody;2;c"]
+    shown = [float(row[1].replace(",", ".")) for row in rows]
     assert shown == pytest.approx(expected.tolist())
 
 
@@ -336,7 +366,7 @@ def test_predict_command_changes_no_cell_of_its_input(command, biased, tmp_path)
     (tmp_path / "pairs").write_text("\n".join(map(json.dumps, rows)))
     command(tmp_path, "predict", f"run={biased.run}", "input=pairs", "output=out.csv")
     lines = (tmp_path / "out.csv").read_text().splitlines()
-    assert [line.rpartition(",")[0] for line in lines] == [
+    assert [line.rsplit(",", 2)[0] for line in lines] == [
         "user_id,item_id,z,t",
         "42,7,9007199254740993,2020-01-01",
         "43,8,,x",
@@ -377,10 +407,10 @@ def test_predict_command_writes_the_separator_and_encoding_of_its_input(command,
     command(tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=out.csv", f"separator={separator}",
             "encoding=latin-1")  # fmt: skip
     written = [line.split(between) for line in (tmp_path / "out.csv").read_bytes().decode("latin-1").splitlines()]
-    assert [row[:-1] for row in written] == rows
-    assert written[0][-1] == "prediction"
+    assert [row[:-2] for row in written] == rows
+    assert written[0][-2:] == ["prediction", "basis"]
     expected = Run.load(biased.run).predict([42, "nobody"], [7, 8])
-    assert [float(row[-1]) for row in written[1:]] == pytest.approx(expected.tolist())
+    assert [float(row[-2]) for row in written[1:]] == pytest.approx(expected.tolist())
     outcome = command(
         tmp_path, "predict", f"run={biased.run}", "input=pairs.csv", "output=o.csv", "encoding=uft-8", status=2
     )

@@ -47,7 +47,7 @@ def test_loaded_run_predicts_like_the_written_one(tmp_path, case):
     assert not loaded.training
 
 
-def test_run_stores_only_the_side_information_its_equation_needs(tmp_path):
+def test_run_stores_the_side_information_its_equation_needs_and_all_item_features(tmp_path):
     model = model_of("biased_mf with features")
     write_run_of(tmp_path / "run", model, table_with_features())
     holdout = holdout_of(table_with_features(), model)
@@ -58,7 +58,9 @@ def test_run_stores_only_the_side_information_its_equation_needs(tmp_path):
     assert users["feature/group"].tolist() == holdout.side.user_features["group"].tolist()
     assert "day" not in pd.read_parquet(tmp_path / "run" / "ratings.parquet")
     write_run_of(tmp_path / "plain", options_of("biased_mf"), table_with_features())
-    assert list(pd.read_parquet(tmp_path / "plain" / "users.parquet")) == ["user_id"]
+    users, items = (pd.read_parquet(tmp_path / "plain" / f"{name}.parquet") for name in ("users", "items"))
+    assert list(users) == ["user_id"]
+    assert items["feature/genres"].tolist() == holdout.item_features["genres"].tolist()
     write_run_of(tmp_path / "timed", model_of("timesvdpp"), table_with_features())
     assert pd.read_parquet(tmp_path / "timed" / "ratings.parquet")["day"].isin([0, 1, 2]).all()
 

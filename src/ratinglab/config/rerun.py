@@ -176,7 +176,7 @@ def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
                 f"only {', '.join(EXTENDS)} and the paths of the data can; from={_text(resume)} starts a new run from "
                 "its weights"
             )
-    folder = _folder(resume)
+    folder = _existing(user_path(_text(resume), key="resume"), key="resume")
     path = quoted(str(folder))
     return _checked(Rerun(folder, "resume", settings, [f"hydra.run.dir={path}", "hydra.output_subdir=null"]))
 
@@ -193,7 +193,12 @@ def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     settings = [override for override in parsed if LOCATION.fullmatch(str(override.key_or_group))]
     if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
         raise UserError("reproduce takes run=FOLDER and, if the data has moved, its path, as in data.path=FILE")
-    folder = _folder(run[0])
+    from ratinglab.reports.named_runs import named_run  # torch takes a second: keep --help fast
+
+    named = named_run(_text(run[0]))
+    if named.remark is not None:
+        print(named.remark)
+    folder = _existing(named.folder, key="run")
     typed = [override.input_line or "" for override in settings]
     return _checked(Rerun(folder, "run", typed, []))
 
@@ -228,10 +233,8 @@ def _read_record(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _folder(override: Override) -> Path:
-    """Return the folder that `resume=` or `run=` names."""
-    key = override.key_or_group
-    folder = user_path(_text(override), key=key)
+def _existing(folder: Path, *, key: str) -> Path:
+    """Return the absolute path of the folder that `key` names."""
     if not folder.is_dir():
         raise UserError(f"{key}: there is no folder {folder}")
     return folder.absolute()

@@ -84,7 +84,8 @@ class EvaluateOptions:
     """Options of evaluation: the run."""
 
     run: str
-    """Folder of the run."""
+    """Folder of the run; latest: the run below outputs/ that finished last; best: the one with the best validation
+    metric, among those on the same split. FOLDER/latest searches another folder."""
 
 
 @dataclass
@@ -95,6 +96,68 @@ class InspectOptions:
     """Ratings to describe."""
     figure: str | None
     """File for a figure of the data: .png, .pdf or .svg; null: none."""
+
+
+class Unknown(Enum):
+    """Treatment of users without training ratings."""
+
+    error = "error"
+    baseline = "baseline"
+
+
+@dataclass
+class RecommendColumns:
+    """Names of the columns in the files of users and items, and of the run's column of genres."""
+
+    user: str
+    """Column of the user ids in the file of users."""
+    item: str
+    """Column of the item ids in the file of items."""
+    genres: str
+    """Column of the data's table of items that holds the genres, or other categories."""
+
+
+@dataclass
+class RecommendOptions(TextOptions):
+    """Options of recommending items."""
+
+    run: str
+    """Folder of the run; latest: the run below outputs/ that finished last; best: the one with the best validation
+    metric, among those on the same split. FOLDER/latest searches another folder."""
+    user: str | None
+    """User id, as in the data; null: all users, or those of the file of users."""
+    users: str | None
+    """File with one user per row, to recommend to: text, JSON Lines, Parquet, Arrow or ORC; null: all users with
+    training ratings."""
+    items: str | None
+    """File with one item per row, to choose from; null: all items. Only items with training ratings are recommended."""
+    genres: list[str]
+    """Genres to choose from, such as [Comedy,Drama]: items with at least one of them; []: all items."""
+    exclude_seen: bool
+    """Whether to leave out the items that the user has rated."""
+    unknown: Unknown
+    """Treatment of users without training ratings. error: stop with an error, or leave them out if all users are asked
+    for; baseline: recommend by the bias baseline, the same to everyone."""
+    output: str | None
+    """File to write, one recommendation per row; null: the screen, for one user. The name decides the format: .csv,
+    .tsv, .jsonl, .parquet, .arrow, .feather or .orc; other names give CSV. After those of text, .gz, .bz2, .xz or .zst
+    compresses."""
+    k: int = field(metadata=at_least(1))
+    """Number of items to recommend per user."""
+    columns: RecommendColumns
+    """Columns of the files."""
+
+    def check_together(self) -> None:
+        """Raise UserError for an unknown separator or encoding, or if fields conflict."""
+        self.check_text("")
+        if self.user is not None and not self.user.strip():
+            raise UserError("user must not be blank")
+        if self.user is not None and self.users is not None:
+            raise UserError("set user=ID or users=FILE, not both")
+        if self.users is not None and self.output is None:
+            raise UserError("set output=FILE to recommend to the users of a file")
+        if self.user is None and self.output is None:
+            raise UserError("set output=FILE to recommend to all users, or user=ID for one; got neither")
 
 
 @dataclass
@@ -110,37 +173,19 @@ class PairColumns:
 
 
 @dataclass
-class RecommendOptions:
-    """Options of recommending items."""
-
-    run: str
-    """Folder of the run."""
-    user: str | None
-    """User id, as in the data; null: all users."""
-    output: str | None
-    """File to write, with a header and one recommendation per row; null: the screen, for one user."""
-    k: int = field(metadata=at_least(1))
-    """Number of items to recommend per user."""
-
-    def check_together(self) -> None:
-        """Raise UserError if fields conflict."""
-        if self.user is not None and not self.user.strip():
-            raise UserError("user must not be blank")
-        if self.user is None and self.output is None:
-            raise UserError("set output=FILE to recommend to all users, or user=ID for one; got neither")
-
-
-@dataclass
 class PredictOptions(TextOptions):
     """Options of predicting the ratings of the pairs in a file."""
 
     run: str
-    """Folder of the run."""
+    """Folder of the run; latest: the run below outputs/ that finished last; best: the one with the best validation
+    metric, among those on the same split. FOLDER/latest searches another folder."""
     input: str
-    """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC."""
+    """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It may exceed memory."""
     output: str
-    """File to write: the rows of the input, with a column `prediction` added. A name that ends in .parquet gives
-    Parquet; any other gives text in the format of the input, or CSV if the input is not text."""
+    """File to write: the rows of the input, with the columns `prediction` and `basis`, which is known, user_unknown,
+    item_unknown or both_unknown. The name decides the format: .csv, .tsv, .jsonl, .parquet, .arrow, .feather or .orc.
+    Text keeps the separator and encoding of a text input with the same extension; other names give the text format of
+    the input, or CSV. After those of text, .gz, .bz2, .xz or .zst compresses."""
     timestamp_format: str | None
     """Format of the times, as in data.timestamp_format; null: detect it."""
     columns: PairColumns

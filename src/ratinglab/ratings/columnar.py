@@ -2,8 +2,8 @@
 
 import codecs
 import json
-import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -23,7 +23,7 @@ from ratinglab.ratings.timestamps import DATES, TimeFormat, column_of_times, for
 
 LARGEST_WHOLE = 2.0**53
 """Bound below which every integer is a float64."""
-JSON_BLOCK = 16 << 20
+JSON_OPTIONS = pyarrow.json.ReadOptions(block_size=16 << 20)
 """Bytes of JSON Lines parsed at once; a line must be shorter."""
 
 
@@ -78,32 +78,22 @@ def column_names(file: InputFile, kind: Format) -> list[str]:
     Raises:
         UserError: the file is damaged.
     """
-    try:
-        if kind is Format.JSON_LINES:
-            return list(_first_object(file))
-        if kind is Format.PARQUET:
-            names: list[str] = pyarrow.parquet.read_schema(file.opened()).names
-        elif kind is Format.ORC:
-            names = pyarrow.orc.ORCFile(file.opened()).schema.names
-        else:
-            names = pa.ipc.open_file(file.opened()).schema.names
-        return names
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
+    if kind is Format.JSON_LINES:
+        return list(_first_object(file))
+    names: list[str] = _binary_batches(file, kind)[0].names
+    return names
 
 
 def _read(file: InputFile, kind: Format, names: list[str], *, floats: Collection[str] = ()) -> pa.Table:
     """Read columns by name; of JSON Lines, all numbers in the columns `floats` as float64."""
     if kind is Format.JSON_LINES:
         return _read_json_lines(file, names, floats)
-    try:
+    with _damage_as_error(file):
         if kind is Format.PARQUET:
             return pyarrow.parquet.read_table(file.opened(), columns=names)
         if kind is Format.ORC:
             return pyarrow.orc.ORCFile(file.opened()).read(columns=names)
         return pa.ipc.open_file(file.opened()).read_all().select(names)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
 
 
 def _read_json_lines(file: InputFile, names: list[str], floats: Collection[str]) -> pa.Table:
@@ -115,7 +105,7 @@ def _read_json_lines(file: InputFile, names: list[str], floats: Collection[str])
     try:
         batches = pyarrow.json.open_json(
             BlockStream(file.blocks()),
-            read_options=pyarrow.json.ReadOptions(block_size=JSON_BLOCK),
+            read_options=JSON_OPTIONS,
             parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
         )
         table = pa.Table.from_batches(batches, schema)
@@ -175,29 +165,86 @@ def _json_lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
             yield number, line.removeprefix(codecs.BOM_UTF8)
 
 
-def read_typed(file: InputFile, kind: Format) -> pa.Table:
-    """Read a whole table. Texts of JSON Lines stay texts, also those that look like dates.
+def typed_batches(file: InputFile, kind: Format) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
+    """Return the schema of a table, and a function that reads its rows in batches, with dictionaries decoded.
+
+    Texts of JSON Lines stay texts, also those that look like dates. JSON Lines whose values change their types between
+    two blocks of 16 MiB are held in memory.
 
     Raises:
-        UserError: the file is damaged or is not a table.
+        UserError: the file is damaged or is not a table; also while reading.
     """
-    if kind is not Format.JSON_LINES:
-        return _read(file, kind, column_names(file, kind))
-    return _read_any_json(lambda: BlockStream(file.blocks()), file)
+    schema, read = _json_batches(file) if kind is Format.JSON_LINES else _binary_batches(file, kind)
+    fields = [field.with_type(_plain_type(field.type)) for field in schema]
+    schema = pa.schema(fields, schema.metadata)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with _damage_as_error(file):
+            yield from (batch.cast(schema) for batch in read())
+
+    return schema, batches
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a dictionary's values: files of several batches may not hold several dictionaries."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+@contextmanager
+def _damage_as_error(file: InputFile) -> Iterator[None]:
+    """Turn pyarrow's exceptions for a damaged file into a UserError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
+
+
+def _binary_batches(file: InputFile, kind: Format) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
+    with _damage_as_error(file):
+        if kind is Format.PARQUET:
+            parquet = pyarrow.parquet.ParquetFile(file.opened())
+            return parquet.schema_arrow, parquet.iter_batches
+        if kind is Format.ORC:
+            orc = pyarrow.orc.ORCFile(file.opened())
+            return orc.schema, lambda: map(orc.read_stripe, range(orc.nstripes))
+        arrow = pa.ipc.open_file(file.opened())
+        return arrow.schema, lambda: map(arrow.get_batch, range(arrow.num_record_batches))
+
+
+def _json_batches(file: InputFile) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
+    """Check that all blocks of JSON Lines have the types of the first one; otherwise read the file at once."""
+
+    def opened(types: pa.Schema) -> Any:
+        return pyarrow.json.open_json(BlockStream(file.blocks()), JSON_OPTIONS, _typed_as(types))
+
+    try:
+        types = _dates_as_text(opened(pa.schema([])).schema)
+        schema = opened(types).schema
+        for _ in opened(types):
+            pass
+        return schema, lambda: opened(types)
+    except pa.ArrowInvalid:
+        table = _read_any_json(lambda: BlockStream(file.blocks()), file)
+        return table.schema, table.to_batches
 
 
 def _read_any_json(opened: Callable[[], Any], file: InputFile) -> pa.Table:
     """Read all keys of JSON objects, from a stream that can be opened twice."""
-    options = pyarrow.json.ReadOptions(block_size=JSON_BLOCK)
     try:
-        found = pyarrow.json.read_json(opened(), options)
-        dates = [pa.field(field.name, pa.string()) for field in found.schema if pa.types.is_timestamp(field.type)]
-        if dates:  # as text: pyarrow would read "2012", a title, as a date
-            texts = pyarrow.json.ParseOptions(explicit_schema=pa.schema(dates))
-            found = pyarrow.json.read_json(opened(), options, texts)
-        return found
+        found = pyarrow.json.read_json(opened(), JSON_OPTIONS)
+        types = _dates_as_text(found.schema)
+        return found if len(types) == 0 else pyarrow.json.read_json(opened(), JSON_OPTIONS, _typed_as(types))
     except pa.ArrowInvalid as error:
         raise _json_fault(file, pa.schema([]), otherwise=" ".join(str(error).split())) from error
+
+
+def _dates_as_text(schema: pa.Schema) -> pa.Schema:
+    """Return types for the fields that pyarrow would read as dates, such as "2012", a title."""
+    return pa.schema([pa.field(field.name, pa.string()) for field in schema if pa.types.is_timestamp(field.type)])
+
+
+def _typed_as(types: pa.Schema) -> pyarrow.json.ParseOptions:
+    return pyarrow.json.ParseOptions(explicit_schema=types if len(types) > 0 else None)
 
 
 def read_start(file: InputFile, kind: Format, num_rows: int) -> pa.Table:
@@ -207,31 +254,41 @@ def read_start(file: InputFile, kind: Format, num_rows: int) -> pa.Table:
         UserError: the file is damaged or is not a table.
     """
     if kind is not Format.JSON_LINES:
-        return read_typed(file, kind).slice(0, num_rows)
+        return _read(file, kind, column_names(file, kind)).slice(0, num_rows)
     lines = b"\n".join(line for _, line in islice(_json_lines(file), num_rows))
     return _read_any_json(lambda: pa.BufferReader(lines), file)
 
 
 def as_text(column: pa.ChunkedArray) -> list[str]:
     """Convert a column to text: lists of texts are joined by `|`, and a missing value is empty."""
-    if pa.types.is_nested(column.type):
-        return [_nested_text(value) for value in column.to_pylist()]
-    if pa.types.is_floating(column.type):
-        return [_float_text(value) for value in column.to_pylist()]
-    column = column.cast(pa.string() if not pa.types.is_binary(column.type) else pa.binary())
-    try:
-        texts: list[str] = column.cast(pa.string()).fill_null("").to_pylist()
-    except (pa.ArrowInvalid, UnicodeDecodeError):
-        bytes_of = column.cast(pa.binary()).fill_null(b"").to_pylist()
-        texts = [each.decode("utf-8", "backslashreplace") for each in bytes_of]
+    texts: list[str] = text_column(column).to_pylist()
     return texts
 
 
-def _float_text(value: float | None) -> str:
-    """Format a float; a whole number as an integer, as which ids are read."""
-    if value is None or math.isnan(value):
-        return ""
-    return str(int(value)) if abs(value) < LARGEST_WHOLE and value.is_integer() else repr(value)
+def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Convert a column to text like `as_text`, as a column."""
+    if pa.types.is_nested(column.type):
+        return _column_of(map(_nested_text, column.to_pylist()))
+    if pa.types.is_floating(column.type):
+        return _float_texts(column)
+    column = column.cast(pa.string() if not pa.types.is_binary(column.type) else pa.binary())
+    try:
+        return column.cast(pa.string()).fill_null("")
+    except pa.ArrowInvalid:
+        bytes_of = column.cast(pa.binary()).fill_null(b"").to_pylist()
+        return _column_of(each.decode("utf-8", "backslashreplace") for each in bytes_of)
+
+
+def _column_of(texts: Iterable[str]) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.array(list(texts), pa.string())])
+
+
+def _float_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Format floats; a whole number as an integer, as which ids are read."""
+    column = pc.if_else(pc.is_nan(column), None, column)
+    is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_WHOLE))
+    whole = pc.if_else(is_whole, column, None).cast(pa.int64())
+    return pc.coalesce(whole.cast(pa.string()), column.cast(pa.string())).fill_null("")
 
 
 def _nested_text(value: Any) -> str:

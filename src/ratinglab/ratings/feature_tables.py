@@ -161,7 +161,7 @@ def read_features(source: FeatureFile) -> FeatureTable:
             raise UserError(f"{file} has {len(table.names)} columns, not {len(layout.names)}")
         table = replace(table, content=table.content.rename_columns(list(layout.names)))
     key = KEYS[origin.noun]
-    ids = table.ids(layout.id, key=f"{key}.{origin.noun}", noun=origin.noun)
+    ids = table.ids(layout.id, key=f"{key}.{origin.noun}", noun=origin.noun).to_pylist()
     titles = None if layout.title is None else table.column(layout.title, key=f"{key}.title")
     whole = [re.sub(WHOLE_NUMBER, r"\1", each) for each in ids]  # 1.0 finds user 1
     repeated = next((each for each, count in Counter(whole).items() if count > 1), None)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.side_information import SideInformation
+from ratinglab.ratings.side_information import Column, SideInformation
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, Split
 from ratinglab.ratings.table import Ratings, RatingTable
 
@@ -76,6 +76,11 @@ class Holdout:
     def titles(self) -> NDArray[np.object_] | None:
         """The title of each new index."""
         return None if self.table.titles is None else self.table.titles[self.item_order]
+
+    @property
+    def item_features(self) -> dict[str, Column]:
+        """All features of items under the new indices, also those that the equation does not need."""
+        return {name: column[self.item_order] for name, column in self.table.item_columns.items()}
 
 
 def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout:

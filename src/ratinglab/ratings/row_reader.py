@@ -21,6 +21,12 @@ def first_rows(file: InputFile, dialect: TextDialect, count: int) -> list[tuple[
     return rows
 
 
+def nth_line(file: InputFile, dialect: TextDialect, number: int) -> int:
+    """Find the line, from 1, of a row that is not empty, given by its number from 0."""
+    line, _ = next(islice(rows_in(utf8_blocks(file, dialect), dialect, file=file), number, None))
+    return line
+
+
 class EmptyFileError(UserError):
     """A file without ratings, which is a mistake unless other files have some."""
 

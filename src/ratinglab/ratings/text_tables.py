@@ -1,5 +1,6 @@
-"""Small tables in any format that is read, as columns of text cells: users, items, and pairs to predict."""
+"""Tables in any format that is read, as columns of text cells: users, items, and pairs to predict."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -7,18 +8,18 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.columnar import as_text, check_column, read_typed
-from ratinglab.ratings.faults import has_irregular_quotes, multiline_cell, written_cells
+from ratinglab.ratings.columnar import check_column, text_column, typed_batches
+from ratinglab.ratings.faults import has_irregular_quotes, multiline_cell, whole_rows, written_cells
 from ratinglab.ratings.formats import Format, format_of
-from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile
 from ratinglab.ratings.layouts import column_position, positions_of
-from ratinglab.ratings.row_reader import first_rows, printable, rows_in
-from ratinglab.ratings.text_dialects import QuoteScan, TextDialect, TextStream, utf8_blocks
+from ratinglab.ratings.row_reader import first_rows, nth_line, printable, rows_in
+from ratinglab.ratings.text_dialects import QuoteScan, TextDialect, TextStream
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table whose cells are read as text.
+    """Rows of a table whose cells are read as text.
 
     Attributes:
         file: the file.
@@ -26,6 +27,7 @@ class TextTable:
         header: whether its first row names the columns.
         content: the cells: text, or the types of the file's format.
         notes: remarks on its dialect.
+        first_row: number of the file's rows before these.
     """
 
     file: InputFile
@@ -33,6 +35,7 @@ class TextTable:
     header: bool
     content: pa.Table
     notes: tuple[str, ...] = ()
+    first_row: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -46,43 +49,102 @@ class TextTable:
         Raises:
             UserError: there is no such column; the message lists the columns.
         """
+        texts: list[str] = self._texts(wanted, key=key).to_pylist()
+        return texts
+
+    def _texts(self, wanted: str, *, key: str) -> pa.ChunkedArray:
         if self.dialect is None:
             check_column(self.names, wanted, key=key, file=self.file)
         position = column_position(self.names, wanted, key=key, file=self.file, header=self.header)
-        return [text.strip() for text in as_text(self.content[position])]
+        return pc.utf8_trim_whitespace(text_column(self.content[position]))
 
-    def ids(self, wanted: str, *, key: str, noun: str) -> list[str]:
-        """Return the ids in the column that `key` names, of users or items.
+    def ids(self, wanted: str, *, key: str, noun: str) -> pa.DictionaryArray:
+        """Return the ids in the column that `key` names, of users or items: dictionary-encoded text.
 
         Raises:
             UserError: there is no such column; or an id is blank, or a number that is not whole.
         """
-        ids = self.column(wanted, key=key)
-        if "" in ids:
-            raise UserError(f"{self.place(ids.index(''), wanted)}: the {noun} id must not be blank")
+        ids = self._texts(wanted, key=key).dictionary_encode().combine_chunks()
+        distinct = ids.dictionary.to_pylist()
+
+        def row_of(wrong: str) -> int:
+            return int(pc.index(ids.indices, distinct.index(wrong)).as_py())
+
+        if "" in distinct:
+            raise UserError(f"{self.place(row_of(''), wanted)}: the {noun} id must not be blank")
         if pa.types.is_floating(self.content[self.names.index(wanted)].type):
-            row = next((row for row, text in enumerate(ids) if not text.lstrip("-").isdigit()), None)
-            if row is not None:
-                raise UserError(f"{self.place(row, wanted)}: the {noun} id must be an integer or text, got {ids[row]}")
+            wrong = next((text for text in distinct if not text.lstrip("-").isdigit()), None)
+            if wrong is not None:
+                place = self.place(row_of(wrong), wanted)
+                raise UserError(f"{place}: the {noun} id must be an integer or text, got {wrong}")
         return ids
 
     def place(self, row: int, column: str) -> str:
         """Return file, line and column of a cell, for messages; rows are counted from 0. Reads a text file again."""
+        number = self.first_row + row
         if self.dialect is None:
-            return f"{self.file}, row {row + 1}, column {column}"
-        wanted = row + int(self.header)
-        return f"{self.file}, line {first_rows(self.file, self.dialect, wanted + 1)[-1][0]}, column {column}"
+            return f"{self.file}, row {number + 1}, column {column}"
+        line = nth_line(self.file, self.dialect, number + int(self.header))
+        return f"{self.file}, line {line}, column {column}"
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table whose rows are read in blocks.
+
+    Attributes:
+        file: the file.
+        dialect: the dialect in which it is read; None for Parquet, Arrow, ORC and JSON Lines.
+        header: whether its first row names the columns.
+        schema: names and types of the columns.
+        batches: reads its rows.
+        notes: remarks on its dialect.
+    """
+
+    file: InputFile
+    dialect: TextDialect | None
+    header: bool
+    schema: pa.Schema
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+    notes: tuple[str, ...] = ()
+
+    def whole(self) -> TextTable:
+        """Read all rows."""
+        return self._table(list(self.batches()))
+
+    def blocks(self, num_rows: int) -> Iterator[TextTable]:
+        """Read the rows in blocks of at least `num_rows`, below twice as many; the last may be smaller or empty."""
+        first, pending = 0, list[pa.RecordBatch]()
+        parts = (batch.slice(start, num_rows) for batch in self.batches() for start in range(0, len(batch), num_rows))
+        for part in parts:
+            pending.append(part)
+            if sum(map(len, pending)) >= num_rows:
+                block = self._table(pending, first_row=first)
+                first, pending = first + len(block.content), []
+                yield block
+        if pending or first == 0:
+            yield self._table(pending, first_row=first)
+
+    def _table(self, batches: list[pa.RecordBatch], *, first_row: int = 0) -> TextTable:
+        content = pa.Table.from_batches(batches, self.schema)
+        return TextTable(self.file, self.dialect, self.header, content, self.notes, first_row)
 
 
 def read_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TextTable:
-    """Read a table. Rejects rows of a text file with too many or too few cells.
+    """Read a table at once; see `open_text_table`."""
+    return open_text_table(file, dialect, header=header).whole()
+
+
+def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TableFile:
+    """Check a table, and return what reads it. Rejects rows of a text file with too many or too few cells.
 
     Raises:
         UserError: the file is empty or cannot be read, or two columns have the same name.
     """
     kind = format_of(file)
     if kind is not Format.TEXT:
-        return TextTable(file, None, header=True, content=read_typed(file, kind))
+        schema, batches = typed_batches(file, kind)
+        return TableFile(file, None, header=True, schema=schema, batches=batches)
     dialect = dialect.adapted(file)
     ((line, cells),) = first_rows(file, dialect, 1)
     names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
@@ -90,81 +152,105 @@ def read_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
         repeated = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{file} has {names.count(repeated)} columns named {repeated!r}")
     skipped_lines = line if header else line - 1
+
+    def opened(dialect: TextDialect, *notes: str) -> TableFile:
+        def batches() -> Iterator[pa.RecordBatch]:
+            return _parsed(file, dialect, names, skipped_lines, QuoteScan(dialect, num_columns=len(names)))
+
+        schema = pa.schema([(name, pa.string()) for name in names])
+        return TableFile(file, dialect, header, schema, batches, notes)
+
     scan = QuoteScan(dialect, num_columns=len(names))
-    table = _parsed(file, dialect, names, skipped_lines, scan)
-    if table is not None and scan.is_regular and not scan.may_join_rows:
-        return TextTable(file, dialect, header, table)
+    is_table, num_batches = _is_table(_parsed(file, dialect, names, skipped_lines, scan))
+    if is_table and scan.is_regular and not scan.may_join_rows:
+        return opened(dialect)
     if scan.has_quotes:
-        unquoted = replace(dialect, quote=False)
-        as_text = _parsed(file, unquoted, names, skipped_lines, QuoteScan(unquoted, num_columns=len(names)))
-        if as_text is not None and not _encloses_a_cell(as_text):
-            note = f"{file}: quotation marks were read as text, as with {dialect.prefix}quote=none"
-            return TextTable(file, unquoted, header, as_text, (note,))
-    fault = _first_fault(file, dialect, len(names), skipped_lines)
+        note = f"{file}: quotation marks were read as text, as with {dialect.prefix}quote=none"
+        unquoted = opened(replace(dialect, quote=False), note)
+        if _is_table(unquoted.batches())[0] and not any(map(_encloses_a_cell, unquoted.batches())):
+            return unquoted
+    # a batch holds the whole lines of a block: the last one may have left out a line
+    num_valid_bytes = 0 if scan.has_quotes else max(num_batches - 1, 0) * BLOCK_SIZE
+    fault = _first_fault(file, dialect, len(names), skipped_lines, num_valid_bytes)
     if fault is not None:
         raise fault
-    if table is None:
+    if not is_table:
         raise UserError(f"{file} cannot be read as a table of {len(names)} columns")
-    return TextTable(file, dialect, header, table)
+    return opened(dialect)
 
 
-def _encloses_a_cell(table: pa.Table) -> bool:
+def _is_table(batches: Iterator[pa.RecordBatch]) -> tuple[bool, int]:
+    """Return whether there are rows, all with the right number of cells; and the number of batches read."""
+    num_batches = 0
+    try:
+        for _ in batches:
+            num_batches += 1
+    except pa.ArrowInvalid:
+        return False, num_batches
+    return num_batches > 0, num_batches
+
+
+def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
     """Return whether quotation marks enclose a cell that was read as text."""
-    enclosed = (pc.match_substring_regex(column, r'^\s*"([^"]|"")*"\s*$') for column in table.columns)
+    enclosed = (pc.match_substring_regex(column, r'^\s*"([^"]|"")*"\s*$') for column in batch.columns)
     return any(pc.any(each).as_py() for each in enclosed)
 
 
 def _parsed(
     file: InputFile, dialect: TextDialect, names: list[str], skipped_lines: int, scan: QuoteScan
-) -> pa.Table | None:
-    """Parse a file with all cells as text; None if a row has too many or too few cells."""
-    try:
-        return pyarrow.csv.read_csv(
-            TextStream(file, dialect, header_lines=skipped_lines, scan=scan),
-            read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=skipped_lines),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=dialect.delimiter,
-                quote_char='"' if dialect.is_quoted else False,
-                escape_char="\\" if dialect.escape else False,
-                newlines_in_values=dialect.is_quoted,
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowInvalid:
-        return None
+) -> Iterator[pa.RecordBatch]:
+    """Parse a file in batches, with all cells as text. Raises ArrowInvalid if a row has too many or too few cells."""
+    yield from pyarrow.csv.open_csv(
+        TextStream(file, dialect, header_lines=skipped_lines, scan=scan),
+        read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=skipped_lines, block_size=BLOCK_SIZE),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=dialect.delimiter,
+            quote_char='"' if dialect.is_quoted else False,
+            escape_char="\\" if dialect.escape else False,
+            newlines_in_values=dialect.is_quoted,
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
+        ),
+    )
 
 
-def _first_fault(file: InputFile, dialect: TextDialect, num_columns: int, skipped_lines: int) -> UserError | None:
+def _first_fault(
+    file: InputFile, dialect: TextDialect, num_columns: int, skipped_lines: int, num_valid_bytes: int
+) -> UserError | None:
     """Make the error for the first row with too many or too few cells, or whose cells join lines that look like rows.
 
-    None if there is no such row, and no byte that is not UTF-8.
+    None if there is no such row, and no byte that is not UTF-8. The first `num_valid_bytes` bytes have no fault.
     """
-    lines = b"".join(utf8_blocks(file, dialect)).splitlines(keepends=True)
-    rows = [row for row in rows_in([b"".join(lines)], dialect, file=file) if row[0] > skipped_lines]
-    stops = [line for line, _ in rows[1:]] + [len(lines) + 1]
-    if not rows:
-        return UserError(f"{file} has no rows, only a header")
-    for (line, cells), stop in zip(rows, stops, strict=True):
-        place = f"{file}, line {line}"
-        joined = lines[line : stop - 1]
-        looks_joined = any(_num_cells(each, dialect) == num_columns for each in joined)
-        if looks_joined or (joined and len(cells) != num_columns):
-            return UserError(f"{place}: {multiline_cell(dialect)}")
-        irregular = next(
-            filter(has_irregular_quotes, written_cells(_text_of(lines[line - 1 : stop - 1]), dialect)), None
+    has_rows = num_valid_bytes > 0
+    for block in whole_rows(file, dialect, header_lines=skipped_lines, num_valid_bytes=num_valid_bytes):
+        lines = block.text.splitlines(keepends=True)
+        rows = list(rows_in([block.text], dialect, file=file, first_line=block.first))
+        has_rows = has_rows or bool(rows)
+        stops = [line for line, _ in rows[1:]] + [block.first + len(lines)]
+        for (line, cells), stop in zip(rows, stops, strict=True):
+            of_row = lines[line - block.first : stop - block.first]
+            if (fault := _fault_of_row(cells, of_row, dialect, num_columns)) is not None:
+                return UserError(f"{file}, line {line}: {fault}")
+    return None if has_rows else UserError(f"{file} has no rows, only a header")
+
+
+def _fault_of_row(cells: list[str], lines: list[bytes], dialect: TextDialect, num_columns: int) -> str | None:
+    """Find the fault of a row, given by its cells and its lines, as the end of `FILE, line N: …`."""
+    looks_joined = any(_num_cells(each, dialect) == num_columns for each in lines[1:])
+    if looks_joined or (len(lines) > 1 and len(cells) != num_columns):
+        return multiline_cell(dialect)
+    irregular = next(filter(has_irregular_quotes, written_cells(_text_of(lines), dialect)), None)
+    if irregular is not None and not dialect.escape:
+        return (
+            f"quotation marks must enclose the whole cell, got {printable(irregular)}; if a backslash escapes them, "
+            f"set {dialect.prefix}escape=backslash; if they are text, {dialect.prefix}quote=none"
         )
-        if irregular is not None and not dialect.escape:
-            return UserError(
-                f"{place}: quotation marks must enclose the whole cell, got {printable(irregular)}; if a backslash "
-                f"escapes them, set {dialect.prefix}escape=backslash; if they are text, {dialect.prefix}quote=none"
-            )
-        if len(cells) != num_columns:
-            return UserError(f"{place}: a row must have {num_columns} columns, got {len(cells)}")
-        bad = next((cell for cell in cells if cell != printable(cell)), None)
-        if bad is not None:
-            return UserError(f"{place}: {printable(bad)!r} is not UTF-8 text; is {dialect.prefix}encoding right?")
+    if len(cells) != num_columns:
+        return f"a row must have {num_columns} columns, got {len(cells)}"
+    bad = next((cell for cell in cells if cell != printable(cell)), None)
+    if bad is not None:
+        return f"{printable(bad)!r} is not UTF-8 text; is {dialect.prefix}encoding right?"
     return None
 
 

@@ -21,6 +21,8 @@ DATES = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 """ISO dates without and with a time zone."""
 INTEGER_DATES = {14: "yyyymmddhhmmss", 12: "yyyymmddhhmm", 8: "yyyymmdd", 6: "yyyymm", 4: "yyyy"}
 """Dates that are written as integers, by their number of digits."""
+INTEGER_PATTERNS = {14: "%Y%m%d%H%M%S", 12: "%Y%m%d%H%M", 8: "%Y%m%d", 6: "%Y%m", 4: "%Y"}
+"""Their strptime patterns."""
 EARLIEST, LATEST = -62_135_596_800_000, 253_402_300_799_999
 """The years 1 to 9999 in milliseconds."""
 LIKELY_YEARS = (631_152_000_000, 4_102_444_800_000)
@@ -154,7 +156,7 @@ def milliseconds(column: pa.ChunkedArray, pattern: str | None) -> tuple[NDArray[
             day = np.datetime64(int(dates[0]), "ms").astype("datetime64[D]")
             return dates, [f"timestamps: read as {INTEGER_DATES[len(str(int(time[0])))]} dates; {time[0]:.0f} is {day}"]
     least, most = pc.min_max(column).as_py().values()
-    unit = pattern or next(unit for unit, bound in BOUNDS.items() if max(abs(least), abs(most)) < bound)
+    unit = pattern or _unit_of(max(abs(least), abs(most)))
     factor = UNITS[unit]
     if not pa.types.is_integer(column.type):
         time = np.round(np.clip(time * factor, EARLIEST - 1, LATEST + 1)).astype(np.int64)
@@ -188,20 +190,23 @@ def _dates_of(number: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int
     return date.astype("datetime64[ms]").astype(np.int64) + ((hour * 60 + minute) * 60 + second) * 1000
 
 
-def times_of_texts(texts: list[str], *, pattern: str | None, place: Callable[[int], str]) -> NDArray[np.datetime64]:
+def times_of_texts(
+    texts: list[str], *, pattern: str | None, place: Callable[[int], str], first: str | None = None
+) -> NDArray[np.datetime64]:
     """Parse times written as text, all in the format of the first one: (N,) datetime64[ms] in UTC.
 
     Args:
         texts: texts without surrounding white space.
         pattern: the option timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
         place: returns the place of a text, counted from 0, for messages.
+        first: the first time, if these texts are not the first ones of their column.
 
     Raises:
         UserError: a text is not a time, or not in the format of the first one.
     """
     if not texts:
         return np.empty(0, dtype="datetime64[ms]")
-    time_format = format_of_times(texts[0], pattern, place=place(0), key="timestamp_format")
+    time_format = format_of_times(first or texts[0], pattern, place=place(0), key="timestamp_format")
     array = pa.chunked_array([pa.array(texts, pa.string())])
     column = column_of_times(array, time_format)
     if column is None and pa.types.is_timestamp(time_format.type):
@@ -214,6 +219,22 @@ def times_of_texts(texts: list[str], *, pattern: str | None, place: Callable[[in
     time, _ = milliseconds(column, pattern)
     check_years(time, places=lambda rows: [place(row) for row in rows])
     return time.astype("datetime64[ms]")
+
+
+def pattern_of_times(texts: list[str]) -> str | None:
+    """Return the timestamp_format of valid times: a unit, or a pattern of dates that are integers; None: ISO dates."""
+    time_format = format_of_times(texts[0], None, place="")
+    if not (pa.types.is_integer(time_format.type) or pa.types.is_floating(time_format.type)):
+        return None
+    number = np.array(texts, dtype=np.float64)
+    if _dates_of(number) is not None:
+        return INTEGER_PATTERNS[len(str(int(number[0])))]
+    return _unit_of(float(np.abs(number).max()))
+
+
+def _unit_of(largest: float) -> str:
+    """Return the unit of Unix times, given the largest absolute value."""
+    return next(unit for unit, bound in BOUNDS.items() if largest < bound)
 
 
 def column_of_times(texts: pa.ChunkedArray, time_format: TimeFormat) -> pa.ChunkedArray | None:

@@ -35,60 +35,86 @@ def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int) -> Ten
         return candidates[score.argsort(descending=True, stable=True)[:k]]
 
 
-def top_k_of_all(
-    predictor: Predictor, *, user: NDArray[np.int32], item: NDArray[np.int32], num_users: int, num_items: int, k: int
-) -> NDArray[np.int32]:
-    """Select each user's unrated items with the highest predicted ratings, best first.
+class SeenItems:
+    """The items that each user has rated, to be left out for that user."""
 
-    Ranks like `top_k`: by the score before clipping, equal scores by item index. For an equation with factors, one
-    matrix product scores a block of users. Its rounding differs from that of `top_k`, so scores that differ only in the
-    last digit may swap places.
+    def __init__(self, user: NDArray[np.int32], item: NDArray[np.int32], *, num_users: int) -> None:
+        """Take the rated pairs: user (N,), item (N,)."""
+        self._item = item[np.argsort(user, kind="stable")]
+        self._end = np.cumsum(np.bincount(user, minlength=num_users))
+
+    def pairs_of(self, users: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+        """Return the place of each pair's user among users (B,), and its item: (E,) each."""
+        known = np.flatnonzero(users >= 0)
+        end = self._end[users[known]]
+        count = end - np.where(users[known] > 0, self._end[users[known] - 1], 0)
+        place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - end, count)
+        return np.repeat(known, count), self._item[place]
+
+
+def top_k_of_users(
+    predictor: Predictor, users: NDArray[np.int32], *, candidates: NDArray[np.int32], seen: SeenItems | None, k: int
+) -> Iterator[NDArray[np.int32]]:
+    """Select for each user the candidates with the highest predicted ratings, best first.
+
+    Ranks like `top_k`: by the score before clipping, equal scores in the candidates' order. For an equation with
+    factors, one matrix product scores a block of users. Its rounding differs from that of `top_k`, so scores that
+    differ only in the last digit may swap places.
 
     Args:
         predictor: predicts the ratings.
-        user: (N,) int32, the user of each rated pair.
-        item: (N,) int32, its item, which is left out for that user.
-        num_users: number of users; those without training rows get the baseline's ranking.
-        num_items: number of candidates, the items with training rows.
-        k: number of items per user, at most num_items.
+        users: (U,) indices; users without training rows, and UNKNOWN, get the baseline's ranking.
+        candidates: (C,) distinct indices of items with training rows.
+        seen: items to leave out for each user; None: none.
+        k: number of items per user.
 
-    Returns:
-        (num_users, k) int32 item indices, padded with −1 for a user with fewer items left.
+    Yields:
+        Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.
     """
-    is_candidate = item < num_items
-    rated = np.sort(user[is_candidate] * np.int64(num_items) + item[is_candidate])  # places in the matrix of all scores
-    best = np.empty((num_users, k), dtype=np.int32)
+    column_of = np.full(len(predictor.baseline.item_bias), -1, dtype=np.int32)
+    column_of[candidates] = np.arange(len(candidates))
     with torch.inference_mode():
-        for first, scores in _blocks_of_scores(predictor, num_users=num_users, num_items=num_items):
-            stop = first + len(scores)
-            begin, end = np.searchsorted(rated, [first * num_items, stop * num_items])
-            scores.view(-1).index_fill_(0, torch.from_numpy(rated[begin:end] - first * num_items), -torch.inf)
-            best[first:stop] = _best_columns(scores, k)
-    return best
+        for block, scores in _blocks_of_scores(predictor, users, candidates):
+            if seen is not None:
+                row, item = seen.pairs_of(block)
+                is_candidate = item < len(column_of)
+                row, column = row[is_candidate], column_of[item[is_candidate]]
+                place = row[column >= 0] * len(candidates) + column[column >= 0]
+                scores.view(-1).index_fill_(0, torch.from_numpy(place), -torch.inf)
+            best = _best_columns(scores, k)
+            yield np.where(best >= 0, candidates[best], np.int32(-1))
 
 
-def _blocks_of_scores(predictor: Predictor, *, num_users: int, num_items: int) -> Iterator[tuple[int, Tensor]]:
-    """Yield the first user of each block and the block's scores (B, num_items), up to a constant per user."""
-    block = max(1, SCORES // num_items)
-    trained = min(num_users, len(predictor.baseline.user_bias) - 1)
+def _blocks_of_scores(
+    predictor: Predictor, users: NDArray[np.int32], candidates: NDArray[np.int32]
+) -> Iterator[tuple[NDArray[np.int32], Tensor]]:
+    """Yield the users of each block, and their scores of the candidates, (B, C), up to a constant per user."""
+    num_trained = len(predictor.baseline.user_bias) - 1
+    item = torch.from_numpy(candidates)
     factors = predictor.model.factors()
-    first = 0
-    if factors is not None:
-        item_bias = torch.zeros(1, num_items) if factors.item_bias is None else factors.item_bias.T
-        memory = torch.empty(block, num_items)
-        for first in range(0, trained, block):
-            users = factors.user[first : min(first + block, trained)]
-            yield first, torch.addmm(item_bias, users, factors.item.T, out=memory[: len(users)])
-        first = trained
-    item = torch.arange(num_items, dtype=torch.int32)
-    few = max(1, min(block, PAIRS // num_items))
-    for start in range(first, num_users, few):
-        user = torch.arange(start, min(start + few, num_users), dtype=torch.int32)
-        pairs = user.repeat_interleave(num_items), item.repeat(len(user))
-        yield start, predictor.score(*pairs).view(len(user), num_items)
+    few = max(1, PAIRS // len(item))
+    if factors is None:
+        size = few
+    else:
+        size = max(1, SCORES // len(item))
+        item_factors = factors.item[item].T
+        item_bias = torch.zeros(1, len(item)) if factors.item_bias is None else factors.item_bias[item].T
+    memory = torch.empty(min(size, len(users)), len(item))
+    for block in np.split(users, range(size, len(users), size)):
+        scores = memory[: len(block)]
+        user = torch.from_numpy(block)
+        by_pairs = torch.arange(len(user))
+        if factors is not None:
+            is_trained = (user >= 0) & (user < num_trained)
+            torch.addmm(item_bias, factors.user[torch.where(is_trained, user, 0)], item_factors, out=scores)
+            by_pairs = by_pairs[~is_trained]
+        for place in by_pairs.split(few) if len(by_pairs) > 0 else ():
+            pairs = user[place].repeat_interleave(len(item)), item.repeat(len(place))
+            scores[place] = predictor.score(*pairs).view(len(place), len(item))
+        yield block, scores
 
 
-def _best_columns(scores: Tensor, k: int) -> Tensor:
+def _best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:
     """Find the columns of the k highest scores of each row, best first; −1 for a score of −∞."""
     score, column = scores.topk(min(k + 1, scores.shape[1]))  # one more than k shows a tie at the border
     # topk promises no order of equal scores, nor which of them it returns
@@ -96,4 +122,4 @@ def _best_columns(scores: Tensor, k: int) -> Tensor:
     score[is_tied], column[is_tied] = (
         ranked[:, : score.shape[1]] for ranked in scores[is_tied].sort(dim=1, descending=True, stable=True)
     )
-    return column.where(score > -torch.inf, -1)[:, :k]
+    return column.where(score > -torch.inf, -1)[:, :k].numpy()

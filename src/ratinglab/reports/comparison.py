@@ -10,16 +10,15 @@ import numpy as np
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import METRICS, MetricKind
-from ratinglab.files import RUN_RECORD, VALIDATION_FIT, user_path
+from ratinglab.files import user_path
 from ratinglab.options import as_yaml
-from ratinglab.reports.finished_runs import FinishedRun, basis, describe
+from ratinglab.reports.finished_runs import FinishedRun, basis, describe, find_runs
 from ratinglab.reports.held_out_errors import evaluate_test_rows
 from ratinglab.reports.paired_tests import paired_difference
 from ratinglab.reports.protocols import COMPARABLE, verdict
 from ratinglab.reports.sweep_report import sweep_report
 from ratinglab.reports.sweep_results import find_best
 from ratinglab.reports.text_table import aligned, markdown
-from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, read_jobs, short_number
 
 
@@ -78,7 +77,7 @@ def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
         raise UserError(f"--test needs the folder of a sweep, got {', '.join(folders)}")
     for folder in sweeps:
         yield from _report_sweep(folder, test=test)
-    runs, unfinished, unreadable = _find(folders)
+    runs, unfinished, unreadable = find_runs(folders)
     if not runs:
         raise UserError(f"there is no finished run in {', '.join(folders)}")
     under_protocol: defaultdict[str, list[FinishedRun]] = defaultdict(list)
@@ -138,7 +137,7 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
     folds. Seconds and parameters are means over the runs of the row's first column with a figure. For the folders and
     errors see `compare`.
     """
-    runs = [run for run in _find(folders)[0] if _title(run)]
+    runs = [run for run in find_runs(folders)[0] if _title(run)]
     if not runs:
         raise UserError(f"there is no finished run under a protocol in {', '.join(folders)}")
     titles = sorted({_title(run) for run in runs})
@@ -165,31 +164,6 @@ def _verdict(row: Row) -> str:
     if needed > 1 and (lacking := row.lacking(set(range(1, needed + 1)))):
         return f"not comparable: {lacking}"
     return verdict(protocols)
-
-
-def _find(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
-    """Find the finished runs, each once, count the unfinished ones, and say why others cannot be read."""
-    found: dict[Path, None] = {}
-    for name in folders:
-        folder = user_path(name, key="folder")
-        if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}")
-        found |= dict.fromkeys(path.parent.resolve() for path in sorted(folder.rglob(RUN_RECORD)))
-    finished, unfinished, faults = [], 0, []
-    for folder in found:
-        if folder.name == VALIDATION_FIT and (folder.parent / ".hydra").is_dir():
-            continue  # the first fit of a refit run
-        if not (folder / "metrics.json").exists():
-            unfinished += 1
-            continue
-        try:
-            record = read_record(folder)
-            if missing := {"seed", "split", "data", "data_digest"} - set(record.provenance):
-                raise UserError(f"{folder / RUN_RECORD} is damaged: its provenance has no {min(missing)}")
-            finished.append(FinishedRun(folder, record, read_metrics(folder)))
-        except UserError as error:
-            faults.append(str(error))
-    return finished, unfinished, faults
 
 
 def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:

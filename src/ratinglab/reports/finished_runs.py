@@ -1,11 +1,13 @@
-"""Finished runs, and the conditions that make two of them comparable."""
+"""Finished runs, found below folders, and the conditions that make two of them comparable."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ratinglab.files import VALIDATION_FIT
+from ratinglab.errors import UserError
+from ratinglab.files import RUN_RECORD, VALIDATION_FIT, user_path
 from ratinglab.options import as_yaml
-from ratinglab.runs.record import RunRecord
+from ratinglab.runs.record import RunRecord, read_metrics, read_record
 
 FOLD = "split.fold"
 REPLICATES = (FOLD, "seed", "split.seed")
@@ -22,6 +24,31 @@ class FinishedRun(NamedTuple):
     def folder_of(self, part: str) -> Path:
         """Return the folder of the fit that held out a part, val or test. With two fits, the first held out val."""
         return self.folder / VALIDATION_FIT if part == "val" and self.record.refit_epochs is not None else self.folder
+
+
+def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
+    """Find the finished runs, each once, count the unfinished ones, and say why others cannot be read."""
+    found: dict[Path, None] = {}
+    for name in folders:
+        folder = user_path(name, key="folder")
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}")
+        found |= dict.fromkeys(path.parent.resolve() for path in sorted(folder.rglob(RUN_RECORD)))
+    finished, unfinished, faults = [], 0, []
+    for folder in found:
+        if folder.name == VALIDATION_FIT and (folder.parent / ".hydra").is_dir():
+            continue  # the first fit of a refit run
+        if not (folder / "metrics.json").exists():
+            unfinished += 1
+            continue
+        try:
+            record = read_record(folder)
+            if missing := {"seed", "split", "data", "data_digest"} - set(record.provenance):
+                raise UserError(f"{folder / RUN_RECORD} is damaged: its provenance has no {min(missing)}")
+            finished.append(FinishedRun(folder, record, read_metrics(folder)))
+        except UserError as error:
+            faults.append(str(error))
+    return finished, unfinished, faults
 
 
 def basis(record: RunRecord) -> dict[str, str]:

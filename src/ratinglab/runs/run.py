@@ -1,7 +1,7 @@
 """A trained run: predict, recommend and evaluate from its folder alone."""
 
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,21 +14,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.batches import Blocks
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.files import user_path
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.ids import UNKNOWN, IdMap
+from ratinglab.ratings.side_information import categories_in
 from ratinglab.ratings.table import Ratings
-from ratinglab.recommend.topk import top_k, top_k_of_all
+from ratinglab.recommend.topk import SeenItems, top_k, top_k_of_users
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
-from ratinglab.runs.storage import load_predictor, read_parquet, read_part, write_predictions
+from ratinglab.runs.storage import FEATURE_PREFIX, load_predictor, read_parquet, read_part, write_predictions
 
 Ids = Sequence[int | str] | NDArray[np.generic]
 """Ids of users or items, as in the data; 42 and "42" are the same."""
 Times = NDArray[np.datetime64]
 """Times of ratings, in UTC, in any unit."""
+BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
+"""What a prediction can be based on: by the equation for a known pair, else by the bias baseline."""
 WITHIN_90 = 1.6449
 """Half-width of the 90 % interval of a normal distribution, in standard deviations."""
 
@@ -154,6 +157,23 @@ class Run:
         """
         return _by_block(self.predictor, self._pairs(user_ids, item_ids, times)).numpy()
 
+    def predict_table(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> pd.DataFrame:
+        """Predict like `predict`, and tell which predictions are the bias baseline's.
+
+        Returns:
+            prediction (float32); standard_deviation (float32, as from `deviation`) for a run of optimizer=gibbs; basis:
+            known, or user_unknown, item_unknown or both_unknown if these have no training ratings.
+
+        Raises:
+            UserError: as in `predict`.
+        """
+        pairs = self._pairs(user_ids, item_ids, times)
+        found = {"prediction": _by_block(self.predictor, pairs).numpy()}
+        if self.record.is_sampled:
+            found["standard_deviation"] = _by_block(self.predictor.deviation, pairs).numpy()
+        code = 1 * ~_is_trained(pairs.user, self.record.num_users) + 2 * ~_is_trained(pairs.item, self.record.num_items)
+        return pd.DataFrame(found | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
+
     def deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Compute the standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
 
@@ -189,62 +209,154 @@ class Run:
 
     def trained_users(self, user_ids: Ids) -> NDArray[np.bool_]:
         """Tell which users have training ratings: (B,) bool."""
-        user = self.user_ids.index_of(user_ids)
-        return (user >= 0) & (user < self.record.num_users)
+        return _is_trained(self.user_ids.index_of(user_ids), self.record.num_users)
 
     def trained_items(self, item_ids: Ids) -> NDArray[np.bool_]:
         """Tell which items have training ratings: (B,) bool."""
-        item = self.item_ids.index_of(item_ids)
-        return (item >= 0) & (item < self.record.num_items)
+        return _is_trained(self.item_ids.index_of(item_ids), self.record.num_items)
 
-    def recommend(self, user_id: int | str, *, k: int) -> pd.DataFrame:
-        """Recommend the k items with the highest predicted ratings that the user has not rated in any part.
+    def check_users(self, user_ids: Ids, *, place: Callable[[int], str]) -> None:
+        """Raise UserError if a user has no training ratings, with the nearest id; `place` names that of a row."""
+        is_trained = self.trained_users(user_ids)
+        if not is_trained.all():
+            row = int(np.argmin(is_trained))
+            nearest = self.user_ids.did_you_mean(user_ids[row], among=self.record.num_users)
+            raise UserError(
+                f"{place(row)}: no user {str(user_ids[row])!r} has training ratings (unknown=error){nearest}"
+            )
 
-        A user without training ratings gets the bias baseline's ranking.
+    def items_of(self, genres: Sequence[str], *, column: str = "genres") -> Ids:
+        """List the ids of the items that have at least one of these genres.
+
+        Args:
+            genres: their names, spelled as in the data.
+            column: column of categories in the data's table of items, stored in the run.
+
+        Raises:
+            UserError: the run holds no such column, or no item has a genre.
+        """
+        features = self._items.filter(regex=f"^{FEATURE_PREFIX}").select_dtypes(exclude="number")
+        held = [str(name).removeprefix(FEATURE_PREFIX) for name in features]
+        if column not in held:
+            listed = f"only {', '.join(held)}" if held else "since its data had none (data.titles.path)"
+            raise UserError(
+                f"genres: {self.folder} holds no categories {column!r} of items, {listed}{did_you_mean(column, held)}"
+            )
+        of_items = features[f"{FEATURE_PREFIX}{column}"].map(lambda text: set(categories_in(text)))
+        found = set().union(*of_items)
+        for genre in genres:
+            if genre not in found:
+                raise UserError(f"genres: no item has the genre {genre!r}{did_you_mean(genre, found)}")
+        wanted = set(genres)
+        return self.item_ids.ids[[not wanted.isdisjoint(each) for each in of_items]].to_numpy()
+
+    def recommend(
+        self,
+        user_id: int | str,
+        *,
+        k: int,
+        candidates: Ids | None = None,
+        exclude_seen: bool = True,
+        unknown: str = "error",
+    ) -> pd.DataFrame:
+        """Recommend the k items with the highest predicted ratings.
 
         Args:
             user_id: the user's id, as in the data.
             k: number of items, at least 1; fewer if fewer are left.
+            candidates: ids of the items to choose from, of which those with training ratings count; None: all.
+            exclude_seen: whether to leave out the items that the user has rated in any part.
+            unknown: for a user without training ratings, `error`, or `baseline` for the bias baseline's ranking.
 
         Returns:
             rank from 1, item_id, title (if the data had titles), rating (predicted), best first.
 
         Raises:
-            UserError: k is below 1.
+            UserError: k is below 1, the user has no training ratings, or no candidate has.
         """
-        if k < 1:
-            raise UserError(f"k must be at least 1, got {k}")
-        user = int(self.user_ids.index_of([user_id])[0])
-        candidates = np.setdiff1d(
-            np.arange(self.record.num_items, dtype=np.int32), self._rows["item"][self._rows["user"] == user]
-        )
-        best = top_k(self.predictor, user=user, candidates=torch.from_numpy(candidates), k=k)
+        self._check_recommending([user_id], k=k, unknown=unknown)
+        user, chosen = int(self.user_ids.index_of([user_id])[0]), self._candidates(candidates)
+        if exclude_seen:
+            chosen = np.setdiff1d(chosen, self._rows["item"][self._rows["user"] == user])
+        best = top_k(self.predictor, user=user, candidates=torch.from_numpy(chosen), k=k)
         with torch.inference_mode():
             rating = self.predictor(torch.full_like(best, user), best)
         return self._listed(best.numpy(), rating.numpy())
 
-    def recommend_to_all(self, *, k: int) -> pd.DataFrame:
-        """Recommend to all users, like `recommend`; users with nothing left to recommend are absent.
+    def recommend_to_all(
+        self,
+        *,
+        k: int,
+        user_ids: Ids | None = None,
+        candidates: Ids | None = None,
+        exclude_seen: bool = True,
+        unknown: str = "error",
+    ) -> pd.DataFrame:
+        """Recommend to several users, like `recommend`; users with nothing left to recommend are absent.
+
+        Args:
+            k: as in `recommend`; so are candidates and exclude_seen.
+            user_ids: the users, in the order of the result; None: all with training ratings, by index.
+            candidates: see `recommend`.
+            exclude_seen: see `recommend`.
+            unknown: for users without training ratings, `error`, or `baseline` for the bias baseline's ranking, which
+                includes those of the run if user_ids is None.
 
         Returns:
-            user_id and the columns of `recommend`, sorted by user index, then best first.
+            user_id and the columns of `recommend`, best first.
 
         Raises:
-            UserError: k is below 1.
+            UserError: as in `recommend`.
         """
+        return pd.concat(
+            self.recommend_by_block(
+                k=k, user_ids=user_ids, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown
+            ),
+            ignore_index=True,
+        )
+
+    def recommend_by_block(
+        self, *, k: int, user_ids: Ids | None, candidates: Ids | None, exclude_seen: bool, unknown: str
+    ) -> Iterator[pd.DataFrame]:
+        """Recommend like `recommend_to_all`, in bounded memory: yield at least one block of the result."""
+        if user_ids is None:
+            user = np.arange(len(self.user_ids) if unknown == "baseline" else self.record.num_users, dtype=np.int32)
+            names = self.user_ids.ids[user]
+        else:
+            names, user = pd.Index(user_ids), self.user_ids.index_of(user_ids)
+            names = self.user_ids.ids[user] if (user != UNKNOWN).all() else names.astype(str)
+        self._check_recommending([] if user_ids is None else user_ids, k=k, unknown=unknown)
+        chosen, seen = self._candidates(candidates), None
+        if exclude_seen:
+            rated = (self._rows[name].to_numpy() for name in ("user", "item"))
+            seen = SeenItems(*rated, num_users=len(self.user_ids))
+        first = 0
+        for found in top_k_of_users(self.predictor, user, candidates=chosen, seen=seen, k=k):
+            row, place = np.nonzero(found >= 0)
+            item = found[row, place]
+            row, first = row + first, first + len(found)
+            pairs = Ratings(user=user[row], item=item, rating=np.zeros(len(item), dtype=np.float32))
+            listed = self._listed(item, _by_block(self.predictor, pairs).numpy()).assign(rank=place + 1)
+            listed.insert(0, "user_id", names[row])
+            yield listed
+
+    def _check_recommending(self, user_ids: Ids, *, k: int, unknown: str) -> None:
         if k < 1:
             raise UserError(f"k must be at least 1, got {k}")
-        user, item = (np.asarray(self._rows[name]) for name in ("user", "item"))
-        num_users, num_items = len(self.user_ids), self.record.num_items
-        found = top_k_of_all(
-            self.predictor, user=user, item=item, num_users=num_users, num_items=num_items, k=min(k, num_items)
-        )
-        user, place = np.nonzero(found >= 0)
-        item = found[user, place]
-        pairs = Ratings(user=user.astype(np.int32), item=item, rating=np.zeros(len(item), dtype=np.float32))
-        listed = self._listed(item, _by_block(self.predictor, pairs).numpy()).assign(rank=place + 1)
-        listed.insert(0, "user_id", self.user_ids.ids[user])
-        return listed
+        if unknown not in ("error", "baseline"):
+            raise UserError(f"unknown must be one of error, baseline, got {unknown}")
+        if unknown == "error":
+            self.check_users(user_ids, place=lambda row: "user_ids" if len(user_ids) > 1 else "user_id")
+
+    def _candidates(self, item_ids: Ids | None) -> NDArray[np.int32]:
+        """Return the indices of the items with training ratings among these, each once, sorted."""
+        if item_ids is None:
+            return np.arange(self.record.num_items, dtype=np.int32)
+        item = np.unique(self.item_ids.index_of(item_ids))
+        item = item[_is_trained(item, self.record.num_items)]
+        if len(item) == 0:
+            raise UserError(f"none of the {len(item_ids):,} candidates has training ratings")
+        return item
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """List the k items that a user rated highest in any part, with the columns of `recommend`; empty if unknown."""
@@ -254,8 +366,8 @@ class Run:
 
     def _listed(self, item: NDArray[np.int32], rating: NDArray[np.float32]) -> pd.DataFrame:
         listed = pd.DataFrame({"rank": np.arange(1, len(item) + 1), "item_id": self.item_ids.ids[item]})
-        if self.titles is not None:
-            listed["title"] = self.titles[item]
+        if "title" in self._items:
+            listed["title"] = self._items["title"].array[item]
         return listed.assign(rating=rating)
 
     def predictions(self, part: str) -> Predictions:
@@ -335,6 +447,11 @@ class Run:
         distance = (_by_block(self.predictor.score, rows) - torch.from_numpy(rows.rating)).abs()
         inside = distance <= WITHIN_90 * _by_block(self.predictor.deviation, rows)
         return int(inside.sum()) / len(rows)
+
+
+def _is_trained(index: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
+    """Tell which indices of users or items are among the first `count`, which have training ratings."""
+    return (index >= 0) & (index < count)
 
 
 def _by_block(predict: Callable[[Tensor, Tensor, Tensor | None], Tensor], rows: Ratings) -> Tensor:

@@ -2,7 +2,7 @@
 
 run.json          the record of the run
 users.parquet     user_id by index, with the features that the equation needs
-items.parquet     item_id by index, with titles, if any, and features
+items.parquet     item_id by index, with titles, if any, and all features, by which candidates can be chosen
 ratings.parquet   user, item, rating and part of every row, and the day if the equation takes days
 checkpoints/      best.ckpt, last.ckpt
 metrics.json      flat; its keys are the TensorBoard tags
@@ -51,7 +51,7 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     side = holdout.side
     tables: dict[str, dict[str, Any]] = {
         "users": {"user_id": holdout.user_ids.ids, **_prefixed(side.user_features)},
-        "items": {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(side.item_features)},
+        "items": {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(holdout.item_features)},
         "ratings": {**vars(holdout.all_rows), "part": holdout.split.part},
     }
     for name, columns in tables.items():

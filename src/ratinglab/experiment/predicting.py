@@ -1,0 +1,93 @@
+"""Predictions for the pairs in a file, in bounded memory."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from ratinglab.errors import UserError
+from ratinglab.experiment.root_options import PredictOptions
+from ratinglab.files import output_path, print_beside
+from ratinglab.ratings.input_paths import existing_file
+from ratinglab.ratings.text_tables import TableFile, TextTable, open_text_table
+from ratinglab.ratings.timestamps import pattern_of_times, times_of_texts
+from ratinglab.ratings.writing import check_name, keeps_dialect, write_table
+from ratinglab.reports.named_runs import named_run
+from ratinglab.runs.run import BASES, Run, Times
+
+BLOCK_ROWS = 1 << 18
+"""Number of pairs held in memory at once."""
+
+
+def predict(options: PredictOptions) -> None:
+    """Write the pairs of a file with their predicted ratings, atomically.
+
+    Raises:
+        UserError: a file cannot be read or written, or a cell is invalid.
+    """
+    file = existing_file(options.input, key="input")
+    output = output_path(options.output, key="output", inputs=[file.path])
+    check_name(output, key="output")
+    named = named_run(options.run)
+    run = Run.load(named.folder)
+    pairs = open_text_table(file, options.dialect(""), header=options.header)
+    schema = _schema(pairs, is_sampled=run.record.is_sampled)
+    counts = Counter[str]()
+    dialect = pairs.dialect if keeps_dialect(output, file) else None
+    write_table(output, schema, _predicted(run, pairs, options, schema, counts), dialect=dialect, header=pairs.header)
+    print_beside(output, f"{counts.total():,} predictions in {output}")
+    for note in filter(None, [named.remark, *(f"note: {note}" for note in pairs.notes)]):
+        print_beside(output, note)
+    if run.predictor.model.takes_day and options.columns.timestamp is None:
+        print_beside(output, "note: no times given: using each user's last training day; set columns.timestamp")
+    for what in ("user", "item"):
+        if count := counts[f"{what}_unknown"] + counts["both_unknown"]:
+            note = f"note: predicted by the bias baseline, since the {what} has no training ratings: {count:,}"
+            print_beside(output, note)
+
+
+def _schema(pairs: TableFile, *, is_sampled: bool) -> pa.Schema:
+    """Add the columns of the predictions to those of the pairs."""
+    added = {"prediction": pa.float32(), "standard_deviation": pa.float32(), "basis": pa.string()}
+    if not is_sampled:
+        del added["standard_deviation"]
+    schema = pairs.schema
+    for name, kind in added.items():
+        if name in schema.names:
+            raise UserError(f"{pairs.file} already has a column '{name}'")
+        schema = schema.append(pa.field(name, kind))
+    return schema
+
+
+def _predicted(
+    run: Run, pairs: TableFile, options: PredictOptions, schema: pa.Schema, counts: Counter[str]
+) -> Iterator[pa.Table]:
+    """Yield blocks of the pairs with their predictions, and count the values of `basis`."""
+    columns, times = options.columns, _Times(options)
+    for block in pairs.blocks(BLOCK_ROWS):
+        user_ids = block.ids(columns.user, key="columns.user", noun="user")
+        item_ids = block.ids(columns.item, key="columns.item", noun="item")
+        found = run.predict_table(user_ids.to_pandas(), item_ids.to_pandas(), times=times.of(block))
+        counts.update({basis: int((found["basis"] == basis).sum()) for basis in BASES})
+        added = pa.Table.from_pandas(found, preserve_index=False).columns
+        yield pa.table([*block.content.columns, *added], names=schema.names).cast(schema)
+
+
+class _Times:
+    """The times of the rows, block by block, in the format of the first one."""
+
+    def __init__(self, options: PredictOptions) -> None:
+        self._column, self._pattern = options.columns.timestamp, options.timestamp_format
+        self._first: str | None = None
+
+    def of(self, block: TextTable) -> Times | None:
+        """Parse the times of a block; None if no column of times is named."""
+        name = self._column
+        if name is None:
+            return None
+        texts = block.column(name, key="columns.timestamp")
+        first, pattern = self._first, self._pattern
+        times = times_of_texts(texts, pattern=pattern, place=lambda row: block.place(row, name), first=first)
+        if first is None and texts:
+            self._first, self._pattern = texts[0], pattern or pattern_of_times(texts)
+        return times

@@ -1,0 +1,168 @@
+"""Recommendations to one user, to those of a file, or to all."""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ratinglab.errors import UserError
+from ratinglab.experiment.root_options import RecommendOptions, Unknown
+from ratinglab.files import is_stream, output_path, print_beside
+from ratinglab.ratings.input_paths import existing_file
+from ratinglab.ratings.text_tables import TextTable, read_text_table
+from ratinglab.ratings.writing import check_name, write_table
+from ratinglab.reports.named_runs import named_run
+from ratinglab.reports.text_table import aligned
+from ratinglab.runs.run import Ids, Run
+
+BLOCK_ROWS = 1 << 18
+"""Number of recommendations held in memory at once."""
+NUM_RATED_SHOWN = 5
+"""Number of the user's own ratings shown above the recommendations."""
+
+
+def recommend(options: RecommendOptions) -> None:
+    """Recommend items: to one user, printed below the user's highest ratings, or to one or many, written to a file.
+
+    Raises:
+        UserError: a file cannot be read or written, an id or a genre is unknown, or a cell is invalid.
+    """
+    tables = {key: _read(options, key) for key in ("users", "items") if getattr(options, key) is not None}
+    output = None
+    if options.output is not None:
+        output = output_path(options.output, key="output", inputs=[table.file.path for table in tables.values()])
+        check_name(output, key="output")
+    named = named_run(options.run)
+    run = Run.load(named.folder)
+    remarks = [] if named.remark is None else [named.remark]
+    candidates = _candidates(run, options, tables.get("items"), remarks)
+    if options.user is not None:
+        _recommend_to_one(run, options, options.user, candidates, output, remarks)
+        return
+    assert output is not None, "the options refuse several users without a file"
+    _recommend_to_several(run, options, tables.get("users"), candidates, output, remarks)
+
+
+def _read(options: RecommendOptions, key: str) -> TextTable:
+    """Read the file of users or of items."""
+    return read_text_table(existing_file(getattr(options, key), key=key), options.dialect(""), header=options.header)
+
+
+def _candidates(run: Run, options: RecommendOptions, items: TextTable | None, remarks: list[str]) -> Ids | None:
+    """Return the ids of the items to choose from; None: all items."""
+    chosen: Ids | None = run.items_of(options.genres, column=options.columns.genres) if options.genres else None
+    if items is None:
+        return chosen
+    item_ids = np.array(items.ids(options.columns.item, key="columns.item", noun="item").to_pylist(), dtype=object)
+    is_trained = run.trained_items(item_ids)
+    if not is_trained.all():
+        count, example = (~is_trained).sum(), item_ids[int(np.argmin(is_trained))]
+        remarks.append(
+            f"note: left out, since they have no training ratings: {count:,} of the {len(item_ids):,} items in "
+            f"{items.file}, such as {example}"
+        )
+    if chosen is not None:
+        has_genre = np.isin(run.item_ids.index_of(item_ids), run.item_ids.index_of(chosen))
+        item_ids = item_ids[has_genre]
+    if not run.trained_items(item_ids).any():
+        genres = " and one of the genres" if options.genres else ""
+        raise UserError(f"items: no item in {items.file} has training ratings{genres}")
+    return item_ids
+
+
+def _recommend_to_one(
+    run: Run, options: RecommendOptions, user_id: str, candidates: Ids | None, output: Path | None, remarks: list[str]
+) -> None:
+    if options.unknown is Unknown.error:
+        run.check_users([user_id], place=lambda _: "user")
+    recommended = run.recommend(
+        user_id, k=options.k, candidates=candidates, exclude_seen=options.exclude_seen, unknown=options.unknown.value
+    )
+    if not run.trained_users([user_id])[0]:
+        remarks.append(
+            f"note: user {user_id} has no training ratings; showing the bias baseline's ranking, the same for everyone"
+        )
+    if output is not None:
+        rows = recommended.copy()
+        rows.insert(0, "user_id", user_id)
+        _write(output, [rows])
+    for remark in remarks:
+        print_beside(output, remark)
+    if output is not None and is_stream(output):
+        return
+    rated = run.rated_highest(user_id, k=NUM_RATED_SHOWN)
+    if len(rated) > 0:
+        print(f"user {user_id} rated highest")
+        _print_items(rated.drop(columns="rank"), rating_name="rating")
+        print()
+    print(f"recommended to user {user_id}")
+    _print_items(recommended, rating_name="predicted")
+    if len(recommended) < options.k:
+        print(f"note: only {len(recommended)} of {options.k}: no other candidate is left")
+
+
+def _recommend_to_several(
+    run: Run,
+    options: RecommendOptions,
+    users: TextTable | None,
+    candidates: Ids | None,
+    output: Path,
+    remarks: list[str],
+) -> None:
+    user_ids = None
+    if users is not None:
+        name = options.columns.user
+        user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", noun="user").to_pylist()))
+        if options.unknown is Unknown.error:
+            rows = users.column(name, key="columns.user")
+            run.check_users(user_ids, place=lambda number: users.place(rows.index(user_ids[number]), name))
+    num_rows = num_users = 0
+
+    def counted() -> Iterator[pd.DataFrame]:
+        nonlocal num_rows, num_users
+        for block in run.recommend_by_block(
+            k=options.k,
+            user_ids=user_ids,
+            candidates=candidates,
+            exclude_seen=options.exclude_seen,
+            unknown=options.unknown.value,
+        ):
+            num_rows, num_users = num_rows + len(block), num_users + block["user_id"].nunique()
+            yield block
+
+    _write(output, counted())
+    print_beside(output, f"{num_rows:,} recommendations to {num_users:,} users in {output}")
+    left_out = len(run.user_ids) - run.record.num_users
+    if user_ids is None and options.unknown is Unknown.error and left_out > 0:
+        remarks.append(
+            f"note: left out, since they have no training ratings: {left_out:,} users; "
+            "unknown=baseline recommends to them by the bias baseline"
+        )
+    for remark in remarks:
+        print_beside(output, remark)
+
+
+def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
+    """Write blocks of recommendations, at least one, in larger blocks: a Parquet file should have few row groups."""
+
+    def tables() -> Iterator[pa.Table]:
+        pending = list[pd.DataFrame]()
+        for block in blocks:
+            pending.append(block.rename(columns={"rating": "prediction"}))
+            if sum(map(len, pending)) >= BLOCK_ROWS:
+                yield pa.Table.from_pandas(pd.concat(pending), preserve_index=False)
+                pending = []
+        if pending:
+            yield pa.Table.from_pandas(pd.concat(pending), preserve_index=False)
+
+    found = tables()
+    first = next(found)
+    write_table(output, first.schema, chain([first], found))
+
+
+def _print_items(items: pd.DataFrame, *, rating_name: str) -> None:
+    shown = items.assign(rating=items["rating"].map("{:.2f}".format)).rename(columns={"rating": rating_name})
+    print(*aligned([list(shown.columns), *shown.astype(str).to_numpy().tolist()]), sep="\n")

@@ -1,0 +1,173 @@
+"""Tables written block by block, in the format that the file's name asks for."""
+
+import codecs
+import lzma
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.orc
+import pyarrow.parquet
+
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.files import write_output
+from ratinglab.ratings.columnar import text_column
+from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.text_dialects import TextDialect
+
+CSV = TextDialect(",", "utf-8")
+"""Dialect of .csv, and of text that comes from no text."""
+DIALECTS = {".csv": CSV, ".tsv": TextDialect("\t", "utf-8")}
+JSON_LINES = (".jsonl", ".ndjson")
+BINARY: dict[str, Callable[[BinaryIO, pa.Schema], Any]] = {
+    ".parquet": pyarrow.parquet.ParquetWriter,
+    ".arrow": pa.ipc.new_file,
+    ".feather": pa.ipc.new_file,
+    ".orc": lambda file, _: pyarrow.orc.ORCWriter(file),
+}
+COMPRESSED: dict[str, Callable[[BinaryIO], Any]] = {
+    "": nullcontext,
+    ".gz": lambda file: pa.CompressedOutputStream(_kept_open(file), "gzip"),
+    ".bz2": lambda file: pa.CompressedOutputStream(_kept_open(file), "bz2"),
+    ".xz": partial(lzma.LZMAFile, mode="wb"),
+    ".zst": lambda file: pa.CompressedOutputStream(_kept_open(file), "zstd"),
+}
+WRITTEN = (*DIALECTS, *JSON_LINES, *BINARY)
+NOT_WRITTEN = (
+    ".json .xlsx .xls .xlsb .ods .h5 .hdf .hdf5 .npy .npz .mat .pkl .pickle .pt .dta .sav .sas7bdat .rds .rda .rdata "
+    ".db .sqlite .avro .arff .html .xml .yaml .pdf .zip .7z .rar .tar .tgz .lz4"
+).split()
+"""Extensions of formats that are not written. All other names are those of text."""
+
+
+def check_name(path: Path, *, key: str) -> None:
+    """Raise UserError if the name of an output asks for a format that is not written; list those that are."""
+    extension, compression = _extensions(path)
+    if compression and extension in BINARY:
+        raise UserError(f"{key}: {compression} compresses only text and JSON Lines, got {path}")
+    if extension in NOT_WRITTEN:
+        *others, last = filter(None, COMPRESSED)
+        listed = f"{', '.join(WRITTEN)} and, after those of text, {', '.join(others)} or {last}"
+        raise UserError(
+            f"{key}: {extension} is not written, only {listed}; got {path}{did_you_mean(extension, WRITTEN)}"
+        )
+
+
+def _extensions(path: Path) -> tuple[str, str]:
+    """Return the extensions of the format and of the compression, in lower case; "" without one."""
+    *_, before, last = ["", "", *map(str.lower, path.suffixes)]
+    return (before, last) if last in COMPRESSED else (last, "")
+
+
+def keeps_dialect(path: Path, source: InputFile) -> bool:
+    """Return whether an output has the dialect of its source, if that is text: it has no other extension of text."""
+    extension, of_source = (_extensions(each)[0] for each in (path, Path(str(source))))
+    return extension == of_source or extension not in DIALECTS
+
+
+def write_table(
+    path: Path,
+    schema: pa.Schema,
+    blocks: Iterable[pa.Table],
+    *,
+    dialect: TextDialect | None = None,
+    header: bool = True,
+) -> None:
+    """Write a table atomically.
+
+    Args:
+        path: the file, named by the option `output`; its name decides the format, see `check_name`.
+        schema: names and types of the columns.
+        blocks: the rows, all with that schema; they may be computed while the file is written.
+        dialect: dialect of text; None: that of the name.
+        header: whether text begins with the names of the columns.
+
+    Raises:
+        UserError: the file cannot be written, or a block cannot be computed; an old file is unchanged.
+    """
+    extension, compression = _extensions(path)
+
+    @contextmanager
+    def opened(file: BinaryIO) -> Iterator[Any]:
+        if extension in BINARY:
+            with BINARY[extension](file, schema) as writer:
+                yield writer
+            return
+        with COMPRESSED[compression](file) as stream:
+            if extension in JSON_LINES:
+                yield _JsonLinesWriter(stream)
+            else:
+                yield _TextWriter(
+                    stream, dialect or DIALECTS.get(extension, CSV), header=schema.names if header else []
+                )
+
+    def write(file: BinaryIO) -> None:
+        with opened(file) as writer:
+            for block in blocks:
+                writer.write(block)
+
+    write_output(path, write, key="output")
+
+
+def _kept_open(file: BinaryIO) -> BinaryIO:
+    """Open an unused file again, for pyarrow, which closes the file that it compresses to."""
+    return os.fdopen(file.fileno(), "wb", closefd=False)
+
+
+class _TextWriter:
+    """Writer of delimited text in any dialect. pyarrow's own quotes every text, also where the input did not."""
+
+    def __init__(self, file: BinaryIO, dialect: TextDialect, *, header: list[str]) -> None:
+        self._file, self._dialect = file, dialect
+        self._encode = codecs.getincrementalencoder(dialect.encoding)().encode  # a mark of UTF-16 comes once
+        self._separator = " " if dialect.separator == "spaces" else dialect.separator
+        if header:
+            self.write(pa.table([[name] for name in header], names=header))
+
+    def write(self, table: pa.Table) -> None:
+        """Write rows."""
+        cells = [self._cells(column) for column in table.columns]
+        lines = pc.binary_join_element_wise(*cells, self._separator).to_pylist()
+        self._file.write(self._encode("\n".join([*lines, ""])))
+
+    def _cells(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Format cells, quoted where they must be."""
+        texts = text_column(column)
+        if pa.types.is_floating(column.type) and self._dialect.decimal != ".":
+            texts = pc.replace_substring(texts, ".", self._dialect.decimal)
+        if not self._dialect.is_quoted:
+            return texts
+        if self._dialect.escape:
+            texts = pc.replace_substring(texts, "\\", "\\\\")
+        quoted = pc.binary_join_element_wise('"', pc.replace_substring(texts, '"', '""'), '"', "")
+        return pc.if_else(pc.match_substring_regex(texts, f'["\r\n{re.escape(self._separator)}]'), quoted, texts)
+
+
+class _JsonLinesWriter:
+    """Writer of one JSON object per row. JSON has no NaN and no infinite numbers: they become null."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, table: pa.Table) -> None:
+        """Write rows."""
+        for number, field in enumerate(table.schema):
+            if pa.types.is_float32(field.type):  # 3.7, not the nearest float64, 3.700000047683716
+                column = table[number].cast(pa.string()).cast(pa.float64())
+            elif pa.types.is_binary(field.type):
+                column = text_column(table[number])
+            else:
+                continue
+            table = table.set_column(number, field.name, column)
+        frame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)  # keeps integers beside nulls
+        if len(frame) > 0:
+            frame.to_json(
+                self._file, orient="records", lines=True, double_precision=15, date_format="iso", force_ascii=False
+            )

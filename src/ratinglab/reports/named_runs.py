@@ -1,0 +1,64 @@
+"""Runs named `latest` and `best` instead of by their folders."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from ratinglab.errors import UserError
+from ratinglab.files import user_path
+from ratinglab.reports.finished_runs import FinishedRun, find_runs
+
+OUTPUTS = "outputs"
+"""Folder of the runs, in the current folder."""
+NAMES = ("latest", "best")
+
+
+class NamedRun(NamedTuple):
+    """The folder of a run, and what to tell the user about the choice; None if the user named the folder."""
+
+    folder: Path
+    remark: str | None
+
+
+def named_run(text: str) -> NamedRun:
+    """Find the run that the option `run` names: by its folder or, if there is none, as `latest` or `best`.
+
+    `latest` is the run below outputs/ that finished last. `best` is the one with the best monitored metric, among those
+    on the same data and split, with the same monitored metric, as the latest. `FOLDER/latest` searches another folder.
+
+    Raises:
+        UserError: there is no finished run; or, for `best`, the latest has no value of its monitored metric.
+    """
+    path = user_path(text, key="run")
+    if path.name not in NAMES or path.exists():
+        return NamedRun(path, None)
+    searched = path.parent if path.parent != Path() else Path(OUTPUTS)
+    runs = find_runs([str(searched)])[0] if searched.is_dir() else []
+    if not runs:
+        raise UserError(f"run={text}: there is no finished run in {searched}")
+    latest = max(runs, key=_finished_at)
+    if path.name == "latest":
+        return NamedRun(_shown(latest), f"run={text}: {_shown(latest)}")
+    tag = latest.record.monitor
+    compared = [run for run in runs if _experiment(run) == _experiment(latest) and tag in run.metrics]
+    if not compared:
+        raise UserError(f"run={text}: {_shown(latest)}, the latest run, has no {tag} to compare")
+    sign = -1 if latest.record.monitored().higher_is_better else 1
+    best = min(compared, key=lambda run: sign * run.metrics[tag])
+    number = f"the best of {len(compared):,} runs on its split" if len(compared) > 1 else "the only run on its split"
+    return NamedRun(_shown(best), f"run={text}: {_shown(best)}, {tag} {best.metrics[tag]:.4f}, {number}")
+
+
+def _finished_at(run: FinishedRun) -> float:
+    return (run.folder / "metrics.json").stat().st_mtime
+
+
+def _experiment(run: FinishedRun) -> tuple[str, str, str]:
+    """Return what two runs must share for their monitored metrics to be compared."""
+    provenance = run.record.provenance
+    return provenance["data_digest"], provenance["split"], run.record.monitor
+
+
+def _shown(run: FinishedRun) -> Path:
+    """Return the folder as users type it."""
+    return Path(os.path.relpath(run.folder))

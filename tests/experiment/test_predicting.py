@@ -1,0 +1,170 @@
+"""Predictions for files of pairs: formats, blocks, the reason of each prediction, and faults."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from documented import options_of
+from equations import options_of as equation_options
+from run_folders import write_run_of
+from tables import table_with_features
+
+from ratinglab.errors import UserError
+from ratinglab.experiment import predicting
+from ratinglab.runs.run import Run
+
+PAIRS = pd.DataFrame({"user_id": [1, 99, 2, 98, 3, 4, 5], "item_id": [1, 2, 77, 78, 3, 4, 5]})
+BASIS = ["known", "user_unknown", "item_unknown", "both_unknown", "known", "known", "known"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    folder = tmp_path_factory.mktemp("predicting") / "run"
+    write_run_of(folder, equation_options("biased_mf"), table_with_features())
+    return Run.load(folder)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Work in an empty folder, three pairs at a time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(predicting, "BLOCK_ROWS", 3)
+    return tmp_path
+
+
+def predict(run, *arguments):
+    predicting.predict(options_of("predict", f"run={run.folder}", *arguments))
+
+
+READ = {
+    "csv": lambda path: pd.read_csv(path),
+    "tsv": lambda path: pd.read_csv(path, sep="\t"),
+    "jsonl": lambda path: pd.read_json(path, lines=True),
+    "parquet": pd.read_parquet,
+    "feather": pd.read_feather,
+    "orc": pd.read_orc,
+    "csv.gz": lambda path: pd.read_csv(path),
+    "jsonl.bz2": lambda path: pd.read_json(path, lines=True),
+}
+WRITE = {
+    "csv": lambda path: PAIRS.to_csv(path, index=False),
+    "jsonl": lambda path: PAIRS.to_json(path, orient="records", lines=True),
+    "parquet": lambda path: PAIRS.to_parquet(path, index=False),
+}
+
+
+@pytest.mark.parametrize("output", READ)
+@pytest.mark.parametrize("source", WRITE)
+def test_every_form_gives_the_same_predictions(run, here, source, output):
+    WRITE[source](here / f"in.{source}")
+    predict(run, f"input=in.{source}", f"output=out.{output}")
+    found = READ[output](here / f"out.{output}")
+    assert found[["user_id", "item_id"]].astype(int).equals(PAIRS)
+    assert found["basis"].tolist() == BASIS
+    expected = run.predict(PAIRS["user_id"], PAIRS["item_id"])
+    assert found["prediction"].to_numpy(np.float32).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+    assert {path.name for path in here.iterdir()} == {f"in.{source}", f"out.{output}"}
+
+
+def test_remarks_count_all_blocks(run, here, capsys):
+    WRITE["csv"](here / "in.csv")
+    predict(run, "input=in.csv", "output=out.csv")
+    assert capsys.readouterr().out.splitlines() == [
+        "7 predictions in out.csv",
+        "note: predicted by the bias baseline, since the user has no training ratings: 2",
+        "note: predicted by the bias baseline, since the item has no training ratings: 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        (",5", "in.csv, line 9, column user_id: the user id must not be blank"),
+        ("5, ", "in.csv, line 9, column item_id: the item id must not be blank"),
+        ("5", "in.csv, line 9: a row must have 2 columns, got 1"),
+    ],
+)
+@pytest.mark.parametrize("output", ["out.csv", "out.parquet", "out.jsonl.gz"])
+def test_fault_in_the_last_row_leaves_the_old_output(run, here, last, message, output):
+    (here / "in.csv").write_text(PAIRS.to_csv(index=False) + last + "\n")
+    (here / output).write_text("old")
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
+        predict(run, "input=in.csv", f"output={output}")
+    assert (here / output).read_text() == "old"
+    assert {path.name for path in here.iterdir()} == {"in.csv", output}
+
+
+@pytest.mark.parametrize("name", ["prediction", "basis"])
+def test_column_that_predictions_add_is_refused(run, here, name):
+    PAIRS.assign(**{name: 1}).to_parquet(here / "in.parquet")
+    with pytest.raises(UserError, match=f"^in.parquet already has a column '{name}'$"):
+        predict(run, "input=in.parquet", "output=out.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["output=out.xlsx"], r"^output: \.xlsx is not written, only"),
+        (["output=in.csv"], r"^output must differ from the input file, got in\.csv$"),
+        (["output=no/out.csv"], r"^output: there is no folder no$"),
+        (
+            ["output=out.csv", "columns.user=usr_id"],
+            r"^columns\.user: in\.csv has no column 'usr_id'; .*mean user_id\?$",
+        ),
+    ],
+)
+def test_mistake_is_one_line_and_leaves_nothing(run, here, arguments, message):
+    WRITE["csv"](here / "in.csv")
+    with pytest.raises(UserError, match=message) as error:
+        predict(run, "input=in.csv", *arguments)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in here.iterdir()] == ["in.csv"]
+
+
+def test_no_pairs_give_an_empty_table(run, here):
+    PAIRS[:0].to_parquet(here / "in.parquet")
+    predict(run, "input=in.parquet", "output=out.parquet")
+    assert list(pd.read_parquet(here / "out.parquet")) == ["user_id", "item_id", "prediction", "basis"]
+
+
+def test_output_in_another_text_format_keeps_the_cells(run, here):
+    (here / "in.tsv").write_text('user_id\titem_id\tnote\n1\t1\ta,b\n2\t2\t"c ""d"\n')
+    predict(run, "input=in.tsv", "output=out.csv", "separator=tab")
+    lines = (here / "out.csv").read_text().splitlines()
+    assert [line.rsplit(",", 2)[0] for line in lines] == ["user_id,item_id,note", '1,1,"a,b"', '2,2,"c ""d"']
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory) -> Run:
+    folder = tmp_path_factory.mktemp("timed") / "run"
+    write_run_of(folder, equation_options("timesvdpp"), table_with_features())
+    return Run.load(folder)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["100000000000", "86400000", "0", "0", "86400000", "86400000", "5"],  # milliseconds, by the first block
+        ["20000101", "20000102", "20000101", "19000101", "20000101", "20000101", "20991231"],
+        ["2000-01-01", "1970-01-02", "1970-01-01", "1970-01-01 12:00", "1970-01-02T01:00Z", "1970-01-02", "1970-01-01"],
+    ],
+)
+def test_times_have_one_format_in_all_blocks(timed, here, texts):
+    PAIRS.assign(at=texts).to_csv(here / "in.csv", index=False)
+    predict(timed, "input=in.csv", "output=out.parquet", "columns.timestamp=at")
+    unit = {"1": "ms"}.get(texts[0][0])
+    times = pd.to_datetime(
+        pd.Series(texts, dtype=object if unit is None else "int64"),
+        unit=unit,
+        utc=True,
+        format="mixed" if unit is None else None,
+    )
+    expected = timed.predict(PAIRS["user_id"], PAIRS["item_id"], times=times.dt.tz_localize(None).to_numpy())
+    assert pd.read_parquet(here / "out.parquet")["prediction"].tolist() == expected.tolist()
+
+
+def test_time_unlike_those_of_the_first_block_has_its_line(timed, here):
+    PAIRS.assign(at=["2000-01-01"] * 6 + ["946684800"]).to_csv(here / "in.csv", index=False)
+    with pytest.raises(UserError, match=r"^in\.csv, line 8, column at: a time must be written like the first one"):
+        predict(timed, "input=in.csv", "output=out.csv", "columns.timestamp=at")

@@ -1,0 +1,231 @@
+"""Recommendations to one user, to those of a file, or to all; candidates from a file or by genre."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from documented import options_of
+from equations import options_of as equation_options
+from fits import SPLIT
+from run_folders import write_run_of, write_weights
+from tables import table_of, table_with_features
+
+from ratinglab.errors import UserError
+from ratinglab.experiment.recommending import recommend as recommend_command
+from ratinglab.ratings.splits import TEST
+from ratinglab.runs.run import Run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    """Make a run in which user 30 and item 20 have no training ratings."""
+    table, folder = table_with_features(), tmp_path_factory.mktemp("recommending") / "run"
+    columns = [np.append(column, new) for column, new in zip(vars(table.ratings).values(), (30, 20, 3), strict=False)]
+    held_out = np.argmax(SPLIT.apply(table_of(*columns)).part == TEST)
+    for column in columns:
+        column[[held_out, -1]] = column[[-1, held_out]]
+    titles = np.array([f"title {number}" for number in range(21)], dtype=object)
+    item_columns = {"genres": np.append(table.item_columns["genres"], "x"), "year": np.arange(21.0)}
+    table = table_of(*columns, titles=titles, item_columns=item_columns)
+    predictor = write_run_of(folder, equation_options("biased_mf"), table)
+    predictor.baseline.item_bias[:-1] = torch.randn(20, generator=torch.Generator().manual_seed(0))
+    write_weights(folder, {f"predictor.{name}": weight for name, weight in predictor.state_dict().items()})
+    return Run.load(folder)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def recommend(run, *arguments):
+    recommend_command(options_of("recommend", f"run={run.folder}", *arguments))
+
+
+def test_the_last_user_and_item_have_no_training_ratings(run):
+    assert run.record.num_users == 30
+    assert not run.trained_users([30])[0]
+    assert not run.trained_items([20])[0]
+
+
+READ = {
+    "csv": pd.read_csv,
+    "tsv.gz": lambda path: pd.read_csv(path, sep="\t"),
+    "jsonl": lambda path: pd.read_json(path, lines=True),
+    "parquet": pd.read_parquet,
+    "arrow": pd.read_feather,
+    "txt": pd.read_csv,
+}
+
+
+@pytest.mark.parametrize("extension", READ)
+def test_every_form_holds_the_same_recommendations(run, here, capsys, extension):
+    recommend(run, f"output=out.{extension}", "k=3")
+    expected = run.recommend_to_all(k=3).rename(columns={"rating": "prediction"})
+    found = READ[extension](here / f"out.{extension}")
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)
+    assert capsys.readouterr().out.splitlines() == [
+        f"90 recommendations to 30 users in out.{extension}",
+        "note: left out, since they have no training ratings: 1 users; unknown=baseline recommends to them by the bias "
+        "baseline",
+    ]
+
+
+def test_baseline_for_unknown_users_covers_all_users(run, here, capsys):
+    recommend(run, "output=out.csv", "k=2", "unknown=baseline")
+    found = pd.read_csv(here / "out.csv")
+    popular = run.predictor.baseline.item_bias[:-1].argsort(descending=True, stable=True)[:2]
+    assert found.loc[found["user_id"] == 30, "item_id"].tolist() == run.item_ids.ids[popular].tolist()
+    assert capsys.readouterr().out == "62 recommendations to 31 users in out.csv\n"
+
+
+@pytest.mark.parametrize(
+    ("user", "message"),
+    [
+        ("9999", "user: no user '9999' has training ratings (unknown=error)"),
+        ("229", "user: no user '229' has training ratings (unknown=error); did you mean 29?"),
+        ("30", "user: no user '30' has training ratings (unknown=error); did you mean 3?"),
+    ],
+)
+def test_unknown_user_is_an_error_with_the_nearest_id(run, here, user, message):
+    for output in ([], ["output=out.csv"]):
+        with pytest.raises(UserError) as error:
+            recommend(run, f"user={user}", *output)
+        assert str(error.value) == message
+    assert list(here.iterdir()) == []
+
+
+def test_unknown_user_gets_the_list_of_the_baseline_if_asked_for(run, capsys):
+    recommend(run, "user=9999", "unknown=baseline", "k=2")
+    note, title, *rows = capsys.readouterr().out.splitlines()
+    assert note.startswith("note: user 9999 has no training ratings; showing the bias baseline's ranking")
+    assert title == "recommended to user 9999"
+    assert [row.split()[1] for row in rows[1:]] == run.recommend(9999, k=2, unknown="baseline")["item_id"].astype(
+        str
+    ).tolist()
+
+
+def test_users_of_a_file_keep_their_order(run, here, capsys):
+    (here / "users.csv").write_text("name;user_id\na;7\nb;3\nc;7\n")
+    recommend(run, "users=users.csv", "separator=semicolon", "output=out.csv", "k=2")
+    found = pd.read_csv(here / "out.csv")
+    assert found["user_id"].tolist() == [7, 7, 3, 3]
+    assert found["item_id"].tolist() == [*run.recommend(7, k=2)["item_id"], *run.recommend(3, k=2)["item_id"]]
+    assert capsys.readouterr().out == "4 recommendations to 2 users in out.csv\n"
+
+
+def test_unknown_user_of_a_file_has_its_line(run, here):
+    (here / "users.csv").write_text("user_id\n7\n229\n")
+    with pytest.raises(UserError) as error:
+        recommend(run, "users=users.csv", "output=out.csv")
+    place = "users.csv, line 3, column user_id"
+    assert str(error.value) == f"{place}: no user '229' has training ratings (unknown=error); did you mean 29?"
+    recommend(run, "users=users.csv", "output=out.csv", "k=2", "unknown=baseline")
+    assert pd.read_csv(here / "out.csv")["user_id"].tolist() == [7, 7, 229, 229]
+
+
+def test_items_of_a_file_are_the_candidates(run, here, capsys):
+    pd.DataFrame({"id": [3, 4, 5, 20, 404]}).to_parquet(here / "items.parquet")
+    recommend(run, "items=items.parquet", "columns.item=id", "output=out.csv", "exclude_seen=false")
+    assert set(pd.read_csv(here / "out.csv")["item_id"]) == {3, 4, 5}
+    note = "note: left out, since they have no training ratings: 2 of the 5 items in items.parquet, such as 20"
+    assert note in capsys.readouterr().out.splitlines()
+
+
+def test_genres_choose_the_candidates(run, here):
+    genres = pd.read_parquet(run.folder / "items.parquet").set_index("item_id")["feature/genres"]
+    recommend(run, "genres=[z,y]", "output=out.csv", "exclude_seen=false", "k=20")
+    wanted = {item for item, text in genres.items() if {"y", "z"} & set(text.split("|"))}
+    assert set(pd.read_csv(here / "out.csv")["item_id"]) == wanted
+    some = sorted(wanted)[0], min(set(genres.index[:20]) - wanted)
+    pd.DataFrame({"item_id": some}).to_csv(here / "items.csv", index=False)
+    recommend(run, "genres=y", "items=items.csv", "output=out.csv", "exclude_seen=false")
+    assert set(pd.read_csv(here / "out.csv")["item_id"]) == {some[0]}
+
+
+def test_seen_items_are_listed_if_asked_for(run, here, capsys):
+    everything = run.recommend(7, k=99, exclude_seen=False)
+    assert sorted(everything["item_id"]) == list(range(20))
+    assert set(run.recommend(7, k=99)["item_id"]) < set(range(20))
+    recommend(run, "user=7", "exclude_seen=false", "k=20", "output=out.csv")
+    assert pd.read_csv(here / "out.csv")["item_id"].tolist() == everything["item_id"].tolist()
+    assert "only" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["genres=[zz]"], r"^genres: no item has the genre 'zz'; did you mean z\?$"),
+        (
+            ["genres=[x]", "columns.genres=genre"],
+            r"holds no categories 'genre' of items, only genres; did you mean genres\?$",
+        ),
+        (["genres=[x]", "columns.genres=year"], r"holds no categories 'year' of items, only genres"),
+        (["users=users.csv", "user=7"], r"^set user=ID or users=FILE, not both$"),
+        (["users=user.csv"], r"^users: there is no file user\.csv; did you mean users\.csv\?$"),
+        (["users=users.csv", "columns.user=usr"], r"^columns\.user: users\.csv has no column 'usr'; it has user_id"),
+        (["items=users.csv"], r"^columns\.item: users\.csv has no column 'item_id'"),
+        (["items=users.csv", "columns.item=user_id"], r"^items: no item in users\.csv has training ratings$"),
+        (["users=users.csv", "output=users.csv"], r"^output must differ from the input file, got users\.csv$"),
+        (["output=out.h5"], r"^output: \.h5 is not written"),
+        (["unknown=popular"], r"^unknown must be one of error, baseline, got popular$"),
+    ],
+)
+def test_mistake_is_one_line_and_leaves_nothing(run, here, arguments, message):
+    (here / "users.csv").write_text("user_id\n99\n")
+    output = [] if any(argument.startswith("output=") for argument in arguments) else ["output=out.csv"]
+    with pytest.raises(UserError, match=message) as error:
+        recommend(run, *output, *arguments)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in here.iterdir()] == ["users.csv"]
+
+
+def test_users_of_a_file_need_an_output(run, here):
+    with pytest.raises(UserError, match=r"^set output=FILE to recommend to the users of a file$"):
+        recommend(run, "users=users.csv")
+
+
+def test_genres_need_a_table_of_items(tmp_path):
+    table = table_of([0, 0, 1, 1, 2, 2] * 2, [*range(6), *range(3, 9)], [1, 2, 3, 4, 5, 1] * 2)
+    write_run_of(tmp_path / "run", equation_options("mf"), table)
+    with pytest.raises(
+        UserError, match=r"holds no categories 'genres' of items, since its data had none \(data\.titles"
+    ):
+        Run.load(tmp_path / "run").items_of(["Comedy"])
+
+
+def test_python_takes_the_same_choices(run):
+    several = run.recommend_to_all(k=2, user_ids=["7", 7, 3], candidates=[1, "2", 3, 404], exclude_seen=False)
+    assert several["user_id"].tolist() == [7, 7, 7, 7, 3, 3]
+    alone = run.recommend(3, k=2, candidates=[1, 2, 3], exclude_seen=False)
+    assert several["item_id"].tolist()[4:] == alone["item_id"].tolist()
+    assert (
+        run.recommend(3, k=9, candidates=run.items_of(["y"]), exclude_seen=False)["item_id"]
+        .isin(run.items_of(["y"]))
+        .all()
+    )
+    assert set(run.recommend_to_all(k=1)["user_id"]) == set(range(30))
+    assert set(run.recommend_to_all(k=1, unknown="baseline")["user_id"]) == set(range(31))
+    with_unknown = run.recommend_to_all(k=1, user_ids=[7, "nobody"], unknown="baseline")
+    assert with_unknown["user_id"].tolist() == ["7", "nobody"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"user_ids": [7, 229]},
+            r"^user_ids: no user '229' has training ratings \(unknown=error\); did you mean 29\?$",
+        ),
+        ({"candidates": ["a"]}, r"^none of the 1 candidates has training ratings$"),
+        ({"unknown": "mean"}, r"^unknown must be one of error, baseline, got mean$"),
+        ({"k": 0}, r"^k must be at least 1, got 0$"),
+    ],
+)
+def test_python_refuses_mistakes(run, arguments, message):
+    with pytest.raises(UserError, match=message):
+        run.recommend_to_all(**{"k": 1} | arguments)
+    if "user_ids" not in arguments:
+        with pytest.raises(UserError, match=message):
+            run.recommend(7, **{"k": 1} | arguments)

@@ -1,0 +1,141 @@
+"""Tables written in the format of their names, in blocks, whole or not at all."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.text_dialects import TextDialect
+from ratinglab.ratings.text_tables import read_text_table
+from ratinglab.ratings.writing import CSV, check_name, keeps_dialect, write_table
+
+TABLE = pa.table(
+    {
+        "id": ["a", "b,c", 'd"e', "", "g\\h"],
+        "number": pa.array([9007199254740993, None, 3, 4, 5]),
+        "prediction": pa.array([3.7, np.nan, 4, 1e-7, 2.5], pa.float32(), from_pandas=True),
+    }
+)
+AS_TEXT = [["a", "b,c", 'd"e', "", "g\\h"], ["9007199254740993", "", "3", "4", "5"], ["3.7", "", "4", "1e-7", "2.5"]]
+
+
+def written(folder, name, *, dialect=CSV, header=True):
+    """Write the table in two blocks and read the bytes."""
+    write_table(folder / name, TABLE.schema, [TABLE[:2], TABLE[2:]], dialect=dialect, header=header)
+    assert [path.name for path in folder.iterdir()] == [name]
+    return (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "dialect", "types"),
+    [
+        ("t.csv", CSV, None),
+        ("T.CSV.GZ", CSV, None),
+        ("t.tsv.xz", TextDialect("\t", "utf-8"), None),
+        ("t.dat.bz2", TextDialect(";", "utf-16"), None),
+        ("t", TextDialect("|", "latin-1", escape=True), None),
+        ("t.jsonl", CSV, ["string", "int64", "double"]),
+        ("t.ndjson.zst", CSV, ["string", "int64", "double"]),
+        ("t.parquet", CSV, ["string", "int64", "float"]),
+        ("t.arrow", CSV, ["string", "int64", "float"]),
+        ("t.feather", CSV, ["string", "int64", "float"]),
+        ("t.orc", CSV, ["string", "int64", "float"]),
+    ],
+)
+def test_each_format_reads_back(tmp_path, name, dialect, types):
+    written(tmp_path, name, dialect=dialect)
+    table = read_text_table(InputFile(tmp_path / name), dialect, header=True)
+    assert table.names == TABLE.column_names
+    assert [str(kind) for kind in table.content.schema.types] == (types or ["string"] * 3)
+    found = [table.column(column, key="x") for column in table.names]
+    if types is not None and types[2] == "double":  # JSON shows all decimals
+        found[2][3] = f"{float(found[2][3]):.0e}".replace("e-07", "e-7")
+    assert found == AS_TEXT
+
+
+def test_text_is_quoted_only_where_it_must_be(tmp_path):
+    rows = written(tmp_path, "t.csv").decode()
+    assert rows == 'id,number,prediction\na,9007199254740993,3.7\n"b,c",,\n"d""e",3,4\n,4,1e-7\ng\\h,5,2.5\n'
+
+
+def test_text_keeps_the_dialect(tmp_path):
+    dialect = TextDialect("spaces", "utf-16", quote=False, decimal=",")
+    content = written(tmp_path, "t.txt", dialect=dialect, header=False)
+    assert content.decode("utf-16").startswith("a 9007199254740993 3,7\nb,c  \n")
+    assert content.count(b"\xff\xfe") == 1
+
+
+def test_json_has_null_for_nan_and_infinity(tmp_path):
+    table = pa.table({"x": [np.nan, np.inf], "y": pa.array([0.1, None], pa.float32())})
+    write_table(tmp_path / "t.jsonl", table.schema, [table])
+    assert (tmp_path / "t.jsonl").read_text() == '{"x":null,"y":0.1}\n{"x":null,"y":null}\n'
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.jsonl", "t.parquet", "t.arrow", "t.orc"])
+def test_fault_in_a_later_block_leaves_the_old_file_and_nothing_else(tmp_path, name):
+    def blocks():
+        yield TABLE
+        raise UserError("row 6 is bad")
+
+    (tmp_path / name).write_text("old")
+    with pytest.raises(UserError, match="row 6 is bad"):
+        write_table(tmp_path / name, TABLE.schema, blocks())
+    assert (tmp_path / name).read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_table_without_rows_has_its_header(tmp_path):
+    for name in ("t.csv", "t.jsonl", "t.parquet"):
+        write_table(tmp_path / name, TABLE.schema, [TABLE[:0]])
+    assert (tmp_path / "t.csv").read_text() == "id,number,prediction\n"
+    assert (tmp_path / "t.jsonl").read_text() == ""
+    assert read_text_table(InputFile(tmp_path / "t.parquet"), CSV, header=True).names == TABLE.column_names
+
+
+@pytest.mark.parametrize(
+    ("output", "source", "kept"),
+    [
+        ("o.csv", "i.csv", True),
+        ("o.txt", "i.csv", True),
+        ("o", "i.csv", True),
+        ("o.csv.gz", "i.CSV", True),
+        ("o.csv", "i.csv.gz", True),
+        ("o.csv", "a.zip/i.csv", True),
+        ("o.csv", "i.tsv", False),
+        ("o.csv", "i.txt", False),
+        ("o.tsv", "i.csv", False),
+    ],
+)
+def test_name_decides_the_dialect_unless_the_input_has_the_same_extension(output, source, kept):
+    assert keeps_dialect(Path(output), InputFile(Path(source))) == kept
+
+
+@pytest.mark.parametrize(("name", "separator"), [("o.tsv", "\t"), ("o.csv", ","), ("o.txt", ","), ("o", ",")])
+def test_dialect_follows_from_the_name(tmp_path, name, separator):
+    assert separator.join(TABLE.column_names).encode() in written(tmp_path, name, dialect=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "o.xlsx",
+            r"output: \.xlsx is not written, only \.csv, .*, \.orc and, after those of text, .* or \.zst; got o",
+        ),
+        ("o.JSON", r"; got o\.JSON; did you mean \.jsonl\?$"),
+        ("o.h5.gz", r"output: \.h5 is not written"),
+        ("o.zip", r"output: \.zip is not written"),
+        ("o.parquet.gz", r"^output: \.gz compresses only text and JSON Lines, got o\.parquet\.gz$"),
+    ],
+)
+def test_name_of_another_format_is_refused(name, message):
+    with pytest.raises(UserError, match=message):
+        check_name(Path(name), key="output")
+
+
+@pytest.mark.parametrize("name", ["o.csv", "o", "o.dat.gz", "u1.test", "/dev/stdout", "o.2026.parquet"])
+def test_name_of_a_written_format_passes(name):
+    check_name(Path(name), key="output")

@@ -1,0 +1,97 @@
+"""Runs named latest and best."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from equations import options_of
+from fits import holdout_of
+from run_folders import record_of
+from tables import table_with_features
+
+from ratinglab.errors import UserError
+from ratinglab.reports.named_runs import named_run
+
+MODEL = options_of("mf")
+RECORD = asdict(record_of(MODEL, holdout_of(table_with_features(), MODEL)))
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run_of(folder, *, at, split="random(seed=0)/d", monitor="val/mse", finished=True, **metrics):
+    """Write the record and the metrics of a run that finished at a time."""
+    provenance = {**RECORD["provenance"], "data": "table", "seed": 0, "split": split}
+    path = Path(folder)
+    path.mkdir(parents=True)
+    (path / "run.json").write_text(json.dumps({**RECORD, "monitor": monitor, "provenance": provenance}))
+    if finished:
+        (path / "metrics.json").write_text(
+            json.dumps({"fit/epochs": 1, **{f"val/{key}": metrics[key] for key in metrics}})
+        )
+        os.utime(path / "metrics.json", (at, at))
+
+
+def test_latest_is_the_run_that_finished_last():
+    run_of("outputs/day/a", at=3, mse=2.0)
+    run_of("outputs/sweeps/day/b", at=9, mse=3.0)
+    run_of("outputs/day/c", at=5, mse=1.0)
+    run_of("outputs/day/d", at=0, finished=False)
+    named = named_run("latest")
+    assert (named.folder, named.remark) == (Path("outputs/sweeps/day/b"), "run=latest: outputs/sweeps/day/b")
+
+
+def test_best_has_the_lowest_validation_error_on_the_split_of_the_latest():
+    run_of("outputs/a", at=1, mse=2.0)
+    run_of("outputs/b", at=2, mse=1.5)
+    run_of("outputs/other split", at=3, mse=0.1, split="random(seed=1)/e")
+    run_of("outputs/other metric", at=4, mse=0.1, mae=0.1, monitor="val/mae")
+    run_of("outputs/no validation rows", at=5)
+    run_of("outputs/latest one", at=6, mse=1.7)
+    remark = "run=best: outputs/b, val/mse 1.5000, the best of 3 runs on its split"
+    assert named_run("best") == (Path("outputs/b"), remark)
+
+
+def test_best_of_a_metric_that_is_better_if_higher(monkeypatch):
+    kind = {"target": "x.Y", "name": "tau", "label": "tau", "higher_is_better": True}
+    monkeypatch.setitem(RECORD, "metrics", [*RECORD["metrics"], kind])
+    run_of("outputs/a", at=1, monitor="val/tau", tau=0.9)
+    run_of("outputs/b", at=2, monitor="val/tau", tau=0.3)
+    assert named_run("best").folder == Path("outputs/a")
+
+
+def test_name_after_a_folder_searches_the_folder():
+    run_of("outputs/a", at=9, mse=1.0)
+    run_of("kept/sweep/1", at=1, mse=2.0)
+    run_of("kept/sweep/2", at=2, mse=3.0)
+    assert named_run("kept/latest").folder == Path("kept/sweep/2")
+    assert named_run("kept/sweep/best").folder == Path("kept/sweep/1")
+
+
+def test_folder_with_such_a_name_is_that_folder():
+    run_of("outputs/a", at=1, mse=1.0)
+    Path("latest").mkdir()
+    assert named_run("latest") == (Path("latest"), None)
+    assert named_run("outputs/a") == (Path("outputs/a"), None)
+
+
+@pytest.mark.parametrize(("name", "folder"), [("latest", "outputs"), ("best", "outputs"), ("kept/latest", "kept")])
+def test_no_finished_run_is_one_line(name, folder):
+    run_of(f"{folder}/a", at=0, finished=False)
+    with pytest.raises(UserError, match=rf"^run={name}: there is no finished run in {folder}$"):
+        named_run(name)
+
+
+def test_no_outputs_folder_is_one_line():
+    with pytest.raises(UserError, match=r"^run=best: there is no finished run in outputs$"):
+        named_run("best")
+
+
+def test_best_needs_the_monitored_metric():
+    run_of("outputs/a", at=1)
+    with pytest.raises(UserError, match=r"^run=best: outputs/a, the latest run, has no val/mse to compare$"):
+        named_run("best")
