@@ -38,7 +38,7 @@ def test_baselines_are_clipped(biased):
     run = Run.load(biased.run)
     run.predictor.baseline.user_bias[:-1] += 20
     run.predictor.baseline.mean.fill_(-3)
-    found, rating = run.evaluate(("test",)), run.part("test").rating
+    found, rating = run.evaluate(parts=("test",)), run.part("test").rating
     assert found["baseline/bias/test/mse"] == pytest.approx(np.square(rating - 5).mean(), rel=1e-6)
     assert found["baseline/mean/test/mse"] == pytest.approx(np.square(rating - 0.5).mean(), rel=1e-6)
 
@@ -424,3 +424,46 @@ def test_recommend_command_writes_no_rows_when_all_items_are_rated(command, tmp_
     outcome = command(tmp_path, "recommend", f"run={trained.run}", "output=all.csv")
     assert outcome.stdout == "0 recommendations to 0 users in all.csv\n"
     assert (tmp_path / "all.csv").read_text() == "user_id,rank,item_id,prediction\n"
+
+
+def test_run_evaluates_other_ratings_like_its_own(biased):
+    run = Run.load(biased.run)
+    rows = run.part("test")
+    frame = pd.DataFrame(
+        {"who": run.user_ids.ids[rows.user], "what": run.item_ids.ids[rows.item], "rating": rows.rating}
+    )
+    found = run.evaluate(frame, columns={"user": "who", "item": "what"})
+    own = run.evaluate(parts=("test",))
+    assert found == {tag.replace("test/", ""): value for tag, value in own.items()}
+
+
+def test_unknown_users_and_items_of_other_ratings_are_cold(biased):
+    run = Run.load(biased.run)
+    known = {"user_id": run.user_ids.ids[0], "item_id": run.item_ids.ids[0], "rating": 3.0}
+    unknown = {"user_id": "nobody", "item_id": run.item_ids.ids[0], "rating": 4.0}
+    found = run.evaluate(pd.DataFrame([known, unknown]).astype({"user_id": str}))
+    assert found["cold/rows"] == 1
+    assert found["cold/mse"] == found["baseline/bias/cold/mse"]
+    assert found["mse"] == pytest.approx((found["cold/mse"] + found["warm/mse"]) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("frame", "columns", "message"),
+    [
+        ({"user_id": [1], "item_id": [2]}, {}, "data.columns.rating: ratings has no column 'rating'"),
+        ({"user_id": [1], "item_id": [2], "rating": ["x"]}, {}, "ratings, row 1: the rating must be a number, got 'x'"),
+        (
+            {"user_id": [1], "item_id": [2], "rating": [1.0]},
+            {"usr": "x"},
+            "columns has no role 'usr'; did you mean user",
+        ),
+        (
+            {"user_id": [1], "item_id": [2], "rating": [1.0], "t": [5]},
+            {"timestamp": "t"},
+            "biased_mf takes no times: it predicts the same on all days",
+        ),
+    ],
+)
+def test_wrong_other_ratings_are_one_line(biased, frame, columns, message):
+    with pytest.raises(UserError, match=message):
+        Run.load(biased.run).evaluate(frame, columns=columns)

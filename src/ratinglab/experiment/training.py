@@ -280,7 +280,7 @@ def _finish(
     finds_epochs = options.split.refit and found is None
     # with two fits, only the second one sees the test rows
     parts = ("val", "test") if options.test and not finds_epochs else ("val",)
-    metrics = run.evaluate(parts)
+    metrics = run.evaluate(parts=parts)
     run.write_predictions(parts)
     metrics |= {**facts, "fit/best_epoch": run.best_epoch}
     if found is not None:

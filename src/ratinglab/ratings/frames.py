@@ -8,9 +8,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.columnar import read_columnar
+from ratinglab.ratings.formats import Format
+from ratinglab.ratings.inputs import Columns, InputFile
+from ratinglab.ratings.timestamps import milliseconds
 
 
 class ArrowTable(Protocol):
@@ -56,6 +60,36 @@ class FrameFile(InputFile):
     def opened(self) -> pa.NativeFile:
         """Open the Arrow file."""
         return pa.BufferReader(self.content)
+
+
+class RatedPairs(NamedTuple):
+    """Ratings of a data frame.
+
+    Attributes:
+        user_ids, item_ids: (N,) categories of text.
+        rating: (N,) float32.
+        times: (N,) datetime64[ms]; None if no column of times is named.
+    """
+
+    user_ids: "pd.Series[str]"
+    item_ids: "pd.Series[str]"
+    rating: NDArray[np.float32]
+    times: NDArray[np.datetime64] | None
+
+
+def read_frame(frame: Frame, columns: Columns) -> RatedPairs:
+    """Read and check the ratings of a data frame.
+
+    Raises:
+        UserError: a column or a cell is invalid.
+    """
+    file = frame_file(frame, name="ratings", columns=[name for name in columns if name is not None])
+    found = pa.Table.from_batches(read_columnar(file, Format.ARROW, columns, timestamp_format=None))
+    times = None
+    if columns.timestamp is not None:
+        times = milliseconds(found["timestamp"], None)[0].astype("datetime64[ms]")
+    user_ids, item_ids = (found[side].dictionary_encode().to_pandas() for side in ("user", "item"))
+    return RatedPairs(user_ids, item_ids, found["rating"].to_numpy().copy(), times)  # torch wants writable arrays
 
 
 def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = None) -> FrameFile:

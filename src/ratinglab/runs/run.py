@@ -1,8 +1,8 @@
 """A trained run: predict, recommend and evaluate from its folder alone."""
 
 import html
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -19,19 +19,23 @@ from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.files import user_path
 from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.frames import Frame, read_frame
 from ratinglab.ratings.ids import UNKNOWN, IdMap
+from ratinglab.ratings.inputs import Columns
 from ratinglab.ratings.side_information import categories_in
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.topk import SeenItems, top_k, top_k_of_users
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
 from ratinglab.runs.storage import FEATURE_PREFIX, load_predictor, read_parquet, read_part, write_predictions
 
-Ids = Sequence[int | str] | NDArray[np.generic]
+Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
 """Ids of users or items, as in the data; 42 and "42" are the same."""
 Times = NDArray[np.datetime64]
 """Times of ratings, in UTC, in any unit."""
 BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
 """What a prediction can be based on: by the equation for a known pair, else by the bias baseline."""
+DEFAULT_COLUMNS = Columns(user="user_id", item="item_id", rating="rating", timestamp=None)
+"""Columns of a data frame of ratings, unless others are named."""
 WITHIN_90 = 1.6449
 """Half-width of the 90 % interval of a normal distribution, in standard deviations."""
 
@@ -384,10 +388,12 @@ class Run:
     def predicted(self, part: str) -> PredictedRows:
         """Predict the rows of a part, val or test, once: later calls return the same arrays."""
         if part not in self._predicted:
-            rows = self.part(part)
-            model, baseline = _by_block(self.predictor, rows), _by_block(self._bias_baseline, rows)
-            self._predicted[part] = PredictedRows(rows, model=model, baseline=baseline)
+            self._predicted[part] = self._predict_rows(self.part(part))
         return self._predicted[part]
+
+    def _predict_rows(self, rows: Ratings) -> PredictedRows:
+        model, baseline = _by_block(self.predictor, rows), _by_block(self._bias_baseline, rows)
+        return PredictedRows(rows, model=model, baseline=baseline)
 
     def write_predictions(self, parts: Sequence[str]) -> None:
         """Keep the ratings and the predictions of some parts, val and test, in predictions.parquet."""
@@ -396,34 +402,64 @@ class Run:
             self.folder, {part: (each.rows.rating, each.model.numpy()) for part, each in predicted.items()}
         )
 
-    def evaluate(self, parts: Sequence[str] = ("val", "test")) -> dict[str, float]:
-        """Evaluate the model and the baselines on the run's own validation and test rows.
+    def evaluate(
+        self,
+        ratings: Frame | None = None,
+        *,
+        columns: Mapping[str, str] | None = None,
+        parts: Sequence[str] = ("val", "test"),
+    ) -> dict[str, float]:
+        """Evaluate the model and the baselines on the run's own validation and test rows, or on other ratings.
 
-        A row is cold if its user or item has no training ratings, else warm. For a part with cold rows, the result also
+        A row is cold if its user or item has no training ratings, else warm. If there are cold rows, the result also
         has their number, and separate metrics for cold and warm rows.
+
+        Args:
+            ratings: data frame with the columns user_id, item_id and rating; None: the run's own rows.
+            columns: names of other columns by role: user, item, rating, and timestamp for a model that uses days.
+            parts: the run's own parts to evaluate.
 
         Returns:
             val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
             test/warm/mse …; no entries for a part without rows. A run with samples also has test/coverage_90: the share
-            of warm rows whose rating lies in the 90 % interval of its prediction.
+            of warm rows whose rating lies in the 90 % interval of its prediction. The tags of other ratings have no
+            part: mse …, baseline/bias/mse ….
+
+        Raises:
+            UserError: a column or a cell of the data frame is invalid.
         """
+        if ratings is not None:
+            return self._evaluated("", self._predict_rows(self._rows_of(ratings, columns or {})))
         metrics: dict[str, float] = {}
         for part in parts:
-            predicted = self.predicted(part)
-            is_cold = (predicted.rows.user >= self.record.num_users) | (predicted.rows.item >= self.record.num_items)
-            groups = {part: predicted}
-            if is_cold.any():
-                metrics[f"{part}/cold/rows"] = int(is_cold.sum())
-                groups |= {f"{part}/warm": predicted.take(~is_cold), f"{part}/cold": predicted.take(is_cold)}
-            for group, rows in groups.items():
-                if len(rows.rows) > 0:
-                    metrics |= self._metrics_of(group, rows)
-            if self.record.is_sampled and not is_cold.all():
-                metrics[f"{part}/coverage_90"] = self._coverage(predicted.take(~is_cold))
+            metrics |= self._evaluated(f"{part}/", self.predicted(part))
+        return metrics
+
+    def _rows_of(self, ratings: Frame, columns: Mapping[str, str]) -> Ratings:
+        """Read the rows of a data frame."""
+        if unknown := sorted(columns.keys() - set(DEFAULT_COLUMNS._fields)):
+            raise UserError(f"columns has no role {unknown[0]!r}{did_you_mean(unknown[0], DEFAULT_COLUMNS._fields)}")
+        read = read_frame(ratings, DEFAULT_COLUMNS._replace(**columns))
+        return replace(self._pairs(read.user_ids, read.item_ids, read.times), rating=read.rating)
+
+    def _evaluated(self, prefix: str, predicted: PredictedRows) -> dict[str, float]:
+        """Evaluate rows, and the warm and the cold ones among them; tags begin with the prefix."""
+        metrics: dict[str, float] = {}
+        is_warm = _is_trained(predicted.rows.user, self.record.num_users)
+        is_warm &= _is_trained(predicted.rows.item, self.record.num_items)
+        groups = {prefix: predicted}
+        if not is_warm.all():
+            metrics[f"{prefix}cold/rows"] = int((~is_warm).sum())
+            groups |= {f"{prefix}warm/": predicted.take(is_warm), f"{prefix}cold/": predicted.take(~is_warm)}
+        for group, rows in groups.items():
+            if len(rows.rows) > 0:
+                metrics |= self._metrics_of(group, rows)
+        if self.record.is_sampled and is_warm.any():
+            metrics[f"{prefix}coverage_90"] = self._coverage(predicted.take(is_warm))
         return metrics
 
     @torch.inference_mode()
-    def _metrics_of(self, group: str, predicted: PredictedRows) -> dict[str, float]:
+    def _metrics_of(self, prefix: str, predicted: PredictedRows) -> dict[str, float]:
         """Evaluate the model and the baselines on a group of rows, by tag."""
         rating = torch.from_numpy(predicted.rows.rating)
         systems = {
@@ -433,7 +469,7 @@ class Run:
         }
         kinds = find_metrics([each["target"] for each in self.record.metrics])
         return {
-            f"{system}{group}/{metric.name}": metric(values, rating)
+            f"{system}{prefix}{metric.name}": metric(values, rating)
             for system, values in systems.items()
             for metric in kinds
         }
