@@ -27,6 +27,8 @@ import ratinglab
 from ratinglab import interrupts
 from ratinglab.experiment import training
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"model": "biased_mf", "max_epochs": 2, "verbose": False}
 TIMED = ("fit/seconds", "fit/ratings_per_second")
 
@@ -275,6 +277,14 @@ def test_ctrl_c_raises_keyboard_interrupt_and_the_run_resumes(frame, monkeypatch
     monkeypatch.setattr(training, "progress_callbacks", lambda **_: [])
     resumed = ratinglab.train(f"resume={run}", ratings=frame, verbose=False)
     assert metrics(resumed) == metrics(train(ratings=frame, max_epochs=9))
+
+
+def test_load_takes_the_names_of_runs(frame):
+    runs = [train(ratings=frame, max_epochs=epochs) for epochs in (9, 1)]
+    assert ratinglab.load("latest").folder == Path(os.path.relpath(runs[1].folder))
+    assert ratinglab.load("best").folder == Path(os.path.relpath(runs[0].folder))
+    with pytest.raises(ratinglab.UserError, match="run: there is no folder outputs/nowhere"):
+        ratinglab.load("outputs/nowhere")
 
 
 def test_run_of_a_data_frame_cannot_resume_on_the_command_line(frame, tmp_path, command):

@@ -20,6 +20,7 @@ from ratinglab.options import as_override
 from ratinglab.program import shown_path
 from ratinglab.ratings.frames import Frame, Frames
 from ratinglab.ratings.sources import FRAME, CsvOptions
+from ratinglab.reports.named_runs import named_run
 from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run import Run
 
@@ -170,12 +171,12 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
 
 
 def load(folder: str | os.PathLike[str]) -> Run:
-    """Load a trained run from its folder.
+    """Load a trained run from its folder, or the run that `latest` or `best` names, as on the command line.
 
     Raises:
         UserError: the folder is not a run, or a file is missing, damaged or from another model.
     """
-    return Run.load(os.fspath(folder))
+    return Run.load(named_run(os.fspath(folder)).folder)
 
 
 @_with_keywords
