@@ -4,12 +4,15 @@ import gc
 import inspect
 import json
 import logging
+import logging.config
 import os
 import random
 import signal
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +27,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning import Callback, Trainer
 
 import ratinglab
-from ratinglab import interrupts
+from ratinglab import api, interrupts
 from ratinglab.experiment import training
 
 pytestmark = pytest.mark.slow
@@ -137,7 +140,7 @@ def state():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"optimizer": "adam"},
+        {"optimizer": "adam", "seed": 4},
         {"optimizer": "block_sgd"},
         {"optimizer": "gibbs", "max_epochs": 30},
         {"optimizer": "als", "config_dir": "own"},
@@ -159,6 +162,63 @@ def test_calls_leave_the_process_as_it_was(frame, tmp_path, settings):
     after = state()
     for name, value in before.items():
         assert after[name] == value, name
+
+
+def test_loading_leaves_the_random_state_as_it_was(frame):
+    run = train(ratings=frame)
+    before = state()["random"]
+    ratinglab.load(run.folder)
+    assert state()["random"] == before
+
+
+@pytest.mark.parametrize(
+    ("mode", "optimizer", "max_epochs"),
+    [
+        (torch.no_grad, "sparse_adam", 2),
+        (torch.inference_mode, "adam", 2),
+        (lambda: torch.set_default_dtype(torch.float64), "gibbs", 22),
+    ],
+    ids=["no_grad", "inference_mode", "float64"],
+)
+def test_modes_of_torch_change_no_result_and_remain(frame, mode, optimizer, max_epochs):
+    settings = {"ratings": frame, "optimizer": optimizer, "max_epochs": max_epochs}
+    expected = metrics(train(**settings))
+    try:
+        with mode() or nullcontext():
+            before = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()
+            assert metrics(train(**settings)) == expected
+            assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()) == before
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_calls_in_threads_run_one_by_one(frame):
+    before = state()
+    with ThreadPoolExecutor(3) as threads:
+        runs = list(
+            threads.map(lambda seed: train(ratings=frame, seed=seed, optimizer="gibbs", max_epochs=22), range(3))
+        )
+    for seed, run in enumerate(runs):
+        assert f"seed={seed}" in json.loads((run.folder / "run.json").read_text())["provenance"]["command"]
+        assert (run.folder / "train.log").read_text().count("data frame: 600 ratings") == 1
+    after = state()
+    assert {name for name in before if after[name] != before[name]} <= {"logging"}, "loggers that imports have made"
+    assert logging.getLogger("ratinglab").propagate
+
+
+def test_lines_are_logged_whatever_the_caller_has_configured(frame, capsys):
+    logging.config.dictConfig({"version": 1})
+    logging.disable(logging.CRITICAL)
+    try:
+        train(ratings=frame, verbose=True)
+        assert logging.getLogger("ratinglab.experiment.training").disabled
+        assert logging.root.manager.disable == logging.CRITICAL
+    finally:
+        logging.disable(logging.NOTSET)
+        for name, logger in logging.root.manager.loggerDict.items():
+            if name.startswith(("ratinglab", "pytorch_lightning")) and isinstance(logger, logging.Logger):
+                logger.disabled = False
+    assert capsys.readouterr().out.count("data frame: 600 ratings") == 1
 
 
 def test_trainings_in_one_process_do_not_depend_on_earlier_ones(frame):
@@ -183,6 +243,14 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         ((), {"ratings": "nowhere.csv"}, "data.path: there is no file nowhere.csv"),
         ((), {"ratings": 7}, "ratings must be a data frame, arrays by column name, or a path, got int"),
         ((), {"ratings": None, "users": NO_FRAME}, "users must come with ratings"),
+        ((), {"ratings": ""}, "data.path must be a file, got the folder "),
+        ((), {"ratings": []}, "data.path must name at least one file"),
+        ((), {"ratings": [NO_FRAME]}, "ratings must be a data frame, arrays by column name, or a path, got list"),
+        ((), {"ratings": pd.Series([1.0])}, "ratings must be a data frame, .* got Series"),
+        ((), {"ratings": NO_FRAME | {"user_id": [10**30]}}, "ratings, column 'user_id' must hold values of one type"),
+        (("data.path=x.csv",), {}, "give either ratings= or data.path=, not both"),
+        (("seed=4",), {"seed": 3}, "give either seed= or seed=, not both"),
+        (("--config-dir=x",), {}, "--config-dir=x: flags are for the command line; for --config-dir, give config_dir="),
         ((), {"columns": {"user": "userId"}}, r"data.columns.user: ratings has no column 'userId'; it has user_id,"),
         ((), {"columns": {"usr": "userId"}}, "unknown key data.columns.usr; did you mean data.columns.user"),
         ((), {"ratings": NO_FRAME | {"rating": ["x"]}}, "ratings, row 1: the rating must be a number, got 'x'"),
@@ -220,9 +288,27 @@ def test_mistake_is_a_one_line_error_and_leaves_nothing(frame, tmp_path, overrid
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
 
 
-def test_unknown_keyword_is_a_type_error_with_the_nearest_name(frame):
+def test_wrong_kinds_of_arguments_are_type_errors(frame):
     with pytest.raises(TypeError, match="unexpected keyword argument 'embeding_dim'; did you mean embedding_dim"):
         ratinglab.train(ratings=frame, embeding_dim=4)
+    with pytest.raises(
+        TypeError, match=r"arguments must be text.*got DataFrame; a data frame is given as ratings=frame"
+    ):
+        ratinglab.train(frame)
+    with pytest.raises(TypeError, match="columns must be names by role"):
+        ratinglab.train(ratings=frame, columns=["userId"])
+
+
+def test_none_stands_for_an_argument_left_out(frame):
+    assert metrics(train(ratings=frame, recipe=None, columns=None, seed=None)) == metrics(train(ratings=frame))
+
+
+def test_mistakes_hide_the_exceptions_that_they_came_from(frame):
+    """A notebook would print them all above the one line that helps."""
+    with pytest.raises(ratinglab.UserError) as caught:
+        train(ratings=frame, recipe="none_such")
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize("function", [ratinglab.train, ratinglab.cross_validate, ratinglab.lightning])
@@ -236,6 +322,33 @@ def test_cross_validation_trains_the_folds_of_the_split(frame):
     second = train("split=kfold", "split.folds=3", "split.fold=2", ratings=frame)
     assert {tag: found.loc[2, tag] for tag in metrics(second)} == metrics(second)
     assert metrics(ratinglab.load(found.loc[2, "folder"])) == metrics(second)
+
+
+def test_finished_folds_of_a_failed_cross_validation_are_named(frame, monkeypatch):
+    folders = []
+
+    def train_or_diverge(options, folder):
+        folders.append(folder)
+        if len(folders) == 2:
+            raise ratinglab.RunFailedError("diverged")
+        return training.train(options, folder)
+
+    monkeypatch.setattr(api, "train_run", train_or_diverge)
+    with pytest.raises(ratinglab.RunFailedError) as caught:
+        ratinglab.cross_validate("logger=none", ratings=frame, **QUICK)
+    (note,) = caught.value.__notes__
+    assert note.startswith("1 of 5 folds are finished: outputs/sweeps/")
+
+
+@pytest.mark.parametrize("override", ["split.fold=2", "split.folds=3", "hydra.run.dir=x"])
+def test_cross_validation_sets_the_keys_of_folds(frame, override):
+    with pytest.raises(ratinglab.UserError, match=f"{override.split('=')[0]} cannot be set"):
+        ratinglab.cross_validate(override, ratings=frame)
+
+
+def test_cross_validation_reads_a_stream_of_arrow_data_once(frame):
+    stream = pa.table(frame).to_reader()
+    assert len(ratinglab.cross_validate("logger=none", ratings=stream, folds=2, **QUICK)) == 2
 
 
 def test_cross_validation_needs_a_split_with_folds(frame, tmp_path):
@@ -270,7 +383,10 @@ def test_ctrl_c_raises_keyboard_interrupt_and_the_run_resumes(frame, monkeypatch
     monkeypatch.setattr(interrupts, "SAME_REQUEST", 0)
     monkeypatch.setattr(training, "progress_callbacks", lambda **_: [Interrupt()])
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(KeyboardInterrupt, match=f"stopped by SIGINT {done}; to resume: ratinglab train resume=outputs"):
+    with pytest.raises(
+        KeyboardInterrupt,
+        match=f"stopped by SIGINT {done}; to resume: ratinglab.train\\('resume=outputs.*', ratings=ratings",
+    ):
         train(ratings=frame, max_epochs=9)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     (run,) = Path("outputs").glob("*/*")
@@ -281,9 +397,9 @@ def test_ctrl_c_raises_keyboard_interrupt_and_the_run_resumes(frame, monkeypatch
 
 def test_load_takes_the_names_of_runs(frame):
     runs = [train(ratings=frame, max_epochs=epochs) for epochs in (9, 1)]
-    assert ratinglab.load("latest").folder == Path(os.path.relpath(runs[1].folder))
-    assert ratinglab.load("best").folder == Path(os.path.relpath(runs[0].folder))
-    with pytest.raises(ratinglab.UserError, match="run: there is no folder outputs/nowhere"):
+    assert ratinglab.load("latest").folder == runs[1].folder
+    assert ratinglab.load("best").folder == runs[0].folder
+    with pytest.raises(ratinglab.UserError, match=r"run: there is no folder .*outputs/nowhere"):
         ratinglab.load("outputs/nowhere")
 
 
@@ -298,7 +414,7 @@ def test_lightning_objects_work_under_a_trainer_of_ones_own(frame):
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(max_epochs=5, **options)
     trainer.fit(module, datamodule=data)
-    same = train("optimizer.lr=0.05", "trainer.max_epochs=5", "callbacks.early_stopping.patience=null", ratings=frame)
+    same = train("optimizer.lr=0.05", "callbacks.early_stopping.patience=null", ratings=frame, max_epochs=5)
     rows = data.validation_ratings
     user, item = torch.from_numpy(rows.user), torch.from_numpy(rows.item)
     found = (module.predictor(user, item) - torch.from_numpy(rows.rating)).square().mean()
@@ -319,6 +435,23 @@ def test_hydra_app_can_train_and_stays_as_it_was(frame):
         finally:
             HydraConfig.instance().cfg = None
         assert GlobalHydra.instance().hydra is app
+
+
+def test_lightning_starts_from_the_weights_of_a_run_and_refuses_to_resume(frame):
+    run = train(ratings=frame)
+    module, _ = ratinglab.lightning(f"from={run.folder}", ratings=frame, model="biased_mf")
+    ours, theirs = (each.model.state_dict() for each in (module.predictor, run.predictor))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    with pytest.raises(ratinglab.UserError, match="resume continues a run with ratinglab's own Trainer"):
+        ratinglab.lightning(f"resume={run.folder}", ratings=frame)
+
+
+def test_ones_own_trainer_counts_steps_and_writes_checkpoints(frame, tmp_path):
+    module, data = ratinglab.lightning("data.batch_size=100", ratings=frame, model="biased_mf")
+    trainer = Trainer(max_epochs=2, logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
+    trainer.fit(module, datamodule=data)
+    assert trainer.global_step > 0
+    assert Path(trainer.checkpoint_callback.best_model_path).is_file()
 
 
 def test_run_shows_its_metrics_in_a_notebook(frame):

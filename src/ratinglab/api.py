@@ -4,24 +4,24 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 import pandas as pd
-from pytorch_lightning import LightningDataModule, LightningModule
 
 from ratinglab.config.call import Call
 from ratinglab.config.claimed_folder import claimed_folder
+from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.experiment.isolation import interruptible, isolated, logged
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.experiment.training import build_lightning
 from ratinglab.experiment.training import train as train_run
+from ratinglab.fitting.fit import Fit
 from ratinglab.options import as_override
 from ratinglab.program import shown_path
-from ratinglab.ratings.frames import Frame, Frames
+from ratinglab.ratings.frames import Frame, Frames, reusable
 from ratinglab.ratings.sources import FRAME, CsvOptions
 from ratinglab.reports.named_runs import named_run
-from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run import Run
 
 P = ParamSpec("P")
@@ -52,21 +52,21 @@ class Settings(TypedDict, total=False):
         verbose: whether to print what the command prints, with a progress bar; True by default.
     """
 
-    ratings: Table | Sequence[str | os.PathLike[str]]
-    users: Table
-    items: Table
-    columns: Mapping[str, str]
-    recipe: str
-    model: str
-    optimizer: str
-    embedding_dim: int
-    lr: float
-    batch_size: int
-    max_epochs: int
-    seed: int
-    folder: str | os.PathLike[str]
-    config_dir: str | os.PathLike[str]
-    verbose: bool
+    ratings: Table | Sequence[str | os.PathLike[str]] | None
+    users: Table | None
+    items: Table | None
+    columns: Mapping[str, str | int] | None
+    recipe: str | None
+    model: str | None
+    optimizer: str | None
+    embedding_dim: int | None
+    lr: float | None
+    batch_size: int | None
+    max_epochs: int | None
+    seed: int | None
+    folder: str | os.PathLike[str] | None
+    config_dir: str | os.PathLike[str] | None
+    verbose: bool | None
 
 
 KEYS = {
@@ -81,6 +81,8 @@ KEYS = {
     "folder": "hydra.run.dir",
 }
 """The command line's key of each keyword argument that has one."""
+KEYS_OF_FOLDS = {"split.fold", "split.folds", "hydra.run.dir"}
+"""Keys that cross_validate sets."""
 TABLES = {"ratings": "data.path", "users": "data.users.path", "items": "data.titles.path"}
 """Keys of the paths of tables."""
 ID_COLUMNS = {"users": ("user", "data.users.user"), "items": ("item", "data.titles.item")}
@@ -88,20 +90,21 @@ ID_COLUMNS = {"users": ("user", "data.users.user"), "items": ("item", "data.titl
 
 
 class Lightning(NamedTuple):
-    """A fit and its data, for a Trainer of your own."""
+    """A fit, which is a LightningModule, and its LightningDataModule, for your own Trainer."""
 
-    module: LightningModule
-    data: LightningDataModule
+    module: Fit
+    data: RatingDataModule
 
 
 def _with_keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """List the keyword arguments of Settings in a function's signature, by which notebooks complete them."""
+    """List the keyword arguments of Settings in a function's signature and docstring, for completion and help."""
     signature = inspect.signature(function)
     positional = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
     keywords = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
         for name, hint in Settings.__annotations__.items()
     ]
+    function.__doc__ = f"{function.__doc__}\n\n{Settings.__doc__}"
     function.__signature__ = signature.replace(parameters=[*positional, *keywords])  # type: ignore[attr-defined]
     return function
 
@@ -115,8 +118,8 @@ def train(*overrides: str, **settings: Unpack[Settings]) -> Run:
         ratinglab.train("resume=outputs/…", "trainer.max_epochs=50")
 
     Args:
-        overrides: arguments of the command line, such as "model.embedding_dim=16".
-        settings: see Settings.
+        overrides: arguments of the command line, such as "split=temporal".
+        settings: the keyword arguments below.
 
     Returns:
         The trained run, with its best weights.
@@ -126,7 +129,7 @@ def train(*overrides: str, **settings: Unpack[Settings]) -> Run:
         RunFailedError: the fit has diverged, or a checkpoint could not be written; the folder remains.
     """
     with isolated():
-        return _train(_arguments(overrides, settings), settings)
+        return _train(overrides, _checked(overrides, settings))
 
 
 @_with_keywords
@@ -138,7 +141,7 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
     Args:
         overrides: as in `train`. They can choose another split with folds, or a protocol that has one.
         folds: number of folds; None: that of the split, 5.
-        settings: see Settings. `folder` holds one run per fold; by default it is below outputs/sweeps.
+        settings: the keyword arguments below. `folder` holds one run per fold; by default it is below outputs/sweeps.
 
     Returns:
         A row per fold, numbered from 1: the metrics by tag, such as test/rmse, and the run's folder.
@@ -146,27 +149,33 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
     Raises:
         UserError, RunFailedError: as in `train`, or the split has no folds.
     """
-    if not any(text.startswith(("split=", "protocol=")) for text in overrides):
-        overrides = ("split=kfold", *overrides)
-    if folds is not None:
-        overrides = (*overrides, f"split.folds={folds}")
-    verbose = settings.get("verbose", True)
     with isolated():
-        whole = Call(_arguments(overrides, settings), config_dir=_config_dir(settings))
+        settings = _checked(overrides, settings)
+        for key in KEYS_OF_FOLDS & _keys(overrides):
+            raise UserError(f"{key} cannot be set: cross_validate sets it; folds= and folder= are its arguments")
+        if not _keys(overrides) & {"split", "protocol"}:
+            overrides = ("split=kfold", *overrides)
+        if folds is not None:
+            overrides = (*overrides, f"split.folds={folds}")
+        for name in TABLES.keys() & settings.keys():
+            settings[name] = reusable(settings[name])  # type: ignore[literal-required]
+        whole = _call(overrides, settings)
         folds = getattr(whole.options.split, "folds", None)
         if folds is None:
-            raise UserError(
-                f"cross_validate needs a split with folds, such as split=kfold; got {whole.options.split.name}"
-            )
+            raise UserError(f"cross_validate needs a split with folds, as split=kfold, got {whole.options.split.name}")
         above = whole.folder if "folder" in settings else whole.sweep_folder
-        rows = []
+        rows: list[dict[str, Any]] = []
         for fold in range(1, folds + 1):
-            folder = above / f"{fold - 1}-fold-{fold}"
-            of_fold = (*overrides, f"split.fold={fold}")
-            run = _train(_arguments(of_fold, {**settings, "folder": folder}), {**settings, "verbose": False})
-            rows.append({"fold": fold, **run.metrics, "folder": str(shown_path(folder))})
-            if verbose:
-                print(f"fold {fold} of {folds}   {_error(run)}   {shown_path(folder)}", flush=True)
+            of_fold: Settings = {**settings, "folder": above / f"{fold - 1}-fold-{fold}", "verbose": False}
+            try:
+                run = _train((*overrides, f"split.fold={fold}"), of_fold)
+            except (Exception, KeyboardInterrupt) as error:
+                if rows:
+                    error.add_note(f"{len(rows)} of {folds} folds are finished: {shown_path(above)}")
+                raise
+            rows.append({"fold": fold, **run.metrics, "folder": str(run.folder)})
+            if settings.get("verbose", True):
+                print(f"fold {fold} of {folds}   {_held_out_rmse(run)}   {shown_path(run.folder)}", flush=True)
     return pd.DataFrame(rows).set_index("fold")
 
 
@@ -176,36 +185,77 @@ def load(folder: str | os.PathLike[str]) -> Run:
     Raises:
         UserError: the folder is not a run, or a file is missing, damaged or from another model.
     """
-    return Run.load(named_run(os.fspath(folder)).folder)
+    with isolated():
+        return Run.load(named_run(os.fspath(folder)).folder.absolute())
 
 
 @_with_keywords
 def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
-    """Build the LightningModule and the LightningDataModule of a run, for a Trainer of your own.
+    """Build the LightningModule and the LightningDataModule of a run, for your own Trainer.
 
-        module, data = ratinglab.lightning(ratings=frame, model="biased_mf")
+        module, data = ratinglab.lightning(ratings=frame, model="biased_mf", max_epochs=10)
         Trainer(max_epochs=10).fit(module, datamodule=data)
         module.predictor(user, item)
 
-    The predictor takes indices of users and items, (B,) int32, and returns ratings, (B,) float32.
+    The predictor takes indices of users and items, (B,) int32, and returns ratings, (B,) float32. Give the number of
+    epochs to both: schedules and the burn-in of Gibbs sampling depend on it. The Trainer's own settings, loggers and
+    callbacks count; those of the overrides, `folder` and `verbose` have no effect.
 
     Raises:
-        UserError: as in `train`.
+        UserError: as in `train`, or a run would be resumed.
     """
     with isolated():
-        call = Call(_arguments(overrides, settings), config_dir=_config_dir(settings))
-        return Lightning(*build_lightning(_with_frames(call.options, settings)))
+        settings = _checked(overrides, settings)
+        return Lightning(*build_lightning(_with_frames(_call(overrides, settings).options, settings)))
 
 
-def _train(arguments: list[str], settings: Settings) -> Run:
+def _checked(overrides: Sequence[str], settings: Settings) -> Settings:
+    """Check the arguments of a call, and return the settings that are not None."""
+    for name in settings:
+        if name not in Settings.__annotations__:
+            raise TypeError(f"unexpected keyword argument {name!r}{did_you_mean(name, Settings.__annotations__)}")
+    for text in overrides:
+        if not isinstance(text, str):
+            raise TypeError(
+                f"arguments must be text, such as 'split=temporal', got {type(text).__name__}; "
+                "a data frame is given as ratings=frame"
+            )
+        if text.startswith("-"):
+            raise UserError(f"{text}: flags are for the command line; for --config-dir, give config_dir=FOLDER")
+    given = cast(Settings, {name: value for name, value in settings.items() if value is not None})
+    if not isinstance(given.get("columns", {}), Mapping):
+        raise TypeError(f"columns must be names by role, such as {{'user': 'userId'}}, got {given['columns']!r}")
+    typed = _keys(overrides)
+    for name, key in (KEYS | TABLES).items():
+        if name in given and key in typed:
+            raise UserError(f"give either {name}= or {key}=, not both")
+    if "ratings" in given and "data" in typed:
+        raise UserError("give either ratings= or an override data=NAME, not both")
+    return given
+
+
+def _keys(overrides: Sequence[str]) -> set[str]:
+    """Collect the keys that the overrides set."""
+    return {key for key, _, value in (text.partition("=") for text in overrides) if value != "null"}
+
+
+def _call(overrides: Sequence[str], settings: Settings) -> Call:
+    config_dir = settings.get("config_dir")
+    arguments = _arguments(overrides, settings)
+    return Call(arguments, config_dir=None if config_dir is None else os.fspath(config_dir))
+
+
+def _train(overrides: Sequence[str], settings: Settings) -> Run:
     """Train one run; call it inside `isolated`."""
-    call, verbose = Call(arguments, config_dir=_config_dir(settings)), settings.get("verbose", True)
-    call.options.trainer.enable_progress_bar &= verbose
-    sys.argv[:] = ["ratinglab", "train", *arguments]  # for the record
+    call, verbose = _call(overrides, settings), settings.get("verbose", True)
+    if not verbose:
+        call.options.trainer.enable_progress_bar = call.options.trainer.enable_model_summary = False
+    sys.argv[:] = ["ratinglab", "train", *_arguments(overrides, settings)]  # for the record
+    frames = _frames(settings)
     with (
         claimed_folder(call.folder, key="folder", is_resumed=call.is_resumed),
-        logged(call.folder / "train.log", on_screen=verbose),
-        interruptible(call.folder),
+        logged(call.folder / "train.log", on_screen=bool(verbose)),
+        interruptible(call.folder, frames=list(frames)),
     ):
         if not call.is_resumed:
             call.save()
@@ -215,31 +265,27 @@ def _train(arguments: list[str], settings: Settings) -> Run:
 
 def _arguments(overrides: Sequence[str], settings: Settings) -> list[str]:
     """List the arguments of the command line that the settings stand for, then the overrides."""
-    for name in settings:
-        if name not in Settings.__annotations__:
-            raise TypeError(f"unexpected keyword argument {name!r}{did_you_mean(name, Settings.__annotations__)}")
-    if "ratings" in settings and any(text.startswith("data=") for text in overrides):
-        raise UserError("give either ratings= or an override data=NAME, not both")
-    given = {key: value for name, key in KEYS.items() if (value := settings.get(name)) is not None}
+    given = {key: settings[name] for name, key in KEYS.items() if name in settings}  # type: ignore[literal-required]
     plain = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in given.items()}
-    is_resumed = any(text.startswith("resume=") for text in overrides)
+    is_resumed = "resume" in _keys(overrides)
     return [
         *_data_arguments(settings, is_resumed=is_resumed),
-        *(as_override(*pair) for pair in plain.items()),
+        *(as_override(key, value) for key, value in plain.items()),
         *overrides,
     ]
 
 
 def _data_arguments(settings: Settings, *, is_resumed: bool) -> Iterator[str]:
     """Yield the arguments for the tables and their columns. A resumed run has made its choices."""
-    tables = {name: settings.get(name) for name in TABLES if settings.get(name) is not None}
-    columns = settings.get("columns", {})
+    tables = {name: settings.get(name) for name in TABLES if name in settings}
+    columns = settings.get("columns") or {}
     if "ratings" in tables and not is_resumed:
         yield "data=csv"
     elif "ratings" not in tables and (tables or columns):
         raise UserError(f"{next(iter(tables), 'columns')} must come with ratings")
     for name, table in tables.items():
-        yield as_override(TABLES[name], _path_of(table) or FRAME)
+        path = _path_of(table)
+        yield as_override(TABLES[name], FRAME if path is None else path)
     for role, column in columns.items():
         yield as_override(f"data.columns.{role}", str(column))
     for name, (role, key) in ID_COLUMNS.items():
@@ -249,28 +295,24 @@ def _data_arguments(settings: Settings, *, is_resumed: bool) -> Iterator[str]:
 
 def _path_of(table: Any) -> str | list[str] | None:
     """Return the path, or the paths, of a table that is not a data frame."""
-    if isinstance(table, list | tuple):
+    if isinstance(table, list | tuple) and all(isinstance(each, str | os.PathLike) for each in table):
         return [os.fspath(each) for each in table]
     return os.fspath(table) if isinstance(table, str | os.PathLike) else None
 
 
+def _frames(settings: Settings) -> dict[str, Any]:
+    """Collect the tables that are data frames."""
+    return {name: settings.get(name) for name in TABLES if name in settings and _path_of(settings.get(name)) is None}
+
+
 def _with_frames(options: TrainOptions, settings: Settings) -> TrainOptions:
     """Pass the data frames to the options that load the ratings."""
-    given: dict[str, Any] = {
-        name: table for name in TABLES if (table := settings.get(name)) is not None and _path_of(table) is None
-    }
-    if given:
+    if frames := _frames(settings):
         assert isinstance(options.data, CsvOptions), "the arguments choose data=csv"
-        options.data = options.data.with_frames(Frames(**given))
+        options.data = options.data.with_frames(Frames(**frames))
     return options
 
 
-def _config_dir(settings: Settings) -> str | None:
-    folder = settings.get("config_dir")
-    return None if folder is None else os.fspath(folder)
-
-
-def _error(run: Run) -> str:
-    """Format a run's RMSE on its test rows, as far as it was measured."""
-    metrics = read_metrics(run.folder)
-    return next((f"{tag} {metrics[tag]:.4f}" for tag in ("test/rmse", "val/rmse") if tag in metrics), "")
+def _held_out_rmse(run: Run) -> str:
+    """Format the RMSE on test rows or, if these were not evaluated, on validation rows."""
+    return next((f"{tag} {run.metrics[tag]:.4f}" for tag in ("test/rmse", "val/rmse") if tag in run.metrics), "")

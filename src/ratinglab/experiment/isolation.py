@@ -5,8 +5,9 @@ import logging
 import os
 import random
 import sys
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,22 +17,33 @@ import pytorch_lightning  # noqa: F401  (its import sets the levels of its logge
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
-from ratinglab.interrupts import StoppedError, resume_hint
+from ratinglab.errors import UserError
+from ratinglab.interrupts import StoppedError
 from ratinglab.openmp import sleeping_threads
+from ratinglab.program import shown_path
 
 LOGGED = ("ratinglab", "pytorch_lightning")
 """Loggers of training."""
 
 
+CALLS = threading.RLock()
+"""Lets one call run at a time: training sets loggers, random states and the like for the whole process."""
+
+
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Restore the process at the end of a `with` block.
+    """Run a call with known settings of the process, and restore the caller's at its end.
 
     Restores threads, random states, warning filters, logging levels, garbage collection, environment variables, the
-    command line, the module search path and torch's deterministic mode.
+    command line, the module search path, and torch's modes and default type. A UserError loses the exceptions that it
+    came from, which would hide its line in a notebook.
     """
-    with ExitStack() as restored:
+    with CALLS, ExitStack() as restored:
         restored.enter_context(warnings.catch_warnings())
+        restored.enter_context(torch.inference_mode(False))
+        restored.enter_context(torch.enable_grad())
+        restored.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
         restored.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
         restored.callback(random.setstate, random.getstate())
         restored.callback(np.random.set_state, np.random.get_state())
@@ -48,7 +60,20 @@ def isolated() -> Iterator[None]:
         for changed in (sys.argv, sys.path):
             restored.callback(changed.__setitem__, slice(None), list(changed))
         restored.enter_context(sleeping_threads())
-        yield
+        try:
+            yield
+        except Exception as error:
+            if _is_interrupted(error):  # Ctrl-C inside a library that replaces exceptions by its own
+                raise KeyboardInterrupt from error
+            if isinstance(error, UserError):
+                raise error from None
+            raise
+
+
+def _is_interrupted(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 @contextmanager
@@ -58,29 +83,34 @@ def logged(file: Path, *, on_screen: bool) -> Iterator[None]:
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     if on_screen:
         handlers.append(logging.StreamHandler(sys.stdout))
-    loggers = [logging.getLogger(name) for name in LOGGED]
-    before = [(each, each.propagate) for each in loggers]
-    for each in loggers:
-        each.propagate = False  # the caller's handlers would print each line once more
-        for handler in handlers:
-            each.addHandler(handler)
-    logging.getLogger("ratinglab").setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for each, propagate in before:
-            each.propagate = propagate
+    with ExitStack() as restored:
+        restored.callback(handlers[0].close)
+        restored.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.NOTSET)
+        for name, logger in list(logging.root.manager.loggerDict.items()):
+            if isinstance(logger, logging.Logger) and name.startswith(LOGGED):
+                restored.callback(setattr, logger, "disabled", logger.disabled)
+                logger.disabled = False  # as logging.config leaves loggers that it does not name
+        for logger in map(logging.getLogger, LOGGED):
+            restored.callback(setattr, logger, "propagate", logger.propagate)
+            logger.propagate = False  # the caller's handlers would print each line once more
             for handler in handlers:
-                each.removeHandler(handler)
-        handlers[0].close()
+                logger.addHandler(handler)
+                restored.callback(logger.removeHandler, handler)
+        logging.getLogger("ratinglab").setLevel(logging.INFO)
+        yield
 
 
 @contextmanager
-def interruptible(folder: Path) -> Iterator[None]:
-    """Raise KeyboardInterrupt for a fit that Ctrl-C has stopped after its epoch, and SystemExit for other signals."""
+def interruptible(folder: Path, *, frames: Sequence[str]) -> Iterator[None]:
+    """Raise KeyboardInterrupt for a fit that Ctrl-C has stopped after its epoch, and SystemExit for other signals.
+
+    The message names the call that resumes the run; `frames` are the keywords of its data frames.
+    """
     try:
         yield
     except StoppedError as error:
         if error.status != 130:
             raise SystemExit(error.status) from error
-        raise KeyboardInterrupt(f"{error}; {resume_hint(folder)}") from None
+        arguments = [repr(f"resume={shown_path(folder)}"), *(f"{name}={name}" for name in frames)]
+        raise KeyboardInterrupt(f"{error}; to resume: ratinglab.train({', '.join(arguments)})") from None

@@ -82,16 +82,21 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
 
 
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
-    """Build a fit with initial weights, and its data, for a Trainer of the caller's own.
+    """Build a fit with its initial weights, or those of the run of `from`, and its data, for the caller's own Trainer.
 
     Raises:
         UserError: the data or an option is wrong.
     """
+    if options.resume is not None:
+        raise UserError("resume continues a run with ratinglab's own Trainer; from=FOLDER starts from its weights")
     holdout = _hold_out(options, refits=False)
     data = _data_module(options, holdout)
     record = record_run(options, data, holdout, refit_epochs=None)
     monitor = monitored(options.monitor, find_metrics(options.metrics))
-    return _build_fit(options, record, data, holdout, monitor=monitor), data
+    fit = _build_fit(options, record, data, holdout, monitor=monitor)
+    if options.from_ is not None:
+        start_from(options, fit.predictor, record=record, is_first_of_two=False)
+    return fit, data
 
 
 def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> None:

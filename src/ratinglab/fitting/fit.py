@@ -34,6 +34,9 @@ class Fit(LightningModule):
     weights/…: the root mean square of each parameter after the epoch.
     """
 
+    predictor: Predictor
+    """The model being fitted, with its fallback."""
+
     def __init__(self, predictor: Predictor, setup: FitSetup) -> None:
         """Fit `predictor.model`."""
         super().__init__()
@@ -115,6 +118,10 @@ class Fit(LightningModule):
     def on_train_batch_end(self, outputs: object, batch: list[Batch], batch_idx: int) -> None:
         self.step_seconds += perf_counter() - self._step_started
         self.rows_trained += sum(len(each.rating) for each in batch)
+        # Lightning's global_step, which the checkpoints and limits of a caller's own Trainer go by
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        progress.increment_ready()
+        progress.increment_completed()
         if self.trainer.is_last_batch:
             # now: validation and the epoch-end callbacks read it
             self._check_finite(self.train_mse, "the training loss")

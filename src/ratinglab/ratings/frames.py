@@ -92,6 +92,12 @@ def read_frame(frame: Frame, columns: Columns) -> RatedPairs:
     return RatedPairs(user_ids, item_ids, found["rating"].to_numpy().copy(), times)  # torch wants writable arrays
 
 
+def reusable(frame: Frame) -> Frame:
+    """Return a frame that can be read several times, as a stream of Arrow data cannot."""
+    is_table = isinstance(frame, pd.DataFrame | Mapping) or not hasattr(frame, "__arrow_c_stream__")
+    return frame if is_table else pa.table(frame)
+
+
 def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = None) -> FrameFile:
     """Convert a data frame to an Arrow file in memory.
 
@@ -127,8 +133,13 @@ def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
             yield str(label), frame.iloc[:, position]
     elif isinstance(frame, Mapping):
         yield from ((str(label), values) for label, values in frame.items())
-    elif hasattr(frame, "__arrow_c_stream__"):
-        table = pa.table(frame)
+    elif isinstance(frame, np.ndarray) and frame.dtype.names is not None:
+        yield from ((label, frame[label]) for label in frame.dtype.names)
+    elif hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, pd.Series):
+        try:
+            table = pa.table(frame)
+        except (pa.ArrowException, ValueError) as error:
+            raise UserError(f"{name} cannot be read as a table: {' '.join(str(error).split())}") from error
         yield from zip(table.column_names, table.columns, strict=True)
     else:
         raise UserError(f"{name} must be a data frame, arrays by column name, or a path, got {type(frame).__name__}")
@@ -136,12 +147,14 @@ def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
 
 def _as_arrow(values: Any, *, place: str) -> pa.Array | pa.ChunkedArray:
     """Convert a column to Arrow; NaN, None and NaT are missing values."""
+    if isinstance(values, pa.ChunkedArray) and pa.types.is_dictionary(values.type):
+        return pa.chunked_array([chunk.dictionary_decode() for chunk in values.chunks], values.type.value_type)
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     if np.ndim(values) != 1:
         raise UserError(f"{place} must have one dimension, got {np.ndim(values)}")
     try:
         return pa.array(values, from_pandas=True)
-    except (pa.ArrowException, TypeError, ValueError, NotImplementedError) as error:
+    except (pa.ArrowException, TypeError, ValueError, NotImplementedError, OverflowError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
         raise UserError(f"{place} must hold values of one type: {reason}") from error

@@ -292,10 +292,7 @@ class CsvOptions(TextOptions, DataOptions):
             columns = [name for name in vars(self.columns).values() if name is not None]
             return (frame_file(self.frames.ratings, name="ratings", columns=columns),)
         if self.path == [FRAME]:
-            raise UserError(
-                "data.path: the run was trained on a data frame, which only Python can pass: "
-                "ratinglab.train('resume=FOLDER', ratings=frame)"
-            )
+            raise _lost_frame("data.path", keyword="ratings")
         return existing_files(self.path, key="data.path")
 
     def _cache_folder(self) -> Path | None:
@@ -318,8 +315,18 @@ def _feature_file(
     layout = FeatureLayout(
         options.dialect(f"{key}."), id=id_column, header=options.header, title=title, numeric=tuple(options.numeric)
     )
+    if frame is None and options.path == FRAME:
+        raise _lost_frame(f"{key}.path", keyword=f"{noun}s")
     file = existing_file(options.path, key=f"{key}.path") if frame is None else frame_file(frame, name=f"{noun}s")
     return FeatureFile(file, layout, origin), origin
+
+
+def _lost_frame(key: str, *, keyword: str) -> UserError:
+    """Make the error for a run that was trained on a data frame, when it is resumed without the frame."""
+    return UserError(
+        f"{key}: the run was trained on a data frame, which only Python can pass: "
+        f"ratinglab.train('resume=FOLDER', {keyword}=frame)"
+    )
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import html
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -30,8 +31,8 @@ from ratinglab.runs.storage import FEATURE_PREFIX, load_predictor, read_parquet,
 
 Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
 """Ids of users or items, as in the data; 42 and "42" are the same."""
-Times = NDArray[np.datetime64]
-"""Times of ratings, in UTC, in any unit."""
+Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
+"""Times of ratings, in any unit; those without a time zone are in UTC."""
 BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
 """What a prediction can be based on: by the equation for a known pair, else by the bias baseline."""
 DEFAULT_COLUMNS = Columns(user="user_id", item="item_id", rating="rating", timestamp=None)
@@ -151,7 +152,7 @@ class Run:
         Args:
             user_ids: (B,) ids as in the data; 42 and "42" are the same.
             item_ids: (B,) ids as in the data.
-            times: (B,) datetime64, in UTC, for a model that takes days; None: each user's last day with training rows.
+            times: (B,) dates with times, for a model that takes days; None: each user's last day with training rows.
 
         Returns:
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
@@ -202,6 +203,7 @@ class Run:
                 raise UserError(f"{self.record.model} takes no times: it predicts the same on all days")
             if len(times) != len(user_ids):
                 raise UserError(f"predict needs as many times as users, got {len(times)} and {len(user_ids)}")
+            times = _in_utc(times)
             if np.isnat(times).any():
                 raise UserError(f"times: entry {int(np.isnat(times).argmax())} is NaT")
         return Ratings(
@@ -278,6 +280,8 @@ class Run:
         Raises:
             UserError: k is below 1, the user has no training ratings, or no candidate has.
         """
+        if np.ndim(user_id) > 0:
+            raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
         self._check_recommending([user_id], k=k, unknown=unknown)
         user, chosen = int(self.user_ids.index_of([user_id])[0]), self._candidates(candidates)
         if exclude_seen:
@@ -483,6 +487,14 @@ class Run:
         distance = (_by_block(self.predictor.score, rows) - torch.from_numpy(rows.rating)).abs()
         inside = distance <= WITHIN_90 * _by_block(self.predictor.deviation, rows)
         return int(inside.sum()) / len(rows)
+
+
+def _in_utc(times: Times) -> NDArray[np.datetime64]:
+    """Convert times to datetime64 in UTC; those without a time zone are in UTC."""
+    given = pd.Index(times)
+    if given.inferred_type not in ("datetime64", "datetime", "date", "empty"):
+        raise UserError(f"times must be dates with times, such as datetime64, got {given.inferred_type} values")
+    return pd.DatetimeIndex(pd.to_datetime(given, utc=True)).tz_localize(None).to_numpy()
 
 
 def _is_trained(index: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
