@@ -210,3 +210,17 @@ def test_feature_unknown_for_all_trained_items_is_refused():
     with pytest.raises(UserError, match=r"model\.item_features: genres is unknown in every row with training ratings"):
         Design.of_feature(genres[:2], key="model.item_features: genres")  # the third item has no training rows
     assert Design.of_feature(genres, key="model.item_features: genres").num_columns == 1
+
+
+def test_times_can_be_any_dates(timed):
+    run, ids = Run.load(timed.run), ([3, 3], [5, 6])
+    days = np.array(["1970-01-01T23:30", "1970-01-03"], dtype="datetime64[s]")
+    expected = run.predict(*ids, times=days)
+    assert not np.array_equal(expected, run.predict(*ids, times=days[::-1]))
+    series = pd.Series(days)
+    given = [series, pd.DatetimeIndex(days), list(series), series.dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")]
+    for times in given:
+        np.testing.assert_array_equal(run.predict(*ids, times=times), expected)
+    for wrong in ([1, 2], ["1970-01-01", "1970-01-03"]):
+        with pytest.raises(UserError, match="times must be dates with times, such as datetime64, got"):
+            run.predict(*ids, times=wrong)
