@@ -81,6 +81,13 @@ def test_bash_completes_commands_choices_and_keys(installed, typed, completions)
     assert set(outcome.stdout.split()) == completions, outcome.stderr
 
 
+@pytest.mark.parametrize("arguments", ["", "install=tcsh", "install=bash now"])
+def test_other_completion_requests_are_one_line(installed, arguments):
+    outcome = installed(f"ratinglab -sc {arguments}")
+    assert outcome.returncode == 2
+    assert outcome.stderr == f"error: -sc takes install=bash, or zsh or fish, got {arguments or 'nothing'}\n"
+
+
 def test_other_programs_can_read_the_configs_as_a_package(installed):
     """With hydra.searchpath=[pkg://ratinglab.conf] in a Hydra program of one's own."""
     code = (

@@ -5,6 +5,7 @@ They import what they call only when called: torch and Lightning take seconds, w
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
@@ -129,8 +130,9 @@ Fit and compare rating-prediction models.
 Commands:
 {commands}
 
-Shell completion of commands, groups, choices and keys, for this shell; for zsh and fish likewise:
-  eval "$(ratinglab -sc install=bash)"
+Completion of commands, choices and keys in the shell:
+  eval "$(ratinglab -sc install=bash)"      bash; for zsh, install=zsh
+  ratinglab -sc install=fish | source       fish
 """
 
 
@@ -139,7 +141,8 @@ def main() -> None:
     program, *arguments = sys.argv
     name = arguments[0] if arguments else "--help"
     if name in ("-sc", "--shell-completion"):
-        _complete()
+        with exits_in_one_line():
+            _complete(arguments[1:])
     elif name in ("-h", "--help"):
         listed = (f"  {each:<14}{function.__doc__}" for each, function in COMMANDS.items())
         print(OVERVIEW.format(commands="\n".join(listed)), end="")
@@ -155,11 +158,13 @@ def main() -> None:
         COMMANDS[name]()
 
 
-def _complete() -> None:
+def _complete(arguments: list[str]) -> None:
     """Answer a shell's completion request as Hydra does, for the command that the typed line names.
 
     Hydra knows programs without commands: the name of the command is taken out of the line.
     """
+    if len(arguments) != 1 or not re.fullmatch(r"(install|uninstall|query)=(bash|zsh|fish)", arguments[0]):
+        raise UserError(f"-sc takes install=bash, or zsh or fish, got {' '.join(arguments) or 'nothing'}")
     line = os.environ.get("COMP_LINE", "")
     program, _, typed = line.partition(" ")
     name, space, rest = typed.partition(" ")
