@@ -1,4 +1,4 @@
-"""The Python API: train, cross_validate, load and lightning, with the command line's words, checks and folders."""
+"""The Python API: train, cross_validate, load and lightning, with the keys, checks and folders of the command line."""
 
 import inspect
 import os
@@ -20,7 +20,6 @@ from ratinglab.options import as_override
 from ratinglab.program import shown_path
 from ratinglab.ratings.frames import Frame, Frames
 from ratinglab.ratings.sources import FRAME, CsvOptions
-from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run import Run
 
 P = ParamSpec("P")
@@ -35,12 +34,12 @@ class Settings(TypedDict, total=False):
     Attributes:
         ratings: data frame of ratings with the columns user_id, item_id and rating, or path of a file; several paths as
             a list. Without it, the ratings are those of the override data=NAME, or generated.
-        users: table of users, whose columns are features; has a column user_id.
-        items: table of items, whose columns are features; has the columns item_id and title.
-        columns: names of other columns by role: user, item, rating, timestamp.
-        recipe: a model, its fit and its settings, by name.
-        model: the equation, by name.
-        optimizer: the method that fits it, by name.
+        users: table of users, with the column user_id; all others are features.
+        items: table of items, with the columns item_id and title; all others are features.
+        columns: other column names by role: user, item, rating, timestamp.
+        recipe: name of a model with its fit and settings.
+        model: name of the equation.
+        optimizer: name of the method that fits it.
         embedding_dim: number of latent factors.
         lr: learning rate.
         batch_size: number of ratings per training step.
@@ -48,7 +47,7 @@ class Settings(TypedDict, total=False):
         seed: seed of the initial weights and of the order of the training rows.
         folder: folder of the run, new or empty; by default below outputs/ in the working folder.
         config_dir: folder with your own YAML files and classes.
-        verbose: whether to print what the command prints, with a progress bar; True by default.
+        verbose: whether to print the output of the command and a progress bar; True by default.
     """
 
     ratings: Table | Sequence[str | os.PathLike[str]]
@@ -79,22 +78,22 @@ KEYS = {
     "seed": "seed",
     "folder": "hydra.run.dir",
 }
-"""The command line's key of each keyword argument that has one."""
+"""Command-line key of each keyword argument that has one."""
 TABLES = {"ratings": "data.path", "users": "data.users.path", "items": "data.titles.path"}
-"""Keys of the paths of tables."""
+"""Key of the path of each table."""
 ID_COLUMNS = {"users": ("user", "data.users.user"), "items": ("item", "data.titles.item")}
-"""Role of the id column of each further table, and its key."""
+"""Role and key of the id column of each other table."""
 
 
 class Lightning(NamedTuple):
-    """A fit and its data, for a Trainer of your own."""
+    """A fit and its data, for your own Trainer."""
 
     module: LightningModule
     data: LightningDataModule
 
 
 def _with_keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """List the keyword arguments of Settings in a function's signature, by which notebooks complete them."""
+    """Add the keyword arguments of Settings to a function's signature, so that notebooks complete them."""
     signature = inspect.signature(function)
     positional = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
     keywords = [
@@ -121,8 +120,8 @@ def train(*overrides: str, **settings: Unpack[Settings]) -> Run:
         The trained run, with its best weights.
 
     Raises:
-        UserError: an argument, the data or the folder is wrong; nothing has been trained, and no folder is left.
-        RunFailedError: the fit has diverged, or a checkpoint could not be written; the folder remains.
+        UserError: an argument, the data or the folder is wrong; nothing is trained, and no folder is left behind.
+        RunFailedError: the fit diverged, or a checkpoint could not be written; the folder remains.
     """
     with isolated():
         return _train(_arguments(overrides, settings), settings)
@@ -130,20 +129,21 @@ def train(*overrides: str, **settings: Unpack[Settings]) -> Run:
 
 @_with_keywords
 def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack[Settings]) -> pd.DataFrame:
-    """Train one run per fold, each with another part of the ratings held out for test.
+    """Train one run per fold, each with a different fold held out for test.
 
         ratinglab.cross_validate(ratings=frame, recipe="biased_mf_gibbs")["test/rmse"].mean()
 
     Args:
         overrides: as in `train`. They can choose another split with folds, or a protocol that has one.
-        folds: number of folds; None: that of the split, 5.
+        folds: number of folds; None: the split's own number, 5 for kfold.
         settings: see Settings. `folder` holds one run per fold; by default it is below outputs/sweeps.
 
     Returns:
-        A row per fold, numbered from 1: the metrics by tag, such as test/rmse, and the run's folder.
+        One row per fold, from 1: the metrics by tag, such as test/rmse, and the run's folder.
 
     Raises:
-        UserError, RunFailedError: as in `train`, or the split has no folds.
+        UserError: as in `train`, or the split has no folds.
+        RunFailedError: as in `train`.
     """
     if not any(text.startswith(("split=", "protocol=")) for text in overrides):
         overrides = ("split=kfold", *overrides)
@@ -151,21 +151,21 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
         overrides = (*overrides, f"split.folds={folds}")
     verbose = settings.get("verbose", True)
     with isolated():
-        whole = Call(_arguments(overrides, settings), config_dir=_config_dir(settings))
-        folds = getattr(whole.options.split, "folds", None)
+        call = Call(_arguments(overrides, settings), config_dir=_config_dir(settings))
+        folds = getattr(call.options.split, "folds", None)
         if folds is None:
             raise UserError(
-                f"cross_validate needs a split with folds, such as split=kfold; got {whole.options.split.name}"
+                f"cross_validate needs a split with folds, such as split=kfold; got {call.options.split.name}"
             )
-        above = whole.folder if "folder" in settings else whole.sweep_folder
+        parent = call.folder if "folder" in settings else call.sweep_folder
         rows = []
         for fold in range(1, folds + 1):
-            folder = above / f"{fold - 1}-fold-{fold}"
-            of_fold = (*overrides, f"split.fold={fold}")
-            run = _train(_arguments(of_fold, {**settings, "folder": folder}), {**settings, "verbose": False})
+            folder = parent / f"{fold - 1}-fold-{fold}"
+            fold_overrides = (*overrides, f"split.fold={fold}")
+            run = _train(_arguments(fold_overrides, {**settings, "folder": folder}), {**settings, "verbose": False})
             rows.append({"fold": fold, **run.metrics, "folder": str(shown_path(folder))})
             if verbose:
-                print(f"fold {fold} of {folds}   {_error(run)}   {shown_path(folder)}", flush=True)
+                print(f"fold {fold} of {folds}   {_rmse(run)}   {shown_path(folder)}", flush=True)
     return pd.DataFrame(rows).set_index("fold")
 
 
@@ -180,7 +180,7 @@ def load(folder: str | os.PathLike[str]) -> Run:
 
 @_with_keywords
 def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
-    """Build the LightningModule and the LightningDataModule of a run, for a Trainer of your own.
+    """Build the LightningModule and the LightningDataModule of a run, for your own Trainer.
 
         module, data = ratinglab.lightning(ratings=frame, model="biased_mf")
         Trainer(max_epochs=10).fit(module, datamodule=data)
@@ -197,7 +197,7 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
 
 
 def _train(arguments: list[str], settings: Settings) -> Run:
-    """Train one run; call it inside `isolated`."""
+    """Train one run, inside `isolated`."""
     call, verbose = Call(arguments, config_dir=_config_dir(settings)), settings.get("verbose", True)
     call.options.trainer.enable_progress_bar &= verbose
     sys.argv[:] = ["ratinglab", "train", *arguments]  # for the record
@@ -213,7 +213,7 @@ def _train(arguments: list[str], settings: Settings) -> Run:
 
 
 def _arguments(overrides: Sequence[str], settings: Settings) -> list[str]:
-    """List the arguments of the command line that the settings stand for, then the overrides."""
+    """Convert the settings to command-line arguments, and append the overrides."""
     for name in settings:
         if name not in Settings.__annotations__:
             raise TypeError(f"unexpected keyword argument {name!r}{did_you_mean(name, Settings.__annotations__)}")
@@ -230,13 +230,13 @@ def _arguments(overrides: Sequence[str], settings: Settings) -> list[str]:
 
 
 def _data_arguments(settings: Settings, *, is_resumed: bool) -> Iterator[str]:
-    """Yield the arguments for the tables and their columns. A resumed run has made its choices."""
+    """Yield the arguments for the tables and their columns. A resumed run has already chosen its data."""
     tables = {name: settings.get(name) for name in TABLES if settings.get(name) is not None}
     columns = settings.get("columns", {})
     if "ratings" in tables and not is_resumed:
         yield "data=csv"
     elif "ratings" not in tables and (tables or columns):
-        raise UserError(f"{next(iter(tables), 'columns')} must come with ratings")
+        raise UserError(f"{next(iter(tables), 'columns')}= needs ratings=")
     for name, table in tables.items():
         yield as_override(TABLES[name], _path_of(table) or FRAME)
     for role, column in columns.items():
@@ -247,14 +247,14 @@ def _data_arguments(settings: Settings, *, is_resumed: bool) -> Iterator[str]:
 
 
 def _path_of(table: Any) -> str | list[str] | None:
-    """Return the path, or the paths, of a table that is not a data frame."""
+    """Return the path or paths of a table; None for a data frame."""
     if isinstance(table, list | tuple):
         return [os.fspath(each) for each in table]
     return os.fspath(table) if isinstance(table, str | os.PathLike) else None
 
 
 def _with_frames(options: TrainOptions, settings: Settings) -> TrainOptions:
-    """Pass the data frames to the options that load the ratings."""
+    """Pass data frames to the options that load the ratings."""
     given: dict[str, Any] = {
         name: table for name in TABLES if (table := settings.get(name)) is not None and _path_of(table) is None
     }
@@ -269,7 +269,7 @@ def _config_dir(settings: Settings) -> str | None:
     return None if folder is None else os.fspath(folder)
 
 
-def _error(run: Run) -> str:
-    """Format a run's RMSE on its test rows, as far as it was measured."""
-    metrics = read_metrics(run.folder)
+def _rmse(run: Run) -> str:
+    """Format a run's RMSE on its test rows or, without one, on its validation rows."""
+    metrics = run.metrics
     return next((f"{tag} {metrics[tag]:.4f}" for tag in ("test/rmse", "val/rmse") if tag in metrics), "")
