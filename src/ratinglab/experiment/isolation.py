@@ -1,4 +1,4 @@
-"""Isolation of a call from Python: it leaves the settings of the process as they were."""
+"""Isolation of calls from Python, which leave the process as it was."""
 
 import gc
 import logging
@@ -20,12 +20,12 @@ from ratinglab.interrupts import StoppedError, resume_hint
 from ratinglab.openmp import sleeping_threads
 
 LOGGED = ("ratinglab", "pytorch_lightning")
-"""Loggers of training."""
+"""Loggers that training writes to."""
 
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Restore the process at the end of a `with` block.
+    """Restore the state of the process at the end of a `with` block.
 
     Restores threads, random states, warning filters, logging levels, garbage collection, environment variables, the
     command line, the module search path and torch's deterministic mode.
@@ -53,7 +53,7 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def logged(file: Path, *, on_screen: bool) -> Iterator[None]:
-    """Append the lines of training to a file, as the command does, and print them if asked to."""
+    """Append the log of training to a file, as the command does, and print it if `on_screen`."""
     handlers: list[logging.Handler] = [logging.FileHandler(file, encoding="utf-8")]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     if on_screen:
@@ -61,7 +61,7 @@ def logged(file: Path, *, on_screen: bool) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in LOGGED]
     before = [(each, each.propagate) for each in loggers]
     for each in loggers:
-        each.propagate = False  # the caller's handlers would print each line once more
+        each.propagate = False  # the caller's handlers would print each line again
         for handler in handlers:
             each.addHandler(handler)
     logging.getLogger("ratinglab").setLevel(logging.INFO)
@@ -77,7 +77,7 @@ def logged(file: Path, *, on_screen: bool) -> Iterator[None]:
 
 @contextmanager
 def interruptible(folder: Path) -> Iterator[None]:
-    """Raise KeyboardInterrupt for a fit that Ctrl-C has stopped after its epoch, and SystemExit for other signals."""
+    """Raise KeyboardInterrupt if Ctrl-C stopped the fit, and SystemExit for other signals."""
     try:
         yield
     except StoppedError as error:
