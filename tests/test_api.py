@@ -180,7 +180,7 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         (("data=demo",), {}, "give either ratings= or an override data=NAME, not both"),
         ((), {"ratings": "nowhere.csv"}, "data.path: there is no file nowhere.csv"),
         ((), {"ratings": 7}, "ratings must be a data frame, arrays by column name, or a path, got int"),
-        ((), {"ratings": None, "users": NO_FRAME}, "users must come with ratings"),
+        ((), {"ratings": None, "users": NO_FRAME}, "users= needs ratings="),
         ((), {"columns": {"user": "userId"}}, r"data.columns.user: ratings has no column 'userId'; it has user_id,"),
         ((), {"columns": {"usr": "userId"}}, "unknown key data.columns.usr; did you mean data.columns.user"),
         ((), {"ratings": NO_FRAME | {"rating": ["x"]}}, "ratings, row 1: the rating must be a number, got 'x'"),
@@ -280,7 +280,7 @@ def test_ctrl_c_raises_keyboard_interrupt_and_the_run_resumes(frame, monkeypatch
 def test_run_of_a_data_frame_cannot_resume_on_the_command_line(frame, tmp_path, command):
     run = train(ratings=frame)
     outcome = command(tmp_path, "train", f"resume={run.folder}", status=2)
-    assert outcome.stderr.startswith("error: data.path: the run was trained on a data frame, which only Python can")
+    assert outcome.stderr.startswith("error: data.path: the run was trained on a data frame: resume it from")
 
 
 def test_lightning_objects_work_under_a_trainer_of_ones_own(frame):

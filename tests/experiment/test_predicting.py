@@ -105,7 +105,7 @@ def test_column_that_predictions_add_is_refused(run, here, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["output=out.xlsx"], r"^output: \.xlsx is not written, only"),
+        (["output=out.xlsx"], r"^output: \.xlsx cannot be written, only"),
         (["output=in.csv"], r"^output must differ from the input file, got in\.csv$"),
         (["output=no/out.csv"], r"^output: there is no folder no$"),
         (

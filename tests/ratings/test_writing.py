@@ -123,11 +123,11 @@ def test_dialect_follows_from_the_name(tmp_path, name, separator):
     [
         (
             "o.xlsx",
-            r"output: \.xlsx is not written, only \.csv, .*, \.orc and, after those of text, .* or \.zst; got o",
+            r"output: \.xlsx cannot be written, only \.csv, .*, \.orc, and text with \.gz, .* or \.zst; got o",
         ),
         ("o.JSON", r"; got o\.JSON; did you mean \.jsonl\?$"),
-        ("o.h5.gz", r"output: \.h5 is not written"),
-        ("o.zip", r"output: \.zip is not written"),
+        ("o.h5.gz", r"output: \.h5 cannot be written"),
+        ("o.zip", r"output: \.zip cannot be written"),
         ("o.parquet.gz", r"^output: \.gz compresses only text and JSON Lines, got o\.parquet\.gz$"),
     ],
 )
