@@ -1,6 +1,6 @@
 """The commands: `ratinglab NAME …`, `python -m ratinglab NAME …`, and `python scripts/NAME.py …` in a checkout.
 
-They import what they call only when called: torch and Lightning take seconds, which --help need not wait for.
+Each imports its code only when it runs: torch and Lightning take seconds, for which --help should not wait.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def evaluate(options: EvaluateOptions, _: Path) -> None:
 
 @command(config_name="recommend", positional="run")
 def recommend(options: RecommendOptions, _: Path) -> None:
-    """Recommend items to one user, to those in a file, or to all."""
+    """Recommend items to one user, the users in a file, or all users."""
     from ratinglab.experiment.recommending import recommend
 
     recommend(options)
@@ -129,7 +129,7 @@ Fit and compare rating-prediction models.
 Commands:
 {commands}
 
-Shell completion of commands, groups, choices and keys, for this shell; for zsh and fish likewise:
+Shell completion of commands, groups, choices and keys; for zsh and fish, change the name:
   eval "$(ratinglab -sc install=bash)"
 """
 
@@ -158,7 +158,7 @@ def main() -> None:
 def _complete() -> None:
     """Answer a shell's completion request as Hydra does, for the command that the typed line names.
 
-    Hydra knows programs without commands: the name of the command is taken out of the line.
+    Hydra does not know subcommands, so the command's name is removed from the line.
     """
     line = os.environ.get("COMP_LINE", "")
     program, _, typed = line.partition(" ")
