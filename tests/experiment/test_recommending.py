@@ -1,4 +1,4 @@
-"""Recommendations to one user, to those of a file, or to all; candidates from a file or by genre."""
+"""Recommendations for one user, the users in a file, or all users; candidates from a file or by genre."""
 
 import numpy as np
 import pandas as pd
@@ -60,7 +60,7 @@ READ = {
 
 
 @pytest.mark.parametrize("extension", READ)
-def test_every_form_holds_the_same_recommendations(run, here, capsys, extension):
+def test_every_format_holds_the_same_recommendations(run, here, capsys, extension):
     recommend(run, f"output=out.{extension}", "k=3")
     expected = run.recommend_to_all(k=3).rename(columns={"rating": "prediction"})
     found = READ[extension](here / f"out.{extension}")
@@ -96,7 +96,7 @@ def test_unknown_user_is_an_error_with_the_nearest_id(run, here, user, message):
     assert list(here.iterdir()) == []
 
 
-def test_unknown_user_gets_the_list_of_the_baseline_if_asked_for(run, capsys):
+def test_unknown_user_gets_the_baseline_ranking_on_request(run, capsys):
     recommend(run, "user=9999", "unknown=baseline", "k=2")
     note, title, *rows = capsys.readouterr().out.splitlines()
     assert note.startswith("note: user 9999 has no training ratings; showing the bias baseline's ranking")
@@ -115,7 +115,7 @@ def test_users_of_a_file_keep_their_order(run, here, capsys):
     assert capsys.readouterr().out == "4 recommendations for 2 users in out.csv\n"
 
 
-def test_unknown_user_of_a_file_has_its_line(run, here):
+def test_error_for_an_unknown_user_of_a_file_names_the_line(run, here):
     (here / "users.csv").write_text("user_id\n7\n229\n")
     with pytest.raises(UserError) as error:
         recommend(run, "users=users.csv", "output=out.csv")
@@ -144,7 +144,7 @@ def test_genres_choose_the_candidates(run, here):
     assert set(pd.read_csv(here / "out.csv")["item_id"]) == {some[0]}
 
 
-def test_seen_items_are_listed_if_asked_for(run, here, capsys):
+def test_seen_items_are_listed_on_request(run, here, capsys):
     everything = run.recommend(7, k=99, exclude_seen=False)
     assert sorted(everything["item_id"]) == list(range(20))
     assert set(run.recommend(7, k=99)["item_id"]) < set(range(20))
@@ -172,7 +172,7 @@ def test_seen_items_are_listed_if_asked_for(run, here, capsys):
         (["unknown=popular"], r"^unknown must be one of error, baseline, got popular$"),
     ],
 )
-def test_mistake_is_one_line_and_leaves_nothing(run, here, arguments, message):
+def test_mistake_is_a_one_line_error_and_leaves_no_files(run, here, arguments, message):
     (here / "users.csv").write_text("user_id\n99\n")
     output = [] if any(argument.startswith("output=") for argument in arguments) else ["output=out.csv"]
     with pytest.raises(UserError, match=message) as error:
@@ -193,7 +193,7 @@ def test_genres_need_a_table_of_items(tmp_path):
         Run.load(tmp_path / "run").items_of(["Comedy"])
 
 
-def test_python_takes_the_same_choices(run):
+def test_python_takes_the_same_arguments(run):
     several = run.recommend_to_all(k=2, user_ids=["7", 7, 3], candidates=[1, "2", 3, 404], exclude_seen=False)
     assert several["user_id"].tolist() == [7, 7, 7, 7, 3, 3]
     alone = run.recommend(3, k=2, candidates=[1, 2, 3], exclude_seen=False)

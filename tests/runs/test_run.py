@@ -188,7 +188,7 @@ def test_commands_take_the_name_of_a_run(command, quick, tmp_path, script, argum
     assert refused.stderr == "error: run=nowhere/best: there is no finished run in nowhere\n"
 
 
-def test_predict_table_says_what_each_prediction_is_based_on(run):
+def test_predict_table_gives_the_basis_of_each_prediction(run):
     user_ids, item_ids = [42, "nobody", 42, "nobody"], [7, 7, "nothing", "nothing"]
     table = run.predict_table(user_ids, item_ids)
     assert list(table) == ["prediction", "basis"]
@@ -464,6 +464,6 @@ def test_unknown_users_and_items_of_other_ratings_are_cold(biased):
         ),
     ],
 )
-def test_wrong_other_ratings_are_one_line(biased, frame, columns, message):
+def test_mistake_in_other_ratings_is_a_one_line_error(biased, frame, columns, message):
     with pytest.raises(UserError, match=message):
         Run.load(biased.run).evaluate(frame, columns=columns)
