@@ -1,1 +1,1 @@
-"""Hydra's configs, importable as the package ratinglab.conf: src/ratinglab/conf is a link to this folder."""
+"""Hydra's configs as the package ratinglab.conf: src/ratinglab/conf is a link to this folder."""

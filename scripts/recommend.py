@@ -1,4 +1,4 @@
-"""Recommend items to one user or all: recommend.py run=outputs/… user=42 k=10."""
+"""Recommend items to one or more users: recommend.py run=outputs/… user=42 k=10."""
 
 from ratinglab.commands import recommend
 

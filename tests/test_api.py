@@ -1,4 +1,4 @@
-"""The Python API: the same runs as by the command line, and a process that is left as it was."""
+"""The Python API: the same runs as on the command line, in a process left as it was."""
 
 import gc
 import inspect
@@ -57,7 +57,7 @@ def metrics(run):
 
 
 def record(run):
-    """Read run.json, without the command line."""
+    """Read run.json without what depends on how the run was started."""
     content = json.loads((run.folder / "run.json").read_text())
     del content["provenance"]["command"], content["provenance"]["data"]
     return content
@@ -108,7 +108,7 @@ def test_path_is_read_like_data_path(frame):
     assert metrics(train(ratings=halves)) == metrics(train(ratings="ratings.parquet"))
 
 
-def test_tables_of_users_and_items_are_features_and_titles(frame):
+def test_tables_of_users_and_items_give_features_and_titles(frame):
     users = pd.DataFrame({"uid": range(30), "group": ["old", "young", ""] * 10})
     items = pd.DataFrame({"iid": range(20), "title": [f"Film {item}" for item in range(20)], "genre": ["a|b"] * 20})
     columns = {"user": "uid", "item": "iid"}
@@ -242,7 +242,7 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         (("data=demo",), {}, "give either ratings= or an override data=NAME, not both"),
         ((), {"ratings": "nowhere.csv"}, "data.path: there is no file nowhere.csv"),
         ((), {"ratings": 7}, "ratings must be a data frame, arrays by column name, or a path, got int"),
-        ((), {"ratings": None, "users": NO_FRAME}, "users must come with ratings"),
+        ((), {"ratings": None, "users": NO_FRAME}, "users= needs ratings="),
         ((), {"ratings": ""}, "data.path must be a file, got the folder "),
         ((), {"ratings": []}, "data.path must name at least one file"),
         ((), {"ratings": [NO_FRAME]}, "ratings must be a data frame, arrays by column name, or a path, got list"),
@@ -275,7 +275,7 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
     ],
     ids=str,
 )
-def test_mistake_is_a_one_line_error_and_leaves_nothing(frame, tmp_path, overrides, settings, message):
+def test_mistake_is_a_one_line_error_and_leaves_no_files(frame, tmp_path, overrides, settings, message):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
     given = {"ratings": frame, **settings}
@@ -406,10 +406,10 @@ def test_load_takes_the_names_of_runs(frame):
 def test_run_of_a_data_frame_cannot_resume_on_the_command_line(frame, tmp_path, command):
     run = train(ratings=frame)
     outcome = command(tmp_path, "train", f"resume={run.folder}", status=2)
-    assert outcome.stderr.startswith("error: data.path: the run was trained on a data frame, which only Python can")
+    assert outcome.stderr.startswith("error: data.path: the run was trained on a data frame: resume it from")
 
 
-def test_lightning_objects_work_under_a_trainer_of_ones_own(frame):
+def test_lightning_objects_work_with_the_callers_trainer(frame):
     module, data = ratinglab.lightning(ratings=frame, model="biased_mf", lr=0.05)
     options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(max_epochs=5, **options)
@@ -423,7 +423,7 @@ def test_lightning_objects_work_under_a_trainer_of_ones_own(frame):
 
 
 def test_hydra_app_can_train_and_stays_as_it_was(frame):
-    """In a search of Hydra's own, ratinglab would leave the test rows alone."""
+    """The app is a sweep of its own; in a sweep of ratinglab's, the test rows would stay closed."""
     with initialize_config_module("ratinglab.conf"):
         app = GlobalHydra.instance().hydra
         HydraConfig.instance().cfg = config = OmegaConf.create(

@@ -31,17 +31,17 @@ def installed(cache, tmp_path_factory):
     return run
 
 
-def test_each_command_is_a_script_too():
+def test_each_command_has_a_script():
     assert {path.stem for path in SCRIPTS.glob("*.py")} == COMMANDS.keys()
 
 
-def test_without_a_command_it_lists_them(installed):
+def test_ratinglab_alone_lists_the_commands(installed):
     overview = installed("ratinglab").stdout
     assert overview == installed("ratinglab --help").stdout
     assert [line.split()[0] for line in overview.split("Commands:\n")[1].split("\n\n")[0].splitlines()] == [*COMMANDS]
 
 
-def test_unknown_command_is_one_line_with_the_nearest_name(installed):
+def test_unknown_command_is_a_one_line_error_with_the_nearest_name(installed):
     outcome = installed("ratinglab trian model=mf")
     assert outcome.returncode == 2
     assert outcome.stderr.startswith("error: unknown command trian: choose from train, ")
@@ -89,7 +89,7 @@ def test_other_completion_requests_are_one_line(installed, arguments):
 
 
 def test_other_programs_can_read_the_configs_as_a_package(installed):
-    """With hydra.searchpath=[pkg://ratinglab.conf] in a Hydra program of one's own."""
+    """As with hydra.searchpath=[pkg://ratinglab.conf] in another Hydra program."""
     code = (
         "from hydra import compose, initialize_config_module\n"
         "with initialize_config_module('ratinglab.conf', version_base='1.3'):\n"

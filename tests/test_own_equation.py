@@ -20,7 +20,7 @@ def lab(tmp_path):
     return tmp_path
 
 
-def test_equation_of_the_page_trains_and_its_run_evaluates(command, lab):
+def test_documented_equation_trains_and_its_run_evaluates(command, lab):
     chosen = ["--config-dir", "lab", "model=centered_mf", "trainer=debug", "model.embedding_dim=8"]
     trained = command(lab, "train", *chosen)
     assert "model      centered_mf: embedding_dim=8" in trained.stdout
@@ -41,7 +41,7 @@ def test_equation_of_the_page_trains_and_its_run_evaluates(command, lab):
         ("model.embedding_dim=x", "model.embedding_dim must be an integer, got x"),
     ],
 )
-def test_options_of_that_equation_are_checked(command, lab, argument, message):
+def test_options_of_the_documented_equation_are_checked(command, lab, argument, message):
     failed = command(lab, "train", "--config-dir", "lab", "model=centered_mf", argument, status=2)
     assert failed.stderr == f"error: {message}\n"
     assert [path.name for path in lab.iterdir()] == ["lab"]

@@ -1,11 +1,11 @@
-"""Five-fold cross-validation in Python by ratinglab and by other libraries: lines typed, seconds, and test RMSE.
+"""Five-fold cross-validation in Python by ratinglab and other libraries: lines typed, seconds and test RMSE.
 
     pip install -e '.[bench]' lenskit
     python scripts/benchmarks/cross_validation.py ml-100k/u.data
 
-Each program is what a newcomer types, with the library's defaults. It runs in a process of its own, and the seconds are
-those of the whole process. Each library shuffles the folds itself. A library that is not installed is left out; the
-programs of a library in another environment run there with --python.
+Each program is what a newcomer types, with the library's defaults. It runs in its own process; the seconds are those
+of the whole process. Each library shuffles the folds itself. A library that is not installed is left out; --python runs
+the other libraries in another environment.
 """
 
 import os
@@ -79,11 +79,7 @@ def main() -> None:
 
     measured = take_turns({name: lambda name=name: measure(name) for name in names}, repeats=arguments.repeats)
     rows = {
-        name: [
-            PROGRAMS[name].strip().count("\n") + 1,
-            median(each, "seconds"),
-            median(each, "rmse"),
-        ]
+        name: [PROGRAMS[name].strip().count("\n") + 1, median(each, "seconds"), median(each, "rmse")]
         for name, each in measured.items()
     }
     columns = {"lines": ".0f", "seconds": ".1f", "test RMSE": ".4f"}

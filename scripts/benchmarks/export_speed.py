@@ -1,10 +1,10 @@
-"""Milliseconds of a batch of predictions by a run, and by what export.py makes of it.
+"""Milliseconds per batch of predictions, by a run and by its exports.
 
     pip install 'ratinglab[export]'
     python scripts/benchmarks/export_speed.py outputs/2026-11-24/10-15-00-a1b2
 
-Each predicts random known pairs in a process of its own, with the same number of threads, and they take turns. numpy
-takes at most 1,000 pairs at once: the factors of many samples need much memory.
+Each system predicts random known pairs in its own process, with the same number of threads. The systems take turns.
+numpy gets at most 1,000 pairs at once: the factors of many samples need much memory.
 """
 
 import statistics

@@ -25,10 +25,10 @@ _MODULES = {"Run": "ratinglab.runs.run", "RunFailedError": "ratinglab.errors", "
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is used first: the commands must start without torch."""
+    """Import a public name on first use, so that the commands start without torch."""
     if name not in __all__:
         raise AttributeError(f"module 'ratinglab' has no attribute {name!r}")
-    # the import loads OpenMP, if nothing else has, and Lightning's adds warning filters
+    # the import may load OpenMP, and Lightning adds warning filters
     with sleeping_threads(), warnings.catch_warnings():
         return getattr(import_module(_MODULES.get(name, "ratinglab.api")), name)
 

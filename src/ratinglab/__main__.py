@@ -1,4 +1,4 @@
-"""`python -m ratinglab` is the same as `ratinglab`."""
+"""Entry point of `python -m ratinglab`, the same as `ratinglab`."""
 
 from ratinglab.commands import main
 

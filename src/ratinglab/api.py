@@ -1,4 +1,4 @@
-"""The Python API: train, cross_validate, load and lightning, with the command line's words, checks and folders."""
+"""The Python API: train, cross_validate, load and lightning, with the keys, checks and folders of the command line."""
 
 import inspect
 import os
@@ -36,12 +36,12 @@ class Settings(TypedDict, total=False):
     Attributes:
         ratings: data frame of ratings with the columns user_id, item_id and rating, or path of a file; several paths as
             a list. Without it, the ratings are those of the override data=NAME, or generated.
-        users: table of users, whose columns are features; has a column user_id.
-        items: table of items, whose columns are features; has the columns item_id and title.
-        columns: names of other columns by role: user, item, rating, timestamp.
-        recipe: a model, its fit and its settings, by name.
-        model: the equation, by name.
-        optimizer: the method that fits it, by name.
+        users: table of users, with the column user_id; all others are features.
+        items: table of items, with the columns item_id and title; all others are features.
+        columns: other column names by role: user, item, rating, timestamp.
+        recipe: name of a model with its fit and settings.
+        model: name of the equation.
+        optimizer: name of the method that fits it.
         embedding_dim: number of latent factors.
         lr: learning rate.
         batch_size: number of ratings per training step.
@@ -49,7 +49,7 @@ class Settings(TypedDict, total=False):
         seed: seed of the initial weights and of the order of the training rows.
         folder: folder of the run, new or empty; by default below outputs/ in the working folder.
         config_dir: folder with your own YAML files and classes.
-        verbose: whether to print what the command prints, with a progress bar; True by default.
+        verbose: whether to print the output of the command and a progress bar; True by default.
     """
 
     ratings: Table | Sequence[str | os.PathLike[str]] | None
@@ -80,13 +80,13 @@ KEYS = {
     "seed": "seed",
     "folder": "hydra.run.dir",
 }
-"""The command line's key of each keyword argument that has one."""
+"""Command-line key of each keyword argument that has one."""
 KEYS_OF_FOLDS = {"split.fold", "split.folds", "hydra.run.dir"}
 """Keys that cross_validate sets."""
 TABLES = {"ratings": "data.path", "users": "data.users.path", "items": "data.titles.path"}
-"""Keys of the paths of tables."""
+"""Key of the path of each table."""
 ID_COLUMNS = {"users": ("user", "data.users.user"), "items": ("item", "data.titles.item")}
-"""Role of the id column of each further table, and its key."""
+"""Role and key of the id column of each other table."""
 
 
 class Lightning(NamedTuple):
@@ -125,8 +125,8 @@ def train(*overrides: str, **settings: Unpack[Settings]) -> Run:
         The trained run, with its best weights.
 
     Raises:
-        UserError: an argument, the data or the folder is wrong; nothing has been trained, and no folder is left.
-        RunFailedError: the fit has diverged, or a checkpoint could not be written; the folder remains.
+        UserError: an argument, the data or the folder is wrong; nothing is trained, and no folder is left behind.
+        RunFailedError: the fit diverged, or a checkpoint could not be written; the folder remains.
     """
     with isolated():
         return _train(overrides, _checked(overrides, settings))
@@ -134,20 +134,21 @@ def train(*overrides: str, **settings: Unpack[Settings]) -> Run:
 
 @_with_keywords
 def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack[Settings]) -> pd.DataFrame:
-    """Train one run per fold, each with another part of the ratings held out for test.
+    """Train one run per fold, each with a different fold held out for test.
 
         ratinglab.cross_validate(ratings=frame, recipe="biased_mf_gibbs")["test/rmse"].mean()
 
     Args:
         overrides: as in `train`. They can choose another split with folds, or a protocol that has one.
-        folds: number of folds; None: that of the split, 5.
+        folds: number of folds; None: the split's own number, 5 for kfold.
         settings: the keyword arguments below. `folder` holds one run per fold; by default it is below outputs/sweeps.
 
     Returns:
-        A row per fold, numbered from 1: the metrics by tag, such as test/rmse, and the run's folder.
+        One row per fold, from 1: the metrics by tag, such as test/rmse, and the run's folder.
 
     Raises:
-        UserError, RunFailedError: as in `train`, or the split has no folds.
+        UserError: as in `train`, or the split has no folds.
+        RunFailedError: as in `train`.
     """
     with isolated():
         settings = _checked(overrides, settings)
@@ -159,19 +160,19 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
             overrides = (*overrides, f"split.folds={folds}")
         for name in TABLES.keys() & settings.keys():
             settings[name] = reusable(settings[name])  # type: ignore[literal-required]
-        whole = _call(overrides, settings)
-        folds = getattr(whole.options.split, "folds", None)
+        fold_1 = _call(overrides, settings)
+        folds = getattr(fold_1.options.split, "folds", None)
         if folds is None:
-            raise UserError(f"cross_validate needs a split with folds, as split=kfold, got {whole.options.split.name}")
-        above = whole.folder if "folder" in settings else whole.sweep_folder
+            raise UserError(f"cross_validate needs a split with folds, as split=kfold, got {fold_1.options.split.name}")
+        parent = fold_1.folder if "folder" in settings else fold_1.sweep_folder
         rows: list[dict[str, Any]] = []
         for fold in range(1, folds + 1):
-            of_fold: Settings = {**settings, "folder": above / f"{fold - 1}-fold-{fold}", "verbose": False}
+            of_fold: Settings = {**settings, "folder": parent / f"{fold - 1}-fold-{fold}", "verbose": False}
             try:
                 run = _train((*overrides, f"split.fold={fold}"), of_fold)
             except (Exception, KeyboardInterrupt) as error:
                 if rows:
-                    error.add_note(f"{len(rows)} of {folds} folds are finished: {shown_path(above)}")
+                    error.add_note(f"{len(rows)} of {folds} folds are finished: {shown_path(parent)}")
                 raise
             rows.append({"fold": fold, **run.metrics, "folder": str(run.folder)})
             if settings.get("verbose", True):
@@ -246,7 +247,7 @@ def _call(overrides: Sequence[str], settings: Settings) -> Call:
 
 
 def _train(overrides: Sequence[str], settings: Settings) -> Run:
-    """Train one run; call it inside `isolated`."""
+    """Train one run, inside `isolated`."""
     call, verbose = _call(overrides, settings), settings.get("verbose", True)
     if not verbose:
         call.options.trainer.enable_progress_bar = call.options.trainer.enable_model_summary = False
@@ -264,7 +265,7 @@ def _train(overrides: Sequence[str], settings: Settings) -> Run:
 
 
 def _arguments(overrides: Sequence[str], settings: Settings) -> list[str]:
-    """List the arguments of the command line that the settings stand for, then the overrides."""
+    """Convert the settings to command-line arguments, and append the overrides."""
     given = {key: settings[name] for name, key in KEYS.items() if name in settings}  # type: ignore[literal-required]
     plain = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in given.items()}
     is_resumed = "resume" in _keys(overrides)
@@ -276,13 +277,13 @@ def _arguments(overrides: Sequence[str], settings: Settings) -> list[str]:
 
 
 def _data_arguments(settings: Settings, *, is_resumed: bool) -> Iterator[str]:
-    """Yield the arguments for the tables and their columns. A resumed run has made its choices."""
+    """Yield the arguments for the tables and their columns. A resumed run has already chosen its data."""
     tables = {name: settings.get(name) for name in TABLES if name in settings}
     columns = settings.get("columns") or {}
     if "ratings" in tables and not is_resumed:
         yield "data=csv"
     elif "ratings" not in tables and (tables or columns):
-        raise UserError(f"{next(iter(tables), 'columns')} must come with ratings")
+        raise UserError(f"{next(iter(tables), 'columns')}= needs ratings=")
     for name, table in tables.items():
         path = _path_of(table)
         yield as_override(TABLES[name], FRAME if path is None else path)
@@ -294,7 +295,7 @@ def _data_arguments(settings: Settings, *, is_resumed: bool) -> Iterator[str]:
 
 
 def _path_of(table: Any) -> str | list[str] | None:
-    """Return the path, or the paths, of a table that is not a data frame."""
+    """Return the path or paths of a table; None for a data frame."""
     if isinstance(table, list | tuple) and all(isinstance(each, str | os.PathLike) for each in table):
         return [os.fspath(each) for each in table]
     return os.fspath(table) if isinstance(table, str | os.PathLike) else None
@@ -306,7 +307,7 @@ def _frames(settings: Settings) -> dict[str, Any]:
 
 
 def _with_frames(options: TrainOptions, settings: Settings) -> TrainOptions:
-    """Pass the data frames to the options that load the ratings."""
+    """Pass data frames to the options that load the ratings."""
     if frames := _frames(settings):
         assert isinstance(options.data, CsvOptions), "the arguments choose data=csv"
         options.data = options.data.with_frames(Frames(**frames))

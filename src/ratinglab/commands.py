@@ -1,6 +1,6 @@
 """The commands: `ratinglab NAME …`, `python -m ratinglab NAME …`, and `python scripts/NAME.py …` in a checkout.
 
-They import what they call only when called: torch and Lightning take seconds, which --help need not wait for.
+Each imports its code only when it runs: torch and Lightning take seconds, for which --help should not wait.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def evaluate(options: EvaluateOptions, _: Path) -> None:
 
 @command(config_name="recommend", positional="run")
 def recommend(options: RecommendOptions, _: Path) -> None:
-    """Recommend items to one user, to those in a file, or to all."""
+    """Recommend items to one user, the users in a file, or all users."""
     from ratinglab.experiment.recommending import recommend
 
     recommend(options)
@@ -161,7 +161,7 @@ def main() -> None:
 def _complete(arguments: list[str]) -> None:
     """Answer a shell's completion request as Hydra does, for the command that the typed line names.
 
-    Hydra knows programs without commands: the name of the command is taken out of the line.
+    Hydra does not know subcommands, so the command's name is removed from the line.
     """
     if len(arguments) != 1 or not re.fullmatch(r"(install|uninstall|query)=(bash|zsh|fish)", arguments[0]):
         raise UserError(f"-sc takes install=bash, or zsh or fish, got {' '.join(arguments) or 'nothing'}")

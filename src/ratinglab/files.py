@@ -68,7 +68,7 @@ def output_folder(text: str, *, key: str) -> Path:
 def _check_outside_runs(path: Path, *, key: str) -> None:
     try:
         resolved = path.resolve()
-    except (OSError, RuntimeError) as error:  # a loop of links
+    except (OSError, RuntimeError) as error:  # links that form a loop
         raise UserError(f"{key}: {path} cannot be resolved: {error}") from error
     for folder in resolved.parents:
         if (folder / RUN_RECORD).is_file():
@@ -77,7 +77,7 @@ def _check_outside_runs(path: Path, *, key: str) -> None:
 
 @contextmanager
 def whole_folder(path: Path, *, key: str) -> Iterator[Path]:
-    """Yield a temporary folder beside a new or empty one; it takes its place if the `with` block ends without an error.
+    """Yield a temporary folder that takes the place of a new or empty one if the `with` block succeeds.
 
     Raises:
         UserError: a file cannot be written; nothing is left behind.
@@ -120,7 +120,7 @@ def is_stream(path: Path) -> bool:
 
 
 def print_beside(output: Path | None, text: str) -> None:
-    """Print a remark, on stderr if stdout may hold the output; None: there is no output file."""
+    """Print a remark, on stderr if stdout may hold the output; None: no output file."""
     print(text, file=sys.stderr if output is not None and is_stream(output) else sys.stdout)
 
 

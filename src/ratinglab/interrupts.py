@@ -33,7 +33,7 @@ class StoppedError(BaseException):
 
 
 _is_command = False
-"""Whether the process is a command: its signals are ratinglab's to handle."""
+"""Whether the process runs a command, so that ratinglab handles its signals."""
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def stopping_on_signals() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if received:  # a library's own clean-up has failed on StoppedError and replaced it
+        if received:  # a library's clean-up failed on StoppedError and replaced it
             raise StoppedError(received[0]) from error
         raise
     finally:

@@ -1,4 +1,4 @@
-"""The program that runs: a script of scripts/, or the installed `ratinglab`."""
+"""The running program: a script in scripts/, or the installed `ratinglab`."""
 
 import os
 import shlex
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def shell_command(name: str, *arguments: str) -> str:
-    """Return the shell command that starts a command of ratinglab the way this process was started.
+    """Return the shell line that runs a ratinglab command in the way this process was started.
 
-    "python scripts/NAME.py …" beside the script of this process, else "ratinglab NAME …".
+    "python scripts/NAME.py …" if this process is a script beside it, else "ratinglab NAME …".
     """
     program = Path(sys.argv[0])
     script = program.with_name(f"{name}.py")
@@ -18,6 +18,6 @@ def shell_command(name: str, *arguments: str) -> str:
 
 
 def shown_path(path: Path) -> Path:
-    """Return a path relative to the working folder, if it is inside, else unchanged."""
+    """Make a path relative to the working folder if it is inside; return any other unchanged."""
     inside = path.resolve().is_relative_to(Path.cwd())
     return Path(os.path.relpath(path)) if inside else path

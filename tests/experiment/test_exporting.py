@@ -1,4 +1,4 @@
-"""Exports of runs: their files predict like the run, in a process without ratinglab."""
+"""Exports of runs: files that predict like the run, in a process without ratinglab."""
 
 import json
 import subprocess
@@ -63,12 +63,12 @@ predict = lambda *columns: session.run(None, dict(zip(names, columns)))[0]
 CASES = [(case, ExportFormat.torch) for case in MODELS] + [
     (case, ExportFormat.onnx) for case in ["timesvdpp, Gibbs"] if HAS_ONNX
 ]
-"""An ONNX model takes seconds."""
+"""Each model as a torch.export program, and one as ONNX, which takes seconds."""
 
 
 @pytest.fixture(scope="module")
 def run_of(tmp_path_factory):
-    """Return a function that writes the run of a case, with random weights, and loads it; once per case."""
+    """Return a function that writes and loads the run of a case, with random weights, once per case."""
     folder, runs = tmp_path_factory.mktemp("runs"), {}
 
     def load(case: str) -> Run:
@@ -234,7 +234,7 @@ def test_output_is_beside_the_run_by_default_and_an_empty_folder_is_filled(run_o
         ("mean", "parquet", "x", "format=parquet needs a model with factors, got model=mean"),
     ],
 )
-def test_mistake_leaves_nothing_behind(run_of, tmp_path, case, format, output, message):
+def test_mistake_leaves_no_files(run_of, tmp_path, case, format, output, message):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match=message):
         exported(run_of(case), ExportFormat[format], tmp_path / output)
@@ -266,7 +266,7 @@ def test_own_equation_is_exported(tmp_path, monkeypatch, name):
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8])
-def test_search_for_onnx_equals_that_of_torch(count):
+def test_search_left_equals_searchsorted(count):
     ordered, values = 2 * torch.arange(count), torch.arange(-1, 2 * count + 1)
     assert torch.equal(search_left(ordered, values), torch.searchsorted(ordered, values))
 
@@ -277,7 +277,7 @@ def test_output_inside_a_run_is_refused(run_of):
 
 
 @pytest.mark.parametrize("wrong", [0.01, np.nan])
-def test_export_that_predicts_otherwise_fails_and_leaves_nothing_behind(run_of, tmp_path, monkeypatch, wrong):
+def test_export_with_other_predictions_fails_and_leaves_no_files(run_of, tmp_path, monkeypatch, wrong):
     def write(run: Run, folder: Path):
         right = WRITERS[ExportFormat.numpy](run, folder)
         return right._replace(predict=lambda *columns: right.predict(*columns) + np.float32(wrong))
@@ -293,9 +293,9 @@ def test_export_that_predicts_otherwise_fails_and_leaves_nothing_behind(run_of, 
 def test_parity_of_many_rows_compares_every_nth(run_of, tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "MAX_ROWS_COMPARED", 10)
     run = run_of("svdpp")
-    every = -(-len(run.part("test")) // 10)
+    step = -(-len(run.part("test")) // 10)
     parity = measure_parity(run, WRITERS[ExportFormat.numpy](run, tmp_path))
-    assert parity.rows == -(-len(run.part("test")) // every) <= 10
+    assert parity.rows == -(-len(run.part("test")) // step) <= 10
 
 
 def test_missing_packages_of_onnx_are_named(monkeypatch):

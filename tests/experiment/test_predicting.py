@@ -1,4 +1,4 @@
-"""Predictions for files of pairs: formats, blocks, the reason of each prediction, and faults."""
+"""Predictions for files of pairs: formats, blocks, the basis of each prediction, and faults."""
 
 import re
 
@@ -56,7 +56,7 @@ WRITE = {
 
 @pytest.mark.parametrize("output", READ)
 @pytest.mark.parametrize("source", WRITE)
-def test_every_form_gives_the_same_predictions(run, here, source, output):
+def test_every_format_gives_the_same_predictions(run, here, source, output):
     WRITE[source](here / f"in.{source}")
     predict(run, f"input=in.{source}", f"output=out.{output}")
     found = READ[output](here / f"out.{output}")
@@ -67,7 +67,7 @@ def test_every_form_gives_the_same_predictions(run, here, source, output):
     assert {path.name for path in here.iterdir()} == {f"in.{source}", f"out.{output}"}
 
 
-def test_remarks_count_all_blocks(run, here, capsys):
+def test_notes_count_the_pairs_of_all_blocks(run, here, capsys):
     WRITE["csv"](here / "in.csv")
     predict(run, "input=in.csv", "output=out.csv")
     assert capsys.readouterr().out.splitlines() == [
@@ -96,7 +96,7 @@ def test_fault_in_the_last_row_leaves_the_old_output(run, here, last, message, o
 
 
 @pytest.mark.parametrize("name", ["prediction", "basis"])
-def test_column_that_predictions_add_is_refused(run, here, name):
+def test_input_with_a_column_of_the_output_is_refused(run, here, name):
     PAIRS.assign(**{name: 1}).to_parquet(here / "in.parquet")
     with pytest.raises(UserError, match=f"^in.parquet already has a column '{name}'$"):
         predict(run, "input=in.parquet", "output=out.csv")
@@ -105,7 +105,7 @@ def test_column_that_predictions_add_is_refused(run, here, name):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["output=out.xlsx"], r"^output: \.xlsx is not written, only"),
+        (["output=out.xlsx"], r"^output: \.xlsx cannot be written, only"),
         (["output=in.csv"], r"^output must differ from the input file, got in\.csv$"),
         (["output=no/out.csv"], r"^output: there is no folder no$"),
         (
@@ -114,7 +114,7 @@ def test_column_that_predictions_add_is_refused(run, here, name):
         ),
     ],
 )
-def test_mistake_is_one_line_and_leaves_nothing(run, here, arguments, message):
+def test_mistake_is_a_one_line_error_and_leaves_no_files(run, here, arguments, message):
     WRITE["csv"](here / "in.csv")
     with pytest.raises(UserError, match=message) as error:
         predict(run, "input=in.csv", *arguments)
@@ -164,7 +164,7 @@ def test_times_have_one_format_in_all_blocks(timed, here, texts):
     assert pd.read_parquet(here / "out.parquet")["prediction"].tolist() == expected.tolist()
 
 
-def test_time_unlike_those_of_the_first_block_has_its_line(timed, here):
+def test_error_for_a_time_in_another_format_names_its_line(timed, here):
     PAIRS.assign(at=["2000-01-01"] * 6 + ["946684800"]).to_csv(here / "in.csv", index=False)
     with pytest.raises(UserError, match=r"^in\.csv, line 8, column at: a time must be written like the first one"):
         predict(timed, "input=in.csv", "output=out.csv", "columns.timestamp=at")

@@ -1,4 +1,4 @@
-"""Recommendations to one user, to those of a file, or to all; candidates from a file or by genre."""
+"""Recommendations for one user, the users in a file, or all users; candidates from a file or by genre."""
 
 import numpy as np
 import pandas as pd
@@ -60,13 +60,13 @@ READ = {
 
 
 @pytest.mark.parametrize("extension", READ)
-def test_every_form_holds_the_same_recommendations(run, here, capsys, extension):
+def test_every_format_holds_the_same_recommendations(run, here, capsys, extension):
     recommend(run, f"output=out.{extension}", "k=3")
     expected = run.recommend_to_all(k=3).rename(columns={"rating": "prediction"})
     found = READ[extension](here / f"out.{extension}")
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=1e-5)
     assert capsys.readouterr().out.splitlines() == [
-        f"90 recommendations to 30 users in out.{extension}",
+        f"90 recommendations for 30 users in out.{extension}",
         "note: left out, since they have no training ratings: 1 users; unknown=baseline recommends to them by the bias "
         "baseline",
     ]
@@ -77,7 +77,7 @@ def test_baseline_for_unknown_users_covers_all_users(run, here, capsys):
     found = pd.read_csv(here / "out.csv")
     popular = run.predictor.baseline.item_bias[:-1].argsort(descending=True, stable=True)[:2]
     assert found.loc[found["user_id"] == 30, "item_id"].tolist() == run.item_ids.ids[popular].tolist()
-    assert capsys.readouterr().out == "62 recommendations to 31 users in out.csv\n"
+    assert capsys.readouterr().out == "62 recommendations for 31 users in out.csv\n"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_unknown_user_is_an_error_with_the_nearest_id(run, here, user, message):
     assert list(here.iterdir()) == []
 
 
-def test_unknown_user_gets_the_list_of_the_baseline_if_asked_for(run, capsys):
+def test_unknown_user_gets_the_baseline_ranking_on_request(run, capsys):
     recommend(run, "user=9999", "unknown=baseline", "k=2")
     note, title, *rows = capsys.readouterr().out.splitlines()
     assert note.startswith("note: user 9999 has no training ratings; showing the bias baseline's ranking")
@@ -112,10 +112,10 @@ def test_users_of_a_file_keep_their_order(run, here, capsys):
     found = pd.read_csv(here / "out.csv")
     assert found["user_id"].tolist() == [7, 7, 3, 3]
     assert found["item_id"].tolist() == [*run.recommend(7, k=2)["item_id"], *run.recommend(3, k=2)["item_id"]]
-    assert capsys.readouterr().out == "4 recommendations to 2 users in out.csv\n"
+    assert capsys.readouterr().out == "4 recommendations for 2 users in out.csv\n"
 
 
-def test_unknown_user_of_a_file_has_its_line(run, here):
+def test_error_for_an_unknown_user_of_a_file_names_the_line(run, here):
     (here / "users.csv").write_text("user_id\n7\n229\n")
     with pytest.raises(UserError) as error:
         recommend(run, "users=users.csv", "output=out.csv")
@@ -144,7 +144,7 @@ def test_genres_choose_the_candidates(run, here):
     assert set(pd.read_csv(here / "out.csv")["item_id"]) == {some[0]}
 
 
-def test_seen_items_are_listed_if_asked_for(run, here, capsys):
+def test_seen_items_are_listed_on_request(run, here, capsys):
     everything = run.recommend(7, k=99, exclude_seen=False)
     assert sorted(everything["item_id"]) == list(range(20))
     assert set(run.recommend(7, k=99)["item_id"]) < set(range(20))
@@ -159,20 +159,20 @@ def test_seen_items_are_listed_if_asked_for(run, here, capsys):
         (["genres=[zz]"], r"^genres: no item has the genre 'zz'; did you mean z\?$"),
         (
             ["genres=[x]", "columns.genres=genre"],
-            r"holds no categories 'genre' of items, only genres; did you mean genres\?$",
+            r"has no item categories 'genre', only genres; did you mean genres\?$",
         ),
-        (["genres=[x]", "columns.genres=year"], r"holds no categories 'year' of items, only genres"),
+        (["genres=[x]", "columns.genres=year"], r"has no item categories 'year', only genres"),
         (["users=users.csv", "user=7"], r"^set user=ID or users=FILE, not both$"),
         (["users=user.csv"], r"^users: there is no file user\.csv; did you mean users\.csv\?$"),
         (["users=users.csv", "columns.user=usr"], r"^columns\.user: users\.csv has no column 'usr'; it has user_id"),
         (["items=users.csv"], r"^columns\.item: users\.csv has no column 'item_id'"),
         (["items=users.csv", "columns.item=user_id"], r"^items: no item in users\.csv has training ratings$"),
         (["users=users.csv", "output=users.csv"], r"^output must differ from the input file, got users\.csv$"),
-        (["output=out.h5"], r"^output: \.h5 is not written"),
+        (["output=out.h5"], r"^output: \.h5 cannot be written"),
         (["unknown=popular"], r"^unknown must be one of error, baseline, got popular$"),
     ],
 )
-def test_mistake_is_one_line_and_leaves_nothing(run, here, arguments, message):
+def test_mistake_is_a_one_line_error_and_leaves_no_files(run, here, arguments, message):
     (here / "users.csv").write_text("user_id\n99\n")
     output = [] if any(argument.startswith("output=") for argument in arguments) else ["output=out.csv"]
     with pytest.raises(UserError, match=message) as error:
@@ -189,13 +189,11 @@ def test_users_of_a_file_need_an_output(run, here):
 def test_genres_need_a_table_of_items(tmp_path):
     table = table_of([0, 0, 1, 1, 2, 2] * 2, [*range(6), *range(3, 9)], [1, 2, 3, 4, 5, 1] * 2)
     write_run_of(tmp_path / "run", equation_options("mf"), table)
-    with pytest.raises(
-        UserError, match=r"holds no categories 'genres' of items, since its data had none \(data\.titles"
-    ):
+    with pytest.raises(UserError, match=r"has no item categories 'genres', since its data had none \(data\.titles"):
         Run.load(tmp_path / "run").items_of(["Comedy"])
 
 
-def test_python_takes_the_same_choices(run):
+def test_python_takes_the_same_arguments(run):
     several = run.recommend_to_all(k=2, user_ids=["7", 7, 3], candidates=[1, "2", 3, 404], exclude_seen=False)
     assert several["user_id"].tolist() == [7, 7, 7, 7, 3, 3]
     alone = run.recommend(3, k=2, candidates=[1, 2, 3], exclude_seen=False)

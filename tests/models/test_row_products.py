@@ -26,7 +26,7 @@ def by_hand(rows: Factors) -> list[float]:
 
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize(("dim", "num_blocks"), [(1, 1), (7, 2), (15, 3), (16, 0)])
-def test_ratings_of_pairs_are_stored_only_where_they_take_less_memory(monkeypatch, dim, num_blocks, biased):
+def test_ratings_of_pairs_are_stored_only_if_they_take_less_memory(monkeypatch, dim, num_blocks, biased):
     monkeypatch.setattr(row_products, "MAX_COLUMNS", 8)
     factors = rows(dim, biased=biased)
     product = RowProducts(factors, user_days=None, item_days=None)

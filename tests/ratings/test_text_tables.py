@@ -51,7 +51,7 @@ def test_blocks_hold_all_rows_in_order(tmp_path, write):
 
 
 @pytest.mark.parametrize(("kind", "place"), [("text", "line 9"), ("parquet", "row 8"), ("json", "row 8")])
-def test_fault_in_a_later_block_has_its_place(tmp_path, kind, place, monkeypatch):
+def test_error_in_a_later_block_names_the_place(tmp_path, kind, place, monkeypatch):
     monkeypatch.setattr("test_text_tables.FRAME", FRAME.assign(u=[*FRAME["u"][:7], " ", *FRAME["u"][8:]]))
     WRITERS[kind](tmp_path / "t")
     with pytest.raises(UserError, match=f"t, {place}, column u: the user id must not be blank"):
@@ -64,7 +64,7 @@ def test_ids_are_stripped_and_encoded(tmp_path):
     assert (ids.to_pylist(), ids.dictionary.to_pylist()) == (["a", "b", "a"], ["a", "b"])
 
 
-def test_fractional_id_has_its_row(tmp_path):
+def test_error_for_a_fractional_id_names_the_row(tmp_path):
     pd.DataFrame({"u": [1.0, 2.5, 2.5]}).to_parquet(tmp_path / "t")
     with pytest.raises(UserError, match=r"row 2, column u: the user id must be an integer or text, got 2\.5"):
         read_text_table(InputFile(tmp_path / "t"), COMMA, header=True).ids("u", key="u", noun="user")
@@ -82,7 +82,7 @@ def test_quotation_marks_that_are_text_are_read_in_blocks(tmp_path):
     assert [text for block in table.blocks(4) for text in block.column("u", key="u")][9] == '5" disk 9'
 
 
-def test_ragged_row_far_from_the_start_has_its_line(tmp_path):
+def test_error_for_a_ragged_row_far_from_the_start_names_the_line(tmp_path):
     rows = b"".join(b"user%d,%d\n" % (row, row) for row in range(200_000))  # several of pyarrow's blocks
     with pytest.raises(UserError, match=r"t, line 200002: a row must have 2 columns, got 1$"):
         opened(tmp_path / "t", b"u,n\n" + rows + b"last\n")

@@ -1,4 +1,4 @@
-"""Tables written in the format of their names, in blocks, whole or not at all."""
+"""Tables written in blocks, in the format of their extension, completely or not at all."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_each_format_reads_back(tmp_path, name, dialect, types):
     assert found == AS_TEXT
 
 
-def test_text_is_quoted_only_where_it_must_be(tmp_path):
+def test_text_is_quoted_only_where_needed(tmp_path):
     rows = written(tmp_path, "t.csv").decode()
     assert rows == 'id,number,prediction\na,9007199254740993,3.7\n"b,c",,\n"d""e",3,4\n,4,1e-7\ng\\h,5,2.5\n'
 
@@ -109,12 +109,12 @@ def test_a_table_without_rows_has_its_header(tmp_path):
         ("o.tsv", "i.csv", False),
     ],
 )
-def test_name_decides_the_dialect_unless_the_input_has_the_same_extension(output, source, kept):
+def test_text_keeps_the_dialect_of_the_input_unless_the_extension_names_another(output, source, kept):
     assert keeps_dialect(Path(output), InputFile(Path(source))) == kept
 
 
 @pytest.mark.parametrize(("name", "separator"), [("o.tsv", "\t"), ("o.csv", ","), ("o.txt", ","), ("o", ",")])
-def test_dialect_follows_from_the_name(tmp_path, name, separator):
+def test_extension_decides_the_dialect(tmp_path, name, separator):
     assert separator.join(TABLE.column_names).encode() in written(tmp_path, name, dialect=None)
 
 
@@ -123,19 +123,19 @@ def test_dialect_follows_from_the_name(tmp_path, name, separator):
     [
         (
             "o.xlsx",
-            r"output: \.xlsx is not written, only \.csv, .*, \.orc and, after those of text, .* or \.zst; got o",
+            r"output: \.xlsx cannot be written, only \.csv, .*, \.orc, and text with \.gz, .* or \.zst; got o",
         ),
         ("o.JSON", r"; got o\.JSON; did you mean \.jsonl\?$"),
-        ("o.h5.gz", r"output: \.h5 is not written"),
-        ("o.zip", r"output: \.zip is not written"),
+        ("o.h5.gz", r"output: \.h5 cannot be written"),
+        ("o.zip", r"output: \.zip cannot be written"),
         ("o.parquet.gz", r"^output: \.gz compresses only text and JSON Lines, got o\.parquet\.gz$"),
     ],
 )
-def test_name_of_another_format_is_refused(name, message):
+def test_unsupported_format_is_refused(name, message):
     with pytest.raises(UserError, match=message):
         check_name(Path(name), key="output")
 
 
 @pytest.mark.parametrize("name", ["o.csv", "o", "o.dat.gz", "u1.test", "/dev/stdout", "o.2026.parquet"])
-def test_name_of_a_written_format_passes(name):
+def test_supported_format_passes(name):
     check_name(Path(name), key="output")

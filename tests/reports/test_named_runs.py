@@ -56,7 +56,7 @@ def test_best_has_the_lowest_validation_error_on_the_split_of_the_latest():
     assert named_run("best") == (Path("outputs/b"), remark)
 
 
-def test_best_of_a_metric_that_is_better_if_higher(monkeypatch):
+def test_best_has_the_highest_value_of_a_metric_that_is_better_if_higher(monkeypatch):
     kind = {"target": "x.Y", "name": "tau", "label": "tau", "higher_is_better": True}
     monkeypatch.setitem(RECORD, "metrics", [*RECORD["metrics"], kind])
     run_of("outputs/a", at=1, monitor="val/tau", tau=0.9)
@@ -80,13 +80,13 @@ def test_folder_with_such_a_name_is_that_folder():
 
 
 @pytest.mark.parametrize(("name", "folder"), [("latest", "outputs"), ("best", "outputs"), ("kept/latest", "kept")])
-def test_no_finished_run_is_one_line(name, folder):
+def test_missing_finished_run_is_a_one_line_error(name, folder):
     run_of(f"{folder}/a", at=0, finished=False)
     with pytest.raises(UserError, match=rf"^run={name}: there is no finished run in {folder}$"):
         named_run(name)
 
 
-def test_no_outputs_folder_is_one_line():
+def test_missing_outputs_folder_is_a_one_line_error():
     with pytest.raises(UserError, match=r"^run=best: there is no finished run in outputs$"):
         named_run("best")
 

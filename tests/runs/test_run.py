@@ -135,7 +135,7 @@ def test_recommend_to_all_equals_recommend_for_each_user(run):
 def test_recommend_command_writes_a_file_for_one_user_or_all(command, biased, tmp_path):
     outcome = command(tmp_path, "recommend", f"run={biased.run}", "output=all.csv", "k=2")
     written, expected = pd.read_csv(tmp_path / "all.csv"), Run.load(biased.run).recommend_to_all(k=2)
-    assert outcome.stdout == f"{len(written):,} recommendations to {written['user_id'].nunique():,} users in all.csv\n"
+    assert outcome.stdout == f"{len(written):,} recommendations for {written['user_id'].nunique():,} users in all.csv\n"
     assert list(written.columns) == ["user_id", "rank", "item_id", "title", "prediction"]
     assert written["item_id"].tolist() == expected["item_id"].tolist()
     command(tmp_path, "recommend", f"run={biased.run}", "user=42", "output=one.csv", "k=2")
@@ -188,7 +188,7 @@ def test_commands_take_the_name_of_a_run(command, quick, tmp_path, script, argum
     assert refused.stderr == "error: run=nowhere/best: there is no finished run in nowhere\n"
 
 
-def test_predict_table_says_what_each_prediction_is_based_on(run):
+def test_predict_table_gives_the_basis_of_each_prediction(run):
     user_ids, item_ids = [42, "nobody", 42, "nobody"], [7, 7, "nothing", "nothing"]
     table = run.predict_table(user_ids, item_ids)
     assert list(table) == ["prediction", "basis"]
@@ -422,7 +422,7 @@ def test_recommend_command_writes_no_rows_when_all_items_are_rated(command, tmp_
     (tmp_path / "dense.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
     trained = command(tmp_path, "train", "data=csv", "data.path=dense.csv", "trainer.max_epochs=1", "logger=none")
     outcome = command(tmp_path, "recommend", f"run={trained.run}", "output=all.csv")
-    assert outcome.stdout == "0 recommendations to 0 users in all.csv\n"
+    assert outcome.stdout == "0 recommendations for 0 users in all.csv\n"
     assert (tmp_path / "all.csv").read_text() == "user_id,rank,item_id,prediction\n"
 
 
@@ -455,7 +455,7 @@ def test_unknown_users_and_items_of_other_ratings_are_cold(biased):
         (
             {"user_id": [1], "item_id": [2], "rating": [1.0]},
             {"usr": "x"},
-            "columns has no role 'usr'; did you mean user",
+            "columns: unknown role 'usr'; did you mean user",
         ),
         (
             {"user_id": [1], "item_id": [2], "rating": [1.0], "t": [5]},
@@ -464,6 +464,6 @@ def test_unknown_users_and_items_of_other_ratings_are_cold(biased):
         ),
     ],
 )
-def test_wrong_other_ratings_are_one_line(biased, frame, columns, message):
+def test_mistake_in_other_ratings_is_a_one_line_error(biased, frame, columns, message):
     with pytest.raises(UserError, match=message):
         Run.load(biased.run).evaluate(frame, columns=columns)

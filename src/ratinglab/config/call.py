@@ -1,4 +1,4 @@
-"""A run that a call from Python asks for: composed and checked as on the command line, without Hydra's app."""
+"""A run requested from Python: composed and checked as on the command line, but without Hydra's app."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,8 +24,8 @@ class Call:
     Attributes:
         options: its checked options.
         folder: absolute path of its folder, which need not exist yet.
-        sweep_folder: absolute path of a folder for several runs, likewise.
-        is_resumed: whether the folder holds the run already.
+        sweep_folder: absolute path of a folder for several runs, which need not exist either.
+        is_resumed: whether the folder already holds the run.
     """
 
     def __init__(self, overrides: Sequence[str], *, config_dir: str | None) -> None:
@@ -50,21 +50,23 @@ class Call:
         self._config_dir = conf.extra_folder
 
     def save(self) -> None:
-        """Store the configuration of a new run in its folder, as Hydra's app does."""
+        """Save the configuration of a new run in its folder, as Hydra's app does."""
         saved = self.folder / SAVED
         saved.mkdir()
         OmegaConf.save(self._config, saved / "config.yaml")
         OmegaConf.save(OmegaConf.create(self._overrides), saved / "overrides.yaml")
-        OmegaConf.save(DictConfig({"hydra": _of_app(self._hydra, self.folder, self._config_dir)}), saved / "hydra.yaml")
+        OmegaConf.save(
+            DictConfig({"hydra": _as_saved_by_app(self._hydra, self.folder, self._config_dir)}), saved / "hydra.yaml"
+        )
 
 
-def _of_app(hydra: DictConfig, folder: Path, config_dir: Path | None) -> DictConfig:
-    """Return Hydra's part of a config with the values that its app would add."""
+def _as_saved_by_app(hydra: DictConfig, folder: Path, config_dir: Path | None) -> DictConfig:
+    """Add the values that Hydra's app would set to its part of the config."""
     hydra = hydra.copy()
     with read_write(hydra), open_dict(hydra):
         hydra.mode = RunMode.RUN
         hydra.run.dir = hydra.runtime.output_dir = str(folder)
         for source in hydra.runtime.config_sources:
             if config_dir is not None and source.path == str(config_dir):
-                source.provider = "command-line"  # as --config-dir, which a resumed run looks up
+                source.provider = "command-line"  # as with --config-dir: a resumed run looks for this name
     return hydra

@@ -1,4 +1,4 @@
-"""The folder of a new run or sweep, which nothing else may use, and which a mistake leaves as it was."""
+"""Exclusive use of the folder of a run or sweep, which a mistake leaves as it was."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,27 +13,26 @@ from ratinglab.runs.sweep_folder import FAILURE, SWEEP_RECORD, has_started, job_
 
 @contextmanager
 def claimed_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep: bool = False) -> Iterator[None]:
-    """Create and lock a folder for the length of a `with` block. It must be new, empty, or that of an earlier run.
+    """Create and lock a folder for the duration of a `with` block. It must be new, empty, or that of an earlier run.
 
-    After a mistake or a signal, the files of runs that never started are removed, and so are folders that would be left
-    empty.
+    After a mistake or a signal, removes the files of runs that never started, and the folders that this leaves empty.
 
     Args:
         folder: absolute path.
-        key: the key that names the folder, for messages.
-        is_resumed: whether the run in the folder resumes.
-        is_sweep: whether the folder is that of a sweep, which it may continue.
+        key: key of the folder, for messages.
+        is_resumed: whether the run in the folder is resumed.
+        is_sweep: whether it is the folder of a sweep, which may be continued.
 
     Raises:
         UserError: the folder holds other files, cannot be made, or is in use.
     """
-    there_before = {path for path in (folder, *folder.parents) if path.exists()}
+    existing = {path for path in (folder, *folder.parents) if path.exists()}
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{key} must be a new or empty folder, got {folder}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        _remove_empty(folder, there_before)
+        _remove_empty(folder, existing)
         raise UserError(f"{key}: {error.filename} cannot be made: {error.strerror}") from error
     try:
         with locked(folder, key="resume" if is_resumed else key):
@@ -44,35 +43,35 @@ def claimed_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep
             try:
                 yield
             except (UserError, StoppedError, SystemExit, KeyboardInterrupt):
-                # a fault of ratinglab's own keeps its files: the log may help
+                # after a fault of ratinglab's own, the files stay: the log may help
                 if not is_resumed:
-                    _remove_unstarted(folder, there_before, is_sweep=is_sweep)
+                    _remove_unstarted(folder, existing, is_sweep=is_sweep)
                 raise
     finally:
-        _remove_empty(folder, there_before)
+        _remove_empty(folder, existing)
 
 
-def _remove_unstarted(folder: Path, there_before: set[Path], *, is_sweep: bool) -> None:
+def _remove_unstarted(folder: Path, existing: set[Path], *, is_sweep: bool) -> None:
     """Remove the files of runs that never started."""
     runs = job_folders(folder) if is_sweep else [folder]
     any_started = any(map(has_started, runs))
     for run in runs:
         if not has_started(run) and not (any_started and (run / FAILURE).exists()):
             _empty(run)
-            _remove_empty(run, there_before)
+            _remove_empty(run, existing)
     if is_sweep and {path.name for path in folder.iterdir()} <= {LOCK, SWEEP_RECORD, "multirun.yaml"}:
         _empty(folder)
 
 
-def _remove_empty(folder: Path, there_before: set[Path]) -> None:
+def _remove_empty(folder: Path, existing: set[Path]) -> None:
     for path in (folder, *folder.parents):
-        if path not in there_before:
-            with suppress(OSError):  # it is gone, or not empty
+        if path not in existing:
+            with suppress(OSError):  # gone or not empty
                 path.rmdir()
 
 
 def _empty(folder: Path) -> None:
-    """Remove everything in a folder but its lock. The folder was empty when this process claimed it."""
+    """Remove everything in a folder except its lock. The folder was empty when this process claimed it."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -41,7 +41,7 @@ def command(
     find_run: FindRun | None = None,
     usage: str | None = None,
 ) -> Callable[[Task], Callable[[], None]]:
-    """Make a command's task a Hydra app that takes options and the run's folder.
+    """Turn a task that takes options and the run's folder into a command, a Hydra app.
 
     A user's mistake is reported as one line on stderr, with exit status 2. If the configuration alone shows it, no
     folder is created; otherwise the folder is removed. A diverged run keeps its folder and exits with status 1. In a
@@ -50,9 +50,9 @@ def command(
 
     Args:
         config_name: the primary config in conf/, such as `train`.
-        positional: the key that an argument without a key sets.
-        find_run: finds the run to resume or to reproduce among the arguments.
-        usage: the text of --help; None: the groups and keys of the primary config.
+        positional: key that an argument without a key sets.
+        find_run: finds the run that the arguments resume or reproduce.
+        usage: text of --help; None: groups and keys of the primary config.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -67,7 +67,7 @@ def command(
 
 
 class _Command:
-    """One call of a command from the command line."""
+    """One invocation of a command."""
 
     def __init__(
         self, task: Task, conf: Conf, *, positional: str | None, find_run: FindRun | None, usage: str | None
@@ -142,7 +142,7 @@ class _Command:
             return hydra
 
     def _claim_folder(self, hydra: DictConfig, arguments: argparse.Namespace, claims: ExitStack) -> None:
-        """Create and lock the folder that Hydra is about to write to; it must be new, empty or resumed."""
+        """Create and lock the folder that Hydra will write to; it must be new, empty or resumed."""
         key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
         folder = user_path(str(OmegaConf.select(hydra, key.removeprefix("hydra."))), key=key).absolute()
         typed = list(arguments.overrides)
@@ -180,10 +180,10 @@ class _Command:
                 exit_with(f"error: {error}", status=1)
 
     def _train_job(self, config: DictConfig, overrides: Sequence[str], folder: Path) -> float | None:
-        """Run the task on one job of a sweep. A run that was stopped there resumes."""
+        """Run the task on one job of a sweep; resume a run that was stopped."""
         if keys := self._conf.keys_of_choices(overrides):
             config, _ = self._conf.compose([*keys, *overrides])
-            OmegaConf.save(config, folder / SAVED / "config.yaml")  # Hydra's own has the values of the overlay
+            OmegaConf.save(config, folder / SAVED / "config.yaml")  # Hydra saved the overlay's values
         if has_started(folder):
             OmegaConf.update(config, "resume", str(folder))
         return self._task(self._request.options(config, overrides), folder)

@@ -19,7 +19,7 @@ from ratinglab.files import user_path
 from ratinglab.options import quoted
 
 PACKAGE = "ratinglab.conf"
-"""Package of the configs, for Hydra."""
+"""Package that holds the configs."""
 FOLDER = (Path(__file__).parents[1] / "conf").resolve()
 """Its folder: conf/ in a checkout."""
 MAY_BE_NONE = ("recipe", "search", "experiment")

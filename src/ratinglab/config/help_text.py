@@ -60,7 +60,7 @@ def help_text(conf: Conf, overrides: Sequence[str]) -> str:
 
 
 def for_this_program(text: str) -> str:
-    """Write the commands in a text as this process was started: conf/ has them as scripts of a checkout."""
+    """Replace `python scripts/NAME.py` in a text by the command that fits how this process was started."""
     return re.sub(r"python scripts/(\w+)\.py", lambda found: shell_command(found[1]), text)
 
 

@@ -24,7 +24,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def hydra_app(task: Callable[[DictConfig], Any], *, config_module: str, config_name: str) -> Callable[[], None]:
-    """Make a task a Hydra app, which reads sys.argv and calls the task once per job."""
+    """Turn a task into a Hydra app, which reads sys.argv and calls the task once per job."""
     app = hydra.main(config_path=f"pkg://{config_module}", config_name=config_name, **VERSION_BASE)
     wrapped: Callable[[], None] = app(task)
     return wrapped
@@ -37,12 +37,12 @@ def initialized(config_module: str) -> AbstractContextManager[None]:
 
 @contextmanager
 def outside_app() -> Iterator[None]:
-    """Set a Hydra app that runs in this process aside: the caller of the Python API may be one."""
+    """Hide a Hydra app that runs in this process: the Python API may be called from one."""
     before = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
     GlobalHydra.instance().hydra = HydraConfig.instance().cfg = None
     try:
         yield
-    finally:  # Hydra replaces its instance by a copy
+    finally:  # Hydra replaces its instance with a copy
         GlobalHydra.instance().hydra, HydraConfig.instance().cfg = before
 
 

@@ -1,4 +1,4 @@
-"""A run that arguments ask for: its configuration, checked, and the earlier run that it resumes or reproduces."""
+"""A request for a run: its checked configuration, and the earlier run that it resumes or reproduces."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ ROOTS: dict[str, type] = {
 }
 """Options class of each primary config in conf/."""
 FindRun = Callable[..., Rerun | None]
-"""Takes the overrides, and multirun as a keyword; returns the earlier run that they name, if any."""
+"""Takes the overrides, and multirun by keyword; returns the earlier run that they name, if any."""
 
 
 class Job(NamedTuple):
@@ -44,14 +44,14 @@ class Request:
     """The overrides of one command or call, checked.
 
     Attributes:
-        overrides: the overrides for Hydra. Those of an earlier run only choose the folder to write to.
+        overrides: the overrides for Hydra. For an earlier run, they only choose the folder to write to.
         rerun: the earlier run that they resume or reproduce; None for a new run.
     """
 
     def __init__(
         self, conf: Conf, overrides: Sequence[str], *, multirun: bool = False, find_run: FindRun | None = None
     ) -> None:
-        """Check the overrides; find the run that they name, or let their choices win over keys that an overlay sets.
+        """Check the overrides and find the run that they name; without one, choices win over keys set by an overlay.
 
         Raises:
             UserError: an override is refused, or there is no such run.

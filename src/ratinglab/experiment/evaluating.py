@@ -1,4 +1,4 @@
-"""Metrics of a finished run, computed again."""
+"""Recomputed metrics of a run."""
 
 from ratinglab.experiment.root_options import EvaluateOptions
 from ratinglab.reports.named_runs import named_run
@@ -16,10 +16,10 @@ def evaluate(options: EvaluateOptions) -> None:
     named = named_run(options.run)
     run = Run.load(named.folder)
     metrics = run.evaluate()
-    record, came_from = run.record, run.record.provenance
+    record, provenance = run.record, run.record.provenance
     if named.remark is not None:
         print(named.remark)
-    print(f"{record.model} on {came_from['data']}, split {came_from['split']}, seed {came_from['seed']}")
+    print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")
     print(*metrics_table(metrics, record), sep="\n")
     if not (run.folder / "metrics.json").is_file():
         print("metrics.json is missing: the run has not finished")

@@ -1,4 +1,4 @@
-"""Formats of an exported run. Each writer also reads its files back and predicts from them, as their user would."""
+"""Formats of an exported run. Each writer also reads its files back and predicts from them, as a user would."""
 
 import logging
 import warnings
@@ -20,7 +20,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.runs.run import Run
 
 Predict = Callable[..., NDArray[np.float32]]
-"""Takes user (B,) int32, item (B,) int32 and, if the file does, day (B,) int32; returns ratings (B,) float32."""
+"""Takes user (B,) int32, item (B,) int32 and, if the export does, day (B,) int32; returns ratings (B,) float32."""
 Arrays = dict[str, NDArray[np.float32]]
 
 
@@ -29,10 +29,10 @@ class Written(NamedTuple):
 
     Attributes:
         file: name of the main file.
-        takes_day: whether it takes days; False for a model that does: each user's last day in training.
-        facts: entries of export.json about the contents.
-        usage: lines of Python that use the file.
-        predict: predictions by the written file.
+        takes_day: whether it takes days. If not, a model with days predicts for each user's last day in training.
+        facts: entries for export.json that describe the contents.
+        usage: lines of Python that predict with the file.
+        predict: function that predicts with the written file.
     """
 
     file: str
@@ -43,7 +43,7 @@ class Written(NamedTuple):
 
 
 def write_torch(run: Run, folder: Path) -> Written:
-    """Write model.pt2, a program of torch.export, and the tables of ids."""
+    """Write model.pt2, a torch.export program, and the tables of ids."""
     path, takes_day = folder / "model.pt2", run.predictor.model.takes_day
     with _quiet():
         torch.export.save(_traced(run, ExportFormat.torch), path)
@@ -72,7 +72,7 @@ def write_onnx(run: Run, folder: Path) -> Written:
         try:
             program = program.run_decompositions({torch.ops.aten.searchsorted.Tensor: search_left})
             converted = torch.onnx.export(program, dynamo=True, output_names=["rating"], verbose=False)
-        except (torch.onnx.errors.OnnxExporterError, TypeError) as error:  # TypeError: another kind of search
+        except (torch.onnx.errors.OnnxExporterError, TypeError) as error:  # TypeError: a search with options
             raise _refusal(run, ExportFormat.onnx, "ONNX cannot express", error) from error
         assert converted is not None, "torch.onnx.export returns the program unless it gets a path"
         converted.save(path)
@@ -141,7 +141,7 @@ WRITERS: dict[ExportFormat, Callable[[Run, Path], Written]] = {
 def write_ids(
     run: Run, folder: Path, *, users: dict[str, pa.Array] | None = None, items: dict[str, pa.Array] | None = None
 ) -> None:
-    """Write the ids of users and items with training ratings, in the order of their index, and further columns."""
+    """Write the ids of users and items with training ratings, in index order, with any further columns."""
     num_users, num_items = run.record.num_users, run.record.num_items
     titles = {} if run.titles is None else {"title": pa.array(run.titles[:num_items], type=pa.string())}
     for name, columns in (
@@ -152,10 +152,10 @@ def write_ids(
 
 
 def _traced(run: Run, format: ExportFormat) -> torch.export.ExportedProgram:
-    """Trace the predictor, cold start and clipping included, for batches of any size."""
+    """Trace the predictor, including cold start and clipping, for batches of any size."""
     predictor = run.predictor
     traceable = Predictor(predictor.model.traceable(), predictor.baseline, scale=predictor.scale).eval()
-    traceable.requires_grad_(False)  # whoever loads the program wants ratings, not gradients
+    traceable.requires_grad_(False)  # the program's users want ratings, not gradients
     # separate tensors: torch.export takes one tensor that is given twice for one input
     example = tuple(torch.zeros(3, dtype=torch.int32) for _ in range(3 if predictor.model.takes_day else 2))
     batch = {0: torch.export.Dim("batch", min=1)}
@@ -182,7 +182,7 @@ def search_left(ordered: Tensor, values: Tensor) -> Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporters' remarks about themselves."""
+    """Silence the log messages and warnings of the exporters."""
     logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -200,10 +200,10 @@ def _signature(takes_day: bool) -> dict[str, Any]:
 
 
 def _arrays(run: Run, format: ExportFormat) -> Arrays:
-    """Collect what predictions take: r̂ = clip(mean + user_bias + item_bias + user_factors · item_factors).
+    """Collect the arrays of r̂ = clip(mean + user_bias + item_bias + user_factors · item_factors).
 
-    An unknown user or item gets baseline_mean + baseline_user_bias + baseline_item_bias, whose last entries are 0, for
-    an unknown index. Biases are 0 for a model without them; scale is ±∞ without clipping.
+    A pair with an unknown user or item gets baseline_mean + baseline_user_bias + baseline_item_bias. The last entry of
+    these biases is that of unknown ids, 0. Biases are 0 for a model without them; scale is ±∞ without clipping.
     """
     factors, baseline = run.predictor.model.factors(), run.predictor.baseline
     if factors is None:
@@ -228,7 +228,7 @@ def _arrays(run: Run, format: ExportFormat) -> Arrays:
 
 
 def _columns(arrays: Arrays, side: str) -> dict[str, pa.Array]:
-    """Make the columns of a side: biases, and embeddings as lists."""
+    """Make the columns of users or items: biases, and embeddings as lists."""
     factors = np.ascontiguousarray(arrays[f"{side}_factors"])
     return {
         "bias": pa.array(arrays[f"{side}_bias"]),

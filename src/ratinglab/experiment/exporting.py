@@ -1,4 +1,4 @@
-"""Export of a run: its predictions as one file that works without ratinglab, checked against the run's own."""
+"""Export of a run to files that predict without ratinglab, checked against the run's own predictions."""
 
 import os
 from importlib.metadata import version
@@ -17,9 +17,9 @@ from ratinglab.runs.record import write_json
 from ratinglab.runs.run import Run
 
 TOLERANCE, RELATIVE_TOLERANCE = 1e-4, 1e-5
-"""Largest difference allowed between an export and its run: in rating units, or of the largest prediction."""
+"""Largest allowed difference from the run's predictions: in rating units, or relative to the largest prediction."""
 MAX_ROWS_COMPARED, BLOCK = 100_000, 1_000
-LARGEST = np.iinfo(np.int32).max
+MAX_INT32 = np.iinfo(np.int32).max
 
 
 class Parity(NamedTuple):
@@ -28,9 +28,9 @@ class Parity(NamedTuple):
     Attributes:
         part: part of the run whose rows were predicted.
         rows: number of these rows.
-        cold_pairs: number of pairs with an unknown user or item, predicted beside them.
+        cold_pairs: number of further pairs, with an unknown user or item.
         largest_difference: largest absolute difference, in rating units.
-        largest_allowed: its limit.
+        largest_allowed: limit on that difference, in rating units.
     """
 
     part: str
@@ -44,7 +44,7 @@ def export(options: ExportOptions) -> None:
     """Write a run to a folder, in a format that works without ratinglab.
 
     Raises:
-        UserError: the folder has files, the format does not suit the model, or its predictions differ from the run's.
+        UserError: the folder has files, the format does not suit the model, or the predictions differ from the run's.
     """
     output = None if options.output is None else output_folder(options.output, key="output")
     run = Run.load(options.run)
@@ -65,30 +65,30 @@ def export(options: ExportOptions) -> None:
 
 
 def measure_parity(run: Run, written: Written) -> Parity:
-    """Compare an export with its run on test rows (without any, validation or training rows) and on cold pairs.
+    """Compare an export with its run on test rows (if none, validation or training rows) and on cold pairs.
 
-    Of more than MAX_ROWS_COMPARED rows, every n-th is compared.
+    If there are more than MAX_ROWS_COMPARED rows, compares every n-th.
     """
     part = next((name for name in ("test", "val") if len(run.part(name)) > 0), "train")
     rows = run.part(part)
-    every = -(-len(rows) // MAX_ROWS_COMPARED)
-    rows = rows.take(np.arange(len(rows)) % every == 0)
+    step = -(-len(rows) // MAX_ROWS_COMPARED)
+    rows = rows.take(np.arange(len(rows)) % step == 0)
     cold = _cold_pairs(run)
-    differences, predictions = [], []
+    differences, magnitudes = [], []
     for user, item, _, day in (cold, *cold.split(1), *as_tensors(rows).split(BLOCK)):
         columns = (user, item, day) if written.takes_day and day is not None else (user, item)
         with torch.inference_mode():
             expected = run.predictor(*columns).numpy()
         differences.append(np.abs(written.predict(*(each.numpy() for each in columns)) - expected).max())
-        predictions.append(np.abs(expected).max())
-    allowed = max(TOLERANCE, RELATIVE_TOLERANCE * float(np.max(predictions)))
+        magnitudes.append(np.abs(expected).max())
+    allowed = max(TOLERANCE, RELATIVE_TOLERANCE * float(np.max(magnitudes)))
     return Parity(part, len(rows), len(cold.user), float(np.max(differences)), allowed)
 
 
 def _cold_pairs(run: Run) -> Batch:
-    """Pair known and unknown users and items; an unknown index is −1 or beyond the last."""
+    """Make all pairs with an unknown user or item, whose index is −1 or beyond the last."""
     user, item = (
-        torch.tensor([0, -1, count, LARGEST], dtype=torch.int32)
+        torch.tensor([0, -1, count, MAX_INT32], dtype=torch.int32)
         for count in (run.record.num_users, run.record.num_items)
     )
     user, item = torch.cartesian_prod(user, item)[1:].T.contiguous()  # the first pair is known
@@ -99,13 +99,13 @@ def _description(run: Run, format: ExportFormat, written: Written, parity: Parit
     """Describe an export for export.json."""
     record = run.record
     day = {"day": "days since 1970-01-01; 2147483647: each user's last day in training"}
-    last_day = {"day": "none: each user's last day in training"}
+    last_day = {"day": "not an input: predicts for each user's last day in training"}
     packages = ("ratinglab", "torch", "numpy", "pyarrow", *(ONNX_PACKAGES if format is ExportFormat.onnx else ()))
     return {
         "format": format.name,
         "file": written.file,
         **written.facts,
-        "index": "row number in users.parquet or items.parquet; -1 for any other id: the bias baseline predicts",
+        "index": "row number in users.parquet or items.parquet; -1 for any other id, predicted by the bias baseline",
         **({} if not run.predictor.model.takes_day else day if written.takes_day else last_day),
         "scale": record.scale,
         "num_users": record.num_users,
@@ -137,6 +137,6 @@ def _print_summary(
         print(
             "day        days since 1970-01-01; 2147483647 for a user's last day in training"
             if written.takes_day
-            else "note: without days: predicts for each user's last day in training"
+            else "note: takes no days; predicts for each user's last day in training"
         )
     print("", *(line.replace("FOLDER", str(output)) for line in written.usage), sep="\n")

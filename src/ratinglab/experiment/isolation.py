@@ -1,4 +1,4 @@
-"""Isolation of a call from Python: it leaves the settings of the process as they were."""
+"""Isolation of calls from Python, which leave the process as it was."""
 
 import gc
 import logging
@@ -23,7 +23,7 @@ from ratinglab.openmp import sleeping_threads
 from ratinglab.program import shown_path
 
 LOGGED = ("ratinglab", "pytorch_lightning")
-"""Loggers of training."""
+"""Loggers that training writes to."""
 
 
 CALLS = threading.RLock()
@@ -78,7 +78,7 @@ def _is_interrupted(error: BaseException | None) -> bool:
 
 @contextmanager
 def logged(file: Path, *, on_screen: bool) -> Iterator[None]:
-    """Append the lines of training to a file, as the command does, and print them if asked to."""
+    """Append the log of training to a file, as the command does, and print it if `on_screen`."""
     handlers: list[logging.Handler] = [logging.FileHandler(file, encoding="utf-8")]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     if on_screen:

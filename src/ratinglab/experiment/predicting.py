@@ -40,9 +40,9 @@ def predict(options: PredictOptions) -> None:
         print_beside(output, note)
     if run.predictor.model.takes_day and options.columns.timestamp is None:
         print_beside(output, "note: no times given: using each user's last training day; set columns.timestamp")
-    for what in ("user", "item"):
-        if count := counts[f"{what}_unknown"] + counts["both_unknown"]:
-            note = f"note: predicted by the bias baseline, since the {what} has no training ratings: {count:,}"
+    for side in ("user", "item"):
+        if count := counts[f"{side}_unknown"] + counts["both_unknown"]:
+            note = f"note: predicted by the bias baseline, since the {side} has no training ratings: {count:,}"
             print_beside(output, note)
 
 
@@ -67,21 +67,21 @@ def _predicted(
     for block in pairs.blocks(BLOCK_ROWS):
         user_ids = block.ids(columns.user, key="columns.user", noun="user")
         item_ids = block.ids(columns.item, key="columns.item", noun="item")
-        found = run.predict_table(user_ids.to_pandas(), item_ids.to_pandas(), times=times.of(block))
-        counts.update({basis: int((found["basis"] == basis).sum()) for basis in BASES})
-        added = pa.Table.from_pandas(found, preserve_index=False).columns
+        predicted = run.predict_table(user_ids.to_pandas(), item_ids.to_pandas(), times=times.of(block))
+        counts.update({basis: int((predicted["basis"] == basis).sum()) for basis in BASES})
+        added = pa.Table.from_pandas(predicted, preserve_index=False).columns
         yield pa.table([*block.content.columns, *added], names=schema.names).cast(schema)
 
 
 class _Times:
-    """The times of the rows, block by block, in the format of the first one."""
+    """Parser of the rows' times, block by block, in the format of the first time."""
 
     def __init__(self, options: PredictOptions) -> None:
         self._column, self._pattern = options.columns.timestamp, options.timestamp_format
         self._first: str | None = None
 
     def of(self, block: TextTable) -> Times | None:
-        """Parse the times of a block; None if no column of times is named."""
+        """Parse the times of a block; None if no column of times is set."""
         name = self._column
         if name is None:
             return None

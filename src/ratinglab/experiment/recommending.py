@@ -1,4 +1,4 @@
-"""Recommendations to one user, to those of a file, or to all."""
+"""Recommendations for one user, the users in a file, or all users."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -25,7 +25,7 @@ NUM_RATED_SHOWN = 5
 
 
 def recommend(options: RecommendOptions) -> None:
-    """Recommend items: to one user, printed below the user's highest ratings, or to one or many, written to a file.
+    """Recommend items: print them for one user, below the user's highest ratings, or write them to a file.
 
     Raises:
         UserError: a file cannot be read or written, an id or a genre is unknown, or a cell is invalid.
@@ -52,10 +52,10 @@ def _read(options: RecommendOptions, key: str) -> TextTable:
 
 
 def _candidates(run: Run, options: RecommendOptions, items: TextTable | None, remarks: list[str]) -> Ids | None:
-    """Return the ids of the items to choose from; None: all items."""
-    chosen: Ids | None = run.items_of(options.genres, column=options.columns.genres) if options.genres else None
+    """Return the ids of the candidate items; None: all items."""
+    of_genres: Ids | None = run.items_of(options.genres, column=options.columns.genres) if options.genres else None
     if items is None:
-        return chosen
+        return of_genres
     item_ids = np.array(items.ids(options.columns.item, key="columns.item", noun="item").to_pylist(), dtype=object)
     is_trained = run.trained_items(item_ids)
     if not is_trained.all():
@@ -64,8 +64,8 @@ def _candidates(run: Run, options: RecommendOptions, items: TextTable | None, re
             f"note: left out, since they have no training ratings: {count:,} of the {len(item_ids):,} items in "
             f"{items.file}, such as {example}"
         )
-    if chosen is not None:
-        has_genre = np.isin(run.item_ids.index_of(item_ids), run.item_ids.index_of(chosen))
+    if of_genres is not None:
+        has_genre = np.isin(run.item_ids.index_of(item_ids), run.item_ids.index_of(of_genres))
         item_ids = item_ids[has_genre]
     if not run.trained_items(item_ids).any():
         genres = " and one of the genres" if options.genres else ""
@@ -101,7 +101,7 @@ def _recommend_to_one(
     print(f"recommended to user {user_id}")
     _print_items(recommended, rating_name="predicted")
     if len(recommended) < options.k:
-        print(f"note: only {len(recommended)} of {options.k}: no other candidate is left")
+        print(f"note: only {len(recommended)} of {options.k}: no other candidates are left")
 
 
 def _recommend_to_several(
@@ -134,7 +134,7 @@ def _recommend_to_several(
             yield block
 
     _write(output, counted())
-    print_beside(output, f"{num_rows:,} recommendations to {num_users:,} users in {output}")
+    print_beside(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
     left_out = len(run.user_ids) - run.record.num_users
     if user_ids is None and options.unknown is Unknown.error and left_out > 0:
         remarks.append(
@@ -146,7 +146,7 @@ def _recommend_to_several(
 
 
 def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
-    """Write blocks of recommendations, at least one, in larger blocks: a Parquet file should have few row groups."""
+    """Write blocks of recommendations, at least one, merged into larger ones: Parquet should have few row groups."""
 
     def tables() -> Iterator[pa.Table]:
         pending = list[pd.DataFrame]()
@@ -158,9 +158,9 @@ def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
         if pending:
             yield pa.Table.from_pandas(pd.concat(pending), preserve_index=False)
 
-    found = tables()
-    first = next(found)
-    write_table(output, first.schema, chain([first], found))
+    merged = tables()
+    first = next(merged)
+    write_table(output, first.schema, chain([first], merged))
 
 
 def _print_items(items: pd.DataFrame, *, rating_name: str) -> None:

@@ -84,8 +84,8 @@ class EvaluateOptions:
     """Options of evaluation: the run."""
 
     run: str
-    """Folder of the run; latest: the run below outputs/ that finished last; best: the one with the best validation
-    metric, among those on the same split. FOLDER/latest searches another folder."""
+    """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
+    validation metric on the same split. FOLDER/latest searches another folder."""
 
 
 @dataclass
@@ -107,14 +107,14 @@ class Unknown(Enum):
 
 @dataclass
 class RecommendColumns:
-    """Names of the columns in the files of users and items, and of the run's column of genres."""
+    """Names of the columns of user ids, item ids and genres."""
 
     user: str
     """Column of the user ids in the file of users."""
     item: str
     """Column of the item ids in the file of items."""
     genres: str
-    """Column of the data's table of items that holds the genres, or other categories."""
+    """Column of genres, or of other categories, in the data's table of items."""
 
 
 @dataclass
@@ -122,26 +122,25 @@ class RecommendOptions(TextOptions):
     """Options of recommending items."""
 
     run: str
-    """Folder of the run; latest: the run below outputs/ that finished last; best: the one with the best validation
-    metric, among those on the same split. FOLDER/latest searches another folder."""
+    """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
+    validation metric on the same split. FOLDER/latest searches another folder."""
     user: str | None
-    """User id, as in the data; null: all users, or those of the file of users."""
+    """User id, as in the data; null: the users in the file `users`, or all."""
     users: str | None
-    """File with one user per row, to recommend to: text, JSON Lines, Parquet, Arrow or ORC; null: all users with
-    training ratings."""
+    """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC; null: all users with training ratings."""
     items: str | None
-    """File with one item per row, to choose from; null: all items. Only items with training ratings are recommended."""
+    """File with one candidate item per row; null: all items. Only items with training ratings are recommended."""
     genres: list[str]
-    """Genres to choose from, such as [Comedy,Drama]: items with at least one of them; []: all items."""
+    """Recommend only items with at least one of these genres, such as [Comedy,Drama]; []: all items."""
     exclude_seen: bool
     """Whether to leave out the items that the user has rated."""
     unknown: Unknown
-    """Treatment of users without training ratings. error: stop with an error, or leave them out if all users are asked
-    for; baseline: recommend by the bias baseline, the same to everyone."""
+    """Treatment of users without training ratings. error: stop with an error, or skip them when recommending to all
+    users; baseline: recommend by the bias baseline, which ranks the same for everyone."""
     output: str | None
-    """File to write, one recommendation per row; null: the screen, for one user. The name decides the format: .csv,
-    .tsv, .jsonl, .parquet, .arrow, .feather or .orc; other names give CSV. After those of text, .gz, .bz2, .xz or .zst
-    compresses."""
+    """File to write, one recommendation per row; null: the screen, for one user. The extension decides the format:
+    .csv, .tsv, .jsonl, .parquet, .arrow, .feather or .orc; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress
+    text or JSON Lines."""
     k: int = field(metadata=at_least(1))
     """Number of items to recommend per user."""
     columns: RecommendColumns
@@ -177,15 +176,15 @@ class PredictOptions(TextOptions):
     """Options of predicting the ratings of the pairs in a file."""
 
     run: str
-    """Folder of the run; latest: the run below outputs/ that finished last; best: the one with the best validation
-    metric, among those on the same split. FOLDER/latest searches another folder."""
+    """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
+    validation metric on the same split. FOLDER/latest searches another folder."""
     input: str
     """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It may exceed memory."""
     output: str
     """File to write: the rows of the input, with the columns `prediction` and `basis`, which is known, user_unknown,
-    item_unknown or both_unknown. The name decides the format: .csv, .tsv, .jsonl, .parquet, .arrow, .feather or .orc.
-    Text keeps the separator and encoding of a text input with the same extension; other names give the text format of
-    the input, or CSV. After those of text, .gz, .bz2, .xz or .zst compresses."""
+    item_unknown or both_unknown. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow, .feather or
+    .orc. Any other extension, or that of a text input, gives text with the input's separator and encoding, or CSV if
+    the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
     timestamp_format: str | None
     """Format of the times, as in data.timestamp_format; null: detect it."""
     columns: PairColumns
@@ -217,10 +216,10 @@ class ExportOptions:
     run: str
     """Folder of the run."""
     format: ExportFormat
-    """torch (a program of torch.export) and onnx predict on their own. numpy (.npz) and parquet hold the factors and
-    biases of a model that has some."""
+    """Format. torch (a torch.export program) and onnx hold the whole model; numpy (.npz) and parquet hold the factors
+    and biases of a model that has factors."""
     output: str | None
-    """Folder to write, new or empty; null: beside the run, with its name and the format."""
+    """Folder to write, new or empty; null: RUN-FORMAT, beside the run."""
 
     def check_together(self) -> None:
         """Raise UserError if a package is missing."""

@@ -69,7 +69,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     # one process, even where Slurm or torchrun has numbered it: Lightning writes events in process 0 only
     rank_zero_only.rank = 0  # type: ignore[attr-defined]
     if options.reproduces is not None:
-        read_metrics(Path(options.reproduces))  # can raise UserError
+        read_metrics(Path(options.reproduces))  # fail before training
     found = None
     if options.split.refit:
         first_fit = run_folder / VALIDATION_FIT

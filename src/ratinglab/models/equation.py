@@ -91,7 +91,7 @@ class Equation(nn.Module, ABC):
         return None
 
     def traceable(self) -> "Equation":
-        """Return an equation with the same predictions that torch.export can trace: this one, unless overridden."""
+        """Return an equation that predicts the same and that torch.export can trace: this one, unless overridden."""
         return self
 
     def item_vectors(self) -> Tensor | None:

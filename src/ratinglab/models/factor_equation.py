@@ -127,7 +127,7 @@ class FactorEquation(Equation):
 
     @torch.no_grad()
     def traceable(self) -> Equation:
-        """Sum the parts of all rows: torch.export cannot trace the sums of a design."""
+        """Sum the parts of all rows in advance: torch.export cannot trace the sums of a design."""
         users, items = self.user_side(), self.item_side()
         rows = self._factors_of(*(torch.arange(side.embedding.num_embeddings) for side in (users, items)))
         return RowProducts(rows, user_days=users.rows, item_days=items.rows)

@@ -7,18 +7,18 @@ from ratinglab.models.day_rows import DayRows
 from ratinglab.models.equation import Equation, Factors
 
 MAX_COLUMNS = 1024
-"""Columns multiplied at once, which bounds the memory of a pair at 12 KiB however many samples there are."""
+"""Number of columns multiplied at once: at most 12 KiB of memory per pair, with any number of samples."""
 
 
 class RowProducts(Equation):
     """r̂_ui = μ + b_u + b_i + x_u · y_i over stored rows.
 
-    Stores the rating of every pair of rows instead of the factors if that takes less memory, as with many samples of
-    few users and items.
+    Stores the rating of every pair of rows instead of the factors if it takes less memory, as with many samples of few
+    users and items.
     """
 
     def __init__(self, rows: Factors, *, user_days: DayRows | None, item_days: DayRows | None) -> None:
-        """Store the rows of both sides; `user_days` and `item_days` find the row of a day, None: one row for all."""
+        """Store the rows of both sides; `user_days` and `item_days` find the row of a day, None: one for all days."""
         super().__init__()
         self.takes_day = user_days is not None or item_days is not None
         self.user_days, self.item_days = user_days, item_days

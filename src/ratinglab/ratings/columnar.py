@@ -186,13 +186,13 @@ def typed_batches(file: InputFile, kind: Format) -> tuple[pa.Schema, Callable[[]
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type of a dictionary's values: files of several batches may not hold several dictionaries."""
+    """Return the type of a dictionary's values: an Arrow file cannot hold another dictionary in each batch."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 @contextmanager
 def _damage_as_error(file: InputFile) -> Iterator[None]:
-    """Turn pyarrow's exceptions for a damaged file into a UserError."""
+    """Raise UserError in place of pyarrow's exceptions for a damaged file."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
@@ -212,7 +212,7 @@ def _binary_batches(file: InputFile, kind: Format) -> tuple[pa.Schema, Callable[
 
 
 def _json_batches(file: InputFile) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
-    """Check that all blocks of JSON Lines have the types of the first one; otherwise read the file at once."""
+    """Return the schema of JSON Lines and a function that reads batches; read the file at once if types change."""
 
     def opened(types: pa.Schema) -> Any:
         return pyarrow.json.open_json(BlockStream(file.blocks()), JSON_OPTIONS, _typed_as(types))
@@ -266,7 +266,7 @@ def as_text(column: pa.ChunkedArray) -> list[str]:
 
 
 def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert a column to text like `as_text`, as a column."""
+    """Convert a column to a column of text, like `as_text`."""
     if pa.types.is_nested(column.type):
         return _column_of(map(_nested_text, column.to_pylist()))
     if pa.types.is_floating(column.type):
@@ -284,7 +284,7 @@ def _column_of(texts: Iterable[str]) -> pa.ChunkedArray:
 
 
 def _float_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Format floats; a whole number as an integer, as which ids are read."""
+    """Format floats; whole numbers become integers, since ids are read as such."""
     column = pc.if_else(pc.is_nan(column), None, column)
     is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_WHOLE))
     whole = pc.if_else(is_whole, column, None).cast(pa.int64())

@@ -1,4 +1,4 @@
-"""Data frames in the place of files. They are read by the same rules; messages name rows by position, from 1."""
+"""Data frames in place of files, read by the same rules. Messages number their rows from 1."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from ratinglab.ratings.timestamps import milliseconds
 
 
 class ArrowTable(Protocol):
-    """A table that offers its columns to others as Arrow data, as those of Polars and pyarrow do."""
+    """A table that exports its columns as Arrow data, such as those of Polars and pyarrow."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
@@ -28,7 +28,7 @@ Frame = pd.DataFrame | Mapping[str, Any] | ArrowTable
 
 
 class Frames(NamedTuple):
-    """Tables given from Python: of ratings, users and items; None for those in files."""
+    """Tables of ratings, users and items passed from Python; None for those in files."""
 
     ratings: Frame | None = None
     users: Frame | None = None
@@ -54,7 +54,7 @@ class FrameFile(InputFile):
         yield self.content.to_pybytes()
 
     def start(self) -> bytes:
-        """Return the first bytes, without a copy of the others."""
+        """Return the first bytes without copying the rest."""
         return self.content.slice(0, min(1000, self.content.size)).to_pybytes()
 
     def opened(self) -> pa.NativeFile:
@@ -111,7 +111,7 @@ def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = Non
     """
     found: list[tuple[str, Any]] = []
     for label, values in _columns_of(frame, name=name):
-        # the name of a missing or repeated column is checked later, as in a file, against all names
+        # as for a file, names are checked later, against those of all columns
         is_kept = columns is None or label in columns
         found.append((label, _as_arrow(values, place=f"{name}, column {label!r}") if is_kept else None))
     num_rows = next((len(values) for _, values in found if values is not None), 0)
@@ -127,7 +127,7 @@ def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = Non
 
 
 def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield the columns and their names."""
+    """Yield the name and the values of each column."""
     if isinstance(frame, pd.DataFrame):
         for position, label in enumerate(frame.columns):
             yield str(label), frame.iloc[:, position]

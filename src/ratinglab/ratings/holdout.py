@@ -79,7 +79,7 @@ class Holdout:
 
     @property
     def item_features(self) -> dict[str, Column]:
-        """All features of items under the new indices, also those that the equation does not need."""
+        """All item features by new index, including those that the equation does not need."""
         return {name: column[self.item_order] for name, column in self.table.item_columns.items()}
 
 

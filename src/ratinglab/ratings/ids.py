@@ -24,8 +24,8 @@ WHOLE_NUMBER = r"^([+-]?\d+)\.0*$"
 """An integer as pandas writes it once its column has had a missing value."""
 MISSING = ("null", "nan", "none", "na", "n/a", "<na>", "nil", "undefined", "#n/a", "?")
 """Texts, in lower case, by which programs write a missing value."""
-COMPARED = 10_000
-"""Ids compared with an unknown one: a second's work."""
+MAX_COMPARED = 10_000
+"""Maximum number of ids compared with an unknown one: a second's work."""
 IdColumn: TypeAlias = "NDArray[np.int32] | NDArray[np.int64] | pa.DictionaryArray"
 """Ids of rows: integers, or dictionary-encoded text."""
 
@@ -59,7 +59,7 @@ class IdMap:
             UserError: an id is missing (None or NaN), or a number that is not whole.
         """
         wanted = pd.Index(ids)
-        if isinstance(wanted, pd.CategoricalIndex) and not wanted.hasnans:  # look each distinct id up once
+        if isinstance(wanted, pd.CategoricalIndex) and not wanted.hasnans:  # look up each distinct id once
             return self.index_of(wanted.categories.to_series())[wanted.codes]
         if wanted.hasnans:
             row = int(np.argmax(wanted.isna()))
@@ -81,13 +81,13 @@ class IdMap:
     def did_you_mean(self, wanted: int | str, *, among: int) -> str:
         """Suggest the nearest of the first `among` ids, like `errors.did_you_mean`.
 
-        Of many ids, compares only some that share the first or the second half of the wanted one.
+        Among many ids, compares only some that share the first or second half of the wanted one.
         """
         texts, name = self._text[:among], str(wanted)
-        if among > COMPARED:
+        if among > MAX_COMPARED:
             half = len(name) // 2
             texts = texts[texts.str.startswith(name[:half]) | texts.str.endswith(name[half:])]
-            texts = texts[texts.str.len().isin([len(name) - 1, len(name), len(name) + 1])][:COMPARED]
+            texts = texts[texts.str.len().isin([len(name) - 1, len(name), len(name) + 1])][:MAX_COMPARED]
         return did_you_mean(name, texts)
 
     @cached_property

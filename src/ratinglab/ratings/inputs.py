@@ -99,7 +99,7 @@ class InputFile:
 
 
 def open_file(path: Path) -> pa.OSFile:
-    """Open a file for pyarrow, which would encode its name as UTF-8 in every locale."""
+    """Open a file for pyarrow, which would encode its name as UTF-8 in any locale."""
     return pa.OSFile(os.fsencode(path))
 
 

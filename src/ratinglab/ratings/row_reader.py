@@ -22,7 +22,7 @@ def first_rows(file: InputFile, dialect: TextDialect, count: int) -> list[tuple[
 
 
 def nth_line(file: InputFile, dialect: TextDialect, number: int) -> int:
-    """Find the line, from 1, of a row that is not empty, given by its number from 0."""
+    """Find the line, from 1, of a row by its number, from 0, among the rows that are not empty."""
     line, _ = next(islice(rows_in(utf8_blocks(file, dialect), dialect, file=file), number, None))
     return line
 

@@ -29,7 +29,7 @@ NOT_FOR_FILES = ("idna", "punycode", "raw_unicode_escape", "unicode_escape")
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "double_colon": "::", "spaces": "spaces"}
 """Separators by name, because Hydra cannot parse `data.separator=,`."""
 FRAME = "<data frame>"
-"""Path of ratings, users or items that a call from Python gives as a data frame."""
+"""Path that stands for a data frame passed from Python."""
 MOVIELENS = tuple(f"movielens_{size}" for size in ("100k", "latest_small", "1m", "10m", "20m", "25m", "32m"))
 """The named data sets."""
 
@@ -241,7 +241,7 @@ class CsvOptions(TextOptions, DataOptions):
     """Table of items; optional. Its columns are features for model.item_features."""
 
     frames: ClassVar[Any] = None
-    """Frames to read instead of the files, set by `with_frames`. Any, since OmegaConf evaluates the annotations."""
+    """Data frames to read instead of files, set by `with_frames`. Any, since OmegaConf evaluates annotations."""
 
     def check_together(self) -> None:
         """Raise UserError for an invalid dialect, format of times or unrated value."""
@@ -253,7 +253,7 @@ class CsvOptions(TextOptions, DataOptions):
                 raise UserError(f"data.unrated must hold finite numbers, got {value}")
 
     def with_frames(self, frames: Frames) -> CsvOptions:
-        """Return the same options for data frames instead of files."""
+        """Return these options with data frames instead of files."""
         copied = replace(self)
         vars(copied)["frames"] = frames
         return copied
@@ -284,7 +284,7 @@ class CsvOptions(TextOptions, DataOptions):
         return self._load(files, unrated=tuple(self.unrated), **vars(self.scale))
 
     def _files(self) -> tuple[InputFile, ...]:
-        """Find the files of ratings, or take the data frame."""
+        """Find the files of ratings, or convert the data frame."""
         from ratinglab.ratings.frames import frame_file
         from ratinglab.ratings.input_paths import existing_files
 
@@ -302,7 +302,7 @@ class CsvOptions(TextOptions, DataOptions):
 def _feature_file(
     noun: str, options: UserOptions | TitleOptions, *, id_column: str, title: str | None, frame: Frame | None
 ) -> tuple[FeatureFile | None, Origin]:
-    """Find the file of users or items, if given, or take the data frame; and its origin."""
+    """Find the file of users or items, if any, or convert the data frame; return its origin, too."""
     from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
     from ratinglab.ratings.frames import frame_file
     from ratinglab.ratings.input_paths import existing_file
@@ -324,7 +324,7 @@ def _feature_file(
 def _lost_frame(key: str, *, keyword: str) -> UserError:
     """Make the error for a run that was trained on a data frame, when it is resumed without the frame."""
     return UserError(
-        f"{key}: the run was trained on a data frame, which only Python can pass: "
+        f"{key}: the run was trained on a data frame: resume it from Python, with "
         f"ratinglab.train('resume=FOLDER', {keyword}=frame)"
     )
 

@@ -27,7 +27,7 @@ class TextTable:
         header: whether its first row names the columns.
         content: the cells: text, or the types of the file's format.
         notes: remarks on its dialect.
-        first_row: number of the file's rows before these.
+        first_row: number of rows of the file before these.
     """
 
     file: InputFile
@@ -97,7 +97,7 @@ class TableFile:
         dialect: the dialect in which it is read; None for Parquet, Arrow, ORC and JSON Lines.
         header: whether its first row names the columns.
         schema: names and types of the columns.
-        batches: reads its rows.
+        batches: function that reads its rows.
         notes: remarks on its dialect.
     """
 
@@ -113,7 +113,7 @@ class TableFile:
         return self._table(list(self.batches()))
 
     def blocks(self, num_rows: int) -> Iterator[TextTable]:
-        """Read the rows in blocks of at least `num_rows`, below twice as many; the last may be smaller or empty."""
+        """Read blocks of at least `num_rows` rows and fewer than twice as many; the last may be smaller or empty."""
         first, pending = 0, list[pa.RecordBatch]()
         parts = (batch.slice(start, num_rows) for batch in self.batches() for start in range(0, len(batch), num_rows))
         for part in parts:
@@ -131,12 +131,12 @@ class TableFile:
 
 
 def read_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TextTable:
-    """Read a table at once; see `open_text_table`."""
+    """Read a whole table; see `open_text_table`."""
     return open_text_table(file, dialect, header=header).whole()
 
 
 def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TableFile:
-    """Check a table, and return what reads it. Rejects rows of a text file with too many or too few cells.
+    """Check a table and open it. Rejects rows of a text file with too many or too few cells.
 
     Raises:
         UserError: the file is empty or cannot be read, or two columns have the same name.
@@ -169,7 +169,7 @@ def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
         unquoted = opened(replace(dialect, quote=False), note)
         if _is_table(unquoted.batches())[0] and not any(map(_encloses_a_cell, unquoted.batches())):
             return unquoted
-    # a batch holds the whole lines of a block: the last one may have left out a line
+    # a batch holds a block's complete lines: the last one may lack a line
     num_valid_bytes = 0 if scan.has_quotes else max(num_batches - 1, 0) * BLOCK_SIZE
     fault = _first_fault(file, dialect, len(names), skipped_lines, num_valid_bytes)
     if fault is not None:
@@ -180,7 +180,7 @@ def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
 
 
 def _is_table(batches: Iterator[pa.RecordBatch]) -> tuple[bool, int]:
-    """Return whether there are rows, all with the right number of cells; and the number of batches read."""
+    """Return whether there are rows, all with the right number of cells, and the number of batches read."""
     num_batches = 0
     try:
         for _ in batches:
@@ -229,14 +229,14 @@ def _first_fault(
         has_rows = has_rows or bool(rows)
         stops = [line for line, _ in rows[1:]] + [block.first + len(lines)]
         for (line, cells), stop in zip(rows, stops, strict=True):
-            of_row = lines[line - block.first : stop - block.first]
-            if (fault := _fault_of_row(cells, of_row, dialect, num_columns)) is not None:
+            row_lines = lines[line - block.first : stop - block.first]
+            if (fault := _fault_of_row(cells, row_lines, dialect, num_columns)) is not None:
                 return UserError(f"{file}, line {line}: {fault}")
     return None if has_rows else UserError(f"{file} has no rows, only a header")
 
 
 def _fault_of_row(cells: list[str], lines: list[bytes], dialect: TextDialect, num_columns: int) -> str | None:
-    """Find the fault of a row, given by its cells and its lines, as the end of `FILE, line N: …`."""
+    """Describe the fault of a row, given its cells and lines, to follow `FILE, line N:`; None if it has none."""
     looks_joined = any(_num_cells(each, dialect) == num_columns for each in lines[1:])
     if looks_joined or (len(lines) > 1 and len(cells) != num_columns):
         return multiline_cell(dialect)

@@ -22,7 +22,7 @@ DATES = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
 INTEGER_DATES = {14: "yyyymmddhhmmss", 12: "yyyymmddhhmm", 8: "yyyymmdd", 6: "yyyymm", 4: "yyyy"}
 """Dates that are written as integers, by their number of digits."""
 INTEGER_PATTERNS = {14: "%Y%m%d%H%M%S", 12: "%Y%m%d%H%M", 8: "%Y%m%d", 6: "%Y%m", 4: "%Y"}
-"""Their strptime patterns."""
+"""Their strptime patterns, by the number of digits."""
 EARLIEST, LATEST = -62_135_596_800_000, 253_402_300_799_999
 """The years 1 to 9999 in milliseconds."""
 LIKELY_YEARS = (631_152_000_000, 4_102_444_800_000)
@@ -199,7 +199,7 @@ def times_of_texts(
         texts: texts without surrounding white space.
         pattern: the option timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
         place: returns the place of a text, counted from 0, for messages.
-        first: the first time, if these texts are not the first ones of their column.
+        first: first time of the column, if it is not among these texts.
 
     Raises:
         UserError: a text is not a time, or not in the format of the first one.
@@ -222,7 +222,7 @@ def times_of_texts(
 
 
 def pattern_of_times(texts: list[str]) -> str | None:
-    """Return the timestamp_format of valid times: a unit, or a pattern of dates that are integers; None: ISO dates."""
+    """Return the timestamp_format of valid times: a unit, or a pattern of integer dates; None: ISO dates."""
     time_format = format_of_times(texts[0], None, place="")
     if not (pa.types.is_integer(time_format.type) or pa.types.is_floating(time_format.type)):
         return None

@@ -1,4 +1,4 @@
-"""Tables written block by block, in the format that the file's name asks for."""
+"""Tables written block by block, in the format given by the file's name."""
 
 import codecs
 import lzma
@@ -23,7 +23,7 @@ from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.text_dialects import TextDialect
 
 CSV = TextDialect(",", "utf-8")
-"""Dialect of .csv, and of text that comes from no text."""
+"""Dialect of .csv, and of text made from anything but text."""
 DIALECTS = {".csv": CSV, ".tsv": TextDialect("\t", "utf-8")}
 JSON_LINES = (".jsonl", ".ndjson")
 BINARY: dict[str, Callable[[BinaryIO, pa.Schema], Any]] = {
@@ -44,30 +44,30 @@ NOT_WRITTEN = (
     ".json .xlsx .xls .xlsb .ods .h5 .hdf .hdf5 .npy .npz .mat .pkl .pickle .pt .dta .sav .sas7bdat .rds .rda .rdata "
     ".db .sqlite .avro .arff .html .xml .yaml .pdf .zip .7z .rar .tar .tgz .lz4"
 ).split()
-"""Extensions of formats that are not written. All other names are those of text."""
+"""Extensions of formats that cannot be written. Any other extension means text."""
 
 
 def check_name(path: Path, *, key: str) -> None:
-    """Raise UserError if the name of an output asks for a format that is not written; list those that are."""
+    """Raise UserError if the name of an output asks for a format that cannot be written; list those that can."""
     extension, compression = _extensions(path)
     if compression and extension in BINARY:
         raise UserError(f"{key}: {compression} compresses only text and JSON Lines, got {path}")
     if extension in NOT_WRITTEN:
         *others, last = filter(None, COMPRESSED)
-        listed = f"{', '.join(WRITTEN)} and, after those of text, {', '.join(others)} or {last}"
+        listed = f"{', '.join(WRITTEN)}, and text with {', '.join(others)} or {last}"
         raise UserError(
-            f"{key}: {extension} is not written, only {listed}; got {path}{did_you_mean(extension, WRITTEN)}"
+            f"{key}: {extension} cannot be written, only {listed}; got {path}{did_you_mean(extension, WRITTEN)}"
         )
 
 
 def _extensions(path: Path) -> tuple[str, str]:
-    """Return the extensions of the format and of the compression, in lower case; "" without one."""
+    """Return the extensions of format and compression in lower case; "" for none."""
     *_, before, last = ["", "", *map(str.lower, path.suffixes)]
     return (before, last) if last in COMPRESSED else (last, "")
 
 
 def keeps_dialect(path: Path, source: InputFile) -> bool:
-    """Return whether an output has the dialect of its source, if that is text: it has no other extension of text."""
+    """Return whether text output keeps the dialect of its source: unless its extension names another one."""
     extension, of_source = (_extensions(each)[0] for each in (path, Path(str(source))))
     return extension == of_source or extension not in DIALECTS
 
@@ -83,11 +83,11 @@ def write_table(
     """Write a table atomically.
 
     Args:
-        path: the file, named by the option `output`; its name decides the format, see `check_name`.
+        path: the file that the option `output` names; its extension decides the format, see `check_name`.
         schema: names and types of the columns.
         blocks: the rows, all with that schema; they may be computed while the file is written.
-        dialect: dialect of text; None: that of the name.
-        header: whether text begins with the names of the columns.
+        dialect: dialect of text; None: that of the extension.
+        header: whether text begins with the column names.
 
     Raises:
         UserError: the file cannot be written, or a block cannot be computed; an old file is unchanged.
@@ -117,16 +117,16 @@ def write_table(
 
 
 def _kept_open(file: BinaryIO) -> BinaryIO:
-    """Open an unused file again, for pyarrow, which closes the file that it compresses to."""
+    """Reopen a file that is still empty, for pyarrow, which closes what it compresses to."""
     return os.fdopen(file.fileno(), "wb", closefd=False)
 
 
 class _TextWriter:
-    """Writer of delimited text in any dialect. pyarrow's own quotes every text, also where the input did not."""
+    """Writer of delimited text in any dialect. pyarrow's own quotes every text cell, even if the input did not."""
 
     def __init__(self, file: BinaryIO, dialect: TextDialect, *, header: list[str]) -> None:
         self._file, self._dialect = file, dialect
-        self._encode = codecs.getincrementalencoder(dialect.encoding)().encode  # a mark of UTF-16 comes once
+        self._encode = codecs.getincrementalencoder(dialect.encoding)().encode  # writes the mark of UTF-16 once
         self._separator = " " if dialect.separator == "spaces" else dialect.separator
         if header:
             self.write(pa.table([[name] for name in header], names=header))
@@ -138,7 +138,7 @@ class _TextWriter:
         self._file.write(self._encode("\n".join([*lines, ""])))
 
     def _cells(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Format cells, quoted where they must be."""
+        """Format the cells of a column, with quotation marks where needed."""
         texts = text_column(column)
         if pa.types.is_floating(column.type) and self._dialect.decimal != ".":
             texts = pc.replace_substring(texts, ".", self._dialect.decimal)
@@ -151,7 +151,7 @@ class _TextWriter:
 
 
 class _JsonLinesWriter:
-    """Writer of one JSON object per row. JSON has no NaN and no infinite numbers: they become null."""
+    """Writer of one JSON object per row. NaN and infinity, which JSON lacks, become null."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

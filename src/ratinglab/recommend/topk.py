@@ -36,7 +36,7 @@ def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int) -> Ten
 
 
 class SeenItems:
-    """The items that each user has rated, to be left out for that user."""
+    """The items that each user has rated, to be left out of their recommendations."""
 
     def __init__(self, user: NDArray[np.int32], item: NDArray[np.int32], *, num_users: int) -> None:
         """Take the rated pairs: user (N,), item (N,)."""
@@ -44,12 +44,12 @@ class SeenItems:
         self._end = np.cumsum(np.bincount(user, minlength=num_users))
 
     def pairs_of(self, users: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-        """Return the place of each pair's user among users (B,), and its item: (E,) each."""
+        """Return the pairs rated by users (B,): the user's position in the argument, and the item, (E,) each."""
         known = np.flatnonzero(users >= 0)
         end = self._end[users[known]]
         count = end - np.where(users[known] > 0, self._end[users[known] - 1], 0)
-        place = np.arange(count.sum()) - np.repeat(np.cumsum(count) - end, count)
-        return np.repeat(known, count), self._item[place]
+        pair = np.arange(count.sum()) - np.repeat(np.cumsum(count) - end, count)
+        return np.repeat(known, count), self._item[pair]
 
 
 def top_k_of_users(
@@ -79,8 +79,8 @@ def top_k_of_users(
                 row, item = seen.pairs_of(block)
                 is_candidate = item < len(column_of)
                 row, column = row[is_candidate], column_of[item[is_candidate]]
-                place = row[column >= 0] * len(candidates) + column[column >= 0]
-                scores.view(-1).index_fill_(0, torch.from_numpy(place), -torch.inf)
+                position = row[column >= 0] * len(candidates) + column[column >= 0]
+                scores.view(-1).index_fill_(0, torch.from_numpy(position), -torch.inf)
             best = _best_columns(scores, k)
             yield np.where(best >= 0, candidates[best], np.int32(-1))
 
@@ -88,13 +88,13 @@ def top_k_of_users(
 def _blocks_of_scores(
     predictor: Predictor, users: NDArray[np.int32], candidates: NDArray[np.int32]
 ) -> Iterator[tuple[NDArray[np.int32], Tensor]]:
-    """Yield the users of each block, and their scores of the candidates, (B, C), up to a constant per user."""
+    """Yield blocks of users (B,) and their scores of the candidates (B, C), up to a constant per user."""
     num_trained = len(predictor.baseline.user_bias) - 1
     item = torch.from_numpy(candidates)
     factors = predictor.model.factors()
-    few = max(1, PAIRS // len(item))
+    pairwise_size = max(1, PAIRS // len(item))
     if factors is None:
-        size = few
+        size = pairwise_size
     else:
         size = max(1, SCORES // len(item))
         item_factors = factors.item[item].T
@@ -103,14 +103,14 @@ def _blocks_of_scores(
     for block in np.split(users, range(size, len(users), size)):
         scores = memory[: len(block)]
         user = torch.from_numpy(block)
-        by_pairs = torch.arange(len(user))
+        pairwise = torch.arange(len(user))  # rows not scored by a matrix product
         if factors is not None:
             is_trained = (user >= 0) & (user < num_trained)
             torch.addmm(item_bias, factors.user[torch.where(is_trained, user, 0)], item_factors, out=scores)
-            by_pairs = by_pairs[~is_trained]
-        for place in by_pairs.split(few) if len(by_pairs) > 0 else ():
-            pairs = user[place].repeat_interleave(len(item)), item.repeat(len(place))
-            scores[place] = predictor.score(*pairs).view(len(place), len(item))
+            pairwise = pairwise[~is_trained]
+        for row in pairwise.split(pairwise_size) if len(pairwise) > 0 else ():
+            pairs = user[row].repeat_interleave(len(item)), item.repeat(len(row))
+            scores[row] = predictor.score(*pairs).view(len(row), len(item))
         yield block, scores
 
 

@@ -27,7 +27,7 @@ class FinishedRun(NamedTuple):
 
 
 def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
-    """Find the finished runs, each once, count the unfinished ones, and say why others cannot be read."""
+    """Find the finished runs, each once; count the unfinished ones; say why others cannot be read."""
     found: dict[Path, None] = {}
     for name in folders:
         folder = user_path(name, key="folder")

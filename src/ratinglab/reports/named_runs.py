@@ -1,4 +1,4 @@
-"""Runs named `latest` and `best` instead of by their folders."""
+"""Runs referred to as `latest` or `best` instead of by folder."""
 
 import os
 from pathlib import Path
@@ -14,20 +14,20 @@ NAMES = ("latest", "best")
 
 
 class NamedRun(NamedTuple):
-    """The folder of a run, and what to tell the user about the choice; None if the user named the folder."""
+    """The folder of a run, and a remark on the choice; None if the user gave the folder."""
 
     folder: Path
     remark: str | None
 
 
 def named_run(text: str) -> NamedRun:
-    """Find the run that the option `run` names: by its folder or, if there is none, as `latest` or `best`.
+    """Find the run that the option `run` names by its folder or, if there is no such folder, as `latest` or `best`.
 
-    `latest` is the run below outputs/ that finished last. `best` is the one with the best monitored metric, among those
-    on the same data and split, with the same monitored metric, as the latest. `FOLDER/latest` searches another folder.
+    `latest` is the run below outputs/ that finished last. `best` has the best monitored metric of the runs that share
+    its data, split and monitored metric. `FOLDER/latest` searches another folder.
 
     Raises:
-        UserError: there is no finished run; or, for `best`, the latest has no value of its monitored metric.
+        UserError: there is no finished run; or, for `best`, the latest run lacks its monitored metric.
     """
     path = user_path(text, key="run")
     if path.name not in NAMES or path.exists():
@@ -40,25 +40,25 @@ def named_run(text: str) -> NamedRun:
     if path.name == "latest":
         return NamedRun(_shown(latest), f"run={text}: {_shown(latest)}")
     tag = latest.record.monitor
-    compared = [run for run in runs if _experiment(run) == _experiment(latest) and tag in run.metrics]
+    compared = [run for run in runs if _comparison_key(run) == _comparison_key(latest) and tag in run.metrics]
     if not compared:
         raise UserError(f"run={text}: {_shown(latest)}, the latest run, has no {tag} to compare")
     sign = -1 if latest.record.monitored().higher_is_better else 1
     best = min(compared, key=lambda run: sign * run.metrics[tag])
-    number = f"the best of {len(compared):,} runs on its split" if len(compared) > 1 else "the only run on its split"
-    return NamedRun(_shown(best), f"run={text}: {_shown(best)}, {tag} {best.metrics[tag]:.4f}, {number}")
+    rank = f"the best of {len(compared):,} runs on its split" if len(compared) > 1 else "the only run on its split"
+    return NamedRun(_shown(best), f"run={text}: {_shown(best)}, {tag} {best.metrics[tag]:.4f}, {rank}")
 
 
 def _finished_at(run: FinishedRun) -> float:
     return (run.folder / "metrics.json").stat().st_mtime
 
 
-def _experiment(run: FinishedRun) -> tuple[str, str, str]:
-    """Return what two runs must share for their monitored metrics to be compared."""
+def _comparison_key(run: FinishedRun) -> tuple[str, str, str]:
+    """Return what two runs must share for `best` to compare them."""
     provenance = run.record.provenance
     return provenance["data_digest"], provenance["split"], run.record.monitor
 
 
 def _shown(run: FinishedRun) -> Path:
-    """Return the folder as users type it."""
+    """Return the run's folder relative to the working folder."""
     return Path(os.path.relpath(run.folder))

@@ -34,7 +34,7 @@ Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
 """Times of ratings, in any unit; those without a time zone are in UTC."""
 BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
-"""What a prediction can be based on: by the equation for a known pair, else by the bias baseline."""
+"""Bases of predictions: the equation predicts known pairs, the bias baseline all others."""
 DEFAULT_COLUMNS = Columns(user="user_id", item="item_id", rating="rating", timestamp=None)
 """Columns of a data frame of ratings, unless others are named."""
 WITHIN_90 = 1.6449
@@ -87,7 +87,7 @@ class Run:
         return f"Run({str(self.folder)!r}, model={self.record.model!r})"
 
     def _repr_html_(self) -> str:
-        """Tabulate the metrics for a notebook: a row per part and system."""
+        """Show the metrics in a notebook: a row per part and system."""
         labels = {metric.name: metric.label for metric in self.record.metric_kinds()}
         systems = {"": self.record.model, "baseline/bias/": "bias baseline", "baseline/mean/": "mean baseline"}
         metrics = self.metrics
@@ -163,7 +163,7 @@ class Run:
         return _by_block(self.predictor, self._pairs(user_ids, item_ids, times)).numpy()
 
     def predict_table(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> pd.DataFrame:
-        """Predict like `predict`, and tell which predictions are the bias baseline's.
+        """Predict like `predict`, and say what each prediction is based on.
 
         Returns:
             prediction (float32); standard_deviation (float32, as from `deviation`) for a run of optimizer=gibbs; basis:
@@ -173,11 +173,11 @@ class Run:
             UserError: as in `predict`.
         """
         pairs = self._pairs(user_ids, item_ids, times)
-        found = {"prediction": _by_block(self.predictor, pairs).numpy()}
+        columns = {"prediction": _by_block(self.predictor, pairs).numpy()}
         if self.record.is_sampled:
-            found["standard_deviation"] = _by_block(self.predictor.deviation, pairs).numpy()
+            columns["standard_deviation"] = _by_block(self.predictor.deviation, pairs).numpy()
         code = 1 * ~_is_trained(pairs.user, self.record.num_users) + 2 * ~_is_trained(pairs.item, self.record.num_items)
-        return pd.DataFrame(found | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
+        return pd.DataFrame(columns | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
 
     def deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Compute the standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
@@ -214,15 +214,15 @@ class Run:
         )
 
     def trained_users(self, user_ids: Ids) -> NDArray[np.bool_]:
-        """Tell which users have training ratings: (B,) bool."""
+        """Return whether each user has training ratings: (B,) bool."""
         return _is_trained(self.user_ids.index_of(user_ids), self.record.num_users)
 
     def trained_items(self, item_ids: Ids) -> NDArray[np.bool_]:
-        """Tell which items have training ratings: (B,) bool."""
+        """Return whether each item has training ratings: (B,) bool."""
         return _is_trained(self.item_ids.index_of(item_ids), self.record.num_items)
 
     def check_users(self, user_ids: Ids, *, place: Callable[[int], str]) -> None:
-        """Raise UserError if a user has no training ratings, with the nearest id; `place` names that of a row."""
+        """Raise UserError with the nearest id if a user has no training ratings; `place` names the place of a row."""
         is_trained = self.trained_users(user_ids)
         if not is_trained.all():
             row = int(np.argmin(is_trained))
@@ -235,24 +235,24 @@ class Run:
         """List the ids of the items that have at least one of these genres.
 
         Args:
-            genres: their names, spelled as in the data.
-            column: column of categories in the data's table of items, stored in the run.
+            genres: names of genres, spelled as in the data.
+            column: column of categories in the run's copy of the table of items.
 
         Raises:
-            UserError: the run holds no such column, or no item has a genre.
+            UserError: the run has no such column, or no item has one of the genres.
         """
         features = self._items.filter(regex=f"^{FEATURE_PREFIX}").select_dtypes(exclude="number")
-        held = [str(name).removeprefix(FEATURE_PREFIX) for name in features]
-        if column not in held:
-            listed = f"only {', '.join(held)}" if held else "since its data had none (data.titles.path)"
+        names = [str(name).removeprefix(FEATURE_PREFIX) for name in features]
+        if column not in names:
+            listed = f"only {', '.join(names)}" if names else "since its data had none (data.titles.path)"
             raise UserError(
-                f"genres: {self.folder} holds no categories {column!r} of items, {listed}{did_you_mean(column, held)}"
+                f"genres: {self.folder} has no item categories {column!r}, {listed}{did_you_mean(column, names)}"
             )
         of_items = features[f"{FEATURE_PREFIX}{column}"].map(lambda text: set(categories_in(text)))
-        found = set().union(*of_items)
+        known = set().union(*of_items)
         for genre in genres:
-            if genre not in found:
-                raise UserError(f"genres: no item has the genre {genre!r}{did_you_mean(genre, found)}")
+            if genre not in known:
+                raise UserError(f"genres: no item has the genre {genre!r}{did_you_mean(genre, known)}")
         wanted = set(genres)
         return self.item_ids.ids[[not wanted.isdisjoint(each) for each in of_items]].to_numpy()
 
@@ -270,19 +270,19 @@ class Run:
         Args:
             user_id: the user's id, as in the data.
             k: number of items, at least 1; fewer if fewer are left.
-            candidates: ids of the items to choose from, of which those with training ratings count; None: all.
+            candidates: ids of the items to choose from; those without training ratings are ignored. None: all items.
             exclude_seen: whether to leave out the items that the user has rated in any part.
-            unknown: for a user without training ratings, `error`, or `baseline` for the bias baseline's ranking.
+            unknown: `error` refuses a user without training ratings; `baseline` ranks by the bias baseline.
 
         Returns:
             rank from 1, item_id, title (if the data had titles), rating (predicted), best first.
 
         Raises:
-            UserError: k is below 1, the user has no training ratings, or no candidate has.
+            UserError: k is below 1, or the user or every candidate has no training ratings.
         """
         if np.ndim(user_id) > 0:
             raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
-        self._check_recommending([user_id], k=k, unknown=unknown)
+        self._check_request([user_id], k=k, unknown=unknown)
         user, chosen = int(self.user_ids.index_of([user_id])[0]), self._candidates(candidates)
         if exclude_seen:
             chosen = np.setdiff1d(chosen, self._rows["item"][self._rows["user"] == user])
@@ -303,12 +303,11 @@ class Run:
         """Recommend to several users, like `recommend`; users with nothing left to recommend are absent.
 
         Args:
-            k: as in `recommend`; so are candidates and exclude_seen.
-            user_ids: the users, in the order of the result; None: all with training ratings, by index.
+            k: see `recommend`.
+            user_ids: ids of the users, in the order of the result; None: all with training ratings, in index order.
             candidates: see `recommend`.
             exclude_seen: see `recommend`.
-            unknown: for users without training ratings, `error`, or `baseline` for the bias baseline's ranking, which
-                includes those of the run if user_ids is None.
+            unknown: see `recommend`. With `baseline` and without user_ids, all users of the run are included.
 
         Returns:
             user_id and the columns of `recommend`, best first.
@@ -326,29 +325,29 @@ class Run:
     def recommend_by_block(
         self, *, k: int, user_ids: Ids | None, candidates: Ids | None, exclude_seen: bool, unknown: str
     ) -> Iterator[pd.DataFrame]:
-        """Recommend like `recommend_to_all`, in bounded memory: yield at least one block of the result."""
+        """Recommend like `recommend_to_all` in bounded memory; yields the result in blocks, at least one."""
         if user_ids is None:
             user = np.arange(len(self.user_ids) if unknown == "baseline" else self.record.num_users, dtype=np.int32)
-            names = self.user_ids.ids[user]
+            ids = self.user_ids.ids[user]
         else:
-            names, user = pd.Index(user_ids), self.user_ids.index_of(user_ids)
-            names = self.user_ids.ids[user] if (user != UNKNOWN).all() else names.astype(str)
-        self._check_recommending([] if user_ids is None else user_ids, k=k, unknown=unknown)
+            user = self.user_ids.index_of(user_ids)
+            ids = self.user_ids.ids[user] if (user != UNKNOWN).all() else pd.Index(user_ids).astype(str)
+        self._check_request([] if user_ids is None else user_ids, k=k, unknown=unknown)
         chosen, seen = self._candidates(candidates), None
         if exclude_seen:
             rated = (self._rows[name].to_numpy() for name in ("user", "item"))
             seen = SeenItems(*rated, num_users=len(self.user_ids))
         first = 0
-        for found in top_k_of_users(self.predictor, user, candidates=chosen, seen=seen, k=k):
-            row, place = np.nonzero(found >= 0)
-            item = found[row, place]
-            row, first = row + first, first + len(found)
+        for best in top_k_of_users(self.predictor, user, candidates=chosen, seen=seen, k=k):
+            row, column = np.nonzero(best >= 0)
+            item = best[row, column]
+            row, first = row + first, first + len(best)
             pairs = Ratings(user=user[row], item=item, rating=np.zeros(len(item), dtype=np.float32))
-            listed = self._listed(item, _by_block(self.predictor, pairs).numpy()).assign(rank=place + 1)
-            listed.insert(0, "user_id", names[row])
+            listed = self._listed(item, _by_block(self.predictor, pairs).numpy()).assign(rank=column + 1)
+            listed.insert(0, "user_id", ids[row])
             yield listed
 
-    def _check_recommending(self, user_ids: Ids, *, k: int, unknown: str) -> None:
+    def _check_request(self, user_ids: Ids, *, k: int, unknown: str) -> None:
         if k < 1:
             raise UserError(f"k must be at least 1, got {k}")
         if unknown not in ("error", "baseline"):
@@ -357,7 +356,7 @@ class Run:
             self.check_users(user_ids, place=lambda row: "user_ids" if len(user_ids) > 1 else "user_id")
 
     def _candidates(self, item_ids: Ids | None) -> NDArray[np.int32]:
-        """Return the indices of the items with training ratings among these, each once, sorted."""
+        """Return the sorted, distinct indices of those items that have training ratings."""
         if item_ids is None:
             return np.arange(self.record.num_items, dtype=np.int32)
         item = np.unique(self.item_ids.index_of(item_ids))
@@ -420,8 +419,8 @@ class Run:
 
         Args:
             ratings: data frame with the columns user_id, item_id and rating; None: the run's own rows.
-            columns: names of other columns by role: user, item, rating, and timestamp for a model that uses days.
-            parts: the run's own parts to evaluate.
+            columns: other column names by role: user, item, rating, and timestamp for a model that uses days.
+            parts: which of the run's own parts to evaluate.
 
         Returns:
             val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
@@ -433,21 +432,21 @@ class Run:
             UserError: a column or a cell of the data frame is invalid.
         """
         if ratings is not None:
-            return self._evaluated("", self._predict_rows(self._rows_of(ratings, columns or {})))
+            return self._evaluate_rows("", self._predict_rows(self._rows_of(ratings, columns or {})))
         metrics: dict[str, float] = {}
         for part in parts:
-            metrics |= self._evaluated(f"{part}/", self.predicted(part))
+            metrics |= self._evaluate_rows(f"{part}/", self.predicted(part))
         return metrics
 
     def _rows_of(self, ratings: Frame, columns: Mapping[str, str]) -> Ratings:
         """Read the rows of a data frame."""
         if unknown := sorted(columns.keys() - set(DEFAULT_COLUMNS._fields)):
-            raise UserError(f"columns has no role {unknown[0]!r}{did_you_mean(unknown[0], DEFAULT_COLUMNS._fields)}")
+            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], DEFAULT_COLUMNS._fields)}")
         read = read_frame(ratings, DEFAULT_COLUMNS._replace(**columns))
         return replace(self._pairs(read.user_ids, read.item_ids, read.times), rating=read.rating)
 
-    def _evaluated(self, prefix: str, predicted: PredictedRows) -> dict[str, float]:
-        """Evaluate rows, and the warm and the cold ones among them; tags begin with the prefix."""
+    def _evaluate_rows(self, prefix: str, predicted: PredictedRows) -> dict[str, float]:
+        """Evaluate rows, and the warm and cold ones among them separately; the prefix begins all tags."""
         metrics: dict[str, float] = {}
         is_warm = _is_trained(predicted.rows.user, self.record.num_users)
         is_warm &= _is_trained(predicted.rows.item, self.record.num_items)
@@ -498,7 +497,7 @@ def _in_utc(times: Times) -> NDArray[np.datetime64]:
 
 
 def _is_trained(index: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
-    """Tell which indices of users or items are among the first `count`, which have training ratings."""
+    """Return whether each index of a user or item is below `count`, the number of those with training ratings."""
     return (index >= 0) & (index < count)
 
 
