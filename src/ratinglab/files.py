@@ -41,7 +41,7 @@ def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
     path = user_path(text, key=key)
     if not path.parent.is_dir():
         raise UserError(f"{key}: there is no folder {path.parent}")
-    if path.is_dir():
+    if path.is_dir() or text.endswith(("/", os.sep)):
         raise UserError(f"{key} must be a file, got the folder {text}")
     for other in inputs:
         if path.exists() and path.samefile(other):

@@ -43,7 +43,6 @@ READ = {
     "jsonl": lambda path: pd.read_json(path, lines=True),
     "parquet": pd.read_parquet,
     "feather": pd.read_feather,
-    "orc": pd.read_orc,
     "csv.gz": lambda path: pd.read_csv(path),
     "jsonl.bz2": lambda path: pd.read_json(path, lines=True),
 }

@@ -77,7 +77,21 @@ def test_baseline_for_unknown_users_covers_all_users(run, here, capsys):
     found = pd.read_csv(here / "out.csv")
     popular = run.predictor.baseline.item_bias[:-1].argsort(descending=True, stable=True)[:2]
     assert found.loc[found["user_id"] == 30, "item_id"].tolist() == run.item_ids.ids[popular].tolist()
-    assert capsys.readouterr().out == "62 recommendations for 31 users in out.csv\n"
+    assert capsys.readouterr().out == (
+        "62 recommendations for 31 users in out.csv\n"
+        "note: recommended by the bias baseline, since they have no training ratings: 1 users\n"
+    )
+
+
+def test_users_without_a_list_are_counted(run, here, capsys):
+    pd.DataFrame({"user_id": [0, 1]}).to_csv("users.csv", index=False)
+    seen = set(run.rated_highest(1, k=99)["item_id"])
+    items = [
+        item for item in run.item_ids.ids if item in seen and item not in set(run.rated_highest(0, k=99)["item_id"])
+    ]
+    pd.DataFrame({"item_id": items}).to_csv("items.csv", index=False)
+    recommend(run, "users=users.csv", "items=items.csv", "output=out.csv", "k=2")
+    assert "note: left out, since no other candidates are left: 1 users\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

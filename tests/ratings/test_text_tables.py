@@ -110,3 +110,23 @@ def test_damaged_file_is_one_line(tmp_path):
     with pytest.raises(UserError, match="t is damaged or cut off") as error:
         opened(tmp_path / "t", bytes(content)).whole()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["user_id,item_id\n", "user_id,item_id\r\n", "user_id,item_id\n\n"])
+def test_header_without_rows_is_one_line(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(UserError, match=r"t\.csv has no rows, only a header"):
+        read_text_table(InputFile(tmp_path / "t.csv"), TextDialect(",", "utf-8"), header=True)
+
+
+def test_views_of_text_and_repeated_columns_in_arrow_files(tmp_path):
+    views = pa.table({"id": pa.array(["a", "b"], pa.string_view())})
+    with pa.ipc.new_file(str(tmp_path / "t.arrow"), views.schema) as writer:
+        writer.write_table(views)
+    read = read_text_table(InputFile(tmp_path / "t.arrow"), TextDialect(",", "utf-8"), header=True)
+    assert read.content.schema.types == [pa.string()]
+    twice = pa.table([[1], [2]], names=["id", "id"])
+    with pa.ipc.new_file(str(tmp_path / "u.arrow"), twice.schema) as writer:
+        writer.write_table(twice)
+    with pytest.raises(UserError, match=r"u\.arrow has 2 columns named 'id'"):
+        read_text_table(InputFile(tmp_path / "u.arrow"), TextDialect(",", "utf-8"), header=True)

@@ -95,3 +95,9 @@ def test_best_needs_the_monitored_metric():
     run_of("outputs/a", at=1)
     with pytest.raises(UserError, match=r"^run=best: outputs/a, the latest run, has no val/mse to compare$"):
         named_run("best")
+
+
+def test_mistyped_name_of_a_run_gets_the_nearest_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"run: there is no folder lates; did you mean latest\?"):
+        named_run("lates")

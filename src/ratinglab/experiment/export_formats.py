@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,9 @@ def write_torch(run: Run, folder: Path) -> Written:
     """Write model.pt2, a torch.export program, and the tables of ids."""
     path, takes_day = folder / "model.pt2", run.predictor.model.takes_day
     with _quiet():
-        torch.export.save(_traced(run, ExportFormat.torch), path)
+        packed = BytesIO()  # torch's own writing fails with a RuntimeError on a full disk
+        torch.export.save(_traced(run, ExportFormat.torch), packed)
+        path.write_bytes(packed.getbuffer())
         module = torch.export.load(path).module()
     write_ids(run, folder)
     usage = (

@@ -13,6 +13,7 @@ from ratinglab.errors import UserError
 from ratinglab.experiment.export_formats import WRITERS, Written
 from ratinglab.experiment.root_options import ONNX_PACKAGES, ExportFormat, ExportOptions
 from ratinglab.files import output_folder, whole_folder
+from ratinglab.reports.named_runs import named_run
 from ratinglab.runs.record import write_json
 from ratinglab.runs.run import Run
 
@@ -47,7 +48,8 @@ def export(options: ExportOptions) -> None:
         UserError: the folder has files, the format does not suit the model, or the predictions differ from the run's.
     """
     output = None if options.output is None else output_folder(options.output, key="output")
-    run = Run.load(options.run)
+    named = named_run(options.run)
+    run = Run.load(named.folder)
     if output is None:
         folder = run.folder.resolve()
         output = output_folder(os.path.relpath(f"{folder}-{options.format.name}"), key="output")
@@ -61,6 +63,8 @@ def export(options: ExportOptions) -> None:
             )
         write_json(folder / "export.json", _description(run, options.format, written, parity))
         size = sum(path.stat().st_size for path in folder.iterdir())
+    if named.remark is not None:
+        print(named.remark)
     _print_summary(run, options.format, output, written, parity, size=size)
 
 

@@ -89,6 +89,7 @@ def _recommend_to_one(
         rows = recommended.copy()
         rows.insert(0, "user_id", user_id)
         _write(output, [rows])
+        print_beside(output, f"{len(rows):,} recommendations for user {user_id} in {output}")
     for remark in remarks:
         print_beside(output, remark)
     if output is not None and is_stream(output):
@@ -135,14 +136,27 @@ def _recommend_to_several(
 
     _write(output, counted())
     print_beside(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
-    left_out = len(run.user_ids) - run.record.num_users
-    if user_ids is None and options.unknown is Unknown.error and left_out > 0:
-        remarks.append(
-            f"note: left out, since they have no training ratings: {left_out:,} users; "
-            "unknown=baseline recommends to them by the bias baseline"
-        )
+    remarks += _notes_on_users(run, user_ids, num_listed=num_users, unknown=options.unknown)
     for remark in remarks:
         print_beside(output, remark)
+
+
+def _notes_on_users(run: Run, user_ids: list[str] | None, *, num_listed: int, unknown: Unknown) -> Iterator[str]:
+    """Count the users that have no list, and those whose list is the bias baseline's."""
+    num_trained, num_all = run.record.num_users, len(run.user_ids)
+    if user_ids is not None:
+        num_trained, num_all = int(run.trained_users(user_ids).sum()), len(user_ids)
+    untrained = num_all - num_trained
+    asked = num_all if unknown is Unknown.baseline else num_trained
+    if untrained > 0 and unknown is Unknown.baseline:
+        yield f"note: recommended by the bias baseline, since they have no training ratings: {untrained:,} users"
+    elif untrained > 0:
+        yield (
+            f"note: left out, since they have no training ratings: {untrained:,} users; "
+            "unknown=baseline recommends to them by the bias baseline"
+        )
+    if num_listed < asked:
+        yield f"note: left out, since no other candidates are left: {asked - num_listed:,} users"
 
 
 def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:

@@ -139,7 +139,7 @@ class RecommendOptions(TextOptions):
     users; baseline: recommend by the bias baseline, which ranks the same for everyone."""
     output: str | None
     """File to write, one recommendation per row; null: the screen, for one user. The extension decides the format:
-    .csv, .tsv, .jsonl, .parquet, .arrow, .feather or .orc; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress
+    .csv, .tsv, .jsonl, .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress
     text or JSON Lines."""
     k: int = field(metadata=at_least(1))
     """Number of items to recommend per user."""
@@ -182,9 +182,9 @@ class PredictOptions(TextOptions):
     """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It may exceed memory."""
     output: str
     """File to write: the rows of the input, with the columns `prediction` and `basis`, which is known, user_unknown,
-    item_unknown or both_unknown. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow, .feather or
-    .orc. Any other extension, or that of a text input, gives text with the input's separator and encoding, or CSV if
-    the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
+    item_unknown or both_unknown. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or .feather.
+    Any other extension, or that of a text input, gives text with the input's separator and encoding, or CSV if the
+    input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
     timestamp_format: str | None
     """Format of the times, as in data.timestamp_format; null: detect it."""
     columns: PairColumns

@@ -59,9 +59,7 @@ def read_columnar(
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Decode a dictionary, and convert other layouts of text to the usual one."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return column.cast(pa.string()) if pa.types.is_string_view(column.type) else column
+    return column.cast(_plain_type(column.type))
 
 
 def check_column(names: list[str], name: str, *, key: str, file: InputFile) -> None:
@@ -186,8 +184,12 @@ def typed_batches(file: InputFile, kind: Format) -> tuple[pa.Schema, Callable[[]
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type of a dictionary's values: an Arrow file cannot hold another dictionary in each batch."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    """Return the type of a dictionary's values, and the usual type of text for other layouts of it.
+
+    An Arrow file cannot hold another dictionary in each batch, and pandas crashes on views of text.
+    """
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
 
 
 @contextmanager

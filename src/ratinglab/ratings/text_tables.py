@@ -144,13 +144,12 @@ def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
     kind = format_of(file)
     if kind is not Format.TEXT:
         schema, batches = typed_batches(file, kind)
+        _check_distinct(schema.names, file)
         return TableFile(file, None, header=True, schema=schema, batches=batches)
     dialect = dialect.adapted(file)
     ((line, cells),) = first_rows(file, dialect, 1)
     names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
-    if len(set(names)) < len(names):
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{file} has {names.count(repeated)} columns named {repeated!r}")
+    _check_distinct(names, file)
     skipped_lines = line if header else line - 1
 
     def opened(dialect: TextDialect, *notes: str) -> TableFile:
@@ -226,13 +225,22 @@ def _first_fault(
     for block in whole_rows(file, dialect, header_lines=skipped_lines, num_valid_bytes=num_valid_bytes):
         lines = block.text.splitlines(keepends=True)
         rows = list(rows_in([block.text], dialect, file=file, first_line=block.first))
-        has_rows = has_rows or bool(rows)
+        if not rows:
+            continue
+        has_rows = True
         stops = [line for line, _ in rows[1:]] + [block.first + len(lines)]
         for (line, cells), stop in zip(rows, stops, strict=True):
             row_lines = lines[line - block.first : stop - block.first]
             if (fault := _fault_of_row(cells, row_lines, dialect, num_columns)) is not None:
                 return UserError(f"{file}, line {line}: {fault}")
     return None if has_rows else UserError(f"{file} has no rows, only a header")
+
+
+def _check_distinct(names: list[str], file: InputFile) -> None:
+    """Raise UserError if two columns have the same name."""
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"{file} has {names.count(repeated)} columns named {repeated!r}")
 
 
 def _fault_of_row(cells: list[str], lines: list[bytes], dialect: TextDialect, num_columns: int) -> str | None:

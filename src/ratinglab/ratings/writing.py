@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.orc
 import pyarrow.parquet
 
 from ratinglab.errors import UserError, did_you_mean
@@ -30,7 +29,6 @@ BINARY: dict[str, Callable[[BinaryIO, pa.Schema], Any]] = {
     ".parquet": pyarrow.parquet.ParquetWriter,
     ".arrow": pa.ipc.new_file,
     ".feather": pa.ipc.new_file,
-    ".orc": lambda file, _: pyarrow.orc.ORCWriter(file),
 }
 COMPRESSED: dict[str, Callable[[BinaryIO], Any]] = {
     "": nullcontext,
@@ -42,7 +40,8 @@ COMPRESSED: dict[str, Callable[[BinaryIO], Any]] = {
 WRITTEN = (*DIALECTS, *JSON_LINES, *BINARY)
 NOT_WRITTEN = (
     ".json .xlsx .xls .xlsb .ods .h5 .hdf .hdf5 .npy .npz .mat .pkl .pickle .pt .dta .sav .sas7bdat .rds .rda .rdata "
-    ".db .sqlite .avro .arff .html .xml .yaml .pdf .zip .7z .rar .tar .tgz .lz4"
+    ".db .sqlite .avro .arff .html .xml .yaml .pdf .zip .7z .rar .tar .tgz .lz4 "
+    ".orc .pq .parq .arrows .ipc .gzip .br .snappy"
 ).split()
 """Extensions of formats that cannot be written. Any other extension means text."""
 
@@ -113,7 +112,11 @@ def write_table(
             for block in blocks:
                 writer.write(block)
 
-    write_output(path, write, key="output")
+    try:
+        write_output(path, write, key="output")
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:  # a type that the format lacks
+        reason = " ".join(str(error).split())
+        raise UserError(f"output: a column of the input cannot be written to {path}: {reason}") from error
 
 
 def _kept_open(file: BinaryIO) -> BinaryIO:
@@ -133,21 +136,24 @@ class _TextWriter:
 
     def write(self, table: pa.Table) -> None:
         """Write rows."""
-        cells = [self._cells(column) for column in table.columns]
+        cells = [self._cells(column, is_first=number == 0) for number, column in enumerate(table.columns)]
         lines = pc.binary_join_element_wise(*cells, self._separator).to_pylist()
         self._file.write(self._encode("\n".join([*lines, ""])))
 
-    def _cells(self, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        """Format the cells of a column, with quotation marks where needed."""
+    def _cells(self, column: pa.ChunkedArray, *, is_first: bool) -> pa.ChunkedArray:
+        """Format the cells of a column, with quotation marks or escapes where needed."""
         texts = text_column(column)
         if pa.types.is_floating(column.type) and self._dialect.decimal != ".":
             texts = pc.replace_substring(texts, ".", self._dialect.decimal)
+        special = f"[\r\n{re.escape(self._separator)}]"
         if not self._dialect.is_quoted:
-            return texts
+            escaped = pc.replace_substring_regex(texts, rf"(\\|{special})", r"\\\1")
+            return escaped if self._dialect.escape else texts
         if self._dialect.escape:
             texts = pc.replace_substring(texts, "\\", "\\\\")
         quoted = pc.binary_join_element_wise('"', pc.replace_substring(texts, '"', '""'), '"', "")
-        return pc.if_else(pc.match_substring_regex(texts, f'["\r\n{re.escape(self._separator)}]'), quoted, texts)
+        looks_like_comment = f"^{re.escape(self._dialect.comment)}|" if is_first and self._dialect.comment else ""
+        return pc.if_else(pc.match_substring_regex(texts, f'{looks_like_comment}"|{special}'), quoted, texts)
 
 
 class _JsonLinesWriter:
@@ -161,7 +167,7 @@ class _JsonLinesWriter:
         for number, field in enumerate(table.schema):
             if pa.types.is_float32(field.type):  # 3.7, not the nearest float64, 3.700000047683716
                 column = table[number].cast(pa.string()).cast(pa.float64())
-            elif pa.types.is_binary(field.type):
+            elif pa.types.is_binary(field.type) or pa.types.is_temporal(field.type):  # pandas cuts times off
                 column = text_column(table[number])
             else:
                 continue

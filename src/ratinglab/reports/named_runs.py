@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
 from ratinglab.reports.finished_runs import FinishedRun, find_runs
 
@@ -30,15 +30,19 @@ def named_run(text: str) -> NamedRun:
         UserError: there is no finished run; or, for `best`, the latest run lacks its monitored metric.
     """
     path = user_path(text, key="run")
+    if path.parent == Path() and path.name not in NAMES and not path.exists():
+        siblings = [entry.name for entry in Path().iterdir()]
+        raise UserError(f"run: there is no folder {path}{did_you_mean(path.name, [*siblings, *NAMES])}")
     if path.name not in NAMES or path.exists():
         return NamedRun(path, None)
     searched = path.parent if path.parent != Path() else Path(OUTPUTS)
-    runs = find_runs([str(searched)])[0] if searched.is_dir() else []
+    runs, _, faults = find_runs([str(searched)]) if searched.is_dir() else ([], 0, [])
+    ignored = f" (ignored: {'; '.join(faults)})" if faults else ""
     if not runs:
-        raise UserError(f"run={text}: there is no finished run in {searched}")
+        raise UserError(f"run={text}: there is no finished run in {searched}{ignored}")
     latest = max(runs, key=_finished_at)
     if path.name == "latest":
-        return NamedRun(_shown(latest), f"run={text}: {_shown(latest)}")
+        return NamedRun(_shown(latest), f"run={text}: {_shown(latest)}{ignored}")
     tag = latest.record.monitor
     compared = [run for run in runs if _comparison_key(run) == _comparison_key(latest) and tag in run.metrics]
     if not compared:
@@ -46,7 +50,7 @@ def named_run(text: str) -> NamedRun:
     sign = -1 if latest.record.monitored().higher_is_better else 1
     best = min(compared, key=lambda run: sign * run.metrics[tag])
     rank = f"the best of {len(compared):,} runs on its split" if len(compared) > 1 else "the only run on its split"
-    return NamedRun(_shown(best), f"run={text}: {_shown(best)}, {tag} {best.metrics[tag]:.4f}, {rank}")
+    return NamedRun(_shown(best), f"run={text}: {_shown(best)}, {tag} {best.metrics[tag]:.4f}, {rank}{ignored}")
 
 
 def _finished_at(run: FinishedRun) -> float:
