@@ -422,7 +422,9 @@ def test_recommend_command_writes_no_rows_when_all_items_are_rated(command, tmp_
     (tmp_path / "dense.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
     trained = command(tmp_path, "train", "data=csv", "data.path=dense.csv", "trainer.max_epochs=1", "logger=none")
     outcome = command(tmp_path, "recommend", f"run={trained.run}", "output=all.csv")
-    assert outcome.stdout == "0 recommendations for 0 users in all.csv\n"
+    assert outcome.stdout == (
+        "0 recommendations for 0 users in all.csv\nnote: left out, since no other candidates are left: 8 users\n"
+    )
     assert (tmp_path / "all.csv").read_text() == "user_id,rank,item_id,prediction\n"
 
 
