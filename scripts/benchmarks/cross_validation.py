@@ -41,7 +41,7 @@ from cornac.eval_methods import CrossValidation
 folds = CrossValidation(frame[["user_id", "item_id", "rating"]].values.tolist(), n_folds=5, seed=0)
 experiment = cornac.Experiment(folds, [cornac.models.MF()], [cornac.metrics.RMSE()])
 experiment.run()
-print(experiment.result[0].metric_avg_results["RMSE"])
+print(experiment.result[0].metric_mean["RMSE"])
 """,
     "lenskit": """
 from lenskit.als import BiasedMFScorer
