@@ -12,6 +12,7 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from measurement import argument_parser, environment, median, print_table, run_process, take_turns
 
@@ -74,7 +75,8 @@ def main() -> None:
 
     def measure(name: str) -> dict[str, float]:
         program = READ.format(path=path) + PROGRAMS[name]
-        finished = run_process([pythons[name], "-c", program], env={**os.environ, **env})
+        with TemporaryDirectory() as folder:  # each library leaves files
+            finished = run_process([pythons[name], "-c", program], env={**os.environ, **env}, folder=Path(folder))
         return {"seconds": finished.seconds, "rmse": float(finished.stdout.split()[-1])}
 
     measured = take_turns({name: lambda name=name: measure(name) for name in names}, repeats=arguments.repeats)
