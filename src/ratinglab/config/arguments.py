@@ -47,13 +47,24 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
         arguments.overrides = [
             text if "=" in text or text.startswith("~") else f"{positional}={text}" for text in arguments.overrides
         ]
-    check_form(arguments.overrides)
-    if not arguments.multirun:
-        arguments.overrides = [_as_typed(argument) for argument in arguments.overrides]
+    if arguments.multirun:
+        _check_form(arguments.overrides)
+    else:
+        arguments.overrides = overrides_of_one_job(arguments.overrides)
     return arguments
 
 
-def check_form(overrides: Sequence[str]) -> None:
+def overrides_of_one_job(arguments: Sequence[str]) -> list[str]:
+    """Check the form of the arguments, and quote each value that is a text although Hydra would not read it as one.
+
+    Raises:
+        UserError: an argument is not an override.
+    """
+    _check_form(arguments)
+    return [_as_typed(argument) for argument in arguments]
+
+
+def _check_form(overrides: Sequence[str]) -> None:
     """Refuse `KEY = VALUE` and arguments that are not overrides."""
     for before, argument in itertools.pairwise(["", *overrides]):
         if argument.startswith("=") or (before.endswith("=") and "=" not in argument):

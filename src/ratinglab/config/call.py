@@ -6,7 +6,7 @@ from pathlib import Path
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ratinglab.config.arguments import check_form
+from ratinglab.config.arguments import overrides_of_one_job
 from ratinglab.config.conf import Conf
 from ratinglab.config.hydra_api import outside_app
 from ratinglab.config.mistakes import explained
@@ -37,9 +37,8 @@ class Call:
         register_resolvers()
         conf = Conf("train")
         with explained(conf), outside_app():
-            check_form(overrides)
             conf.add_folder(config_dir)
-            request = Request(conf, overrides, find_run=resumed_run)
+            request = Request(conf, overrides_of_one_job(overrides), find_run=resumed_run)
             with conf.initialized():
                 job = request.job(request.overrides)
                 folders = [(f"hydra.{kind}.dir", str(job.hydra[kind].dir)) for kind in ("run", "sweep")]
