@@ -108,6 +108,11 @@ def test_path_is_read_like_data_path(frame):
     assert metrics(train(ratings=halves)) == metrics(train(ratings="ratings.parquet"))
 
 
+def test_override_with_an_odd_file_name_is_read_as_on_the_command_line(frame):
+    frame.to_csv("b,c=d e.csv", index=False)
+    assert metrics(train("data=csv", "data.path=b,c=d e.csv")) == metrics(train(ratings=frame))
+
+
 def test_tables_of_users_and_items_give_features_and_titles(frame):
     users = pd.DataFrame({"uid": range(30), "group": ["old", "young", ""] * 10})
     items = pd.DataFrame({"iid": range(20), "title": [f"Film {item}" for item in range(20)], "genre": ["a|b"] * 20})
