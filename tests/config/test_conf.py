@@ -11,8 +11,8 @@ from ratinglab.config.comments import file_comment, key_comments
 from ratinglab.config.conf import SEVERAL, Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.mistakes import MAY_BE_NONE
-from ratinglab.config.request import ROOTS
 from ratinglab.errors import UserError
+from ratinglab.experiment.root_options import ROOTS
 from ratinglab.options import as_yaml, field_key
 
 OVERLAYS = ("protocol", *MAY_BE_NONE)

@@ -9,24 +9,8 @@ from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
 from ratinglab.config.mistakes import check_overrides, with_file
 from ratinglab.config.rerun import Rerun
-from ratinglab.experiment.root_options import (
-    EvaluateOptions,
-    ExportOptions,
-    InspectOptions,
-    PredictOptions,
-    RecommendOptions,
-    TrainOptions,
-)
+from ratinglab.experiment.root_options import ROOTS
 
-ROOTS: dict[str, type] = {
-    "train": TrainOptions,
-    "inspect_data": InspectOptions,
-    "evaluate": EvaluateOptions,
-    "recommend": RecommendOptions,
-    "predict": PredictOptions,
-    "export": ExportOptions,
-}
-"""Options class of each primary config in conf/."""
 FindRun = Callable[..., Rerun | None]
 """Takes the overrides, and multirun by keyword; returns the earlier run that they name, if any."""
 

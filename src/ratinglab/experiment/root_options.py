@@ -226,3 +226,14 @@ class ExportOptions:
         missing = [name for name in ONNX_PACKAGES if find_spec(name) is None]
         if self.format is ExportFormat.onnx and missing:
             raise UserError(f"format=onnx needs {', '.join(missing)}: pip install 'ratinglab[export]'")
+
+
+ROOTS: dict[str, type] = {
+    "train": TrainOptions,
+    "inspect_data": InspectOptions,
+    "evaluate": EvaluateOptions,
+    "recommend": RecommendOptions,
+    "predict": PredictOptions,
+    "export": ExportOptions,
+}
+"""Options class of each primary config in conf/."""
