@@ -79,6 +79,12 @@ def test_frame_gives_the_same_run_as_its_csv_on_the_command_line(frame, tmp_path
     assert ours == theirs
 
 
+def views_in_a_dictionary(ids):
+    """Encode ids as Polars exports its categories."""
+    values = pa.array(ids.unique().astype(str), pa.string_view())
+    return pa.DictionaryArray.from_arrays(pa.array(pd.factorize(ids)[0]), values)
+
+
 @pytest.mark.parametrize(
     "convert",
     [
@@ -90,8 +96,10 @@ def test_frame_gives_the_same_run_as_its_csv_on_the_command_line(frame, tmp_path
         lambda frame: frame.assign(timestamp=pd.to_datetime(frame["timestamp"], unit="s")),
         lambda frame: frame.assign(note=[object()] * len(frame)).set_index("note", append=True),
         lambda frame: frame.assign(other=[[1, "a"], *[{}] * (len(frame) - 1)]),
+        lambda frame: frame.to_records(index=False),
+        lambda frame: pa.table(frame).set_column(0, "user_id", views_in_a_dictionary(frame["user_id"])),
     ],
-    ids=["series", "arrays", "pyarrow", "categories", "texts", "datetimes", "index", "another column"],
+    ids="series arrays pyarrow categories texts datetimes index another_column structured polars_categories".split(),
 )
 def test_other_forms_of_the_same_ratings_give_the_same_run(frame, convert):
     split = ("split=temporal", "data.columns.timestamp=timestamp")
@@ -169,8 +177,38 @@ def test_calls_leave_the_process_as_it_was(frame, tmp_path, settings):
         assert after[name] == value, name
 
 
+def test_what_a_fit_sets_and_leaves_is_restored(frame, monkeypatch):
+    train(ratings=frame)  # imports
+    logger = logging.getLogger("pytorch_lightning")
+
+    def careless(options, folder):
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        gc.set_threshold(1)
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+        warnings.simplefilter("error")
+        logger.setLevel(logging.CRITICAL)
+        os.environ["LEFT"] = "1"
+        del os.environ["PATH"]
+        sys.path.append("left")
+        raise ratinglab.UserError("stopped")
+
+    torch.set_num_threads(2)
+    torch.manual_seed(123)
+    before = state()
+    monkeypatch.setattr(api, "train_run", careless)
+    with pytest.raises(ratinglab.UserError, match="stopped"):
+        train(ratings=frame)
+    after = state()
+    for name, value in before.items():
+        assert after[name] == value, name
+
+
 def test_loading_leaves_the_random_state_as_it_was(frame):
     run = train(ratings=frame)
+    torch.manual_seed(123)
     before = state()["random"]
     ratinglab.load(run.folder)
     assert state()["random"] == before
@@ -244,7 +282,7 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         ((), {"recipe": "biased_mf_gibs"}, "unknown recipe=biased_mf_gibs: .*; did you mean biased_mf_gibbs"),
         (("model.embeding_dim=3",), {}, r"unknown key model.embeding_dim; did you mean model.embedding_dim\?"),
         (("embedding_dim",), {}, "embedding_dim: an argument must be KEY=VALUE"),
-        (("data=demo",), {}, "give either ratings= or an override data=NAME, not both"),
+        (("data=demo",), {}, "give ratings as a keyword or the text data=NAME, not both"),
         ((), {"ratings": "nowhere.csv"}, "data.path: there is no file nowhere.csv"),
         ((), {"ratings": 7}, "ratings must be a data frame, arrays by column name, or a path, got int"),
         ((), {"ratings": None, "users": NO_FRAME}, "users= needs ratings="),
@@ -253,9 +291,13 @@ NO_FRAME = {"user_id": [1], "item_id": [2], "rating": [3.0]}
         ((), {"ratings": [NO_FRAME]}, "ratings must be a data frame, arrays by column name, or a path, got list"),
         ((), {"ratings": pd.Series([1.0])}, "ratings must be a data frame, .* got Series"),
         ((), {"ratings": NO_FRAME | {"user_id": [10**30]}}, "ratings, column 'user_id' must hold values of one type"),
-        (("data.path=x.csv",), {}, "give either ratings= or data.path=, not both"),
-        (("seed=4",), {"seed": 3}, "give either seed= or seed=, not both"),
-        (("--config-dir=x",), {}, "--config-dir=x: flags are for the command line; for --config-dir, give config_dir="),
+        (("data.path=x.csv",), {}, "give ratings as a keyword or as the text data.path=…, not both"),
+        (("seed=4",), {"seed": 3}, "give seed as a keyword or as the text seed=…, not both"),
+        (
+            ("--config-dir=x",),
+            {},
+            "--config-dir=x: flags work only on the command line; use config_dir=FOLDER for --config-dir",
+        ),
         ((), {"columns": {"user": "userId"}}, r"data.columns.user: ratings has no column 'userId'; it has user_id,"),
         ((), {"columns": {"usr": "userId"}}, "unknown key data.columns.usr; did you mean data.columns.user"),
         ((), {"ratings": NO_FRAME | {"rating": ["x"]}}, "ratings, row 1: the rating must be a number, got 'x'"),

@@ -85,7 +85,7 @@ def test_bash_completes_commands_choices_and_keys(installed, typed, completions)
 def test_other_completion_requests_are_one_line(installed, arguments):
     outcome = installed(f"ratinglab -sc {arguments}")
     assert outcome.returncode == 2
-    assert outcome.stderr == f"error: -sc takes install=bash, or zsh or fish, got {arguments or 'nothing'}\n"
+    assert outcome.stderr == f"error: -sc must be install=bash, =zsh or =fish, got {arguments or 'nothing'}\n"
 
 
 def test_other_programs_can_read_the_configs_as_a_package(installed):

@@ -222,16 +222,16 @@ def _checked(overrides: Sequence[str], settings: Settings) -> Settings:
                 "a data frame is given as ratings=frame"
             )
         if text.startswith("-"):
-            raise UserError(f"{text}: flags are for the command line; for --config-dir, give config_dir=FOLDER")
+            raise UserError(f"{text}: flags work only on the command line; use config_dir=FOLDER for --config-dir")
     given = cast(Settings, {name: value for name, value in settings.items() if value is not None})
     if not isinstance(given.get("columns", {}), Mapping):
         raise TypeError(f"columns must be names by role, such as {{'user': 'userId'}}, got {given['columns']!r}")
     typed = _keys(overrides)
     for name, key in (KEYS | TABLES).items():
         if name in given and key in typed:
-            raise UserError(f"give either {name}= or {key}=, not both")
+            raise UserError(f"give {name} as a keyword or as the text {key}=…, not both")
     if "ratings" in given and "data" in typed:
-        raise UserError("give either ratings= or an override data=NAME, not both")
+        raise UserError("give ratings as a keyword or the text data=NAME, not both")
     return given
 
 

@@ -164,7 +164,7 @@ def _complete(arguments: list[str]) -> None:
     Hydra does not know subcommands, so the command's name is removed from the line.
     """
     if len(arguments) != 1 or not re.fullmatch(r"(install|uninstall|query)=(bash|zsh|fish)", arguments[0]):
-        raise UserError(f"-sc takes install=bash, or zsh or fish, got {' '.join(arguments) or 'nothing'}")
+        raise UserError(f"-sc must be install=bash, =zsh or =fish, got {' '.join(arguments) or 'nothing'}")
     line = os.environ.get("COMP_LINE", "")
     program, _, typed = line.partition(" ")
     name, space, rest = typed.partition(" ")

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from documented import options_of
 
 from ratinglab.errors import UserError
-from ratinglab.runs.run import Run
+from ratinglab.runs.run import DEFAULT_COLUMNS, Run
 
 
 @pytest.fixture(scope="module")
@@ -469,3 +470,13 @@ def test_unknown_users_and_items_of_other_ratings_are_cold(biased):
 def test_mistake_in_other_ratings_is_a_one_line_error(biased, frame, columns, message):
     with pytest.raises(UserError, match=message):
         Run.load(biased.run).evaluate(frame, columns=columns)
+
+
+def test_columns_of_a_data_frame_have_the_names_of_conf():
+    columns = options_of("train", "data=csv", "data.path=ratings.csv").data.columns
+    assert vars(columns) == DEFAULT_COLUMNS._asdict()
+
+
+def test_recommend_takes_one_user(run):
+    with pytest.raises(UserError, match=r"user_id must be one id, got \[1, 2\]; recommend_to_all takes several"):
+        run.recommend([1, 2], k=2, unknown="baseline")

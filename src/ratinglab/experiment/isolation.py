@@ -35,13 +35,13 @@ def isolated() -> Iterator[None]:
     """Run a call with known settings of the process, and restore the caller's at its end.
 
     Restores threads, random states, warning filters, logging levels, garbage collection, environment variables, the
-    command line, the module search path, and torch's modes and default type. A UserError loses the exceptions that it
-    came from, which would hide its line in a notebook.
+    command line, the module search path, and torch's modes and default type.
+
+    A UserError drops its causes: a notebook would print them above its one line.
     """
     with CALLS, ExitStack() as restored:
         restored.enter_context(warnings.catch_warnings())
-        restored.enter_context(torch.inference_mode(False))
-        restored.enter_context(torch.enable_grad())
+        restored.enter_context(torch.inference_mode(False))  # enables gradients, too
         restored.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         restored.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))

@@ -82,7 +82,9 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
 
 
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
-    """Build a fit with its initial weights, or those of the run of `from`, and its data, for the caller's own Trainer.
+    """Build a fit and its data for the caller's own Trainer.
+
+    The fit has its initial weights, or those of the run that `from` names.
 
     Raises:
         UserError: the data or an option is wrong.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.ratings.columnar import read_columnar
 from ratinglab.ratings.formats import Format
-from ratinglab.ratings.inputs import Columns, InputFile
+from ratinglab.ratings.inputs import START_SIZE, Columns, InputFile
 from ratinglab.ratings.timestamps import milliseconds
 
 
@@ -55,7 +55,7 @@ class FrameFile(InputFile):
 
     def start(self) -> bytes:
         """Return the first bytes without copying the rest."""
-        return self.content.slice(0, min(1000, self.content.size)).to_pybytes()
+        return self.content.slice(0, min(START_SIZE, self.content.size)).to_pybytes()
 
     def opened(self) -> pa.NativeFile:
         """Open the Arrow file."""
@@ -148,7 +148,10 @@ def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
 def _as_arrow(values: Any, *, place: str) -> pa.Array | pa.ChunkedArray:
     """Convert a column to Arrow; NaN, None and NaT are missing values."""
     if isinstance(values, pa.ChunkedArray) and pa.types.is_dictionary(values.type):
-        return pa.chunked_array([chunk.dictionary_decode() for chunk in values.chunks], values.type.value_type)
+        if pa.types.is_string_view(values.type.value_type):  # as Polars exports categories; Arrow cannot decode these
+            decoded = [chunk.dictionary.cast(pa.string()).take(chunk.indices) for chunk in values.chunks]
+            return pa.chunked_array(decoded, pa.string())
+        return values
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     if np.ndim(values) != 1:
