@@ -182,9 +182,10 @@ class PredictOptions(TextOptions):
     """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It may exceed memory."""
     output: str
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (only for a run of
-    optimizer=gibbs) and `basis`: known, user_unknown, item_unknown or both_unknown. The extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or .feather.
-    Any other extension, or that of a text input, gives text with the input's separator and encoding, or CSV if the
-    input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
+    optimizer=gibbs) and `basis`: known, user_unknown, item_unknown or both_unknown. The extension decides the format:
+    .csv, .tsv, .jsonl, .parquet, .arrow or .feather. Any other extension, or that of a text input, gives text with the
+    input's separator and encoding, or CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON
+    Lines."""
     timestamp_format: str | None
     """Format of the times, as in data.timestamp_format; null: detect it."""
     columns: PairColumns
