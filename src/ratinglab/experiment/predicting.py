@@ -13,7 +13,8 @@ from ratinglab.ratings.text_tables import TableFile, TextTable, open_text_table
 from ratinglab.ratings.timestamps import pattern_of_times, times_of_texts
 from ratinglab.ratings.writing import check_name, keeps_dialect, write_table
 from ratinglab.reports.named_runs import named_run
-from ratinglab.runs.run import BASES, Run, Times
+from ratinglab.runs.run import Run
+from ratinglab.runs.trained_model import BASES, Times
 
 BLOCK_ROWS = 1 << 18
 """Number of pairs held in memory at once."""

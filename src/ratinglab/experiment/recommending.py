@@ -16,7 +16,8 @@ from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.ratings.writing import check_name, write_table
 from ratinglab.reports.named_runs import named_run
 from ratinglab.reports.text_table import aligned
-from ratinglab.runs.run import Ids, Run
+from ratinglab.runs.run import Run
+from ratinglab.runs.trained_model import Ids
 
 BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""
