@@ -13,14 +13,13 @@ from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined
 from ratinglab.fitting.setup import FitSetup
+from ratinglab.models.equation import Source
 from ratinglab.models.factor_equation import FactorEquation, Part
-from ratinglab.models.posterior import Posterior, Sample
+from ratinglab.models.posterior import NOISE_DEGREES, Posterior, Sample
 from ratinglab.models.predictor import Predictor
 
 NOISE_SHAPE, NOISE_RATE = 1.0, 1.0
 """Parameters of the gamma priors on the noise precision."""
-DEGREES = 10.0
-"""ν of the gamma priors on user and item precisions: strength of the pull to the common precision, in ratings."""
 LEAST_NOISE = 0.01
 """Lowest standard deviation of a user's noise, in standard deviations of the ratings. Ratings that the equation fits
 exactly would otherwise raise the precision without bound."""
@@ -167,12 +166,14 @@ class GibbsFit(RowFit):
             alpha[:] = random.gamma(NOISE_SHAPE + count / 2, 1 / (NOISE_RATE + plain.sum() / 2))
             return
         counts = self._by_owner("user", self._ratings["user"].counts)
-        rate = random.gamma(NOISE_SHAPE + len(alpha) * DEGREES / 2, 1 / (NOISE_RATE + alpha.sum(dtype=np.float64)))
-        drawn = random.gamma((DEGREES + counts) / 2, 1 / (rate + self._by_owner("user", weighted) / 2))
+        rate = random.gamma(
+            NOISE_SHAPE + len(alpha) * NOISE_DEGREES / 2, 1 / (NOISE_RATE + alpha.sum(dtype=np.float64))
+        )
+        drawn = random.gamma((NOISE_DEGREES + counts) / 2, 1 / (rate + self._by_owner("user", weighted) / 2))
         alpha[:] = np.minimum(drawn, self._highest_precision)
         _, weighted = self.errors("item", items, users, other_weight=self._row_precision("user"))
         counts = self._by_owner("item", self._ratings["item"].counts)
-        beta[:] = random.gamma((DEGREES + counts) / 2, 2 / (DEGREES + self._by_owner("item", weighted)))
+        beta[:] = random.gamma((NOISE_DEGREES + counts) / 2, 2 / (NOISE_DEGREES + self._by_owner("item", weighted)))
 
     def _row_precision(self, name: str) -> FloatArray:
         """Look up the noise precision of each row's user or item: (num_rows,) float32."""
@@ -187,8 +188,11 @@ class GibbsFit(RowFit):
         """Keep the rows, all parts summed, as a sample."""
         factors = [torch.from_numpy(self._factors(rows)) for rows in (users, items)]
         biases = [torch.from_numpy(rows[:, :1]) if self.has_biases else torch.empty(0, 1) for rows in (users, items)]
-        tensors = (*factors, *biases, self.user_precision, self.item_precision)
-        self.posterior.keep(Sample(*(each.clone() for each in tensors)))
+        precisions = self.user_precision, self.item_precision
+        sides = [self.side(name) for name in OTHER_SIDE]
+        parts = [part for side in sides for part in side.parts if part.source is not Source.own]
+        weights = {part.name: torch.from_numpy(self._weights(part)) for part in parts}
+        self.posterior.keep(Sample._make([*map(torch.clone, (*factors, *biases, *precisions)), weights]))
 
     def score_block(self, batch: Batch, block: int) -> Tensor:
         """Average the samples' predictions for a block of rows. Keeps a running sum per block."""

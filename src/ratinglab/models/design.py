@@ -1,5 +1,6 @@
 """Sparse design matrices: the columns of each row, such as a user's rated items or an item's genres."""
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -70,8 +71,29 @@ class Design(nn.Module):
         pairs = torch.from_numpy(row), torch.from_numpy(column)
         return cls.of_sets(*pairs, num_rows=len(values), num_columns=len(names))
 
+    @classmethod
+    def of_new_rows(cls, values: Column, trained: Column) -> "Design":
+        """Encode values of new users or items, from `new_values`, like the column that a model was trained on."""
+        if is_numeric(trained):
+            assert is_numeric(values), "new_values reads numbers"
+            known = trained[~np.isnan(trained)]
+            scale = torch.from_numpy(np.nan_to_num((values - known.mean()) / known.std()).astype(np.float32))
+            return cls.one_hot(torch.zeros(len(scale), dtype=torch.int32), num_columns=1, scale=scale)
+        names = categories(trained)[2]
+        row, column, used = categories(values)
+        number = np.array([names.index(name) for name in used], dtype=np.int32)
+        pairs = torch.from_numpy(row), torch.from_numpy(number[column])
+        return cls.of_sets(*pairs, num_rows=len(values), num_columns=len(names))
+
+    def single_row(self, row: int) -> "Design":
+        """Return one row of F."""
+        begin, end = int(self.start[row]), int(self.start[row + 1])
+        start, scale = torch.tensor([0, end - begin]), self.scale[row : row + 1]
+        return Design(start, self.column[begin:end], scale, num_columns=self.num_columns)
+
     def select_rows(self, inner_row: Tensor) -> "Design":
         """Return the product S F, where row r of S selects row inner_row[r] of F: inner_row (num_rows,) int64."""
+        inner_row = inner_row if self.inner_row is None else self.inner_row[inner_row]
         return Design(self.start, self.column, self.scale, num_columns=self.num_columns, inner_row=inner_row)
 
     @property
@@ -90,6 +112,12 @@ class Design(nn.Module):
         total = functional.embedding_bag(column, embedding.weight, begin.to(column.dtype), mode="sum")
         # not indexing, whose gradient adds up equal rows in any order on several threads
         return functional.embedding(place, total * self.scale[rows, None])
+
+    def times_all(self, weights: Tensor) -> Tensor:
+        """Compute F w for all rows: weights (num_columns, D) → (num_rows, D) float32."""
+        total = functional.embedding_bag(self.column, weights, self.start[:-1].to(self.column.dtype), mode="sum")
+        scaled: Tensor = total * self.scale[:, None]
+        return scaled if self.inner_row is None else scaled[self.inner_row]
 
     def squares(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
         """Sum Σ_{c ∈ N(r)} ‖w_c‖² over these rows: row (B,) → () float32."""

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, NamedTuple
 
 import torch
@@ -56,6 +57,95 @@ class Factors(NamedTuple):
     mean: float
 
 
+class Source(Enum):
+    """Origin of the columns of a new row in a part's design."""
+
+    own = "own"
+    """Columns that belong to one row, such as a user's drift: a new row has none of them yet."""
+    rated = "rated"
+    """The items that a user has rated, or the users who have rated an item."""
+    feature = "feature"
+    """The values of a feature."""
+
+
+class RowPart(NamedTuple):
+    """A part of a side's rows whose columns are known for new rows too.
+
+    Attributes:
+        source: rated, or feature.
+        feature: name of the feature; "" for rated.
+        design: F, over all rows.
+        weights: w in each sample, (num_columns, D) float32 each, the bias first if there are biases.
+    """
+
+    source: Source
+    feature: str
+    design: Design
+    weights: list[Tensor]
+
+
+class SideRows(NamedTuple):
+    """All users' rows, or all items', with their parts summed, in one or more samples of the weights.
+
+    Attributes:
+        factors: (num_rows, D) float32 for each sample.
+        biases: (num_rows, 1) float32 for each sample; None for an equation without biases.
+        mean: μ, in rating units.
+        last_row: (num_owners,) int64, the row of each user or item on its last day; None: one row each.
+        precision: (num_owners,) float32 for each sample: the product of a user's and an item's is 1 / variance of a
+            rating around its prediction; None if unknown, as for an equation without samples.
+        parts: the parts that a new row has too; they are included in the rows.
+    """
+
+    factors: list[Tensor]
+    biases: list[Tensor] | None
+    mean: float
+    last_row: Tensor | None = None
+    precision: list[Tensor] | None = None
+    parts: tuple[RowPart, ...] = ()
+
+    def on_last_day(self) -> "SideRows":
+        """Keep one row per user or item, that of its last day."""
+        if self.last_row is None:
+            return self
+        biases = None if self.biases is None else [table[self.last_row] for table in self.biases]
+        return self._replace(factors=[table[self.last_row] for table in self.factors], biases=biases, last_row=None)
+
+    def repeated(self, times: int) -> "SideRows":
+        """Repeat each sample, without copying it."""
+
+        def repeat(tables: list[Tensor] | None) -> list[Tensor]:
+            return [table for table in tables or () for _ in range(times)]
+
+        biases = None if self.biases is None else repeat(self.biases)
+        return self._replace(factors=repeat(self.factors), biases=biases, precision=repeat(self.precision))
+
+    def extended(self, new: "SideRows") -> "SideRows":
+        """Append new rows, in as many samples. Both sides have one row per user or item."""
+
+        def join(first: list[Tensor] | None, second: list[Tensor] | None) -> list[Tensor]:
+            return [torch.cat(pair) for pair in zip(first or (), second or (), strict=True)]
+
+        biases = None if self.biases is None else join(self.biases, new.biases)
+        return self._replace(
+            factors=join(self.factors, new.factors), biases=biases, precision=join(self.precision, new.precision)
+        )
+
+    @property
+    def num_owners(self) -> int:
+        """Number of users or items."""
+        return len(self.factors[0] if self.last_row is None else self.last_row)
+
+    def take(self, index: Tensor) -> Tensor:
+        """Select users or items on their last day: (B,) int64 → (S, B, D) float64, the bias first if there are biases.
+
+        S is the number of samples.
+        """
+        row = index if self.last_row is None else self.last_row[index]
+        tables = [self.factors] if self.biases is None else [self.biases, self.factors]
+        return torch.cat([torch.stack([table[row] for table in samples]) for samples in tables], dim=2).double()
+
+
 class Equation(nn.Module, ABC):
     """A model over the users and items with training rows, as indices from 0.
 
@@ -89,6 +179,18 @@ class Equation(nn.Module, ABC):
     def factors(self) -> Factors | None:
         """Return the equation as one product of matrices; None if it has another form."""
         return None
+
+    def side_rows(self, name: str) -> SideRows | None:
+        """Return the rows of the side `name`, user or item, for fold-in; None for an equation without factors."""
+        factors = self.factors()
+        if factors is None:
+            return None
+        rows, biases = (factors.user, factors.user_bias) if name == "user" else (factors.item, factors.item_bias)
+        return SideRows([rows.detach()], None if biases is None else [biases.detach()], factors.mean)
+
+    def score_items(self, user: int, items: Tensor) -> Tensor:
+        """Predict one user's ratings of these items on the last day: (C,) int32 → (C,) float32."""
+        return self.predict(torch.full_like(items, user), items, None)
 
     def traceable(self) -> "Equation":
         """Return an equation that predicts the same and that torch.export can trace: this one, unless overridden."""

@@ -9,7 +9,16 @@ from torch import Tensor, nn
 from ratinglab.models.day_rows import DayRows
 from ratinglab.models.declarations import FactorOptions, FeatureOptions
 from ratinglab.models.design import Design
-from ratinglab.models.equation import Equation, Factors, TrainingData, normal_embedding, zero_embedding
+from ratinglab.models.equation import (
+    Equation,
+    Factors,
+    RowPart,
+    SideRows,
+    Source,
+    TrainingData,
+    normal_embedding,
+    zero_embedding,
+)
 from ratinglab.models.row_products import RowProducts
 
 
@@ -21,12 +30,16 @@ class Part(NamedTuple):
         design: F, (num_rows, num_columns).
         embedding: w, (num_columns, D).
         bias: weights added to the row's bias, (num_columns, 1); None if the part adds nothing to the bias.
+        source: origin of a new row's columns, for fold-in.
+        feature: name of the feature if `source` is feature.
     """
 
     name: str
     design: Design
     embedding: nn.Embedding
     bias: nn.Embedding | None = None
+    source: Source = Source.own
+    feature: str = ""
 
 
 class Side(NamedTuple):
@@ -126,6 +139,19 @@ class FactorEquation(Equation):
         return self._factors_of(self.user_side().last_rows(), self.item_side().last_rows())
 
     @torch.no_grad()
+    def side_rows(self, name: str) -> SideRows:
+        """Return the rows of the side `name` on the last day, all parts summed, and its parts."""
+        side = self.user_side() if name == "user" else self.item_side()
+        last = side.last_rows()
+        parts = [
+            RowPart(part.source, part.feature, part.design.select_rows(last), [_with_bias(part, side)])
+            for part in side.parts
+            if part.source is not Source.own
+        ]
+        biases = None if side.bias is None else [side.biases(last)]
+        return SideRows([side.factors(last)], biases, float(self.rating_mean), parts=tuple(parts))
+
+    @torch.no_grad()
     def traceable(self) -> Equation:
         """Sum the parts of all rows in advance: torch.export cannot trace the sums of a design."""
         users, items = self.user_side(), self.item_side()
@@ -143,6 +169,14 @@ class FactorEquation(Equation):
             item_bias=items.biases(item_row) if has_biases else None,
             mean=float(self.rating_mean),
         )
+
+
+def _with_bias(part: Part, side: Side) -> Tensor:
+    """Put a part's biases, 0 if it has none, before its weights if the side has biases: (num_columns, D)."""
+    weights: Tensor = part.embedding.weight
+    if side.bias is None:
+        return weights
+    return torch.cat([torch.zeros(len(weights), 1) if part.bias is None else part.bias.weight, weights], dim=1)
 
 
 def as_factor_equation(equation: Equation) -> FactorEquation:
@@ -176,6 +210,7 @@ class BiasedFactorEquation(FactorEquation):
 
     def add_features(self, options: FeatureOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         """Draw the weights of the features that the options name. The subclass adds their parts to its sides."""
+        self.user_feature_names, self.item_feature_names = options.user_features, options.item_features
         self.user_feature_designs = nn.ModuleList(training.user_features[name] for name in options.user_features)
         self.item_feature_designs = nn.ModuleList(training.item_features[name] for name in options.item_features)
 
@@ -189,18 +224,23 @@ class BiasedFactorEquation(FactorEquation):
 
     def user_feature_parts(self) -> tuple[Part, ...]:
         """Make one part per user feature."""
-        return _feature_parts("user", self.user_feature_designs, self.user_features)
+        return _feature_parts("user", self.user_feature_names, self.user_feature_designs, self.user_features)
 
     def item_feature_parts(self) -> tuple[Part, ...]:
         """Make one part per item feature."""
-        return _feature_parts("item", self.item_feature_designs, self.item_features)
+        return _feature_parts("item", self.item_feature_names, self.item_feature_designs, self.item_features)
 
 
-def _feature_parts(side: str, designs: nn.ModuleList, weights: nn.ModuleList) -> tuple[Part, ...]:
+def _feature_parts(side: str, names: list[str], designs: nn.ModuleList, weights: nn.ModuleList) -> tuple[Part, ...]:
     if len(weights) == 0:  # the common case, asked for at every step
         return ()
-    pairs = zip(designs, weights, strict=True)
     return tuple(
-        Part(f"{side}_feature_{number}", cast(Design, design), cast(nn.Embedding, embedding))
-        for number, (design, embedding) in enumerate(pairs)
+        Part(
+            f"{side}_feature_{number}",
+            cast(Design, design),
+            cast(nn.Embedding, embedding),
+            source=Source.feature,
+            feature=name,
+        )
+        for number, (name, design, embedding) in enumerate(zip(names, designs, weights, strict=True))
     )

@@ -1,15 +1,23 @@
 """Samples of a factor equation's weights, and their mean prediction."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import groupby
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ratinglab.models.equation import Equation, Factors
+from ratinglab.errors import UserError
+from ratinglab.models.equation import Equation, Factors, RowPart, SideRows, Source
 from ratinglab.models.factor_equation import FactorEquation
 from ratinglab.models.row_products import RowProducts
+
+NOISE_DEGREES = 10.0
+"""ν of the gamma priors on user and item precisions: strength of the pull to the common precision, in ratings."""
+PART_PREFIX = "part/"
+"""Prefix of the parts' weights in the state_dict."""
 
 
 class Sample(NamedTuple):
@@ -22,6 +30,8 @@ class Sample(NamedTuple):
         item_bias: (num_item_rows, 1); (0, 1) for an equation without biases.
         user_precision: (num_users,); its product with the item's is 1 / variance of a rating around its prediction.
         item_precision: (num_items,).
+        parts: the weights of the parts that a new row has too, by name: (num_columns, D), the bias first if there are
+            biases. The rows include these parts.
     """
 
     user: Tensor
@@ -30,6 +40,7 @@ class Sample(NamedTuple):
     item_bias: Tensor
     user_precision: Tensor
     item_precision: Tensor
+    parts: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Posterior(Equation):
@@ -59,6 +70,7 @@ class Posterior(Equation):
         """Bytes of one sample in memory and in a checkpoint."""
         sides = self.equation.user_side(), self.equation.item_side()
         tables = [table for side in sides for table in (side.embedding, side.bias) if table is not None]
+        tables += [part.embedding for side in sides for part in side.parts if part.source is not Source.own]
         return 4 * (sum(table.weight.numel() for table in tables) + sum(len(side.last_rows()) for side in sides))
 
     def keep(self, sample: Sample) -> None:
@@ -92,6 +104,25 @@ class Posterior(Equation):
                 biases = sample.user_bias.index_select(0, user_row), sample.item_bias.index_select(0, item_row)
                 rating = rating + biases[0][:, 0] + biases[1][:, 0]
             yield sample, rating.double()
+
+    def score_items(self, user: int, items: Tensor) -> Tensor:
+        """Predict one user's ratings of these items on the last day: (C,) int32 → (C,) float32."""
+        if not self._samples:
+            return self.equation.score_items(user, items)
+        item = self.equation.item_side().find(items, None).long()
+        user_row = self.equation.user_side().find(torch.tensor([user]), None)
+        total = torch.full((len(items),), self._mean * len(self._samples), dtype=torch.float64)
+        for samples in self._by_item_table():
+            table = samples[0].item.index_select(0, item)
+            total += table @ sum((sample.user[user_row][0] for sample in samples), torch.zeros(table.shape[1]))
+            if len(samples[0].user_bias) > 0:
+                biases = samples[0].item_bias.index_select(0, item)[:, 0]
+                total += sum(float(sample.user_bias[user_row]) for sample in samples) + len(samples) * biases
+        return (total / len(self._samples)).float()
+
+    def _by_item_table(self) -> Iterator[list[Sample]]:
+        """Group adjacent samples that share their table of items, as those of a user folded into a point fit do."""
+        return (list(group) for _, group in groupby(self._samples, key=lambda sample: id(sample.item)))
 
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute the mean prediction, and the variance of a rating around it.
@@ -149,6 +180,33 @@ class Posterior(Equation):
             mean=self._mean,
         )
 
+    def side_rows(self, name: str) -> SideRows | None:
+        """Return the samples of the rows of the side `name`, with the parts that a new row has too.
+
+        Raises:
+            UserError: the samples lack the weights of such a part.
+        """
+        if not self._samples:
+            return self.equation.side_rows(name)
+        side = self.equation.user_side() if name == "user" else self.equation.item_side()
+        last, parts = side.last_rows(), list[RowPart]()
+        for part in side.parts:
+            if part.source is Source.own:
+                continue
+            if part.name not in self._samples[0].parts:
+                raise UserError("the run was trained before fold-in was added: train it again to fold in new ratings")
+            weights = [sample.parts[part.name] for sample in self._samples]
+            parts.append(RowPart(part.source, part.feature, part.design.select_rows(last), weights))
+        has_biases = side.bias is not None
+        return SideRows(
+            factors=[getattr(sample, name) for sample in self._samples],
+            biases=[getattr(sample, f"{name}_bias") for sample in self._samples] if has_biases else None,
+            mean=self._mean,
+            last_row=None if side.rows is None else last,
+            precision=[getattr(sample, f"{name}_precision") for sample in self._samples],
+            parts=tuple(parts),
+        )
+
     def item_vectors(self) -> Tensor | None:
         """Return the item embeddings of the current draw."""
         return self.equation.item_vectors()
@@ -157,8 +215,11 @@ class Posterior(Equation):
         """Stack the samples for state_dict."""
         if not self._samples:
             return {}
-        columns = zip(*self._samples, strict=True)
-        return {name: torch.stack(column) for name, column in zip(Sample._fields, columns, strict=True)}
+        names = [name for name in Sample._fields if name != "parts"]
+        stacked = {name: torch.stack([getattr(sample, name) for sample in self._samples]) for name in names}
+        for name in self._samples[0].parts:
+            stacked[f"{PART_PREFIX}{name}"] = torch.stack([sample.parts[name] for sample in self._samples])
+        return stacked
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
         """Load the samples from a state_dict.
@@ -166,8 +227,12 @@ class Posterior(Equation):
         Raises:
             RuntimeError: the samples do not fit this equation's shapes.
         """
-        columns = [state[name] for name in Sample._fields] if state else []
-        samples = [Sample(*tensors) for tensors in zip(*columns, strict=True)]
+        parts = [key for key in state if key.startswith(PART_PREFIX)]
+        columns = [state[name] for name in Sample._fields if name != "parts"] if state else []
+        samples = [
+            Sample._make([*tensors, {key.removeprefix(PART_PREFIX): state[key][number] for key in parts}])
+            for number, tensors in enumerate(zip(*columns, strict=True))
+        ]
         shapes = tuple(side.embedding.weight.shape for side in (self.equation.user_side(), self.equation.item_side()))
         if any((each.user.shape, each.item.shape) != shapes for each in samples):
             raise RuntimeError("the samples' shapes differ from the equation's")

@@ -25,6 +25,13 @@ class Predictor(nn.Module):
         """
         return self.clip(self.score(user, item, day))
 
+    def score_items(self, user: int, items: Tensor) -> Tensor:
+        """Predict one user's ratings of these items without clipping: (C,) int32 → (C,) float32."""
+        users = torch.full_like(items, user)
+        if bool(self.baseline.known(users, items).all()):
+            return self.model.score_items(user, items)
+        return self.score(users, items)
+
     def clip(self, rating: Tensor) -> Tensor:
         """Clip predictions to the rating scale."""
         return rating if self.scale is None else rating.clamp(*self.scale)

@@ -8,7 +8,7 @@ import torch
 
 from ratinglab.models.declarations import FeatureOptions, Form
 from ratinglab.models.design import Design
-from ratinglab.models.equation import TrainingData, normal_embedding
+from ratinglab.models.equation import Source, TrainingData, normal_embedding
 from ratinglab.models.factor_equation import BiasedFactorEquation, Part, Side
 from ratinglab.ratings.side_information import Needs
 
@@ -69,10 +69,15 @@ class SVDpp(BiasedFactorEquation):
 
     def user_side(self) -> Side:
         """Return b_u, p_u, the y and the user features."""
-        implicit = (Part("user_implicit", self.user_rated, self.user_implicit),) if self.has_implicit["user"] else ()
-        return Side(self.user_embedding, self.user_bias, implicit + self.user_feature_parts())
+        return Side(self.user_embedding, self.user_bias, self._implicit_parts("user") + self.user_feature_parts())
 
     def item_side(self) -> Side:
         """Return b_i, q_i, the x and the item features."""
-        implicit = (Part("item_implicit", self.item_raters, self.item_implicit),) if self.has_implicit["item"] else ()
-        return Side(self.item_embedding, self.item_bias, implicit + self.item_feature_parts())
+        return Side(self.item_embedding, self.item_bias, self._implicit_parts("item") + self.item_feature_parts())
+
+    def _implicit_parts(self, side: str) -> tuple[Part, ...]:
+        if not self.has_implicit[side]:
+            return ()
+        of_users = side == "user"
+        design, weights = (self.user_rated, self.user_implicit) if of_users else (self.item_raters, self.item_implicit)
+        return (Part(f"{side}_implicit", design, weights, source=Source.rated),)

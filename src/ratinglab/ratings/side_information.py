@@ -1,6 +1,8 @@
 """Side information: the day of each rating, and features of users and items, from the table to the equation."""
 
 import json
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple, TypeAlias, TypeGuard
@@ -13,6 +15,7 @@ from ratinglab.errors import UserError, did_you_mean
 NO_GENRES = "(no genres listed)"
 """MovieLens's marker for items without a genre."""
 
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 Column: TypeAlias = NDArray[np.object_] | NDArray[np.float64]
 """One feature of all users or items: categories or numbers.
 
@@ -130,6 +133,53 @@ def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
     if not np.isfinite(scaled[is_known]).all():
         raise UserError(f"{name} cannot be standardized: its values lie from {known.min():g} to {known.max():g}")
     return np.where(is_known, scaled, 0).astype(np.float32)
+
+
+def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], str]) -> Column:
+    """Read cells of new users or items as values of a column that a model was trained on: (B,).
+
+    A number finds its group in a column of groups such as `30–36`, the nearest if it lies in none.
+
+    Args:
+        cells: (B,) text, empty if unknown.
+        trained: the column over the users or items with training rows.
+        place: names the place of a cell in messages.
+
+    Raises:
+        UserError: a category has no training rows, or a number is not finite.
+    """
+    if is_numeric(trained):
+        return np.array([_finite(cell, place(row)) if cell else np.nan for row, cell in enumerate(cells)])
+    names = set(categories(trained)[2])
+    groups = _groups(names)
+    read = list[str]()
+    for row, cell in enumerate(cells):
+        is_number = groups and cell not in names and NUMBER.fullmatch(cell)
+        values = [_nearest_group(float(cell), groups)] if is_number else categories_in(cell)
+        unknown = [name for name in values if name not in names]
+        if unknown:
+            raise UserError(f"{place(row)}: no training row has {unknown[0]!r}{did_you_mean(unknown[0], names)}")
+        read.append("|".join(values))
+    return np.array(read, dtype=object)
+
+
+def _finite(cell: str, place: str) -> float:
+    if not NUMBER.fullmatch(cell):
+        raise UserError(f"{place}: the value must be a finite number, got {cell!r}")
+    return float(cell)
+
+
+def _groups(names: Collection[str]) -> dict[str, tuple[float, float]]:
+    """Return the bounds of each group of numbers, such as `30–36` or `40`; empty if these are not groups."""
+    bounds = {name: name.split("–") for name in names}
+    is_range = any(len(each) == 2 for each in bounds.values())
+    if not is_range or not all(NUMBER.fullmatch(bound) for each in bounds.values() for bound in each):
+        return {}
+    return {name: (float(each[0]), float(each[-1])) for name, each in bounds.items()}
+
+
+def _nearest_group(number: float, groups: dict[str, tuple[float, float]]) -> str:
+    return min(groups, key=lambda name: max(groups[name][0] - number, number - groups[name][1], 0))
 
 
 KEYS = {"user": "data.users", "item": "data.titles"}

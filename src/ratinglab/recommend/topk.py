@@ -31,7 +31,7 @@ def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int) -> Ten
         (min(k, C),) int32 item indices.
     """
     with torch.inference_mode():
-        score = predictor.score(torch.full_like(candidates, user), candidates)
+        score = predictor.score_items(user, candidates)
         return candidates[score.argsort(descending=True, stable=True)[:k]]
 
 

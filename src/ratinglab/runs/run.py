@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,22 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.files import user_path
-from ratinglab.ratings.frames import Frame, read_frame
+from ratinglab.ratings.frames import Frame, frame_file, read_frame
 from ratinglab.ratings.inputs import Columns
 from ratinglab.ratings.table import Ratings
+from ratinglab.ratings.text_dialects import TextDialect
+from ratinglab.ratings.text_tables import TextTable, read_text_table
+from ratinglab.runs.folded_in import FoldedIn, fold_in
+from ratinglab.runs.new_ratings import (
+    RatingColumns,
+    features_by_name,
+    features_in_table,
+    ratings_by_item,
+    ratings_in_table,
+)
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.storage import load_predictor, read_part, write_predictions
-from ratinglab.runs.trained_model import TrainedModel, by_block, is_trained
+from ratinglab.runs.trained_model import Ids, TrainedModel, by_block, is_trained
 
 DEFAULT_COLUMNS = Columns(user="user_id", item="item_id", rating="rating", timestamp=None)
 """Columns of a data frame of ratings, unless others are named."""
@@ -97,6 +107,66 @@ class Run(TrainedModel):
         """Number of training ratings of each user index, and of each item index."""
         user, item = read_part(self.folder, "train", ["user", "item"])
         return np.bincount(user, minlength=len(self.user_ids)), np.bincount(item, minlength=len(self.item_ids))
+
+    def fold_in(
+        self,
+        ratings: Mapping[int | str, float] | Frame | None = None,
+        *,
+        user_id: int | str | None = None,
+        users: Mapping[str, Any] | Frame | None = None,
+        items: Frame | None = None,
+        columns: Mapping[str, str] | None = None,
+    ) -> FoldedIn:
+        """Add users, items and ratings that the model was not trained on, without training it again.
+
+        Solves for the weights of a new user given the items' weights, and of a new item given the users': in closed
+        form, and in each sample for a run of optimizer=gibbs. A known user keeps the training ratings and adds the
+        given ones. The weights of all others stay as they are. See `RowFolder` for the equations.
+
+        Args:
+            ratings: one user's rating by the item's id or title; or a data frame with the columns item_id, rating and
+                user_id; without user_id they are one new user's. Ratings of items unknown to the run fold in the item,
+                if the user is known.
+            user_id: id of the user of ratings without users; None: a new user.
+            users: features of new users that the model uses: one user's value by name, or a data frame with user_id.
+            items: features of new items: a data frame with item_id.
+            columns: other names of the columns of `ratings` by role: user, item, rating.
+
+        Returns:
+            an object that predicts for these users and items, recommends to them, and explains.
+
+        Raises:
+            UserError: a rating is invalid or off the scale, an item is unknown or rated twice, or the model has no
+                factors.
+        """
+        roles = RatingColumns(*DEFAULT_COLUMNS[:3])
+        if unknown := sorted((columns or {}).keys() - set(roles._fields)):
+            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], roles._fields)}")
+        given = None
+        if _is_by_name(ratings):
+            given = ratings_by_item(list(ratings.items()), key="ratings")
+        elif ratings is not None:
+            given = ratings_in_table(_table(ratings, name="ratings"), roles._replace(**columns or {}), key="columns")
+        user_features = None
+        if _is_by_name(users):
+            user_features = features_by_name(list(users.items()), key="users")
+        elif users is not None:
+            user_features = features_in_table(_table(users, name="users"), roles.user, key="columns", noun="user")
+        item_features = None
+        if items is not None:
+            item_features = features_in_table(_table(items, name="items"), roles.item, key="columns", noun="item")
+        return fold_in(self, given, user_features, item_features, user_id=None if user_id is None else str(user_id))
+
+    def explain(self, user_id: int | str, item_ids: Ids, *, k: int = 3) -> pd.DataFrame:
+        """List the user's training ratings that changed the prediction of each item the most.
+
+        The user's weights are solved again from the training ratings, given the items' weights; see `FoldedIn.explain`.
+
+        Raises:
+            UserError: the user or an item has no training ratings.
+        """
+        self.check_users([user_id], place=lambda _: "user_id")
+        return fold_in(self, None, None, None, user_id=str(user_id)).explain(item_ids, k=k)
 
     def predictions(self, part: str) -> Predictions:
         """Predict the rows of a part, val or test, with the model and with the bias baseline."""
@@ -207,3 +277,12 @@ class Run(TrainedModel):
         distance = (by_block(self.predictor.score, rows) - torch.from_numpy(rows.rating)).abs()
         inside = distance <= WITHIN_90 * by_block(self.predictor.deviation, rows)
         return int(inside.sum()) / len(rows)
+
+
+def _is_by_name(values: object) -> TypeGuard[Mapping[Any, Any]]:
+    """Return whether this is a mapping of single values, not of columns."""
+    return isinstance(values, Mapping) and all(np.ndim(value) == 0 for value in values.values())
+
+
+def _table(frame: Frame | Mapping[Any, Any], *, name: str) -> TextTable:
+    return read_text_table(frame_file(frame, name=name), TextDialect(",", "utf-8"), header=True)

@@ -115,12 +115,13 @@ def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
     return training_data(
         record,
         rows=rows,
-        user_features=_read_features(folder / "users.parquet", needs.user_features),
-        item_features=_read_features(folder / "items.parquet", needs.item_features),
+        user_features=read_features(folder / "users.parquet", needs.user_features),
+        item_features=read_features(folder / "items.parquet", needs.item_features),
     )
 
 
-def _read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
+def read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
+    """Read features by name from users.parquet or items.parquet."""
     if not names:
         return {}
     table = read_parquet(path)

@@ -1,7 +1,7 @@
 """The model of a run in use: predict and recommend by ids."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +14,16 @@ from torch import Tensor
 
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError, did_you_mean
+from ratinglab.models.equation import SideRows
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import UNKNOWN, IdMap
-from ratinglab.ratings.side_information import categories_in
+from ratinglab.ratings.item_names import ItemNames
+from ratinglab.ratings.side_information import Column, categories_in
 from ratinglab.ratings.table import Ratings
+from ratinglab.recommend.fold_in import RowFolder
 from ratinglab.recommend.topk import SeenItems, top_k, top_k_of_users
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.storage import FEATURE_PREFIX, read_parquet, read_part
+from ratinglab.runs.storage import FEATURE_PREFIX, PARTS, count_rows, read_features, read_parquet, read_part
 
 Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
 """Ids of users or items, as in the data; 42 and "42" are the same."""
@@ -43,6 +46,7 @@ class TrainedModel:
     folder: Path
     record: RunRecord
     predictor: Predictor
+    _row_folders: dict[str, RowFolder] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def user_ids(self) -> IdMap:
@@ -65,9 +69,68 @@ class TrainedModel:
         return self.items["title"].to_numpy(dtype=object) if "title" in self.items else None
 
     @cached_property
+    def _item_names(self) -> ItemNames:
+        return ItemNames(self.item_ids, self.titles)
+
+    def find_items(self, names: Sequence[int | str], *, place: Callable[[int], str]) -> NDArray[np.int32]:
+        """Find the index of each item by its id or title, as `ItemNames.find` does.
+
+        Args:
+            names: (B,) ids or titles; the case, the place of the article and the year may differ from the title's.
+            place: the place of a name in messages.
+
+        Returns:
+            (B,) int32. An item may lack training ratings.
+
+        Raises:
+            UserError: a name is missing, no item has it, or several items have it as their title.
+        """
+        return self._item_names.find(names, place=place)
+
+    @cached_property
     def ratings(self) -> pd.DataFrame:
         """The ratings of all parts: user, item, rating and part, and the day if the equation takes days."""
         return read_parquet(self.folder / "ratings.parquet")
+
+    @cached_property
+    def rating_range(self) -> tuple[float, float]:
+        """The lowest and the highest rating."""
+        if self.record.scale is not None:
+            return self.record.scale
+        return float(self.ratings["rating"].min()), float(self.ratings["rating"].max())
+
+    def feature(self, side: str, name: str) -> Column:
+        """Read a feature that the equation uses, of all users or items (side user or item) by index."""
+        return read_features(self.folder / f"{side}s.parquet", (name,))[name]
+
+    def side_rows(self, side: str) -> SideRows:
+        """Return the weights of a side, user or item, with the noise of a rating.
+
+        Without samples, the noise is the same everywhere: the MSE of validation rows or, without any, training rows.
+
+        Raises:
+            UserError: the model has no factors.
+        """
+        rows = self.predictor.model.side_rows(side)
+        if rows is None:
+            raise UserError(f"model={self.record.model} has no factors, which fold-in solves for")
+        if rows.precision is not None:
+            return rows
+        precision = 1 / self._noise_variance if side == "user" else 1.0
+        return rows._replace(precision=[torch.full((rows.num_owners,), precision)])
+
+    @cached_property
+    def _noise_variance(self) -> float:
+        part = "val" if count_rows(self.folder)[PARTS.index("val")] > 0 else "train"
+        rows = self.part(part)
+        return float((by_block(self.predictor, rows) - torch.from_numpy(rows.rating)).double().square().mean())
+
+    def row_folder(self, side: str) -> RowFolder:
+        """Return the solver for new rows of a side, user or item."""
+        if side not in self._row_folders:
+            own, other = (self.side_rows(name) for name in (("user", "item") if side == "user" else ("item", "user")))
+            self._row_folders[side] = RowFolder(own, other, is_item=side == "item")
+        return self._row_folders[side]
 
     def part(self, name: str) -> Ratings:
         """Read the run's rows of a part: train, val or test."""

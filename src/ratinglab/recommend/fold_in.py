@@ -1,0 +1,263 @@
+"""Fold-in: the rows of new users or items, solved from a few ratings given the rows of the other side."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ratinglab.models.design import Design
+from ratinglab.models.equation import SideRows, Source
+from ratinglab.models.posterior import NOISE_DEGREES
+
+PRIOR_ROWS = 2_000
+"""Number of trained rows, spread evenly over the side, from which the prior of a new row is estimated."""
+NOISE_STEPS = 5
+"""Number of alternations between a new row and its noise precision."""
+NUMBERS = 1 << 24
+"""Number of float64 values held at once: 128 MiB."""
+LEAST_VARIANCE = 1e-12
+"""Lowest prior variance of a weight: rows that are all the same would have a prior without a density."""
+
+
+class NewRatings(NamedTuple):
+    """Ratings of new rows, sorted by row. `other` indexes the rows of the other side.
+
+    Attributes:
+        row: (E,) int64, from 0 to num_rows − 1.
+        other: (E,) int64.
+        rating: (E,) float64.
+        num_rows: number of new rows; rows without ratings are allowed.
+    """
+
+    row: Tensor
+    other: Tensor
+    rating: Tensor
+    num_rows: int
+
+
+class _Posterior(NamedTuple):
+    """Normal(mean, A⁻¹) of each new row in each sample, and the ratings it follows from, padded to n per row.
+
+    Attributes:
+        mean: (S, B, D) float64.
+        root: (S, B, D, D) float64, L with L Lᵀ = A.
+        precision: (S, B) float64, α.
+        features: (S, B, n, D) float64, x.
+        weight: (S, B, n) float64, α β; 0 for padding.
+        error: (S, B, n) float64, r − o − v · x.
+    """
+
+    mean: Tensor
+    root: Tensor
+    precision: Tensor
+    features: Tensor
+    weight: Tensor
+    error: Tensor
+
+
+class RowFolder:
+    """Solver for new rows of a side, given the rows of the other side, which stay as they are.
+
+    A new row v has the prior Normal(m + Σ F y, Λ⁻¹). The parts F y come from the items that the user has rated and from
+    features. m and Λ are the mean and the precision of the trained rows without their parts. With ratings
+    r ~ Normal(o + v · x, 1 / (α β)), v is normal with precision A and mean A⁻¹ b:
+
+        A = Λ + α Σ β x xᵀ,   b = Λ (m + Σ F y) + α Σ β x (r − o)
+
+    x are the other side's factors, preceded by 1 if there are biases, and o is the rest of the prediction. With samples
+    of the weights, v is solved in each. If users (and items) have their own noise precision α, then v and
+    α = E[α | r, v] alternate, with the prior Gamma(ν/2, γ) around the trained precisions. If all trained precisions are
+    the same, α is too.
+
+    Source: Salakhutdinov, Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo", ICML
+    2008, equations 11 to 13, for A and b; Efron, Morris, "Stein's Estimation Rule and Its Competitors", JASA 1973, for
+    a prior estimated from the trained rows.
+    """
+
+    def __init__(self, own: SideRows, other: SideRows, *, is_item: bool) -> None:
+        """Take the trained rows of the side and of the other side, with their precisions."""
+        self.own, self.other, self.is_item = own, other, is_item
+        self._own_precision, self._other_precision = own.precision or [], other.precision or []
+        assert self._own_precision, "the caller sets the precisions"
+        self.num_samples = len(own.factors)
+        dim = own.factors[0].shape[1] + (own.biases is not None)
+        self.draws = 1 if self.num_samples > 1 else 4 * dim
+        """Number of draws from each sample."""
+
+    @cached_property
+    def _prior(self) -> tuple[Tensor, Tensor]:
+        """Estimate m and Λ in each sample: (S, D) and (S, D, D).
+
+        The covariance is pulled to its diagonal with a weight of D rows, so that it can be inverted.
+        """
+        index = torch.linspace(0, self.own.num_owners - 1, min(PRIOR_ROWS, self.own.num_owners)).round().long()
+        rows = self.own.take(index)
+        for part in self.own.parts:
+            tables = [nn.Embedding.from_pretrained(weights) for weights in part.weights]
+            rows = rows - torch.stack([part.design.times(index, table) for table in tables])
+        count, dim = rows.shape[1:]
+        mean = rows.mean(dim=1)
+        scatter = (rows - mean[:, None]).mT @ (rows - mean[:, None])
+        variances = torch.diag_embed((scatter.diagonal(dim1=1, dim2=2) / count).clamp(min=LEAST_VARIANCE))
+        return mean, torch.linalg.inv((scatter + dim * variances) / (count + dim))
+
+    def fold(self, ratings: NewRatings, designs: Sequence[Design]) -> SideRows:
+        """Solve for new rows, and draw `draws` times from their distribution in each sample.
+
+        The draws' mean and variance are those of the distribution: exactly, and over 4 D draws, if the weights are
+        points; on average over the samples otherwise. The same ratings give the same draws.
+
+        Args:
+            ratings: ratings of the new rows.
+            designs: F of the new rows for each part of `own.parts`.
+
+        Returns:
+            the new rows, in S · draws samples.
+        """
+        prior_mean = self._prior_mean(ratings.num_rows, designs)
+        counts = torch.bincount(ratings.row, minlength=ratings.num_rows)
+        blocks = self._blocks(counts)
+        drawn, precision = list[Tensor](), list[Tensor]()
+        for rows in blocks:
+            posterior = self._solve(ratings, counts, rows, prior_mean[:, rows])
+            drawn.append(self._draw(posterior).float())
+            precision.append(posterior.precision.repeat_interleave(self.draws, dim=0).float())
+        order = torch.cat(blocks).argsort()
+        rows, num_biases = torch.cat(drawn, dim=1)[:, order], int(self.own.biases is not None)
+        return SideRows(
+            factors=list(rows[..., num_biases:]),
+            biases=list(rows[..., :1]) if num_biases > 0 else None,
+            mean=self.own.mean,
+            precision=list(torch.cat(precision, dim=1)[:, order]),
+        )
+
+    def changes(self, ratings: NewRatings, designs: Sequence[Design], others: Tensor) -> Tensor:
+        """Compute how much each rating of one new row changed its predictions for rows of the other side.
+
+        The change is the prediction minus the one without the rating, at the same noise precision. It is exact: with
+        h = α β xᵀ A⁻¹ x and e the rating's error, leaving it out moves v by
+
+            −α β e A⁻¹ x / (1 − h) + A₋⁻¹ Λ δ,   A₋ = A − α β x xᵀ,
+
+        where δ is the change of the part from who rated what.
+
+        Args:
+            ratings: ratings of the row.
+            designs: see `fold`.
+            others: (C,) int64.
+
+        Returns:
+            (C, E) float64, in rating units, averaged over the samples.
+
+        Source: Cook, Weisberg, "Residuals and Influence in Regression", 1982, section 2.2.
+        """
+        posterior = self._solve(
+            ratings, torch.tensor([len(ratings.row)]), torch.tensor([0]), self._prior_mean(1, designs)
+        )
+        features, weight, error = posterior.features[:, 0], posterior.weight[:, 0], posterior.error[:, 0]
+        solved = torch.cholesky_solve(features.mT, posterior.root[:, 0]).mT  # A⁻¹ x, (S, E, D)
+        leverage = (weight * (features * solved).sum(dim=2))[..., None]
+        moved = -(weight * error)[..., None] * solved / (1 - leverage)
+        shift = self._shift_of_parts(ratings)
+        if shift is not None:
+            pulled = torch.cholesky_solve(self._prior[1] @ shift.mT, posterior.root[:, 0]).mT
+            moved += pulled + (weight * (features * pulled).sum(dim=2))[..., None] * solved / (1 - leverage)
+        return -(self._features(others) @ moved.mT).mean(dim=0)
+
+    def _shift_of_parts(self, ratings: NewRatings) -> Tensor | None:
+        """Compute how leaving out each rating of one row changes its prior mean: (S, E, D); None if not at all."""
+        shifts, count = list[Tensor](), len(ratings.other)
+        for part in self.own.parts:
+            if part.source is Source.rated:
+                weights = torch.stack([table[ratings.other] for table in part.weights]).double()
+                total = weights.sum(dim=1, keepdim=True)
+                shifts.append((total - weights) / max(count - 1, 1) ** 0.5 - total / count**0.5)
+        return torch.stack(shifts).sum(dim=0) if shifts else None
+
+    def _prior_mean(self, num_rows: int, designs: Sequence[Design]) -> Tensor:
+        """Compute m + Σ F y of new rows: (S, B, D) float64."""
+        mean = self._prior[0][:, None].repeat(1, num_rows, 1)
+        for part, design in zip(self.own.parts, designs, strict=True):
+            mean += torch.stack([design.times_all(weights) for weights in part.weights])
+        return mean
+
+    def _blocks(self, counts: Tensor) -> list[Tensor]:
+        """Split new rows, those with few ratings first, into blocks of bounded memory: indices (B,) each."""
+        dim = self._prior[0].shape[1]
+        order, blocks, pending = counts.argsort(stable=True).tolist(), list[Tensor](), list[int]()
+        for row in order:
+            size = (len(pending) + 1) * self.num_samples * dim * (2 * int(counts[row]) + 6 * dim)
+            if pending and size > NUMBERS:
+                blocks.append(torch.tensor(pending))
+                pending = []
+            pending.append(row)
+        return [*blocks, torch.tensor(pending)]
+
+    def _features(self, index: Tensor) -> Tensor:
+        """Return x of rows of the other side: (C,) → (S, C, D)."""
+        features = self.other.take(index)
+        if self.other.biases is not None:
+            features[..., 0] = 1
+        return features
+
+    def _solve(self, ratings: NewRatings, counts: Tensor, rows: Tensor, prior_mean: Tensor) -> _Posterior:
+        """Compute the distributions of a block of rows: rows (B,), prior_mean (S, B, D)."""
+        start = torch.cumsum(counts, dim=0) - counts
+        most = int(counts[rows].max())
+        is_rating = torch.arange(most) < counts[rows, None]  # (B, n)
+        place = torch.where(is_rating, start[rows, None] + torch.arange(most), 0)
+        distinct, index = torch.unique(ratings.other[place], return_inverse=True)
+        known = self.other.take(distinct)
+        offset = torch.full(known.shape[:2], self.other.mean, dtype=torch.float64)
+        if self.other.biases is not None:
+            offset += known[..., 0]
+            known[..., 0] = 1
+        features, target = known[:, index], ratings.rating[place] - offset[:, index]
+        weight = torch.stack([precision[distinct] for precision in self._other_precision])[:, index] * is_rating
+        prior_precision = self._prior[1][:, None]
+        pull = (prior_precision @ prior_mean[..., None])[..., 0]
+        gram = (features * weight[..., None]).mT @ features
+        moment = ((weight * target)[..., None] * features).sum(dim=2)
+        precision, degrees, rate = self._noise_prior(len(rows))
+        for step in range(NOISE_STEPS):
+            root = torch.linalg.cholesky(prior_precision + precision[..., None, None] * gram)
+            mean = torch.cholesky_solve((pull + precision[..., None] * moment)[..., None], root)[..., 0]
+            error = target - (features @ mean[..., None])[..., 0]
+            if degrees == 0 or step == NOISE_STEPS - 1:
+                break
+            spread = torch.linalg.solve_triangular(root, features.mT, upper=False).square().sum(dim=2)
+            squares = (weight * (error.square() + spread)).sum(dim=2)
+            precision = (degrees + counts[rows]) / (2 * rate + squares)
+        return _Posterior(mean, root, precision, features, precision[..., None] * weight, error)
+
+    def _noise_prior(self, num_rows: int) -> tuple[Tensor, float, Tensor]:
+        """Return the first α, (S, B), and ν and γ, (S, 1), of its prior; ν is 0 if α is known."""
+        trained = torch.stack(self._own_precision).double()
+        # not the mean: users whose ratings are all the same have precisions far above all others
+        middle = trained.median(dim=1, keepdim=True).values
+        is_common = bool((trained == middle).all())
+        rate = (NOISE_DEGREES / 2 - 1 / 3) / middle  # the median of Gamma(a, γ) is about (a − 1/3) / γ
+        return middle.repeat(1, num_rows), 0.0 if is_common else NOISE_DEGREES, rate
+
+    def _draw(self, posterior: _Posterior) -> Tensor:
+        """Draw v + L⁻ᵀ z: (S', B, D)."""
+        noise = self._noise(posterior.mean.shape[2])
+        spread = torch.linalg.solve_triangular(posterior.root.mT, noise[:, None], upper=True)  # (S, B, D, K)
+        drawn = posterior.mean[..., None] + spread
+        return drawn.permute(0, 3, 1, 2).flatten(0, 1)
+
+    def _noise(self, dim: int) -> Tensor:
+        """Return z for the K draws of each sample: (S, D, K) float64.
+
+        Several samples: one draw each, in pairs z and −z, which leave the mean over the samples almost free of noise.
+        One sample: ±√D along each axis, twice, so that signs of users and of items cancel in x_u · y_i.
+        """
+        if self.num_samples == 1:
+            axes = dim**0.5 * torch.eye(dim, dtype=torch.float64)
+            quarters = [axes, -axes, axes, -axes] if self.is_item else [axes, axes, -axes, -axes]
+            return torch.cat(quarters, dim=1)[None]
+        generator = torch.Generator().manual_seed(int(self.is_item))
+        half = torch.randn((self.num_samples + 1) // 2, dim, generator=generator, dtype=torch.float64)
+        return torch.stack([half, -half], dim=1).flatten(0, 1)[: self.num_samples, :, None]
