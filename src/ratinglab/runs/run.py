@@ -23,6 +23,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.frames import Frame, read_frame
 from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.inputs import Columns
+from ratinglab.ratings.item_names import ItemNames
 from ratinglab.ratings.side_information import categories_in
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.topk import SeenItems, top_k, top_k_of_users
@@ -127,6 +128,25 @@ class Run:
     def titles(self) -> NDArray[np.object_] | None:
         """The title of each item index; None if the data had no titles."""
         return self._items["title"].to_numpy(dtype=object) if "title" in self._items else None
+
+    @cached_property
+    def _item_names(self) -> ItemNames:
+        return ItemNames(self.item_ids, self.titles)
+
+    def find_items(self, names: Sequence[int | str], *, place: Callable[[int], str]) -> NDArray[np.int32]:
+        """Find the index of each item by its id or title, as `ItemNames.find` does.
+
+        Args:
+            names: (B,) ids or titles; the case, the place of the article and the year may differ from the title's.
+            place: the place of a name in messages.
+
+        Returns:
+            (B,) int32. An item may lack training ratings.
+
+        Raises:
+            UserError: a name is missing, no item has it, or several items have it as their title.
+        """
+        return self._item_names.find(names, place=place)
 
     @cached_property
     def _rows(self) -> pd.DataFrame:
