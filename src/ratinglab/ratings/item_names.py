@@ -1,0 +1,142 @@
+"""Items found by their ids or titles, as people type them."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.ids import UNKNOWN, IdMap
+
+REPLACED = {
+    "ß": "ss",
+    "’": "'",
+    r"[\s\pZ]+": " ",
+    r"^([^()]+), (the|an?|l[aei]s?|l'|der|die|das|el|los|il|une?)( \(.*)?$": r"\2 \1\3",  # matrix, the (1999)
+    "^l' ": "l'",
+}
+"""Patterns replaced in plain titles, in this order; the fourth finds an article after its noun."""
+YEAR = r" \(\d{4}\)$"
+BRACKETS = r"( \([^()]*\))+$"
+"""Other titles and the year, at the end: `amelie (fabuleux destin d'amélie poulain, le) (2001)`."""
+MAX_LISTED = 3
+"""Maximum number of items listed if several match."""
+MAX_COMPARED = 200
+"""Maximum number of titles compared letter by letter with an unknown one."""
+CLOSE = 0.6
+"""Minimum similarity of a suggested title, from 0 to 1, as in difflib."""
+ItemsByKey = dict[str, list[int]]
+"""Item indices by title."""
+
+
+class ItemNames:
+    """The ids and titles of all items."""
+
+    def __init__(self, ids: IdMap, titles: NDArray[np.object_] | None) -> None:
+        """Take the ids and, if any, the titles, (num_items,) text by index, empty if unknown."""
+        self._ids = ids
+        self._titles = titles
+
+    def find(self, names: Sequence[int | str], *, place: Callable[[int], str]) -> NDArray[np.int32]:
+        """Find the index of each item by its id or title: (B,) int32.
+
+        An id comes first, by the rules of `IdMap.index_of`; then the exact title; then the title without regard to
+        case, spaces and the place of its article (`the matrix (1999)` finds `Matrix, The (1999)`); then the title
+        without its year; then the title without anything in brackets at its end.
+
+        Args:
+            names: (B,) ids or titles.
+            place: the place of a name in messages.
+
+        Raises:
+            UserError: a name is missing, no item has it, or several items have it as their title.
+        """
+        wanted = pd.Series(names, dtype=object).to_numpy()
+        for row in np.flatnonzero(pd.isna(wanted)).tolist():
+            raise UserError(f"{place(row)}: an item's id or title must not be missing, got {wanted[row]}")
+        index = self._ids.index_of(wanted)
+        for row in np.flatnonzero(index == UNKNOWN).tolist():
+            index[row] = self._find_title(wanted[row], place=place(row))
+        return index
+
+    def _find_title(self, name: object, *, place: str) -> int:
+        if self._titles is None or not isinstance(name, str):
+            nearest = self._ids.did_you_mean(str(name), among=len(self._ids))
+            raise UserError(f"{place}: no item has the id {str(name)!r}{nearest}")
+        plain = _plain([name])[0].as_py()
+        for key, items in ((name, self._by_title), *((plain, items) for items in self._by_plain)):
+            if len(found := items.get(key, [])) > 1:
+                raise UserError(
+                    f"{place}: {len(found):,} items have the title {name!r}: {self._listed(found)}; give the id"
+                )
+            if found:
+                return found[0]
+        raise UserError(f"{place}: no item has the id or the title {name!r}{self._did_you_mean(name, plain)}")
+
+    def _listed(self, found: list[int]) -> str:
+        listed = [f"{self._title_of(item)} (id {self._ids.ids[item]})" for item in found[:MAX_LISTED]]
+        if len(found) > MAX_LISTED:
+            listed.append(f"{len(found) - MAX_LISTED:,} more")
+        return f"{', '.join(listed[:-1])} and {listed[-1]}"
+
+    def _title_of(self, item: int) -> str:
+        assert self._titles is not None, "only items with titles are found by them"
+        return str(self._titles[item])
+
+    @cached_property
+    def _by_title(self) -> ItemsByKey:
+        return _by_key([] if self._titles is None else self._titles)
+
+    @cached_property
+    def _by_plain(self) -> tuple[ItemsByKey, ItemsByKey, ItemsByKey]:
+        """The items by plain title, then without its year, then without anything in brackets at its end."""
+        plain = _plain([] if self._titles is None else self._titles)
+        without_year, without_brackets = (pc.replace_substring_regex(plain, end, "") for end in (YEAR, BRACKETS))
+        return _by_key(plain.to_pylist()), _by_key(without_year.to_pylist()), _by_key(without_brackets.to_pylist())
+
+    def _did_you_mean(self, name: str, plain: str) -> str:
+        """Suggest the nearest title, else the nearest id, like `errors.did_you_mean`.
+
+        A title that contains the name as words is nearest. Otherwise compares letter by letter the few titles that
+        share the most pairs of letters with the name: comparing 100,000 would take seconds.
+        """
+        items = self._by_plain[0 if re.search(YEAR, plain) else 2]
+        titles = pa.array(items, pa.string())
+        spaced = pc.binary_join_element_wise("", titles, " ")  # a word begins after a space
+        containing = titles.filter(pc.match_substring(spaced, f" {plain}")).to_pylist() if plain else []
+        if containing:
+            return f"; did you mean {self._title_of(items[min(containing, key=len)][0])}?"
+        shared = np.zeros(len(titles))
+        for pair in {plain[place : place + 2] for place in range(len(plain) - 1)}:
+            shared += pc.match_substring(titles, pair).to_numpy(zero_copy_only=False)
+        order = np.argsort(-shared / (len(plain) + pc.utf8_length(titles).to_numpy()), kind="stable")
+        compared = titles.take(order[:MAX_COMPARED]).to_pylist()
+        ratio = {title: SequenceMatcher(None, title, plain).ratio() for title in compared}
+        nearest = max(ratio, key=ratio.__getitem__, default="")
+        if ratio.get(nearest, 0) >= CLOSE:
+            return f"; did you mean {self._title_of(items[nearest][0])}?"
+        return self._ids.did_you_mean(name, among=len(self._ids))
+
+
+def _by_key(titles: Sequence[str] | NDArray[np.object_]) -> ItemsByKey:
+    """Collect the items of each title, except blank ones."""
+    items: ItemsByKey = defaultdict(list)
+    for item, title in enumerate(titles):
+        if title:
+            items[title].append(item)
+    return dict(items)
+
+
+def _plain(titles: Sequence[str] | NDArray[np.object_]) -> pa.StringArray:
+    """Write titles in lower case, composed (NFC), with single spaces, straight apostrophes and the article first."""
+    text = pc.utf8_lower(pc.utf8_normalize(pa.array(titles, pa.string()), form="NFC"))
+    for pattern, replacement in REPLACED.items():
+        text = pc.replace_substring_regex(text, pattern, replacement)
+    return pc.utf8_trim_whitespace(text)
