@@ -51,6 +51,21 @@ def test_train_prints_and_records_the_coverage_of_intervals(sampled):
     assert last.endswith(f"val/mse {metrics['val/mse']:.4f}")
 
 
+def test_a_known_user_folded_in_is_predicted_much_as_in_training(sampled):
+    run = Run.load(sampled.run)
+    items = run.item_ids.ids[:100]
+    trained, folded = [], []
+    for user_id in range(10):
+        item = run.ratings.loc[(run.ratings["user"] == user_id) & (run.ratings["part"] == 0), "item"].iloc[0]
+        rating = run.ratings.loc[(run.ratings["user"] == user_id) & (run.ratings["item"] == item), "rating"].iloc[0]
+        refolded = run.fold_in({int(run.item_ids.ids[item]): float(rating)}, user_id=int(run.user_ids.ids[user_id]))
+        folded.append(refolded.predict_table(items))
+        trained.append(run.predict_table([run.user_ids.ids[user_id]] * 100, items))
+    trained, folded = pd.concat(trained), pd.concat(folded)
+    assert (trained["prediction"] - folded["prediction"]).std() < 0.15
+    assert np.median(folded["standard_deviation"] / trained["standard_deviation"]) == pytest.approx(1, abs=0.1)
+
+
 def test_samples_that_need_much_memory_give_a_warning(start, tmp_path):
     process = start(tmp_path, "train", *GIBBS, "model=biased_mf", "trainer.max_epochs=60000")
     lines = process.until("epoch 1/")

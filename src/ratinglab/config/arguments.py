@@ -15,6 +15,10 @@ from ratinglab.config.hydra_api import argument_parser
 from ratinglab.errors import UserError
 from ratinglab.options import as_yaml, quoted
 from ratinglab.program import shell_command
+from ratinglab.ratings.typed_mapping import is_mapping
+
+TYPED_MAPPINGS = ("ratings", "user_features")
+"""Keys whose mapping is parsed later: Hydra's grammar knows no quoted names, and keeps the last of equal names."""
 
 
 def parse_arguments(*, positional: str | None) -> argparse.Namespace:
@@ -88,6 +92,8 @@ def _as_typed(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if not (equals and re.fullmatch(r"[\w./@]+", key)):
         return argument
+    if key in TYPED_MAPPINGS and is_mapping(value):
+        return f"{key}={quoted(value)}"
     try:
         is_text = OverridesParser.create().parse_override(argument).is_sweep_override() and Path(value).exists()
     except HydraException:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from ratinglab.errors import UserError
+from ratinglab.experiment.folding_in import folded_in
 from ratinglab.experiment.root_options import PredictOptions
 from ratinglab.files import output_path, print_beside
 from ratinglab.ratings.input_paths import existing_file
@@ -13,6 +14,8 @@ from ratinglab.ratings.text_tables import TableFile, TextTable, open_text_table
 from ratinglab.ratings.timestamps import pattern_of_times, times_of_texts
 from ratinglab.ratings.writing import check_name, keeps_dialect, write_table
 from ratinglab.reports.named_runs import named_run
+from ratinglab.runs.folded_in import FOLDED_IN, FoldedIn
+from ratinglab.runs.new_rows import NEW_USER
 from ratinglab.runs.run import Run
 from ratinglab.runs.trained_model import BASES, Times
 
@@ -32,14 +35,19 @@ def predict(options: PredictOptions) -> None:
     named = named_run(options.run)
     run = Run.load(named.folder)
     pairs = open_text_table(file, options.dialect(""), header=options.header)
-    schema = _schema(pairs, is_sampled=run.record.is_sampled)
+    folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
+    schema = _schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
     counts = Counter[str]()
     dialect = pairs.dialect if keeps_dialect(output, file) else None
-    write_table(output, schema, _predicted(run, pairs, options, schema, counts), dialect=dialect, header=pairs.header)
+    write_table(
+        output, schema, _predicted(run, folded, pairs, options, schema, counts), dialect=dialect, header=pairs.header
+    )
     print_beside(output, f"{counts.total():,} predictions in {output}")
     for note in filter(None, [named.remark, *(f"note: {note}" for note in pairs.notes)]):
         print_beside(output, note)
-    if run.predictor.model.takes_day and options.columns.timestamp is None:
+    for note in () if folded is None else folded.notes:
+        print_beside(output, f"note: {note}")
+    if folded is None and run.predictor.model.takes_day and options.columns.timestamp is None:
         print_beside(output, "note: no times given: using each user's last training day; set columns.timestamp")
     for side in ("user", "item"):
         if count := counts[f"{side}_unknown"] + counts["both_unknown"]:
@@ -47,10 +55,10 @@ def predict(options: PredictOptions) -> None:
             print_beside(output, note)
 
 
-def _schema(pairs: TableFile, *, is_sampled: bool) -> pa.Schema:
+def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
     """Add the columns of the predictions to those of the pairs."""
     added = {"prediction": pa.float32(), "standard_deviation": pa.float32(), "basis": pa.string()}
-    if not is_sampled:
+    if not has_deviation:
         del added["standard_deviation"]
     schema = pairs.schema
     for name, kind in added.items():
@@ -61,15 +69,26 @@ def _schema(pairs: TableFile, *, is_sampled: bool) -> pa.Schema:
 
 
 def _predicted(
-    run: Run, pairs: TableFile, options: PredictOptions, schema: pa.Schema, counts: Counter[str]
+    run: Run,
+    folded: FoldedIn | None,
+    pairs: TableFile,
+    options: PredictOptions,
+    schema: pa.Schema,
+    counts: Counter[str],
 ) -> Iterator[pa.Table]:
     """Yield blocks of the pairs with their predictions, and count the values of `basis`."""
     columns, times = options.columns, _Times(options)
     for block in pairs.blocks(BLOCK_ROWS):
-        user_ids = block.ids(columns.user, key="columns.user", noun="user")
-        item_ids = block.ids(columns.item, key="columns.item", noun="item")
-        predicted = run.predict_table(user_ids.to_pandas(), item_ids.to_pandas(), times=times.of(block))
-        counts.update({basis: int((predicted["basis"] == basis).sum()) for basis in BASES})
+        item_ids = block.ids(columns.item, key="columns.item", noun="item").to_pandas()
+        if folded is not None and folded.user_ids == [NEW_USER]:
+            predicted = folded.predict_table(item_ids)
+        else:
+            user_ids = block.ids(columns.user, key="columns.user", noun="user").to_pandas()
+            if folded is None:
+                predicted = run.predict_table(user_ids, item_ids, times=times.of(block))
+            else:
+                predicted = folded.predict_table(item_ids, user_ids=user_ids)
+        counts.update({basis: int((predicted["basis"] == basis).sum()) for basis in (*BASES, FOLDED_IN)})
         added = pa.Table.from_pandas(predicted, preserve_index=False).columns
         yield pa.table([*block.content.columns, *added], names=schema.names).cast(schema)
 

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from ratinglab.errors import UserError
+from ratinglab.experiment.folding_in import folded_in
 from ratinglab.experiment.root_options import RecommendOptions, Unknown
 from ratinglab.files import is_stream, output_path, print_beside
 from ratinglab.ratings.input_paths import existing_file
@@ -16,13 +18,25 @@ from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.ratings.writing import check_name, write_table
 from ratinglab.reports.named_runs import named_run
 from ratinglab.reports.text_table import aligned
+from ratinglab.runs.folded_in import FoldedIn
+from ratinglab.runs.new_rows import NEW_USER
 from ratinglab.runs.run import Run
 from ratinglab.runs.trained_model import Ids
 
 BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""
+NUM_REASONS = 3
+"""Number of the user's ratings named beside an item with why=true."""
 NUM_RATED_SHOWN = 5
 """Number of the user's own ratings shown above the recommendations."""
+
+
+class Listing(TypedDict):
+    """Settings of a list that a run and a fold-in share."""
+
+    k: int
+    candidates: Ids | None
+    exclude_seen: bool
 
 
 def recommend(options: RecommendOptions) -> None:
@@ -39,12 +53,22 @@ def recommend(options: RecommendOptions) -> None:
     named = named_run(options.run)
     run = Run.load(named.folder)
     remarks = [] if named.remark is None else [named.remark]
+    folded = None
+    if options.folds_in:
+        folded = folded_in(run, options, options.columns, user_id=options.user)
+        remarks += [f"note: {note}" for note in folded.notes]
     candidates = _candidates(run, options, tables.get("items"), remarks)
-    if options.user is not None:
-        _recommend_to_one(run, options, options.user, candidates, output, remarks)
+    user_id = options.user
+    if folded is not None and user_id is None and len(folded.user_ids) == 1:
+        user_id = folded.user_ids[0]
+    if user_id is not None:
+        _recommend_to_one(run, folded, options, user_id, candidates, output, remarks)
         return
-    assert output is not None, "the options refuse several users without a file"
-    _recommend_to_several(run, options, tables.get("users"), candidates, output, remarks)
+    if output is None:
+        assert folded is not None, "the options refuse several users without a file"
+        count = len(folded.user_ids) or run.record.num_users
+        raise UserError(f"set output=FILE to recommend to {count:,} users, or user=ID for one; got neither")
+    _recommend_to_several(run, folded, options, tables.get("users"), candidates, output, remarks)
 
 
 def _read(options: RecommendOptions, key: str) -> TextTable:
@@ -75,39 +99,76 @@ def _candidates(run: Run, options: RecommendOptions, items: TextTable | None, re
 
 
 def _recommend_to_one(
-    run: Run, options: RecommendOptions, user_id: str, candidates: Ids | None, output: Path | None, remarks: list[str]
+    run: Run,
+    folded: FoldedIn | None,
+    options: RecommendOptions,
+    user_id: str,
+    candidates: Ids | None,
+    output: Path | None,
+    remarks: list[str],
 ) -> None:
-    if options.unknown is Unknown.error:
-        run.check_users([user_id], place=lambda _: "user")
-    recommended = run.recommend(
-        user_id, k=options.k, candidates=candidates, exclude_seen=options.exclude_seen, unknown=options.unknown.value
-    )
-    if not run.trained_users([user_id])[0]:
-        remarks.append(
-            f"note: user {user_id} has no training ratings; showing the bias baseline's ranking, the same for everyone"
-        )
+    if folded is None or not folded.has_user(user_id):
+        if options.unknown is Unknown.error:
+            run.check_users([user_id], place=lambda _: "user")
+        if not run.trained_users([user_id])[0]:
+            remarks.append(
+                f"note: user {user_id} has no training ratings; showing the bias baseline's ranking, the same for "
+                "everyone"
+            )
+    shared: Listing = {"k": options.k, "candidates": candidates, "exclude_seen": options.exclude_seen}
+    if folded is None:
+        recommended = run.recommend(user_id, unknown=options.unknown.value, **shared)
+    else:
+        recommended = folded.recommend(user_id, **shared)
+    if options.why:
+        recommended["why"] = _reasons(run, folded, user_id, recommended)
     if output is not None:
         rows = recommended.copy()
         rows.insert(0, "user_id", user_id)
         _write(output, [rows])
-        print_beside(output, f"{len(rows):,} recommendations for user {user_id} in {output}")
+        print_beside(output, f"{len(rows):,} recommendations for {_named(user_id)} in {output}")
     for remark in remarks:
         print_beside(output, remark)
     if output is not None and is_stream(output):
         return
-    rated = run.rated_highest(user_id, k=NUM_RATED_SHOWN)
+    rated = (run if folded is None else folded).rated_highest(user_id, k=NUM_RATED_SHOWN)
     if len(rated) > 0:
-        print(f"user {user_id} rated highest")
+        print(f"{_named(user_id)} rated highest")
         _print_items(rated.drop(columns="rank"), rating_name="rating")
         print()
-    print(f"recommended to user {user_id}")
+    print(f"recommended to {_named(user_id)}")
     _print_items(recommended, rating_name="predicted")
     if len(recommended) < options.k:
         print(f"note: only {len(recommended)} of {options.k}: no other candidates are left")
 
 
+def _named(user_id: str) -> str:
+    return user_id if user_id == NEW_USER else f"user {user_id}"
+
+
+def _reasons(run: Run, folded: FoldedIn | None, user_id: str, recommended: pd.DataFrame) -> list[str]:
+    """Say for each item which of the user's ratings changed its prediction the most, as in `Alien (1979) 5: +0.21`."""
+    if len(recommended) == 0:
+        return []
+    item_ids = recommended["item_id"]
+    if folded is not None and user_id in folded.user_ids:
+        changes = folded.explain(item_ids, user_id=user_id, k=NUM_REASONS)
+    elif run.trained_users([user_id])[0]:
+        changes = run.explain(user_id, item_ids, k=NUM_REASONS)
+    else:
+        return [""] * len(recommended)
+    name = changes["rated_title" if "rated_title" in changes else "rated_item_id"].astype(str)
+    texts = [
+        f"{each} {rating:g}: {change:+.2f}"
+        for each, rating, change in zip(name, changes["rating"], changes["change"], strict=True)
+    ]
+    by_item = pd.Series(texts, index=changes["item_id"], dtype=object).groupby(level=0).agg("; ".join)
+    return by_item.reindex(item_ids, fill_value="").tolist()
+
+
 def _recommend_to_several(
     run: Run,
+    folded: FoldedIn | None,
     options: RecommendOptions,
     users: TextTable | None,
     candidates: Ids | None,
@@ -125,19 +186,22 @@ def _recommend_to_several(
 
     def counted() -> Iterator[pd.DataFrame]:
         nonlocal num_rows, num_users
-        for block in run.recommend_by_block(
-            k=options.k,
-            user_ids=user_ids,
-            candidates=candidates,
-            exclude_seen=options.exclude_seen,
-            unknown=options.unknown.value,
-        ):
+        shared: Listing = {"k": options.k, "candidates": candidates, "exclude_seen": options.exclude_seen}
+        if folded is None:
+            blocks = run.recommend_by_block(user_ids=user_ids, unknown=options.unknown.value, **shared)
+        else:
+            blocks = iter([folded.recommend_to_all(**shared)])
+        for block in blocks:
+            if options.why:
+                lists = block.groupby("user_id", sort=False)
+                block["why"] = [text for user_id, rows in lists for text in _reasons(run, folded, str(user_id), rows)]
             num_rows, num_users = num_rows + len(block), num_users + block["user_id"].nunique()
             yield block
 
     _write(output, counted())
     print_beside(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
-    remarks += _notes_on_users(run, user_ids, num_listed=num_users, unknown=options.unknown)
+    if folded is None:
+        remarks += _notes_on_users(run, user_ids, num_listed=num_users, unknown=options.unknown)
     for remark in remarks:
         print_beside(output, remark)
 
@@ -180,4 +244,7 @@ def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
 
 def _print_items(items: pd.DataFrame, *, rating_name: str) -> None:
     shown = items.assign(rating=items["rating"].map("{:.2f}".format)).rename(columns={"rating": rating_name})
+    if "standard_deviation" in shown:
+        shown["±"] = shown.pop("standard_deviation").map("{:.2f}".format)
+        shown = shown[[*shown.columns.drop("why", errors="ignore"), *shown.columns.intersection(["why"])]]
     print(*aligned([list(shown.columns), *shown.astype(str).to_numpy().tolist()]), sep="\n")

@@ -106,26 +106,48 @@ class Unknown(Enum):
 
 
 @dataclass
+class FoldInOptions(TextOptions):
+    """Options of commands that predict for new users and items."""
+
+    ratings: str | None
+    """Ratings that the run was not trained on: {ITEM: RATING, …} of one user, with ids or titles as ITEM, or a file
+    with one rating per row. Users and items that the run does not know are folded in without training; known users add
+    them to their training ratings. null: none."""
+    user_features: str | None
+    """Features of new users that the model uses: {NAME: VALUE, …} of one user, or a file with one user per row; null:
+    none."""
+    item_features: str | None
+    """File with the features, and the titles, of new items; null: none."""
+
+    @property
+    def folds_in(self) -> bool:
+        """Whether there is anything to fold in."""
+        return (self.ratings, self.user_features, self.item_features) != (None, None, None)
+
+
+@dataclass
 class RecommendColumns:
-    """Names of the columns of user ids, item ids and genres."""
+    """Names of the columns of user ids, item ids, ratings and genres."""
 
     user: str
-    """Column of the user ids in the file of users."""
+    """Column of the user ids in the files of users and of ratings."""
     item: str
-    """Column of the item ids in the file of items."""
+    """Column of the item ids in the files of items and of ratings."""
+    rating: str
+    """Column of the ratings in the file of ratings."""
     genres: str
     """Column of genres, or of other categories, in the data's table of items."""
 
 
 @dataclass
-class RecommendOptions(TextOptions):
+class RecommendOptions(FoldInOptions):
     """Options of recommending items."""
 
     run: str
     """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
     validation metric on the same split. FOLDER/latest searches another folder."""
     user: str | None
-    """User id, as in the data; null: the users in the file `users`, or all."""
+    """User id, as in the data; null: the user or users of `ratings`, the users in the file `users`, or all."""
     users: str | None
     """File with one user per row: text, JSON Lines, Parquet, Arrow or ORC; null: all users with training ratings."""
     items: str | None
@@ -143,6 +165,8 @@ class RecommendOptions(TextOptions):
     text or JSON Lines."""
     k: int = field(metadata=at_least(1))
     """Number of items to recommend per user."""
+    why: bool
+    """Whether to show, beside each item, the user's own ratings that changed its predicted rating the most."""
     columns: RecommendColumns
     """Columns of the files."""
 
@@ -155,24 +179,28 @@ class RecommendOptions(TextOptions):
             raise UserError("set user=ID or users=FILE, not both")
         if self.users is not None and self.output is None:
             raise UserError("set output=FILE to recommend to the users of a file")
-        if self.user is None and self.output is None:
+        if self.users is not None and self.folds_in:
+            raise UserError("users lists users of the run: leave it out, and the users of ratings get lists")
+        if self.user is None and self.output is None and self.ratings is None and self.user_features is None:
             raise UserError("set output=FILE to recommend to all users, or user=ID for one; got neither")
 
 
 @dataclass
 class PairColumns:
-    """Names of the columns in a file of pairs."""
+    """Names of the columns in the files of pairs and of ratings."""
 
     user: str
-    """Column of the user ids."""
+    """Column of the user ids. Pairs need none if `ratings` are one new user's."""
     item: str
     """Column of the item ids."""
+    rating: str
+    """Column of the ratings in the file of ratings."""
     timestamp: str | None
     """Column of the times, for a model that uses days; null: each user's last day in training."""
 
 
 @dataclass
-class PredictOptions(TextOptions):
+class PredictOptions(FoldInOptions):
     """Options of predicting the ratings of the pairs in a file."""
 
     run: str
@@ -181,8 +209,9 @@ class PredictOptions(TextOptions):
     input: str
     """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It may exceed memory."""
     output: str
-    """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (only for a run of
-    optimizer=gibbs) and `basis`: known, user_unknown, item_unknown or both_unknown. The extension decides the format:
+    """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
+    optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. The
+    extension decides the format:
     .csv, .tsv, .jsonl, .parquet, .arrow or .feather. Any other extension, or that of a text input, gives text with the
     input's separator and encoding, or CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON
     Lines."""
@@ -195,6 +224,8 @@ class PredictOptions(TextOptions):
         """Raise UserError for an unknown separator, encoding or format of times."""
         self.check_text("")
         check_timestamp_format(self.timestamp_format, key="timestamp_format")
+        if self.folds_in and self.columns.timestamp is not None:
+            raise UserError("columns.timestamp must be null with ratings: users folded in are the same on all days")
 
 
 class ExportFormat(Enum):

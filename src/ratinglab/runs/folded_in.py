@@ -19,7 +19,10 @@ from ratinglab.models.summed_rows import SummedRows
 from ratinglab.ratings.ids import IdMap
 from ratinglab.runs.new_ratings import GivenFeatures, GivenRatings
 from ratinglab.runs.new_rows import NewRows, check_ratings, new_items, new_users
-from ratinglab.runs.trained_model import Ids, TrainedModel
+from ratinglab.runs.trained_model import Ids, TrainedModel, is_trained
+
+FOLDED_IN = "folded_in"
+"""Basis of the prediction of a pair whose user or item was folded in."""
 
 
 class FoldedIn:
@@ -87,7 +90,7 @@ class FoldedIn:
             if run is not None and mask.any():
                 block = run.predict_table(users[mask], items[mask])
                 is_new = mask[mask] if run is self._folded else np.isin(items[mask].astype(str), self.item_ids)
-                basis = block["basis"].astype(object).where(~((block["basis"] == "known") & is_new), "folded_in")
+                basis = block["basis"].astype(object).where(~((block["basis"] == "known") & is_new), FOLDED_IN)
                 blocks.append(block.assign(basis=basis).set_index(np.flatnonzero(mask)))
         return pd.concat(blocks).sort_index()
 
@@ -109,26 +112,29 @@ class FoldedIn:
             UserError: as in `Run.recommend`, or the user is missing although not one user was folded in.
         """
         user_id = self._only_user() if user_id is None else user_id
-        run = self._rest
-        if self._folded is not None and self._folded.trained_users([user_id])[0]:
-            run = self._folded
+        run = self._run_of(user_id)
         listed = run.recommend(user_id, k=k, candidates=candidates, exclude_seen=exclude_seen)
         if run.record.is_sampled:
             listed["standard_deviation"] = run.deviation([user_id] * len(listed), listed["item_id"])
         return listed
 
     def recommend_to_all(self, *, k: int, candidates: Ids | None = None, exclude_seen: bool = True) -> pd.DataFrame:
-        """Recommend to all users folded in, like `recommend`.
+        """Recommend to all users folded in, or to all users of the run if none was folded in, like `recommend`.
 
         Returns:
             user_id and the columns of `recommend`, best first.
         """
-        lists = [
-            self.recommend(user_id, k=k, candidates=candidates, exclude_seen=exclude_seen) for user_id in self.user_ids
-        ]
-        named = [listed.assign(user_id=user_id) for user_id, listed in zip(self.user_ids, lists, strict=True)]
-        listed = pd.concat(named, ignore_index=True)
-        return listed[["user_id", *listed.columns[:-1]]]
+        run = self._rest if self._folded is None else self._folded
+        listed = run.recommend_to_all(k=k, candidates=candidates, exclude_seen=exclude_seen)
+        return listed.assign(standard_deviation=run.deviation(listed["user_id"], listed["item_id"]))
+
+    def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
+        """List the k items that a user rated highest, given ratings included, as in `Run.rated_highest`."""
+        return self._run_of(user_id).rated_highest(user_id, k=k)
+
+    def has_user(self, user_id: int | str) -> bool:
+        """Return whether a user was folded in, or has training ratings."""
+        return bool(self._run_of(user_id).trained_users([user_id])[0])
 
     def explain(self, item_ids: Ids, *, user_id: int | str | None = None, k: int = 3) -> pd.DataFrame:
         """List the user's own ratings that changed the prediction of each item the most.
@@ -166,6 +172,11 @@ class FoldedIn:
         rating = ratings.rating.numpy()[best.ravel()]
         return pd.DataFrame(columns | {"rating": rating, "change": np.take_along_axis(changes, best, axis=1).ravel()})
 
+    def _run_of(self, user_id: int | str) -> TrainedModel:
+        """Return the run that predicts for a user."""
+        is_folded = self._folded is not None and self._folded.trained_users([user_id])[0]
+        return self._folded if self._folded is not None and is_folded else self._rest
+
     def _only_user(self) -> str:
         if len(self.user_ids) != 1:
             raise UserError(f"name the user: {len(self.user_ids):,} users were folded in")
@@ -190,22 +201,22 @@ def fold_in(
         item = run.item_ids.index_of([*given.items])
     users = new_users(run, given, item, user_features, user_id=user_id)
     items = new_items(run, given, item, item_features, user_id=user_id)
-    return FoldedIn(run, users, items, notes=[*_notes(run, given, item, users, items)])
+    return FoldedIn(run, users, items, notes=[*_notes(run, given, item, items)])
 
 
 def _notes(
-    run: TrainedModel, given: GivenRatings, item: NDArray[np.int32], users: NewRows, items: NewRows
+    run: TrainedModel, given: GivenRatings, item: NDArray[np.int32], items: NewRows
 ) -> Iterator[str]:
     """Count the ratings that were left out, and the items that are new."""
-    is_new = ~run.trained_items([*given.items]) if len(item) > 0 else np.zeros(0, dtype=np.bool_)
-    is_folded = np.isin([str(each) for each in given.items], items.ids)
     if items.ids:
-        yield f"{len(items.ids):,} new items were folded in, such as {items.ids[0]}"
-    if (left_out := is_new & ~is_folded).any():
+        yield f"new items folded in: {len(items.ids):,}, such as {items.ids[0]}"
+    is_folded = np.isin([str(each) for each in given.items], items.ids)
+    left_out = ~is_trained(item, run.record.num_items) & ~is_folded
+    if left_out.any():
         example = given.items[int(left_out.argmax())]
         yield (
-            f"left out, since neither the item nor its raters have training ratings: {left_out.sum():,} ratings, such "
-            f"as those of {example}"
+            f"ratings left out, since neither the item nor its raters have training ratings: {left_out.sum():,}, such "
+            f"as of {example}"
         )
 
 

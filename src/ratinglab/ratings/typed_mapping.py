@@ -1,0 +1,29 @@
+"""Mappings typed as the value of a key, such as `{50: 5, "Toy Story (1995)": 4}`."""
+
+import yaml
+
+from ratinglab.errors import UserError
+
+
+def is_mapping(text: str) -> bool:
+    """Return whether a value is a mapping, not the name of a file."""
+    return text.lstrip().startswith("{")
+
+
+def typed_pairs(text: str, *, key: str) -> list[tuple[str, str]]:
+    """Parse a mapping of texts in YAML, and keep names and values as typed: 007 is not 7.
+
+    Raises:
+        UserError: the text is not a mapping of single values; the message begins with the key.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "it is not YAML"
+        raise UserError(f"{key} must be a mapping such as {{NAME: VALUE, …}}, got {text!r}: {problem}") from error
+    assert isinstance(root, yaml.MappingNode), "the caller looks for the brace"
+    for name, value in root.value:
+        if not (isinstance(name, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)):
+            raise UserError(f"{key} must be a mapping of single values, got {text!r}")
+    # in {50, 7} the numbers are names without values
+    return [(name.value.strip(), value.value.strip()) for name, value in root.value]

@@ -1,0 +1,173 @@
+"""Rows of new users and items: the equation, the draws, and what each rating changes."""
+
+import numpy as np
+import pytest
+import torch
+
+from ratinglab.models.design import Design
+from ratinglab.models.equation import RowPart, SideRows, Source
+from ratinglab.recommend import fold_in
+from ratinglab.recommend.fold_in import NewRatings, RowFolder
+
+NUM_USERS, NUM_ITEMS, DIM, MEAN = 40, 12, 3, 3.5
+OWN, OTHER = [0, 0, 0, 1, 1, 3], [2, 5, 7, 0, 2, 11]
+"""Ratings of four new users, the third of whom has none."""
+RATING = [5.0, 1.0, 4.0, 2.0, 3.0, 5.0]
+
+
+def side(count: int, *, samples: int, precision: float, seed: int, parts=(), biases: bool = True) -> SideRows:
+    random = torch.Generator().manual_seed(seed)
+    factors = [torch.randn(count, DIM, generator=random) for _ in range(samples)]
+    bias = [torch.randn(count, 1, generator=random) for _ in range(samples)] if biases else None
+    return SideRows(factors, bias, MEAN, precision=[torch.full((count,), precision)] * samples, parts=parts)
+
+
+def rated_part(samples: int) -> RowPart:
+    """Make the part of the items that each of the trained users has rated: two each."""
+    random = torch.Generator().manual_seed(5)
+    weights = [torch.randn(NUM_ITEMS, DIM + 1, generator=random) for _ in range(samples)]
+    user, item = torch.arange(NUM_USERS).repeat_interleave(2), torch.arange(2 * NUM_USERS) % NUM_ITEMS
+    design = Design.of_sets(user, item.int(), num_rows=NUM_USERS, num_columns=NUM_ITEMS)
+    return RowPart(Source.rated, "", design, weights)
+
+
+def folder(*, samples: int = 1, has_part: bool = False, **options) -> RowFolder:
+    parts = (rated_part(samples),) if has_part else ()
+    users = side(NUM_USERS, samples=samples, precision=0.8, seed=0, parts=parts, **options)
+    return RowFolder(users, side(NUM_ITEMS, samples=samples, precision=1.5, seed=1, **options), is_item=False)
+
+
+def ratings(own=OWN, other=OTHER, rating=RATING, num_rows=4) -> NewRatings:
+    return NewRatings(torch.tensor(own), torch.tensor(other), torch.tensor(rating, dtype=torch.float64), num_rows)
+
+
+def designs(folder: RowFolder, given: NewRatings) -> list[Design]:
+    shape = {"num_rows": given.num_rows, "num_columns": NUM_ITEMS}
+    return [Design.of_sets(given.row, given.other.int(), **shape) for _ in folder.own.parts]
+
+
+def joined(rows: SideRows, sample: int) -> np.ndarray:
+    tables = [rows.factors] if rows.biases is None else [rows.biases, rows.factors]
+    return np.hstack([table[sample].double().numpy() for table in tables])
+
+
+def expected(folder: RowFolder, sample: int, other: list[int], rating: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the mean and the covariance of a new row with one-line linear algebra."""
+    own, items = joined(folder.own, sample), joined(folder.other, sample)
+    sums = np.zeros(DIM + 1 if folder.own.biases else DIM)
+    for part in folder.own.parts:
+        weights = part.weights[sample].double().numpy()
+        for user in range(NUM_USERS):
+            own[user] -= (weights[2 * user % NUM_ITEMS] + weights[(2 * user + 1) % NUM_ITEMS]) / np.sqrt(2)
+        if other:
+            sums = weights[other].sum(axis=0) / np.sqrt(len(other))
+    scatter = np.cov(own.T, bias=True)
+    dim = len(sums)
+    prior = np.linalg.inv((NUM_USERS * scatter + dim * np.diag(np.diag(scatter))) / (NUM_USERS + dim))
+    offset = np.full(NUM_ITEMS, MEAN)
+    if folder.own.biases:
+        offset += items[:, 0]
+        items[:, 0] = 1
+    x, target = items[other], np.array(rating) - offset[other]
+    a = prior + 0.8 * 1.5 * x.T @ x
+    return np.linalg.solve(a, prior @ (own.mean(axis=0) + sums) + 0.8 * 1.5 * x.T @ target), np.linalg.inv(a)
+
+
+@pytest.mark.parametrize("has_part", [False, True])
+@pytest.mark.parametrize("biases", [False, True])
+def test_draws_of_a_point_fit_have_the_mean_and_the_covariance_of_the_rows(biases, has_part):
+    solver, given = folder(biases=biases, has_part=has_part and biases), ratings()
+    folded = solver.fold(given, designs(solver, given))
+    assert len(folded.factors) == solver.draws == 4 * (DIM + biases)
+    drawn = np.stack([joined(folded, sample) for sample in range(solver.draws)])
+    for user in range(4):
+        rows = [row for row, each in enumerate(OWN) if each == user]
+        mean, covariance = expected(solver, 0, [OTHER[row] for row in rows], [RATING[row] for row in rows])
+        np.testing.assert_allclose(drawn[:, user].mean(axis=0), mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(np.cov(drawn[:, user].T, bias=True), covariance, rtol=1e-3, atol=1e-4)
+
+
+def test_each_sample_has_its_own_row_and_the_draws_of_a_pair_are_mirrored():
+    solver, given = folder(samples=6), ratings()
+    folded = solver.fold(given, [])
+    means = [expected(solver, sample, OTHER[:3], RATING[:3])[0] for sample in range(6)]
+    away = np.stack([joined(folded, sample)[0] - means[sample] for sample in range(6)])
+    assert (np.abs(away) > 1e-3).all()
+    # z and −z of a pair, each in the metric of its own sample
+    for first in range(0, 6, 2):
+        z = [
+            np.linalg.solve(
+                np.linalg.cholesky(np.linalg.inv(expected(solver, s, OTHER[:3], RATING[:3])[1])).T.astype(float),
+                np.eye(4),
+            )
+            for s in (first, first + 1)
+        ]
+        standard = [np.linalg.solve(each, away[first + number]) for number, each in enumerate(z)]
+        np.testing.assert_allclose(standard[0], -standard[1], rtol=1e-3, atol=1e-3)
+
+
+def test_many_rows_in_small_blocks_equal_each_row_alone(monkeypatch):
+    solver, given = folder(has_part=True), ratings()
+    together = solver.fold(given, designs(solver, given))
+    monkeypatch.setattr(fold_in, "NUMBERS", 1)
+    split = solver.fold(given, designs(solver, given))
+    alone_ratings = ratings([0, 0, 0], OTHER[:3], RATING[:3], 1)
+    alone = solver.fold(alone_ratings, designs(solver, alone_ratings))
+    for sample in range(solver.draws):
+        np.testing.assert_allclose(joined(together, sample), joined(split, sample), atol=1e-6)
+        np.testing.assert_allclose(joined(together, sample)[:1], joined(alone, sample), atol=1e-6)
+
+
+def test_new_user_with_noisy_ratings_has_a_lower_precision_than_one_with_clean_ratings():
+    precisions = torch.distributions.Gamma(5.0, 5.0).sample((NUM_USERS,))
+    solver = folder(samples=2)
+    solver.own.precision[:] = solver._own_precision[:] = [precisions, precisions]
+    noisy = ratings([0] * 10, list(range(10)), [1.0, 5.0] * 5, 1)
+    offset = MEAN + solver.other.biases[0][:10, 0].double()
+    clean = noisy._replace(rating=offset)
+    low, high = (solver.fold(given, []).precision[0] for given in (noisy, clean))
+    assert low < precisions.median() < high
+
+
+@pytest.mark.parametrize("has_part", [False, True])
+def test_changes_are_the_differences_to_predictions_without_each_rating(has_part):
+    solver = folder(samples=3, has_part=has_part)
+    given = ratings([0, 0, 0], OTHER[:3], RATING[:3], 1)
+    items = torch.tensor([1, 2, 9])
+    changes = solver.changes(given, designs(solver, given), items).numpy()
+    assert changes.shape == (3, 3)
+
+    def predicted(other, rating):
+        means = [expected(solver, sample, other, rating)[0] for sample in range(3)]
+        rows = [joined(solver.other, sample)[items] for sample in range(3)]
+        return np.mean([row[:, 0] + mean[0] + row[:, 1:] @ mean[1:] for row, mean in zip(rows, means, strict=True)], 0)
+
+    whole = predicted(OTHER[:3], RATING[:3])
+    for left_out in range(3):
+        others = [row for row in range(3) if row != left_out]
+        without = predicted([OTHER[row] for row in others], [RATING[row] for row in others])
+        np.testing.assert_allclose(changes[:, left_out], whole - without, rtol=1e-5, atol=1e-6)
+
+
+def test_the_change_of_the_only_rating_is_the_difference_to_the_prior():
+    solver = folder(has_part=True)
+    given = ratings([0], [2], [5.0], 1)
+    change = solver.changes(given, designs(solver, given), torch.tensor([4])).item()
+    item = joined(solver.other, 0)[4]
+    means = expected(solver, 0, [2], [5.0])[0] - expected(solver, 0, [], [])[0]
+    assert change == pytest.approx(means[0] + item[1:] @ means[1:], rel=1e-5)
+
+
+def test_signs_of_new_users_and_items_cancel():
+    solver = folder()
+    users = solver._noise(4)[0]
+    items = RowFolder(solver.other, solver.own, is_item=True)._noise(4)[0]
+    torch.testing.assert_close(users @ items.T, torch.zeros(4, 4, dtype=torch.float64))
+    torch.testing.assert_close(users @ users.T / solver.draws, torch.eye(4, dtype=torch.float64))
+
+
+def test_trained_rows_that_are_all_the_same_have_a_prior():
+    solver = folder()
+    solver.own.factors[0][:], solver.own.biases[0][:] = 1.0, 0.5
+    folded = solver.fold(ratings(), [])
+    torch.testing.assert_close(folded.factors[0], torch.ones(4, DIM), atol=1e-3, rtol=0)

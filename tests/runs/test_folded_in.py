@@ -1,0 +1,213 @@
+"""Users, items and ratings folded into a run from Python."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from equations import options_of
+from run_folders import write_run_of
+from tables import table_of, table_with_features
+
+from ratinglab.errors import UserError
+from ratinglab.models.baselines import SHRINKAGE
+from ratinglab.runs.run import Run
+
+FACTOR_MODELS = ("mf", "biased_mf", "svdpp", "timesvdpp", "nmf")
+NEW = {0: 5.0, "title 3": 1.0, "7": 4.0}
+FEATURES = {"user_features": ["age", "group"], "item_features": ["genres"]}
+
+
+def write(folder, name: str, **options) -> Run:
+    table = table_with_features()
+    titles = np.array([f"title {number}" for number in range(len(table.item_ids))], dtype=object)
+    titles[18] = titles[19] = "twin"
+    columns = {"user_columns": table.user_columns, "item_columns": table.item_columns}
+    time = None if name != "timesvdpp" else np.arange(len(table.ratings)) * 86_400_000
+    table = table_of(*list(vars(table.ratings).values())[:3], timestamp=time, titles=titles, **columns)
+    write_run_of(folder, options_of(name, **options), table)
+    return Run.load(folder)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    return write(tmp_path_factory.mktemp("folded") / "run", "biased_mf")
+
+
+@pytest.fixture(scope="module")
+def featured(tmp_path_factory) -> Run:
+    return write(tmp_path_factory.mktemp("featured") / "run", "biased_mf", **FEATURES)
+
+
+@pytest.mark.parametrize("name", FACTOR_MODELS)
+def test_new_user_gets_predictions_lists_and_reasons_from_every_model_with_factors(name, tmp_path):
+    run = write(tmp_path / "run", name)
+    folded = run.fold_in(NEW)
+    table = folded.predict_table([1, 2])
+    assert table["prediction"].between(1, 5).all()
+    assert (table["standard_deviation"] > 0).all()
+    assert table["basis"].tolist() == ["folded_in", "folded_in"]
+    listed = folded.recommend(k=100)
+    assert len(listed) == run.record.num_items - 3
+    assert not listed["item_id"].isin([0, 3, 7]).any()
+    np.testing.assert_array_equal(folded.predict(listed["item_id"]), listed["rating"])
+    changes = folded.explain([1], k=2)
+    assert changes["item_id"].tolist() == [1, 1]
+    assert set(changes["rated_item_id"]) < {0, 3, 7}
+    assert changes["change"].abs().is_monotonic_decreasing
+
+
+@pytest.mark.parametrize("name", ["bias", "mean"])
+def test_a_model_without_factors_is_refused(name, tmp_path):
+    with pytest.raises(UserError, match=f"model={name} has no factors, which fold-in solves for"):
+        write(tmp_path / "run", name).fold_in(NEW)
+
+
+def test_reasons_are_the_differences_to_folding_in_without_each_rating(run):
+    changes = run.fold_in(NEW).explain([1, 2], k=3)
+    for row in changes.itertuples():
+        others = {
+            item: rating for item, rating in NEW.items() if run.find_items([item], place=str) != row.rated_item_id
+        }
+        # far from the ends of the scale, where predictions are clipped
+        scores = [
+            each._folded.predictor.score_items(0, torch.tensor([row.item_id]))
+            for each in map(run.fold_in, (NEW, others))
+        ]
+        assert row.change == pytest.approx(float(scores[0] - scores[1]), abs=1e-4)
+
+
+def test_users_of_a_data_frame_are_predicted_as_each_alone(run):
+    frame = pd.DataFrame({"user_id": ["ann", "bob", "ann"], "item_id": [0, 3, 7], "rating": [5, 2, 4]})
+    folded = run.fold_in(frame)
+    assert folded.user_ids == ["ann", "bob"]
+    alone = run.fold_in({0: 5, 7: 4})
+    np.testing.assert_allclose(folded.predict([1, 2], user_ids=["ann", "ann"]), alone.predict([1, 2]), atol=1e-6)
+    listed = folded.recommend_to_all(k=2)
+    assert listed["user_id"].tolist() == ["ann", "ann", "bob", "bob"]
+    pd.testing.assert_frame_equal(
+        listed[:2].drop(columns="user_id"), alone.recommend(k=2).astype({"rank": int}), check_dtype=False, rtol=1e-5
+    )
+    with pytest.raises(UserError, match="name the user: 2 users were folded in"):
+        folded.recommend(k=1)
+
+
+def test_other_users_of_the_run_are_predicted_as_before(run):
+    folded = run.fold_in({0: 5.0})
+    np.testing.assert_array_equal(folded.predict([1, 2], user_ids=[4, 5]), run.predict([4, 5], [1, 2]))
+    assert folded.predict_table([1], user_ids=[4])["basis"].tolist() == ["known"]
+    assert folded.predict_table([1], user_ids=["nobody"])["basis"].tolist() == ["user_unknown"]
+
+
+def test_a_known_user_keeps_training_ratings_and_a_given_one_replaces_its_own(run):
+    own = run.ratings[(run.ratings["user"] == 2) & (run.ratings["part"] == 0)]
+    item, rating = int(own["item"].iloc[0]), float(own["rating"].iloc[0])
+    nothing_new, same = run.fold_in({item: rating}, user_id=2), run.explain(2, [1], k=100)
+    assert len(same) == len(own)
+    np.testing.assert_allclose(same["change"], nothing_new.explain([1], k=100)["change"], atol=1e-9)
+    other = run.fold_in({item: 6 - rating}, user_id=2)
+    assert other.user_ids == ["2"]
+    assert other.predict([1])[0] != nothing_new.predict([1])[0]
+    assert len(other.explain([1], k=100)) == len(own)
+    seen = run.ratings.loc[run.ratings["user"] == 2, "item"]
+    assert not other.recommend(k=100)["item_id"].isin(seen).any()
+
+
+def test_a_new_item_is_folded_in_from_the_ratings_of_known_users(run):
+    frame = pd.DataFrame(
+        {"user_id": ["1", "2", "3", "ann"], "item_id": ["new", "new", "new", "0"], "rating": [5, 5, 5, 3]}
+    )
+    folded = run.fold_in(frame)
+    assert (folded.user_ids, folded.item_ids) == (["ann"], ["new"])
+    assert folded.notes == ("new items folded in: 1, such as new",)
+    low = run.fold_in(frame.assign(rating=[1, 1, 1, 3]))
+    pairs = {"item_ids": ["new", "new"], "user_ids": [5, "ann"]}
+    assert (folded.predict(**pairs) > low.predict(**pairs)).all()
+    assert folded.predict_table(**pairs)["basis"].tolist() == ["folded_in", "folded_in"]
+    assert folded.predict_table([0], user_ids=[5])["basis"].tolist() == ["known"]
+    np.testing.assert_allclose(folded.predict([0], user_ids=[5]), run.predict([5], [0]), atol=1e-5)
+    assert "new" in folded.recommend(5, k=100)["item_id"].astype(str).tolist()
+    assert "new" not in folded.recommend(1, k=100)["item_id"].astype(str).tolist()
+
+
+def test_ratings_of_new_items_by_new_users_are_left_out_with_a_note(run):
+    frame = pd.DataFrame({"user_id": ["ann", "ann"], "item_id": ["new", "0"], "rating": [5, 5]})
+    folded = run.fold_in(frame)
+    assert folded.item_ids == []
+    assert folded.notes == (
+        "ratings left out, since neither the item nor its raters have training ratings: 1, such as of new",
+    )
+
+
+def test_the_bias_baseline_of_a_new_user_predicts_unknown_items(run):
+    baseline = run.predictor.baseline
+    residual = sum(rating - float(baseline.mean) - float(baseline.item_bias[item]) for item, rating in ((0, 5), (7, 4)))
+    expected = float(baseline.mean) + residual / (SHRINKAGE + 2)
+    table = run.fold_in({0: 5, 7: 4}).predict_table(["nothing"])
+    assert table["basis"].tolist() == ["item_unknown"]
+    assert table["prediction"][0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_features_alone_predict_and_differ(featured):
+    first, second = (featured.fold_in(users={"age": 0.5, "group": value}).predict([1])[0] for value in ("a", "b"))
+    assert first != second
+    frame = pd.DataFrame({"user_id": ["x", "y"], "age": [0.5, 0.5], "group": ["a", "b"]})
+    folded = featured.fold_in(users=frame)
+    np.testing.assert_allclose(folded.predict([1, 1], user_ids=["x", "y"]), [first, second], atol=1e-6)
+    items = pd.DataFrame({"item_id": ["p", "q"], "genres": ["x", "y|z"], "title": ["P", "Q"]})
+    folded = featured.fold_in({0: 5}, items=items)
+    first, second = folded.predict(["p", "q"])
+    assert first != second
+    listed = folded.recommend(k=100).set_index("item_id")
+    assert listed.loc[["p", "q"], "title"].tolist() == ["P", "Q"]
+
+
+MISTAKES = [
+    ({}, {}, "ratings must have at least one rating, got none"),
+    ({0: 9}, {}, "ratings: the rating of '0' must be from 1 to 5, got 9"),
+    ({0: "x"}, {}, "ratings: the rating of 0 must be a number, got 'x'"),
+    ({0: True}, {}, "ratings: the rating of 0 must be a number, got True"),
+    ({0: 5, "0": 4}, {}, "ratings: '0' is given twice"),
+    ({0: 5, "title 0": 4}, {}, "ratings: 'title 0' is rated twice by the same user"),
+    ({"title 33": 4}, {}, "ratings: no item has the id or the title 'title 33'; did you mean title 3"),
+    ({"twin": 4}, {}, "ratings: 2 items have the title 'twin': twin .id 18. and twin .id 19.; give the id"),
+    ({0: 5}, {"users": {"age": 3}}, "user_features: the model uses no features of these"),
+    ({0: 5}, {"columns": {"usr": "x"}}, "columns: unknown role 'usr'; did you mean user"),
+    (
+        {"user_id": ["a"], "item_id": [0], "rating": ["x"]},
+        {},
+        "ratings, row 1, column rating: the rating must be a number",
+    ),
+    (
+        {"user_id": ["a"], "item_id": [0], "rating": [7]},
+        {},
+        "ratings, row 1, column item_id: the rating of '0' must be from",
+    ),
+    (
+        {"userId": ["a"], "item_id": [0], "rating": [4]},
+        {},
+        "columns.user: ratings has no column 'user_id'.*did you mean",
+    ),
+    ({"item_id": [0, 0], "rating": [4, 4]}, {}, "row 2, column item_id: '0' is rated twice by the same user"),
+    ({"item_id": [], "rating": []}, {}, "ratings has no ratings"),
+]
+
+
+@pytest.mark.parametrize(("ratings", "options", "message"), MISTAKES)
+def test_mistakes_are_one_line(ratings, options, message, run):
+    with pytest.raises(UserError, match=message) as error:
+        run.fold_in(ratings, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_features_are_one_line(featured):
+    with pytest.raises(UserError, match="users: group: no training row has 'c'"):
+        featured.fold_in(users={"group": "c"})
+    with pytest.raises(UserError, match="must have age or group, which the model uses, got agee; did you mean age"):
+        featured.fold_in(users={"agee": 3})
+
+
+def test_explaining_a_user_without_ratings_is_one_line(run):
+    with pytest.raises(UserError, match="user_id: no user 'nobody' has training ratings"):
+        run.explain("nobody", [1])
+    with pytest.raises(UserError, match="item 999 has no training ratings"):
+        run.fold_in({0: 5}).explain([999])
