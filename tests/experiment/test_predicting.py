@@ -167,3 +167,23 @@ def test_error_for_a_time_in_another_format_names_its_line(timed, here):
     PAIRS.assign(at=["2000-01-01"] * 6 + ["946684800"]).to_csv(here / "in.csv", index=False)
     with pytest.raises(UserError, match=r"^in\.csv, line 8, column at: a time must be written like the first one"):
         predict(timed, "input=in.csv", "output=out.csv", "columns.timestamp=at")
+
+
+def test_pairs_of_users_folded_in_and_of_others_are_predicted(run, here, capsys):
+    (here / "new.csv").write_text("user_id,item_id,rating\nann,0,5\nann,3,1\n")
+    (here / "pairs.csv").write_text("user_id,item_id\nann,1\n2,1\nnobody,1\n")
+    predict(run, "ratings=new.csv", "input=pairs.csv", "output=out.csv")
+    found = pd.read_csv("out.csv")
+    folded = run.fold_in({0: 5, 3: 1})
+    assert found["basis"].tolist() == ["folded_in", "known", "user_unknown"]
+    expected = [*folded.predict([1]), *run.predict([2, 99], [1, 1])]
+    np.testing.assert_allclose(found["prediction"], expected, atol=1e-5)
+    assert found["standard_deviation"].isna().tolist() == [False, True, True]
+
+
+def test_items_of_one_new_user_need_no_user(run, here):
+    (here / "items.csv").write_text("item_id\n1\n2\n")
+    predict(run, "ratings='{0: 5, 3: 1}'", "input=items.csv", "output=out.csv")
+    np.testing.assert_allclose(
+        pd.read_csv("out.csv")["prediction"], run.fold_in({0: 5, 3: 1}).predict([1, 2]), atol=1e-5
+    )

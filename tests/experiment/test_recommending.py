@@ -241,3 +241,45 @@ def test_python_refuses_mistakes(run, arguments, message):
     if "user_ids" not in arguments:
         with pytest.raises(UserError, match=message):
             run.recommend(7, **{"k": 1} | arguments)
+
+
+def test_new_user_of_typed_ratings_gets_a_list_with_reasons(run, capsys):
+    recommend(run, "ratings='{0: 5, title 3: 1}'", "k=2", "why=true")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "new user rated highest"
+    assert lines[1].split() == ["item_id", "title", "rating"]
+    assert "recommended to new user" in lines
+    assert lines[-3].split() == ["rank", "item_id", "title", "predicted", "±", "why"]
+    assert "title 0 5: " in lines[-1]
+    assert "title 3 1: " in lines[-1]
+
+
+def test_users_of_a_file_of_ratings_get_lists(run, here, capsys):
+    (here / "new.csv").write_text("user_id,item_id,rating\nann,0,5\nbob,3,1\n")
+    recommend(run, "ratings=new.csv", "output=lists.csv", "k=2", "why=true")
+    listed = pd.read_csv("lists.csv")
+    columns = ["user_id", "rank", "item_id", "title", "prediction", "standard_deviation", "why"]
+    assert list(listed.columns) == columns
+    assert listed["user_id"].tolist() == ["ann", "ann", "bob", "bob"]
+    pd.testing.assert_series_equal(
+        listed["prediction"][:2], run.fold_in({0: 5}).recommend(k=2)["rating"].astype(float), check_names=False
+    )
+    assert capsys.readouterr().out.startswith("4 recommendations for 2 users in lists.csv")
+    with pytest.raises(UserError, match="set output=FILE to recommend to 2 users, or user=ID for one"):
+        recommend(run, "ratings=new.csv")
+    recommend(run, "ratings=new.csv", "user=ann", "k=1")
+    assert "recommended to user ann" in capsys.readouterr().out
+
+
+def test_reasons_for_a_known_user_are_those_of_explain(run, capsys):
+    recommend(run, "user=1", "k=1", "why=true")
+    line = capsys.readouterr().out.splitlines()[-1]
+    item = run.recommend(1, k=1)["item_id"][0]
+    top = run.explain(1, [item], k=1).iloc[0]
+    assert f"{top.rated_title} {top.rating:g}: {top.change:+.2f}" in line
+
+
+def test_users_and_ratings_exclude_each_other(run, here):
+    (here / "users.csv").write_text("user_id\n1\n")
+    with pytest.raises(UserError, match="users lists users of the run"):
+        recommend(run, "users=users.csv", "ratings=new.csv", "output=lists.csv")

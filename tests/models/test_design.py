@@ -161,3 +161,20 @@ def test_gradient_does_not_depend_on_the_number_of_threads():
         gradients.append(weights.weight.grad.clone())
     torch.set_num_threads(before)
     assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
+
+
+def test_new_rows_are_encoded_like_the_trained_ones():
+    genres, age = np.array(["x|y", "z", "y"], dtype=object), np.array([10.0, np.nan, 30.0])
+    for column in (genres, age):
+        trained, again = Design.of_feature(column, key="key"), Design.of_new_rows(column, column)
+        weights = torch.randn(trained.num_columns, 2)
+        table = torch.nn.Embedding.from_pretrained(weights)
+        torch.testing.assert_close(again.times_all(weights), trained.times(torch.arange(3), table))
+        torch.testing.assert_close(again.single_row(2).times_all(weights), again.times_all(weights)[2:])
+
+
+def test_rows_of_a_selection_can_be_selected_again():
+    design = Design.of_sets(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2]).int(), num_rows=2, num_columns=3)
+    twice = design.select_rows(torch.tensor([1, 0, 1])).select_rows(torch.tensor([2, 1]))
+    weights = torch.randn(3, 2)
+    torch.testing.assert_close(twice.times_all(weights), design.times_all(weights)[[1, 0]])

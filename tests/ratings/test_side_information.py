@@ -8,7 +8,7 @@ from tables import NO_SIDE, table_of
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.holdout import hold_out
-from ratinglab.ratings.side_information import Needs, SideInformation, categories, standardized
+from ratinglab.ratings.side_information import Needs, SideInformation, categories, new_values, standardized
 from ratinglab.ratings.splits import TEST, TRAIN, Split
 from ratinglab.ratings.table import MILLISECONDS
 
@@ -193,3 +193,37 @@ def test_standardized_uses_known_numbers_only():
 def test_constant_or_unknown_numbers_are_refused(column, message):
     with pytest.raises(UserError, match=message):
         standardized(np.array(column, dtype=np.float64), name="model.user_features: age")
+
+
+def read_new(cells, trained):
+    return new_values(cells, trained, place=lambda row: f"row {row}")
+
+
+def test_new_values_find_their_categories_and_numbers():
+    genres = np.array(["x|y", "z"], dtype=object)
+    assert read_new(["z", "y|x", ""], genres).tolist() == ["z", "x|y", ""]
+    np.testing.assert_array_equal(read_new(["1.5", "", "-2e1"], np.array([1.0, 2.0])), [1.5, np.nan, -20.0])
+
+
+def test_new_numbers_find_the_nearest_of_the_groups():
+    groups = np.array(["7–21", "22–25", "40"], dtype=object)
+    assert read_new(["24", "3", "31", "99", "22–25"], groups).tolist() == ["22–25", "7–21", "22–25", "40", "22–25"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "trained", "message"),
+    [
+        ("w", ["x|y", "z"], "row 0: no training row has 'w'"),
+        ("comedi", ["Comedy"], "did you mean Comedy"),
+        ("99999", ["12345", "54321"], "row 0: no training row has '99999'"),  # postal codes are not groups
+    ],
+)
+def test_unknown_category_is_a_one_line_error(cell, trained, message):
+    with pytest.raises(UserError, match=message):
+        read_new([cell], np.array(trained, dtype=object))
+
+
+@pytest.mark.parametrize("cell", ["x", "nan", "1_000", "inf"])
+def test_new_number_must_be_finite(cell):
+    with pytest.raises(UserError, match="row 0: the value must be a finite number"):
+        read_new([cell], np.array([1.0, 2.0]))
