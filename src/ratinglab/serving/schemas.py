@@ -124,7 +124,7 @@ class Prediction(BaseModel):
     user_id: AnsweredId
     item_id: AnsweredId
     prediction: float = Field(description="In rating units, clipped to the rating scale.")
-    standard_deviation: Deviation
+    standard_deviation: Deviation = None
     basis: str = Field(description="known, or what has no training ratings: user_unknown, item_unknown, both_unknown.")
 
 
@@ -152,7 +152,7 @@ class Reason(BaseModel):
     """A rating of the user's that moved the prediction of a recommended item."""
 
     item_id: AnsweredId
-    title: Title
+    title: Title = None
     rating: float = Field(description="The user's rating.")
     change: float = Field(description="Prediction with this rating minus prediction without it, in rating units.")
 
@@ -162,9 +162,9 @@ class Recommended(BaseModel):
 
     rank: int = Field(description="From 1, the best.")
     item_id: AnsweredId
-    title: Title
+    title: Title = None
     rating: float = Field(description="Predicted rating, clipped to the rating scale.")
-    standard_deviation: Deviation
+    standard_deviation: Deviation = None
     why: list[Reason] = Field(description="The user's own ratings that moved the prediction most; [] unless asked for.")
 
 
@@ -195,7 +195,7 @@ class ItemPrediction(BaseModel):
 
     item_id: AnsweredId
     prediction: float = Field(description="In rating units, clipped to the rating scale.")
-    standard_deviation: Deviation
+    standard_deviation: Deviation = None
     basis: str = Field(description="known, or item_unknown if the item has no training ratings.")
 
 
@@ -219,9 +219,11 @@ class Similar(BaseModel):
 
     rank: int = Field(description="From 1, the most similar.")
     item_id: AnsweredId
-    title: Title
+    title: Title = None
     similarity: float = Field(description="Cosine of what the model knows of the two items, from −1 to 1.")
-    standard_deviation: Annotated[float | None, Field(description="Over the samples; null if the run has none.")]
+    standard_deviation: float | None = Field(
+        default=None, description="Of the similarity over the samples; null if the run has none."
+    )
     shared_raters: int = Field(description="Number of users who rated both.")
 
 
@@ -229,7 +231,7 @@ class Item(BaseModel):
     """An item with training ratings."""
 
     item_id: AnsweredId
-    title: Title
+    title: Title = None
     num_ratings: int = Field(description="Number of training ratings.")
 
 

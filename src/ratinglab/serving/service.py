@@ -185,10 +185,7 @@ def _recommended(found: pd.DataFrame, reasons: pd.DataFrame | None) -> list[Reco
             item_id=row["rated_item_id"], title=row.get("rated_title"), rating=row["rating"], change=row["change"]
         )
         why.setdefault(row["item_id"], []).append(reason)
-    return [
-        Recommended(**{"title": None, "standard_deviation": None, **row}, why=why.get(row["item_id"], []))
-        for row in _rows(found)
-    ]
+    return [Recommended(**row, why=why.get(row["item_id"], [])) for row in _rows(found)]
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
