@@ -3,6 +3,7 @@
 const NUM_RECOMMENDED = 10;
 const NUM_REASONS = 3;
 const NUM_SUGGESTED = 6;
+const NUM_MATCHES = 8;
 const PAUSE = 120; // milliseconds without another key or star before a request
 const SHOW_WAITING = 300; // milliseconds before a request counts as slow
 const STILL = matchMedia("(prefers-reduced-motion: reduce)");
@@ -51,7 +52,9 @@ class Latest {
 let run = null; // answer of /health
 let ratings = new Map(); // id → { id, title, rating }, the newest first; rating is null until given
 let suggested = []; // items of /items
-let offset = 0; // of the suggestions
+let offset = 0; // of the suggestions among all items
+let hasMore = false; // whether there are further suggestions
+let byKeyboard = false; // whether the last input came from the keyboard
 let ranks = new Map(); // id → rank in the list that is shown
 const opened = new Set(); // ids of the recommended items whose reasons are shown
 
@@ -108,8 +111,8 @@ function ratingControl(item, rating) {
 
 function starControl(item, rating) {
   const group = element("div", { className: "stars", role: "radiogroup", ariaLabel: `Your rating of ${name(item)}` });
-  const paint = (upTo) => {
-    for (const label of group.children) label.classList.toggle("on", +label.firstChild.value <= upTo);
+  const paint = (state, upTo) => {
+    for (const label of group.children) label.classList.toggle(state, +label.firstChild.value <= upTo);
   };
   let before = 0;
   for (const level of levels(run.rating)) {
@@ -118,17 +121,18 @@ function starControl(item, rating) {
     const label = element("label", { title: inWords(level) }, input, element("span"));
     label.style.setProperty("--width", level - before);
     label.style.setProperty("--shift", before % 1);
-    label.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && paint(level));
+    label.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && paint("preview", level));
     group.append(label);
     before = level;
   }
   const checked = () => +(group.querySelector("input:checked")?.value ?? 0);
-  group.addEventListener("pointerleave", () => paint(checked()));
+  group.addEventListener("pointerleave", () => paint("preview", 0));
   group.addEventListener("change", () => {
-    paint(checked());
+    paint("on", checked());
+    paint("preview", 0);
     rate(item, checked());
   });
-  paint(rating ?? 0);
+  paint("on", rating ?? 0);
   return group;
 }
 
@@ -154,7 +158,7 @@ function rate(item, rating) {
   const entry = { id, title: item.title, rating };
   ratings = isNew ? new Map([[id, entry], ...ratings]) : ratings.set(id, entry);
   save();
-  if (isNew) showRatings(id);
+  if (isNew) showRatings(id, { scrolls: byKeyboard });
   recommendSoon();
 }
 
@@ -162,7 +166,7 @@ function rate(item, rating) {
 function pick(item) {
   const id = String(item.item_id);
   if (!ratings.has(id)) ratings = new Map([[id, { id, title: item.title, rating: null }], ...ratings]);
-  showRatings(id);
+  showRatings(id, { scrolls: true });
 }
 
 function remove(id) {
@@ -192,8 +196,12 @@ function nameElement(item) {
   return element("span", { className: "name" }, title, ...(year ? [element("small", {}, year)] : []));
 }
 
+/** List the suggestions that have not been rated. */
+const unrated = () => suggested.filter((item) => !ratings.has(String(item.item_id)));
+
 /** Show the ratings and the suggestions that are not among them; focus the stars of an item. */
-function showRatings(focused = null) {
+function showRatings(focused = null, { scrolls = false } = {}) {
+  const before = places("#ratings > li, #suggestions > li");
   const rows = [...ratings.values()].map(({ id, title, rating }) => {
     const button = element("button", { type: "button", className: "remove", ariaLabel: `Remove ${titleOf(id)}` }, "×");
     button.addEventListener("click", () => remove(id));
@@ -202,12 +210,14 @@ function showRatings(focused = null) {
   $("ratings").replaceChildren(...rows);
   $("mine").hidden = rows.length === 0;
   $("suggestions-heading").textContent = rows.length === 0 ? "Start with one of these" : "Rate more";
-  const open = suggested.filter((item) => !ratings.has(String(item.item_id))).slice(0, NUM_SUGGESTED);
-  $("suggestions").replaceChildren(...open.map((item) => ratingRow(item, null, [])));
+  const shownSuggestions = unrated().slice(0, NUM_SUGGESTED);
+  $("suggestions").replaceChildren(...shownSuggestions.map((item) => ratingRow(item, null, [])));
+  if (shownSuggestions.length < NUM_SUGGESTED && hasMore) suggestOrSay();
+  moveRows([...rows, ...$("suggestions").children], before);
   if (focused === null) return;
   const row = rowOf(focused);
   (row.querySelector("input:checked") ?? row.querySelector("input")).focus({ preventScroll: true });
-  row.scrollIntoView({ block: "nearest", behavior: STILL.matches ? "auto" : "smooth" });
+  if (scrolls) row.scrollIntoView({ block: "nearest", behavior: STILL.matches ? "auto" : "smooth" });
 }
 
 // --------------------------------------------------------------------------------------------------------- suggestions
@@ -220,13 +230,15 @@ async function suggest() {
   const found = await suggestions.ask(`items?limit=${limit}&offset=${offset}`);
   if (found === null) return;
   suggested = found.answer.items;
-  if (suggested.length === 0 && offset > 0) {
+  hasMore = found.answer.more && limit < 100;
+  if (unrated().length === 0 && offset > 0) {
     offset = 0;
-    await suggest();
-    return;
+    return suggest();
   }
   showRatings();
 }
+
+const suggestOrSay = () => suggest().catch((error) => showError(error.message, suggestOrSay));
 
 // -------------------------------------------------------------------------------------------------------------- search
 
@@ -239,7 +251,7 @@ async function search() {
   const query = $("query").value.trim();
   if (!query) return closeMatches();
   try {
-    const found = await searches.ask(`items?limit=12&query=${encodeURIComponent(query)}`);
+    const found = await searches.ask(`items?limit=${NUM_MATCHES}&query=${encodeURIComponent(query)}`);
     if (found === null) return;
     matches = found.answer.items;
     showMatches(query);
@@ -315,6 +327,7 @@ function onSearchKey(event) {
 // ----------------------------------------------------------------------------------------------------- recommendations
 
 const recommendations = new Latest();
+let isListVisible = false;
 let recommendTimer = 0;
 
 function recommendSoon() {
@@ -362,7 +375,7 @@ function showError(message, again) {
 /** Show the list; rows that stay move to their new places. */
 function showRecommended(recommended) {
   const list = $("list");
-  const before = new Map([...list.children].map((row) => [row.dataset.id, row.getBoundingClientRect().top]));
+  const before = places("#list > li");
   const focused = list.contains(document.activeElement) ? document.activeElement.closest("li[data-id]").dataset.id : null;
   const wasEmpty = ranks.size === 0;
   const rows = recommended.map((item) => recommendedRow(item, wasEmpty ? undefined : ranks.get(String(item.item_id))));
@@ -377,6 +390,20 @@ function showRecommended(recommended) {
   if (focused !== null) list.querySelector(`[data-id="${CSS.escape(focused)}"] .why`)?.focus({ preventScroll: true });
   summarize(recommended, wasEmpty);
   ranks = new Map(recommended.map((item) => [String(item.item_id), item.rank]));
+  showPeek(recommended[0]);
+}
+
+/** Show the best recommendation beside the stars, where the screen is too narrow for the list. */
+function showPeek(best) {
+  $("peek").hidden = !best || isListVisible;
+  if (!best) return;
+  $("peek-name").textContent = name(best);
+  $("peek-rating").textContent = shown(best.rating);
+}
+
+/** Measure where rows are, by the id of their item. */
+function places(selector) {
+  return new Map([...document.querySelectorAll(selector)].map((row) => [row.dataset.id, row.getBoundingClientRect().top]));
 }
 
 /** Animate each row from its earlier place, if motion is welcome. */
@@ -443,9 +470,10 @@ function predicted(item) {
 function addReasons(row, item) {
   const id = String(item.item_id);
   const reasons = element("ul", { className: "reasons", id: `why-${item.rank}`, hidden: !opened.has(id) });
+  const verb = hasStars(run.rating) ? "gave" : "rated";
   for (const reason of item.why) {
     const sign = reason.change < 0 ? "−" : "+";
-    reasons.append(element("li", {}, element("span", {}, `because you gave ${name(reason)} ${inWords(reason.rating)}`), element("b", {}, `${sign}${shown(Math.abs(reason.change))}`)));
+    reasons.append(element("li", {}, element("span", {}, `because you ${verb} ${name(reason)} ${inWords(reason.rating)}`), element("b", {}, `${sign}${shown(Math.abs(reason.change))}`)));
   }
   const button = element("button", { type: "button", className: "why", ariaExpanded: String(opened.has(id)), ariaLabel: `Why ${name(item)}?` }, "Why?");
   button.setAttribute("aria-controls", reasons.id);
@@ -509,11 +537,22 @@ $("clear").addEventListener("click", () => {
   $("query").focus();
 });
 $("others").addEventListener("click", () => {
-  offset += NUM_SUGGESTED;
-  suggest().catch((error) => showError(error.message, suggest));
+  const last = unrated()[NUM_SUGGESTED - 1];
+  offset = last ? offset + suggested.indexOf(last) + 1 : 0;
+  suggestOrSay();
 });
 $("retry").addEventListener("click", () => {
   $("error").hidden = true;
   retry();
 });
+$("peek").addEventListener("click", (event) => {
+  event.preventDefault(); // the address would keep #recommend
+  $("recommend").scrollIntoView({ behavior: STILL.matches ? "auto" : "smooth" });
+});
+new IntersectionObserver(([entry]) => {
+  isListVisible = entry.isIntersecting;
+  $("peek").hidden = isListVisible || ranks.size === 0;
+}, { rootMargin: "0px 0px -25%" }).observe($("recommend"));
+document.addEventListener("keydown", () => (byKeyboard = true), true);
+document.addEventListener("pointerdown", () => (byKeyboard = false), true);
 start();
