@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import signal
 import socket
 from types import FrameType
@@ -56,17 +57,24 @@ def bound_socket(host: str, port: int) -> socket.socket:
         UserError: the host is unknown or not of this computer, or the port is in use or not allowed.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise UserError(f"host: {host!r} is not a known name or address") from error
+    # not socket.create_server: asyncio sends answers without delay only on sockets whose protocol is given
+    listening = socket.socket(family, kind, protocol)
     try:
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        if os.name == "posix":  # on Windows, two servers could then share a port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
     except OSError as error:
+        listening.close()
         if error.errno == errno.EADDRINUSE:
             raise UserError(f"port: {port} of {host} is in use; port=0 takes a free one") from error
         if error.errno == errno.EADDRNOTAVAIL:
             raise UserError(f"host: {host} is not an address of this computer") from error
         raise UserError(f"port: cannot listen on {port} of {host}: {error.strerror}") from error
+    return listening
 
 
 def _url(host: str, listening: socket.socket) -> str:
