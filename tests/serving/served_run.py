@@ -34,7 +34,7 @@ def write_served_run(folder: Path, *, model: str = "biased_mf", has_titles: bool
     titles = np.array(TITLES, dtype=object) if has_titles else None
     table = table_of(user, item, random.integers(1, 6, len(user)), titles=titles)
     provenance = {**PROVENANCE, "data": "table", "seed": 0}
-    options = equation_options(model, embedding_dim=4)
+    options = equation_options(model)
     predictor = write_run_of(folder, options, table, provenance=provenance, **changed)
     if isinstance(predictor.model, Posterior):
         add_samples(predictor.model, torch.Generator().manual_seed(2))

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ pytest.importorskip("fastapi")
 
 from served_run import TITLES, client_of, write_served_run
 
-from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.runs.run import Run
+from ratinglab.serving.schemas import Item
 
 RATINGS = {"0": 5, "Alien (1979)": 2.5, "matrix, the (1999)": 4}
 
@@ -326,8 +327,33 @@ def test_hundreds_of_malformed_requests_never_are_a_fault_of_ours(client):
     assert statuses.count(422) > 250
 
 
-def test_no_answer_holds_an_unknown_index(client, run):
-    """An item without training ratings has no row in the model."""
-    assert (run.item_ids.index_of(["nothing"]) == UNKNOWN).all()
-    found = answer(client.post("/predict", json={"pairs": [{"user_id": 0, "item_id": "nothing"}]}))
-    assert found["predictions"][0]["basis"] == "item_unknown"
+def test_requests_at_the_same_time_get_the_answers_they_get_alone(client):
+    requests = [
+        *(("recommend", {"user_id": user, "k": 5, "why": 2}) for user in range(10)),
+        *(("fold_in", {"ratings": {str(item): 5, "Aliens (1986)": 1}, "k": 5, "why": 2}) for item in range(3)),
+        *(("predict", {"pairs": [{"user_id": user, "item_id": 2}]}) for user in range(10)),
+        *(("similar", {"item": item}) for item in range(10)),
+    ]
+
+    def ask(request):
+        return answer(client.post(f"/{request[0]}", json=request[1]))
+
+    alone = list(map(ask, requests))
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, requests * 3)) == alone * 3
+
+
+def test_equation_without_factors_predicts_and_recommends(tmp_path):
+    client = client_of(write_served_run(tmp_path / "run", model="bias"))
+    found = answer(client.post("/predict", json={"pairs": [{"user_id": 0, "item_id": 1}]}))["predictions"]
+    assert found[0]["standard_deviation"] is None
+    assert (
+        len(answer(client.post("/recommend", json={"user_id": 0, "k": 2, "exclude_seen": False}))["recommended"]) == 2
+    )
+    for path, body in (("fold_in", {"ratings": {"0": 5}}), ("similar", {"item": 0})):
+        assert "bias has no factors" in mistake(client.post(f"/{path}", json=body))
+
+
+def test_integers_that_javascript_would_round_are_text():
+    large = Item(item_id=2**53, num_ratings=1).model_dump()["item_id"]
+    assert (large, Item(item_id=7, num_ratings=1).model_dump()["item_id"]) == ("9007199254740992", 7)

@@ -196,7 +196,7 @@ class ItemPrediction(BaseModel):
     item_id: AnsweredId
     prediction: float = Field(description="In rating units, clipped to the rating scale.")
     standard_deviation: Deviation = None
-    basis: str = Field(description="known, or item_unknown if the item has no training ratings.")
+    basis: str = Field(description="folded_in, or item_unknown if the item has no training ratings.")
 
 
 class FoldInAnswer(BaseModel):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, overload
 
@@ -21,6 +22,7 @@ from ratinglab.serving.schemas import (
     ItemPrediction,
     ItemsAnswer,
     ItemsRequest,
+    Pair,
     PredictAnswer,
     Prediction,
     PredictRequest,
@@ -64,11 +66,16 @@ class Service:
     def _try_requests(self) -> None:
         """Compute each kind of answer once, so that faults show now, and the first request need not wait."""
         user_id, item_id = str(self.run.user_ids.ids[0]), str(self.run.item_ids.ids[0])
-        self.predict(PredictRequest.model_validate({"pairs": [{"user_id": user_id, "item_id": item_id}]}))
-        self.recommend(RecommendRequest(user_id=user_id, k=1, exclude_seen=False, why=1))
+        self.predict(PredictRequest(pairs=[Pair(user_id=user_id, item_id=item_id)]))
+        self.recommend(RecommendRequest(user_id=user_id, k=1, exclude_seen=False))
         rating = {item_id: self._rating_scale.highest}
-        self.fold_in(FoldInRequest(ratings=rating, k=1, exclude_seen=False, why=1, item_ids=[item_id]))
-        self.similar(SimilarRequest(item=item_id, k=1))
+        for attempt in (
+            lambda: self.recommend(RecommendRequest(user_id=user_id, k=1, exclude_seen=False, why=1)),
+            lambda: self.fold_in(FoldInRequest(ratings=rating, k=1, exclude_seen=False, why=1, item_ids=[item_id])),
+            lambda: self.similar(SimilarRequest(item=item_id, k=1)),
+        ):
+            with suppress(UserError):  # an equation without factors; requests will get the same line
+                attempt()
 
     def health(self) -> Health:
         """Describe the run."""
