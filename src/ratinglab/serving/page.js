@@ -432,7 +432,8 @@ function recommendedRow(item, earlier) {
   const id = String(item.item_id);
   const row = element("li", {}, element("span", { className: "rank", ariaHidden: "true" }, item.rank), titleCell(item, earlier), track(item), predicted(item));
   row.dataset.id = id;
-  if (item.why.length > 0) addReasons(row, item);
+  const why = item.why.filter((reason) => shown(Math.abs(reason.change)) !== shown(0));
+  if (why.length > 0) addReasons(row, item, why);
   return row;
 }
 
@@ -467,13 +468,13 @@ function predicted(item) {
 }
 
 /** Add the button that shows why an item is recommended. */
-function addReasons(row, item) {
+function addReasons(row, item, why) {
   const id = String(item.item_id);
   const reasons = element("ul", { className: "reasons", id: `why-${item.rank}`, hidden: !opened.has(id) });
   const verb = hasStars(run.rating) ? "gave" : "rated";
-  for (const reason of item.why) {
-    const sign = reason.change < 0 ? "−" : "+";
-    reasons.append(element("li", {}, element("span", {}, `because you ${verb} ${name(reason)} ${inWords(reason.rating)}`), element("b", {}, `${sign}${shown(Math.abs(reason.change))}`)));
+  for (const reason of why) {
+    const [word, sign] = reason.change < 0 ? ["although", "−"] : ["because", "+"];
+    reasons.append(element("li", {}, element("span", {}, `${word} you ${verb} ${name(reason)} ${inWords(reason.rating)}`), element("b", {}, `${sign}${shown(Math.abs(reason.change))}`)));
   }
   const button = element("button", { type: "button", className: "why", ariaExpanded: String(opened.has(id)), ariaLabel: `Why ${name(item)}?` }, "Why?");
   button.setAttribute("aria-controls", reasons.id);
@@ -495,7 +496,7 @@ function say(text) {
 function showRun() {
   const rmse = run.test_rmse ?? run.val_rmse;
   const error = rmse === null ? [] : [`${run.test_rmse === null ? "validation" : "test"} RMSE ${rmse.toFixed(3)}`];
-  const count = (number, noun) => `${number.toLocaleString("en")} ${noun}`;
+  const count = (number, noun) => `${number.toLocaleString("en")}\u00a0${noun}`;
   $("run").textContent = [run.model, ...error, count(run.num_users, "users"), count(run.num_items, "items")].join(" · ");
   $("run").title = run.run;
   $("lowest").textContent = run.rating.lowest.toLocaleString("en");
