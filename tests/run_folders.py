@@ -9,6 +9,7 @@ import torch
 from fits import holdout_of, training_data
 
 from ratinglab.models.declarations import EquationOptions
+from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import to_plain
 from ratinglab.ratings.holdout import Holdout
@@ -55,6 +56,17 @@ def write_run_of(folder: Path, model: EquationOptions, table: RatingTable, **cha
         torch.nn.init.normal_(parameter, generator=random)
     write_weights(folder, {f"predictor.{name}": weight for name, weight in predictor.state_dict().items()})
     return predictor
+
+
+def add_samples(model: Posterior, random: torch.Generator) -> None:
+    """Keep three random samples."""
+    sides = model.equation.user_side(), model.equation.item_side()
+    shapes = [side.embedding.weight.shape for side in sides]
+    shapes += [(0, 1) if side.bias is None else side.bias.weight.shape for side in sides]
+    precisions = [(len(side.last_rows()),) for side in sides]
+    for _ in range(3):
+        drawn = (torch.randn(*shape, generator=random) for shape in (*shapes, *precisions))
+        model.keep(Sample(*(each if each.dim() == 2 else each.abs() for each in drawn)))
 
 
 def write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:

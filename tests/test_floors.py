@@ -23,6 +23,7 @@ FLOORS = [
     ["fitting"],
     ["reports"],
     ["experiment"],
+    ["serving"],
     ["startup"],
     ["config"],
     ["commands", "api"],
@@ -37,11 +38,17 @@ ONLY_ON = {
     "pytorch_lightning": {"datamodule", "fitting", "experiment", "api"},
     "lightning_fabric": {"fitting"},
     "torch": {"batches", "datamodule", "evaluation", "models", "fitting", "recommend", "runs", "experiment"},
-    "pandas": {"ratings", "runs", "fitting", "reports", "experiment", "api"},
+    "pandas": {"ratings", "runs", "fitting", "reports", "experiment", "serving", "api"},
     "pyarrow": {"ratings", "experiment"},
     "numba": {"fitting", "experiment"},
     "matplotlib": {"evaluation", "fitting", "reports"},
     "optuna": {"fitting"},
+    "anyio": {"serving"},
+    "fastapi": {"serving"},
+    "pydantic": {"serving"},
+    "pydantic_core": {"serving"},
+    "starlette": {"serving"},
+    "uvicorn": {"serving"},
 }
 MAY_USE_PRIVATE_NAMES = {"hydra": "config/hydra_api.py", "pytorch_lightning": None, "lightning_fabric": None}
 """The one file, if any, that may use a package's private names, which can change in any release."""

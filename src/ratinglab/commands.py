@@ -21,6 +21,7 @@ from ratinglab.experiment.root_options import (
     InspectOptions,
     PredictOptions,
     RecommendOptions,
+    ServeOptions,
     TrainOptions,
 )
 from ratinglab.program import shown_path
@@ -98,6 +99,14 @@ def export(options: ExportOptions, _: Path) -> None:
     export(options)
 
 
+@command(config_name="serve", positional="run")
+def serve(options: ServeOptions, _: Path) -> None:
+    """Answer requests for predictions over HTTP, and show a page to try a run on."""
+    from ratinglab.serving.server import serve
+
+    serve(options)
+
+
 def report() -> None:
     """Compare runs with one another and with published results."""
     parser = argparse.ArgumentParser(description=report.__doc__)
@@ -116,7 +125,8 @@ def report() -> None:
 
 
 COMMANDS: dict[str, Callable[[], None]] = {
-    main.__name__: main for main in (train, report, recommend, predict, evaluate, reproduce, export, inspect_data)
+    main.__name__: main
+    for main in (train, report, recommend, predict, evaluate, reproduce, export, serve, inspect_data)
 }
 
 

@@ -27,8 +27,9 @@ REQUIRED = {
 
 @pytest.fixture(autouse=True)
 def has_all_packages(monkeypatch):
-    """Let the options of every logger be made, whether or not its package is installed."""
-    monkeypatch.setattr("ratinglab.fitting.loggers.find_spec", lambda name: name)
+    """Let the options of every logger and of the server be made, whether or not their packages are installed."""
+    for module in ("fitting.loggers", "experiment.root_options"):
+        monkeypatch.setattr(f"ratinglab.{module}.find_spec", lambda name: name)
 
 
 def choice(path):
@@ -102,6 +103,7 @@ def test_experiments_use_fold_1_of_movielens_u(name):
         ("recommend", ["run=x", "user=1"]),
         ("predict", ["run=x", "input=a.csv", "output=b.csv"]),
         ("export", ["run=x", "format=numpy"]),
+        ("serve", ["run=x"]),
     ],
 )
 def test_configs_of_other_commands_compose(root, overrides):

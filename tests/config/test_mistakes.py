@@ -246,6 +246,9 @@ def test_unavailable_accelerator_is_refused_and_leaves_no_files(command, tmp_pat
         ("export", ["run=nowhere"], "run: there is no folder nowhere"),
         ("export", ["run=empty", "format=onx"], "format must be one of torch, onnx, numpy, parquet, got onx"),
         ("export", ["run=empty", "output=no/x"], "output: there is no folder no"),
+        ("serve", [], "run must be given"),
+        ("serve", ["run=empty", "port=70000"], "port must be from 0 to 65535, got 70000"),
+        ("serve", ["run=empty", "reload_seconds=0"], "reload_seconds must be above 0, got 0"),
     ],
 )
 def test_mistake_in_a_command_on_a_run_gives_a_one_line_error(command, tmp_path, script, arguments, message):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from equations import options_of
-from run_folders import write_run_of, write_weights
+from run_folders import add_samples, write_run_of, write_weights
 from tables import table_with_features
 from torch import Tensor
 
@@ -24,7 +24,7 @@ from ratinglab.experiment.exporting import export, measure_parity
 from ratinglab.experiment.root_options import ExportFormat, ExportOptions
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation, TrainingData
-from ratinglab.models.posterior import Posterior, Sample
+from ratinglab.models.posterior import Posterior
 from ratinglab.options import check_options
 from ratinglab.runs.run import Run
 from ratinglab.targets import target_class
@@ -103,16 +103,6 @@ class Branching(Equation):
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         return user.float() if bool(item.sum() > 3) else item.float()
-
-
-def add_samples(model: Posterior, random: torch.Generator) -> None:
-    """Keep three random samples."""
-    sides = model.equation.user_side(), model.equation.item_side()
-    shapes = [side.embedding.weight.shape for side in sides]
-    shapes += [(0, 1) if side.bias is None else side.bias.weight.shape for side in sides]
-    shapes += [(len(side.last_rows()),) for side in sides]
-    for _ in range(3):
-        model.keep(Sample(*(torch.randn(*shape, generator=random) for shape in shapes)))
 
 
 def exported(run: Run, format: ExportFormat, output: Path) -> Path:

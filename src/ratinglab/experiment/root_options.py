@@ -10,7 +10,7 @@ from ratinglab.fitting.optimizers import FitOptions
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
 from ratinglab.models.declarations import EquationOptions, names_of
-from ratinglab.options import at_least, seed_rule
+from ratinglab.options import above, at_least, seed_rule, within
 from ratinglab.ratings.sources import DataOptions, TextOptions, check_timestamp_format
 from ratinglab.ratings.splits import SplitOptions
 from ratinglab.reports.protocols import ProtocolOptions
@@ -260,6 +260,50 @@ class ExportOptions:
             raise UserError(f"format=onnx needs {', '.join(missing)}: pip install 'ratinglab[export]'")
 
 
+SERVE_PACKAGES = ("fastapi", "uvicorn")
+"""Packages of the extra `serve`."""
+
+
+@dataclass
+class ServeOptions:
+    """Options of the prediction server."""
+
+    run: str
+    """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
+    validation metric on the same split. FOLDER/latest searches another folder."""
+    host: str
+    """Address to listen on. 127.0.0.1 answers this computer only; 0.0.0.0 answers every computer that reaches it, and
+    the server asks for no password."""
+    port: int = field(metadata=within(0, 65535))
+    """Port to listen on; 0: any free port."""
+    names: list[str]
+    """Names by which the server may be addressed, besides localhost and IP addresses, such as [ratings.example.org].
+    Requests to other names are refused: a web page could otherwise point its own name at this server and read its
+    answers."""
+    reload_seconds: float | None = field(metadata=above(0))
+    """Seconds between checks whether `run` names another run, or whether its files have changed. The server loads such
+    a run beside the current one, which answers until the new one is ready, or if it cannot be loaded. null: never.
+    The signal SIGUSR1 reloads the run at once."""
+    threads: int = field(metadata=at_least(1))
+    """Number of requests that are computed at the same time; others wait."""
+    max_body_bytes: int = field(metadata=at_least(1))
+    """Largest body of a request, in bytes."""
+    max_pairs: int = field(metadata=at_least(1))
+    """Largest number of pairs, items or candidates in one request."""
+    max_ratings: int = field(metadata=at_least(1))
+    """Largest number of a new user's ratings in one request."""
+    max_k: int = field(metadata=at_least(1))
+    """Largest number of recommended or similar items in one answer."""
+
+    def check_together(self) -> None:
+        """Raise UserError if a package is missing or the host is blank, which would be every address."""
+        if not self.host.strip():
+            raise UserError("host must not be blank")
+        missing = [name for name in SERVE_PACKAGES if find_spec(name) is None]
+        if missing:
+            raise UserError(f"serve needs {', '.join(missing)}: pip install 'ratinglab[serve]'")
+
+
 ROOTS: dict[str, type] = {
     "train": TrainOptions,
     "inspect_data": InspectOptions,
@@ -267,5 +311,6 @@ ROOTS: dict[str, type] = {
     "recommend": RecommendOptions,
     "predict": PredictOptions,
     "export": ExportOptions,
+    "serve": ServeOptions,
 }
 """Options class of each primary config in conf/."""

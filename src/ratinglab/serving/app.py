@@ -1,0 +1,197 @@
+"""The app: endpoints, the pages, and every mistake as one line of JSON."""
+
+import asyncio
+import re
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.experiment.root_options import ServeOptions
+from ratinglab.serving.guard import Guard
+from ratinglab.serving.reloading import CurrentRun
+from ratinglab.serving.schemas import (
+    FoldInAnswer,
+    FoldInRequest,
+    Health,
+    ItemsAnswer,
+    ItemsRequest,
+    Mistake,
+    PredictAnswer,
+    PredictRequest,
+    RecommendAnswer,
+    RecommendRequest,
+    SimilarAnswer,
+    SimilarRequest,
+    explain,
+)
+from ratinglab.serving.strict_json import check_json
+
+PAGES = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/docs": ("endpoints.html", "text/html"),
+    "/endpoints.js": ("endpoints.js", "text/javascript"),
+}
+"""File and media type at each path of the pages."""
+DESCRIPTION = """\
+Predicted ratings, recommended items and similar items of a run. Ids are those of the data: 42 and "42" are the same.
+A mistake in a request gets status 422 and one line that names the key, the rule and the value."""
+RUN_HEADER = "ratinglab-run"
+"""Header of every answer computed by a run: its folder, percent-encoded."""
+
+
+def build_app(current: CurrentRun, options: ServeOptions) -> Guard:
+    """Build the app that answers requests by the current run, with all limits."""
+    app = FastAPI(
+        title="ratinglab",
+        version=version("ratinglab"),
+        description=DESCRIPTION,
+        docs_url=None,  # loads from elsewhere; /docs is a page of ours
+        redoc_url=None,
+        lifespan=partial(_lifespan, current, options),
+        responses={422: {"model": Mistake, "description": "A mistake in the request"}},
+    )
+    app.router.route_class = _StrictRoute
+    _add_endpoints(app, current)
+    _add_pages(app)
+    app.add_exception_handler(UserError, _on_mistake)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, partial(_on_refusal, app))
+    app.add_exception_handler(Exception, _on_fault)
+    return Guard(app, names=options.names, max_body_bytes=options.max_body_bytes)
+
+
+@asynccontextmanager
+async def _lifespan(current: CurrentRun, options: ServeOptions, _: FastAPI) -> AsyncIterator[None]:
+    """Bound the threads that compute answers, and reload the run while the app lives."""
+    to_thread.current_default_thread_limiter().total_tokens = options.threads
+    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+    with suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):  # Windows, or not the main thread
+        loop.add_signal_handler(signal.SIGUSR1, asked.set)
+    reloading = asyncio.create_task(_reload(current, asked, seconds=options.reload_seconds))
+    try:
+        yield
+    finally:
+        reloading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reloading
+
+
+async def _reload(current: CurrentRun, asked: asyncio.Event, *, seconds: float | None) -> None:
+    """Reload the run when asked, and check every few seconds whether it has changed; None: only when asked."""
+    own_thread = CapacityLimiter(1)
+    while True:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), seconds)
+        is_asked = asked.is_set()
+        asked.clear()
+        await to_thread.run_sync(partial(current.reload, always=is_asked), limiter=own_thread)
+
+
+class _StrictRoute(APIRoute):
+    """Route that takes a body only as strict JSON, declared as such."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return FastAPI's handler, behind a check of the body."""
+        handle = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            if self.body_field is not None:
+                # a form of another web page cannot declare JSON, and FastAPI's own check would pass bytes on
+                kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+                if kind != "application/json":
+                    raise HTTPException(415, f"content-type must be application/json, got {kind[:80] or 'none'}")
+                check_json(await request.body())
+            return await handle(request)
+
+        return checked
+
+
+def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
+    """Add the endpoints. They are plain functions, so that FastAPI runs them in threads."""
+
+    def answering(response: Response) -> Any:
+        """Return the service, and name its run in the answer."""
+        service = current.service
+        response.headers[RUN_HEADER] = quote(str(service.run.folder))
+        return service
+
+    @app.post("/predict", summary="Predict the ratings of pairs of a user and an item.")
+    def predict(request: PredictRequest, response: Response) -> PredictAnswer:
+        return answering(response).predict(request)
+
+    @app.post("/recommend", summary="Recommend items to a known user.")
+    def recommend(request: RecommendRequest, response: Response) -> RecommendAnswer:
+        return answering(response).recommend(request)
+
+    @app.post("/fold_in", summary="Recommend items to a new user with a few ratings.")
+    def fold_in(request: FoldInRequest, response: Response) -> FoldInAnswer:
+        return answering(response).fold_in(request)
+
+    @app.post("/similar", summary="Find the items most similar to one.")
+    def similar(request: SimilarRequest, response: Response) -> SimilarAnswer:
+        return answering(response).similar(request)
+
+    @app.get("/items", summary="Search for items by title or id.")
+    def items(request: Annotated[ItemsRequest, Query()], response: Response) -> ItemsAnswer:
+        return answering(response).items(request)
+
+    @app.get("/health", summary="Describe the run that answers.")
+    def health(response: Response) -> Health:
+        return answering(response).health()
+
+
+def _add_pages(app: FastAPI) -> None:
+    """Add the pages and what they load."""
+    for path, (name, kind) in PAGES.items():
+        content = files("ratinglab.serving").joinpath(name).read_bytes()
+        app.add_route(path, partial(_page, content, kind), include_in_schema=False)
+
+
+def _page(content: bytes, kind: str, _: Request) -> Response:
+    return Response(content, media_type=kind)
+
+
+async def _on_mistake(_: Request, error: Exception) -> JSONResponse:
+    return _one_line(422, str(error))
+
+
+async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return _one_line(422, explain(error.errors()))
+
+
+async def _on_refusal(app: FastAPI, request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    path, detail = request.url.path, error.detail
+    if error.status_code == 404:
+        paths = [getattr(route, "path", "") for route in app.routes]
+        detail = f"there is no path {path[:80]}{did_you_mean(path[:80], paths)}"
+    elif error.status_code == 405 and error.headers is not None:
+        detail = f"{path} takes {error.headers.get('Allow', 'other methods')}, got {request.method[:20]}"
+    return _one_line(error.status_code, detail, headers=error.headers)
+
+
+async def _on_fault(_: Request, __: Exception) -> JSONResponse:
+    # Starlette raises the exception again, and uvicorn logs its traceback
+    return _one_line(500, "internal error; the server's log has the traceback")
+
+
+def _one_line(status: int, detail: str, *, headers: Any = None) -> JSONResponse:
+    """Answer with one line: a key or a title in it may hold line breaks."""
+    detail = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", detail)
+    return JSONResponse({"detail": detail}, status_code=status, headers=headers)

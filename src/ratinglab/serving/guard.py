@@ -1,0 +1,114 @@
+"""Limits on what reaches the app: the name a request is addressed to, and the size of its body."""
+
+import ipaddress
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+READ_AT_MOST = 10
+"""Multiple of the largest body after which the connection is closed, whatever the client still sends."""
+HEADERS = {
+    # the pages run no code and show nothing but what this server sends
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "cache-control": "no-cache",
+}
+"""Headers of every answer."""
+
+
+class Guard:
+    """An app that refuses requests before they reach another app, and adds headers to every answer."""
+
+    def __init__(self, app: App, *, names: Sequence[str], max_body_bytes: int) -> None:
+        """Take the app, the names by which it may be addressed, and the largest body in bytes."""
+        self._app = app
+        self._names = {"localhost", *(name.casefold().rstrip(".") for name in names)}
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        headers = Headers(scope=scope)
+        host = _name_of(headers.get("host", ""))
+        if not self._is_known(host):
+            detail = f"host: this server does not answer to {host[:80]!r}; serve names=[NAME] adds a name"
+            await _refusal(403, detail)(scope, receive, send_with_headers)
+            return
+        body = await self._body(receive)
+        if body is None:
+            detail = f"the body must have at most {self._max_body_bytes:,} bytes"
+            await _refusal(413, detail)(scope, receive, send_with_headers)
+            return
+        await self._app(scope, _received(body, receive), send_with_headers)
+
+    def _is_known(self, host: str) -> bool:
+        """Return whether a host is one of our names, or an IP address.
+
+        A page of evil.com can let that name point at 127.0.0.1 (DNS rebinding), and would then share this server's
+        origin. It cannot do so with an address.
+        """
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return host in self._names
+        return True
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """Read the body; None if it is too large.
+
+        Reads, without keeping it, some of what is too large: a client reads no answer before it has sent its body.
+        """
+        body, size, is_complete = bytearray(), 0, False
+        while not is_complete and size <= READ_AT_MOST * self._max_body_bytes:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                break
+            size += len(message.get("body", b""))
+            if size <= self._max_body_bytes:
+                body += message.get("body", b"")
+            is_complete = not message.get("more_body", False)
+        return bytes(body) if size <= self._max_body_bytes else None
+
+
+def _name_of(host: str) -> str:
+    """Return the name or address in a Host header, without its port."""
+    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+    return name.casefold().rstrip(".")
+
+
+def _refusal(status: int, detail: str) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status_code=status, headers={"connection": "close"})
+
+
+def _received(body: bytes, receive: Receive) -> Receive:
+    """Return a function that gives the body that has been read, then what else arrives."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def received() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return received

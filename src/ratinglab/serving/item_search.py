@@ -1,0 +1,68 @@
+"""Search for items by title or id."""
+
+import re
+from itertools import chain
+from unicodedata import combining, normalize
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratinglab.runs.run import Run
+
+ARTICLES = re.compile(r"^(?P<title>.*), (?P<article>the|a|an|la|le|les|il|el|die|der|das)\b")
+"""A title with its article at the end, as in "Matrix, The (1999)"."""
+
+NUM_RANKS = 4
+
+
+class ItemSearch:
+    """The items of a run with training ratings, prepared for searches."""
+
+    def __init__(self, run: Run, *, spread: NDArray[np.float64]) -> None:
+        """Take the run and the standard deviation of each item's ratings: (num_items,)."""
+        count = run.train_counts[1][: run.record.num_items]
+        self._ids = run.item_ids.ids[: len(count)].astype(str).str.casefold().tolist()
+        titles = self._ids if run.titles is None else [str(title) for title in run.titles[: len(count)]]
+        # each text begins with a space, so that " toy" finds the beginnings of words
+        self._texts = [f" {_words(title)}" for title in titles]
+        self._by_count = np.argsort(-count, kind="stable")
+        self._worth_rating = np.argsort(-count * spread, kind="stable")
+
+    def find(self, query: str) -> NDArray[np.int64]:
+        """Find items, the best match first, then the most rated.
+
+        An exact id or title comes first, then titles that begin with the query, that have all of its words or their
+        beginnings, and that contain the query. An empty query finds all items: those with many ratings, that differ,
+        come first, since they tell the most about a user's taste.
+
+        Returns:
+            Indices of items.
+        """
+        wanted, query_id = _words(query), query.strip().casefold()
+        if not wanted:
+            return self._worth_rating
+        words = [f" {word}" for word in wanted.split()]
+        found: list[list[int]] = [[] for _ in range(NUM_RANKS)]
+        for item in self._by_count.tolist():
+            rank = self._rank(item, wanted, words, query_id)
+            if rank is not None:
+                found[rank].append(item)
+        return np.array(list(chain.from_iterable(found)), dtype=np.int64)
+
+    def _rank(self, item: int, wanted: str, words: list[str], query_id: str) -> int | None:
+        """Rank how well an item matches, 0 the best; None: not at all."""
+        text = self._texts[item]
+        if self._ids[item] == query_id or text[1:] == wanted:
+            return 0
+        if text.startswith(wanted, 1):
+            return 1
+        if all(word in text for word in words):
+            return 2
+        return 3 if wanted in text else None
+
+
+def _words(text: str) -> str:
+    """Reduce a text to its words in lower case, without accents, and with an article in its usual place."""
+    plain = "".join(letter for letter in normalize("NFKD", text.casefold()) if not combining(letter))
+    plain = ARTICLES.sub(r"\g<article> \g<title>", plain)
+    return " ".join(re.findall(r"\w+", plain))

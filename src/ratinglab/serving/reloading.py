@@ -1,0 +1,80 @@
+"""The run that answers requests, and its replacement by a newer one while requests go on."""
+
+import logging
+from pathlib import Path
+
+from ratinglab.errors import UserError
+from ratinglab.experiment.root_options import ServeOptions
+from ratinglab.files import RUN_RECORD
+from ratinglab.reports.named_runs import named_run
+from ratinglab.runs.run import Run
+from ratinglab.serving.service import Service
+
+LOG = logging.getLogger(__name__)
+FILES = (
+    RUN_RECORD, "metrics.json", "users.parquet", "items.parquet", "ratings.parquet", "checkpoints/best.ckpt",
+)  # fmt: skip
+"""Files of a run that the server reads."""
+Fingerprint = tuple[str, *tuple[tuple[int, int, int] | None, ...]]
+
+
+class CurrentRun:
+    """The run that answers requests.
+
+    Attributes:
+        service: the loaded run. A request reads it once, so that one in progress finishes on the run it began with.
+        remark: remark on the choice of a run named latest or best; None for a folder.
+    """
+
+    def __init__(self, options: ServeOptions) -> None:
+        """Load the run.
+
+        Raises:
+            UserError: there is no such run, or a file is missing or damaged.
+        """
+        self._options = options
+        named = named_run(options.run)
+        self.remark = named.remark
+        self._loaded = _fingerprint(named.folder)
+        self._last_fault = ""
+        self.service = _load(named.folder, options)
+
+    def reload(self, *, always: bool) -> None:
+        """Load the run that `run` names now, if it is another one or its files have changed, or always.
+
+        If that fails, keeps the current run, and logs one line per kind of failure.
+        """
+        try:
+            named = named_run(self._options.run)
+            found = _fingerprint(named.folder)
+            if found == self._loaded and not always:
+                return
+            self._loaded = found  # also if it cannot be loaded: it is tried again once it changes
+            self.service = _load(named.folder, self._options)
+        except UserError as error:
+            if always or str(error) != self._last_fault:
+                LOG.error("not reloaded, %s still answers: %s", self.service.run.folder, error)
+            self._last_fault = str(error)
+        except Exception:
+            LOG.exception("not reloaded, %s still answers", self.service.run.folder)
+        else:
+            self._last_fault = ""
+            LOG.info("reloaded: %s answers", self.service.run.folder)
+
+
+def _load(folder: Path, options: ServeOptions) -> Service:
+    # resolved: a link to the current run may point elsewhere while its files are read
+    return Service(Run.load(folder.resolve()), options)
+
+
+def _fingerprint(folder: Path) -> Fingerprint:
+    """Return what changes with the run: its folder, and the time, size and inode of each file."""
+    folder = folder.resolve()
+    found: list[tuple[int, int, int] | None] = []
+    for name in FILES:
+        try:
+            status = (folder / name).stat()
+            found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+        except OSError:
+            found.append(None)
+    return str(folder), *found

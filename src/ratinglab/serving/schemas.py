@@ -1,0 +1,338 @@
+"""Requests and answers of the server, as JSON. A mistake in a request is worded as on the command line."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from ratinglab.errors import did_you_mean
+
+MAX_TEXT = 500
+"""Longest id, title or query, in characters."""
+MAX_SHOWN = 60
+"""Longest part of a value in a message, in characters."""
+EXACT = 2**53
+"""Integers of this size and above are not exact in JavaScript."""
+MUST_BE = {
+    "int_type": "an integer",
+    "int_parsing": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+"""Ends of the sentence `KEY must be …`, by pydantic's type of error."""
+
+
+def _id(value: Any) -> int | str:
+    """Check an id: 42 and "42" are the same."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise PydanticCustomError("ours", "must be an integer or text")
+    if len(str(value)) > MAX_TEXT:
+        raise PydanticCustomError("ours", f"must have at most {MAX_TEXT} characters")
+    return value
+
+
+def _time(value: Any) -> datetime:
+    """Parse a time; one without a time zone is in UTC."""
+    try:
+        time = datetime.fromisoformat(value)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PydanticCustomError("ours", "must be a time such as 1998-04-04T12:30:00") from error
+
+
+def _exact_in_javascript(item_id: int | str) -> int | str:
+    return str(item_id) if isinstance(item_id, int) and abs(item_id) >= EXACT else item_id
+
+
+Id = Annotated[
+    int | str,
+    BeforeValidator(_id),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "maxLength": MAX_TEXT}]}),
+]
+"""An id as in the data."""
+AnsweredId = Annotated[int | str, PlainSerializer(_exact_in_javascript)]
+"""An id as in the data; integers from 2^53 are text, since JavaScript would round them."""
+Time = Annotated[
+    datetime, BeforeValidator(_time), WithJsonSchema({"type": "string", "examples": ["1998-04-04T12:30:00"]})
+]
+Rating = Annotated[float, Field(allow_inf_nan=False)]
+K = Annotated[int, Field(ge=1, description="Number of items; fewer if fewer are left.", examples=[10])]
+Why = Annotated[
+    int,
+    Field(ge=0, le=20, description="Number of the user's own ratings, named beside each item, that moved it most."),
+]
+Candidates = Annotated[
+    list[Id] | None, Field(description="Ids of the items to choose from; null: all with training ratings.")
+]
+ExcludeSeen = Annotated[bool, Field(description="Whether to leave out the items that the user has rated.")]
+Deviation = Annotated[
+    float | None,
+    Field(
+        description="Standard deviation of the rating around its prediction, in rating units; null for a user or an item "
+        "without training ratings, and for known users of a run without samples."
+    ),
+]
+Title = Annotated[str | None, Field(description="Title; null if the data had none.")]
+
+
+class RequestModel(BaseModel):
+    """Base class of requests: values have exactly the documented types, and unknown keys are refused."""
+
+    model_config = ConfigDict(strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_unknown_keys(cls, values: Any) -> Any:
+        """Raise an error with the nearest key."""
+        for key in values if isinstance(values, Mapping) else ():
+            if key not in cls.model_fields:
+                hint = did_you_mean(key[:MAX_TEXT], cls.model_fields)
+                raise PydanticCustomError("unknown_key", "{hint}", {"key": key, "hint": hint})
+        return values
+
+
+class Pair(RequestModel):
+    """A user and an item, and for a model that uses days, the time of the rating."""
+
+    user_id: Id = Field(description="User id, as in the data.", examples=[42])
+    item_id: Id = Field(description="Item id, as in the data.", examples=[50])
+    time: Time | None = Field(
+        default=None, description="Time of the rating; null: the user's last day with training ratings."
+    )
+
+
+class PredictRequest(RequestModel):
+    """Pairs whose ratings to predict."""
+
+    pairs: list[Pair] = Field(min_length=1, description="At most max_pairs; either all have a time or none.")
+
+
+class Prediction(BaseModel):
+    """A predicted rating."""
+
+    user_id: AnsweredId
+    item_id: AnsweredId
+    prediction: float = Field(description="In rating units, clipped to the rating scale.")
+    standard_deviation: Deviation = None
+    basis: str = Field(description="known, or what has no training ratings: user_unknown, item_unknown, both_unknown.")
+
+
+class PredictAnswer(BaseModel):
+    """Predictions, in the order of the pairs."""
+
+    predictions: list[Prediction]
+
+
+class RecommendRequest(RequestModel):
+    """A known user to recommend items to."""
+
+    user_id: Id = Field(description="User id, as in the data.", examples=[42])
+    k: K = 10
+    candidates: Candidates = None
+    exclude_seen: ExcludeSeen = True
+    unknown: Literal["error", "baseline"] = Field(
+        default="error",
+        description="Treatment of a user without training ratings: an error, or the bias baseline's ranking.",
+    )
+    why: Why = 0
+
+
+class Reason(BaseModel):
+    """A rating of the user's that moved the prediction of a recommended item."""
+
+    item_id: AnsweredId
+    title: Title = None
+    rating: float = Field(description="The user's rating.")
+    change: float = Field(description="Prediction with this rating minus prediction without it, in rating units.")
+
+
+class Recommended(BaseModel):
+    """A recommended item."""
+
+    rank: int = Field(description="From 1, the best.")
+    item_id: AnsweredId
+    title: Title = None
+    rating: float = Field(description="Predicted rating, clipped to the rating scale.")
+    standard_deviation: Deviation = None
+    why: list[Reason] = Field(description="The user's own ratings that moved the prediction most; [] unless asked for.")
+
+
+class RecommendAnswer(BaseModel):
+    """Recommended items, best first."""
+
+    recommended: list[Recommended]
+
+
+class FoldInRequest(RequestModel):
+    """Ratings of a user whom the run has never seen, or further ratings of a known one."""
+
+    ratings: dict[Annotated[str, Field(max_length=MAX_TEXT)], Rating] = Field(
+        min_length=1,
+        description="Rating of each item, by id or title. At most max_ratings.",
+        examples=[{"50": 5, "Toy Story (1995)": 4}],
+    )
+    user_id: Id | None = Field(default=None, description="Id of a known user who adds these ratings; null: a new user.")
+    k: K = 10
+    candidates: Candidates = None
+    exclude_seen: ExcludeSeen = True
+    why: Why = 0
+    item_ids: list[Id] = Field(default=[], description="Items whose ratings to predict, besides the recommended ones.")
+
+
+class ItemPrediction(BaseModel):
+    """A predicted rating of the user whose ratings were given."""
+
+    item_id: AnsweredId
+    prediction: float = Field(description="In rating units, clipped to the rating scale.")
+    standard_deviation: Deviation = None
+    basis: str = Field(description="folded_in, or item_unknown if the item has no training ratings.")
+
+
+class FoldInAnswer(BaseModel):
+    """Recommended items, best first, and predictions in the order of item_ids."""
+
+    recommended: list[Recommended]
+    predictions: list[ItemPrediction]
+
+
+class SimilarRequest(RequestModel):
+    """An item to find similar ones to."""
+
+    item: Id = Field(description="Id or title.", examples=["Toy Story (1995)"])
+    k: K = 10
+    candidates: Candidates = None
+
+
+class Similar(BaseModel):
+    """A similar item."""
+
+    rank: int = Field(description="From 1, the most similar.")
+    item_id: AnsweredId
+    title: Title = None
+    similarity: float = Field(description="Cosine of what the model knows of the two items, from −1 to 1.")
+    standard_deviation: float | None = Field(
+        default=None, description="Of the similarity over the samples; null if the run has none."
+    )
+    shared_raters: int = Field(description="Number of users who rated both.")
+
+
+class Item(BaseModel):
+    """An item with training ratings."""
+
+    item_id: AnsweredId
+    title: Title = None
+    num_ratings: int = Field(description="Number of training ratings.")
+
+
+class SimilarAnswer(BaseModel):
+    """The item that was found, and similar ones, the most similar first."""
+
+    item: Item
+    similar: list[Similar]
+
+
+class ItemsRequest(RequestModel):
+    """A search for items by title or id."""
+
+    model_config = ConfigDict(strict=False)  # the values of a query are texts
+
+    query: str = Field(
+        default="", max_length=MAX_TEXT, description="Words of a title, or an id; empty: items worth rating."
+    )
+    limit: int = Field(default=20, ge=1, le=100, description="Number of items.")
+    offset: int = Field(default=0, ge=0, le=1_000_000, description="Number of items to skip.")
+
+
+class ItemsAnswer(BaseModel):
+    """Items, the best match first; without a query, the most rated on which opinions differ first."""
+
+    items: list[Item]
+    more: bool = Field(description="Whether further items match.")
+
+
+class RatingScale(BaseModel):
+    """The ratings that occur in the run's data."""
+
+    lowest: float
+    highest: float
+    step: float = Field(description="Distance between two ratings; for continuous ratings, a hundredth of the range.")
+
+
+class Health(BaseModel):
+    """The run that answers."""
+
+    status: Literal["ok"]
+    run: str = Field(description="Folder of the run.")
+    data: str = Field(description="Digest of the run's ratings.")
+    model: str
+    val_rmse: float | None
+    test_rmse: float | None
+    num_users: int = Field(description="Users with training ratings.")
+    num_items: int = Field(description="Items with training ratings.")
+    rating: RatingScale
+    is_sampled: bool = Field(description="Whether the run holds samples, so that it knows standard deviations.")
+    loaded_at: datetime
+
+
+class Mistake(BaseModel):
+    """A mistake in a request, in one line."""
+
+    detail: str = Field(examples=["k must be at least 1, got 0"])
+
+
+def explain(errors: Sequence[Mapping[str, Any]]) -> str:
+    """Explain the first of pydantic's errors about a request in one line, in the command line's words."""
+    error = errors[0]
+    place, kind, context = _place(error["loc"][1:]), error["type"], error.get("ctx", {})
+    shown = f", got {_shown(error['input'])}"
+    if kind == "unknown_key":
+        return f"unknown key {_joined(place, _shortened(context['key']))}{context['hint']}"
+    key = place or "the body"
+    if kind == "missing":
+        return f"{key} must be given"
+    if kind in MUST_BE:
+        return f"{key} must be {MUST_BE[kind]}{shown}"
+    bounds = {"greater_than_equal": ("ge", "at least"), "less_than_equal": ("le", "at most")}
+    if kind in bounds:
+        name, words = bounds[kind]
+        return f"{key} must be {words} {context[name]}{shown}"
+    if kind == "literal_error":
+        return f"{key} must be one of {re.sub(' or |, ', ', ', context['expected'])}{shown}".replace("'", "")
+    if kind == "too_short":
+        return f"{key} must not be empty"
+    if kind == "string_too_long":
+        return f"{key} must have at most {context['max_length']} characters, got {len(error['input']):,}"
+    message = error["msg"] if kind == "ours" else f"is invalid: {error['msg']}"
+    return f"{key} {message}{shown}"
+
+
+def _place(location: Sequence[int | str]) -> str:
+    """Format the place of a value: ("pairs", 3, "user_id") becomes pairs[3].user_id."""
+    place = ""
+    for part in location:
+        if part != "[key]":
+            place = f"{place}[{part}]" if isinstance(part, int) else _joined(place, _shortened(part))
+    return place
+
+
+def _joined(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key
+
+
+def _shown(value: Any) -> str:
+    return _shortened(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

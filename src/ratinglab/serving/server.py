@@ -1,0 +1,103 @@
+"""The process that serves: its socket, its start and its end."""
+
+import errno
+import logging
+import os
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+import uvicorn.server
+
+from ratinglab.errors import UserError
+from ratinglab.experiment.root_options import ServeOptions
+from ratinglab.interrupts import STOP_SIGNALS, StoppedError
+from ratinglab.serving.app import build_app
+from ratinglab.serving.reloading import CurrentRun
+
+SECONDS_TO_FINISH = 30
+"""Seconds that requests in progress get after a signal to stop."""
+BACKLOG = 512
+"""Number of connections that wait for the server to accept them, also while the run loads."""
+
+
+def serve(options: ServeOptions) -> None:
+    """Serve a run until a signal stops the process. Then finishes the requests in progress.
+
+    Raises:
+        UserError: there is no such run, or the address or the port cannot be used.
+        StoppedError: a signal stopped the server.
+    """
+    with bound_socket(options.host, options.port) as listening:  # first: a port in use should not wait for the run
+        current = CurrentRun(options)
+        app = build_app(current, options)
+        if current.remark is not None:
+            print(current.remark)
+        print(f"serving {current.service.run.folder} at {_url(options.host, listening)} (Ctrl-C to stop)", flush=True)
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+        logging.getLogger("ratinglab.serving").setLevel(logging.INFO)
+        logging.getLogger("uvicorn").setLevel(logging.ERROR)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=SECONDS_TO_FINISH,
+        )
+        _run(uvicorn.Server(config), listening)
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """Listen on an address. The port of a killed server is free at once.
+
+    Raises:
+        UserError: the host is unknown or not of this computer, or the port is in use or not allowed.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"host: {host!r} is not a known name or address") from error
+    # not socket.create_server: asyncio sends answers without delay only on sockets whose protocol is given
+    listening = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":  # on Windows, two servers could then share a port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(f"port: {port} of {host} is in use; port=0 takes a free one") from error
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise UserError(f"host: {host} is not an address of this computer") from error
+        raise UserError(f"port: cannot listen on {port} of {host}: {error.strerror}") from error
+    return listening
+
+
+def _url(host: str, listening: socket.socket) -> str:
+    """Return the address for a browser on this computer."""
+    name = "localhost" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listening.getsockname()[1]}"
+
+
+def _run(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Run uvicorn, which handles SIGINT and SIGTERM; SIGHUP, of a closed terminal, stops it in the same way."""
+    received: list[int] = []
+
+    def stop(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        server.should_exit = True
+
+    numbers = [each for each in STOP_SIGNALS if each not in uvicorn.server.HANDLED_SIGNALS]
+    handled = [each for each in numbers if signal.getsignal(each) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, stop) for number in handled}
+    try:
+        server.run(sockets=[listening])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received:
+        raise StoppedError(received[0])

@@ -1,0 +1,228 @@
+"""A loaded run that answers requests. Each answer is that of the Python call of the same name."""
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError
+from ratinglab.experiment.root_options import ServeOptions
+from ratinglab.runs.run import Run
+from ratinglab.serving.item_search import ItemSearch
+from ratinglab.serving.schemas import (
+    FoldInAnswer,
+    FoldInRequest,
+    Health,
+    Item,
+    ItemPrediction,
+    ItemsAnswer,
+    ItemsRequest,
+    Pair,
+    PredictAnswer,
+    Prediction,
+    PredictRequest,
+    RatingScale,
+    Reason,
+    RecommendAnswer,
+    Recommended,
+    RecommendRequest,
+    Similar,
+    SimilarAnswer,
+    SimilarRequest,
+)
+
+MAX_LEVELS = 1000
+"""Number of steps from the lowest to the highest rating above which ratings count as continuous."""
+
+
+class Service:
+    """A loaded run. Its methods may be called from several threads at once.
+
+    Attributes:
+        run: the run.
+    """
+
+    def __init__(self, run: Run, limits: ServeOptions) -> None:
+        """Read all files of the run that answers need, and try each kind of request once.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        self.run = run
+        self._limits = limits
+        train = run.part("train")
+        self._num_ratings = run.train_counts[1][: run.record.num_items]
+        self._search = ItemSearch(run, spread=_spread(train.item, train.rating, self._num_ratings))
+        self._rating_scale = rating_scale(train.rating, scale=run.record.scale)
+        self._loaded_at = datetime.now(UTC)
+        self._metrics = run.metrics if (run.folder / "metrics.json").is_file() else {}
+        self._try_requests()
+
+    def _try_requests(self) -> None:
+        """Compute each kind of answer once, so that faults show now, and the first request need not wait."""
+        user_id, item_id = str(self.run.user_ids.ids[0]), str(self.run.item_ids.ids[0])
+        self.predict(PredictRequest(pairs=[Pair(user_id=user_id, item_id=item_id)]))
+        self.recommend(RecommendRequest(user_id=user_id, k=1, exclude_seen=False))
+        rating = {item_id: self._rating_scale.highest}
+        for attempt in (
+            lambda: self.recommend(RecommendRequest(user_id=user_id, k=1, exclude_seen=False, why=1)),
+            lambda: self.fold_in(FoldInRequest(ratings=rating, k=1, exclude_seen=False, why=1, item_ids=[item_id])),
+            lambda: self.similar(SimilarRequest(item=item_id, k=1)),
+        ):
+            with suppress(UserError):  # an equation without factors; requests will get the same line
+                attempt()
+
+    def health(self) -> Health:
+        """Describe the run."""
+        record = self.run.record
+        return Health(
+            status="ok",
+            run=str(self.run.folder),
+            data=str(record.provenance.get("data_digest", "")),
+            model=record.model,
+            val_rmse=self._metrics.get("val/rmse"),
+            test_rmse=self._metrics.get("test/rmse"),
+            num_users=record.num_users,
+            num_items=record.num_items,
+            rating=self._rating_scale,
+            is_sampled=record.is_sampled,
+            loaded_at=self._loaded_at,
+        )
+
+    def predict(self, request: PredictRequest) -> PredictAnswer:
+        """Predict the ratings of pairs, as Run.predict_table does."""
+        self._check_length("pairs", request.pairs, self._limits.max_pairs)
+        times = [pair.time for pair in request.pairs if pair.time is not None]
+        if 0 < len(times) < len(request.pairs):
+            number = next(number for number, pair in enumerate(request.pairs) if pair.time is None)
+            raise UserError(f"pairs[{number}].time must be given, since other pairs have a time")
+        user_ids, item_ids = ([getattr(pair, name) for pair in request.pairs] for name in ("user_id", "item_id"))
+        table = self.run.predict_table(_texts(user_ids), _texts(item_ids), times=times or None)
+        rows = zip(user_ids, item_ids, _rows(table), strict=True)
+        return PredictAnswer(
+            predictions=[Prediction(user_id=user_id, item_id=item_id, **row) for user_id, item_id, row in rows]
+        )
+
+    def recommend(self, request: RecommendRequest) -> RecommendAnswer:
+        """Recommend items to a known user, as Run.recommend does, with the standard deviations of Run.deviation."""
+        self._check_request(request)
+        run, user_id = self.run, request.user_id
+        found = run.recommend(
+            user_id,
+            k=request.k,
+            candidates=_texts(request.candidates),
+            exclude_seen=request.exclude_seen,
+            unknown=request.unknown,
+        )
+        item_ids = found["item_id"].tolist()
+        if run.record.is_sampled:
+            found["standard_deviation"] = run.deviation([user_id] * len(item_ids), item_ids)
+        is_explained = request.why > 0 and len(item_ids) > 0 and bool(run.trained_users([user_id])[0])
+        reasons = run.explain(user_id, item_ids, k=request.why) if is_explained else None
+        return RecommendAnswer(recommended=_recommended(found, reasons))
+
+    def fold_in(self, request: FoldInRequest) -> FoldInAnswer:
+        """Recommend items to a user with these ratings, as Run.fold_in and FoldedIn.recommend do."""
+        self._check_request(request)
+        self._check_length("ratings", request.ratings, self._limits.max_ratings)
+        self._check_length("item_ids", request.item_ids, self._limits.max_pairs)
+        folded = self.run.fold_in(request.ratings, user_id=request.user_id)
+        found = folded.recommend(k=request.k, candidates=_texts(request.candidates), exclude_seen=request.exclude_seen)
+        item_ids = found["item_id"].tolist()
+        reasons = folded.explain(item_ids, k=request.why) if request.why > 0 and item_ids else None
+        predicted = _rows(folded.predict_table(_texts(request.item_ids))) if request.item_ids else []
+        return FoldInAnswer(
+            recommended=_recommended(found, reasons),
+            predictions=[
+                ItemPrediction(item_id=item_id, **row) for item_id, row in zip(request.item_ids, predicted, strict=True)
+            ],
+        )
+
+    def similar(self, request: SimilarRequest) -> SimilarAnswer:
+        """Find the items most similar to one, as Run.similar does."""
+        self._check_request(request)
+        (item,) = self.run.find_items([request.item], place=lambda _: "item")
+        found = self.run.similar(request.item, k=request.k, candidates=_texts(request.candidates))
+        return SimilarAnswer(item=self._item(int(item)), similar=[Similar(**row) for row in _rows(found)])
+
+    def items(self, request: ItemsRequest) -> ItemsAnswer:
+        """Search for items by title or id."""
+        found = self._search.find(request.query)
+        last = request.offset + request.limit
+        items = [self._item(int(item)) for item in found[request.offset : last]]
+        return ItemsAnswer(items=items, more=last < len(found))
+
+    def _item(self, item: int) -> Item:
+        """Describe the item of an index."""
+        title = None if self.run.titles is None else _value(self.run.titles[item])
+        item_id = self.run.item_ids.ids[item]
+        count = int(self._num_ratings[item]) if item < len(self._num_ratings) else 0
+        return Item(item_id=item_id if isinstance(item_id, str) else int(item_id), title=title, num_ratings=count)
+
+    def _check_request(self, request: RecommendRequest | FoldInRequest | SimilarRequest) -> None:
+        if request.k > self._limits.max_k:
+            raise UserError(f"k must be at most {self._limits.max_k}, got {request.k}")
+        self._check_length("candidates", request.candidates or (), self._limits.max_pairs)
+
+    @staticmethod
+    def _check_length(key: str, values: Any, limit: int) -> None:
+        if len(values) > limit:
+            raise UserError(f"{key} must have at most {limit:,} entries, got {len(values):,}")
+
+
+@overload
+def _texts(ids: list[int | str]) -> list[str]: ...
+@overload
+def _texts(ids: list[int | str] | None) -> list[str] | None: ...
+def _texts(ids: list[int | str] | None) -> list[str] | None:
+    """Convert ids to text, since arrays hold either integers or text; 42 and "42" are the same id."""
+    return None if ids is None else list(map(str, ids))
+
+
+def _recommended(found: pd.DataFrame, reasons: pd.DataFrame | None) -> list[Recommended]:
+    """Convert recommended items, and the ratings that moved them, to their form in JSON."""
+    why: dict[int | str, list[Reason]] = {}
+    for row in [] if reasons is None else _rows(reasons):
+        reason = Reason(
+            item_id=row["rated_item_id"], title=row.get("rated_title"), rating=row["rating"], change=row["change"]
+        )
+        why.setdefault(row["item_id"], []).append(reason)
+    return [Recommended(**row, why=why.get(row["item_id"], [])) for row in _rows(found)]
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Convert a data frame to a dictionary per row of plain values; None for NaN."""
+    columns = [[_value(value) for value in frame[name].tolist()] for name in frame]
+    return [dict(zip(frame.columns, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _value(value: Any) -> Any:
+    """Return None for a missing value."""
+    is_missing = value is None or (isinstance(value, float) and not math.isfinite(value))
+    return None if is_missing else value
+
+
+def _spread(item: NDArray[np.int32], rating: NDArray[np.float32], count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Compute the standard deviation of each item's ratings: (num_items,), 0 for an item without ratings."""
+    deviation = rating.astype(np.float64) - rating.mean(dtype=np.float64)
+    total, squares = (np.bincount(item, deviation**power, minlength=len(count))[: len(count)] for power in (1, 2))
+    filled = np.maximum(count, 1)
+    return np.sqrt(np.maximum(squares / filled - (total / filled) ** 2, 0))
+
+
+def rating_scale(rating: NDArray[np.float32], *, scale: Sequence[float] | None) -> RatingScale:
+    """Find the lowest and highest rating and the distance between two, from the ratings (N,) that occur."""
+    levels = np.unique(rating.astype(np.float64).round(6))
+    lowest, highest = (float(levels[0]), float(levels[-1])) if scale is None else (float(scale[0]), float(scale[1]))
+    width = highest - lowest
+    if len(levels) < 2:
+        return RatingScale(lowest=lowest, highest=highest, step=width or 1.0)
+    smallest = float(np.diff(levels).min())
+    steps = (np.append(levels, highest) - lowest) / smallest
+    is_even = np.allclose(steps, steps.round(), atol=1e-3) and width / smallest <= MAX_LEVELS
+    return RatingScale(lowest=lowest, highest=highest, step=round(smallest, 6) if is_even else width / 100)
