@@ -1,5 +1,6 @@
 """Fixtures that run the commands, and runs that several tests share."""
 
+import gc
 import json
 import os
 import signal
@@ -102,15 +103,16 @@ class Server:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def _start(self, folder: Path, script: str, arguments: Sequence[str], *, stdout: Path, stderr: Path) -> int:
+    def _start(self, folder: Path, script: str, arguments: Sequence[str], **streams_and_cache: Path) -> int:
         path = REPOSITORY / "scripts" / f"{script}.py"
-        streams = {"stdout": str(stdout), "stderr": str(stderr)}
-        return self._ask(script=str(path), arguments=arguments, folder=str(folder), **streams)
+        more = {name: str(path) for name, path in streams_and_cache.items()}
+        return self._ask(script=str(path), arguments=arguments, folder=str(folder), **more)
 
-    def run(self, folder: Path, script: str, *arguments: str, status: int = 0) -> Outcome:
-        """Run a script of scripts/ in a folder."""
+    def run(self, folder: Path, script: str, *arguments: str, status: int = 0, cache: Path | None = None) -> Outcome:
+        """Run a script of scripts/ in a folder; `cache` replaces the cache of the tests."""
         files = self._streams / "stdout", self._streams / "stderr"
-        child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1])
+        own_cache = {} if cache is None else {"cache": cache}
+        child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1], **own_cache)
         found = self._ask(wait_for=child)
         stdout, stderr = (file.read_text() for file in files)
         assert found == status, f"status {found}\n{stdout}\n{stderr}"
@@ -141,10 +143,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path not in slow_files, item.path.name not in first))
 
 
+def pytest_collection_finish() -> None:
+    """Collect garbage as commands do: scanning what the imports have made took a third of many tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 100)
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a cache folder for the tests."""
-    return tmp_path_factory.mktemp("cache")
+    """Make a cache folder for the tests, with demo data of a fifth of the size: 20,000 ratings."""
+    from ratinglab.ratings import demo
+
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as small:
+        for name, size in {"NUM_USERS": 400, "NUM_ITEMS": 500, "NUM_RATINGS": 20_000}.items():
+            small.setattr(demo, name, size)
+        for seed in (0, 1):
+            demo.demo_files(folder, seed=seed)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -185,8 +202,8 @@ def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(scope="session")
 def textbook(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Train the textbook model with `python scripts/train.py`."""
-    return command(tmp_path_factory.mktemp("textbook"), "train")
+    """Train the textbook model with `python scripts/train.py`, on the whole demo data."""
+    return command(tmp_path_factory.mktemp("textbook"), "train", cache=tmp_path_factory.mktemp("new cache"))
 
 
 @pytest.fixture(scope="session")
