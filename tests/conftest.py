@@ -103,28 +103,35 @@ class Server:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def _start(self, folder: Path, script: str, arguments: Sequence[str], **streams_and_cache: Path) -> int:
+    def _start(self, folder: Path, script: str, arguments: Sequence[str], **more: object) -> int:
         path = REPOSITORY / "scripts" / f"{script}.py"
-        more = {name: str(path) for name, path in streams_and_cache.items()}
+        more = {name: value if isinstance(value, float) else str(value) for name, value in more.items()}
         return self._ask(script=str(path), arguments=arguments, folder=str(folder), **more)
 
-    def run(self, folder: Path, script: str, *arguments: str, status: int = 0, cache: Path | None = None) -> Outcome:
-        """Run a script of scripts/ in a folder; `cache` replaces the cache of the tests."""
+    def run(self, folder: Path, script: str, *arguments: str, status: int = 0, **more: object) -> Outcome:
+        """Run a script of scripts/ in a folder.
+
+        Args:
+            folder: the folder.
+            script: its name.
+            arguments: the command line.
+            status: the expected exit status.
+            more: `cache`, a folder instead of the tests' cache; `pause`, seconds to sleep after each epoch.
+        """
         files = self._streams / "stdout", self._streams / "stderr"
-        own_cache = {} if cache is None else {"cache": cache}
-        child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1], **own_cache)
+        child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1], **more)
         found = self._ask(wait_for=child)
         stdout, stderr = (file.read_text() for file in files)
         assert found == status, f"status {found}\n{stdout}\n{stderr}"
         return Outcome(found, stdout, stderr, folder)
 
     def start(self, folder: Path, script: str, *arguments: str, stderr: Path | None = None) -> Started:
-        """Start a script in a folder."""
+        """Start a script in a folder. Fits sleep for a tenth of a second after each epoch, in which tests stop them."""
         pipe = self._streams / "pipe"
         pipe.unlink(missing_ok=True)
         os.mkfifo(pipe)
         stderr = stderr or self._streams / "stderr of a started command"
-        child = self._start(folder, script, arguments, stdout=pipe, stderr=stderr)
+        child = self._start(folder, script, arguments, stdout=pipe, stderr=stderr, pause=0.1)
         return Started(child, pipe.open(), stderr, lambda pid: self._ask(wait_for=pid))
 
     def close(self) -> None:

@@ -3,9 +3,9 @@
 Everything is imported, and a run trained, once; each request then forks with its own arguments, folder, streams
 and exit status, like a command. The imports of a real start are tested in tests/config/test_startup.py.
 
-A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write), and the cache
-folder unless it is the tests'; the answer is one line on stdout, the process id. A request {"wait_for": process id} is
-answered with the exit status, once there is one.
+A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write), the cache folder
+unless it is the tests', and seconds to pause after each epoch; the answer is one line on stdout, the process id. A
+request {"wait_for": process id} is answered with the exit status, once there is one.
 """
 
 import atexit
@@ -16,6 +16,7 @@ import os
 import runpy
 import signal
 import sys
+import time
 import traceback
 import warnings
 from contextlib import redirect_stdout
@@ -30,6 +31,7 @@ import ratinglab.commands  # noqa: F401
 from ratinglab.config.call import Call
 from ratinglab.experiment import evaluating, exporting, inspection, predicting, recommending, training  # noqa: F401
 from ratinglab.fitting import als, block_sgd, gibbs, sparse_adam  # noqa: F401
+from ratinglab.fitting.fit import Fit
 from ratinglab.reports import comparison, sweep_report  # noqa: F401
 
 
@@ -39,9 +41,20 @@ def train_once() -> None:
         path = Path(folder) / "ratings.csv"
         rows = [f"{user},{item},{1 + (user + item) % 5}" for user in range(20) for item in range(20)]
         path.write_text("\n".join(["user_id,item_id,rating", *rows]), encoding="utf-8")
-        data = ["data=csv", f"data.path={path}", "data.cache=null", "logger=[csv]"]
+        data = ["data=csv", f"data.path={path}", "data.cache=null", "logger=[tensorboard,csv]"]
         call = Call([*data, "trainer.max_epochs=2", "optimizer.lr=1e-2"], config_dir=None)
         training.train(call.options, Path(folder) / "run")
+
+
+def pause_after_epochs(seconds: float) -> None:
+    """Let every fit sleep at the end of each epoch, after its line is printed, so that a test can stop it there."""
+    end = Fit.on_train_epoch_end
+
+    def end_slowly(self: Fit) -> None:
+        end(self)
+        time.sleep(seconds)
+
+    Fit.on_train_epoch_end = end_slowly
 
 
 def become_command(request: dict) -> int:
@@ -53,6 +66,8 @@ def become_command(request: dict) -> int:
     os.chdir(request["folder"])
     if "cache" in request:
         os.environ["RATINGLAB_DATA"] = request["cache"]
+    if "pause" in request:
+        pause_after_epochs(request["pause"])
     # A text file without an encoding would have another one on other machines.
     warnings.filterwarnings("ignore", category=EncodingWarning)
     warnings.filterwarnings("error", category=EncodingWarning, module="ratinglab")

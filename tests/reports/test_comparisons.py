@@ -43,7 +43,7 @@ def test_configurations_are_compared_over_the_same_folds(folds):
     assert (best.settings, other.settings) == ({"model": "mf"}, {"model": "biased_mf"})
     errors = np.array([[read_metrics(run.folder)["val/mse"] for run in group.runs] for group in (best, other)])
     by_fold = errors.reshape(2, 2, 2).mean(axis=2)  # seeds vary fastest
-    expected = corrected_t(by_fold[1] - by_fold[0], share=8_000 / 72_000)
+    expected = corrected_t(by_fold[1] - by_fold[0], share=1_600 / 14_400)
     (row,) = table(report, "comparisons.csv")
     assert [float(row[key]) for key in ("behind", "low", "high", "p")] == pytest.approx(expected[:4])
     assert row["test"] == "Nadeau and Bengio's corrected t test over 2 splits"
@@ -54,7 +54,7 @@ def test_configurations_are_compared_over_the_same_folds(folds):
     row = rows["biased_mf", "val/mse"]
     assert (row["runs"], row["missing"]) == ("4", "0")
     assert [float(row["mean"]), float(row["sd"])] == pytest.approx([by_fold[1].mean(), by_fold[1].std(ddof=1)])
-    corrected = (1 / 2 + 8_000 / 72_000) ** 0.5
+    corrected = (1 / 2 + 1_600 / 14_400) ** 0.5
     assert float(row["high"]) - float(row["mean"]) == pytest.approx(12.7062 * by_fold[1].std(ddof=1) * corrected)
 
 
@@ -78,7 +78,7 @@ def test_configurations_are_compared_over_the_same_rows(folds, tmp_path):
     (user,) = read_part(best.runs[0].folder, "val", ["user"])
     expected = bootstrap(errors[1] - errors[0], user)
     assert [float(row[key]) for key in ("behind", "low", "high", "p")] == list(expected[:4])
-    assert row["test"].endswith("squared errors of 8,000 rows (not over seeds)")
+    assert row["test"].endswith("squared errors of 1,600 rows (not over seeds)")
 
 
 def test_runs_on_different_splits_are_not_compared(splits, command):
@@ -140,7 +140,7 @@ def test_interval_of_refitted_folds_is_corrected_by_the_rows_of_the_first_fit(co
     report = sweep_report(read_jobs(command(tmp_path, "train", "-m", *options).run))
     best, other = report.sets[0].groups
     errors = [[read_metrics(run.folder)["val/mse"] for run in group.runs] for group in (best, other)]
-    expected = corrected_t(np.subtract(errors[1], errors[0]), share=8_000 / 72_000)
+    expected = corrected_t(np.subtract(errors[1], errors[0]), share=1_600 / 14_400)
     (row,) = table(report, "comparisons.csv")
     assert [float(row[key]) for key in ("behind", "low", "high", "p")] == pytest.approx(expected[:4])
 
