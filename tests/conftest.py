@@ -13,6 +13,7 @@ from typing import TextIO
 
 import pytest
 from documented import options_of
+from parsed_configs import parse_once
 
 from ratinglab.openmp import SLEEPING_THREADS
 
@@ -105,7 +106,7 @@ class Server:
 
     def _start(self, folder: Path, script: str, arguments: Sequence[str], **more: object) -> int:
         path = REPOSITORY / "scripts" / f"{script}.py"
-        more = {name: value if isinstance(value, float) else str(value) for name, value in more.items()}
+        more = {name: value if isinstance(value, float | bool) else str(value) for name, value in more.items()}
         return self._ask(script=str(path), arguments=arguments, folder=str(folder), **more)
 
     def run(self, folder: Path, script: str, *arguments: str, status: int = 0, **more: object) -> Outcome:
@@ -116,7 +117,8 @@ class Server:
             script: its name.
             arguments: the command line.
             status: the expected exit status.
-            more: `cache`, a folder instead of the tests' cache; `pause`, seconds to sleep after each epoch.
+            more: `cache`, a folder instead of the tests' cache; `pause`, seconds to sleep after each epoch;
+                `figures`, whether a sweep draws its figures.
         """
         files = self._streams / "stdout", self._streams / "stderr"
         child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1], **more)
@@ -151,10 +153,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage as commands do: scanning what the imports have made took a third of many tests."""
+    """Collect garbage as commands do, since scanning what imports have made took a third of many tests; parse once."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 100)
+    parse_once()
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,9 @@ Everything is imported, and a run trained, once; each request then forks with it
 and exit status, like a command. The imports of a real start are tested in tests/config/test_startup.py.
 
 A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write), the cache folder
-unless it is the tests', and seconds to pause after each epoch; the answer is one line on stdout, the process id. A
-request {"wait_for": process id} is answered with the exit status, once there is one.
+unless it is the tests', seconds to pause after each epoch, and whether to draw the figures of a sweep, which takes a
+second; the answer is one line on stdout, the process id. A request {"wait_for": process id} is answered with the exit
+status, once there is one.
 """
 
 import atexit
@@ -26,13 +27,14 @@ from tempfile import TemporaryDirectory
 import matplotlib.backends.backend_agg  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
 from hydra._internal.hydra import Hydra
+from parsed_configs import parse_once
 
 import ratinglab.commands  # noqa: F401
 from ratinglab.config.call import Call
 from ratinglab.experiment import evaluating, exporting, inspection, predicting, recommending, training  # noqa: F401
 from ratinglab.fitting import als, block_sgd, gibbs, sparse_adam  # noqa: F401
 from ratinglab.fitting.fit import Fit
-from ratinglab.reports import comparison, sweep_report  # noqa: F401
+from ratinglab.reports import comparison, figure_files, sweep_report  # noqa: F401
 
 
 def train_once() -> None:
@@ -66,6 +68,8 @@ def become_command(request: dict) -> int:
     os.chdir(request["folder"])
     if "cache" in request:
         os.environ["RATINGLAB_DATA"] = request["cache"]
+    if not request.get("figures"):
+        figure_files._figures = lambda jobs, curves: []
     if "pause" in request:
         pause_after_epochs(request["pause"])
     # A text file without an encoding would have another one on other machines.
@@ -88,6 +92,7 @@ def become_command(request: dict) -> int:
 
 # Hydra composes once more to read hydra.mode, which ratinglab refuses: 0.1 s per command. test_startup.py runs it.
 Hydra.get_mode = lambda *arguments, **options: None
+parse_once()
 train_once()
 gc.freeze()  # forks share the memory of what is imported
 for line in sys.stdin:

@@ -22,14 +22,16 @@ QUICK = ["trainer.max_epochs=2", "model.embedding_dim=2", "logger=none", "hydra.
 def folds(command, tmp_path_factory):
     """Sweep over two models, two of five folds and two seeds."""
     axes = ["split=kfold", "split.fold=1,2", "seed=0,1"]
-    return command(tmp_path_factory.mktemp("folds"), "train", "-m", "model=mf,biased_mf", *axes, *QUICK).run
+    return command(
+        tmp_path_factory.mktemp("folds"), "train", "-m", "model=mf,biased_mf", *axes, *QUICK, figures=True
+    ).run
 
 
 @pytest.fixture(scope="module")
 def splits(command, tmp_path_factory):
     """Sweep over two models and two splits."""
     folder = tmp_path_factory.mktemp("splits")
-    return command(folder, "train", "-m", "model=mf,biased_mf", "split=random,per_user", *QUICK).run
+    return command(folder, "train", "-m", "model=mf,biased_mf", "split=random,per_user", *QUICK, figures=True).run
 
 
 def table(report, name):
