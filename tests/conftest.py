@@ -127,13 +127,15 @@ class Server:
         assert found == status, f"status {found}\n{stdout}\n{stderr}"
         return Outcome(found, stdout, stderr, folder)
 
-    def start(self, folder: Path, script: str, *arguments: str, stderr: Path | None = None) -> Started:
-        """Start a script in a folder. Fits sleep for a tenth of a second after each epoch, in which tests stop them."""
+    def start(
+        self, folder: Path, script: str, *arguments: str, stderr: Path | None = None, pause: float = 0.1
+    ) -> Started:
+        """Start a script in a folder; fits sleep after each epoch for `pause` seconds, in which tests stop them."""
         pipe = self._streams / "pipe"
         pipe.unlink(missing_ok=True)
         os.mkfifo(pipe)
         stderr = stderr or self._streams / "stderr of a started command"
-        child = self._start(folder, script, arguments, stdout=pipe, stderr=stderr, pause=0.1)
+        child = self._start(folder, script, arguments, stdout=pipe, stderr=stderr, pause=pause)
         return Started(child, pipe.open(), stderr, lambda pid: self._ask(wait_for=pid))
 
     def close(self) -> None:
