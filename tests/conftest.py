@@ -1,5 +1,6 @@
 """Fixtures that run the commands, and runs that several tests share."""
 
+import gc
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import TextIO
 
 import pytest
 from documented import options_of
+from parsed_configs import parse_once
 
 from ratinglab.openmp import SLEEPING_THREADS
 
@@ -102,27 +104,38 @@ class Server:
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
-    def _start(self, folder: Path, script: str, arguments: Sequence[str], *, stdout: Path, stderr: Path) -> int:
+    def _start(self, folder: Path, script: str, arguments: Sequence[str], **more: object) -> int:
         path = REPOSITORY / "scripts" / f"{script}.py"
-        streams = {"stdout": str(stdout), "stderr": str(stderr)}
-        return self._ask(script=str(path), arguments=arguments, folder=str(folder), **streams)
+        more = {name: value if isinstance(value, float | bool) else str(value) for name, value in more.items()}
+        return self._ask(script=str(path), arguments=arguments, folder=str(folder), **more)
 
-    def run(self, folder: Path, script: str, *arguments: str, status: int = 0) -> Outcome:
-        """Run a script of scripts/ in a folder."""
+    def run(self, folder: Path, script: str, *arguments: str, status: int = 0, **more: object) -> Outcome:
+        """Run a script of scripts/ in a folder.
+
+        Args:
+            folder: the folder.
+            script: its name.
+            arguments: the command line.
+            status: the expected exit status.
+            more: `cache`, a folder instead of the tests' cache; `pause`, seconds to sleep after each epoch;
+                `figures`, whether a sweep draws its figures.
+        """
         files = self._streams / "stdout", self._streams / "stderr"
-        child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1])
+        child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1], **more)
         found = self._ask(wait_for=child)
         stdout, stderr = (file.read_text() for file in files)
         assert found == status, f"status {found}\n{stdout}\n{stderr}"
         return Outcome(found, stdout, stderr, folder)
 
-    def start(self, folder: Path, script: str, *arguments: str, stderr: Path | None = None) -> Started:
-        """Start a script in a folder."""
+    def start(
+        self, folder: Path, script: str, *arguments: str, stderr: Path | None = None, pause: float = 0.1
+    ) -> Started:
+        """Start a script in a folder; fits sleep after each epoch for `pause` seconds, in which tests stop them."""
         pipe = self._streams / "pipe"
         pipe.unlink(missing_ok=True)
         os.mkfifo(pipe)
         stderr = stderr or self._streams / "stderr of a started command"
-        child = self._start(folder, script, arguments, stdout=pipe, stderr=stderr)
+        child = self._start(folder, script, arguments, stdout=pipe, stderr=stderr, pause=pause)
         return Started(child, pipe.open(), stderr, lambda pid: self._ask(wait_for=pid))
 
     def close(self) -> None:
@@ -141,10 +154,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path not in slow_files, item.path.name not in first))
 
 
+def pytest_collection_finish() -> None:
+    """Collect garbage as commands do, since scanning what imports have made took a third of many tests; parse once."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 100)
+    parse_once()
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a cache folder for the tests."""
-    return tmp_path_factory.mktemp("cache")
+    """Make a cache folder for the tests, with demo data of a fifth of the size: 20,000 ratings."""
+    from ratinglab.ratings import demo
+
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as small:
+        for name, size in {"NUM_USERS": 400, "NUM_ITEMS": 500, "NUM_RATINGS": 20_000}.items():
+            small.setattr(demo, name, size)
+        for seed in (0, 1):
+            demo.demo_files(folder, seed=seed)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -185,8 +214,8 @@ def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture(scope="session")
 def textbook(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """Train the textbook model with `python scripts/train.py`."""
-    return command(tmp_path_factory.mktemp("textbook"), "train")
+    """Train the textbook model with `python scripts/train.py`, on the whole demo data."""
+    return command(tmp_path_factory.mktemp("textbook"), "train", cache=tmp_path_factory.mktemp("new cache"))
 
 
 @pytest.fixture(scope="session")

@@ -1,41 +1,62 @@
 """Server that runs scripts as commands, each in its own process, without importing everything each time.
 
-Everything is imported, and conf/ composed, once; each request then forks with its own arguments, folder, streams
+Everything is imported, and a run trained, once; each request then forks with its own arguments, folder, streams
 and exit status, like a command. The imports of a real start are tested in tests/config/test_startup.py.
 
-A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write); the answer is one
-line on stdout, the process id. A request {"wait_for": process id} is answered with the exit status, once there is one.
+A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write), the cache folder
+unless it is the tests', seconds to pause after each epoch, and whether to draw the figures of a sweep, which takes a
+second; the answer is one line on stdout, the process id. A request {"wait_for": process id} is answered with the exit
+status, once there is one.
 """
 
 import atexit
 import gc
+import io
 import json
 import os
 import runpy
 import signal
 import sys
+import time
 import traceback
 import warnings
+from contextlib import redirect_stdout
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import matplotlib.backends.backend_agg  # noqa: F401
 import torch.utils.tensorboard  # noqa: F401
 from hydra._internal.hydra import Hydra
+from parsed_configs import parse_once
 
-from ratinglab.config import resolvers
-from ratinglab.config.conf import Conf
-from ratinglab.config.conversion import to_options
-from ratinglab.experiment import evaluating, inspection, predicting, recommending, training  # noqa: F401
-from ratinglab.experiment.root_options import ROOTS
-from ratinglab.reports import comparison, sweep_report  # noqa: F401
+import ratinglab.commands  # noqa: F401
+from ratinglab.config.call import Call
+from ratinglab.experiment import evaluating, exporting, inspection, predicting, recommending, training  # noqa: F401
+from ratinglab.fitting import als, block_sgd, gibbs, sparse_adam  # noqa: F401
+from ratinglab.fitting.fit import Fit
+from ratinglab.reports import comparison, figure_files, sweep_report  # noqa: F401
 
 
-def compose_once() -> None:
-    """Compose once, so that Hydra has found its plugins and its grammar is warm."""
-    resolvers.register_resolvers()
-    conf = Conf("train")
-    with conf.initialized():
-        config, _ = conf.compose([])
-    to_options(config, ROOTS["train"])
+def train_once() -> None:
+    """Train a small run, so that Hydra's grammar and whatever is imported or built at first use are warm."""
+    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        path = Path(folder) / "ratings.csv"
+        rows = [f"{user},{item},{1 + (user + item) % 5}" for user in range(20) for item in range(20)]
+        path.write_text("\n".join(["user_id,item_id,rating", *rows]), encoding="utf-8")
+        data = ["data=csv", f"data.path={path}", "data.cache=null", "logger=[tensorboard,csv]"]
+        call = Call([*data, "trainer.max_epochs=2", "optimizer.lr=1e-2"], config_dir=None)
+        training.train(call.options, Path(folder) / "run")
+
+
+def pause_after_epochs(seconds: float) -> None:
+    """Let every fit sleep at the end of each epoch, after its line is printed, so that a test can stop it there."""
+    end = Fit.on_train_epoch_end
+
+    def end_slowly(self: Fit) -> None:
+        end(self)
+        time.sleep(seconds)
+
+    Fit.on_train_epoch_end = end_slowly
 
 
 def become_command(request: dict) -> int:
@@ -45,6 +66,12 @@ def become_command(request: dict) -> int:
         os.dup2(file, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["folder"])
+    if "cache" in request:
+        os.environ["RATINGLAB_DATA"] = request["cache"]
+    if not request.get("figures"):
+        figure_files._figures = lambda jobs, curves: []
+    if "pause" in request:
+        pause_after_epochs(request["pause"])
     # A text file without an encoding would have another one on other machines.
     warnings.filterwarnings("ignore", category=EncodingWarning)
     warnings.filterwarnings("error", category=EncodingWarning, module="ratinglab")
@@ -65,7 +92,8 @@ def become_command(request: dict) -> int:
 
 # Hydra composes once more to read hydra.mode, which ratinglab refuses: 0.1 s per command. test_startup.py runs it.
 Hydra.get_mode = lambda *arguments, **options: None
-compose_once()
+parse_once()
+train_once()
 gc.freeze()  # forks share the memory of what is imported
 for line in sys.stdin:
     request = json.loads(line)

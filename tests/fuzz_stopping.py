@@ -41,7 +41,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def stop_and_resume(server: Server, folder: Path, options: list[str], *, wait: float, number: int, twice: bool) -> str:
     """Stop a run after some seconds and resume it; return what happened."""
-    process = server.start(folder, "train", *options, stderr=folder / "stderr")
+    process = server.start(folder, "train", *options, stderr=folder / "stderr", pause=0.0)
     time.sleep(wait)
     os.kill(process.pid, number)
     if twice:

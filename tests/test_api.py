@@ -43,7 +43,11 @@ def in_an_empty_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def frame():
-    """Ratings of 30 users for 20 items, with times."""
+    return make_frame()
+
+
+def make_frame():
+    """Make ratings of 30 users for 20 items, with times."""
     rows = [(user, item, 1 + (user * item + user) % 5, user * 86_400) for user in range(30) for item in range(20)]
     return pd.DataFrame(rows, columns=["user_id", "item_id", "rating", "timestamp"])
 
@@ -79,6 +83,15 @@ def test_frame_gives_the_same_run_as_its_csv_on_the_command_line(frame, tmp_path
     assert ours == theirs
 
 
+BY_TIME = ("split=temporal", "data.columns.timestamp=timestamp")
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """Train on the frame as it is."""
+    return metrics(train(*BY_TIME, f"hydra.run.dir={tmp_path_factory.mktemp('frame')}", ratings=make_frame()))
+
+
 def views_in_a_dictionary(ids):
     """Encode ids as Polars exports its categories."""
     values = pa.array(ids.unique().astype(str), pa.string_view())
@@ -101,9 +114,8 @@ def views_in_a_dictionary(ids):
     ],
     ids="series arrays pyarrow categories texts datetimes index another_column structured polars_categories".split(),
 )
-def test_other_forms_of_the_same_ratings_give_the_same_run(frame, convert):
-    split = ("split=temporal", "data.columns.timestamp=timestamp")
-    assert metrics(train(*split, ratings=convert(frame))) == metrics(train(*split, ratings=frame))
+def test_other_forms_of_the_same_ratings_give_the_same_run(frame, expected, convert):
+    assert metrics(train(*BY_TIME, ratings=convert(frame))) == expected
 
 
 def test_path_is_read_like_data_path(frame):
@@ -150,6 +162,12 @@ def state():
     }
 
 
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """Train once, so that everything is imported."""
+    train(f"hydra.run.dir={tmp_path_factory.mktemp('imported')}", ratings=make_frame())
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -162,9 +180,8 @@ def state():
     ],
     ids=str,
 )
-def test_calls_leave_the_process_as_it_was(frame, tmp_path, settings):
+def test_calls_leave_the_process_as_it_was(frame, imported, tmp_path, settings):
     (tmp_path / "own").mkdir()
-    train(ratings=frame)  # imports
     torch.manual_seed(7)
     torch.set_num_threads(2)
     before = state()
@@ -177,8 +194,7 @@ def test_calls_leave_the_process_as_it_was(frame, tmp_path, settings):
         assert after[name] == value, name
 
 
-def test_what_a_fit_sets_and_leaves_is_restored(frame, monkeypatch):
-    train(ratings=frame)  # imports
+def test_what_a_fit_sets_and_leaves_is_restored(frame, imported, monkeypatch):
     logger = logging.getLogger("pytorch_lightning")
 
     def careless(options, folder):

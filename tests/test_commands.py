@@ -54,14 +54,13 @@ def test_version(installed):
     assert versions.stdout.startswith("ratinglab 0.")
 
 
-def test_commands_name_each_other_as_they_were_started(installed, tmp_path):
-    trained = installed("ratinglab train trainer=debug logger=none; ratinglab evaluate $(ls -d outputs/*/*)", tmp_path)
-    assert trained.stdout.splitlines()[-1] == "equal to metrics.json to the last digit", trained.stderr
+def test_commands_name_each_other_as_they_were_started(installed, quick, tmp_path):
+    evaluated = installed(f"ratinglab evaluate {quick.run}")
+    assert evaluated.stdout.splitlines()[-1] == "equal to metrics.json to the last digit", evaluated.stderr
     helped = installed("ratinglab predict --help", tmp_path).stdout
     assert "  ratinglab predict run=outputs/… input=pairs.csv" in helped
     assert "scripts/" not in helped
-    (run,) = tmp_path.glob("outputs/*/*")
-    reproduces = installed(f"ratinglab train reproduces={run}", tmp_path)
+    reproduces = installed(f"ratinglab train reproduces={quick.run}", tmp_path)
     assert reproduces.stderr == "error: reproduces cannot be set: use ratinglab reproduce run=FOLDER\n"
 
 

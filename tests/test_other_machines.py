@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numba
 import pytest
-from conftest import REPOSITORY, environment
+from conftest import NO_FIGURES, REPOSITORY, environment
 
 from ratinglab.config.hydra_api import IS_1_3
 from ratinglab.config.resolvers import cache_folder
@@ -27,7 +27,7 @@ def test_run_trains_under_a_windows_locale_in_an_interactive_slurm_allocation(ca
         pytest.skip("this machine has no en_US")
     foreign = {"LOCPATH": str(tmp_path), "LC_ALL": "en_US.CP1252", "PYTHONUTF8": "0", "HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, REPOSITORY / "scripts" / "train.py", "trainer=debug", "hydra.run.dir='~/run'"],
+        [sys.executable, REPOSITORY / "scripts" / "train.py", "trainer=debug", "hydra.run.dir='~/run'", *NO_FIGURES],
         env={**environment(cache), **foreign, **SLURM},
         cwd=tmp_path,
         capture_output=True,

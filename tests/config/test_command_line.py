@@ -1,6 +1,7 @@
 """Forms of the command line: arguments without a key, flags of each script, choices beside an experiment."""
 
 import json
+import shutil
 
 import pytest
 from omegaconf import OmegaConf
@@ -18,10 +19,9 @@ def own(tmp_path):
 
 
 @pytest.mark.parametrize("script", ["evaluate", "reproduce"])
-def test_argument_without_a_key_is_the_run(command, tmp_path, script):
-    run = command(tmp_path, "train", "trainer=debug", "logger=none", "hydra.run.dir=a run").run
+def test_argument_without_a_key_is_the_run(command, tmp_path, quick, script):
+    shutil.copytree(quick.run, tmp_path / "a run")
     assert command(tmp_path, script, "a run").stdout.splitlines()[-1].endswith("last digit")
-    assert command(tmp_path, script, str(run)).stdout.splitlines()[-1].endswith("last digit")
     assert command(tmp_path, script, "nowhere", status=2).stderr == "error: run: there is no folder nowhere\n"
 
 

@@ -186,7 +186,7 @@ MISTAKES = [
     (["data=csv", "data.path=none.csv"], "data.path: there is no file none.csv"),
     (["data=csv", "data.path=bad.csv"], "bad.csv, line 3: the rating must be a number, got 'abc'"),
     (["-m", "data=csv", "data.path=bad.csv", "seed=1,2"], "bad.csv, line 3: the rating must be a number, got 'abc'"),
-    (["split=rows", "split.test_start=0", "split.test_stop=200000"], "split.test_stop must be at most 100000"),
+    (["split=rows", "split.test_start=0", "split.test_stop=40000"], "split.test_stop must be at most 20000"),
 ]
 """Mistakes found before or after the options are made, and one refused value of each kind."""
 

@@ -71,8 +71,8 @@ def test_sweep_accepts_a_custom_split(command, tmp_path, own):
     assert done.stderr == ""
 
 
-def test_run_with_a_removed_option_is_refused(command, tmp_path):
-    run = command(tmp_path, "train", "trainer=debug", "logger=none", "hydra.run.dir=run").run
+def test_run_with_a_removed_option_is_refused(command, tmp_path, quick):
+    run = shutil.copytree(quick.run, tmp_path / "run")
     saved = run / ".hydra" / "config.yaml"
     saved.write_text(saved.read_text().replace("  devices: 1\n", "  devices: 1\n  fast: true\n"))
     message = (
@@ -83,10 +83,10 @@ def test_run_with_a_removed_option_is_refused(command, tmp_path):
         assert command(tmp_path, *arguments, status=2).stderr == f"error: {key}: {run.resolve()} {message}\n"
 
 
-@pytest.fixture
-def shop(command, tmp_path):
-    """Train in the folder `shop` on shop/ratings.csv, with a recipe of the user's own."""
-    shop = tmp_path / "shop"
+@pytest.fixture(scope="module")
+def first_shop(command, tmp_path_factory):
+    """Train in a folder on its ratings.csv, with a recipe of the user's own."""
+    shop = tmp_path_factory.mktemp("first") / "shop"
     (shop / "own" / "recipe").mkdir(parents=True)
     (shop / "own" / "recipe" / "small.yaml").write_text("# @package _global_\nmodel:\n  embedding_dim: 3\n")
     rows = [f"{user},{item},{(user * item) % 5 + 1}" for user in range(12) for item in range(10)]
@@ -95,6 +95,16 @@ def shop(command, tmp_path):
         shop, "train", "--config-dir", "own", "recipe=small", "data=csv", "data.path=ratings.csv", "logger=none",
         "trainer.max_epochs=2", "hydra.run.dir=run"
     )  # fmt: skip
+    return shop
+
+
+@pytest.fixture
+def shop(first_shop, tmp_path):
+    """Copy the folder to `shop`, as if the run had been trained there."""
+    shop = shutil.copytree(first_shop, tmp_path / "shop")
+    for name in ("hydra.yaml", "overrides.yaml"):
+        path = shop / "run" / ".hydra" / name
+        path.write_text(path.read_text().replace(str(first_shop), str(shop)))
     return shop
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from conftest import NO_FIGURES
 from cut_off import dying_train
 from equal_runs import assert_equal_runs
 
-EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0", *NO_FIGURES]
+EXPERIMENT = ["trainer.max_epochs=6", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0", *NO_FIGURES]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_moved_and_renamed_run_resumes(command, tmp_path, whole):
     run = command(tmp_path, "train", *short).run
     moved = tmp_path / "my best = run, ünïcode"
     run.rename(moved)
-    command(tmp_path, "train", "resume='my best = run, ünïcode'", "trainer.max_epochs=8")
+    command(tmp_path, "train", "resume='my best = run, ünïcode'", "trainer.max_epochs=6")
     assert_equal_runs(moved, whole)
     outcome = command(tmp_path, "train", "resume='my best = run, ünïcode'")
     assert "note: the run is already finished" in outcome.stdout
@@ -99,7 +100,7 @@ def test_resuming_a_finished_run_prints_a_note_and_its_result(command, finished)
     [
         (["optimizer.lr=0.1"], "optimizer.lr=0.1 cannot be set with resume"),
         (["model=biased_mf"], "model=biased_mf cannot be set with resume"),
-        (["trainer.max_epochs=7"], "trainer.max_epochs must be above the 8 epochs done, got 7"),
+        (["trainer.max_epochs=5"], "trainer.max_epochs must be above the 6 epochs done, got 5"),
         (["trainer.max_epochs=0"], "trainer.max_epochs must be at least 1, got 0"),
         (["-m"], "resume continues a single run: leave out -m"),
     ],
@@ -113,7 +114,7 @@ def test_resume_refuses_options_that_change_the_experiment(command, finished, ar
 
 
 def test_resumed_run_keeps_an_earlier_best_checkpoint(command, tmp_path):
-    overfits = ["optimizer.lr=0.1", "callbacks.early_stopping.patience=null", "logger=none"]
+    overfits = ["optimizer.lr=0.7", "callbacks.early_stopping.patience=null", "logger=none"]
     whole = command(tmp_path, "train", *overfits, "trainer.max_epochs=6").run
     run = command(tmp_path, "train", *overfits, "trainer.max_epochs=4").run
     command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=6")
@@ -121,8 +122,8 @@ def test_resumed_run_keeps_an_earlier_best_checkpoint(command, tmp_path):
     assert_equal_runs(run, whole)
 
 
-def test_run_resumes_with_its_own_values_when_a_default_has_changed(command, tmp_path):
-    run = command(tmp_path, "train", "trainer=debug", "logger=none").run
+def test_run_resumes_with_its_own_values_when_a_default_has_changed(command, tmp_path, quick):
+    run = shutil.copytree(quick.run, tmp_path / "run")
     path = run / ".hydra" / "config.yaml"
     assert "lr: 0.003" in path.read_text(), "the default, which no argument of this run has set"
     path.write_text(path.read_text().replace("lr: 0.003", "lr: 0.02"))
@@ -132,12 +133,12 @@ def test_run_resumes_with_its_own_values_when_a_default_has_changed(command, tmp
 
 
 @pytest.mark.parametrize("ended", ["stopped early", "all epochs"])
-def test_run_interrupted_before_writing_metrics_resumes_without_training(command, tmp_path, ended):
-    options = {
-        "stopped early": ["optimizer.lr=0.1", "callbacks.early_stopping.patience=1", "trainer.min_epochs=1"],
-        "all epochs": ["trainer.max_epochs=2"],
-    }
-    run = command(tmp_path, "train", *options[ended], "logger=none").run
+def test_run_interrupted_before_writing_metrics_resumes_without_training(command, tmp_path, quick, ended):
+    if ended == "stopped early":
+        early = ["optimizer.lr=0.3", "callbacks.early_stopping.patience=1", "trainer.min_epochs=1"]
+        run = command(tmp_path, "train", *early, "logger=none").run
+    else:
+        run = shutil.copytree(quick.run, tmp_path / "run")
     metrics = json.loads((run / "metrics.json").read_text())
     last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     (run / "metrics.json").unlink()
@@ -164,9 +165,12 @@ def test_run_interrupted_before_writing_metrics_resumes_without_training(command
     ],
 )
 def test_resume_refuses_invalid_max_epochs_for_finished_and_unfinished_runs(
-    command, tmp_path, schedule, max_epochs, message
+    command, tmp_path, quick, schedule, max_epochs, message
 ):
-    run = command(tmp_path, "train", "trainer=debug", f"schedule={schedule}", "logger=none").run
+    if schedule == "constant":
+        run = shutil.copytree(quick.run, tmp_path / "run")
+    else:
+        run = command(tmp_path, "train", "trainer=debug", f"schedule={schedule}", "logger=none").run
     for _ in ("finished", "unfinished"):
         outcome = command(tmp_path, "train", f"resume={run}", f"trainer.max_epochs={max_epochs}", status=2)
         assert outcome.stderr.startswith(f"error: {message}")
@@ -198,8 +202,8 @@ def test_resume_refuses_a_folder_without_a_run(command, tmp_path, name, message)
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_resume_refuses_a_truncated_last_checkpoint(command, tmp_path):
-    run = command(tmp_path, "train", "trainer=debug", "logger=none").run
+def test_resume_refuses_a_truncated_last_checkpoint(command, tmp_path, quick):
+    run = shutil.copytree(quick.run, tmp_path / "run")
     path = run / "checkpoints" / "last.ckpt"
     path.write_bytes(path.read_bytes()[:5000])
     outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=9", status=2)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import NO_FIGURES
 from equal_runs import assert_equal_runs
 
-EPOCHS = 12
+EPOCHS = 6
 EXPERIMENT = [f"trainer.max_epochs={EPOCHS}", "callbacks.early_stopping.patience=null"]
+BOTH = ["logger=[tensorboard,csv]", *NO_FIGURES]
 QUICK = ["trainer=debug", "trainer.enable_model_summary=false"]
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 CURVES = ["train/mse", "train/lr", "val/mse", "val/mse_above_bias_baseline"]
@@ -34,7 +36,7 @@ def kill_and_resume(command, start, folder, *arguments):
 @pytest.fixture(scope="module")
 def several(command, tmp_path_factory):
     """Train with two loggers."""
-    return command(tmp_path_factory.mktemp("several"), "train", *EXPERIMENT, "logger=[tensorboard,csv]").run
+    return command(tmp_path_factory.mktemp("several"), "train", *EXPERIMENT, *BOTH).run
 
 
 def test_csv_has_a_row_per_epoch_and_the_final_metrics(several):
@@ -53,7 +55,7 @@ def test_each_of_several_loggers_writes(several):
 
 
 def test_killed_run_resumes_with_several_loggers(command, start, tmp_path, several):
-    run = kill_and_resume(command, start, tmp_path, *EXPERIMENT, "logger=[tensorboard,csv]")
+    run = kill_and_resume(command, start, tmp_path, *EXPERIMENT, *BOTH)
     assert_equal_runs(run, several)
     timed = {"fit/seconds", "fit/ratings_per_second"}
     for row, other in zip(table(run), table(several), strict=True):
@@ -76,7 +78,7 @@ def test_run_with_several_loggers_is_reproduced(command, tmp_path, several):
 
 
 def test_run_from_before_several_loggers_resumes(command, tmp_path):
-    run = command(tmp_path, "train", *QUICK).run
+    run = command(tmp_path, "train", *QUICK, *NO_FIGURES).run
     config = run / ".hydra" / "config.yaml"
     saved = yaml.safe_load(config.read_text())
     target = {"_target_": "ratinglab.fitting.trainer.TensorBoardOptions"}
@@ -104,7 +106,7 @@ def test_experiment_can_choose_several_loggers(command, tmp_path):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text(
         "# @package _global_\n# Mine.\ndefaults:\n  - override /logger: [tensorboard, csv]\n"
-        "logger: {tensorboard: {projector_items: 3}}\n"
+        "logger: {tensorboard: {projector_items: 3, figures: false, data_figures: false}}\n"
     )
     mine = ["--config-dir", "own", "experiment=mine", *QUICK]
     run = command(tmp_path, "train", *mine).run

@@ -15,7 +15,8 @@ def metrics_of(run):
 @pytest.fixture(scope="module")
 def ended(command, tmp_path_factory):
     """Train a run that the clock ends."""
-    outcome = command(tmp_path_factory.mktemp("ended"), "train", *OPTIONS, "callbacks.early_stopping.patience=null")
+    folder = tmp_path_factory.mktemp("ended")
+    outcome = command(folder, "train", *OPTIONS, "callbacks.early_stopping.patience=null", pause=0.2)
     assert "at most 100000 epochs in 00:00:00:01" in outcome.stdout
     return outcome.run
 
@@ -40,7 +41,7 @@ def test_reproduction_trains_for_the_epochs_of_the_original(command, ended):
 
 
 def test_run_ended_by_the_clock_extends_to_equal_weights(command, tmp_path):
-    run = command(tmp_path, "train", *OPTIONS, "callbacks.early_stopping.patience=null").run
+    run = command(tmp_path, "train", *OPTIONS, "callbacks.early_stopping.patience=null", pause=0.2).run
     limit = f"trainer.max_epochs={int(metrics_of(run)['fit/epochs']) + 2}"
     command(tmp_path, "train", f"resume={run}", "trainer.max_time=null", limit)
     whole = command(tmp_path, "train", limit, "callbacks.early_stopping.patience=null", "logger=none").run
@@ -53,5 +54,5 @@ def test_run_ended_by_the_clock_extends_to_equal_weights(command, tmp_path):
 
 def test_sampler_ended_in_burn_in_names_the_limit(command, tmp_path):
     options = ["recipe=biased_mf_gibbs", "optimizer.burn_in=99999"]
-    outcome = command(tmp_path, "train", *OPTIONS, *options, status=2)
+    outcome = command(tmp_path, "train", *OPTIONS, *options, status=2, pause=0.2)
     assert outcome.stderr.endswith(f"resume={tmp_path / 'run'} with a higher trainer.max_time continues it\n")

@@ -17,6 +17,10 @@ from conftest import REPOSITORY, environment
 pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install 'ratinglab[sweep]'")
 
 PAGE = (REPOSITORY / "conf" / "search" / "README.md").read_text(encoding="utf-8")
+SEARCH, PARALLEL = (
+    shlex.split(line)[3:] for line in PAGE.splitlines() if line.startswith("python scripts/train.py -m hydra")
+)
+"""Arguments of the documented commands, without -m."""
 OPTUNA = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler.seed=1", "logger=none"]
 PRUNES_EARLY = ["callbacks.pruning.n_startup_trials=1", "callbacks.pruning.n_warmup_steps=0"]
 SPACE = ["model.embedding_dim=choice(4,8)", "optimizer.lr=tag(log,interval(1e-3,1e-1))", "trainer.max_epochs=8"]
@@ -46,20 +50,9 @@ def test_search_draws_from_its_space_and_leaves_the_test_rows_closed(study):
     assert best.endswith(" test=true")
 
 
-@pytest.mark.parametrize(
-    "line", [line for line in PAGE.splitlines() if line.startswith("python scripts/train.py -m hydra")]
-)
-def test_documented_search_runs(cache, tmp_path, line):
-    arguments = [*shlex.split(line)[2:], "trainer=debug", "logger=none"]
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / "scripts" / "train.py", *arguments],
-        env=environment(cache),
-        cwd=tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-    )
-    assert "\nbest " in done.stdout
+def test_documented_search_runs(command, tmp_path):
+    arguments = [text.replace("n_trials=20", "n_trials=2") for text in SEARCH]
+    assert "\nbest " in command(tmp_path, "train", "-m", *arguments, "trainer=debug", "logger=none").stdout
 
 
 def test_study_is_kept_in_an_sqlite_file(study):
@@ -105,11 +98,12 @@ def test_search_of_this_project_runs(command, tmp_path):
 
 
 def test_parallel_jobs_print_a_line_each_and_the_table_of_a_sequential_sweep(command, cache, tmp_path):
-    sweep = ["-m", "trainer=debug", "logger=none", "model.embedding_dim=4,8", "seed=0,1"]
+    *parallel, dims = PARALLEL
+    assert parallel == ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    sweep = ["-m", "trainer=debug", "logger=none", dims]
     command(tmp_path, "train", *sweep, "hydra.sweep.dir=sequential")
-    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=parallel"]
     done = subprocess.run(  # not a fork of the server, in which joblib waits for its idle workers to end
-        [sys.executable, REPOSITORY / "scripts" / "train.py", *sweep, *parallel],
+        [sys.executable, REPOSITORY / "scripts" / "train.py", *sweep, *parallel, "hydra.sweep.dir=parallel"],
         env=environment(cache),
         cwd=tmp_path,
         capture_output=True,

@@ -2,14 +2,17 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import NO_FIGURES, REAL_DATA
+from documented import options_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ratinglab.fitting.schedules import CosineSchedule
+from ratinglab.ratings.splits import TEST
 from ratinglab.runs.run import Run
 
 
@@ -33,15 +36,15 @@ def refitted(command, tmp_path_factory):
 def test_refit_trains_on_all_non_test_rows_for_the_best_number_of_epochs(refitted):
     first, second = metrics_of(refitted.run / "validation"), metrics_of(refitted.run)
     assert "split      random" in refitted.stdout
-    assert "80,000 train, 10,000 validation, 10,000 test" in refitted.stdout
-    assert "90,000 train, 0 validation, 10,000 test" in refitted.stdout
+    assert "16,000 train, 2,000 validation, 2,000 test" in refitted.stdout
+    assert "18,000 train, 0 validation, 2,000 test" in refitted.stdout
     batches = [line.rpartition(", ")[2] for line in refitted.stdout.splitlines() if line.startswith("optimizer")]
     assert batches == ["at most 20 epochs", f"{second['fit/epochs']} epochs"]
     assert second["fit/epochs"] == second["fit/best_epoch"] == first["fit/best_epoch"] < first["fit/epochs"]
     assert second["val/mse"] == first["val/mse"]
     assert second["fit/seconds"] > first["fit/seconds"]
     assert not any(tag.startswith("test/") for tag in first), "the test rows are looked at once"
-    assert len(Run.load(refitted.run).part("train")) == 90_000
+    assert len(Run.load(refitted.run).part("train")) == 18_000
 
 
 def test_first_fit_of_a_refit_has_no_row_in_hparams(refitted):
@@ -121,18 +124,17 @@ def test_sweep_over_folds_is_a_cross_validation(command, tmp_path):
         for run in loaded
         for part in [run.part("test")]
     ]
-    assert len(set.union(*pairs)) == sum(map(len, pairs)) == 100_000
+    assert len(set.union(*pairs)) == sum(map(len, pairs)) == 20_000
 
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no real ratings in {REAL_DATA}")
-def test_published_folds_are_disjoint_and_cover_all_rows(command, tmp_path):
-    data = ["data=movielens_100k", f"data.root={REAL_DATA / 'ml-100k'}", "trainer=debug", "logger=none"]
-    command(tmp_path, "train", "-m", *data, "split=movielens_u", "split.fold=1,2,3,4,5")
-    runs = [Run.load(path.parent) for path in sorted(tmp_path.glob("outputs/sweeps/*/*/*/run.json"))]
-    tests = []
-    for run in runs:
-        part = run.part("test")
-        tests.append(set(zip(run.user_ids.ids[part.user], run.item_ids.ids[part.item], strict=True)))
+def test_published_folds_are_disjoint_and_cover_all_rows():
+    data = ["data=movielens_100k", f"data.root={REAL_DATA / 'ml-100k'}", "data.cache=null", "split=movielens_u"]
+    options = options_of("train", *data)
+    table, tests = options.data.load(), []
+    for fold in range(1, 6):
+        rows = table.ratings.take(replace(options.split, fold=fold).apply(table).part == TEST)
+        tests.append(set(zip(table.user_ids.ids[rows.user], table.item_ids.ids[rows.item], strict=True)))
     assert [len(pairs) for pairs in tests] == [20_000] * 5
     assert len(set.union(*tests)) == 100_000
     lines = (REAL_DATA / "ml-100k" / "u.data").read_text().splitlines()[:20_000]

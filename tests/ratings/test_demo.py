@@ -19,6 +19,12 @@ def load_demo(cache, *, seed):
 
 
 @pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Make an empty cache folder: the tests' own has smaller demo data."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
 def table(cache):
     return load_demo(cache, seed=0)
 

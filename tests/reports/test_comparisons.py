@@ -22,14 +22,16 @@ QUICK = ["trainer.max_epochs=2", "model.embedding_dim=2", "logger=none", "hydra.
 def folds(command, tmp_path_factory):
     """Sweep over two models, two of five folds and two seeds."""
     axes = ["split=kfold", "split.fold=1,2", "seed=0,1"]
-    return command(tmp_path_factory.mktemp("folds"), "train", "-m", "model=mf,biased_mf", *axes, *QUICK).run
+    return command(
+        tmp_path_factory.mktemp("folds"), "train", "-m", "model=mf,biased_mf", *axes, *QUICK, figures=True
+    ).run
 
 
 @pytest.fixture(scope="module")
 def splits(command, tmp_path_factory):
     """Sweep over two models and two splits."""
     folder = tmp_path_factory.mktemp("splits")
-    return command(folder, "train", "-m", "model=mf,biased_mf", "split=random,per_user", *QUICK).run
+    return command(folder, "train", "-m", "model=mf,biased_mf", "split=random,per_user", *QUICK, figures=True).run
 
 
 def table(report, name):
@@ -43,7 +45,7 @@ def test_configurations_are_compared_over_the_same_folds(folds):
     assert (best.settings, other.settings) == ({"model": "mf"}, {"model": "biased_mf"})
     errors = np.array([[read_metrics(run.folder)["val/mse"] for run in group.runs] for group in (best, other)])
     by_fold = errors.reshape(2, 2, 2).mean(axis=2)  # seeds vary fastest
-    expected = corrected_t(by_fold[1] - by_fold[0], share=8_000 / 72_000)
+    expected = corrected_t(by_fold[1] - by_fold[0], share=1_600 / 14_400)
     (row,) = table(report, "comparisons.csv")
     assert [float(row[key]) for key in ("behind", "low", "high", "p")] == pytest.approx(expected[:4])
     assert row["test"] == "Nadeau and Bengio's corrected t test over 2 splits"
@@ -54,7 +56,7 @@ def test_configurations_are_compared_over_the_same_folds(folds):
     row = rows["biased_mf", "val/mse"]
     assert (row["runs"], row["missing"]) == ("4", "0")
     assert [float(row["mean"]), float(row["sd"])] == pytest.approx([by_fold[1].mean(), by_fold[1].std(ddof=1)])
-    corrected = (1 / 2 + 8_000 / 72_000) ** 0.5
+    corrected = (1 / 2 + 1_600 / 14_400) ** 0.5
     assert float(row["high"]) - float(row["mean"]) == pytest.approx(12.7062 * by_fold[1].std(ddof=1) * corrected)
 
 
@@ -78,7 +80,7 @@ def test_configurations_are_compared_over_the_same_rows(folds, tmp_path):
     (user,) = read_part(best.runs[0].folder, "val", ["user"])
     expected = bootstrap(errors[1] - errors[0], user)
     assert [float(row[key]) for key in ("behind", "low", "high", "p")] == list(expected[:4])
-    assert row["test"].endswith("squared errors of 8,000 rows (not over seeds)")
+    assert row["test"].endswith("squared errors of 1,600 rows (not over seeds)")
 
 
 def test_runs_on_different_splits_are_not_compared(splits, command):
@@ -90,7 +92,8 @@ def test_runs_on_different_splits_are_not_compared(splits, command):
     assert sum(line.startswith("best  ") for line in report.lines) == 2
     assert len(table(report, "results.csv")) == 4
     assert len({row["best"] for row in table(report, "comparisons.csv")}) == 1
-    shown = command(splits, "report", ".", *sorted(str(path.name) for path in splits.glob("0-*"))).stdout
+    folders = [".", *sorted(path.name for path in splits.glob("0-*"))]
+    shown = command(splits, "report", *folders, figures=True).stdout
     assert "note: runs in different tables are not compared: their data, splits or monitored metrics differ" in shown
     outcome = command(splits, "report", "--test", ".", status=2)
     assert outcome.stderr.startswith("error: --test needs one best configuration; the sweep in . has none, or ")
@@ -140,7 +143,7 @@ def test_interval_of_refitted_folds_is_corrected_by_the_rows_of_the_first_fit(co
     report = sweep_report(read_jobs(command(tmp_path, "train", "-m", *options).run))
     best, other = report.sets[0].groups
     errors = [[read_metrics(run.folder)["val/mse"] for run in group.runs] for group in (best, other)]
-    expected = corrected_t(np.subtract(errors[1], errors[0]), share=8_000 / 72_000)
+    expected = corrected_t(np.subtract(errors[1], errors[0]), share=1_600 / 14_400)
     (row,) = table(report, "comparisons.csv")
     assert [float(row[key]) for key in ("behind", "low", "high", "p")] == pytest.approx(expected[:4])
 

@@ -71,7 +71,7 @@ def test_each_run_of_a_sweep_has_its_own_folder(sweep, runs):
 def test_sweep_prints_a_table_of_its_runs_and_its_folder(sweep, runs):
     head, *rows, behind, best, folder = sweep.stdout.split("\n\n")[-1].splitlines()
     assert re.split("  +", head) == ["model.embedding_dim", "val MSE", "behind ± 95 %", "test MSE", "test RMSE", "job"]
-    assert behind.endswith(" by a bootstrap over users of the paired squared errors of 10,000 rows (not over seeds)")
+    assert behind.endswith(" by a bootstrap over users of the paired squared errors of 2,000 rows (not over seeds)")
     assert sweep.folder / folder == runs[0].parent
     by_name = {run.name: json.loads((run / "metrics.json").read_text()) for run in runs}
     shown = [re.sub(" ± [0-9.]+", "", row).split() for row in rows]
@@ -194,7 +194,7 @@ def test_single_run_logs_its_most_rated_items_to_the_projector(biased):
     tensors = (biased.run / re.search(r'tensor_path: "(.*)"', config)[1]).read_text().splitlines()
     assert metadata[0] == "item_id\ttitle\tratings"
     counts = [int(line.split("\t")[2]) for line in metadata[1:]]
-    assert len(counts) == len(tensors) == 1000
+    assert len(counts) == len(tensors) == 500
     assert counts == sorted(counts, reverse=True)
     assert all("(" in line.split("\t")[1] for line in metadata[1:])
 

@@ -45,13 +45,13 @@ def test_run_keeps_the_predictions_of_its_held_out_rows(biased):
     metrics = json.loads((biased.run / "metrics.json").read_text())
     for part in ("val", "test"):
         errors = read_squared_errors(biased.run, part)
-        assert len(errors) == 10_000
+        assert len(errors) == 2_000
         assert errors.mean() == pytest.approx(metrics[f"{part}/mse"], rel=1e-6)
     ratings = pd.read_parquet(biased.run / "ratings.parquet")
     kept = pd.read_parquet(biased.run / "predictions.parquet")
     for part in (1, 2):
         np.testing.assert_array_equal(kept["rating"][kept["part"] == part], ratings["rating"][ratings["part"] == part])
-    assert count_rows(biased.run).tolist() == [80_000, 10_000, 10_000]
+    assert count_rows(biased.run).tolist() == [16_000, 2_000, 2_000]
 
 
 def test_closed_test_rows_are_not_predicted(train_here):

@@ -252,7 +252,7 @@ def test_evaluate_is_empty_without_validation_and_test_rows(command, tmp_path):
     assert "equal to metrics.json" in command(tmp_path, "evaluate", f"run={run}").stdout
 
 
-@pytest.mark.parametrize("size", [0, 1, 10, 100, 1_000, 10_000, 50_000, 100_000, 500_000, 1_000_000])
+@pytest.mark.parametrize("size", [0, 1, 10, 100, 1_000, 10_000, 50_000, 100_000, -100, -1])
 def test_truncated_checkpoint_is_refused(copy, size):
     path = copy / "checkpoints" / "best.ckpt"
     path.write_bytes(path.read_bytes()[:size])

@@ -20,7 +20,7 @@ from ratinglab.config.help_text import for_this_program, help_text
 from ratinglab.config.hydra_api import hydra_app
 from ratinglab.config.jobs import first_job
 from ratinglab.config.mistakes import explained
-from ratinglab.config.request import FindRun, Request
+from ratinglab.config.request import FindRun, Job, Request
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.sweep import check_sweep, run_job, run_sweep
 from ratinglab.errors import RunFailedError, UserError
@@ -77,6 +77,7 @@ class _Command:
         self._trains = conf.config_name == "train"
         self._typed: list[str] = []
         self._request: Request
+        self._checked: Job | None = None
         self._sweep: Path | None = None
 
     def main(self) -> None:
@@ -134,7 +135,8 @@ class _Command:
         """Compose and check the runs that the arguments ask for; return Hydra's part of a config."""
         with self._conf.initialized():
             if not arguments.multirun:
-                return self._request.job(arguments.overrides).hydra
+                self._checked = self._request.job(arguments.overrides)
+                return self._checked.hydra
             overrides, hydra = check_sweep(
                 self._conf, arguments.overrides, check_job=lambda job: self._request.job(job).hydra
             )
@@ -168,7 +170,7 @@ class _Command:
             return run_job(lambda: self._train_job(config, overrides, folder), folder, hydra)
         with self._mistakes_in_one_line():
             try:
-                return self._task(self._request.options(config, overrides), folder)
+                return self._task(self._options(config, overrides), folder)
             except StoppedError as error:
                 if self._trains and has_started(folder):
                     exit_with(f"{error}; {resume_hint(folder)}", status=error.status)
@@ -178,6 +180,12 @@ class _Command:
                 raise
             except RunFailedError as error:
                 exit_with(f"error: {error}", status=1)
+
+    def _options(self, config: DictConfig, overrides: Sequence[str]) -> Any:
+        """Return the options as checked, unless the config that Hydra has composed since differs."""
+        if self._checked is not None and config == self._checked.config:
+            return self._checked.options
+        return self._request.options(config, overrides)
 
     def _train_job(self, config: DictConfig, overrides: Sequence[str], folder: Path) -> float | None:
         """Run the task on one job of a sweep; resume a run that was stopped."""
