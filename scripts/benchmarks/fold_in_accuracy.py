@@ -4,7 +4,7 @@
 
 Some users (or items) are drawn at random among those with enough ratings, and held out whole. A run is trained on all
 other ratings. Then 5, 10 or 20 ratings of each are folded in, or added to the training rows of another run, and both
-predict the remaining ratings of these users. The bias baseline is that of the run with the added ratings. The recipe
+predict the remaining ratings of these users. Without times, timesvdpp predicts for a user's last day. The bias baseline is that of the run with the added ratings. The recipe
 svdpp_gibbs takes minutes per run.
 """
 
@@ -19,7 +19,15 @@ from measurement import print_table
 
 import ratinglab
 
-RECIPES = ("biased_mf_gibbs", "svdpp_gibbs", "mf_gibbs", "biased_mf_als", "biased_mf_block_sgd", "nmf_adam")
+RECIPES = (
+    "biased_mf_gibbs",
+    "svdpp_gibbs",
+    "mf_gibbs",
+    "timesvdpp_gibbs",
+    "biased_mf_als",
+    "biased_mf_block_sgd",
+    "nmf_adam",
+)
 FITS = (*(f"recipe={name}" for name in RECIPES), "model=biased_mf", "model=mf")
 COLUMNS = {
     "folded in": ".4f",
@@ -45,7 +53,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="draws them")
     arguments = parser.parse_args()
     names = ["user_id", "item_id", "rating", "timestamp"]
-    ratings = pd.read_csv(arguments.path, sep="\t", names=names)[names[:3]]
+    ratings = pd.read_csv(arguments.path, sep="\t", names=names)
     for side in arguments.sides:
         for fit in arguments.fits:
             with TemporaryDirectory() as folder:
@@ -64,7 +72,8 @@ def _measure(
     theirs = ratings[is_held_out].sample(frac=1, random_state=seed)
     position = theirs.groupby(key).cumcount()
     test = theirs[position >= max(GIVEN)]
-    run = ratinglab.train(fit, *SPLIT, ratings=ratings[~is_held_out], folder=folder / "others", verbose=False)
+    settings = [fit, *SPLIT, *(["data.columns.timestamp=timestamp"] if "timesvdpp" in fit else [])]
+    run = ratinglab.train(*settings, ratings=ratings[~is_held_out], folder=folder / "others", verbose=False)
     run.fold_in(theirs[position < 1])  # estimates the prior once
     rows = {}
     for number in GIVEN:
@@ -73,7 +82,7 @@ def _measure(
         folded = run.fold_in(given)
         seconds = time.perf_counter() - begin
         together = pd.concat([ratings[~is_held_out], given])
-        again = ratinglab.train(fit, *SPLIT, ratings=together, folder=folder / str(number), verbose=False)
+        again = ratinglab.train(*settings, ratings=together, folder=folder / str(number), verbose=False)
         folded_rmse = _rmse(folded.predict(test["item_id"], user_ids=test["user_id"]), test)
         again_rmse = _rmse(again.predict(test["user_id"], test["item_id"]), test)
         baseline = again.evaluate(test)["baseline/bias/rmse"]
