@@ -19,6 +19,7 @@ from ratinglab.locks import locked
 SLURM = {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "lab", "SLURM_PROCID": "3", "SLURM_LOCALID": "3"}
 
 
+@pytest.mark.slow
 def test_run_trains_under_a_windows_locale_in_an_interactive_slurm_allocation(cache, tmp_path):
     if shutil.which("localedef") is None:
         pytest.skip("this machine cannot make a locale")
@@ -41,6 +42,7 @@ def test_run_trains_under_a_windows_locale_in_an_interactive_slurm_allocation(ca
     assert list((tmp_path / "run").glob("events.out.tfevents.*"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not IS_1_3, reason="Hydra 1.4.0rc3 cannot save a path that the locale cannot decode")
 def test_folder_that_is_not_ascii_trains_in_the_c_locale(cache, tmp_path):
     folder = tmp_path / "é"

@@ -90,10 +90,10 @@ def test_draws_have_the_mean_and_covariance_of_the_posterior():
     implicit, matrix = of_users(), dense()
     rows = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
     random, start = np.random.default_rng(1), np.zeros((3, 2), dtype=np.float32)
-    draws = np.array([implicit.draw(rows, start, precision=0.7, prior=PRIOR, random=random)[0] for _ in range(5000)])
+    draws = np.array([implicit.draw(rows, start, precision=0.7, prior=PRIOR, random=random)[0] for _ in range(3000)])
     inverse = np.linalg.inv(matrix.T @ matrix + 0.7 * np.eye(3))
     assert draws.mean(axis=0) == pytest.approx(inverse @ matrix.T @ (rows - PRIOR.mean), abs=0.05)
-    covariance = np.cov(draws.reshape(5000, 6).T)
+    covariance = np.cov(draws.reshape(3000, 6).T)
     assert covariance == pytest.approx(np.kron(inverse, np.linalg.inv(PRIOR.precision)), abs=0.06)
 
 
@@ -104,7 +104,7 @@ def test_precision_is_drawn_given_the_weights():
     random = np.random.default_rng(2)
     drawn = [
         implicit.draw(rows, np.zeros((3, 2), np.float32), precision=1.0, prior=PRIOR, random=random)
-        for _ in range(2000)
+        for _ in range(1000)
     ]
     expected = [(1 + 3) / (1 + np.einsum("nd,de,ne->", y, PRIOR.precision, y) / 2) for y, _ in drawn]
     assert np.mean([precision for _, precision in drawn]) == pytest.approx(np.mean(expected), rel=0.05)

@@ -19,7 +19,7 @@ def test_normal_is_drawn_from_its_posterior_given_rows():
     rows = (random.normal(size=(40, 2)) @ np.array([[1.0, 0.0], [0.7, 0.5]]) + [1.0, -2.0]).astype(np.float32)
     more = random.normal(size=(10, 2))
     spread = more.T @ more
-    draws = [draw_normal(rows, random, spread=spread, spread_rows=10) for _ in range(20_000)]
+    draws = [draw_normal(rows, random, spread=spread, spread_rows=10) for _ in range(8_000)]
     center = rows.mean(axis=0, dtype=np.float64)
     scatter = (rows - center).T @ (rows - center)
     shrunk = PRIOR_ROWS * 40 / (PRIOR_ROWS + 40) * np.outer(center, center)

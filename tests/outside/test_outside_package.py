@@ -89,6 +89,7 @@ def trained_here(folder: Path, name: str, run: Path, *more: str) -> dict[str, fl
     return metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXTENSIONS)
 def test_run_of_an_extension_resumes_bit_for_bit_and_predicts(folder, tmp_path, name):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
