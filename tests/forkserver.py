@@ -24,7 +24,7 @@ from hydra._internal.hydra import Hydra
 from ratinglab.config import resolvers
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
-from ratinglab.experiment import evaluating, inspection, predicting, recommending, training  # noqa: F401
+from ratinglab.experiment import evaluating, finding_similar, inspection, predicting, recommending, training  # noqa: F401
 from ratinglab.experiment.root_options import ROOTS
 from ratinglab.reports import comparison, sweep_report  # noqa: F401
 

@@ -1,7 +1,7 @@
 """Base class for equations, and the training data they are built from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -89,6 +89,12 @@ class Equation(nn.Module, ABC):
     def factors(self) -> Factors | None:
         """Return the equation as one product of matrices; None if it has another form."""
         return None
+
+    def factors_of_samples(self) -> Iterator[Factors]:
+        """Yield the factors of each sample; of an equation without samples, its own; none if it has another form."""
+        factors = self.factors()
+        if factors is not None:
+            yield factors
 
     def traceable(self) -> "Equation":
         """Return an equation that predicts the same and that torch.export can trace: this one, unless overridden."""
