@@ -31,7 +31,7 @@ from parsed_configs import parse_once
 
 import ratinglab.commands  # noqa: F401
 from ratinglab.config.call import Call
-from ratinglab.experiment import evaluating, exporting, inspection, predicting, recommending, training  # noqa: F401
+from ratinglab.experiment import evaluating, exporting, finding_similar, inspection, predicting, recommending, training  # noqa: F401
 from ratinglab.fitting import als, block_sgd, gibbs, sparse_adam  # noqa: F401
 from ratinglab.fitting.fit import Fit
 from ratinglab.reports import comparison, figure_files, sweep_report  # noqa: F401

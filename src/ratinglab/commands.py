@@ -22,6 +22,7 @@ from ratinglab.experiment.root_options import (
     PredictOptions,
     RecommendOptions,
     ServeOptions,
+    SimilarOptions,
     TrainOptions,
 )
 from ratinglab.program import shown_path
@@ -83,6 +84,14 @@ def recommend(options: RecommendOptions, _: Path) -> None:
     recommend(options)
 
 
+@command(config_name="similar", positional="run")
+def similar(options: SimilarOptions, _: Path) -> None:
+    """Find the items similar to one item."""
+    from ratinglab.experiment.finding_similar import find_similar
+
+    find_similar(options)
+
+
 @command(config_name="predict", positional="run")
 def predict(options: PredictOptions, _: Path) -> None:
     """Predict the ratings of the pairs in a file."""
@@ -126,7 +135,7 @@ def report() -> None:
 
 COMMANDS: dict[str, Callable[[], None]] = {
     main.__name__: main
-    for main in (train, report, recommend, predict, evaluate, reproduce, export, serve, inspect_data)
+    for main in (train, report, recommend, similar, predict, evaluate, reproduce, export, serve, inspect_data)
 }
 
 

@@ -26,7 +26,8 @@ def test_argument_without_a_key_is_the_run(command, tmp_path, quick, script):
 
 
 @pytest.mark.parametrize(
-    "script", ["train", "evaluate", "recommend", "predict", "export", "serve", "inspect_data", "reproduce", "report"]
+    "script",
+    ["train", "evaluate", "recommend", "similar", "predict", "export", "serve", "inspect_data", "reproduce", "report"],
 )
 def test_version_is_that_of_ratinglab(command, tmp_path, script):
     assert command(tmp_path, script, "--version").stdout.startswith("ratinglab ")

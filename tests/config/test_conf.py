@@ -101,6 +101,7 @@ def test_experiments_use_fold_1_of_movielens_u(name):
         ("inspect_data", ["data=movielens_1m"]),
         ("evaluate", ["run=x"]),
         ("recommend", ["run=x", "user=1"]),
+        ("similar", ["run=x", "item=1"]),
         ("predict", ["run=x", "input=a.csv", "output=b.csv"]),
         ("export", ["run=x", "format=numpy"]),
         ("serve", ["run=x"]),

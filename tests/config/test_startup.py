@@ -29,7 +29,7 @@ def imported(tmp_path, script, *arguments):
     return [line for line in done.stdout.splitlines() if line == "end" or line.startswith(("status ", "["))]
 
 
-@pytest.mark.parametrize("script", ["train", "evaluate", "recommend", "predict", "export", "serve"])
+@pytest.mark.parametrize("script", ["train", "evaluate", "recommend", "similar", "predict", "export", "serve"])
 def test_help_and_mistyped_keys_import_no_slow_packages(tmp_path, script):
     found = imported(tmp_path, script, "model.embeding_dim=64", "rum=x", "--help")
     assert found == ["status 2", "[]", "status 2", "[]", "end", "[]"]

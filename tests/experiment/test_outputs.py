@@ -24,6 +24,7 @@ def contents(run):
         ("predict", ["input=pairs.csv", "output={}"], ["run.json", "new.csv", "checkpoints/best.ckpt"]),
         ("recommend", ["user=42", "output={}"], ["run.json", "checkpoints/new.csv"]),
         ("recommend", ["output={}"], ["new.csv", "checkpoints/best.ckpt"]),
+        ("similar", ["item=42", "output={}"], ["new.csv"]),
     ],
 )
 def test_output_inside_a_run_folder_is_refused(command, folder, quick, script, arguments, names):

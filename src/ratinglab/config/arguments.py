@@ -20,6 +20,9 @@ from ratinglab.ratings.typed_mapping import is_mapping
 TYPED_MAPPINGS = ("ratings", "user_features")
 """Keys whose mapping is parsed later: Hydra's grammar knows no quoted names, and keeps the last of equal names."""
 
+TITLES = ("item",)
+"""Keys of titles, which may hold commas and are never swept over."""
+
 
 def parse_arguments(*, positional: str | None) -> argparse.Namespace:
     """Parse the command line; `flags` are the arguments besides the overrides.
@@ -27,7 +30,8 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
     An argument without a key sets the key `positional`, if there is one: `evaluate.py FOLDER`.
 
     Flags may follow overrides, which Hydra 1.3's own parsing rejects. Outside a sweep, a value that Hydra cannot parse,
-    or would parse as a sweep although a file has that name, is taken literally: `run=a b/c=d,e`.
+    or would parse as a sweep although a file has that name or the key is that of a title, is taken literally:
+    `run=a b/c=d,e`, `item=Matrix, The`.
 
     Raises:
         UserError: a flag is unknown, or an argument is not an override.
@@ -95,7 +99,8 @@ def _as_typed(argument: str) -> str:
     if key in TYPED_MAPPINGS and is_mapping(value):
         return f"{key}={quoted(value)}"
     try:
-        is_text = OverridesParser.create().parse_override(argument).is_sweep_override() and Path(value).exists()
+        is_sweep = OverridesParser.create().parse_override(argument).is_sweep_override()
+        is_text = is_sweep and (key in TITLES or Path(value).exists())
     except HydraException:
         is_text = True
     except OSError:  # too long for a path

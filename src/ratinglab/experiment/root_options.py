@@ -186,6 +186,40 @@ class RecommendOptions(FoldInOptions):
 
 
 @dataclass
+class SimilarColumns:
+    """Names of the columns of features of items."""
+
+    genres: str
+    """Column of genres, or of other categories, in the data's table of items."""
+
+
+@dataclass
+class SimilarOptions:
+    """Options of finding similar items."""
+
+    run: str
+    """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
+    validation metric on the same split. FOLDER/latest searches another folder."""
+    item: str
+    """Id or title of the item. A title's case is ignored, its article may stand first or last, and its year may be left
+    out: the matrix finds Matrix, The (1999)."""
+    genres: list[str]
+    """Find only items with at least one of these genres, such as [Comedy,Drama]; []: all items."""
+    output: str | None
+    """File to write, one item per row; null: only the screen. The extension decides the format: .csv, .tsv, .jsonl,
+    .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
+    k: int = field(metadata=at_least(1))
+    """Number of items to find."""
+    columns: SimilarColumns
+    """Columns of features of items."""
+
+    def check_together(self) -> None:
+        """Raise UserError if the item is blank."""
+        if not self.item.strip():
+            raise UserError("item must not be blank")
+
+
+@dataclass
 class PairColumns:
     """Names of the columns in the files of pairs and of ratings."""
 
@@ -309,6 +343,7 @@ ROOTS: dict[str, type] = {
     "inspect_data": InspectOptions,
     "evaluate": EvaluateOptions,
     "recommend": RecommendOptions,
+    "similar": SimilarOptions,
     "predict": PredictOptions,
     "export": ExportOptions,
     "serve": ServeOptions,

@@ -1,7 +1,7 @@
 """Base class for equations, and the training data they are built from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -191,6 +191,12 @@ class Equation(nn.Module, ABC):
     def score_items(self, user: int, items: Tensor) -> Tensor:
         """Predict one user's ratings of these items on the last day: (C,) int32 → (C,) float32."""
         return self.predict(torch.full_like(items, user), items, None)
+
+    def factors_of_samples(self) -> Iterator[Factors]:
+        """Yield the factors of each sample; of an equation without samples, its own; none if it has another form."""
+        factors = self.factors()
+        if factors is not None:
+            yield factors
 
     def traceable(self) -> "Equation":
         """Return an equation that predicts the same and that torch.export can trace: this one, unless overridden."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ratinglab.errors import UserError
 from ratinglab.models.equation import Equation, Factors, RowPart, SideRows, Source
-from ratinglab.models.factor_equation import FactorEquation
+from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.row_products import RowProducts
 
 NOISE_DEGREES = 10.0
@@ -156,6 +156,24 @@ class Posterior(Equation):
         return self._side_by_side(
             None if users.rows is None else users.last_rows(), None if items.rows is None else items.last_rows()
         )
+
+    def factors_of_samples(self) -> Iterator[Factors]:
+        """Yield the factors of each sample, on the last day; without days, the sample's own tables."""
+        if not self._samples:
+            yield from super().factors_of_samples()
+        users, items = self.equation.user_side(), self.equation.item_side()
+
+        def select(table: Tensor, side: Side) -> Tensor:
+            return table if side.rows is None else table[side.last_rows()]
+
+        for sample in self._samples:
+            yield Factors(
+                user=select(sample.user, users),
+                item=select(sample.item, items),
+                user_bias=None if users.bias is None else select(sample.user_bias, users),
+                item_bias=None if items.bias is None else select(sample.item_bias, items),
+                mean=self._mean,
+            )
 
     def traceable(self) -> Equation:
         """Put the samples of all rows side by side: a trace of the loop over samples would be long."""

@@ -81,14 +81,18 @@ class ItemNames:
         raise UserError(f"{place}: no item has the id or the title {name!r}{self._did_you_mean(name, plain)}")
 
     def _listed(self, found: list[int]) -> str:
-        listed = [f"{self._title_of(item)} (id {self._ids.ids[item]})" for item in found[:MAX_LISTED]]
+        listed = [self.name_of(item) for item in found[:MAX_LISTED]]
         if len(found) > MAX_LISTED:
             listed.append(f"{len(found) - MAX_LISTED:,} more")
         return f"{', '.join(listed[:-1])} and {listed[-1]}"
 
+    def name_of(self, item: int) -> str:
+        """Return an item's title and id, such as `Toy Story (1995) (id 1)`; `id 1` without a title."""
+        title, name = self._title_of(item), f"id {self._ids.ids[item]}"
+        return f"{title} ({name})" if title else name
+
     def _title_of(self, item: int) -> str:
-        assert self._titles is not None, "only items with titles are found by them"
-        return str(self._titles[item])
+        return "" if self._titles is None else str(self._titles[item])
 
     @cached_property
     def _by_title(self) -> ItemsByKey:

@@ -204,9 +204,7 @@ def fold_in(
     return FoldedIn(run, users, items, notes=[*_notes(run, given, item, items)])
 
 
-def _notes(
-    run: TrainedModel, given: GivenRatings, item: NDArray[np.int32], items: NewRows
-) -> Iterator[str]:
+def _notes(run: TrainedModel, given: GivenRatings, item: NDArray[np.int32], items: NewRows) -> Iterator[str]:
     """Count the ratings that were left out, and the items that are new."""
     if items.ids:
         yield f"new items folded in: {len(items.ids):,}, such as {items.ids[0]}"

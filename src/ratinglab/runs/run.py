@@ -22,6 +22,7 @@ from ratinglab.ratings.inputs import Columns
 from ratinglab.ratings.table import Ratings
 from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_tables import TextTable, read_text_table
+from ratinglab.recommend.similar import ItemSpace
 from ratinglab.runs.folded_in import FoldedIn, fold_in
 from ratinglab.runs.new_ratings import (
     RatingColumns,
@@ -103,9 +104,14 @@ class Run(TrainedModel):
         return read_metrics(self.folder)
 
     @cached_property
+    def _train_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        user, item = read_part(self.folder, "train", ["user", "item"])
+        return user, item
+
+    @cached_property
     def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Number of training ratings of each user index, and of each item index."""
-        user, item = read_part(self.folder, "train", ["user", "item"])
+        user, item = self._train_pairs
         return np.bincount(user, minlength=len(self.user_ids)), np.bincount(item, minlength=len(self.item_ids))
 
     def fold_in(
@@ -167,6 +173,56 @@ class Run(TrainedModel):
         """
         self.check_users([user_id], place=lambda _: "user_id")
         return fold_in(self, None, None, None, user_id=str(user_id)).explain(item_ids, k=k)
+
+    def similar(self, item: int | str, *, k: int, candidates: Ids | None = None) -> pd.DataFrame:
+        """List the k items most similar to an item, by the model's factors.
+
+        `recommend.similar.ItemSpace` has the equation. The items' biases do not count.
+
+        Args:
+            item: the item's id or title, as in `find_items`.
+            k: number of items, at least 1; fewer if fewer are left.
+            candidates: ids of the items to choose from; those without training ratings are ignored. None: all items.
+
+        Returns:
+            rank from 1, item_id, title (if the data had titles), similarity (from −1 to 1, float32), standard_deviation
+            (over the samples of optimizer=gibbs, float32; no column for other fits) and shared_raters (users with
+            training ratings of both, int64), most similar first.
+
+        Raises:
+            UserError: k is below 1, no or several items have the name, the item or every candidate has no training
+                ratings, or the model has no factors.
+        """
+        if np.ndim(item) > 0:
+            raise UserError(f"item must be one id or title, got {item!r}")
+        if k < 1:
+            raise UserError(f"k must be at least 1, got {k}")
+        (index,) = self.find_items([item], place=lambda _: "item").tolist()
+        if index >= self.record.num_items:
+            raise UserError(f"item: {self.name_of(index)} has no training ratings, so it has no factors")
+        if self._item_space.is_empty:
+            raise UserError(f"run: {self.record.model} has no factors, so it finds no similar items")
+        chosen, shared = np.setdiff1d(self._candidates(candidates), index), self._shared_raters(index)
+        found = self._item_space.similarities(index, shared_raters=torch.from_numpy(shared))
+        mean, deviation = found.mean.numpy(), found.deviation.numpy()
+        best = chosen[np.argsort(-mean[chosen], kind="stable")[:k]]
+        listed = self._listed(best, mean[best]).rename(columns={"rating": "similarity"})
+        if self.record.is_sampled:
+            listed["standard_deviation"] = deviation[best]
+        return listed.assign(shared_raters=shared[best])
+
+    @cached_property
+    def _item_space(self) -> ItemSpace:
+        user_count, item_count = (torch.from_numpy(count) for count in self.train_counts)
+        num_users, num_items = self.record.num_users, self.record.num_items
+        return ItemSpace(self.predictor.model, user_count=user_count[:num_users], item_count=item_count[:num_items])
+
+    def _shared_raters(self, item: int) -> NDArray[np.int64]:
+        """Count the users who have training ratings of an item and of each other: (num_items,)."""
+        user, items = self._train_pairs
+        is_rater = np.zeros(self.record.num_users, dtype=np.bool_)
+        is_rater[user[items == item]] = True
+        return np.bincount(items[is_rater[user]], minlength=self.record.num_items)
 
     def predictions(self, part: str) -> Predictions:
         """Predict the rows of a part, val or test, with the model and with the bias baseline."""

@@ -87,6 +87,10 @@ class TrainedModel:
         """
         return self._item_names.find(names, place=place)
 
+    def name_of(self, item: int) -> str:
+        """Return the title and the id of an item index, such as `Toy Story (1995) (id 1)`; `id 1` without a title."""
+        return self._item_names.name_of(item)
+
     @cached_property
     def ratings(self) -> pd.DataFrame:
         """The ratings of all parts: user, item, rating and part, and the day if the equation takes days."""

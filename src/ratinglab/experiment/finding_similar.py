@@ -1,0 +1,54 @@
+"""Items similar to one item."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from ratinglab.experiment.root_options import SimilarOptions
+from ratinglab.files import is_stream, output_path, print_beside
+from ratinglab.ratings.writing import check_name, write_table
+from ratinglab.reports.named_runs import named_run
+from ratinglab.reports.text_table import aligned
+from ratinglab.runs.run import Run
+
+
+def find_similar(options: SimilarOptions) -> None:
+    """Print the items most similar to an item, and write them to a file if asked to.
+
+    Raises:
+        UserError: the file cannot be written, the item or a genre is unknown, or the run's model has no factors.
+    """
+    output = None
+    if options.output is not None:
+        output = output_path(options.output, key="output")
+        check_name(output, key="output")
+    named = named_run(options.run)
+    run = Run.load(named.folder)
+    candidates = run.items_of(options.genres, column=options.columns.genres) if options.genres else None
+    found = run.similar(options.item, k=options.k, candidates=candidates)
+    (item,) = run.find_items([options.item], place=lambda _: "item").tolist()
+    if output is not None:
+        _write(output, found)
+        print_beside(output, f"{len(found):,} items similar to {run.name_of(item)} in {output}")
+    if named.remark is not None:
+        print_beside(output, named.remark)
+    if output is not None and is_stream(output):
+        return
+    print(f"similar to {run.name_of(item)}, which has {run.train_counts[1][item]:,} training ratings")
+    _print(found)
+    if len(found) < options.k:
+        print(f"note: only {len(found)} of {options.k}: no other candidates are left")
+
+
+def _write(output: Path, found: pd.DataFrame) -> None:
+    table = pa.Table.from_pandas(found, preserve_index=False)
+    write_table(output, table.schema, iter([table]))
+
+
+def _print(found: pd.DataFrame) -> None:
+    shown = found.assign(similarity=found["similarity"].map("{:.2f}".format))
+    if "standard_deviation" in found:
+        shown["similarity"] += found["standard_deviation"].map(" ± {:.2f}".format)
+        del shown["standard_deviation"]
+    print(*aligned([list(shown.columns), *shown.astype(str).to_numpy().tolist()]), sep="\n")
