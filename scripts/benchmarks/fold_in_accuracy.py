@@ -4,8 +4,8 @@
 
 Some users (or items) are drawn at random among those with enough ratings, and held out whole. A run is trained on all
 other ratings. Then 5, 10 or 20 ratings of each are folded in, or added to the training rows of another run, and both
-predict the remaining ratings of these users. Without times, timesvdpp predicts for a user's last day. The bias baseline is that of the run with the added ratings. The recipe
-svdpp_gibbs takes minutes per run.
+predict the remaining ratings of these users. Without times, timesvdpp predicts for a user's last day. The bias baseline
+is that of the run with the added ratings. The recipe svdpp_gibbs takes minutes per run.
 """
 
 import argparse
