@@ -79,8 +79,8 @@ ExcludeSeen = Annotated[bool, Field(description="Whether to leave out the items 
 Deviation = Annotated[
     float | None,
     Field(
-        description="Standard deviation of the rating around its prediction, in rating units; null for a user or an item "
-        "without training ratings, and for known users of a run without samples."
+        description="Standard deviation of the rating around its prediction, in rating units; null for a user or an "
+        "item without training ratings, and for known users of a run without samples."
     ),
 ]
 Title = Annotated[str | None, Field(description="Title; null if the data had none.")]
