@@ -183,6 +183,7 @@ MISTAKES = [
     ("fold_in", {"ratings": dict.fromkeys(map(str, range(7)), 3)}, "ratings must have at most 6 entries, got 7"),
     ("fold_in", {"ratings": {"t" * 501: 3}}, "must have at most 500 characters, got 501"),
     ("fold_in", {"rating": {"0": 5}}, "unknown key rating; did you mean ratings?"),
+    ("fold_in", {"two\nlines\u2028or three": 5}, "unknown key two lines or three"),
     ("similar", {"item": "Toy Stroy (1995)"}, "item: no item has the id or the title 'Toy Stroy (1995)'; did you mean"),
     ("similar", {"item": "Hamlet"}, "item: 2 items have the title 'Hamlet'"),
     ("similar", {"item": 1.5}, "item must be an integer or text, got 1.5"),

@@ -47,6 +47,9 @@ def test_reload_loads_another_run_only_if_there_is_one(runs, link, caplog):
     current.reload(always=False)
     assert current.service.run.record.model == "mf"
     assert first.run.record.model == "biased_mf"  # a request in progress finishes on it
+    second = current.service
+    current.reload(always=False)
+    assert current.service is second
     assert caplog.messages == [f"reloaded: {runs[1]} answers"]
 
 
@@ -83,6 +86,16 @@ def test_run_that_cannot_be_loaded_keeps_the_current_one_and_is_logged_once(runs
     link.symlink_to(runs[1])
     current.reload(always=False)
     assert current.service.run.record.model == "mf"
+
+
+def test_missing_run_is_logged_once(runs, tmp_path, caplog):
+    folder = shutil.copytree(runs[0], tmp_path / "outputs" / "run")
+    current = CurrentRun(serve_options(tmp_path / "outputs" / "latest"))
+    shutil.rmtree(folder)
+    for _ in range(3):
+        current.reload(always=False)
+    (message,) = caplog.messages
+    assert message.startswith(f"not reloaded, {folder} still answers: run={tmp_path}/outputs/latest: there is no ")
 
 
 def test_run_that_cannot_answer_is_not_loaded(runs, link, caplog, monkeypatch):

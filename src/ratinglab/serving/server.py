@@ -32,9 +32,6 @@ def serve(options: ServeOptions) -> None:
     with bound_socket(options.host, options.port) as listening:  # first: a port in use should not wait for the run
         current = CurrentRun(options)
         app = build_app(current, options)
-        if current.remark is not None:
-            print(current.remark)
-        print(f"serving {current.service.run.folder} at {_url(options.host, listening)} (Ctrl-C to stop)", flush=True)
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
         logging.getLogger("ratinglab.serving").setLevel(logging.INFO)
         logging.getLogger("uvicorn").setLevel(logging.ERROR)
@@ -47,6 +44,10 @@ def serve(options: ServeOptions) -> None:
             backlog=BACKLOG,
             timeout_graceful_shutdown=SECONDS_TO_FINISH,
         )
+        config.load()  # imports its protocols, so that the line below is true at once
+        if current.remark is not None:
+            print(current.remark)
+        print(f"serving {current.service.run.folder} at {_url(options.host, listening)} (Ctrl-C to stop)", flush=True)
         _run(uvicorn.Server(config), listening)
 
 

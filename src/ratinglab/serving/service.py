@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,7 +102,7 @@ class Service:
             number = next(number for number, pair in enumerate(request.pairs) if pair.time is None)
             raise UserError(f"pairs[{number}].time must be given, since other pairs have a time")
         user_ids, item_ids = ([getattr(pair, name) for pair in request.pairs] for name in ("user_id", "item_id"))
-        table = self.run.predict_table(_texts(user_ids), _texts(item_ids), times=times or None)
+        table = self.run.predict_table(user_ids, item_ids, times=times or None)
         rows = zip(user_ids, item_ids, _rows(table), strict=True)
         return PredictAnswer(
             predictions=[Prediction(user_id=user_id, item_id=item_id, **row) for user_id, item_id, row in rows]
@@ -115,7 +115,7 @@ class Service:
         found = run.recommend(
             user_id,
             k=request.k,
-            candidates=_texts(request.candidates),
+            candidates=request.candidates,
             exclude_seen=request.exclude_seen,
             unknown=request.unknown,
         )
@@ -132,10 +132,10 @@ class Service:
         self._check_length("ratings", request.ratings, self._limits.max_ratings)
         self._check_length("item_ids", request.item_ids, self._limits.max_pairs)
         folded = self.run.fold_in(request.ratings, user_id=request.user_id)
-        found = folded.recommend(k=request.k, candidates=_texts(request.candidates), exclude_seen=request.exclude_seen)
+        found = folded.recommend(k=request.k, candidates=request.candidates, exclude_seen=request.exclude_seen)
         item_ids = found["item_id"].tolist()
         reasons = folded.explain(item_ids, k=request.why) if request.why > 0 and item_ids else None
-        predicted = _rows(folded.predict_table(_texts(request.item_ids))) if request.item_ids else []
+        predicted = _rows(folded.predict_table(request.item_ids)) if request.item_ids else []
         return FoldInAnswer(
             recommended=_recommended(found, reasons),
             predictions=[
@@ -147,7 +147,7 @@ class Service:
         """Find the items most similar to one, as Run.similar does."""
         self._check_request(request)
         (item,) = self.run.find_items([request.item], place=lambda _: "item")
-        found = self.run.similar(request.item, k=request.k, candidates=_texts(request.candidates))
+        found = self.run.similar(request.item, k=request.k, candidates=request.candidates)
         return SimilarAnswer(item=self._item(int(item)), similar=[Similar(**row) for row in _rows(found)])
 
     def items(self, request: ItemsRequest) -> ItemsAnswer:
@@ -173,15 +173,6 @@ class Service:
     def _check_length(key: str, values: Any, limit: int) -> None:
         if len(values) > limit:
             raise UserError(f"{key} must have at most {limit:,} entries, got {len(values):,}")
-
-
-@overload
-def _texts(ids: list[int | str]) -> list[str]: ...
-@overload
-def _texts(ids: list[int | str] | None) -> list[str] | None: ...
-def _texts(ids: list[int | str] | None) -> list[str] | None:
-    """Convert ids to text, since arrays hold either integers or text; 42 and "42" are the same id."""
-    return None if ids is None else list(map(str, ids))
 
 
 def _recommended(found: pd.DataFrame, reasons: pd.DataFrame | None) -> list[Recommended]:
