@@ -44,7 +44,7 @@ def test_help_marks_each_choice_of_a_list_and_shows_its_keys(shown):
 def test_other_commands_have_a_help_text(shown):
     text = shown("predict")
     assert re.search(r"^    input=\?\?\?  +File with one pair.*\n? .*Must", text, re.M)
-    assert re.search(r"^    columns\.user=user_id  +Column of the user ids\.$", text, re.M)
+    assert re.search(r"^    columns\.item=item_id  +Column of the item ids\.$", text, re.M)
     assert " -m " not in text
     assert "* csv" in shown("inspect_data")
 

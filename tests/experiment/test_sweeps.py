@@ -29,7 +29,7 @@ def whole(command, tmp_path_factory):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
 def test_stopped_sweep_continues_to_equal_results(command, start, tmp_path, whole, number):
     process = start(tmp_path, "train", *SWEEP, "hydra.sweep.dir=sweep")
-    while not list(tmp_path.glob("sweep/1-*/run.json")):
+    while not list(tmp_path.glob("sweep/1-*/checkpoints/last.ckpt")):  # before that, Lightning handles SIGTERM
         time.sleep(0.01)
     (tmp_path / "sweep" / "notes").mkdir()
     (tmp_path / "sweep" / "notes" / "mine.txt").write_text("mine")
