@@ -40,6 +40,8 @@ GIVEN = (5, 10, 20)
 """Numbers of ratings given of each held-out user or item."""
 LEAST = 40
 """Least number of ratings of a user or an item that is held out."""
+TIMES = ["data.columns.timestamp=timestamp", "model.item_features=[]"]
+"""Settings for the table with times and without genres."""
 SPLIT = ("split.test=0", "split.validation=0.05", "logger=none", "test=false")
 
 
@@ -72,7 +74,7 @@ def _measure(
     theirs = ratings[is_held_out].sample(frac=1, random_state=seed)
     position = theirs.groupby(key).cumcount()
     test = theirs[position >= max(GIVEN)]
-    settings = [fit, *SPLIT, *(["data.columns.timestamp=timestamp"] if "timesvdpp" in fit else [])]
+    settings = [fit, *SPLIT, *(TIMES if "timesvdpp" in fit else [])]
     run = ratinglab.train(*settings, ratings=ratings[~is_held_out], folder=folder / "others", verbose=False)
     run.fold_in(theirs[position < 1])  # estimates the prior once
     rows = {}
