@@ -42,9 +42,9 @@ class ItemSpace:
     down items that share few raters, whose factors fit noise. Both were chosen by the sequels and the genres in the
     lists for MovieLens 100K and latest-small.
 
-    Sources: Koren, "Factorization Meets the Neighborhood: a Multifaceted Collaborative Filtering Model", KDD 2008,
-    equation 2, for λ; Moore, "Principal Component Analysis in Linear Systems: Controllability, Observability, and Model
-    Reduction", IEEE TAC 1981, for the balanced coordinates V S^½.
+    Sources: Koren, "Factorization Meets the Neighborhood: a Multifaceted Collaborative Filtering Model", KDD 2008, the
+    similarity in its neighborhood models, for λ; Moore, "Principal Component Analysis in Linear Systems:
+    Controllability, Observability, and Model Reduction", IEEE TAC 1981, for the balanced coordinates V S^½.
     """
 
     def __init__(self, model: Equation, *, user_count: Tensor, item_count: Tensor) -> None:
