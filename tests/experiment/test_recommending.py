@@ -283,3 +283,11 @@ def test_users_and_ratings_exclude_each_other(run, here):
     (here / "users.csv").write_text("user_id\n1\n")
     with pytest.raises(UserError, match="users lists users of the run"):
         recommend(run, "users=users.csv", "ratings=new.csv", "output=lists.csv")
+
+
+@pytest.mark.parametrize("key", ["ratings", "user_features", "item_features"])
+def test_output_does_not_replace_a_file_of_ratings_or_features(run, here, key):
+    (here / "mine.csv").write_text("user_id,item_id,rating\nann,0,5\n")
+    with pytest.raises(UserError, match="output"):
+        recommend(run, f"{key}=mine.csv", "output=mine.csv")
+    assert (here / "mine.csv").read_text() == "user_id,item_id,rating\nann,0,5\n"

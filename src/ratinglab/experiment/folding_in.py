@@ -1,5 +1,7 @@
 """Ratings and features from the command line or files, folded into a run."""
 
+from pathlib import Path
+
 from ratinglab.errors import UserError
 from ratinglab.experiment.root_options import FoldInOptions, PairColumns, RecommendColumns
 from ratinglab.ratings.input_paths import existing_file
@@ -16,6 +18,20 @@ from ratinglab.runs.new_ratings import (
     ratings_in_table,
 )
 from ratinglab.runs.run import Run
+
+
+def files_of(options: FoldInOptions) -> list[Path]:
+    """List the files of ratings and features, which an output must not replace.
+
+    Raises:
+        UserError: a file does not exist.
+    """
+    named = {key: getattr(options, key) for key in ("ratings", "user_features", "item_features")}
+    return [
+        existing_file(name, key=key).path
+        for key, name in named.items()
+        if name is not None and name.strip() and not is_mapping(name)
+    ]
 
 
 def folded_in(

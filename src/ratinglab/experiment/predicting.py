@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.folding_in import folded_in
+from ratinglab.experiment.folding_in import files_of, folded_in
 from ratinglab.experiment.root_options import PredictOptions
 from ratinglab.files import output_path, print_beside
 from ratinglab.ratings.input_paths import existing_file
@@ -30,7 +30,7 @@ def predict(options: PredictOptions) -> None:
         UserError: a file cannot be read or written, or a cell is invalid.
     """
     file = existing_file(options.input, key="input")
-    output = output_path(options.output, key="output", inputs=[file.path])
+    output = output_path(options.output, key="output", inputs=[file.path, *files_of(options)])
     check_name(output, key="output")
     named = named_run(options.run)
     run = Run.load(named.folder)

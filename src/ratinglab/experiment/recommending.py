@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.folding_in import folded_in
+from ratinglab.experiment.folding_in import files_of, folded_in
 from ratinglab.experiment.root_options import RecommendOptions, Unknown
 from ratinglab.files import is_stream, output_path, print_beside
 from ratinglab.ratings.input_paths import existing_file
@@ -46,9 +46,10 @@ def recommend(options: RecommendOptions) -> None:
         UserError: a file cannot be read or written, an id or a genre is unknown, or a cell is invalid.
     """
     tables = {key: _read(options, key) for key in ("users", "items") if getattr(options, key) is not None}
+    inputs = [*(table.file.path for table in tables.values()), *files_of(options)]
     output = None
     if options.output is not None:
-        output = output_path(options.output, key="output", inputs=[table.file.path for table in tables.values()])
+        output = output_path(options.output, key="output", inputs=inputs)
         check_name(output, key="output")
     named = named_run(options.run)
     run = Run.load(named.folder)
