@@ -281,7 +281,7 @@ def test_reasons_for_a_known_user_are_those_of_explain(run, capsys):
 
 def test_users_and_ratings_exclude_each_other(run, here):
     (here / "users.csv").write_text("user_id\n1\n")
-    with pytest.raises(UserError, match="users lists users of the run"):
+    with pytest.raises(UserError, match="leave out users: with ratings or features"):
         recommend(run, "users=users.csv", "ratings=new.csv", "output=lists.csv")
 
 

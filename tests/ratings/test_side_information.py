@@ -213,9 +213,9 @@ def test_new_numbers_find_the_nearest_of_the_groups():
 @pytest.mark.parametrize(
     ("cell", "trained", "message"),
     [
-        ("w", ["x|y", "z"], "row 0: no training row has 'w'"),
+        ("w", ["x|y", "z"], "row 0: 'w' does not occur in training"),
         ("comedi", ["Comedy"], "did you mean Comedy"),
-        ("99999", ["12345", "54321"], "row 0: no training row has '99999'"),  # postal codes are not groups
+        ("99999", ["12345", "54321"], "row 0: '99999' does not occur in training"),  # postal codes are not groups
     ],
 )
 def test_unknown_category_is_a_one_line_error(cell, trained, message):
@@ -223,7 +223,7 @@ def test_unknown_category_is_a_one_line_error(cell, trained, message):
         read_new([cell], np.array(trained, dtype=object))
 
 
-@pytest.mark.parametrize("cell", ["x", "nan", "1_000", "inf"])
+@pytest.mark.parametrize("cell", ["x", "nan", "1_000", "inf", "1e300", "1e999"])
 def test_new_number_must_be_finite(cell):
     with pytest.raises(UserError, match="row 0: the value must be a finite number"):
         read_new([cell], np.array([1.0, 2.0]))

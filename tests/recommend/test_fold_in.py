@@ -46,6 +46,10 @@ def designs(folder: RowFolder, given: NewRatings) -> list[Design]:
     return [Design.of_sets(given.row, given.other.int(), **shape) for _ in folder.own.parts]
 
 
+def features_of(folder: RowFolder, items: torch.Tensor) -> torch.Tensor:
+    return folder.features(folder.other.repeated(folder.draws), items)
+
+
 def joined(rows: SideRows, sample: int) -> np.ndarray:
     tables = [rows.factors] if rows.biases is None else [rows.biases, rows.factors]
     return np.hstack([table[sample].double().numpy() for table in tables])
@@ -87,23 +91,17 @@ def test_draws_of_a_point_fit_have_the_mean_and_the_covariance_of_the_rows(biase
         np.testing.assert_allclose(np.cov(drawn[:, user].T, bias=True), covariance, rtol=1e-3, atol=1e-4)
 
 
-def test_each_sample_has_its_own_row_and_the_draws_of_a_pair_are_mirrored():
-    solver, given = folder(samples=6), ratings()
+def test_draws_from_each_sample_have_its_mean_and_over_many_samples_its_covariance():
+    solver, given = folder(samples=400), ratings()
     folded = solver.fold(given, [])
-    means = [expected(solver, sample, OTHER[:3], RATING[:3])[0] for sample in range(6)]
-    away = np.stack([joined(folded, sample)[0] - means[sample] for sample in range(6)])
-    assert (np.abs(away) > 1e-3).all()
-    # z and −z of a pair, each in the metric of its own sample
-    for first in range(0, 6, 2):
-        z = [
-            np.linalg.solve(
-                np.linalg.cholesky(np.linalg.inv(expected(solver, s, OTHER[:3], RATING[:3])[1])).T.astype(float),
-                np.eye(4),
-            )
-            for s in (first, first + 1)
-        ]
-        standard = [np.linalg.solve(each, away[first + number]) for number, each in enumerate(z)]
-        np.testing.assert_allclose(standard[0], -standard[1], rtol=1e-3, atol=1e-3)
+    assert len(folded.factors) == 400 * solver.draws
+    drawn = np.stack([joined(folded, number)[0] for number in range(800)]).reshape(400, 2, DIM + 1)
+    means, covariances = zip(*(expected(solver, sample, OTHER[:3], RATING[:3]) for sample in range(400)), strict=True)
+    np.testing.assert_allclose(drawn.mean(axis=1), means, rtol=1e-4, atol=1e-4)
+    # (v − m)ᵀ A (v − m) has mean D
+    away = drawn[:, 0] - means
+    distances = [each @ np.linalg.solve(covariance, each) for each, covariance in zip(away, covariances, strict=True)]
+    assert np.mean(distances) == pytest.approx(DIM + 1, rel=0.15)
 
 
 def test_many_rows_in_small_blocks_equal_each_row_alone(monkeypatch):
@@ -134,7 +132,7 @@ def test_changes_are_the_differences_to_predictions_without_each_rating(has_part
     solver = folder(samples=3, has_part=has_part)
     given = ratings([0, 0, 0], OTHER[:3], RATING[:3], 1)
     items = torch.tensor([1, 2, 9])
-    changes = solver.changes(given, designs(solver, given), items).numpy()
+    changes = solver.changes(given, designs(solver, given), features_of(solver, items)).numpy()
     assert changes.shape == (3, 3)
 
     def predicted(other, rating):
@@ -152,7 +150,7 @@ def test_changes_are_the_differences_to_predictions_without_each_rating(has_part
 def test_the_change_of_the_only_rating_is_the_difference_to_the_prior():
     solver = folder(has_part=True)
     given = ratings([0], [2], [5.0], 1)
-    change = solver.changes(given, designs(solver, given), torch.tensor([4])).item()
+    change = solver.changes(given, designs(solver, given), features_of(solver, torch.tensor([4]))).item()
     item = joined(solver.other, 0)[4]
     means = expected(solver, 0, [2], [5.0])[0] - expected(solver, 0, [], [])[0]
     assert change == pytest.approx(means[0] + item[1:] @ means[1:], rel=1e-5)

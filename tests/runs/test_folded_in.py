@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 import torch
 from equations import options_of
+from fits import SPLIT
 from run_folders import write_run_of
 from tables import table_of, table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.models.baselines import SHRINKAGE
+from ratinglab.ratings.splits import TEST
 from ratinglab.runs.run import Run
 
 FACTOR_MODELS = ("mf", "biased_mf", "svdpp", "timesvdpp", "nmf")
@@ -87,7 +89,7 @@ def test_users_of_a_data_frame_are_predicted_as_each_alone(run):
     pd.testing.assert_frame_equal(
         listed[:2].drop(columns="user_id"), alone.recommend(k=2).astype({"rank": int}), check_dtype=False, rtol=1e-5
     )
-    with pytest.raises(UserError, match="name the user: 2 users were folded in"):
+    with pytest.raises(UserError, match="set user_id: 2 users were folded in"):
         folded.recommend(k=1)
 
 
@@ -134,7 +136,7 @@ def test_ratings_of_new_items_by_new_users_are_left_out_with_a_note(run):
     folded = run.fold_in(frame)
     assert folded.item_ids == []
     assert folded.notes == (
-        "ratings left out, since neither the item nor its raters have training ratings: 1, such as of new",
+        "ratings left out, since neither the item nor the user has training ratings: 1, such as that of new",
     )
 
 
@@ -162,15 +164,34 @@ def test_features_alone_predict_and_differ(featured):
 
 
 MISTAKES = [
+    ({0: 10**400}, {}, "ratings: the rating of 0 must be a number"),
+    ({0: np.True_}, {}, "ratings: the rating of 0 must be a number, got np.True_"),
+    ({0: 5.0000001}, {}, "must be from 1 to 5, got 5.0000001"),
+    (
+        {"user_id": ["x"], "item_id": ["new"], "rating": [5]},
+        {},
+        "nothing to fold in: no rating is of an item, or by a user",
+    ),
+    (
+        {"user_id": ["x"], "item_id": ["0"], "rating": [5]},
+        {"user_id": 1},
+        "user_id must be None for ratings with users, got 1",
+    ),
+    (
+        {"user_id": ["x"], "item_id": ["0"], "rating": [5]},
+        {"users": {"age": 3}},
+        "users must be a table with the users of ratings",
+    ),
+    ("mine.csv", {}, "ratings must be a data frame or a mapping, got 'mine.csv'; read the file first"),
     ({}, {}, "ratings must have at least one rating, got none"),
     ({0: 9}, {}, "ratings: the rating of '0' must be from 1 to 5, got 9"),
     ({0: "x"}, {}, "ratings: the rating of 0 must be a number, got 'x'"),
     ({0: True}, {}, "ratings: the rating of 0 must be a number, got True"),
     ({0: 5, "0": 4}, {}, "ratings: '0' is given twice"),
-    ({0: 5, "title 0": 4}, {}, "ratings: 'title 0' is rated twice by the same user"),
+    ({0: 5, "title 0": 4}, {}, "ratings: '0' and 'title 0' are the same item"),
     ({"title 33": 4}, {}, "ratings: no item has the id or the title 'title 33'; did you mean title 3"),
     ({"twin": 4}, {}, "ratings: 2 items have the title 'twin': twin .id 18. and twin .id 19.; give the id"),
-    ({0: 5}, {"users": {"age": 3}}, "user_features: the model uses no features of these"),
+    ({0: 5}, {"users": {"age": 3}}, "users: the model uses no features of users"),
     ({0: 5}, {"columns": {"usr": "x"}}, "columns: unknown role 'usr'; did you mean user"),
     (
         {"user_id": ["a"], "item_id": [0], "rating": ["x"]},
@@ -180,7 +201,7 @@ MISTAKES = [
     (
         {"user_id": ["a"], "item_id": [0], "rating": [7]},
         {},
-        "ratings, row 1, column item_id: the rating of '0' must be from",
+        "ratings, row 1, column rating: the rating of '0' must be from",
     ),
     (
         {"userId": ["a"], "item_id": [0], "rating": [4]},
@@ -200,14 +221,158 @@ def test_mistakes_are_one_line(ratings, options, message, run):
 
 
 def test_unknown_features_are_one_line(featured):
-    with pytest.raises(UserError, match="users: group: no training row has 'c'"):
+    with pytest.raises(UserError, match="users: age: the value must be a finite number, in training it lies from"):
+        featured.fold_in(users={"age": "1e300"})
+    with pytest.raises(UserError, match="users: group: 'c' does not occur in training"):
         featured.fold_in(users={"group": "c"})
-    with pytest.raises(UserError, match="must have age or group, which the model uses, got agee; did you mean age"):
+    with pytest.raises(
+        UserError,
+        match="users must have at least one of the model's features, age or group, got agee; did you mean age",
+    ):
         featured.fold_in(users={"agee": 3})
 
 
 def test_explaining_a_user_without_ratings_is_one_line(run):
     with pytest.raises(UserError, match="user_id: no user 'nobody' has training ratings"):
         run.explain("nobody", [1])
-    with pytest.raises(UserError, match="item 999 has no training ratings"):
+    with pytest.raises(UserError, match="item_ids: item '999' has no training ratings and was not folded in"):
         run.fold_in({0: 5}).explain([999])
+    with pytest.raises(UserError, match="k must be at least 1, got 0"):
+        run.fold_in({0: 5}).explain([1], k=0)
+    with pytest.raises(UserError, match="item_ids must be a list of ids, got 7"):
+        run.fold_in({0: 5}).predict(7)
+
+
+def frame_of(user_ids, item_ids, ratings) -> pd.DataFrame:
+    return pd.DataFrame({"user_id": user_ids, "item_id": item_ids, "rating": ratings})
+
+
+def test_features_of_items_alone_fold_in_no_user(featured):
+    items = pd.DataFrame({"item_id": ["p"], "genres": ["x"]})
+    folded = featured.fold_in(items=items)
+    assert (folded.user_ids, folded.item_ids) == ([], ["p"])
+    np.testing.assert_allclose(folded.predict([1], user_ids=[2]), featured.predict([2], [1]), atol=1e-5)
+    assert set(folded.recommend_to_all(k=1)["user_id"]) == set(featured.recommend_to_all(k=1)["user_id"])
+
+
+def test_a_user_called_new_user_is_not_anonymous(run):
+    assert run.fold_in({0: 5}).is_anonymous
+    assert not run.fold_in(frame_of(["new user"], [0], [5])).is_anonymous
+
+
+def test_spellings_of_an_id_are_one_user_and_one_item(run):
+    spelled = run.fold_in(frame_of(["2.0", "new.0"], ["0", "0"], [5, 5]))
+    assert spelled.user_ids == ["2", "new.0"]
+    assert run.fold_in({0: 5}, user_id=2.0).user_ids == ["2"]
+    np.testing.assert_allclose(
+        spelled.predict([1], user_ids=[2]), run.fold_in({0: 5}, user_id=2).predict([1]), atol=1e-6
+    )
+    new = run.fold_in(frame_of(["1", "2"], ["777", "777.0"], [5, 4]))
+    assert new.item_ids == ["777"]
+    assert new.predict_table([777.0], user_ids=[5])["basis"].tolist() == ["folded_in"]
+    with pytest.raises(UserError, match=r"row 2, column item_id: '777' and '777\.0' are the same item"):
+        run.fold_in(frame_of(["1", "1.0"], ["777", "777.0"], [5, 4]))
+
+
+@pytest.mark.parametrize("user_id", [True, [1, 2], float("nan"), 1.5])
+def test_an_id_of_another_kind_is_refused(run, user_id):
+    with pytest.raises(UserError, match="id must"):
+        run.fold_in({0: 5}, user_id=user_id)
+
+
+def test_a_new_item_that_a_new_user_has_rated_is_not_recommended_to_that_user(run):
+    folded = run.fold_in(frame_of(["1", "ann", "ann"], ["777", "777", "0"], [5, 1, 5]))
+    assert 777 not in folded.recommend("ann", k=100)["item_id"].tolist()
+    assert 777 in folded.recommend(5, k=100)["item_id"].tolist()
+    assert folded.notes[1].startswith("ratings left out, since neither the item nor the user has training ratings: 1")
+
+
+def test_titles_are_found_in_a_data_frame_with_users(run):
+    by_title, by_id = (run.fold_in(frame_of(["ann"], [name], [5])) for name in ("Title 3", "3"))
+    assert by_title.item_ids == []
+    np.testing.assert_array_equal(by_title.predict([1]), by_id.predict([1]))
+
+
+def test_a_user_and_an_item_of_other_parts_keep_what_the_run_knows(tmp_path):
+    table = table_with_features()
+    titles = np.array([f"title {number}" for number in range(20)], dtype=object)
+    columns = {"user_columns": table.user_columns, "item_columns": table.item_columns}
+    ratings = [np.array(column) for column in list(vars(table.ratings).values())[:3]]
+    held_out = np.flatnonzero(SPLIT.apply(table).part == TEST)[:2]
+    for column, new in zip(ratings, (30, 20, 3.0), strict=True):
+        column[held_out[0]] = new
+    titles, genres = np.append(titles, "held out"), np.append(table.item_columns["genres"], "y|z")
+    columns = {
+        "user_columns": {name: np.append(column, column[:1]) for name, column in table.user_columns.items()},
+        "item_columns": {"genres": genres},
+    }
+    write_run_of(tmp_path / "run", options_of("biased_mf", **FEATURES), table_of(*ratings, titles=titles, **columns))
+    run = Run.load(tmp_path / "run")
+    assert not run.trained_users([30])[0]
+    assert not run.trained_items([20])[0]
+    user = run.fold_in({0: 5}, user_id=30)
+    assert 20 not in user.recommend(k=100)["item_id"].tolist()
+    stored = {name: run.feature("user", name)[run.user_ids.index_of([30])[0]] for name in FEATURES["user_features"]}
+    given = run.fold_in({0: 5}, users={name: str(value) for name, value in stored.items() if value == value})
+    np.testing.assert_allclose(user.predict([1]), given.predict([1]), atol=1e-6)
+    item = run.fold_in(frame_of(["1"], ["20"], [5]))
+    assert item.recommend(5, k=100).set_index("item_id").loc[20, "title"] == "held out"
+    features = pd.DataFrame({"item_id": ["20"], "genres": ["y|z"]})
+    again = run.fold_in(frame_of(["1"], ["20"], [5]), items=features)
+    np.testing.assert_allclose(item.predict([20], user_ids=[5]), again.predict([20], user_ids=[5]), atol=1e-6)
+
+
+def test_reasons_for_a_new_item(run):
+    folded = run.fold_in(frame_of(["1", "ann", "ann"], ["777", "0", "3"], [5, 5, 1]))
+    changes = folded.explain([777], user_id="ann")
+    assert changes["rated_item_id"].tolist() in ([0, 3], [3, 0])
+
+
+def test_a_new_item_with_a_text_id_makes_all_ids_text(run):
+    folded = run.fold_in(frame_of(["1", "ann"], ["new", "0"], [5, 5]))
+    listed = folded.recommend("ann", k=100)["item_id"]
+    assert {type(item_id) for item_id in listed} == {str}
+    assert folded.predict_table([1, "new"], user_ids=[5, 5])["basis"].tolist() == ["known", "folded_in"]
+
+
+def test_tables_have_all_columns_for_users_who_were_not_folded_in(run):
+    folded = run.fold_in({0: 5})
+    assert folded.predict_table([1], user_ids=[4])["standard_deviation"].isna().all()
+    assert folded.recommend(4, k=2)["standard_deviation"].isna().all()
+    assert folded.predict([]).shape == (0,)
+    assert list(folded.predict_table([], user_ids=[]).columns) == ["prediction", "standard_deviation", "basis"]
+
+
+def test_an_unknown_user_may_get_the_baseline(run):
+    folded = run.fold_in({0: 5})
+    expected = run.recommend("nobody", k=3, unknown="baseline")["item_id"]
+    assert folded.recommend("nobody", k=3, unknown="baseline")["item_id"].tolist() == expected.tolist()
+
+
+def test_features_of_known_users_replace_theirs_and_blank_ones_do_not(featured):
+    age = featured.feature("user", "age")
+    user = int(np.flatnonzero(~np.isnan(age[: featured.record.num_users]))[0])
+    frame = pd.DataFrame({"user_id": [str(user)], "age": [""]})
+    same = featured.fold_in(users={"age": str(age[user])}, user_id=user)
+    np.testing.assert_allclose(featured.fold_in(users=frame).predict([1]), same.predict([1]), atol=1e-6)
+    changed = featured.fold_in(users=frame.assign(age=[str(age[user] + 3)])).predict([1])
+    assert changed[0] != featured.fold_in(users=frame).predict([1])[0]
+
+
+def test_columns_name_those_of_all_data_frames(featured):
+    ratings = frame_of(["x"], ["0"], [5]).rename(columns={"user_id": "uid"})
+    users = pd.DataFrame({"uid": ["x"], "age": [0.5], "group": ["a"]})
+    folded = featured.fold_in(ratings, users=users, columns={"user": "uid"})
+    expected = featured.fold_in({0: 5}, users={"age": 0.5, "group": "a"})
+    np.testing.assert_allclose(folded.predict([1]), expected.predict([1]), atol=1e-6)
+
+
+def test_a_column_of_ratings_may_be_named_after_users(run):
+    frame = pd.DataFrame({"item_id": [0], "user_rating": [5]})
+    folded = run.fold_in(frame, columns={"rating": "user_rating"})
+    assert folded.is_anonymous
+
+
+def test_lists_of_users_of_a_point_fit_hold_the_items_once(run):
+    factors = run.fold_in({0: 5})._folded.predictor.model.factors()
+    assert factors.item.shape == run.predictor.model.factors().item.shape

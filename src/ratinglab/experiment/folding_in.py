@@ -8,15 +8,7 @@ from ratinglab.ratings.input_paths import existing_file
 from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.ratings.typed_mapping import is_mapping, typed_pairs
 from ratinglab.runs.folded_in import FoldedIn, fold_in
-from ratinglab.runs.new_ratings import (
-    GivenFeatures,
-    GivenRatings,
-    RatingColumns,
-    features_by_name,
-    features_in_table,
-    ratings_by_item,
-    ratings_in_table,
-)
+from ratinglab.runs.new_ratings import Pairs, RatingColumns, read_given
 from ratinglab.runs.run import Run
 
 
@@ -48,23 +40,21 @@ def folded_in(
     Raises:
         UserError: a file cannot be read, or a value is invalid.
     """
-    names = RatingColumns(columns.user, columns.item, columns.rating)
-    ratings: GivenRatings | None = None
-    if options.ratings is not None and is_mapping(options.ratings):
-        ratings = ratings_by_item(typed_pairs(options.ratings, key="ratings"), key="ratings")
-    elif options.ratings is not None:
-        ratings = ratings_in_table(_read(options, options.ratings, key="ratings"), names, key="columns")
-    users: GivenFeatures | None = None
-    if options.user_features is not None and is_mapping(options.user_features):
-        users = features_by_name(typed_pairs(options.user_features, key="user_features"), key="user_features")
-    elif options.user_features is not None:
-        table = _read(options, options.user_features, key="user_features")
-        users = features_in_table(table, names.user, key="columns", noun="user")
-    items: GivenFeatures | None = None
-    if options.item_features is not None:
-        table = _read(options, options.item_features, key="item_features")
-        items = features_in_table(table, names.item, key="columns", noun="item")
-    return fold_in(run, ratings, users, items, user_id=user_id)
+    items = options.item_features
+    given = read_given(
+        _pairs_or_table(options, options.ratings, key="ratings"),
+        _pairs_or_table(options, options.user_features, key="user_features"),
+        None if items is None else _read(options, items, key="item_features"),
+        columns=RatingColumns(columns.user, columns.item, columns.rating),
+        keys=("user_features", "item_features"),
+    )
+    return fold_in(run, given, user_id=user_id)
+
+
+def _pairs_or_table(options: FoldInOptions, value: str | None, *, key: str) -> Pairs | TextTable | None:
+    if value is None or not is_mapping(value):
+        return None if value is None else _read(options, value, key=key)
+    return typed_pairs(value, key=key)
 
 
 def _read(options: FoldInOptions, name: str, *, key: str) -> TextTable:

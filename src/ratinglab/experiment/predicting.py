@@ -15,7 +15,6 @@ from ratinglab.ratings.timestamps import pattern_of_times, times_of_texts
 from ratinglab.ratings.writing import check_name, keeps_dialect, write_table
 from ratinglab.reports.named_runs import named_run
 from ratinglab.runs.folded_in import FOLDED_IN, FoldedIn
-from ratinglab.runs.new_rows import NEW_USER
 from ratinglab.runs.run import Run
 from ratinglab.runs.trained_model import BASES, Times
 
@@ -34,8 +33,13 @@ def predict(options: PredictOptions) -> None:
     check_name(output, key="output")
     named = named_run(options.run)
     run = Run.load(named.folder)
-    pairs = open_text_table(file, options.dialect(""), header=options.header)
     folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
+    pairs = open_text_table(file, options.dialect(""), header=options.header)  # last: it may read ahead
+    if folded is not None and folded.is_anonymous and options.columns.user in pairs.schema.names:
+        raise UserError(
+            f"{file} has a column {options.columns.user!r}, but the ratings are one new user's: give ratings "
+            "with users, or pairs without"
+        )
     schema = _schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
     counts = Counter[str]()
     dialect = pairs.dialect if keeps_dialect(output, file) else None
@@ -80,7 +84,7 @@ def _predicted(
     columns, times = options.columns, _Times(options)
     for block in pairs.blocks(BLOCK_ROWS):
         item_ids = block.ids(columns.item, key="columns.item", noun="item").to_pandas()
-        if folded is not None and folded.user_ids == [NEW_USER]:
+        if folded is not None and folded.is_anonymous:
             predicted = folded.predict_table(item_ids)
         else:
             user_ids = block.ids(columns.user, key="columns.user", noun="user").to_pandas()

@@ -19,9 +19,8 @@ from ratinglab.ratings.writing import check_name, write_table
 from ratinglab.reports.named_runs import named_run
 from ratinglab.reports.text_table import aligned
 from ratinglab.runs.folded_in import FoldedIn
-from ratinglab.runs.new_rows import NEW_USER
 from ratinglab.runs.run import Run
-from ratinglab.runs.trained_model import Ids
+from ratinglab.runs.trained_model import Ids, TrainedModel
 
 BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""
@@ -58,7 +57,7 @@ def recommend(options: RecommendOptions) -> None:
     if options.folds_in:
         folded = folded_in(run, options, options.columns, user_id=options.user)
         remarks += [f"note: {note}" for note in folded.notes]
-    candidates = _candidates(run, options, tables.get("items"), remarks)
+    candidates = _candidates(run if folded is None else folded.model, options, tables.get("items"), remarks)
     user_id = options.user
     if folded is not None and user_id is None and len(folded.user_ids) == 1:
         user_id = folded.user_ids[0]
@@ -68,7 +67,7 @@ def recommend(options: RecommendOptions) -> None:
     if output is None:
         assert folded is not None, "the options refuse several users without a file"
         count = len(folded.user_ids) or run.record.num_users
-        raise UserError(f"set output=FILE to recommend to {count:,} users, or user=ID for one; got neither")
+        raise UserError(f"set output=FILE to recommend to {count:,} users, or user=ID for one of them")
     _recommend_to_several(run, folded, options, tables.get("users"), candidates, output, remarks)
 
 
@@ -77,7 +76,9 @@ def _read(options: RecommendOptions, key: str) -> TextTable:
     return read_text_table(existing_file(getattr(options, key), key=key), options.dialect(""), header=options.header)
 
 
-def _candidates(run: Run, options: RecommendOptions, items: TextTable | None, remarks: list[str]) -> Ids | None:
+def _candidates(
+    run: TrainedModel, options: RecommendOptions, items: TextTable | None, remarks: list[str]
+) -> Ids | None:
     """Return the ids of the candidate items; None: all items."""
     of_genres: Ids | None = run.items_of(options.genres, column=options.columns.genres) if options.genres else None
     if items is None:
@@ -120,31 +121,31 @@ def _recommend_to_one(
     if folded is None:
         recommended = run.recommend(user_id, unknown=options.unknown.value, **shared)
     else:
-        recommended = folded.recommend(user_id, **shared)
+        recommended = folded.recommend(user_id, unknown=options.unknown.value, **shared)
     if options.why:
         recommended["why"] = _reasons(run, folded, user_id, recommended)
     if output is not None:
         rows = recommended.copy()
         rows.insert(0, "user_id", user_id)
         _write(output, [rows])
-        print_beside(output, f"{len(rows):,} recommendations for {_named(user_id)} in {output}")
+        print_beside(output, f"{len(rows):,} recommendations for {_named(folded, user_id)} in {output}")
     for remark in remarks:
         print_beside(output, remark)
     if output is not None and is_stream(output):
         return
     rated = (run if folded is None else folded).rated_highest(user_id, k=NUM_RATED_SHOWN)
     if len(rated) > 0:
-        print(f"{_named(user_id)} rated highest")
+        print(f"{_named(folded, user_id)} rated highest")
         _print_items(rated.drop(columns="rank"), rating_name="rating")
         print()
-    print(f"recommended to {_named(user_id)}")
+    print(f"recommended to {_named(folded, user_id)}")
     _print_items(recommended, rating_name="predicted")
     if len(recommended) < options.k:
         print(f"note: only {len(recommended)} of {options.k}: no other candidates are left")
 
 
-def _named(user_id: str) -> str:
-    return user_id if user_id == NEW_USER else f"user {user_id}"
+def _named(folded: FoldedIn | None, user_id: str) -> str:
+    return user_id if folded is not None and folded.is_anonymous else f"user {user_id}"
 
 
 def _reasons(run: Run, folded: FoldedIn | None, user_id: str, recommended: pd.DataFrame) -> list[str]:

@@ -180,7 +180,7 @@ class RecommendOptions(FoldInOptions):
         if self.users is not None and self.output is None:
             raise UserError("set output=FILE to recommend to the users of a file")
         if self.users is not None and self.folds_in:
-            raise UserError("users lists users of the run: leave it out, and the users of ratings get lists")
+            raise UserError("leave out users: with ratings or features, their users get the lists")
         if self.user is None and self.output is None and self.ratings is None and self.user_features is None:
             raise UserError("set output=FILE to recommend to all users, or user=ID for one; got neither")
 

@@ -98,12 +98,14 @@ class Posterior(Equation):
     def _predictions(self, user: Tensor, item: Tensor, day: Tensor | None) -> Iterator[tuple[Sample, Tensor]]:
         """Yield each sample and its prediction: (B,) float64."""
         user_row, item_row = self.equation.rows(user, item, day)
-        for sample in self._samples:
-            rating = self._mean + (sample.user.index_select(0, user_row) * sample.item.index_select(0, item_row)).sum(1)
-            if len(sample.user_bias) > 0:
-                biases = sample.user_bias.index_select(0, user_row), sample.item_bias.index_select(0, item_row)
-                rating = rating + biases[0][:, 0] + biases[1][:, 0]
-            yield sample, rating.double()
+        for samples in self._by_item_table():
+            factors = samples[0].item.index_select(0, item_row)
+            for sample in samples:
+                rating = self._mean + (sample.user.index_select(0, user_row) * factors).sum(1)
+                if len(sample.user_bias) > 0:
+                    biases = sample.user_bias.index_select(0, user_row), sample.item_bias.index_select(0, item_row)
+                    rating = rating + biases[0][:, 0] + biases[1][:, 0]
+                yield sample, rating.double()
 
     def score_items(self, user: int, items: Tensor) -> Tensor:
         """Predict one user's ratings of these items on the last day: (C,) int32 → (C,) float32."""
@@ -121,7 +123,7 @@ class Posterior(Equation):
         return (total / len(self._samples)).float()
 
     def _by_item_table(self) -> Iterator[list[Sample]]:
-        """Group adjacent samples that share their table of items, as those of a user folded into a point fit do."""
+        """Group adjacent samples that share their table of items, as the draws of a user folded in do."""
         return (list(group) for _, group in groupby(self._samples, key=lambda sample: id(sample.item)))
 
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -185,16 +187,18 @@ class Posterior(Equation):
     def _side_by_side(self, user_row: Tensor | None, item_row: Tensor | None) -> Factors:
         """Return the mean prediction of these rows as one product; None: all rows, without a copy of each sample."""
 
-        def select(name: str, row: Tensor | None) -> list[Tensor]:
-            tables = [getattr(sample, name) for sample in self._samples]
+        def select(samples: list[Sample], name: str, row: Tensor | None) -> list[Tensor]:
+            tables = [getattr(sample, name) for sample in samples]
             return tables if row is None else [table[row] for table in tables]
 
-        has_biases = self.equation.user_side().bias is not None
+        groups, has_biases = list(self._by_item_table()), self.equation.user_side().bias is not None
+        users = [select(samples, "user", user_row) for samples in groups]
+        items = [select(samples[:1], "item", item_row)[0] for samples in groups]
         return Factors(
-            user=torch.cat(select("user", user_row), dim=1) / len(self._samples),
-            item=torch.cat(select("item", item_row), dim=1),
-            user_bias=torch.stack(select("user_bias", user_row)).mean(dim=0) if has_biases else None,
-            item_bias=torch.stack(select("item_bias", item_row)).mean(dim=0) if has_biases else None,
+            user=torch.cat([sum(rows[1:], rows[0]) for rows in users], dim=1) / len(self._samples),
+            item=torch.cat(items, dim=1),
+            user_bias=_average(select(self._samples, "user_bias", user_row)) if has_biases else None,
+            item_bias=_average(select(self._samples, "item_bias", item_row)) if has_biases else None,
             mean=self._mean,
         )
 
@@ -255,3 +259,7 @@ class Posterior(Equation):
         if any((each.user.shape, each.item.shape) != shapes for each in samples):
             raise RuntimeError("the samples' shapes differ from the equation's")
         self._samples = samples
+
+
+def _average(tables: list[Tensor]) -> Tensor:
+    return torch.stack(tables).mean(dim=0)

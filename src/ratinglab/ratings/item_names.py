@@ -44,7 +44,9 @@ class ItemNames:
         self._ids = ids
         self._titles = titles
 
-    def find(self, names: Sequence[int | str], *, place: Callable[[int], str]) -> NDArray[np.int32]:
+    def find(
+        self, names: Sequence[int | str], *, place: Callable[[int], str], may_be_new: bool = False
+    ) -> NDArray[np.int32]:
         """Find the index of each item by its id or title: (B,) int32.
 
         An id comes first, by the rules of `IdMap.index_of`; then the exact title; then the title without regard to
@@ -54,22 +56,28 @@ class ItemNames:
         Args:
             names: (B,) ids or titles.
             place: the place of a name in messages.
+            may_be_new: whether a name that no item has is a new id, UNKNOWN in the result. A whole number is no title
+                then, if all ids are.
 
         Raises:
-            UserError: a name is missing, no item has it, or several items have it as their title.
+            UserError: a name is missing, no item has it (unless it may be new), or several have it as their title.
         """
         wanted = pd.Series(names, dtype=object).to_numpy()
         for row in np.flatnonzero(pd.isna(wanted)).tolist():
             raise UserError(f"{place(row)}: an item's id or title must not be missing, got {wanted[row]}")
         index = self._ids.index_of(wanted)
         for row in np.flatnonzero(index == UNKNOWN).tolist():
-            index[row] = self._find_title(wanted[row], place=place(row))
+            found = self._find_title(wanted[row], place=place(row), ids_only=may_be_new and self._ids.are_integers)
+            if found is not None:
+                index[row] = found
+            elif not may_be_new:
+                raise UserError(f"{place(row)}: {self._unknown(wanted[row])}")
         return index
 
-    def _find_title(self, name: object, *, place: str) -> int:
-        if self._titles is None or not isinstance(name, str):
-            nearest = self._ids.did_you_mean(str(name), among=len(self._ids))
-            raise UserError(f"{place}: no item has the id {str(name)!r}{nearest}")
+    def _find_title(self, name: object, *, place: str, ids_only: bool) -> int | None:
+        """Find the item with a title; None if no item has it."""
+        if self._titles is None or not isinstance(name, str) or (ids_only and re.fullmatch(r"[+-]?\d+(\.0*)?", name)):
+            return None
         plain = _plain([name])[0].as_py()
         for key, items in ((name, self._by_title), *((plain, items) for items in self._by_plain)):
             if len(found := items.get(key, [])) > 1:
@@ -78,7 +86,13 @@ class ItemNames:
                 )
             if found:
                 return found[0]
-        raise UserError(f"{place}: no item has the id or the title {name!r}{self._did_you_mean(name, plain)}")
+        return None
+
+    def _unknown(self, name: object) -> str:
+        if self._titles is None or not isinstance(name, str):
+            return f"no item has the id {str(name)!r}{self._ids.did_you_mean(str(name), among=len(self._ids))}"
+        plain = _plain([name])[0].as_py()
+        return f"no item has the id or the title {name!r}{self._did_you_mean(name, plain)}"
 
     def _listed(self, found: list[int]) -> str:
         listed = [self.name_of(item) for item in found[:MAX_LISTED]]

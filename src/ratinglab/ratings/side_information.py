@@ -135,7 +135,7 @@ def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
     return np.where(is_known, scaled, 0).astype(np.float32)
 
 
-def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], str]) -> Column:
+def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], str], decimal: str = ".") -> Column:
     """Read cells of new users or items as values of a column that a model was trained on: (B,).
 
     A number finds its group in a column of groups such as `30–36`, the nearest if it lies in none.
@@ -144,12 +144,24 @@ def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], 
         cells: (B,) text, empty if unknown.
         trained: the column over the users or items with training rows.
         place: names the place of a cell in messages.
+        decimal: decimal point of numbers.
 
     Raises:
-        UserError: a category has no training rows, or a number is not finite.
+        UserError: a category has no training rows, or a number is not finite or far outside the trained values.
     """
     if is_numeric(trained):
-        return np.array([_finite(cell, place(row)) if cell else np.nan for row, cell in enumerate(cells)])
+        known = trained[~np.isnan(trained)]
+        numbers = [_number(cell, decimal=decimal) if cell else known.mean() for cell in cells]
+        with np.errstate(all="ignore"):
+            scaled = ((np.array(numbers) - known.mean()) / known.std()).astype(np.float32)
+        wrong = ~np.isfinite(np.square(scaled))
+        if wrong.any():
+            row = int(wrong.argmax())
+            raise UserError(
+                f"{place(row)}: the value must be a finite number, in training it lies from {known.min():g} to "
+                f"{known.max():g}, got {cells[row]!r}"
+            )
+        return np.where([cell == "" for cell in cells], np.nan, numbers)
     names = set(categories(trained)[2])
     groups = _groups(names)
     read = list[str]()
@@ -158,15 +170,15 @@ def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], 
         values = [_nearest_group(float(cell), groups)] if is_number else categories_in(cell)
         unknown = [name for name in values if name not in names]
         if unknown:
-            raise UserError(f"{place(row)}: no training row has {unknown[0]!r}{did_you_mean(unknown[0], names)}")
+            raise UserError(f"{place(row)}: {unknown[0]!r} does not occur in training{did_you_mean(unknown[0], names)}")
         read.append("|".join(values))
     return np.array(read, dtype=object)
 
 
-def _finite(cell: str, place: str) -> float:
-    if not NUMBER.fullmatch(cell):
-        raise UserError(f"{place}: the value must be a finite number, got {cell!r}")
-    return float(cell)
+def _number(cell: str, *, decimal: str) -> float:
+    """Parse a number; NaN if it is none."""
+    text = cell.replace(decimal, ".") if decimal != "." and "." not in cell else cell
+    return float(text) if NUMBER.fullmatch(text) else np.nan
 
 
 def _groups(names: Collection[str]) -> dict[str, tuple[float, float]]:

@@ -83,7 +83,7 @@ class RowFolder:
         assert self._own_precision, "the caller sets the precisions"
         self.num_samples = len(own.factors)
         dim = own.factors[0].shape[1] + (own.biases is not None)
-        self.draws = 1 if self.num_samples > 1 else 4 * dim
+        self.draws = 2 if self.num_samples > 1 else 4 * dim
         """Number of draws from each sample."""
 
     @cached_property
@@ -106,8 +106,8 @@ class RowFolder:
     def fold(self, ratings: NewRatings, designs: Sequence[Design]) -> SideRows:
         """Solve for new rows, and draw `draws` times from their distribution in each sample.
 
-        The draws' mean and variance are those of the distribution: exactly, and over 4 D draws, if the weights are
-        points; on average over the samples otherwise. The same ratings give the same draws.
+        The draws of a sample have the distribution's mean. They have its variance, too: exactly if the weights are
+        points, on average over the samples otherwise. The same ratings give the same draws.
 
         Args:
             ratings: ratings of the new rows.
@@ -133,7 +133,7 @@ class RowFolder:
             precision=list(torch.cat(precision, dim=1)[:, order]),
         )
 
-    def changes(self, ratings: NewRatings, designs: Sequence[Design], others: Tensor) -> Tensor:
+    def changes(self, ratings: NewRatings, designs: Sequence[Design], other_features: Tensor) -> Tensor:
         """Compute how much each rating of one new row changed its predictions for rows of the other side.
 
         The change is the prediction minus the one without the rating, at the same noise precision. It is exact: with
@@ -146,7 +146,7 @@ class RowFolder:
         Args:
             ratings: ratings of the row.
             designs: see `fold`.
-            others: (C,) int64.
+            other_features: (S, C, D) float64, x of these rows, from `features`.
 
         Returns:
             (C, E) float64, in rating units, averaged over the samples.
@@ -156,15 +156,15 @@ class RowFolder:
         posterior = self._solve(
             ratings, torch.tensor([len(ratings.row)]), torch.tensor([0]), self._prior_mean(1, designs)
         )
-        features, weight, error = posterior.features[:, 0], posterior.weight[:, 0], posterior.error[:, 0]
-        solved = torch.cholesky_solve(features.mT, posterior.root[:, 0]).mT  # A⁻¹ x, (S, E, D)
-        leverage = (weight * (features * solved).sum(dim=2))[..., None]
+        x, weight, error = posterior.features[:, 0], posterior.weight[:, 0], posterior.error[:, 0]
+        solved = torch.cholesky_solve(x.mT, posterior.root[:, 0]).mT  # A⁻¹ x, (S, E, D)
+        leverage = (weight * (x * solved).sum(dim=2))[..., None]
         moved = -(weight * error)[..., None] * solved / (1 - leverage)
         shift = self._shift_of_parts(ratings)
         if shift is not None:
             pulled = torch.cholesky_solve(self._prior[1] @ shift.mT, posterior.root[:, 0]).mT
-            moved += pulled + (weight * (features * pulled).sum(dim=2))[..., None] * solved / (1 - leverage)
-        return -(self._features(others) @ moved.mT).mean(dim=0)
+            moved += pulled + (weight * (x * pulled).sum(dim=2))[..., None] * solved / (1 - leverage)
+        return -(other_features @ moved.mT).mean(dim=0)
 
     def _shift_of_parts(self, ratings: NewRatings) -> Tensor | None:
         """Compute how leaving out each rating of one row changes its prior mean: (S, E, D); None if not at all."""
@@ -195,10 +195,14 @@ class RowFolder:
             pending.append(row)
         return [*blocks, torch.tensor(pending)]
 
-    def _features(self, index: Tensor) -> Tensor:
-        """Return x of rows of the other side: (C,) → (S, C, D)."""
-        features = self.other.take(index)
-        if self.other.biases is not None:
+    def features(self, others: SideRows, index: Tensor) -> Tensor:
+        """Return x of rows of the other side, which may be extended: `draws` samples for each of this side's S.
+
+        index (C,) int64 → (S, C, D) float64, averaged over the draws of each sample.
+        """
+        drawn = others.take(index)
+        features = drawn.unflatten(0, (self.num_samples, self.draws)).mean(dim=1)
+        if others.biases is not None:
             features[..., 0] = 1
         return features
 
@@ -251,13 +255,13 @@ class RowFolder:
     def _noise(self, dim: int) -> Tensor:
         """Return z for the K draws of each sample: (S, D, K) float64.
 
-        Several samples: one draw each, in pairs z and −z, which leave the mean over the samples almost free of noise.
-        One sample: ±√D along each axis, twice, so that signs of users and of items cancel in x_u · y_i.
+        Several samples: z and −z. One sample: ±√D along each axis, twice, so that signs of users and of items cancel in
+        x_u · y_i.
         """
         if self.num_samples == 1:
             axes = dim**0.5 * torch.eye(dim, dtype=torch.float64)
             quarters = [axes, -axes, axes, -axes] if self.is_item else [axes, axes, -axes, -axes]
             return torch.cat(quarters, dim=1)[None]
         generator = torch.Generator().manual_seed(int(self.is_item))
-        half = torch.randn((self.num_samples + 1) // 2, dim, generator=generator, dtype=torch.float64)
-        return torch.stack([half, -half], dim=1).flatten(0, 1)[: self.num_samples, :, None]
+        drawn = torch.randn(self.num_samples, dim, generator=generator, dtype=torch.float64)
+        return torch.stack([drawn, -drawn], dim=2)

@@ -1,7 +1,6 @@
 """New users, new items, and known users with additional ratings, folded into a run without training it again."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,9 +16,18 @@ from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.summed_rows import SummedRows
 from ratinglab.ratings.ids import IdMap
-from ratinglab.runs.new_ratings import GivenFeatures, GivenRatings
-from ratinglab.runs.new_rows import NewRows, check_ratings, new_items, new_users
-from ratinglab.runs.trained_model import Ids, TrainedModel, is_trained
+from ratinglab.runs.new_ratings import Given
+from ratinglab.runs.new_rows import (
+    NewRows,
+    find_features,
+    find_user,
+    given_columns,
+    look_up,
+    new_items,
+    new_users,
+    positions,
+)
+from ratinglab.runs.trained_model import BASES, Ids, TrainedModel, is_trained
 
 FOLDED_IN = "folded_in"
 """Basis of the prediction of a pair whose user or item was folded in."""
@@ -28,28 +36,34 @@ FOLDED_IN = "folded_in"
 class FoldedIn:
     """Users and items folded into a run; see `Run.fold_in`.
 
-    The methods take the users folded in, and all other users of the run. If one user is folded in, the methods mean
-    that one unless another is named. A user folded in is the same on all days.
+    Methods accept folded-in users and all other users of the run. `user_id` may be left out if exactly one user was
+    folded in. Predictions for folded-in users do not depend on the day.
 
     Attributes:
-        user_ids: ids of the users folded in.
-        item_ids: ids of the new items folded in.
-        notes: remarks on ratings that were left out.
+        user_ids: ids of the users folded in, as text.
+        item_ids: ids of the new items folded in, as text.
+        is_anonymous: whether one user was folded in, without an id.
+        notes: remarks on ratings and users that were left out.
+        model: the model with the items folded in, for the other users.
     """
 
-    def __init__(self, run: TrainedModel, users: NewRows, items: NewRows, *, notes: Sequence[str]) -> None:
-        """Solve for the rows of the users and items."""
-        self.user_ids, self.item_ids, self.notes = users.ids, items.ids, tuple(notes)
-        self._users, self._folder, self._rest = users, run.row_folder("user"), run
-        item_rows = self._folder.other.on_last_day().repeated(self._folder.draws)
+    def __init__(
+        self, run: TrainedModel, users: NewRows, items: NewRows, rows: pd.DataFrame, *, is_anonymous: bool
+    ) -> None:
+        """Solve for the rows of the users and items; `rows` are the given ratings, from `look_up`."""
+        self.user_ids, self.item_ids, self.is_anonymous = users.ids, items.ids, is_anonymous
+        self.notes = tuple(_notes(run, rows, users, items))
+        self._users, self._folder, self.model = users, run.row_folder("user"), run
+        self._item_rows = self._folder.other.on_last_day().repeated(self._folder.draws)
         if items.ids:
-            item_rows = item_rows.extended(run.row_folder("item").fold(items.ratings, items.designs))
+            new = run.row_folder("item").fold(items.ratings, items.designs)
+            self._item_rows = self._item_rows.extended(new)
             user_rows = self._folder.own.on_last_day().repeated(self._folder.draws)
-            self._rest = _extended(run, None, items, user_rows, item_rows)
+            self.model = _extended(run, None, items, user_rows, self._item_rows, rows)
         self._folded: TrainedModel | None = None
         if users.ids:
             user_rows = self._folder.fold(users.ratings, users.designs)
-            self._folded = _extended(run, users, items, user_rows, item_rows)
+            self._folded = _extended(run, users, items, user_rows, self._item_rows, rows)
 
     def __repr__(self) -> str:
         return f"FoldedIn({len(self.user_ids):,} users, {len(self.item_ids):,} new items)"
@@ -65,7 +79,7 @@ class FoldedIn:
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
 
         Raises:
-            UserError: user_ids is missing although not one user was folded in, or has another length.
+            UserError: user_ids is missing and the number of folded-in users is not 1, or its length differs.
         """
         return self.predict_table(item_ids, user_ids=user_ids)["prediction"].to_numpy()
 
@@ -74,28 +88,39 @@ class FoldedIn:
 
         Returns:
             prediction and standard_deviation (float32), in rating units; basis: folded_in if the user or the item was
-            folded in and the equation predicts, else as in `Run.predict_table`.
+            folded in and the equation predicts, else as in `Run.predict_table`. The standard deviation is NaN where the
+            bias baseline predicts, and for other users of a run without samples.
 
         Raises:
             UserError: as in `predict`.
         """
+        if np.ndim(item_ids) != 1:
+            raise UserError(f"item_ids must be a list of ids, got {item_ids!r}")
         if user_ids is None:
             user_ids = [self._only_user()] * len(item_ids)
         if len(user_ids) != len(item_ids):
             raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
-        users, items = pd.Series(user_ids), pd.Series(item_ids)
+        users, items = pd.Series(user_ids, dtype=object), pd.Series(item_ids, dtype=object)
         is_folded = np.zeros(len(users), dtype=np.bool_) if self._folded is None else self._folded.trained_users(users)
-        blocks = []
-        for run, mask in ((self._folded, is_folded), (self._rest, ~is_folded)):
+        num_own = self.model.record.num_items - len(self.item_ids)
+        columns = {"prediction": np.float32, "standard_deviation": np.float32, "basis": object}
+        table = pd.DataFrame({name: np.full(len(users), np.nan, kind) for name, kind in columns.items()})
+        for run, mask in ((self._folded, is_folded), (self.model, ~is_folded)):
             if run is not None and mask.any():
-                block = run.predict_table(users[mask], items[mask])
-                is_new = mask[mask] if run is self._folded else np.isin(items[mask].astype(str), self.item_ids)
-                basis = block["basis"].astype(object).where(~((block["basis"] == "known") & is_new), FOLDED_IN)
-                blocks.append(block.assign(basis=basis).set_index(np.flatnonzero(mask)))
-        return pd.concat(blocks).sort_index()
+                block = run.predict_table(users[mask], items[mask]).astype({"basis": object})
+                is_new = is_folded[mask] | (run.item_ids.index_of(items[mask]) >= num_own)
+                block.loc[(block["basis"] == "known").to_numpy() & is_new, "basis"] = FOLDED_IN
+                table.loc[mask, block.columns] = block.set_index(table.index[mask])
+        return table.astype({"basis": pd.CategoricalDtype([*BASES, FOLDED_IN])})
 
     def recommend(
-        self, user_id: int | str | None = None, *, k: int, candidates: Ids | None = None, exclude_seen: bool = True
+        self,
+        user_id: int | str | None = None,
+        *,
+        k: int,
+        candidates: Ids | None = None,
+        exclude_seen: bool = True,
+        unknown: str = "error",
     ) -> pd.DataFrame:
         """Recommend the k items with the highest predicted ratings.
 
@@ -104,19 +129,18 @@ class FoldedIn:
             k: number of items, at least 1; fewer if fewer are left.
             candidates: ids of the items to choose from; None: all with training ratings, and those folded in.
             exclude_seen: whether to leave out the items that the user has rated.
+            unknown: see `Run.recommend`.
 
         Returns:
             rank from 1, item_id, title (if the data had titles), rating (predicted) and standard_deviation, best first.
 
         Raises:
-            UserError: as in `Run.recommend`, or the user is missing although not one user was folded in.
+            UserError: as in `Run.recommend`, or user_id is missing and the number of folded-in users is not 1.
         """
         user_id = self._only_user() if user_id is None else user_id
         run = self._run_of(user_id)
-        listed = run.recommend(user_id, k=k, candidates=candidates, exclude_seen=exclude_seen)
-        if run.record.is_sampled:
-            listed["standard_deviation"] = run.deviation([user_id] * len(listed), listed["item_id"])
-        return listed
+        listed = run.recommend(user_id, k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown)
+        return _with_deviation(run, listed, [user_id] * len(listed))
 
     def recommend_to_all(self, *, k: int, candidates: Ids | None = None, exclude_seen: bool = True) -> pd.DataFrame:
         """Recommend to all users folded in, or to all users of the run if none was folded in, like `recommend`.
@@ -124,9 +148,9 @@ class FoldedIn:
         Returns:
             user_id and the columns of `recommend`, best first.
         """
-        run = self._rest if self._folded is None else self._folded
+        run = self.model if self._folded is None else self._folded
         listed = run.recommend_to_all(k=k, candidates=candidates, exclude_seen=exclude_seen)
-        return listed.assign(standard_deviation=run.deviation(listed["user_id"], listed["item_id"]))
+        return _with_deviation(run, listed, listed["user_id"])
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """List the k items that a user rated highest, given ratings included, as in `Run.rated_highest`."""
@@ -137,7 +161,7 @@ class FoldedIn:
         return bool(self._run_of(user_id).trained_users([user_id])[0])
 
     def explain(self, item_ids: Ids, *, user_id: int | str | None = None, k: int = 3) -> pd.DataFrame:
-        """List the user's own ratings that changed the prediction of each item the most.
+        """For each item, list the user's ratings that most changed its prediction.
 
         The change is the prediction minus the one from all other ratings of the user, with the items' rows and the
         noise precision unchanged, before clipping: see `RowFolder.changes`.
@@ -145,25 +169,31 @@ class FoldedIn:
         Args:
             item_ids: (B,) ids of items with training ratings, or folded in.
             user_id: a user folded in; None: the only one.
-            k: number of ratings per item; fewer if the user has fewer.
+            k: number of ratings per item, at least 1; fewer if the user has fewer.
 
         Returns:
             item_id, rated_item_id, rated_title (if the data had titles), rating and change, in the order of item_ids,
             the largest absolute change first.
 
         Raises:
-            UserError: the user was not folded in, or an item has no row.
+            UserError: the user was not folded in, an item has no row, or k is below 1.
         """
         user_id = self._only_user() if user_id is None else user_id
         folded = self._folded
         if folded is None or not folded.trained_users([user_id])[0]:
-            raise UserError(f"user {user_id} was not folded in")
+            raise UserError(f"user {user_id} was not folded in; Run.explain explains users of the run")
+        if np.ndim(item_ids) != 1:
+            raise UserError(f"item_ids must be a list of ids, got {item_ids!r}")
+        if k < 1:
+            raise UserError(f"k must be at least 1, got {k}")
+        is_known = folded.trained_items(item_ids)
+        if not is_known.all():
+            name = str(pd.Index(item_ids)[int(np.argmin(is_known))])
+            raise UserError(f"item_ids: item {name!r} has no training ratings and was not folded in")
         item = folded.item_ids.index_of(item_ids)
-        if not folded.trained_items(item_ids).all():
-            raise UserError(f"item {item_ids[int(np.argmin(folded.trained_items(item_ids)))]} has no training ratings")
-        number = int(folded.user_ids.index_of([user_id])[0])
-        ratings, designs = self._users.single_row(number)
-        changes = self._folder.changes(ratings, designs, torch.from_numpy(item).long()).numpy()
+        ratings, designs = self._users.single_row(int(folded.user_ids.index_of([user_id])[0]))
+        features = self._folder.features(self._item_rows, torch.from_numpy(item).long())
+        changes = self._folder.changes(ratings, designs, features).numpy()
         best = np.argsort(-np.abs(changes), axis=1, kind="stable")[:, :k]
         row, other = np.repeat(np.arange(len(item)), best.shape[1]), ratings.other.numpy()[best.ravel()]
         columns = {"item_id": folded.item_ids.ids[item[row]], "rated_item_id": folded.item_ids.ids[other]}
@@ -175,102 +205,116 @@ class FoldedIn:
     def _run_of(self, user_id: int | str) -> TrainedModel:
         """Return the run that predicts for a user."""
         is_folded = self._folded is not None and self._folded.trained_users([user_id])[0]
-        return self._folded if self._folded is not None and is_folded else self._rest
+        return self._folded if self._folded is not None and is_folded else self.model
 
     def _only_user(self) -> str:
         if len(self.user_ids) != 1:
-            raise UserError(f"name the user: {len(self.user_ids):,} users were folded in")
+            raise UserError(f"set user_id: {len(self.user_ids):,} users were folded in")
         return self.user_ids[0]
 
 
-def fold_in(
-    run: TrainedModel,
-    given: GivenRatings | None,
-    user_features: GivenFeatures | None,
-    item_features: GivenFeatures | None,
-    *,
-    user_id: str | None,
-) -> FoldedIn:
-    """Fold ratings and features into a run; see `Run.fold_in`."""
-    if given is None:
-        given = GivenRatings(None, [], np.empty(0), str)
-    check_ratings(run, given)
-    if given.user_ids is None:
-        item = run.find_items(given.items, place=given.place)
-    else:
-        item = run.item_ids.index_of([*given.items])
-    users = new_users(run, given, item, user_features, user_id=user_id)
-    items = new_items(run, given, item, item_features, user_id=user_id)
-    return FoldedIn(run, users, items, notes=[*_notes(run, given, item, items)])
+def _with_deviation(run: TrainedModel, listed: pd.DataFrame, user_ids: Ids) -> pd.DataFrame:
+    """Add a column standard_deviation, NaN for a run without samples."""
+    deviation = np.full(len(listed), np.nan, dtype=np.float32)
+    if run.record.is_sampled:
+        deviation = run.deviation(user_ids, listed["item_id"])
+    return listed.assign(standard_deviation=deviation)
 
 
-def _notes(run: TrainedModel, given: GivenRatings, item: NDArray[np.int32], items: NewRows) -> Iterator[str]:
-    """Count the ratings that were left out, and the items that are new."""
+def fold_in(run: TrainedModel, given: Given, *, user_id: int | str | None) -> FoldedIn:
+    """Fold ratings and features into a run; see `Run.fold_in`.
+
+    If nothing is given, the user of `user_id` is solved again from the training ratings.
+    """
+    one = find_user(run, user_id)
+    users = find_features(run.user_ids, given.users, id_column="user_id", noun="user")
+    items = find_features(run.item_ids, given.items, id_column="item_id", noun="item")
+    given = given._replace(users=users, items=items)
+    rows = look_up(run, given.ratings, one)
+    needs_one = given.is_of_one_user or given == (None, None, None)
+    new_user_rows = new_users(run, rows, given, one if needs_one else None)
+    new_item_rows = new_items(run, rows, given)
+    if not new_user_rows.ids and not new_item_rows.ids:
+        raise UserError("nothing to fold in: no rating is of an item, or by a user, with training ratings")
+    return FoldedIn(run, new_user_rows, new_item_rows, rows, is_anonymous=needs_one and user_id is None)
+
+
+def _notes(run: TrainedModel, rows: pd.DataFrame, users: NewRows, items: NewRows) -> Iterator[str]:
+    """Count the items folded in, and the ratings and users that were left out."""
     if items.ids:
         yield f"new items folded in: {len(items.ids):,}, such as {items.ids[0]}"
-    is_folded = np.isin([str(each) for each in given.items], items.ids)
-    left_out = ~is_trained(item, run.record.num_items) & ~is_folded
-    if left_out.any():
-        example = given.items[int(left_out.argmax())]
+    is_trained_user = is_trained(rows["user_index"].to_numpy(), run.record.num_users)
+    left_out = rows[~is_trained_user & ~is_trained(rows["item_index"].to_numpy(), run.record.num_items)]
+    if len(left_out) > 0:
         yield (
-            f"ratings left out, since neither the item nor its raters have training ratings: {left_out.sum():,}, such "
-            f"as of {example}"
+            f"ratings left out, since neither the item nor the user has training ratings: {len(left_out):,}, such as "
+            f"that of {left_out['item'].iloc[0]}"
         )
+    lost = sorted(set(left_out["user"]) - set(users.ids))
+    if lost:
+        reason = "since they have rated no item with training ratings"
+        yield f"users left out, {reason}: {len(lost):,}, such as {lost[0]}"
 
 
 def _extended(
-    run: TrainedModel, users: NewRows | None, items: NewRows, user_rows: SideRows, item_rows: SideRows
+    run: TrainedModel,
+    users: NewRows | None,
+    items: NewRows,
+    user_rows: SideRows,
+    item_rows: SideRows,
+    rows: pd.DataFrame,
 ) -> TrainedModel:
     """Make a run of the users folded in, or of its own users if None, with its own items and those folded in."""
     predictor = Predictor(_posterior(user_rows, item_rows), _baseline(run, users, items), scale=run.predictor.scale)
     record = replace(run.record, num_users=user_rows.num_owners, num_items=item_rows.num_owners, is_sampled=True)
     extended = replace(run, record=record, predictor=predictor.eval())
-    extended.user_ids = run.user_ids if users is None else _id_map(users.ids, like=run.user_ids)
+    extended.user_ids = run.user_ids if users is None else IdMap(_ids(users.ids, like=run.user_ids))
     if items.ids:
         extended.items = _with_new_items(run, items)
     else:
         extended.items, extended.item_ids = run.items, run.item_ids
-    extended.ratings = _ratings(run, users, items, extended.item_ids)
+    extended.ratings = _ratings(run, users, rows, extended.item_ids)
     return extended
 
 
-def _ratings(run: TrainedModel, users: NewRows | None, items: NewRows, item_ids: IdMap) -> pd.DataFrame:
-    """Collect the ratings of the extended run's users, with the indices of that run: user, item and rating."""
-    new = items.ratings
-    rows = pd.DataFrame({"user": new.other, "item": new.row + run.record.num_items, "rating": new.rating})
-    if users is None or (users.known >= 0).any():  # else the run's ratings, which may be many, are not needed
-        old = run.ratings[["user", "item", "rating"]]
-        if users is not None:
-            old = old[np.isin(old["user"], users.known)]
-        if items.ids:
-            old = old.assign(item=item_ids.index_of(run.item_ids.ids.to_numpy())[old["item"]])
-        rows = pd.concat([rows, old])
-    if users is None:
-        return rows
-    position = np.full(len(run.user_ids), -1)
-    position[users.known[users.known >= 0]] = np.flatnonzero(users.known >= 0)
-    rows = rows.assign(user=position[rows["user"]])
-    own = users.ratings
-    given = pd.DataFrame({"user": own.row, "item": own.other, "rating": own.rating})
-    return pd.concat([given, rows[rows["user"] >= 0]]).drop_duplicates(["user", "item"])
+def _ratings(run: TrainedModel, users: NewRows | None, rows: pd.DataFrame, item_ids: IdMap) -> pd.DataFrame:
+    """Collect the ratings of the extended run's users, with the indices of that run: user, item and rating.
+
+    The given ones come first, and replace those of the run.
+    """
+    given = pd.DataFrame(
+        {"user": rows["user_index"], "item": item_ids.index_of(rows["item"]), "rating": rows["rating"]}
+    )
+    if users is not None:
+        given["user"] = positions(users.ids, rows["user"])
+    given = given[(given["user"] >= 0) & (given["item"] >= 0)]
+    if users is not None and (users.run_index < 0).all():  # the run's ratings, which may be many, are not needed
+        return given
+    old = run.ratings[["user", "item", "rating"]]
+    if users is not None:
+        position = np.full(len(run.user_ids), -1)
+        position[users.run_index[users.run_index >= 0]] = np.flatnonzero(users.run_index >= 0)
+        old = old[position[old["user"]] >= 0]
+        old = old.assign(user=position[old["user"]])
+    if item_ids is not run.item_ids:
+        old = old.assign(item=item_ids.index_of(run.item_ids.ids.astype(str).to_numpy())[old["item"]])
+    return pd.concat([given, old]).drop_duplicates(["user", "item"])
 
 
 def _with_new_items(run: TrainedModel, items: NewRows) -> pd.DataFrame:
     """Put the items folded in behind those with training ratings."""
     count = run.record.num_items
-    new = pd.DataFrame({"item_id": _id_map(items.ids, like=run.item_ids).ids})
-    for name in run.items.columns[1:]:
-        unknown = np.nan if run.items[name].dtype.kind == "f" else ""
-        new[name] = items.titles if name == "title" else unknown
-    rest = run.items[count:]
+    new, rest = given_columns(run, items), run.items[count:]
     rest = rest[~rest["item_id"].astype(str).isin(items.ids)]
-    return pd.concat([run.items[:count], new, rest], ignore_index=True)
+    table = pd.concat([run.items[:count], new, rest], ignore_index=True)
+    return table.assign(item_id=_ids(table["item_id"].astype(str), like=run.item_ids))
 
 
-def _id_map(ids: Sequence[str], *, like: IdMap) -> IdMap:
-    """Read ids as integers if those of the run are, and these can be."""
-    is_whole = like.are_integers and all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", each) for each in ids)
-    return IdMap(pd.Index(ids, dtype=np.int64 if is_whole else object))
+def _ids(ids: Iterable[str], *, like: IdMap) -> pd.Index:
+    """Read ids as integers if those of the run are, and all of these can be."""
+    texts = pd.Index(list(ids), dtype=object)
+    is_whole = like.are_integers and bool(texts.str.fullmatch(r"0|-?[1-9]\d{0,17}").all())
+    return texts.astype(np.int64) if is_whole else texts
 
 
 def _posterior(users: SideRows, items: SideRows) -> Posterior:

@@ -13,6 +13,9 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.ratings.faults import parsed_number
 from ratinglab.ratings.text_tables import TextTable
 
+Pairs = Sequence[tuple[Any, Any]]
+"""Names and values as typed, of one user: items and ratings, or features and their values."""
+
 
 class RatingColumns(NamedTuple):
     """Names of the columns of a table of ratings. A table without the user's column holds one user's ratings."""
@@ -27,118 +30,165 @@ class GivenRatings:
     """Ratings to fold in.
 
     Attributes:
-        user_ids: (E,) the user of each rating; None: all are one new user's.
+        user_ids: (E,) the user of each rating; None: all are one user's.
         items: (E,) the id or the title of each item.
         rating: (E,) float64.
-        place: names the place of a rating in messages.
+        place: names the place of an item in messages, given its row.
+        rating_place: names the place of a rating.
     """
 
     user_ids: Sequence[str] | None
     items: Sequence[str | int]
     rating: NDArray[np.float64]
     place: Callable[[int], str]
+    rating_place: Callable[[int], str]
 
 
 @dataclass(frozen=True)
 class GivenFeatures:
-    """Features of new users or items.
+    """Features of users or items.
 
     Attributes:
-        ids: (B,) their ids; None: those of one new user.
+        ids: (B,) their ids; None: those of one user.
         cells: (B,) text per feature, empty if unknown.
         place: names the place of a cell in messages, given its row and feature.
+        key: name of the argument in messages.
+        decimal: decimal point of numbers.
     """
 
     ids: Sequence[str] | None
     cells: Mapping[str, Sequence[str]]
     place: Callable[[int, str], str]
+    key: str
+    decimal: str = "."
 
 
-def ratings_by_item(pairs: Sequence[tuple[str | int, Any]], *, key: str) -> GivenRatings:
-    """Take one user's ratings: pairs of an item's id or title and the rating.
+class Given(NamedTuple):
+    """All that is given to a fold-in."""
+
+    ratings: GivenRatings | None
+    users: GivenFeatures | None
+    items: GivenFeatures | None
+
+    @property
+    def is_of_one_user(self) -> bool:
+        """Whether ratings or features are given of one user, without an id."""
+        ratings, users = self.ratings, self.users
+        return (ratings is not None and ratings.user_ids is None) or (users is not None and users.ids is None)
+
+
+def read_given(
+    ratings: Pairs | TextTable | None,
+    users: Pairs | TextTable | None,
+    items: TextTable | None,
+    *,
+    columns: RatingColumns,
+    keys: tuple[str, str],
+) -> Given:
+    """Read ratings, features of users and features of items.
+
+    Args:
+        ratings: one user's, by item, or a table.
+        users: one user's, by name, or a table.
+        items: a table.
+        columns: names of the tables' columns.
+        keys: names of the arguments `users` and `items` in messages.
 
     Raises:
-        UserError: there is none, an item occurs twice, or a rating is not a number.
+        UserError: a column is missing, or a name or a value is invalid.
     """
+    given_ratings = given_users = given_items = None
+    if isinstance(ratings, TextTable):
+        given_ratings = _ratings_in_table(ratings, columns)
+    elif ratings is not None:
+        given_ratings = _ratings_by_item(ratings)
+    if isinstance(users, TextTable):
+        given_users = _features_in_table(users, columns.user, key=keys[0], noun="user")
+    elif users is not None:
+        given_users = _features_by_name(users, key=keys[0])
+    if items is not None:
+        given_items = _features_in_table(items, columns.item, key=keys[1], noun="item")
+    if given_users is not None and given_users.ids is None and given_ratings is not None and given_ratings.user_ids:
+        raise UserError(f"{keys[0]} must be a table with the users of ratings, got the features of one user")
+    return Given(given_ratings, given_users, given_items)
+
+
+def _ratings_by_item(pairs: Pairs) -> GivenRatings:
+    """Take one user's ratings: pairs of an item's id or title and the rating."""
     if not pairs:
-        raise UserError(f"{key} must have at least one rating, got none")
+        raise UserError("ratings must have at least one rating, got none")
     items = [item for item, _ in pairs]
-    twice = next((item for item, count in Counter(map(str, items)).items() if count > 1), None)
+    twice = _repeated(map(str, items))
     if twice is not None:
-        raise UserError(f"{key}: {twice!r} is given twice")
+        raise UserError(f"ratings: {twice!r} is given twice")
     rating = np.array([_number(value, decimal=".") for _, value in pairs])
     if np.isnan(rating).any():
         item, value = pairs[int(np.isnan(rating).argmax())]
-        raise UserError(f"{key}: the rating of {item!r} must be a number, got {value!r}")
-    return GivenRatings(None, items, rating, lambda _: key)
+        raise UserError(f"ratings: the rating of {item!r} must be a number, got {value!r}")
+    return GivenRatings(None, items, rating, lambda _: "ratings", lambda _: "ratings")
 
 
-def ratings_in_table(table: TextTable, columns: RatingColumns, *, key: str) -> GivenRatings:
-    """Take the ratings of a table.
-
-    Args:
-        table: one rating per row.
-        columns: names of its columns.
-        key: beginning of the keys that name the columns, such as `columns`.
-
-    Raises:
-        UserError: a column is missing, or a cell is invalid.
-    """
-    items = table.ids(columns.item, key=f"{key}.item", noun="item").to_pylist()
+def _ratings_in_table(table: TextTable, columns: RatingColumns) -> GivenRatings:
+    """Take the ratings of a table, one per row."""
+    items = table.ids(columns.item, key="columns.item", noun="item").to_pylist()
     user_ids = None
-    if columns.user in table.names or any("user" in name.lower() for name in table.names):
-        user_ids = table.ids(columns.user, key=f"{key}.user", noun="user").to_pylist()
+    others = set(table.names) - {columns.item, columns.rating}
+    if any(name == columns.user or "user" in name.lower() for name in others):
+        user_ids = table.ids(columns.user, key="columns.user", noun="user").to_pylist()
     decimal = "." if table.dialect is None else table.dialect.decimal
-    texts = table.column(columns.rating, key=f"{key}.rating")
+    texts = table.column(columns.rating, key="columns.rating")
     rating = np.array([_number(text, decimal=decimal) for text in texts])
     if len(rating) == 0:
         raise UserError(f"{table.file} has no ratings")
     if np.isnan(rating).any():
         row = int(np.isnan(rating).argmax())
         raise UserError(f"{table.place(row, columns.rating)}: the rating must be a number, got {texts[row]!r}")
-    return GivenRatings(user_ids, items, rating, lambda row: table.place(row, columns.item))
+    item_place, rating_place = (
+        lambda row, name=name: table.place(row, name) for name in (columns.item, columns.rating)
+    )
+    return GivenRatings(user_ids, items, rating, item_place, rating_place)
 
 
 def _number(value: Any, *, decimal: str) -> float:
     """Parse a finite number; NaN if it is none."""
     try:
         number = parsed_number(value.strip(), decimal=decimal) if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
-    return number if math.isfinite(number) and not isinstance(value, bool) else math.nan
+    return number if math.isfinite(number) and not isinstance(value, bool | np.bool_) else math.nan
 
 
-def features_by_name(features: Sequence[tuple[str, Any]], *, key: str) -> GivenFeatures:
-    """Take the features of one new user: pairs of a feature's name and its value."""
-    missing = {None, ""}
-    cells = {str(name): ["" if value in missing else str(value).strip()] for name, value in features}
-    if len(cells) < len(features):
-        twice = next(name for name, count in Counter(str(name) for name, _ in features).items() if count > 1)
-        raise UserError(f"{key}: {twice!r} is given twice")
-    return GivenFeatures(None, cells, lambda _, name: f"{key}: {name}")
-
-
-def features_in_table(table: TextTable, id_column: str, *, key: str, noun: str) -> GivenFeatures:
-    """Take the features of a table of users or items.
-
-    Raises:
-        UserError: the column of ids is missing, an id is blank or occurs twice.
-    """
-    ids = table.ids(id_column, key=f"{key}.{noun}", noun=noun).to_pylist()
-    twice = next((each for each, count in Counter(ids).items() if count > 1), None)
+def _features_by_name(pairs: Pairs, *, key: str) -> GivenFeatures:
+    """Take the features of one user: pairs of a feature's name and its value; None and null are unknown."""
+    twice = _repeated(str(name) for name, _ in pairs)
     if twice is not None:
-        place = table.place(ids.index(twice, ids.index(twice) + 1), id_column)
-        raise UserError(f"{place}: {noun} {twice} has an earlier row")
+        raise UserError(f"{key}: {twice!r} is given twice")
+    texts = {str(name): "" if value is None else str(value).strip() for name, value in pairs}
+    cells = {name: ["" if text == "null" else text] for name, text in texts.items()}
+    return GivenFeatures(None, cells, lambda _, name: f"{key}: {name}", key)
+
+
+def _features_in_table(table: TextTable, id_column: str, *, key: str, noun: str) -> GivenFeatures:
+    """Take the features of a table of users or items, one per row."""
+    ids = table.ids(id_column, key=f"columns.{noun}", noun=noun).to_pylist()
     cells = {name: table.column(name, key=key) for name in table.names if name != id_column}
-    return GivenFeatures(ids, cells, table.place)
+    decimal = "." if table.dialect is None else table.dialect.decimal
+    return GivenFeatures(ids, cells, table.place, key, decimal)
 
 
-def check_features(given: GivenFeatures, names: Sequence[str], *, key: str) -> None:
-    """Raise UserError if none of the model's features, `names`, is given, or if it has none."""
+def _repeated(names: Any) -> str | None:
+    """Return the first name that occurs twice."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
+def check_features(given: GivenFeatures, names: Sequence[str], *, noun: str) -> None:
+    """Raise UserError if the model uses none of the given features; `names` are those that it uses."""
     if not names:
-        raise UserError(f"{key}: the model uses no features of these, so they cannot change its predictions")
+        raise UserError(f"{given.key}: the model uses no features of {noun}s")
     sources = [*names, *(name.removesuffix("_group") for name in names)]
     if not any(name in given.cells for name in sources):
-        found = ", ".join(given.cells) or "no columns"
+        found = ", ".join(given.cells) or "none"
         hint = next(filter(None, (did_you_mean(name, sources) for name in given.cells)), "")
-        raise UserError(f"{key} must have {' or '.join(names)}, which the model uses, got {found}{hint}")
+        raise UserError(
+            f"{given.key} must have at least one of the model's features, {' or '.join(names)}, got {found}{hint}"
+        )

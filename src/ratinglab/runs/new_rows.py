@@ -1,6 +1,8 @@
 """Ratings and features of new users and items, looked up in a run: the rows to solve for."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +13,12 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.models.design import Design
 from ratinglab.models.equation import Source
-from ratinglab.ratings.side_information import Column, is_numeric, new_values
+from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
+from ratinglab.ratings.side_information import Column, categories, categories_in, is_numeric, is_unknown, new_values
 from ratinglab.recommend.fold_in import NewRatings
-from ratinglab.runs.new_ratings import GivenFeatures, GivenRatings, check_features
-from ratinglab.runs.trained_model import TrainedModel
+from ratinglab.runs.new_ratings import Given, GivenFeatures, GivenRatings, check_features
+from ratinglab.runs.storage import FEATURE_PREFIX
+from ratinglab.runs.trained_model import TrainedModel, is_trained
 
 NEW_USER = "new user"
 """Id of a new user whose ratings are given without one."""
@@ -25,17 +29,17 @@ class NewRows(NamedTuple):
 
     Attributes:
         ids: their ids, as text.
-        known: (B,) int32, the index of each in the run; −1 if it has no training ratings.
+        run_index: (B,) int32, the index of each in the run; UNKNOWN if the run lacks it.
         ratings: their ratings of items, or by users, with training ratings.
         designs: the design of each part of their side.
-        titles: their titles, "" if unknown; for items.
+        features: what is given of them besides ratings.
     """
 
     ids: list[str]
-    known: NDArray[np.int32]
+    run_index: NDArray[np.int32]
     ratings: NewRatings
     designs: list[Design]
-    titles: list[str]
+    features: GivenFeatures | None
 
     def single_row(self, number: int) -> tuple[NewRatings, list[Design]]:
         """Return the ratings and designs of one row."""
@@ -44,94 +48,173 @@ class NewRows(NamedTuple):
         ratings = NewRatings(torch.zeros_like(other), other, rating, num_rows=1)
         return ratings, [design.single_row(number) for design in self.designs]
 
-
-def check_ratings(run: TrainedModel, given: GivenRatings) -> None:
-    """Raise UserError if a rating lies outside the scale of the run's ratings."""
-    lowest, highest = run.rating_range
-    wrong = (given.rating < lowest) | (given.rating > highest)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise UserError(
-            f"{given.place(row)}: the rating of {str(given.items[row])!r} must be from {lowest:g} to {highest:g}, got "
-            f"{given.rating[row]:g}"
-        )
+    def cells(self, name: str) -> list[str]:
+        """Return the given cells of a column, such as title: (B,) text, empty if unknown."""
+        if self.features is None or name not in self.features.cells:
+            return [""] * len(self.ids)
+        given = dict(zip(self.features.ids or (), self.features.cells[name], strict=True))
+        return [given.get(each, "") for each in self.ids]
 
 
-def new_users(
-    run: TrainedModel,
-    given: GivenRatings,
-    item: NDArray[np.int32],
-    features: GivenFeatures | None,
-    *,
-    user_id: str | None,
-) -> NewRows:
-    """Collect the users to fold in: those with ratings of trained items, and new ones with features.
+class NamedUser(NamedTuple):
+    """A user: id as text, and index in the run; UNKNOWN if the run lacks it."""
 
-    A known user keeps the training ratings; a given rating replaces the one of the same item.
+    id: str
+    run_index: int
+
+
+def find_user(run: TrainedModel, user_id: int | str | None) -> NamedUser:
+    """Look up the user of ratings without users; None: a new user.
+
+    Raises:
+        UserError: the id is missing, or a number that is not whole.
+    """
+    if user_id is None:
+        return NamedUser(NEW_USER, UNKNOWN)
+    if np.ndim(user_id) > 0 or isinstance(user_id, bool):
+        raise UserError(f"user_id must be one id, got {user_id!r}")
+    index = run.user_ids.index_of([user_id])
+    (name,) = _spelled([user_id], run.user_ids, index)
+    return NamedUser(name, int(index[0]))
+
+
+def look_up(run: TrainedModel, given: GivenRatings | None, one: NamedUser) -> pd.DataFrame:
+    """Look up the users and the items of ratings in a run.
 
     Args:
         run: the run.
         given: the ratings.
-        item: (E,) index of each item.
-        features: features of new users.
-        user_id: id of the user of ratings without users; None: a new user.
+        one: the user of ratings without users.
+
+    Returns:
+        user and item, text as spelled in the run; user_index and item_index, UNKNOWN if the run lacks them; rating.
 
     Raises:
-        UserError: a user has rated an item twice, or a feature is unknown.
+        UserError: a rating is off the scale of the run's ratings, an item of ratings without users is unknown, or a
+            user has rated an item twice.
     """
-    is_one = given.user_ids is None and (features is None or features.ids is None)
-    labels = [user_id or NEW_USER] * len(item) if given.user_ids is None else list(given.user_ids)
-    featured = [] if features is None else (features.ids or [user_id or NEW_USER])
-    names = list(dict.fromkeys([*labels, *featured, *([user_id or NEW_USER] if is_one else [])]))
-    known = _known(run.user_ids.index_of(names), count=run.record.num_users)
-    if is_one and user_id is None:
-        known[:] = -1
-    row = pd.Index(names).get_indexer(pd.Index(labels)).astype(np.int32)
-    is_rated = _known(item, count=run.record.num_items) >= 0
-    rows = pd.DataFrame({"row": row[is_rated], "other": item[is_rated], "rating": given.rating[is_rated]})
-    if (twice := rows.duplicated(["row", "other"])).any():
-        place = int(np.flatnonzero(is_rated)[int(twice.argmax())])
-        raise UserError(f"{given.place(place)}: {str(given.items[place])!r} is rated twice by the same user")
-    is_folded = np.bincount(rows["row"], minlength=len(names)) > 0
-    is_folded |= (known < 0) & np.isin(names, featured) | is_one
-    rows = pd.concat([rows, _training_rows(run, np.where(is_folded, known, -1))])
-    rows = rows.drop_duplicates(["row", "other"])  # the given ratings come first
-    return _new_rows(run, "user", [*np.array(names)[is_folded]], known[is_folded], rows, is_folded, features)
+    if given is None:
+        given = GivenRatings(None, [], np.empty(0), str, str)
+    _check_scale(run, given)
+    item_index = run.find_items(given.items, place=given.place, may_be_new=given.user_ids is not None)
+    rows = pd.DataFrame(
+        {
+            "user": one.id,
+            "item": pd.Series(_spelled(given.items, run.item_ids, item_index), dtype=object),
+            "user_index": one.run_index,
+            "item_index": item_index,
+            "rating": given.rating,
+        }
+    )
+    if given.user_ids is not None:
+        rows["user_index"] = run.user_ids.index_of(given.user_ids)
+        rows["user"] = _spelled(given.user_ids, run.user_ids, rows["user_index"].to_numpy())
+    _check_distinct(rows, given)
+    return rows
 
 
-def new_items(
-    run: TrainedModel,
-    given: GivenRatings,
-    item: NDArray[np.int32],
-    features: GivenFeatures | None,
-    *,
-    user_id: str | None,
-) -> NewRows:
-    """Collect the items to fold in: those rated by users with training ratings, and those with features.
+def _check_scale(run: TrainedModel, given: GivenRatings) -> None:
+    lowest, highest = run.rating_range
+    wrong = (given.rating < lowest) | (given.rating > highest)
+    if wrong.any():
+        row = int(wrong.argmax())
+        value = float(given.rating[row])
+        raise UserError(
+            f"{given.rating_place(row)}: the rating of {str(given.items[row])!r} must be from {lowest:g} to "
+            f"{highest:g}, got {value if value != float(f'{value:g}') else f'{value:g}'}"
+        )
 
-    Takes the arguments of `new_users`, with the features of new items.
+
+def _check_distinct(rows: pd.DataFrame, given: GivenRatings) -> None:
+    """Raise UserError if a user has rated an item twice."""
+    twice = rows.duplicated(["user", "item"])
+    if twice.any():
+        second = int(twice.to_numpy().argmax())
+        same = (rows["user"] == rows["user"][second]) & (rows["item"] == rows["item"][second])
+        names = [str(given.items[row]) for row in (int(same.to_numpy().argmax()), second)]
+        if names[0] != names[1]:
+            raise UserError(f"{given.place(second)}: {names[0]!r} and {names[1]!r} are the same item")
+        raise UserError(f"{given.place(second)}: {names[1]!r} is rated twice by the same user")
+
+
+def _spelled(names: Sequence[object], ids: IdMap, index: NDArray[np.int32]) -> list[str]:
+    """Spell names as in the run; of unknown ones, 42.0 is 42."""
+    known = ids.ids[np.where(index >= 0, index, 0)].astype(str)
+    return [
+        each if place >= 0 else re.sub(WHOLE_NUMBER, r"\1", str(name).strip())
+        for name, place, each in zip(names, index.tolist(), known, strict=True)
+    ]
+
+
+def find_features(ids: IdMap, given: GivenFeatures | None, *, id_column: str, noun: str) -> GivenFeatures | None:
+    """Spell the ids of features as in the run.
+
+    Raises:
+        UserError: an id occurs twice.
     """
-    labels = [user_id or NEW_USER] * len(item) if given.user_ids is None else given.user_ids
-    rater = _known(run.user_ids.index_of(labels), count=run.record.num_users)
-    if given.user_ids is None and user_id is None:
-        rater[:] = -1
-    is_rated = (_known(item, count=run.record.num_items) < 0) & (rater >= 0)
-    rated = [str(given.items[row]) for row in np.flatnonzero(is_rated).tolist()]
-    featured = [] if features is None or features.ids is None else list(features.ids)
-    names = list(dict.fromkeys([*rated, *(name for name in featured if not run.trained_items([name])[0])]))
-    row = pd.Index(names, dtype=object).get_indexer(pd.Index(rated, dtype=object))
-    rows = pd.DataFrame({"row": row, "other": rater[is_rated], "rating": given.rating[is_rated]})
-    known, all_folded = np.full(len(names), -1, dtype=np.int32), np.ones(len(names), dtype=np.bool_)
-    return _new_rows(run, "item", names, known, rows, all_folded, features)
+    if given is None or given.ids is None:
+        return given
+    spelled = pd.Index(_spelled(given.ids, ids, ids.index_of(given.ids)), dtype=object)
+    if not spelled.is_unique:
+        row = int(spelled.duplicated().argmax())
+        raise UserError(f"{given.place(row, id_column)}: {noun} {spelled[row]} has an earlier row")
+    return replace(given, ids=list(spelled))
 
 
-def _known(index: NDArray[np.int32], *, count: int) -> NDArray[np.int32]:
-    """Replace indices of users or items without training ratings by −1."""
-    return np.where(index < count, index, np.int32(-1))
+def new_users(run: TrainedModel, rows: pd.DataFrame, given: Given, one: NamedUser | None) -> NewRows:
+    """Collect the users to fold in: those with ratings of trained items, those with features, and `one`, if given.
+
+    A user with training ratings keeps them; a given rating replaces the one of the same item.
+
+    Args:
+        run: the run.
+        rows: ratings from `look_up`.
+        given: features of users, from `find_features`.
+        one: a user to fold in with or without ratings.
+
+    Raises:
+        UserError: a feature is unknown.
+    """
+    rated = rows[is_trained(rows["item_index"].to_numpy(), run.record.num_items)]
+    index_of = dict(zip(rated["user"], rated["user_index"], strict=True))
+    if given.users is not None and given.users.ids is not None:
+        index_of |= dict(zip(given.users.ids, run.user_ids.index_of(given.users.ids), strict=True))
+    if one is not None:
+        index_of[one.id] = one.run_index
+    ids, index = list(index_of), np.array(list(index_of.values()), dtype=np.int32)
+    position = positions(ids, rated["user"])
+    own = pd.DataFrame({"row": position, "other": rated["item_index"].to_numpy(), "rating": rated["rating"].to_numpy()})
+    training = _training_rows(run, np.where(is_trained(index, run.record.num_users), index, UNKNOWN))
+    ratings = pd.concat([own, training]).drop_duplicates(["row", "other"])  # the given ratings come first
+    return _new_rows(run, "user", ids, index, ratings, given.users)
+
+
+def new_items(run: TrainedModel, rows: pd.DataFrame, given: Given) -> NewRows:
+    """Collect the items to fold in: those without training ratings that have features, or ratings by trained users.
+
+    Takes the arguments of `new_users`.
+    """
+    is_new = ~is_trained(rows["item_index"].to_numpy(), run.record.num_items)
+    rated = rows[is_new & is_trained(rows["user_index"].to_numpy(), run.record.num_users)]
+    index_of = dict(zip(rated["item"], rated["item_index"], strict=True))
+    if given.items is not None and given.items.ids is not None:
+        featured = dict(zip(given.items.ids, run.item_ids.index_of(given.items.ids), strict=True))
+        index_of |= {name: index for name, index in featured.items() if not 0 <= index < run.record.num_items}
+    ids, index = list(index_of), np.array(list(index_of.values()), dtype=np.int32)
+    position = positions(ids, rated["item"])
+    ratings = pd.DataFrame(
+        {"row": position, "other": rated["user_index"].to_numpy(), "rating": rated["rating"].to_numpy()}
+    )
+    return _new_rows(run, "item", ids, index, ratings, given.items)
+
+
+def positions(ids: Sequence[str], wanted: Iterable[str]) -> NDArray[np.intp]:
+    """Find the position of each wanted id among distinct ids; −1 if it is not there."""
+    return pd.Index(list(ids), dtype=object).get_indexer(pd.Index(list(wanted), dtype=object))
 
 
 def _training_rows(run: TrainedModel, user: NDArray[np.int32]) -> pd.DataFrame:
-    """Read the training ratings of users, (B,), −1 for none, with their position in the argument as `row`."""
+    """Read the training ratings of users, (B,), UNKNOWN for none, with their position in the argument as `row`."""
     if (user < 0).all():  # the run's ratings, which may be many, are not needed
         none = np.empty(0, dtype=np.int64)
         return pd.DataFrame({"row": none, "other": none, "rating": none})
@@ -144,48 +227,74 @@ def _training_rows(run: TrainedModel, user: NDArray[np.int32]) -> pd.DataFrame:
 def _new_rows(
     run: TrainedModel,
     side: str,
-    names: Sequence[str],
-    known: NDArray[np.int32],
-    rows: pd.DataFrame,
-    is_folded: NDArray[np.bool_],
+    ids: list[str],
+    index: NDArray[np.int32],
+    ratings: pd.DataFrame,
     features: GivenFeatures | None,
 ) -> NewRows:
-    """Sort ratings by row, number the rows that are folded in, and make their designs."""
-    number = np.cumsum(is_folded) - 1
-    rows = rows[is_folded[rows["row"]]].assign(row=lambda kept: number[kept["row"]]).sort_values("row", kind="stable")
+    """Sort ratings by row, and make the designs of the rows."""
+    rows = ratings.sort_values("row", kind="stable")
     kinds = {"row": np.int64, "other": np.int64, "rating": np.float64}
     row, other, rating = (torch.from_numpy(rows[name].to_numpy(kind, copy=True)) for name, kind in kinds.items())
-    ratings = NewRatings(row, other, rating, num_rows=len(names))
     own, others = run.side_rows(side), run.side_rows("item" if side == "user" else "user")
-    if features is not None:
-        check_features(features, [part.feature for part in own.parts if part.feature], key=f"{side}_features")
+    if features is not None and not (side == "item" and "title" in features.cells):
+        check_features(features, [part.feature for part in own.parts if part.feature], noun=side)
     designs = []
     for part in own.parts:
         if part.source is Source.rated:
-            designs.append(Design.of_sets(row, other.int(), num_rows=len(names), num_columns=others.num_owners))
+            designs.append(Design.of_sets(row, other.int(), num_rows=len(ids), num_columns=others.num_owners))
         else:
-            column = run.feature(side, part.feature)[: own.num_owners]
-            values = _values_of(part.feature, column, names, known, features)
-            designs.append(Design.of_new_rows(values, column))
-    titles = [""] * len(names)
-    if features is not None and "title" in features.cells:
-        given = dict(zip(features.ids or (), features.cells["title"], strict=True))
-        titles = [given.get(name, "") for name in names]
-    return NewRows(list(names), known, ratings, designs, titles)
+            column = run.feature(side, part.feature)
+            trained = column[: own.num_owners]
+            values = _values_of(part.feature, column, trained, ids, index, features)
+            designs.append(Design.of_new_rows(values, trained))
+    return NewRows(ids, index, NewRatings(row, other, rating, num_rows=len(ids)), designs, features)
 
 
 def _values_of(
-    name: str, trained: Column, ids: Sequence[str], known: NDArray[np.int32], features: GivenFeatures | None
+    name: str,
+    column: Column,
+    trained: Column,
+    ids: list[str],
+    index: NDArray[np.int32],
+    features: GivenFeatures | None,
 ) -> Column:
-    """Collect a feature of rows to fold in: those given, else that of a known row, else unknown."""
-    values: Column = np.full(len(ids), np.nan if is_numeric(trained) else "", dtype=trained.dtype)  # type: ignore[assignment]
-    values[known >= 0] = trained[known[known >= 0]]
+    """Collect a feature of rows to fold in: those given, else those in the run, else unknown.
+
+    Args:
+        name: name of the feature.
+        column: its values for all users or items of the run.
+        trained: the same, of those with training ratings.
+        ids: (B,) ids of the rows.
+        index: (B,) their index in the run.
+        features: what is given.
+    """
+    unknown = np.full(1, np.nan if is_numeric(column) else "", dtype=column.dtype)
+    values = np.concatenate([column, unknown])[index]  # UNKNOWN is the last entry
+    if not is_numeric(column):  # categories without training rows have no weights
+        names = set(categories(trained)[2])
+        values = np.array(["|".join(filter(names.__contains__, categories_in(cell))) for cell in values], dtype=object)
     source = name if features is not None and name in features.cells else name.removesuffix("_group")
     if features is None or source not in features.cells:
         return values
-    given = new_values(features.cells[source], trained, place=lambda row: features.place(row, source))
-    if features.ids is None:
-        return given
-    row = pd.Index(features.ids).get_indexer(pd.Index(ids))
-    values[row >= 0] = given[row[row >= 0]]
+    cells, place = features.cells[source], lambda row: features.place(row, source)
+    given = new_values(cells, trained, place=place, decimal=features.decimal)
+    row = np.zeros(len(ids), dtype=np.intp)
+    if features.ids is not None:
+        row = positions(features.ids, ids)
+    is_given = (row >= 0) & ~is_unknown(given)[row]
+    values[is_given] = given[row[is_given]]
     return values
+
+
+def given_columns(run: TrainedModel, items: NewRows) -> pd.DataFrame:
+    """Make the rows of the table of items for items folded in: title and features, given or in the run."""
+    known = run.items.iloc[np.maximum(items.run_index, 0)].reset_index(drop=True)
+    table = pd.DataFrame({"item_id": items.ids}, dtype=object)
+    for name in run.items.columns[1:]:
+        is_number = run.items[name].dtype.kind == "f"
+        table[name] = known[name].where(items.run_index >= 0, np.nan if is_number else "")
+        cells = pd.Series(items.cells(name.removeprefix(FEATURE_PREFIX)), dtype=object)
+        if not is_number:
+            table[name] = table[name].where(cells == "", cells)
+    return table

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,13 +24,7 @@ from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.recommend.similar import ItemSpace
 from ratinglab.runs.folded_in import FoldedIn, fold_in
-from ratinglab.runs.new_ratings import (
-    RatingColumns,
-    features_by_name,
-    features_in_table,
-    ratings_by_item,
-    ratings_in_table,
-)
+from ratinglab.runs.new_ratings import Given, Pairs, RatingColumns, read_given
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.storage import load_predictor, read_part, write_predictions
 from ratinglab.runs.trained_model import Ids, TrainedModel, by_block, is_trained
@@ -131,12 +125,12 @@ class Run(TrainedModel):
 
         Args:
             ratings: one user's rating by the item's id or title; or a data frame with the columns item_id, rating and
-                user_id; without user_id they are one new user's. Ratings of items unknown to the run fold in the item,
-                if the user is known.
+                user_id; without user_id they are one user's. A rating of an unknown item folds the item in if its user
+                has training ratings.
             user_id: id of the user of ratings without users; None: a new user.
-            users: features of new users that the model uses: one user's value by name, or a data frame with user_id.
-            items: features of new items: a data frame with item_id.
-            columns: other names of the columns of `ratings` by role: user, item, rating.
+            users: features of users that the model uses: one user's value by name, or a data frame with user_id.
+            items: features and titles of new items: a data frame with item_id.
+            columns: other names of the data frames' columns by role: user, item, rating.
 
         Returns:
             an object that predicts for these users and items, recommends to them, and explains.
@@ -146,33 +140,30 @@ class Run(TrainedModel):
                 factors.
         """
         roles = RatingColumns(*DEFAULT_COLUMNS[:3])
-        if unknown := sorted((columns or {}).keys() - set(roles._fields)):
+        if unknown := sorted(set(columns or {}) - set(roles._fields)):
             raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], roles._fields)}")
-        given = None
-        if _is_by_name(ratings):
-            given = ratings_by_item(list(ratings.items()), key="ratings")
-        elif ratings is not None:
-            given = ratings_in_table(_table(ratings, name="ratings"), roles._replace(**columns or {}), key="columns")
-        user_features = None
-        if _is_by_name(users):
-            user_features = features_by_name(list(users.items()), key="users")
-        elif users is not None:
-            user_features = features_in_table(_table(users, name="users"), roles.user, key="columns", noun="user")
-        item_features = None
-        if items is not None:
-            item_features = features_in_table(_table(items, name="items"), roles.item, key="columns", noun="item")
-        return fold_in(self, given, user_features, item_features, user_id=None if user_id is None else str(user_id))
+        given = read_given(
+            _pairs_or_table(ratings, name="ratings"),
+            _pairs_or_table(users, name="users"),
+            None if items is None else _table(items, name="items"),
+            columns=roles._replace(**columns or {}),
+            keys=("users", "items"),
+        )
+        if user_id is not None and given.ratings is not None and given.ratings.user_ids is not None:
+            raise UserError(f"user_id must be None for ratings with users, got {user_id!r}")
+        return fold_in(self, given, user_id=user_id)
 
     def explain(self, user_id: int | str, item_ids: Ids, *, k: int = 3) -> pd.DataFrame:
         """List the user's training ratings that changed the prediction of each item the most.
 
         The user's weights are solved again from the training ratings, given the items' weights; see `FoldedIn.explain`.
+        For an equation with days, this leaves out the user's drift: the prediction explained is not that of `predict`.
 
         Raises:
             UserError: the user or an item has no training ratings.
         """
         self.check_users([user_id], place=lambda _: "user_id")
-        return fold_in(self, None, None, None, user_id=str(user_id)).explain(item_ids, k=k)
+        return fold_in(self, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
 
     def similar(self, item: int | str, *, k: int, candidates: Ids | None = None) -> pd.DataFrame:
         """List the k items most similar to an item, by the model's factors.
@@ -335,10 +326,16 @@ class Run(TrainedModel):
         return int(inside.sum()) / len(rows)
 
 
-def _is_by_name(values: object) -> TypeGuard[Mapping[Any, Any]]:
-    """Return whether this is a mapping of single values, not of columns."""
-    return isinstance(values, Mapping) and all(np.ndim(value) == 0 for value in values.values())
+def _pairs_or_table(values: Mapping[Any, Any] | Frame | None, *, name: str) -> Pairs | TextTable | None:
+    """Read a mapping of single values as pairs, and all else as a table."""
+    if values is None:
+        return None
+    if isinstance(values, Mapping) and all(np.ndim(value) == 0 for value in values.values()):
+        return list(values.items())
+    return _table(values, name=name)
 
 
-def _table(frame: Frame | Mapping[Any, Any], *, name: str) -> TextTable:
+def _table(frame: Frame, *, name: str) -> TextTable:
+    if isinstance(frame, str | Path):
+        raise UserError(f"{name} must be a data frame or a mapping, got {str(frame)!r}; read the file first")
     return read_text_table(frame_file(frame, name=name), TextDialect(",", "utf-8"), header=True)

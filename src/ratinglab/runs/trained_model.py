@@ -72,20 +72,23 @@ class TrainedModel:
     def _item_names(self) -> ItemNames:
         return ItemNames(self.item_ids, self.titles)
 
-    def find_items(self, names: Sequence[int | str], *, place: Callable[[int], str]) -> NDArray[np.int32]:
+    def find_items(
+        self, names: Sequence[int | str], *, place: Callable[[int], str], may_be_new: bool = False
+    ) -> NDArray[np.int32]:
         """Find the index of each item by its id or title, as `ItemNames.find` does.
 
         Args:
             names: (B,) ids or titles; the case, the place of the article and the year may differ from the title's.
             place: the place of a name in messages.
+            may_be_new: whether a name that no item has is a new id.
 
         Returns:
-            (B,) int32. An item may lack training ratings.
+            (B,) int32, UNKNOWN for a new id. An item may lack training ratings.
 
         Raises:
-            UserError: a name is missing, no item has it, or several items have it as their title.
+            UserError: a name is missing, no item has it (unless it may be new), or several have it as their title.
         """
-        return self._item_names.find(names, place=place)
+        return self._item_names.find(names, place=place, may_be_new=may_be_new)
 
     def name_of(self, item: int) -> str:
         """Return the title and the id of an item index, such as `Toy Story (1995) (id 1)`; `id 1` without a title."""
