@@ -291,3 +291,18 @@ def test_output_does_not_replace_a_file_of_ratings_or_features(run, here, key):
     with pytest.raises(UserError, match="output"):
         recommend(run, f"{key}=mine.csv", "output=mine.csv")
     assert (here / "mine.csv").read_text() == "user_id,item_id,rating\nann,0,5\n"
+
+
+def test_reasons_for_a_known_user_leave_out_new_items(run, here, capsys):
+    (here / "new.csv").write_text("user_id,item_id,rating\n2,777,5\n")
+    recommend(run, "ratings=new.csv", "user=1", "k=100", "why=true")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.split()[1:2] == ["777"]]
+    assert ": " not in line
+
+
+def test_list_of_the_bias_baseline_has_no_deviation(run, here, capsys):
+    recommend(run, "ratings='{0: 5}'", "user=1", "k=1", "why=true")
+    assert "nan" not in capsys.readouterr().out
+    (here / "new.csv").write_text("user_id,item_id,rating\nann,0,5\n")
+    recommend(run, "ratings=new.csv", "user=nobody", "unknown=baseline", "k=1")
+    assert "nan" not in capsys.readouterr().out

@@ -60,7 +60,7 @@ def test_new_user_gets_predictions_lists_and_reasons_from_every_model_with_facto
 
 @pytest.mark.parametrize("name", ["bias", "mean"])
 def test_a_model_without_factors_is_refused(name, tmp_path):
-    with pytest.raises(UserError, match=f"model={name} has no factors, which fold-in solves for"):
+    with pytest.raises(UserError, match=f"model={name} cannot fold in or explain ratings: it has no factors"):
         write(tmp_path / "run", name).fold_in(NEW)
 
 

@@ -150,22 +150,23 @@ def _named(folded: FoldedIn | None, user_id: str) -> str:
 
 def _reasons(run: Run, folded: FoldedIn | None, user_id: str, recommended: pd.DataFrame) -> list[str]:
     """Say for each item which of the user's ratings changed its prediction the most, as in `Alien (1979) 5: +0.21`."""
-    if len(recommended) == 0:
-        return []
     item_ids = recommended["item_id"]
-    if folded is not None and user_id in folded.user_ids:
-        changes = folded.explain(item_ids, user_id=user_id, k=NUM_REASONS)
-    elif run.trained_users([user_id])[0]:
-        changes = run.explain(user_id, item_ids, k=NUM_REASONS)
-    else:
+    is_folded = folded is not None and user_id in folded.user_ids
+    if not is_folded:  # the training ratings explain the run's own items only
+        item_ids = item_ids[run.trained_items(item_ids)]
+    if len(item_ids) == 0 or not (is_folded or run.trained_users([user_id])[0]):
         return [""] * len(recommended)
+    if folded is not None and is_folded:
+        changes = folded.explain(item_ids, user_id=user_id, k=NUM_REASONS)
+    else:
+        changes = run.explain(user_id, item_ids, k=NUM_REASONS)
     name = changes["rated_title" if "rated_title" in changes else "rated_item_id"].astype(str)
     texts = [
         f"{each} {rating:g}: {change:+.2f}"
         for each, rating, change in zip(name, changes["rating"], changes["change"], strict=True)
     ]
     by_item = pd.Series(texts, index=changes["item_id"], dtype=object).groupby(level=0).agg("; ".join)
-    return by_item.reindex(item_ids, fill_value="").tolist()
+    return by_item.reindex(recommended["item_id"], fill_value="").tolist()
 
 
 def _recommend_to_several(
@@ -247,6 +248,7 @@ def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
 def _print_items(items: pd.DataFrame, *, rating_name: str) -> None:
     shown = items.assign(rating=items["rating"].map("{:.2f}".format)).rename(columns={"rating": rating_name})
     if "standard_deviation" in shown:
-        shown["±"] = shown.pop("standard_deviation").map("{:.2f}".format)
+        deviation = shown.pop("standard_deviation")
+        shown["±"] = deviation.map("{:.2f}".format).where(deviation.notna(), "")
         shown = shown[[*shown.columns.drop("why", errors="ignore"), *shown.columns.intersection(["why"])]]
     print(*aligned([list(shown.columns), *shown.astype(str).to_numpy().tolist()]), sep="\n")

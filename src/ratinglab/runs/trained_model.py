@@ -120,7 +120,7 @@ class TrainedModel:
         """
         rows = self.predictor.model.side_rows(side)
         if rows is None:
-            raise UserError(f"model={self.record.model} has no factors, which fold-in solves for")
+            raise UserError(f"model={self.record.model} cannot fold in or explain ratings: it has no factors")
         if rows.precision is not None:
             return rows
         precision = 1 / self._noise_variance if side == "user" else 1.0
