@@ -352,7 +352,7 @@ def test_equation_without_factors_predicts_and_recommends(tmp_path):
         len(answer(client.post("/recommend", json={"user_id": 0, "k": 2, "exclude_seen": False}))["recommended"]) == 2
     )
     for path, body in (("fold_in", {"ratings": {"0": 5}}), ("similar", {"item": 0})):
-        assert "bias cannot fold in" in mistake(client.post(f"/{path}", json=body))
+        assert "no factors" in mistake(client.post(f"/{path}", json=body))
 
 
 def test_integers_that_javascript_would_round_are_text():

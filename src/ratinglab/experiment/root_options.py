@@ -166,7 +166,7 @@ class RecommendOptions(FoldInOptions):
     k: int = field(metadata=at_least(1))
     """Number of items to recommend per user."""
     why: bool
-    """Whether to show, beside each item, the user's own ratings that changed its predicted rating the most."""
+    """Whether to show, beside each item, the user's ratings that most changed its prediction."""
     columns: RecommendColumns
     """Columns of the files."""
 

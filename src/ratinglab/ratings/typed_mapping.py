@@ -21,7 +21,7 @@ def typed_pairs(text: str, *, key: str) -> list[tuple[str, str]]:
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "it is not YAML"
         raise UserError(f"{key} must be a mapping such as {{NAME: VALUE, …}}, got {text!r}: {problem}") from error
-    assert isinstance(root, yaml.MappingNode), "the caller looks for the brace"
+    assert isinstance(root, yaml.MappingNode), "the caller has checked for an opening brace"
     for name, value in root.value:
         if not (isinstance(name, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)):
             raise UserError(f"{key} must be a mapping of single values, got {text!r}")

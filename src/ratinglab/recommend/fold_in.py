@@ -18,7 +18,7 @@ NOISE_STEPS = 5
 NUMBERS = 1 << 24
 """Number of float64 values held at once: 128 MiB."""
 LEAST_VARIANCE = 1e-12
-"""Lowest prior variance of a weight: rows that are all the same would have a prior without a density."""
+"""Lowest prior variance of a weight: identical rows would make the prior singular."""
 
 
 class NewRatings(NamedTuple):
@@ -58,7 +58,7 @@ class _Posterior(NamedTuple):
 
 
 class RowFolder:
-    """Solver for new rows of a side, given the rows of the other side, which stay as they are.
+    """Solver for new rows of one side. The rows of the other side are fixed.
 
     A new row v has the prior Normal(m + Σ F y, Λ⁻¹). The parts F y come from the items that the user has rated and from
     features. m and Λ are the mean and the precision of the trained rows without their parts. With ratings
@@ -90,7 +90,7 @@ class RowFolder:
     def _prior(self) -> tuple[Tensor, Tensor]:
         """Estimate m and Λ in each sample: (S, D) and (S, D, D).
 
-        The covariance is pulled to its diagonal with a weight of D rows, so that it can be inverted.
+        Shrinks the covariance towards its diagonal, with the weight of D rows, to keep it invertible.
         """
         index = torch.linspace(0, self.own.num_owners - 1, min(PRIOR_ROWS, self.own.num_owners)).round().long()
         rows = self.own.take(index)
@@ -184,7 +184,10 @@ class RowFolder:
         return mean
 
     def _blocks(self, counts: Tensor) -> list[Tensor]:
-        """Split new rows, those with few ratings first, into blocks of bounded memory: indices (B,) each."""
+        """Split new rows, those with few ratings first, into blocks of bounded memory: indices (B,) each.
+
+        Per row and sample, memory holds x once plain and once weighted, and six D × D matrices.
+        """
         dim = self._prior[0].shape[1]
         order, blocks, pending = counts.argsort(stable=True).tolist(), list[Tensor](), list[int]()
         for row in order:

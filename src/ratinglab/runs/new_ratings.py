@@ -64,7 +64,7 @@ class GivenFeatures:
 
 
 class Given(NamedTuple):
-    """All that is given to a fold-in."""
+    """Ratings and features to fold in."""
 
     ratings: GivenRatings | None
     users: GivenFeatures | None

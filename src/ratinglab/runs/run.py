@@ -105,7 +105,7 @@ class Run(TrainedModel):
     @cached_property
     def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Number of training ratings of each user index, and of each item index."""
-        user, item = self._train_pairs
+        user, item = read_part(self.folder, "train", ["user", "item"])
         return np.bincount(user, minlength=len(self.user_ids)), np.bincount(item, minlength=len(self.item_ids))
 
     def fold_in(
@@ -154,7 +154,7 @@ class Run(TrainedModel):
         return fold_in(self, given, user_id=user_id)
 
     def explain(self, user_id: int | str, item_ids: Ids, *, k: int = 3) -> pd.DataFrame:
-        """List the user's training ratings that changed the prediction of each item the most.
+        """For each item, list the user's training ratings that most changed its prediction.
 
         The user's weights are solved again from the training ratings, given the items' weights; see `FoldedIn.explain`.
         For an equation with days, this leaves out the user's drift: the prediction explained is not that of `predict`.

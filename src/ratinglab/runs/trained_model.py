@@ -363,6 +363,8 @@ class TrainedModel:
         item = np.unique(self.item_ids.index_of(item_ids))
         item = item[is_trained(item, self.record.num_items)]
         if len(item) == 0:
+            if len(item_ids) == 0:
+                raise UserError("candidates must have at least one item, got none")
             raise UserError(f"none of the {len(item_ids):,} candidates has training ratings")
         return item
 
