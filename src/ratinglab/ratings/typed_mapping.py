@@ -25,5 +25,12 @@ def typed_pairs(text: str, *, key: str) -> list[tuple[str, str]]:
     for name, value in root.value:
         if not (isinstance(name, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)):
             raise UserError(f"{key} must be a mapping of single values, got {text!r}")
-    # in {50, 7} the numbers are names without values
-    return [(name.value.strip(), value.value.strip()) for name, value in root.value]
+    return [_pair(name, value) for name, value in root.value]
+
+
+def _pair(name: yaml.ScalarNode, value: yaml.ScalarNode) -> tuple[str, str]:
+    """Return a name and its value; YAML reads 50:5, without a space, as a name without a value."""
+    if value.value == "" and name.style is None and ":" in name.value:
+        before, _, after = name.value.rpartition(":")
+        return before.strip(), after.strip()
+    return name.value.strip(), value.value.strip()
