@@ -187,3 +187,10 @@ def test_items_of_one_new_user_need_no_user(run, here):
     np.testing.assert_allclose(
         pd.read_csv("out.csv")["prediction"], run.fold_in({0: 5, 3: 1}).predict([1, 2]), atol=1e-5
     )
+
+
+def test_pairs_with_users_need_ratings_with_users(run, here):
+    (here / "pairs.csv").write_text("user_id,item_id\n2,1\n")
+    with pytest.raises(UserError, match=r"pairs.csv has a column 'user_id', but the ratings are one new user's"):
+        predict(run, "ratings='{0: 5}'", "input=pairs.csv", "output=out.csv")
+    assert not (here / "out.csv").exists()

@@ -306,3 +306,12 @@ def test_list_of_the_bias_baseline_has_no_deviation(run, here, capsys):
     (here / "new.csv").write_text("user_id,item_id,rating\nann,0,5\n")
     recommend(run, "ratings=new.csv", "user=nobody", "unknown=baseline", "k=1")
     assert "nan" not in capsys.readouterr().out
+
+
+def test_candidates_may_be_new_items(run, here, capsys):
+    (here / "new.csv").write_text("user_id,item_id,rating\n2,777,5\n")
+    (here / "items.csv").write_text("item_id\n777\n")
+    recommend(run, "ratings=new.csv", "items=items.csv", "user=1")
+    out = capsys.readouterr().out
+    assert "left out" not in out
+    assert out.splitlines()[-2].split()[:2] == ["1", "777"]

@@ -173,6 +173,12 @@ def test_new_rows_are_encoded_like_the_trained_ones():
         torch.testing.assert_close(again.single_row(2).times_all(weights), again.times_all(weights)[2:])
 
 
+def test_a_new_row_with_few_of_the_categories_uses_their_weights():
+    trained = np.array(["x|y", "z", "y"], dtype=object)
+    new, weights = Design.of_new_rows(np.array(["z"], dtype=object), trained), torch.randn(3, 2)
+    torch.testing.assert_close(new.times_all(weights), weights[2:])
+
+
 def test_rows_of_a_selection_can_be_selected_again():
     design = Design.of_sets(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2]).int(), num_rows=2, num_columns=3)
     twice = design.select_rows(torch.tensor([1, 0, 1])).select_rows(torch.tensor([2, 1]))

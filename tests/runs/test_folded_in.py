@@ -310,6 +310,8 @@ def test_a_user_and_an_item_of_other_parts_keep_what_the_run_knows(tmp_path):
     run = Run.load(tmp_path / "run")
     assert not run.trained_users([30])[0]
     assert not run.trained_items([20])[0]
+    untrained = run.fold_in(frame_of(["30", "30"], ["777", "0"], [5, 5]))
+    assert (untrained.user_ids, untrained.item_ids) == (["30"], [])
     user = run.fold_in({0: 5}, user_id=30)
     assert 20 not in user.recommend(k=100)["item_id"].tolist()
     stored = {name: run.feature("user", name)[run.user_ids.index_of([30])[0]] for name in FEATURES["user_features"]}
