@@ -16,6 +16,8 @@ from ratinglab.models.row_products import RowProducts
 
 NOISE_DEGREES = 10.0
 """ν of the gamma priors on user and item precisions: strength of the pull to the common precision, in ratings."""
+BLOCK_NUMBERS = 1 << 18
+"""Number of factors of pairs multiplied at once: 1 MiB, in the processor's cache."""
 PART_PREFIX = "part/"
 """Prefix of the parts' weights in the state_dict."""
 
@@ -91,36 +93,45 @@ class Posterior(Equation):
         if not self._samples:
             return self.equation.predict(user, item, day)
         total = torch.zeros_like(user, dtype=torch.float64)
-        for _, rating in self._predictions(user, item, day):
-            total += rating
+        for _, ratings in self._predictions(user, item, day):
+            total += ratings.sum(dim=0)
         return (total / len(self._samples)).float()
 
-    def _predictions(self, user: Tensor, item: Tensor, day: Tensor | None) -> Iterator[tuple[Sample, Tensor]]:
-        """Yield each sample and its prediction: (B,) float64."""
+    def _predictions(self, user: Tensor, item: Tensor, day: Tensor | None) -> Iterator[tuple[list[Sample], Tensor]]:
+        """Yield blocks of C samples with their predictions: (C, B) float64."""
         user_row, item_row = self.equation.rows(user, item, day)
-        for samples in self._by_item_table():
-            factors = samples[0].item.index_select(0, item_row)
-            for sample in samples:
-                rating = self._mean + (sample.user.index_select(0, user_row) * factors).sum(1)
-                if len(sample.user_bias) > 0:
-                    biases = sample.user_bias.index_select(0, user_row), sample.item_bias.index_select(0, item_row)
-                    rating = rating + biases[0][:, 0] + biases[1][:, 0]
-                yield sample, rating.double()
+        size = max(1, BLOCK_NUMBERS // max(1, len(user) * self._samples[0].user.shape[1]))
+        for samples in (self._samples[start : start + size] for start in range(0, len(self._samples), size)):
+            factors = _rows_of([sample.user for sample in samples], user_row)
+            ratings = self._mean + (factors * _rows_of([sample.item for sample in samples], item_row)).sum(dim=2)
+            if len(samples[0].user_bias) > 0:
+                biases = _rows_of([sample.user_bias for sample in samples], user_row)[..., 0]
+                ratings = ratings + biases + _rows_of([sample.item_bias for sample in samples], item_row)[..., 0]
+            yield samples, ratings.double()
 
     def score_items(self, user: int, items: Tensor) -> Tensor:
         """Predict one user's ratings of these items on the last day: (C,) int32 → (C,) float32."""
         if not self._samples:
             return self.equation.score_items(user, items)
-        item = self.equation.item_side().find(items, None).long()
+        item_row = self.equation.item_side().find(items, None).long()
         user_row = self.equation.user_side().find(torch.tensor([user]), None)
-        total = torch.full((len(items),), self._mean * len(self._samples), dtype=torch.float64)
+        # of few candidates, the rows are selected first; of many, their scores last, which copies less
+        is_few = 2 * len(item_row) < len(self._samples[0].item)
+        total = torch.zeros(len(items) if is_few else len(self._samples[0].item), dtype=torch.float64)
+        users, start = _rows_of([sample.user for sample in self._samples], user_row)[:, 0], 0
         for samples in self._by_item_table():
-            table = samples[0].item.index_select(0, item)
-            total += table @ sum((sample.user[user_row][0] for sample in samples), torch.zeros(table.shape[1]))
-            if len(samples[0].user_bias) > 0:
-                biases = samples[0].item_bias.index_select(0, item)[:, 0]
-                total += sum(float(sample.user_bias[user_row]) for sample in samples) + len(samples) * biases
-        return (total / len(self._samples)).float()
+            factors, biases = samples[0].item, samples[0].item_bias
+            if is_few:
+                factors = factors.index_select(0, item_row)
+                biases = biases.index_select(0, item_row) if len(biases) > 0 else biases
+            total += factors @ users[start : start + len(samples)].sum(dim=0)
+            if len(biases) > 0:
+                total += len(samples) * biases[:, 0]
+            start += len(samples)
+        if len(self._samples[0].user_bias) > 0:
+            total += _rows_of([sample.user_bias for sample in self._samples], user_row).double().sum()
+        scores = self._mean + total / len(self._samples)
+        return (scores if is_few else scores[item_row]).float()
 
     def _by_item_table(self) -> Iterator[list[Sample]]:
         """Group adjacent samples that share their table of items, as the draws of a user folded in do."""
@@ -142,10 +153,12 @@ class Posterior(Equation):
         """
         assert self._samples, "no sample has been kept"
         total, squares, noise = torch.zeros(3, len(user), dtype=torch.float64)
-        for sample, rating in self._predictions(user, item, day):
-            total += rating
-            squares += rating.square()
-            noise += 1 / (sample.user_precision[user.long()] * sample.item_precision[item.long()])
+        for samples, ratings in self._predictions(user, item, day):
+            total += ratings.sum(dim=0)
+            squares += ratings.square().sum(dim=0)
+            precision = _rows_of([sample.user_precision for sample in samples], user.long())
+            precision = precision * _rows_of([sample.item_precision for sample in samples], item.long())
+            noise += (1 / precision).sum(dim=0)
         count = len(self._samples)
         average = total / count
         return average, (squares / count - average.square()).clamp(min=0) + noise / count
@@ -259,6 +272,15 @@ class Posterior(Equation):
         if any((each.user.shape, each.item.shape) != shapes for each in samples):
             raise RuntimeError("the samples' shapes differ from the equation's")
         self._samples = samples
+
+
+def _rows_of(tables: list[Tensor], row: Tensor) -> Tensor:
+    """Select rows of tables: (N, …) each, row (B,) → (C, B, …). A table that follows itself is read once."""
+    selected, before = list[Tensor](), None
+    for table in tables:
+        selected.append(selected[-1] if table is before else table.index_select(0, row))
+        before = table
+    return selected[0][None] if len(selected) == 1 else torch.stack(selected)
 
 
 def _average(tables: list[Tensor]) -> Tensor:

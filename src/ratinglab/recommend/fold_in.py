@@ -227,7 +227,8 @@ class RowFolder:
         pull = (prior_precision @ prior_mean[..., None])[..., 0]
         gram = (features * weight[..., None]).mT @ features
         moment = ((weight * target)[..., None] * features).sum(dim=2)
-        precision, degrees, rate = self._noise_prior(len(rows))
+        precision, degrees, rate = self._noise_prior
+        precision = precision.repeat(1, len(rows))
         for step in range(NOISE_STEPS):
             root = torch.linalg.cholesky(prior_precision + precision[..., None, None] * gram)
             mean = torch.cholesky_solve((pull + precision[..., None] * moment)[..., None], root)[..., 0]
@@ -239,14 +240,15 @@ class RowFolder:
             precision = (degrees + counts[rows]) / (2 * rate + squares)
         return _Posterior(mean, root, precision, features, precision[..., None] * weight, error)
 
-    def _noise_prior(self, num_rows: int) -> tuple[Tensor, float, Tensor]:
-        """Return the first α, (S, B), and ν and γ, (S, 1), of its prior; ν is 0 if α is known."""
+    @cached_property
+    def _noise_prior(self) -> tuple[Tensor, float, Tensor]:
+        """Return the first α, (S, 1), and ν and γ, (S, 1), of its prior; ν is 0 if α is known."""
         trained = torch.stack(self._own_precision).double()
         # not the mean: users whose ratings are all the same have precisions far above all others
         middle = trained.median(dim=1, keepdim=True).values
         is_common = bool((trained == middle).all())
         rate = (NOISE_DEGREES / 2 - 1 / 3) / middle  # the median of Gamma(a, γ) is about (a − 1/3) / γ
-        return middle.repeat(1, num_rows), 0.0 if is_common else NOISE_DEGREES, rate
+        return middle, 0.0 if is_common else NOISE_DEGREES, rate
 
     def _draw(self, posterior: _Posterior) -> Tensor:
         """Draw v + L⁻ᵀ z: (S', B, D)."""
