@@ -100,7 +100,9 @@ class Posterior(Equation):
     def _predictions(self, user: Tensor, item: Tensor, day: Tensor | None) -> Iterator[tuple[list[Sample], Tensor]]:
         """Yield blocks of C samples with their predictions: (C, B) float64."""
         user_row, item_row = self.equation.rows(user, item, day)
-        size = max(1, BLOCK_NUMBERS // max(1, len(user) * self._samples[0].user.shape[1]))
+        # torch.export needs a size that does not depend on the number of pairs
+        is_traced = torch.compiler.is_compiling()
+        size = 1 if is_traced else max(1, BLOCK_NUMBERS // max(1, len(user) * self._samples[0].user.shape[1]))
         for samples in (self._samples[start : start + size] for start in range(0, len(self._samples), size)):
             factors = _rows_of([sample.user for sample in samples], user_row)
             ratings = self._mean + (factors * _rows_of([sample.item for sample in samples], item_row)).sum(dim=2)
