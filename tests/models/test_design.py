@@ -64,6 +64,17 @@ def test_product_and_gradient_equal_those_of_the_dense_matrix(name):
     assert torch.allclose(table.weight.grad, weight.grad, atol=1e-6)
 
 
+def test_some_columns_are_drawn_without_repetition_and_scaled_by_their_number():
+    start = torch.tensor([0, 3, 3, 5])
+    design = Design(start, torch.tensor([4, 1, 2, 0, 3], dtype=torch.int32), torch.ones(3), num_columns=5)
+    some = design.select_rows(torch.tensor([2, 0, 1])).some_columns(torch.tensor([1, 0, 2]), most=2)
+    product = some.times_all(torch.eye(5))
+    assert (product > 0).sum(dim=1).tolist() == [2, 2, 0]
+    assert not product[0, [0, 3]].any()
+    torch.testing.assert_close(product[1], torch.tensor([1.0, 0, 0, 1, 0]) / 2**0.5)
+    assert set(design.some_columns(torch.zeros(64).long(), most=1).column.tolist()) == {1, 2, 4}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_squares_ignore_the_scale_of_a_row(name):
     design, has = CASES[name][0], COLUMNS[name]

@@ -55,26 +55,42 @@ def joined(rows: SideRows, sample: int) -> np.ndarray:
     return np.hstack([table[sample].double().numpy() for table in tables])
 
 
-def expected(folder: RowFolder, sample: int, other: list[int], rating: list[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the mean and the covariance of a new row with one-line linear algebra."""
+def expected(
+    folder: RowFolder, sample: int, other: list[int], rating: list[float], *, prior_of: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the mean and the covariance of a new row with plain linear algebra.
+
+    `prior_of` is the number of ratings whose prior the row has; None: its own.
+    """
+    count = len(other) if prior_of is None else prior_of
     own, items = joined(folder.own, sample), joined(folder.other, sample)
-    sums = np.zeros(DIM + 1 if folder.own.biases else DIM)
+    dim = DIM + 1 if folder.own.biases else DIM
+
+    def shrunk(rows: np.ndarray) -> np.ndarray:
+        scatter = rows.T @ rows
+        return (scatter + dim * np.diag(np.diag(scatter)) / NUM_USERS) / (NUM_USERS + dim)
+
+    mean = own.mean(axis=0)
+    residual = own - mean
     for part in folder.own.parts:
         weights = part.weights[sample].double().numpy()
-        for user in range(NUM_USERS):
-            own[user] -= (weights[2 * user % NUM_ITEMS] + weights[(2 * user + 1) % NUM_ITEMS]) / np.sqrt(2)
+        some = part.design.some_columns(torch.arange(NUM_USERS), most=count)
+        sums = np.array([some.single_row(user).times_all(part.weights[sample])[0].numpy() for user in range(NUM_USERS)])
+        if count == 0:
+            continue
+        center = sums.mean(axis=0)
+        slopes = np.linalg.solve(shrunk(sums - center), (sums - center).T @ residual / NUM_USERS)
+        mean, residual = mean - center @ slopes, residual - (sums - center) @ slopes
         if other:
-            sums = weights[other].sum(axis=0) / np.sqrt(len(other))
-    scatter = np.cov(own.T, bias=True)
-    dim = len(sums)
-    prior = np.linalg.inv((NUM_USERS * scatter + dim * np.diag(np.diag(scatter))) / (NUM_USERS + dim))
+            mean = mean + weights[other].sum(axis=0) / np.sqrt(len(other)) @ slopes
+    prior = np.linalg.inv(shrunk(residual))
     offset = np.full(NUM_ITEMS, MEAN)
     if folder.own.biases:
         offset += items[:, 0]
         items[:, 0] = 1
     x, target = items[other], np.array(rating) - offset[other]
     a = prior + 0.8 * 1.5 * x.T @ x
-    return np.linalg.solve(a, prior @ (own.mean(axis=0) + sums) + 0.8 * 1.5 * x.T @ target), np.linalg.inv(a)
+    return np.linalg.solve(a, prior @ mean + 0.8 * 1.5 * x.T @ target), np.linalg.inv(a)
 
 
 @pytest.mark.parametrize("has_part", [False, True])
@@ -152,8 +168,25 @@ def test_the_change_of_the_only_rating_is_the_difference_to_the_prior():
     given = ratings([0], [2], [5.0], 1)
     change = solver.changes(given, designs(solver, given), features_of(solver, torch.tensor([4]))).item()
     item = joined(solver.other, 0)[4]
-    means = expected(solver, 0, [2], [5.0])[0] - expected(solver, 0, [], [])[0]
+    means = expected(solver, 0, [2], [5.0])[0] - expected(solver, 0, [], [], prior_of=1)[0]
     assert change == pytest.approx(means[0] + item[1:] @ means[1:], rel=1e-5)
+
+
+def test_the_fewer_ratings_the_less_who_rated_what_moves_the_prior():
+    random = torch.Generator().manual_seed(3)
+    user, item = torch.arange(400).repeat_interleave(30), torch.randint(200, (12_000,), generator=random)
+    weights = [torch.randn(200, DIM, generator=random)]
+    part = RowPart(Source.rated, "", Design.of_sets(user, item.int(), num_rows=400, num_columns=200), weights)
+    rows = part.design.times_all(weights[0]) + 0.1 * torch.randn(400, DIM, generator=random)
+    own = SideRows([rows], None, MEAN, precision=[torch.ones(400)], parts=(part,))
+    solver = RowFolder(own, side(200, samples=1, precision=1.0, seed=1, biases=False), is_item=False)
+    slopes = [solver._prior(count).slope[0].diagonal().mean().item() for count in (0, 2, 8, 18, 40)]
+    assert slopes[0] == 0
+    assert slopes == sorted(slopes)
+    assert slopes[1] < 0.4
+    assert slopes[-1] == pytest.approx(1, abs=0.05)
+    spreads = [torch.linalg.inv(solver._prior(count).precision).diagonal(dim1=1, dim2=2).mean() for count in (0, 8, 40)]
+    assert spreads == sorted(spreads, reverse=True)
 
 
 def test_signs_of_new_users_and_items_cancel():

@@ -91,6 +91,21 @@ class Design(nn.Module):
         start, scale = torch.tensor([0, end - begin]), self.scale[row : row + 1]
         return Design(start, self.column[begin:end], scale, num_columns=self.num_columns)
 
+    def some_columns(self, row: Tensor, *, most: int) -> "Design":
+        """Return these rows of F with at most `most` columns each, drawn at random and scaled by |N(r)|^−½: row (B,).
+
+        The same rows give the same columns.
+        """
+        rows = self._inner(row)
+        count = self.start[rows + 1] - self.start[rows]
+        column, _ = self._entries(rows)
+        owner = torch.repeat_interleave(torch.arange(len(rows)), count)
+        order = torch.rand(len(column), generator=torch.Generator().manual_seed(0)).argsort()
+        order = order[owner[order].argsort(stable=True)]  # by row, in random order within each
+        place = torch.arange(len(column)) - torch.repeat_interleave(torch.cumsum(count, dim=0) - count, count)
+        chosen = order[place < most]
+        return Design.of_sets(owner[chosen], column[chosen], num_rows=len(rows), num_columns=self.num_columns)
+
     def select_rows(self, inner_row: Tensor) -> "Design":
         """Return the product S F, where row r of S selects row inner_row[r] of F: inner_row (num_rows,) int64."""
         inner_row = inner_row if self.inner_row is None else self.inner_row[inner_row]

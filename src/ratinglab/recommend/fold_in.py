@@ -15,6 +15,8 @@ PRIOR_ROWS = 2_000
 """Number of trained rows, spread evenly over the side, from which the prior of a new row is estimated."""
 NOISE_STEPS = 5
 """Number of alternations between a new row and its noise precision."""
+COUNTS = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 135, 200)
+"""Numbers of ratings for which a prior is estimated, if it depends on who rated what; a row takes the nearest below."""
 NUMBERS = 1 << 24
 """Number of float64 values held at once: 128 MiB."""
 LEAST_VARIANCE = 1e-12
@@ -35,6 +37,20 @@ class NewRatings(NamedTuple):
     other: Tensor
     rating: Tensor
     num_rows: int
+
+
+class _Prior(NamedTuple):
+    """Prior of new rows in each sample: Normal(m + C x + Σ F y, Λ⁻¹).
+
+    Attributes:
+        mean: (S, D) float64, m.
+        precision: (S, D, D) float64, Λ.
+        slope: (S, D, D) float64, Cᵀ; None for a side without a part from who rated what.
+    """
+
+    mean: Tensor
+    precision: Tensor
+    slope: Tensor | None
 
 
 class _Posterior(NamedTuple):
@@ -60,11 +76,13 @@ class _Posterior(NamedTuple):
 class RowFolder:
     """Solver for new rows of one side. The rows of the other side are fixed.
 
-    A new row v has the prior Normal(m + Σ F y, Λ⁻¹). The parts F y come from the items that the user has rated and from
-    features. m and Λ are the mean and the precision of the trained rows without their parts. With ratings
-    r ~ Normal(o + v · x, 1 / (α β)), v is normal with precision A and mean A⁻¹ b:
+    A new row v has the prior Normal(m + C z + Σ F y, Λ⁻¹). F y are the parts from features, z is the part from the
+    items that the user has rated. m, C and Λ are the intercept, the slopes and the residual precision of a linear
+    regression of the trained rows without their features on z. If the new row has n ratings, z of each trained row is
+    computed from n of its ratings, drawn at random: few ratings tell little about what a user will rate, and C is then
+    small. With ratings r ~ Normal(o + v · x, 1 / (α β)), v is normal with precision A and mean A⁻¹ b:
 
-        A = Λ + α Σ β x xᵀ,   b = Λ (m + Σ F y) + α Σ β x (r − o)
+        A = Λ + α Σ β x xᵀ,   b = Λ (m + C z + Σ F y) + α Σ β x (r − o)
 
     x are the other side's factors, preceded by 1 if there are biases, and o is the rest of the prediction. With samples
     of the weights, v is solved in each. If users (and items) have their own noise precision α, then v and
@@ -85,23 +103,39 @@ class RowFolder:
         dim = own.factors[0].shape[1] + (own.biases is not None)
         self.draws = 2 if self.num_samples > 1 else 4 * dim
         """Number of draws from each sample."""
+        self._uses_rated = any(part.source is Source.rated for part in own.parts)
+        self._priors: dict[int, _Prior] = {}
 
     @cached_property
-    def _prior(self) -> tuple[Tensor, Tensor]:
-        """Estimate m and Λ in each sample: (S, D) and (S, D, D).
-
-        Shrinks the covariance towards its diagonal, with the weight of D rows, to keep it invertible.
-        """
+    def _prior_rows(self) -> tuple[Tensor, Tensor]:
+        """Select trained rows, (B,), and subtract their features: (S, B, D)."""
         index = torch.linspace(0, self.own.num_owners - 1, min(PRIOR_ROWS, self.own.num_owners)).round().long()
         rows = self.own.take(index)
         for part in self.own.parts:
-            tables = [nn.Embedding.from_pretrained(weights) for weights in part.weights]
-            rows = rows - torch.stack([part.design.times(index, table) for table in tables])
-        count, dim = rows.shape[1:]
-        mean = rows.mean(dim=1)
-        scatter = (rows - mean[:, None]).mT @ (rows - mean[:, None])
-        variances = torch.diag_embed((scatter.diagonal(dim1=1, dim2=2) / count).clamp(min=LEAST_VARIANCE))
-        return mean, torch.linalg.inv((scatter + dim * variances) / (count + dim))
+            if part.source is Source.feature:
+                tables = [nn.Embedding.from_pretrained(weights) for weights in part.weights]
+                rows = rows - torch.stack([part.design.times(index, table) for table in tables])
+        return index, rows
+
+    def _prior(self, count: int) -> _Prior:
+        """Estimate the prior of a row with `count` ratings, one of COUNTS.
+
+        Shrinks both covariances towards their diagonals, with the weight of D rows, to keep them invertible.
+        """
+        if count not in self._priors:
+            index, rows = self._prior_rows
+            mean, slope = rows.mean(dim=1, keepdim=True), None
+            residual = rows - mean
+            if self._uses_rated:
+                some = torch.zeros_like(rows)
+                for part in self.own.parts:
+                    if part.source is Source.rated:
+                        some += _times(part.design.some_columns(index, most=count), part.weights)
+                center = some.mean(dim=1, keepdim=True)
+                slope = torch.linalg.solve(_shrunk(some - center), (some - center).mT @ residual / len(index))
+                mean, residual = mean - center @ slope, residual - (some - center) @ slope
+            self._priors[count] = _Prior(mean[:, 0], torch.linalg.inv(_shrunk(residual)), slope)
+        return self._priors[count]
 
     def fold(self, ratings: NewRatings, designs: Sequence[Design]) -> SideRows:
         """Solve for new rows, and draw `draws` times from their distribution in each sample.
@@ -116,12 +150,13 @@ class RowFolder:
         Returns:
             the new rows, in S · draws samples.
         """
-        prior_mean = self._prior_mean(ratings.num_rows, designs)
+        features, rated = self._parts_of(ratings.num_rows, designs)
         counts = torch.bincount(ratings.row, minlength=ratings.num_rows)
         blocks = self._blocks(counts)
         drawn, precision = list[Tensor](), list[Tensor]()
         for rows in blocks:
-            posterior = self._solve(ratings, counts, rows, prior_mean[:, rows])
+            prior = self._prior_of(int(counts[rows[0]]), features[:, rows], rated[:, rows])
+            posterior = self._solve(ratings, counts, rows, *prior)
             drawn.append(self._draw(posterior).float())
             precision.append(posterior.precision.repeat_interleave(self.draws, dim=0).float())
         order = torch.cat(blocks).argsort()
@@ -136,12 +171,12 @@ class RowFolder:
     def changes(self, ratings: NewRatings, designs: Sequence[Design], other_features: Tensor) -> Tensor:
         """Compute how much each rating of one new row changed its predictions for rows of the other side.
 
-        The change is the prediction minus the one without the rating, at the same noise precision. It is exact: with
-        h = α β xᵀ A⁻¹ x and e the rating's error, leaving it out moves v by
+        The change is the prediction minus the one without the rating, at the same noise precision, m, C and Λ. It is
+        exact: with h = α β xᵀ A⁻¹ x and e the rating's error, leaving it out moves v by
 
-            −α β e A⁻¹ x / (1 − h) + A₋⁻¹ Λ δ,   A₋ = A − α β x xᵀ,
+            −α β e A⁻¹ x / (1 − h) + A₋⁻¹ Λ C δ,   A₋ = A − α β x xᵀ,
 
-        where δ is the change of the part from who rated what.
+        where δ is the change of z.
 
         Args:
             ratings: ratings of the row.
@@ -153,46 +188,56 @@ class RowFolder:
 
         Source: Cook, Weisberg, "Residuals and Influence in Regression", 1982, section 2.2.
         """
-        posterior = self._solve(
-            ratings, torch.tensor([len(ratings.row)]), torch.tensor([0]), self._prior_mean(1, designs)
-        )
+        count = len(ratings.row)
+        mean, precision = self._prior_of(count, *self._parts_of(1, designs))
+        posterior = self._solve(ratings, torch.tensor([count]), torch.tensor([0]), mean, precision)
         x, weight, error = posterior.features[:, 0], posterior.weight[:, 0], posterior.error[:, 0]
         solved = torch.cholesky_solve(x.mT, posterior.root[:, 0]).mT  # A⁻¹ x, (S, E, D)
         leverage = (weight * (x * solved).sum(dim=2))[..., None]
         moved = -(weight * error)[..., None] * solved / (1 - leverage)
         shift = self._shift_of_parts(ratings)
         if shift is not None:
-            pulled = torch.cholesky_solve(self._prior[1] @ shift.mT, posterior.root[:, 0]).mT
+            pulled = torch.cholesky_solve(precision @ shift.mT, posterior.root[:, 0]).mT
             moved += pulled + (weight * (x * pulled).sum(dim=2))[..., None] * solved / (1 - leverage)
         return -(other_features @ moved.mT).mean(dim=0)
 
     def _shift_of_parts(self, ratings: NewRatings) -> Tensor | None:
-        """Compute how leaving out each rating of one row changes its prior mean: (S, E, D); None if not at all."""
+        """Compute C δ, how leaving out each rating of one row changes its prior mean: (S, E, D); None if not at all."""
         shifts, count = list[Tensor](), len(ratings.other)
+        slope = self._prior(_nearest_below(count)).slope
         for part in self.own.parts:
             if part.source is Source.rated:
                 weights = torch.stack([table[ratings.other] for table in part.weights]).double()
                 total = weights.sum(dim=1, keepdim=True)
                 shifts.append((total - weights) / max(count - 1, 1) ** 0.5 - total / count**0.5)
-        return torch.stack(shifts).sum(dim=0) if shifts else None
+        return None if slope is None else torch.stack(shifts).sum(dim=0) @ slope
 
-    def _prior_mean(self, num_rows: int, designs: Sequence[Design]) -> Tensor:
-        """Compute m + Σ F y of new rows: (S, B, D) float64."""
-        mean = self._prior[0][:, None].repeat(1, num_rows, 1)
+    def _parts_of(self, num_rows: int, designs: Sequence[Design]) -> tuple[Tensor, Tensor]:
+        """Compute Σ F y and z of new rows: (S, B, D) float64 each."""
+        _, rows = self._prior_rows
+        features, rated = (torch.zeros(len(rows), num_rows, rows.shape[2], dtype=torch.float64) for _ in range(2))
         for part, design in zip(self.own.parts, designs, strict=True):
-            mean += torch.stack([design.times_all(weights) for weights in part.weights])
-        return mean
+            total = rated if part.source is Source.rated else features
+            total += _times(design, part.weights)
+        return features, rated
+
+    def _prior_of(self, count: int, features: Tensor, rated: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the prior of rows with about `count` ratings: m + C z + Σ F y (S, B, D), and Λ (S, D, D)."""
+        prior = self._prior(_nearest_below(count) if self._uses_rated else 0)
+        mean = prior.mean[:, None] + features
+        return mean if prior.slope is None else mean + rated @ prior.slope, prior.precision
 
     def _blocks(self, counts: Tensor) -> list[Tensor]:
-        """Split new rows, those with few ratings first, into blocks of bounded memory: indices (B,) each.
+        """Split new rows, those with few ratings first, into blocks of one prior and bounded memory: indices (B,) each.
 
         Per row and sample, memory holds x once plain and once weighted, and six D × D matrices.
         """
-        dim = self._prior[0].shape[1]
+        dim = self._prior_rows[1].shape[2]
         order, blocks, pending = counts.argsort(stable=True).tolist(), list[Tensor](), list[int]()
         for row in order:
             size = (len(pending) + 1) * self.num_samples * dim * (2 * int(counts[row]) + 6 * dim)
-            if pending and size > NUMBERS:
+            is_same = not pending or _nearest_below(int(counts[pending[-1]])) == _nearest_below(int(counts[row]))
+            if pending and (size > NUMBERS or (self._uses_rated and not is_same)):
                 blocks.append(torch.tensor(pending))
                 pending = []
             pending.append(row)
@@ -209,8 +254,10 @@ class RowFolder:
             features[..., 0] = 1
         return features
 
-    def _solve(self, ratings: NewRatings, counts: Tensor, rows: Tensor, prior_mean: Tensor) -> _Posterior:
-        """Compute the distributions of a block of rows: rows (B,), prior_mean (S, B, D)."""
+    def _solve(
+        self, ratings: NewRatings, counts: Tensor, rows: Tensor, prior_mean: Tensor, prior_precision: Tensor
+    ) -> _Posterior:
+        """Compute the distributions of a block of rows: rows (B,), prior_mean (S, B, D), prior_precision (S, D, D)."""
         start = torch.cumsum(counts, dim=0) - counts
         most = int(counts[rows].max())
         is_rating = torch.arange(most) < counts[rows, None]  # (B, n)
@@ -223,7 +270,7 @@ class RowFolder:
             known[..., 0] = 1
         features, target = known[:, index], ratings.rating[place] - offset[:, index]
         weight = torch.stack([precision[distinct] for precision in self._other_precision])[:, index] * is_rating
-        prior_precision = self._prior[1][:, None]
+        prior_precision = prior_precision[:, None]
         pull = (prior_precision @ prior_mean[..., None])[..., 0]
         gram = (features * weight[..., None]).mT @ features
         moment = ((weight * target)[..., None] * features).sum(dim=2)
@@ -270,3 +317,21 @@ class RowFolder:
         generator = torch.Generator().manual_seed(int(self.is_item))
         drawn = torch.randn(self.num_samples, dim, generator=generator, dtype=torch.float64)
         return torch.stack([drawn, -drawn], dim=2)
+
+
+def _nearest_below(count: int) -> int:
+    """Find the largest of COUNTS that is at most `count`."""
+    return max(each for each in COUNTS if each <= count)
+
+
+def _times(design: Design, weights: Sequence[Tensor]) -> Tensor:
+    """Compute F w in each sample: (S, num_rows, D) float64."""
+    return torch.stack([design.times_all(each) for each in weights]).double()
+
+
+def _shrunk(rows: Tensor) -> Tensor:
+    """Estimate the covariance of centred rows, shrunk towards its diagonal: (S, B, D) → (S, D, D)."""
+    count, dim = rows.shape[1:]
+    scatter = rows.mT @ rows
+    variances = torch.diag_embed((scatter.diagonal(dim1=1, dim2=2) / count).clamp(min=LEAST_VARIANCE))
+    return (scatter + dim * variances) / (count + dim)
