@@ -27,7 +27,7 @@ FITS = [
     SGDOptions(lr=0.1, weight_decay=0.0, momentum=0.0),
     BlockSGDOptions(lr=0.1, slices=None),
     GIBBS,
-    ALSOptions(),
+    ALSOptions(damping=0.0),
 ]
 
 
@@ -76,6 +76,6 @@ def test_block_sgd_refuses_features():
 
 
 def test_als_refuses_equations_without_regularization():
-    ALSOptions().check(model=options_of("mf"), trainer=TRAINER)
+    ALSOptions(damping=0.0).check(model=options_of("mf"), trainer=TRAINER)
     with pytest.raises(UserError, match=r"^model.regularization must be above 0 with optimizer=als, got 0.0$"):
-        ALSOptions().check(model=options_of("mf", regularization=0.0), trainer=TRAINER)
+        ALSOptions(damping=0.0).check(model=options_of("mf", regularization=0.0), trainer=TRAINER)

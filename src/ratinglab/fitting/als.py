@@ -18,23 +18,28 @@ class ALSFit(RowFit):
 
     The penalty is the equation's own, per rating. A row v with n ratings solves
 
-        (Σ x xᵀ + λ n I) v = Σ x (r − o) + λ n z
+        (Σ x xᵀ + (λ n + ρ) I) v = Σ x (r − o) + λ n z + ρ v'
 
     where x are the other side's rows, with 1 in the place of the bias, o collects the terms that do not depend on v,
-    and z is the sum of the row's parts. Before its rows, each side updates the weights y of each part F y. They solve
+    and z is the sum of the row's parts. The damping ρ pulls the row towards its value v' before the sweep: a row with
+    few ratings takes several sweeps to its minimum, so that early stopping can end before it fits their noise.
+
+    Before its rows, each side updates the weights y of each part F y. They solve
 
         (Fᵀ N F + R) y = Fᵀ N (v − z')
 
     where N is the diagonal matrix of ratings per row, R the diagonal matrix of ratings per column of F, and z' the sum
     of the other parts. Both steps minimize the same objective, so no sweep raises it.
 
-    Source: Zhou, Wilkinson, Schreiber, Pan, "Large-Scale Parallel Collaborative Filtering for the Netflix Prize", AAIM
-    2008: λ weighted by the number of ratings.
+    Sources: Zhou, Wilkinson, Schreiber, Pan, "Large-Scale Parallel Collaborative Filtering for the Netflix Prize", AAIM
+    2008: λ weighted by the number of ratings; Xu, Yin, "A Block Coordinate Descent Method for Regularized Multiconvex
+    Optimization", SIAM Journal on Imaging Sciences, 2013, the proximal update, for ρ.
     """
 
-    def __init__(self, predictor: Predictor, setup: FitSetup) -> None:
-        """Fit `predictor.model`, a factor equation."""
+    def __init__(self, predictor: Predictor, setup: FitSetup, *, damping: float) -> None:
+        """Fit `predictor.model`, a factor equation; see the options, ALSOptions."""
         super().__init__(predictor, setup)
+        self.damping = np.float32(damping)
         self._solvers: dict[str, PartSolver] = {}
         """By part, for √N F."""
         self._ridges: dict[str, FloatArray] = {}
@@ -62,16 +67,17 @@ class ALSFit(RowFit):
         rows = {name: sum(addends[name].values(), self.own_rows(name)) for name in OTHER_SIDE}
         ones = {name: np.ones(len(rows[name]), dtype=np.float32) for name in OTHER_SIDE}
         for name, other in OTHER_SIDE.items():
-            counts, zeros = self._ratings[name].counts, np.zeros_like(rows[name])
+            counts, zeros = self._ratings[name].counts.astype(np.float32), np.zeros_like(rows[name])
             for part in self.side(name).parts:
                 addends[name][part.name] = self._fit_part(part, rows[name], addends[name], counts)
             part_sum = sum(addends[name].values(), zeros.copy())
-            identity = np.eye(zeros.shape[1], dtype=np.float32)
+            pull = np.float32(self.equation.regularization) * counts
+            mean = (pull[:, None] * part_sum + self.damping * rows[name]) / (pull + self.damping)[:, None]
             self.solve(
                 name,
                 rows[name],
                 rows[other],
-                priors=RowPriors(part_sum, np.float32(self.equation.regularization) * identity, counts),
+                priors=RowPriors(mean, np.eye(zeros.shape[1], dtype=np.float32), pull + self.damping),
                 weight=ones[name],
                 other_weight=ones[other],
                 noise=zeros,

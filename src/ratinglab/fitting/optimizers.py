@@ -283,12 +283,16 @@ class GibbsOptions(CompiledOptions):
 class ALSOptions(CompiledOptions):
     """Alternating least squares, one sweep per epoch (Zhou et al. 2008): solves for each weight row in closed form.
 
-    It has no learning rate: model.regularization is the only value to tune. It ignores data.batch_size.
+    It has no learning rate: model.regularization is the value to tune. It ignores data.batch_size.
     """
 
     name: ClassVar[str] = "als"
     forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
     pace: ClassVar[str] = "one sweep per epoch"
+
+    damping: float = field(metadata=at_least(0))
+    """Weight that pulls each row towards its value before the sweep, added to λ times its number of ratings. It slows
+    down rows with few ratings, which overfit first; 0: plain alternating least squares."""
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
         """Raise UserError if rows with few ratings would have no unique solution."""
@@ -299,4 +303,4 @@ class ALSOptions(CompiledOptions):
         """Make the fit."""
         from ratinglab.fitting.als import ALSFit  # imports a compiler
 
-        return ALSFit(predictor, setup)
+        return ALSFit(predictor, setup, damping=self.damping)
