@@ -124,8 +124,10 @@ def fit(
     equation = build_equation(model, training_data(holdout), seed=model_seed)
     rows = as_tensors(data.train_ratings)
     baseline = BiasBaseline(num_users=data.num_users, num_items=data.num_items)
-    baseline.fit(user=rows.user, item=rows.item, rating=rows.rating)
-    predictor = Predictor(Posterior(equation) if optimizer.keeps_samples else equation, baseline, scale=scale)
+    baseline.fit(user=rows.user, item=rows.item, rating=data.stars.to_rating(rows.rating))
+    predictor = Predictor(
+        Posterior(equation) if optimizer.keeps_samples else equation, baseline, stars=data.stars, scale=scale
+    )
     initial_lr = optimizer.initial_lr
     lr = None if initial_lr is None else lambda epoch: initial_lr * lr_factor(epoch)
     module = optimizer.build(predictor, fit_setup(lr=lr, seed=seed, monitor=monitor, trainer=trainer))

@@ -57,7 +57,16 @@ def csv_options(
 
 
 def table_of(
-    user, item, rating, *, timestamp=None, sources=(), titles=None, user_columns=None, item_columns=None
+    user,
+    item,
+    rating,
+    *,
+    scale=(1.0, 5.0),
+    timestamp=None,
+    sources=(),
+    titles=None,
+    user_columns=None,
+    item_columns=None,
 ) -> RatingTable:
     """Make a table of the given columns, whose indices are its ids."""
     user, item = np.asarray(user, dtype=np.int32), np.asarray(item, dtype=np.int32)
@@ -75,7 +84,7 @@ def table_of(
             Origin("user", "data.users.path", "name it as data.users.path"),
             Origin("item", "data.titles.path", "name it as data.titles.path"),
         ),
-        scale=(float(rating.min()), float(rating.max())),
+        scale=scale,
         sources=tuple(Source(*source) for source in sources),
         merged_across_files=0,
         notes=(),

@@ -122,13 +122,15 @@ def prepare_ratinglab(table: dict[str, NDArray[Any]]) -> Callable[[], NDArray[np
     from ratinglab.models.mf import MFOptions
     from ratinglab.models.predictor import Predictor
     from ratinglab.recommend.topk import SeenItems, top_k_of_users
+    from ratinglab.stars import Stars
 
     users, items = (torch.from_numpy(table[f"{side}_factors"]) for side in ("user", "item"))
     training = TrainingData(num_users=len(users), num_items=len(items), rating_mean=0.0)
     options = MFOptions(embedding_dim=NUM_FACTORS, regularization=0.0, init_std=0.0)
     model = options.build(training, generator=torch.Generator())
     model.user_embedding.weight.data, model.item_embedding.weight.data = users, items
-    predictor = Predictor(model, BiasBaseline(num_users=len(users), num_items=len(items)), scale=None)
+    baseline = BiasBaseline(num_users=len(users), num_items=len(items))
+    predictor = Predictor(model, baseline, stars=Stars(1.0, 5.0), scale=None)
 
     def recommend() -> NDArray[np.int32]:
         seen = SeenItems(table["user"], table["item"], num_users=len(users))

@@ -1,11 +1,14 @@
 """The LightningDataModule that serves batches of ratings to a fit."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 
 from ratinglab.batches import CPU, Blocks, ShuffledBatches, WholeEpochs
 from ratinglab.ratings.holdout import Holdout
+from ratinglab.stars import Stars
 
 
 class RatingDataModule(LightningDataModule):
@@ -26,17 +29,18 @@ class RatingDataModule(LightningDataModule):
         """Number of users with training rows."""
         self.num_items = holdout.num_items
         """Number of items with training rows."""
-        self.train_ratings = holdout.train
+        self.stars = Stars(*holdout.table.scale)
+        train = holdout.train
+        self.rating_mean = float(train.rating.mean(dtype=np.float64))
+        """Mean of the training ratings, in rating units."""
+        self.train_ratings = replace(train, rating=self.stars.of(train.rating))
+        """The training rows, with ratings in stars."""
         self.validation_ratings = holdout.validation
+        """The validation rows, with ratings in rating units."""
         self.batch_size = batch_size
         self.fraction = fraction
         self.seed = seed
         self.whole_users = whole_users
-
-    @property
-    def rating_mean(self) -> float:
-        """Mean of the training ratings, in rating units."""
-        return float(self.train_ratings.rating.mean(dtype=np.float64))
 
     def train_dataloader(self) -> ShuffledBatches | WholeEpochs:
         """Make shuffled training batches, or one of all rows."""

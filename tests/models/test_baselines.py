@@ -5,6 +5,7 @@ import torch
 from ratinglab.models.baselines import SHRINKAGE, BiasBaseline, fit_biases
 from ratinglab.models.equation import Equation
 from ratinglab.models.predictor import Predictor
+from ratinglab.stars import Stars
 
 USER = torch.tensor([0, 0, 1, 1, 2], dtype=torch.int32)
 ITEM = torch.tensor([0, 1, 0, 2, 1], dtype=torch.int32)
@@ -53,7 +54,7 @@ class Constant(Equation):
 
 
 def test_predictor_calls_the_model_only_for_known_pairs():
-    predictor = Predictor(Constant(), fitted(), scale=None)
+    predictor = Predictor(Constant(), fitted(), stars=Stars(1.0, 5.0), scale=None)
     user = torch.tensor([0, -1, 2, 5], dtype=torch.int32)
     item = torch.tensor([1, 1, -1, -1], dtype=torch.int32)
     baseline = predictor.baseline(user, item).tolist()
@@ -62,6 +63,6 @@ def test_predictor_calls_the_model_only_for_known_pairs():
 
 
 def test_predictions_are_clipped_and_scores_are_not():
-    predictor = Predictor(Constant(), fitted(), scale=(1.0, 5.0))
+    predictor = Predictor(Constant(), fitted(), stars=Stars(1.0, 5.0), scale=(1.0, 5.0))
     assert predictor(USER, ITEM).tolist() == [5.0] * 5
     assert predictor.score(USER, ITEM).tolist() == [9.0] * 5

@@ -10,6 +10,7 @@ from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import topk
 from ratinglab.recommend.topk import SeenItems, top_k, top_k_of_users
+from ratinglab.stars import Stars
 
 NUM_USERS, NUM_ITEMS, UNTRAINED = 23, 150, 4
 """The last users and items of the rated pairs have no training rows."""
@@ -31,7 +32,7 @@ class ByItem(Equation):
 
 def best(candidates: list[int], k: int) -> list[int]:
     model = ByItem([7.0, 9.0, 1.0, 9.0, 8.0])
-    predictor = Predictor(model, BiasBaseline(num_users=1, num_items=5), scale=(0.0, 5.0))
+    predictor = Predictor(model, BiasBaseline(num_users=1, num_items=5), stars=Stars(1.0, 5.0), scale=(0.0, 5.0))
     return top_k(predictor, user=0, candidates=torch.tensor(candidates, dtype=torch.int32), k=k).tolist()
 
 
@@ -57,7 +58,7 @@ def predictor_of(name: str) -> Predictor:
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
     baseline = BiasBaseline(**numbers)
     baseline.item_bias[:-1] = torch.randn(NUM_ITEMS, generator=torch.Generator().manual_seed(2))
-    return Predictor(model, baseline, scale=(1.0, 5.0))
+    return Predictor(model, baseline, stars=Stars(1.0, 5.0), scale=(1.0, 5.0))
 
 
 @pytest.mark.parametrize("scores", [1, 1_000, 1 << 20])

@@ -71,13 +71,14 @@ def test_run_recommends_without_its_data(copy, tmp_path, monkeypatch):
 def test_predict_uses_the_equation_for_known_pairs(run):
     user, item = run.user_ids.index_of([42])[0], run.item_ids.index_of([7])[0]
     model = run.predictor.model
-    rating = (
+    stars = (
         model.rating_mean
         + model.user_bias.weight[user, 0]
         + model.item_bias.weight[item, 0]
         + model.user_embedding.weight[user] @ model.item_embedding.weight[item]
     )
-    assert run.predict([42], [7])[0] == pytest.approx(float(rating.detach().clamp(0.5, 5.0)), abs=1e-6)
+    rating = 0.5 + (float(stars.detach()) - 1) * 4.5 / 4
+    assert run.predict([42], [7])[0] == pytest.approx(min(max(rating, 0.5), 5.0), abs=1e-6)
     assert run.predict(["42"], [7])[0] == run.predict([42], ["7"])[0] == run.predict(np.array([42]), [7])[0]
 
 

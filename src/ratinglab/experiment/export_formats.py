@@ -157,7 +157,8 @@ def write_ids(
 def _traced(run: Run, format: ExportFormat) -> torch.export.ExportedProgram:
     """Trace the predictor, including cold start and clipping, for batches of any size."""
     predictor = run.predictor
-    traceable = Predictor(predictor.model.traceable(), predictor.baseline, scale=predictor.scale).eval()
+    model, stars = predictor.model.traceable(), predictor.stars
+    traceable = Predictor(model, predictor.baseline, stars=stars, scale=predictor.scale).eval()
     traceable.requires_grad_(False)  # the program's users want ratings, not gradients
     # separate tensors: torch.export takes one tensor that is given twice for one input
     example = tuple(torch.zeros(3, dtype=torch.int32) for _ in range(3 if predictor.model.takes_day else 2))
@@ -216,12 +217,13 @@ def _arrays(run: Run, format: ExportFormat) -> Arrays:
         )
     biases = (factors.user_bias, torch.zeros(len(factors.user))), (factors.item_bias, torch.zeros(len(factors.item)))
     user_bias, item_bias = (zeros if bias is None else bias[:, 0] for bias, zeros in biases)
+    stars = run.predictor.stars
     tensors = {
-        "user_factors": factors.user,
+        "user_factors": factors.user * stars.unit,
         "item_factors": factors.item,
-        "user_bias": user_bias,
-        "item_bias": item_bias,
-        "mean": torch.tensor(factors.mean),
+        "user_bias": user_bias * stars.unit,
+        "item_bias": item_bias * stars.unit,
+        "mean": torch.tensor(stars.to_rating(factors.mean)),
         "scale": torch.tensor(run.predictor.scale or (-torch.inf, torch.inf)),
         "baseline_user_bias": baseline.user_bias,
         "baseline_item_bias": baseline.item_bias,

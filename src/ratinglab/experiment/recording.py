@@ -37,6 +37,7 @@ def record_run(
         num_items=data.num_items,
         rating_mean=data.rating_mean,
         scale=table.scale if options.clip_predictions else None,
+        fitted_scale=data.stars,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
         provenance=_provenance(options, holdout),

@@ -32,6 +32,7 @@ from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
 from ratinglab.models.building import check_equation
+from ratinglab.models.posterior import Posterior
 from ratinglab.ratings.holdout import Holdout, hold_out
 from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.reports.protocols import table_of_run
@@ -204,7 +205,10 @@ def _build_fit(
     )
     predictor = build_predictor(record, training, seed=options.seed)
     check_equation(predictor.model, rows, name=options.model.name)
-    predictor.baseline.fit(user=rows.user, item=rows.item, rating=rows.rating)
+    baseline, stars = predictor.baseline, record.stars
+    baseline.fit(user=rows.user, item=rows.item, rating=stars.to_rating(rows.rating))
+    if not isinstance(predictor.model, Posterior):  # a sampler forgets where it started
+        predictor.model.start_from_baseline(baseline.user_bias[:-1] / stars.unit, baseline.item_bias[:-1] / stars.unit)
     setup = FitSetup.scheduled(
         initial_lr=options.optimizer.initial_lr,
         schedule=options.schedule,

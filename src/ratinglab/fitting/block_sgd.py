@@ -45,6 +45,7 @@ class BlockFit(Fit):
 
     def on_train_start(self) -> None:
         """Sort the training rows into blocks, in place."""
+        super().on_train_start()
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
         rows = self.data.train_ratings
         slices = self.slices or (SLICES_OF_MANY if len(rows) >= MANY_RATINGS else SLICES_OF_FEW)

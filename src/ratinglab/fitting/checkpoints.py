@@ -34,7 +34,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
 class BestAndLast(Checkpoint):
     """Writer of best.ckpt, the best epoch by the monitored metric, and last.ckpt, from which a run resumes.
 
-    It writes best.ckpt after every epoch that is the best so far, and last.ckpt after the first epoch to end more than
+    The initial weights are the first candidate for best.ckpt, as epoch 0: a fit cannot end worse than it began. It
+    writes best.ckpt after every epoch that is the best so far, and last.ckpt after the first epoch to end more than
     `last_every_seconds` since its last write, and at the end of the fit. Without a monitored metric the last epoch
     counts as the best, and both are written together.
 
@@ -63,6 +64,12 @@ class BestAndLast(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the folder."""
         self.folder.mkdir(exist_ok=True)
+
+    def write_initial(self, trainer: Trainer, value: float) -> None:
+        """Write the initial weights as the best so far, with their value of the monitored metric."""
+        before, self.best_value = self.best_value, value
+        if not self._write(trainer, "best.ckpt"):
+            self.best_value = before
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files that are due. Lightning runs this last, after all other callbacks have updated theirs."""

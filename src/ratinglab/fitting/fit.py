@@ -15,6 +15,7 @@ from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.evaluation.metrics import MSE
+from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.restoring import read_fit_parts
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.predictor import Predictor
@@ -47,7 +48,7 @@ class Fit(LightningModule):
         """Predicted and true ratings of each block of validation rows in this epoch."""
         self.baseline_mse: float | None = None
         self.train_mse = math.nan
-        """MSE over the epoch's training rows, in squared rating units; set by the epoch's last step."""
+        """MSE over the epoch's training rows, in squared stars; set by the epoch's last step."""
         self._scalars: dict[str, float] = {}
         self.epochs_done = 0
         self.seconds = 0.0
@@ -87,6 +88,12 @@ class Fit(LightningModule):
     def on_fit_start(self) -> None:
         self._started = perf_counter()
 
+    def on_train_start(self) -> None:
+        checkpoints = self.trainer.checkpoint_callback
+        is_new = self.epochs_done == 0
+        if is_new and isinstance(checkpoints, BestAndLast) and checkpoints.monitor is not None:
+            checkpoints.write_initial(self.trainer, self._initial_value())
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add finished epochs, time and rows. Lightning's `epoch` counts finished epochs only between epochs."""
         checkpoint["epochs"] = self.epochs_done
@@ -125,7 +132,7 @@ class Fit(LightningModule):
         if self.trainer.is_last_batch:
             # now: validation and the epoch-end callbacks read it
             self._check_finite(self.train_mse, "the training loss")
-            self._report("train/mse", self.train_mse)
+            self._report("train/mse", self.train_mse * self.predictor.stars.unit**2)
             if self.epoch_lr is not None:
                 self._log("train/lr", self.epoch_lr)
 
@@ -139,6 +146,17 @@ class Fit(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Predict and clip a block of validation rows."""
         self.validated.append((self.predictor.clip(self.score_block(batch, batch_idx)), batch.rating))
+
+    @torch.no_grad()
+    def _initial_value(self) -> float:
+        """Compute the monitored metric on the validation rows, before the first epoch."""
+        self.predictor.eval()
+        blocks = [
+            (self.predictor.clip(self.score_block(batch, block)), batch.rating)
+            for block, batch in enumerate(self.data.val_dataloader())
+        ]
+        self.predictor.train()
+        return self.monitor(*(torch.cat(column) for column in zip(*blocks, strict=True)))
 
     def on_validation_epoch_end(self) -> None:
         predicted, rating = (torch.cat(column) for column in zip(*self.validated, strict=True))

@@ -47,6 +47,7 @@ class RowFit(Fit):
 
     def on_train_start(self) -> None:
         """Sort the training ratings by the rows of both sides."""
+        super().on_train_start()
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
         user, item, rating, day = as_tensors(self.data.train_ratings)
         user_row, item_row = (row.int().numpy() for row in self.equation.rows(user, item, day))

@@ -28,8 +28,8 @@ class BiasOptions(EquationOptions):
 class Bias(Equation):
     """r̂_ui = μ + b_u + b_i
 
-    μ is fixed at the mean of the training ratings; the biases start at 0. Fitted on (r − r̂)² + λ (b_u² + b_i²) per
-    rating. The bias baseline of every run differs: it counts λ once per user and item.
+    μ is fixed at the mean of the training ratings. The biases start at those of the bias baseline, which counts λ once
+    per user and item. Fitted on (r − r̂)² + λ (b_u² + b_i²) per rating.
 
     Cold start: users and items without training rows get the bias baseline's prediction.
 
@@ -44,6 +44,12 @@ class Bias(Equation):
         self.regularization = options.regularization
         self.register_buffer("rating_mean", torch.tensor(training.rating_mean, dtype=torch.float32))
         self.user_bias, self.item_bias = zero_embedding(training.num_users), zero_embedding(training.num_items)
+
+    @torch.no_grad()
+    def start_from_baseline(self, user_bias: Tensor, item_bias: Tensor) -> None:
+        """Set the biases: (num_users,) and (num_items,) float32."""
+        self.user_bias.weight.copy_(user_bias[:, None])
+        self.item_bias.weight.copy_(item_bias[:, None])
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32."""

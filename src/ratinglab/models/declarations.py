@@ -63,7 +63,7 @@ class FactorOptions(EquationOptions):
     regularization: float = field(metadata=at_least(0))
     """λ per rating, in the objective. Raise it if val/mse rises while train/mse falls."""
     init_std: float = field(metadata=at_least(0))
-    """Standard deviation of the embeddings' initial values, in √(rating units)."""
+    """Standard deviation of the embeddings' initial values, in √stars."""
 
 
 @dataclass

@@ -20,8 +20,8 @@ class TrainingData:
     Attributes:
         num_users: users with training rows; their indices are 0 … num_users − 1.
         num_items: items with training rows.
-        rating_mean: mean of the training ratings, in rating units.
-        rows: the training rows; None unless the equation needs interactions.
+        rating_mean: mean of the training ratings, in stars.
+        rows: the training rows, with ratings in stars; None unless the equation needs interactions.
         user_features: the design of each user feature that the equation needs, by column.
         item_features: the design of each item feature, by column.
     """
@@ -47,7 +47,7 @@ class Factors(NamedTuple):
         item: (num_items, D) float32, y.
         user_bias: (num_users, 1) float32; None for an equation without biases.
         item_bias: (num_items, 1) float32; None for an equation without biases.
-        mean: μ, in rating units.
+        mean: μ, in stars.
     """
 
     user: Tensor
@@ -90,7 +90,7 @@ class SideRows(NamedTuple):
     Attributes:
         factors: (num_rows, D) float32 for each sample.
         biases: (num_rows, 1) float32 for each sample; None for an equation without biases.
-        mean: μ, in rating units.
+        mean: μ, in stars.
         last_row: (num_owners,) int64, the row of each user or item on its last day; None: one row each.
         precision: (num_owners,) float32 for each sample: the product of a user's and an item's is 1 / variance of a
             rating around its prediction; None if unknown, as for an equation without samples.
@@ -147,7 +147,7 @@ class SideRows(NamedTuple):
 
 
 class Equation(nn.Module, ABC):
-    """A model over the users and items with training rows, as indices from 0.
+    """A model over the users and items with training rows, as indices from 0. Its ratings are in stars: see Stars.
 
     If its options need days, forward and penalty take a third argument: day (B,) int32, counted from 1970-01-01, or
     None for the last day that the equation knows.
@@ -175,6 +175,13 @@ class Equation(nn.Module, ABC):
         """Call forward, with the day if the equation takes one: (B,) float32."""
         rating: Tensor = self(*self.arguments(user, item, day))
         return rating
+
+    def start_from_baseline(self, user_bias: Tensor, item_bias: Tensor) -> None:
+        """Set the initial weights so that the equation predicts the bias baseline. Does nothing unless overridden.
+
+        user_bias (num_users,) and item_bias (num_items,) are the baseline's biases, float32, in stars; its mean is that
+        of the training ratings.
+        """
 
     def factors(self) -> Factors | None:
         """Return the equation as one product of matrices; None if it has another form."""

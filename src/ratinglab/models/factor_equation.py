@@ -105,7 +105,7 @@ class FactorEquation(Equation):
     regularization: float
     """λ per rating."""
     rating_mean: Tensor | float
-    """μ, in rating units; 0.0 for an equation without it."""
+    """μ, in stars; 0.0 for an equation without it."""
 
     @abstractmethod
     def user_side(self) -> Side:
@@ -188,7 +188,9 @@ def as_factor_equation(equation: Equation) -> FactorEquation:
 class BiasedFactorEquation(FactorEquation):
     """A factor equation with μ, biases, and a part per user and item feature.
 
-    μ is fixed at the mean of the training ratings. The biases start at 0, the embeddings at Normal(0, init_std²).
+    μ is fixed at the mean of the training ratings. The biases start at those of the bias baseline, the embeddings at
+    Normal(0, init_std²) on the items' side and at 0 on the users', so that the first predictions are the baseline's.
+    For optimizer=gibbs, the biases start at 0 and all embeddings at Normal(0, init_std²).
     """
 
     rating_mean: Tensor
@@ -207,6 +209,12 @@ class BiasedFactorEquation(FactorEquation):
         dim, std = options.embedding_dim, options.init_std
         self.user_embedding = normal_embedding(training.num_users, dim, std=std, generator=generator)
         self.item_embedding = normal_embedding(training.num_items, dim, std=std, generator=generator)
+
+    @torch.no_grad()
+    def start_from_baseline(self, user_bias: Tensor, item_bias: Tensor) -> None:
+        """Set the biases: (num_users,) and (num_items,) float32."""
+        self.user_bias.weight.copy_(user_bias[:, None])
+        self.item_bias.weight.copy_(item_bias[:, None])
 
     def add_features(self, options: FeatureOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         """Draw the weights of the features that the options name. The subclass adds their parts to its sides."""

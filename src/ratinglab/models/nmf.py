@@ -6,7 +6,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ratinglab.errors import UserError
 from ratinglab.models.declarations import FactorOptions
 from ratinglab.models.equation import Equation, Factors, TrainingData, normal_embedding
 from ratinglab.options import at_least
@@ -19,18 +18,10 @@ class NMFOptions(FactorOptions):
     name: ClassVar[str] = "nmf"
 
     init_std: float = field(metadata=at_least(0))
-    """Standard deviation of the embeddings' initial values, in ⁴√(rating units)."""
+    """Standard deviation of the embeddings' initial values, in ⁴√stars."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "NMF":
-        """Make the equation.
-
-        Raises:
-            UserError: the mean rating is not above 0; these factors predict nothing negative.
-        """
-        if training.rating_mean <= 0:
-            raise UserError(
-                f"model=nmf predicts no rating below 0: the mean must be above 0, got {training.rating_mean:g}"
-            )
+        """Make the equation."""
         return NMF(self, training, generator=generator)
 
 

@@ -151,7 +151,7 @@ class Posterior(Equation):
             day: (B,) int32, if the equation takes days.
 
         Returns:
-            (B,) float64 in rating units, and (B,) float64 in squared rating units.
+            (B,) float64 in stars, and (B,) float64 in squared stars.
         """
         assert self._samples, "no sample has been kept"
         total, squares, noise = torch.zeros(3, len(user), dtype=torch.float64)

@@ -6,16 +6,23 @@ from torch import Tensor, nn
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.equation import Equation
 from ratinglab.models.posterior import Posterior
+from ratinglab.stars import Stars
 
 
 class Predictor(nn.Module):
-    """r̂_ui = model(u, i) if user and item both have training rows, else the bias baseline's; then clipped."""
+    """r̂_ui = model(u, i) if user and item both have training rows, else the bias baseline's; then clipped.
 
-    def __init__(self, model: Equation, baseline: BiasBaseline, *, scale: tuple[float, float] | None) -> None:
+    The model predicts stars, the baseline and the predictor ratings.
+    """
+
+    def __init__(
+        self, model: Equation, baseline: BiasBaseline, *, stars: Stars, scale: tuple[float, float] | None
+    ) -> None:
         """Combine a model, an equation or a posterior of one, with its fallback; scale=None clips nothing."""
         super().__init__()
         self.model = model
         self.baseline = baseline
+        self.stars = stars
         self.scale = scale
 
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
@@ -29,7 +36,7 @@ class Predictor(nn.Module):
         """Predict one user's ratings of these items without clipping: (C,) int32 → (C,) float32."""
         users = torch.full_like(items, user)
         if bool(self.baseline.known(users, items).all()):
-            return self.model.score_items(user, items)
+            return self.stars.to_rating(self.model.score_items(user, items))
         return self.score(users, items)
 
     def clip(self, rating: Tensor) -> Tensor:
@@ -47,7 +54,7 @@ class Predictor(nn.Module):
         deviation = torch.full(user.shape, torch.nan)
         if bool(known.any()):
             moments = self.model.moments(user[known], item[known], None if day is None else day[known])
-            deviation[known] = moments[1].sqrt().float()
+            deviation[known] = self.stars.unit * moments[1].sqrt().float()
         return deviation
 
     def score(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
@@ -57,7 +64,7 @@ class Predictor(nn.Module):
         """
         known = self.baseline.known(user, item)
         if not torch.compiler.is_compiling() and bool(known.all()):  # the usual case, 12 % faster than the lines below
-            return self.model.predict(user, item, day)
+            return self.stars.to_rating(self.model.predict(user, item, day))
         # user 0 and item 0 stand in for an unknown pair, which gets the baseline's prediction
         rating = self.model.predict(torch.where(known, user, 0), torch.where(known, item, 0), day)
-        return torch.where(known, rating, self.baseline(user, item))
+        return torch.where(known, self.stars.to_rating(rating), self.baseline(user, item))

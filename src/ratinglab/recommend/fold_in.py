@@ -29,7 +29,7 @@ class NewRatings(NamedTuple):
     Attributes:
         row: (E,) int64, from 0 to num_rows − 1.
         other: (E,) int64.
-        rating: (E,) float64.
+        rating: (E,) float64, in stars.
         num_rows: number of new rows; rows without ratings are allowed.
     """
 
@@ -184,7 +184,7 @@ class RowFolder:
             other_features: (S, C, D) float64, x of these rows, from `features`.
 
         Returns:
-            (C, E) float64, in rating units, averaged over the samples.
+            (C, E) float64, in stars, averaged over the samples.
 
         Source: Cook, Weisberg, "Residuals and Influence in Regression", 1982, section 2.2.
         """

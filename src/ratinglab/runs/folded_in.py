@@ -16,6 +16,7 @@ from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.summed_rows import SummedRows
 from ratinglab.ratings.ids import IdMap
+from ratinglab.recommend.fold_in import NewRatings
 from ratinglab.runs.new_ratings import Given
 from ratinglab.runs.new_rows import (
     NewRows,
@@ -56,13 +57,13 @@ class FoldedIn:
         self._users, self._folder, self.model = users, run.row_folder("user"), run
         self._item_rows = self._folder.other.on_last_day().repeated(self._folder.draws)
         if items.ids:
-            new = run.row_folder("item").fold(items.ratings, items.designs)
+            new = run.row_folder("item").fold(_in_stars(run, items.ratings), items.designs)
             self._item_rows = self._item_rows.extended(new)
             user_rows = self._folder.own.on_last_day().repeated(self._folder.draws)
             self.model = _extended(run, None, items, user_rows, self._item_rows, rows)
         self._folded: TrainedModel | None = None
         if users.ids:
-            user_rows = self._folder.fold(users.ratings, users.designs)
+            user_rows = self._folder.fold(_in_stars(run, users.ratings), users.designs)
             self._folded = _extended(run, users, items, user_rows, self._item_rows, rows)
 
     def __repr__(self) -> str:
@@ -193,7 +194,8 @@ class FoldedIn:
         item = folded.item_ids.index_of(item_ids)
         ratings, designs = self._users.single_row(int(folded.user_ids.index_of([user_id])[0]))
         features = self._folder.features(self._item_rows, torch.from_numpy(item).long())
-        changes = self._folder.changes(ratings, designs, features).numpy()
+        changes = self._folder.changes(_in_stars(folded, ratings), designs, features).numpy()
+        changes *= folded.record.stars.unit
         best = np.argsort(-np.abs(changes), axis=1, kind="stable")[:, :k]
         row, other = np.repeat(np.arange(len(item)), best.shape[1]), ratings.other.numpy()[best.ravel()]
         columns = {"item_id": folded.item_ids.ids[item[row]], "rated_item_id": folded.item_ids.ids[other]}
@@ -265,7 +267,8 @@ def _extended(
     rows: pd.DataFrame,
 ) -> TrainedModel:
     """Make a run of the users folded in, or of its own users if None, with its own items and those folded in."""
-    predictor = Predictor(_posterior(user_rows, item_rows), _baseline(run, users, items), scale=run.predictor.scale)
+    model, baseline, stars = _posterior(user_rows, item_rows), _baseline(run, users, items), run.record.stars
+    predictor = Predictor(model, baseline, stars=stars, scale=run.predictor.scale)
     record = replace(run.record, num_users=user_rows.num_owners, num_items=item_rows.num_owners, is_sampled=True)
     extended = replace(run, record=record, predictor=predictor.eval())
     extended.user_ids = run.user_ids if users is None else IdMap(_ids(users.ids, like=run.user_ids))
@@ -308,6 +311,10 @@ def _with_new_items(run: TrainedModel, items: NewRows) -> pd.DataFrame:
     rest = rest[~rest["item_id"].astype(str).isin(items.ids)]
     table = pd.concat([run.items[:count], new, rest], ignore_index=True)
     return table.assign(item_id=_ids(table["item_id"].astype(str), like=run.item_ids))
+
+
+def _in_stars(run: TrainedModel, ratings: NewRatings) -> NewRatings:
+    return ratings._replace(rating=run.record.stars.of(ratings.rating))
 
 
 def _ids(ids: Iterable[str], *, like: IdMap) -> pd.Index:

@@ -12,6 +12,7 @@ from ratinglab.evaluation.metrics import MetricKind, find_metrics, monitored
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, write_whole
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.options import from_plain
+from ratinglab.stars import Stars
 from ratinglab.targets import target_class
 
 MODELS_OF_FORMAT_2 = {
@@ -50,6 +51,7 @@ class RunRecord:
         monitor: validation metric that decides which epoch is the best.
         max_time: time limit of the fit as DD:HH:MM:SS; None: no limit.
         split: name and options of the split; {} in runs from before they were kept.
+        fitted_scale: the ratings of 1 and of 5 stars; 1 and 5 in runs from before, which fitted the ratings themselves.
         format_version: version of the folder's format.
     """
 
@@ -72,7 +74,13 @@ class RunRecord:
     monitor: str = "val/mse"
     max_time: str | None = None
     split: dict[str, Any] = field(default_factory=dict)
+    fitted_scale: tuple[float, float] = (1.0, 5.0)
     format_version: int = RUN_FORMAT
+
+    @property
+    def stars(self) -> Stars:
+        """The scale on which the model was fitted."""
+        return Stars(*self.fitted_scale)
 
     def metric_kinds(self) -> list[MetricKind]:
         """List the names and directions of the metrics of every part, without importing user modules."""

@@ -146,7 +146,7 @@ def training_data(
     return TrainingData(
         num_users=record.num_users,
         num_items=record.num_items,
-        rating_mean=record.rating_mean,
+        rating_mean=record.stars.of(record.rating_mean),
         rows=rows,
         user_features={
             name: Design.of_feature(column[: record.num_users], key=f"model.user_features: {name}")
@@ -169,7 +169,7 @@ def build_predictor(record: RunRecord, training: TrainingData, *, seed: int) -> 
     if record.is_sampled:
         model = Posterior(as_factor_equation(model))
     baseline = BiasBaseline(num_users=record.num_users, num_items=record.num_items)
-    return Predictor(model, baseline, scale=record.scale)
+    return Predictor(model, baseline, stars=record.stars, scale=record.scale)
 
 
 def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:

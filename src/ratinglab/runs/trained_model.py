@@ -111,7 +111,7 @@ class TrainedModel:
         return read_features(self.folder / f"{side}s.parquet", (name,))[name]
 
     def side_rows(self, side: str) -> SideRows:
-        """Return the weights of a side, user or item, with the noise of a rating.
+        """Return the weights of a side, user or item, with the noise of a rating, in stars.
 
         Without samples, the noise is the same everywhere: the MSE of validation rows or, without any, training rows.
 
@@ -123,11 +123,12 @@ class TrainedModel:
             raise UserError(f"model={self.record.model} cannot fold in or explain ratings: it has no factors")
         if rows.precision is not None:
             return rows
-        precision = 1 / self._noise_variance if side == "user" else 1.0
+        precision = self.record.stars.unit**2 / self._noise_variance if side == "user" else 1.0
         return rows._replace(precision=[torch.full((rows.num_owners,), precision)])
 
     @cached_property
     def _noise_variance(self) -> float:
+        """MSE of validation rows or, without any, training rows, in squared rating units."""
         part = "val" if count_rows(self.folder)[PARTS.index("val")] > 0 else "train"
         rows = self.part(part)
         return float((by_block(self.predictor, rows) - torch.from_numpy(rows.rating)).double().square().mean())

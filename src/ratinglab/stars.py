@@ -1,0 +1,42 @@
+"""The scale of fitted ratings: every rating scale becomes 1 to 5 stars."""
+
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Ratings = TypeVar("Ratings", float, Tensor, NDArray[np.float32])
+
+
+class Stars(NamedTuple):
+    """A linear map of a rating scale to 1 to 5 stars.
+
+    Models are fitted on stars, so that settings such as lr, init_std and λ mean the same on every rating scale, and
+    ratings of a · r + b give the same weights as r. On a scale of 1 to 5 the map is the identity, bit for bit.
+
+    Attributes:
+        lowest: the rating of 1 star.
+        highest: the rating of 5 stars.
+    """
+
+    lowest: float
+    highest: float
+
+    @property
+    def unit(self) -> float:
+        """Rating units per star."""
+        return (self.highest - self.lowest) / 4
+
+    @property
+    def _zero(self) -> float:
+        """The rating of 0 stars."""
+        return self.lowest - self.unit
+
+    def of(self, rating: Ratings) -> Ratings:
+        """Convert ratings to stars."""
+        return (rating - self._zero) / self.unit
+
+    def to_rating(self, stars: Ratings) -> Ratings:
+        """Convert stars to ratings."""
+        return stars * self.unit + self._zero
