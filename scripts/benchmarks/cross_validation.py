@@ -28,7 +28,7 @@ print(ratinglab.cross_validate(ratings=frame, recipe="biased_mf_gibbs", verbose=
 """,
     "ratinglab block_sgd": """
 import ratinglab
-print(ratinglab.cross_validate(ratings=frame, recipe="biased_mf_block_sgd", verbose=False)["test/rmse"].mean())
+print(ratinglab.cross_validate(ratings=frame, recipe="fast", verbose=False)["test/rmse"].mean())
 """,
     "surprise": """
 from surprise import SVD, Dataset, Reader

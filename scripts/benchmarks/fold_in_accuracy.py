@@ -25,7 +25,7 @@ RECIPES = (
     "mf_gibbs",
     "timesvdpp_gibbs",
     "biased_mf_als",
-    "biased_mf_block_sgd",
+    "fast",
     "nmf_adam",
 )
 FITS = (*(f"recipe={name}" for name in RECIPES), "model=biased_mf", "model=mf")

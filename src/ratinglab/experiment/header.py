@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from torch import nn
 
 from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.models.best import BestOptions
 from ratinglab.models.posterior import Posterior
 from ratinglab.options import as_yaml, to_plain
 from ratinglab.ratings.holdout import Holdout
+from ratinglab.ratings.side_information import Offer
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION
 
 MANY_BYTES = 1 << 30
@@ -55,6 +57,22 @@ def header(
             )
     elif validation == 0:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
+
+
+def parts_text(offer: Offer) -> str:
+    """List the parts that the data offer, and what they lack."""
+    columns = {"user": offer.user_features, "item": offer.item_features}
+    there = ["who rated what", *(["times"] if offer.has_times else [])]
+    there += [f"{side} columns {', '.join(names)}" for side, names in columns.items() if names]
+    missing = [] if offer.has_times else ["times"]
+    missing += [f"{side} columns" for side, names in columns.items() if not names]
+    return "; ".join(there) + (f" (the data have no {' and no '.join(missing)})" if missing else "")
+
+
+def best_recipe(offer: Offer) -> str:
+    """Say what recipe=best would do with these data."""
+    model = BestOptions(embedding_dim=1, regularization=0.0, init_std=0.0).for_data(offer)
+    return f"tip: recipe=best fits {model.name} by Gibbs sampling, with {parts_text(offer)}"
 
 
 def _fit_settings(options: TrainOptions) -> str:

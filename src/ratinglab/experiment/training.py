@@ -20,7 +20,7 @@ from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import Metric, find_metrics, monitored
 from ratinglab.experiment.continuation import check_resumable, check_same_data, start_from
 from ratinglab.experiment.dashboard import RunLogger, show_experiment, show_results
-from ratinglab.experiment.header import header
+from ratinglab.experiment.header import best_recipe, header, parts_text
 from ratinglab.experiment.recording import record_run
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.files import VALIDATION_FIT
@@ -33,7 +33,8 @@ from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
 from ratinglab.models.building import check_equation
 from ratinglab.models.posterior import Posterior
-from ratinglab.ratings.holdout import Holdout, hold_out
+from ratinglab.ratings.holdout import Holdout, hold_out, offer_of
+from ratinglab.ratings.side_information import Offer
 from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.reports.protocols import table_of_run
 from ratinglab.reports.results import results
@@ -78,8 +79,11 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         found = read_metrics(first_fit)
         epochs = found["fit/best_epoch"]
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
-    _fit_run(options, run_folder, found=found)
-    return _conclude(run_folder)
+    offer = _fit_run(options, run_folder, found=found)
+    objective = _conclude(run_folder)
+    if (options.model.name, options.optimizer.name) == ("mf", "adam"):  # nothing was chosen, or the textbook
+        log.info(best_recipe(offer))
+    return objective
 
 
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
@@ -92,7 +96,7 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
     """
     if options.resume is not None:
         raise UserError("resume continues a run with ratinglab's own Trainer; from=FOLDER starts from its weights")
-    holdout = _hold_out(options, refits=False)
+    options, holdout = _hold_out(options, refits=False)
     data = _data_module(options, holdout)
     record = record_run(options, data, holdout, refit_epochs=None)
     monitor = monitored(options.monitor, find_metrics(options.metrics))
@@ -102,10 +106,14 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
     return fit, data
 
 
-def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> None:
-    """Fit a model into a run's folder, unless the run is finished; `found` has the metrics of the first of two fits."""
-    monitor = monitored(options.monitor, find_metrics(options.metrics))
-    holdout = _hold_out(options, refits=found is not None)
+def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> Offer:
+    """Fit a model into a run's folder, unless the run is finished; `found` has the metrics of the first of two fits.
+
+    Returns what the data offer.
+    """
+    monitor, asked_model = monitored(options.monitor, find_metrics(options.metrics)), options.model.name
+    options, holdout = _hold_out(options, refits=found is not None)
+    offer = offer_of(holdout.table, holdout.split)
     data = _data_module(options, holdout)
     refit_epochs = None if found is None else int(found["fit/best_epoch"])
     record = record_run(options, data, holdout, refit_epochs=refit_epochs)
@@ -115,7 +123,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         record, is_finished = check_resumable(options, record=record, run_folder=run_folder)
         if is_finished:
             log.info("note: the run is already finished")
-            return
+            return offer
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
     first_epoch = read_epoch(checkpoint) + 1
     loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
@@ -137,6 +145,8 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         start_from(options, fit.predictor, record=record, is_first_of_two=is_first_of_two)
     model, epochs = fit.predictor.model, record.refit_epochs
     lines = [*header(options, holdout=holdout, model=model, first_epoch=first_epoch, refit_epochs=epochs)]
+    if asked_model != options.model.name:
+        lines.append(f"note: model={asked_model} is {options.model.name} here: {parts_text(offer)}")
     for line in lines:
         log.info(line)
     run_folder.mkdir(exist_ok=True)
@@ -154,16 +164,21 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     finally:
         for logger in loggers:
             logger.close()
+    return offer
 
 
-def _hold_out(options: TrainOptions, *, refits: bool) -> Holdout:
-    """Load the table, select the side information that the equation needs, and split the rows."""
+def _hold_out(options: TrainOptions, *, refits: bool) -> tuple[TrainOptions, Holdout]:
+    """Load the table, split the rows, and select the side information that the equation needs.
+
+    Returns the options, with the equation that model=best chooses for these data.
+    """
     table = options.data.load()
     split = options.split.apply(table)
+    options = replace(options, model=options.model.for_data(offer_of(table, split)))
     side = table.side_information(options.model.needs(), asked_by=f"model={options.model.name}")
     if options.split.refit and not refits and split.count(VALIDATION) == 0:
         raise UserError("split.refit=true needs validation rows, to find the number of epochs")
-    return hold_out(table, split.refitted() if refits else split, side)
+    return options, hold_out(table, split.refitted() if refits else split, side)
 
 
 def _data_module(options: TrainOptions, holdout: Holdout) -> RatingDataModule:

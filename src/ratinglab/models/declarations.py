@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.options import added_later, at_least, within
-from ratinglab.ratings.side_information import Needs
+from ratinglab.ratings.side_information import Needs, Offer
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +44,10 @@ class EquationOptions(ABC):
     def needs(self) -> Needs:
         """Declare the data that the equation needs besides users, items and ratings."""
         return Needs()
+
+    def for_data(self, offer: Offer) -> EquationOptions:
+        """Return the options of the equation for data that offer this: these, if they leave no choice."""
+        return self
 
     @abstractmethod
     def build(self, training: TrainingData, *, generator: torch.Generator) -> Equation:

@@ -32,6 +32,35 @@ class Needs(NamedTuple):
     item_features: tuple[str, ...] = ()
 
 
+class Offer(NamedTuple):
+    """What the data offer besides the ratings: times, and columns of users and of items that tell them apart."""
+
+    has_times: bool
+    user_features: tuple[str, ...]
+    item_features: tuple[str, ...]
+
+
+def informative(columns: dict[str, Column], *, is_trained: NDArray[np.bool_]) -> tuple[str, ...]:
+    """List the columns that say something about users (or items) with training ratings: is_trained (N,).
+
+    Leaves out columns that are constant or unknown, categories of which most belong to one row, such as web addresses,
+    and numbers with a column of their groups, NAME_group.
+    """
+    return tuple(
+        name
+        for name, column in columns.items()
+        if f"{name}_group" not in columns and _is_informative(column[is_trained])
+    )
+
+
+def _is_informative(column: Column) -> bool:
+    if is_numeric(column):
+        known = column[~np.isnan(column)]
+        return len(known) > 0 and bool(known.min() < known.max())
+    row, _, names = categories(column)
+    return len(names) > 1 and 2 * len(names) <= len(np.unique(row))
+
+
 @dataclass(frozen=True)
 class SideInformation:
     """Side information that an equation needs.

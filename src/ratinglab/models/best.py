@@ -1,0 +1,36 @@
+"""The model with every part that the data offer."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ratinglab.models.declarations import FactorOptions, Form
+from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.svdpp import Implicit, SVDppOptions
+from ratinglab.models.timesvdpp import TimeSVDppOptions
+from ratinglab.ratings.side_information import Offer
+
+
+@dataclass
+class BestOptions(FactorOptions):
+    """Options of the model with every part that the data offer: timesvdpp if the ratings have times, else svdpp."""
+
+    name: ClassVar[str] = "best"
+    form: ClassVar[Form] = Form.parts
+
+    def for_data(self, offer: Offer) -> SVDppOptions:
+        """Choose the equation, with who rated what on both sides and all features."""
+        equation = TimeSVDppOptions if offer.has_times else SVDppOptions
+        return equation(
+            embedding_dim=self.embedding_dim,
+            regularization=self.regularization,
+            init_std=self.init_std,
+            user_features=list(offer.user_features),
+            item_features=list(offer.item_features),
+            implicit=Implicit.both,
+        )
+
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> Equation:
+        """Not called: the options from `for_data` build the equation."""
+        raise AssertionError("for_data chooses the equation")
