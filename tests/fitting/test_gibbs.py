@@ -74,11 +74,22 @@ def with_columns(table: RatingTable) -> RatingTable:
 
 
 def fit(
-    case="biased_mf", *, table=None, threads=1, seed=0, epochs=6, burn_in=2, thin=1, noise="own", **changed
+    case="biased_mf",
+    *,
+    table=None,
+    threads=1,
+    seed=0,
+    epochs=6,
+    burn_in=2,
+    thin=1,
+    noise="own",
+    max_samples=None,
+    min_gain=0.0,
+    **changed,
 ) -> Fitted:
     name, options = MODELS[case]
     model = options_of(name, regularization=0.0, **options | changed)
-    optimizer = GibbsOptions(burn_in=burn_in, noise=Noise[noise], thin=thin)
+    optimizer = GibbsOptions(burn_in=burn_in, noise=Noise[noise], thin=thin, max_samples=max_samples, min_gain=min_gain)
     table = with_columns(made_table()) if table is None else table
     return fit_equation(model, optimizer, table, epochs=epochs, seed=seed, threads=threads)
 

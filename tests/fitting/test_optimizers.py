@@ -19,7 +19,7 @@ from ratinglab.fitting.optimizers import (
 )
 from ratinglab.models.declarations import Form
 
-GIBBS = GibbsOptions(burn_in=2, noise=Noise.own, thin=3)
+GIBBS = GibbsOptions(burn_in=2, noise=Noise.own, thin=3, max_samples=None, min_gain=0.0)
 FITS = [
     AdamOptions(lr=0.1, weight_decay=0.0, beta1=0.9, beta2=0.999),
     AdamWOptions(lr=0.1, weight_decay=0.0, beta1=0.9, beta2=0.999),

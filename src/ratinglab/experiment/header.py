@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.fitting.optimizers import GibbsOptions
 from ratinglab.models.best import BestOptions
 from ratinglab.models.posterior import Posterior
 from ratinglab.options import as_yaml, to_plain
@@ -47,13 +48,14 @@ def header(
     if first_epoch > 1:
         yield f"note: the run resumes after {first_epoch - 1} epochs"
     if options.optimizer.keeps_samples:
-        yield "note: the fit samples its own priors: model.regularization and early stopping have no effect"
+        yield "note: the fit samples its own priors: model.regularization has no effect; optimizer.min_gain ends it"
         assert isinstance(model, Posterior)
+        assert isinstance(options.optimizer, GibbsOptions), "no other fit keeps samples"
         kept = options.optimizer.num_samples(options.trainer.max_epochs)
-        if kept * model.sample_bytes > MANY_BYTES:
+        if options.optimizer.max_samples is not None and kept * model.sample_bytes > MANY_BYTES:
             yield (
                 f"warning: {kept} samples take {kept * model.sample_bytes / 1e9:.1f} GB, three times as much while a "
-                "checkpoint is written; a larger optimizer.thin keeps fewer"
+                "checkpoint is written; a smaller optimizer.max_samples keeps fewer"
             )
     elif validation == 0:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"

@@ -266,7 +266,8 @@ def _build_trainer(
     if options.optimizer.on_cpu_only:
         trainer = replace(trainer, accelerator=Accelerator.cpu)  # auto could find a GPU
     if exact_epochs is not None:
-        min_epochs = min(trainer.min_epochs, exact_epochs)
+        # a sampler could stop itself
+        min_epochs = exact_epochs if options.optimizer.keeps_samples else min(trainer.min_epochs, exact_epochs)
         trainer = replace(trainer, max_epochs=exact_epochs, min_epochs=min_epochs, max_time=None)
     return trainer.build(run_folder=run_folder, loggers=list(loggers), callbacks=callbacks)
 

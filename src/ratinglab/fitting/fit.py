@@ -51,6 +51,8 @@ class Fit(LightningModule):
         """MSE over the epoch's training rows, in squared stars; set by the epoch's last step."""
         self._scalars: dict[str, float] = {}
         self.epochs_done = 0
+        self.stops_early = False
+        """Whether the fit itself has found that further epochs would gain nothing."""
         self.seconds = 0.0
         """Seconds of fitting before this process."""
         self.step_seconds = 0.0
@@ -98,7 +100,8 @@ class Fit(LightningModule):
         """Add finished epochs, time and rows. Lightning's `epoch` counts finished epochs only between epochs."""
         checkpoint["epochs"] = self.epochs_done
         early_stopping = self.trainer.early_stopping_callback
-        checkpoint["stopped"] = early_stopping is not None and early_stopping.stopped_epoch > 0  # not by the clock
+        has_stopped = early_stopping is not None and early_stopping.stopped_epoch > 0  # not by the clock
+        checkpoint["stopped"] = has_stopped or self.stops_early
         checkpoint["seconds"] = self.seconds + perf_counter() - self._started
         checkpoint |= {"step_seconds": self.step_seconds, "rows_trained": self.rows_trained}
 

@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ratinglab.batches import Batch
+from ratinglab.batches import Batch, as_tensors
+from ratinglab.fitting.chain import Chain
 from ratinglab.fitting.kernels.rows import RowPriors, gram
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
@@ -23,6 +24,14 @@ NOISE_SHAPE, NOISE_RATE = 1.0, 1.0
 LEAST_NOISE = 0.01
 """Lowest standard deviation of a user's noise, in standard deviations of the ratings. Ratings that the equation fits
 exactly would otherwise raise the precision without bound."""
+WATCHED_ROWS = 4096
+"""Number of rows over which the gain of more samples is estimated."""
+SAMPLES_PER_CHECK, LEAST_SAMPLES = 8, 32
+"""Number of samples between two checks whether more would pay, and before the first."""
+LEAST_SPREAD = 4
+"""Factor by which the distance of the samples must have grown before a fit at the bound on samples can end."""
+INDEPENDENT = 1.3
+"""Ratio of the gain to that of independent samples up to which a greater distance would not pay."""
 START_STD = 0.1
 """Standard deviation of the first prior: a prior drawn from weights near 0 would keep them small for many epochs."""
 
@@ -44,6 +53,10 @@ class GibbsFit(RowFit):
 
     No draw depends on the number of threads.
 
+    The fit ends once more samples would lower the MSE by at most `min_gain` of train/mse: see Chain for the estimate,
+    over validation rows or, without any, training rows. It also ends once the number of samples is at its bound and
+    thinning them no longer lowers the estimate.
+
     Sources: Salakhutdinov, Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo", ICML
     2008; Lakshminarayanan, Bouchard, Archambeau, "Robust Bayesian Matrix Factorisation", AISTATS 2011, for the noise of
     each user and item; Simm et al., "Macau: Scalable Bayesian Factorization with High-Dimensional Side Information
@@ -54,10 +67,22 @@ class GibbsFit(RowFit):
     user_precision: Tensor
     item_precision: Tensor
 
-    def __init__(self, predictor: Predictor, setup: FitSetup, *, burn_in: int, thin: int, has_own_noise: bool) -> None:
-        """Sample the equation in `predictor.model`, a Posterior of a factor equation; see the options, Gibbs."""
+    def __init__(
+        self,
+        predictor: Predictor,
+        setup: FitSetup,
+        *,
+        burn_in: int,
+        thin: int,
+        max_samples: int | None,
+        min_gain: float,
+        has_own_noise: bool,
+    ) -> None:
+        """Sample the equation in `predictor.model`, a Posterior of a factor equation; see the options, GibbsOptions."""
         super().__init__(predictor, setup)
-        self.burn_in, self.thin, self.has_own_noise, self.seed = burn_in, thin, has_own_noise, setup.seed
+        self.burn_in, self.has_own_noise, self.min_gain, self.seed = burn_in, has_own_noise, min_gain, setup.seed
+        self.first_thin = thin
+        self.chain = Chain(self.posterior, thin=thin, max_samples=max_samples)
         # buffers, so that checkpoints keep them
         for name in OTHER_SIDE:
             side = self.side(name)
@@ -93,6 +118,17 @@ class GibbsFit(RowFit):
             self._solvers |= {part.name: PartSolver(part.design, dim=dim) for part in side.parts}
         spread = float(self._ratings["user"].rating.std(dtype=np.float64)) or 1.0
         self._highest_precision = (LEAST_NOISE * spread) ** -2
+        self.chain.watch(self._watched_rows())
+
+    def _watched_rows(self) -> Batch:
+        """Draw rows for the estimate of the gain, from the warm validation rows or, without any, the training rows."""
+        for ratings in (self.data.validation_ratings, self.data.train_ratings):
+            rows = as_tensors(ratings)
+            warm = self.predictor.baseline.known(rows.user, rows.item).nonzero()[:, 0]
+            if len(warm) > 0:
+                break
+        chosen = np.random.default_rng(self.seed).permutation(len(warm))[:WATCHED_ROWS]
+        return rows.take(warm[torch.from_numpy(np.sort(chosen))])
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one sweep: the users' prior, parts and rows, then the items', then the noise."""
@@ -107,7 +143,7 @@ class GibbsFit(RowFit):
             self._draw_side(name, rows[name], rows[other], addends[name], random)
         self._draw_noise(rows["user"], rows["item"], random)
         past_burn_in = self.current_epoch - self.burn_in
-        if past_burn_in >= 0 and past_burn_in % self.thin == 0:
+        if past_burn_in >= 0 and past_burn_in % self.chain.thin == 0:
             self._keep(rows["user"], rows["item"])
 
     def _draw_side(
@@ -192,7 +228,33 @@ class GibbsFit(RowFit):
         sides = [self.side(name) for name in OTHER_SIDE]
         parts = [part for side in sides for part in side.parts if part.source is not Source.own]
         weights = {part.name: torch.from_numpy(self._weights(part)) for part in parts}
-        self.posterior.keep(Sample._make([*map(torch.clone, (*factors, *biases, *precisions)), weights]))
+        is_thinned = self.chain.keep(Sample._make([*map(torch.clone, (*factors, *biases, *precisions)), weights]))
+        if is_thinned:
+            self._sums.clear()
+        self.stops_early = self._is_done(is_thinned=is_thinned)
+        self.trainer.should_stop = self.trainer.should_stop or self.stops_early
+
+    def _is_done(self, *, is_thinned: bool) -> bool:
+        """Return whether more samples would gain too little; checked once in a while."""
+        count = self.posterior.num_samples
+        is_due = is_thinned or count % SAMPLES_PER_CHECK == 0
+        if self.min_gain == 0 or not is_due or count < min(LEAST_SAMPLES, self.chain.max_samples // 2):
+            return False
+        gain = self.chain.gain()
+        is_spread = is_thinned and self.chain.thin >= LEAST_SPREAD * self.first_thin
+        are_independent = gain.actual <= INDEPENDENT * gain.independent
+        return gain.actual <= self.min_gain * self.train_mse or (is_spread and are_independent)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the distance of the samples."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["thin"] = self.chain.thin
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the distance of the samples."""
+        super().on_load_checkpoint(checkpoint)
+        if "thin" in checkpoint:  # not in a run from before
+            self.chain.thin = checkpoint["thin"]
 
     def score_block(self, batch: Batch, block: int) -> Tensor:
         """Average the samples' predictions for a block of rows. Keeps a running sum per block."""

@@ -244,7 +244,8 @@ class GibbsOptions(CompiledOptions):
     """Gibbs sampling: Bayesian matrix factorization, one sweep per epoch (Salakhutdinov and Mnih 2008).
 
     It has no learning rate and no regularization to tune. Predictions are means over the kept samples, and have a
-    standard deviation. It ignores data.batch_size, model.regularization and early stopping.
+    standard deviation. It stops by min_gain, not by early stopping, and ignores data.batch_size and
+    model.regularization.
     """
 
     name: ClassVar[str] = "gibbs"
@@ -257,12 +258,19 @@ class GibbsOptions(CompiledOptions):
     noise: Noise
     """Noise variance of the ratings. own: each user and item has its own; one: the same for all."""
     thin: int = field(metadata=at_least(1))
-    """Number of epochs between two kept samples. Raise it to save memory: each sample takes as much as the model, and
-    three times that while a checkpoint is written."""
+    """Number of epochs between two kept samples, at first."""
+    max_samples: int | None = field(metadata=at_least(2))
+    """Maximum number of samples. Once there are more, every second is dropped, and thin doubles. Each takes as much
+    memory as the model, and three times that while a checkpoint is written. null: as many as take 400 MB, from 16 to
+    1000."""
+    min_gain: float = field(metadata=from_zero_below(1))
+    """Fraction of the MSE: the fit ends once more samples would lower the MSE by no more than this. 0: run all of
+    trainer.max_epochs."""
 
     def num_samples(self, max_epochs: int) -> int:
-        """Count the samples kept after max_epochs."""
-        return -(-(max_epochs - self.burn_in) // self.thin)
+        """Return the maximum number of samples after max_epochs."""
+        kept = -(-(max_epochs - self.burn_in) // self.thin)
+        return kept if self.max_samples is None else min(kept, self.max_samples)
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
         """Raise UserError if no sample would be kept."""
@@ -275,8 +283,15 @@ class GibbsOptions(CompiledOptions):
         """Make the fit."""
         from ratinglab.fitting.gibbs import GibbsFit  # imports a compiler
 
-        has_own_noise = self.noise == Noise.own
-        return GibbsFit(predictor, setup, burn_in=self.burn_in, thin=self.thin, has_own_noise=has_own_noise)
+        return GibbsFit(
+            predictor,
+            setup,
+            burn_in=self.burn_in,
+            thin=self.thin,
+            max_samples=self.max_samples,
+            min_gain=self.min_gain,
+            has_own_noise=self.noise == Noise.own,
+        )
 
 
 @dataclass

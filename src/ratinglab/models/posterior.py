@@ -79,6 +79,10 @@ class Posterior(Equation):
         """Keep a sample."""
         self._samples.append(sample)
 
+    def keep_every_second(self) -> None:
+        """Drop the second, the fourth, … sample."""
+        self._samples = self._samples[::2]
+
     @contextmanager
     def using_sample(self, number: int) -> Iterator[None]:
         """Predict from one sample alone, counted from 0."""
