@@ -76,6 +76,7 @@ def table_of(
             Origin("item", "data.titles.path", "name it as data.titles.path"),
         ),
         scale=(float(rating.min()), float(rating.max())),
+        set_scale=(None, None),
         sources=tuple(Source(*source) for source in sources),
         merged_across_files=0,
         notes=(),

@@ -36,7 +36,7 @@ def record_run(
         num_users=data.num_users,
         num_items=data.num_items,
         rating_mean=data.rating_mean,
-        scale=table.scale if options.clip_predictions else None,
+        scale=holdout.scale if options.clip_predictions else None,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
         provenance=_provenance(options, holdout),

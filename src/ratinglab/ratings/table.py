@@ -63,7 +63,8 @@ class RatingTable:
         user_columns: the features of users, by name; empty without a table of users.
         item_columns: the features of items, by name: all columns of the table of titles besides its ids and titles.
         origins: where the user and item tables come from, for messages.
-        scale: lowest and highest possible rating, as set or as found.
+        scale: lowest and highest possible rating, as set or as found in all rows.
+        set_scale: lowest and highest possible rating, as set; None: not set.
         sources: the files, in the order of their rows.
         merged_across_files: number of pairs of user and item merged from rows in several files.
         notes: remarks on cleaning and on unusual rows, one line each.
@@ -80,6 +81,7 @@ class RatingTable:
     item_columns: dict[str, Column]
     origins: tuple[Origin, Origin]
     scale: tuple[float, float]
+    set_scale: tuple[float | None, float | None]
     sources: tuple[Source, ...]
     merged_across_files: int
     notes: tuple[str, ...]
