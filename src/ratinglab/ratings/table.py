@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, chosen_columns
+from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, chosen_columns, feature_digest
 
 MILLISECONDS = 86_400_000
 """Milliseconds per day."""
@@ -126,9 +126,23 @@ class RatingTable:
             item_features=chosen_columns(items, needs.item_features, self.origins[1]),
         )
 
+    def side_digests(self, needs: Needs) -> dict[str, str]:
+        """Hash the times and each column that an equation needs, in the order of the rows, users or items.
+
+        Returns:
+            The hashes by name: `times`, `user_features.NAME`, `item_features.NAME`.
+        """
+        found = {}
+        if needs.days:
+            times = np.ascontiguousarray(self.times(asked_by="a digest"), dtype="<i8")
+            found["times"] = blake2b(times.data, digest_size=16).hexdigest()
+        found |= {f"user_features.{name}": feature_digest(self.user_columns[name]) for name in needs.user_features}
+        found |= {f"item_features.{name}": feature_digest(self.item_columns[name]) for name in needs.item_features}
+        return found
+
     @cached_property
     def digest(self) -> str:
-        """Hash of the ids and of all rows in order, independent of the file's format and of times."""
+        """Hash of the ids and of all rows in order, independent of the file's format, of times and of features."""
 
         def hashed(content: Any) -> bytes:
             return blake2b(content, digest_size=16).digest()
