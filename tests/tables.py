@@ -85,6 +85,7 @@ def table_of(
             Origin("item", "data.titles.path", "name it as data.titles.path"),
         ),
         scale=scale,
+        set_scale=scale,
         sources=tuple(Source(*source) for source in sources),
         merged_across_files=0,
         notes=(),

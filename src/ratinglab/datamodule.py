@@ -29,7 +29,7 @@ class RatingDataModule(LightningDataModule):
         """Number of users with training rows."""
         self.num_items = holdout.num_items
         """Number of items with training rows."""
-        self.stars = Stars(*holdout.table.scale)
+        self.stars = Stars(*holdout.scale)
         train = holdout.train
         self.rating_mean = float(train.rating.mean(dtype=np.float64))
         """Mean of the training ratings, in rating units."""

@@ -1,6 +1,7 @@
 """Summary of a table by inspect_data.py."""
 
 import gzip
+import re
 import shlex
 from pathlib import Path
 
@@ -28,8 +29,9 @@ def test_inspect_data_summarizes_a_file(command, folder):
     assert lines[1] == "ids        users are integers from 1 to 2; items are text, such as 'a'"
     assert lines[2] == "ratings    from 1 to 5; mean 3.75, standard deviation 1.60"
     assert lines[3] == "time       2020-01-01 00:00 to 2021-01-01 00:00 UTC"
-    assert lines[5].startswith("note: user ids that differ from another id only in white space, read as the same id: 1")
-    histogram = [line.split() for line in lines[8:11]]
+    assert re.fullmatch(r" {11}times [0-9a-f]{32}", lines[5])
+    assert lines[6].startswith("note: user ids that differ from another id only in white space, read as the same id: 1")
+    histogram = [line.split() for line in lines[9:12]]
     assert [row[:3] for row in histogram] == [["1", "1", "25.0%"], ["4.5", "2", "50.0%"], ["5", "1", "25.0%"]]
     assert [len(row[3]) for row in histogram] == [20, 40, 20]
     assert lines[-3].split() == ["of", "a", "user", "2", "2", "2", "2", "2", "2", "2"]
@@ -134,6 +136,9 @@ def test_inspect_data_summarizes_movielens_100k(command, tmp_path):
     shown = command(tmp_path, "inspect_data", "data=movielens_100k", root).stdout
     assert "100,000 ratings of 943 users over 1,682 items, density 6.30%" in shown
     assert "time       1997-09-20 03:05 to 1998-04-22 23:10 UTC" in shown
+    protocol = options_of("train", "protocol=movielens_u1").protocol
+    assert f"digest     {protocol.data_digest}\n" in shown
+    assert all(f"           {name} {digest}\n" in shown for name, digest in protocol.side_digests.items())
     assert "users      age: numbers from 7 to 73, 61 distinct\n" in shown
     assert "gender: 2 categories: M 670, F 273\n" in shown
     assert "items      genres: 19 categories: Drama 725, Comedy 505, Action 251" in shown

@@ -470,8 +470,9 @@ def test_invalid_titles_file_is_refused(tmp_path, read, content, message):
 
 def test_scale_is_inferred_from_the_data_unless_set(read):
     content = "user_id,item_id,rating\n1,1,-10\n1,2,7.5\n"
-    assert read(content).scale == (-10, 7.5)
-    assert read(content, scale=ScaleOptions(lowest=None, highest=10)).scale == (-10, 10)
+    found, fixed = read(content), read(content, scale=ScaleOptions(lowest=None, highest=10))
+    assert (found.scale, found.set_scale) == ((-10, 7.5), (None, None))
+    assert (fixed.scale, fixed.set_scale) == ((-10, 10), (None, 10))
     message = r"line 3: the rating 7.5 is outside data.scale, -10 to 5; rows outside it in total: 1 of 2"
     with pytest.raises(UserError, match=message):
         read(content, scale=ScaleOptions(lowest=-10, highest=5))

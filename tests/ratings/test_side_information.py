@@ -4,11 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tables import NO_SIDE, table_of
+from tables import NO_SIDE, table_of, table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.holdout import hold_out
-from ratinglab.ratings.side_information import Needs, SideInformation, categories, new_values, standardized
+from ratinglab.ratings.side_information import (
+    Information,
+    Needs,
+    SideInformation,
+    categories,
+    feature_digest,
+    new_values,
+    standardized,
+)
 from ratinglab.ratings.splits import TEST, TRAIN, Split
 from ratinglab.ratings.table import MILLISECONDS
 
@@ -227,3 +235,35 @@ def test_unknown_category_is_a_one_line_error(cell, trained, message):
 def test_new_number_must_be_finite(cell):
     with pytest.raises(UserError, match="row 0: the value must be a finite number"):
         read_new([cell], np.array([1.0, 2.0]))
+
+
+def test_feature_digest_covers_values_and_their_order():
+    digests = [
+        feature_digest(column)
+        for column in (
+            texts("a|b", "c"), texts("c", "a|b"), texts("a", "b|c"), texts("a|b", ""), texts("1", "2"),
+            np.array([1.0, 2.0]), np.array([1.0, np.nan]), np.array([np.nan, 1.0]),
+        )
+    ]  # fmt: skip
+    assert len(set(digests)) == len(digests)
+    assert feature_digest(texts("b|a", " c|")) == digests[0]
+    assert feature_digest(np.array([1.0, -np.nan])) == digests[6]
+
+
+def test_table_digests_the_times_and_columns_that_are_needed():
+    whole = table_with_features()
+    needs = Needs(days=True, user_features=("age",), item_features=("genres",))
+    digests = whole.side_digests(needs)
+    assert list(digests) == ["times", "user_features.age", "item_features.genres"]
+    assert whole.side_digests(Needs(interactions=True)) == {}
+    assert replace(whole, timestamp=whole.timestamp + 1).side_digests(needs)["times"] != digests["times"]
+    other = replace(whole, item_columns={"genres": whole.item_columns["genres"][::-1]}, timestamp=whole.timestamp + 1)
+    changed = {name for name, digest in other.side_digests(needs).items() if digest != digests[name]}
+    assert changed == {"times", "item_features.genres"}
+    assert other.digest == whole.digest, "the digest of the ratings stays"
+
+
+def test_needs_name_their_information_besides_the_ratings():
+    assert Needs(interactions=True).information() == []
+    assert Needs(days=True, item_features=("genres",)).information() == [Information.times, Information.item_features]
+    assert Needs(user_features=("age",)).information() == [Information.user_features]

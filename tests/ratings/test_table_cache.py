@@ -56,7 +56,7 @@ def test_second_load_maps_the_arrays_of_the_first(folder, reads):
     assert not second.ratings.user.flags.writeable
     assert rows_of(second) == rows_of(first) == ROWS
     read = load(folder, cache=None)
-    for name in ("name", "scale", "sources", "digest", "notes", "noise_floor"):
+    for name in ("name", "scale", "set_scale", "sources", "digest", "notes", "noise_floor"):
         assert getattr(second, name) == getattr(read, name)
     assert second.titles.tolist() == read.titles.tolist() == ["", "Heat"]
     assert second.origins == read.origins

@@ -1,17 +1,21 @@
 """Protocols: comparison with published figures, whether a run is comparable, and reports over many runs."""
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from documented import CONF, options_of
-from tables import table_of
+from fits import holdout_of
+from run_folders import record_of
+from tables import table_of, table_with_features
 
 from ratinglab.experiment.recording import protocol_record
 from ratinglab.ratings.splits import RandomSplit
 from ratinglab.reports.comparison import FinishedRun, _rows
-from ratinglab.reports.protocols import table_of_folds, table_of_run, verdict
+from ratinglab.reports.protocols import protocol_of, table_of_folds, table_of_run, verdict
 from ratinglab.runs.record import RunRecord
 
 PROTOCOLS = sorted(path.stem for path in CONF.glob("protocol/*.yaml") if path.stem != "none")
@@ -25,10 +29,11 @@ protocol:
   title: the demo data
   folds: {folds}
   data_digest: {digest}
+  side_digests: {{}}
   pins: {{split.name: kfold, clip_predictions: true}}
   figures:
-    - {{system: better, rmse: 0.1, kind: published, source: a paper}}
-    - {{system: worse, rmse: 9.0, kind: measured, source: here}}
+    - {{system: better, rmse: 0.1, kind: published, uses: [], source: a paper}}
+    - {{system: worse, rmse: 9.0, kind: measured, uses: [times], source: here}}
 """
 
 
@@ -37,24 +42,38 @@ def split_of(*, validation=0.0):
     return RandomSplit(refit=False, seed=0, validation=validation, test=0.2).apply(table)
 
 
+def recorded(options, *, data_digest=None, side_digests=None, split=None):
+    """Make the entry of run.json, by default with the protocol's data."""
+    return protocol_record(
+        options,
+        data_digest=options.protocol.data_digest if data_digest is None else data_digest,
+        side_digests=options.protocol.side_digests if side_digests is None else side_digests,
+        split=split or split_of(),
+    )
+
+
 def test_missing_pinned_key_of_another_split_is_a_departure():
     options = options_of("train", "protocol=movielens_u1")
     options.split = options_of("train").split
-    record = protocol_record(options, data_digest=options.protocol.data_digest, split=split_of())
-    assert record["departures"] == [
+    assert recorded(options)["departures"] == [
         "split.name is random, the protocol has movielens_u",
         "split.fold is not there, the protocol has 1",
     ]
-    assert protocol_record(options_of("train"), data_digest="", split=split_of()) is None
+    assert protocol_record(options_of("train"), data_digest="", side_digests={}, split=split_of()) is None
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
     options = options_of("train", f"protocol={protocol}", f"recipe={recipe}")
-    record = protocol_record(options, data_digest=options.protocol.data_digest, split=split_of())
+    record = recorded(options)
     assert record["departures"] == []
-    assert verdict([record]) == "comparable"
+    if recipe != "timesvdpp_gibbs":
+        assert (record["uses"], verdict([record])) == ([], "comparable")
+    elif protocol == "surprise_5fold":
+        assert verdict([record]) == "not comparable: no system here uses times and item features"
+    else:
+        assert verdict([record]) == "comparable with systems that use times and item features too"
     assert record["figures"] == json.loads(json.dumps(record["figures"]))
     assert f"{options.model.name}_{options.optimizer.name}" == recipe
 
@@ -63,6 +82,34 @@ def test_protocol_has_the_published_figures():
     figures = {figure.system: figure.rmse for figure in options_of("train", "protocol=movielens_u1").protocol.figures}
     assert figures["Surprise SVD"] == 0.9515
     assert figures["GLocal-K"] == 0.889
+
+
+SIDE = {"times": "t", "item_features.genres": "g"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "departure"),
+    [
+        ({"times": "other"}, ["the times differ from the protocol's"]),
+        ({"item_features.genres": "other"}, ["the item feature genres differs from the protocol's"]),
+        ({"user_features.zip_code": "z"}, ["the protocol does not pin the user feature zip_code"]),
+        ({}, []),
+    ],
+)
+def test_other_times_or_features_are_a_departure(changed, departure):
+    options = options_of("train", "protocol=movielens_u1")
+    options.protocol.side_digests = SIDE
+    assert recorded(options, side_digests=SIDE | changed)["departures"] == departure
+    assert recorded(options, side_digests={})["departures"] == []
+
+
+def test_run_with_more_information_than_every_figure_is_not_comparable():
+    options = options_of("train", "protocol=latest_small_80_20", "model=biased_mf", "model.user_features=[age]")
+    record = recorded(options)
+    assert record["uses"] == ["user features"]
+    assert verdict([record]) == "not comparable: no system here uses user features"
+    figures = [*record["figures"], {"uses": ["times", "user features"]}]
+    assert verdict([record | {"figures": figures}]) == "comparable with systems that use user features too"
 
 
 @pytest.mark.parametrize(
@@ -77,17 +124,18 @@ def test_protocol_has_the_published_figures():
 def test_departure_makes_a_run_not_comparable(overrides, held_out, digest, departure):
     options = options_of("train", "protocol=movielens_u1", *overrides)
     split = split_of(validation=held_out)
-    record = protocol_record(options, data_digest=digest or options.protocol.data_digest, split=split)
+    record = recorded(options, data_digest=digest, split=split)
     assert verdict([record]).startswith(f"not comparable: {departure}")
     options.split.refit = True
     if held_out:
-        assert protocol_record(options, data_digest=options.protocol.data_digest, split=split)["departures"] == []
+        assert recorded(options, split=split)["departures"] == []
 
 
 RECORD = {
     "title": "a table",
     "folds": 2,
-    "figures": [{"system": "other", "rmse": 0.9, "kind": "published", "source": "a paper"}],
+    "figures": [{"system": "other", "rmse": 0.9, "kind": "published", "uses": ["times"], "source": "a paper"}],
+    "uses": [],
     "departures": [],
 }
 
@@ -96,11 +144,14 @@ def test_run_is_ranked_among_the_published_figures():
     lines = list(table_of_run(RECORD | {"folds": 1}, name="mf by adam", rmse=0.85, fold=None))
     assert lines == [
         "protocol   a table",
-        "this run   mf by adam  0.8500  comparable",
-        "published  other       0.9000  a paper",
+        "                         RMSE  uses besides the ratings",
+        "this run   mf by adam  0.8500                            comparable",
+        "published  other       0.9000  times                     a paper",
+        "note: who rated what is known from the ratings, so the column `uses besides the ratings` leaves it out",
     ]
-    assert list(table_of_run(RECORD, name="mf by adam", rmse=0.95, fold=2))[-2:] == [
-        "this run   mf by adam  0.9500  comparable",
+    assert list(table_of_run(RECORD, name="mf by adam", rmse=0.95, fold=2))[-3:] == [
+        "this run   mf by adam  0.9500                            comparable",
+        "note: who rated what is known from the ratings, so the column `uses besides the ratings` leaves it out",
         "note: this run is only fold 2; the figures are means over 2: use -m split.fold=1,2",
     ]
 
@@ -108,7 +159,23 @@ def test_run_is_ranked_among_the_published_figures():
 def test_folds_are_ranked_by_their_mean():
     bad = RECORD | {"departures": ["seed is 1"]}
     lines = list(table_of_folds([RECORD, bad], name="mf by adam", rmses=[0.8, 0.9]))
-    assert lines[1] == "this run   mf by adam  0.8500  mean of 2 folds, s.d. 0.0707; not comparable: seed is 1"
+    remark = "mean of 2 folds, s.d. 0.0707; not comparable: seed is 1"
+    assert lines[2] == f"this run   mf by adam  0.8500{'':28}{remark}"
+
+
+def test_record_of_an_earlier_version_lists_what_its_equation_uses():
+    figure = {"system": "other", "rmse": 0.9, "kind": "published", "source": "a paper"}
+    earlier = {"title": "a table", "folds": 1, "figures": [figure], "departures": []}
+    model = options_of("train", "model=timesvdpp", "model.item_features=[genres]").model
+    run = record_of(model, holdout_of(table_with_features(), model), protocol=earlier)
+    assert protocol_of(run)["uses"] == ["times", "item features"]
+    assert protocol_of(run)["figures"][0]["uses"] == ["not recorded"]
+    assert verdict([protocol_of(run)]) == "not comparable: no system here uses times and item features"
+    lost = replace(run, model_target="lab.models.lost.LostOptions")
+    assert verdict([protocol_of(lost)]) == "not comparable: what the equation uses besides the ratings is not recorded"
+    plain = replace(lost, provenance=run.provenance | {"side_digest": None})
+    assert verdict([protocol_of(plain)]) == "comparable"
+    assert protocol_of(replace(run, protocol=None)) is None
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +206,11 @@ def test_sweep_over_folds_prints_the_table_of_their_mean(reported):
     lines = outcomes[0].stdout.splitlines()
     rows = [json.loads((run / "metrics.json").read_text())["test/rmse"] for run in sorted(outcomes[0].run.glob("?-*"))]
     assert "protocol   the demo data" in lines
-    assert f"this run   mf by adam  {sum(rows) / 2:.4f}  mean of 2 folds, s.d." in outcomes[0].stdout
+    own = [line for line in lines if line.startswith("this run")][-1]
+    assert re.match(rf"this run   mf by adam  {sum(rows) / 2:.4f} +mean of 2 folds, s.d.", own)
     assert "comparable" in outcomes[0].stdout
-    assert "published  better      0.1000  a paper" in lines
+    assert "published  better      0.1000                            a paper" in lines
+    assert "measured   worse       9.0000  times                     here" in lines
 
 
 def test_report_averages_runs_that_differ_only_in_seed_and_fold(reported, report):
@@ -178,12 +247,13 @@ def test_models_table_has_one_column_per_protocol_and_only_comparable_runs(repor
             changed = record | {"protocol": protocol, "provenance": record["provenance"] | split}
             (folder / "run.json").write_text(json.dumps(changed))
     lines = report(tmp_path, "--models", ".").stdout.splitlines()
-    assert lines[0] == "|  | another | the demo data | third | fit s | parameters |"
-    assert lines[1] == "| --- | --- | --- | --- | --- | --- |"
+    assert lines[0] == "|  | uses besides the ratings | another | the demo data | third | fit s | parameters |"
+    assert lines[1] == "| --- | --- | --- | --- | --- | --- | --- |"
     (row,) = lines[2:]
     mean = sum(errors) / 4
-    assert row.startswith(f"| mf by adam | {mean:.4f} | {mean:.4f} |  | ")
-    assert report(tmp_path, "--models", "one").stdout.splitlines()[0] == "|  | the demo data | fit s | parameters |"
+    assert row.startswith(f"| mf by adam |  | {mean:.4f} | {mean:.4f} |  | ")
+    (head, *_) = report(tmp_path, "--models", "one").stdout.splitlines()
+    assert head == "|  | uses besides the ratings | the demo data | fit s | parameters |"
 
 
 def test_models_table_without_a_protocol_is_refused(reported, report, tmp_path):

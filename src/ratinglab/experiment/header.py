@@ -23,7 +23,7 @@ def header(
     """Summarize data, split, model and fit in a few lines, with notes on anything unusual."""
     table, split = holdout.table, holdout.split
     train, validation, test = (split.count(part) for part in (TRAIN, VALIDATION, TEST))
-    lowest, highest = table.scale
+    lowest, highest = holdout.scale
     yield (
         f"data       {table.name}: {len(table.ratings):,} ratings of {table.num_users:,} users "
         f"over {table.num_items:,} items, density {table.density:.2%}, scale {lowest:g} to {highest:g}"
@@ -45,6 +45,11 @@ def header(
             "(trainer.limit_train_batches)"
         )
     yield from (f"note: {note}" for note in (*table.notes, *split.notes))
+    if options.clip_predictions and (table.scale[0] < lowest or table.scale[1] > highest):
+        yield (
+            f"note: test ratings lie outside the scale of the others, {lowest:g} to {highest:g}, to which predictions "
+            "are clipped; data.scale sets it"
+        )
     if first_epoch > 1:
         yield f"note: the run resumes after {first_epoch - 1} epochs"
     if options.optimizer.keeps_samples:

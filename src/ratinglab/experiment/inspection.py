@@ -16,7 +16,7 @@ from ratinglab.experiment.root_options import InspectOptions
 from ratinglab.files import output_path, write_output
 from ratinglab.options import as_override
 from ratinglab.program import shell_command
-from ratinglab.ratings.side_information import Column, categories_in, is_numeric, is_unknown
+from ratinglab.ratings.side_information import Column, Needs, categories_in, is_numeric, is_unknown
 from ratinglab.ratings.sniffing import guess_layout
 from ratinglab.ratings.sources import CsvOptions, DataOptions, Decimal, Duplicates, Escape, Quote
 from ratinglab.ratings.table import RatingTable
@@ -129,6 +129,8 @@ def description(table: RatingTable, notes: tuple[str, ...] = ()) -> Iterator[str
     yield from _features("users", table.user_columns)
     yield from _features("items", table.item_columns)
     yield f"digest     {table.digest}"
+    needs = Needs(False, table.timestamp is not None, tuple(table.user_columns), tuple(table.item_columns))
+    yield from (f"           {name} {digest}" for name, digest in table.side_digests(needs).items())
     yield from (f"note: {note}" for note in (*notes, *table.notes))
     yield ""
     yield from _histogram(ratings.rating)

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from enum import Enum
 from importlib.metadata import version
@@ -29,6 +30,7 @@ def record_run(
 ) -> RunRecord:
     """Make the record of a run before it is trained."""
     table, model = holdout.table, options.model
+    side_digests = table.side_digests(model.needs())
     return RunRecord(
         model=model.name,
         model_target=f"{type(model).__module__}.{type(model).__qualname__}",
@@ -36,11 +38,11 @@ def record_run(
         num_users=data.num_users,
         num_items=data.num_items,
         rating_mean=data.rating_mean,
-        scale=table.scale if options.clip_predictions else None,
+        scale=holdout.scale if options.clip_predictions else None,
         fitted_scale=data.stars,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
-        provenance=_provenance(options, holdout),
+        provenance=_provenance(options, holdout) | {"side_digests": side_digests},
         refit_epochs=refit_epochs,
         is_sampled=options.optimizer.keeps_samples,
         fit={
@@ -54,7 +56,7 @@ def record_run(
             **{key: getattr(options.trainer, key) for key in STEP_KEYS},
         },
         fold=getattr(options.split, "fold", None),
-        protocol=protocol_record(options, data_digest=table.digest, split=holdout.split),
+        protocol=protocol_record(options, data_digest=table.digest, side_digests=side_digests, split=holdout.split),
         metrics=metric_records(options.metrics),
         monitor=options.monitor,
         max_time=options.trainer.max_time,
@@ -95,10 +97,19 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def protocol_record(options: TrainOptions, *, data_digest: str, split: Split) -> dict[str, Any] | None:
+def protocol_record(
+    options: TrainOptions, *, data_digest: str, side_digests: Mapping[str, str], split: Split
+) -> dict[str, Any] | None:
     """Make the entry of run.json for the protocol, with the run's departures from it; None without a protocol.
 
-    Validation rows that the final fit does not train on are a departure.
+    Validation rows that the final fit does not train on are a departure, and so are times and features that the
+    equation uses but the protocol does not pin.
+
+    Args:
+        options: the run's options.
+        data_digest: digest of the ratings in order.
+        side_digests: digests of the times and features that the equation uses, as of RatingTable.side_digests.
+        split: the part of each row.
     """
     protocol = options.protocol
     if not isinstance(protocol, Protocol):
@@ -110,11 +121,32 @@ def protocol_record(options: TrainOptions, *, data_digest: str, split: Split) ->
     ]
     if data_digest != protocol.data_digest:
         departures.append("the ratings or their order differ from the protocol's")
+    departures += _side_departures(protocol, side_digests)
     held_out = split.count(VALIDATION)
     if held_out > 0 and not options.split.refit:
         departures.append(f"{held_out:,} rows were held out for validation and not trained on")
-    figures = [asdict(figure) | {"kind": figure.kind.value} for figure in protocol.figures]
-    return {"title": protocol.title, "folds": protocol.folds, "figures": figures, "departures": departures}
+    figures = [
+        asdict(figure) | {"kind": figure.kind.value, "uses": [each.value for each in figure.uses]}
+        for figure in protocol.figures
+    ]
+    return {
+        "title": protocol.title,
+        "folds": protocol.folds,
+        "figures": figures,
+        "uses": [each.value for each in options.model.needs().information()],
+        "departures": departures,
+    }
+
+
+def _side_departures(protocol: Protocol, side_digests: Mapping[str, str]) -> Iterator[str]:
+    """Name the times and features that differ from the protocol's, or that it does not pin."""
+    for name, digest in side_digests.items():
+        kind, _, column = name.partition(".")
+        label = f"the {kind.replace('_features', ' feature')} {column}".rstrip()
+        if name not in protocol.side_digests:
+            yield f"the protocol does not pin {label}"
+        elif digest != protocol.side_digests[name]:
+            yield f"{label} {'differs' if column else 'differ'} from the protocol's"
 
 
 def _value(options: TrainOptions, key: str) -> Any:

@@ -36,7 +36,7 @@ from ratinglab.models.posterior import Posterior
 from ratinglab.ratings.holdout import Holdout, hold_out, offer_of
 from ratinglab.ratings.side_information import Offer
 from ratinglab.ratings.splits import VALIDATION, Split
-from ratinglab.reports.protocols import table_of_run
+from ratinglab.reports.protocols import protocol_of, table_of_run
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_json
@@ -334,9 +334,10 @@ def _conclude(run_folder: Path) -> float | None:
     """Print the results of a finished run, and return its objective."""
     record, values = read_record(run_folder), read_metrics(run_folder)
     lines = list(results(values, record))
-    if record.protocol is not None and "test/rmse" in values:
+    protocol = protocol_of(record)
+    if protocol is not None and "test/rmse" in values:
         name = f"{record.model} by {record.fit['optimizer']}"
-        lines += table_of_run(record.protocol, name=name, rmse=values["test/rmse"], fold=record.fold)
+        lines += table_of_run(protocol, name=name, rmse=values["test/rmse"], fold=record.fold)
     for line in lines:
         log.info(line)
     value = values.get(record.monitor)

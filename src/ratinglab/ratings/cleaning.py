@@ -28,8 +28,8 @@ class Cleaning:
         duplicates: for rows with the same user and item: "error", keep the "last", or keep the last with the "mean".
         min_ratings_per_user: drop the rows of users with fewer ratings.
         min_ratings_per_item: drop the rows of items with fewer ratings.
-        lowest: the lowest possible rating; None: the lowest one found.
-        highest: the highest possible rating; None: the highest one found.
+        lowest: the lowest possible rating; None: not set.
+        highest: the highest possible rating; None: not set.
         unrated: values that mean unrated; their rows are dropped.
     """
 
@@ -39,6 +39,12 @@ class Cleaning:
     lowest: float | None
     highest: float | None
     unrated: tuple[float, ...]
+
+    @property
+    def set_scale(self) -> tuple[float | None, float | None]:
+        """Lowest and highest possible rating in float32, like the ratings (0.7 is not exact); None: not set."""
+        lowest, highest = (None if each is None else float(np.float32(each)) for each in (self.lowest, self.highest))
+        return lowest, highest
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def without_unrated(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[Rows,
 def scale_of(
     rows: Rows, cleaning: Cleaning, *, name: str, places: Callable[[list[int]], list[str]]
 ) -> tuple[float, float]:
-    """Determine the lowest and the highest possible rating.
+    """Determine the lowest and the highest possible rating, as set or as found in all rows.
 
     Args:
         rows: the rows.
@@ -99,9 +105,9 @@ def scale_of(
     """
     rating = rows.ratings.rating
     found = float(rating.min()), float(rating.max())
-    # compare in float32, like the ratings: 0.7 is not exact
-    lowest = found[0] if cleaning.lowest is None else float(np.float32(cleaning.lowest))
-    highest = found[1] if cleaning.highest is None else float(np.float32(cleaning.highest))
+    lowest, highest = (
+        bound if fixed is None else fixed for bound, fixed in zip(found, cleaning.set_scale, strict=True)
+    )
     if found[0] < lowest or found[1] > highest:
         off = (rating < lowest) | (rating > highest)
         row = int(np.argmax(off))

@@ -56,6 +56,16 @@ class Holdout:
         """All rows, in the table's order."""
         return self._take(slice(None))
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Lowest and highest possible rating, as set or else as found outside test: predictions are clipped to it."""
+        lowest, highest = self.table.set_scale
+        rating = self.table.ratings.rating[self.split.part != TEST]
+        return (
+            float(rating.min()) if lowest is None else lowest,
+            float(rating.max()) if highest is None else highest,
+        )
+
     def _take(self, rows: NDArray[np.bool_] | slice) -> Ratings:
         """Select rows under the new indices, with days if the equation needs them."""
         ratings = replace(self.table.ratings, day=self.side.day).take(rows)

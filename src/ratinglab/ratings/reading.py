@@ -167,6 +167,7 @@ def read_table(
         item_columns={} if items is None else items.columns_of(item_ids),
         origins=origins,
         scale=scale,
+        set_scale=cleaning.set_scale,
         sources=_sources(extent, content.rows),
         merged_across_files=merged_across_files,
         notes=(*content.notes, *of_tables),

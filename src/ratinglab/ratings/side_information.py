@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from hashlib import blake2b
 from typing import NamedTuple, TypeAlias, TypeGuard
 
@@ -23,6 +24,14 @@ Categories: (N,) text, several joined by `|`, empty if unknown. Numbers: (N,) fl
 """
 
 
+class Information(Enum):
+    """Kind of information besides the ratings. Who rated what is none: the ratings themselves tell it."""
+
+    times = "times"
+    user_features = "user features"
+    item_features = "item features"
+
+
 class Needs(NamedTuple):
     """Needs of an equation besides the ratings: who rated what in training, days, columns of users and of items."""
 
@@ -30,6 +39,15 @@ class Needs(NamedTuple):
     days: bool = False
     user_features: tuple[str, ...] = ()
     item_features: tuple[str, ...] = ()
+
+    def information(self) -> list[Information]:
+        """List the kinds of information that the equation uses besides the ratings."""
+        is_used = {
+            Information.times: self.days,
+            Information.user_features: self.user_features,
+            Information.item_features: self.item_features,
+        }
+        return [kind for kind, used in is_used.items() if used]
 
 
 class Offer(NamedTuple):
@@ -98,6 +116,15 @@ class SideInformation:
                 else:
                     _add(hashed, [side, "categories", name], json.dumps(column.tolist()).encode())
         return hashed.hexdigest()
+
+
+def feature_digest(column: Column) -> str:
+    """Hash the values of a column in order; the order of the categories in a cell does not matter."""
+    if is_numeric(column):
+        content = np.where(np.isnan(column), np.nan, column).astype("<f8").tobytes()
+    else:
+        content = json.dumps([categories_in(text) for text in column]).encode()
+    return blake2b(content, digest_size=16).hexdigest()
 
 
 def _add(hashed: "blake2b", label: list[str], content: bytes) -> None:

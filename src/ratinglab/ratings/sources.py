@@ -179,9 +179,9 @@ class ScaleOptions:
     """Lowest and highest possible rating, for data that does not contain them."""
 
     lowest: float | None
-    """Lowest possible rating; null: the lowest one in the data. A rating below it is an error."""
+    """Lowest possible rating, and a lower one is an error; null: the lowest one outside the test rows."""
     highest: float | None
-    """Highest possible rating; null: the highest one in the data. A rating above it is an error."""
+    """Highest possible rating, and a higher one is an error; null: the highest one outside the test rows."""
 
     def check_together(self) -> None:
         for name, bound in vars(self).items():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, chosen_columns
+from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, chosen_columns, feature_digest
 
 MILLISECONDS = 86_400_000
 """Milliseconds per day."""
@@ -63,7 +63,8 @@ class RatingTable:
         user_columns: the features of users, by name; empty without a table of users.
         item_columns: the features of items, by name: all columns of the table of titles besides its ids and titles.
         origins: where the user and item tables come from, for messages.
-        scale: lowest and highest possible rating, as set or as found.
+        scale: lowest and highest possible rating, as set or as found in all rows.
+        set_scale: lowest and highest possible rating, as set; None: not set.
         sources: the files, in the order of their rows.
         merged_across_files: number of pairs of user and item merged from rows in several files.
         notes: remarks on cleaning and on unusual rows, one line each.
@@ -80,6 +81,7 @@ class RatingTable:
     item_columns: dict[str, Column]
     origins: tuple[Origin, Origin]
     scale: tuple[float, float]
+    set_scale: tuple[float | None, float | None]
     sources: tuple[Source, ...]
     merged_across_files: int
     notes: tuple[str, ...]
@@ -124,9 +126,23 @@ class RatingTable:
             item_features=chosen_columns(items, needs.item_features, self.origins[1]),
         )
 
+    def side_digests(self, needs: Needs) -> dict[str, str]:
+        """Hash the times and each column that an equation needs, in the order of the rows, users or items.
+
+        Returns:
+            The hashes by name: `times`, `user_features.NAME`, `item_features.NAME`.
+        """
+        found = {}
+        if needs.days:
+            times = np.ascontiguousarray(self.times(asked_by="a digest"), dtype="<i8")
+            found["times"] = blake2b(times.data, digest_size=16).hexdigest()
+        found |= {f"user_features.{name}": feature_digest(self.user_columns[name]) for name in needs.user_features}
+        found |= {f"item_features.{name}": feature_digest(self.item_columns[name]) for name in needs.item_features}
+        return found
+
     @cached_property
     def digest(self) -> str:
-        """Hash of the ids and of all rows in order, independent of the file's format and of times."""
+        """Hash of the ids and of all rows in order, independent of the file's format, of times and of features."""
 
         def hashed(content: Any) -> bytes:
             return blake2b(content, digest_size=16).digest()

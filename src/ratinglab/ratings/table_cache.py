@@ -18,7 +18,7 @@ from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import Ratings, RatingTable, Source
 
-VERSION = 5
+VERSION = 6
 """Raise it with any change to the result of reading, or to the cache's format."""
 SMALLEST = 8 << 20
 """Minimum bytes of files to cache: smaller ones are read as fast."""
@@ -28,7 +28,7 @@ KEPT = 8
 """Number of cached tables; beyond it, the least recently used are removed."""
 ABANDONED = 86_400
 """Seconds after which an incomplete table counts as left by a killed run."""
-FACTS = ("name", "origins", "scale", "sources", "merged_across_files", "digest", "notes", "noise_floor")
+FACTS = ("name", "origins", "scale", "set_scale", "sources", "merged_across_files", "digest", "notes", "noise_floor")
 WRITING = threading.Lock()
 """Serializes the writes of this process, which share the name of a temporary file."""
 
@@ -133,6 +133,7 @@ def _load(entry: Path) -> RatingTable | None:
             item_columns=columns["item."],
             origins=(Origin(*facts["origins"][0]), Origin(*facts["origins"][1])),
             scale=tuple(facts["scale"]),
+            set_scale=tuple(facts["set_scale"]),
             sources=tuple(Source(*source) for source in facts["sources"]),
             merged_across_files=facts["merged_across_files"],
             notes=tuple(facts["notes"]),

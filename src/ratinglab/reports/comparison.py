@@ -15,7 +15,7 @@ from ratinglab.options import as_yaml
 from ratinglab.reports.finished_runs import FinishedRun, basis, describe, find_runs
 from ratinglab.reports.held_out_errors import evaluate_test_rows
 from ratinglab.reports.paired_tests import paired_difference
-from ratinglab.reports.protocols import COMPARABLE, verdict
+from ratinglab.reports.protocols import NOT_RECORDED, NOTE, USES, departures, protocol_of, verdict
 from ratinglab.reports.sweep_report import sweep_report
 from ratinglab.reports.sweep_results import find_best
 from ratinglab.reports.text_table import aligned, markdown
@@ -134,8 +134,8 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
     """Tabulate all finished runs under protocols in Markdown: one row per model and fit, one column per protocol.
 
     A cell is the mean test RMSE over folds and seeds. It is empty unless every run is comparable and every seed has all
-    folds. Seconds and parameters are means over the runs of the row's first column with a figure. For the folders and
-    errors see `compare`.
+    folds. A column says what a model uses besides the ratings: compare models that use the same. Seconds and parameters
+    are means over the runs of the row's first column with a figure. For the folders and errors see `compare`.
     """
     runs = [run for run in find_runs(folders)[0] if _title(run)]
     if not runs:
@@ -144,11 +144,12 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
     lines = []
     for row in _rows(runs, across_splits=True):
         parts = [Row(row.name, [run for run in row.runs if _title(run) == title]) for title in titles]
-        comparable = [part if part.runs and _verdict(part) == COMPARABLE else None for part in parts]
+        comparable = [part if part.runs and not _obstacle(part) else None for part in parts]
         errors = [float(np.mean(part.errors("test/rmse"))) if part else np.inf for part in comparable]
         figures = [f"{error:.4f}" if part else "" for part, error in zip(comparable, errors, strict=True)]
-        lines.append((errors, [row.name, *figures, *_size_cells(next(filter(None, comparable), row))]))
-    head = ["", *(title.partition(":")[0] for title in titles), "fit s", "parameters"]
+        sizes = _size_cells(next(filter(None, comparable), row))
+        lines.append((errors, [row.name, ", ".join(_protocols(row)[0]["uses"]), *figures, *sizes]))
+    head = ["", USES, *(title.partition(":")[0] for title in titles), "fit s", "parameters"]
     yield from markdown([head, *(cells for _, cells in sorted(lines, key=lambda line: line[0]))])
 
 
@@ -157,13 +158,22 @@ def _title(run: FinishedRun) -> str:
     return str(run.record.protocol["title"]) if run.record.protocol and "test/rmse" in run.metrics else ""
 
 
-def _verdict(row: Row) -> str:
-    """Say whether a row of runs under one protocol is comparable with its figures, or why not."""
-    protocols = [run.record.protocol for run in row.runs if run.record.protocol]
+def _protocols(row: Row) -> list[dict[str, Any]]:
+    """Return the protocol of each run of a row."""
+    return [protocol for run in row.runs if (protocol := protocol_of(run.record)) is not None]
+
+
+def _obstacle(row: Row) -> str:
+    """Say why a row of runs under one protocol cannot be compared with others under it; "" if it can."""
+    protocols = _protocols(row)
     needed = protocols[0]["folds"]
-    if needed > 1 and (lacking := row.lacking(set(range(1, needed + 1)))):
-        return f"not comparable: {lacking}"
-    return verdict(protocols)
+    return (row.lacking(set(range(1, needed + 1))) if needed > 1 else "") or departures(protocols)
+
+
+def _verdict(row: Row) -> str:
+    """Say with which of the protocol's figures a row of runs is comparable, or why with none."""
+    obstacle = _obstacle(row)
+    return f"not comparable: {obstacle}" if obstacle else verdict(_protocols(row))
 
 
 def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
@@ -212,17 +222,21 @@ def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[R
 
 
 def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
-    protocol = rows[0].runs[0].record.protocol
-    assert protocol is not None
-    lines = [
-        (each["rmse"], [each["system"], f"{each['rmse']:.4f}", "", "", "", f"{each['kind']}: {each['source']}"])
-        for each in protocol["figures"]
-    ]
+    recorded = [protocol["figures"] for row in rows for protocol in _protocols(row)]
+    # in records of earlier versions, figures do not say what they use
+    figures = max(recorded, key=lambda figures: sum(NOT_RECORDED not in each["uses"] for each in figures))
+    lines = []
+    for each in figures:
+        uses, source = ", ".join(each["uses"]), f"{each['kind']}: {each['source']}"
+        lines.append((each["rmse"], [each["system"], f"{each['rmse']:.4f}", "", "", "", uses, source]))
     for row in rows:
         errors = row.errors("test/rmse")
-        lines.append((float(np.mean(errors)), _cells(row, errors, _verdict(row))))
+        *cells, remark = _cells(row, errors, _verdict(row))
+        lines.append((float(np.mean(errors)), [*cells, ", ".join(_protocols(row)[0]["uses"]), remark]))
     yield title
-    yield from _table("RMSE", [cells for _, cells in sorted(lines, key=lambda line: line[0])])
+    head = ["", "RMSE", "± seeds", "fit s", "parameters", USES, ""]
+    yield from aligned([head, *(cells for _, cells in sorted(lines, key=lambda line: line[0]))], right=range(1, 5))
+    yield NOTE
 
 
 def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
@@ -273,11 +287,6 @@ def _behind(ranked: Sequence[Row], folds: set[int | None], *, tag: str) -> tuple
         cells.append("" if difference is None else difference.text)
         tests |= {} if difference is None else {difference.test: None}
     return cells, [f"behind: difference from the first row and its 95 % interval, by {test}" for test in tests]
-
-
-def _table(label: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    header = ["", label, "± seeds", "fit s", "parameters", ""]
-    return aligned([header, *rows], right=range(1, len(header) - 1))
 
 
 def _cells(row: Row, errors: Sequence[float], remark: str) -> list[str]:

@@ -1,15 +1,27 @@
 """Evaluation protocols from the literature: fixed data and splits, and published figures to compare runs with."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ratinglab.errors import UserError
 from ratinglab.options import above, at_least
+from ratinglab.ratings.side_information import Information
+from ratinglab.reports.text_table import aligned
 
-COMPARABLE = "comparable"
+if TYPE_CHECKING:
+    from ratinglab.runs.record import RunRecord  # slow to import: the command line reads this file first
+
+USES = "uses besides the ratings"
+"""Head of the column that lists the kinds of information of a run or another system."""
+NOTE = f"note: who rated what is known from the ratings, so the column `{USES}` leaves it out"
+NOT_RECORDED = "not recorded"
+"""Entry of that column for a run or a figure from before it was recorded."""
 
 
 class FigureKind(Enum):
@@ -29,6 +41,8 @@ class ProtocolFigure:
     """Pooled RMSE on the test rows, in rating units; with several folds, their mean."""
     kind: FigureKind
     """published: in a paper or on its authors' page; measured: by ratinglab's authors with the system's own code."""
+    uses: list[Information]
+    """Information besides the ratings, and who rated what: times, user_features, item_features, or none."""
     source: str
     """Publication, or description of the measurement."""
 
@@ -53,10 +67,13 @@ class Protocol(ProtocolOptions):
     single run."""
     data_digest: str
     """Digest of the ratings in order, as in run.json. Runs on other data are not comparable."""
+    side_digests: dict[str, str]
+    """Digests of the times and features that runs may use, by name, as in run.json; inspect_data.py prints them."""
     pins: dict[str, Any]
     """Keys of a run, with the values that make it comparable."""
     figures: list[ProtocolFigure]
-    """Test errors of other systems: system, pooled RMSE, kind (published or measured), source."""
+    """Test errors of other systems: system, pooled RMSE, kind (published or measured), what the system uses besides the
+    ratings (times, user_features, item_features; who rated what is not listed), source."""
 
 
 @dataclass
@@ -64,6 +81,26 @@ class NoProtocol(ProtocolOptions):
     """No protocol: compare the run only with the baselines."""
 
     name: ClassVar[str] = "none"
+
+
+def protocol_of(record: RunRecord) -> dict[str, Any] | None:
+    """Return the protocol in a run's record, with what earlier versions did not record; None without a protocol."""
+    if record.protocol is None:
+        return None
+    figures = [{"uses": [NOT_RECORDED]} | figure for figure in record.protocol["figures"]]
+    uses = record.protocol.get("uses")
+    return record.protocol | {"figures": figures, "uses": _uses_of(record) if uses is None else uses}
+
+
+def _uses_of(record: RunRecord) -> list[str]:
+    """Find out what a run uses besides the ratings, from the options of its equation."""
+    if record.provenance.get("side_digest") is None:
+        return []
+    try:
+        needs = record.equation_options().needs()
+    except (UserError, KeyError):  # an equation of the user's own that is not at hand
+        return [NOT_RECORDED]
+    return [each.value for each in needs.information()]
 
 
 def table_of_run(protocol: dict[str, Any], *, name: str, rmse: float, fold: int | None) -> Iterator[str]:
@@ -82,17 +119,33 @@ def table_of_folds(protocols: Sequence[dict[str, Any]], *, name: str, rmses: Seq
     return _among_figures(protocols[0], name=name, rmse=float(np.mean(rmses)), remark=remark)
 
 
+def departures(protocols: Sequence[dict[str, Any]]) -> str:
+    """Name the departures of runs from their protocol, each once; "" if there are none."""
+    return "; ".join(dict.fromkeys(departure for each in protocols for departure in each["departures"]))
+
+
 def verdict(protocols: Sequence[dict[str, Any]]) -> str:
-    """Say whether runs are comparable with the figures, or why not."""
-    departures = list(dict.fromkeys(departure for each in protocols for departure in each["departures"]))
-    return f"not comparable: {'; '.join(departures)}" if departures else COMPARABLE
+    """Say with which figures runs of one equation are comparable, or why with none.
+
+    A run that uses times or features is compared like for like only with systems that use them too.
+    """
+    if found := departures(protocols):
+        return f"not comparable: {found}"
+    uses = protocols[0]["uses"]
+    if not uses:
+        return "comparable"
+    if NOT_RECORDED in uses:
+        return "not comparable: what the equation uses besides the ratings is not recorded"
+    if any(set(uses) <= set(figure["uses"]) for figure in protocols[0]["figures"]):
+        return f"comparable with systems that use {' and '.join(uses)} too"
+    return f"not comparable: no system here uses {' and '.join(uses)}"
 
 
 def _among_figures(protocol: dict[str, Any], *, name: str, rmse: float, remark: str) -> Iterator[str]:
     """List the protocol's figures and ours with a remark, lowest RMSE first."""
-    found = [(each["kind"], each["system"], each["rmse"], each["source"]) for each in protocol["figures"]]
-    found = sorted([*found, ("this run", name, rmse, remark)], key=lambda row: row[2])
-    width = max(len(system) for _, system, *_ in found)
+    found = [(each["rmse"], each["kind"], each["system"], each["uses"], each["source"]) for each in protocol["figures"]]
+    found = sorted([*found, (rmse, "this run", name, protocol["uses"], remark)], key=lambda row: row[0])
+    rows = [[kind, system, f"{value:.4f}", ", ".join(uses), remark] for value, kind, system, uses, remark in found]
     yield f"protocol   {protocol['title']}"
-    for kind, system, value, source in found:
-        yield f"{kind:11}{system:{width}}  {value:.4f}  {source}"
+    yield from aligned([["", "", "RMSE", USES, ""], *rows], right=[2])
+    yield NOTE

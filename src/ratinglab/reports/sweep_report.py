@@ -17,7 +17,7 @@ from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.finished_runs import FOLD, describe
 from ratinglab.reports.importance import compute_explained_share
 from ratinglab.reports.paired_tests import PairedDifference, paired_difference
-from ratinglab.reports.protocols import table_of_folds
+from ratinglab.reports.protocols import protocol_of, table_of_folds
 from ratinglab.reports.sweep_results import (
     ComparableJobs,
     Group,
@@ -293,7 +293,7 @@ def _beside_figures(folders: Sequence[Path]) -> Iterator[str]:
         return
     rmses = [read_metrics(folder).get("test/rmse", math.nan) for folder in folders]
     records = [read_record(folder) for folder in folders]
-    protocols = [record.protocol for record in records if record.protocol is not None]
+    protocols = [protocol for record in records if (protocol := protocol_of(record)) is not None]
     if not protocols or np.isnan(rmses).any():
         return
     if sorted(record.fold or 0 for record in records) == list(range(1, protocols[0]["folds"] + 1)):
