@@ -130,9 +130,11 @@ class GibbsFit(RowFit):
         """
         prior = self._draw_prior(name, own, random)
         mean = prior.mean.astype(np.float32)
-        means = np.tile(mean, (len(rows), 1))
         if self.side(name).parts:
-            means = rows - self._draw_parts(name, own - mean, prior, random)
+            residual = self._draw_parts(name, own - mean, prior, random)
+            means = np.subtract(rows, residual, out=residual)
+        else:
+            means = np.tile(mean, (len(rows), 1))
         self.solve(
             name,
             rows,
@@ -142,7 +144,8 @@ class GibbsFit(RowFit):
             other_weight=self._row_precision(OTHER_SIDE[name]),
             noise=random.standard_normal(rows.shape, dtype=np.float32),
         )
-        own = rows - (means - mean)
+        means -= mean
+        own = rows - means
         if self.has_biases:
             own[:, 0] = rows[:, 0]
         self.write_own_rows(name, own)
