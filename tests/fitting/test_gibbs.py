@@ -12,6 +12,7 @@ from tables import table_of
 
 from ratinglab.batches import Blocks, as_tensors
 from ratinglab.fitting import gibbs
+from ratinglab.fitting.kernels.column_draws import out_of_blocks
 from ratinglab.fitting.optimizers import GibbsOptions, Noise
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import draw_normal
@@ -174,9 +175,9 @@ def test_prior_is_drawn_given_rows_without_parts_and_the_weights_of_parts(name, 
 
     drawn_given = []
 
-    def draw(solver, rows, weights, **more):
-        drawn_given.append(rows.copy())
-        return own_draw(solver, rows, weights, **more)
+    def draw(solver, residual, weights, *, prior, **more):
+        drawn_given.append(out_of_blocks(residual, weights.shape[1]) + prior.mean)
+        return own_draw(solver, residual, weights, prior=prior, **more)
 
     own_draw = PartSolver.draw
     monkeypatch.setattr(gibbs, "draw_normal", recorded)
@@ -194,11 +195,8 @@ def test_prior_is_drawn_given_rows_without_parts_and_the_weights_of_parts(name, 
         assert all(np.abs(part).max() > 0.01 for part in parts.values())
         assert rows[:, 1:] == pytest.approx(own[:, 1:], abs=1e-5)
         assert rows[:, 0] == pytest.approx(own[:, 0] - sum(part[:, 0] for part in parts.values()), abs=1e-5)
-        # the first part is drawn given the rows without all other parts
-        first, *others = parts.values()
-        assert first_drawn[side][:, 1:] == pytest.approx(own[:, 1:] + first[:, 1:], abs=1e-5)
-        bias_without_others = own[:, 0] - sum((part[:, 0] for part in others), np.zeros(len(own)))
-        assert first_drawn[side][:, 0] == pytest.approx(bias_without_others, abs=1e-5)
+        # the first part is drawn given the same rows
+        assert first_drawn[side] == pytest.approx(rows, abs=1e-5)
         weights = [(before._precision_of(part), before._weights(part)) for part in before.side(side).parts]
         expected = sum(precision * each.astype(np.float64).T @ each for precision, each in weights)
         assert spread == pytest.approx(expected, rel=1e-4, abs=1e-5)

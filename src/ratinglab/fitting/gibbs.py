@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.chain import Chain
+from ratinglab.fitting.kernels.column_draws import in_blocks, load, out_of_blocks
 from ratinglab.fitting.kernels.rows import RowPriors, gram
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
@@ -48,8 +49,9 @@ class GibbsFit(RowFit):
     draws whole rows, and all rows of a side in parallel. There is nothing to tune; model.regularization has no effect.
 
     If rows are sums of parts, a row's mean is m + Σ F y over the side's parts, with y ~ Normal(0, (λ Λ)⁻¹) and one
-    λ ~ Gamma(1, 1) per part. Each y also has a bias entry; its sum is stored in the row's own bias. If a user has
-    several rows, such as one per day in timesvdpp, they share the user's α_u.
+    λ ~ Gamma(1, 1) per part. A sweep draws the y of one column of F after the other, each given all others. Each y also
+    has a bias entry; its sum is stored in the row's own bias. If a user has several rows, such as one per day in
+    timesvdpp, they share the user's α_u.
 
     No draw depends on the number of threads.
 
@@ -60,8 +62,9 @@ class GibbsFit(RowFit):
     Sources: Salakhutdinov, Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo", ICML
     2008; Lakshminarayanan, Bouchard, Archambeau, "Robust Bayesian Matrix Factorisation", AISTATS 2011, for the noise of
     each user and item; Simm et al., "Macau: Scalable Bayesian Factorization with High-Dimensional Side Information
-    Using MCMC", MLSP 2017, for the y; Rendle, Zhang, Koren, "On the Difficulty of Evaluating Baselines", 2019, for who
-    rated what as side information of users and of items.
+    Using MCMC", MLSP 2017, for the prior of the y; Rendle, "Scaling Factorization Machines to Relational Data", VLDB
+    2013, for draws by column with residuals kept up to date; Rendle, Zhang, Koren, "On the Difficulty of Evaluating
+    Baselines", 2019, for who rated what as side information of users and of items.
     """
 
     user_precision: Tensor
@@ -92,6 +95,8 @@ class GibbsFit(RowFit):
                 self.register_buffer(f"part_{part.name}_precision", torch.ones(()))
                 if part.bias is not None:
                     nn.init.zeros_(part.bias.weight)  # the row's own bias holds the parts' sum
+        if self.side("user").parts or self.side("item").parts:
+            load()  # before the fit is timed
         self._highest_precision = float("inf")
         self._solvers: dict[str, PartSolver] = {}
         self._owners: dict[str, NDArray[np.int64]] = {}
@@ -133,65 +138,83 @@ class GibbsFit(RowFit):
     def training_step(self, batches: list[Batch]) -> None:
         """Run one sweep: the users' prior, parts and rows, then the items', then the noise."""
         random = np.random.default_rng([self.seed, self.current_epoch])
-        addends = {name: self._addends(name) for name in OTHER_SIDE}
-        rows = {name: self.own_rows(name) for name in OTHER_SIDE}
+        own, rows = dict[str, FloatArray](), dict[str, FloatArray]()
         for name in OTHER_SIDE:
-            factors = self._factors(rows[name])
-            for addend in addends[name].values():
-                factors += self._factors(addend)  # the row's own bias already holds the sum
+            own[name] = self.own_rows(name)
+            parts = sum(self._addends(name).values(), np.zeros_like(own[name]))
+            if self.has_biases:
+                own[name][:, 0] -= parts[:, 0]  # the row's own bias holds the parts' sum
+            rows[name] = own[name] + parts
         for name, other in OTHER_SIDE.items():
-            self._draw_side(name, rows[name], rows[other], addends[name], random)
+            self._draw_side(name, rows[name], own[name], rows[other], random)
         self._draw_noise(rows["user"], rows["item"], random)
         past_burn_in = self.current_epoch - self.burn_in
         if past_burn_in >= 0 and past_burn_in % self.chain.thin == 0:
             self._keep(rows["user"], rows["item"])
 
     def _draw_side(
-        self,
-        name: str,
-        rows: FloatArray,
-        other_rows: FloatArray,
-        addends: dict[str, FloatArray],
-        random: np.random.Generator,
+        self, name: str, rows: FloatArray, own: FloatArray, other_rows: FloatArray, random: np.random.Generator
     ) -> None:
-        """Draw one side's prior, parts and rows given the other side's rows; write the rows in place."""
-        prior = self._draw_prior(name, rows, addends, random)
-        for part in self.side(name).parts:
-            others = {other: each for other, each in addends.items() if other != part.name}
-            solver, precision = self._solvers[part.name], self._precision_of(part)
-            drawn, precision = solver.draw(
-                _without(rows, others), self._weights(part), precision=precision, prior=prior, random=random
-            )
-            write_joined(drawn, self._tables(part))
-            getattr(self, f"part_{part.name}_precision").fill_(precision)
-            addends[part.name] = solver.times(drawn)
-        mean = np.tile(prior.mean.astype(np.float32), (len(rows), 1))
-        ones = np.ones(len(rows), dtype=np.float32)
+        """Draw one side's prior, parts and rows given the other side's rows; write the rows in place.
+
+        Args:
+            name: the side.
+            rows: (num_rows, D) float32, all parts summed.
+            own: (num_rows, D) float32, the rows minus their parts.
+            other_rows: (num_others, D) float32, all parts summed.
+            random: the source of the draws.
+        """
+        prior = self._draw_prior(name, own, random)
+        mean = prior.mean.astype(np.float32)
+        if self.side(name).parts:
+            residual = self._draw_parts(name, own - mean, prior, random)
+            means = np.subtract(rows, residual, out=residual)
+        else:
+            means = np.tile(mean, (len(rows), 1))
         self.solve(
             name,
             rows,
             other_rows,
-            priors=RowPriors(sum(addends.values(), mean), prior.precision.astype(np.float32), ones),
+            priors=RowPriors(means, prior.precision.astype(np.float32), np.ones(len(rows), dtype=np.float32)),
             weight=self._row_precision(name),
             other_weight=self._row_precision(OTHER_SIDE[name]),
             noise=random.standard_normal(rows.shape, dtype=np.float32),
         )
-        own = rows.copy()
-        factors = self._factors(own)
-        for addend in addends.values():
-            factors -= self._factors(addend)
+        means -= mean
+        own = rows - means
+        if self.has_biases:
+            own[:, 0] = rows[:, 0]
         self.write_own_rows(name, own)
 
-    def _draw_prior(
-        self, name: str, rows: FloatArray, addends: dict[str, FloatArray], random: np.random.Generator
-    ) -> Normal:
+    def _draw_parts(self, name: str, residual: FloatArray, prior: Normal, random: np.random.Generator) -> FloatArray:
+        """Draw the parts of a side in turn, given its rows.
+
+        Args:
+            name: the side.
+            residual: (num_rows, D) float32, the rows minus m and their parts.
+            prior: m and Λ.
+            random: the source of the draws.
+
+        Returns:
+            The residual after the draws, (num_rows, D) float32.
+        """
+        blocks = in_blocks(residual)
+        for part in self.side(name).parts:
+            drawn, precision = self._solvers[part.name].draw(
+                blocks, self._weights(part), precision=self._precision_of(part), prior=prior, random=random
+            )
+            write_joined(drawn, self._tables(part))
+            getattr(self, f"part_{part.name}_precision").fill_(precision)
+        return out_of_blocks(blocks, residual.shape[1])
+
+    def _draw_prior(self, name: str, own: FloatArray, random: np.random.Generator) -> Normal:
         """Draw m and Λ of a side, given its rows minus their parts, and the parts' weights."""
         if self.current_epoch == 0:
-            return Normal(np.zeros(rows.shape[1]), np.eye(rows.shape[1]) / START_STD**2)
+            return Normal(np.zeros(own.shape[1]), np.eye(own.shape[1]) / START_STD**2)
         weights = [(self._precision_of(part), self._weights(part)) for part in self.side(name).parts]
         spread = sum((precision * gram(each, each) for precision, each in weights), np.zeros(()))
         count = sum(len(each) for _, each in weights)
-        return draw_normal(_without(rows, addends), random, spread=spread, spread_rows=count)
+        return draw_normal(own, random, spread=spread, spread_rows=count)
 
     def _draw_noise(self, users: FloatArray, items: FloatArray, random: np.random.Generator) -> None:
         """Draw the noise precision: each user's and then each item's, or one for all."""
@@ -288,10 +311,3 @@ class GibbsFit(RowFit):
     def _precision_of(self, part: Part) -> float:
         """Return λ of a part."""
         return float(getattr(self, f"part_{part.name}_precision"))
-
-
-def _without(rows: FloatArray, addends: dict[str, FloatArray]) -> FloatArray:
-    """Subtract these addends from the rows: (num_rows, D) float32."""
-    for addend in addends.values():
-        rows = rows - addend
-    return rows

@@ -1,8 +1,9 @@
-"""Linear systems in the weights of a part, for fits that work row by row."""
+"""Draws of, and linear systems in, the weights of a part, for fits that work row by row."""
 
 import numpy as np
 import torch
 
+from ratinglab.fitting.kernels.column_draws import Selection, draw_columns, in_blocks, out_of_blocks
 from ratinglab.fitting.kernels.rows import Entries, column_dots, gather, gram
 from ratinglab.fitting.priors import FloatArray, Normal
 from ratinglab.fitting.sorted_ratings import chunk_bounds, sort_ratings
@@ -15,7 +16,7 @@ MAX_STEPS, TOLERANCE = 200, 1e-5
 
 
 class PartSolver:
-    """Compiled products with a part's design F, and a solver of (FᵀF + R) y = c with R diagonal."""
+    """Compiled products with a part's design F, draws of its weights, and a solver of (FᵀF + R) y = c, R diagonal."""
 
     def __init__(self, design: Design, *, dim: int, row_weight: FloatArray | None = None) -> None:
         """Sort the design's entries by row and by column.
@@ -40,6 +41,7 @@ class PartSolver:
         elif row_weight is not None:
             scale = scale * row_weight
         self._scale = scale
+        self._selection = Selection.of(None if inner_row is None else inner_row.numpy(), num_inner=len(scale))
         self._ones = np.ones(design.num_columns, dtype=np.float32)
         times = np.ones((len(scale), 1), dtype=np.float32) if self._outer is None else self._outer.diagonal
         self.diagonal: FloatArray = self._gather_by_column(scale[:, None] * times, width=1)
@@ -63,14 +65,14 @@ class PartSolver:
         return out
 
     def draw(
-        self, rows: FloatArray, weights: FloatArray, *, precision: float, prior: Normal, random: np.random.Generator
+        self, residual: FloatArray, weights: FloatArray, *, precision: float, prior: Normal, random: np.random.Generator
     ) -> tuple[FloatArray, float]:
-        """Draw y and λ, given rows ~ Normal(m + F y, Λ⁻¹) and each row of y ~ Normal(0, (λ Λ)⁻¹).
+        """Draw y and λ, given rows ~ Normal(m + F y + other parts, Λ⁻¹) and each row of y ~ Normal(0, (λ Λ)⁻¹).
 
-        y solves (FᵀF + λ I) y = Fᵀ (v − m + e₁) + √λ e₂ with e₁ and e₂ rows of Normal(0, Λ⁻¹).
+        Each row of y is drawn given all others; see draw_columns. Only for a solver without row_weight.
 
         Args:
-            rows: (num_rows, D) float32, v.
+            residual: (B, num_rows, W) float32, the rows minus m and all parts, in blocks; updated in place.
             weights: (num_columns, D) float32, the last draw of y.
             precision: λ.
             prior: m and Λ.
@@ -78,14 +80,21 @@ class PartSolver:
 
         Returns:
             y and λ.
-
-        Source: Simm et al., "Macau", MLSP 2017, section 2.2.
         """
         count, dim = weights.shape
-        noisy = rows - prior.mean.astype(np.float32) + prior.noise(len(rows), random)
-        right = self.transposed(noisy)
-        right += np.float32(precision**0.5) * prior.noise(count, random)
-        weights = self.solve(right, weights, np.float32(precision))
+        noise = prior.noise(count, random) / np.sqrt(self.diagonal + np.float32(precision))
+        drawn = in_blocks(weights)
+        draw_columns(
+            self._by_column,
+            self._scale,
+            self._selection,
+            self.diagonal.ravel(),
+            np.float32(precision),
+            in_blocks(noise),
+            drawn,
+            residual,
+        )
+        weights = out_of_blocks(drawn, dim)
         squares = float((prior.precision * gram(weights, weights)).sum())
         return weights, random.gamma(GAMMA_SHAPE + count * dim / 2, 1 / (GAMMA_RATE + squares / 2))
 

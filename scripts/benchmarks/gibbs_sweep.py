@@ -1,0 +1,164 @@
+"""Seconds of a sweep of Gibbs sampling, by equation, and their ratios to biased_mf; beside myFM's, if it is installed.
+
+    python scripts/benchmarks/gibbs_sweep.py
+    python scripts/benchmarks/gibbs_sweep.py --rows 80000 1000000
+
+Ratings are generated, long-tailed in users and items, with about 12 ratings per user and day. Each equation has the
+options of its recipe, without features. It runs in a process of its own, and the equations take turns. A process counts
+its fastest sweep, which suffers least from other load on the machine, and keeps no samples.
+
+myFM gets the same blocks at the same rank: users and items; for svdpp also who rated what, both ways, as relation
+blocks; for timesvdpp also the day, one block per user and day. It has no drift and always runs on one thread.
+"""
+
+import argparse
+from functools import partial
+from importlib.util import find_spec
+from time import perf_counter
+
+import numpy as np
+from measurement import (
+    Measurement,
+    argument_parser,
+    call_in_process,
+    distinct_pairs,
+    environment,
+    median,
+    median_ratio,
+    peak_mib,
+    print_table,
+    take_turns,
+)
+from numpy.typing import NDArray
+
+SHAPES = {80_000: (943, 1_682), 1_000_000: (6_040, 3_700), 8_000_000: (70_000, 10_000)}
+"""Users and items by number of ratings, as in MovieLens 100K's training rows, 1M and 10M."""
+RATINGS_PER_DAY = 12
+EQUATIONS = ("biased_mf", "svdpp", "timesvdpp")
+RANK, DAY = 16, 86_400
+MOST_ROWS_OF_MYFM = 1_000_000
+"""With more, an iteration of myFM takes minutes."""
+
+
+def main() -> None:
+    """Measure, and print one table per number of rows."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--rows", type=int, nargs="+", choices=SHAPES, default=list(SHAPES), help="numbers of ratings")
+    parser.add_argument("--sweeps", type=int, default=5, help="measured sweeps per process (default: %(default)s)")
+    arguments = parser.parse_args()
+    for rows in arguments.rows:
+        print_results(rows, arguments)
+
+
+def print_results(rows: int, arguments: argparse.Namespace) -> None:
+    """Measure and print the systems on one number of rows."""
+    env = environment(threads=arguments.threads, OMP_WAIT_POLICY="PASSIVE")  # as the commands set it
+    systems = dict.fromkeys(EQUATIONS, sweep_seconds)
+    if find_spec("myfm") and rows <= MOST_ROWS_OF_MYFM:
+        systems |= {f"myFM, as {name}": myfm_seconds for name in EQUATIONS}
+    measures = {
+        label: partial(call_in_process, function, label, str(rows), str(arguments.sweeps), env=env)
+        for label, function in systems.items()
+    }
+    measured = take_turns(measures, repeats=arguments.repeats)
+    figures = {
+        label: [median(each, "seconds"), median_ratio(each, measured["biased_mf"], "seconds"), peak_mib(each)]
+        for label, each in measured.items()
+    }
+    print_table(f"{rows:,} ratings", {"s per sweep": ".4f", "ratio": ".2f", "peak MiB": ".0f"}, figures)
+
+
+def generated(rows: int) -> dict[str, NDArray[np.generic]]:
+    """Generate ratings from biases, one factor and noise: user_id, item_id, rating and timestamp, in random order."""
+    random, (num_users, num_items) = np.random.default_rng(0), SHAPES[rows]
+    pairs = random.permutation(distinct_pairs(rows, num_users=num_users, num_items=num_items, random=random))
+    user, item = pairs // num_items, pairs % num_items
+    means = [random.normal(0, 0.4, count) for count in (num_users, num_items)]
+    factors = [random.normal(0, 0.5, count) for count in (num_users, num_items)]
+    true = 3.5 + means[0][user] + means[1][item] + factors[0][user] * factors[1][item]
+    days = -(-np.bincount(user, minlength=num_users) // RATINGS_PER_DAY)
+    day = 30 * random.integers(0, days[user])
+    rating = np.clip(np.round(true + random.normal(0, 0.9, rows)), 1, 5)
+    return {"user_id": user, "item_id": item, "rating": rating, "timestamp": (10_000 + day) * DAY}
+
+
+def sweep_seconds(equation: str, rows: str, sweeps: str) -> Measurement:
+    """Return the seconds of the fastest sweep in this process; the arguments are text, from the command line."""
+    import pandas as pd
+    import pytorch_lightning as pl
+
+    import ratinglab
+
+    class Clock(pl.Callback):
+        def __init__(self) -> None:
+            self.seconds: list[float] = []
+
+        def on_train_batch_start(self, *_: object) -> None:
+            self.started = perf_counter()
+
+        def on_train_batch_end(self, *_: object) -> None:
+            self.seconds.append(perf_counter() - self.started)
+
+    table, clock, count = pd.DataFrame(generated(int(rows))), Clock(), int(sweeps)
+    fit, data = ratinglab.lightning(
+        f"recipe={equation}_gibbs", *(["model.item_features=[]"] if equation == "timesvdpp" else []),
+        f"model.embedding_dim={RANK}", f"optimizer.burn_in={count}", f"trainer.max_epochs={count + 1}",
+        "split.validation=0", "split.test=0", ratings=table, columns={"timestamp": "timestamp"},
+    )  # fmt: skip
+    trainer = pl.Trainer(
+        max_epochs=count, accelerator="cpu", logger=False, callbacks=[clock], enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0,
+    )  # fmt: skip
+    trainer.fit(fit, datamodule=data)
+    return {"seconds": min(clock.seconds)}
+
+
+def myfm_seconds(label: str, rows: str, sweeps: str) -> Measurement:
+    """Return the seconds of the fastest iteration of myFM in this process."""
+    import myfm
+
+    equation, table = label.removeprefix("myFM, as "), generated(int(rows))
+    user, item = (np.unique(table[name], return_inverse=True)[1] for name in ("user_id", "item_id"))
+    target = np.asarray(table["rating"], dtype=np.float64)
+    blocks, groups = myfm_blocks(equation, user, item, np.asarray(table["timestamp"]) // DAY)
+    ends = []
+
+    def at_end(*_: object) -> tuple[bool, None]:
+        ends.append(perf_counter())
+        return False, None
+
+    model = myfm.MyFMRegressor(rank=RANK, random_seed=0)
+    model.fit(None, target, X_rel=blocks, n_iter=int(sweeps) + 1, n_kept_samples=1, grouping=groups, callback=at_end)
+    return {"seconds": float(np.diff(ends).min())}
+
+
+def myfm_blocks(
+    equation: str, user: NDArray[np.int64], item: NDArray[np.int64], day: NDArray[np.int64]
+) -> tuple[list[object], list[int]]:
+    """Make myFM's relation blocks for an equation, and the group of each of their columns."""
+    import myfm
+    from scipy import sparse
+
+    rated = sparse.csr_matrix((np.ones(len(user)), (user, item)))
+    implicit = {0: by_root_count(rated), 1: by_root_count(rated.T.tocsr())} if equation != "biased_mf" else {}
+    indices = [user, item]
+    if equation == "timesvdpp":
+        indices.append(np.unique(user * 100_000 + day, return_inverse=True)[1])
+    blocks, groups = [], []
+    for number, index in enumerate(indices):
+        parts = [sparse.identity(index.max() + 1, format="csr"), *([implicit[number]] if number in implicit else [])]
+        blocks.append(myfm.RelationBlock(index, sparse.hstack(parts, format="csr")))
+        for part in parts:
+            groups += [1 + max(groups, default=-1)] * part.shape[1]
+    return blocks, groups
+
+
+def by_root_count(rated):  # type: ignore[no-untyped-def]
+    """Divide each row of a sparse matrix of ones by the square root of its number of ones."""
+    from scipy import sparse
+
+    return sparse.diags(1 / np.sqrt(rated.getnnz(axis=1))) @ rated
+
+
+if __name__ == "__main__":
+    main()

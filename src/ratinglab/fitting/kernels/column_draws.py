@@ -1,0 +1,141 @@
+"""Gibbs draws of a part's weights, one column of its design after the other.
+
+Given the precision Λ of the rows, the D entries of a weight row do not depend on each other. They are cut into blocks
+that run in parallel. An entry's sums have the same order in any block, so the draws are the same, bit for bit, for any
+number of threads.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from ratinglab.fitting.kernels.compiled import njit
+from ratinglab.fitting.kernels.rows import Entries
+
+BLOCK_WIDTH = 8
+"""Entries of a weight row in a block, about: fewer would look up rows more often, more would leave cores idle."""
+
+
+class Selection(NamedTuple):
+    """The product S F of a design F, whose rows are selected, and S, which selects one of them for each row.
+
+    Attributes:
+        inner_row: (num_rows,) int32, the row of F; empty if S is the identity.
+        repeats: (num_inner,) float32, how many rows select each row of F.
+    """
+
+    inner_row: NDArray[np.int32]
+    repeats: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, inner_row: NDArray[np.int64] | None, *, num_inner: int) -> "Selection":
+        """Count the repeats: inner_row (num_rows,) int64, None for the identity."""
+        if inner_row is None:
+            return cls(np.empty(0, np.int32), np.ones(num_inner, np.float32))
+        return cls(inner_row.astype(np.int32), np.bincount(inner_row, minlength=num_inner).astype(np.float32))
+
+
+def in_blocks(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cut the columns of rows into blocks of equal width, padded with 0: (N, D) → (B, N, W) float32."""
+    count, dim = rows.shape
+    num_blocks = max(1, round(dim / BLOCK_WIDTH))
+    width = -(-dim // num_blocks)
+    blocks = np.zeros((num_blocks, count, width), dtype=np.float32)
+    for block, columns in zip(blocks, np.split(rows, range(width, dim, width), axis=1), strict=True):
+        block[:, : columns.shape[1]] = columns
+    return blocks
+
+
+def out_of_blocks(blocks: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
+    """Put blocks from `in_blocks` side by side again: (B, N, W) → (N, dim) float32."""
+    return np.ascontiguousarray(np.concatenate(list(blocks), axis=1)[:, :dim])
+
+
+@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+def draw_columns(by_column, scale, selection, squares, precision, noise, weights, residual):  # type: ignore[no-untyped-def]
+    """Draw the weights y of each column from their conditional given all others, in the order of the columns.
+
+    Rows are v ~ Normal(m + S F y, Λ⁻¹) and y_c ~ Normal(0, (λ Λ)⁻¹). With f_c as column c of S F and e as the residual
+    v − m − S F y, the conditional of y_c is
+
+        Normal((f_c · e + f_c · f_c y_c) / (λ + f_c · f_c), ((λ + f_c · f_c) Λ)⁻¹)
+
+    The residual is updated after every column.
+
+    Args:
+        by_column: Entries of F by column.
+        scale: (num_inner,) float32, s: row r of F has the entries s_r.
+        selection: Selection, S.
+        squares: (num_columns,) float32, f_c · f_c.
+        precision: λ.
+        noise: (B, num_columns, W) float32, draws from Normal(0, ((λ + f_c · f_c) Λ)⁻¹), in blocks.
+        weights: (B, num_columns, W) float32, y, in blocks; updated in place.
+        residual: (B, num_rows, W) float32, e, in blocks; updated in place.
+    """
+    for block in prange(len(residual)):
+        if len(selection.inner_row) == 0:
+            _draw_block(
+                by_column, scale, selection.repeats, squares, precision, noise[block], weights[block], residual[block]
+            )
+        else:
+            sums = _sum_by_inner(selection, residual[block])
+            change = sums.copy()
+            _draw_block(by_column, scale, selection.repeats, squares, precision, noise[block], weights[block], sums)
+            change -= sums
+            _spread(selection, change, residual[block])
+
+
+@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _draw_block(by_column, scale, repeats, squares, precision, noise, weights, sums):  # type: ignore[no-untyped-def]
+    """Draw one block, with `sums` as the residual summed over the rows that select each row of F: (num_inner, W)."""
+    start, row = by_column.start, by_column.other
+    width = sums.shape[1]
+    change = np.empty(width, dtype=np.float32)
+    for column in range(len(squares)):
+        change[:] = 0
+        for place in range(start[column], start[column + 1]):
+            index = np.int64(row[place])
+            factor = scale[index]
+            for d in range(width):
+                change[d] += factor * sums[index, d]
+        shrinkage = np.float32(1) / (precision + squares[column])
+        for d in range(width):
+            last = weights[column, d]
+            weights[column, d] = shrinkage * (change[d] + squares[column] * last) + noise[column, d]
+            change[d] = weights[column, d] - last
+        for place in range(start[column], start[column + 1]):
+            index = np.int64(row[place])
+            factor = scale[index] * repeats[index]
+            for d in range(width):
+                sums[index, d] -= factor * change[d]
+
+
+@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _sum_by_inner(selection, rows):  # type: ignore[no-untyped-def]
+    """Sum rows that select the same row of F: (num_rows, W) → (num_inner, W) float32."""
+    sums = np.zeros((len(selection.repeats), rows.shape[1]), dtype=np.float32)
+    for row in range(len(rows)):
+        index = np.int64(selection.inner_row[row])
+        for d in range(rows.shape[1]):
+            sums[index, d] += rows[row, d]
+    return sums
+
+
+@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _spread(selection, change, rows):  # type: ignore[no-untyped-def]
+    """Subtract a change of the sums from the rows that were summed, in equal shares."""
+    for row in range(len(rows)):
+        index = np.int64(selection.inner_row[row])
+        share = np.float32(1) / selection.repeats[index]
+        for d in range(rows.shape[1]):
+            rows[row, d] -= share * change[index, d]
+
+
+def load() -> None:
+    """Load the loop from the compiler's cache, or compile it in a few seconds."""
+    bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    index, value, blocks = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 0, 1), np.float32)
+    by_column, selection = Entries(bounds, start, index, value), Selection(index, value)
+    draw_columns(by_column, value, selection, value, np.float32(1), blocks, blocks, blocks)

@@ -1,0 +1,46 @@
+"""Draws by column: blocks of dimensions, and equal draws at any number of threads."""
+
+import numba
+import numpy as np
+import pytest
+import torch
+
+from ratinglab.fitting.kernels.column_draws import BLOCK_WIDTH, in_blocks, out_of_blocks
+from ratinglab.fitting.part_solver import PartSolver
+from ratinglab.fitting.priors import Normal
+from ratinglab.models.design import Design
+
+
+@pytest.mark.parametrize("dim", [1, 2, 8, 9, 12, 17, 33, 65])
+def test_blocks_hold_all_columns_and_zeros(dim):
+    rows = np.random.default_rng(0).normal(size=(5, dim)).astype(np.float32)
+    blocks = in_blocks(rows)
+    assert np.array_equal(out_of_blocks(blocks, dim), rows)
+    assert blocks.size - np.count_nonzero(blocks) == blocks.size - rows.size
+    assert blocks.shape[2] <= 1.5 * BLOCK_WIDTH
+    assert blocks.size <= 1.4 * rows.size
+
+
+def drawn(*, threads: int, has_days: bool) -> list[np.ndarray]:
+    """Draw the weights of 40 columns from the sets of 60 rows, which 100 days select if `has_days`."""
+    random = np.random.default_rng(0)
+    row, column = (torch.from_numpy(index.astype(np.int32)) for index in np.nonzero(random.random((60, 40)) < 0.3))
+    design = Design.of_sets(row, column, num_rows=60, num_columns=40)
+    design = design.select_rows(torch.from_numpy(random.integers(0, 60, 100))) if has_days else design
+    residual = in_blocks(random.normal(size=(design.num_rows, 20)).astype(np.float32))
+    weights = random.normal(size=(40, 20)).astype(np.float32)
+    before = numba.get_num_threads()
+    numba.set_num_threads(threads)
+    try:
+        prior = Normal(np.zeros(20), np.eye(20))
+        weights, _ = PartSolver(design, dim=20).draw(residual, weights, precision=1.0, prior=prior, random=random)
+    finally:
+        numba.set_num_threads(before)
+    return [weights, residual]
+
+
+@pytest.mark.parametrize("has_days", [False, True])
+def test_draws_do_not_depend_on_the_number_of_threads(has_days):
+    one = drawn(threads=1, has_days=has_days)
+    more = drawn(threads=min(3, numba.config.NUMBA_NUM_THREADS), has_days=has_days)
+    assert all(np.array_equal(*each) for each in zip(one, more, strict=True))
