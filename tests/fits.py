@@ -1,6 +1,7 @@
 """Fits on small tables by Lightning's Trainer, without a run folder."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out
 from ratinglab.ratings.splits import RandomSplit, SplitOptions
 from ratinglab.ratings.table import RatingTable
+from ratinglab.stars import Stars
 
 TRAINER = TrainerOptions(
     max_time=None,
@@ -62,7 +64,8 @@ def holdout_of(table: RatingTable, model: EquationOptions, *, split: SplitOption
 
 def training_data(holdout: Holdout) -> TrainingData:
     """Collect the data from which an equation is built."""
-    rows = as_tensors(holdout.train)
+    train, stars = holdout.train, Stars(*holdout.scale)
+    rows = as_tensors(replace(train, rating=stars.of(train.rating)))
     num_users, num_items = holdout.num_users, holdout.num_items
     users, items = holdout.side.user_features, holdout.side.item_features
     return TrainingData(

@@ -68,7 +68,7 @@ def test_commands_name_each_other_as_they_were_started(installed, quick, tmp_pat
     ("typed", "completions"),
     [
         ("ratinglab re", {"report", "recommend", "reproduce"}),
-        ("ratinglab train model=b", {"model=bias", "model=biased_mf"}),
+        ("ratinglab train model=b", {"model=best", "model=bias", "model=biased_mf"}),
         ("ratinglab train model=biased_mf model.embed", {"model.embedding_dim="}),
         ("ratinglab recommend k", {"k="}),
     ],

@@ -77,7 +77,7 @@ MISTAKES = [
     ),
     (["logger=null"], "logger=null: logger must be one of csv, mlflow, none, tensorboard, wandb"),
     (["logger=[]"], "logger=[]: logger must be one of csv, mlflow, none, tensorboard, wandb"),
-    (["model=[mf]"], "model=[mf]: model must be one of bias, "),
+    (["model=[mf]"], "model=[mf]: model must be one of best, bias, "),
     (
         ["logger=tensorbord"],
         "unknown logger=tensorbord: choose from csv, mlflow, none, tensorboard, wandb; did you mean tensorboard?",
@@ -137,7 +137,7 @@ MISTAKES = [
     ),
     (
         ["-m", "model=mf,bias", "model.embedding_dim=3"],
-        "unknown key model.embedding_dim with model=bias; it belongs to model=biased_mf, ",
+        "unknown key model.embedding_dim with model=bias; it belongs to model=best, model=biased_mf, ",
     ),
     (["trainer.precision=16"], "unknown key trainer.precision: all fits compute in float32"),
     (["trainer.limit_val_batches=2"], "unknown key trainer.limit_val_batches: validation and test use all"),
@@ -154,8 +154,8 @@ MISTAKES = [
         "model._target_ must be a subclass of ratinglab.models.declarations.EquationOptions",
     ),
     (["callbacks.early_stopping=5"], "callbacks.early_stopping has keys of its own (patience, min_delta), got 5"),
-    (["recipe=nul"], "unknown recipe=nul: choose from biased_mf_als, "),
-    (["recipe=null"], "recipe=null: recipe must be one of biased_mf_als, "),
+    (["recipe=nul"], "unknown recipe=nul: choose from best, biased_mf_als, "),
+    (["recipe=null"], "recipe=null: recipe must be one of best, biased_mf_als, "),
     (["--config-dir", "nowhere"], "--config-dir: there is no folder nowhere"),
     (
         ["optimizer=gibbs", "optimizer.lr=0.1"],
@@ -308,7 +308,7 @@ OWN_FILES = [
      "callbacks=default does not have; did you mean callbacks.early_stopping.patience?"),
     ("model: {embedding_dim: abc}", "model.embedding_dim must be an integer, got abc"),
     ("defaults: [override /modle: bias]", "unknown key modle; did you mean model?"),
-    ("defaults: [override /model: biass]", "unknown model=biass: choose from bias, "),
+    ("defaults: [override /model: biass]", "unknown model=biass: choose from best, bias, "),
     ("model: {embedding_dim: [3}", "mine.yaml, line 1: "),
     ("defaults: [override /logger: [csv, tensorbord]]", "unknown logger=tensorbord: choose from "),
     ("logger: {tensorbord: {figures: false}}", "experiment=mine sets logger.tensorbord, which logger=tensorboard does "

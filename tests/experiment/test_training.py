@@ -211,7 +211,7 @@ def test_validation_error_is_printed_only_in_epochs_with_validation(command, tmp
 @pytest.mark.slow
 def test_patience_min_epochs_and_min_delta_control_early_stopping(train_here):
     free, least, steep = (
-        metrics_of(train_here("optimizer.lr=0.3", "callbacks.early_stopping.patience=2", *options))
+        metrics_of(train_here("optimizer.lr=0.05", "callbacks.early_stopping.patience=2", *options))
         for options in (
             ["trainer.max_epochs=30"],
             ["trainer.max_epochs=12", "trainer.min_epochs=12"],

@@ -38,7 +38,8 @@ def sampled(request, command, folder):
 
 
 def test_train_prints_and_records_the_coverage_of_intervals(sampled):
-    assert "optimizer  gibbs: burn_in=10, noise=own, thin=1, one sweep per epoch, at most 30 epochs" in sampled.stdout
+    assert "optimizer  gibbs: burn_in=10, noise=own, thin=1, max_samples=null, min_gain=0.003, one s" in sampled.stdout
+    assert "one sweep per epoch, at most 30 epochs" in sampled.stdout
     assert "note: the fit samples its own priors" in sampled.stdout
     metrics = json.loads((sampled.run / "metrics.json").read_text())
     assert f"{metrics['test/coverage_90']:.1%} of the warm test ratings lie in the 90 % interval" in sampled.stdout
@@ -67,12 +68,14 @@ def test_a_known_user_folded_in_is_predicted_much_as_in_training(sampled):
 
 
 def test_samples_that_need_much_memory_give_a_warning(start, tmp_path):
-    process = start(tmp_path, "train", *GIBBS, "model=biased_mf", "trainer.max_epochs=60000")
+    process = start(
+        tmp_path, "train", *GIBBS, "model=biased_mf", "trainer.max_epochs=60000", "optimizer.max_samples=50000"
+    )
     lines = process.until("epoch 1/")
     process.end(signal.SIGKILL)
     (warning,) = [line for line in lines if line.startswith("warning")]
-    assert "59990 samples take" in warning
-    assert "a larger optimizer.thin keeps fewer" in warning
+    assert "50000 samples take" in warning
+    assert "a smaller optimizer.max_samples keeps fewer" in warning
 
 
 def test_evaluate_and_reproduce_give_equal_metrics(command, sampled):

@@ -288,7 +288,7 @@ def _run_trainer(trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoi
         raise RunFailedError("; ".join(checkpoints.failed.values()))
     return {
         "fit/seconds": fit.seconds + seconds,
-        "fit/ratings_per_second": fit.rows_trained / fit.step_seconds,
+        "fit/ratings_per_second": 0.0 if fit.rows_trained == 0 else fit.rows_trained / fit.step_seconds,
         "fit/epochs": fit.epochs_done,  # Lightning counts an epoch only after its callbacks, where a signal can end it
         "fit/parameters": sum(parameter.numel() for parameter in fit.predictor.model.parameters()),
     }

@@ -87,6 +87,11 @@ class BestAndLast(Checkpoint):
         """Write the last epoch's state."""
         self.write_last(trainer)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the initial weights if no epoch was to be trained."""
+        if trainer.max_epochs == 0:
+            self.write_last(trainer)
+
     def write_last(self, trainer: Trainer) -> None:
         """Write last.ckpt, and best.ckpt too if the last epoch counts as the best."""
         self._write(trainer, "last.ckpt")

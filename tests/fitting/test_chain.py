@@ -1,0 +1,90 @@
+"""The samples that a sampler keeps, and when it stops."""
+
+import pytest
+import torch
+from equations import options_of
+from fits import fit as fit_equation
+from test_gibbs import made_table
+
+from ratinglab.batches import Batch
+from ratinglab.fitting.chain import Chain
+from ratinglab.fitting.optimizers import GibbsOptions, Noise
+from ratinglab.models.equation import Factors
+from ratinglab.models.posterior import Posterior, Sample
+from ratinglab.models.summed_rows import SummedRows
+
+
+def empty_posterior() -> Posterior:
+    return Posterior(SummedRows(Factors(torch.zeros(2, 1), torch.zeros(50, 1), None, None, 0.0)))
+
+
+def sample(items: torch.Tensor) -> Sample:
+    none = torch.empty(0, 1)
+    return Sample(torch.ones(2, 1), items[:, None], none, none, torch.ones(2), torch.ones(50))
+
+
+def rows() -> Batch:
+    item = torch.arange(50, dtype=torch.int32)
+    return Batch(torch.zeros(50, dtype=torch.int32), item, torch.zeros(50), None)
+
+
+def test_of_too_many_samples_every_second_is_dropped():
+    posterior = empty_posterior()
+    chain = Chain(posterior, thin=3, max_samples=4)
+    dropped = [chain.keep(sample(torch.full((50,), float(number)))) for number in range(5)]
+    assert dropped == [False] * 4 + [True]
+    assert [float(each[0, 0]) for each in posterior.get_extra_state()["item"]] == [0, 2, 4]
+    assert chain.thin == 6
+
+
+def test_number_of_samples_follows_from_their_size():
+    posterior = empty_posterior()
+    assert Chain(posterior, thin=1, max_samples=None).max_samples == 1000
+    large = Posterior(SummedRows(Factors(torch.zeros(200_000, 25), torch.zeros(50, 25), None, None, 0.0)))
+    assert Chain(large, thin=1, max_samples=None).max_samples == 400_000_000 // large.sample_bytes
+    assert 16 < 400_000_000 // large.sample_bytes < 1000
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_gain_is_the_squared_error_of_the_mean_over_the_samples(correlation):
+    """The mean of n draws from an AR(1) process has the variance (1 + ρ) / (1 − ρ) / n, times that of a draw."""
+    random = torch.Generator().manual_seed(0)
+    chain = Chain(empty_posterior(), thin=1, max_samples=5000)
+    chain.watch(rows())
+    state = torch.randn(50, generator=random)
+    for _ in range(2000):
+        drawn = torch.randn(50, generator=random)
+        state = correlation * state + (1 - correlation**2) ** 0.5 * drawn
+        chain.keep(sample(state))
+    gain = chain.gain()
+    assert gain.independent == pytest.approx(1 / 2000, rel=0.1)
+    assert gain.actual == pytest.approx((1 + correlation) / (1 - correlation) / 2000, rel=0.4)
+    assert chain.gain() == gain
+
+
+def fitted(*, epochs=200, burn_in=5, thin=1, max_samples=None, min_gain=0.0):
+    optimizer = GibbsOptions(burn_in=burn_in, noise=Noise.own, thin=thin, max_samples=max_samples, min_gain=min_gain)
+    return fit_equation(options_of("biased_mf", regularization=0.0), optimizer, made_table(), epochs=epochs)
+
+
+def test_fit_ends_once_more_samples_gain_little():
+    strict, loose = (fitted(min_gain=gain).module for gain in (0.01, 0.05))
+    assert loose.epochs_done < strict.epochs_done < 200
+    assert strict.stops_early
+    assert strict.chain.gain().actual <= 0.01 * strict.train_mse
+    assert fitted(epochs=60).module.epochs_done == 60
+
+
+def test_fit_at_the_bound_on_samples_ends_once_they_are_independent():
+    module = fitted(max_samples=10, min_gain=1e-6).module
+    assert 5 <= module.posterior.num_samples <= 10
+    assert module.chain.thin >= 4
+    assert module.stops_early
+    assert module.epochs_done < 200
+
+
+def test_bounded_samples_are_those_of_the_unbounded_fit():
+    every, some = (fitted(epochs=60, max_samples=most).module.posterior for most in (None, 10))
+    kept = some.get_extra_state()["user"]
+    assert len(kept) == 7  # of 55 samples, one in 8
+    assert torch.equal(kept, every.get_extra_state()["user"][::8])

@@ -1,0 +1,82 @@
+"""Equal weights for ratings r and a · r + b, and a start from the bias baseline."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from equations import options_of
+from fits import fit
+from tables import table_of
+
+from ratinglab.batches import as_tensors
+from ratinglab.fitting.optimizers import (
+    AdamOptions,
+    AdamWOptions,
+    ALSOptions,
+    BlockSGDOptions,
+    GibbsOptions,
+    Noise,
+    SGDOptions,
+    SparseAdamOptions,
+)
+
+MOMENTS = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999}
+FITS = {
+    "adam": AdamOptions(**MOMENTS, weight_decay=0.0),
+    "adamw": AdamWOptions(**MOMENTS, weight_decay=0.0),
+    "sgd": SGDOptions(lr=0.1, weight_decay=0.0, momentum=0.9),
+    "sparse_adam": SparseAdamOptions(**MOMENTS),
+    "als": ALSOptions(damping=5.0),
+    "block_sgd": BlockSGDOptions(lr=0.01, slices=None),
+    "gibbs": GibbsOptions(burn_in=2, noise=Noise.own, thin=1, max_samples=None, min_gain=0.0),
+}
+GRADIENTS = ("adam", "adamw", "sgd")
+PAIRS = [
+    *(("mean", name) for name in GRADIENTS),
+    *(("bias", name) for name in (*GRADIENTS, "sparse_adam")),
+    *(("nmf", name) for name in (*GRADIENTS, "sparse_adam")),
+    *((model, name) for model in ("mf", "biased_mf") for name in FITS),
+    *((model, name) for model in ("svdpp", "timesvdpp") for name in (*GRADIENTS, "als", "gibbs")),
+]
+
+
+def made_table(a: float, b: float):
+    random = np.random.default_rng(0)
+    user, item = np.divmod(random.choice(30 * 20, 300, replace=False), 20)
+    rating = random.integers(1, 6, 300)
+    return table_of(
+        user, item, a * rating + b, scale=(a + b, 5 * a + b), timestamp=random.integers(0, 5, 300) * 86_400_000
+    )
+
+
+def predictions(model: str, optimizer: str, *, a: float, b: float) -> torch.Tensor:
+    options = options_of(model)
+    if model not in ("mean", "bias"):
+        options = replace(options, embedding_dim=3, init_std=0.1, regularization=0.05)
+    batch_size = 64 if FITS[optimizer].takes_batches else None
+    fitted = fit(options, FITS[optimizer], made_table(a, b), epochs=4, batch_size=batch_size)
+    user, item, _, day = as_tensors(fitted.data.train_ratings)
+    with torch.no_grad():
+        return fitted.module.predictor.eval().score(user, item, day)
+
+
+@pytest.mark.parametrize(("model", "optimizer"), PAIRS)
+def test_ratings_times_a_plus_b_give_predictions_times_a_plus_b(model, optimizer):
+    plain = predictions(model, optimizer, a=1.0, b=0.0)
+    for a, b in ((5.0, -15.0), (24.75, -23.75), (0.01, 1.0)):
+        scaled = predictions(model, optimizer, a=a, b=b)
+        np.testing.assert_allclose((scaled - b) / a, plain, atol=1e-3)
+
+
+@pytest.mark.parametrize("model", ["bias", "biased_mf", "svdpp", "timesvdpp"])
+def test_first_predictions_are_those_of_the_bias_baseline(model):
+    table = made_table(5.0, -15.0)
+    options = options_of(model)
+    options = options if model == "bias" else replace(options, embedding_dim=3, init_std=0.0)
+    fitted = fit(options, FITS["sgd"], table, epochs=0, batch_size=64)
+    predictor, (user, item, _, day) = fitted.module.predictor.eval(), as_tensors(fitted.data.train_ratings)
+    baseline, unit = predictor.baseline, predictor.stars.unit
+    predictor.model.start_from_baseline(baseline.user_bias[:-1] / unit, baseline.item_bias[:-1] / unit)
+    with torch.no_grad():
+        torch.testing.assert_close(predictor.score(user, item, day), baseline(user, item), atol=1e-4, rtol=0)
