@@ -18,12 +18,12 @@ from measurement import print_table
 
 import ratinglab
 
-BY_GRADIENTS = ("adam", "adamw", "sgd", "sparse_adam")
+BY_GRADIENTS = ("adam", "adamw", "sgd")
 FITS = {
-    "bias": BY_GRADIENTS,
-    "mf": (*BY_GRADIENTS, "als", "block_sgd", "gibbs"),
-    "nmf": BY_GRADIENTS,
-    "biased_mf": (*BY_GRADIENTS, "als", "block_sgd", "gibbs"),
+    "bias": (*BY_GRADIENTS, "sparse_adam"),
+    "mf": (*BY_GRADIENTS, "sparse_adam", "als", "block_sgd", "gibbs"),
+    "nmf": (*BY_GRADIENTS, "sparse_adam"),
+    "biased_mf": (*BY_GRADIENTS, "sparse_adam", "als", "block_sgd", "gibbs"),
     "svdpp": (*BY_GRADIENTS, "als", "gibbs"),
     "timesvdpp": (*BY_GRADIENTS, "als", "gibbs"),
 }

@@ -1,0 +1,83 @@
+"""recipe=best: the parts that it chooses, and the line that names it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ratinglab.models.best import BestOptions
+from ratinglab.models.svdpp import SVDppOptions
+from ratinglab.models.timesvdpp import TimeSVDppOptions
+from ratinglab.ratings.side_information import Offer, informative
+
+FEW = ["optimizer.burn_in=2", "logger=none"]
+
+
+def text(*cells) -> np.ndarray:
+    return np.array(cells, dtype=object)
+
+
+@pytest.mark.parametrize("has_times", [False, True])
+def test_best_has_every_part_that_the_data_offer(has_times):
+    options = BestOptions(embedding_dim=8, regularization=0.1, init_std=0.2)
+    chosen = options.for_data(Offer(has_times, ("age_group",), ("genres", "year")))
+    assert type(chosen) is (TimeSVDppOptions if has_times else SVDppOptions)
+    assert (chosen.user_features, chosen.item_features) == (["age_group"], ["genres", "year"])
+    assert (chosen.implicit.name, chosen.embedding_dim, chosen.regularization) == ("both", 8, 0.1)
+
+
+def test_columns_that_say_nothing_are_left_out():
+    columns = {
+        "genres": text("a|b", "a", "b", "a|b", "c"),
+        "address": text("p", "q", "r", "s", "t"),
+        "constant": text("x", "x", "x", "x", "y"),
+        "empty": text("", "", "", "", "z"),
+        "age": np.array([1.0, 2.0, 3.0, 4.0, 5.0]),
+        "age_group": text("1–2", "1–2", "3–5", "3–5", "3–5"),
+        "year": np.array([1990.0, 1991.0, np.nan, 1990.0, 2000.0]),
+        "same": np.array([7.0, 7.0, np.nan, 7.0, 8.0]),
+        "unknown": np.array([np.nan] * 4 + [1.0]),
+    }
+    is_trained = np.array([True, True, True, True, False])
+    assert informative(columns, is_trained=is_trained) == ("genres", "age_group", "year")
+
+
+def test_best_uses_the_data_and_says_which(command, tmp_path):
+    ratings = pd.DataFrame({"user_id": np.repeat(range(20), 10), "item_id": np.tile(range(10), 20)})
+    ratings["rating"], ratings["time"] = np.random.default_rng(0).integers(1, 6, 200), 1_000_000_000
+    ratings.to_csv(tmp_path / "ratings.csv", index=False)
+    pd.DataFrame({"user_id": range(20), "gender": list("FM") * 10, "id_text": range(20)}).to_csv(
+        tmp_path / "users.csv", index=False
+    )
+    data = ["data=csv", "data.path=ratings.csv", "data.users.path=users.csv"]
+    outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
+    assert "model      svdpp: embedding_dim=16" in outcome.stdout
+    offer = "who rated what; user columns gender (the data have no times and no item columns)"
+    assert f"note: model=best is svdpp here: {offer}" in outcome.stdout
+    data.append("data.columns.timestamp=time")
+    outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
+    offer = "who rated what; times; user columns gender (the data have no item columns)"
+    assert f"note: model=best is timesvdpp here: {offer}" in outcome.stdout
+    assert "tip:" not in outcome.stdout
+    record = json.loads((outcome.run / "run.json").read_text())
+    assert (record["model"], record["model_options"]["user_features"]) == ("timesvdpp", ["gender"])
+    assert "every metric is equal" in command(tmp_path, "reproduce", f"run={outcome.run}").stdout
+    again = ["trainer.max_epochs=5", f"resume={outcome.run}"]
+    assert "epoch 5/5" in command(tmp_path, "train", "recipe=best", *data, *FEW, *again).stdout
+    shown = command(tmp_path, "train", *data, "trainer.max_epochs=1", "logger=none").stdout
+    assert f"tip: recipe=best fits timesvdpp by Gibbs sampling, with {offer}" in shown
+
+
+def test_run_that_only_gets_worse_keeps_the_bias_baseline(command, tmp_path):
+    arguments = ["model=biased_mf", "optimizer.lr=0.5", "trainer.max_epochs=3", "logger=none"]
+    outcome = command(tmp_path, "train", *arguments)
+    metrics = json.loads((outcome.run / "metrics.json").read_text())
+    assert metrics["fit/best_epoch"] == 0
+    assert metrics["val/rmse"] == pytest.approx(metrics["baseline/bias/val/rmse"], rel=1e-4)
+    assert metrics["test/rmse"] == pytest.approx(metrics["baseline/bias/test/rmse"], rel=1e-4)
+    outcome = command(tmp_path, "train", *arguments, "split.refit=true")
+    metrics = json.loads((outcome.run / "metrics.json").read_text())
+    assert (metrics["fit/epochs"], metrics["fit/best_epoch"]) == (0, 0)
+    assert metrics["test/rmse"] == pytest.approx(metrics["baseline/bias/test/rmse"], rel=1e-4)
+    assert "every metric is equal" in command(tmp_path, "reproduce", f"run={outcome.run}").stdout
