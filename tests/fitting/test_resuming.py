@@ -17,6 +17,7 @@ FITS = [
     "block_sgd",
     "als",
     "gibbs optimizer.burn_in=2",
+    "gibbs optimizer.burn_in=0 optimizer.max_samples=2",  # thinned before and after the cut
 ]
 FEATURES = {"user_features": ["group", "age"], "item_features": ["genres"]}
 CASES = [
@@ -56,3 +57,4 @@ def test_resumed_fit_equals_an_uninterrupted_one_bit_for_bit(tmp_path, chosen, e
     one, two = (torch.load(tmp_path / folder / "last.ckpt", weights_only=True) for folder in ("whole", "again"))
     assert str(one["state_dict"]) == str(two["state_dict"])
     assert str(one["optimizer_states"]) == str(two["optimizer_states"])
+    assert one.get("thin") == two.get("thin")

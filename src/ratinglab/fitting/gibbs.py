@@ -261,7 +261,7 @@ class GibbsFit(RowFit):
         """Return whether more samples would gain too little; checked once in a while."""
         count = self.posterior.num_samples
         is_due = is_thinned or count % SAMPLES_PER_CHECK == 0
-        if self.min_gain == 0 or not is_due or count < min(LEAST_SAMPLES, self.chain.max_samples // 2):
+        if self.min_gain == 0 or not is_due or count < min(LEAST_SAMPLES, max(2, self.chain.max_samples // 2)):
             return False
         gain = self.chain.gain()
         is_spread = is_thinned and self.chain.thin >= LEAST_SPREAD * self.first_thin
