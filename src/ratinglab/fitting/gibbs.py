@@ -29,7 +29,7 @@ WATCHED_ROWS = 4096
 """Number of rows over which the gain of more samples is estimated."""
 SAMPLES_PER_CHECK, LEAST_SAMPLES = 8, 32
 """Number of samples between two checks whether more would pay, and before the first."""
-LEAST_SPREAD = 4
+LEAST_SPREAD = 16
 """Factor by which the distance of the samples must have grown before a fit at the bound on samples can end."""
 INDEPENDENT = 1.3
 """Ratio of the gain to that of independent samples up to which a greater distance would not pay."""
