@@ -5,7 +5,7 @@
 
 DATA has the folders ml-100k (u.data), ml-latest-small (ratings.csv) and filmtrust (ratings.txt). The tables are these,
 the demo data, a tenth of the rows of latest-small, and MovieLens 100K on a scale of 1 to 100 and of −10 to 10. Each
-table is split at random, with one seed. All runs take half an hour.
+table is split at random, with one seed. All runs take half an hour or more.
 """
 
 import argparse
@@ -53,7 +53,11 @@ def main() -> None:
         rows[f"{model}, {fit}"] = [
             measure(table, settings, arguments.part, has_times="timesvdpp" in model) for table in chosen.values()
         ]
-        print(f"{model}, {fit}:", *(f"{each:.4f}" if each else "–" for each in rows[f"{model}, {fit}"]), flush=True)
+        print(
+            f"{model}, {fit}:",
+            *("–" if each is None else f"{each:.4f}" for each in rows[f"{model}, {fit}"]),
+            flush=True,
+        )
     print()
     print_table(f"{arguments.part} RMSE over the bias baseline's", dict.fromkeys(chosen, ".4f"), rows)
 
@@ -78,7 +82,7 @@ def measure(table: pd.DataFrame | None, settings: list[str], part: str, *, has_t
     """Train a run, and return its RMSE over the bias baseline's; None for a table without the times that it needs."""
     if has_times and table is not None and "timestamp" not in table:
         return None
-    times = ["data.columns.timestamp=timestamp"] if has_times else []
+    times = ["data.columns.timestamp=timestamp"] if has_times and table is not None else []
     data: dict[str, Any] = {} if table is None else {"ratings": table}
     with TemporaryDirectory() as folder:
         run = ratinglab.train(
