@@ -53,7 +53,7 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     data = ["data=csv", "data.path=ratings.csv", "data.users.path=users.csv"]
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
     assert "model      svdpp: embedding_dim=16" in outcome.stdout
-    offer = "who rated what; user columns gender (the data have no times and no item columns)"
+    offer = "who rated what; user columns gender (the data have no times or item columns)"
     assert f"note: model=best is svdpp here: {offer}" in outcome.stdout
     data.append("data.columns.timestamp=time")
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")

@@ -1,5 +1,7 @@
 """from=RUN: a new run that starts from the best weights of another."""
 
+import json
+
 import pytest
 import torch
 
@@ -78,3 +80,27 @@ def test_run_with_other_rows_or_another_model_is_refused(command, tmp_path, firs
     assert outcome.stderr.startswith(f"error: {message.format(first=first)}")
     assert outcome.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_another_rating_scale_are_refused(command, tmp_path, first):
+    other = ["data.scale.lowest=-100", "data.scale.highest=100"]
+    data = ["data=csv", "data.path=ratings.csv", "model=biased_mf", "logger=none", "trainer.max_epochs=1"]
+    rows = [f"{user},{item},{1 + (user + item) % 5}" for user in range(20) for item in range(20)]
+    (tmp_path / "ratings.csv").write_text("user_id,item_id,rating\n" + "\n".join(rows))
+    run = command(tmp_path, "train", *data).run
+    outcome = command(tmp_path, "train", *data, *other, f"from={run}", status=2)
+    assert outcome.stderr == (
+        f"error: from: {run} was fitted with 1 to 5 as 1 to 5 stars, but this run has -100 to 100\n"
+    )
+
+
+def test_run_of_a_version_without_an_option_is_not_resumed(command, tmp_path):
+    arguments = ["optimizer=als", "model=biased_mf", "logger=none", "trainer.max_epochs=2"]
+    run = command(tmp_path, "train", *arguments).run
+    record = json.loads((run / "run.json").read_text())
+    del record["fit"]["optimizer.damping"]
+    (run / "run.json").write_text(json.dumps(record))
+    outcome = command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3", status=2)
+    assert outcome.stderr == (
+        f"error: resume: optimizer.damping is 5.0 now, but {run} was started with a version that lacks it\n"
+    )

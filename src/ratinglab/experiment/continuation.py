@@ -8,6 +8,7 @@ from ratinglab.errors import UserError
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
 from ratinglab.models.predictor import Predictor
+from ratinglab.options import as_yaml
 from ratinglab.runs.record import RunRecord, read_record
 from ratinglab.runs.storage import load_equation, read_epoch, read_seconds
 
@@ -27,6 +28,20 @@ def check_same_rows(before: RunRecord, record: RunRecord, *, folder: Path, key: 
                 f"{key}: {what} has changed since {folder} was started: "
                 f"{before.provenance[name]} then, {record.provenance[name]} now"
             )
+
+
+def check_same_scale(before: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
+    """Check that the weights of two runs are in the same stars.
+
+    Raises:
+        UserError: the rating scale differs, or the earlier run is of a version that fitted the ratings themselves.
+    """
+    old, new = before.stars, record.stars
+    if tuple(old) != tuple(new):
+        raise UserError(
+            f"{key}: {folder} was fitted with {old.lowest:g} to {old.highest:g} as 1 to 5 stars, "
+            f"but this run has {new.lowest:g} to {new.highest:g}"
+        )
 
 
 def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunRecord:
@@ -68,6 +83,7 @@ def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord
         folder = folder / VALIDATION_FIT
         before = read_record(folder, key="from")
     check_same_rows(before, record, folder=folder, key="from")
+    check_same_scale(before, record, folder=folder, key="from")
     if before.model_target != record.model_target:
         raise UserError(f"from: {folder} was fitted with model={before.model}, but this run has model={record.model}")
     epoch = load_equation(predictor, folder / "checkpoints" / "best.ckpt", record=before, key="from")
@@ -90,6 +106,12 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
     if not (run_folder / RUN_RECORD).exists():
         return record, False
     before = check_same_data(run_folder, record, key="resume")
+    check_same_scale(before, record, folder=run_folder, key="resume")
+    for name, value in record.fit.items():
+        if name not in before.fit:
+            raise UserError(
+                f"resume: {name} is {as_yaml(value)} now, but {run_folder} was started with a version that lacks it"
+            )
     if (record.max_epochs, record.max_time) == (before.max_epochs, before.max_time):
         return before, (run_folder / "metrics.json").exists()
     if options.split.refit:

@@ -53,7 +53,7 @@ def header(
     if first_epoch > 1:
         yield f"note: the run resumes after {first_epoch - 1} epochs"
     if options.optimizer.keeps_samples:
-        yield "note: the fit samples its own priors: model.regularization has no effect; optimizer.min_gain ends it"
+        yield "note: the fit samples its own priors: model.regularization and early stopping have no effect"
         assert isinstance(model, Posterior)
         assert isinstance(options.optimizer, GibbsOptions), "no other fit keeps samples"
         kept = options.optimizer.num_samples(options.trainer.max_epochs)
@@ -73,7 +73,10 @@ def parts_text(offer: Offer) -> str:
     there += [f"{side} columns {', '.join(names)}" for side, names in columns.items() if names]
     missing = [] if offer.has_times else ["times"]
     missing += [f"{side} columns" for side, names in columns.items() if not names]
-    return "; ".join(there) + (f" (the data have no {' and no '.join(missing)})" if missing else "")
+    if not missing:
+        return "; ".join(there)
+    listed = " or ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
+    return f"{'; '.join(there)} (the data have no {listed})"
 
 
 def best_recipe(offer: Offer) -> str:

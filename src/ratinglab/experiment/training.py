@@ -17,7 +17,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.evaluation.metrics import Metric, find_metrics, monitored
+from ratinglab.evaluation.metrics import MSE, Metric, find_metrics, monitored
 from ratinglab.experiment.continuation import check_resumable, check_same_data, start_from
 from ratinglab.experiment.dashboard import RunLogger, show_experiment, show_results
 from ratinglab.experiment.header import best_recipe, header, parts_text
@@ -31,11 +31,13 @@ from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
+from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import check_equation
 from ratinglab.models.posterior import Posterior
 from ratinglab.ratings.holdout import Holdout, hold_out, offer_of
 from ratinglab.ratings.side_information import Offer
 from ratinglab.ratings.splits import VALIDATION, Split
+from ratinglab.ratings.table import Ratings
 from ratinglab.reports.protocols import protocol_of, table_of_run
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
@@ -81,7 +83,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
     offer = _fit_run(options, run_folder, found=found)
     objective = _conclude(run_folder)
-    if (options.model.name, options.optimizer.name) == ("mf", "adam"):  # nothing was chosen, or the textbook
+    if (options.model.name, options.optimizer.name) == ("mf", "adam"):  # the defaults, or the same by choice
         log.info(best_recipe(offer))
     return objective
 
@@ -222,7 +224,8 @@ def _build_fit(
     check_equation(predictor.model, rows, name=options.model.name)
     baseline, stars = predictor.baseline, record.stars
     baseline.fit(user=rows.user, item=rows.item, rating=stars.to_rating(rows.rating))
-    if not isinstance(predictor.model, Posterior):  # a sampler forgets where it started
+    # a sampler starts from its prior; one far rating can make the bias baseline worse than the mean
+    if not isinstance(predictor.model, Posterior) and _beats_the_mean(baseline, data.validation_ratings):
         predictor.model.start_from_baseline(baseline.user_bias[:-1] / stars.unit, baseline.item_bias[:-1] / stars.unit)
     setup = FitSetup.scheduled(
         initial_lr=options.optimizer.initial_lr,
@@ -232,6 +235,13 @@ def _build_fit(
         seed=options.seed,
     )
     return options.optimizer.build(predictor, setup)
+
+
+def _beats_the_mean(baseline: BiasBaseline, rows: Ratings) -> bool:
+    """Return whether the bias baseline has a lower MSE than its mean on these rows; True without rows."""
+    user, item, rating, _ = as_tensors(rows)
+    predicted = baseline(user, item)
+    return len(rating) == 0 or MSE(predicted, rating) < MSE(baseline.mean.expand_as(rating), rating)
 
 
 def _pruning(options: TrainOptions, run_folder: Path, *, monitor: Metric, split: Split) -> MedianPruning | None:
@@ -266,7 +276,7 @@ def _build_trainer(
     if options.optimizer.on_cpu_only:
         trainer = replace(trainer, accelerator=Accelerator.cpu)  # auto could find a GPU
     if exact_epochs is not None:
-        # a sampler could stop itself
+        # a sampler would otherwise end once min_gain is reached
         min_epochs = exact_epochs if options.optimizer.keeps_samples else min(trainer.min_epochs, exact_epochs)
         trainer = replace(trainer, max_epochs=exact_epochs, min_epochs=min_epochs, max_time=None)
     return trainer.build(run_folder=run_folder, loggers=list(loggers), callbacks=callbacks)

@@ -9,7 +9,7 @@ from ratinglab.batches import Batch
 from ratinglab.models.posterior import Posterior, Sample
 
 MOST_BYTES = 400_000_000
-"""Bytes of all samples, unless their number is set."""
+"""Maximum bytes of all samples, if max_samples is None."""
 FEWEST, MOST = 16, 1000
 """Bounds on the number of samples that follows from MOST_BYTES."""
 
@@ -27,7 +27,8 @@ class Gain(NamedTuple):
 
 
 class Chain:
-    """The samples of a posterior, one in `thin` draws. Of too many, every second is dropped, and thin doubles.
+    """The samples of a posterior, one of every `thin` draws. If there are too many, every second one is dropped, and
+    thin doubles.
 
     The gain is the part of the mean squared error that averaging more samples would remove: the squared Monte Carlo
     error of the mean prediction. With ā and b̄ the mean predictions of the first and the second half of the samples,

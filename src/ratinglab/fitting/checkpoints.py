@@ -34,7 +34,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
 class BestAndLast(Checkpoint):
     """Writer of best.ckpt, the best epoch by the monitored metric, and last.ckpt, from which a run resumes.
 
-    The initial weights are the first candidate for best.ckpt, as epoch 0: a fit cannot end worse than it began. It
+    The initial weights are the first candidate for best.ckpt, as epoch 0: by this metric, a fit never ends worse than
+    it began. It
     writes best.ckpt after every epoch that is the best so far, and last.ckpt after the first epoch to end more than
     `last_every_seconds` since its last write, and at the end of the fit. Without a monitored metric the last epoch
     counts as the best, and both are written together.
@@ -88,7 +89,7 @@ class BestAndLast(Checkpoint):
         self.write_last(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the initial weights if no epoch was to be trained."""
+        """Write the initial weights if there is no epoch to train."""
         if trainer.max_epochs == 0:
             self.write_last(trainer)
 

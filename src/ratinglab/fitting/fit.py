@@ -52,7 +52,7 @@ class Fit(LightningModule):
         self._scalars: dict[str, float] = {}
         self.epochs_done = 0
         self.stops_early = False
-        """Whether the fit itself has found that further epochs would gain nothing."""
+        """Whether the fit has ended itself because more epochs would gain too little."""
         self.seconds = 0.0
         """Seconds of fitting before this process."""
         self.step_seconds = 0.0
@@ -111,7 +111,7 @@ class Fit(LightningModule):
         self.step_seconds, self.rows_trained = checkpoint["step_seconds"], checkpoint["rows_trained"]
         if checkpoint["stopped"] and self.epochs_done >= (self.trainer.min_epochs or 0):
             # else Lightning would train one more epoch before early stopping checks
-            log.info("note: early stopping has ended this run; no epoch is left to train")
+            log.info("note: this run has stopped early; no epoch is left to train")
             self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Optimizer | None:

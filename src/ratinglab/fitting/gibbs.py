@@ -30,9 +30,9 @@ WATCHED_ROWS = 4096
 SAMPLES_PER_CHECK, LEAST_SAMPLES = 8, 32
 """Number of samples between two checks whether more would pay, and before the first."""
 LEAST_SPREAD = 16
-"""Factor by which the distance of the samples must have grown before a fit at the bound on samples can end."""
+"""Factor by which thin must have grown before a fit with the maximum number of samples can end."""
 INDEPENDENT = 1.3
-"""Ratio of the gain to that of independent samples up to which a greater distance would not pay."""
+"""Ratio of the gain to that of independent samples up to which a larger thin would not pay."""
 START_STD = 0.1
 """Standard deviation of the first prior: a prior drawn from weights near 0 would keep them small for many epochs."""
 
@@ -49,15 +49,15 @@ class GibbsFit(RowFit):
     draws whole rows, and all rows of a side in parallel. There is nothing to tune; model.regularization has no effect.
 
     If rows are sums of parts, a row's mean is m + Σ F y over the side's parts, with y ~ Normal(0, (λ Λ)⁻¹) and one
-    λ ~ Gamma(1, 1) per part. A sweep draws the y of one column of F after the other, each given all others. Each y also
+    λ ~ Gamma(1, 1) per part. A sweep draws y one column of F at a time, each given all others. Each y also
     has a bias entry; its sum is stored in the row's own bias. If a user has several rows, such as one per day in
     timesvdpp, they share the user's α_u.
 
     No draw depends on the number of threads.
 
     The fit ends once more samples would lower the MSE by at most `min_gain` of train/mse: see Chain for the estimate,
-    over validation rows or, without any, training rows. It also ends once the number of samples is at its bound and
-    thinning them no longer lowers the estimate.
+    over validation rows or, without any, training rows. It also ends once the number of samples is at its maximum and
+    the samples are nearly independent.
 
     Sources: Salakhutdinov, Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo", ICML
     2008; Lakshminarayanan, Bouchard, Archambeau, "Robust Bayesian Matrix Factorisation", AISTATS 2011, for the noise of
@@ -254,7 +254,7 @@ class GibbsFit(RowFit):
         is_thinned = self.chain.keep(Sample._make([*map(torch.clone, (*factors, *biases, *precisions)), weights]))
         if is_thinned:
             self._sums.clear()
-        self.stops_early = self._is_done(is_thinned=is_thinned)
+        self.stops_early = self.stops_early or self._is_done(is_thinned=is_thinned)
         self.trainer.should_stop = self.trainer.should_stop or self.stops_early
 
     def _is_done(self, *, is_thinned: bool) -> bool:
@@ -269,14 +269,14 @@ class GibbsFit(RowFit):
         return gain.actual <= self.min_gain * self.train_mse or (is_spread and are_independent)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the distance of the samples."""
+        """Add the number of epochs between samples."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["thin"] = self.chain.thin
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the distance of the samples."""
+        """Restore the number of epochs between samples."""
         super().on_load_checkpoint(checkpoint)
-        if "thin" in checkpoint:  # not in a run from before
+        if "thin" in checkpoint:  # missing in runs of earlier versions
             self.chain.thin = checkpoint["thin"]
 
     def score_block(self, batch: Batch, block: int) -> Tensor:

@@ -260,11 +260,11 @@ class GibbsOptions(CompiledOptions):
     thin: int = field(metadata=at_least(1))
     """Number of epochs between two kept samples, at first."""
     max_samples: int | None = field(metadata=at_least(2))
-    """Maximum number of samples. Once there are more, every second is dropped, and thin doubles. Each takes as much
-    memory as the model, and three times that while a checkpoint is written. null: as many as take 400 MB, from 16 to
-    1000."""
+    """Maximum number of samples. Beyond it, every second sample is dropped, and thin doubles. A sample takes as much
+    memory as the model, and three times that while a checkpoint is written. null: as many as fit into 400 MB, but at
+    least 16 and at most 1000."""
     min_gain: float = field(metadata=from_zero_below(1))
-    """Fraction of the MSE: the fit ends once more samples would lower the MSE by no more than this. 0: run all of
+    """The fit ends once more samples would lower the MSE by at most this fraction of train/mse. 0: run all of
     trainer.max_epochs."""
 
     def num_samples(self, max_epochs: int) -> int:
@@ -298,7 +298,7 @@ class GibbsOptions(CompiledOptions):
 class ALSOptions(CompiledOptions):
     """Alternating least squares, one sweep per epoch (Zhou et al. 2008): solves for each weight row in closed form.
 
-    It has no learning rate: model.regularization is the value to tune. It ignores data.batch_size.
+    It has no learning rate: model.regularization is the main value to tune. It ignores data.batch_size.
     """
 
     name: ClassVar[str] = "als"
@@ -307,7 +307,7 @@ class ALSOptions(CompiledOptions):
 
     damping: float = field(metadata=at_least(0))
     """Weight that pulls each row towards its value before the sweep, added to λ times its number of ratings. It slows
-    down rows with few ratings, which overfit first; 0: plain alternating least squares."""
+    rows with few ratings, which overfit first. 0: plain alternating least squares."""
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
         """Raise UserError if rows with few ratings would have no unique solution."""

@@ -46,7 +46,7 @@ class EquationOptions(ABC):
         return Needs()
 
     def for_data(self, offer: Offer) -> EquationOptions:
-        """Return the options of the equation for data that offer this: these, if they leave no choice."""
+        """Return the options of the equation to fit to data with this offer: self, unless it leaves a choice."""
         return self
 
     @abstractmethod

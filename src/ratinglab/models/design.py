@@ -92,7 +92,8 @@ class Design(nn.Module):
         return Design(start, self.column[begin:end], scale, num_columns=self.num_columns)
 
     def some_columns(self, row: Tensor, *, most: int) -> "Design":
-        """Return these rows of F with at most `most` columns each, drawn at random and scaled by |N(r)|^−½: row (B,).
+        """Return these rows of F with at most `most` columns each, drawn at random, and scaled by their number to the
+        power −½: row (B,).
 
         The same rows give the same columns.
         """

@@ -177,7 +177,7 @@ class Equation(nn.Module, ABC):
         return rating
 
     def start_from_baseline(self, user_bias: Tensor, item_bias: Tensor) -> None:
-        """Set the initial weights so that the equation predicts the bias baseline. Does nothing unless overridden.
+        """Set the initial biases to those of the bias baseline. Does nothing unless overridden.
 
         user_bias (num_users,) and item_bias (num_items,) are the baseline's biases, float32, in stars; its mean is that
         of the training ratings.

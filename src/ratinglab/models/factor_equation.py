@@ -189,7 +189,7 @@ class BiasedFactorEquation(FactorEquation):
     """A factor equation with μ, biases, and a part per user and item feature.
 
     μ is fixed at the mean of the training ratings. The biases start at those of the bias baseline, the embeddings at
-    Normal(0, init_std²) on the items' side and at 0 on the users', so that the first predictions are the baseline's.
+    Normal(0, init_std²), so that the first predictions are close to the baseline's if init_std is small.
     For optimizer=gibbs, the biases start at 0 and all embeddings at Normal(0, init_std²).
     """
 

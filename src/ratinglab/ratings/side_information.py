@@ -61,7 +61,8 @@ class Offer(NamedTuple):
 def informative(columns: dict[str, Column], *, is_trained: NDArray[np.bool_]) -> tuple[str, ...]:
     """List the columns that say something about users (or items) with training ratings: is_trained (N,).
 
-    Leaves out columns that are constant or unknown, categories of which most belong to one row, such as web addresses,
+    Leaves out columns that are constant or unknown, category columns with fewer than two rows per category, such as web
+    addresses,
     and numbers with a column of their groups, NAME_group.
     """
     return tuple(

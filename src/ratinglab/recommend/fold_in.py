@@ -16,7 +16,8 @@ PRIOR_ROWS = 2_000
 NOISE_STEPS = 5
 """Number of alternations between a new row and its noise precision."""
 COUNTS = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 135, 200)
-"""Numbers of ratings for which a prior is estimated, if it depends on who rated what; a row takes the nearest below."""
+"""Numbers of ratings for which a prior is estimated, if it depends on who rated what. A row uses the largest that is
+not above its own."""
 NUMBERS = 1 << 24
 """Number of float64 values held at once: 128 MiB."""
 LEAST_VARIANCE = 1e-12
@@ -40,7 +41,7 @@ class NewRatings(NamedTuple):
 
 
 class _Prior(NamedTuple):
-    """Prior of new rows in each sample: Normal(m + C x + Σ F y, Λ⁻¹).
+    """Prior of new rows in each sample: Normal(m + C z + Σ F y, Λ⁻¹).
 
     Attributes:
         mean: (S, D) float64, m.
@@ -79,7 +80,7 @@ class RowFolder:
     A new row v has the prior Normal(m + C z + Σ F y, Λ⁻¹). F y are the parts from features, z is the part from the
     items that the user has rated. m, C and Λ are the intercept, the slopes and the residual precision of a linear
     regression of the trained rows without their features on z. If the new row has n ratings, z of each trained row is
-    computed from n of its ratings, drawn at random: few ratings tell little about what a user will rate, and C is then
+    computed from n of its ratings, drawn at random: few ratings say little about what a user rates, so C is then
     small. With ratings r ~ Normal(o + v · x, 1 / (α β)), v is normal with precision A and mean A⁻¹ b:
 
         A = Λ + α Σ β x xᵀ,   b = Λ (m + C z + Σ F y) + α Σ β x (r − o)

@@ -42,7 +42,7 @@ class ProtocolFigure:
     kind: FigureKind
     """published: in a paper or on its authors' page; measured: by ratinglab's authors with the system's own code."""
     uses: list[Information]
-    """Information besides the ratings, and who rated what: times, user_features, item_features, or none."""
+    """Information besides the ratings and who rated what: times, user_features, item_features, or none."""
     source: str
     """Publication, or description of the measurement."""
 

@@ -51,7 +51,8 @@ class RunRecord:
         monitor: validation metric that decides which epoch is the best.
         max_time: time limit of the fit as DD:HH:MM:SS; None: no limit.
         split: name and options of the split; {} in runs from before they were kept.
-        fitted_scale: the ratings of 1 and of 5 stars; 1 and 5 in runs from before, which fitted the ratings themselves.
+        fitted_scale: the ratings of 1 and of 5 stars; 1 and 5 in runs of earlier versions, which were fitted on the
+        ratings themselves.
         format_version: version of the folder's format.
     """
 
