@@ -81,3 +81,16 @@ def test_run_that_only_gets_worse_keeps_the_bias_baseline(command, tmp_path):
     assert (metrics["fit/epochs"], metrics["fit/best_epoch"]) == (0, 0)
     assert metrics["test/rmse"] == pytest.approx(metrics["baseline/bias/test/rmse"], rel=1e-4)
     assert "every metric is equal" in command(tmp_path, "reproduce", f"run={outcome.run}").stdout
+
+
+def test_one_far_rating_does_not_make_a_biased_fit_worse_than_the_mean(command, tmp_path):
+    """It moves the bias of its user and its item so far that the bias baseline is worse than the mean."""
+    random = np.random.default_rng(0)
+    rows = pd.DataFrame({"user_id": np.repeat(range(40), 20), "item_id": np.tile(range(20), 40)})
+    rows["rating"] = random.integers(1, 6, 800).astype(float)
+    rows.loc[3, "rating"] = 1e5
+    rows.to_csv(tmp_path / "ratings.csv", index=False)
+    data = ["data=csv", "data.path=ratings.csv", "model=biased_mf", "trainer.max_epochs=3", "logger=none"]
+    metrics = json.loads((command(tmp_path, "train", *data).run / "metrics.json").read_text())
+    assert metrics["baseline/bias/val/rmse"] > 2 * metrics["baseline/mean/val/rmse"]
+    assert metrics["val/rmse"] < 1.001 * metrics["baseline/mean/val/rmse"]
