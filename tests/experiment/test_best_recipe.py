@@ -5,11 +5,15 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from tables import table_of
 
 from ratinglab.models.best import BestOptions
 from ratinglab.models.svdpp import SVDppOptions
 from ratinglab.models.timesvdpp import TimeSVDppOptions
+from ratinglab.ratings.holdout import offer_of
 from ratinglab.ratings.side_information import Offer, informative
+from ratinglab.ratings.splits import RandomSplit
+from ratinglab.ratings.table import MILLISECONDS
 
 FEW = ["optimizer.burn_in=2", "logger=none"]
 
@@ -43,6 +47,13 @@ def test_columns_that_say_nothing_are_left_out():
     assert informative(columns, is_trained=is_trained) == ("genres", "age_group", "year")
 
 
+@pytest.mark.parametrize(("days", "has_times"), [([0, 0, 0, 1, 1, 1], True), ([0, 1, 2, 3, 3, 4], False)])
+def test_times_count_where_users_give_several_ratings_a_day(days, has_times):
+    table = table_of([0, 0, 0, 1, 1, 1], range(6), [1, 2, 3, 4, 5, 1], timestamp=np.array(days) * MILLISECONDS)
+    split = RandomSplit(refit=False, seed=0, validation=0.0, test=0.0).apply(table)
+    assert offer_of(table, split).has_times is has_times
+
+
 def test_best_uses_the_data_and_says_which(command, tmp_path):
     ratings = pd.DataFrame({"user_id": np.repeat(range(20), 10), "item_id": np.tile(range(10), 20)})
     ratings["rating"], ratings["time"] = np.random.default_rng(0).integers(1, 6, 200), 1_000_000_000
@@ -53,8 +64,8 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     data = ["data=csv", "data.path=ratings.csv", "data.users.path=users.csv"]
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
     assert "model      svdpp: embedding_dim=16" in outcome.stdout
-    offer = "who rated what; user columns gender (the data have no times or item columns)"
-    assert f"note: model=best is svdpp here: {offer}" in outcome.stdout
+    lacks = "(the data have no times with several ratings on a user's day or item columns)"
+    assert f"note: model=best is svdpp here: who rated what; user columns gender {lacks}" in outcome.stdout
     data.append("data.columns.timestamp=time")
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
     offer = "who rated what; times; user columns gender (the data have no item columns)"

@@ -71,7 +71,7 @@ def parts_text(offer: Offer) -> str:
     columns = {"user": offer.user_features, "item": offer.item_features}
     there = ["who rated what", *(["times"] if offer.has_times else [])]
     there += [f"{side} columns {', '.join(names)}" for side, names in columns.items() if names]
-    missing = [] if offer.has_times else ["times"]
+    missing = [] if offer.has_times else ["times with several ratings on a user's day"]
     missing += [f"{side} columns" for side, names in columns.items() if not names]
     if not missing:
         return "; ".join(there)

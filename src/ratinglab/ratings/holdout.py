@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Column, Offer, SideInformation, informative
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, Split
-from ratinglab.ratings.table import Ratings, RatingTable
+from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable
+
+SESSION = 2
+"""Ratings on a user's day, on average, from which days are worth weights of their own."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +102,18 @@ def offer_of(table: RatingTable, split: Split) -> Offer:
     counts = [(table.ratings.user, table.num_users), (table.ratings.item, table.num_items)]
     user, item = (np.bincount(index[is_train], minlength=count) > 0 for index, count in counts)
     return Offer(
-        has_times=table.timestamp is not None,
+        has_times=_has_sessions(table, is_train),
         user_features=informative(table.user_columns, is_trained=user),
         item_features=informative(table.item_columns, is_trained=item),
     )
+
+
+def _has_sessions(table: RatingTable, is_train: NDArray[np.bool_]) -> bool:
+    """Return whether the training rows have times, with several ratings on a user's day on average."""
+    if table.timestamp is None:
+        return False
+    user, day = table.ratings.user[is_train].astype(np.int64), table.timestamp[is_train] // MILLISECONDS
+    return len(user) >= SESSION * len(np.unique((user << 32) + (day - day.min())))
 
 
 def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout:
