@@ -51,7 +51,7 @@ class Needs(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """What the data offer besides the ratings: times with several ratings on a user's day, and informative columns."""
+    """Parts that the data offer: times with several ratings on a user's day, and informative columns."""
 
     has_times: bool
     user_features: tuple[str, ...]
