@@ -30,6 +30,7 @@ from measurement import (
     take_turns,
 )
 from numpy.typing import NDArray
+from peer_fits import Ratings, myfm_blocks, of_rows
 
 SHAPES = {80_000: (943, 1_682), 1_000_000: (6_040, 3_700), 8_000_000: (70_000, 10_000)}
 """Users and items by number of ratings, as in MovieLens 100K's training rows, 1M and 10M."""
@@ -119,8 +120,8 @@ def myfm_seconds(label: str, rows: str, sweeps: str) -> Measurement:
 
     equation, table = label.removeprefix("myFM, as "), generated(int(rows))
     user, item = (np.unique(table[name], return_inverse=True)[1] for name in ("user_id", "item_id"))
-    target = np.asarray(table["rating"], dtype=np.float64)
-    blocks, groups = myfm_blocks(equation, user, item, np.asarray(table["timestamp"]) // DAY)
+    rating, day = np.asarray(table["rating"], dtype=np.float64), np.asarray(table["timestamp"]) // DAY
+    blocks, groups = myfm_blocks(equation, Ratings(user, item, rating, day), num_train=len(rating))
     ends = []
 
     def at_end(*_: object) -> tuple[bool, None]:
@@ -128,36 +129,9 @@ def myfm_seconds(label: str, rows: str, sweeps: str) -> Measurement:
         return False, None
 
     model = myfm.MyFMRegressor(rank=RANK, random_seed=0)
-    model.fit(None, target, X_rel=blocks, n_iter=int(sweeps) + 1, n_kept_samples=1, grouping=groups, callback=at_end)
+    model.fit(None, rating, X_rel=of_rows(blocks, slice(None)), n_iter=int(sweeps) + 1, n_kept_samples=1,
+              grouping=groups, callback=at_end)  # fmt: skip
     return {"seconds": float(np.diff(ends).min())}
-
-
-def myfm_blocks(
-    equation: str, user: NDArray[np.int64], item: NDArray[np.int64], day: NDArray[np.int64]
-) -> tuple[list[object], list[int]]:
-    """Make myFM's relation blocks for an equation, and the group of each of their columns."""
-    import myfm
-    from scipy import sparse
-
-    rated = sparse.csr_matrix((np.ones(len(user)), (user, item)))
-    implicit = {0: by_root_count(rated), 1: by_root_count(rated.T.tocsr())} if equation != "biased_mf" else {}
-    indices = [user, item]
-    if equation == "timesvdpp":
-        indices.append(np.unique(user * 100_000 + day, return_inverse=True)[1])
-    blocks, groups = [], []
-    for number, index in enumerate(indices):
-        parts = [sparse.identity(index.max() + 1, format="csr"), *([implicit[number]] if number in implicit else [])]
-        blocks.append(myfm.RelationBlock(index, sparse.hstack(parts, format="csr")))
-        for part in parts:
-            groups += [1 + max(groups, default=-1)] * part.shape[1]
-    return blocks, groups
-
-
-def by_root_count(rated):  # type: ignore[no-untyped-def]
-    """Divide each row of a sparse matrix of ones by the square root of its number of ones."""
-    from scipy import sparse
-
-    return sparse.diags(1 / np.sqrt(rated.getnnz(axis=1))) @ rated
 
 
 if __name__ == "__main__":

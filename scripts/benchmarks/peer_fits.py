@@ -1,7 +1,7 @@
 """Fits of other libraries, each on the same arrays: Cornac, Surprise and myFM, which are imported when chosen."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -17,11 +17,29 @@ class Ratings(NamedTuple):
         user: (N,) int32 indices.
         item: (N,) int32 indices.
         rating: (N,) float32.
+        day: (N,) int32, counted from any day; all 0 for ratings without times.
     """
 
     user: NDArray[np.int32]
     item: NDArray[np.int32]
     rating: NDArray[np.float32]
+    day: NDArray[np.int32]
+
+    def take(self, rows: slice) -> "Ratings":
+        """Select rows."""
+        return Ratings._make(column[rows] for column in self)
+
+
+class Block(NamedTuple):
+    """A block of features that rows share, such as those of a user.
+
+    Attributes:
+        index: (N,) int64, the entry of each row.
+        features: the sparse features of each entry.
+    """
+
+    index: NDArray[np.int64]
+    features: Any
 
 
 class Peer(NamedTuple):
@@ -37,10 +55,7 @@ def fit_peer(system: str, table: str, num_test: str, settings: str, threads: str
     peer, options = PEERS[system], json.loads(settings)
     with np.load(table) as arrays:
         ratings = Ratings(**arrays)
-    test, training = (
-        Ratings(ratings.user[part], ratings.item[part], ratings.rating[part])
-        for part in (slice(None, int(num_test)), slice(int(num_test), None))
-    )
+    test, training = ratings.take(slice(None, int(num_test))), ratings.take(slice(int(num_test), None))
     seconds, predicted = peer.fit(training, test, options, int(threads))
     error = np.clip(predicted, ratings.rating.min(), ratings.rating.max()) - test.rating
     return {
@@ -90,26 +105,63 @@ def fit_surprise(
 def fit_myfm(
     training: Ratings, test: Ratings, settings: dict[str, Any], threads: int
 ) -> tuple[float, NDArray[np.float64]]:
-    """Fit myFM's Bayesian factorization machine on user and item by Gibbs sampling (always one thread)."""
+    """Fit myFM's Bayesian factorization machine by Gibbs sampling (always one thread).
+
+    settings["like"] names the equation of ratinglab whose blocks it gets.
+    """
     import myfm
-    from scipy import sparse
 
-    num_users, num_items = table_shape(training, test)
-
-    def one_hot(rows: Ratings) -> sparse.csr_matrix:
-        count = len(rows.user)
-        columns = np.stack([rows.user, rows.item + num_users], axis=1).ravel()
-        entries = np.ones(2 * count), columns, np.arange(0, 2 * count + 1, 2)
-        return sparse.csr_matrix(entries, shape=(count, num_users + num_items))
-
-    features, target = one_hot(training), training.rating.astype(np.float64)
-    groups = [0] * num_users + [1] * num_items
+    rows = Ratings._make(np.concatenate(columns) for columns in zip(training, test, strict=True))
+    blocks, groups = myfm_blocks(settings["like"], rows, num_train=len(training.user))
+    target = training.rating.astype(np.float64)
     sweeps = settings["n_iter"]
     model = myfm.MyFMRegressor(rank=settings["rank"], random_seed=0)
     started = perf_counter()
-    model.fit(features, target, n_iter=sweeps, n_kept_samples=sweeps // 2, grouping=groups)
+    model.fit(None, target, X_rel=of_rows(blocks, slice(None, len(target))), n_iter=sweeps,
+              n_kept_samples=sweeps, grouping=groups)  # fmt: skip
     seconds = perf_counter() - started
-    return seconds, model.predict(one_hot(test))
+    return seconds, model.predict(None, X_rel=of_rows(blocks, slice(len(target), None)))
+
+
+def of_rows(blocks: Sequence[Block], rows: slice) -> list[Any]:
+    """Make myFM's relation blocks of some rows."""
+    import myfm
+
+    return [myfm.RelationBlock(block.index[rows], block.features) for block in blocks]
+
+
+def myfm_blocks(equation: str, ratings: Ratings, *, num_train: int) -> tuple[list[Block], list[int]]:
+    """Make the blocks that give myFM what an equation of ratinglab has, and the group of each of their columns.
+
+    Args:
+        equation: biased_mf: users and items; svdpp: also who rated what, both ways; timesvdpp: also the user's day.
+        ratings: all rows, those for training first.
+        num_train: number of training rows, from which who rated what is known.
+    """
+    from scipy import sparse
+
+    user, item = ratings.user.astype(np.int64), ratings.item.astype(np.int64)
+    shape = user.max() + 1, item.max() + 1
+    rated = sparse.csr_matrix((np.ones(num_train), (user[:num_train], item[:num_train])), shape=shape)
+    implicit = {0: by_root_count(rated), 1: by_root_count(rated.T.tocsr())} if equation != "biased_mf" else {}
+    indices = [user, item]
+    if equation == "timesvdpp":
+        day = ratings.day - int(ratings.day.min())
+        indices.append(np.unique(user * (int(day.max()) + 1) + day, return_inverse=True)[1])
+    blocks, groups = list[Block](), list[int]()
+    for number, index in enumerate(indices):
+        parts = [sparse.identity(index.max() + 1, format="csr"), *([implicit[number]] if number in implicit else [])]
+        blocks.append(Block(index, sparse.hstack(parts, format="csr")))
+        for part in parts:
+            groups += [1 + max(groups, default=-1)] * part.shape[1]
+    return blocks, groups
+
+
+def by_root_count(rated):  # type: ignore[no-untyped-def]
+    """Divide each row of a sparse matrix of ones by the square root of its number of ones; a row without ones stays."""
+    from scipy import sparse
+
+    return sparse.diags(1 / np.sqrt(np.maximum(1, rated.getnnz(axis=1)))) @ rated
 
 
 def table_shape(training: Ratings, test: Ratings) -> tuple[int, int]:
@@ -131,5 +183,9 @@ PEERS = {
         space={"n_factors": [20, 64, 100], "n_epochs": [20, 40, 60], "lr_all": [0.005, 0.01, 0.02],
                "reg_all": [0.05, 0.08, 0.11]},
     ),
-    "myfm": Peer(fit_myfm, epochs="n_iter", space={"rank": [6, 10, 16], "n_iter": [200, 300, 400]}),
+    **{
+        name: Peer(fit_myfm, epochs="n_iter",
+                   space={"rank": [6, 10, 16], "n_iter": [200, 300, 400], "like": [like]})
+        for name, like in (("myfm", "biased_mf"), ("myfm_svdpp", "svdpp"), ("myfm_timesvdpp", "timesvdpp"))
+    },
 }  # fmt: skip
