@@ -118,7 +118,7 @@ class Server:
             arguments: the command line.
             status: the expected exit status.
             more: `cache`, a folder instead of the tests' cache; `pause`, seconds to sleep after each epoch;
-                `figures`, whether a sweep draws its figures.
+                `figures`, whether figures are drawn.
         """
         files = self._streams / "stdout", self._streams / "stderr"
         child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1], **more)
@@ -215,7 +215,8 @@ def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="session")
 def textbook(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Train the textbook model with `python scripts/train.py`, on the whole demo data."""
-    return command(tmp_path_factory.mktemp("textbook"), "train", cache=tmp_path_factory.mktemp("new cache"))
+    folder, cache = (tmp_path_factory.mktemp(name) for name in ("textbook", "new cache"))
+    return command(folder, "train", cache=cache, figures=True)
 
 
 @pytest.fixture(scope="session")
@@ -228,4 +229,4 @@ def quick(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome
 def biased(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Train biased_mf until most of the gap to the noise floor is closed, with full logging."""
     few = ["optimizer.lr=0.01", "trainer.max_epochs=10"]
-    return command(tmp_path_factory.mktemp("biased"), "train", "model=biased_mf", *few)
+    return command(tmp_path_factory.mktemp("biased"), "train", "model=biased_mf", *few, figures=True)
