@@ -60,20 +60,22 @@ class Request:
         Raises:
             UserError: a key is unknown, or a value is missing, of another type, or out of its range.
         """
-        config, hydra = self.conf.compose(overrides)
-        config, saved = self.restored(config, overrides)
-        try:
+        if self.rerun is not None:
+            config, hydra = self.rerun.compose(self.conf)
+            saved = self.rerun.as_typed()
             return Job(self.options(config, saved), config, saved, hydra)
+        config, hydra = self.conf.compose(overrides)
+        try:
+            return Job(self.options(config, overrides), config, list(overrides), hydra)
         except UnknownKeyError as error:
-            if self.rerun is not None:
-                raise
             raise with_file(error, self.conf, overrides) from error
 
     def restored(self, config: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
         """Return the earlier run's own config and overrides, if there is one; else those given."""
         if self.rerun is None:
             return config, list(overrides)
-        return self.rerun.config(self.conf), self.rerun.as_typed()
+        config, _ = self.rerun.compose(self.conf)
+        return config, self.rerun.as_typed()
 
     def options(self, config: DictConfig, overrides: Sequence[str]) -> Any:
         """Convert a config to options; call it inside `conf.initialized` or in a job of Hydra's."""
