@@ -3,9 +3,11 @@
 import gc
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +78,18 @@ class Started:
             if line.startswith(start):
                 break
         return lines
+
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Wait for a condition that it is to meet; fail at once if it ends without.
+
+        It has five minutes, in which a loaded machine meets any condition that is met in a second otherwise.
+        """
+        deadline, poll = time.monotonic() + 300, select.poll()
+        poll.register(self.stdout, 0)  # reports only that its other end is closed
+        while not condition():
+            assert not poll.poll(0), self.stderr.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def end(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
         """Send it a signal, if any, and wait for its end; return the exit status and the remaining output."""
