@@ -5,8 +5,8 @@ and exit status, like a command. The imports of a real start are tested in tests
 
 A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write), the cache folder
 unless it is the tests', seconds to pause after each epoch, and whether to draw figures, which takes a second per run
-and per sweep: without, those of a run are made, but rendered blank. The answer is one line on stdout, the process id. A request {"wait_for": process id} is answered with the exit
-status, once there is one.
+and per sweep (without, those of a run are made, but rendered blank); the answer is one line on stdout, the process id.
+A request {"wait_for": process id} is answered with the exit status, once there is one.
 """
 
 import atexit

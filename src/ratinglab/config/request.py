@@ -1,9 +1,11 @@
 """A request for a run: its checked configuration, and the earlier run that it resumes or reproduces."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict, read_write
 
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
@@ -81,3 +83,22 @@ class Request:
         """Convert a config to options; call it inside `conf.initialized` or in a job of Hydra's."""
         self.conf.put_on_path()
         return to_options(config, ROOTS[self.conf.config_name], self.conf.parsed(overrides))
+
+
+def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
+    """Add the values that Hydra's app would set to its part of a config of one run.
+
+    Args:
+        hydra: Hydra's part.
+        folder: absolute path of the run's folder; None: as composed.
+        config_dir: folder of --config-dir.
+    """
+    hydra = hydra.copy()
+    with read_write(hydra), open_dict(hydra):
+        hydra.mode = RunMode.RUN
+        if folder is not None:
+            hydra.run.dir = hydra.runtime.output_dir = str(folder)
+        for source in hydra.runtime.config_sources:
+            if config_dir is not None and source.path == str(config_dir):
+                source.provider = "command-line"  # as with --config-dir: a resumed run looks for this name
+    return hydra
