@@ -3,9 +3,11 @@
 import gc
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +79,18 @@ class Started:
                 break
         return lines
 
+    def wait_until(self, condition: Callable[[], object]) -> None:
+        """Wait for a condition that it is to meet; fail at once if it ends without.
+
+        It has five minutes, in which a loaded machine meets any condition that is met in a second otherwise.
+        """
+        deadline, poll = time.monotonic() + 300, select.poll()
+        poll.register(self.stdout, 0)  # reports only that its other end is closed
+        while not condition():
+            assert not poll.poll(0), self.stderr.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
     def end(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
         """Send it a signal, if any, and wait for its end; return the exit status and the remaining output."""
         if number is not None:
@@ -118,7 +132,7 @@ class Server:
             arguments: the command line.
             status: the expected exit status.
             more: `cache`, a folder instead of the tests' cache; `pause`, seconds to sleep after each epoch;
-                `figures`, whether a sweep draws its figures.
+                `figures`, whether figures are drawn.
         """
         files = self._streams / "stdout", self._streams / "stderr"
         child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1], **more)
@@ -215,7 +229,8 @@ def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="session")
 def textbook(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Train the textbook model with `python scripts/train.py`, on the whole demo data."""
-    return command(tmp_path_factory.mktemp("textbook"), "train", cache=tmp_path_factory.mktemp("new cache"))
+    folder, cache = (tmp_path_factory.mktemp(name) for name in ("textbook", "new cache"))
+    return command(folder, "train", cache=cache, figures=True)
 
 
 @pytest.fixture(scope="session")
@@ -228,4 +243,4 @@ def quick(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome
 def biased(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Train biased_mf until most of the gap to the noise floor is closed, with full logging."""
     few = ["optimizer.lr=0.01", "trainer.max_epochs=10"]
-    return command(tmp_path_factory.mktemp("biased"), "train", "model=biased_mf", *few)
+    return command(tmp_path_factory.mktemp("biased"), "train", "model=biased_mf", *few, figures=True)

@@ -4,9 +4,10 @@ Everything is imported, and a run trained, once; each request then forks with it
 and exit status, like a command. The imports of a real start are tested in tests/config/test_startup.py.
 
 A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write), the cache folder
-unless it is the tests', seconds to pause after each epoch, and whether to draw the figures of a sweep, which takes a
-second; the answer is one line on stdout, the process id. A request {"wait_for": process id} is answered with the exit
-status, once there is one.
+unless it is the tests', seconds to pause after each epoch, and whether to draw figures, which takes a second per run
+and per sweep (without, those that a run shows in TensorBoard are made, but rendered blank); the answer is one line on
+stdout, the process id.
+A request {"wait_for": process id} is answered with the exit status, once there is one.
 """
 
 import atexit
@@ -25,9 +26,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import matplotlib.backends.backend_agg  # noqa: F401
-import torch.utils.tensorboard  # noqa: F401
+import numpy as np
 from hydra._internal.hydra import Hydra
 from parsed_configs import parse_once
+from torch.utils.tensorboard import writer
 
 import ratinglab.commands  # noqa: F401
 from ratinglab.config.call import Call
@@ -70,6 +72,7 @@ def become_command(request: dict) -> int:
         os.environ["RATINGLAB_DATA"] = request["cache"]
     if not request.get("figures"):
         figure_files._figures = lambda jobs, curves: []
+        writer.figure_to_image = lambda figure, close: np.zeros((3, 8, 8), np.uint8)
     if "pause" in request:
         pause_after_epochs(request["pause"])
     # A text file without an encoding would have another one on other machines.

@@ -9,6 +9,8 @@ import torch
 
 from ratinglab.runs.run import Run
 
+pytestmark = pytest.mark.slow
+
 DAY = 86_400
 DATA = [
     "data=csv", "data.path=[test.csv,train.csv]", "data.columns.timestamp=timestamp", "data.cache=null",

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 def whole(command, tmp_path_factory):
     """Train the run that is never stopped."""
     return command(tmp_path_factory.mktemp("whole"), "train", *EXPERIMENT).run
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def stopped_run(folder: Path, stderr: str, *, number: signal.Signals, epochs: int) -> tuple[Path, int]:
@@ -128,7 +120,7 @@ def test_second_signal_stops_within_the_epoch(start, tmp_path):
     process = start(tmp_path, tmp_path / "slow_train", *EXPERIMENT, "hydra.run.dir=run")
     process.until("epoch begins")
     os.kill(process.pid, signal.SIGINT)
-    wait_until(lambda: process.stderr.read_text().startswith("SIGINT: the run stops after this epoch"))
+    process.wait_until(lambda: process.stderr.read_text().startswith("SIGINT: the run stops after this epoch"))
     time.sleep(1.2)  # sooner, it would be the same request
     found, _, stderr = process.end(signal.SIGINT)
     assert found == 130
@@ -148,7 +140,7 @@ def test_signal_that_comes_twice_at_once_is_one_request(start, tmp_path):
 def test_stop_while_reading_leaves_no_folder(start, tmp_path):
     os.mkfifo(tmp_path / "ratings.csv")
     process = start(tmp_path, "train", "data=csv", "data.path=ratings.csv")
-    wait_until(lambda: list(tmp_path.glob("outputs/*/*/.hydra/overrides.yaml")))
+    process.wait_until(lambda: list(tmp_path.glob("outputs/*/*/.hydra/overrides.yaml")))
     found, _, stderr = process.end(signal.SIGTERM)
     assert (found, stderr) == (143, "stopped by SIGTERM\n")
     assert [path.name for path in tmp_path.iterdir()] == ["ratings.csv"]

@@ -28,7 +28,7 @@ def test_normal_is_drawn_from_its_posterior_given_rows():
     means = np.array([each.mean for each in draws])
     assert means.mean(axis=0) == pytest.approx(40 / 42 * center, abs=0.01)
     # m given Λ has the covariance ((β₀ + N) Λ)⁻¹
-    covariance = np.mean([np.linalg.inv(42 * each.precision) for each in draws], axis=0)
+    covariance = np.linalg.inv([42 * each.precision for each in draws]).mean(axis=0)
     assert np.cov(means.T) == pytest.approx(covariance, rel=0.05)
 
 

@@ -61,6 +61,7 @@ def predictions(model: str, optimizer: str, *, a: float, b: float) -> torch.Tens
         return fitted.module.predictor.eval().score(user, item, day)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "optimizer"), PAIRS)
 def test_ratings_times_a_plus_b_give_predictions_times_a_plus_b(model, optimizer):
     plain = predictions(model, optimizer, a=1.0, b=0.0)

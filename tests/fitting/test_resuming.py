@@ -42,6 +42,7 @@ def fitted(chosen: str, model, *, epochs: int, folder=None, checkpoint=None) -> 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chosen", "equation", "features"), CASES, ids=[f"{equation}, {fit}, {len(more)}" for fit, equation, more in CASES]
 )

@@ -1,16 +1,14 @@
 """A run requested from Python: composed and checked as on the command line, but without Hydra's app."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from ratinglab.config.arguments import overrides_of_one_job
 from ratinglab.config.conf import Conf
 from ratinglab.config.hydra_api import outside_app
 from ratinglab.config.mistakes import explained
-from ratinglab.config.request import Request
+from ratinglab.config.request import Request, as_in_app
 from ratinglab.config.rerun import resumed_run
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.experiment.root_options import TrainOptions
@@ -55,17 +53,5 @@ class Call:
         OmegaConf.save(self._config, saved / "config.yaml")
         OmegaConf.save(OmegaConf.create(self._overrides), saved / "overrides.yaml")
         OmegaConf.save(
-            DictConfig({"hydra": _as_saved_by_app(self._hydra, self.folder, self._config_dir)}), saved / "hydra.yaml"
+            DictConfig({"hydra": as_in_app(self._hydra, self.folder, self._config_dir)}), saved / "hydra.yaml"
         )
-
-
-def _as_saved_by_app(hydra: DictConfig, folder: Path, config_dir: Path | None) -> DictConfig:
-    """Add the values that Hydra's app would set to its part of the config."""
-    hydra = hydra.copy()
-    with read_write(hydra), open_dict(hydra):
-        hydra.mode = RunMode.RUN
-        hydra.run.dir = hydra.runtime.output_dir = str(folder)
-        for source in hydra.runtime.config_sources:
-            if config_dir is not None and source.path == str(config_dir):
-                source.provider = "command-line"  # as with --config-dir: a resumed run looks for this name
-    return hydra

@@ -11,16 +11,16 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ratinglab.config.arguments import parse_arguments
 from ratinglab.config.claimed_folder import claimed_folder
 from ratinglab.config.conf import PACKAGE, Conf
 from ratinglab.config.help_text import for_this_program, help_text
-from ratinglab.config.hydra_api import hydra_app
+from ratinglab.config.hydra_api import hydra_app, run_composed
 from ratinglab.config.jobs import first_job
 from ratinglab.config.mistakes import explained
-from ratinglab.config.request import FindRun, Job, Request
+from ratinglab.config.request import FindRun, Job, Request, as_in_app
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.sweep import check_sweep, run_job, run_sweep
 from ratinglab.errors import RunFailedError, UserError
@@ -78,10 +78,10 @@ class _Command:
         self._typed: list[str] = []
         self._request: Request
         self._checked: Job | None = None
-        self._sweep: Path | None = None
+        self._folder: Path | None = None
 
     def main(self) -> None:
-        """Check the arguments, then let Hydra run the task once or, in a sweep, many times."""
+        """Check the arguments, then run the task once or, in a sweep, let Hydra run it many times."""
         configure_process()
         register_resolvers()
         self._typed = list(sys.argv)
@@ -100,12 +100,15 @@ class _Command:
                 hydra = None if arguments.cfg else self._check_jobs(arguments)
                 if hydra is not None and self._trains:
                     self._claim_folder(hydra, arguments, claims)
+            if self._checked is not None and not self._needs_app(self._checked, arguments):
+                self._run(self._checked)
+                return
             sys.argv[1:] = [*arguments.flags, *arguments.overrides]
             app = hydra_app(self._job, config_module=PACKAGE, config_name=self._conf.config_name)
-            if self._sweep is None:
+            if self._folder is None or self._checked is not None:
                 app()
             else:
-                succeeded = run_sweep(app, self._sweep)
+                succeeded = run_sweep(app, self._folder)
         if not succeeded:
             sys.exit(1)
 
@@ -155,7 +158,20 @@ class _Command:
         claims.callback(logging.shutdown)  # closes the logs of runs that are removed
         if arguments.multirun:
             claim(folder, typed, config_dir=self._conf.extra_folder)
-            self._sweep = folder
+        self._folder = folder
+
+    @staticmethod
+    def _needs_app(checked: Job, arguments: argparse.Namespace) -> bool:
+        """Return whether Hydra's app does more for a single run than run it, such as showing what it has composed."""
+        return bool(checked.hydra.verbose or arguments.resolve or arguments.experimental_rerun)
+
+    def _run(self, checked: Job) -> None:
+        """Run the task once, on the checked config."""
+        config = checked.config.copy()
+        with open_dict(config):
+            config.hydra = as_in_app(checked.hydra, self._folder, self._conf.extra_folder)
+        with self._conf.initialized():
+            run_composed(self._job, config, config_name=self._conf.config_name)
 
     def _job(self, config: DictConfig) -> float | None:
         """Run the task on one job's config; called by Hydra."""

@@ -7,10 +7,13 @@ from typing import Any
 
 import hydra
 from hydra import initialize_config_module
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import run_job
+from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 IS_1_3 = hydra.__version__.startswith("1.3.")
@@ -28,6 +31,24 @@ def hydra_app(task: Callable[[DictConfig], Any], *, config_module: str, config_n
     app = hydra.main(config_path=f"pkg://{config_module}", config_name=config_name, **VERSION_BASE)
     wrapped: Callable[[], None] = app(task)
     return wrapped
+
+
+def run_composed(task: Callable[[DictConfig], Any], config: DictConfig, *, config_name: str) -> None:
+    """Run a task on a composed config as a Hydra app runs a single job, without composing it again, which takes 0.1 s.
+
+    Makes the run's folder, its log and its record, and calls the callbacks. Call it inside `initialized`.
+
+    Args:
+        task: takes the config without Hydra's part.
+        config: the composed config, with Hydra's part.
+        config_name: the primary config, for callbacks.
+    """
+    callbacks = Callbacks(config)
+    callbacks.on_run_start(config=config, config_name=config_name)
+    context = HydraContext(config_loader=config_loader(), callbacks=callbacks)
+    done = run_job(task, config, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
+    callbacks.on_run_end(config=config, config_name=config_name, job_return=done)
+    _ = done.return_value  # raises the exception of a job that has failed
 
 
 def initialized(config_module: str) -> AbstractContextManager[None]:

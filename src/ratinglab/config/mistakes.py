@@ -147,8 +147,11 @@ def _unknown_key(key: str, conf: Conf) -> str:
 
 def _owners(key: str, conf: Conf) -> list[str]:
     """List the choices of a key's group with which it can be set."""
-    group = key.partition(".")[0]
-    found = []
+    group, last = key.partition(".")[0], key.rpartition(".")[2]
+    found: list[str] = []
+    files = (path for folder in conf.folders() for path in folder.rglob("*.yaml"))
+    if not any(last in path.read_text(encoding="utf-8") for path in files):
+        return found  # a mistyped key: composing every choice takes a second
     with conf.initialized():
         for name in conf.choices(group):
             with suppress(HydraException):

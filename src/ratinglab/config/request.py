@@ -1,9 +1,11 @@
 """A request for a run: its checked configuration, and the earlier run that it resumes or reproduces."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict, read_write
 
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
@@ -60,22 +62,43 @@ class Request:
         Raises:
             UserError: a key is unknown, or a value is missing, of another type, or out of its range.
         """
-        config, hydra = self.conf.compose(overrides)
-        config, saved = self.restored(config, overrides)
-        try:
+        if self.rerun is not None:
+            config, hydra = self.rerun.compose(self.conf)
+            saved = self.rerun.as_typed()
             return Job(self.options(config, saved), config, saved, hydra)
+        config, hydra = self.conf.compose(overrides)
+        try:
+            return Job(self.options(config, overrides), config, list(overrides), hydra)
         except UnknownKeyError as error:
-            if self.rerun is not None:
-                raise
             raise with_file(error, self.conf, overrides) from error
 
     def restored(self, config: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
         """Return the earlier run's own config and overrides, if there is one; else those given."""
         if self.rerun is None:
             return config, list(overrides)
-        return self.rerun.config(self.conf), self.rerun.as_typed()
+        config, _ = self.rerun.compose(self.conf)
+        return config, self.rerun.as_typed()
 
     def options(self, config: DictConfig, overrides: Sequence[str]) -> Any:
         """Convert a config to options; call it inside `conf.initialized` or in a job of Hydra's."""
         self.conf.put_on_path()
         return to_options(config, ROOTS[self.conf.config_name], self.conf.parsed(overrides))
+
+
+def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
+    """Add the values that Hydra's app would set to its part of a config of one run.
+
+    Args:
+        hydra: Hydra's part.
+        folder: absolute path of the run's folder; None: as composed.
+        config_dir: folder of --config-dir.
+    """
+    hydra = hydra.copy()
+    with read_write(hydra), open_dict(hydra):
+        hydra.mode = RunMode.RUN
+        if folder is not None:
+            hydra.run.dir = hydra.runtime.output_dir = str(folder)
+        for source in hydra.runtime.config_sources:
+            if config_dir is not None and source.path == str(config_dir):
+                source.provider = "command-line"  # as with --config-dir: a resumed run looks for this name
+    return hydra

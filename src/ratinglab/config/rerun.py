@@ -55,8 +55,8 @@ class Rerun:
         started = map(str, OmegaConf.load(self.folder / SAVED / "overrides.yaml"))
         return [*(text for text in started if not text.startswith(keys)), *settings]
 
-    def config(self, conf: Conf) -> DictConfig:
-        """Restore the run's own configuration; call it inside `conf.initialized`.
+    def compose(self, conf: Conf) -> tuple[DictConfig, DictConfig]:
+        """Restore the run's own configuration, and compose Hydra's part; call it inside `conf.initialized`.
 
         The YAML files that it was composed from are not read: they may have changed or been deleted. Options that
         ratinglab did not have then get today's defaults.
@@ -71,7 +71,8 @@ class Rerun:
         if not isinstance(saved, DictConfig) or not set(groups) <= set(saved):
             raise UserError(f"{self.key}: {path} is damaged: it lacks groups of options")
         kept = {group: chosen[group] for group in groups if set(chosen.get(group, [""])) <= set(conf.choices(group))}
-        config, _ = conf.compose([f"{group}={one_or_several(names)}" for group, names in kept.items()])
+        choices = [f"{group}={one_or_several(names)}" for group, names in kept.items()]
+        config, hydra = conf.compose([*choices, *self.overrides])
         OmegaConf.set_struct(config, True)
         for group in groups:
             if group in kept:
@@ -96,7 +97,7 @@ class Rerun:
             if LOCATION.fullmatch(key) and value is not None and not _text(setting).startswith("~"):
                 value = str(Path.cwd() / _text(setting))  # a reproduction may be resumed elsewhere
             OmegaConf.update(config, key, value)
-        return config
+        return config, hydra
 
     def save(self, folder: Path, config: DictConfig) -> None:
         """Store the restored configuration in a new run's folder, where Hydra has stored its own arguments."""
