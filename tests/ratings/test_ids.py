@@ -22,8 +22,15 @@ def test_plain_integers_are_sorted_numerically():
     assert index == [2, 1, 0, 2]
 
 
+def test_parts_may_have_integers_of_32_and_64_bits():
+    ids, index = indexed(["-2147483648"], ["-2147483649", "-2147483648"])
+    assert ids.ids.tolist() == [-2147483649, -2147483648]
+    assert index == [1, 0, 1]
+
+
 @pytest.mark.parametrize(
-    "text", ["007", "1e5", "1_000", "+3", "a", "9223372036854775808", "1.5", "-0", "0x1F", "0x2386f26fc1", "00", "－1"]
+    "text",
+    ["007", "1e5", "1_000", "+3", "a", "9223372036854775808", "1.5", "-0", "-07", "0x1F", "0x2386f26fc1", "00", "－1"],
 )
 def test_one_non_integer_makes_all_ids_text(text):
     ids, index = indexed(["10"], [text])

@@ -14,8 +14,12 @@ from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.table import Ratings
 from ratinglab.ratings.unrated import is_unrated, notes_on_suspected_unrated
 
-CHUNK = 1 << 18
+CHUNK = 1 << 15
 """Rows per thread when searching for repeated pairs."""
+SLOT_BITS = 18
+"""Bits of the hash of a pair: 8 slots per row of a chunk, which fit the processor's cache."""
+HASH_FACTOR = np.uint32(2_654_435_769)
+"""2³² divided by the golden ratio: spreads the pairs evenly (Knuth, The Art of Computer Programming, volume 3, 6.4)."""
 PLACES_SHOWN = 3
 """Number of rows named in the message on repeated pairs."""
 
@@ -218,14 +222,25 @@ def _repeats_a_pair(ratings: Ratings, *, num_items: int) -> bool:
     borders = np.arange(0, len(ratings) + CHUNK, CHUNK)
     borders[1:-1] = np.searchsorted(ratings.user, ratings.user[borders[1:-1]])
     pieces = (ratings.take(slice(start, stop)) for start, stop in itertools.pairwise(borders))
-    with ThreadPoolExecutor() as threads:  # numpy releases the GIL while sorting
-        return any(threads.map(lambda piece: _has_repeats(_pairs(piece, num_items=num_items)), pieces))
+    with ThreadPoolExecutor() as threads:  # numpy releases the GIL
+        return any(threads.map(lambda piece: _has_repeats_by_hash(_pairs(piece, num_items=num_items)), pieces))
 
 
 def _has_repeats(pair: NDArray[np.int64]) -> bool:
     if not (pair[1:] > pair[:-1]).all():
         pair.sort()
     return bool((pair[1:] == pair[:-1]).any())
+
+
+def _has_repeats_by_hash(pair: NDArray[np.int64]) -> bool:
+    """Return whether a pair is repeated. Sorts only the pairs whose slot also belongs to a later row: one in 16."""
+    slot = (pair.astype(np.uint32) * HASH_FACTOR) >> np.uint32(32 - SLOT_BITS)
+    row = np.arange(len(pair), dtype=np.int32)
+    last_row = np.empty(1 << SLOT_BITS, dtype=np.int32)
+    last_row[slot] = row
+    last = last_row[slot]
+    earlier = np.flatnonzero(last != row)
+    return bool((pair[earlier] == pair[last[earlier]]).any()) or _has_repeats(pair[earlier])
 
 
 def k_core(rows: Rows, cleaning: Cleaning, *, num_users: int, num_items: int) -> tuple[Rows, list[str]]:

@@ -121,7 +121,7 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
         The ids, the index of each row: (N,) int32, and notes on ids that are nearly equal or look like missing ones.
     """
     if all(isinstance(part, np.ndarray) for part in parts):
-        distinct, index = _distinct(np.concatenate(parts))
+        distinct, index = _distinct(parts)
         return IdMap(distinct), index, []
     encoded = pa.chunked_array(
         [
@@ -142,7 +142,7 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
                 f"{what} ids written as {texts.filter(pc.match_substring(texts, '.'))[0]} were read as integers"
             )
     if integers is not None:
-        distinct, index_of_text = _distinct(integers)
+        distinct, index_of_text = _distinct([integers])
         ids = IdMap(distinct)
     else:
         distinct = pc.unique(texts).sort()  # UTF-8 sorts by code point
@@ -151,37 +151,43 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
     return ids, index_of_text[encoded.indices.to_numpy()], notes
 
 
-def _distinct(values: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the sorted distinct values, and the position of each value among them."""
-    lowest, highest = int(values.min()), int(values.max())
-    if highest - lowest > 4 * len(values) + 1_000_000:
-        distinct, place = np.unique(values, return_inverse=True)
+def _distinct(parts: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Return the sorted distinct values, and the position of each value of all parts among them."""
+    count = sum(map(len, parts))
+    lowest, highest = min(int(part.min()) for part in parts), max(int(part.max()) for part in parts)
+    if highest - lowest > 4 * count + 1_000_000:
+        distinct, place = np.unique(np.concatenate(parts), return_inverse=True)
         return distinct.astype(np.int64), place.astype(np.int32)
     # Most ids are nearly contiguous: a lookup table of the whole range is faster than sorting.
     is_used = np.zeros(highest - lowest + 1, dtype=np.bool_)
-    pieces = [slice(start, start + CHUNK) for start in range(0, len(values), CHUNK)]
+    offset = np.int64(lowest)
+    pieces = [part[start : start + CHUNK] for part in parts for start in range(0, len(part), CHUNK)]
     for piece in pieces:
-        is_used[values[piece] - lowest] = True
+        is_used[piece - offset] = True
     number = np.cumsum(is_used, dtype=np.int32) - np.int32(1)
-    index = np.empty(len(values), dtype=np.int32)
+    index = np.empty(count, dtype=np.int32)
+    stop = 0
     for piece in pieces:
-        np.take(number, values[piece] - lowest, out=index[piece], mode="clip")
+        start, stop = stop, stop + len(piece)
+        np.take(number, piece - offset, out=index[start:stop], mode="clip")
     return np.flatnonzero(is_used).astype(np.int64) + lowest, index
 
 
 def _as_integers(text: pa.StringArray) -> NDArray[Any] | None:
     """Parse texts as integers, int32 if all fit; None if one is not a plain integer, such as `007`, `+7` or `0x7`."""
-    try:
-        integers = text.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return None
-    # Besides plain integers, pyarrow accepts 007, 0x7, -07 and -0.
-    leading_zeros, zeros = pc.sum(pc.starts_with(text, "0")), pc.sum(pc.equal(text, "0"))
-    if leading_zeros != zeros or pc.any(pc.starts_with(text, "-0")).as_py():
-        return None
-    with suppress(pa.ArrowInvalid):
-        integers = integers.cast(pa.int32())
-    return integers.to_numpy()
+    for kind in (pa.int32(), pa.int64()):
+        with suppress(pa.ArrowInvalid):
+            integers = text.cast(kind).to_numpy()
+            return None if _has_leading_zeros(text, integers) else integers
+    return None
+
+
+def _has_leading_zeros(text: pa.StringArray, integers: NDArray[Any]) -> bool:
+    """Return whether a text is 007, 0x7, -07 or -0, which pyarrow parses as integers."""
+    begins_with_zero = pc.starts_with(text, "0")
+    if pc.any(begins_with_zero).as_py() and pc.sum(begins_with_zero) != pc.sum(pc.equal(text, "0")):
+        return True
+    return bool(integers.min(initial=1) <= 0 and pc.any(pc.starts_with(text, "-0")).as_py())
 
 
 def _notes_on_texts(texts: pa.StringArray, *, what: str) -> list[str]:
