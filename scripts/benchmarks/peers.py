@@ -85,7 +85,7 @@ def main() -> None:
         fit = {system: fit_in_process(system, task, threads=arguments.threads) for system in systems}
         print_results(take_turns(fit, repeats=arguments.repeats), repeats=arguments.repeats)
         if arguments.figure:
-            draw(arguments.figure, systems, task, threads=arguments.threads)
+            draw(arguments.figure, systems, task, threads=arguments.threads, repeats=arguments.repeats)
 
 
 def chosen_systems(parser: argparse.ArgumentParser, arguments: argparse.Namespace, task: Task) -> list[str]:
@@ -222,8 +222,11 @@ def tune(task: Task, *, trials: int, threads: int) -> None:
         print(f"{system}: {drawn[best]}  # validation RMSE {fits[best]['rmse']:.4f}, the best of {len(drawn)}")
 
 
-def draw(path: Path, systems: Sequence[str], task: Task, *, threads: int) -> None:
-    """Draw test RMSE against the seconds of fits of more and more epochs: one line per system, medians of 3."""
+def draw(path: Path, systems: Sequence[str], task: Task, *, threads: int, repeats: int) -> None:
+    """Draw test RMSE against the seconds of fits of more and more epochs: one line per system, medians of `repeats`.
+
+    Solid lines are ratinglab's.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -235,8 +238,10 @@ def draw(path: Path, systems: Sequence[str], task: Task, *, threads: int) -> Non
         for share in SHARES:
             settings = shortened(system, task.settings[system], share)
             fit = fit_in_process(system, task, threads=threads, settings=settings)
-            points.append(sorted((fit() for _ in range(3)), key=lambda each: each["seconds"])[1])
-        axes.plot([fit["seconds"] for fit in points], [fit["rmse"] for fit in points], "o-", label=LABELS[system])
+            points.append(sorted((fit() for _ in range(repeats)), key=lambda each: each["seconds"])[repeats // 2])
+            print(f"{LABELS[system]}: {points[-1]['seconds']:.2f} s, test RMSE {points[-1]['rmse']:.4f}", flush=True)
+        seconds, rmse = ([fit[figure] for fit in points] for figure in ("seconds", "rmse"))
+        axes.plot(seconds, rmse, "o--" if system in PEERS else "o-", label=LABELS[system])
     axes.set(xscale="log", xlabel="seconds of the fit", ylabel="test RMSE")
     axes.grid(alpha=0.3, which="both")
     axes.legend(frameon=False)
