@@ -276,6 +276,8 @@ def _extended(
         extended.items = _with_new_items(run, items)
     else:
         extended.items, extended.item_ids = run.items, run.item_ids
+    new = np.arange(run.record.num_items, item_rows.num_owners, dtype=np.int32)
+    extended.items_by_popularity = np.concatenate([run.items_by_popularity, new])
     extended.ratings = _ratings(run, users, rows, extended.item_ids)
     return extended
 

@@ -21,7 +21,7 @@ from ratinglab.ratings.item_names import ItemNames
 from ratinglab.ratings.side_information import Column, categories_in
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.fold_in import RowFolder
-from ratinglab.recommend.topk import SeenItems, top_k, top_k_of_users
+from ratinglab.recommend.topk import SeenItems, by_popularity, top_k, top_k_of_users
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import FEATURE_PREFIX, PARTS, count_rows, read_features, read_parquet, read_part
 
@@ -98,6 +98,17 @@ class TrainedModel:
     def ratings(self) -> pd.DataFrame:
         """The ratings of all parts: user, item, rating and part, and the day if the equation takes days."""
         return read_parquet(self.folder / "ratings.parquet")
+
+    @cached_property
+    def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number of training ratings of each user index, and of each item index."""
+        user, item = read_part(self.folder, "train", ["user", "item"])
+        return np.bincount(user, minlength=len(self.user_ids)), np.bincount(item, minlength=len(self.item_ids))
+
+    @cached_property
+    def items_by_popularity(self) -> NDArray[np.int32]:
+        """The items with training ratings, most rated first, then those folded in: the order of candidates."""
+        return by_popularity(self.train_counts[1][: self.record.num_items])
 
     @cached_property
     def rating_range(self) -> tuple[float, float]:
@@ -269,6 +280,8 @@ class TrainedModel:
     ) -> pd.DataFrame:
         """Recommend the k items with the highest predicted ratings.
 
+        Ranks by the prediction before clipping; of items with the same, the one with more training ratings comes first.
+
         Args:
             user_id: the user's id, as in the data.
             k: number of items, at least 1; fewer if fewer are left.
@@ -287,7 +300,7 @@ class TrainedModel:
         self._check_request([user_id], k=k, unknown=unknown)
         user, chosen = int(self.user_ids.index_of([user_id])[0]), self._candidates(candidates)
         if exclude_seen:
-            chosen = np.setdiff1d(chosen, self.ratings["item"][self.ratings["user"] == user])
+            chosen = chosen[~np.isin(chosen, self.ratings["item"][self.ratings["user"] == user])]
         best = top_k(self.predictor, user=user, candidates=torch.from_numpy(chosen), k=k)
         with torch.inference_mode():
             rating = self.predictor(torch.full_like(best, user), best)
@@ -358,16 +371,18 @@ class TrainedModel:
             self.check_users(user_ids, place=lambda row: "user_ids" if len(user_ids) > 1 else "user_id")
 
     def _candidates(self, item_ids: Ids | None) -> NDArray[np.int32]:
-        """Return the sorted, distinct indices of those items that have training ratings."""
+        """Return the distinct indices of those items that have training ratings, most popular first."""
         if item_ids is None:
-            return np.arange(self.record.num_items, dtype=np.int32)
+            return self.items_by_popularity
         item = np.unique(self.item_ids.index_of(item_ids))
         item = item[is_trained(item, self.record.num_items)]
         if len(item) == 0:
             if len(item_ids) == 0:
                 raise UserError("candidates must have at least one item, got none")
             raise UserError(f"none of the {len(item_ids):,} candidates has training ratings")
-        return item
+        is_chosen = np.zeros(self.record.num_items, dtype=np.bool_)
+        is_chosen[item] = True
+        return self.items_by_popularity[is_chosen[self.items_by_popularity]]
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """List the k items that a user rated highest in any part, with the columns of `recommend`; empty if unknown."""
