@@ -5,6 +5,7 @@ from enum import Enum
 from importlib.util import find_spec
 
 from ratinglab.errors import UserError
+from ratinglab.evaluation.ranking import RankingOptions
 from ratinglab.fitting.loggers import LoggerOptions
 from ratinglab.fitting.optimizers import FitOptions
 from ratinglab.fitting.schedules import Schedule
@@ -43,7 +44,10 @@ class TrainOptions:
     metrics: list[str]
     """Metrics of every part, by name: mse, rmse, mae, or MODULE.NAME of your own. Must contain mse."""
     monitor: str
-    """Validation metric that decides the best epoch, early stopping and the order of a sweep, such as val/mse."""
+    """Validation metric that decides the best epoch, early stopping and the order of a sweep: val/mse or another of
+    `metrics`, or of lists of any length, such as val/ndcg@10."""
+    ranking: RankingOptions
+    """Recommendation lists measured at the end, beside those of the most popular items."""
     test: bool
     """Whether to evaluate on the test rows at the end. A search does not: use report.py --test."""
     resume: str | None
@@ -81,11 +85,13 @@ class TrainOptions:
 
 @dataclass
 class EvaluateOptions:
-    """Options of evaluation: the run."""
+    """Options of evaluation: the run, and the lists to measure."""
 
     run: str
     """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
     validation metric on the same split. FOLDER/latest searches another folder."""
+    ranking: RankingOptions
+    """Recommendation lists to measure, beside those of the most popular items."""
 
 
 @dataclass

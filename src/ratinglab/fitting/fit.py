@@ -14,11 +14,12 @@ from torch.optim import Optimizer
 from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
-from ratinglab.evaluation.metrics import MSE
+from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.restoring import read_fit_parts
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.predictor import Predictor
+from ratinglab.recommend.held_out_lists import HeldOutLists
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Fit(LightningModule):
         self.validated: list[tuple[Tensor, Tensor]] = []
         """Predicted and true ratings of each block of validation rows in this epoch."""
         self.baseline_mse: float | None = None
+        self._lists: HeldOutLists | None = None
         self.train_mse = math.nan
         """MSE over the epoch's training rows, in squared stars; set by the epoch's last step."""
         self._scalars: dict[str, float] = {}
@@ -158,8 +160,24 @@ class Fit(LightningModule):
             (self.predictor.clip(self.score_block(batch, block)), batch.rating)
             for block, batch in enumerate(self.data.val_dataloader())
         ]
+        value = self._monitored_value(*(torch.cat(column) for column in zip(*blocks, strict=True)))
         self.predictor.train()
-        return self.monitor(*(torch.cat(column) for column in zip(*blocks, strict=True)))
+        return value
+
+    def _monitored_value(self, predicted: Tensor, rating: Tensor) -> float:
+        """Compute the monitored metric of the validation rows, predicted (N,) and rating (N,), or of their lists."""
+        if isinstance(self.monitor, Metric):
+            return self.monitor(predicted, rating)
+        if self._lists is None:
+            train = self.data.train_ratings
+            self._lists = HeldOutLists(
+                self.data.validation_ratings,
+                train=(train.user, train.item),
+                num_users=self.data.num_users,
+                num_items=self.data.num_items,
+                threshold=self.monitor.threshold,
+            )
+        return self._lists.measure(self.predictor, k=self.monitor.k)[self.monitor.measure]
 
     def on_validation_epoch_end(self) -> None:
         predicted, rating = (torch.cat(column) for column in zip(*self.validated, strict=True))
@@ -167,7 +185,7 @@ class Fit(LightningModule):
         self._check_finite(mse, "the validation error")
         self._report("val/mse", mse)
         if self.monitor is not MSE:
-            value = self.monitor(predicted, rating)
+            value = self._monitored_value(predicted, rating)
             self._check_finite(value, f"val/{self.monitor.name}")
             self._report(f"val/{self.monitor.name}", value)
         if self.baseline_mse is None:  # compute once: the baseline does not change

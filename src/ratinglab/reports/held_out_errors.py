@@ -23,7 +23,10 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
             if (config_dir := config_dir_of(each.folder)) is not None:
                 sys.path.insert(0, config_dir)  # where the run's equation is
             run = Run.load(each.folder)
-            metrics = defined_metrics(metrics | run.evaluate(parts=("test",)), monitor=each.record.monitor)
+            metrics = defined_metrics(
+                metrics | run.evaluate(parts=("test",)) | run.evaluate_own_ranking(parts=("test",)),
+                monitor=each.record.monitor,
+            )
             run.write_predictions(("val", "test"))
             write_json(each.folder / "metrics.json", metrics)
         metrics_of_runs.append(metrics)
