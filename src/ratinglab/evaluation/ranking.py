@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.options import at_least
+from ratinglab.options import at_least, finite
 
 OF_LISTS = {
     "precision": "precision",
@@ -54,7 +54,7 @@ class RankingOptions:
 
     k: int | None = field(metadata=at_least(1))
     """Number of items per list; null: measure no lists, or those of a monitored ranking metric, such as val/ndcg@10."""
-    threshold: float | None
+    threshold: float | None = field(metadata=finite())
     """Lowest held-out rating that makes an item relevant, in rating units; null: any rating does."""
 
 

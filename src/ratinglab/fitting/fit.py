@@ -96,7 +96,8 @@ class Fit(LightningModule):
         checkpoints = self.trainer.checkpoint_callback
         is_new = self.epochs_done == 0
         if is_new and isinstance(checkpoints, BestAndLast) and checkpoints.monitor is not None:
-            checkpoints.write_initial(self.trainer, self._initial_value())
+            value = torch.tensor(self._initial_value(), dtype=torch.float32)  # rounded like those of the epochs
+            checkpoints.write_initial(self.trainer, float(value))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add finished epochs, time and rows. Lightning's `epoch` counts finished epochs only between epochs."""
