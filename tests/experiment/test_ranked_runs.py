@@ -127,9 +127,10 @@ def test_sweep_ranks_jobs_by_lists_highest_first(command, tmp_path):
 def test_best_configuration_of_a_search_opens_its_test_lists(command, tmp_path):
     sweep = command(tmp_path, "train", "-m", *MONITORED, "optimizer.lr=0.02,0.05", "test=false")
     folder = next(path.parent for path in tmp_path.rglob("sweep.json"))
-    command(tmp_path, "report", str(folder), "--test")
+    report = command(tmp_path, "report", str(folder), "--test").stdout
     opened = [metrics_of(path.parent) for path in tmp_path.rglob("metrics.json")]
-    assert sum("test/ndcg@5" in metrics for metrics in opened) == 1
+    (test,) = (metrics["test/ndcg@5"] for metrics in opened if "test/ndcg@5" in metrics)
+    assert f"test       NDCG@5 {test:.4f}" in report
     assert sweep.stderr == ""
 
 
