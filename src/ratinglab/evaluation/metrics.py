@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ratinglab.batches import BLOCK_SIZE
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
-from ratinglab.evaluation.ranking import OF_LISTS
+from ratinglab.evaluation.ranking import OF_LISTS, OrderOptions
 from ratinglab.targets import import_attribute
 
 Kind = TypeVar("Kind", bound="MetricKind")
@@ -64,12 +64,12 @@ class RankingMetric(MetricKind):
     Attributes:
         measure: its name in evaluation.ranking, such as ndcg.
         k: number of items per list.
-        threshold: lowest held-out rating that makes an item relevant, in rating units; None: any rating does.
+        order: order of the lists, and the lowest rating that makes an item relevant.
     """
 
     measure: str
     k: int
-    threshold: float | None
+    order: OrderOptions
 
 
 def pooled_mean(error: Tensor, function: Callable[[Tensor], Tensor]) -> float:
@@ -132,13 +132,13 @@ def _imported(name: str) -> Metric:
     return metric
 
 
-def monitored(monitor: str, metrics: Iterable[Kind], *, threshold: float | None = None) -> Kind | RankingMetric:
+def monitored(monitor: str, metrics: Iterable[Kind], *, order: OrderOptions) -> Kind | RankingMetric:
     """Find the metric named by `monitor`, such as val/mse or val/ndcg@10.
 
     Args:
         monitor: the name.
         metrics: metrics of predicted ratings.
-        threshold: lowest relevant rating of a ranking metric.
+        order: order of the lists of a ranking metric.
 
     Raises:
         UserError: `monitor` does not name a metric of the validation rows.
@@ -153,7 +153,7 @@ def monitored(monitor: str, metrics: Iterable[Kind], *, threshold: float | None 
             raise UserError(f"monitor: the k after @ must be an integer of at least 1, got {monitor}")
         label = f"{OF_LISTS[measure]}@{k}"
         name = f"{measure}@{k}"
-        return RankingMetric(name, label, higher_is_better=True, measure=measure, k=int(k), threshold=threshold)
+        return RankingMetric(name, label, higher_is_better=True, measure=measure, k=int(k), order=order)
     listed = ", ".join([*tags, *(f"val/{name}@K" for name in OF_LISTS)])
     near = [*tags, *(f"val/{name}@{k if is_number else 10}" for name in OF_LISTS)]
     raise UserError(f"monitor must be one of {listed}, got {monitor}{did_you_mean(monitor, near)}")

@@ -24,15 +24,21 @@ Apparent Diversity–Accuracy Dilemma of Recommender Systems", PNAS 2010 (surpri
 Relevance in Novelty and Diversity Metrics for Recommender Systems", RecSys 2011, for novelty.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.options import at_least, finite
+
+if TYPE_CHECKING:
+    from ratinglab.stars import Stars  # slow to import: the command line reads this file first
 
 OF_LISTS = {
     "precision": "precision",
@@ -48,25 +54,52 @@ OF_ALL_LISTS = {"coverage": "coverage", "novelty": "novelty"}
 LABELS = OF_LISTS | OF_ALL_LISTS
 
 
+LIKED = 4.0
+"""Stars from which a user likes an item, unless ranking.threshold is set."""
+
+
+class OrderBy(Enum):
+    """Value that orders the items of a list, highest first."""
+
+    expected_gain = "expected_gain"
+    prediction = "prediction"
+    lower_bound = "lower_bound"
+
+
 @dataclass
-class RankingOptions:
-    """Options of measuring recommendation lists."""
+class OrderOptions:
+    """Options of the order of recommendation lists."""
+
+    by: OrderBy
+    """Value that orders a list. expected_gain: the user's interest in the item, estimated from who rated what, times
+    the probability of a rating of at least `threshold`; prediction: the predicted rating; lower_bound: the prediction
+    minus its standard deviation, for runs of optimizer=gibbs."""
+    threshold: float | None = field(metadata=finite())
+    """Lowest rating that counts as liked, in rating units; null: 4 on a scale of 1 to 5, and as high on others."""
+
+
+@dataclass
+class RankingOptions(OrderOptions):
+    """Options of measuring recommendation lists. A held-out rating of at least `threshold` makes an item relevant."""
 
     k: int | None = field(metadata=at_least(1))
     """Number of items per list; null: measure no lists, or those of a monitored ranking metric, such as val/ndcg@10."""
-    threshold: float | None = field(metadata=finite())
-    """Lowest held-out rating that makes an item relevant, in rating units; null: any rating does."""
 
 
-def is_relevant(rating: NDArray[np.float32], threshold: float | None) -> NDArray[np.bool_]:
-    """Return whether each rating, (N,), is at least the threshold; None: all are."""
-    return np.ones(len(rating), dtype=np.bool_) if threshold is None else rating >= np.float32(threshold)
+def liked_from(threshold: float | None, stars: Stars) -> float:
+    """Return the lowest rating that counts as liked, in rating units."""
+    return stars.to_rating(LIKED) if threshold is None else threshold
 
 
-def check_threshold(threshold: float | None, ratings: Iterable[NDArray[np.float32]]) -> None:
+def is_relevant(rating: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    """Return whether each rating, (N,), is at least the threshold."""
+    return rating >= np.float32(threshold)
+
+
+def check_threshold(threshold: float, ratings: Iterable[NDArray[np.float32]]) -> None:
     """Raise UserError if ratings are held out, but none reaches the threshold: ratings (N,) of each part."""
     highest = max((float(rating.max()) for rating in ratings if len(rating) > 0), default=None)
-    if threshold is not None and highest is not None and highest < np.float32(threshold):
+    if highest is not None and highest < np.float32(threshold):
         raise UserError(
             f"ranking.threshold must be at most {highest:g}, the highest held-out rating, got {threshold:g}: "
             "no item would be relevant"

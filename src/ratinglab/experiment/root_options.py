@@ -5,7 +5,7 @@ from enum import Enum
 from importlib.util import find_spec
 
 from ratinglab.errors import UserError
-from ratinglab.evaluation.ranking import RankingOptions
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RankingOptions
 from ratinglab.fitting.loggers import LoggerOptions
 from ratinglab.fitting.optimizers import FitOptions
 from ratinglab.fitting.schedules import Schedule
@@ -71,6 +71,7 @@ class TrainOptions:
                 f"schedule must be constant with optimizer={fit.name}, which has no learning rate; "
                 f"got {self.schedule.name}"
             )
+        self._check_order()
         fit.check(model=self.model, trainer=self.trainer)
         for key, needed in fit.trainer_values.items():
             value = getattr(self.trainer, key)
@@ -80,6 +81,18 @@ class TrainOptions:
         if fit.on_cpu_only and self.trainer.accelerator not in (Accelerator.cpu, Accelerator.auto):
             raise UserError(
                 f"trainer.accelerator must be cpu with optimizer={fit.name}, got {self.trainer.accelerator.name}"
+            )
+
+    def _check_order(self) -> None:
+        """Raise UserError for lists ordered by lower bounds that the run lacks, or lacks in its first epochs."""
+        if self.ranking.by is not OrderBy.lower_bound:
+            return
+        if not self.optimizer.keeps_samples:
+            raise UserError(f"ranking.by=lower_bound needs optimizer=gibbs, got {self.optimizer.name}")
+        if "@" in self.monitor:
+            raise UserError(
+                f"ranking.by must be expected_gain or prediction with monitor={self.monitor}: before the first sample, "
+                "there are no lower bounds"
             )
 
 
@@ -171,6 +184,8 @@ class RecommendOptions(FoldInOptions):
     text or JSON Lines."""
     k: int = field(metadata=at_least(1))
     """Number of items to recommend per user."""
+    ranking: OrderOptions
+    """Order of the lists."""
     why: bool
     """Whether to show, beside each item, the user's ratings that most changed its prediction."""
     columns: RecommendColumns

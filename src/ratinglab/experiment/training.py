@@ -18,7 +18,7 @@ from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import MSE, Metric, MetricKind, RankingMetric, find_metrics, monitored
-from ratinglab.evaluation.ranking import check_threshold, is_relevant
+from ratinglab.evaluation.ranking import check_threshold, is_relevant, liked_from
 from ratinglab.experiment.continuation import check_resumable, check_same_data, start_from
 from ratinglab.experiment.dashboard import RunLogger, show_experiment, show_results
 from ratinglab.experiment.header import best_recipe, header, parts_text
@@ -174,24 +174,23 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
 
 def _monitor(options: TrainOptions) -> Metric | RankingMetric:
     """Find the monitored metric."""
-    return monitored(options.monitor, find_metrics(options.metrics), threshold=options.ranking.threshold)
+    return monitored(options.monitor, find_metrics(options.metrics), order=options.ranking)
 
 
 def _check_lists(
     options: TrainOptions, monitor: Metric | RankingMetric, data: RatingDataModule, holdout: Holdout
 ) -> None:
     """Raise UserError if lists are to be measured, but no held-out rating is relevant."""
-    threshold, rows = options.ranking.threshold, data.validation_ratings
+    threshold, rows = liked_from(options.ranking.threshold, data.stars), data.validation_ratings
     is_monitored = isinstance(monitor, RankingMetric)
     if is_monitored or options.ranking.k is not None:
         check_threshold(threshold, [rows.rating, *([holdout.test.rating] if options.test else [])])
     if is_monitored and len(rows) > 0:
         is_ranked = is_relevant(rows.rating, threshold) & (rows.user < data.num_users)
         if not is_ranked.any():
-            least = "" if threshold is None else f" of at least {threshold:g}"
             raise UserError(
-                f"monitor={options.monitor} needs a validation rating{least} by a user with training ratings; "
-                "there is none"
+                f"monitor={options.monitor} needs a validation rating of at least {threshold:g} by a user with "
+                "training ratings; there is none"
             )
 
 

@@ -15,11 +15,14 @@ from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.evaluation.metrics import MSE, Metric
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, liked_from
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.restoring import read_fit_parts
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.held_out_lists import HeldOutLists
+from ratinglab.recommend.interest import Interest, RatedPairs, fit_interest
+from ratinglab.recommend.orders import ExpectedGain, Order, step_of
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ class Fit(LightningModule):
         """Predicted and true ratings of each block of validation rows in this epoch."""
         self.baseline_mse: float | None = None
         self._lists: HeldOutLists | None = None
+        self._interest: Interest | None = None
         self.train_mse = math.nan
         """MSE over the epoch's training rows, in squared stars; set by the epoch's last step."""
         self._scalars: dict[str, float] = {}
@@ -173,12 +177,30 @@ class Fit(LightningModule):
             train = self.data.train_ratings
             self._lists = HeldOutLists(
                 self.data.validation_ratings,
-                train=(train.user, train.item),
+                train=RatedPairs(train.user, train.item),
                 num_users=self.data.num_users,
                 num_items=self.data.num_items,
-                threshold=self.monitor.threshold,
+                threshold=liked_from(self.monitor.order.threshold, self.predictor.stars),
             )
-        return self._lists.measure(self.predictor, k=self.monitor.k)[self.monitor.measure]
+        order = self._order(self.monitor.order, mse=MSE(predicted, rating))
+        return self._lists.measure(self.predictor, k=self.monitor.k, order=order)[self.monitor.measure]
+
+    def _order(self, options: OrderOptions, *, mse: float) -> Order | None:
+        """Return the order of the lists, given the MSE of the validation rows in squared rating units."""
+        if options.by is OrderBy.prediction:
+            return None
+        assert options.by is OrderBy.expected_gain, "a burn-in has no lower bounds"
+        train, stars = self.data.train_ratings, self.predictor.stars
+        if self._interest is None:
+            pairs = RatedPairs(train.user, train.item)
+            self._interest = fit_interest(pairs, num_users=self.data.num_users, num_items=self.data.num_items)
+        return ExpectedGain.of_errors(
+            self._interest,
+            threshold=liked_from(options.threshold, stars),
+            mse=mse,
+            step=step_of(train.rating) * stars.unit,
+            stars=stars,
+        )
 
     def on_validation_epoch_end(self) -> None:
         predicted, rating = (torch.cat(column) for column in zip(*self.validated, strict=True))

@@ -36,7 +36,7 @@ def read_fit_parts(path: Path) -> tuple[Any, Predictor, FitSetup]:
         monitor=monitored(
             record.monitor,
             find_metrics([each["target"] for each in record.metrics]),
-            threshold=record.ranking["threshold"],
+            order=record.order_options(),
         ),
         seed=config["seed"],
     )

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relevant, ranking_metrics
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.table import Ratings
+from ratinglab.recommend.interest import RatedPairs
+from ratinglab.recommend.orders import Order
 from ratinglab.recommend.topk import SeenItems, by_popularity, most_popular_of_users, top_k_of_users
-
-RatedPairs = tuple[NDArray[np.int32], NDArray[np.int32]]
-"""Rated pairs: user (N,), item (N,)."""
 
 
 class HeldOutLists:
@@ -35,7 +34,7 @@ class HeldOutLists:
         rated_between: RatedPairs | None = None,
         num_users: int,
         num_items: int,
-        threshold: float | None,
+        threshold: float,
     ) -> None:
         """Find the users.
 
@@ -45,7 +44,7 @@ class HeldOutLists:
             rated_between: for test rows, the validation rows; None: none.
             num_users: number of users with training rows; their indices are below it.
             num_items: number of items with training rows; their indices are below it.
-            threshold: lowest relevant rating; None: every rating is relevant.
+            threshold: lowest relevant rating, in rating units.
         """
         rows = held_out.take(is_relevant(held_out.rating, threshold))
         self._relevant = RelevantItems(rows.user, rows.item)
@@ -59,12 +58,12 @@ class HeldOutLists:
         user, item = (np.concatenate(columns) for columns in zip(*seen, strict=True))
         self._seen = SeenItems(user, item, num_users=int(user.max(initial=num_users - 1)) + 1)
 
-    def measure(self, predictor: Predictor, *, k: int) -> dict[str, float]:
-        """Measure the lists of the items that the predictor scores highest: see `evaluation.ranking`; {} without users.
+    def measure(self, predictor: Predictor, *, k: int, order: Order | None) -> dict[str, float]:
+        """Measure the lists that the predictor makes in an order: see `evaluation.ranking`; {} without users.
 
-        Ties in scores go to the more popular item: see `recommend.topk`.
+        Ties go to the more popular item: see `recommend.topk`.
         """
-        lists = top_k_of_users(predictor, self.users, candidates=self._candidates, seen=self._seen, k=k)
+        lists = top_k_of_users(predictor, self.users, candidates=self._candidates, seen=self._seen, k=k, order=order)
         return self._measured(lists, k=k)
 
     def measure_popularity(self, *, k: int) -> dict[str, float]:

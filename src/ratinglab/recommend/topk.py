@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.models.predictor import Predictor
+from ratinglab.recommend.orders import Order
 
 SCORES = 1 << 24
 """Number of scores held at once: 64 MiB."""
@@ -24,10 +25,10 @@ def by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
     return np.argsort(-item_count, kind="stable").astype(np.int32)
 
 
-def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int) -> Tensor:
-    """Select the candidates with the highest predicted ratings, best first.
+def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int, order: Order | None = None) -> Tensor:
+    """Select the best candidates of a user, best first.
 
-    Ranks by the score before clipping, which tells apart items that clip to the highest rating. Equal scores keep the
+    Predictions are not clipped, which tells apart items that clip to the highest rating. Equal scores keep the
     candidates' order.
 
     Args:
@@ -35,12 +36,15 @@ def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int) -> Ten
         user: index of the user; a user without training rows gets the baseline's ranking.
         candidates: (C,) int32 item indices, in the order of `by_popularity`.
         k: number of items; fewer if there are fewer candidates.
+        order: makes the scores of the predicted ratings; None: they are the scores.
 
     Returns:
         (min(k, C),) int32 item indices.
     """
     with torch.inference_mode():
         score = predictor.score_items(user, candidates)
+        if order is not None:
+            score = order.of(torch.tensor([user]), candidates, score[None])[0]
         return candidates[score.argsort(descending=True, stable=True)[:k]]
 
 
@@ -62,13 +66,18 @@ class SeenItems:
 
 
 def top_k_of_users(
-    predictor: Predictor, users: NDArray[np.int32], *, candidates: NDArray[np.int32], seen: SeenItems | None, k: int
+    predictor: Predictor,
+    users: NDArray[np.int32],
+    *,
+    candidates: NDArray[np.int32],
+    seen: SeenItems | None,
+    k: int,
+    order: Order | None = None,
 ) -> Iterator[NDArray[np.int32]]:
-    """Select for each user the candidates with the highest predicted ratings, best first.
+    """Select the best candidates of each user, best first.
 
-    Ranks like `top_k`: by the score before clipping, equal scores in the candidates' order. For an equation with
-    factors, one matrix product scores a block of users. Its rounding differs from that of `top_k`, so scores that
-    differ only in the last digit may swap places.
+    Ranks like `top_k`. For an equation with factors, one matrix product scores a block of users. Its rounding differs
+    from that of `top_k`, so scores that differ only in the last digit may swap places.
 
     Args:
         predictor: predicts the ratings.
@@ -76,13 +85,14 @@ def top_k_of_users(
         candidates: (C,) distinct indices of items with training rows, in the order of `by_popularity`.
         seen: items to leave out for each user; None: none.
         k: number of items per user.
+        order: makes the scores of the predicted ratings; None: they are the scores.
 
     Yields:
         Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.
     """
     column_of = _columns(candidates)
     with torch.inference_mode():
-        for block, scores in _blocks_of_scores(predictor, users, candidates):
+        for block, scores in _blocks_of_scores(predictor, users, candidates, order):
             if seen is not None:
                 position = torch.from_numpy(_seen_positions(seen, block, column_of, len(candidates)))
                 scores.view(-1).index_fill_(0, position.to(scores.device), -torch.inf)
@@ -139,9 +149,9 @@ def _split(users: NDArray[np.int32], *, size: int) -> list[NDArray[np.int32]]:
 
 
 def _blocks_of_scores(
-    predictor: Predictor, users: NDArray[np.int32], candidates: NDArray[np.int32]
+    predictor: Predictor, users: NDArray[np.int32], candidates: NDArray[np.int32], order: Order | None
 ) -> Iterator[tuple[NDArray[np.int32], Tensor]]:
-    """Yield blocks of users (B,) and their scores of the candidates (B, C), up to a constant per user."""
+    """Yield blocks of users (B,) and their scores of the candidates (B, C); without an order, up to scale per user."""
     num_trained = len(predictor.baseline.user_bias) - 1
     device = predictor.baseline.mean.device  # that of a fit under way may be a GPU
     item = torch.from_numpy(candidates).to(device)
@@ -162,10 +172,13 @@ def _blocks_of_scores(
             is_trained = (user >= 0) & (user < num_trained)
             torch.addmm(item_bias, factors.user[torch.where(is_trained, user, 0)], item_factors, out=scores)
             pairwise = pairwise[~is_trained]
+            if order is not None:
+                user_bias = 0.0 if factors.user_bias is None else factors.user_bias[torch.where(is_trained, user, 0)]
+                scores.copy_(predictor.stars.to_rating(scores.add_(factors.mean + user_bias)))
         for row in pairwise.split(pairwise_size) if len(pairwise) > 0 else ():
             pairs = user[row].repeat_interleave(len(item)), item.repeat(len(row))
             scores[row] = predictor.score(*pairs).view(len(row), len(item))
-        yield block, scores
+        yield block, scores if order is None else order.of(user, item, scores)
 
 
 def _best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:

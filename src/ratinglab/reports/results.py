@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from ratinglab.evaluation.ranking import LABELS
+from ratinglab.evaluation.ranking import LABELS, OrderOptions, liked_from
 from ratinglab.reports.text_table import aligned
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run import POPULARITY
@@ -37,11 +37,11 @@ def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[st
             )
 
 
-def lists_tables(values: Mapping[str, float], record: RunRecord, *, threshold: float | None) -> Iterator[str]:
+def lists_tables(values: Mapping[str, float], record: RunRecord, *, order: OrderOptions) -> Iterator[str]:
     """Tabulate the metrics of lists of the model and of the most popular items, a table per length; none without any.
 
     Says whose lists were measured, and warns if the model's NDCG is below that of the most popular items on the rows of
-    the last part. `threshold` is the lowest relevant rating.
+    the last part.
     """
     lengths = sorted({int(found[1]) for tag in values if (found := re.fullmatch(r"(?:val|test)/ndcg@(\d+)", tag))})
     for k in lengths:
@@ -52,7 +52,7 @@ def lists_tables(values: Mapping[str, float], record: RunRecord, *, threshold: f
                     cells = [_cell(values.get(f"{prefix}{part}/{metric}@{k}")) for metric in LABELS]
                     rows.append([label, name, *cells])
         yield from aligned(rows, right=range(2, 2 + len(LABELS)))
-    least = "" if threshold is None else f" of at least {threshold:g}"
+    least = f" of at least {liked_from(order.threshold, record.stars):g}"
     for part, label in PARTS.items():
         if f"{part}/ranked_users" in values:
             ranked, irrelevant, untrained = (
@@ -60,8 +60,8 @@ def lists_tables(values: Mapping[str, float], record: RunRecord, *, threshold: f
                 for name in ("ranked_users", "users_without_relevant", "users_without_training")
             )
             yield (
-                f"lists      {label}: {ranked} users; left out: {irrelevant} without a {label} rating{least}, "
-                f"{untrained} without training ratings"
+                f"lists      {label}: by {order.by.value.replace('_', ' ')}, {ranked} users; left out: {irrelevant} "
+                f"without a {label} rating{least}, {untrained} without training ratings"
             )
     for k in lengths:
         part = "test" if f"test/ndcg@{k}" in values else "val"
@@ -81,7 +81,7 @@ def _cell(value: float | None) -> str:
 def results(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
     """Report the metrics, those of lists, the time of the fit, and remarks."""
     yield from metrics_table(values, record)
-    yield from lists_tables(values, record, threshold=record.ranking["threshold"])
+    yield from lists_tables(values, record, order=record.order_options())
     yield (
         f"fit        {values['fit/seconds']:.1f} s, {values['fit/epochs']} epochs, best after "
         f"{values['fit/best_epoch']}; {values['fit/ratings_per_second']:,.0f} ratings/s"

@@ -16,7 +16,7 @@ from torch import Tensor
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
-from ratinglab.evaluation.ranking import check_threshold
+from ratinglab.evaluation.ranking import OrderOptions, check_threshold
 from ratinglab.files import user_path
 from ratinglab.ratings.frames import Frame, frame_file, read_frame
 from ratinglab.ratings.inputs import Columns
@@ -24,12 +24,13 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.recommend.held_out_lists import HeldOutLists
+from ratinglab.recommend.interest import RatedPairs
 from ratinglab.recommend.similar import ItemSpace
 from ratinglab.runs.folded_in import FoldedIn, fold_in
 from ratinglab.runs.new_ratings import Given, Pairs, RatingColumns, read_given
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.storage import load_predictor, read_part, write_predictions
-from ratinglab.runs.trained_model import Ids, TrainedModel, by_block, is_trained
+from ratinglab.runs.trained_model import Ids, TrainedModel, by_block, is_trained, order_by
 
 DEFAULT_COLUMNS = Columns(user="user_id", item="item_id", rating="rating", timestamp=None)
 """Columns of a data frame of ratings, unless others are named."""
@@ -275,18 +276,24 @@ class Run(TrainedModel):
         return metrics
 
     def evaluate_ranking(
-        self, *, k: int, threshold: float | None = None, parts: Sequence[str] = ("val", "test")
+        self,
+        *,
+        k: int,
+        by: str = "expected_gain",
+        threshold: float | None = None,
+        parts: Sequence[str] = ("val", "test"),
     ) -> dict[str, float]:
         """Measure lists of k items against the run's own validation and test rows, beside those of popular items.
 
-        A user's list has the items with the highest scores among those with training ratings that the user has not
-        rated in training or, for test, in validation: what `recommend` lists, but for the ratings being tested. The
+        A user's list has the best items among those with training ratings that the user has not rated in training or,
+        for test, in validation: what `recommend` lists, but for the ratings being tested. The
         metrics are means over the users with training ratings and at least one relevant rating in the part;
         `evaluation.ranking` has the equations.
 
         Args:
             k: number of items per list, at least 1.
-            threshold: lowest rating that makes an item relevant, in rating units; None: any rating does.
+            by: order of the lists; see `recommend`.
+            threshold: lowest rating that makes an item relevant; see `recommend`.
             parts: which of the run's own parts to measure on.
 
         Returns:
@@ -297,25 +304,24 @@ class Run(TrainedModel):
             without rows, and no metrics for one without users.
 
         Raises:
-            UserError: k is below 1, or no held-out rating reaches the threshold.
+            UserError: k is below 1, no held-out rating reaches the threshold, or the run cannot order lists so.
         """
         if k < 1:
             raise UserError(f"k must be at least 1, got {k}")
-        check_threshold(threshold, [self._held_out[part].rating for part in parts])
-        return self._measure_lists([k], threshold=threshold, parts=parts)
+        order = OrderOptions(order_by(by), threshold)
+        check_threshold(self.liked_from(threshold), [self._held_out[part].rating for part in parts])
+        return self._measure_lists([k], order, parts=parts)
 
     def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:
         """Measure the lists that the run's own options ask for, as in `evaluate_ranking`; {} if they ask for none."""
-        return self._measure_lists(self.record.list_lengths(), threshold=self.record.ranking["threshold"], parts=parts)
+        return self._measure_lists(self.record.list_lengths(), self.record.order_options(), parts=parts)
 
     @cached_property
     def _held_out(self) -> dict[str, Ratings]:
         """The held-out rows by part, without days."""
         return {part: Ratings(*read_part(self.folder, part, ["user", "item", "rating"])) for part in ("val", "test")}
 
-    def _measure_lists(
-        self, lengths: Sequence[int], *, threshold: float | None, parts: Sequence[str]
-    ) -> dict[str, float]:
+    def _measure_lists(self, lengths: Sequence[int], order: OrderOptions, *, parts: Sequence[str]) -> dict[str, float]:
         """Measure the lists of the model and of popular items on parts, by tag."""
         metrics: dict[str, float] = {}
         for part in parts if lengths else ():
@@ -324,17 +330,18 @@ class Run(TrainedModel):
                 continue
             lists = HeldOutLists(
                 rows,
-                train=self._train_pairs,
-                rated_between=(val.user, val.item) if part == "test" else None,
+                train=RatedPairs(*self._train_pairs),
+                rated_between=RatedPairs(val.user, val.item) if part == "test" else None,
                 num_users=self.record.num_users,
                 num_items=self.record.num_items,
-                threshold=threshold,
+                threshold=self.liked_from(order.threshold),
             )
             metrics[f"{part}/ranked_users"] = len(lists.users)
             metrics[f"{part}/users_without_relevant"] = lists.num_without_relevant
             metrics[f"{part}/users_without_training"] = lists.num_without_training
             for k in lengths:
-                systems = {"": lists.measure(self.predictor, k=k), POPULARITY: lists.measure_popularity(k=k)}
+                measured = lists.measure(self.predictor, k=k, order=self.order(order.by, order.threshold))
+                systems = {"": measured, POPULARITY: lists.measure_popularity(k=k)}
                 for system, found in systems.items():
                     metrics |= {f"{system}{part}/{name}@{k}": value for name, value in found.items()}
         return metrics
