@@ -28,6 +28,11 @@ class Rule:
     holds: Callable[[float], bool]
 
 
+def finite() -> dict[str, Rule]:
+    """Make field metadata: any number but infinity and NaN."""
+    return {"rule": Rule("finite", lambda _: True)}
+
+
 def at_least(bound: float) -> dict[str, Rule]:
     """Make field metadata: value ≥ bound."""
     return {"rule": Rule(f"at least {bound}", lambda value: value >= bound)}

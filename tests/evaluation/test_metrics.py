@@ -8,7 +8,7 @@ import torch
 
 from ratinglab.batches import BLOCK_SIZE
 from ratinglab.errors import UserError
-from ratinglab.evaluation.metrics import METRICS, MSE, Metric, find_metrics, monitored, pooled_mean
+from ratinglab.evaluation.metrics import METRICS, MSE, Metric, RankingMetric, find_metrics, monitored, pooled_mean
 
 PREDICTED, RATING = torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor([1.0, 2.0, 3.0, 4.0])
 
@@ -111,5 +111,36 @@ def test_monitor_must_be_a_validation_metric():
     ):
         with pytest.raises(UserError) as error:
             monitored(monitor, metrics)
-        start = f"monitor must be one of val/mse, val/within_half, got {monitor}"
+        lists = ", ".join(f"val/{name}@K" for name in ("precision", "recall", "ndcg", "map", "mrr", "hit_rate"))
+        start = f"monitor must be one of val/mse, val/within_half, {lists}, got {monitor}"
         assert str(error.value).startswith(start + message)
+
+
+def test_monitor_can_be_a_metric_of_lists_of_any_length():
+    found = monitored("val/hit_rate@25", [MSE], threshold=4.0)
+    assert found == RankingMetric(
+        "hit_rate@25", "hit rate@25", higher_is_better=True, measure="hit_rate", k=25, threshold=4.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("monitor", "message"),
+    [
+        ("val/ndcg@0", "monitor: the k after @ must be an integer of at least 1, got val/ndcg@0"),
+        ("val/ndcg@-1", "monitor: the k after @ must be an integer of at least 1, got val/ndcg@-1"),
+        ("val/ndcg@05", "monitor: the k after @ must be an integer of at least 1, got val/ndcg@05"),
+        ("val/map@ten", "monitor: the k after @ must be an integer of at least 1, got val/map@ten"),
+        ("val/ndgc@10", ", got val/ndgc@10; did you mean val/ndcg@10?"),
+        ("val/ndgc@5", ", got val/ndgc@5; did you mean val/ndcg@5?"),
+        ("val/ndcg", ", got val/ndcg; did you mean val/ndcg@10?"),
+        ("val/coverage@10", ", got val/coverage@10"),
+        ("val/novelty@10", ", got val/novelty@10"),
+        ("test/ndcg@10", ", got test/ndcg@10"),
+        ("ndcg@10", ", got ndcg@10"),
+    ],
+)
+def test_wrong_metrics_of_lists_give_a_one_line_error(monitor, message):
+    with pytest.raises(UserError) as error:
+        monitored(monitor, [MSE])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

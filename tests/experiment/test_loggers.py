@@ -9,6 +9,9 @@ import pytest
 import yaml
 from conftest import NO_FIGURES
 from equal_runs import assert_equal_runs
+from pytorch_lightning.loggers import MLFlowLogger
+
+from ratinglab.fitting.trackers import NamesWithoutAt
 
 EPOCHS = 6
 EXPERIMENT = [f"trainer.max_epochs={EPOCHS}", "callbacks.early_stopping.patience=null"]
@@ -240,3 +243,10 @@ def test_each_run_of_a_sweep_is_a_run_of_wandb(command, tmp_path):
         assert run.name.encode() in content
         assert b"\x04mine" in content, "the group, preceded by its length as in no path"
         assert content.count(b"val/mse_above_bias_baseline") >= 2
+
+
+def test_names_of_lists_have_no_at_in_mlflow(monkeypatch):
+    logged = []
+    monkeypatch.setattr(MLFlowLogger, "log_metrics", lambda _, metrics, step: logged.append((metrics, step)))
+    NamesWithoutAt.__new__(NamesWithoutAt).log_metrics({"val/ndcg@10": 0.5, "val/mse": 1.0}, 3)
+    assert logged == [({"val/ndcg_at_10": 0.5, "val/mse": 1.0}, 3)]

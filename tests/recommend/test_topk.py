@@ -9,7 +9,7 @@ from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import topk
-from ratinglab.recommend.topk import SeenItems, top_k, top_k_of_users
+from ratinglab.recommend.topk import SeenItems, by_popularity, most_popular_of_users, top_k, top_k_of_users
 from ratinglab.stars import Stars
 
 NUM_USERS, NUM_ITEMS, UNTRAINED = 23, 150, 4
@@ -82,3 +82,23 @@ def test_top_k_of_users_equals_top_k_of_each_user(monkeypatch, name, k, scores, 
             own = np.setdiff1d(candidates, item[user == one]) if left_out else candidates
             expected = top_k(predictor, user=int(one), candidates=torch.from_numpy(own), k=k).tolist()
             assert found.tolist() == expected + [-1] * (min(k, len(candidates)) - len(expected))
+
+
+def test_items_are_ordered_by_their_number_of_training_ratings_then_by_index():
+    assert by_popularity(np.array([2, 5, 2, 7, 5])).tolist() == [3, 1, 4, 0, 2]
+
+
+@pytest.mark.parametrize("scores", [1, 1_000, 1 << 20])
+@pytest.mark.parametrize("k", [1, 7, NUM_ITEMS])
+def test_most_popular_of_users_are_the_first_candidates_that_each_has_not_rated(monkeypatch, k, scores):
+    monkeypatch.setattr(topk, "SCORES", scores)
+    random = np.random.default_rng(0)
+    user, item = (random.integers(0, high, 900).astype(np.int32) for high in (NUM_USERS, NUM_ITEMS + UNTRAINED))
+    user[:NUM_ITEMS], item[:NUM_ITEMS] = 0, range(NUM_ITEMS)  # the first user has rated every item
+    candidates = random.permutation(NUM_ITEMS)[:100].astype(np.int32)
+    users = np.array([5, -1, 0, 22, 5, *range(NUM_USERS)], dtype=np.int32)
+    seen = SeenItems(user, item, num_users=NUM_USERS)
+    found = np.concatenate(list(most_popular_of_users(users, candidates=candidates, seen=seen, k=k)))
+    for one, chosen in zip(users, found, strict=True):
+        own = [each for each in candidates.tolist() if each not in item[user == one]][:k]
+        assert chosen.tolist() == own + [-1] * (min(k, 100) - len(own))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ratinglab.batches import BLOCK_SIZE
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
+from ratinglab.evaluation.ranking import OF_LISTS, OrderOptions
 from ratinglab.targets import import_attribute
 
 Kind = TypeVar("Kind", bound="MetricKind")
@@ -54,6 +55,21 @@ class Metric(MetricKind):
             return float(value)
         except (TypeError, ValueError, RuntimeError) as error:
             raise RunFailedError(f"metrics: {self.name} must return a number, got {type(value).__name__}") from error
+
+
+@dataclass(frozen=True)
+class RankingMetric(MetricKind):
+    """A metric of recommendation lists, such as ndcg@10.
+
+    Attributes:
+        measure: its name in evaluation.ranking, such as ndcg.
+        k: number of items per list.
+        order: order of the lists, and the lowest rating that makes an item relevant.
+    """
+
+    measure: str
+    k: int
+    order: OrderOptions
 
 
 def pooled_mean(error: Tensor, function: Callable[[Tensor], Tensor]) -> float:
@@ -116,13 +132,28 @@ def _imported(name: str) -> Metric:
     return metric
 
 
-def monitored(monitor: str, metrics: Iterable[Kind]) -> Kind:
-    """Find the metric named by `monitor`, such as val/mse.
+def monitored(monitor: str, metrics: Iterable[Kind], *, order: OrderOptions) -> Kind | RankingMetric:
+    """Find the metric named by `monitor`, such as val/mse or val/ndcg@10.
+
+    Args:
+        monitor: the name.
+        metrics: metrics of predicted ratings.
+        order: order of the lists of a ranking metric.
 
     Raises:
         UserError: `monitor` does not name a metric of the validation rows.
     """
     tags = {f"val/{metric.name}": metric for metric in metrics}
-    if monitor not in tags:
-        raise UserError(f"monitor must be one of {', '.join(tags)}, got {monitor}{did_you_mean(monitor, tags)}")
-    return tags[monitor]
+    if monitor in tags:
+        return tags[monitor]
+    start, _, k = monitor.partition("@")
+    measure, is_number = start.removeprefix("val/"), re.fullmatch(r"[1-9]\d*", k) is not None
+    if start.startswith("val/") and measure in OF_LISTS and k:
+        if not is_number:
+            raise UserError(f"monitor: the k after @ must be an integer of at least 1, got {monitor}")
+        label = f"{OF_LISTS[measure]}@{k}"
+        name = f"{measure}@{k}"
+        return RankingMetric(name, label, higher_is_better=True, measure=measure, k=int(k), order=order)
+    listed = ", ".join([*tags, *(f"val/{name}@K" for name in OF_LISTS)])
+    near = [*tags, *(f"val/{name}@{k if is_number else 10}" for name in OF_LISTS)]
+    raise UserError(f"monitor must be one of {listed}, got {monitor}{did_you_mean(monitor, near)}")

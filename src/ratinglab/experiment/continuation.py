@@ -52,7 +52,7 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
     """
     before = read_record(run_folder)
     check_same_rows(before, record, folder=run_folder, key=key)
-    if (before.metrics, before.monitor) != (record.metrics, record.monitor):
+    if (before.metrics, before.monitor, before.ranking) != (record.metrics, record.monitor, record.ranking):
         raise UserError(f"{key}: the metrics or their directions have changed since {run_folder} was started")
     for name in ("threads", "versions"):
         if before.provenance[name] != record.provenance[name]:

@@ -14,6 +14,7 @@ from ratinglab.evaluation.figures import (
     rating_histogram,
 )
 from ratinglab.evaluation.metrics import MSE, find_metrics
+from ratinglab.evaluation.ranking import LABELS
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.fitting.guarded_logger import GuardedLogger
 from ratinglab.fitting.loggers import TensorBoardOptions
@@ -81,9 +82,11 @@ def _show_pages(
     """
     step = int(metrics["fit/epochs"])
     tests = [f"test/{metric.name}" for metric in find_metrics(options.metrics) if metric is not MSE]
+    tests += [f"test/{name}@{k}" for k in run.record.list_lengths() for name in LABELS]
     logger.log_metrics({tag: metrics[tag] for tag in tests if tag in metrics}, step)
     monitor = options.monitor.removeprefix("val/")
     tags = {f"best/val_{monitor}": options.monitor, "test/mse": "test/mse"}
+    tags |= {f"test/ndcg@{k}": f"test/ndcg@{k}" for k in run.record.list_lengths()}
     results = {tag: metrics[key] for tag, key in tags.items() if key in metrics}
     shown = swept_arguments(run.folder) or hyperparameters(options, data=run.record.provenance["data"])
     logger.log_results(shown, results, step=step)

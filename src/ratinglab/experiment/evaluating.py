@@ -2,7 +2,7 @@
 
 from ratinglab.experiment.root_options import EvaluateOptions
 from ratinglab.reports.named_runs import named_run
-from ratinglab.reports.results import metrics_table
+from ratinglab.reports.results import lists_tables, metrics_table
 from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run import Run
 
@@ -10,21 +10,30 @@ from ratinglab.runs.run import Run
 def evaluate(options: EvaluateOptions) -> None:
     """Recompute a run's metrics on its own validation and test rows, and compare them with its metrics.json.
 
+    With ranking.k, also measures lists; they are compared if the run ordered them in the same way.
+
     Raises:
-        UserError: a file of the run is missing or damaged.
+        UserError: a file of the run is missing or damaged, or no held-out rating reaches ranking.threshold.
     """
     named = named_run(options.run)
     run = Run.load(named.folder)
-    metrics = run.evaluate()
+    metrics, k, by, threshold = run.evaluate(), options.ranking.k, options.ranking.by, options.ranking.threshold
+    of_lists = {} if k is None else run.evaluate_ranking(k=k, by=by.value, threshold=threshold)
     record, provenance = run.record, run.record.provenance
     if named.remark is not None:
         print(named.remark)
     print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")
     print(*metrics_table(metrics, record), sep="\n")
+    print(*lists_tables(of_lists, record, order=options.ranking), sep="\n", end="\n" if of_lists else "")
+    if k is not None and not of_lists:
+        print("note: no lists are measured: the run holds out no rows")
     if not (run.folder / "metrics.json").is_file():
         print("metrics.json is missing: the run has not finished")
         return
     recorded = read_metrics(run.folder)
+    own = record.order_options()
+    if (by, run.liked_from(threshold)) == (own.by, run.liked_from(own.threshold)):
+        metrics |= of_lists
     # the first fit of a refit run records no test errors
     differences = [(abs(value - recorded[tag]), tag) for tag, value in metrics.items() if tag in recorded]
     difference, tag = max(differences, default=(0.0, ""))

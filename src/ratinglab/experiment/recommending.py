@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ratinglab.errors import UserError
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.experiment.folding_in import files_of, folded_in
 from ratinglab.experiment.root_options import RecommendOptions, Unknown
 from ratinglab.files import is_stream, output_path, print_beside
@@ -36,6 +37,18 @@ class Listing(TypedDict):
     k: int
     candidates: Ids | None
     exclude_seen: bool
+    by: str
+    threshold: float | None
+
+
+def _listing(options: RecommendOptions, candidates: Ids | None) -> Listing:
+    return {
+        "k": options.k,
+        "candidates": candidates,
+        "exclude_seen": options.exclude_seen,
+        "by": options.ranking.by.value,
+        "threshold": options.ranking.threshold,
+    }
 
 
 def recommend(options: RecommendOptions) -> None:
@@ -117,7 +130,7 @@ def _recommend_to_one(
                 f"note: user {user_id} has no training ratings; showing the bias baseline's ranking, the same for "
                 "everyone"
             )
-    shared: Listing = {"k": options.k, "candidates": candidates, "exclude_seen": options.exclude_seen}
+    shared = _listing(options, candidates)
     if folded is None:
         recommended = run.recommend(user_id, unknown=options.unknown.value, **shared)
     else:
@@ -138,10 +151,19 @@ def _recommend_to_one(
         print(f"{_named(folded, user_id)} rated highest")
         _print_items(rated.drop(columns="rank"), rating_name="rating")
         print()
-    print(f"recommended to {_named(folded, user_id)}")
+    print(f"recommended to {_named(folded, user_id)}, {_order_text(run, options.ranking)}")
     _print_items(recommended, rating_name="predicted")
     if len(recommended) < options.k:
         print(f"note: only {len(recommended)} of {options.k}: no other candidates are left")
+
+
+def _order_text(run: Run, order: OrderOptions) -> str:
+    """Name the order of a list, and say what it is: the ratings in a list need not descend."""
+    if order.by is OrderBy.prediction:
+        return "by predicted rating"
+    if order.by is OrderBy.lower_bound:
+        return "by lower bound: predicted rating minus its standard deviation"
+    return f"by expected gain: interest times probability of a rating of at least {run.liked_from(order.threshold):g}"
 
 
 def _named(folded: FoldedIn | None, user_id: str) -> str:
@@ -189,7 +211,7 @@ def _recommend_to_several(
 
     def counted() -> Iterator[pd.DataFrame]:
         nonlocal num_rows, num_users
-        shared: Listing = {"k": options.k, "candidates": candidates, "exclude_seen": options.exclude_seen}
+        shared = _listing(options, candidates)
         if folded is None:
             blocks = run.recommend_by_block(user_ids=user_ids, unknown=options.unknown.value, **shared)
         else:

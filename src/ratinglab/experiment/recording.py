@@ -59,6 +59,7 @@ def record_run(
         protocol=protocol_record(options, data_digest=table.digest, side_digests=side_digests, split=holdout.split),
         metrics=metric_records(options.metrics),
         monitor=options.monitor,
+        ranking=to_plain(options.ranking),
         max_time=options.trainer.max_time,
         split={"split": options.split.name} | {f"split.{key}": each for key, each in to_plain(options.split).items()},
     )

@@ -5,6 +5,7 @@ from enum import Enum
 from importlib.util import find_spec
 
 from ratinglab.errors import UserError
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RankingOptions
 from ratinglab.fitting.loggers import LoggerOptions
 from ratinglab.fitting.optimizers import FitOptions
 from ratinglab.fitting.schedules import Schedule
@@ -43,7 +44,10 @@ class TrainOptions:
     metrics: list[str]
     """Metrics of every part, by name: mse, rmse, mae, or MODULE.NAME of your own. Must contain mse."""
     monitor: str
-    """Validation metric that decides the best epoch, early stopping and the order of a sweep, such as val/mse."""
+    """Validation metric that decides the best epoch, early stopping and the order of a sweep: val/mse or another of
+    `metrics`, or of lists of any length, such as val/ndcg@10."""
+    ranking: RankingOptions
+    """Recommendation lists measured at the end, beside those of the most popular items."""
     test: bool
     """Whether to evaluate on the test rows at the end. A search does not: use report.py --test."""
     resume: str | None
@@ -67,6 +71,7 @@ class TrainOptions:
                 f"schedule must be constant with optimizer={fit.name}, which has no learning rate; "
                 f"got {self.schedule.name}"
             )
+        self._check_order()
         fit.check(model=self.model, trainer=self.trainer)
         for key, needed in fit.trainer_values.items():
             value = getattr(self.trainer, key)
@@ -78,14 +83,28 @@ class TrainOptions:
                 f"trainer.accelerator must be cpu with optimizer={fit.name}, got {self.trainer.accelerator.name}"
             )
 
+    def _check_order(self) -> None:
+        """Raise UserError for lists ordered by lower bounds that the run lacks, or lacks in its first epochs."""
+        if self.ranking.by is not OrderBy.lower_bound:
+            return
+        if not self.optimizer.keeps_samples:
+            raise UserError(f"ranking.by=lower_bound needs optimizer=gibbs, got {self.optimizer.name}")
+        if "@" in self.monitor:
+            raise UserError(
+                f"ranking.by must be expected_gain or prediction with monitor={self.monitor}: before the first sample, "
+                "there are no lower bounds"
+            )
+
 
 @dataclass
 class EvaluateOptions:
-    """Options of evaluation: the run."""
+    """Options of evaluation: the run, and the lists to measure."""
 
     run: str
     """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
     validation metric on the same split. FOLDER/latest searches another folder."""
+    ranking: RankingOptions
+    """Recommendation lists to measure, beside those of the most popular items."""
 
 
 @dataclass
@@ -165,6 +184,8 @@ class RecommendOptions(FoldInOptions):
     text or JSON Lines."""
     k: int = field(metadata=at_least(1))
     """Number of items to recommend per user."""
+    ranking: OrderOptions
+    """Order of the lists."""
     why: bool
     """Whether to show, beside each item, the user's ratings that most changed its prediction."""
     columns: RecommendColumns

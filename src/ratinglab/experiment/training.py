@@ -17,7 +17,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.evaluation.metrics import MSE, Metric, find_metrics, monitored
+from ratinglab.evaluation.metrics import MSE, Metric, MetricKind, RankingMetric, find_metrics, monitored
+from ratinglab.evaluation.ranking import check_threshold, is_relevant, liked_from
 from ratinglab.experiment.continuation import check_resumable, check_same_data, start_from
 from ratinglab.experiment.dashboard import RunLogger, show_experiment, show_results
 from ratinglab.experiment.header import best_recipe, header, parts_text
@@ -101,7 +102,8 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
     options, holdout = _hold_out(options, refits=False)
     data = _data_module(options, holdout)
     record = record_run(options, data, holdout, refit_epochs=None)
-    monitor = monitored(options.monitor, find_metrics(options.metrics))
+    monitor = _monitor(options)
+    _check_lists(options, monitor, data, holdout)
     fit = _build_fit(options, record, data, holdout, monitor=monitor)
     if options.from_ is not None:
         start_from(options, fit.predictor, record=record, is_first_of_two=False)
@@ -113,12 +115,13 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
 
     Returns what the data offer.
     """
-    monitor, asked_model = monitored(options.monitor, find_metrics(options.metrics)), options.model.name
+    monitor, asked_model = _monitor(options), options.model.name
     options, holdout = _hold_out(options, refits=found is not None)
     offer = offer_of(holdout.table, holdout.split)
     data = _data_module(options, holdout)
     refit_epochs = None if found is None else int(found["fit/best_epoch"])
     record = record_run(options, data, holdout, refit_epochs=refit_epochs)
+    _check_lists(options, monitor, data, holdout)
     is_first_of_two = options.split.refit and found is None
     exact_epochs = _exact_epochs(options, record, is_first_of_two=is_first_of_two)
     if options.resume is not None:
@@ -169,6 +172,28 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     return offer
 
 
+def _monitor(options: TrainOptions) -> Metric | RankingMetric:
+    """Find the monitored metric."""
+    return monitored(options.monitor, find_metrics(options.metrics), order=options.ranking)
+
+
+def _check_lists(
+    options: TrainOptions, monitor: Metric | RankingMetric, data: RatingDataModule, holdout: Holdout
+) -> None:
+    """Raise UserError if lists are to be measured, but no held-out rating is relevant."""
+    threshold, rows = liked_from(options.ranking.threshold, data.stars), data.validation_ratings
+    is_monitored = isinstance(monitor, RankingMetric)
+    if is_monitored or options.ranking.k is not None:
+        check_threshold(threshold, [rows.rating, *([holdout.test.rating] if options.test else [])])
+    if is_monitored and len(rows) > 0:
+        is_ranked = is_relevant(rows.rating, threshold) & (rows.user < data.num_users)
+        if not is_ranked.any():
+            raise UserError(
+                f"monitor={options.monitor} needs a validation rating of at least {threshold:g} by a user with "
+                "training ratings; there is none"
+            )
+
+
 def _hold_out(options: TrainOptions, *, refits: bool) -> tuple[TrainOptions, Holdout]:
     """Load the table, split the rows, and select the side information that the equation needs.
 
@@ -210,7 +235,12 @@ def _exact_epochs(options: TrainOptions, record: RunRecord, *, is_first_of_two: 
 
 
 def _build_fit(
-    options: TrainOptions, record: RunRecord, data: RatingDataModule, holdout: Holdout, *, monitor: Metric
+    options: TrainOptions,
+    record: RunRecord,
+    data: RatingDataModule,
+    holdout: Holdout,
+    *,
+    monitor: Metric | RankingMetric,
 ) -> Fit:
     """Build the fit of a predictor with initial weights and a fitted bias baseline."""
     rows = as_tensors(data.train_ratings)
@@ -244,7 +274,7 @@ def _beats_the_mean(baseline: BiasBaseline, rows: Ratings) -> bool:
     return len(rating) == 0 or MSE(predicted, rating) < MSE(baseline.mean.expand_as(rating), rating)
 
 
-def _pruning(options: TrainOptions, run_folder: Path, *, monitor: Metric, split: Split) -> MedianPruning | None:
+def _pruning(options: TrainOptions, run_folder: Path, *, monitor: MetricKind, split: Split) -> MedianPruning | None:
     """Make the callback that may end this job of a sweep early; None without validation rows or with split.refit."""
     if not options.callbacks.pruning.enabled or options.split.refit or split.count(VALIDATION) == 0:
         return None
@@ -260,7 +290,7 @@ def _build_trainer(
     resumed_in: Path,
     loggers: Sequence[RunLogger],
     pruning: MedianPruning | None,
-    monitor: Metric,
+    monitor: MetricKind,
     has_validation: bool,
 ) -> Trainer:
     """Make Lightning's Trainer; with `exact_epochs`, neither trainer.max_epochs nor a clock limits the fit."""
@@ -317,7 +347,7 @@ def _finish(
     finds_epochs = options.split.refit and found is None
     # with two fits, only the second one sees the test rows
     parts = ("val", "test") if options.test and not finds_epochs else ("val",)
-    metrics = run.evaluate(parts=parts)
+    metrics = run.evaluate(parts=parts) | run.evaluate_own_ranking(parts=parts)
     run.write_predictions(parts)
     metrics |= {**facts, "fit/best_epoch": run.best_epoch}
     if found is not None:

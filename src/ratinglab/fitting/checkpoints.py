@@ -11,7 +11,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from ratinglab.evaluation.metrics import Metric
+from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.files import write_whole
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class BestAndLast(Checkpoint):
     the fit, `failed` names the files that are out of date.
     """
 
-    def __init__(self, folder: Path, *, monitor: Metric | None, last_every_seconds: float) -> None:
+    def __init__(self, folder: Path, *, monitor: MetricKind | None, last_every_seconds: float) -> None:
         super().__init__()
         self.folder = folder
         self.monitor = monitor

@@ -14,11 +14,15 @@ from torch.optim import Optimizer
 from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
-from ratinglab.evaluation.metrics import MSE
+from ratinglab.evaluation.metrics import MSE, Metric
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, liked_from
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.restoring import read_fit_parts
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.predictor import Predictor
+from ratinglab.recommend.held_out_lists import HeldOutLists
+from ratinglab.recommend.interest import Interest, RatedPairs, fit_interest
+from ratinglab.recommend.orders import ExpectedGain, Order, step_of
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,8 @@ class Fit(LightningModule):
         self.validated: list[tuple[Tensor, Tensor]] = []
         """Predicted and true ratings of each block of validation rows in this epoch."""
         self.baseline_mse: float | None = None
+        self._lists: HeldOutLists | None = None
+        self._interest: Interest | None = None
         self.train_mse = math.nan
         """MSE over the epoch's training rows, in squared stars; set by the epoch's last step."""
         self._scalars: dict[str, float] = {}
@@ -94,7 +100,8 @@ class Fit(LightningModule):
         checkpoints = self.trainer.checkpoint_callback
         is_new = self.epochs_done == 0
         if is_new and isinstance(checkpoints, BestAndLast) and checkpoints.monitor is not None:
-            checkpoints.write_initial(self.trainer, self._initial_value())
+            value = torch.tensor(self._initial_value(), dtype=torch.float32)  # rounded like those of the epochs
+            checkpoints.write_initial(self.trainer, float(value))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add finished epochs, time and rows. Lightning's `epoch` counts finished epochs only between epochs."""
@@ -158,8 +165,42 @@ class Fit(LightningModule):
             (self.predictor.clip(self.score_block(batch, block)), batch.rating)
             for block, batch in enumerate(self.data.val_dataloader())
         ]
+        value = self._monitored_value(*(torch.cat(column) for column in zip(*blocks, strict=True)))
         self.predictor.train()
-        return self.monitor(*(torch.cat(column) for column in zip(*blocks, strict=True)))
+        return value
+
+    def _monitored_value(self, predicted: Tensor, rating: Tensor) -> float:
+        """Compute the monitored metric of the validation rows, predicted (N,) and rating (N,), or of their lists."""
+        if isinstance(self.monitor, Metric):
+            return self.monitor(predicted, rating)
+        if self._lists is None:
+            train = self.data.train_ratings
+            self._lists = HeldOutLists(
+                self.data.validation_ratings,
+                train=RatedPairs(train.user, train.item),
+                num_users=self.data.num_users,
+                num_items=self.data.num_items,
+                threshold=liked_from(self.monitor.order.threshold, self.predictor.stars),
+            )
+        order = self._order(self.monitor.order, mse=MSE(predicted, rating))
+        return self._lists.measure(self.predictor, k=self.monitor.k, order=order)[self.monitor.measure]
+
+    def _order(self, options: OrderOptions, *, mse: float) -> Order | None:
+        """Return the order of the lists, given the MSE of the validation rows in squared rating units."""
+        if options.by is OrderBy.prediction:
+            return None
+        assert options.by is OrderBy.expected_gain, "a burn-in has no lower bounds"
+        train, stars = self.data.train_ratings, self.predictor.stars
+        if self._interest is None:
+            pairs = RatedPairs(train.user, train.item)
+            self._interest = fit_interest(pairs, num_users=self.data.num_users, num_items=self.data.num_items)
+        return ExpectedGain.of_errors(
+            self._interest,
+            threshold=liked_from(options.threshold, stars),
+            mse=mse,
+            step=step_of(train.rating) * stars.unit,
+            stars=stars,
+        )
 
     def on_validation_epoch_end(self) -> None:
         predicted, rating = (torch.cat(column) for column in zip(*self.validated, strict=True))
@@ -167,7 +208,7 @@ class Fit(LightningModule):
         self._check_finite(mse, "the validation error")
         self._report("val/mse", mse)
         if self.monitor is not MSE:
-            value = self.monitor(predicted, rating)
+            value = self._monitored_value(predicted, rating)
             self._check_finite(value, f"val/{self.monitor.name}")
             self._report(f"val/{self.monitor.name}", value)
         if self.baseline_mse is None:  # compute once: the baseline does not change

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from ratinglab.evaluation.metrics import Metric
+from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.files import write_whole
 
 
@@ -18,7 +18,7 @@ class LearningCurve(Callback):
     A metric that was not computed in an epoch is blank. Checkpoints hold the curve, so a resumed run has all of it.
     """
 
-    def __init__(self, path: Path, *, monitor: Metric | None) -> None:
+    def __init__(self, path: Path, *, monitor: MetricKind | None) -> None:
         """Take the file to write, and the monitored metric; None without validation."""
         super().__init__()
         self._path = path

@@ -12,7 +12,10 @@ log = logging.getLogger(__name__)
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar with the epoch number, train/mse and val/mse. Writes to stderr, since stdout is for results."""
+    """Lightning's bar with the epoch number, train/mse, val/mse and the monitored metric.
+
+    Writes to stderr, since stdout is for results.
+    """
 
     def init_train_tqdm(self) -> Tqdm:
         """Make the bar of an epoch."""
@@ -34,7 +37,7 @@ class ProgressBar(TQDMProgressBar):
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
     def get_metrics(self, trainer: Trainer, model: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
-        """Return train/mse and val/mse, without Lightning's v_num, which would be empty."""
+        """Return train/mse, val/mse and the monitored metric, without Lightning's v_num, which would be empty."""
         metrics = super().get_metrics(trainer, model)
         metrics.pop("v_num", None)
         return metrics
@@ -44,10 +47,10 @@ class EpochLines(Callback):
     """One line per epoch, for output that is not a terminal."""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the epoch's errors."""
+        """Log the epoch's training error, and the validation error and the monitored metric."""
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
-        tags = [tag for tag in ("train/mse", "val/mse") if tag in trainer.callback_metrics]
-        measured = tags if validated else tags[:1]
+        of_validation = [tag for tag in trainer.callback_metrics if tag.startswith("val/")]
+        measured = ["train/mse", *(of_validation if validated else [])]
         text = "   ".join(f"{tag} {float(trainer.callback_metrics[tag]):.4f}" for tag in measured)
         log.info("epoch %d/%s   %s", trainer.current_epoch + 1, trainer.max_epochs, text)
 

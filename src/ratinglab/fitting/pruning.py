@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from ratinglab.evaluation.metrics import Metric
+from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.runs.learning_curves import Curve
 
 
@@ -18,7 +18,9 @@ class MedianPruning(Callback):
     the job in a process that has no access to the study.
     """
 
-    def __init__(self, curves: Sequence[Curve], *, monitor: Metric, n_startup_trials: int, n_warmup_steps: int) -> None:
+    def __init__(
+        self, curves: Sequence[Curve], *, monitor: MetricKind, n_startup_trials: int, n_warmup_steps: int
+    ) -> None:
         """Compare with `curves`, the validation curves of finished jobs; for the numbers see PruningOptions."""
         super().__init__()
         self.reason: str | None = None

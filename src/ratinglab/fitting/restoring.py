@@ -33,7 +33,11 @@ def read_fit_parts(path: Path) -> tuple[Any, Predictor, FitSetup]:
         initial_lr=optimizer.initial_lr,
         schedule=_options(config, "schedule", base=Schedule),
         trainer=_options(config, "trainer", base=TrainerOptions),
-        monitor=monitored(record.monitor, find_metrics([each["target"] for each in record.metrics])),
+        monitor=monitored(
+            record.monitor,
+            find_metrics([each["target"] for each in record.metrics]),
+            order=record.order_options(),
+        ),
         seed=config["seed"],
     )
     return optimizer, predictor, setup

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple, Self
 
-from ratinglab.evaluation.metrics import Metric
+from ratinglab.evaluation.metrics import Metric, RankingMetric
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import TrainerOptions
 
@@ -20,12 +20,18 @@ class FitSetup(NamedTuple):
 
     lr: Callable[[int], float] | None
     trainer: TrainerOptions
-    monitor: Metric
+    monitor: Metric | RankingMetric
     seed: int
 
     @classmethod
     def scheduled(
-        cls, *, initial_lr: float | None, schedule: Schedule, trainer: TrainerOptions, monitor: Metric, seed: int
+        cls,
+        *,
+        initial_lr: float | None,
+        schedule: Schedule,
+        trainer: TrainerOptions,
+        monitor: Metric | RankingMetric,
+        seed: int,
     ) -> Self:
         """Make the settings of a fit whose learning rate, if it has one, follows a schedule."""
         lr = None if initial_lr is None else lambda epoch: initial_lr * schedule.factor(epoch, trainer.max_epochs)

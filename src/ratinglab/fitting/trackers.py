@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import secrets
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
@@ -25,6 +26,14 @@ STEP = "trainer/global_step"
 """W&B metric that Lightning's WandbLogger logs the step as."""
 
 
+class NamesWithoutAt(MLFlowLogger):
+    """Lightning's logger, with ndcg_at_10 for ndcg@10: MLflow takes no @, and Lightning would warn and drop it."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log scalars."""
+        super().log_metrics({tag.replace("@", "_at_"): value for tag, value in metrics.items()}, step)
+
+
 def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -> MLFlowLogger:
     """Start an MLflow run, named by the run's folder, or continue the one that the folder names."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would send usage data
@@ -37,7 +46,7 @@ def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -
     if kept.exists():
         run = json.loads(kept.read_text(encoding="utf-8"))
         MlflowClient(run["tracking_uri"]).update_run(run["run_id"], status="RUNNING")
-        return MLFlowLogger(tracking_uri=run["tracking_uri"], run_id=run["run_id"])
+        return NamesWithoutAt(tracking_uri=run["tracking_uri"], run_id=run["run_id"])
     if tracking_uri.startswith(SQLITE):  # a resumed run may have another working folder
         tracking_uri = f"{SQLITE}{Path(tracking_uri.removeprefix(SQLITE)).absolute()}"
     with _alone_in(tracking_uri):
@@ -46,7 +55,7 @@ def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -
             with suppress(MlflowException):  # on a server, another job of the sweep has just made it
                 client.create_experiment(experiment_name)
     sweep = _sweep_of(run_folder)
-    logger = MLFlowLogger(
+    logger = NamesWithoutAt(
         experiment_name=experiment_name,
         run_name=_run_name(run_folder),
         tracking_uri=tracking_uri,

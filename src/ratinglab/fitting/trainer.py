@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytorch_lightning import Callback, Trainer
     from pytorch_lightning.loggers import Logger
 
-    from ratinglab.evaluation.metrics import Metric
+    from ratinglab.evaluation.metrics import MetricKind
     from ratinglab.fitting.pruning import MedianPruning
     from ratinglab.runs.learning_curves import Curve
 
@@ -189,7 +189,7 @@ class PruningOptions:
     n_warmup_steps: int = field(metadata=at_least(0))
     """Number of epochs at the start of each job during which it is not pruned."""
 
-    def build(self, *, curves: Sequence[Curve], monitor: Metric) -> MedianPruning:
+    def build(self, *, curves: Sequence[Curve], monitor: MetricKind) -> MedianPruning:
         """Make the callback, which compares with the validation curves of finished jobs.
 
         Raises:
@@ -216,7 +216,7 @@ class CallbackOptions:
     pruning: PruningOptions
     """Stops unpromising jobs of a sweep early."""
 
-    def build(self, *, checkpoint_folder: Path, monitor: Metric | None) -> list[Callback]:
+    def build(self, *, checkpoint_folder: Path, monitor: MetricKind | None) -> list[Callback]:
         """Make the checkpoint callback and early stopping. Without a monitored metric the last epoch is the best."""
         from pytorch_lightning.callbacks import EarlyStopping
 

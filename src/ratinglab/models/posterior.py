@@ -169,6 +169,29 @@ class Posterior(Equation):
         average = total / count
         return average, (squares / count - average.square()).clamp(min=0) + noise / count
 
+    def deviation_table(self, user: Tensor, item: Tensor, mean: Tensor) -> Tensor:
+        """Compute the square root of the variance of `moments` for each of these users and items, on the last day.
+
+        One matrix product per sample, several times faster than pair by pair.
+
+        Args:
+            user: (B,) int.
+            item: (C,) int.
+            mean: (B, C) float32, the mean predictions in stars.
+
+        Returns:
+            (B, C) float32 in stars.
+        """
+        squares = torch.zeros_like(mean)
+        for factors in self.factors_of_samples():
+            difference = factors.user[user] @ factors.item[item].T
+            if factors.user_bias is not None and factors.item_bias is not None:
+                difference += factors.user_bias[user] + factors.item_bias[item].T
+            squares += difference.add_(factors.mean).sub_(mean).square_()
+        user_variance = 1 / torch.stack([sample.user_precision[user] for sample in self._samples])
+        item_variance = 1 / torch.stack([sample.item_precision[item] for sample in self._samples])
+        return ((squares + user_variance.T @ item_variance) / len(self._samples)).sqrt_()
+
     def factors(self) -> Factors:
         """Return the mean prediction as one product: the samples' factors side by side, divided by their number."""
         if not self._samples:

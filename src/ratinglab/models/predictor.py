@@ -57,6 +57,14 @@ class Predictor(nn.Module):
             deviation[known] = self.stars.unit * moments[1].sqrt().float()
         return deviation
 
+    def deviation_table(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
+        """Compute `deviation` for each of these users and items on the last day. All have training rows.
+
+        user: (B,) int, item: (C,) int, predicted rating, unclipped: (B, C) float32 → (B, C) float32, in rating units.
+        """
+        assert isinstance(self.model, Posterior), "only a run with samples has deviations"
+        return self.stars.unit * self.model.deviation_table(user, item, self.stars.of(predicted))
+
     def score(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """Predict without clipping: a ranking must tell apart items that clip to the highest rating.
 

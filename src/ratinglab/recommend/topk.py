@@ -1,4 +1,8 @@
-"""Exact top-k, from the scores of all candidates."""
+"""Exact top-k, from the scores of all candidates.
+
+Candidates come in the order of `by_popularity`, and equal scores keep it: of two items with the same score, the one
+with more training ratings comes first.
+"""
 
 from collections.abc import Iterator
 
@@ -8,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.models.predictor import Predictor
+from ratinglab.recommend.orders import Order
 
 SCORES = 1 << 24
 """Number of scores held at once: 64 MiB."""
@@ -15,23 +20,31 @@ PAIRS = 1 << 18
 """Number of pairs that an equation without factors predicts at once: each can take a few KB."""
 
 
-def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int) -> Tensor:
-    """Select the candidates with the highest predicted ratings, best first.
+def by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Order items by their number of training ratings, most first; equal numbers by the lower index: (I,) → (I,)."""
+    return np.argsort(-item_count, kind="stable").astype(np.int32)
 
-    Ranks by the score before clipping, which tells apart items that clip to the highest rating. Equal scores keep the
+
+def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int, order: Order | None = None) -> Tensor:
+    """Select the best candidates of a user, best first.
+
+    Predictions are not clipped, which tells apart items that clip to the highest rating. Equal scores keep the
     candidates' order.
 
     Args:
         predictor: predicts the ratings.
         user: index of the user; a user without training rows gets the baseline's ranking.
-        candidates: (C,) int32 item indices.
+        candidates: (C,) int32 item indices, in the order of `by_popularity`.
         k: number of items; fewer if there are fewer candidates.
+        order: makes the scores of the predicted ratings; None: they are the scores.
 
     Returns:
         (min(k, C),) int32 item indices.
     """
     with torch.inference_mode():
         score = predictor.score_items(user, candidates)
+        if order is not None:
+            score = order.of(torch.tensor([user]), candidates, score[None])[0]
         return candidates[score.argsort(descending=True, stable=True)[:k]]
 
 
@@ -53,44 +66,95 @@ class SeenItems:
 
 
 def top_k_of_users(
-    predictor: Predictor, users: NDArray[np.int32], *, candidates: NDArray[np.int32], seen: SeenItems | None, k: int
+    predictor: Predictor,
+    users: NDArray[np.int32],
+    *,
+    candidates: NDArray[np.int32],
+    seen: SeenItems | None,
+    k: int,
+    order: Order | None = None,
 ) -> Iterator[NDArray[np.int32]]:
-    """Select for each user the candidates with the highest predicted ratings, best first.
+    """Select the best candidates of each user, best first.
 
-    Ranks like `top_k`: by the score before clipping, equal scores in the candidates' order. For an equation with
-    factors, one matrix product scores a block of users. Its rounding differs from that of `top_k`, so scores that
-    differ only in the last digit may swap places.
+    Ranks like `top_k`. For an equation with factors, one matrix product scores a block of users. Its rounding differs
+    from that of `top_k`, so scores that differ only in the last digit may swap places.
 
     Args:
         predictor: predicts the ratings.
         users: (U,) indices; users without training rows, and UNKNOWN, get the baseline's ranking.
-        candidates: (C,) distinct indices of items with training rows.
+        candidates: (C,) distinct indices of items with training rows, in the order of `by_popularity`.
         seen: items to leave out for each user; None: none.
+        k: number of items per user.
+        order: makes the scores of the predicted ratings; None: they are the scores.
+
+    Yields:
+        Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.
+    """
+    column_of = _columns(candidates)
+    with torch.inference_mode():
+        for block, scores in _blocks_of_scores(predictor, users, candidates, order):
+            if seen is not None:
+                position = torch.from_numpy(_seen_positions(seen, block, column_of, len(candidates)))
+                scores.view(-1).index_fill_(0, position.to(scores.device), -torch.inf)
+            best = _best_columns(scores, k)
+            yield np.where(best >= 0, candidates[best], np.int32(-1))
+
+
+def most_popular_of_users(
+    users: NDArray[np.int32], *, candidates: NDArray[np.int32], seen: SeenItems, k: int
+) -> Iterator[NDArray[np.int32]]:
+    """Select for each user the first candidates that are left, the most popular ones, without a model.
+
+    Args:
+        users: (U,) indices; UNKNOWN has seen nothing.
+        candidates: (C,) distinct item indices, in the order of `by_popularity`.
+        seen: items to leave out for each user.
         k: number of items per user.
 
     Yields:
         Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.
     """
-    column_of = np.full(len(predictor.baseline.item_bias), -1, dtype=np.int32)
+    column_of, count = _columns(candidates), len(candidates)
+    place = np.arange(min(k, count))
+    for block in _split(users, size=max(1, SCORES // count)):
+        row, column = np.divmod(np.unique(_seen_positions(seen, block, column_of, count)), count)
+        # before the n-th seen column of a row, `left` columns are not seen; it shifts the places from `left` on by one
+        left = column - (np.arange(len(row)) - np.searchsorted(row, row))
+        is_near = left < len(place)
+        shifted = np.bincount(row[is_near] * len(place) + left[is_near], minlength=len(block) * len(place))
+        chosen = place + shifted.reshape(len(block), len(place)).cumsum(axis=1)
+        yield np.where(chosen < count, candidates[np.minimum(chosen, count - 1)], np.int32(-1))
+
+
+def _columns(candidates: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Return the column of each item index up to the highest candidate: (max + 1,); −1 for others."""
+    column_of = np.full(candidates.max(initial=0) + 1, -1)
     column_of[candidates] = np.arange(len(candidates))
-    with torch.inference_mode():
-        for block, scores in _blocks_of_scores(predictor, users, candidates):
-            if seen is not None:
-                row, item = seen.pairs_of(block)
-                is_candidate = item < len(column_of)
-                row, column = row[is_candidate], column_of[item[is_candidate]]
-                position = row[column >= 0] * len(candidates) + column[column >= 0]
-                scores.view(-1).index_fill_(0, torch.from_numpy(position), -torch.inf)
-            best = _best_columns(scores, k)
-            yield np.where(best >= 0, candidates[best], np.int32(-1))
+    return column_of
+
+
+def _seen_positions(
+    seen: SeenItems, users: NDArray[np.int32], column_of: NDArray[np.int64], num_columns: int
+) -> NDArray[np.int64]:
+    """Find the seen candidates of users (B,), as positions in the flattened table of users and candidates: (E,)."""
+    row, item = seen.pairs_of(users)
+    can_be = item < len(column_of)
+    row, column = row[can_be], column_of[item[can_be]]
+    return row[column >= 0] * num_columns + column[column >= 0]
+
+
+def _split(users: NDArray[np.int32], *, size: int) -> list[NDArray[np.int32]]:
+    """Split users into blocks; the last may be smaller."""
+    return np.split(users, range(size, len(users), size))
 
 
 def _blocks_of_scores(
-    predictor: Predictor, users: NDArray[np.int32], candidates: NDArray[np.int32]
+    predictor: Predictor, users: NDArray[np.int32], candidates: NDArray[np.int32], order: Order | None
 ) -> Iterator[tuple[NDArray[np.int32], Tensor]]:
-    """Yield blocks of users (B,) and their scores of the candidates (B, C), up to a constant per user."""
+    """Yield blocks of users (B,) and their scores of the candidates (B, C); without an order, up to scale per user."""
     num_trained = len(predictor.baseline.user_bias) - 1
-    item = torch.from_numpy(candidates)
+    device = predictor.baseline.mean.device  # that of a fit under way may be a GPU
+    item = torch.from_numpy(candidates).to(device)
     factors = predictor.model.factors()
     pairwise_size = max(1, PAIRS // len(item))
     if factors is None:
@@ -98,20 +162,23 @@ def _blocks_of_scores(
     else:
         size = max(1, SCORES // len(item))
         item_factors = factors.item[item].T
-        item_bias = torch.zeros(1, len(item)) if factors.item_bias is None else factors.item_bias[item].T
-    memory = torch.empty(min(size, len(users)), len(item))
-    for block in np.split(users, range(size, len(users), size)):
+        item_bias = torch.zeros(1, len(item), device=device) if factors.item_bias is None else factors.item_bias[item].T
+    memory = torch.empty(min(size, len(users)), len(item), device=device)
+    for block in _split(users, size=size):
         scores = memory[: len(block)]
-        user = torch.from_numpy(block)
-        pairwise = torch.arange(len(user))  # rows not scored by a matrix product
+        user = torch.from_numpy(block).to(device)
+        pairwise = torch.arange(len(user), device=device)  # rows not scored by a matrix product
         if factors is not None:
             is_trained = (user >= 0) & (user < num_trained)
             torch.addmm(item_bias, factors.user[torch.where(is_trained, user, 0)], item_factors, out=scores)
             pairwise = pairwise[~is_trained]
+            if order is not None:
+                user_bias = 0.0 if factors.user_bias is None else factors.user_bias[torch.where(is_trained, user, 0)]
+                scores.copy_(predictor.stars.to_rating(scores.add_(factors.mean + user_bias)))
         for row in pairwise.split(pairwise_size) if len(pairwise) > 0 else ():
             pairs = user[row].repeat_interleave(len(item)), item.repeat(len(row))
             scores[row] = predictor.score(*pairs).view(len(row), len(item))
-        yield block, scores
+        yield block, scores if order is None else order.of(user, item, scores)
 
 
 def _best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:
@@ -122,4 +189,4 @@ def _best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:
     score[is_tied], column[is_tied] = (
         ranked[:, : score.shape[1]] for ranked in scores[is_tied].sort(dim=1, descending=True, stable=True)
     )
-    return column.where(score > -torch.inf, -1)[:, :k].numpy()
+    return column.where(score > -torch.inf, -1)[:, :k].cpu().numpy()

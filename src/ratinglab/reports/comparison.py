@@ -183,7 +183,7 @@ def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
         **record.fit,
         "max_epochs": record.max_epochs,
         "refit": record.refit_epochs is not None,
-        "monitor": record.monitor,
+        **record.monitor_settings(),
         "equation": record.model_target,
     }
     if not across_splits:

@@ -57,7 +57,7 @@ def basis(record: RunRecord) -> dict[str, str]:
     if not options:  # a run from before the record had them
         options = {"split": record.provenance["split"].partition("/")[0]}
     data = {"data": record.provenance["data"], "data_digest": record.provenance["data_digest"]}
-    shared: dict[str, Any] = {**data, **options, "monitor": record.monitor}
+    shared: dict[str, Any] = {**data, **options, **record.monitor_settings()}
     return {key: as_yaml(value) for key, value in shared.items()}
 
 

@@ -23,12 +23,16 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
             if (config_dir := config_dir_of(each.folder)) is not None:
                 sys.path.insert(0, config_dir)  # where the run's equation is
             run = Run.load(each.folder)
-            metrics = defined_metrics(metrics | run.evaluate(parts=("test",)), monitor=each.record.monitor)
+            metrics = defined_metrics(
+                metrics | run.evaluate(parts=("test",)) | run.evaluate_own_ranking(parts=("test",)),
+                monitor=each.record.monitor,
+            )
             run.write_predictions(("val", "test"))
             write_json(each.folder / "metrics.json", metrics)
         metrics_of_runs.append(metrics)
     count = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
-    for kind in runs[0].record.metric_kinds():
+    record = runs[0].record
+    for kind in dict.fromkeys([*record.metric_kinds(), record.monitored()]):  # one of lists is not in it
         tag = f"test/{kind.name}"
         if all(tag in metrics for metrics in metrics_of_runs):
             yield f"test       {kind.label} {np.mean([metrics[tag] for metrics in metrics_of_runs]):.4f}{count}"

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
@@ -57,10 +57,10 @@ def _finished_at(run: FinishedRun) -> float:
     return (run.folder / "metrics.json").stat().st_mtime
 
 
-def _comparison_key(run: FinishedRun) -> tuple[str, str, str]:
+def _comparison_key(run: FinishedRun) -> tuple[str, str, dict[str, Any]]:
     """Return what two runs must share for `best` to compare them."""
     provenance = run.record.provenance
-    return provenance["data_digest"], provenance["split"], run.record.monitor
+    return provenance["data_digest"], provenance["split"], run.record.monitor_settings()
 
 
 def _shown(run: FinishedRun) -> Path:

@@ -1,19 +1,24 @@
 """Results of one run, as lines of text."""
 
+import re
 from collections.abc import Iterator, Mapping
 
+from ratinglab.evaluation.ranking import LABELS, OrderOptions, liked_from
 from ratinglab.reports.text_table import aligned
 from ratinglab.runs.record import RunRecord
+from ratinglab.runs.run import POPULARITY
 
 SYSTEMS = (("", None), ("baseline/bias/", "bias baseline"), ("baseline/mean/", "mean baseline"))
 """Prefix of each system's tags, and its name; None stands for the model's name."""
+PARTS = {"val": "validation", "test": "test"}
+"""Name of each held-out part in tags, and in tables."""
 
 
 def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
     """Tabulate the metrics of the model and the baselines on each part, and on its warm and cold rows."""
-    metrics, parts = record.metric_kinds(), {"val": "validation", "test": "test"}
+    metrics = record.metric_kinds()
     rows = [["", "", *(metric.label for metric in metrics)]]
-    for part, label in parts.items():
+    for part, label in PARTS.items():
         for group in ("", "/warm", "/cold"):
             if f"{part}{group}/mse" not in values:
                 continue
@@ -24,11 +29,47 @@ def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[st
         floor = {"mse": record.noise_floor, "rmse": record.noise_floor**0.5}
         rows.append(["", "noise floor", *(_cell(floor.get(metric.name)) for metric in metrics)])
     yield from aligned(rows, right=range(2, 2 + len(metrics)))
-    for part, label in parts.items():
+    for part, label in PARTS.items():
         if f"{part}/cold/rows" in values:
             yield (
                 f"note: {values[f'{part}/cold/rows']:,} {label} rows are cold: their user or item has no training "
                 "ratings, and the bias baseline predicts them"
+            )
+
+
+def lists_tables(values: Mapping[str, float], record: RunRecord, *, order: OrderOptions) -> Iterator[str]:
+    """Tabulate the metrics of lists of the model and of the most popular items, a table per length; none without any.
+
+    Says whose lists were measured, and warns if the model's NDCG is below that of the most popular items on the rows of
+    the last part.
+    """
+    lengths = sorted({int(found[1]) for tag in values if (found := re.fullmatch(r"(?:val|test)/ndcg@(\d+)", tag))})
+    for k in lengths:
+        rows = [[f"top {k}", "", *LABELS.values()]]
+        for part, label in PARTS.items():
+            for prefix, name in (("", record.model), (POPULARITY, "most popular")):
+                if f"{prefix}{part}/ndcg@{k}" in values:
+                    cells = [_cell(values.get(f"{prefix}{part}/{metric}@{k}")) for metric in LABELS]
+                    rows.append([label, name, *cells])
+        yield from aligned(rows, right=range(2, 2 + len(LABELS)))
+    least = f" of at least {liked_from(order.threshold, record.stars):g}"
+    for part, label in PARTS.items():
+        if f"{part}/ranked_users" in values:
+            ranked, irrelevant, untrained = (
+                f"{values[f'{part}/{name}']:,}"
+                for name in ("ranked_users", "users_without_relevant", "users_without_training")
+            )
+            yield (
+                f"lists      {label}: by {order.by.value.replace('_', ' ')}, {ranked} users; left out: {irrelevant} "
+                f"without a {label} rating{least}, {untrained} without training ratings"
+            )
+    for k in lengths:
+        part = "test" if f"test/ndcg@{k}" in values else "val"
+        model, popular = values[f"{part}/ndcg@{k}"], values[f"{POPULARITY}{part}/ndcg@{k}"]
+        if model < popular:
+            yield (
+                f"warning: the lists of {record.model} are worse than the most popular items on {PARTS[part]} rows: "
+                f"NDCG@{k} {model:.4f} against {popular:.4f}"
             )
 
 
@@ -38,8 +79,9 @@ def _cell(value: float | None) -> str:
 
 
 def results(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
-    """Report the metrics, the time of the fit, and remarks."""
+    """Report the metrics, those of lists, the time of the fit, and remarks."""
     yield from metrics_table(values, record)
+    yield from lists_tables(values, record, order=record.order_options())
     yield (
         f"fit        {values['fit/seconds']:.1f} s, {values['fit/epochs']} epochs, best after "
         f"{values['fit/best_epoch']}; {values['fit/ratings_per_second']:,.0f} ratings/s"

@@ -17,6 +17,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.models.summed_rows import SummedRows
 from ratinglab.ratings.ids import IdMap
 from ratinglab.recommend.fold_in import NewRatings
+from ratinglab.recommend.interest import RatedPairs
 from ratinglab.runs.new_ratings import Given
 from ratinglab.runs.new_rows import (
     NewRows,
@@ -28,7 +29,7 @@ from ratinglab.runs.new_rows import (
     new_users,
     positions,
 )
-from ratinglab.runs.trained_model import BASES, Ids, TrainedModel, is_trained
+from ratinglab.runs.trained_model import BASES, Extension, Ids, TrainedModel, is_trained
 
 FOLDED_IN = "folded_in"
 """Basis of the prediction of a pair whose user or item was folded in."""
@@ -60,11 +61,11 @@ class FoldedIn:
             new = run.row_folder("item").fold(_in_stars(run, items.ratings), items.designs)
             self._item_rows = self._item_rows.extended(new)
             user_rows = self._folder.own.on_last_day().repeated(self._folder.draws)
-            self.model = _extended(run, None, items, user_rows, self._item_rows, rows)
+            self.model = _extended(run, None, items, user_rows, self._item_rows, rows, base=run)
         self._folded: TrainedModel | None = None
         if users.ids:
             user_rows = self._folder.fold(_in_stars(run, users.ratings), users.designs)
-            self._folded = _extended(run, users, items, user_rows, self._item_rows, rows)
+            self._folded = _extended(run, users, items, user_rows, self._item_rows, rows, base=self.model)
 
     def __repr__(self) -> str:
         return f"FoldedIn({len(self.user_ids):,} users, {len(self.item_ids):,} new items)"
@@ -122,8 +123,10 @@ class FoldedIn:
         candidates: Ids | None = None,
         exclude_seen: bool = True,
         unknown: str = "error",
+        by: str = "expected_gain",
+        threshold: float | None = None,
     ) -> pd.DataFrame:
-        """Recommend the k items with the highest predicted ratings.
+        """Recommend k items, in the order of `Run.recommend`.
 
         Args:
             user_id: a user folded in, or another of the run; None: the one user folded in.
@@ -131,6 +134,8 @@ class FoldedIn:
             candidates: ids of the items to choose from; None: all with training ratings, and those folded in.
             exclude_seen: whether to leave out the items that the user has rated.
             unknown: see `Run.recommend`.
+            by: see `Run.recommend`; users folded in have lower bounds whatever the fit.
+            threshold: see `Run.recommend`.
 
         Returns:
             rank from 1, item_id, title (if the data had titles), rating (predicted) and standard_deviation, best first.
@@ -140,17 +145,33 @@ class FoldedIn:
         """
         user_id = self._only_user() if user_id is None else user_id
         run = self._run_of(user_id)
-        listed = run.recommend(user_id, k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown)
+        listed = run.recommend(
+            user_id,
+            k=k,
+            candidates=candidates,
+            exclude_seen=exclude_seen,
+            unknown=unknown,
+            by=by,
+            threshold=threshold,
+        )
         return _with_deviation(run, listed, [user_id] * len(listed))
 
-    def recommend_to_all(self, *, k: int, candidates: Ids | None = None, exclude_seen: bool = True) -> pd.DataFrame:
+    def recommend_to_all(
+        self,
+        *,
+        k: int,
+        candidates: Ids | None = None,
+        exclude_seen: bool = True,
+        by: str = "expected_gain",
+        threshold: float | None = None,
+    ) -> pd.DataFrame:
         """Recommend to all users folded in, or to all users of the run if none was folded in, like `recommend`.
 
         Returns:
             user_id and the columns of `recommend`, best first.
         """
         run = self.model if self._folded is None else self._folded
-        listed = run.recommend_to_all(k=k, candidates=candidates, exclude_seen=exclude_seen)
+        listed = run.recommend_to_all(k=k, candidates=candidates, exclude_seen=exclude_seen, by=by, threshold=threshold)
         return _with_deviation(run, listed, listed["user_id"])
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
@@ -265,8 +286,13 @@ def _extended(
     user_rows: SideRows,
     item_rows: SideRows,
     rows: pd.DataFrame,
+    *,
+    base: TrainedModel,
 ) -> TrainedModel:
-    """Make a run of the users folded in, or of its own users if None, with its own items and those folded in."""
+    """Make a run of the users folded in, or of its own users if None, with its own items and those folded in.
+
+    `base` has all these items, or the users if they are None.
+    """
     model, baseline, stars = _posterior(user_rows, item_rows), _baseline(run, users, items), run.record.stars
     predictor = Predictor(model, baseline, stars=stars, scale=run.predictor.scale)
     record = replace(run.record, num_users=user_rows.num_owners, num_items=item_rows.num_owners, is_sampled=True)
@@ -276,7 +302,13 @@ def _extended(
         extended.items = _with_new_items(run, items)
     else:
         extended.items, extended.item_ids = run.items, run.item_ids
+    new = np.arange(run.record.num_items, item_rows.num_owners, dtype=np.int32)
+    extended.items_by_popularity = np.concatenate([run.items_by_popularity, new])
     extended.ratings = _ratings(run, users, rows, extended.item_ids)
+    if users is not None:
+        extended.extension = Extension(base, "user", RatedPairs(*users.pairs()), len(users.ids))
+    else:
+        extended.extension = Extension(base, "item", RatedPairs(*items.pairs()).swapped(), len(items.ids))
     return extended
 
 

@@ -41,6 +41,11 @@ class NewRows(NamedTuple):
     designs: list[Design]
     features: GivenFeatures | None
 
+    def pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return who rated what: the row of each rating, and the index on the other side, (E,) each."""
+        row, other = self.ratings.row.int().numpy(), self.ratings.other.int().numpy()
+        return row, other
+
     def single_row(self, number: int) -> tuple[NewRatings, list[Design]]:
         """Return the ratings and designs of one row."""
         is_own = self.ratings.row == number

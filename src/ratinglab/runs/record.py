@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
-from ratinglab.evaluation.metrics import MetricKind, find_metrics, monitored
+from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics, monitored
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, write_whole
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.options import from_plain
@@ -24,6 +25,8 @@ MODELS_OF_FORMAT_2 = {
     "svdpp": "ratinglab.models.svdpp.SVDppOptions",
     "timesvdpp": "ratinglab.models.timesvdpp.TimeSVDppOptions",
 }
+NO_LISTS = {"k": None, "by": "expected_gain", "threshold": None}
+"""Options of measuring lists in runs of versions that measured none."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class RunRecord:
         protocol: published figures to compare with, and the run's departures from the protocol; None without one.
         metrics: metrics of every part, each with target (its name in the options), name, label, higher_is_better.
         monitor: validation metric that decides which epoch is the best.
+        ranking: options of measuring lists: k, by and threshold.
         max_time: time limit of the fit as DD:HH:MM:SS; None: no limit.
         split: name and options of the split; {} in runs from before they were kept.
         fitted_scale: the ratings of 1 and of 5 stars; 1 and 5 in runs of earlier versions, which were fitted on the
@@ -73,6 +77,7 @@ class RunRecord:
     protocol: dict[str, Any] | None
     metrics: list[dict[str, Any]] = field(default_factory=lambda: metric_records(["mse", "rmse", "mae"]))
     monitor: str = "val/mse"
+    ranking: dict[str, Any] = field(default_factory=lambda: dict(NO_LISTS))
     max_time: str | None = None
     split: dict[str, Any] = field(default_factory=dict)
     fitted_scale: tuple[float, float] = (1.0, 5.0)
@@ -90,7 +95,23 @@ class RunRecord:
 
     def monitored(self) -> MetricKind:
         """Find the name and direction of the metric that decides which epoch is the best."""
-        return monitored(self.monitor, self.metric_kinds())
+        return monitored(self.monitor, self.metric_kinds(), order=self.order_options())
+
+    def order_options(self) -> OrderOptions:
+        """Return the order of the lists that the run measures."""
+        return OrderOptions(OrderBy(self.ranking["by"]), self.ranking["threshold"])
+
+    def monitor_settings(self) -> dict[str, Any]:
+        """Return the settings that two runs must share for their monitored metrics to be compared."""
+        is_of_lists = isinstance(self.monitored(), RankingMetric)
+        order = {f"ranking.{key}": self.ranking[key] for key in ("by", "threshold")} if is_of_lists else {}
+        return {"monitor": self.monitor, **order}
+
+    def list_lengths(self) -> list[int]:
+        """List the lengths of the lists that the run measures: ranking.k, and that of a monitored ranking metric."""
+        monitor = self.monitored()
+        lengths = self.ranking["k"], monitor.k if isinstance(monitor, RankingMetric) else None
+        return sorted({k for k in lengths if k is not None})
 
     def equation_options(self, *, place: str = "run.json") -> EquationOptions:
         """Rebuild the equation's options; messages begin with `place`.

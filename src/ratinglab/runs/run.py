@@ -16,21 +16,26 @@ from torch import Tensor
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
+from ratinglab.evaluation.ranking import OrderOptions, check_threshold
 from ratinglab.files import user_path
 from ratinglab.ratings.frames import Frame, frame_file, read_frame
 from ratinglab.ratings.inputs import Columns
 from ratinglab.ratings.table import Ratings
 from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_tables import TextTable, read_text_table
+from ratinglab.recommend.held_out_lists import HeldOutLists
+from ratinglab.recommend.interest import RatedPairs
 from ratinglab.recommend.similar import ItemSpace
 from ratinglab.runs.folded_in import FoldedIn, fold_in
 from ratinglab.runs.new_ratings import Given, Pairs, RatingColumns, read_given
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.storage import load_predictor, read_part, write_predictions
-from ratinglab.runs.trained_model import Ids, TrainedModel, by_block, is_trained
+from ratinglab.runs.trained_model import Ids, TrainedModel, by_block, is_trained, order_by
 
 DEFAULT_COLUMNS = Columns(user="user_id", item="item_id", rating="rating", timestamp=None)
 """Columns of a data frame of ratings, unless others are named."""
+POPULARITY = "baseline/popularity/"
+"""Prefix of the tags of the most popular items' lists."""
 WITHIN_90 = 1.6449
 """Half-width of the 90 % interval of a normal distribution, in standard deviations."""
 
@@ -101,12 +106,6 @@ class Run(TrainedModel):
     def _train_pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         user, item = read_part(self.folder, "train", ["user", "item"])
         return user, item
-
-    @cached_property
-    def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Number of training ratings of each user index, and of each item index."""
-        user, item = read_part(self.folder, "train", ["user", "item"])
-        return np.bincount(user, minlength=len(self.user_ids)), np.bincount(item, minlength=len(self.item_ids))
 
     def fold_in(
         self,
@@ -274,6 +273,77 @@ class Run(TrainedModel):
         metrics: dict[str, float] = {}
         for part in parts:
             metrics |= self._evaluate_rows(f"{part}/", self.predicted(part))
+        return metrics
+
+    def evaluate_ranking(
+        self,
+        *,
+        k: int,
+        by: str = "expected_gain",
+        threshold: float | None = None,
+        parts: Sequence[str] = ("val", "test"),
+    ) -> dict[str, float]:
+        """Measure lists of k items against the run's own validation and test rows, beside those of popular items.
+
+        A user's list has the best items among those with training ratings that the user has not rated in training or,
+        for test, in validation: what `recommend` lists, but for the ratings being tested. The
+        metrics are means over the users with training ratings and at least one relevant rating in the part;
+        `evaluation.ranking` has the equations.
+
+        Args:
+            k: number of items per list, at least 1.
+            by: order of the lists; see `recommend`.
+            threshold: lowest rating that makes an item relevant; see `recommend`.
+            parts: which of the run's own parts to measure on.
+
+        Returns:
+            test/ndcg@10 and so on for precision, recall, map, mrr, hit_rate, coverage and novelty, and the same of the
+            most popular items as baseline/popularity/test/ndcg@10 …; test/ranked_users, the number of users measured;
+            test/users_without_relevant, those left out since no rating of theirs in the part is relevant, and
+            test/users_without_training, those with a relevant one but no training ratings. No entries for a part
+            without rows, and no metrics for one without users.
+
+        Raises:
+            UserError: k is below 1, no held-out rating reaches the threshold, or the run cannot order lists so.
+        """
+        if k < 1:
+            raise UserError(f"k must be at least 1, got {k}")
+        order = OrderOptions(order_by(by), threshold)
+        check_threshold(self.liked_from(threshold), [self._held_out[part].rating for part in parts])
+        return self._measure_lists([k], order, parts=parts)
+
+    def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:
+        """Measure the lists that the run's own options ask for, as in `evaluate_ranking`; {} if they ask for none."""
+        return self._measure_lists(self.record.list_lengths(), self.record.order_options(), parts=parts)
+
+    @cached_property
+    def _held_out(self) -> dict[str, Ratings]:
+        """The held-out rows by part, without days."""
+        return {part: Ratings(*read_part(self.folder, part, ["user", "item", "rating"])) for part in ("val", "test")}
+
+    def _measure_lists(self, lengths: Sequence[int], order: OrderOptions, *, parts: Sequence[str]) -> dict[str, float]:
+        """Measure the lists of the model and of popular items on parts, by tag."""
+        metrics: dict[str, float] = {}
+        for part in parts if lengths else ():
+            rows, val = self._held_out[part], self._held_out["val"]
+            if len(rows) == 0:
+                continue
+            lists = HeldOutLists(
+                rows,
+                train=RatedPairs(*self._train_pairs),
+                rated_between=RatedPairs(val.user, val.item) if part == "test" else None,
+                num_users=self.record.num_users,
+                num_items=self.record.num_items,
+                threshold=self.liked_from(order.threshold),
+            )
+            metrics[f"{part}/ranked_users"] = len(lists.users)
+            metrics[f"{part}/users_without_relevant"] = lists.num_without_relevant
+            metrics[f"{part}/users_without_training"] = lists.num_without_training
+            for k in lengths:
+                measured = lists.measure(self.predictor, k=k, order=self.order(order.by, order.threshold))
+                systems = {"": measured, POPULARITY: lists.measure_popularity(k=k)}
+                for system, found in systems.items():
+                    metrics |= {f"{system}{part}/{name}@{k}": value for name, value in found.items()}
         return metrics
 
     def _rows_of(self, ratings: Frame, columns: Mapping[str, str]) -> Ratings:

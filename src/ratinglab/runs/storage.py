@@ -8,11 +8,13 @@ checkpoints/      best.ckpt, last.ckpt
 metrics.json      flat; its keys are the TensorBoard tags
 epochs.csv        train and validation metrics by epoch
 predictions.parquet  part, rating and prediction of every row that was evaluated, in the order of ratings.parquet
+interest.npz      who would rate what, fitted when lists are first ordered by it
 
 Reading raises UserError if a file is missing, damaged or from another model.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,12 +38,15 @@ from ratinglab.options import as_yaml
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.inputs import open_file
 from ratinglab.ratings.side_information import Column
+from ratinglab.recommend.interest import Interest
 from ratinglab.runs.record import RunRecord, write_record
 
 PARTS = ("train", "val", "test")
 """Names of the parts, by their code in ratings.parquet."""
 PREDICTOR_PREFIX = "predictor."
 """Prefix of the predictor's weights in the checkpoint of a LightningModule."""
+INTEREST = "interest.npz"
+"""File of who would rate what."""
 FEATURE_PREFIX = "feature/"
 """Prefix of feature columns in users.parquet and items.parquet."""
 
@@ -57,6 +62,7 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     for name, columns in tables.items():
         table = pd.DataFrame({key: column for key, column in columns.items() if column is not None})
         write_whole(folder / f"{name}.parquet", partial(table.to_parquet, index=False))
+    (folder / INTEREST).unlink(missing_ok=True)  # it may be of other training rows
     write_record(folder, record)  # last: this makes the folder a run
 
 
@@ -67,6 +73,27 @@ def write_predictions(folder: Path, predicted: Mapping[str, tuple[NDArray[np.flo
         for part, (rating, values) in predicted.items()
     ]
     write_whole(folder / "predictions.parquet", partial(pd.concat(parts).to_parquet, index=False))
+
+
+def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest | None:
+    """Read who would rate what; None if it was not fitted yet."""
+    path = folder / INTEREST
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as tables:
+            interest = Interest(*(torch.from_numpy(tables[name]) for name in Interest._fields))
+        interest.check(num_users=num_users, num_items=num_items)
+    except Exception as error:  # an incomplete or foreign file can raise anything
+        raise UserError(f"{path} is damaged or of another run: delete it, and it is fitted again") from error
+    return interest
+
+
+def write_interest(folder: Path, interest: Interest) -> None:
+    """Keep who would rate what, unless the folder cannot be written: then it is fitted again when next loaded."""
+    tables = {name: table.numpy() for name, table in interest._asdict().items()}
+    with suppress(OSError):
+        write_whole(folder / INTEREST, lambda file: np.savez(file, **tables))
 
 
 def count_rows(folder: Path) -> NDArray[np.intp]:

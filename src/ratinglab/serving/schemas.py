@@ -75,6 +75,21 @@ Why = Annotated[
 Candidates = Annotated[
     list[Id] | None, Field(description="Ids of the items to choose from; null: all with training ratings.")
 ]
+By = Annotated[
+    Literal["expected_gain", "prediction", "lower_bound"],
+    Field(
+        description="Order of the list. expected_gain: the user's interest in the item, estimated from who rated what, "
+        "times the probability of a rating of at least `threshold`; prediction: the predicted rating; lower_bound: the "
+        "prediction minus its standard deviation, which known users have only in runs with samples."
+    ),
+]
+Threshold = Annotated[
+    float | None,
+    Field(
+        allow_inf_nan=False,
+        description="Lowest rating that counts as liked; null: 4 on a scale of 1 to 5, and as high on others.",
+    ),
+]
 ExcludeSeen = Annotated[bool, Field(description="Whether to leave out the items that the user has rated.")]
 Deviation = Annotated[
     float | None,
@@ -141,6 +156,8 @@ class RecommendRequest(RequestModel):
     k: K = 10
     candidates: Candidates = None
     exclude_seen: ExcludeSeen = True
+    by: By = "expected_gain"
+    threshold: Threshold = None
     unknown: Literal["error", "baseline"] = Field(
         default="error",
         description="Treatment of a user without training ratings: an error, or the bias baseline's ranking.",
@@ -186,6 +203,8 @@ class FoldInRequest(RequestModel):
     k: K = 10
     candidates: Candidates = None
     exclude_seen: ExcludeSeen = True
+    by: By = "expected_gain"
+    threshold: Threshold = None
     why: Why = 0
     item_ids: list[Id] = Field(default=[], description="Items whose ratings to predict, besides the recommended ones.")
 

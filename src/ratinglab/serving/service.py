@@ -118,6 +118,8 @@ class Service:
             candidates=request.candidates,
             exclude_seen=request.exclude_seen,
             unknown=request.unknown,
+            by=request.by,
+            threshold=request.threshold,
         )
         item_ids = found["item_id"].tolist()
         if run.record.is_sampled:
@@ -132,7 +134,13 @@ class Service:
         self._check_length("ratings", request.ratings, self._limits.max_ratings)
         self._check_length("item_ids", request.item_ids, self._limits.max_pairs)
         folded = self.run.fold_in(request.ratings, user_id=request.user_id)
-        found = folded.recommend(k=request.k, candidates=request.candidates, exclude_seen=request.exclude_seen)
+        found = folded.recommend(
+            k=request.k,
+            candidates=request.candidates,
+            exclude_seen=request.exclude_seen,
+            by=request.by,
+            threshold=request.threshold,
+        )
         item_ids = found["item_id"].tolist()
         reasons = folded.explain(item_ids, k=request.why) if request.why > 0 and item_ids else None
         predicted = _rows(folded.predict_table(request.item_ids)) if request.item_ids else []

@@ -1,0 +1,138 @@
+"""Seconds and memory of measuring the lists of all users against held-out ratings.
+
+    python scripts/benchmarks/ranking_speed.py
+
+138,000 users, 27,000 items, k = 10; 5 million training pairs, and 1 million held-out pairs, all relevant. The systems
+are a textbook factorization with 64 factors, a run by Gibbs sampling with 8 samples of 64 factors, and the most popular
+items. Each runs in a process of its own, and they take turns. Peak memory counts from the loaded factors and pairs
+upward, with the imports of torch.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from measurement import (
+    Measurement,
+    argument_parser,
+    call_in_process,
+    distinct_pairs,
+    environment,
+    median,
+    peak_mib,
+    print_table,
+    take_turns,
+)
+from numpy.typing import NDArray
+from recommending_speed import memory_mib
+
+NUM_FACTORS, NUM_SAMPLES, K = 64, 8, 10
+SYSTEMS = {"factors": "64 factors", "samples": "8 samples of 64 factors", "popular": "most popular items"}
+Table = dict[str, NDArray[Any]]
+
+
+def main() -> None:
+    """Measure, and print one table."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--users", type=int, default=138_000, help="default: %(default)s")
+    parser.add_argument("--items", type=int, default=27_000, help="default: %(default)s")
+    parser.add_argument("--rated", type=int, default=6_000_000, help="pairs, a sixth held out (default: %(default)s)")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), help="default: all")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder), arguments)
+        env = environment(threads=arguments.threads, OMP_WAIT_POLICY="PASSIVE")
+        measured = take_turns(
+            {system: partial(call_in_process, measure, system, folder, env=env) for system in arguments.systems},
+            repeats=arguments.repeats,
+        )
+    rows = {
+        SYSTEMS[system]: [median(each, "seconds"), median(each, "users") / median(each, "seconds"), peak_mib(each)]
+        for system, each in measured.items()
+    }
+    columns = {"seconds": ".2f", "users/s": ",.0f", "peak MiB above data": ",.0f"}
+    print_table(f"median of {arguments.repeats}", columns, rows)
+
+
+def generate(folder: Path, arguments: argparse.Namespace) -> None:
+    """Write factors, and long-tailed pairs."""
+    random = np.random.default_rng(0)
+    pairs = distinct_pairs(arguments.rated, num_users=arguments.users, num_items=arguments.items, random=random)
+    sizes = {"user": arguments.users, "item": arguments.items}
+    np.savez(
+        folder / "table.npz",
+        user=(pairs // arguments.items).astype(np.int32),
+        item=(pairs % arguments.items).astype(np.int32),
+        is_held_out=random.random(len(pairs)) < 1 / 6,
+        **{
+            f"{side}_factors": random.normal(0, 0.1, (NUM_SAMPLES, size, NUM_FACTORS)).astype(np.float32)
+            for side, size in sizes.items()
+        },
+    )
+
+
+def measure(system: str, folder: str) -> Measurement:
+    """Measure a system's lists in this process: seconds, users, and the peak of memory above that of the data."""
+    table = dict(np.load(Path(folder) / "table.npz"))
+    if system != "samples":  # the first sample will do
+        table |= {name: table[name][:1].copy() for name in ("user_factors", "item_factors")}
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # resets VmHWM
+    before = memory_mib("VmRSS")
+    rank = prepare(system, table)
+    started = perf_counter()
+    num_users = rank()
+    seconds = perf_counter() - started
+    return {"seconds": seconds, "users": num_users, "peak_mib": memory_mib("VmHWM") - before}
+
+
+def prepare(system: str, table: Table) -> Callable[[], int]:
+    """Return what evaluate.py calls for a part, without reading the run; it returns the number of users."""
+    from ratinglab.ratings.table import Ratings
+    from ratinglab.recommend.held_out_lists import HeldOutLists
+
+    num_users, num_items = (table[f"{side}_factors"].shape[1] for side in ("user", "item"))
+    predictor, is_train = predictor_of(table), ~table["is_held_out"]
+    rated, train = (tuple(table[name][mask] for name in ("user", "item")) for mask in (~is_train, is_train))
+    held_out = Ratings(*rated, rating=np.ones(len(rated[0]), dtype=np.float32))
+
+    def rank() -> int:
+        lists = HeldOutLists(held_out, train=train, num_users=num_users, num_items=num_items, threshold=None)
+        found = lists.measure_popularity(k=K) if system == "popular" else lists.measure(predictor, k=K)
+        assert 0 < found["ndcg"] < 1
+        return len(lists.users)
+
+    return rank
+
+
+def predictor_of(table: Table) -> Any:
+    """Make the predictor of a textbook factorization with these factors or, if there are several, samples of it."""
+    import torch
+
+    from ratinglab.models.baselines import BiasBaseline
+    from ratinglab.models.equation import Equation, TrainingData
+    from ratinglab.models.mf import MFOptions
+    from ratinglab.models.posterior import Posterior, Sample
+    from ratinglab.models.predictor import Predictor
+    from ratinglab.stars import Stars
+
+    users, items = (torch.from_numpy(table[f"{side}_factors"]) for side in ("user", "item"))
+    numbers = {"num_users": users.shape[1], "num_items": items.shape[1]}
+    options = MFOptions(embedding_dim=NUM_FACTORS, regularization=0.0, init_std=0.0)
+    mf = options.build(TrainingData(**numbers, rating_mean=0.0), generator=torch.Generator())
+    model: Equation = mf
+    if len(users) > 1:
+        model, none = Posterior(mf), torch.empty(0, 1)
+        for user, item in zip(users, items, strict=True):
+            precisions = torch.ones(len(user)), torch.ones(len(item))
+            model.keep(Sample(user, item, none, none, *precisions))
+    mf.user_embedding.weight.data, mf.item_embedding.weight.data = users[0], items[0]
+    return Predictor(model, BiasBaseline(**numbers), stars=Stars(1.0, 5.0), scale=None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Metrics of recommendation lists at k, with binary relevance, averaged over users. Imports nothing slow.
+
+A user has the list i_1, …, i_k, best first, and the relevant held-out items R, at least one. rel_j is 1 if i_j ∈ R,
+else 0. A list is shorter than k if fewer candidates are left; its missing places count as not relevant. A relevant item
+without training ratings is in no list, but counts in |R|.
+
+precision@k  = (1 / k) Σ_j rel_j
+recall@k     = (1 / |R|) Σ_j rel_j
+ndcg@k       = Σ_j rel_j / log2(j + 1), divided by its highest possible value, Σ_{j ≤ min(k, |R|)} 1 / log2(j + 1)
+map@k        = mean over users of AP@k = (1 / |R|) Σ_j rel_j · precision@j
+mrr@k        = mean over users of 1 / (the lowest j with rel_j = 1), 0 without one
+hit_rate@k   = share of users with at least one relevant item in their list
+coverage@k   = number of distinct items in all lists / number of items with training ratings
+novelty@k    = mean over all places of all lists of −log2(share of the users with training ratings who rated the item
+               there), in bits
+
+AP@k divides by |R|, as trec_eval (map_cut_k) and ranx do. Libraries that divide by min(k, |R|) print higher values.
+
+Sources: Järvelin, Kekäläinen, "Cumulated Gain-Based Evaluation of IR Techniques", ACM TOIS 2002, for NDCG; Manning,
+Raghavan, Schütze, "Introduction to Information Retrieval", 2008, chapter 8, for precision, recall and MAP; Voorhees,
+"The TREC-8 Question Answering Track Report", 1999, for MRR; Ge, Delgado-Battenfeld, Jannach, "Beyond Accuracy:
+Evaluating Recommender Systems by Coverage and Serendipity", RecSys 2010, for coverage; Zhou et al., "Solving the
+Apparent Diversity–Accuracy Dilemma of Recommender Systems", PNAS 2010 (surprisal), and Vargas, Castells, "Rank and
+Relevance in Novelty and Diversity Metrics for Recommender Systems", RecSys 2011, for novelty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError
+from ratinglab.options import at_least, finite
+
+if TYPE_CHECKING:
+    from ratinglab.stars import Stars  # slow to import: the command line reads this file first
+
+OF_LISTS = {
+    "precision": "precision",
+    "recall": "recall",
+    "ndcg": "NDCG",
+    "map": "MAP",
+    "mrr": "MRR",
+    "hit_rate": "hit rate",
+}
+"""Label of each metric that is a mean over users. Higher is better."""
+OF_ALL_LISTS = {"coverage": "coverage", "novelty": "novelty"}
+"""Label of each metric that describes all lists together, whether they are right or wrong."""
+LABELS = OF_LISTS | OF_ALL_LISTS
+
+
+LIKED = 4.0
+"""Stars from which a user likes an item, unless ranking.threshold is set."""
+
+
+class OrderBy(Enum):
+    """Value that orders the items of a list, highest first."""
+
+    expected_gain = "expected_gain"
+    prediction = "prediction"
+    lower_bound = "lower_bound"
+
+
+@dataclass
+class OrderOptions:
+    """Options of the order of recommendation lists."""
+
+    by: OrderBy
+    """Value that orders a list. expected_gain: the user's interest in the item, estimated from who rated what, times
+    the probability of a rating of at least `threshold`; prediction: the predicted rating; lower_bound: the prediction
+    minus its standard deviation, for runs of optimizer=gibbs."""
+    threshold: float | None = field(metadata=finite())
+    """Lowest rating that counts as liked, in rating units; null: 4 on a scale of 1 to 5, and as high on others."""
+
+
+@dataclass
+class RankingOptions(OrderOptions):
+    """Options of measuring recommendation lists. A held-out rating of at least `threshold` makes an item relevant."""
+
+    k: int | None = field(metadata=at_least(1))
+    """Number of items per list; null: measure no lists, or those of a monitored ranking metric, such as val/ndcg@10."""
+
+
+def liked_from(threshold: float | None, stars: Stars) -> float:
+    """Return the lowest rating that counts as liked, in rating units."""
+    return stars.to_rating(LIKED) if threshold is None else threshold
+
+
+def is_relevant(rating: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    """Return whether each rating, (N,), is at least the threshold."""
+    return rating >= np.float32(threshold)
+
+
+def check_threshold(threshold: float, ratings: Iterable[NDArray[np.float32]]) -> None:
+    """Raise UserError if ratings are held out, but none reaches the threshold: ratings (N,) of each part."""
+    highest = max((float(rating.max()) for rating in ratings if len(rating) > 0), default=None)
+    if highest is not None and highest < np.float32(threshold):
+        raise UserError(
+            f"ranking.threshold must be at most {highest:g}, the highest held-out rating, got {threshold:g}: "
+            "no item would be relevant"
+        )
+
+
+class RelevantItems:
+    """The relevant items of each user: a set of pairs."""
+
+    def __init__(self, user: NDArray[np.int32], item: NDArray[np.int32]) -> None:
+        """Take distinct pairs: user (N,), item (N,), indices from 0."""
+        self._num_items = int(item.max(initial=0)) + 1
+        self._pairs = np.sort(self._code(user, item))
+        self._count = np.bincount(user)
+
+    def _code(self, user: NDArray[np.int32], item: NDArray[np.int32]) -> NDArray[np.int64]:
+        return user.astype(np.int64) * self._num_items + item
+
+    @property
+    def users(self) -> NDArray[np.int32]:
+        """The users with at least one relevant item, in order."""
+        return np.flatnonzero(self._count).astype(np.int32)
+
+    def count(self, users: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Count the relevant items of users: (B,) → (B,)."""
+        return self._count[users]
+
+    def contain(self, users: NDArray[np.int32], lists: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Return whether each item of the users' lists is relevant: (B,), (B, K) → (B, K); −1 is not."""
+        can_be = (lists >= 0) & (lists < self._num_items)
+        pairs = self._code(users[:, None], lists)
+        place = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
+        return can_be & (self._pairs[place] == pairs)
+
+
+def metrics_of_lists(
+    is_hit: NDArray[np.bool_], num_relevant: NDArray[np.int64], *, k: int
+) -> dict[str, NDArray[np.float64]]:
+    """Compute the metrics of OF_LISTS of each user's list; the module's docstring has the equations.
+
+    Args:
+        is_hit: (B, K) whether each item of each list is relevant, K ≤ k.
+        num_relevant: (B,) number of relevant items, at least 1.
+        k: number of places in a list.
+
+    Returns:
+        (B,) float64 by name.
+    """
+    hits, place = is_hit.astype(np.float64), np.arange(1, k + 1)
+    discount = 1 / np.log2(place + 1)
+    ideal = np.cumsum(discount)[np.minimum(num_relevant, k) - 1]
+    precision_at = np.cumsum(hits, axis=1) / place[: hits.shape[1]]
+    count, has_hit = hits.sum(axis=1), is_hit.any(axis=1)
+    first = is_hit.argmax(axis=1) if is_hit.shape[1] > 0 else np.zeros(len(is_hit), dtype=np.intp)
+    return {
+        "precision": count / k,
+        "recall": count / num_relevant,
+        "ndcg": (hits * discount[: hits.shape[1]]).sum(axis=1) / ideal,
+        "map": (hits * precision_at).sum(axis=1) / num_relevant,
+        "mrr": has_hit / (first + 1),
+        "hit_rate": has_hit.astype(np.float64),
+    }
+
+
+class TrainingCounts(NamedTuple):
+    """How often items were rated in training.
+
+    Attributes:
+        num_users: number of users with training ratings.
+        of_items: (I,) int64, number of training ratings of each item, at least 1.
+    """
+
+    num_users: int
+    of_items: NDArray[np.int64]
+
+
+def ranking_metrics(
+    blocks: Iterable[tuple[NDArray[np.int32], NDArray[np.int32]]],
+    relevant: RelevantItems,
+    *,
+    k: int,
+    training: TrainingCounts,
+) -> dict[str, float]:
+    """Compute all metrics of LABELS over the lists of users, block by block.
+
+    Memory holds one block, and eight bytes per user and metric.
+
+    Args:
+        blocks: users (B,), each with a relevant item, and their lists (B, K) of items with training ratings, best
+            first, K ≤ k, padded with −1.
+        relevant: the relevant items of each user.
+        k: number of places in a list.
+        training: counts of training ratings.
+
+    Returns:
+        The metrics by name, such as ndcg; {} without users. Without an item in any list there is no novelty.
+    """
+    of_users: list[dict[str, NDArray[np.float64]]] = []
+    times_listed = np.zeros(len(training.of_items), dtype=np.int64)
+    for users, lists in blocks:
+        of_users.append(metrics_of_lists(relevant.contain(users, lists), relevant.count(users), k=k))
+        times_listed += np.bincount(lists[lists >= 0], minlength=len(times_listed))
+    if sum(len(each["ndcg"]) for each in of_users) == 0:
+        return {}
+    found = {name: float(np.concatenate([each[name] for each in of_users]).mean()) for name in OF_LISTS}
+    found["coverage"] = np.count_nonzero(times_listed) / len(times_listed)
+    if times_listed.any():
+        information = -np.log2(training.of_items / training.num_users)
+        found["novelty"] = float((times_listed * information).sum() / times_listed.sum())
+    return found

@@ -1,0 +1,83 @@
+"""Top-k lists of the users of a part, measured against their held-out ratings."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relevant, ranking_metrics
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.table import Ratings
+from ratinglab.recommend.interest import RatedPairs
+from ratinglab.recommend.orders import Order
+from ratinglab.recommend.topk import SeenItems, by_popularity, most_popular_of_users, top_k_of_users
+
+
+class HeldOutLists:
+    """The users whose lists can be measured on a part, and what their lists are measured against.
+
+    The users are those with training ratings and at least one relevant held-out rating. The candidates for a user's
+    list are all items with training ratings, except those that the user has rated in an earlier part. For a model that
+    uses days, scores are for the user's last day in training.
+
+    Attributes:
+        users: (U,) int32, the users.
+        num_without_relevant: number of users with training ratings, but no relevant held-out rating.
+        num_without_training: number of users with a relevant held-out rating, but no training ratings.
+    """
+
+    def __init__(
+        self,
+        held_out: Ratings,
+        *,
+        train: RatedPairs,
+        rated_between: RatedPairs | None = None,
+        num_users: int,
+        num_items: int,
+        threshold: float,
+    ) -> None:
+        """Find the users.
+
+        Args:
+            held_out: rows of the part, with ratings in rating units.
+            train: the training rows.
+            rated_between: for test rows, the validation rows; None: none.
+            num_users: number of users with training rows; their indices are below it.
+            num_items: number of items with training rows; their indices are below it.
+            threshold: lowest relevant rating, in rating units.
+        """
+        rows = held_out.take(is_relevant(held_out.rating, threshold))
+        self._relevant = RelevantItems(rows.user, rows.item)
+        has_relevant = self._relevant.users
+        self.users = has_relevant[has_relevant < num_users]
+        self.num_without_relevant = num_users - len(self.users)
+        self.num_without_training = len(has_relevant) - len(self.users)
+        self._counts = TrainingCounts(num_users, np.bincount(train[1], minlength=num_items))
+        self._candidates = by_popularity(self._counts.of_items)
+        seen = [train, *([] if rated_between is None else [rated_between])]
+        user, item = (np.concatenate(columns) for columns in zip(*seen, strict=True))
+        self._seen = SeenItems(user, item, num_users=int(user.max(initial=num_users - 1)) + 1)
+
+    def measure(self, predictor: Predictor, *, k: int, order: Order | None) -> dict[str, float]:
+        """Measure the lists that the predictor makes in an order: see `evaluation.ranking`; {} without users.
+
+        Ties go to the more popular item: see `recommend.topk`.
+        """
+        lists = top_k_of_users(predictor, self.users, candidates=self._candidates, seen=self._seen, k=k, order=order)
+        return self._measured(lists, k=k)
+
+    def measure_popularity(self, *, k: int) -> dict[str, float]:
+        """Measure the lists of the items with the most training ratings that each user has not rated."""
+        lists = most_popular_of_users(self.users, candidates=self._candidates, seen=self._seen, k=k)
+        return self._measured(lists, k=k)
+
+    def _measured(self, lists: Iterator[NDArray[np.int32]], *, k: int) -> dict[str, float]:
+        if len(self.users) == 0:
+            return {}
+        return ranking_metrics(self._with_users(lists), self._relevant, k=k, training=self._counts)
+
+    def _with_users(self, lists: Iterator[NDArray[np.int32]]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+        first = 0
+        for block in lists:
+            yield self.users[first : first + len(block)], block
+            first += len(block)

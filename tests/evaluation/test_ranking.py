@@ -1,0 +1,140 @@
+"""Metrics of lists: by hand, and against a plain implementation, user by user."""
+
+from math import log2
+
+import numpy as np
+import pytest
+
+from ratinglab.errors import UserError
+from ratinglab.evaluation.ranking import (
+    LABELS,
+    OF_LISTS,
+    RelevantItems,
+    TrainingCounts,
+    check_threshold,
+    is_relevant,
+    metrics_of_lists,
+    ranking_metrics,
+)
+
+
+def lists_of(*lists: list[int]) -> np.ndarray:
+    """Pad lists with −1 to the same length."""
+    return np.array([items + [-1] * (max(map(len, lists)) - len(items)) for items in lists], dtype=np.int32)
+
+
+def relevant_of(items_of: dict[int, list[int]]) -> RelevantItems:
+    pairs = [(user, item) for user, items in items_of.items() for item in items]
+    user, item = np.array(pairs, dtype=np.int32).T
+    return RelevantItems(user, item)
+
+
+def test_metrics_of_two_lists_equal_values_computed_by_hand():
+    # places 1 and 3 of the first list are relevant, and one more item that it lacks; the second list has no hit
+    found = metrics_of_lists(np.array([[True, False, True], [False, False, False]]), np.array([3, 1]), k=3)
+    assert {name: values.tolist() for name, values in found.items()} == {
+        "precision": pytest.approx([2 / 3, 0]),
+        "recall": pytest.approx([2 / 3, 0]),
+        "ndcg": pytest.approx([(1 + 1 / 2) / (1 + 1 / log2(3) + 1 / 2), 0]),
+        "map": pytest.approx([(1 + 2 / 3) / 3, 0]),
+        "mrr": [1, 0],
+        "hit_rate": [1, 0],
+    }
+
+
+def test_average_precision_divides_by_the_number_of_relevant_items_and_ndcg_by_its_highest_value_at_k():
+    """As trec_eval and ranx do: min(k, |R|) would give 1 for both."""
+    found = metrics_of_lists(np.array([[True, True]]), np.array([5]), k=2)
+    assert found["map"].tolist() == [2 / 5]
+    assert found["ndcg"].tolist() == [1]
+
+
+def test_missing_places_of_a_short_list_count_as_not_relevant():
+    found = metrics_of_lists(np.array([[True]]), np.array([1]), k=4)
+    assert found["precision"].tolist() == [1 / 4]
+    assert found["ndcg"].tolist() == [1]
+
+
+def test_coverage_and_novelty_equal_values_computed_by_hand():
+    relevant, training = relevant_of({0: [9], 1: [1]}), TrainingCounts(num_users=8, of_items=np.array([8, 4, 2, 1]))
+    lists = lists_of([0, 1], [2])
+    found = ranking_metrics([(np.array([0, 1], dtype=np.int32), lists)], relevant, k=2, training=training)
+    assert found["coverage"] == 3 / 4
+    assert found["novelty"] == (0 + 1 + 2) / 3  # bits: half of the users have rated item 1, a quarter item 2
+
+
+def test_lists_without_any_item_have_no_novelty_and_without_users_there_are_no_metrics():
+    relevant, training = relevant_of({0: [9]}), TrainingCounts(num_users=8, of_items=np.array([8, 4]))
+    found = ranking_metrics([(np.array([0], dtype=np.int32), lists_of([-1, -1]))], relevant, k=2, training=training)
+    assert found == {**dict.fromkeys(OF_LISTS, 0.0), "coverage": 0.0}
+    assert ranking_metrics([], relevant, k=2, training=training) == {}
+
+
+def plain(lists, relevant, *, k, counts, num_users) -> dict[str, float]:
+    """Compute the metrics of lists by user in plain loops, from the definitions."""
+    sums, listed = dict.fromkeys(OF_LISTS, 0.0), []
+    for user, items in lists.items():
+        items, wanted = items[:k], relevant[user]
+        hits = [item in wanted for item in items]
+        sums["precision"] += sum(hits) / k
+        sums["recall"] += sum(hits) / len(wanted)
+        gain = sum(1 / log2(place + 2) for place, hit in enumerate(hits) if hit)
+        sums["ndcg"] += gain / sum(1 / log2(place + 2) for place in range(min(k, len(wanted))))
+        sums["map"] += sum(sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit) / len(wanted)
+        sums["mrr"] += 1 / (hits.index(True) + 1) if any(hits) else 0
+        sums["hit_rate"] += any(hits)
+        listed += items
+    found = {name: value / len(lists) for name, value in sums.items()} | {"coverage": len(set(listed)) / len(counts)}
+    if listed:
+        found["novelty"] = sum(-log2(counts[item] / num_users) for item in listed) / len(listed)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_random_cases_equal_plain_loops(seed):
+    """A thousand cases: ties in scores, short and empty lists, relevant items that no list can have, several blocks."""
+    random = np.random.default_rng(seed)
+    for _ in range(100):
+        num_users, num_items, k = (int(random.integers(low, high)) for low, high in ((1, 9), (2, 30), (1, 15)))
+        shape = num_users, num_items + 3  # the last items have no training ratings
+        wanted = random.random(shape) < random.choice([0.05, 0.3, 0.9])
+        has_relevant = np.flatnonzero(wanted.any(axis=1))
+        scores, can_be = random.integers(0, 4, shape), random.random(shape) < random.choice([0.2, 0.9, 1.0])
+        chosen = [np.flatnonzero(can_be[user, :num_items]) for user in has_relevant]
+        lists = [
+            items[np.argsort(-scores[user, items], kind="stable")][:k].tolist()
+            for user, items in zip(has_relevant, chosen, strict=True)
+        ]
+        counts = random.integers(1, 12, num_items)
+        user, item = (index.astype(np.int32) for index in np.nonzero(wanted))
+        blocks = [
+            (users.astype(np.int32), lists_of(*[lists[place] for place in np.searchsorted(has_relevant, users)]))
+            for users in np.array_split(has_relevant, 2)
+            if len(users) > 0
+        ]
+        found = ranking_metrics(
+            blocks, RelevantItems(user, item), k=k, training=TrainingCounts(num_users=12, of_items=counts)
+        )
+        if len(has_relevant) == 0:
+            assert found == {}
+            continue
+        relevant = {user: set(np.flatnonzero(wanted[user])) for user in has_relevant}
+        expected = plain(dict(zip(has_relevant, lists, strict=True)), relevant, k=k, counts=counts, num_users=12)
+        assert found == pytest.approx(expected, abs=1e-12)
+        assert list(found) == [name for name in LABELS if name in expected]
+
+
+def test_ratings_equal_to_the_threshold_are_relevant():
+    rating = np.array([4.0, 4.1, 3.9], dtype=np.float32)
+    assert is_relevant(rating, 4.1).tolist() == [False, True, False]  # 4.1 is not a float32
+    assert is_relevant(rating, None).all()
+
+
+def test_a_threshold_that_no_rating_reaches_is_refused():
+    parts = [np.array([1.0, 4.5], dtype=np.float32), np.array([], dtype=np.float32)]
+    check_threshold(4.5, parts)
+    check_threshold(9, [parts[1]])
+    with pytest.raises(UserError) as error:
+        check_threshold(4.6, parts)
+    start = "ranking.threshold must be at most 4.5, the highest held-out rating, got 4.6"
+    assert str(error.value) == f"{start}: no item would be relevant"
