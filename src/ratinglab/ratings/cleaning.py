@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
@@ -222,7 +223,7 @@ def _repeats_a_pair(ratings: Ratings, *, num_items: int) -> bool:
     borders = np.arange(0, len(ratings) + CHUNK, CHUNK)
     borders[1:-1] = np.searchsorted(ratings.user, ratings.user[borders[1:-1]])
     pieces = (ratings.take(slice(start, stop)) for start, stop in itertools.pairwise(borders))
-    with ThreadPoolExecutor() as threads:  # numpy releases the GIL
+    with ThreadPoolExecutor(pa.cpu_count()) as threads:  # numpy releases the GIL
         return any(threads.map(lambda piece: _has_repeats_by_hash(_pairs(piece, num_items=num_items)), pieces))
 
 
@@ -234,7 +235,7 @@ def _has_repeats(pair: NDArray[np.int64]) -> bool:
 
 def _has_repeats_by_hash(pair: NDArray[np.int64]) -> bool:
     """Return whether a pair is repeated. Sorts only the pairs whose slot also belongs to a later row: one in 16."""
-    slot = (pair.astype(np.uint32) * HASH_FACTOR) >> np.uint32(32 - SLOT_BITS)
+    slot = ((pair.astype(np.uint32) * HASH_FACTOR) >> np.uint32(32 - SLOT_BITS)).astype(np.intp)  # numpy's own index
     row = np.arange(len(pair), dtype=np.int32)
     last_row = np.empty(1 << SLOT_BITS, dtype=np.int32)
     last_row[slot] = row

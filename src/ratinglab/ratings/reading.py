@@ -264,7 +264,7 @@ def _read_files(source: RatingFiles) -> tuple[list[Block], list[str]]:
 def _read_file(file: InputFile, source: RatingFiles) -> Block:
     kind, columns = format_of(file), source.columns
     notes: list[str] = []
-    with ThreadPoolExecutor() as threads:  # pyarrow releases the GIL
+    with ThreadPoolExecutor(pa.cpu_count()) as threads:  # pyarrow releases the GIL; each thread takes memory
         if kind is Format.TEXT:
             layout = layout_of(
                 file, source.dialect, header=source.header, columns=columns, timestamp_format=source.timestamp_format
