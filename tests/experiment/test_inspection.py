@@ -61,8 +61,9 @@ def test_command_that_inspect_data_prints_trains_on_the_file(command, folder):
         "data.columns.rating=3",
         "data.columns.timestamp=4",
         "data.timestamp_format='%d/%m/%Y'",
+        "recipe=biased_mf_gibbs",
     ]
-    shown = command(folder, "train", *overrides, "trainer=debug", "logger=none").stdout
+    shown = command(folder, "train", *overrides, "trainer.max_epochs=2", "optimizer.burn_in=1", "logger=none").stdout
     assert "data       my ratings.txt: 90 ratings of 9 users over 90 items" in shown
 
 

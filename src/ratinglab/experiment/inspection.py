@@ -58,6 +58,9 @@ YAML_DEFAULTS = {
 }
 """Values of conf/data/csv.yaml, which the command leaves out."""
 
+MANY_RATINGS = 5_000_000
+"""Number of ratings from which Gibbs sampling takes many minutes."""
+
 
 def inspect_data(options: InspectOptions) -> None:
     """Read a table with the checks of every fit, print its description, and draw a figure if requested.
@@ -79,7 +82,7 @@ def inspect_data(options: InspectOptions) -> None:
         write_output(figure, lambda file: drawn.savefig(file, format=figure.suffix[1:]), key="figure")
         print(f"figure     {figure}")
     if isinstance(data, CsvOptions):
-        print(f"train      {train_command(data)}")
+        print(f"train      {train_command(data, num_ratings=len(table.ratings))}")
 
 
 def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:
@@ -91,13 +94,14 @@ def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:
     return table, merging if any(note.startswith("data.duplicates=last") for note in table.notes) else data
 
 
-def train_command(data: CsvOptions) -> str:
-    """Make the command that trains on a file with these options."""
+def train_command(data: CsvOptions, *, num_ratings: int) -> str:
+    """Make the command that trains on a file with these options, by a recipe that suits so many ratings."""
     settings = dict(_settings(data, "data."))
     path = settings.pop("data.path")
     shown = {key: value for key, value in settings.items() if key not in YAML_DEFAULTS or YAML_DEFAULTS[key] != value}
     overrides = [as_override(key, value) for key, value in {"data.path": path, **shown}.items()]
-    return shell_command("train", "data=csv", *overrides)
+    recipe = "biased_mf_gibbs" if num_ratings < MANY_RATINGS else "fast"
+    return shell_command("train", "data=csv", *overrides, f"recipe={recipe}")
 
 
 def _settings(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:

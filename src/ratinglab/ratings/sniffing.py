@@ -45,7 +45,7 @@ COLUMN_NAMES = {
     ),
     "timestamp": (
         "timestamp, unix review time, unix time, time, ts, datetime, date time, date, review time, review date, rating "
-        "date, date added, created at, created, rated at, submitted, updated at, date updated, year"
+        "date, date added, created at, created, rated at, when, submitted, updated at, date updated, year"
     ),
 }
 """Names of columns by role, the best first; upper case, and anything but letters and digits, does not matter."""
