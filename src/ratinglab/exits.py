@@ -1,4 +1,4 @@
-"""Exits of a command: one line on stderr for every mistake or signal, and the exit status."""
+"""How commands exit: one line on stderr for each mistake or signal, and the exit status."""
 
 import errno
 import io

@@ -58,7 +58,7 @@ class Fit(LightningModule):
         self._scalars: dict[str, float] = {}
         self.epochs_done = 0
         self.stops_early = False
-        """Whether the fit has ended itself because more epochs would gain too little."""
+        """Whether the fit stopped itself because further epochs would gain too little."""
         self.seconds = 0.0
         """Seconds of fitting before this process."""
         self.step_seconds = 0.0

@@ -23,8 +23,8 @@ from ratinglab.models.predictor import Predictor
 NOISE_SHAPE, NOISE_RATE = 1.0, 1.0
 """Parameters of the gamma priors on the noise precision."""
 LEAST_NOISE = 0.01
-"""Lowest standard deviation of a user's noise, in standard deviations of the ratings. Ratings that the equation fits
-exactly would otherwise raise the precision without bound."""
+"""Lowest standard deviation of a user's noise, in standard deviations of the ratings. Otherwise the precision of
+perfectly fitted ratings grows without bound."""
 WATCHED_ROWS = 4096
 """Number of rows over which the gain of more samples is estimated."""
 SAMPLES_PER_CHECK, LEAST_SAMPLES = 8, 32

@@ -304,7 +304,7 @@ class Posterior(Equation):
 
 
 def _rows_of(tables: list[Tensor], row: Tensor) -> Tensor:
-    """Select rows of tables: (N, …) each, row (B,) → (C, B, …). A table that follows itself is read once."""
+    """Select rows of tables: (N, …) each, row (B,) → (C, B, …). Consecutive identical tables are read once."""
     selected, before = list[Tensor](), None
     for table in tables:
         selected.append(selected[-1] if table is before else table.index_select(0, row))

@@ -30,7 +30,7 @@ class ExpectedGain:
         interest: s, who would rate what.
         threshold: t, the lowest rating that counts as liked, in rating units.
         deviation: σ, root mean squared error of predictions, in rating units, above 0.
-        step: difference of neighbouring ratings of the scale.
+        step: difference of neighboring ratings of the scale.
     """
 
     interest: Interest

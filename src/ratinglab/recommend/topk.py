@@ -1,6 +1,6 @@
 """Exact top-k, from the scores of all candidates.
 
-Candidates come in the order of `by_popularity`, and equal scores keep it: of two items with the same score, the one
+Candidates come in the order of `by_popularity`, and ties preserve it: of two items with the same score, the one
 with more training ratings comes first.
 """
 

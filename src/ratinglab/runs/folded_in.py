@@ -291,7 +291,7 @@ def _extended(
 ) -> TrainedModel:
     """Make a run of the users folded in, or of its own users if None, with its own items and those folded in.
 
-    `base` has all these items, or the users if they are None.
+    `base` is the model into which they are folded: the run, or the run with the items already added.
     """
     model, baseline, stars = _posterior(user_rows, item_rows), _baseline(run, users, items), run.record.stars
     predictor = Predictor(model, baseline, stars=stars, scale=run.predictor.scale)

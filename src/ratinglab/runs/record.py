@@ -187,7 +187,7 @@ def read_record(folder: Path, *, key: str = "run") -> RunRecord:
 
 
 def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
-    """Convert a record from before equations had lists of features. Its weights load, but it cannot be resumed."""
+    """Convert a record written before equations had lists of features. Its weights load, but it cannot be resumed."""
     options = dict(content["model_options"])
     if "item_features" in options:
         options["item_features"] = ["genres"] if options["item_features"] else []
