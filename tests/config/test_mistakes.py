@@ -168,7 +168,7 @@ MISTAKES = [
         "data.path=a,b: several values need a sweep: add -m; for several in one run, data.path='[a,b]'",
     ),
     (["model=svdpp", "optimizer=block_sgd"], "optimizer=block_sgd fits biased_mf and mf, got model=svdpp"),
-    (["trainer.min_epochs=60"], "trainer.min_epochs must be at most trainer.max_epochs, got 60 and 50"),
+    (["trainer.min_epochs=160"], "trainer.min_epochs must be at most trainer.max_epochs, got 160 and 100"),
     (["reproduces=x"], "reproduces cannot be set: use python "),
     (["data=csv"], "data.path must be given, as in data.path=VALUE"),
     (["data=csv", "data.path=a=b c,d"], "data.path: there is no file a=b c,d"),

@@ -41,7 +41,7 @@ def test_train_prints_data_split_epochs_and_errors(textbook):
         r"^split      random [0-9a-f]{12}: 80,000 train, 10,000 validation, 10,000 test$", text, re.MULTILINE
     )
     assert "86,400 parameters" in text
-    assert re.search(r"^epoch 1/50   train/mse \d\.\d{4}   val/mse \d\.\d{4}$", text, re.MULTILINE)
+    assert re.search(r"^epoch 1/100   train/mse \d\.\d{4}   val/mse \d\.\d{4}$", text, re.MULTILINE)
     assert re.search(r"^test +bias baseline +\d\.\d{4} +\d\.\d{4} +\d\.\d{4}$", text, re.MULTILINE)
     assert re.search(r"^ +noise floor +0\.2972 +0\.5452$", text, re.MULTILINE)
     metrics, floor = metrics_of(textbook.run), json.loads((textbook.run / "run.json").read_text())["noise_floor"]
@@ -63,11 +63,11 @@ def test_train_writes_the_files_of_a_run(textbook):
     }  # fmt: skip
     for name in ("best", "last"):
         torch.load(textbook.run / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    assert "epoch 1/50" in (textbook.run / "train.log").read_text()
+    assert "epoch 1/100" in (textbook.run / "train.log").read_text()
 
 
 def test_best_and_last_checkpoints_hold_the_best_and_last_epoch(textbook):
-    lines = re.findall(r"^epoch (\d+)/50 .* val/mse (\S+)$", textbook.stdout, re.MULTILINE)
+    lines = re.findall(r"^epoch (\d+)/100 .* val/mse (\S+)$", textbook.stdout, re.MULTILINE)
     best = min(lines, key=lambda line: float(line[1]))
     epochs = {
         name: torch.load(textbook.run / "checkpoints" / f"{name}.ckpt", weights_only=True)["epochs"]
