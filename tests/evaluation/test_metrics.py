@@ -9,7 +9,9 @@ import torch
 from ratinglab.batches import BLOCK_SIZE
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import METRICS, MSE, Metric, RankingMetric, find_metrics, monitored, pooled_mean
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 
+ORDER = OrderOptions(OrderBy.prediction, 4.0)
 PREDICTED, RATING = torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor([1.0, 2.0, 3.0, 4.0])
 
 
@@ -101,8 +103,8 @@ def test_unknown_metric_name_gives_a_one_line_error(own, names, message):
 
 def test_monitor_must_be_a_validation_metric():
     metrics = [MSE, WITHIN]
-    assert monitored("val/mse", metrics) is MSE
-    assert monitored("val/within_half", metrics) is WITHIN
+    assert monitored("val/mse", metrics, order=ORDER) is MSE
+    assert monitored("val/within_half", metrics, order=ORDER) is WITHIN
     for monitor, message in (
         ("val/within_hlf", "; did you mean val/within_half?"),
         ("val/mes", "; did you mean val/mse?"),
@@ -110,17 +112,18 @@ def test_monitor_must_be_a_validation_metric():
         ("val/mae", ""),
     ):
         with pytest.raises(UserError) as error:
-            monitored(monitor, metrics)
+            monitored(monitor, metrics, order=ORDER)
         lists = ", ".join(f"val/{name}@K" for name in ("precision", "recall", "ndcg", "map", "mrr", "hit_rate"))
         start = f"monitor must be one of val/mse, val/within_half, {lists}, got {monitor}"
         assert str(error.value).startswith(start + message)
 
 
 def test_monitor_can_be_a_metric_of_lists_of_any_length():
-    found = monitored("val/hit_rate@25", [MSE], threshold=4.0)
+    found = monitored("val/hit_rate@25", [MSE], order=ORDER)
     assert found == RankingMetric(
-        "hit_rate@25", "hit rate@25", higher_is_better=True, measure="hit_rate", k=25, threshold=4.0
+        "hit_rate@25", "hit rate@25", higher_is_better=True, measure="hit_rate", k=25, by=ORDER.by, threshold=4.0
     )
+    assert len({found, monitored("val/hit_rate@25", [MSE], order=ORDER)}) == 1  # sweeps collect them in sets
 
 
 @pytest.mark.parametrize(
@@ -141,6 +144,6 @@ def test_monitor_can_be_a_metric_of_lists_of_any_length():
 )
 def test_wrong_metrics_of_lists_give_a_one_line_error(monitor, message):
     with pytest.raises(UserError) as error:
-        monitored(monitor, [MSE])
+        monitored(monitor, [MSE], order=ORDER)
     assert message in str(error.value)
     assert "\n" not in str(error.value)

@@ -52,12 +52,13 @@ def test_train_and_evaluate_have_equal_tags_and_tables(command, tmp_path):
     assert evaluated[end] == "equal to metrics.json to the last digit"
 
 
-def test_evaluate_measures_lists_only_if_asked_and_compares_those_of_the_same_threshold(command, monitored):
+def test_evaluate_measures_lists_only_if_asked_and_compares_those_of_the_same_order_and_threshold(command, monitored):
     folder = monitored.folder
     assert "top" not in command(folder, "evaluate", "run=run").stdout
-    other = command(folder, "evaluate", "run=run", "ranking.k=5").stdout  # of any rating
-    assert "top 5" in other
-    assert other.endswith("equal to metrics.json to the last digit\n")
+    for other in ("ranking.threshold=3", "ranking.by=prediction"):
+        shown = command(folder, "evaluate", "run=run", "ranking.k=5", other).stdout
+        assert "top 5" in shown
+        assert shown.endswith("equal to metrics.json to the last digit\n")
 
 
 def test_training_without_test_measures_no_test_lists(train_here):
@@ -140,18 +141,18 @@ def test_samples_are_measured_in_every_epoch(train_here):
     assert curve_of(run)["val/ndcg@5"][-1] == pytest.approx(metrics_of(run)["val/ndcg@5"], abs=1e-7)
 
 
-def test_runs_are_compared_by_lists_of_the_same_threshold(train_here):
-    four, any_rating = (read_record(train_here(*MONITORED, "trainer.max_epochs=1", *more)) for more in (
-        [], ["ranking.threshold=null"]
-    ))  # fmt: skip
-    assert basis(four) != basis(any_rating)
-    assert basis(four)["ranking.threshold"] == "4.0"
+def test_runs_are_compared_by_lists_of_the_same_order_and_threshold(train_here):
+    changes: list[list[str]] = [[], ["ranking.threshold=3"], ["ranking.by=prediction"]]
+    own, *others = (basis(read_record(train_here(*MONITORED, "trainer.max_epochs=1", *each))) for each in changes)
+    assert own not in others
+    assert (own["ranking.by"], own["ranking.threshold"]) == ("expected_gain", "4.0")
 
 
 def test_lightning_module_logs_the_monitored_lists():
     options = options_of("train", *MONITORED, "data=demo")
     module, _ = build_lightning(options)
-    assert (module.monitor.measure, module.monitor.k, module.monitor.threshold) == ("ndcg", 5, 4.0)
+    assert (module.monitor.measure, module.monitor.k) == ("ndcg", 5)
+    assert (module.monitor.by.value, module.monitor.threshold) == ("expected_gain", 4.0)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,12 @@ def test_lightning_module_logs_the_monitored_lists():
         (["monitor=val/ndgc@10"], "did you mean val/ndcg@10?"),
         (["ranking.k=0"], "ranking.k must be at least 1, got 0"),
         (["ranking.threshold=nan"], "ranking.threshold must be finite, got nan"),
+        (["ranking.by=gain"], "ranking.by must be one of expected_gain, prediction, lower_bound, got gain"),
+        (["ranking.by=lower_bound"], "ranking.by=lower_bound needs optimizer=gibbs, got adam"),
+        (
+            ["ranking.by=lower_bound", "optimizer=gibbs", "model=biased_mf", "monitor=val/map@3"],
+            "ranking.by must be expected_gain or prediction with monitor=val/map@3: before the first sample, there are",
+        ),
         (
             ["ranking.k=10", "ranking.threshold=6"],
             "ranking.threshold must be at most 5, the highest held-out rating, got 6: no item would be relevant",
@@ -203,11 +210,12 @@ def test_tensorboard_has_the_curve_the_test_lists_and_hparams(command, tmp_path)
 def test_warning_compares_ndcg_with_the_most_popular_items_on_the_last_part(monitored):
     record = read_record(monitored.run)
     values = {"val/ndcg@5": 0.3, "baseline/popularity/val/ndcg@5": 0.2}
+    order = record.order_options()
     start = "warning: the lists of biased_mf are worse than the most popular items on"
 
     def warnings(**more) -> list[str]:
         found = {f"{tag.replace('_', '/')}/ndcg@5": value for tag, value in more.items()}
-        return [line for line in lists_tables(values | found, record, threshold=None) if line.startswith("warning")]
+        return [line for line in lists_tables(values | found, record, order=order) if line.startswith("warning")]
 
     assert warnings() == []
     assert warnings(val=0.1) == [f"{start} validation rows: NDCG@5 0.1000 against 0.2000"]

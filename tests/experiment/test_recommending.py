@@ -114,7 +114,8 @@ def test_unknown_user_gets_the_baseline_ranking_on_request(run, capsys):
     recommend(run, "user=9999", "unknown=baseline", "k=2")
     note, title, *rows = capsys.readouterr().out.splitlines()
     assert note.startswith("note: user 9999 has no training ratings; showing the bias baseline's ranking")
-    assert title == "recommended to user 9999"
+    start = "recommended to user 9999, by expected gain: interest times probability of a rating of at least"
+    assert title == f"{start} {run.liked_from(None):g}"
     assert [row.split()[1] for row in rows[1:]] == run.recommend(9999, k=2, unknown="baseline")["item_id"].astype(
         str
     ).tolist()
@@ -248,7 +249,7 @@ def test_new_user_of_typed_ratings_gets_a_list_with_reasons(run, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "new user rated highest"
     assert lines[1].split() == ["item_id", "title", "rating"]
-    assert "recommended to new user" in lines
+    assert lines[-4].startswith("recommended to new user, by expected gain: interest times probability of a rating of")
     assert lines[-3].split() == ["rank", "item_id", "title", "predicted", "±", "why"]
     assert "title 0 5: " in lines[-1]
     assert "title 3 1: " in lines[-1]

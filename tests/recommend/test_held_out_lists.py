@@ -11,6 +11,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend import topk
 from ratinglab.recommend.held_out_lists import HeldOutLists
+from ratinglab.recommend.interest import RatedPairs
 from ratinglab.recommend.topk import top_k
 from ratinglab.stars import Stars
 
@@ -18,9 +19,8 @@ NUM_USERS, NUM_ITEMS = 40, 30
 """Users and items with training ratings; ten more of each have only held-out ratings."""
 
 
-def pairs(*given: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    user, item = np.array(given, dtype=np.int32).reshape(-1, 2).T
-    return user, item
+def pairs(*given: tuple[int, int]) -> RatedPairs:
+    return RatedPairs(*np.array(given, dtype=np.int32).reshape(-1, 2).T)
 
 
 def rows(*given: tuple[int, int, float]) -> Ratings:
@@ -40,7 +40,7 @@ TRAIN = pairs((0, 0), (0, 1), (1, 0), (2, 2), (2, 0), (1, 1))
 """Three users and three items; item 0 is the most popular one, then 1, then 2."""
 
 
-def lists_of(held_out: Ratings, *, between=None, threshold=None) -> HeldOutLists:
+def lists_of(held_out: Ratings, *, between=None, threshold=1.0) -> HeldOutLists:
     return HeldOutLists(held_out, train=TRAIN, rated_between=between, num_users=3, num_items=3, threshold=threshold)
 
 
@@ -67,7 +67,7 @@ def test_relevant_items_without_training_ratings_count_but_cannot_be_found():
 def test_a_part_without_users_has_no_metrics():
     lists = lists_of(rows((7, 0, 5)))
     assert lists.measure_popularity(k=2) == {}
-    assert lists.measure(predictor_of("mf", num_users=3, num_items=3), k=2) == {}
+    assert lists.measure(predictor_of("mf", num_users=3, num_items=3), k=2, order=None) == {}
 
 
 @pytest.mark.parametrize("scores", [1, 100, 1 << 20])
@@ -88,8 +88,8 @@ def test_lists_are_those_of_top_k_and_equal_scores_go_to_the_more_popular_item(m
     rating = random.integers(1, 6, len(held_out[0])).astype(np.float32)
     lists = HeldOutLists(
         Ratings(*held_out, rating=rating),
-        train=train,
-        rated_between=between,
+        train=RatedPairs(*train),
+        rated_between=RatedPairs(*between),
         num_users=NUM_USERS,
         num_items=NUM_ITEMS,
         threshold=3,
@@ -107,5 +107,5 @@ def test_lists_are_those_of_top_k_and_equal_scores_go_to_the_more_popular_item(m
             hits[system].append(len(wanted.intersection(chosen)) / len(wanted))
             if name == "mean":  # all scores are equal
                 assert chosen == own[:k]
-    assert lists.measure(predictor, k=k)["recall"] == pytest.approx(np.mean(hits["model"]))
+    assert lists.measure(predictor, k=k, order=None)["recall"] == pytest.approx(np.mean(hits["model"]))
     assert lists.measure_popularity(k=k)["recall"] == pytest.approx(np.mean(hits["popularity"]))

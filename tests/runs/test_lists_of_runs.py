@@ -23,7 +23,7 @@ def run_of(folder, model: str) -> Run:
 
 
 def own_lists(run: Run, part: str, *, k: int) -> dict[str, dict[int, list[int]]]:
-    """List by system and user what a model and the popular items recommend, in plain loops."""
+    """List by system and user what a model, by predicted rating, and the popular items recommend, in plain loops."""
     rows = {name: run.part(name) for name in ("train", "val")}
     count = np.bincount(rows["train"].item, minlength=run.record.num_items)
     popular = sorted(range(run.record.num_items), key=lambda item: (-count[item], item))
@@ -38,16 +38,16 @@ def own_lists(run: Run, part: str, *, k: int) -> dict[str, dict[int, list[int]]]
     return found
 
 
-@pytest.mark.parametrize("threshold", [None, 4.0])
+@pytest.mark.parametrize("threshold", [None, 2.0])
 def test_recall_and_coverage_equal_plain_loops_for_both_parts_and_systems(tmp_path, threshold):
     run = run_of(tmp_path, "biased_mf")
     run.predictor.scale = None  # predict ranks by the unclipped score
-    found = run.evaluate_ranking(k=3, threshold=threshold)
+    found = run.evaluate_ranking(k=3, by="prediction", threshold=threshold)
     names = {f"{system}{part}/{name}@3" for system in SYSTEMS for part in ("val", "test") for name in LABELS}
     assert set(found) == names | {f"{part}/{name}" for part in ("val", "test") for name in COUNTS}
     for part in ("val", "test"):
         rows = run.part(part)
-        is_wanted = rows.rating >= (threshold or 0)
+        is_wanted = rows.rating >= (threshold or 4)
         for system, lists in own_lists(run, part, k=3).items():
             wanted = {user: set(rows.item[(rows.user == user) & is_wanted].tolist()) for user in lists}
             ranked = [user for user in lists if wanted[user]]
@@ -68,36 +68,39 @@ def test_parts_and_lengths_are_those_asked_for(tmp_path):
         run.evaluate_ranking(k=2, threshold=5.5)
 
 
-def test_own_lists_have_the_lengths_of_the_options_and_of_the_monitored_metric(tmp_path):
+@pytest.mark.parametrize("by", ["expected_gain", "prediction"])
+def test_own_lists_have_the_order_and_lengths_of_the_options_and_of_the_monitored_metric(tmp_path, by):
     run = run_of(tmp_path, "biased_mf")
     assert run.evaluate_own_ranking(parts=("val", "test")) == {}
-    run.record = replace(run.record, monitor="val/map@2", ranking={"k": 4, "threshold": 3.0})
+    run.record = replace(run.record, monitor="val/map@2", ranking={"k": 4, "by": by, "threshold": 3.0})
     expected = {}
     for k in (2, 4):
-        expected |= run.evaluate_ranking(k=k, threshold=3.0, parts=("val",))
+        expected |= run.evaluate_ranking(k=k, by=by, threshold=3.0, parts=("val",))
     assert run.evaluate_own_ranking(parts=("val",)) == expected
 
 
 def test_own_lists_of_a_part_without_relevant_ratings_have_counts_only(tmp_path):
     """A threshold that only test ratings reach does not fail a run at its end."""
     run = run_of(tmp_path, "biased_mf")
-    run.record = replace(run.record, ranking={"k": 4, "threshold": 9.0})
+    run.record = replace(run.record, ranking={"k": 4, "by": "expected_gain", "threshold": 9.0})
     found = run.evaluate_own_ranking(parts=("val",))
     num_users = run.record.num_users
     assert found == {"val/ranked_users": 0, "val/users_without_relevant": num_users, "val/users_without_training": 0}
 
 
 def test_recommend_gives_ties_to_the_item_with_more_training_ratings(tmp_path):
-    run = run_of(tmp_path, "mean")  # all scores are equal
+    run = run_of(tmp_path, "mean")  # all predictions are equal
     count = run.train_counts[1]
     for exclude_seen in (True, False):
-        listed = run.recommend(3, k=30, exclude_seen=exclude_seen)["item_id"].to_numpy()
+        listed = run.recommend(3, k=30, exclude_seen=exclude_seen, by="prediction")["item_id"].to_numpy()
         item = run.item_ids.index_of(listed)
         assert sorted(item, key=lambda each: (-count[each], each)) == item.tolist()
-        everyone = run.recommend_to_all(k=30, exclude_seen=exclude_seen)
+        everyone = run.recommend_to_all(k=30, exclude_seen=exclude_seen, by="prediction")
         assert everyone.loc[everyone["user_id"] == 3, "item_id"].tolist() == listed.tolist()
     chosen = run.item_ids.ids[np.argsort(count[: run.record.num_items], kind="stable")[:5]]
-    item = run.item_ids.index_of(run.recommend(3, k=9, candidates=chosen, exclude_seen=False)["item_id"])
+    item = run.item_ids.index_of(
+        run.recommend(3, k=9, candidates=chosen, exclude_seen=False, by="prediction")["item_id"]
+    )
     assert sorted(item, key=lambda each: (-count[each], each)) == item.tolist()
 
 

@@ -100,13 +100,13 @@ def test_recommend_ranks_the_items_unrated_by_the_user_in_any_part(run):
     rows = pd.read_parquet(run.folder / "ratings.parquet")
     user = run.user_ids.index_of([42])[0]
     rated = set(run.item_ids.ids[rows.loc[rows["user"] == user, "item"]])
-    everything = run.recommend(42, k=10_000)
+    everything = run.recommend(42, k=10_000, by="prediction")
     assert set(everything["item_id"]) == set(run.item_ids.ids[: run.record.num_items]) - rated
     assert everything["rating"].is_monotonic_decreasing
     assert everything["rating"].tolist() == pytest.approx(
         run.predict([42] * len(everything), everything["item_id"].tolist()).tolist()
     )
-    ten = run.recommend("42", k=10)
+    ten = run.recommend("42", k=10, by="prediction")
     assert ten.equals(everything.head(10))
     assert ten["rank"].tolist() == list(range(1, 11))
 
@@ -150,7 +150,8 @@ def test_recommend_command_writes_a_file_for_one_user_or_all(command, biased, tm
 def test_recommend_command_prints_recommendations_and_highest_ratings(command, biased, tmp_path):
     outcome = command(tmp_path, "recommend", f"run={biased.run}", "user=42", "k=4")
     titles = Run.load(biased.run).recommend(42, k=4)["title"]
-    recommended = outcome.stdout.split("recommended to user 42\n")[1].splitlines()
+    heading = "recommended to user 42, by expected gain: interest times probability of a rating of at least 4\n"
+    recommended = outcome.stdout.split(heading)[1].splitlines()
     assert recommended[0].split() == ["rank", "item_id", "title", "predicted"]
     assert len(recommended) == 5
     assert all(title in line for title, line in zip(titles, recommended[1:], strict=True))
@@ -163,11 +164,12 @@ def test_recommend_command_prints_recommendations_and_highest_ratings(command, b
 def test_recommend_command_refuses_unknown_users_and_ranks_by_baseline_on_request(command, biased, tmp_path, user):
     refused = command(tmp_path, "recommend", f"run={biased.run}", f"user={user}", "k=3", status=2)
     assert refused.stderr.startswith(f"error: user: no user {user!r} has training ratings (unknown=error)")
-    outcome = command(tmp_path, "recommend", f"run={biased.run}", f"user={user}", "k=3", "unknown=baseline")
+    by_rating = ["unknown=baseline", "ranking.by=prediction"]
+    outcome = command(tmp_path, "recommend", f"run={biased.run}", f"user={user}", "k=3", *by_rating)
     run = Run.load(biased.run)
     best = run.predictor.baseline.item_bias[:-1].argsort(descending=True)[:3].tolist()
     assert outcome.stdout.startswith(f"note: user {user} has no training ratings")
-    shown = outcome.stdout.split(f"recommended to user {user}\n")[1].splitlines()[1:]
+    shown = outcome.stdout.split(f"recommended to user {user}, by predicted rating\n")[1].splitlines()[1:]
     assert [line.split()[1] for line in shown] == [str(run.item_ids.ids[item]) for item in best]
 
 

@@ -81,8 +81,12 @@ def test_predict_equals_the_python_call(client, run):
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"k": 3}, {"exclude_seen": False}, {"candidates": [1, "2", 3]}, {"k": 15, "candidates": [5, 6]}]
-)
+    "changed",
+    [
+        {}, {"k": 3}, {"exclude_seen": False}, {"candidates": [1, "2", 3]}, {"k": 15, "candidates": [5, 6]},
+        {"by": "prediction"}, {"by": "lower_bound"}, {"threshold": 2},
+    ],
+)  # fmt: skip
 def test_recommend_equals_the_python_call(client, run, changed):
     found = answer(client.post("/recommend", json={"user_id": 4, "why": 2} | changed))["recommended"]
     arguments = {"k": 10} | changed
@@ -101,7 +105,13 @@ def test_recommend_to_an_unknown_user_asks_for_the_baseline(client, run):
     assert [(row["standard_deviation"], row["why"]) for row in found] == [(None, [])] * 5
 
 
-@pytest.mark.parametrize("changed", [{}, {"k": 3, "why": 2}, {"candidates": [5, 6, 7]}, {"exclude_seen": False}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {}, {"k": 3, "why": 2}, {"candidates": [5, 6, 7]}, {"exclude_seen": False},
+        {"by": "prediction"}, {"by": "lower_bound"}, {"threshold": 2},
+    ],
+)  # fmt: skip
 def test_fold_in_equals_the_python_call(client, run, changed):
     items = [8, "9", "nothing"]
     found = answer(client.post("/fold_in", json={"ratings": RATINGS, "item_ids": items} | changed))
@@ -176,6 +186,7 @@ MISTAKES = [
     ("recommend", {"user_id": 1, "candidates": ["1"] * 41}, "candidates must have at most 40 entries, got 41"),
     ("recommend", {"user_id": 1, "exclude_seen": 1}, "exclude_seen must be true or false, got 1"),
     ("recommend", {"user_id": 1, "unknown": "bias"}, 'unknown must be one of error, baseline, got "bias"'),
+    ("recommend", {"user_id": 1, "by": "gain"}, 'by must be one of expected_gain, prediction, lower_bound, got "gain"'),
     ("recommend", {"user_id": 1, "why": 21}, "why must be at most 20, got 21"),
     ("recommend", [], "the body must be an object, got []"),
     ("fold_in", {"ratings": {}}, "ratings must not be empty"),
@@ -267,10 +278,16 @@ def test_fault_of_ours_is_one_line_without_details(folder, monkeypatch):
 
 VALID = {
     "predict": {"pairs": [{"user_id": 0, "item_id": 1}, {"user_id": "1", "item_id": "2"}]},
-    "recommend": {"user_id": 0, "k": 3, "candidates": [1, 2, 3], "exclude_seen": True, "unknown": "error", "why": 1},
-    "fold_in": {"ratings": {"0": 5, "Alien (1979)": 2}, "k": 2, "candidates": [4, 5], "why": 1, "item_ids": [1]},
+    "recommend": {
+        "user_id": 0, "k": 3, "candidates": [1, 2, 3], "exclude_seen": True, "unknown": "error", "why": 1,
+        "by": "prediction", "threshold": 3.5,
+    },
+    "fold_in": {
+        "ratings": {"0": 5, "Alien (1979)": 2}, "k": 2, "candidates": [4, 5], "why": 1, "item_ids": [1],
+        "by": "lower_bound", "threshold": 3,
+    },
     "similar": {"item": "Alien (1979)", "k": 2, "candidates": [4, 5, 6]},
-}
+}  # fmt: skip
 ODD = [
     None, True, -1, 0, 1.5, 1e308, -1e308, 2**31, 2**63, 2**64, 10**400, -(10**400), float("nan"), float("inf"), "",
     " ", "\x00", "\n", "\u2028", "\ud800", "'", '"; DROP TABLE', "é" * 600, "[", "NaN", "-0", "1e5", "٣", [], {}, [[]],

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ratinglab.batches import BLOCK_SIZE
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
-from ratinglab.evaluation.ranking import OF_LISTS, OrderOptions
+from ratinglab.evaluation.ranking import OF_LISTS, OrderBy, OrderOptions
 from ratinglab.targets import import_attribute
 
 Kind = TypeVar("Kind", bound="MetricKind")
@@ -64,12 +64,14 @@ class RankingMetric(MetricKind):
     Attributes:
         measure: its name in evaluation.ranking, such as ndcg.
         k: number of items per list.
-        order: order of the lists, and the lowest rating that makes an item relevant.
+        by: value that orders the lists.
+        threshold: lowest rating that counts as liked, in rating units; None: 4 stars.
     """
 
     measure: str
     k: int
-    order: OrderOptions
+    by: OrderBy
+    threshold: float | None
 
 
 def pooled_mean(error: Tensor, function: Callable[[Tensor], Tensor]) -> float:
@@ -153,7 +155,9 @@ def monitored(monitor: str, metrics: Iterable[Kind], *, order: OrderOptions) -> 
             raise UserError(f"monitor: the k after @ must be an integer of at least 1, got {monitor}")
         label = f"{OF_LISTS[measure]}@{k}"
         name = f"{measure}@{k}"
-        return RankingMetric(name, label, higher_is_better=True, measure=measure, k=int(k), order=order)
+        return RankingMetric(
+            name, label, higher_is_better=True, measure=measure, k=int(k), by=order.by, threshold=order.threshold
+        )
     listed = ", ".join([*tags, *(f"val/{name}@K" for name in OF_LISTS)])
     near = [*tags, *(f"val/{name}@{k if is_number else 10}" for name in OF_LISTS)]
     raise UserError(f"monitor must be one of {listed}, got {monitor}{did_you_mean(monitor, near)}")

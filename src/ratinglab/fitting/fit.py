@@ -14,15 +14,15 @@ from torch.optim import Optimizer
 from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
-from ratinglab.evaluation.metrics import MSE, Metric
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions, liked_from
+from ratinglab.evaluation.metrics import MSE, Metric, RankingMetric
+from ratinglab.evaluation.ranking import OrderBy, liked_from
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.restoring import read_fit_parts
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.held_out_lists import HeldOutLists
 from ratinglab.recommend.interest import Interest, RatedPairs, fit_interest
-from ratinglab.recommend.orders import ExpectedGain, Order, step_of
+from ratinglab.recommend.orders import ExpectedGain, Order, levels_of
 
 log = logging.getLogger(__name__)
 
@@ -180,25 +180,25 @@ class Fit(LightningModule):
                 train=RatedPairs(train.user, train.item),
                 num_users=self.data.num_users,
                 num_items=self.data.num_items,
-                threshold=liked_from(self.monitor.order.threshold, self.predictor.stars),
+                threshold=liked_from(self.monitor.threshold, self.predictor.stars),
             )
-        order = self._order(self.monitor.order, mse=MSE(predicted, rating))
+        order = self._order(self.monitor, mse=MSE(predicted, rating))
         return self._lists.measure(self.predictor, k=self.monitor.k, order=order)[self.monitor.measure]
 
-    def _order(self, options: OrderOptions, *, mse: float) -> Order | None:
+    def _order(self, monitor: RankingMetric, *, mse: float) -> Order | None:
         """Return the order of the lists, given the MSE of the validation rows in squared rating units."""
-        if options.by is OrderBy.prediction:
+        if monitor.by is OrderBy.prediction:
             return None
-        assert options.by is OrderBy.expected_gain, "a burn-in has no lower bounds"
+        assert monitor.by is OrderBy.expected_gain, "a burn-in has no lower bounds"
         train, stars = self.data.train_ratings, self.predictor.stars
         if self._interest is None:
             pairs = RatedPairs(train.user, train.item)
             self._interest = fit_interest(pairs, num_users=self.data.num_users, num_items=self.data.num_items)
-        return ExpectedGain.of_errors(
+        return ExpectedGain.of_levels(
             self._interest,
-            threshold=liked_from(options.threshold, stars),
+            stars.to_rating(levels_of(train.rating)),
+            threshold=liked_from(monitor.threshold, stars),
             mse=mse,
-            step=step_of(train.rating) * stars.unit,
             stars=stars,
         )
 

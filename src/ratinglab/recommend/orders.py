@@ -13,8 +13,10 @@ from ratinglab.stars import Stars
 
 LEAST_DEVIATION = 0.01
 """Lower bound of σ, in stars: a model that fits exactly would divide by 0."""
-STEP_ROWS = 1_000_000
-"""Number of ratings from which the step of the scale is found."""
+TOLERANCE = 1e-3
+"""Largest error of a rating that was converted to stars and back, in stars."""
+LEVEL_ROWS = 1_000_000
+"""Number of ratings among which those of the scale are found."""
 ENTRIES = 1 << 20
 """Number of deviations computed at once: 4 MiB per table."""
 
@@ -23,31 +25,42 @@ ENTRIES = 1 << 20
 class ExpectedGain:
     """s_ui · P(r_ui ≥ t): the interest of a user in an item, times the probability of a rating that the user likes.
 
-    P(r_ui ≥ t) = Φ((r̂_ui − t + step / 2) / σ), with Φ the standard normal distribution function: a rating is a normal
-    variable around its prediction, rounded to the nearest step.
+    P(r_ui ≥ t) = Φ((r̂_ui − b) / σ), with Φ the standard normal distribution function: a rating is a normal variable
+    around its prediction, rounded to the nearest rating of the scale.
 
     Attributes:
         interest: s, who would rate what.
-        threshold: t, the lowest rating that counts as liked, in rating units.
+        border: b, halfway between the neighboring ratings of which the user likes only one, in rating units.
         deviation: σ, root mean squared error of predictions, in rating units, above 0.
-        step: difference of neighboring ratings of the scale.
     """
 
     interest: Interest
-    threshold: float
+    border: float
     deviation: float
-    step: float
 
     @classmethod
-    def of_errors(
-        cls, interest: Interest, *, threshold: float, mse: float, step: float, stars: Stars
+    def of_levels(
+        cls, interest: Interest, levels: NDArray[np.float32], *, threshold: float, mse: float, stars: Stars
     ) -> "ExpectedGain":
-        """Take σ from the MSE of predictions, in squared rating units."""
-        return cls(interest, threshold, max(mse**0.5, LEAST_DEVIATION * stars.unit, np.finfo(np.float32).tiny), step)
+        """Find the border and σ.
+
+        Args:
+            interest: who would rate what.
+            levels: (L,) the distinct ratings of the training rows, from `levels_of`.
+            threshold: lowest rating that counts as liked, in rating units.
+            mse: MSE of predictions, in squared rating units.
+            stars: the scale.
+        """
+        is_liked = levels >= threshold - TOLERANCE * stars.unit
+        border = threshold
+        if is_liked.any() and not is_liked.all():
+            border = (float(levels[is_liked].min()) + float(levels[~is_liked].max())) / 2
+        deviation = max(mse**0.5, LEAST_DEVIATION * stars.unit, float(np.finfo(np.float32).tiny))
+        return cls(interest, border, deviation)
 
     def of(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
         """Compute the gain: user (B,), item (C,), predicted rating (B, C) float32, unclipped → (B, C) float32."""
-        likely = torch.special.ndtr((predicted - (self.threshold - self.step / 2)).div_(self.deviation))
+        likely = torch.special.ndtr((predicted - self.border).div_(self.deviation))
         return likely.mul_(self.interest.of(user.cpu(), item.cpu()).to(likely.device))
 
 
@@ -75,7 +88,6 @@ class LowerBound:
 Order = ExpectedGain | LowerBound
 
 
-def step_of(rating: NDArray[np.float32]) -> float:
-    """Find the smallest difference of distinct ratings (N,) in rating units; 0 if they are all the same."""
-    distinct = np.unique(rating[:STEP_ROWS])
-    return float(np.diff(distinct).min()) if len(distinct) > 1 else 0.0
+def levels_of(rating: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Find the distinct ratings, ascending: (N,) → (L,)."""
+    return np.unique(rating[:LEVEL_ROWS])

@@ -24,7 +24,7 @@ from ratinglab.ratings.side_information import Column, categories_in
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.fold_in import RowFolder
 from ratinglab.recommend.interest import Interest, RatedPairs, fit_interest
-from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order, step_of
+from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order, levels_of
 from ratinglab.recommend.topk import SeenItems, by_popularity, top_k, top_k_of_users
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import (
@@ -152,11 +152,11 @@ class TrainedModel:
         run = self
         while run.extension is not None:  # the errors and the scale are those of the run's own ratings
             run = run.extension.base
-        return ExpectedGain.of_errors(
+        return ExpectedGain.of_levels(
             self.interest,
+            run._rating_levels,
             threshold=self.liked_from(threshold),
             mse=run._noise_variance,
-            step=run._rating_step,
             stars=self.record.stars,
         )
 
@@ -165,9 +165,9 @@ class TrainedModel:
         return liked_from(threshold, self.record.stars)
 
     @cached_property
-    def _rating_step(self) -> float:
+    def _rating_levels(self) -> NDArray[np.float32]:
         (rating,) = read_part(self.folder, "train", ["rating"])
-        return step_of(rating)
+        return levels_of(rating)
 
     @cached_property
     def rating_range(self) -> tuple[float, float]:

@@ -384,8 +384,8 @@ function showRecommended(recommended) {
   const hasDeviation = recommended.some((item) => item.standard_deviation !== null);
   $("scale").hidden = $("legend").hidden = rows.length === 0;
   $("legend").textContent = hasDeviation
-    ? "Dot: predicted rating. Bar: one standard deviation to each side; about two thirds of ratings fall within."
-    : "Dot: predicted rating. This run does not know how certain it is.";
+    ? "Best first: what you are most likely to try and like. Dot: predicted rating. Bar: one standard deviation to each side; about two thirds of ratings fall within."
+    : "Best first: what you are most likely to try and like. Dot: predicted rating. This run does not know how certain it is.";
   moveRows(rows, before);
   if (focused !== null) list.querySelector(`[data-id="${CSS.escape(focused)}"] .why`)?.focus({ preventScroll: true });
   summarize(recommended, wasEmpty);

@@ -1,0 +1,181 @@
+"""NDCG, recall and coverage of lists in each order of ratinglab, and of systems that learn from who rated what.
+
+    pip install -e . implicit
+    python scripts/benchmarks/list_orders.py ml-100k/u.data ml-latest-small/ratings.csv
+
+A tenth of each user's ratings is held out for validation and a tenth for test, by three seeds. All systems choose from
+the same candidates for the same users: see conf/split/README.md. Settings of the other systems are the best of a small
+grid by NDCG@10 on the split's own validation rows. implicit is left out if it is not installed.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+import ratinglab
+from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relevant, ranking_metrics
+from ratinglab.runs.run import POPULARITY, Run
+
+RECIPES = ["fast", "biased_mf_gibbs", "svdpp_gibbs"]
+NUM_FACTORS = 32
+FIGURES = {"ndcg": 10, "recall": 20, "coverage": 10}
+"""Length of the lists of each metric."""
+COLUMNS = ["user_id", "item_id", "rating", "timestamp"]
+Scores = NDArray[np.float32]
+Figures = dict[str, float]
+
+
+def main() -> None:
+    """Measure, and print a table per file of ratings."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", type=Path, nargs="+", help="ratings as u.data of MovieLens 100K, or as ratings.csv")
+    parser.add_argument("--seeds", type=int, default=3, help="number of splits (default: %(default)s)")
+    parser.add_argument("--recipes", nargs="+", default=RECIPES, help="default: all of %(default)s")
+    parser.add_argument("--part", choices=["val", "test"], default="test", help="rows that count (default: test)")
+    arguments = parser.parse_args()
+    for path in arguments.paths:
+        is_u_data = path.suffix == ".data"
+        ratings = pd.read_csv(path, sep="\t" if is_u_data else ",", names=COLUMNS, header=None if is_u_data else 0)
+        found: list[dict[str, Figures]] = []
+        for seed in range(arguments.seeds):
+            found.append(dict(measure(ratings, seed, arguments.recipes, arguments.part)))
+            print(f"{path}, seed {seed}: {found[-1]}", file=sys.stderr)
+        print(
+            f"\n{path}, {arguments.part}\n" + "| | " + " | ".join(f"{name}@{k}" for name, k in FIGURES.items()) + " |"
+        )
+        print("|---" * (1 + len(FIGURES)) + "|")
+        for system in found[0]:
+            cells = (spread([each[system][name] for each in found]) for name in FIGURES)
+            print(f"| {system} | " + " | ".join(cells) + " |", flush=True)
+
+
+def spread(values: list[float]) -> str:
+    """Format the mean and the standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
+
+
+def measure(ratings: pd.DataFrame, seed: int, recipes: list[str], part: str) -> Iterator[tuple[str, Figures]]:
+    """Measure all systems on one split: yields the name of each, and its metrics by name."""
+    for number, recipe in enumerate(recipes):
+        with TemporaryDirectory() as folder:
+            run = ratinglab.train(
+                "split=per_user",
+                f"split.seed={seed}",
+                "logger=none",
+                "test=false",
+                ratings=ratings,
+                recipe=recipe,
+                folder=f"{folder}/run",
+                verbose=False,
+            )
+            orders = ["prediction", *(["lower_bound"] if run.record.is_sampled else []), "expected_gain"]
+            lists = {by: of_run(run, part, by) for by in orders}
+            if number == 0:
+                popular = {name: lists["prediction"][f"{POPULARITY}{part}/{name}@{k}"] for name, k in FIGURES.items()}
+                yield "most popular", popular
+                yield from measure_others(Split(run), part)
+            for by, found in lists.items():
+                yield f"{recipe}, by {by}", {name: found[f"{part}/{name}@{k}"] for name, k in FIGURES.items()}
+
+
+def of_run(run: Run, part: str, by: str) -> dict[str, float]:
+    """Measure a run's lists of all lengths, by tag."""
+    found: dict[str, float] = {}
+    for k in set(FIGURES.values()):
+        found |= run.evaluate_ranking(k=k, by=by, parts=[part])
+    return found
+
+
+class Split:
+    """The rows of a run by part, and the lists of other systems measured as `Run.evaluate_ranking` does."""
+
+    def __init__(self, run: Run) -> None:
+        self._rows = {part: run.part(part) for part in ("train", "val", "test")}
+        self._threshold = run.liked_from(None)
+        train, shape = self._rows["train"], (run.record.num_users, run.record.num_items)
+        self.matrix = csr_matrix((np.ones(len(train), dtype=np.float32), (train.user, train.item)), shape=shape)
+        """1 for each training rating: (U, I)."""
+
+    def measure(self, scores: Scores, part: str) -> Figures:
+        """Measure lists by scores (U, I) of every user and item."""
+        rows, val, (num_users, num_items) = self._rows[part], self._rows["val"], self.matrix.shape
+        scores[self.matrix.nonzero()] = -np.inf
+        if part == "test":
+            is_candidate = (val.user < num_users) & (val.item < num_items)
+            scores[val.user[is_candidate], val.item[is_candidate]] = -np.inf
+        liked = rows.take(is_relevant(rows.rating, self._threshold))
+        relevant = RelevantItems(liked.user, liked.item)
+        users = relevant.users[relevant.users < num_users]
+        best = np.argsort(-scores[users], axis=1, kind="stable").astype(np.int32)
+        counts = TrainingCounts(num_users, np.bincount(self._rows["train"].item, minlength=num_items))
+        return {
+            name: ranking_metrics([(users, best[:, :k])], relevant, k=k, training=counts)[name]
+            for name, k in FIGURES.items()
+        }
+
+
+def measure_others(split: Split, part: str) -> Iterator[tuple[str, Figures]]:
+    """Choose the settings of each other system on validation rows, and measure it on the part."""
+    systems: dict[str, tuple[Callable[..., Scores], Mapping[str, list[Any]]]] = {
+        "EASE": (ease, {"regularization": [30.0, 100.0, 300.0, 1000.0]})
+    }
+    if find_spec("implicit"):
+        als = {"regularization": [3.0, 10.0, 30.0, 100.0], "alpha": [1.0, 2.0, 4.0, 8.0]}
+        bpr = {"regularization": [0.01, 0.03, 0.1], "learning_rate": [0.01, 0.05]}
+        systems |= {"implicit ALS": (implicit_als, als), "implicit BPR": (implicit_bpr, bpr)}
+    for name, (fit, grid) in systems.items():
+        choices = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+        scores = {number: fit(split.matrix, **choice) for number, choice in enumerate(choices)}
+        best = max(scores, key=lambda number: split.measure(scores[number].copy(), "val")["ndcg"])
+        print(f"{name}: {choices[best]}", file=sys.stderr)
+        yield name, split.measure(scores[best], part)
+
+
+def ease(rated: csr_matrix, *, regularization: float) -> Scores:
+    """Score by X B, the linear model of items by items with a zero diagonal, in closed form: B = I − P / diag(P).
+
+    Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
+    """
+    table = rated.toarray().astype(np.float64)
+    # P = (XᵀX + λI)⁻¹ has a row per item; X P = (XXᵀ + λI)⁻¹ X needs a matrix of users only
+    product = np.linalg.solve(table @ table.T + regularization * np.eye(len(table)), table)
+    diagonal = (1 - (table * product).sum(axis=0)) / regularization
+    return (table - product / diagonal).astype(np.float32)
+
+
+def implicit_als(rated: csr_matrix, *, regularization: float, alpha: float) -> Scores:
+    """Score by implicit's alternating least squares."""
+    from implicit.als import AlternatingLeastSquares
+
+    settings = {"factors": NUM_FACTORS, "iterations": 15, "random_state": 0}
+    model = AlternatingLeastSquares(regularization=regularization, alpha=alpha, **settings)
+    model.fit(rated, show_progress=False)
+    scores: Scores = model.user_factors @ model.item_factors.T
+    return scores
+
+
+def implicit_bpr(rated: csr_matrix, *, regularization: float, learning_rate: float) -> Scores:
+    """Score by implicit's Bayesian personalized ranking."""
+    from implicit.bpr import BayesianPersonalizedRanking
+
+    settings = {"factors": NUM_FACTORS, "iterations": 100, "random_state": 0}
+    model = BayesianPersonalizedRanking(regularization=regularization, learning_rate=learning_rate, **settings)
+    model.fit(rated, show_progress=False)
+    scores: Scores = model.user_factors @ model.item_factors.T
+    return scores
+
+
+if __name__ == "__main__":
+    main()

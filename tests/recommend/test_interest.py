@@ -1,0 +1,148 @@
+"""Interest: who would rate what, by alternating least squares, against dense numpy."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from ratinglab.recommend import interest
+from ratinglab.recommend.interest import DIM, REGULARIZATION, UNRATED_WEIGHT, Interest, RatedPairs, fit_interest
+
+NUM_USERS, NUM_ITEMS = 30, 25
+"""The last user has rated nothing, and nobody has rated the last item."""
+
+
+def pairs_of(is_rated: np.ndarray) -> RatedPairs:
+    """List the rated pairs of a table, shuffled."""
+    user, item = np.random.default_rng(1).permutation(np.argwhere(is_rated)).astype(np.int32).T.copy()
+    return RatedPairs(user, item)
+
+
+@pytest.fixture(scope="module")
+def is_rated() -> np.ndarray:
+    random = np.random.default_rng(0)
+    table = random.random((NUM_USERS, NUM_ITEMS)) < np.linspace(0.9, 0.05, NUM_ITEMS)
+    table[0], table[-1], table[:, -1] = True, False, False
+    return table
+
+
+def fitted(is_rated: np.ndarray) -> Interest:
+    return fit_interest(pairs_of(is_rated), num_users=len(is_rated), num_items=is_rated.shape[1])
+
+
+def dense_rows(is_rated: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Solve for each row of a table from the objective's normal equations."""
+    shared = UNRATED_WEIGHT * other.T @ other
+    ridge = REGULARIZATION * (is_rated.sum(axis=1) + UNRATED_WEIGHT * len(other))
+    matrix = np.einsum("ri,id,ie->rde", is_rated.astype(float), other, other) + shared
+    matrix += ridge[:, None, None] * np.eye(other.shape[1])
+    return np.linalg.solve(matrix, (is_rated @ other)[..., None])[..., 0]
+
+
+def objective(is_rated: np.ndarray, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    """Compute what `Interest` minimizes, as its docstring says."""
+    rated, found = torch.from_numpy(is_rated), user @ item.T
+    error = ((1 - found).square() * rated).sum() + UNRATED_WEIGHT * found.square().sum()
+    (num_users, num_items), (of_users, of_items) = is_rated.shape, (rated.sum(dim=axis) for axis in (1, 0))
+    ridge = (user.square().sum(dim=1) * (of_users + UNRATED_WEIGHT * num_items)).sum()
+    ridge = ridge + (item.square().sum(dim=1) * (of_items + UNRATED_WEIGHT * num_users)).sum()
+    return error + REGULARIZATION * ridge
+
+
+def test_users_minimize_the_objective_given_the_items(is_rated):
+    found = fitted(is_rated)
+    np.testing.assert_allclose(found.user, dense_rows(is_rated, found.item.double().numpy()), atol=1e-5)
+    user, item = (table.double().clone().requires_grad_() for table in (found.user, found.item))
+    (gradient,) = torch.autograd.grad(objective(is_rated, user, item), user)
+    assert gradient.abs().max() < 1e-4
+
+
+def test_every_sweep_lowers_the_objective_toward_a_minimum(is_rated, monkeypatch):
+    values = []
+    for sweeps in (1, 2, 4, 8, 100):
+        monkeypatch.setattr(interest, "SWEEPS", sweeps)
+        found = fitted(is_rated)
+        values.append(float(objective(is_rated, found.user.double(), found.item.double())))
+    assert all(later < earlier for earlier, later in pairwise(values))
+    assert values[3] < 1.05 * values[4]
+    item = found.item.double().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(objective(is_rated, found.user.double(), item), item)
+    assert gradient.abs().max() < 0.02
+
+
+@pytest.mark.parametrize("entries", [1, 40, 200, 1 << 18])
+def test_blocks_of_any_size_give_the_same_rows(is_rated, monkeypatch, entries):
+    expected = fitted(is_rated)
+    monkeypatch.setattr(interest, "ENTRIES", entries)
+    for own, other in zip(fitted(is_rated), expected, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("entries", [1, 500, 5000])
+def test_blocks_cover_all_rows_once_within_their_memory(monkeypatch, entries):
+    monkeypatch.setattr(interest, "ENTRIES", entries)
+    size = np.random.default_rng(0).geometric(0.02, 400)
+    blocks = list(interest._blocks(np.argsort(-size, kind="stable"), size, DIM))
+    assert sorted(np.concatenate(blocks)) == list(range(400))
+    for block in blocks:
+        largest = max(size[block].max(), DIM)
+        assert len(block) == 1 or len(block) * largest <= entries
+        assert 2 * size[block].min() >= size[block].max() == size[block[0]]
+
+
+def test_interest_is_high_for_rated_pairs_and_never_below_zero(is_rated):
+    found = fitted(is_rated).of(torch.arange(NUM_USERS), torch.arange(NUM_ITEMS)).numpy()
+    assert found.min() == 0
+    assert found[is_rated].mean() > 2 * found[~is_rated].mean()
+    assert (found[-1] == 0).all()
+    assert (found[:, -1] == 0).all()
+
+
+def test_users_without_ratings_have_the_share_of_users_who_rated_the_item(is_rated):
+    found = fitted(is_rated).of(torch.tensor([-1, 3, NUM_USERS]), torch.tensor([4, 0]))
+    share = is_rated.mean(axis=0)[[4, 0]]
+    np.testing.assert_allclose(found[[0, 2]], [share, share], rtol=1e-6)
+    assert (found[1] != found[0]).all()
+
+
+def test_users_folded_in_equal_trained_users_with_the_same_ratings(is_rated):
+    found = fitted(is_rated)
+    chosen = [7, 0, 12]
+    folded = found.with_users(pairs_of(is_rated[chosen]), 3)
+    torch.testing.assert_close(folded.user, found.user[chosen], atol=1e-5, rtol=1e-4)
+    assert folded.item is found.item
+
+
+def test_items_folded_in_are_solved_from_who_rated_them(is_rated):
+    found = fitted(is_rated)
+    new = np.zeros((NUM_USERS, 2), dtype=np.bool_)
+    new[[2, 5, 9], 0] = True
+    folded = found.with_items(pairs_of(new), 2)
+    torch.testing.assert_close(folded.item[:-2], found.item)
+    np.testing.assert_allclose(folded.item[-2:], dense_rows(new.T, found.user.double().numpy()), atol=1e-5)
+    assert folded.share[-2:].tolist() == pytest.approx([0.1, 0.0])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])
+def test_one_user_or_one_item_is_enough(shape):
+    found = fitted(np.ones(shape, dtype=np.bool_))
+    assert found.of(torch.arange(shape[0]), torch.arange(shape[1])).min() > 0.5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"user": torch.zeros(NUM_USERS, DIM + 1)},
+        {"user": torch.zeros(NUM_USERS + 1, DIM)},
+        {"item": torch.zeros(NUM_ITEMS)},
+        {"share": torch.zeros(NUM_ITEMS, 1)},
+        {"share": torch.zeros(NUM_ITEMS, dtype=torch.float64)},
+        {"item": torch.full((NUM_ITEMS, DIM), torch.nan)},
+    ],
+)
+def test_check_refuses_tables_of_other_shapes_and_values(is_rated, change):
+    found = fitted(is_rated)
+    found.check(num_users=NUM_USERS, num_items=NUM_ITEMS)
+    with pytest.raises(ValueError, match="the tables have other"):
+        found._replace(**change).check(num_users=NUM_USERS, num_items=NUM_ITEMS)

@@ -1,0 +1,102 @@
+"""Orders of lists: the values by which they are sorted, on tables small enough to check by hand."""
+
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+import torch
+from equations import options_of
+from fits import holdout_of, training_data
+from run_folders import add_samples
+from tables import table_with_features
+
+from ratinglab.evaluation.ranking import liked_from
+from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.building import build_equation
+from ratinglab.models.posterior import Posterior
+from ratinglab.models.predictor import Predictor
+from ratinglab.recommend import orders
+from ratinglab.recommend.interest import Interest
+from ratinglab.recommend.orders import ExpectedGain, LowerBound, levels_of
+from ratinglab.stars import Stars
+
+INTEREST = Interest(torch.tensor([[1.0, 0.0], [0.5, -0.5]]), torch.tensor([[0.8, 0.6], [0.2, 1.0]]), torch.ones(2) / 4)
+"""Products: 0.8 and 0.2 of the first user; 0.1 and −0.4 of the second."""
+
+
+def test_gain_is_interest_times_the_probability_of_a_liked_rating():
+    gain = ExpectedGain(INTEREST, border=3.5, deviation=0.5).of(
+        torch.tensor([0, 1, 2]), torch.tensor([0, 1]), torch.tensor([[3.5, 4.0], [3.0, 5.0], [3.5, 4.0]])
+    )
+    likely = NormalDist().cdf
+    expected = [[0.8 * 0.5, 0.2 * likely(1)], [0.1 * likely(-1), 0], [0.25 * 0.5, 0.25 * likely(1)]]
+    np.testing.assert_allclose(gain, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rating", "threshold", "border"),
+    [
+        ([1, 5, 3, 4, 2, 4], 4, 3.5),
+        ([0.5, 4, 3.5, 1], 3.875, 3.75),
+        ([0.5, 4, 3.5, 1], 4.0000005, 3.75),
+        ([1, 100, 37, 36], 37, 36.5),
+        ([1, 100, 37, 36], 38, 68.5),
+        ([1, 2], 4, 4),
+        ([3, 3, 3], 3, 3),
+    ],
+)
+def test_border_is_halfway_between_the_ratings_around_the_threshold(rating, threshold, border):
+    levels = levels_of(np.array(rating, dtype=np.float32))
+    assert ExpectedGain.of_levels(INTEREST, levels, threshold=threshold, mse=1, stars=Stars(1, 5)).border == border
+
+
+@pytest.mark.parametrize(
+    ("scale", "threshold", "liked"),
+    [((1, 5), None, 4), ((1, 5), 2.5, 2.5), ((0.5, 5), None, 3.875), ((1, 100), None, 75.25), ((3, 3), None, 3)],
+)
+def test_four_of_five_stars_are_liked_on_any_scale(scale, threshold, liked):
+    assert liked_from(threshold, Stars(*scale)) == liked
+
+
+@pytest.mark.parametrize("scale", [(0.5, 5.0), (1.0, 100.0)])
+def test_gain_is_the_same_on_every_scale(scale):
+    stars, user, item, predicted = Stars(*scale), torch.arange(2), torch.arange(2), torch.tensor([[3.5, 4], [3, 5]])
+    levels = np.arange(1, 5.5, 0.5, dtype=np.float32)
+    five = ExpectedGain.of_levels(INTEREST, levels, threshold=4, mse=0.81, stars=Stars(1, 5))
+    scaled = {"threshold": liked_from(None, stars), "mse": 0.81 * stars.unit**2, "stars": stars}
+    other = ExpectedGain.of_levels(INTEREST, stars.to_rating(levels), **scaled)
+    assert five.deviation == pytest.approx(0.9)
+    found = other.of(user, item, stars.to_rating(predicted))
+    torch.testing.assert_close(found, five.of(user, item, predicted), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("stars", [Stars(1, 5), Stars(3, 3)])
+def test_gain_is_finite_without_errors(stars):
+    gain = ExpectedGain.of_levels(INTEREST, np.array([3], dtype=np.float32), threshold=3, mse=0, stars=stars)
+    found = gain.of(torch.arange(2), torch.arange(2), torch.tensor([[3.0, 5.0], [3.0, 1.0]]))
+    np.testing.assert_allclose(found, [[0.4, 0.2], [0.05, 0]], rtol=1e-5)
+
+
+def sampled(name: str) -> Predictor:
+    """Make a predictor of three random samples, on a scale of 1 to 9."""
+    options, table = options_of(name), table_with_features()
+    holdout = holdout_of(table, options)
+    model = Posterior(build_equation(options, training_data(holdout), seed=0))
+    add_samples(model, torch.Generator().manual_seed(1))
+    baseline = BiasBaseline(num_users=holdout.num_users, num_items=holdout.num_items)
+    return Predictor(model, baseline, stars=Stars(1.0, 9.0), scale=None)
+
+
+@pytest.mark.parametrize("entries", [1, 50, 1 << 20])
+@pytest.mark.parametrize("name", ["mf", "biased_mf", "svdpp"])
+def test_lower_bound_is_the_prediction_minus_its_deviation(monkeypatch, name, entries):
+    monkeypatch.setattr(orders, "ENTRIES", entries)
+    predictor = sampled(name)
+    num_users = len(predictor.baseline.user_bias) - 1
+    user, item = torch.tensor([2, num_users, 0, -1]), torch.tensor([1, 0, 4], dtype=torch.int32)
+    pairs = user.repeat_interleave(3).int(), item.repeat(4)
+    predicted = predictor.score(*pairs).detach()
+    expected = predicted - predictor.deviation(*pairs).nan_to_num(nan=0.0)
+    bound = LowerBound(predictor).of(user, item, predicted.view(4, 3).clone())
+    torch.testing.assert_close(bound, expected.view(4, 3).detach(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(bound[1], predicted.view(4, 3)[1])  # a user without training ratings
