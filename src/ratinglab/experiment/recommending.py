@@ -163,7 +163,7 @@ def _order_text(run: Run, order: OrderOptions) -> str:
         return "by predicted rating"
     if order.by is OrderBy.lower_bound:
         return "by lower bound: predicted rating minus its standard deviation"
-    return f"by expected gain: interest times probability of a rating of at least {run.liked_from(order.threshold):g}"
+    return f"by expected gain: interest times probability of a rating of at least {run.lowest_liked(order.threshold):g}"
 
 
 def _named(folded: FoldedIn | None, user_id: str) -> str:

@@ -164,6 +164,11 @@ class TrainedModel:
         """Return the lowest rating that counts as liked: the threshold; None: 4 of 5 stars."""
         return liked_from(threshold, self.record.stars)
 
+    def lowest_liked(self, threshold: float | None) -> float:
+        """Return the lowest training rating that counts as liked; the threshold if none does."""
+        liked_from = self.liked_from(threshold)
+        return float(min(self._rating_levels[self._rating_levels >= liked_from], default=liked_from))
+
     @cached_property
     def _rating_levels(self) -> NDArray[np.float32]:
         (rating,) = read_part(self.folder, "train", ["rating"])
