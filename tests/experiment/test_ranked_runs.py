@@ -78,6 +78,16 @@ def test_monitored_lists_decide_the_best_epoch_and_are_logged_every_epoch(monito
     assert "test/ndcg@5" in metrics  # the lists that are monitored are measured at the end
 
 
+@pytest.mark.parametrize("by", ["expected_gain", "prediction"])
+def test_lists_monitored_in_training_have_the_order_of_those_of_the_run(train_here, by):
+    """Ratings are half stars from 0.5 to 5, which training converts."""
+    run = train_here(*MONITORED, f"ranking.by={by}", "ranking.threshold=null")
+    orders = ("expected_gain", "prediction")
+    found = {order: Run.load(run).evaluate_ranking(k=5, by=order)["val/ndcg@5"] for order in orders}
+    assert max(curve_of(run)["val/ndcg@5"]) == pytest.approx(found[by], abs=1e-7)
+    assert found["expected_gain"] != pytest.approx(found["prediction"], abs=1e-3)
+
+
 def test_initial_weights_are_the_best_by_lists_if_no_epoch_is_better(train_here):
     metrics = metrics_of(train_here(*MONITORED, "optimizer.lr=1e-12"))
     assert metrics["fit/best_epoch"] == 0
