@@ -87,7 +87,7 @@ def measure(ratings: pd.DataFrame, seed: int, recipes: list[str], part: str) -> 
                 yield "most popular", popular
                 yield from measure_others(Split(run), part)
             for by, found in lists.items():
-                yield f"{recipe}, by {by}", {name: found[f"{part}/{name}@{k}"] for name, k in FIGURES.items()}
+                yield f"`{recipe}`, by `{by}`", {name: found[f"{part}/{name}@{k}"] for name, k in FIGURES.items()}
 
 
 def of_run(run: Run, part: str, by: str) -> dict[str, float]:

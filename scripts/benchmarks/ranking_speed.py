@@ -3,9 +3,9 @@
     python scripts/benchmarks/ranking_speed.py
 
 138,000 users, 27,000 items, k = 10; 5 million training pairs, and 1 million held-out pairs, all relevant. The systems
-are a textbook factorization with 64 factors, a run by Gibbs sampling with 8 samples of 64 factors, and the most popular
-items. Each runs in a process of its own, and they take turns. Peak memory counts from the loaded factors and pairs
-upward, with the imports of torch.
+are a textbook factorization with 64 factors, by predicted rating and by expected gain; a run by Gibbs sampling with 8
+samples of 64 factors, by predicted rating; and the most popular items. Each runs in a process of its own, and they take
+turns. Peak memory counts from the loaded factors and pairs upward, with the imports of torch.
 """
 
 import argparse
@@ -32,7 +32,12 @@ from numpy.typing import NDArray
 from recommending_speed import memory_mib
 
 NUM_FACTORS, NUM_SAMPLES, K = 64, 8, 10
-SYSTEMS = {"factors": "64 factors", "samples": "8 samples of 64 factors", "popular": "most popular items"}
+SYSTEMS = {
+    "factors": "64 factors",
+    "gain": "64 factors, by expected gain",
+    "samples": "8 samples of 64 factors",
+    "popular": "most popular items",
+}
 Table = dict[str, NDArray[Any]]
 
 
@@ -92,17 +97,25 @@ def measure(system: str, folder: str) -> Measurement:
 
 def prepare(system: str, table: Table) -> Callable[[], int]:
     """Return what evaluate.py calls for a part, without reading the run; it returns the number of users."""
+    import torch
+
     from ratinglab.ratings.table import Ratings
     from ratinglab.recommend.held_out_lists import HeldOutLists
+    from ratinglab.recommend.interest import DIM, Interest, RatedPairs
+    from ratinglab.recommend.orders import ExpectedGain
 
     num_users, num_items = (table[f"{side}_factors"].shape[1] for side in ("user", "item"))
     predictor, is_train = predictor_of(table), ~table["is_held_out"]
-    rated, train = (tuple(table[name][mask] for name in ("user", "item")) for mask in (~is_train, is_train))
-    held_out = Ratings(*rated, rating=np.ones(len(rated[0]), dtype=np.float32))
+    rated, train = (RatedPairs(table["user"][mask], table["item"][mask]) for mask in (~is_train, is_train))
+    held_out = Ratings(*rated, rating=np.ones(len(rated.user), dtype=np.float32))
+    order = None
+    if system == "gain":
+        user, item = (torch.from_numpy(table[f"{side}_factors"][0, :, :DIM].copy()) for side in ("user", "item"))
+        order = ExpectedGain(Interest(user, item, torch.ones(num_items)), border=0.0, deviation=1.0)
 
     def rank() -> int:
-        lists = HeldOutLists(held_out, train=train, num_users=num_users, num_items=num_items, threshold=None)
-        found = lists.measure_popularity(k=K) if system == "popular" else lists.measure(predictor, k=K)
+        lists = HeldOutLists(held_out, train=train, num_users=num_users, num_items=num_items, threshold=1.0)
+        found = lists.measure_popularity(k=K) if system == "popular" else lists.measure(predictor, k=K, order=order)
         assert 0 < found["ndcg"] < 1
         return len(lists.users)
 

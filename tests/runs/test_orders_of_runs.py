@@ -147,6 +147,13 @@ def test_unknown_orders_are_refused_with_the_nearest(run):
         )
 
 
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf")])
+def test_a_threshold_that_is_not_finite_is_refused(run, threshold):
+    for attempt in (run.recommend_to_all, run.evaluate_ranking):
+        with pytest.raises(UserError, match=rf"^threshold must be finite, got {threshold}$"):
+            attempt(k=2, threshold=threshold)
+
+
 def test_interest_is_fitted_once_and_kept(tmp_path, monkeypatch):
     run = run_of(tmp_path / "run")
     expected = run.recommend(3, k=9)

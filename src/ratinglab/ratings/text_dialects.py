@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.ratings.inputs import BLOCK_SIZE, BlockStream, InputFile
 
-PIECE_SIZE = 8 << 20
+PIECE_SIZE = 1 << 20
 """Bytes of a plain file that one thread parses at a time."""
 UNIT_SEPARATOR = "\x1f"
 """Replaces separators of several characters, which CSV readers do not support. Text must not contain it."""

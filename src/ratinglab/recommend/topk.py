@@ -16,6 +16,8 @@ from ratinglab.recommend.orders import Order
 
 SCORES = 1 << 24
 """Number of scores held at once: 64 MiB."""
+ORDERED = 8
+"""Divides SCORES if an order makes the scores, which takes several tables of their size."""
 PAIRS = 1 << 18
 """Number of pairs that an equation without factors predicts at once: each can take a few KB."""
 
@@ -160,7 +162,7 @@ def _blocks_of_scores(
     if factors is None:
         size = pairwise_size
     else:
-        size = max(1, SCORES // len(item))
+        size = max(1, (SCORES if order is None else SCORES // ORDERED) // len(item))
         item_factors = factors.item[item].T
         item_bias = torch.zeros(1, len(item), device=device) if factors.item_bias is None else factors.item_bias[item].T
     memory = torch.empty(min(size, len(users)), len(item), device=device)

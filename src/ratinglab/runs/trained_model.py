@@ -161,7 +161,13 @@ class TrainedModel:
         )
 
     def liked_from(self, threshold: float | None) -> float:
-        """Return the lowest rating that counts as liked: the threshold; None: 4 of 5 stars."""
+        """Return the lowest rating that counts as liked: the threshold; None: 4 of 5 stars.
+
+        Raises:
+            UserError: the threshold is not finite.
+        """
+        if threshold is not None and not np.isfinite(threshold):
+            raise UserError(f"threshold must be finite, got {threshold}")
         return liked_from(threshold, self.record.stars)
 
     def lowest_liked(self, threshold: float | None) -> float:
