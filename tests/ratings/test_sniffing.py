@@ -81,6 +81,12 @@ def test_columns_that_the_user_names_are_kept(guessed):
     assert columns_of(guessed(content, columns=("a", "b", "stars"))) == ("a", "b", "stars", None)
 
 
+def test_column_named_when_holds_times(guessed):
+    found = guessed("user;film;stars;when\n1;2;3;964982703\n2;3;4;964981247\n")
+    assert columns_of(found) == ("user", "film", "stars", "when")
+    assert found.options.load().timestamp is not None
+
+
 def test_separator_that_the_user_names_is_kept(guessed):
     assert guessed("1^2^3\n2^3^4\n", separator="^").options.separator == "^"
 

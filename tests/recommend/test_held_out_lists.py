@@ -45,11 +45,11 @@ def lists_of(held_out: Ratings, *, between=None, threshold=1.0) -> HeldOutLists:
 
 
 def test_users_need_training_ratings_and_a_relevant_held_out_rating():
-    lists = lists_of(rows((0, 2, 5), (1, 2, 3), (7, 0, 5), (8, 0, 2)), threshold=4)
+    lists = lists_of(rows((0, 2, 5), (1, 2, 3), (3, 0, 5), (8, 0, 2)), threshold=4)
     assert lists.users.tolist() == [0]
     assert lists.num_without_relevant == 2
     assert lists.num_without_training == 1
-    assert lists_of(rows((0, 2, 5), (1, 2, 3), (7, 0, 5), (8, 0, 2))).users.tolist() == [0, 1]
+    assert lists_of(rows((0, 2, 5), (1, 2, 3), (3, 0, 5), (8, 0, 2))).users.tolist() == [0, 1]
 
 
 def test_the_most_popular_items_leave_out_what_a_user_has_rated_in_earlier_parts():
