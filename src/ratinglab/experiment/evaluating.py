@@ -26,7 +26,7 @@ def evaluate(options: EvaluateOptions) -> None:
     print(*metrics_table(metrics, record), sep="\n")
     print(*lists_tables(of_lists, record, order=options.ranking), sep="\n", end="\n" if of_lists else "")
     if k is not None and not of_lists:
-        print("note: no lists are measured: the run holds out no rows")
+        print("note: the run holds out no rows, so no lists are measured")
     if not (run.folder / "metrics.json").is_file():
         print("metrics.json is missing: the run has not finished")
         return

@@ -285,10 +285,9 @@ class Run(TrainedModel):
     ) -> dict[str, float]:
         """Measure lists of k items against the run's own validation and test rows, beside those of popular items.
 
-        A user's list has the best items among those with training ratings that the user has not rated in training or,
-        for test, in validation: what `recommend` lists, but for the ratings being tested. The
-        metrics are means over the users with training ratings and at least one relevant rating in the part;
-        `evaluation.ranking` has the equations.
+        Candidates are the items with training ratings that the user has not rated in training or, for test, in
+        validation. The metrics are means over the users with training ratings and at least one relevant rating in the
+        part; `evaluation.ranking` has the equations.
 
         Args:
             k: number of items per list, at least 1.
@@ -298,9 +297,9 @@ class Run(TrainedModel):
 
         Returns:
             test/ndcg@10 and so on for precision, recall, map, mrr, hit_rate, coverage and novelty, and the same of the
-            most popular items as baseline/popularity/test/ndcg@10 …; test/ranked_users, the number of users measured;
-            test/users_without_relevant, those left out since no rating of theirs in the part is relevant, and
-            test/users_without_training, those with a relevant one but no training ratings. No entries for a part
+            most popular items as baseline/popularity/test/ndcg@10 …; numbers of users: test/ranked_users (measured),
+            test/users_without_relevant (left out: none of their ratings in the part is relevant) and
+            test/users_without_training (left out: a relevant rating, but no training ratings). No entries for a part
             without rows, and no metrics for one without users.
 
         Raises:
