@@ -113,7 +113,7 @@ def test_unknown_user_is_an_error_with_the_nearest_id(run, here, user, message):
 def test_unknown_user_gets_the_baseline_ranking_on_request(run, capsys):
     recommend(run, "user=9999", "unknown=baseline", "k=2")
     note, title, *rows = capsys.readouterr().out.splitlines()
-    assert note.startswith("note: user 9999 has no training ratings; showing the bias baseline's ranking")
+    assert note.startswith("note: user 9999 has no training ratings; the bias baseline predicts")
     start = "recommended to user 9999, by expected gain: interest times probability of a rating of at least"
     assert title == f"{start} {run.lowest_liked(None):g}"
     assert [row.split()[1] for row in rows[1:]] == run.recommend(9999, k=2, unknown="baseline")["item_id"].astype(

@@ -127,8 +127,7 @@ def _recommend_to_one(
             run.check_users([user_id], place=lambda _: "user")
         if not run.trained_users([user_id])[0]:
             remarks.append(
-                f"note: user {user_id} has no training ratings; showing the bias baseline's ranking, the same for "
-                "everyone"
+                f"note: user {user_id} has no training ratings; the bias baseline predicts, the same for everyone"
             )
     shared = _listing(options, candidates)
     if folded is None:
