@@ -93,7 +93,7 @@ def fit_surprise(
     from surprise import SVD, Dataset, Reader
 
     scale = float(training.rating.min()), float(training.rating.max())
-    table = pd.DataFrame(training._asdict())
+    table = pd.DataFrame({"user": training.user, "item": training.item, "rating": training.rating})
     data = Dataset.load_from_df(table, Reader(rating_scale=scale)).build_full_trainset()
     model = SVD(**settings, random_state=0)
     started = perf_counter()
