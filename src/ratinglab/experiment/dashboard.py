@@ -39,14 +39,14 @@ def show_experiment(
     """Log texts and a chart to TensorBoard, and hyperparameters to the other loggers once, when the run is new."""
     for logger in loggers:
         if isinstance(logger, EventLog):
-            _show_texts(logger, header, run_folder=run_folder)
+            _show_texts(logger, header, run_folder=run_folder, predicts_scores=record.predicts_scores)
         elif is_new:
             found = hyperparameters(options, data=record.provenance["data"])
             logger.log_hyperparams(found | swept_arguments(run_folder))
 
 
-def _show_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path) -> None:
-    """Log the overrides, the header and the full configuration as text, and a chart of train and val MSE."""
+def _show_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, predicts_scores: bool) -> None:
+    """Log the overrides, the header and the full configuration as text, and a chart of train and val MSE, if any."""
     texts = {"2_header": list(header)}
     for name, file in (("1_overrides", "overrides.yaml"), ("3_config", "config.yaml")):
         path = run_folder / SAVED / file
@@ -54,7 +54,8 @@ def _show_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path) ->
             texts[name] = path.read_text(encoding="utf-8").splitlines()
     for name, lines in texts.items():  # TensorBoard sorts them by name
         logger.log_text(name, "\n".join(f"    {line}" for line in lines))
-    logger.log_charts({"train and validation MSE": ["train/mse", "val/mse"]})
+    if not predicts_scores:
+        logger.log_charts({"train and validation MSE": ["train/mse", "val/mse"]})
 
 
 def show_results(
@@ -90,7 +91,7 @@ def _show_pages(
     results = {tag: metrics[key] for tag, key in tags.items() if key in metrics}
     shown = swept_arguments(run.folder) or hyperparameters(options, data=run.record.provenance["data"])
     logger.log_results(shown, results, step=step)
-    if pages.figures:
+    if pages.figures and not run.record.predicts_scores:
         _show_errors(logger, run, part="test" if "test/mse" in metrics else "val", step=step)
     if pages.data_figures:
         item_count = run.train_counts[1]

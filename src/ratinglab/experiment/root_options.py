@@ -26,7 +26,7 @@ class TrainOptions:
     split: SplitOptions
     """Rows held out for validation and test."""
     model: EquationOptions
-    """Equation that predicts a rating."""
+    """Equation that predicts a rating, or a score to order lists by."""
     optimizer: FitOptions
     """Method that fits the equation."""
     schedule: Schedule
@@ -59,6 +59,12 @@ class TrainOptions:
     clip_predictions: bool
     """Whether to clip predictions to the rating scale."""
 
+    @property
+    def order(self) -> OrderOptions:
+        """Order of lists: a model that predicts scores orders them by its scores."""
+        by = OrderBy.prediction if self.model.predicts_scores else self.ranking.by
+        return OrderOptions(by, self.ranking.threshold)
+
     def check_together(self) -> None:
         """Raise UserError if groups conflict."""
         fit = self.optimizer
@@ -72,6 +78,11 @@ class TrainOptions:
                 f"got {self.schedule.name}"
             )
         self._check_order()
+        if self.model.predicts_scores and "@" not in self.monitor:
+            raise UserError(
+                f"monitor must be a ranking metric, such as val/ndcg@10, with model={self.model.name}, which predicts "
+                f"scores, not ratings; got {self.monitor}"
+            )
         fit.check(model=self.model, trainer=self.trainer)
         for key, needed in fit.trainer_values.items():
             value = getattr(self.trainer, key)

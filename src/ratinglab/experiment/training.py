@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
-from ratinglab.batches import as_tensors
+from ratinglab.batches import Batch, as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import MSE, Metric, MetricKind, RankingMetric, find_metrics, monitored
@@ -35,6 +35,7 @@ from ratinglab.fitting.trainer import Accelerator
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import check_equation
 from ratinglab.models.posterior import Posterior
+from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, hold_out, offer_of
 from ratinglab.ratings.side_information import Offer
 from ratinglab.ratings.splits import VALIDATION, Split
@@ -132,6 +133,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
     first_epoch = read_epoch(checkpoint) + 1
     loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
+    has_validation = len(data.validation_ratings) > 0
     pruning = _pruning(options, run_folder, monitor=monitor, split=holdout.split)
     trainer = _build_trainer(
         options,
@@ -141,7 +143,8 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         resumed_in=run_folder.parent if is_first_of_two else run_folder,
         loggers=loggers,
         monitor=monitor,
-        has_validation=len(data.validation_ratings) > 0,
+        tags=_curve_tags(options, monitor, has_validation=has_validation),
+        has_validation=has_validation,
     )
     fit = _build_fit(options, record, data, holdout, monitor=monitor)  # can raise UserError: nothing is written before
     if first_epoch > 1:
@@ -174,7 +177,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
 
 def _monitor(options: TrainOptions) -> Metric | RankingMetric:
     """Find the monitored metric."""
-    return monitored(options.monitor, find_metrics(options.metrics), order=options.ranking)
+    return monitored(options.monitor, find_metrics(options.metrics), order=options.order)
 
 
 def _check_lists(
@@ -252,11 +255,10 @@ def _build_fit(
     )
     predictor = build_predictor(record, training, seed=options.seed)
     check_equation(predictor.model, rows, name=options.model.name)
-    baseline, stars = predictor.baseline, record.stars
-    baseline.fit(user=rows.user, item=rows.item, rating=stars.to_rating(rows.rating))
-    # a sampler starts from its prior; one far rating can make the bias baseline worse than the mean
-    if not isinstance(predictor.model, Posterior) and _beats_the_mean(baseline, data.validation_ratings):
-        predictor.model.start_from_baseline(baseline.user_bias[:-1] / stars.unit, baseline.item_bias[:-1] / stars.unit)
+    if options.model.predicts_scores:
+        predictor.baseline.fit_popularity(rows.item)
+    else:
+        _fit_baseline(predictor, rows, data)
     setup = FitSetup.scheduled(
         initial_lr=options.optimizer.initial_lr,
         schedule=options.schedule,
@@ -265,6 +267,15 @@ def _build_fit(
         seed=options.seed,
     )
     return options.optimizer.build(predictor, setup)
+
+
+def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> None:
+    """Fit the bias baseline to the training rows, and let the model start from it."""
+    baseline, stars = predictor.baseline, predictor.stars
+    baseline.fit(user=rows.user, item=rows.item, rating=stars.to_rating(rows.rating))
+    # a sampler starts from its prior; one far rating can make the bias baseline worse than the mean
+    if not isinstance(predictor.model, Posterior) and _beats_the_mean(baseline, data.validation_ratings):
+        predictor.model.start_from_baseline(baseline.user_bias[:-1] / stars.unit, baseline.item_bias[:-1] / stars.unit)
 
 
 def _beats_the_mean(baseline: BiasBaseline, rows: Ratings) -> bool:
@@ -282,6 +293,13 @@ def _pruning(options: TrainOptions, run_folder: Path, *, monitor: MetricKind, sp
     return options.callbacks.pruning.build(curves=curves, monitor=monitor)
 
 
+def _curve_tags(options: TrainOptions, monitor: MetricKind, *, has_validation: bool) -> list[str]:
+    """List the tags of the metrics by epoch."""
+    train_tag = options.optimizer.train_tag
+    validated = ["val/mse", f"val/{monitor.name}"][options.model.predicts_scores :]
+    return list(dict.fromkeys([*([train_tag] if train_tag else []), *(validated if has_validation else [])]))
+
+
 def _build_trainer(
     options: TrainOptions,
     *,
@@ -291,15 +309,19 @@ def _build_trainer(
     loggers: Sequence[RunLogger],
     pruning: MedianPruning | None,
     monitor: MetricKind,
+    tags: Sequence[str],
     has_validation: bool,
 ) -> Trainer:
-    """Make Lightning's Trainer; with `exact_epochs`, neither trainer.max_epochs nor a clock limits the fit."""
+    """Make Lightning's Trainer; with `exact_epochs`, neither trainer.max_epochs nor a clock limits the fit.
+
+    `tags` are those of the learning curve.
+    """
     has_best = has_validation and not options.optimizer.keeps_samples
     callbacks = options.callbacks.build(
         checkpoint_folder=run_folder / "checkpoints", monitor=monitor if has_best else None
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
-    callbacks.append(LearningCurve(run_folder / "epochs.csv", monitor=monitor if has_validation else None))
+    callbacks.append(LearningCurve(run_folder / "epochs.csv", tags=tags))
     callbacks += [] if pruning is None else [pruning]
     callbacks.append(StopOnSignal(resumed_in))
     trainer = options.trainer
@@ -348,7 +370,8 @@ def _finish(
     # with two fits, only the second one sees the test rows
     parts = ("val", "test") if options.test and not finds_epochs else ("val",)
     metrics = run.evaluate(parts=parts) | run.evaluate_own_ranking(parts=parts)
-    run.write_predictions(parts)
+    if not run.record.predicts_scores:
+        run.write_predictions(parts)
     metrics |= {**facts, "fit/best_epoch": run.best_epoch}
     if found is not None:
         metrics |= {tag: value for tag, value in found.items() if "val/" in tag}

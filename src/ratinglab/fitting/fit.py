@@ -14,15 +14,12 @@ from torch.optim import Optimizer
 from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
-from ratinglab.evaluation.metrics import MSE, Metric, RankingMetric
-from ratinglab.evaluation.ranking import OrderBy, liked_from
+from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.checkpoints import BestAndLast
+from ratinglab.fitting.monitored_lists import MonitoredLists
 from ratinglab.fitting.restoring import read_fit_parts
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.predictor import Predictor
-from ratinglab.recommend.held_out_lists import HeldOutLists
-from ratinglab.recommend.interest import Interest, RatedPairs, fit_interest
-from ratinglab.recommend.orders import ExpectedGain, Order, levels_of
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +30,11 @@ class Fit(LightningModule):
     It logs these tags once per epoch, with the number of finished epochs as the step:
     train/mse: over the epoch's rows, without penalty or clipping; each fit says at which weights;
     val/mse: pooled over the validation rows, as the run predicts them (with fallback and clipping);
-    val/NAME: the monitored metric, unless it is MSE;
     val/mse_above_bias_baseline: val/mse minus that of the bias baseline; negative if the model is better;
+    val/NAME: the monitored metric, unless it is MSE;
     train/lr: the learning rate of the epoch, if the fit has one;
     weights/…: the root mean square of each parameter after the epoch.
+    A model that predicts scores has no MSE; its fit says what it logs of the training rows.
     """
 
     predictor: Predictor
@@ -51,8 +49,7 @@ class Fit(LightningModule):
         self.validated: list[tuple[Tensor, Tensor]] = []
         """Predicted and true ratings of each block of validation rows in this epoch."""
         self.baseline_mse: float | None = None
-        self._lists: HeldOutLists | None = None
-        self._interest: Interest | None = None
+        self._lists: MonitoredLists | None = None
         self.train_mse = math.nan
         """MSE over the epoch's training rows, in squared stars; set by the epoch's last step."""
         self._scalars: dict[str, float] = {}
@@ -140,11 +137,13 @@ class Fit(LightningModule):
         progress.increment_ready()
         progress.increment_completed()
         if self.trainer.is_last_batch:
-            # now: validation and the epoch-end callbacks read it
-            self._check_finite(self.train_mse, "the training loss")
-            self._report("train/mse", self.train_mse * self.predictor.stars.unit**2)
+            self.report_training()  # now: validation and the epoch-end callbacks read it
             if self.epoch_lr is not None:
                 self._log("train/lr", self.epoch_lr)
+
+    def report_training(self) -> None:
+        """Report train/mse of the epoch."""
+        self.report("train/mse", self.train_mse * self.predictor.stars.unit**2, what="the training loss")
 
     def on_validation_epoch_start(self) -> None:
         self.validated.clear()
@@ -154,63 +153,44 @@ class Fit(LightningModule):
         return self.predictor.score(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Predict and clip a block of validation rows."""
-        self.validated.append((self.predictor.clip(self.score_block(batch, batch_idx)), batch.rating))
+        """Predict and clip a block of validation rows; scores are no predictions of ratings."""
+        if not self.predictor.model.predicts_scores:
+            self.validated.append((self.predictor.clip(self.score_block(batch, batch_idx)), batch.rating))
 
     @torch.no_grad()
     def _initial_value(self) -> float:
         """Compute the monitored metric on the validation rows, before the first epoch."""
         self.predictor.eval()
-        blocks = [
-            (self.predictor.clip(self.score_block(batch, block)), batch.rating)
-            for block, batch in enumerate(self.data.val_dataloader())
-        ]
-        value = self._monitored_value(*(torch.cat(column) for column in zip(*blocks, strict=True)))
+        for block, batch in enumerate(self.data.val_dataloader()):
+            self.validation_step(batch, block)
+        value = self._monitored_value()
         self.predictor.train()
         return value
 
-    def _monitored_value(self, predicted: Tensor, rating: Tensor) -> float:
-        """Compute the monitored metric of the validation rows, predicted (N,) and rating (N,), or of their lists."""
-        if isinstance(self.monitor, Metric):
-            return self.monitor(predicted, rating)
-        if self._lists is None:
-            train = self.data.train_ratings
-            self._lists = HeldOutLists(
-                self.data.validation_ratings,
-                train=RatedPairs(train.user, train.item),
-                num_users=self.data.num_users,
-                num_items=self.data.num_items,
-                threshold=liked_from(self.monitor.threshold, self.predictor.stars),
-            )
-        order = self._order(self.monitor, mse=MSE(predicted, rating))
-        return self._lists.measure(self.predictor, k=self.monitor.k, order=order)[self.monitor.measure]
+    def _validated_rows(self) -> tuple[Tensor, Tensor]:
+        """Return the predicted and the true rating of all validation rows: (N,) float32 each."""
+        predicted, rating = (torch.cat(column) for column in zip(*self.validated, strict=True))
+        return predicted, rating
 
-    def _order(self, monitor: RankingMetric, *, mse: float) -> Order | None:
-        """Return the order of the lists, given the MSE of the validation rows in squared rating units."""
-        if monitor.by is OrderBy.prediction:
-            return None
-        assert monitor.by is OrderBy.expected_gain, "a burn-in has no lower bounds"
-        train, stars = self.data.train_ratings, self.predictor.stars
-        if self._interest is None:
-            pairs = RatedPairs(train.user, train.item)
-            self._interest = fit_interest(pairs, num_users=self.data.num_users, num_items=self.data.num_items)
-        return ExpectedGain.of_levels(
-            self._interest,
-            stars.to_rating(levels_of(train.rating)),
-            threshold=liked_from(monitor.threshold, stars),
-            mse=mse,
-            stars=stars,
-        )
+    def _monitored_value(self) -> float:
+        """Compute the monitored metric of the validation rows, or of their lists."""
+        if isinstance(self.monitor, Metric):
+            return self.monitor(*self._validated_rows())
+        if self._lists is None:
+            self._lists = MonitoredLists(self.monitor, self.data)
+        mse = None if self.predictor.model.predicts_scores else MSE(*self._validated_rows())
+        return self._lists.measure(self.predictor, mse=mse)
 
     def on_validation_epoch_end(self) -> None:
-        predicted, rating = (torch.cat(column) for column in zip(*self.validated, strict=True))
-        mse = MSE(predicted, rating)
-        self._check_finite(mse, "the validation error")
-        self._report("val/mse", mse)
+        if not self.predictor.model.predicts_scores:
+            self._report_mse(*self._validated_rows())
         if self.monitor is not MSE:
-            value = self._monitored_value(predicted, rating)
-            self._check_finite(value, f"val/{self.monitor.name}")
-            self._report(f"val/{self.monitor.name}", value)
+            self.report(f"val/{self.monitor.name}", self._monitored_value())
+
+    def _report_mse(self, predicted: Tensor, rating: Tensor) -> None:
+        """Report val/mse, and how far it is above the bias baseline's."""
+        mse = MSE(predicted, rating)
+        self.report("val/mse", mse, what="the validation error")
         if self.baseline_mse is None:  # compute once: the baseline does not change
             baseline = [self.predictor.baseline(user, item) for user, item, *_ in self.data.val_dataloader()]
             self.baseline_mse = MSE(self.predictor.clip(torch.cat(baseline)), rating)
@@ -235,8 +215,13 @@ class Fit(LightningModule):
         """Suggest a remedy, to append to the message about a value that is not finite."""
         return "" if self.epoch_lr is None else f" at lr {self.epoch_lr:g}; a smaller optimizer.lr may help"
 
-    def _report(self, tag: str, value: float) -> None:
-        """Send a value to callbacks, progress bar and loggers."""
+    def report(self, tag: str, value: float, *, what: str | None = None) -> None:
+        """Send a value to callbacks, progress bar and loggers; `what` names it in messages.
+
+        Raises:
+            RunFailedError: the value is not finite.
+        """
+        self._check_finite(value, what or tag)
         self.log(tag, torch.tensor(value, dtype=torch.float32), prog_bar=True, logger=False)
         self._log(tag, value)
 

@@ -3,27 +3,26 @@
 import csv
 import io
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.files import write_whole
 
 
 class LearningCurve(Callback):
-    """Writer of epochs.csv, one row per epoch: epoch, train/mse, val/mse and the monitored metric.
+    """Writer of epochs.csv, one row per epoch: the epoch's number and its metrics.
 
     A metric that was not computed in an epoch is blank. Checkpoints hold the curve, so a resumed run has all of it.
     """
 
-    def __init__(self, path: Path, *, monitor: MetricKind | None) -> None:
-        """Take the file to write, and the monitored metric; None without validation."""
+    def __init__(self, path: Path, *, tags: Iterable[str]) -> None:
+        """Take the file to write, and the tags of the metrics."""
         super().__init__()
         self._path = path
-        validated = [] if monitor is None else list(dict.fromkeys(["val/mse", f"val/{monitor.name}"]))
-        self._columns: dict[str, list[float]] = {tag: [] for tag in ("epoch", "train/mse", *validated)}
+        self._columns: dict[str, list[float]] = {tag: [] for tag in ("epoch", *tags)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the curve so far, for resuming."""

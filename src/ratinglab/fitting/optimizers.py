@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError
-from ratinglab.models.declarations import EquationOptions, Form
+from ratinglab.models.declarations import RATING_FORMS, EquationOptions, Form
 from ratinglab.options import above, as_yaml, at_least, from_zero_below, within
 
 if TYPE_CHECKING:
@@ -34,8 +34,10 @@ class FitOptions(ABC):
 
     name: ClassVar[str]
     """Name in records and tables, as in optimizer=NAME."""
-    forms: ClassVar[tuple[Form, ...]] = tuple(Form)
+    forms: ClassVar[tuple[Form, ...]] = RATING_FORMS
     """Forms of equations that it supports."""
+    train_tag: ClassVar[str | None] = "train/mse"
+    """Tag of the metric of the training rows that it reports each epoch; None: none."""
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({})
     """Required values of trainer keys."""
     takes_batches: ClassVar[bool] = True
@@ -319,3 +321,50 @@ class ALSOptions(CompiledOptions):
         from ratinglab.fitting.als import ALSFit  # imports a compiler
 
         return ALSFit(predictor, setup, damping=self.damping)
+
+
+@dataclass
+class ImplicitALSOptions(CompiledOptions):
+    """Alternating least squares for who rated what, one sweep per epoch (Hu, Koren and Volinsky 2008).
+
+    It has no learning rate: model.unrated_weight and model.regularization are the values to tune. It ignores
+    data.batch_size.
+    """
+
+    name: ClassVar[str] = "implicit_als"
+    forms: ClassVar[tuple[Form, ...]] = (Form.score_product,)
+    train_tag: ClassVar[str | None] = "train/loss"
+    pace: ClassVar[str] = "one sweep per epoch"
+
+    cg_steps: int = field(metadata=at_least(1))
+    """Number of steps of conjugate gradients towards each row's solution, from its last value."""
+
+    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
+        """Raise UserError if rows would have no unique solution."""
+        if vars(model)["regularization"] == 0:
+            raise UserError("model.regularization must be above 0 with optimizer=implicit_als, got 0.0")
+
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the fit."""
+        from ratinglab.fitting.implicit_als import ImplicitALSFit  # imports a compiler
+
+        return ImplicitALSFit(predictor, setup, cg_steps=self.cg_steps)
+
+
+@dataclass
+class ClosedFormOptions(FitOptions):
+    """The exact solution, in one epoch. It ignores data.batch_size, trainer.max_epochs and seed."""
+
+    name: ClassVar[str] = "closed_form"
+    forms: ClassVar[tuple[Form, ...]] = (Form.score_sum,)
+    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
+    takes_batches: ClassVar[bool] = False
+    on_cpu_only: ClassVar[bool] = True
+    train_tag: ClassVar[str | None] = None
+    pace: ClassVar[str] = "one epoch"
+
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the fit."""
+        from ratinglab.fitting.closed_form import ClosedFormFit
+
+        return ClosedFormFit(predictor, setup)

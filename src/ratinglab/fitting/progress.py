@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 class ProgressBar(TQDMProgressBar):
-    """Lightning's bar with the epoch number, train/mse, val/mse and the monitored metric.
+    """Lightning's bar with the epoch number, the training error, val/mse and the monitored metric.
 
     Writes to stderr, since stdout is for results.
     """
@@ -37,7 +37,7 @@ class ProgressBar(TQDMProgressBar):
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")
 
     def get_metrics(self, trainer: Trainer, model: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
-        """Return train/mse, val/mse and the monitored metric, without Lightning's v_num, which would be empty."""
+        """Return the metrics of the epoch, without Lightning's v_num, which would be empty."""
         metrics = super().get_metrics(trainer, model)
         metrics.pop("v_num", None)
         return metrics
@@ -49,8 +49,8 @@ class EpochLines(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the epoch's training error, and the validation error and the monitored metric."""
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
-        of_validation = [tag for tag in trainer.callback_metrics if tag.startswith("val/")]
-        measured = ["train/mse", *(of_validation if validated else [])]
+        prefixes = ("train/", "val/") if validated else ("train/",)
+        measured = [tag for prefix in prefixes for tag in trainer.callback_metrics if tag.startswith(prefix)]
         text = "   ".join(f"{tag} {float(trainer.callback_metrics[tag]):.4f}" for tag in measured)
         log.info("epoch %d/%s   %s", trainer.current_epoch + 1, trainer.max_epochs, text)
 

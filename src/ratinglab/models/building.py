@@ -25,7 +25,7 @@ def build_equation(options: EquationOptions, training: TrainingData, *, seed: in
     # Seeds torch's global generator too: nn.Embedding draws from it.
     torch.manual_seed(seed)
     equation = options.build(training, generator=torch.Generator().manual_seed(seed))
-    equation.takes_day = options.needs().days
+    equation.takes_day, equation.predicts_scores = options.needs().days, options.predicts_scores
     return equation
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from ratinglab.options import added_later, at_least, within
+from ratinglab.options import added_later, at_least, finite, within
 from ratinglab.ratings.side_information import Needs, Offer
 
 if TYPE_CHECKING:
@@ -28,6 +28,14 @@ class Form(Enum):
     """The same product, but a row is the sum of its own weights and of parts, each a design times a weight table."""
     function = "function"
     """Any differentiable function of a user and an item."""
+    score_product = "score_product"
+    """s_ui = x_u · y_i, a score, not a rating: the higher, the likelier the user rates the item at all."""
+    score_sum = "score_sum"
+    """s_ui = Σ w_ji over the items j that the user has rated, a score, with all w in closed form."""
+
+
+RATING_FORMS = (Form.embeddings, Form.parts, Form.function)
+"""Forms of equations that predict ratings; the others predict scores, to order lists by."""
 
 
 @dataclass
@@ -40,6 +48,11 @@ class EquationOptions(ABC):
     """Form of the equation."""
     takes_whole_users: ClassVar[bool] = False
     """Whether a batch must hold all training rows of its users, as for an autoencoder."""
+
+    @property
+    def predicts_scores(self) -> bool:
+        """Whether it predicts scores to order lists by, not ratings."""
+        return self.form not in RATING_FORMS
 
     def needs(self) -> Needs:
         """Declare the data that the equation needs besides users, items and ratings."""
@@ -84,6 +97,15 @@ class FeatureOptions(FactorOptions):
     def needs(self) -> Needs:
         """Declare the features."""
         return Needs(user_features=tuple(self.user_features), item_features=tuple(self.item_features))
+
+
+@dataclass
+class ScoreOptions(EquationOptions):
+    """Options common to equations that predict scores from who rated what."""
+
+    min_stars: float | None = field(metadata=finite())
+    """Lowest rating of a pair that counts, in stars, of which every rating scale has 1 to 5; null: all rated pairs
+    count."""
 
 
 def names_of(forms: Collection[Form]) -> list[str]:

@@ -149,12 +149,18 @@ class SideRows(NamedTuple):
 class Equation(nn.Module, ABC):
     """A model over the users and items with training rows, as indices from 0. Its ratings are in stars: see Stars.
 
+    A model that predicts scores orders lists. Its scores of two items compare for the same user, and are no ratings.
+
     If its options need days, forward and penalty take a third argument: day (B,) int32, counted from 1970-01-01, or
     None for the last day that the equation knows.
     """
 
     takes_day: bool = False
     """Whether forward and penalty take days; build_equation sets it from the options."""
+    predicts_scores: bool = False
+    """Whether forward returns scores; build_equation sets it from the options."""
+    has_score_table: bool = False
+    """Whether score_table predicts all items for a user faster than forward does."""
 
     @abstractmethod
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
@@ -198,6 +204,17 @@ class Equation(nn.Module, ABC):
     def score_items(self, user: int, items: Tensor) -> Tensor:
         """Predict one user's ratings of these items on the last day: (C,) int32 → (C,) float32."""
         return self.predict(torch.full_like(items, user), items, None)
+
+    def score_table(self, user: Tensor) -> Tensor:
+        """Predict all items for each user: (B,) int → (B, num_items) float32. Only if `has_score_table`."""
+        raise NotImplementedError
+
+    def with_users(self, user: Tensor, item: Tensor, *, num_users: int) -> "Equation | None":
+        """Return the equation with other users, given what they have rated, and the same items; None if it cannot.
+
+        user (N,) int32, from 0 to num_users − 1, and item (N,) int32 are the rated pairs.
+        """
+        return None
 
     def factors_of_samples(self) -> Iterator[Factors]:
         """Yield the factors of each sample; of an equation without samples, its own; none if it has another form."""

@@ -159,21 +159,24 @@ def _blocks_of_scores(
     item = torch.from_numpy(candidates).to(device)
     factors = predictor.model.factors()
     pairwise_size = max(1, PAIRS // len(item))
-    if factors is None:
-        size = pairwise_size
-    else:
-        size = max(1, (SCORES if order is None else SCORES // ORDERED) // len(item))
+    is_whole = factors is not None or predictor.model.has_score_table  # whole rows of scores at once
+    size = max(1, (SCORES if order is None else SCORES // ORDERED) // len(item)) if is_whole else pairwise_size
+    if factors is not None:
         item_factors = factors.item[item].T
         item_bias = torch.zeros(1, len(item), device=device) if factors.item_bias is None else factors.item_bias[item].T
     memory = torch.empty(min(size, len(users)), len(item), device=device)
     for block in _split(users, size=size):
         scores = memory[: len(block)]
         user = torch.from_numpy(block).to(device)
-        pairwise = torch.arange(len(user), device=device)  # rows not scored by a matrix product
-        if factors is not None:
-            is_trained = (user >= 0) & (user < num_trained)
-            torch.addmm(item_bias, factors.user[torch.where(is_trained, user, 0)], item_factors, out=scores)
+        is_trained = (user >= 0) & (user < num_trained)
+        pairwise = torch.arange(len(user), device=device)  # users whose pairs are scored one by one
+        if is_whole:
             pairwise = pairwise[~is_trained]
+        if factors is None and is_whole:
+            table = predictor.model.score_table(torch.where(is_trained, user, 0))
+            scores.copy_(predictor.stars.to_rating(table[:, item]))
+        if factors is not None:
+            torch.addmm(item_bias, factors.user[torch.where(is_trained, user, 0)], item_factors, out=scores)
             if order is not None:
                 user_bias = 0.0 if factors.user_bias is None else factors.user_bias[torch.where(is_trained, user, 0)]
                 scores.copy_(predictor.stars.to_rating(scores.add_(factors.mean + user_bias)))

@@ -19,7 +19,7 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
     metrics_of_runs = []
     for each in runs:
         metrics = each.metrics
-        if "test/mse" not in metrics:
+        if not any(tag.startswith("test/") for tag in metrics):
             if (config_dir := config_dir_of(each.folder)) is not None:
                 sys.path.insert(0, config_dir)  # where the run's equation is
             run = Run.load(each.folder)
@@ -27,7 +27,8 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
                 metrics | run.evaluate(parts=("test",)) | run.evaluate_own_ranking(parts=("test",)),
                 monitor=each.record.monitor,
             )
-            run.write_predictions(("val", "test"))
+            if not each.record.predicts_scores:
+                run.write_predictions(("val", "test"))
             write_json(each.folder / "metrics.json", metrics)
         metrics_of_runs.append(metrics)
     count = "" if len(runs) == 1 else f", mean of {len(runs)} runs"

@@ -233,9 +233,10 @@ def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
         return
     job = jobs.best.finished[0].job
     arguments = {key: value for key, value in job.arguments.items() if key not in jobs.replicates}
-    if not any(column.tag == "test/mse" for column in jobs.columns):
+    of_test = [column.tag for column in jobs.columns if column.tag.startswith("test/")]
+    if not of_test:
         arguments["test"] = "true"
-    if is_only and not jobs.best.values("test/mse"):
+    if is_only and not any(jobs.best.values(tag) for tag in of_test):
         yield f"test       {shell_command('report', '--test', os.path.relpath(job.folder.parent))}"
     config_dir = config_dir_of(job.folder)
     typed = [f"{key}={value}" for key, value in arguments.items()]

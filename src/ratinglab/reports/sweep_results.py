@@ -15,8 +15,6 @@ from ratinglab.reports.paired_tests import by_split, corrected_t, evaluated_shar
 from ratinglab.runs.record import RunRecord, read_metrics, read_record
 from ratinglab.runs.sweep_folder import Job
 
-TEST_COLUMNS = {"test MSE": "test/mse", "test RMSE": "test/rmse"}
-
 
 class Column(NamedTuple):
     """A metric of the table: its heading, its tag, and whether higher values are better."""
@@ -29,6 +27,10 @@ class Column(NamedTuple):
         """Return a number by which to sort: lower is better, infinite without values or with one that is undefined."""
         mean = float(np.mean(values)) if values else math.nan
         return math.inf if math.isnan(mean) else -mean if self.higher_is_better else mean
+
+
+TEST_COLUMNS = (Column("test MSE", "test/mse"), Column("test RMSE", "test/rmse"))
+"""Columns of every table whose jobs have them, besides the monitored metric."""
 
 
 class JobResult(NamedTuple):
@@ -200,9 +202,11 @@ def _columns(results: Sequence[JobResult]) -> list[Column]:
     finished = [result for result in results if result.has_metrics]
     kinds = {result.record.monitored() for result in results if result.record is not None}
     monitor: MetricKind = next(iter(kinds), MSE)
-    columns = [Column(f"val {monitor.label}", f"val/{monitor.name}", monitor.higher_is_better)]
-    return columns + [
-        Column(label, tag)
-        for label, tag in TEST_COLUMNS.items()
-        if finished and all(tag in result.metrics for result in finished)
+    of_monitor = [
+        Column(f"{part} {monitor.label}", f"{part}/{monitor.name}", monitor.higher_is_better)
+        for part in ("val", "test")
+    ]
+    of_test = dict.fromkeys([*TEST_COLUMNS, *of_monitor[1:]])
+    return of_monitor[:1] + [
+        column for column in of_test if finished and all(column.tag in result.metrics for result in finished)
     ]

@@ -57,6 +57,7 @@ class RunRecord:
         split: name and options of the split; {} in runs from before they were kept.
         fitted_scale: the ratings of 1 and of 5 stars; 1 and 5 in runs of earlier versions, which were fitted on the
         ratings themselves.
+        predicts_scores: whether the model predicts scores to order lists by, not ratings.
         format_version: version of the folder's format.
     """
 
@@ -81,6 +82,7 @@ class RunRecord:
     max_time: str | None = None
     split: dict[str, Any] = field(default_factory=dict)
     fitted_scale: tuple[float, float] = (1.0, 5.0)
+    predicts_scores: bool = False
     format_version: int = RUN_FORMAT
 
     @property
@@ -104,8 +106,8 @@ class RunRecord:
     def monitor_settings(self) -> dict[str, Any]:
         """Return the settings that two runs must share for their monitored metrics to be compared."""
         is_of_lists = isinstance(self.monitored(), RankingMetric)
-        order = {f"ranking.{key}": self.ranking[key] for key in ("by", "threshold")} if is_of_lists else {}
-        return {"monitor": self.monitor, **order}
+        relevance = {"ranking.threshold": self.ranking["threshold"]} if is_of_lists else {}
+        return {"monitor": self.monitor, **relevance}
 
     def list_lengths(self) -> list[int]:
         """List the lengths of the lists that the run measures: ranking.k, and that of a monitored ranking metric."""

@@ -263,11 +263,13 @@ class Run(TrainedModel):
             val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
             test/warm/mse …; no entries for a part without rows. A run with samples also has test/coverage_90: the share
             of warm rows whose rating lies in the 90 % interval of its prediction. The tags of other ratings have no
-            part: mse …, baseline/bias/mse ….
+            part: mse …, baseline/bias/mse …. A model that predicts scores has no metrics of ratings: {}.
 
         Raises:
             UserError: a column or a cell of the data frame is invalid.
         """
+        if self.record.predicts_scores and ratings is None:
+            return {}
         if ratings is not None:
             return self._evaluate_rows("", self._predict_rows(self._rows_of(ratings, columns or {})))
         metrics: dict[str, float] = {}

@@ -40,6 +40,7 @@ from ratinglab.ratings.inputs import open_file
 from ratinglab.ratings.side_information import Column
 from ratinglab.recommend.interest import Interest
 from ratinglab.runs.record import RunRecord, write_record
+from ratinglab.stars import Stars
 
 PARTS = ("train", "val", "test")
 """Names of the parts, by their code in ratings.parquet."""
@@ -196,7 +197,8 @@ def build_predictor(record: RunRecord, training: TrainingData, *, seed: int) -> 
     if record.is_sampled:
         model = Posterior(as_factor_equation(model))
     baseline = BiasBaseline(num_users=record.num_users, num_items=record.num_items)
-    return Predictor(model, baseline, stars=record.stars, scale=record.scale)
+    stars = Stars(1, 5) if record.predicts_scores else record.stars  # the identity: scores are on no rating scale
+    return Predictor(model, baseline, stars=stars, scale=record.scale)
 
 
 def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:

@@ -138,12 +138,12 @@ class TrainedModel:
         return interest
 
     def order(self, by: OrderBy, threshold: float | None) -> Order | None:
-        """Return the order of lists; None: by prediction. `threshold`: see `recommend`.
+        """Return the order of lists; None: by the model's own ratings or scores. `threshold`: see `recommend`.
 
         Raises:
             UserError: there are no samples, and so no lower bounds.
         """
-        if by is OrderBy.prediction:
+        if by is OrderBy.prediction or (by is OrderBy.expected_gain and self.record.predicts_scores):
             return None
         if by is OrderBy.lower_bound:
             if not self.record.is_sampled:
@@ -226,6 +226,11 @@ class TrainedModel:
         days = ["day"] if self.predictor.model.takes_day else []
         return Ratings(*read_part(self.folder, name, ["user", "item", "rating", *days]))
 
+    def check_predicts_ratings(self) -> None:
+        """Raise UserError for a model that predicts scores."""
+        if self.record.predicts_scores:
+            raise UserError(f"run: {self.record.model} predicts scores to order lists by, not ratings")
+
     def predict(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
         """Predict the rating of each pair of a user and an item.
 
@@ -241,7 +246,8 @@ class TrainedModel:
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
 
         Raises:
-            UserError: the numbers of users, items and times differ, a time is NaT, or the model takes no times.
+            UserError: the numbers of users, items and times differ, a time is NaT, or the model takes no times or
+                predicts scores.
         """
         return by_block(self.predictor, self._pairs(user_ids, item_ids, times)).numpy()
 
@@ -279,6 +285,7 @@ class TrainedModel:
         return by_block(self.predictor.deviation, self._pairs(user_ids, item_ids, times)).numpy()
 
     def _pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None) -> Ratings:
+        self.check_predicts_ratings()
         if len(user_ids) != len(item_ids):
             raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
         if times is not None:

@@ -1,0 +1,100 @@
+"""Conjugate gradients for the rows of implicit-feedback ALS.
+
+The order of every sum is independent of the number of threads, so the results are the same, bit for bit, for any
+number of threads.
+"""
+
+import numpy as np
+from numba import prange
+
+from ratinglab.fitting.kernels.compiled import njit
+from ratinglab.fitting.kernels.rows import Entries
+
+
+@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+def improve_rows(pairs, others, shared, ridge, steps, rows):  # type: ignore[no-untyped-def]
+    """Improve each row v towards the minimum of Σ (1 − v · x)² + vᵀ S v + ρ v · v, in place.
+
+    The sum is over the row's rated pairs. Takes `steps` steps of conjugate gradients, from the row as it is; as many
+    steps as factors reach the minimum. A row without pairs becomes 0.
+
+    Args:
+        pairs: Entries, the rated pairs by row.
+        others: (num_others, D) float32, x.
+        shared: (D, D) float32, S.
+        ridge: (num_rows,) float32, ρ.
+        steps: number of steps.
+        rows: (num_rows, D) float32, v, written.
+
+    Returns:
+        Σ (1 − v · x)² of each row before its steps, (num_rows,) float64.
+    """
+    bounds, start, other = pairs.bounds, pairs.start, pairs.other
+    dim = others.shape[1]
+    errors = np.zeros(len(rows), dtype=np.float64)
+    for chunk in prange(len(bounds) - 1):
+        residual, direction = np.empty(dim, dtype=np.float32), np.empty(dim, dtype=np.float32)
+        image = np.empty(dim, dtype=np.float32)
+        for row in range(bounds[chunk], bounds[chunk + 1]):
+            if start[row] == start[row + 1]:
+                rows[row] = 0
+                continue
+            _times(shared, rows[row], ridge[row], image)
+            for d in range(dim):
+                residual[d] = -image[d]
+            for place in range(start[row], start[row + 1]):
+                index = np.int64(other[place])
+                dot = np.float32(0)
+                for d in range(dim):
+                    dot += rows[row, d] * others[index, d]
+                error = np.float32(1) - dot
+                errors[row] += np.float64(error) * error
+                for d in range(dim):
+                    residual[d] += error * others[index, d]
+            square = np.float32(0)
+            for d in range(dim):
+                direction[d] = residual[d]
+                square += residual[d] * residual[d]
+            for _ in range(steps):
+                if square <= np.float32(1e-20):
+                    break
+                _times(shared, direction, ridge[row], image)
+                for place in range(start[row], start[row + 1]):
+                    index = np.int64(other[place])
+                    dot = np.float32(0)
+                    for d in range(dim):
+                        dot += direction[d] * others[index, d]
+                    for d in range(dim):
+                        image[d] += dot * others[index, d]
+                curvature = np.float32(0)
+                for d in range(dim):
+                    curvature += direction[d] * image[d]
+                length = square / curvature
+                last, square = square, np.float32(0)
+                for d in range(dim):
+                    rows[row, d] += length * direction[d]
+                    residual[d] -= length * image[d]
+                    square += residual[d] * residual[d]
+                ratio = square / last
+                for d in range(dim):
+                    direction[d] = residual[d] + ratio * direction[d]
+    return errors
+
+
+@njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def _times(matrix, vector, ridge, out):  # type: ignore[no-untyped-def]
+    """Write out = (matrix + ridge I) vector; the matrix is symmetric."""
+    dim = len(vector)
+    for i in range(dim):
+        out[i] = ridge * vector[i]
+    for j in range(dim):
+        for i in range(dim):
+            out[i] += matrix[j, i] * vector[j]
+
+
+def load() -> None:
+    """Load the loop from the compiler's cache, or compile it in a few seconds."""
+    bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((0, 1), np.float32)
+    pairs = Entries(bounds, start, index, value)
+    improve_rows(pairs, table, np.ones((1, 1), np.float32), value, 1, table)

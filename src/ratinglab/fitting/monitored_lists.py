@@ -1,0 +1,46 @@
+"""A ranking metric of the validation rows, monitored during a fit."""
+
+from ratinglab.datamodule import RatingDataModule
+from ratinglab.evaluation.metrics import RankingMetric
+from ratinglab.evaluation.ranking import OrderBy, liked_from
+from ratinglab.models.predictor import Predictor
+from ratinglab.recommend.held_out_lists import HeldOutLists
+from ratinglab.recommend.interest import RatedPairs, fit_interest
+from ratinglab.recommend.orders import ExpectedGain, Order, levels_of
+
+
+class MonitoredLists:
+    """The lists whose metric decides which epoch is the best, measured against the validation rows.
+
+    The users, their relevant items and the interest are found once, when first measured: they do not change.
+    """
+
+    def __init__(self, monitor: RankingMetric, data: RatingDataModule) -> None:
+        """Find the users and their relevant items."""
+        train = data.train_ratings
+        self._monitor, self._stars = monitor, data.stars
+        pairs = RatedPairs(train.user, train.item)
+        num_users, num_items = data.num_users, data.num_items
+        self._threshold = liked_from(monitor.threshold, data.stars)
+        self._levels = data.stars.to_rating(levels_of(train.rating))
+        self._held_out = HeldOutLists(
+            data.validation_ratings, train=pairs, num_users=num_users, num_items=num_items, threshold=self._threshold
+        )
+        self._interest = None
+        if monitor.by is OrderBy.expected_gain:
+            self._interest = fit_interest(pairs, num_users=num_users, num_items=num_items)
+
+    def measure(self, predictor: Predictor, *, mse: float | None) -> float:
+        """Measure the lists of the predictor's present weights, given its MSE on the validation rows, if it has one."""
+        order = self._order(mse=mse)
+        return self._held_out.measure(predictor, k=self._monitor.k, order=order)[self._monitor.measure]
+
+    def _order(self, *, mse: float | None) -> Order | None:
+        """Return the order of the lists; None: by prediction."""
+        assert self._monitor.by is not OrderBy.lower_bound, "a burn-in has no lower bounds"
+        if self._interest is None:
+            return None
+        assert mse is not None, "only ratings have an expected gain"
+        return ExpectedGain.of_levels(
+            self._interest, self._levels, threshold=self._threshold, mse=mse, stars=self._stars
+        )

@@ -1,0 +1,92 @@
+"""EASE: a linear autoencoder of who rated what, in closed form."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy.linalg.lapack import spotrf, spotri
+from scipy.sparse import csr_array
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from ratinglab.errors import RunFailedError, UserError
+from ratinglab.models.equation import TrainingData
+from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
+from ratinglab.options import above
+
+MAX_BYTES = 16e9
+"""Largest matrix of weights, in bytes."""
+ROWS = 1 << 10
+"""Rows of the matrix of items × items computed at once."""
+
+
+@dataclass
+class EASEOptions(ItemWeightsOptions):
+    """Options of EASE."""
+
+    name: ClassVar[str] = "ease"
+
+    ridge: float = field(metadata=above(0))
+    """λ, in users: added to each item's number of raters. Raise it for sparse data."""
+
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "EASE":
+        """Make the equation.
+
+        Raises:
+            UserError: the matrix of weights would take more than 16 GB.
+        """
+        return EASE(self, training)
+
+
+class EASE(ItemWeights):
+    """s_ui = Σ_{j ∈ N(u)} w_ji, with N(u) the items that the user has rated at least min_stars, and w_ii = 0.
+
+    W minimizes ‖X − X W‖² + λ ‖W‖² with a zero diagonal, where X is 1 for rated pairs and 0 elsewhere:
+
+        P = (Xᵀ X + λ I)⁻¹,   w_ji = −P_ji / P_ii for j ≠ i
+
+    It takes 4 I² bytes for I items, and time in proportion to I³.
+
+    Cold start: users and items without training rows get the share of users who rated the item.
+
+    Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
+    """
+
+    def __init__(self, options: EASEOptions, training: TrainingData) -> None:
+        count = training.num_items
+        if 4 * count**2 > MAX_BYTES:
+            raise UserError(
+                f"model=ease takes {4e-9 * count**2:.0f} GB for {count:,} items, at most {MAX_BYTES / 1e9:.0f} GB are "
+                "allowed: use model=item_knn or model=implicit_mf"
+            )
+        super().__init__(options, training)
+        self.ridge = options.ridge
+        self.weight = nn.Parameter(torch.zeros(count, count), requires_grad=False)
+        """w_ji: (num_items, num_items), a row per rated item j."""
+
+    @torch.no_grad()
+    def solve(self) -> None:
+        """Compute the weights, in place."""
+        weight = self.weight.numpy()
+        for start in range(0, len(weight), ROWS):
+            weight[start : start + ROWS] = self.co_ratings(start, start + ROWS)
+        weight[np.diag_indices_from(weight)] += np.float32(self.ridge)
+        # in place: LAPACK's lower triangle of the transpose is our upper one
+        _, fault = spotrf(weight.T, lower=1, overwrite_a=1)
+        if fault != 0:
+            raise RunFailedError("the matrix of items is singular; a larger model.ridge helps")
+        spotri(weight.T, lower=1, overwrite_c=1)
+        diagonal = weight.diagonal().copy()
+        for start in range(0, len(weight), ROWS):
+            stop = start + ROWS
+            upper = np.triu(weight[start:stop, start:])
+            weight[start:stop, start:] = upper
+            weight[start:, start:stop] = np.triu(upper, 1).T  # mirror
+        weight /= -diagonal
+        np.fill_diagonal(weight, 0)
+
+    def weighted_sums(self, rated: csr_array) -> Tensor:
+        """Sum rows of the weights: (B, num_items) → (B, num_items) float32."""
+        item, start = (torch.from_numpy(each.astype(np.int64)) for each in (rated.indices, rated.indptr))
+        return embedding_bag(item, self.weight, start, mode="sum", include_last_offset=True)

@@ -1,0 +1,66 @@
+"""Matrix factorization of who rated what."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+
+from ratinglab.models.declarations import Form, ScoreOptions
+from ratinglab.models.equation import TrainingData, normal_embedding
+from ratinglab.models.factor_equation import FactorEquation, Side
+from ratinglab.options import above, at_least, within
+
+
+@dataclass
+class ImplicitMFOptions(ScoreOptions):
+    """Options of matrix factorization of who rated what."""
+
+    name: ClassVar[str] = "implicit_mf"
+    form: ClassVar[Form] = Form.score_product
+
+    embedding_dim: int = field(metadata=within(1, 65_536))
+    """Number of latent factors. More factors fit more detail and need more regularization."""
+    regularization: float = field(metadata=at_least(0))
+    """λ per pair, in the objective. Raise it for sparse data."""
+    init_std: float = field(metadata=above(0))
+    """Standard deviation of the users' initial factors, times √embedding_dim."""
+    unrated_weight: float = field(metadata=at_least(0))
+    """α, the weight of a pair that is not rated, where that of a rated one is 1."""
+
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "ImplicitMF":
+        """Make the equation."""
+        return ImplicitMF(self, training, generator=generator)
+
+
+class ImplicitMF(FactorEquation):
+    """s_ui = x_u · y_i, a score: about 1 for rated pairs, 0 for most others
+
+    x and y minimize Σ_rated (1 − s_ui)² + α Σ_all s_ui² + λ Σ_u (n_u + α I) ‖x_u‖² + λ Σ_i (n_i + α U) ‖y_i‖², with n
+    the number of rated pairs of a user or item, U users and I items. Only ratings of at least min_stars count, and all
+    of them alike.
+
+    Cold start: users and items without training rows get the share of users who rated the item.
+
+    Sources: Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008; Rendle, Krichene,
+    Zhang, Koren, "Revisiting the Performance of iALS on Item Recommendation Benchmarks", RecSys 2022, for the form of
+    the objective.
+    """
+
+    rating_mean = 0.0
+
+    def __init__(self, options: ImplicitMFOptions, training: TrainingData, *, generator: torch.Generator) -> None:
+        super().__init__()
+        self.min_stars = options.min_stars
+        self.regularization, self.unrated_weight = options.regularization, options.unrated_weight
+        dim = options.embedding_dim
+        std = options.init_std / dim**0.5
+        self.user_embedding = normal_embedding(training.num_users, dim, std=std, generator=generator)
+        self.item_embedding = normal_embedding(training.num_items, dim, std=std, generator=generator)
+
+    def user_side(self) -> Side:
+        """Return x."""
+        return Side(self.user_embedding)
+
+    def item_side(self) -> Side:
+        """Return y."""
+        return Side(self.item_embedding)

@@ -1,0 +1,81 @@
+"""Item-based nearest neighbors of who rated what."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from ratinglab.models.equation import TrainingData
+from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
+from ratinglab.options import at_least, within
+
+PAIRS = 1 << 25
+"""Pairs of items compared at once: 128 MiB."""
+
+
+@dataclass
+class ItemKNNOptions(ItemWeightsOptions):
+    """Options of item-based nearest neighbors."""
+
+    name: ClassVar[str] = "item_knn"
+
+    num_neighbors: int = field(metadata=within(1, 65_536))
+    """Number of neighbors of each item."""
+    shrinkage: float = field(metadata=at_least(0))
+    """Added to the denominator of similarities, in users: items with few raters in common count less."""
+
+    def build(self, training: TrainingData, *, generator: torch.Generator) -> "ItemKNN":
+        """Make the equation."""
+        return ItemKNN(self, training)
+
+
+class ItemKNN(ItemWeights):
+    """s_ui = Σ_{j ∈ N(u)} w_ji, with N(u) the items that the user has rated at least min_stars.
+
+    w_ji is the similarity of i and j if j is one of the K items most similar to i, else 0:
+
+        sim(i, j) = n_ij / (√(n_i n_j) + shrinkage)
+
+    with n_i the number of users who rated i, and n_ij of those who rated both. Equal similarities go to the item with
+    more raters.
+
+    Cold start: users and items without training rows get the share of users who rated the item.
+
+    Source: Deshpande, Karypis, "Item-Based Top-N Recommendation Algorithms", ACM TOIS 2004, without their
+    normalization; Bell, Koren, "Improved Neighborhood-Based Collaborative Filtering", KDD Cup 2007, for the shrinkage.
+    """
+
+    neighbor: Tensor
+    similarity: Tensor
+
+    def __init__(self, options: ItemKNNOptions, training: TrainingData) -> None:
+        super().__init__(options, training)
+        self.shrinkage = options.shrinkage
+        count = min(options.num_neighbors, training.num_items)
+        self.register_buffer("neighbor", torch.zeros(training.num_items, count, dtype=torch.int32))
+        self.register_buffer("similarity", torch.zeros(training.num_items, count))
+
+    def solve(self) -> None:
+        """Find the neighbors of all items, a block of items at a time."""
+        raters = self._rated.sum(axis=0)
+        by_popularity = np.argsort(-raters, kind="stable")
+        size, count = max(1, PAIRS // self.num_items), self.neighbor.shape[1]
+        for start in range(0, self.num_items, size):
+            item = np.arange(start, min(start + size, self.num_items))
+            norms = np.sqrt(np.outer(raters[item], raters)) + np.float32(self.shrinkage)
+            similarity = self.co_ratings(start, start + len(item)) / norms.astype(np.float32)
+            similarity[np.arange(len(item)), item] = 0  # an item is no neighbor of its own
+            order = torch.from_numpy(similarity[:, by_popularity])
+            value, column = order.sort(dim=1, descending=True, stable=True)
+            self.similarity[start : start + len(item)] = value[:, :count]
+            self.neighbor[start : start + len(item)] = torch.from_numpy(by_popularity)[column[:, :count]].int()
+
+    def weighted_sums(self, rated: csr_array) -> Tensor:
+        """Sum the similarities of the rated items: (B, num_items) → (B, num_items) float32."""
+        start = np.arange(self.num_items + 1) * self.neighbor.shape[1]
+        values = self.similarity.numpy().ravel(), self.neighbor.numpy().ravel(), start
+        weights = csr_array(values, shape=(self.num_items, self.num_items))
+        return torch.from_numpy((rated @ weights.T.tocsr()).toarray())

@@ -1,0 +1,101 @@
+"""Base class for item-based equations: a user's score of an item sums weights between it and the items they rated."""
+
+from abc import abstractmethod
+from copy import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from ratinglab.models.declarations import Form, ScoreOptions
+from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.ratings.side_information import Needs
+
+SCORES = 1 << 24
+"""Number of scores held at once: 64 MiB."""
+TOLERANCE = 1e-3
+"""Largest error of a rating that was converted to stars."""
+
+
+@dataclass
+class ItemWeightsOptions(ScoreOptions):
+    """Options common to item-based equations."""
+
+    form: ClassVar[Form] = Form.score_sum
+
+    def needs(self) -> Needs:
+        """Declare the training rows."""
+        return Needs(interactions=True)
+
+
+class ItemWeights(Equation):
+    """s_ui = Σ_{j ∈ N(u)} w_ji, with N(u) the items that the user has rated: a score, not a rating.
+
+    Only ratings of at least min_stars count, and all of them alike. The weights are 0 until `solve` computes them: all
+    scores are then equal, and lists show the most popular items.
+
+    Cold start: users and items without training rows get the share of users who rated the item.
+    """
+
+    has_score_table = True
+
+    def __init__(self, options: ItemWeightsOptions, training: TrainingData) -> None:
+        """Take the pairs that count of the training rows."""
+        super().__init__()
+        rows, self.num_items = training.interactions(), training.num_items
+        counts = is_counted(rows.rating, options.min_stars)
+        user, item = rows.user[counts], rows.item[counts]
+        self._rated = _rated_items(user, item, num_users=training.num_users, num_items=training.num_items)
+
+    @abstractmethod
+    def solve(self) -> None:
+        """Compute the weights from the training rows."""
+
+    @abstractmethod
+    def weighted_sums(self, rated: csr_array) -> Tensor:
+        """Sum the weights of the rated items: 1 where row u has rated item j, (B, num_items) → (B, num_items)."""
+
+    def co_ratings(self, start: int, stop: int) -> np.ndarray:
+        """Count the users who rated each pair of items: (stop − start, num_items) float32, for items start … stop−1."""
+        by_item = self._rated[:, start:stop].T.tocsr()
+        return (by_item @ self._rated).toarray()
+
+    @torch.inference_mode()
+    def score_table(self, user: Tensor) -> Tensor:
+        """Score all items for each user: (B,) int → (B, num_items) float32."""
+        return self.weighted_sums(self._rated[user.cpu().numpy()])
+
+    def score_items(self, user: int, items: Tensor) -> Tensor:
+        """Score these items for one user: (C,) int32 → (C,) float32."""
+        return self.score_table(torch.tensor([user]))[0, items]
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        """user: (B,) int32, item: (B,) int32 → score: (B,) float32."""
+        distinct, row = user.unique(return_inverse=True)
+        score = torch.empty(len(user))
+        size = max(1, SCORES // self.num_items)
+        for first in range(0, len(distinct), size):
+            is_here = (row >= first) & (row < first + size)
+            table = self.score_table(distinct[first : first + size])
+            score[is_here] = table[row[is_here] - first, item[is_here].long()]
+        return score
+
+    def with_users(self, user: Tensor, item: Tensor, *, num_users: int) -> "ItemWeights":
+        """Return the equation for other users, given the pairs they rated: user (N,) int32, item (N,) int32."""
+        other = copy(self)  # shares the weights
+        other._rated = _rated_items(user, item, num_users=num_users, num_items=self.num_items)
+        return other
+
+
+def is_counted(rating: Tensor, min_stars: float | None) -> Tensor:
+    """Return whether each rating counts as that of a rated pair: (N,) float32, in stars → (N,) bool."""
+    return rating >= (-torch.inf if min_stars is None else min_stars - TOLERANCE)
+
+
+def _rated_items(user: Tensor, item: Tensor, *, num_users: int, num_items: int) -> csr_array:
+    """Make the matrix of who rated what: (num_users, num_items) float32, 1 for a pair that counts."""
+    ones = np.ones(len(user), dtype=np.float32)
+    return csr_array((ones, (user.numpy(), item.numpy())), shape=(num_users, num_items))
