@@ -17,7 +17,7 @@ from ratinglab.ratings.sources import (
     TitleOptions,
     UserOptions,
 )
-from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable, Source
+from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable, SourceFile
 
 NO_SIDE = SideInformation(day=None, user_features={}, item_features={})
 TEXT = {
@@ -86,7 +86,7 @@ def table_of(
         ),
         scale=scale,
         set_scale=scale,
-        sources=tuple(Source(*source) for source in sources),
+        sources=tuple(SourceFile(*source) for source in sources),
         merged_across_files=0,
         notes=(),
         noise_floor=None,

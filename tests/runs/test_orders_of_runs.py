@@ -35,7 +35,7 @@ def own_values(run: Run, user_id, listed: pd.DataFrame, by: str) -> np.ndarray:
     """Compute the values of a list's items from the run's other methods; the ratings are 1 to 5."""
     user, item = run.user_ids.index_of([user_id]), run.item_ids.index_of(listed["item_id"])
     pairs = torch.from_numpy(np.repeat(user, len(item))), torch.from_numpy(item)
-    score = run.predictor.score(*pairs).detach().numpy()
+    score = run.predictor.predict_unclipped(*pairs).detach().numpy()
     if by == "prediction":
         return score
     if by == "lower_bound":
@@ -46,7 +46,7 @@ def own_values(run: Run, user_id, listed: pd.DataFrame, by: str) -> np.ndarray:
     error = run.predict(run.user_ids.ids[run.part("val").user], run.item_ids.ids[run.part("val").item])
     deviation = np.square(error - run.part("val").rating).mean() ** 0.5
     likely = torch.special.ndtr(torch.from_numpy((score - 3.5) / deviation))
-    return (found.of(torch.from_numpy(user), torch.from_numpy(item))[0] * likely).numpy()
+    return (found.estimate(torch.from_numpy(user), torch.from_numpy(item))[0] * likely).numpy()
 
 
 @pytest.mark.parametrize("by", ORDERS)
@@ -114,7 +114,7 @@ def test_new_items_are_of_interest_by_who_rated_them(run):
     ratings = pd.DataFrame({"user_id": users, "item_id": "new", "rating": 5.0})
     folded = run.fold_in(ratings)
     new = run.record.num_items
-    found = folded.model.interest.of(torch.arange(run.record.num_users), torch.tensor([new]))[:, 0]
+    found = folded.model.interest.estimate(torch.arange(run.record.num_users), torch.tensor([new]))[:, 0]
     assert found[:4].mean() > found[4:].mean()
     assert float(folded.model.interest.share[new]) == pytest.approx(4 / run.record.num_users)
     other = run.user_ids.ids[5]

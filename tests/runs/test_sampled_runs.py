@@ -123,7 +123,7 @@ def test_coverage_is_the_share_of_test_ratings_in_the_interval(sampled):
     run = Run.load(sampled.run)
     test = run.part("test")
     user, item = torch.from_numpy(test.user), torch.from_numpy(test.item)
-    mean, deviation = run.predictor.score(user, item).numpy(), run.predictor.deviation(user, item).numpy()
+    mean, deviation = run.predictor.predict_unclipped(user, item).numpy(), run.predictor.deviation(user, item).numpy()
     inside = (test.rating >= mean - 1.6449 * deviation) & (test.rating <= mean + 1.6449 * deviation)
     warm = ~np.isnan(deviation)
     assert run.evaluate()["test/coverage_90"] == pytest.approx(inside[warm].mean(), abs=2e-4)

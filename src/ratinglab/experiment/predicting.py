@@ -89,7 +89,7 @@ def _predicted(
         else:
             user_ids = block.ids(columns.user, key="columns.user", noun="user").to_pandas()
             if folded is None:
-                predicted = run.predict_table(user_ids, item_ids, times=times.of(block))
+                predicted = run.predict_table(user_ids, item_ids, times=times.parse(block))
             else:
                 predicted = folded.predict_table(item_ids, user_ids=user_ids)
         counts.update({basis: int((predicted["basis"] == basis).sum()) for basis in (*BASES, FOLDED_IN)})
@@ -104,7 +104,7 @@ class _Times:
         self._column, self._pattern = options.columns.timestamp, options.timestamp_format
         self._first: str | None = None
 
-    def of(self, block: TextTable) -> Times | None:
+    def parse(self, block: TextTable) -> Times | None:
         """Parse the times of a block; None if no column of times is set."""
         name = self._column
         if name is None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.experiment.folding_in import files_of, folded_in
-from ratinglab.experiment.root_options import RecommendOptions, Unknown
+from ratinglab.experiment.root_options import RecommendOptions, UnknownUsers
 from ratinglab.files import is_stream, output_path, print_beside
 from ratinglab.ratings.input_paths import existing_file
 from ratinglab.ratings.text_tables import TextTable, read_text_table
@@ -123,7 +123,7 @@ def _recommend_to_one(
     remarks: list[str],
 ) -> None:
     if folded is None or not folded.has_user(user_id):
-        if options.unknown is Unknown.error:
+        if options.unknown is UnknownUsers.error:
             run.check_users([user_id], place=lambda _: "user")
         if not run.trained_users([user_id])[0]:
             remarks.append(
@@ -203,7 +203,7 @@ def _recommend_to_several(
     if users is not None:
         name = options.columns.user
         user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", noun="user").to_pylist()))
-        if options.unknown is Unknown.error:
+        if options.unknown is UnknownUsers.error:
             rows = users.column(name, key="columns.user")
             run.check_users(user_ids, place=lambda number: users.place(rows.index(user_ids[number]), name))
     num_rows = num_users = 0
@@ -230,14 +230,14 @@ def _recommend_to_several(
         print_beside(output, remark)
 
 
-def _notes_on_users(run: Run, user_ids: list[str] | None, *, num_listed: int, unknown: Unknown) -> Iterator[str]:
+def _notes_on_users(run: Run, user_ids: list[str] | None, *, num_listed: int, unknown: UnknownUsers) -> Iterator[str]:
     """Count the users that have no list, and those whose list is the bias baseline's."""
     num_trained, num_all = run.record.num_users, len(run.user_ids)
     if user_ids is not None:
         num_trained, num_all = int(run.trained_users(user_ids).sum()), len(user_ids)
     untrained = num_all - num_trained
-    asked = num_all if unknown is Unknown.baseline else num_trained
-    if untrained > 0 and unknown is Unknown.baseline:
+    asked = num_all if unknown is UnknownUsers.baseline else num_trained
+    if untrained > 0 and unknown is UnknownUsers.baseline:
         yield f"note: recommended by the bias baseline, since they have no training ratings: {untrained:,} users"
     elif untrained > 0:
         yield (

@@ -117,7 +117,7 @@ class InspectOptions:
     """File for a figure of the data: .png, .pdf or .svg; null: none."""
 
 
-class Unknown(Enum):
+class UnknownUsers(Enum):
     """Treatment of users without training ratings."""
 
     error = "error"
@@ -175,7 +175,7 @@ class RecommendOptions(FoldInOptions):
     """Recommend only items with at least one of these genres, such as [Comedy,Drama]; []: all items."""
     exclude_seen: bool
     """Whether to leave out the items that the user has rated."""
-    unknown: Unknown
+    unknown: UnknownUsers
     """Treatment of users without training ratings. error: stop with an error, or skip them when recommending to all
     users; baseline: recommend by the bias baseline, which ranks the same for everyone."""
     output: str | None

@@ -149,20 +149,20 @@ class Fit(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.validated.clear()
 
-    def score_block(self, batch: Batch, block: int) -> Tensor:
+    def predict_block(self, batch: Batch, block: int) -> Tensor:
         """Compute the unclipped predictions for a block of validation rows, the same rows in every epoch."""
-        return self.predictor.score(batch.user, batch.item, batch.day)
+        return self.predictor.predict_unclipped(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Predict and clip a block of validation rows."""
-        self.validated.append((self.predictor.clip(self.score_block(batch, batch_idx)), batch.rating))
+        self.validated.append((self.predictor.clip(self.predict_block(batch, batch_idx)), batch.rating))
 
     @torch.no_grad()
     def _initial_value(self) -> float:
         """Compute the monitored metric on the validation rows, before the first epoch."""
         self.predictor.eval()
         blocks = [
-            (self.predictor.clip(self.score_block(batch, block)), batch.rating)
+            (self.predictor.clip(self.predict_block(batch, block)), batch.rating)
             for block, batch in enumerate(self.data.val_dataloader())
         ]
         value = self._monitored_value(*(torch.cat(column) for column in zip(*blocks, strict=True)))
@@ -194,7 +194,7 @@ class Fit(LightningModule):
         if self._interest is None:
             pairs = RatedPairs(train.user, train.item)
             self._interest = fit_interest(pairs, num_users=self.data.num_users, num_items=self.data.num_items)
-        return ExpectedGain.of_levels(
+        return ExpectedGain.from_levels(
             self._interest,
             stars.to_rating(levels_of(train.rating)),
             threshold=liked_from(monitor.threshold, stars),

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError
-from ratinglab.models.declarations import EquationOptions, Form
+from ratinglab.models.declarations import EquationForm, EquationOptions
 from ratinglab.options import above, as_yaml, at_least, from_zero_below, within
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class FitOptions(ABC):
 
     name: ClassVar[str]
     """Name in records and tables, as in optimizer=NAME."""
-    forms: ClassVar[tuple[Form, ...]] = tuple(Form)
+    forms: ClassVar[tuple[EquationForm, ...]] = tuple(EquationForm)
     """Forms of equations that it supports."""
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({})
     """Required values of trainer keys."""
@@ -211,7 +211,7 @@ class BlockSGDOptions(CompiledOptions, SteppingOptions):
     """
 
     name: ClassVar[str] = "block_sgd"
-    forms: ClassVar[tuple[Form, ...]] = (Form.embeddings,)
+    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
     pace: ClassVar[str] = "one step per rating"
 
     slices: int | None = field(metadata=within(1, 1024))
@@ -249,7 +249,7 @@ class GibbsOptions(CompiledOptions):
     """
 
     name: ClassVar[str] = "gibbs"
-    forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
+    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.parts)
     keeps_samples: ClassVar[bool] = True
     pace: ClassVar[str] = "one sweep per epoch"
 
@@ -302,7 +302,7 @@ class ALSOptions(CompiledOptions):
     """
 
     name: ClassVar[str] = "als"
-    forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
+    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.parts)
     pace: ClassVar[str] = "one sweep per epoch"
 
     damping: float = field(metadata=at_least(0))

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.options import added_later, at_least, within
-from ratinglab.ratings.side_information import Needs, Offer
+from ratinglab.ratings.side_information import AvailableData, Needs
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ratinglab.models.equation import Equation, TrainingData
 
 
-class Form(Enum):
+class EquationForm(Enum):
     """Form of an equation. It decides which fits support the equation."""
 
     embeddings = "embeddings"
@@ -36,7 +36,7 @@ class EquationOptions(ABC):
 
     name: ClassVar[str]
     """Name in records and tables, as in model=NAME."""
-    form: ClassVar[Form] = Form.function
+    form: ClassVar[EquationForm] = EquationForm.function
     """Form of the equation."""
     takes_whole_users: ClassVar[bool] = False
     """Whether a batch must hold all training rows of its users, as for an autoencoder."""
@@ -45,8 +45,8 @@ class EquationOptions(ABC):
         """Declare the data that the equation needs besides users, items and ratings."""
         return Needs()
 
-    def for_data(self, offer: Offer) -> EquationOptions:
-        """Return the options of the equation to fit to data with this offer: self, unless it leaves a choice."""
+    def for_data(self, available: AvailableData) -> EquationOptions:
+        """Return the options of the equation to fit to these data: self, unless the equation leaves a choice."""
         return self
 
     @abstractmethod
@@ -74,7 +74,7 @@ class FactorOptions(EquationOptions):
 class FeatureOptions(FactorOptions):
     """Options of a factor equation that supports user and item features."""
 
-    form: ClassVar[Form] = Form.embeddings
+    form: ClassVar[EquationForm] = EquationForm.embeddings
 
     user_features: list[str] = field(metadata=added_later([]))
     """Columns of the table of users whose values add a part to the user's row, such as [age_group,gender]."""
@@ -86,7 +86,7 @@ class FeatureOptions(FactorOptions):
         return Needs(user_features=tuple(self.user_features), item_features=tuple(self.item_features))
 
 
-def names_of(forms: Collection[Form]) -> list[str]:
+def names_of(forms: Collection[EquationForm]) -> list[str]:
     """List the sorted names of the equations of these forms. Imports all equations, and thereby torch."""
     package = importlib.import_module("ratinglab.models")
     for module in pkgutil.iter_modules(package.__path__, prefix="ratinglab.models."):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ratinglab.errors import UserError
-from ratinglab.models.equation import Equation, Factors, RowPart, SideRows, Source
+from ratinglab.models.equation import ColumnSource, Equation, Factors, RowPart, SideRows
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.row_products import RowProducts
 
@@ -72,7 +72,7 @@ class Posterior(Equation):
         """Bytes of one sample in memory and in a checkpoint."""
         sides = self.equation.user_side(), self.equation.item_side()
         tables = [table for side in sides for table in (side.embedding, side.bias) if table is not None]
-        tables += [part.embedding for side in sides for part in side.parts if part.source is not Source.own]
+        tables += [part.embedding for side in sides for part in side.parts if part.source is not ColumnSource.own]
         return 4 * (sum(table.weight.numel() for table in tables) + sum(len(side.last_rows()) for side in sides))
 
     def keep(self, sample: Sample) -> None:
@@ -115,10 +115,10 @@ class Posterior(Equation):
                 ratings = ratings + biases + _rows_of([sample.item_bias for sample in samples], item_row)[..., 0]
             yield samples, ratings.double()
 
-    def score_items(self, user: int, items: Tensor) -> Tensor:
+    def predict_items(self, user: int, items: Tensor) -> Tensor:
         """Predict one user's ratings of these items on the last day: (C,) int32 → (C,) float32."""
         if not self._samples:
-            return self.equation.score_items(user, items)
+            return self.equation.predict_items(user, items)
         item_row = self.equation.item_side().find(items, None).long()
         user_row = self.equation.user_side().find(torch.tensor([user]), None)
         # of few candidates, the rows are selected first; of many, their scores last, which copies less
@@ -255,7 +255,7 @@ class Posterior(Equation):
         side = self.equation.user_side() if name == "user" else self.equation.item_side()
         last, parts = side.last_rows(), list[RowPart]()
         for part in side.parts:
-            if part.source is Source.own:
+            if part.source is ColumnSource.own:
                 continue
             if part.name not in self._samples[0].parts:
                 raise UserError("the run was trained before fold-in was added: train it again to fold in new ratings")

@@ -55,16 +55,16 @@ class FoldedIn:
         """Solve for the rows of the users and items; `rows` are the given ratings, from `look_up`."""
         self.user_ids, self.item_ids, self.is_anonymous = users.ids, items.ids, is_anonymous
         self.notes = tuple(_notes(run, rows, users, items))
-        self._users, self._folder, self.model = users, run.row_folder("user"), run
-        self._item_rows = self._folder.other.on_last_day().repeated(self._folder.draws)
+        self._users, self._solver, self.model = users, run.fold_in_solver("user"), run
+        self._item_rows = self._solver.other.on_last_day().repeated(self._solver.draws)
         if items.ids:
-            new = run.row_folder("item").fold(_in_stars(run, items.ratings), items.designs)
+            new = run.fold_in_solver("item").solve(_in_stars(run, items.ratings), items.designs)
             self._item_rows = self._item_rows.extended(new)
-            user_rows = self._folder.own.on_last_day().repeated(self._folder.draws)
+            user_rows = self._solver.own.on_last_day().repeated(self._solver.draws)
             self.model = _extended(run, None, items, user_rows, self._item_rows, rows, base=run)
         self._folded: TrainedModel | None = None
         if users.ids:
-            user_rows = self._folder.fold(_in_stars(run, users.ratings), users.designs)
+            user_rows = self._solver.solve(_in_stars(run, users.ratings), users.designs)
             self._folded = _extended(run, users, items, user_rows, self._item_rows, rows, base=self.model)
 
     def __repr__(self) -> str:
@@ -186,7 +186,7 @@ class FoldedIn:
         """For each item, list the user's ratings that most changed its prediction.
 
         The change is the prediction minus the one from all other ratings of the user, with the items' rows and the
-        noise precision unchanged, before clipping: see `RowFolder.changes`.
+        noise precision unchanged, before clipping: see `FoldInSolver.changes`.
 
         Args:
             item_ids: (B,) ids of items with training ratings, or folded in.
@@ -214,8 +214,8 @@ class FoldedIn:
             raise UserError(f"item_ids: item {name!r} has no training ratings and was not folded in")
         item = folded.item_ids.index_of(item_ids)
         ratings, designs = self._users.single_row(int(folded.user_ids.index_of([user_id])[0]))
-        features = self._folder.features(self._item_rows, torch.from_numpy(item).long())
-        changes = self._folder.changes(_in_stars(folded, ratings), designs, features).numpy()
+        features = self._solver.features(self._item_rows, torch.from_numpy(item).long())
+        changes = self._solver.changes(_in_stars(folded, ratings), designs, features).numpy()
         changes *= folded.record.stars.unit
         best = np.argsort(-np.abs(changes), axis=1, kind="stable")[:, :k]
         row, other = np.repeat(np.arange(len(item)), best.shape[1]), ratings.other.numpy()[best.ravel()]
@@ -346,7 +346,7 @@ def _with_new_items(run: TrainedModel, items: NewRows) -> pd.DataFrame:
 
 
 def _in_stars(run: TrainedModel, ratings: NewRatings) -> NewRatings:
-    return ratings._replace(rating=run.record.stars.of(ratings.rating))
+    return ratings._replace(rating=run.record.stars.to_stars(ratings.rating))
 
 
 def _ids(ids: Iterable[str], *, like: IdMap) -> pd.Index:

@@ -30,7 +30,7 @@ from ratinglab.runs.folded_in import FoldedIn, fold_in
 from ratinglab.runs.new_ratings import Given, Pairs, RatingColumns, read_given
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.storage import load_predictor, read_part, write_predictions
-from ratinglab.runs.trained_model import Ids, TrainedModel, by_block, is_trained, order_by
+from ratinglab.runs.trained_model import Ids, TrainedModel, is_trained, order_by, predict_by_block
 
 DEFAULT_COLUMNS = Columns(user="user_id", item="item_id", rating="rating", timestamp=None)
 """Columns of a data frame of ratings, unless others are named."""
@@ -120,7 +120,7 @@ class Run(TrainedModel):
 
         Solves for the weights of a new user given the items' weights, and of a new item given the users': in closed
         form, and in each sample for a run of optimizer=gibbs. A known user keeps the training ratings and adds the
-        given ones. The weights of all others stay as they are. See `RowFolder` for the equations.
+        given ones. The weights of all others stay as they are. See `FoldInSolver` for the equations.
 
         Args:
             ratings: one user's rating by the item's id or title; or a data frame with the columns item_id, rating and
@@ -232,7 +232,7 @@ class Run(TrainedModel):
         return self._predicted[part]
 
     def _predict_rows(self, rows: Ratings) -> PredictedRows:
-        model, baseline = by_block(self.predictor, rows), by_block(self._bias_baseline, rows)
+        model, baseline = predict_by_block(self.predictor, rows), predict_by_block(self._bias_baseline, rows)
         return PredictedRows(rows, model=model, baseline=baseline)
 
     def write_predictions(self, parts: Sequence[str]) -> None:
@@ -390,8 +390,8 @@ class Run(TrainedModel):
     def _coverage(self, predicted: PredictedRows) -> float:
         """Compute the share of ratings within 1.645 standard deviations of their prediction."""
         rows = predicted.rows
-        distance = (by_block(self.predictor.score, rows) - torch.from_numpy(rows.rating)).abs()
-        inside = distance <= WITHIN_90 * by_block(self.predictor.deviation, rows)
+        distance = (predict_by_block(self.predictor.predict_unclipped, rows) - torch.from_numpy(rows.rating)).abs()
+        inside = distance <= WITHIN_90 * predict_by_block(self.predictor.deviation, rows)
         return int(inside.sum()) / len(rows)
 
 

@@ -22,7 +22,7 @@ from ratinglab.ratings.ids import UNKNOWN, IdMap
 from ratinglab.ratings.item_names import ItemNames
 from ratinglab.ratings.side_information import Column, categories_in
 from ratinglab.ratings.table import Ratings
-from ratinglab.recommend.fold_in import RowFolder
+from ratinglab.recommend.fold_in import FoldInSolver
 from ratinglab.recommend.interest import Interest, RatedPairs, fit_interest
 from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order, levels_of
 from ratinglab.recommend.topk import SeenItems, by_popularity, top_k, top_k_of_users
@@ -59,7 +59,7 @@ class TrainedModel:
     folder: Path
     record: RunRecord
     predictor: Predictor
-    _row_folders: dict[str, RowFolder] = field(default_factory=dict, init=False, repr=False)
+    _fold_in_solvers: dict[str, FoldInSolver] = field(default_factory=dict, init=False, repr=False)
     extension: "Extension | None" = field(default=None, init=False, repr=False)
     """The users or items that were folded in; None for a run's own model."""
 
@@ -152,7 +152,7 @@ class TrainedModel:
         run = self
         while run.extension is not None:  # the errors and the scale are those of the run's own ratings
             run = run.extension.base
-        return ExpectedGain.of_levels(
+        return ExpectedGain.from_levels(
             self.interest,
             run._rating_levels,
             threshold=self.liked_from(threshold),
@@ -212,14 +212,14 @@ class TrainedModel:
         """MSE of validation rows or, without any, training rows, in squared rating units."""
         part = "val" if count_rows(self.folder)[PARTS.index("val")] > 0 else "train"
         rows = self.part(part)
-        return float((by_block(self.predictor, rows) - torch.from_numpy(rows.rating)).double().square().mean())
+        return float((predict_by_block(self.predictor, rows) - torch.from_numpy(rows.rating)).double().square().mean())
 
-    def row_folder(self, side: str) -> RowFolder:
+    def fold_in_solver(self, side: str) -> FoldInSolver:
         """Return the solver for new rows of a side, user or item."""
-        if side not in self._row_folders:
+        if side not in self._fold_in_solvers:
             own, other = (self.side_rows(name) for name in (("user", "item") if side == "user" else ("item", "user")))
-            self._row_folders[side] = RowFolder(own, other, is_item=side == "item")
-        return self._row_folders[side]
+            self._fold_in_solvers[side] = FoldInSolver(own, other, is_item=side == "item")
+        return self._fold_in_solvers[side]
 
     def part(self, name: str) -> Ratings:
         """Read the run's rows of a part: train, val or test."""
@@ -243,7 +243,7 @@ class TrainedModel:
         Raises:
             UserError: the numbers of users, items and times differ, a time is NaT, or the model takes no times.
         """
-        return by_block(self.predictor, self._pairs(user_ids, item_ids, times)).numpy()
+        return predict_by_block(self.predictor, self._pairs(user_ids, item_ids, times)).numpy()
 
     def predict_table(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> pd.DataFrame:
         """Predict like `predict`, and say what each prediction is based on.
@@ -256,9 +256,9 @@ class TrainedModel:
             UserError: as in `predict`.
         """
         pairs = self._pairs(user_ids, item_ids, times)
-        columns = {"prediction": by_block(self.predictor, pairs).numpy()}
+        columns = {"prediction": predict_by_block(self.predictor, pairs).numpy()}
         if self.record.is_sampled:
-            columns["standard_deviation"] = by_block(self.predictor.deviation, pairs).numpy()
+            columns["standard_deviation"] = predict_by_block(self.predictor.deviation, pairs).numpy()
         code = 1 * ~is_trained(pairs.user, self.record.num_users) + 2 * ~is_trained(pairs.item, self.record.num_items)
         return pd.DataFrame(columns | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
 
@@ -276,7 +276,7 @@ class TrainedModel:
         """
         if not self.record.is_sampled:
             raise UserError(f"{self.folder} has no samples, so no standard deviation")
-        return by_block(self.predictor.deviation, self._pairs(user_ids, item_ids, times)).numpy()
+        return predict_by_block(self.predictor.deviation, self._pairs(user_ids, item_ids, times)).numpy()
 
     def _pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None) -> Ratings:
         if len(user_ids) != len(item_ids):
@@ -454,7 +454,7 @@ class TrainedModel:
             item = best[row, column]
             row, first = row + first, first + len(best)
             pairs = Ratings(user=user[row], item=item, rating=np.zeros(len(item), dtype=np.float32))
-            listed = self._listed(item, by_block(self.predictor, pairs).numpy()).assign(rank=column + 1)
+            listed = self._listed(item, predict_by_block(self.predictor, pairs).numpy()).assign(rank=column + 1)
             listed.insert(0, "user_id", ids[row])
             yield listed
 
@@ -541,7 +541,7 @@ def is_trained(index: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
     return (index >= 0) & (index < count)
 
 
-def by_block(predict: Callable[[Tensor, Tensor, Tensor | None], Tensor], rows: Ratings) -> Tensor:
+def predict_by_block(predict: Callable[[Tensor, Tensor, Tensor | None], Tensor], rows: Ratings) -> Tensor:
     """Predict rows block by block, with bounded memory: (N,) float32."""
     with torch.inference_mode():
         return torch.cat([torch.empty(0), *(predict(user, item, day) for user, item, _, day in Blocks(rows))])
