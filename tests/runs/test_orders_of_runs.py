@@ -12,7 +12,7 @@ from tables import table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.recommend.interest import RatedPairs, fit_interest
-from ratinglab.runs import trained_model
+from ratinglab.runs import recommender
 from ratinglab.runs.run import Run
 
 ORDERS = ["expected_gain", "prediction", "lower_bound"]
@@ -157,7 +157,7 @@ def test_a_threshold_that_is_not_finite_is_refused(run, threshold):
 def test_interest_is_fitted_once_and_kept(tmp_path, monkeypatch):
     run = run_of(tmp_path / "run")
     expected = run.recommend(3, k=9)
-    monkeypatch.setattr(trained_model, "fit_interest", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(recommender, "fit_interest", lambda *_, **__: 1 / 0)
     assert Run.load(run.folder).recommend(3, k=9).equals(expected)
     os.remove(run.folder / "interest.npz")
     run_of_predictions = Run.load(run.folder)

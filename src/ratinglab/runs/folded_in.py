@@ -29,7 +29,8 @@ from ratinglab.runs.new_rows import (
     new_users,
     positions,
 )
-from ratinglab.runs.trained_model import BASES, Extension, Ids, TrainedModel, is_trained
+from ratinglab.runs.recommender import Extension, ListOptions, Recommender, order_options
+from ratinglab.runs.trained_model import BASES, Ids, TrainedModel, is_trained
 
 FOLDED_IN = "folded_in"
 """Basis of the prediction of a pair whose user or item was folded in."""
@@ -50,19 +51,19 @@ class FoldedIn:
     """
 
     def __init__(
-        self, run: TrainedModel, users: NewRows, items: NewRows, rows: pd.DataFrame, *, is_anonymous: bool
+        self, run: Recommender, users: NewRows, items: NewRows, rows: pd.DataFrame, *, is_anonymous: bool
     ) -> None:
         """Solve for the rows of the users and items; `rows` are the given ratings, from `look_up`."""
         self.user_ids, self.item_ids, self.is_anonymous = users.ids, items.ids, is_anonymous
         self.notes = tuple(_notes(run, rows, users, items))
-        self._users, self._solver, self.model = users, run.fold_in_solver("user"), run
+        self._run, self._users, self._solver, self.model = run, users, run.fold_in_solver("user"), run
         self._item_rows = self._solver.other.on_last_day().repeated(self._solver.draws)
         if items.ids:
             new = run.fold_in_solver("item").solve(_in_stars(run, items.ratings), items.designs)
             self._item_rows = self._item_rows.extended(new)
             user_rows = self._solver.own.on_last_day().repeated(self._solver.draws)
             self.model = _extended(run, None, items, user_rows, self._item_rows, rows, base=run)
-        self._folded: TrainedModel | None = None
+        self._folded: Recommender | None = None
         if users.ids:
             user_rows = self._solver.solve(_in_stars(run, users.ratings), users.designs)
             self._folded = _extended(run, users, items, user_rows, self._item_rows, rows, base=self.model)
@@ -143,17 +144,14 @@ class FoldedIn:
         Raises:
             UserError: as in `Run.recommend`, or user_id is missing and the number of folded-in users is not 1.
         """
-        user_id = self._only_user() if user_id is None else user_id
+        order = order_options(by, threshold)
+        options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
+        return self.list_of(self._only_user() if user_id is None else user_id, options)
+
+    def list_of(self, user_id: int | str, options: ListOptions) -> pd.DataFrame:
+        """Make a user's list, with the columns of `recommend`."""
         run = self._run_of(user_id)
-        listed = run.recommend(
-            user_id,
-            k=k,
-            candidates=candidates,
-            exclude_seen=exclude_seen,
-            unknown=unknown,
-            by=by,
-            threshold=threshold,
-        )
+        listed = run.list_of(user_id, options)
         return _with_deviation(run, listed, [user_id] * len(listed))
 
     def recommend_to_all(
@@ -170,9 +168,15 @@ class FoldedIn:
         Returns:
             user_id and the columns of `recommend`, best first.
         """
+        order = order_options(by, threshold)
+        options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown="error", order=order)
+        return pd.concat(self.lists_by_block(options), ignore_index=True)
+
+    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+        """Make the lists of these users, or of all, like `recommend_to_all`, in bounded memory."""
         run = self.model if self._folded is None else self._folded
-        listed = run.recommend_to_all(k=k, candidates=candidates, exclude_seen=exclude_seen, by=by, threshold=threshold)
-        return _with_deviation(run, listed, listed["user_id"])
+        for listed in run.lists_by_block(options, user_ids=user_ids):
+            yield _with_deviation(run, listed, listed["user_id"])
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """List the k items that a user rated highest, given ratings included, as in `Run.rated_highest`."""
@@ -180,7 +184,7 @@ class FoldedIn:
 
     def has_user(self, user_id: int | str) -> bool:
         """Return whether a user was folded in, or has training ratings."""
-        return bool(self._run_of(user_id).trained_users([user_id])[0])
+        return self._run_of(user_id).has_user(user_id)
 
     def explain(self, item_ids: Ids, *, user_id: int | str | None = None, k: int = 3) -> pd.DataFrame:
         """For each item, list the user's ratings that most changed its prediction.
@@ -202,7 +206,7 @@ class FoldedIn:
         """
         user_id = self._only_user() if user_id is None else user_id
         folded = self._folded
-        if folded is None or not folded.trained_users([user_id])[0]:
+        if folded is None or not folded.has_user(user_id):
             raise UserError(f"user {user_id} was not folded in; Run.explain explains users of the run")
         if np.ndim(item_ids) != 1:
             raise UserError(f"item_ids must be a list of ids, got {item_ids!r}")
@@ -225,10 +229,15 @@ class FoldedIn:
         rating = ratings.rating.numpy()[best.ravel()]
         return pd.DataFrame(columns | {"rating": rating, "change": np.take_along_axis(changes, best, axis=1).ravel()})
 
-    def _run_of(self, user_id: int | str) -> TrainedModel:
+    def explain_list(self, user_id: int | str, item_ids: Ids, *, k: int) -> pd.DataFrame:
+        """Explain like `explain` or, for a user who was not folded in, like `Run.explain_list`."""
+        if self._run_of(user_id) is self._folded and len(item_ids) > 0:
+            return self.explain(item_ids, user_id=user_id, k=k)
+        return explain_trained(self._run, user_id, item_ids, k=k)
+
+    def _run_of(self, user_id: int | str) -> Recommender:
         """Return the run that predicts for a user."""
-        is_folded = self._folded is not None and self._folded.trained_users([user_id])[0]
-        return self._folded if self._folded is not None and is_folded else self.model
+        return self._folded if self._folded is not None and self._folded.has_user(user_id) else self.model
 
     def _only_user(self) -> str:
         if len(self.user_ids) != 1:
@@ -244,7 +253,7 @@ def _with_deviation(run: TrainedModel, listed: pd.DataFrame, user_ids: Ids) -> p
     return listed.assign(standard_deviation=deviation)
 
 
-def fold_in(run: TrainedModel, given: Given, *, user_id: int | str | None) -> FoldedIn:
+def fold_in(run: Recommender, given: Given, *, user_id: int | str | None) -> FoldedIn:
     """Fold ratings and features into a run; see `Run.fold_in`.
 
     If nothing is given, the user of `user_id` is solved again from the training ratings.
@@ -260,6 +269,14 @@ def fold_in(run: TrainedModel, given: Given, *, user_id: int | str | None) -> Fo
     if not new_user_rows.ids and not new_item_rows.ids:
         raise UserError("nothing to fold in: no rating is of an item, or by a user, with training ratings")
     return FoldedIn(run, new_user_rows, new_item_rows, rows, is_anonymous=needs_one and user_id is None)
+
+
+def explain_trained(run: Recommender, user_id: int | str, item_ids: Ids, *, k: int) -> pd.DataFrame:
+    """Explain a user's items that have training ratings, by those of the user; no rows without any."""
+    item_ids = pd.Series(item_ids, dtype=object)[run.trained_items(item_ids)]
+    if len(item_ids) == 0 or not run.has_user(user_id):
+        return pd.DataFrame(columns=["item_id", "rated_item_id", "rating", "change"])
+    return fold_in(run, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
 
 
 def _notes(run: TrainedModel, rows: pd.DataFrame, users: NewRows, items: NewRows) -> Iterator[str]:
@@ -280,15 +297,15 @@ def _notes(run: TrainedModel, rows: pd.DataFrame, users: NewRows, items: NewRows
 
 
 def _extended(
-    run: TrainedModel,
+    run: Recommender,
     users: NewRows | None,
     items: NewRows,
     user_rows: SideRows,
     item_rows: SideRows,
     rows: pd.DataFrame,
     *,
-    base: TrainedModel,
-) -> TrainedModel:
+    base: Recommender,
+) -> Recommender:
     """Make a run of the users folded in, or of its own users if None, with its own items and those folded in.
 
     `base` is the model into which they are folded: the run, or the run with the items already added.

@@ -26,11 +26,12 @@ from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.recommend.held_out_lists import HeldOutLists
 from ratinglab.recommend.interest import RatedPairs
 from ratinglab.recommend.similar import ItemSpace
-from ratinglab.runs.folded_in import FoldedIn, fold_in
+from ratinglab.runs.folded_in import FoldedIn, explain_trained, fold_in
 from ratinglab.runs.new_ratings import Given, Pairs, RatingColumns, read_given
+from ratinglab.runs.recommender import Recommender, order_options
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.storage import load_predictor, read_part, write_predictions
-from ratinglab.runs.trained_model import Ids, TrainedModel, is_trained, order_by, predict_by_block
+from ratinglab.runs.trained_model import Ids, is_trained, predict_by_block
 
 DEFAULT_COLUMNS = Columns(user="user_id", item="item_id", rating="rating", timestamp=None)
 """Columns of a data frame of ratings, unless others are named."""
@@ -54,7 +55,7 @@ class PredictedRows(NamedTuple):
 
 
 @dataclass(eq=False, repr=False)
-class Run(TrainedModel):
+class Run(Recommender):
     """A trained run, loaded from its folder.
 
     Attributes:
@@ -163,6 +164,10 @@ class Run(TrainedModel):
         """
         self.check_users([user_id], place=lambda _: "user_id")
         return fold_in(self, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
+
+    def explain_list(self, user_id: int | str, item_ids: Ids, *, k: int) -> pd.DataFrame:
+        """Explain like `explain`. Items without training ratings get no rows, and neither does a user without any."""
+        return explain_trained(self, user_id, item_ids, k=k)
 
     def similar(self, item: int | str, *, k: int, candidates: Ids | None = None) -> pd.DataFrame:
         """List the k items most similar to an item, by the model's factors.
@@ -307,7 +312,7 @@ class Run(TrainedModel):
         """
         if k < 1:
             raise UserError(f"k must be at least 1, got {k}")
-        order = OrderOptions(order_by(by), threshold)
+        order = order_options(by, threshold)
         check_threshold(self.liked_from(threshold), [self._held_out[part].rating for part in parts])
         return self._measure_lists([k], order, parts=parts)
 
@@ -339,7 +344,7 @@ class Run(TrainedModel):
             metrics[f"{part}/users_without_relevant"] = lists.num_without_relevant
             metrics[f"{part}/users_without_training"] = lists.num_without_training
             for k in lengths:
-                measured = lists.measure(self.predictor, k=k, order=self.order(order.by, order.threshold))
+                measured = lists.measure(self.predictor, k=k, order=self.order(order))
                 systems = {"": measured, POPULARITY: lists.measure_popularity(k=k)}
                 for system, found in systems.items():
                     metrics |= {f"{system}{part}/{name}@{k}": value for name, value in found.items()}
