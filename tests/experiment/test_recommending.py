@@ -280,6 +280,24 @@ def test_reasons_for_a_known_user_are_those_of_explain(run, capsys):
     assert f"{top.rated_title} {top.rating:g}: {top.change:+.2f}" in line
 
 
+def test_reasons_tell_ratings_that_raised_a_prediction_from_those_that_lowered_it(run, here):
+    """A reason's words give its sign, and a change that rounds to 0 is none."""
+    ratings = {item: (1, 5)[item % 2] for item in range(12)}
+    typed = ", ".join(f"{item}: {rating}" for item, rating in ratings.items())
+    recommend(run, f"ratings='{{{typed}}}'", "output=lists.csv", "k=8", "why=true")
+    shown = pd.read_csv("lists.csv").set_index("item_id")["why"].fillna("")
+    folded, words = run.fold_in(ratings), set[str]()
+    for item_id, text in shown.items():
+        signs = {"because of": [], "despite": []}
+        for row in folded.explain([item_id], k=3).itertuples():
+            if abs(row.change) >= 0.005:
+                word = "because of" if row.change > 0 else "despite"
+                signs[word].append(f"{row.rated_title} {row.rating:g}: {row.change:+.2f}")
+        words |= {word for word, reasons in signs.items() if reasons}
+        assert text == "; ".join(f"{word} {'; '.join(reasons)}" for word, reasons in signs.items() if reasons)
+    assert words == {"because of", "despite"}
+
+
 def test_users_and_ratings_exclude_each_other(run, here):
     (here / "users.csv").write_text("user_id\n1\n")
     with pytest.raises(UserError, match="leave out users: with ratings or features"):

@@ -147,15 +147,24 @@ def _order_text(run: Run, order: OrderOptions) -> str:
 
 
 def _reasons(model: Run | FoldedIn, user_id: str, item_ids: pd.Series) -> list[str]:
-    """Say for each item which of the user's ratings changed its prediction the most, as in `Alien (1979) 5: +0.21`."""
+    """Name, for each item, the user's ratings that changed its prediction the most, those that raised it first.
+
+    As in `because of Alien (1979) 5: +0.21; despite Heat (1995) 2: -0.04`. Leaves out changes that round to 0.
+    """
     changes = model.explain_list(user_id, item_ids, k=NUM_REASONS)
+    changes = changes[changes["change"].round(2) != 0]
     name = changes["rated_title" if "rated_title" in changes else "rated_item_id"].astype(str)
-    reasons = dict[str, list[str]]()
-    for item_id, each, rating, change in zip(
-        changes["item_id"].astype(str), name, changes["rating"], changes["change"], strict=True
-    ):
-        reasons.setdefault(item_id, []).append(f"{each} {rating:g}: {change:+.2f}")
-    return ["; ".join(reasons.get(item_id, ())) for item_id in item_ids.astype(str)]
+    reasons: dict[str, tuple[list[str], list[str]]] = {item_id: ([], []) for item_id in item_ids.astype(str)}
+    columns = changes["item_id"].astype(str), name, changes["rating"], changes["change"]
+    for item_id, rated, rating, change in zip(*columns, strict=True):
+        raised, lowered = reasons[item_id]
+        (raised if change > 0 else lowered).append(f"{rated} {rating:g}: {change:+.2f}")
+    return [_in_words(*reasons[item_id]) for item_id in item_ids.astype(str)]
+
+
+def _in_words(raised: list[str], lowered: list[str]) -> str:
+    groups = (("because of", raised), ("despite", lowered))
+    return "; ".join(f"{word} {'; '.join(ratings)}" for word, ratings in groups if ratings)
 
 
 def _recommend_to_several(

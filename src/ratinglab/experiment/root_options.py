@@ -187,7 +187,7 @@ class RecommendOptions(FoldInOptions):
     ranking: OrderOptions
     """Order of the lists."""
     why: bool
-    """Whether to show, beside each item, the user's ratings that most changed its prediction."""
+    """Whether to show, beside each item, the user's ratings that most raised or lowered its prediction."""
     columns: RecommendColumns
     """Columns of the files."""
 

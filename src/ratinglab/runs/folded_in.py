@@ -275,7 +275,7 @@ def explain_trained(run: Recommender, user_id: int | str, item_ids: Ids, *, k: i
     """Explain a user's items that have training ratings, by those of the user; no rows without any."""
     item_ids = pd.Series(item_ids, dtype=object)[run.trained_items(item_ids)]
     if len(item_ids) == 0 or not run.has_user(user_id):
-        return pd.DataFrame(columns=["item_id", "rated_item_id", "rating", "change"])
+        return pd.DataFrame(dict.fromkeys(("item_id", "rated_item_id", "rating", "change"), np.empty(0)))
     return fold_in(run, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
 
 
