@@ -245,13 +245,13 @@ class GibbsFit(RowFit):
 
     def _keep(self, users: FloatArray, items: FloatArray) -> None:
         """Keep the rows, all parts summed, as a sample."""
-        factors = [torch.from_numpy(self._factors(rows)) for rows in (users, items)]
-        biases = [torch.from_numpy(rows[:, :1]) if self.has_biases else torch.empty(0, 1) for rows in (users, items)]
-        precisions = self.user_precision, self.item_precision
+        factors = [torch.from_numpy(self._factors(rows)).clone() for rows in (users, items)]
+        biases = [torch.from_numpy(rows[:, :1]).clone() if self.has_biases else None for rows in (users, items)]
+        precisions = self.user_precision.clone(), self.item_precision.clone()
         sides = [self.side(name) for name in OTHER_SIDE]
         parts = [part for side in sides for part in side.parts if part.source is not ColumnSource.own]
         weights = {part.name: torch.from_numpy(self._weights(part)) for part in parts}
-        is_thinned = self.chain.keep(Sample._make([*map(torch.clone, (*factors, *biases, *precisions)), weights]))
+        is_thinned = self.chain.keep(Sample(*factors, *biases, *precisions, weights))
         if is_thinned:
             self._sums.clear()
         self.stops_early = self.stops_early or self._is_done(is_thinned=is_thinned)

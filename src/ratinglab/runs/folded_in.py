@@ -383,14 +383,13 @@ def _posterior(users: SideRows, items: SideRows) -> Posterior:
             Factors(users.factors[0], items.factors[0], user_bias=biases[0], item_bias=biases[1], mean=users.mean)
         )
     )
-    none = torch.empty(0, 1)
     for number in range(len(users.factors)):
         posterior.keep(
             Sample(
                 user=users.factors[number],
                 item=items.factors[number],
-                user_bias=none if users.biases is None else users.biases[number],
-                item_bias=none if items.biases is None else items.biases[number],
+                user_bias=None if users.biases is None else users.biases[number],
+                item_bias=None if items.biases is None else items.biases[number],
                 user_precision=users.precision[number],
                 item_precision=items.precision[number],
             )
