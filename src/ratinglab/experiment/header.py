@@ -5,16 +5,12 @@ from collections.abc import Iterator
 from torch import nn
 
 from ratinglab.experiment.root_options import TrainOptions
-from ratinglab.fitting.optimizers import GibbsOptions
 from ratinglab.models.best import BestOptions
 from ratinglab.models.posterior import Posterior
 from ratinglab.options import as_yaml, to_plain
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION
-
-MANY_BYTES = 1 << 30
-"""Size of all samples, in bytes, above which the header warns."""
 
 
 def header(
@@ -52,17 +48,9 @@ def header(
         )
     if first_epoch > 1:
         yield f"note: the run resumes after {first_epoch - 1} epochs"
-    if options.optimizer.keeps_samples:
-        yield "note: the fit samples its own priors: model.regularization and early stopping have no effect"
-        assert isinstance(model, Posterior)
-        assert isinstance(options.optimizer, GibbsOptions), "no other fit keeps samples"
-        kept = options.optimizer.num_samples(options.trainer.max_epochs)
-        if options.optimizer.max_samples is not None and kept * model.sample_bytes > MANY_BYTES:
-            yield (
-                f"warning: {kept} samples take {kept * model.sample_bytes / 1e9:.1f} GB, three times as much while a "
-                "checkpoint is written; a smaller optimizer.max_samples keeps fewer"
-            )
-    elif validation == 0:
+    sample_bytes = model.sample_bytes if isinstance(model, Posterior) else 0
+    yield from options.optimizer.remarks(max_epochs=options.trainer.max_epochs, sample_bytes=sample_bytes)
+    if validation == 0 and not options.optimizer.keeps_samples:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
 
 
@@ -79,7 +67,7 @@ def parts_text(available: AvailableData) -> str:
     return f"{'; '.join(there)} (the data have no {listed})"
 
 
-def best_recipe(available: AvailableData) -> str:
+def best_recipe_tip(available: AvailableData) -> str:
     """Say what recipe=best would do with these data."""
     model = BestOptions(embedding_dim=1, regularization=0.0, init_std=0.0).for_data(available)
     return f"tip: recipe=best fits {model.name} by Gibbs sampling, with {parts_text(available)}"

@@ -21,7 +21,7 @@ from ratinglab.evaluation.metrics import MSE, Metric, MetricKind, RankingMetric,
 from ratinglab.evaluation.ranking import check_threshold, is_relevant, liked_from
 from ratinglab.experiment.continuation import check_resumable, check_same_data, start_from
 from ratinglab.experiment.dashboard import RunLogger, show_experiment, show_results
-from ratinglab.experiment.header import best_recipe, header, parts_text
+from ratinglab.experiment.header import best_recipe_tip, header, parts_text
 from ratinglab.experiment.recording import record_run
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.files import VALIDATION_FIT
@@ -84,8 +84,8 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
     available = _fit_run(options, run_folder, found=found)
     objective = _conclude(run_folder)
-    if (options.model.name, options.optimizer.name) == ("mf", "adam"):  # the defaults, or the same by choice
-        log.info(best_recipe(available))
+    if not options.chooses_fit:
+        log.info(best_recipe_tip(available))
     return objective
 
 

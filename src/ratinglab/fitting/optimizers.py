@@ -26,6 +26,8 @@ WHOLE_EPOCHS: Mapping[str, object] = MappingProxyType(
     {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None}
 )
 """Trainer values required by fits that work on whole epochs."""
+MANY_BYTES = 1 << 30
+"""Size of all samples, in bytes, above which the header warns."""
 
 
 @dataclass
@@ -54,9 +56,10 @@ class FitOptions(ABC):
         """Learning rate at the start; None for a fit without one."""
         return None
 
-    def num_samples(self, max_epochs: int) -> int:
-        """Count the samples kept after max_epochs."""
-        return 0
+    def remarks(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
+        """Yield lines for the header, such as on settings without effect; `sample_bytes` is the size of one sample."""
+        if self.keeps_samples:
+            yield "note: early stopping has no effect: the last epoch of a fit with samples is its best"
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:  # noqa: B027
         """Raise UserError if these options conflict with those of the equation or the Trainer."""
@@ -271,6 +274,16 @@ class GibbsOptions(CompiledOptions):
         """Return the maximum number of samples after max_epochs."""
         kept = -(-(max_epochs - self.burn_in) // self.thin)
         return kept if self.max_samples is None else min(kept, self.max_samples)
+
+    def remarks(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
+        """Yield a note on settings without effect, and a warning if the samples would take much memory."""
+        yield "note: the fit samples its own priors: model.regularization and early stopping have no effect"
+        kept = self.num_samples(max_epochs)
+        if self.max_samples is not None and kept * sample_bytes > MANY_BYTES:
+            yield (
+                f"warning: {kept} samples take {kept * sample_bytes / 1e9:.1f} GB, three times as much while a "
+                "checkpoint is written; a smaller optimizer.max_samples keeps fewer"
+            )
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
         """Raise UserError if no sample would be kept."""
