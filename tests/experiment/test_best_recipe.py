@@ -73,6 +73,8 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     assert "tip:" not in outcome.stdout
     record = json.loads((outcome.run / "run.json").read_text())
     assert (record["model"], record["model_options"]["user_features"]) == ("timesvdpp", ["gender"])
+    columns = {"user": "user_id", "item": "item_id", "rating": "rating", "timestamp": "time"}
+    assert record["provenance"]["columns"] == columns
     assert "every metric is equal" in command(tmp_path, "reproduce", f"run={outcome.run}").stdout
     again = ["trainer.max_epochs=5", f"resume={outcome.run}"]
     assert "epoch 5/5" in command(tmp_path, "train", *again).stdout

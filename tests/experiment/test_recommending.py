@@ -7,7 +7,7 @@ import torch
 from documented import options_of
 from equations import options_of as equation_options
 from fits import SPLIT
-from run_folders import write_run_of, write_weights
+from run_folders import PROVENANCE, write_run_of, write_weights
 from tables import table_of, table_with_features
 
 from ratinglab.errors import UserError
@@ -296,6 +296,27 @@ def test_reasons_tell_ratings_that_raised_a_prediction_from_those_that_lowered_i
         words |= {word for word, reasons in signs.items() if reasons}
         assert text == "; ".join(f"{word} {'; '.join(reasons)}" for word, reasons in signs.items() if reasons)
     assert words == {"because of", "despite"}
+
+
+def test_files_may_have_the_column_names_of_the_runs_own_data(tmp_path, capsys):
+    provenance = PROVENANCE | {"columns": {"user": "userId", "item": "movieId", "rating": "stars"}}
+    write_run_of(tmp_path / "run", equation_options("biased_mf"), table_with_features(), provenance=provenance)
+    run = Run.load(tmp_path / "run")
+    (tmp_path / "users.csv").write_text("userId\n3\n1\n")
+    (tmp_path / "items.csv").write_text("movieId\n4\n5\n6\n")
+    recommend(run, "users=users.csv", "items=items.csv", "output=lists.csv", "k=1", "exclude_seen=false")
+    expected = run.recommend_to_all(k=1, user_ids=[3, 1], candidates=[4, 5, 6], exclude_seen=False)
+    listed = pd.read_csv("lists.csv")
+    assert listed[["user_id", "item_id"]].to_numpy().tolist() == expected[["user_id", "item_id"]].to_numpy().tolist()
+    (tmp_path / "new.csv").write_text("userId,movieId,stars\nann,0,5\nbob,3,1\n")
+    recommend(run, "ratings=new.csv", "output=lists.csv", "k=1")
+    assert pd.read_csv("lists.csv")["user_id"].tolist() == ["ann", "bob"]
+    new = pd.read_csv("new.csv")
+    assert run.fold_in(new).user_ids == ["ann", "bob"]
+    record = tmp_path / "run" / "run.json"
+    record.write_text(record.read_text().replace("userId", "usr"))
+    with pytest.raises(UserError, match=r"^columns\.user: users\.csv has no column 'user_id'; it has userId"):
+        recommend(run, "users=users.csv", "output=lists.csv")
 
 
 def test_users_and_ratings_exclude_each_other(run, here):

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
-from ratinglab.experiment.folding_in import files_of, folded_in
+from ratinglab.experiment.folding_in import columns_in, files_of, folded_in
 from ratinglab.experiment.root_options import RecommendOptions, UnknownUsers
 from ratinglab.files import is_stream, output_path, print_beside
 from ratinglab.ratings.input_paths import existing_file
@@ -80,7 +80,8 @@ def _candidates(run: Recommender, options: RecommendOptions, items: TextTable | 
     of_genres: Ids | None = run.items_of(options.genres, column=options.columns.genres) if options.genres else None
     if items is None:
         return of_genres
-    item_ids = np.array(items.ids(options.columns.item, key="columns.item", noun="item").to_pylist(), dtype=object)
+    column = columns_in(items.names, options.columns, run).item
+    item_ids = np.array(items.ids(column, key="columns.item", noun="item").to_pylist(), dtype=object)
     is_trained = run.trained_items(item_ids)
     if not is_trained.all():
         count, example = (~is_trained).sum(), item_ids[int(np.argmin(is_trained))]
@@ -178,7 +179,7 @@ def _recommend_to_several(
 ) -> None:
     user_ids = None
     if users is not None:
-        name = options.columns.user
+        name = columns_in(users.names, options.columns, run).user
         user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", noun="user").to_pylist()))
         if options.unknown is UnknownUsers.error:
             rows = users.column(name, key="columns.user")

@@ -164,12 +164,15 @@ class FoldInOptions(TextOptions):
 class RecommendColumns:
     """Names of the columns of user ids, item ids, ratings and genres."""
 
-    user: str
-    """Column of the user ids in the files of users and of ratings."""
-    item: str
-    """Column of the item ids in the files of items and of ratings."""
-    rating: str
-    """Column of the ratings in the file of ratings."""
+    user: str | None
+    """Column of the user ids in the files of users and of ratings; null: user_id or, if a file lacks it, the name in
+    the run's own data."""
+    item: str | None
+    """Column of the item ids in the files of items and of ratings; null: item_id or, if a file lacks it, the name in
+    the run's own data."""
+    rating: str | None
+    """Column of the ratings in the file of ratings; null: rating or, if it lacks that, the name in the run's own
+    data."""
     genres: str
     """Column of genres, or of other categories, in the data's table of items."""
 
@@ -260,12 +263,14 @@ class SimilarOptions:
 class PairColumns:
     """Names of the columns in the files of pairs and of ratings."""
 
-    user: str
-    """Column of the user ids. Pairs need none if `ratings` are one new user's."""
-    item: str
-    """Column of the item ids."""
-    rating: str
-    """Column of the ratings in the file of ratings."""
+    user: str | None
+    """Column of the user ids; null: user_id or, if the file lacks it, the name in the run's own data. Pairs need none
+    if `ratings` are one new user's."""
+    item: str | None
+    """Column of the item ids; null: item_id or, if the file lacks it, the name in the run's own data."""
+    rating: str | None
+    """Column of the ratings in the file of ratings; null: rating or, if it lacks that, the name in the run's own
+    data."""
     timestamp: str | None
     """Column of the times, for a model that uses days; null: each user's last day in training."""
 

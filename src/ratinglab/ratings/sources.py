@@ -59,6 +59,10 @@ class DataOptions(ABC):
     batch_size: int = field(metadata=within(1, 2**31 - 1))
     """Number of ratings per training step. Larger batches run faster and may need a larger optimizer.lr."""
 
+    def column_names(self) -> dict[str, str]:
+        """Return the names of the columns by role, such as user, for files that are read later; {} without names."""
+        return {}
+
     @abstractmethod
     def load(self) -> RatingTable:
         """Read and check the ratings.
@@ -251,6 +255,10 @@ class CsvOptions(TextOptions, DataOptions):
         for value in self.unrated:
             if not math.isfinite(value):
                 raise UserError(f"data.unrated must hold finite numbers, got {value}")
+
+    def column_names(self) -> dict[str, str]:
+        """Return the names of the columns by role. A position says nothing about other files."""
+        return {role: name for role, name in vars(self.columns).items() if name is not None and not name.isdigit()}
 
     def with_frames(self, frames: Frames) -> CsvOptions:
         """Return these options with data frames instead of files."""

@@ -27,14 +27,14 @@ from ratinglab.recommend.held_out_lists import HeldOutLists
 from ratinglab.recommend.interest import RatedPairs
 from ratinglab.recommend.similar import ItemSpace
 from ratinglab.runs.folded_in import FoldedIn, explain_trained, fold_in
-from ratinglab.runs.new_ratings import Given, Pairs, RatingColumns, read_given
+from ratinglab.runs.new_ratings import DEFAULT_COLUMNS, Given, Pairs, RatingColumns, find_columns, read_given
 from ratinglab.runs.recommender import Recommender, order_options
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.storage import load_predictor, read_part, write_predictions
 from ratinglab.runs.trained_model import Ids, is_trained, predict_by_block
 
-DEFAULT_COLUMNS = Columns(user="user_id", item="item_id", rating="rating", timestamp=None)
-"""Columns of a data frame of ratings, unless others are named."""
+FRAME_COLUMNS = Columns(*DEFAULT_COLUMNS, timestamp=None)
+"""Columns of a data frame of ratings to evaluate, unless others are named."""
 POPULARITY = "baseline/popularity/"
 """Prefix of the tags of the most popular items' lists."""
 WITHIN_90 = 1.6449
@@ -130,7 +130,8 @@ class Run(Recommender):
             user_id: id of the user of ratings without users; None: a new user.
             users: features of users that the model uses: one user's value by name, or a data frame with user_id.
             items: features and titles of new items: a data frame with item_id.
-            columns: other names of the data frames' columns by role: user, item, rating.
+            columns: other names of the data frames' columns by role: user, item, rating. A frame without user_id,
+                item_id or rating may name that column as the run's own data do.
 
         Returns:
             an object that predicts for these users and items, recommends to them, and explains.
@@ -139,14 +140,14 @@ class Run(Recommender):
             UserError: a rating is invalid or off the scale, an item is unknown or rated twice, or the model has no
                 factors.
         """
-        roles = RatingColumns(*DEFAULT_COLUMNS[:3])
-        if unknown := sorted(set(columns or {}) - set(roles._fields)):
-            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], roles._fields)}")
+        named, roles = columns or {}, RatingColumns._fields
+        if unknown := sorted(set(named) - set(roles)):
+            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], roles)}")
         given = read_given(
             _pairs_or_table(ratings, name="ratings"),
             _pairs_or_table(users, name="users"),
             None if items is None else _table(items, name="items"),
-            columns=roles._replace(**columns or {}),
+            columns_of=lambda names: find_columns(names, named=named, own=self.record.column_names),
             keys=("users", "items"),
         )
         if user_id is not None and given.ratings is not None and given.ratings.user_ids is not None:
@@ -352,9 +353,9 @@ class Run(Recommender):
 
     def _rows_of(self, ratings: Frame, columns: Mapping[str, str]) -> Ratings:
         """Read the rows of a data frame."""
-        if unknown := sorted(columns.keys() - set(DEFAULT_COLUMNS._fields)):
-            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], DEFAULT_COLUMNS._fields)}")
-        read = read_frame(ratings, DEFAULT_COLUMNS._replace(**columns))
+        if unknown := sorted(columns.keys() - set(FRAME_COLUMNS._fields)):
+            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], FRAME_COLUMNS._fields)}")
+        read = read_frame(ratings, FRAME_COLUMNS._replace(**columns))
         return replace(self._pairs(read.user_ids, read.item_ids, read.times), rating=read.rating)
 
     def _evaluate_rows(self, prefix: str, predicted: PredictedRows) -> dict[str, float]:
