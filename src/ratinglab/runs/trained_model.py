@@ -239,7 +239,7 @@ class TrainedModel:
         return bool(self.trained_users([user_id])[0])
 
     def check_users(self, user_ids: Ids, *, place: Callable[[int], str]) -> None:
-        """Raise UserError with the nearest id if a user has no training ratings; `place` names the place of a row."""
+        """Raise UserError if a user has no training ratings; `place` names the place of a row in the message."""
         is_trained = self.trained_users(user_ids)
         if not is_trained.all():
             row = int(np.argmin(is_trained))
