@@ -27,7 +27,7 @@ MOST_CATEGORIES = 6
 """Number of most frequent categories listed per column."""
 BAR = 40
 """Length of the longest bar, in characters."""
-QUANTILES = {"least": 0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "most": 1}
+QUANTILES = {"least": 0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "most": 1}
 FORMATS = ("png", "pdf", "svg")
 TEXT_DEFAULTS = {
     "separator": "comma",

@@ -87,7 +87,7 @@ class FeatureOptions(FactorOptions):
 
 
 def names_of(forms: Collection[EquationForm]) -> list[str]:
-    """List the sorted names of the equations of these forms. Imports all equations, and thereby torch."""
+    """List the sorted names of the equations of these forms. Imports all equations, and so torch."""
     package = importlib.import_module("ratinglab.models")
     for module in pkgutil.iter_modules(package.__path__, prefix="ratinglab.models."):
         importlib.import_module(module.name)

@@ -263,7 +263,7 @@ class Posterior(Equation):
             if part.source is ColumnSource.own:
                 continue
             if part.name not in self._samples[0].parts:
-                raise UserError("the run was trained before fold-in was added: train it again to fold in new ratings")
+                raise UserError("the run was trained before fold-in was added: retrain it to fold in new ratings")
             weights = [sample.parts[part.name] for sample in self._samples]
             parts.append(RowPart(part.source, part.feature, part.design.select_rows(last), weights))
         return SideRows(

@@ -71,7 +71,7 @@ class Predictor(nn.Module):
         Does not branch on values while torch.export or torch.onnx.export traces it.
         """
         known = self.baseline.known(user, item)
-        if not torch.compiler.is_compiling() and bool(known.all()):  # the usual case, 12 % faster than the lines below
+        if not torch.compiler.is_compiling() and bool(known.all()):  # the usual case, 12% faster than the lines below
             return self.stars.to_rating(self.model.predict(user, item, day))
         # user 0 and item 0 stand in for an unknown pair, which gets the baseline's prediction
         rating = self.model.predict(torch.where(known, user, 0), torch.where(known, item, 0), day)

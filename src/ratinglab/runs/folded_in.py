@@ -1,4 +1,4 @@
-"""New users, new items, and known users with additional ratings, folded into a run without training it again."""
+"""New users, new items, and known users with additional ratings, folded into a run without retraining it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace

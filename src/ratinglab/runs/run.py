@@ -38,7 +38,7 @@ FRAME_COLUMNS = Columns(*DEFAULT_COLUMNS, timestamp=None)
 POPULARITY = "baseline/popularity/"
 """Prefix of the tags of the most popular items' lists."""
 WITHIN_90 = 1.6449
-"""Half-width of the 90 % interval of a normal distribution, in standard deviations."""
+"""Half-width of the 90% interval of a normal distribution, in standard deviations."""
 
 
 class PredictedRows(NamedTuple):
@@ -117,7 +117,7 @@ class Run(Recommender):
         items: Frame | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> FoldedIn:
-        """Add users, items and ratings that the model was not trained on, without training it again.
+        """Add users, items and ratings that the model was not trained on, without retraining it.
 
         Solves for the weights of a new user given the items' weights, and of a new item given the users': in closed
         form, and in each sample for a run of optimizer=gibbs. A known user keeps the training ratings and adds the
@@ -268,7 +268,7 @@ class Run(Recommender):
         Returns:
             val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
             test/warm/mse …; no entries for a part without rows. A run with samples also has test/coverage_90: the share
-            of warm rows whose rating lies in the 90 % interval of its prediction. The tags of other ratings have no
+            of warm rows whose rating lies in the 90% interval of its prediction. The tags of other ratings have no
             part: mse …, baseline/bias/mse ….
 
         Raises:
