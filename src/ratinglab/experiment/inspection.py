@@ -18,8 +18,9 @@ from ratinglab.options import as_override
 from ratinglab.program import shell_command
 from ratinglab.ratings.side_information import Column, Needs, categories_in, is_numeric, is_unknown
 from ratinglab.ratings.sniffing import guess_layout
-from ratinglab.ratings.sources import CsvOptions, DataOptions, Decimal, Duplicates, Escape, Quote
+from ratinglab.ratings.sources import CsvOptions, DataOptions, Duplicates
 from ratinglab.ratings.table import RatingTable
+from ratinglab.ratings.text_options import Decimal, Escape, Quote
 
 MOST_VALUES = 20
 """Maximum number of distinct ratings listed one by one; more are grouped into this many ranges."""

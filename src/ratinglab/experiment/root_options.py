@@ -14,8 +14,9 @@ from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
 from ratinglab.models.declarations import EquationOptions, names_of
 from ratinglab.options import above, at_least, seed_rule, within
-from ratinglab.ratings.sources import DataOptions, TextOptions, check_timestamp_format
+from ratinglab.ratings.sources import DataOptions
 from ratinglab.ratings.splits import SplitOptions
+from ratinglab.ratings.text_options import TextOptions, check_timestamp_format
 from ratinglab.reports.protocols import ProtocolOptions
 
 
