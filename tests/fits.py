@@ -65,7 +65,7 @@ def holdout_of(table: RatingTable, model: EquationOptions, *, split: SplitOption
 def training_data(holdout: Holdout) -> TrainingData:
     """Collect the data from which an equation is built."""
     train, stars = holdout.train, Stars(*holdout.scale)
-    rows = as_tensors(replace(train, rating=stars.of(train.rating)))
+    rows = as_tensors(replace(train, rating=stars.to_stars(train.rating)))
     num_users, num_items = holdout.num_users, holdout.num_items
     users, items = holdout.side.user_features, holdout.side.item_features
     return TrainingData(
@@ -73,8 +73,8 @@ def training_data(holdout: Holdout) -> TrainingData:
         num_items=num_items,
         rating_mean=float(rows.rating.double().mean()),
         rows=rows,
-        user_features={name: Design.of_feature(column[:num_users], key=name) for name, column in users.items()},
-        item_features={name: Design.of_feature(column[:num_items], key=name) for name, column in items.items()},
+        user_features={name: Design.from_feature(column[:num_users], key=name) for name, column in users.items()},
+        item_features={name: Design.from_feature(column[:num_items], key=name) for name, column in items.items()},
     )
 
 

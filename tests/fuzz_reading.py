@@ -23,7 +23,8 @@ import numpy as np
 from tables import csv_options, rows_of
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.sources import SEPARATORS, Decimal, Duplicates, Quote
+from ratinglab.ratings.sources import Duplicates
+from ratinglab.ratings.text_options import SEPARATORS, Decimal, Quote
 
 ENCLOSED = r'\s*"([^"]*|([^"]|"")*"\s*)$'
 TOKENS = [

@@ -62,11 +62,11 @@ def add_samples(model: Posterior, random: torch.Generator) -> None:
     """Keep three random samples."""
     sides = model.equation.user_side(), model.equation.item_side()
     shapes = [side.embedding.weight.shape for side in sides]
-    shapes += [(0, 1) if side.bias is None else side.bias.weight.shape for side in sides]
+    shapes += [None if side.bias is None else side.bias.weight.shape for side in sides]
     precisions = [(len(side.last_rows()),) for side in sides]
     for _ in range(3):
-        drawn = (torch.randn(*shape, generator=random) for shape in (*shapes, *precisions))
-        model.keep(Sample(*(each if each.dim() == 2 else each.abs() for each in drawn)))
+        tables = [None if shape is None else torch.randn(*shape, generator=random) for shape in shapes]
+        model.keep(Sample(*tables, *(torch.randn(*shape, generator=random).abs() for shape in precisions)))
 
 
 def write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:

@@ -6,18 +6,9 @@ import numpy as np
 
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin, SideInformation
-from ratinglab.ratings.sources import (
-    ColumnOptions,
-    CsvOptions,
-    Decimal,
-    Duplicates,
-    Escape,
-    Quote,
-    ScaleOptions,
-    TitleOptions,
-    UserOptions,
-)
-from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable, Source
+from ratinglab.ratings.sources import ColumnOptions, CsvOptions, Duplicates, ScaleOptions, TitleOptions, UserOptions
+from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable, SourceFile
+from ratinglab.ratings.text_options import Decimal, Escape, Quote
 
 NO_SIDE = SideInformation(day=None, user_features={}, item_features={})
 TEXT = {
@@ -86,7 +77,7 @@ def table_of(
         ),
         scale=scale,
         set_scale=scale,
-        sources=tuple(Source(*source) for source in sources),
+        sources=tuple(SourceFile(*source) for source in sources),
         merged_across_files=0,
         notes=(),
         noise_floor=None,

@@ -1,4 +1,4 @@
-"""Accuracy of fold-in beside training again: test RMSE of held-out users and items with few ratings.
+"""Accuracy of fold-in beside retraining: test RMSE of held-out users and items with few ratings.
 
     python scripts/benchmarks/fold_in_accuracy.py ml-100k/u.data
 
@@ -31,7 +31,7 @@ RECIPES = (
 FITS = (*(f"recipe={name}" for name in RECIPES), "model=biased_mf", "model=mf")
 COLUMNS = {
     "folded in": ".4f",
-    "trained again": ".4f",
+    "retrained": ".4f",
     "difference": "+.4f",
     "bias baseline": ".4f",
     "ms per fold-in": ".1f",

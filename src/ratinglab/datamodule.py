@@ -33,7 +33,7 @@ class RatingDataModule(LightningDataModule):
         train = holdout.train
         self.rating_mean = float(train.rating.mean(dtype=np.float64))
         """Mean of the training ratings, in rating units."""
-        self.train_ratings = replace(train, rating=self.stars.of(train.rating))
+        self.train_ratings = replace(train, rating=self.stars.to_stars(train.rating))
         """The training rows, with ratings in stars."""
         self.validation_ratings = holdout.validation
         """The validation rows, with ratings in rating units."""

@@ -33,7 +33,7 @@ class Stars(NamedTuple):
         """The rating of 0 stars."""
         return self.lowest - self.unit
 
-    def of(self, rating: Ratings) -> Ratings:
+    def to_stars(self, rating: Ratings) -> Ratings:
         """Convert ratings to stars."""
         return (rating - self._zero) / self.unit
 

@@ -31,6 +31,6 @@ def prepare_fit(fit: type[FitOptions]) -> None:
     """
     if not fit.has_compiled_loops:
         return
-    from ratinglab.fitting.kernels.block_epochs import load
+    from ratinglab.fitting.kernels.block_epochs import compile_loops
 
-    load()
+    compile_loops()

@@ -10,8 +10,8 @@ from tables import table_of
 from ratinglab.models.best import BestOptions
 from ratinglab.models.svdpp import SVDppOptions
 from ratinglab.models.timesvdpp import TimeSVDppOptions
-from ratinglab.ratings.holdout import offer_of
-from ratinglab.ratings.side_information import Offer, informative
+from ratinglab.ratings.holdout import find_available_data
+from ratinglab.ratings.side_information import AvailableData, informative
 from ratinglab.ratings.splits import RandomSplit
 from ratinglab.ratings.table import MILLISECONDS
 
@@ -23,9 +23,9 @@ def text(*cells) -> np.ndarray:
 
 
 @pytest.mark.parametrize("has_times", [False, True])
-def test_best_has_every_part_that_the_data_offer(has_times):
+def test_best_has_every_part_that_the_data_support(has_times):
     options = BestOptions(embedding_dim=8, regularization=0.1, init_std=0.2)
-    chosen = options.for_data(Offer(has_times, ("age_group",), ("genres", "year")))
+    chosen = options.for_data(AvailableData(has_times, ("age_group",), ("genres", "year")))
     assert type(chosen) is (TimeSVDppOptions if has_times else SVDppOptions)
     assert (chosen.user_features, chosen.item_features) == (["age_group"], ["genres", "year"])
     assert (chosen.implicit.name, chosen.embedding_dim, chosen.regularization) == ("both", 8, 0.1)
@@ -51,7 +51,7 @@ def test_columns_that_say_nothing_are_left_out():
 def test_times_count_where_users_give_several_ratings_a_day(days, has_times):
     table = table_of([0, 0, 0, 1, 1, 1], range(6), [1, 2, 3, 4, 5, 1], timestamp=np.array(days) * MILLISECONDS)
     split = RandomSplit(refit=False, seed=0, validation=0.0, test=0.0).apply(table)
-    assert offer_of(table, split).has_times is has_times
+    assert find_available_data(table, split).has_times is has_times
 
 
 def test_best_uses_the_data_and_says_which(command, tmp_path):
@@ -68,16 +68,18 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     assert f"note: model=best is svdpp here: who rated what; user columns gender {lacks}" in outcome.stdout
     data.append("data.columns.timestamp=time")
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
-    offer = "who rated what; times; user columns gender (the data have no item columns)"
-    assert f"note: model=best is timesvdpp here: {offer}" in outcome.stdout
+    parts = "who rated what; times; user columns gender (the data have no item columns)"
+    assert f"note: model=best is timesvdpp here: {parts}" in outcome.stdout
     assert "tip:" not in outcome.stdout
     record = json.loads((outcome.run / "run.json").read_text())
     assert (record["model"], record["model_options"]["user_features"]) == ("timesvdpp", ["gender"])
+    columns = {"user": "user_id", "item": "item_id", "rating": "rating", "timestamp": "time"}
+    assert record["provenance"]["columns"] == columns
     assert "every metric is equal" in command(tmp_path, "reproduce", f"run={outcome.run}").stdout
     again = ["trainer.max_epochs=5", f"resume={outcome.run}"]
     assert "epoch 5/5" in command(tmp_path, "train", *again).stdout
     shown = command(tmp_path, "train", *data, "trainer.max_epochs=1", "logger=none").stdout
-    assert f"tip: recipe=best fits timesvdpp by Gibbs sampling, with {offer}" in shown
+    assert f"tip: recipe=best fits timesvdpp by Gibbs sampling, with {parts}" in shown
 
 
 def test_run_that_only_gets_worse_keeps_the_bias_baseline(command, tmp_path):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from documented import options_of
 from equations import options_of as equation_options
-from run_folders import write_run_of
+from run_folders import PROVENANCE, write_run_of
 from tables import table_with_features
 
 from ratinglab.errors import UserError
@@ -64,6 +64,52 @@ def test_every_format_gives_the_same_predictions(run, here, source, output):
     expected = run.predict(PAIRS["user_id"], PAIRS["item_id"])
     assert found["prediction"].to_numpy(np.float32).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
     assert {path.name for path in here.iterdir()} == {f"in.{source}", f"out.{output}"}
+
+
+@pytest.fixture(scope="module")
+def other_names(tmp_path_factory) -> Run:
+    """Make a run whose data had other names of columns."""
+    folder = tmp_path_factory.mktemp("predicting") / "run"
+    provenance = PROVENANCE | {"columns": {"user": "userId", "item": "movieId", "rating": "stars"}}
+    write_run_of(folder, equation_options("biased_mf"), table_with_features(), provenance=provenance)
+    return Run.load(folder)
+
+
+def test_columns_may_have_the_names_of_the_runs_own_data(other_names, here):
+    own = {"user_id": "userId", "item_id": "movieId"}
+    PAIRS.rename(columns=own).to_csv(here / "own.csv", index=False)
+    PAIRS.assign(userId=1, movieId=1).to_csv(here / "both.csv", index=False)
+    PAIRS.to_csv(here / "in.csv", index=False)
+    for name in ("own", "both", "in"):  # in a file with both, the default names count
+        predict(other_names, f"input={name}.csv", f"output=of-{name}.csv")
+    expected = pd.read_csv("of-in.csv")
+    assert expected["basis"].tolist() == BASIS
+    pd.testing.assert_frame_equal(
+        pd.read_csv("of-own.csv").rename(columns=dict(zip(own.values(), own, strict=True))), expected
+    )
+    pd.testing.assert_series_equal(pd.read_csv("of-both.csv")["prediction"], expected["prediction"])
+    (here / "ratings.csv").write_text("userId,movieId,stars\nann,1,5\n")
+    (here / "ann.csv").write_text("userId,movieId\nann,2\n")
+    predict(other_names, "input=ann.csv", "output=of-ann.csv", "ratings=ratings.csv")
+    assert pd.read_csv("of-ann.csv")["basis"].tolist() == ["folded_in"]
+
+
+@pytest.mark.parametrize(
+    ("header", "argument", "message"),
+    [
+        ("userId,item", "columns.item=item", None),
+        ("userId,item", "k=v", "columns.item: in.csv has no column 'item_id'; it has userId, item"),
+        ("userId,movieId", "columns.user=usr", "columns.user: in.csv has no column 'usr'; it has userId, movieId"),
+    ],
+)
+def test_only_missing_names_come_from_the_runs_own_data(other_names, here, header, argument, message):
+    (here / "in.csv").write_text(f"{header}\n1,2\n")
+    arguments = ["input=in.csv", "output=out.csv", *([] if argument == "k=v" else [argument])]
+    if message is None:
+        predict(other_names, *arguments)
+        return
+    with pytest.raises(UserError, match=re.escape(message)):
+        predict(other_names, *arguments)
 
 
 def test_notes_count_the_pairs_of_all_blocks(run, here, capsys):

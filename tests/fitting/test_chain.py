@@ -19,8 +19,7 @@ def empty_posterior() -> Posterior:
 
 
 def sample(items: torch.Tensor) -> Sample:
-    none = torch.empty(0, 1)
-    return Sample(torch.ones(2, 1), items[:, None], none, none, torch.ones(2), torch.ones(50))
+    return Sample(torch.ones(2, 1), items[:, None], None, None, torch.ones(2), torch.ones(50))
 
 
 def rows() -> Batch:

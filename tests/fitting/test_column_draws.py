@@ -25,7 +25,7 @@ def drawn(*, threads: int, has_days: bool) -> list[np.ndarray]:
     """Draw the weights of 40 columns from the sets of 60 rows, which 100 days select if `has_days`."""
     random = np.random.default_rng(0)
     row, column = (torch.from_numpy(index.astype(np.int32)) for index in np.nonzero(random.random((60, 40)) < 0.3))
-    design = Design.of_sets(row, column, num_rows=60, num_columns=40)
+    design = Design.from_sets(row, column, num_rows=60, num_columns=40)
     design = design.select_rows(torch.from_numpy(random.integers(0, 60, 100))) if has_days else design
     residual = in_blocks(random.normal(size=(design.num_rows, 20)).astype(np.float32))
     weights = random.normal(size=(40, 20)).astype(np.float32)

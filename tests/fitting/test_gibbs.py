@@ -102,7 +102,7 @@ def samples(fitted: Fitted) -> torch.Tensor:
 def validation_error(fitted: Fitted) -> float:
     """Compute the mean squared error of the mean prediction."""
     user, item, rating, day = as_tensors(fitted.data.validation_ratings)
-    return float((fitted.module.predictor.score(user, item, day) - rating).square().mean())
+    return float((fitted.module.predictor.predict_unclipped(user, item, day) - rating).square().mean())
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -125,10 +125,10 @@ def test_samples_are_kept_after_burn_in_and_thinned(burn_in, thin, kept):
 def test_validation_scores_equal_the_sample_mean_bit_for_bit(name, thin):
     module, data, _ = fit(name, thin=thin)
     for number, block in enumerate(Blocks(data.validation_ratings)):
-        scored = module.predictor.score(block.user, block.item, block.day)
-        assert torch.equal(module.score_block(block, number), scored)
+        scored = module.predictor.predict_unclipped(block.user, block.item, block.day)
+        assert torch.equal(module.predict_block(block, number), scored)
         module._sums.clear()  # as in a resumed run
-        assert torch.equal(module.score_block(block, number), scored)
+        assert torch.equal(module.predict_block(block, number), scored)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -263,7 +263,7 @@ def test_days_lower_the_error_of_changing_users_and_default_to_the_last_day():
     user, item, _, day = as_tensors(fitted.data.validation_ratings)
     predictor, posterior = fitted.module.predictor, fitted.module.posterior
     last = torch.full_like(day, 2)
-    assert torch.equal(predictor.score(user, item), predictor.score(user, item, last))
+    assert torch.equal(predictor.predict_unclipped(user, item), predictor.predict_unclipped(user, item, last))
     factors = posterior.factors()
     rating = factors.mean + (factors.user[user.long()] * factors.item[item.long()]).sum(dim=1)
     rating = rating + factors.user_bias[user.long(), 0] + factors.item_bias[item.long(), 0]

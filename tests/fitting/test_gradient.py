@@ -118,7 +118,7 @@ def test_val_mse_is_computed_from_clipped_predictions():
     rows = small_holdout().validation
     user, item = torch.from_numpy(rows.user), torch.from_numpy(rows.item)
     with torch.no_grad():
-        free = fitted.module.predictor.score(user, item).numpy()
+        free = fitted.module.predictor.predict_unclipped(user, item).numpy()
     assert np.abs(free - 3).max() > 0.5, "else clipping would change nothing"
     expected = np.square(free.clip(2.9, 3.1) - rows.rating).mean()
     assert metric(fitted, "val/mse") == pytest.approx(expected, rel=1e-5)

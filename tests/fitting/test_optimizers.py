@@ -17,7 +17,7 @@ from ratinglab.fitting.optimizers import (
     SGDOptions,
     SparseAdamOptions,
 )
-from ratinglab.models.declarations import Form
+from ratinglab.models.declarations import EquationForm
 
 GIBBS = GibbsOptions(burn_in=2, noise=Noise.own, thin=3, max_samples=None, min_gain=0.0)
 FITS = [
@@ -34,9 +34,9 @@ FITS = [
 @pytest.mark.parametrize(
     ("form", "names"),
     [
-        (Form.embeddings, {"adam", "adamw", "sparse_adam", "sgd", "block_sgd", "gibbs", "als"}),
-        (Form.parts, {"adam", "adamw", "sparse_adam", "sgd", "gibbs", "als"}),
-        (Form.function, {"adam", "adamw", "sparse_adam", "sgd"}),
+        (EquationForm.embeddings, {"adam", "adamw", "sparse_adam", "sgd", "block_sgd", "gibbs", "als"}),
+        (EquationForm.parts, {"adam", "adamw", "sparse_adam", "sgd", "gibbs", "als"}),
+        (EquationForm.function, {"adam", "adamw", "sparse_adam", "sgd"}),
     ],
 )
 def test_each_equation_form_has_its_optimizers(form, names):

@@ -18,7 +18,7 @@ OWNER = np.array([0, 0, 1, 2, 3, 3])
 
 def rated() -> Design:
     """Make the design of the items of each user."""
-    return Design.of_sets(torch.from_numpy(USER), torch.from_numpy(ITEM), num_rows=4, num_columns=3)
+    return Design.from_sets(torch.from_numpy(USER), torch.from_numpy(ITEM), num_rows=4, num_columns=3)
 
 
 def dense() -> np.ndarray:
@@ -73,7 +73,7 @@ def test_solver_equals_the_dense_matrix(case, is_weighted):
 
 
 def test_row_without_columns_gets_zero():
-    design = Design.of_sets(torch.tensor([0]).int(), torch.tensor([1]).int(), num_rows=2, num_columns=2)
+    design = Design.from_sets(torch.tensor([0]).int(), torch.tensor([1]).int(), num_rows=2, num_columns=2)
     solver = PartSolver(design, dim=1)
     assert solver.times(np.array([[5.0], [7.0]], dtype=np.float32)).tolist() == [[7.0], [0.0]]
 

@@ -85,6 +85,6 @@ def of_group(groups: Design) -> Equation:
 
 def test_single_valued_feature_is_accepted_and_multi_valued_feature_refused():
     make_sparse(of_group(Design.one_hot(torch.tensor([0, 1, 1]), num_columns=2)))
-    several = Design.of_sets(torch.tensor([0, 0, 1]).int(), torch.tensor([0, 1, 1]).int(), num_rows=3, num_columns=2)
+    several = Design.from_sets(torch.tensor([0, 0, 1]).int(), torch.tensor([0, 1, 1]).int(), num_rows=3, num_columns=2)
     with pytest.raises(UserError, match=r"only by row lookup; the equation reads all of user_features.0.weight$"):
         make_sparse(of_group(several))

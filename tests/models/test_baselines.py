@@ -65,4 +65,4 @@ def test_predictor_calls_the_model_only_for_known_pairs():
 def test_predictions_are_clipped_and_scores_are_not():
     predictor = Predictor(Constant(), fitted(), stars=Stars(1.0, 5.0), scale=(1.0, 5.0))
     assert predictor(USER, ITEM).tolist() == [5.0] * 5
-    assert predictor.score(USER, ITEM).tolist() == [9.0] * 5
+    assert predictor.predict_unclipped(USER, ITEM).tolist() == [9.0] * 5

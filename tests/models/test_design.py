@@ -14,8 +14,8 @@ BATCH = torch.tensor([2, 0, 1, 2, 3, 0, 0]).int()
 """Rows of each kind, some repeated."""
 
 
-def of_sets() -> Design:
-    return Design.of_sets(ROW, COLUMN, num_rows=4, num_columns=5)
+def small_sets() -> Design:
+    return Design.from_sets(ROW, COLUMN, num_rows=4, num_columns=5)
 
 
 def one_hot() -> Design:
@@ -33,9 +33,9 @@ ONE_HOT = torch.zeros(4, 5)
 ONE_HOT[[0, 1, 3], [1, 0, 3]] = torch.tensor([2.0, -1.0, 0.5])
 PICKED = torch.tensor([1, 2, 2, 0, 1, 0])
 CASES = {
-    "sets": (of_sets(), SETS),
+    "sets": (small_sets(), SETS),
     "one_hot": (one_hot(), ONE_HOT),
-    "sets seen from other rows": (select_rows(of_sets()), SETS[PICKED]),
+    "sets seen from other rows": (select_rows(small_sets()), SETS[PICKED]),
     "one_hot seen from other rows": (select_rows(one_hot()), ONE_HOT[PICKED]),
 }
 """Designs with their dense matrices."""
@@ -95,8 +95,8 @@ def test_batch_of_one_keeps_its_shape(name):
 
 def test_is_one_hot_is_true_when_each_row_has_one_column():
     assert one_hot().is_one_hot
-    assert not of_sets().is_one_hot
-    ones = Design.of_sets(torch.tensor([1, 0]).int(), torch.tensor([2, 2]).int(), num_rows=2, num_columns=3)
+    assert not small_sets().is_one_hot
+    ones = Design.from_sets(torch.tensor([1, 0]).int(), torch.tensor([2, 2]).int(), num_rows=2, num_columns=3)
     assert ones.is_one_hot
     assert torch.equal(ones.times(torch.tensor([0, 1]), embedding()), embedding().weight[[2, 2]])
 
@@ -108,7 +108,7 @@ def test_one_hot_design_has_scale_1_by_default():
 
 def test_scale_of_a_set_falls_with_the_root_of_its_size():
     """The scale is one over the square root of the number of columns."""
-    assert of_sets().scale.tolist() == pytest.approx([1, 0, 3**-0.5, 0])
+    assert small_sets().scale.tolist() == pytest.approx([1, 0, 3**-0.5, 0])
 
 
 def test_design_is_not_in_the_state_dict():
@@ -125,19 +125,19 @@ def dense_of(design: Design) -> list:
 
 
 def test_each_category_has_a_column_and_rows_with_several_are_scaled():
-    design = Design.of_feature(texts("Drama|Comedy", "", "Comedy", "Drama|Drama"), key="model.item_features: genres")
+    design = Design.from_feature(texts("Drama|Comedy", "", "Comedy", "Drama|Drama"), key="model.item_features: genres")
     half = pytest.approx([0.5**0.5, 0.5**0.5])
     assert dense_of(design) == [half, [0, 0], [1, 0], [0, 1]]  # by name: Comedy, Drama
 
 
 def test_single_category_per_row_gives_a_one_hot_design():
-    design = Design.of_feature(texts("F", "M", "F"), key="model.user_features: gender")
+    design = Design.from_feature(texts("F", "M", "F"), key="model.user_features: gender")
     assert design.is_one_hot
     assert dense_of(design) == [[1, 0], [0, 1], [1, 0]]
 
 
 def test_numbers_give_one_standardized_column_with_0_when_unknown():
-    design = Design.of_feature(np.array([20.0, np.nan, 30.0, 40.0]), key="model.user_features: age")
+    design = Design.from_feature(np.array([20.0, np.nan, 30.0, 40.0]), key="model.user_features: age")
     assert design.num_columns == 1
     assert [value for (value,) in dense_of(design)] == pytest.approx([-(1.5**0.5), 0, 0, 1.5**0.5])
 
@@ -152,7 +152,7 @@ def test_numbers_give_one_standardized_column_with_0_when_unknown():
 )
 def test_constant_feature_is_refused(values, message):
     with pytest.raises(UserError) as error:
-        Design.of_feature(values, key="model.user_features: age")
+        Design.from_feature(values, key="model.user_features: age")
     assert str(error.value) == message
 
 
@@ -160,7 +160,7 @@ def test_gradient_does_not_depend_on_the_number_of_threads():
     """The batch is large enough for torch to sum gradients of equal rows in parallel, in any order."""
     random = torch.Generator().manual_seed(0)
     owner, column = (torch.randint(0, 40, (400,), generator=random).int() for _ in range(2))
-    design = Design.of_sets(owner, column, num_rows=40, num_columns=40)
+    design = Design.from_sets(owner, column, num_rows=40, num_columns=40)
     row = torch.randint(0, 40, (4096,), generator=random)
     weights = nn.Embedding(40, 32)
     factor = torch.randn(4096, 32, generator=random)
@@ -177,7 +177,7 @@ def test_gradient_does_not_depend_on_the_number_of_threads():
 def test_new_rows_are_encoded_like_the_trained_ones():
     genres, age = np.array(["x|y", "z", "y"], dtype=object), np.array([10.0, np.nan, 30.0])
     for column in (genres, age):
-        trained, again = Design.of_feature(column, key="key"), Design.of_new_rows(column, column)
+        trained, again = Design.from_feature(column, key="key"), Design.from_new_rows(column, column)
         weights = torch.randn(trained.num_columns, 2)
         table = torch.nn.Embedding.from_pretrained(weights)
         torch.testing.assert_close(again.times_all(weights), trained.times(torch.arange(3), table))
@@ -186,12 +186,12 @@ def test_new_rows_are_encoded_like_the_trained_ones():
 
 def test_a_new_row_with_few_of_the_categories_uses_their_weights():
     trained = np.array(["x|y", "z", "y"], dtype=object)
-    new, weights = Design.of_new_rows(np.array(["z"], dtype=object), trained), torch.randn(3, 2)
+    new, weights = Design.from_new_rows(np.array(["z"], dtype=object), trained), torch.randn(3, 2)
     torch.testing.assert_close(new.times_all(weights), weights[2:])
 
 
 def test_rows_of_a_selection_can_be_selected_again():
-    design = Design.of_sets(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2]).int(), num_rows=2, num_columns=3)
+    design = Design.from_sets(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2]).int(), num_rows=2, num_columns=3)
     twice = design.select_rows(torch.tensor([1, 0, 1])).select_rows(torch.tensor([2, 1]))
     weights = torch.randn(3, 2)
     torch.testing.assert_close(twice.times_all(weights), design.times_all(weights)[[1, 0]])

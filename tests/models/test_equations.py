@@ -22,7 +22,7 @@ RATED = Batch(
 def genres() -> Design:
     """Make genres: item 0 has genre 0, item 2 both, item 1 none."""
     item, genre = torch.tensor([0, 2, 2], dtype=torch.int32), torch.tensor([0, 0, 1], dtype=torch.int32)
-    return Design.of_sets(item, genre, num_rows=3, num_columns=2)
+    return Design.from_sets(item, genre, num_rows=3, num_columns=2)
 
 
 def gender() -> Design:

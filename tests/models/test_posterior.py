@@ -16,16 +16,17 @@ def posterior(name="biased_mf", *, num_items=3) -> Posterior:
 
 def sample(seed: int, *, biased=True, noise_precision=2.0) -> Sample:
     random = torch.Generator().manual_seed(seed)
-    users, items = (2, 3) if biased else (0, 0)
-    sizes = {"user": (2, 2), "item": (3, 2), "user_bias": (users, 1), "item_bias": (items, 1)}
+    sizes = {"user": (2, 2), "item": (3, 2), "user_bias": (2, 1), "item_bias": (3, 1)}
     own = torch.tensor([1.0, 2.0]) * noise_precision
     weights = {name: torch.randn(size, generator=random) for name, size in sizes.items()}
+    if not biased:
+        weights |= {"user_bias": None, "item_bias": None}
     return Sample(**weights, user_precision=own, item_precision=torch.tensor([1.0, 2.0, 4.0]))
 
 
 def by_hand(one: Sample, mean: float) -> list[float]:
     pairs = zip(USER.tolist(), ITEM.tolist(), strict=True)
-    bias = [0.0] * 2 if len(one.user_bias) == 0 else [float(one.user_bias[u] + one.item_bias[i]) for u, i in pairs]
+    bias = [0.0] * 2 if one.user_bias is None else [float(one.user_bias[u] + one.item_bias[i]) for u, i in pairs]
     pairs = zip(USER.tolist(), ITEM.tolist(), strict=True)
     return [mean + b + float(one.user[u] @ one.item[i]) for b, (u, i) in zip(bias, pairs, strict=True)]
 
@@ -78,11 +79,26 @@ def test_state_dict_holds_samples_as_plain_tensors(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["biased_mf", "mf"])
+def test_samples_of_earlier_versions_hold_tables_without_rows_for_missing_biases(name):
+    model, other = posterior(name), posterior(name)
+    for seed in range(2):
+        model.keep(sample(seed, biased=name != "mf"))
+    state = model.state_dict()
+    for side in ("user", "item"):
+        state["_extra_state"].setdefault(f"{side}_bias", torch.empty(2, 0, 1))
+    other.load_state_dict(state)
+    assert torch.equal(other(USER, ITEM), model(USER, ITEM))
+    assert (other.factors().user_bias is None) == (name == "mf")
+    assert set(other.get_extra_state()) == set(model.get_extra_state())
+    assert ("user_bias" in model.get_extra_state()) == (name != "mf")
+
+
+@pytest.mark.parametrize("name", ["biased_mf", "mf"])
 def test_sample_bytes_is_known_before_the_first_sample(name):
     model = posterior(name)
     foretold = model.sample_bytes
     one = sample(0, biased=name != "mf")
-    assert foretold == sum(tensor.nbytes for tensor in one[:-1])
+    assert foretold == sum(tensor.nbytes for tensor in one[:-1] if tensor is not None)
 
 
 def test_samples_of_another_shape_are_refused():

@@ -6,8 +6,8 @@ import pytest
 from tables import csv_options, rows_of
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.sources import Decimal, Escape, Quote
 from ratinglab.ratings.text_dialects import QuoteScan, TextDialect
+from ratinglab.ratings.text_options import Decimal, Escape, Quote
 
 HEADER = "user_id,item_id,rating,note\n"
 AS_TEXT = "quotation marks were read as text, as with data.quote=none"

@@ -122,15 +122,20 @@ def test_categories_are_looked_up_like_their_values():
 
 
 def test_nearest_id_is_one_of_the_first():
-    ids = IdMap(np.array([10, 999, 9999]))
-    assert ids.did_you_mean(99999, among=2) == "; did you mean 999?"
-    assert ids.did_you_mean("99999", among=3) == "; did you mean 9999?"
+    ids = IdMap(["u10", "tt999", "tt9999"])
+    assert ids.did_you_mean("tt99999", among=2) == "; did you mean tt999?"
+    assert ids.did_you_mean("tt99999", among=3) == "; did you mean tt9999?"
     assert ids.did_you_mean("abc", among=3) == ""
 
 
+def test_no_integer_is_suggested_for_another():
+    assert IdMap([41, 411, 4112]).did_you_mean(4111, among=3) == ""
+    assert IdMap(["41", "411", "x"]).did_you_mean("4111", among=3) == "; did you mean 411?"
+
+
 def test_nearest_of_many_ids_is_found_fast():
-    ids = IdMap(np.arange(200_000))
-    ids.did_you_mean("1", among=len(ids))  # makes the texts
+    ids = IdMap([f"u{number}" for number in range(200_000)])
+    ids.did_you_mean("u1", among=len(ids))  # makes the texts
     started = perf_counter()
-    assert ids.did_you_mean("1999999", among=len(ids)) == "; did you mean 199999?"
+    assert ids.did_you_mean("u1999999", among=len(ids)) == "; did you mean u199999?"
     assert perf_counter() - started < 5

@@ -14,7 +14,7 @@ from tables import NO_SIDE, csv_options, rows_of, table_of
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.holdout import hold_out
-from ratinglab.ratings.sources import SEPARATORS, Duplicates
+from ratinglab.ratings.sources import Duplicates
 from ratinglab.ratings.splits import (
     TEST,
     TRAIN,
@@ -26,6 +26,7 @@ from ratinglab.ratings.splits import (
     RowsSplit,
     TemporalSplit,
 )
+from ratinglab.ratings.text_options import SEPARATORS
 
 TEXT_IDS = st.text(st.characters(codec="latin-1", exclude_categories=("C", "Z")), min_size=1, max_size=5)
 INTEGER_IDS = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 20)

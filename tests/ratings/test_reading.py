@@ -37,6 +37,11 @@ EXPECTED = [(7, "b", 3.5), (5, "a", 1.0), (7, "a", 2.0)]
 HEADERLESS = {"header": False, "columns": ("1", "2", "3")}
 
 
+def test_only_columns_with_names_are_recorded():
+    assert csv_options(columns=("u", "i", "r")).column_names() == {"user": "u", "item": "i", "rating": "r"}
+    assert csv_options(**HEADERLESS).column_names() == {}
+
+
 def zstd(content: bytes) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as stream:

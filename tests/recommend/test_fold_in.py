@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from ratinglab.models.design import Design
-from ratinglab.models.equation import RowPart, SideRows, Source
+from ratinglab.models.equation import ColumnSource, RowPart, SideRows
 from ratinglab.recommend import fold_in
-from ratinglab.recommend.fold_in import NewRatings, RowFolder
+from ratinglab.recommend.fold_in import FoldInSolver, NewRatings
 
 NUM_USERS, NUM_ITEMS, DIM, MEAN = 40, 12, 3, 3.5
 OWN, OTHER = [0, 0, 0, 1, 1, 3], [2, 5, 7, 0, 2, 11]
@@ -27,27 +27,27 @@ def rated_part(samples: int) -> RowPart:
     random = torch.Generator().manual_seed(5)
     weights = [torch.randn(NUM_ITEMS, DIM + 1, generator=random) for _ in range(samples)]
     user, item = torch.arange(NUM_USERS).repeat_interleave(2), torch.arange(2 * NUM_USERS) % NUM_ITEMS
-    design = Design.of_sets(user, item.int(), num_rows=NUM_USERS, num_columns=NUM_ITEMS)
-    return RowPart(Source.rated, "", design, weights)
+    design = Design.from_sets(user, item.int(), num_rows=NUM_USERS, num_columns=NUM_ITEMS)
+    return RowPart(ColumnSource.rated, "", design, weights)
 
 
-def folder(*, samples: int = 1, has_part: bool = False, **options) -> RowFolder:
+def build_solver(*, samples: int = 1, has_part: bool = False, **options) -> FoldInSolver:
     parts = (rated_part(samples),) if has_part else ()
     users = side(NUM_USERS, samples=samples, precision=0.8, seed=0, parts=parts, **options)
-    return RowFolder(users, side(NUM_ITEMS, samples=samples, precision=1.5, seed=1, **options), is_item=False)
+    return FoldInSolver(users, side(NUM_ITEMS, samples=samples, precision=1.5, seed=1, **options), is_item=False)
 
 
 def ratings(own=OWN, other=OTHER, rating=RATING, num_rows=4) -> NewRatings:
     return NewRatings(torch.tensor(own), torch.tensor(other), torch.tensor(rating, dtype=torch.float64), num_rows)
 
 
-def designs(folder: RowFolder, given: NewRatings) -> list[Design]:
+def designs(solver: FoldInSolver, given: NewRatings) -> list[Design]:
     shape = {"num_rows": given.num_rows, "num_columns": NUM_ITEMS}
-    return [Design.of_sets(given.row, given.other.int(), **shape) for _ in folder.own.parts]
+    return [Design.from_sets(given.row, given.other.int(), **shape) for _ in solver.own.parts]
 
 
-def features_of(folder: RowFolder, items: torch.Tensor) -> torch.Tensor:
-    return folder.features(folder.other.repeated(folder.draws), items)
+def features_of(solver: FoldInSolver, items: torch.Tensor) -> torch.Tensor:
+    return solver.features(solver.other.repeated(solver.draws), items)
 
 
 def joined(rows: SideRows, sample: int) -> np.ndarray:
@@ -56,15 +56,15 @@ def joined(rows: SideRows, sample: int) -> np.ndarray:
 
 
 def expected(
-    folder: RowFolder, sample: int, other: list[int], rating: list[float], *, prior_of: int | None = None
+    solver: FoldInSolver, sample: int, other: list[int], rating: list[float], *, prior_of: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute the mean and the covariance of a new row with plain linear algebra.
 
     `prior_of` is the number of ratings whose prior the row has; None: its own.
     """
     count = len(other) if prior_of is None else prior_of
-    own, items = joined(folder.own, sample), joined(folder.other, sample)
-    dim = DIM + 1 if folder.own.biases else DIM
+    own, items = joined(solver.own, sample), joined(solver.other, sample)
+    dim = DIM + 1 if solver.own.biases else DIM
 
     def shrunk(rows: np.ndarray) -> np.ndarray:
         scatter = rows.T @ rows
@@ -72,7 +72,7 @@ def expected(
 
     mean = own.mean(axis=0)
     residual = own - mean
-    for part in folder.own.parts:
+    for part in solver.own.parts:
         weights = part.weights[sample].double().numpy()
         some = part.design.some_columns(torch.arange(NUM_USERS), most=count)
         sums = np.array([some.single_row(user).times_all(part.weights[sample])[0].numpy() for user in range(NUM_USERS)])
@@ -85,7 +85,7 @@ def expected(
             mean = mean + weights[other].sum(axis=0) / np.sqrt(len(other)) @ slopes
     prior = np.linalg.inv(shrunk(residual))
     offset = np.full(NUM_ITEMS, MEAN)
-    if folder.own.biases:
+    if solver.own.biases:
         offset += items[:, 0]
         items[:, 0] = 1
     x, target = items[other], np.array(rating) - offset[other]
@@ -96,8 +96,8 @@ def expected(
 @pytest.mark.parametrize("has_part", [False, True])
 @pytest.mark.parametrize("biases", [False, True])
 def test_draws_of_a_point_fit_have_the_mean_and_the_covariance_of_the_rows(biases, has_part):
-    solver, given = folder(biases=biases, has_part=has_part and biases), ratings()
-    folded = solver.fold(given, designs(solver, given))
+    solver, given = build_solver(biases=biases, has_part=has_part and biases), ratings()
+    folded = solver.solve(given, designs(solver, given))
     assert len(folded.factors) == solver.draws == 4 * (DIM + biases)
     drawn = np.stack([joined(folded, sample) for sample in range(solver.draws)])
     for user in range(4):
@@ -108,8 +108,8 @@ def test_draws_of_a_point_fit_have_the_mean_and_the_covariance_of_the_rows(biase
 
 
 def test_draws_from_each_sample_have_its_mean_and_over_many_samples_its_covariance():
-    solver, given = folder(samples=400), ratings()
-    folded = solver.fold(given, [])
+    solver, given = build_solver(samples=400), ratings()
+    folded = solver.solve(given, [])
     assert len(folded.factors) == 400 * solver.draws
     drawn = np.stack([joined(folded, number)[0] for number in range(800)]).reshape(400, 2, DIM + 1)
     means, covariances = zip(*(expected(solver, sample, OTHER[:3], RATING[:3]) for sample in range(400)), strict=True)
@@ -121,12 +121,12 @@ def test_draws_from_each_sample_have_its_mean_and_over_many_samples_its_covarian
 
 
 def test_many_rows_in_small_blocks_equal_each_row_alone(monkeypatch):
-    solver, given = folder(has_part=True), ratings()
-    together = solver.fold(given, designs(solver, given))
+    solver, given = build_solver(has_part=True), ratings()
+    together = solver.solve(given, designs(solver, given))
     monkeypatch.setattr(fold_in, "NUMBERS", 1)
-    split = solver.fold(given, designs(solver, given))
+    split = solver.solve(given, designs(solver, given))
     alone_ratings = ratings([0, 0, 0], OTHER[:3], RATING[:3], 1)
-    alone = solver.fold(alone_ratings, designs(solver, alone_ratings))
+    alone = solver.solve(alone_ratings, designs(solver, alone_ratings))
     for sample in range(solver.draws):
         np.testing.assert_allclose(joined(together, sample), joined(split, sample), atol=1e-6)
         np.testing.assert_allclose(joined(together, sample)[:1], joined(alone, sample), atol=1e-6)
@@ -134,18 +134,18 @@ def test_many_rows_in_small_blocks_equal_each_row_alone(monkeypatch):
 
 def test_new_user_with_noisy_ratings_has_a_lower_precision_than_one_with_clean_ratings():
     precisions = torch.distributions.Gamma(5.0, 5.0).sample((NUM_USERS,))
-    solver = folder(samples=2)
+    solver = build_solver(samples=2)
     solver.own.precision[:] = solver._own_precision[:] = [precisions, precisions]
     noisy = ratings([0] * 10, list(range(10)), [1.0, 5.0] * 5, 1)
     offset = MEAN + solver.other.biases[0][:10, 0].double()
     clean = noisy._replace(rating=offset)
-    low, high = (solver.fold(given, []).precision[0] for given in (noisy, clean))
+    low, high = (solver.solve(given, []).precision[0] for given in (noisy, clean))
     assert low < precisions.median() < high
 
 
 @pytest.mark.parametrize("has_part", [False, True])
 def test_changes_are_the_differences_to_predictions_without_each_rating(has_part):
-    solver = folder(samples=3, has_part=has_part)
+    solver = build_solver(samples=3, has_part=has_part)
     given = ratings([0, 0, 0], OTHER[:3], RATING[:3], 1)
     items = torch.tensor([1, 2, 9])
     changes = solver.changes(given, designs(solver, given), features_of(solver, items)).numpy()
@@ -164,7 +164,7 @@ def test_changes_are_the_differences_to_predictions_without_each_rating(has_part
 
 
 def test_the_change_of_the_only_rating_is_the_difference_to_the_prior():
-    solver = folder(has_part=True)
+    solver = build_solver(has_part=True)
     given = ratings([0], [2], [5.0], 1)
     change = solver.changes(given, designs(solver, given), features_of(solver, torch.tensor([4]))).item()
     item = joined(solver.other, 0)[4]
@@ -176,10 +176,10 @@ def test_the_fewer_ratings_the_less_who_rated_what_moves_the_prior():
     random = torch.Generator().manual_seed(3)
     user, item = torch.arange(400).repeat_interleave(30), torch.randint(200, (12_000,), generator=random)
     weights = [torch.randn(200, DIM, generator=random)]
-    part = RowPart(Source.rated, "", Design.of_sets(user, item.int(), num_rows=400, num_columns=200), weights)
+    part = RowPart(ColumnSource.rated, "", Design.from_sets(user, item.int(), num_rows=400, num_columns=200), weights)
     rows = part.design.times_all(weights[0]) + 0.1 * torch.randn(400, DIM, generator=random)
     own = SideRows([rows], None, MEAN, precision=[torch.ones(400)], parts=(part,))
-    solver = RowFolder(own, side(200, samples=1, precision=1.0, seed=1, biases=False), is_item=False)
+    solver = FoldInSolver(own, side(200, samples=1, precision=1.0, seed=1, biases=False), is_item=False)
     slopes = [solver._prior(count).slope[0].diagonal().mean().item() for count in (0, 2, 8, 18, 40)]
     assert slopes[0] == 0
     assert slopes == sorted(slopes)
@@ -190,15 +190,15 @@ def test_the_fewer_ratings_the_less_who_rated_what_moves_the_prior():
 
 
 def test_signs_of_new_users_and_items_cancel():
-    solver = folder()
+    solver = build_solver()
     users = solver._noise(4)[0]
-    items = RowFolder(solver.other, solver.own, is_item=True)._noise(4)[0]
+    items = FoldInSolver(solver.other, solver.own, is_item=True)._noise(4)[0]
     torch.testing.assert_close(users @ items.T, torch.zeros(4, 4, dtype=torch.float64))
     torch.testing.assert_close(users @ users.T / solver.draws, torch.eye(4, dtype=torch.float64))
 
 
 def test_trained_rows_that_are_all_the_same_have_a_prior():
-    solver = folder()
+    solver = build_solver()
     solver.own.factors[0][:], solver.own.biases[0][:] = 1.0, 0.5
-    folded = solver.fold(ratings(), [])
+    folded = solver.solve(ratings(), [])
     torch.testing.assert_close(folded.factors[0], torch.ones(4, DIM), atol=1e-3, rtol=0)

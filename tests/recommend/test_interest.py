@@ -92,7 +92,7 @@ def test_blocks_cover_all_rows_once_within_their_memory(monkeypatch, entries):
 
 
 def test_interest_is_high_for_rated_pairs_and_never_below_zero(is_rated):
-    found = fitted(is_rated).of(torch.arange(NUM_USERS), torch.arange(NUM_ITEMS)).numpy()
+    found = fitted(is_rated).estimate(torch.arange(NUM_USERS), torch.arange(NUM_ITEMS)).numpy()
     assert found.min() == 0
     assert found[is_rated].mean() > 2 * found[~is_rated].mean()
     assert (found[-1] == 0).all()
@@ -100,7 +100,7 @@ def test_interest_is_high_for_rated_pairs_and_never_below_zero(is_rated):
 
 
 def test_users_without_ratings_have_the_share_of_users_who_rated_the_item(is_rated):
-    found = fitted(is_rated).of(torch.tensor([-1, 3, NUM_USERS]), torch.tensor([4, 0]))
+    found = fitted(is_rated).estimate(torch.tensor([-1, 3, NUM_USERS]), torch.tensor([4, 0]))
     share = is_rated.mean(axis=0)[[4, 0]]
     np.testing.assert_allclose(found[[0, 2]], [share, share], rtol=1e-6)
     assert (found[1] != found[0]).all()
@@ -127,7 +127,7 @@ def test_items_folded_in_are_solved_from_who_rated_them(is_rated):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1)])
 def test_one_user_or_one_item_is_enough(shape):
     found = fitted(np.ones(shape, dtype=np.bool_))
-    assert found.of(torch.arange(shape[0]), torch.arange(shape[1])).min() > 0.5
+    assert found.estimate(torch.arange(shape[0]), torch.arange(shape[1])).min() > 0.5
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ INTEREST = Interest(torch.tensor([[1.0, 0.0], [0.5, -0.5]]), torch.tensor([[0.8,
 
 
 def test_gain_is_interest_times_the_probability_of_a_liked_rating():
-    gain = ExpectedGain(INTEREST, border=3.5, deviation=0.5).of(
+    gain = ExpectedGain(INTEREST, border=3.5, deviation=0.5).sort_keys(
         torch.tensor([0, 1, 2]), torch.tensor([0, 1]), torch.tensor([[3.5, 4.0], [3.0, 5.0], [3.5, 4.0]])
     )
     likely = NormalDist().cdf
@@ -47,7 +47,7 @@ def test_gain_is_interest_times_the_probability_of_a_liked_rating():
 )
 def test_border_is_halfway_between_the_ratings_around_the_threshold(rating, threshold, border):
     levels = levels_of(np.array(rating, dtype=np.float32))
-    assert ExpectedGain.of_levels(INTEREST, levels, threshold=threshold, mse=1, stars=Stars(1, 5)).border == border
+    assert ExpectedGain.from_levels(INTEREST, levels, threshold=threshold, mse=1, stars=Stars(1, 5)).border == border
 
 
 @pytest.mark.parametrize(
@@ -62,18 +62,18 @@ def test_four_of_five_stars_are_liked_on_any_scale(scale, threshold, liked):
 def test_gain_is_the_same_on_every_scale(scale):
     stars, user, item, predicted = Stars(*scale), torch.arange(2), torch.arange(2), torch.tensor([[3.5, 4], [3, 5]])
     levels = np.arange(1, 5.5, 0.5, dtype=np.float32)
-    five = ExpectedGain.of_levels(INTEREST, levels, threshold=4, mse=0.81, stars=Stars(1, 5))
+    five = ExpectedGain.from_levels(INTEREST, levels, threshold=4, mse=0.81, stars=Stars(1, 5))
     scaled = {"threshold": liked_from(None, stars), "mse": 0.81 * stars.unit**2, "stars": stars}
-    other = ExpectedGain.of_levels(INTEREST, stars.to_rating(levels), **scaled)
+    other = ExpectedGain.from_levels(INTEREST, stars.to_rating(levels), **scaled)
     assert five.deviation == pytest.approx(0.9)
-    found = other.of(user, item, stars.to_rating(predicted))
-    torch.testing.assert_close(found, five.of(user, item, predicted), atol=1e-5, rtol=1e-4)
+    found = other.sort_keys(user, item, stars.to_rating(predicted))
+    torch.testing.assert_close(found, five.sort_keys(user, item, predicted), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("stars", [Stars(1, 5), Stars(3, 3)])
 def test_gain_is_finite_without_errors(stars):
-    gain = ExpectedGain.of_levels(INTEREST, np.array([3], dtype=np.float32), threshold=3, mse=0, stars=stars)
-    found = gain.of(torch.arange(2), torch.arange(2), torch.tensor([[3.0, 5.0], [3.0, 1.0]]))
+    gain = ExpectedGain.from_levels(INTEREST, np.array([3], dtype=np.float32), threshold=3, mse=0, stars=stars)
+    found = gain.sort_keys(torch.arange(2), torch.arange(2), torch.tensor([[3.0, 5.0], [3.0, 1.0]]))
     np.testing.assert_allclose(found, [[0.4, 0.2], [0.05, 0]], rtol=1e-5)
 
 
@@ -95,8 +95,8 @@ def test_lower_bound_is_the_prediction_minus_its_deviation(monkeypatch, name, en
     num_users = len(predictor.baseline.user_bias) - 1
     user, item = torch.tensor([2, num_users, 0, -1]), torch.tensor([1, 0, 4], dtype=torch.int32)
     pairs = user.repeat_interleave(3).int(), item.repeat(4)
-    predicted = predictor.score(*pairs).detach()
+    predicted = predictor.predict_unclipped(*pairs).detach()
     expected = predicted - predictor.deviation(*pairs).nan_to_num(nan=0.0)
-    bound = LowerBound(predictor).of(user, item, predicted.view(4, 3).clone())
+    bound = LowerBound(predictor).sort_keys(user, item, predicted.view(4, 3).clone())
     torch.testing.assert_close(bound, expected.view(4, 3).detach(), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(bound[1], predicted.view(4, 3)[1])  # a user without training ratings

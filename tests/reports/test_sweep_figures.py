@@ -327,7 +327,7 @@ def test_band_is_the_t_interval_of_three_or_more_runs_and_the_range_of_two():
     figure = saved(learning_curves({"lr=0.01": [curve([2.0, final]) for final in finals]}, label="val MSE"))
     low, high = stats.t.interval(0.95, 3, loc=np.mean(finals), scale=stats.sem(finals))
     assert band(figure.axes[0], 1) == pytest.approx((low, high))
-    assert "mean with its 95 % interval (Student's t)" in title(figure)
+    assert "mean with its 95% interval (Student's t)" in title(figure)
     assert named(figure) == ["lr=0.01 (4 runs)"]
     figure = saved(learning_curves({"a": [curve([2.0, 1.0]), curve([2.0, 1.5])]}, label="val MSE"))
     assert band(figure.axes[0], 1) == (1.0, 1.5)

@@ -70,7 +70,7 @@ def test_each_run_of_a_sweep_has_its_own_folder(sweep, runs):
 
 def test_sweep_prints_a_table_of_its_runs_and_its_folder(sweep, runs):
     head, *rows, behind, best, folder = sweep.stdout.split("\n\n")[-1].splitlines()
-    assert re.split("  +", head) == ["model.embedding_dim", "val MSE", "behind ± 95 %", "test MSE", "test RMSE", "job"]
+    assert re.split("  +", head) == ["model.embedding_dim", "val MSE", "behind ± 95%", "test MSE", "test RMSE", "job"]
     assert behind.endswith(" by a bootstrap over users of the paired squared errors of 2,000 rows (not over seeds)")
     assert sweep.folder / folder == runs[0].parent
     by_name = {run.name: json.loads((run / "metrics.json").read_text()) for run in runs}
@@ -97,7 +97,7 @@ def test_sweep_writes_its_table_and_the_best_configuration(sweep, runs):
     best = min(range(3), key=lambda number: metrics[number]["val/mse"])
     assert (folder / "best.yaml").read_text() == (runs[best] / ".hydra" / "config.yaml").read_text()
     head, rule, *lines = (folder / "results.md").read_text(encoding="utf-8").splitlines()
-    assert head == "| model.embedding_dim | val MSE | behind ± 95 % | test MSE | test RMSE | job |"
+    assert head == "| model.embedding_dim | val MSE | behind ± 95% | test MSE | test RMSE | job |"
     assert (rule, len(lines)) == ("| --- | --- | --- | --- | --- | --- |", 3)
     assert lines[0].endswith(f" **{best}** |")
     head, *lines = (folder / "results.tex").read_text(encoding="utf-8").splitlines()[1:-1]

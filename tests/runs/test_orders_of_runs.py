@@ -12,7 +12,7 @@ from tables import table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.recommend.interest import RatedPairs, fit_interest
-from ratinglab.runs import trained_model
+from ratinglab.runs import recommender
 from ratinglab.runs.run import Run
 
 ORDERS = ["expected_gain", "prediction", "lower_bound"]
@@ -35,7 +35,7 @@ def own_values(run: Run, user_id, listed: pd.DataFrame, by: str) -> np.ndarray:
     """Compute the values of a list's items from the run's other methods; the ratings are 1 to 5."""
     user, item = run.user_ids.index_of([user_id]), run.item_ids.index_of(listed["item_id"])
     pairs = torch.from_numpy(np.repeat(user, len(item))), torch.from_numpy(item)
-    score = run.predictor.score(*pairs).detach().numpy()
+    score = run.predictor.predict_unclipped(*pairs).detach().numpy()
     if by == "prediction":
         return score
     if by == "lower_bound":
@@ -46,7 +46,7 @@ def own_values(run: Run, user_id, listed: pd.DataFrame, by: str) -> np.ndarray:
     error = run.predict(run.user_ids.ids[run.part("val").user], run.item_ids.ids[run.part("val").item])
     deviation = np.square(error - run.part("val").rating).mean() ** 0.5
     likely = torch.special.ndtr(torch.from_numpy((score - 3.5) / deviation))
-    return (found.of(torch.from_numpy(user), torch.from_numpy(item))[0] * likely).numpy()
+    return (found.estimate(torch.from_numpy(user), torch.from_numpy(item))[0] * likely).numpy()
 
 
 @pytest.mark.parametrize("by", ORDERS)
@@ -114,7 +114,7 @@ def test_new_items_are_of_interest_by_who_rated_them(run):
     ratings = pd.DataFrame({"user_id": users, "item_id": "new", "rating": 5.0})
     folded = run.fold_in(ratings)
     new = run.record.num_items
-    found = folded.model.interest.of(torch.arange(run.record.num_users), torch.tensor([new]))[:, 0]
+    found = folded.model.interest.estimate(torch.arange(run.record.num_users), torch.tensor([new]))[:, 0]
     assert found[:4].mean() > found[4:].mean()
     assert float(folded.model.interest.share[new]) == pytest.approx(4 / run.record.num_users)
     other = run.user_ids.ids[5]
@@ -157,7 +157,7 @@ def test_a_threshold_that_is_not_finite_is_refused(run, threshold):
 def test_interest_is_fitted_once_and_kept(tmp_path, monkeypatch):
     run = run_of(tmp_path / "run")
     expected = run.recommend(3, k=9)
-    monkeypatch.setattr(trained_model, "fit_interest", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(recommender, "fit_interest", lambda *_, **__: 1 / 0)
     assert Run.load(run.folder).recommend(3, k=9).equals(expected)
     os.remove(run.folder / "interest.npz")
     run_of_predictions = Run.load(run.folder)

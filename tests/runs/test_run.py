@@ -12,7 +12,7 @@ import torch
 from documented import options_of
 
 from ratinglab.errors import UserError
-from ratinglab.runs.run import DEFAULT_COLUMNS, Run
+from ratinglab.runs.run import FRAME_COLUMNS, Run
 
 
 @pytest.fixture(scope="module")
@@ -477,7 +477,7 @@ def test_mistake_in_other_ratings_is_a_one_line_error(biased, frame, columns, me
 
 def test_columns_of_a_data_frame_have_the_names_of_conf():
     columns = options_of("train", "data=csv", "data.path=ratings.csv").data.columns
-    assert vars(columns) == DEFAULT_COLUMNS._asdict()
+    assert vars(columns) == FRAME_COLUMNS._asdict()
 
 
 def test_recommend_takes_one_user(run):

@@ -208,8 +208,8 @@ def test_model_without_days_refuses_times(command, tmp_path):
 def test_feature_unknown_for_all_trained_items_is_refused():
     genres = np.array(["", "(no genres listed)", "Drama"], dtype=object)
     with pytest.raises(UserError, match=r"model\.item_features: genres is unknown in every row with training ratings"):
-        Design.of_feature(genres[:2], key="model.item_features: genres")  # the third item has no training rows
-    assert Design.of_feature(genres, key="model.item_features: genres").num_columns == 1
+        Design.from_feature(genres[:2], key="model.item_features: genres")  # the third item has no training rows
+    assert Design.from_feature(genres, key="model.item_features: genres").num_columns == 1
 
 
 def test_times_can_be_any_dates(timed):

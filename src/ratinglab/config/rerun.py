@@ -1,4 +1,4 @@
-"""An earlier run, to be resumed in its own folder or trained again in a new one, with its own configuration."""
+"""An earlier run, to be resumed in its own folder or retrained in a new one, with its own configuration."""
 
 import json
 import re
@@ -183,7 +183,7 @@ def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
 
 
 def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
-    """Return the run that `run=` names, to be trained again in a new folder.
+    """Return the run that `run=` names, to be retrained in a new folder.
 
     Raises:
         UserError: there is no such run, or another key is set.

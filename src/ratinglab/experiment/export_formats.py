@@ -25,7 +25,7 @@ Predict = Callable[..., NDArray[np.float32]]
 Arrays = dict[str, NDArray[np.float32]]
 
 
-class Written(NamedTuple):
+class WrittenExport(NamedTuple):
     """A written export.
 
     Attributes:
@@ -43,7 +43,7 @@ class Written(NamedTuple):
     predict: Predict
 
 
-def write_torch(run: Run, folder: Path) -> Written:
+def write_torch(run: Run, folder: Path) -> WrittenExport:
     """Write model.pt2, a torch.export program, and the tables of ids."""
     path, takes_day = folder / "model.pt2", run.predictor.model.takes_day
     with _quiet():
@@ -62,10 +62,10 @@ def write_torch(run: Run, folder: Path) -> Written:
         rating: NDArray[np.float32] = module(*map(torch.from_numpy, columns)).numpy()
         return rating
 
-    return Written(path.name, takes_day, _signature(takes_day), usage, predict)
+    return WrittenExport(path.name, takes_day, _signature(takes_day), usage, predict)
 
 
-def write_onnx(run: Run, folder: Path) -> Written:
+def write_onnx(run: Run, folder: Path) -> WrittenExport:
     """Write model.onnx and the tables of ids. Needs the packages of the extra `export`."""
     import onnxruntime
 
@@ -93,10 +93,10 @@ def write_onnx(run: Run, folder: Path) -> Written:
         rating: NDArray[np.float32] = session.run(None, dict(zip(names, columns, strict=True)))[0]
         return rating
 
-    return Written(path.name, takes_day, _signature(takes_day), usage, predict)
+    return WrittenExport(path.name, takes_day, _signature(takes_day), usage, predict)
 
 
-def write_numpy(run: Run, folder: Path) -> Written:
+def write_numpy(run: Run, folder: Path) -> WrittenExport:
     """Write model.npz, the factors and biases, and the tables of ids."""
     path, arrays = folder / "model.npz", _arrays(run, ExportFormat.numpy)
     np.savez(path, allow_pickle=False, **arrays)
@@ -111,10 +111,10 @@ def write_numpy(run: Run, folder: Path) -> Written:
     )
     facts = {"arrays": {name: {"dtype": str(each.dtype), "shape": each.shape} for name, each in arrays.items()}}
     with np.load(path) as file:
-        return Written(path.name, False, facts, usage, _factor_predictor(dict(file)))
+        return WrittenExport(path.name, False, facts, usage, _factor_predictor(dict(file)))
 
 
-def write_parquet(run: Run, folder: Path) -> Written:
+def write_parquet(run: Run, folder: Path) -> WrittenExport:
     """Write users.parquet and items.parquet, with an embedding and biases per row."""
     arrays = _arrays(run, ExportFormat.parquet)
     write_ids(run, folder, users=_columns(arrays, "user"), items=_columns(arrays, "item"))
@@ -130,10 +130,10 @@ def write_parquet(run: Run, folder: Path) -> Written:
         read[f"{side}_factors"] = np.stack(table["embedding"].to_numpy())
         read[f"{side}_bias"] = table["bias"].to_numpy()
         read[f"baseline_{side}_bias"] = np.append(table["baseline_bias"].to_numpy(), np.float32(0))
-    return Written("items.parquet", False, facts, usage, _factor_predictor(read))
+    return WrittenExport("items.parquet", False, facts, usage, _factor_predictor(read))
 
 
-WRITERS: dict[ExportFormat, Callable[[Run, Path], Written]] = {
+WRITERS: dict[ExportFormat, Callable[[Run, Path], WrittenExport]] = {
     ExportFormat.torch: write_torch,
     ExportFormat.onnx: write_onnx,
     ExportFormat.numpy: write_numpy,

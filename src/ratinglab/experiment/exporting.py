@@ -10,7 +10,7 @@ import torch
 
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.errors import UserError
-from ratinglab.experiment.export_formats import WRITERS, Written
+from ratinglab.experiment.export_formats import WRITERS, WrittenExport
 from ratinglab.experiment.root_options import ONNX_PACKAGES, ExportFormat, ExportOptions
 from ratinglab.files import output_folder, whole_folder
 from ratinglab.reports.named_runs import named_run
@@ -68,7 +68,7 @@ def export(options: ExportOptions) -> None:
     _print_summary(run, options.format, output, written, parity, size=size)
 
 
-def measure_parity(run: Run, written: Written) -> Parity:
+def measure_parity(run: Run, written: WrittenExport) -> Parity:
     """Compare an export with its run on test rows (if none, validation or training rows) and on cold pairs.
 
     If there are more than MAX_ROWS_COMPARED rows, compares every n-th.
@@ -99,7 +99,7 @@ def _cold_pairs(run: Run) -> Batch:
     return Batch(user, item, rating=torch.zeros(len(user)), day=torch.zeros_like(user))
 
 
-def _description(run: Run, format: ExportFormat, written: Written, parity: Parity) -> dict[str, Any]:
+def _description(run: Run, format: ExportFormat, written: WrittenExport, parity: Parity) -> dict[str, Any]:
     """Describe an export for export.json."""
     record = run.record
     day = {"day": "days since 1970-01-01; 2147483647: each user's last day in training"}
@@ -127,7 +127,7 @@ def _description(run: Run, format: ExportFormat, written: Written, parity: Parit
 
 
 def _print_summary(
-    run: Run, format: ExportFormat, output: Path, written: Written, parity: Parity, *, size: int
+    run: Run, format: ExportFormat, output: Path, written: WrittenExport, parity: Parity, *, size: int
 ) -> None:
     record = run.record
     print(f"exported   {record.model}, {record.num_users:,} users, {record.num_items:,} items: format={format.name}")

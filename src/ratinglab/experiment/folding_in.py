@@ -1,5 +1,6 @@
 """Ratings and features from the command line or files, folded into a run."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from ratinglab.errors import UserError
@@ -8,8 +9,15 @@ from ratinglab.ratings.input_paths import existing_file
 from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.ratings.typed_mapping import is_mapping, typed_pairs
 from ratinglab.runs.folded_in import FoldedIn, fold_in
-from ratinglab.runs.new_ratings import Pairs, RatingColumns, read_given
+from ratinglab.runs.new_ratings import Pairs, RatingColumns, find_columns, read_given
 from ratinglab.runs.run import Run
+from ratinglab.runs.trained_model import TrainedModel
+
+
+def columns_in(names: Collection[str], columns: RecommendColumns | PairColumns, run: TrainedModel) -> RatingColumns:
+    """Find the columns of a file with these column names: those that the options name, or the default ones."""
+    named = {"user": columns.user, "item": columns.item, "rating": columns.rating}
+    return find_columns(names, named=named, own=run.record.column_names)
 
 
 def files_of(options: FoldInOptions) -> list[Path]:
@@ -45,7 +53,7 @@ def folded_in(
         _pairs_or_table(options, options.ratings, key="ratings"),
         _pairs_or_table(options, options.user_features, key="user_features"),
         None if items is None else _read(options, items, key="item_features"),
-        columns=RatingColumns(columns.user, columns.item, columns.rating),
+        columns_of=lambda names: columns_in(names, columns, run),
         keys=("user_features", "item_features"),
     )
     return fold_in(run, given, user_id=user_id)

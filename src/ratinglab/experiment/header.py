@@ -5,16 +5,12 @@ from collections.abc import Iterator
 from torch import nn
 
 from ratinglab.experiment.root_options import TrainOptions
-from ratinglab.fitting.optimizers import GibbsOptions
 from ratinglab.models.best import BestOptions
 from ratinglab.models.posterior import Posterior
 from ratinglab.options import as_yaml, to_plain
 from ratinglab.ratings.holdout import Holdout
-from ratinglab.ratings.side_information import Offer
+from ratinglab.ratings.side_information import AvailableData
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION
-
-MANY_BYTES = 1 << 30
-"""Size of all samples, in bytes, above which the header warns."""
 
 
 def header(
@@ -52,26 +48,18 @@ def header(
         )
     if first_epoch > 1:
         yield f"note: the run resumes after {first_epoch - 1} epochs"
-    if options.optimizer.keeps_samples:
-        yield "note: the fit samples its own priors: model.regularization and early stopping have no effect"
-        assert isinstance(model, Posterior)
-        assert isinstance(options.optimizer, GibbsOptions), "no other fit keeps samples"
-        kept = options.optimizer.num_samples(options.trainer.max_epochs)
-        if options.optimizer.max_samples is not None and kept * model.sample_bytes > MANY_BYTES:
-            yield (
-                f"warning: {kept} samples take {kept * model.sample_bytes / 1e9:.1f} GB, three times as much while a "
-                "checkpoint is written; a smaller optimizer.max_samples keeps fewer"
-            )
-    elif validation == 0:
+    sample_bytes = model.sample_bytes if isinstance(model, Posterior) else 0
+    yield from options.optimizer.remarks(max_epochs=options.trainer.max_epochs, sample_bytes=sample_bytes)
+    if validation == 0 and not options.optimizer.keeps_samples:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
 
 
-def parts_text(offer: Offer) -> str:
-    """List the parts that the data offer, and what they lack."""
-    columns = {"user": offer.user_features, "item": offer.item_features}
-    there = ["who rated what", *(["times"] if offer.has_times else [])]
+def parts_text(available: AvailableData) -> str:
+    """List the parts that the data support, and what they lack."""
+    columns = {"user": available.user_features, "item": available.item_features}
+    there = ["who rated what", *(["times"] if available.has_times else [])]
     there += [f"{side} columns {', '.join(names)}" for side, names in columns.items() if names]
-    missing = [] if offer.has_times else ["times with several ratings on a user's day"]
+    missing = [] if available.has_times else ["times with several ratings on a user's day"]
     missing += [f"{side} columns" for side, names in columns.items() if not names]
     if not missing:
         return "; ".join(there)
@@ -79,10 +67,10 @@ def parts_text(offer: Offer) -> str:
     return f"{'; '.join(there)} (the data have no {listed})"
 
 
-def best_recipe(offer: Offer) -> str:
+def best_recipe_tip(available: AvailableData) -> str:
     """Say what recipe=best would do with these data."""
-    model = BestOptions(embedding_dim=1, regularization=0.0, init_std=0.0).for_data(offer)
-    return f"tip: recipe=best fits {model.name} by Gibbs sampling, with {parts_text(offer)}"
+    model = BestOptions(embedding_dim=1, regularization=0.0, init_std=0.0).for_data(available)
+    return f"tip: recipe=best fits {model.name} by Gibbs sampling, with {parts_text(available)}"
 
 
 def _fit_settings(options: TrainOptions) -> str:

@@ -18,8 +18,9 @@ from ratinglab.options import as_override
 from ratinglab.program import shell_command
 from ratinglab.ratings.side_information import Column, Needs, categories_in, is_numeric, is_unknown
 from ratinglab.ratings.sniffing import guess_layout
-from ratinglab.ratings.sources import CsvOptions, DataOptions, Decimal, Duplicates, Escape, Quote
+from ratinglab.ratings.sources import CsvOptions, DataOptions, Duplicates
 from ratinglab.ratings.table import RatingTable
+from ratinglab.ratings.text_options import Decimal, Escape, Quote
 
 MOST_VALUES = 20
 """Maximum number of distinct ratings listed one by one; more are grouped into this many ranges."""
@@ -27,7 +28,7 @@ MOST_CATEGORIES = 6
 """Number of most frequent categories listed per column."""
 BAR = 40
 """Length of the longest bar, in characters."""
-QUANTILES = {"least": 0, "5 %": 0.05, "25 %": 0.25, "median": 0.5, "75 %": 0.75, "95 %": 0.95, "most": 1}
+QUANTILES = {"least": 0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "most": 1}
 FORMATS = ("png", "pdf", "svg")
 TEXT_DEFAULTS = {
     "separator": "comma",

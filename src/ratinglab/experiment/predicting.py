@@ -1,12 +1,13 @@
 """Predictions for the pairs in a file, in bounded memory."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import pandas as pd
 import pyarrow as pa
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.folding_in import files_of, folded_in
+from ratinglab.experiment.folding_in import columns_in, files_of, folded_in
 from ratinglab.experiment.root_options import PredictOptions
 from ratinglab.files import output_path, print_beside
 from ratinglab.ratings.input_paths import existing_file
@@ -15,6 +16,7 @@ from ratinglab.ratings.timestamps import pattern_of_times, times_of_texts
 from ratinglab.ratings.writing import check_name, keeps_dialect, write_table
 from ratinglab.reports.named_runs import named_run
 from ratinglab.runs.folded_in import FOLDED_IN, FoldedIn
+from ratinglab.runs.new_ratings import RatingColumns
 from ratinglab.runs.run import Run
 from ratinglab.runs.trained_model import BASES, Times
 
@@ -35,17 +37,17 @@ def predict(options: PredictOptions) -> None:
     run = Run.load(named.folder)
     folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
     pairs = open_text_table(file, options.dialect(""), header=options.header)  # last: it may read ahead
-    if folded is not None and folded.is_anonymous and options.columns.user in pairs.schema.names:
+    columns = columns_in(pairs.schema.names, options.columns, run)
+    if folded is not None and folded.is_anonymous and columns.user in pairs.schema.names:
         raise UserError(
-            f"{file} has a column {options.columns.user!r}, but the ratings are one new user's: give ratings "
+            f"{file} has a column {columns.user!r}, but the ratings are one new user's: give ratings "
             "with users, or pairs without"
         )
     schema = _schema(pairs, has_deviation=run.record.is_sampled or folded is not None)
     counts = Counter[str]()
     dialect = pairs.dialect if keeps_dialect(output, file) else None
-    write_table(
-        output, schema, _predicted(run, folded, pairs, options, schema, counts), dialect=dialect, header=pairs.header
-    )
+    predict_block = _predict_block(run, folded, columns, _Times(options))
+    write_table(output, schema, _predicted(predict_block, pairs, schema, counts), dialect=dialect, header=pairs.header)
     print_beside(output, f"{counts.total():,} predictions in {output}")
     for note in filter(None, [named.remark, *(f"note: {note}" for note in pairs.notes)]):
         print_beside(output, note)
@@ -72,26 +74,30 @@ def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
     return schema
 
 
+def _predict_block(
+    run: Run, folded: FoldedIn | None, columns: RatingColumns, times: "_Times"
+) -> Callable[[TextTable], pd.DataFrame]:
+    """Return the function that predicts the pairs of a block: by the run, or by what was folded into it."""
+
+    def items(block: TextTable) -> pd.Series:
+        return block.ids(columns.item, key="columns.item", noun="item").to_pandas()
+
+    def users(block: TextTable) -> pd.Series:
+        return block.ids(columns.user, key="columns.user", noun="user").to_pandas()
+
+    if folded is None:
+        return lambda block: run.predict_table(users(block), items(block), times=times.parse(block))
+    if folded.is_anonymous:
+        return lambda block: folded.predict_table(items(block))
+    return lambda block: folded.predict_table(items(block), user_ids=users(block))
+
+
 def _predicted(
-    run: Run,
-    folded: FoldedIn | None,
-    pairs: TableFile,
-    options: PredictOptions,
-    schema: pa.Schema,
-    counts: Counter[str],
+    predict_block: Callable[[TextTable], pd.DataFrame], pairs: TableFile, schema: pa.Schema, counts: Counter[str]
 ) -> Iterator[pa.Table]:
     """Yield blocks of the pairs with their predictions, and count the values of `basis`."""
-    columns, times = options.columns, _Times(options)
     for block in pairs.blocks(BLOCK_ROWS):
-        item_ids = block.ids(columns.item, key="columns.item", noun="item").to_pandas()
-        if folded is not None and folded.is_anonymous:
-            predicted = folded.predict_table(item_ids)
-        else:
-            user_ids = block.ids(columns.user, key="columns.user", noun="user").to_pandas()
-            if folded is None:
-                predicted = run.predict_table(user_ids, item_ids, times=times.of(block))
-            else:
-                predicted = folded.predict_table(item_ids, user_ids=user_ids)
+        predicted = predict_block(block)
         counts.update({basis: int((predicted["basis"] == basis).sum()) for basis in (*BASES, FOLDED_IN)})
         added = pa.Table.from_pandas(predicted, preserve_index=False).columns
         yield pa.table([*block.content.columns, *added], names=schema.names).cast(schema)
@@ -104,7 +110,7 @@ class _Times:
         self._column, self._pattern = options.columns.timestamp, options.timestamp_format
         self._first: str | None = None
 
-    def of(self, block: TextTable) -> Times | None:
+    def parse(self, block: TextTable) -> Times | None:
         """Parse the times of a block; None if no column of times is set."""
         name = self._column
         if name is None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -11,8 +10,8 @@ import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
-from ratinglab.experiment.folding_in import files_of, folded_in
-from ratinglab.experiment.root_options import RecommendOptions, Unknown
+from ratinglab.experiment.folding_in import columns_in, files_of, folded_in
+from ratinglab.experiment.root_options import RecommendOptions, UnknownUsers
 from ratinglab.files import is_stream, output_path, print_beside
 from ratinglab.ratings.input_paths import existing_file
 from ratinglab.ratings.text_tables import TextTable, read_text_table
@@ -20,8 +19,9 @@ from ratinglab.ratings.writing import check_name, write_table
 from ratinglab.reports.named_runs import named_run
 from ratinglab.reports.text_table import aligned
 from ratinglab.runs.folded_in import FoldedIn
+from ratinglab.runs.recommender import ListOptions, Recommender
 from ratinglab.runs.run import Run
-from ratinglab.runs.trained_model import Ids, TrainedModel
+from ratinglab.runs.trained_model import Ids
 
 BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""
@@ -29,26 +29,6 @@ NUM_REASONS = 3
 """Number of the user's ratings named beside an item with why=true."""
 NUM_RATED_SHOWN = 5
 """Number of the user's own ratings shown above the recommendations."""
-
-
-class Listing(TypedDict):
-    """Settings of a list that a run and a fold-in share."""
-
-    k: int
-    candidates: Ids | None
-    exclude_seen: bool
-    by: str
-    threshold: float | None
-
-
-def _listing(options: RecommendOptions, candidates: Ids | None) -> Listing:
-    return {
-        "k": options.k,
-        "candidates": candidates,
-        "exclude_seen": options.exclude_seen,
-        "by": options.ranking.by.value,
-        "threshold": options.ranking.threshold,
-    }
 
 
 def recommend(options: RecommendOptions) -> None:
@@ -66,22 +46,28 @@ def recommend(options: RecommendOptions) -> None:
     named = named_run(options.run)
     run = Run.load(named.folder)
     remarks = [] if named.remark is None else [named.remark]
-    folded = None
-    if options.folds_in:
-        folded = folded_in(run, options, options.columns, user_id=options.user)
-        remarks += [f"note: {note}" for note in folded.notes]
+    folded = folded_in(run, options, options.columns, user_id=options.user) if options.folds_in else None
+    remarks += [] if folded is None else [f"note: {note}" for note in folded.notes]
     candidates = _candidates(run if folded is None else folded.model, options, tables.get("items"), remarks)
+    lists = ListOptions(
+        k=options.k,
+        candidates=candidates,
+        exclude_seen=options.exclude_seen,
+        unknown=options.unknown.value,
+        order=options.ranking,
+    )
     user_id = options.user
     if folded is not None and user_id is None and len(folded.user_ids) == 1:
         user_id = folded.user_ids[0]
+    model = run if folded is None else folded
     if user_id is not None:
-        _recommend_to_one(run, folded, options, user_id, candidates, output, remarks)
+        _recommend_to_one(run, model, options, lists, user_id, output, remarks)
         return
     if output is None:
         assert folded is not None, "the options refuse several users without a file"
         count = len(folded.user_ids) or run.record.num_users
         raise UserError(f"set output=FILE to recommend to {count:,} users, or user=ID for one of them")
-    _recommend_to_several(run, folded, options, tables.get("users"), candidates, output, remarks)
+    _recommend_to_several(run, model, options, lists, tables.get("users"), output, remarks)
 
 
 def _read(options: RecommendOptions, key: str) -> TextTable:
@@ -89,14 +75,13 @@ def _read(options: RecommendOptions, key: str) -> TextTable:
     return read_text_table(existing_file(getattr(options, key), key=key), options.dialect(""), header=options.header)
 
 
-def _candidates(
-    run: TrainedModel, options: RecommendOptions, items: TextTable | None, remarks: list[str]
-) -> Ids | None:
+def _candidates(run: Recommender, options: RecommendOptions, items: TextTable | None, remarks: list[str]) -> Ids | None:
     """Return the ids of the candidate items; None: all items."""
     of_genres: Ids | None = run.items_of(options.genres, column=options.columns.genres) if options.genres else None
     if items is None:
         return of_genres
-    item_ids = np.array(items.ids(options.columns.item, key="columns.item", noun="item").to_pylist(), dtype=object)
+    column = columns_in(items.names, options.columns, run).item
+    item_ids = np.array(items.ids(column, key="columns.item", noun="item").to_pylist(), dtype=object)
     is_trained = run.trained_items(item_ids)
     if not is_trained.all():
         count, example = (~is_trained).sum(), item_ids[int(np.argmin(is_trained))]
@@ -115,42 +100,39 @@ def _candidates(
 
 def _recommend_to_one(
     run: Run,
-    folded: FoldedIn | None,
+    model: Run | FoldedIn,
     options: RecommendOptions,
+    lists: ListOptions,
     user_id: str,
-    candidates: Ids | None,
     output: Path | None,
     remarks: list[str],
 ) -> None:
-    if folded is None or not folded.has_user(user_id):
-        if options.unknown is Unknown.error:
+    """Print or write a user's list; `model` is the run, or what was folded into it."""
+    if not model.has_user(user_id):
+        if options.unknown is UnknownUsers.error:
             run.check_users([user_id], place=lambda _: "user")
-        if not run.trained_users([user_id])[0]:
-            remarks.append(
-                f"note: user {user_id} has no training ratings; the bias baseline predicts, the same for everyone"
-            )
-    shared = _listing(options, candidates)
-    if folded is None:
-        recommended = run.recommend(user_id, unknown=options.unknown.value, **shared)
-    else:
-        recommended = folded.recommend(user_id, unknown=options.unknown.value, **shared)
+        remarks.append(
+            f"note: user {user_id} has no training ratings; the bias baseline predicts, the same for everyone"
+        )
+    name = user_id if isinstance(model, FoldedIn) and model.is_anonymous else f"user {user_id}"
+    recommended = model.list_of(user_id, lists)
     if options.why:
-        recommended["why"] = _reasons(run, folded, user_id, recommended)
+        recommended["why"] = _reasons(model, user_id, recommended["item_id"])
     if output is not None:
         rows = recommended.copy()
         rows.insert(0, "user_id", user_id)
         _write(output, [rows])
-        print_beside(output, f"{len(rows):,} recommendations for {_named(folded, user_id)} in {output}")
+        print_beside(output, f"{len(rows):,} recommendations for {name} in {output}")
     for remark in remarks:
         print_beside(output, remark)
     if output is not None and is_stream(output):
         return
-    rated = (run if folded is None else folded).rated_highest(user_id, k=NUM_RATED_SHOWN)
+    rated = model.rated_highest(user_id, k=NUM_RATED_SHOWN)
     if len(rated) > 0:
-        print(f"{_named(folded, user_id)} rated highest")
+        print(f"{name} rated highest")
         _print_items(rated.drop(columns="rank"), rating_name="rating")
         print()
-    print(f"recommended to {_named(folded, user_id)}, {_order_text(run, options.ranking)}")
+    print(f"recommended to {name}, {_order_text(run, options.ranking)}")
     _print_items(recommended, rating_name="predicted")
     if len(recommended) < options.k:
         print(f"note: only {len(recommended)} of {options.k}: no other candidates are left")
@@ -165,79 +147,70 @@ def _order_text(run: Run, order: OrderOptions) -> str:
     return f"by expected gain: interest times probability of a rating of at least {run.lowest_liked(order.threshold):g}"
 
 
-def _named(folded: FoldedIn | None, user_id: str) -> str:
-    return user_id if folded is not None and folded.is_anonymous else f"user {user_id}"
+def _reasons(model: Run | FoldedIn, user_id: str, item_ids: pd.Series) -> list[str]:
+    """Name, for each item, the user's ratings that changed its prediction the most, those that raised it first.
 
-
-def _reasons(run: Run, folded: FoldedIn | None, user_id: str, recommended: pd.DataFrame) -> list[str]:
-    """Say for each item which of the user's ratings changed its prediction the most, as in `Alien (1979) 5: +0.21`."""
-    item_ids = recommended["item_id"]
-    is_folded = folded is not None and user_id in folded.user_ids
-    if not is_folded:  # the training ratings explain the run's own items only
-        item_ids = item_ids[run.trained_items(item_ids)]
-    if len(item_ids) == 0 or not (is_folded or run.trained_users([user_id])[0]):
-        return [""] * len(recommended)
-    if folded is not None and is_folded:
-        changes = folded.explain(item_ids, user_id=user_id, k=NUM_REASONS)
-    else:
-        changes = run.explain(user_id, item_ids, k=NUM_REASONS)
+    As in `because of Alien (1979) 5: +0.21; despite Heat (1995) 2: -0.04`. Leaves out changes that round to 0.
+    """
+    changes = model.explain_list(user_id, item_ids, k=NUM_REASONS)
+    changes = changes[changes["change"].round(2) != 0]
     name = changes["rated_title" if "rated_title" in changes else "rated_item_id"].astype(str)
-    texts = [
-        f"{each} {rating:g}: {change:+.2f}"
-        for each, rating, change in zip(name, changes["rating"], changes["change"], strict=True)
-    ]
-    by_item = pd.Series(texts, index=changes["item_id"], dtype=object).groupby(level=0).agg("; ".join)
-    return by_item.reindex(recommended["item_id"], fill_value="").tolist()
+    reasons: dict[str, tuple[list[str], list[str]]] = {item_id: ([], []) for item_id in item_ids.astype(str)}
+    columns = changes["item_id"].astype(str), name, changes["rating"], changes["change"]
+    for item_id, rated, rating, change in zip(*columns, strict=True):
+        raised, lowered = reasons[item_id]
+        (raised if change > 0 else lowered).append(f"{rated} {rating:g}: {change:+.2f}")
+    return [_in_words(*reasons[item_id]) for item_id in item_ids.astype(str)]
+
+
+def _in_words(raised: list[str], lowered: list[str]) -> str:
+    groups = (("because of", raised), ("despite", lowered))
+    return "; ".join(f"{word} {'; '.join(ratings)}" for word, ratings in groups if ratings)
 
 
 def _recommend_to_several(
     run: Run,
-    folded: FoldedIn | None,
+    model: Run | FoldedIn,
     options: RecommendOptions,
+    lists: ListOptions,
     users: TextTable | None,
-    candidates: Ids | None,
     output: Path,
     remarks: list[str],
 ) -> None:
     user_ids = None
     if users is not None:
-        name = options.columns.user
+        name = columns_in(users.names, options.columns, run).user
         user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", noun="user").to_pylist()))
-        if options.unknown is Unknown.error:
+        if options.unknown is UnknownUsers.error:
             rows = users.column(name, key="columns.user")
             run.check_users(user_ids, place=lambda number: users.place(rows.index(user_ids[number]), name))
     num_rows = num_users = 0
 
     def counted() -> Iterator[pd.DataFrame]:
         nonlocal num_rows, num_users
-        shared = _listing(options, candidates)
-        if folded is None:
-            blocks = run.recommend_by_block(user_ids=user_ids, unknown=options.unknown.value, **shared)
-        else:
-            blocks = iter([folded.recommend_to_all(**shared)])
-        for block in blocks:
+        for block in model.lists_by_block(lists, user_ids=user_ids):
             if options.why:
-                lists = block.groupby("user_id", sort=False)
-                block["why"] = [text for user_id, rows in lists for text in _reasons(run, folded, str(user_id), rows)]
+                by_user = block.groupby("user_id", sort=False)["item_id"]
+                block["why"] = [text for user_id, items in by_user for text in _reasons(model, str(user_id), items)]
             num_rows, num_users = num_rows + len(block), num_users + block["user_id"].nunique()
             yield block
 
     _write(output, counted())
     print_beside(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
-    if folded is None:
+    if model is run:
         remarks += _notes_on_users(run, user_ids, num_listed=num_users, unknown=options.unknown)
     for remark in remarks:
         print_beside(output, remark)
 
 
-def _notes_on_users(run: Run, user_ids: list[str] | None, *, num_listed: int, unknown: Unknown) -> Iterator[str]:
+def _notes_on_users(run: Run, user_ids: list[str] | None, *, num_listed: int, unknown: UnknownUsers) -> Iterator[str]:
     """Count the users that have no list, and those whose list is the bias baseline's."""
     num_trained, num_all = run.record.num_users, len(run.user_ids)
     if user_ids is not None:
         num_trained, num_all = int(run.trained_users(user_ids).sum()), len(user_ids)
     untrained = num_all - num_trained
-    asked = num_all if unknown is Unknown.baseline else num_trained
-    if untrained > 0 and unknown is Unknown.baseline:
+    asked = num_all if unknown is UnknownUsers.baseline else num_trained
+    if untrained > 0 and unknown is UnknownUsers.baseline:
         yield f"note: recommended by the bias baseline, since they have no training ratings: {untrained:,} users"
     elif untrained > 0:
         yield (

@@ -77,6 +77,7 @@ def _provenance(options: TrainOptions, holdout: Holdout) -> dict[str, Any]:
         "seed": options.seed,
         "from": options.from_,
         "data": holdout.table.name,
+        "columns": options.data.column_names(),
         "data_digest": holdout.table.digest,
         "side_digest": holdout.side.digest(),
         "split": holdout.split.identity,

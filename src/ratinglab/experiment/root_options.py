@@ -1,8 +1,10 @@
 """Options of each command. Imports nothing slow: the command line reads this module first."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from importlib.util import find_spec
+from typing import ClassVar
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RankingOptions
@@ -12,8 +14,9 @@ from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
 from ratinglab.models.declarations import EquationOptions, names_of
 from ratinglab.options import above, at_least, seed_rule, within
-from ratinglab.ratings.sources import DataOptions, TextOptions, check_timestamp_format
+from ratinglab.ratings.sources import DataOptions
 from ratinglab.ratings.splits import SplitOptions
+from ratinglab.ratings.text_options import TextOptions, check_timestamp_format
 from ratinglab.reports.protocols import ProtocolOptions
 
 
@@ -64,6 +67,20 @@ class TrainOptions:
         """Order of lists: a model that predicts scores orders them by its scores."""
         by = OrderBy.prediction if self.model.predicts_scores else self.ranking.by
         return OrderOptions(by, self.ranking.threshold)
+
+    typed_groups: ClassVar[frozenset[str]] = frozenset()
+    """Groups of which the arguments make a choice, such as model; set by `with_typed_groups`."""
+
+    def with_typed_groups(self, groups: Iterable[str]) -> "TrainOptions":
+        """Return these options with the groups of which the arguments make a choice."""
+        copied = replace(self)
+        vars(copied)["typed_groups"] = frozenset(groups)
+        return copied
+
+    @property
+    def chooses_fit(self) -> bool:
+        """Whether the arguments choose a model, an optimizer, or both at once."""
+        return not self.typed_groups.isdisjoint(("model", "optimizer", "recipe", "search", "experiment"))
 
     def check_together(self) -> None:
         """Raise UserError if groups conflict."""
@@ -128,7 +145,7 @@ class InspectOptions:
     """File for a figure of the data: .png, .pdf or .svg; null: none."""
 
 
-class Unknown(Enum):
+class UnknownUsers(Enum):
     """Treatment of users without training ratings."""
 
     error = "error"
@@ -159,12 +176,15 @@ class FoldInOptions(TextOptions):
 class RecommendColumns:
     """Names of the columns of user ids, item ids, ratings and genres."""
 
-    user: str
-    """Column of the user ids in the files of users and of ratings."""
-    item: str
-    """Column of the item ids in the files of items and of ratings."""
-    rating: str
-    """Column of the ratings in the file of ratings."""
+    user: str | None
+    """Column of the user ids in the files of users and of ratings; null: user_id or, if a file lacks it, the name in
+    the run's own data."""
+    item: str | None
+    """Column of the item ids in the files of items and of ratings; null: item_id or, if a file lacks it, the name in
+    the run's own data."""
+    rating: str | None
+    """Column of the ratings in the file of ratings; null: rating or, if it lacks that, the name in the run's own
+    data."""
     genres: str
     """Column of genres, or of other categories, in the data's table of items."""
 
@@ -186,7 +206,7 @@ class RecommendOptions(FoldInOptions):
     """Recommend only items with at least one of these genres, such as [Comedy,Drama]; []: all items."""
     exclude_seen: bool
     """Whether to leave out the items that the user has rated."""
-    unknown: Unknown
+    unknown: UnknownUsers
     """Treatment of users without training ratings. error: stop with an error, or skip them when recommending to all
     users; baseline: recommend by the bias baseline, which ranks the same for everyone."""
     output: str | None
@@ -198,7 +218,7 @@ class RecommendOptions(FoldInOptions):
     ranking: OrderOptions
     """Order of the lists."""
     why: bool
-    """Whether to show, beside each item, the user's ratings that most changed its prediction."""
+    """Whether to show, beside each item, the user's ratings that most raised or lowered its prediction."""
     columns: RecommendColumns
     """Columns of the files."""
 
@@ -255,12 +275,14 @@ class SimilarOptions:
 class PairColumns:
     """Names of the columns in the files of pairs and of ratings."""
 
-    user: str
-    """Column of the user ids. Pairs need none if `ratings` are one new user's."""
-    item: str
-    """Column of the item ids."""
-    rating: str
-    """Column of the ratings in the file of ratings."""
+    user: str | None
+    """Column of the user ids; null: user_id or, if the file lacks it, the name in the run's own data. Pairs need none
+    if `ratings` are one new user's."""
+    item: str | None
+    """Column of the item ids; null: item_id or, if the file lacks it, the name in the run's own data."""
+    rating: str | None
+    """Column of the ratings in the file of ratings; null: rating or, if it lacks that, the name in the run's own
+    data."""
     timestamp: str | None
     """Column of the times, for a model that uses days; null: each user's last day in training."""
 

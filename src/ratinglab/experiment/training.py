@@ -21,7 +21,7 @@ from ratinglab.evaluation.metrics import MSE, Metric, MetricKind, RankingMetric,
 from ratinglab.evaluation.ranking import check_threshold, is_relevant, liked_from
 from ratinglab.experiment.continuation import check_resumable, check_same_data, start_from
 from ratinglab.experiment.dashboard import RunLogger, show_experiment, show_results
-from ratinglab.experiment.header import best_recipe, header, parts_text
+from ratinglab.experiment.header import best_recipe_tip, header, parts_text
 from ratinglab.experiment.recording import record_run
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.files import VALIDATION_FIT
@@ -36,8 +36,8 @@ from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import check_equation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.holdout import Holdout, hold_out, offer_of
-from ratinglab.ratings.side_information import Offer
+from ratinglab.ratings.holdout import Holdout, find_available_data, hold_out
+from ratinglab.ratings.side_information import AvailableData
 from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.ratings.table import Ratings
 from ratinglab.reports.protocols import protocol_of, table_of_run
@@ -83,10 +83,10 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         found = read_metrics(first_fit)
         epochs = found["fit/best_epoch"]
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
-    offer = _fit_run(options, run_folder, found=found)
+    available = _fit_run(options, run_folder, found=found)
     objective = _conclude(run_folder)
-    if (options.model.name, options.optimizer.name) == ("mf", "adam"):  # the defaults, or the same by choice
-        log.info(best_recipe(offer))
+    if not options.chooses_fit:
+        log.info(best_recipe_tip(available))
     return objective
 
 
@@ -111,14 +111,14 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
     return fit, data
 
 
-def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> Offer:
+def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> AvailableData:
     """Fit a model into a run's folder, unless the run is finished; `found` has the metrics of the first of two fits.
 
-    Returns what the data offer.
+    Returns what the data have besides the ratings.
     """
     monitor, asked_model = _monitor(options), options.model.name
     options, holdout = _hold_out(options, refits=found is not None)
-    offer = offer_of(holdout.table, holdout.split)
+    available = find_available_data(holdout.table, holdout.split)
     data = _data_module(options, holdout)
     refit_epochs = None if found is None else int(found["fit/best_epoch"])
     record = record_run(options, data, holdout, refit_epochs=refit_epochs)
@@ -129,7 +129,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         record, is_finished = check_resumable(options, record=record, run_folder=run_folder)
         if is_finished:
             log.info("note: the run is already finished")
-            return offer
+            return available
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
     first_epoch = read_epoch(checkpoint) + 1
     loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
@@ -154,7 +154,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     model, epochs = fit.predictor.model, record.refit_epochs
     lines = [*header(options, holdout=holdout, model=model, first_epoch=first_epoch, refit_epochs=epochs)]
     if asked_model != options.model.name:
-        lines.append(f"note: model={asked_model} is {options.model.name} here: {parts_text(offer)}")
+        lines.append(f"note: model={asked_model} is {options.model.name} here: {parts_text(available)}")
     for line in lines:
         log.info(line)
     run_folder.mkdir(exist_ok=True)
@@ -172,7 +172,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     finally:
         for logger in loggers:
             logger.close()
-    return offer
+    return available
 
 
 def _monitor(options: TrainOptions) -> Metric | RankingMetric:
@@ -204,7 +204,7 @@ def _hold_out(options: TrainOptions, *, refits: bool) -> tuple[TrainOptions, Hol
     """
     table = options.data.load()
     split = options.split.apply(table)
-    options = replace(options, model=options.model.for_data(offer_of(table, split)))
+    options = replace(options, model=options.model.for_data(find_available_data(table, split)))
     side = table.side_information(options.model.needs(), asked_by=f"model={options.model.name}")
     if options.split.refit and not refits and split.count(VALIDATION) == 0:
         raise UserError("split.refit=true needs validation rows, to find the number of epochs")

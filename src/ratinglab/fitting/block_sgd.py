@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.kernels.block_epochs import epoch, load, move_to_blocks, sort_blocks_by_user
+from ratinglab.fitting.kernels.block_epochs import compile_loops, epoch, move_to_blocks, sort_blocks_by_user
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
@@ -36,7 +36,7 @@ class BlockFit(Fit):
             assert side.rows is None, "the options refuse an equation with several rows per user or item"
         self.slices, self.seed = slices, setup.seed
         self._start: NDArray[np.int64] | None = None
-        load()  # before the fit is timed
+        compile_loops()  # before the fit is timed
 
     @property
     def equation(self) -> FactorEquation:

@@ -148,14 +148,14 @@ class Fit(LightningModule):
     def on_validation_epoch_start(self) -> None:
         self.validated.clear()
 
-    def score_block(self, batch: Batch, block: int) -> Tensor:
+    def predict_block(self, batch: Batch, block: int) -> Tensor:
         """Compute the unclipped predictions for a block of validation rows, the same rows in every epoch."""
-        return self.predictor.score(batch.user, batch.item, batch.day)
+        return self.predictor.predict_unclipped(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Predict and clip a block of validation rows; scores are no predictions of ratings."""
         if not self.predictor.model.predicts_scores:
-            self.validated.append((self.predictor.clip(self.score_block(batch, batch_idx)), batch.rating))
+            self.validated.append((self.predictor.clip(self.predict_block(batch, batch_idx)), batch.rating))
 
     @torch.no_grad()
     def _initial_value(self) -> float:

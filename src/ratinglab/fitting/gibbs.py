@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.chain import Chain
-from ratinglab.fitting.kernels.column_draws import in_blocks, load, out_of_blocks
+from ratinglab.fitting.kernels.column_draws import compile_loops, in_blocks, out_of_blocks
 from ratinglab.fitting.kernels.rows import RowPriors, gram
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined
 from ratinglab.fitting.setup import FitSetup
-from ratinglab.models.equation import Source
+from ratinglab.models.equation import ColumnSource
 from ratinglab.models.factor_equation import FactorEquation, Part
 from ratinglab.models.posterior import NOISE_DEGREES, Posterior, Sample
 from ratinglab.models.predictor import Predictor
@@ -96,7 +96,7 @@ class GibbsFit(RowFit):
                 if part.bias is not None:
                     nn.init.zeros_(part.bias.weight)  # the row's own bias holds the parts' sum
         if self.side("user").parts or self.side("item").parts:
-            load()  # before the fit is timed
+            compile_loops()  # before the fit is timed
         self._highest_precision = float("inf")
         self._solvers: dict[str, PartSolver] = {}
         self._owners: dict[str, NDArray[np.int64]] = {}
@@ -245,13 +245,13 @@ class GibbsFit(RowFit):
 
     def _keep(self, users: FloatArray, items: FloatArray) -> None:
         """Keep the rows, all parts summed, as a sample."""
-        factors = [torch.from_numpy(self._factors(rows)) for rows in (users, items)]
-        biases = [torch.from_numpy(rows[:, :1]) if self.has_biases else torch.empty(0, 1) for rows in (users, items)]
-        precisions = self.user_precision, self.item_precision
+        factors = [torch.from_numpy(self._factors(rows)).clone() for rows in (users, items)]
+        biases = [torch.from_numpy(rows[:, :1]).clone() if self.has_biases else None for rows in (users, items)]
+        precisions = self.user_precision.clone(), self.item_precision.clone()
         sides = [self.side(name) for name in OTHER_SIDE]
-        parts = [part for side in sides for part in side.parts if part.source is not Source.own]
+        parts = [part for side in sides for part in side.parts if part.source is not ColumnSource.own]
         weights = {part.name: torch.from_numpy(self._weights(part)) for part in parts}
-        is_thinned = self.chain.keep(Sample._make([*map(torch.clone, (*factors, *biases, *precisions)), weights]))
+        is_thinned = self.chain.keep(Sample(*factors, *biases, *precisions, weights))
         if is_thinned:
             self._sums.clear()
         self.stops_early = self.stops_early or self._is_done(is_thinned=is_thinned)
@@ -279,15 +279,15 @@ class GibbsFit(RowFit):
         if "thin" in checkpoint:  # missing in runs of earlier versions
             self.chain.thin = checkpoint["thin"]
 
-    def score_block(self, batch: Batch, block: int) -> Tensor:
+    def predict_block(self, batch: Batch, block: int) -> Tensor:
         """Average the samples' predictions for a block of rows. Keeps a running sum per block."""
         kept = self.posterior.num_samples
         if kept == 0:
-            return super().score_block(batch, block)
+            return super().predict_block(batch, block)
         total, seen = self._sums.get(block, (torch.zeros(len(batch.rating), dtype=torch.float64), 0))
         for number in range(seen, kept):
             with self.posterior.using_sample(number):
-                total = total + super().score_block(batch, block).double()
+                total = total + super().predict_block(batch, block).double()
         self._sums[block] = total, kept
         return (total / kept).float()
 

@@ -41,6 +41,6 @@ class MonitoredLists:
         if self._interest is None:
             return None
         assert mse is not None, "only ratings have an expected gain"
-        return ExpectedGain.of_levels(
+        return ExpectedGain.from_levels(
             self._interest, self._levels, threshold=self._threshold, mse=mse, stars=self._stars
         )

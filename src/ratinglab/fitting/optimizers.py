@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError
-from ratinglab.models.declarations import RATING_FORMS, EquationOptions, Form
+from ratinglab.models.declarations import RATING_FORMS, EquationForm, EquationOptions
 from ratinglab.options import above, as_yaml, at_least, from_zero_below, within
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ WHOLE_EPOCHS: Mapping[str, object] = MappingProxyType(
     {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None}
 )
 """Trainer values required by fits that work on whole epochs."""
+MANY_BYTES = 1 << 30
+"""Size of all samples, in bytes, above which the header warns."""
 
 
 @dataclass
@@ -34,7 +36,7 @@ class FitOptions(ABC):
 
     name: ClassVar[str]
     """Name in records and tables, as in optimizer=NAME."""
-    forms: ClassVar[tuple[Form, ...]] = RATING_FORMS
+    forms: ClassVar[tuple[EquationForm, ...]] = RATING_FORMS
     """Forms of equations that it supports."""
     train_tag: ClassVar[str | None] = "train/mse"
     """Tag of the metric of the training rows that it reports each epoch; None: none."""
@@ -56,9 +58,10 @@ class FitOptions(ABC):
         """Learning rate at the start; None for a fit without one."""
         return None
 
-    def num_samples(self, max_epochs: int) -> int:
-        """Count the samples kept after max_epochs."""
-        return 0
+    def remarks(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
+        """Yield lines for the header, such as on settings without effect; `sample_bytes` is the size of one sample."""
+        if self.keeps_samples:
+            yield "note: early stopping has no effect: the last epoch of a fit with samples is its best"
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:  # noqa: B027
         """Raise UserError if these options conflict with those of the equation or the Trainer."""
@@ -213,7 +216,7 @@ class BlockSGDOptions(CompiledOptions, SteppingOptions):
     """
 
     name: ClassVar[str] = "block_sgd"
-    forms: ClassVar[tuple[Form, ...]] = (Form.embeddings,)
+    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
     pace: ClassVar[str] = "one step per rating"
 
     slices: int | None = field(metadata=within(1, 1024))
@@ -251,7 +254,7 @@ class GibbsOptions(CompiledOptions):
     """
 
     name: ClassVar[str] = "gibbs"
-    forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
+    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.parts)
     keeps_samples: ClassVar[bool] = True
     pace: ClassVar[str] = "one sweep per epoch"
 
@@ -273,6 +276,16 @@ class GibbsOptions(CompiledOptions):
         """Return the maximum number of samples after max_epochs."""
         kept = -(-(max_epochs - self.burn_in) // self.thin)
         return kept if self.max_samples is None else min(kept, self.max_samples)
+
+    def remarks(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
+        """Yield a note on settings without effect, and a warning if the samples would take much memory."""
+        yield "note: the fit samples its own priors: model.regularization and early stopping have no effect"
+        kept = self.num_samples(max_epochs)
+        if self.max_samples is not None and kept * sample_bytes > MANY_BYTES:
+            yield (
+                f"warning: {kept} samples take {kept * sample_bytes / 1e9:.1f} GB, three times as much while a "
+                "checkpoint is written; a smaller optimizer.max_samples keeps fewer"
+            )
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
         """Raise UserError if no sample would be kept."""
@@ -304,7 +317,7 @@ class ALSOptions(CompiledOptions):
     """
 
     name: ClassVar[str] = "als"
-    forms: ClassVar[tuple[Form, ...]] = (Form.embeddings, Form.parts)
+    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.parts)
     pace: ClassVar[str] = "one sweep per epoch"
 
     damping: float = field(metadata=at_least(0))
@@ -332,7 +345,7 @@ class ImplicitALSOptions(CompiledOptions):
     """
 
     name: ClassVar[str] = "implicit_als"
-    forms: ClassVar[tuple[Form, ...]] = (Form.score_product,)
+    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.score_product,)
     train_tag: ClassVar[str | None] = "train/loss"
     pace: ClassVar[str] = "one sweep per epoch"
 
@@ -356,7 +369,7 @@ class ClosedFormOptions(FitOptions):
     """The exact solution, in one epoch. It ignores data.batch_size, trainer.max_epochs and seed."""
 
     name: ClassVar[str] = "closed_form"
-    forms: ClassVar[tuple[Form, ...]] = (Form.score_sum,)
+    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.score_sum,)
     trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
     on_cpu_only: ClassVar[bool] = True

@@ -41,7 +41,7 @@ class PartSolver:
         elif row_weight is not None:
             scale = scale * row_weight
         self._scale = scale
-        self._selection = Selection.of(None if inner_row is None else inner_row.numpy(), num_inner=len(scale))
+        self._selection = Selection.from_rows(None if inner_row is None else inner_row.numpy(), num_inner=len(scale))
         self._ones = np.ones(design.num_columns, dtype=np.float32)
         times = np.ones((len(scale), 1), dtype=np.float32) if self._outer is None else self._outer.diagonal
         self.diagonal: FloatArray = self._gather_by_column(scale[:, None] * times, width=1)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ratinglab.batches import as_tensors
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.kernels.rows import Entries, OtherRows, RowPriors, load, sample_rows, squared_errors
+from ratinglab.fitting.kernels.rows import Entries, OtherRows, RowPriors, compile_loops, sample_rows, squared_errors
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.sorted_ratings import sort_ratings
@@ -34,7 +34,7 @@ class RowFit(Fit):
         assert len(set(names)) == len(names), f"two parts share a name: {names}"
         self.has_biases = self.side("user").bias is not None
         self._ratings: dict[str, Entries] = {}
-        load()  # before the fit is timed
+        compile_loops()  # before the fit is timed
 
     @property
     def equation(self) -> FactorEquation:

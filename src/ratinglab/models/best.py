@@ -1,33 +1,33 @@
-"""The model with every part that the data offer."""
+"""The model with every part that the data support."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
-from ratinglab.models.declarations import FactorOptions, Form
+from ratinglab.models.declarations import EquationForm, FactorOptions
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.svdpp import Implicit, SVDppOptions
 from ratinglab.models.timesvdpp import TimeSVDppOptions
-from ratinglab.ratings.side_information import Offer
+from ratinglab.ratings.side_information import AvailableData
 
 
 @dataclass
 class BestOptions(FactorOptions):
-    """Options of the model with every part that the data offer: timesvdpp if the ratings have times, else svdpp."""
+    """Options of the model with every part that the data support: timesvdpp if the ratings have times, else svdpp."""
 
     name: ClassVar[str] = "best"
-    form: ClassVar[Form] = Form.parts
+    form: ClassVar[EquationForm] = EquationForm.parts
 
-    def for_data(self, offer: Offer) -> SVDppOptions:
+    def for_data(self, available: AvailableData) -> SVDppOptions:
         """Choose the equation, with who rated what on both sides and all features."""
-        equation = TimeSVDppOptions if offer.has_times else SVDppOptions
+        equation = TimeSVDppOptions if available.has_times else SVDppOptions
         return equation(
             embedding_dim=self.embedding_dim,
             regularization=self.regularization,
             init_std=self.init_std,
-            user_features=list(offer.user_features),
-            item_features=list(offer.item_features),
+            user_features=list(available.user_features),
+            item_features=list(available.item_features),
             implicit=Implicit.both,
         )
 

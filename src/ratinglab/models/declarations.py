@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.options import added_later, at_least, finite, within
-from ratinglab.ratings.side_information import Needs, Offer
+from ratinglab.ratings.side_information import AvailableData, Needs
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ratinglab.models.equation import Equation, TrainingData
 
 
-class Form(Enum):
+class EquationForm(Enum):
     """Form of an equation. It decides which fits support the equation."""
 
     embeddings = "embeddings"
@@ -34,7 +34,7 @@ class Form(Enum):
     """s_ui = Σ w_ji over the items j that the user has rated, a score, with all w in closed form."""
 
 
-RATING_FORMS = (Form.embeddings, Form.parts, Form.function)
+RATING_FORMS = (EquationForm.embeddings, EquationForm.parts, EquationForm.function)
 """Forms of equations that predict ratings; the others predict scores, to order lists by."""
 
 
@@ -44,7 +44,7 @@ class EquationOptions(ABC):
 
     name: ClassVar[str]
     """Name in records and tables, as in model=NAME."""
-    form: ClassVar[Form] = Form.function
+    form: ClassVar[EquationForm] = EquationForm.function
     """Form of the equation."""
     takes_whole_users: ClassVar[bool] = False
     """Whether a batch must hold all training rows of its users, as for an autoencoder."""
@@ -58,8 +58,8 @@ class EquationOptions(ABC):
         """Declare the data that the equation needs besides users, items and ratings."""
         return Needs()
 
-    def for_data(self, offer: Offer) -> EquationOptions:
-        """Return the options of the equation to fit to data with this offer: self, unless it leaves a choice."""
+    def for_data(self, available: AvailableData) -> EquationOptions:
+        """Return the options of the equation to fit to these data: self, unless the equation leaves a choice."""
         return self
 
     @abstractmethod
@@ -87,7 +87,7 @@ class FactorOptions(EquationOptions):
 class FeatureOptions(FactorOptions):
     """Options of a factor equation that supports user and item features."""
 
-    form: ClassVar[Form] = Form.embeddings
+    form: ClassVar[EquationForm] = EquationForm.embeddings
 
     user_features: list[str] = field(metadata=added_later([]))
     """Columns of the table of users whose values add a part to the user's row, such as [age_group,gender]."""
@@ -108,8 +108,8 @@ class ScoreOptions(EquationOptions):
     count."""
 
 
-def names_of(forms: Collection[Form]) -> list[str]:
-    """List the sorted names of the equations of these forms. Imports all equations, and thereby torch."""
+def names_of(forms: Collection[EquationForm]) -> list[str]:
+    """List the sorted names of the equations of these forms. Imports all equations, and so torch."""
     package = importlib.import_module("ratinglab.models")
     for module in pkgutil.iter_modules(package.__path__, prefix="ratinglab.models."):
         importlib.import_module(module.name)

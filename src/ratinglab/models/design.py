@@ -41,7 +41,7 @@ class Design(nn.Module):
         """Whether every row has exactly one column."""
 
     @classmethod
-    def of_sets(cls, row: Tensor, column: Tensor, *, num_rows: int, num_columns: int) -> "Design":
+    def from_sets(cls, row: Tensor, column: Tensor, *, num_rows: int, num_columns: int) -> "Design":
         """Make rows with sets of columns, scaled by s_r = |N(r)|^−½: row (E,) int32, column (E,) int32."""
         start = torch.zeros(num_rows + 1, dtype=torch.int64)
         torch.cumsum(torch.bincount(row, minlength=num_rows), dim=0, out=start[1:])
@@ -56,7 +56,7 @@ class Design(nn.Module):
         return cls(torch.arange(len(column) + 1), column.int(), scale, num_columns=num_columns)
 
     @classmethod
-    def of_feature(cls, values: Column, *, key: str) -> "Design":
+    def from_feature(cls, values: Column, *, key: str) -> "Design":
         """Encode a column of a user or item table: one design column per category, or one of standardized numbers.
 
         Raises:
@@ -69,10 +69,10 @@ class Design(nn.Module):
         if not names:
             raise UserError(f"{key} is unknown in every row with training ratings")
         pairs = torch.from_numpy(row), torch.from_numpy(column)
-        return cls.of_sets(*pairs, num_rows=len(values), num_columns=len(names))
+        return cls.from_sets(*pairs, num_rows=len(values), num_columns=len(names))
 
     @classmethod
-    def of_new_rows(cls, values: Column, trained: Column) -> "Design":
+    def from_new_rows(cls, values: Column, trained: Column) -> "Design":
         """Encode values of new users or items, from `new_values`, like the column that a model was trained on."""
         if is_numeric(trained):
             assert is_numeric(values), "new_values reads numbers"
@@ -83,7 +83,7 @@ class Design(nn.Module):
         row, column, used = categories(values)
         number = np.array([names.index(name) for name in used], dtype=np.int32)
         pairs = torch.from_numpy(row), torch.from_numpy(number[column])
-        return cls.of_sets(*pairs, num_rows=len(values), num_columns=len(names))
+        return cls.from_sets(*pairs, num_rows=len(values), num_columns=len(names))
 
     def single_row(self, row: int) -> "Design":
         """Return one row of F."""
@@ -105,7 +105,7 @@ class Design(nn.Module):
         order = order[owner[order].argsort(stable=True)]  # by row, in random order within each
         place = torch.arange(len(column)) - torch.repeat_interleave(torch.cumsum(count, dim=0) - count, count)
         chosen = order[place < most]
-        return Design.of_sets(owner[chosen], column[chosen], num_rows=len(rows), num_columns=self.num_columns)
+        return Design.from_sets(owner[chosen], column[chosen], num_rows=len(rows), num_columns=self.num_columns)
 
     def select_rows(self, inner_row: Tensor) -> "Design":
         """Return the product S F, where row r of S selects row inner_row[r] of F: inner_row (num_rows,) int64."""

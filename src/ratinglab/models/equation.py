@@ -57,7 +57,7 @@ class Factors(NamedTuple):
     mean: float
 
 
-class Source(Enum):
+class ColumnSource(Enum):
     """Origin of the columns of a new row in a part's design."""
 
     own = "own"
@@ -78,7 +78,7 @@ class RowPart(NamedTuple):
         weights: w in each sample, (num_columns, D) float32 each, the bias first if there are biases.
     """
 
-    source: Source
+    source: ColumnSource
     feature: str
     design: Design
     weights: list[Tensor]
@@ -201,7 +201,7 @@ class Equation(nn.Module, ABC):
         rows, biases = (factors.user, factors.user_bias) if name == "user" else (factors.item, factors.item_bias)
         return SideRows([rows.detach()], None if biases is None else [biases.detach()], factors.mean)
 
-    def score_items(self, user: int, items: Tensor) -> Tensor:
+    def predict_items(self, user: int, items: Tensor) -> Tensor:
         """Predict one user's ratings of these items on the last day: (C,) int32 → (C,) float32."""
         return self.predict(torch.full_like(items, user), items, None)
 

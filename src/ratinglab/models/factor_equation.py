@@ -10,11 +10,11 @@ from ratinglab.models.day_rows import DayRows
 from ratinglab.models.declarations import FactorOptions, FeatureOptions
 from ratinglab.models.design import Design
 from ratinglab.models.equation import (
+    ColumnSource,
     Equation,
     Factors,
     RowPart,
     SideRows,
-    Source,
     TrainingData,
     normal_embedding,
     zero_embedding,
@@ -38,7 +38,7 @@ class Part(NamedTuple):
     design: Design
     embedding: nn.Embedding
     bias: nn.Embedding | None = None
-    source: Source = Source.own
+    source: ColumnSource = ColumnSource.own
     feature: str = ""
 
 
@@ -146,7 +146,7 @@ class FactorEquation(Equation):
         parts = [
             RowPart(part.source, part.feature, part.design.select_rows(last), [_with_bias(part, side)])
             for part in side.parts
-            if part.source is not Source.own
+            if part.source is not ColumnSource.own
         ]
         biases = None if side.bias is None else [side.biases(last)]
         return SideRows([side.factors(last)], biases, float(self.rating_mean), parts=tuple(parts))
@@ -247,7 +247,7 @@ def _feature_parts(side: str, names: list[str], designs: nn.ModuleList, weights:
             f"{side}_feature_{number}",
             cast(Design, design),
             cast(nn.Embedding, embedding),
-            source=Source.feature,
+            source=ColumnSource.feature,
             feature=name,
         )
         for number, (name, design, embedding) in enumerate(zip(names, designs, weights, strict=True))

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from ratinglab.models.declarations import Form, ScoreOptions
+from ratinglab.models.declarations import EquationForm, ScoreOptions
 from ratinglab.models.equation import TrainingData, normal_embedding
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.options import above, at_least, within
@@ -16,7 +16,7 @@ class ImplicitMFOptions(ScoreOptions):
     """Options of matrix factorization of who rated what."""
 
     name: ClassVar[str] = "implicit_mf"
-    form: ClassVar[Form] = Form.score_product
+    form: ClassVar[EquationForm] = EquationForm.score_product
 
     embedding_dim: int = field(metadata=within(1, 65_536))
     """Number of latent factors. More factors fit more detail and need more regularization."""

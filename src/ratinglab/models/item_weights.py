@@ -10,7 +10,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from ratinglab.models.declarations import Form, ScoreOptions
+from ratinglab.models.declarations import EquationForm, ScoreOptions
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.ratings.side_information import Needs
 
@@ -24,7 +24,7 @@ TOLERANCE = 1e-3
 class ItemWeightsOptions(ScoreOptions):
     """Options common to item-based equations."""
 
-    form: ClassVar[Form] = Form.score_sum
+    form: ClassVar[EquationForm] = EquationForm.score_sum
 
     def needs(self) -> Needs:
         """Declare the training rows."""
@@ -68,7 +68,7 @@ class ItemWeights(Equation):
         """Score all items for each user: (B,) int → (B, num_items) float32."""
         return self.weighted_sums(self._rated[user.cpu().numpy()])
 
-    def score_items(self, user: int, items: Tensor) -> Tensor:
+    def predict_items(self, user: int, items: Tensor) -> Tensor:
         """Score these items for one user: (C,) int32 → (C,) float32."""
         return self.score_table(torch.tensor([user]))[0, items]
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ratinglab.models.declarations import FactorOptions, Form
+from ratinglab.models.declarations import EquationForm, FactorOptions
 from ratinglab.models.equation import TrainingData, normal_embedding
 from ratinglab.models.factor_equation import FactorEquation, Side
 
@@ -17,7 +17,7 @@ class MFOptions(FactorOptions):
     """Options of textbook matrix factorization."""
 
     name: ClassVar[str] = "mf"
-    form: ClassVar[Form] = Form.embeddings
+    form: ClassVar[EquationForm] = EquationForm.embeddings
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "MF":
         """Make the equation."""

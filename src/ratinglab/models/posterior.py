@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ratinglab.errors import UserError
-from ratinglab.models.equation import Equation, Factors, RowPart, SideRows, Source
+from ratinglab.models.equation import ColumnSource, Equation, Factors, RowPart, SideRows
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.row_products import RowProducts
 
@@ -28,8 +28,8 @@ class Sample(NamedTuple):
     Attributes:
         user: (num_user_rows, D), a row per user, or per user and day.
         item: (num_item_rows, D).
-        user_bias: (num_user_rows, 1); (0, 1) for an equation without biases.
-        item_bias: (num_item_rows, 1); (0, 1) for an equation without biases.
+        user_bias: (num_user_rows, 1); None for an equation without biases.
+        item_bias: (num_item_rows, 1); None for an equation without biases.
         user_precision: (num_users,); its product with the item's is 1 / variance of a rating around its prediction.
         item_precision: (num_items,).
         parts: the weights of the parts that a new row has too, by name: (num_columns, D), the bias first if there are
@@ -38,8 +38,8 @@ class Sample(NamedTuple):
 
     user: Tensor
     item: Tensor
-    user_bias: Tensor
-    item_bias: Tensor
+    user_bias: Tensor | None
+    item_bias: Tensor | None
     user_precision: Tensor
     item_precision: Tensor
     parts: Mapping[str, Tensor] = MappingProxyType({})
@@ -72,8 +72,12 @@ class Posterior(Equation):
         """Bytes of one sample in memory and in a checkpoint."""
         sides = self.equation.user_side(), self.equation.item_side()
         tables = [table for side in sides for table in (side.embedding, side.bias) if table is not None]
-        tables += [part.embedding for side in sides for part in side.parts if part.source is not Source.own]
+        tables += [part.embedding for side in sides for part in side.parts if part.source is not ColumnSource.own]
         return 4 * (sum(table.weight.numel() for table in tables) + sum(len(side.last_rows()) for side in sides))
+
+    @property
+    def _has_biases(self) -> bool:
+        return self._samples[0].user_bias is not None
 
     def keep(self, sample: Sample) -> None:
         """Keep a sample."""
@@ -110,18 +114,18 @@ class Posterior(Equation):
         for samples in (self._samples[start : start + size] for start in range(0, len(self._samples), size)):
             factors = _rows_of([sample.user for sample in samples], user_row)
             ratings = self._mean + (factors * _rows_of([sample.item for sample in samples], item_row)).sum(dim=2)
-            if len(samples[0].user_bias) > 0:
-                biases = _rows_of([sample.user_bias for sample in samples], user_row)[..., 0]
-                ratings = ratings + biases + _rows_of([sample.item_bias for sample in samples], item_row)[..., 0]
+            if self._has_biases:
+                biases = _rows_of(_tables(samples, "user_bias"), user_row)[..., 0]
+                ratings = ratings + biases + _rows_of(_tables(samples, "item_bias"), item_row)[..., 0]
             yield samples, ratings.double()
 
-    def score_items(self, user: int, items: Tensor) -> Tensor:
+    def predict_items(self, user: int, items: Tensor) -> Tensor:
         """Predict one user's ratings of these items on the last day: (C,) int32 → (C,) float32."""
         if not self._samples:
-            return self.equation.score_items(user, items)
+            return self.equation.predict_items(user, items)
         item_row = self.equation.item_side().find(items, None).long()
         user_row = self.equation.user_side().find(torch.tensor([user]), None)
-        # of few candidates, the rows are selected first; of many, their scores last, which copies less
+        # of few candidates, the rows are selected first; of many, their ratings last, which copies less
         is_few = 2 * len(item_row) < len(self._samples[0].item)
         total = torch.zeros(len(items) if is_few else len(self._samples[0].item), dtype=torch.float64)
         users, start = _rows_of([sample.user for sample in self._samples], user_row)[:, 0], 0
@@ -129,15 +133,15 @@ class Posterior(Equation):
             factors, biases = samples[0].item, samples[0].item_bias
             if is_few:
                 factors = factors.index_select(0, item_row)
-                biases = biases.index_select(0, item_row) if len(biases) > 0 else biases
+                biases = None if biases is None else biases.index_select(0, item_row)
             total += factors @ users[start : start + len(samples)].sum(dim=0)
-            if len(biases) > 0:
+            if biases is not None:
                 total += len(samples) * biases[:, 0]
             start += len(samples)
-        if len(self._samples[0].user_bias) > 0:
-            total += _rows_of([sample.user_bias for sample in self._samples], user_row).double().sum()
-        scores = self._mean + total / len(self._samples)
-        return (scores if is_few else scores[item_row]).float()
+        if self._has_biases:
+            total += _rows_of(_tables(self._samples, "user_bias"), user_row).double().sum()
+        ratings = self._mean + total / len(self._samples)
+        return (ratings if is_few else ratings[item_row]).float()
 
     def _by_item_table(self) -> Iterator[list[Sample]]:
         """Group adjacent samples that share their table of items, as the draws of a user folded in do."""
@@ -207,7 +211,8 @@ class Posterior(Equation):
             yield from super().factors_of_samples()
         users, items = self.equation.user_side(), self.equation.item_side()
 
-        def select(table: Tensor, side: Side) -> Tensor:
+        def select(table: Tensor | None, side: Side) -> Tensor:
+            assert table is not None
             return table if side.rows is None else table[side.last_rows()]
 
         for sample in self._samples:
@@ -230,10 +235,10 @@ class Posterior(Equation):
         """Return the mean prediction of these rows as one product; None: all rows, without a copy of each sample."""
 
         def select(samples: list[Sample], name: str, row: Tensor | None) -> list[Tensor]:
-            tables = [getattr(sample, name) for sample in samples]
+            tables = _tables(samples, name)
             return tables if row is None else [table[row] for table in tables]
 
-        groups, has_biases = list(self._by_item_table()), self.equation.user_side().bias is not None
+        groups, has_biases = list(self._by_item_table()), self._has_biases
         users = [select(samples, "user", user_row) for samples in groups]
         items = [select(samples[:1], "item", item_row)[0] for samples in groups]
         return Factors(
@@ -255,19 +260,18 @@ class Posterior(Equation):
         side = self.equation.user_side() if name == "user" else self.equation.item_side()
         last, parts = side.last_rows(), list[RowPart]()
         for part in side.parts:
-            if part.source is Source.own:
+            if part.source is ColumnSource.own:
                 continue
             if part.name not in self._samples[0].parts:
-                raise UserError("the run was trained before fold-in was added: train it again to fold in new ratings")
+                raise UserError("the run was trained before fold-in was added: retrain it to fold in new ratings")
             weights = [sample.parts[part.name] for sample in self._samples]
             parts.append(RowPart(part.source, part.feature, part.design.select_rows(last), weights))
-        has_biases = side.bias is not None
         return SideRows(
-            factors=[getattr(sample, name) for sample in self._samples],
-            biases=[getattr(sample, f"{name}_bias") for sample in self._samples] if has_biases else None,
+            factors=_tables(self._samples, name),
+            biases=_tables(self._samples, f"{name}_bias") if self._has_biases else None,
             mean=self._mean,
             last_row=None if side.rows is None else last,
-            precision=[getattr(sample, f"{name}_precision") for sample in self._samples],
+            precision=_tables(self._samples, f"{name}_precision"),
             parts=tuple(parts),
         )
 
@@ -279,9 +283,10 @@ class Posterior(Equation):
         """Stack the samples for state_dict."""
         if not self._samples:
             return {}
-        names = [name for name in Sample._fields if name != "parts"]
-        stacked = {name: torch.stack([getattr(sample, name) for sample in self._samples]) for name in names}
-        for name in self._samples[0].parts:
+        first = self._samples[0]
+        names = [name for name in Sample._fields if name != "parts" and getattr(first, name) is not None]
+        stacked = {name: torch.stack(_tables(self._samples, name)) for name in names}
+        for name in first.parts:
             stacked[f"{PART_PREFIX}{name}"] = torch.stack([sample.parts[name] for sample in self._samples])
         return stacked
 
@@ -292,15 +297,24 @@ class Posterior(Equation):
             RuntimeError: the samples do not fit this equation's shapes.
         """
         parts = [key for key in state if key.startswith(PART_PREFIX)]
-        columns = [state[name] for name in Sample._fields if name != "parts"] if state else []
+        # runs of earlier versions have tables without rows for missing biases
+        held = {name for name in Sample._fields if name in state and state[name].shape[1] > 0}
         samples = [
-            Sample._make([*tensors, {key.removeprefix(PART_PREFIX): state[key][number] for key in parts}])
-            for number, tensors in enumerate(zip(*columns, strict=True))
+            Sample(
+                **{name: state[name][number] if name in held else None for name in Sample._fields if name != "parts"},
+                parts={key.removeprefix(PART_PREFIX): state[key][number] for key in parts},
+            )
+            for number in range(len(state["user"]) if state else 0)
         ]
         shapes = tuple(side.embedding.weight.shape for side in (self.equation.user_side(), self.equation.item_side()))
         if any((each.user.shape, each.item.shape) != shapes for each in samples):
             raise RuntimeError("the samples' shapes differ from the equation's")
         self._samples = samples
+
+
+def _tables(samples: list[Sample], name: str) -> list[Tensor]:
+    """Collect a table of each sample, which all samples have."""
+    return [getattr(sample, name) for sample in samples]
 
 
 def _rows_of(tables: list[Tensor], row: Tensor) -> Tensor:

@@ -30,14 +30,14 @@ class Predictor(nn.Module):
 
         Without days, a model that takes them predicts for the last day it knows.
         """
-        return self.clip(self.score(user, item, day))
+        return self.clip(self.predict_unclipped(user, item, day))
 
-    def score_items(self, user: int, items: Tensor) -> Tensor:
+    def predict_items_unclipped(self, user: int, items: Tensor) -> Tensor:
         """Predict one user's ratings of these items without clipping: (C,) int32 → (C,) float32."""
         users = torch.full_like(items, user)
         if bool(self.baseline.known(users, items).all()):
-            return self.stars.to_rating(self.model.score_items(user, items))
-        return self.score(users, items)
+            return self.stars.to_rating(self.model.predict_items(user, items))
+        return self.predict_unclipped(users, items)
 
     def clip(self, rating: Tensor) -> Tensor:
         """Clip predictions to the rating scale."""
@@ -63,15 +63,15 @@ class Predictor(nn.Module):
         user: (B,) int, item: (C,) int, predicted rating, unclipped: (B, C) float32 → (B, C) float32, in rating units.
         """
         assert isinstance(self.model, Posterior), "only a run with samples has deviations"
-        return self.stars.unit * self.model.deviation_table(user, item, self.stars.of(predicted))
+        return self.stars.unit * self.model.deviation_table(user, item, self.stars.to_stars(predicted))
 
-    def score(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
+    def predict_unclipped(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """Predict without clipping: a ranking must tell apart items that clip to the highest rating.
 
         Does not branch on values while torch.export or torch.onnx.export traces it.
         """
         known = self.baseline.known(user, item)
-        if not torch.compiler.is_compiling() and bool(known.all()):  # the usual case, 12 % faster than the lines below
+        if not torch.compiler.is_compiling() and bool(known.all()):  # the usual case, 12% faster than the lines below
             return self.stars.to_rating(self.model.predict(user, item, day))
         # user 0 and item 0 stand in for an unknown pair, which gets the baseline's prediction
         rating = self.model.predict(torch.where(known, user, 0), torch.where(known, item, 0), day)

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 import torch
 
-from ratinglab.models.declarations import FeatureOptions, Form
+from ratinglab.models.declarations import EquationForm, FeatureOptions
 from ratinglab.models.design import Design
-from ratinglab.models.equation import Source, TrainingData, normal_embedding
+from ratinglab.models.equation import ColumnSource, TrainingData, normal_embedding
 from ratinglab.models.factor_equation import BiasedFactorEquation, Part, Side
 from ratinglab.ratings.side_information import Needs
 
@@ -26,7 +26,7 @@ class SVDppOptions(FeatureOptions):
     """Options of SVD++."""
 
     name: ClassVar[str] = "svdpp"
-    form: ClassVar[Form] = Form.parts
+    form: ClassVar[EquationForm] = EquationForm.parts
 
     implicit: Implicit
     """Side whose factors have a part for implicit feedback, who rated what: user (Koren 2008), item, or both."""
@@ -60,10 +60,10 @@ class SVDpp(BiasedFactorEquation):
         self.has_implicit = {side: options.implicit.name in (side, "both") for side in ("user", "item")}
         dim, std = options.embedding_dim, options.init_std
         if self.has_implicit["user"]:
-            self.user_rated = Design.of_sets(rows.user, rows.item, num_rows=num_users, num_columns=num_items)
+            self.user_rated = Design.from_sets(rows.user, rows.item, num_rows=num_users, num_columns=num_items)
             self.user_implicit = normal_embedding(num_items, dim, std=std, generator=generator)
         if self.has_implicit["item"]:
-            self.item_raters = Design.of_sets(rows.item, rows.user, num_rows=num_items, num_columns=num_users)
+            self.item_raters = Design.from_sets(rows.item, rows.user, num_rows=num_items, num_columns=num_users)
             self.item_implicit = normal_embedding(num_users, dim, std=std, generator=generator)
         self.add_features(options, training, generator=generator)
 
@@ -80,4 +80,4 @@ class SVDpp(BiasedFactorEquation):
             return ()
         of_users = side == "user"
         design, weights = (self.user_rated, self.user_implicit) if of_users else (self.item_raters, self.item_implicit)
-        return (Part(f"{side}_implicit", design, weights, source=Source.rated),)
+        return (Part(f"{side}_implicit", design, weights, source=ColumnSource.rated),)

@@ -128,7 +128,7 @@ def scale_of(
     return lowest, highest
 
 
-class Merged(NamedTuple):
+class MergedRows(NamedTuple):
     """Rows with one row per pair of user and item.
 
     Attributes:
@@ -151,7 +151,7 @@ def without_duplicates(
     stops: NDArray[np.int64],
     places: Callable[[list[int]], list[str]],
     hint: str | None,
-) -> Merged:
+) -> MergedRows:
     """Merge rows so that each pair of user and item has one row: the latest or, without times, the last in the files.
 
     Args:
@@ -168,7 +168,7 @@ def without_duplicates(
     """
     ratings = rows.ratings
     if not _repeats_a_pair(ratings, num_items=len(item_ids)):
-        return Merged(rows, across_files=0, notes=[])
+        return MergedRows(rows, across_files=0, notes=[])
     pair = _pairs(ratings, num_items=len(item_ids))
     number = np.arange(len(pair)) if rows.number is None else rows.number
     if policy == "error" or rows.timestamp is None:
@@ -201,7 +201,7 @@ def without_duplicates(
         rows = replace(rows, ratings=replace(ratings, rating=rating))
     in_file = np.searchsorted(stops, number[order], side="right")
     is_across = np.maximum.reduceat(in_file, start) != np.minimum.reduceat(in_file, start)
-    return Merged(
+    return MergedRows(
         rows.take(np.sort(last)),
         across_files=int(is_across.sum()),
         notes=[f"data.duplicates={policy}: rows merged into others of the same user and item: {num_repeats:,}"],

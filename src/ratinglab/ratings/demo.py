@@ -77,7 +77,7 @@ def _write(path: Path, text: str) -> None:
     write_whole(path, lambda file: file.write(text.encode()))
 
 
-class Generated(NamedTuple):
+class GeneratedTable(NamedTuple):
     """A generated table and its ground truth.
 
     Attributes:
@@ -93,7 +93,7 @@ class Generated(NamedTuple):
     noise_floor: float
 
 
-def generate(seed: int) -> Generated:
+def generate(seed: int) -> GeneratedTable:
     """Generate ratings with known noise.
 
     true rating  t_ui = MEAN + b_u + b_i + p_u · q_i,  p and q of RANK dimensions
@@ -121,7 +121,7 @@ def generate(seed: int) -> Generated:
         }
     )
     items = pd.DataFrame({"item_id": np.arange(1, NUM_ITEMS + 1), "title": _titles(random)})
-    return Generated(ratings, items, true_rating, noise_floor(true_rating))
+    return GeneratedTable(ratings, items, true_rating, noise_floor(true_rating))
 
 
 def _who_rates_what(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.side_information import Column, Offer, SideInformation, informative
+from ratinglab.ratings.side_information import AvailableData, Column, SideInformation, informative
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, Split
 from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable
 
@@ -99,12 +99,12 @@ class Holdout:
         return {name: column[self.item_order] for name, column in self.table.item_columns.items()}
 
 
-def offer_of(table: RatingTable, split: Split) -> Offer:
-    """Find what a table offers besides the ratings, for users and items with training rows."""
+def find_available_data(table: RatingTable, split: Split) -> AvailableData:
+    """Find what a table has besides the ratings, for users and items with training rows."""
     is_train = split.part == TRAIN
     counts = [(table.ratings.user, table.num_users), (table.ratings.item, table.num_items)]
     user, item = (np.bincount(index[is_train], minlength=count) > 0 for index, count in counts)
-    return Offer(
+    return AvailableData(
         has_times=_has_sessions(table, is_train),
         user_features=informative(table.user_columns, is_trained=user),
         item_features=informative(table.item_columns, is_trained=item),

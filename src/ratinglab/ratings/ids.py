@@ -79,10 +79,13 @@ class IdMap:
         return index
 
     def did_you_mean(self, wanted: int | str, *, among: int) -> str:
-        """Suggest the nearest of the first `among` ids, like `errors.did_you_mean`.
+        """Suggest the nearest of the first `among` ids, like `errors.did_you_mean`; "" for integers.
 
-        Among many ids, compares only some that share the first or second half of the wanted one.
+        A number close to an unknown one in its digits is rarely the one that was meant. Among many ids, compares only
+        some that share the first or second half of the wanted one.
         """
+        if self.are_integers:
+            return ""
         texts, name = self._text[:among], str(wanted)
         if among > MAX_COMPARED:
             half = len(name) // 2

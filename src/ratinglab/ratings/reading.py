@@ -27,7 +27,7 @@ from ratinglab.ratings.inputs import Columns, InputFile
 from ratinglab.ratings.layouts import MATRIX, Layout, layout_of
 from ratinglab.ratings.row_reader import EmptyFileError
 from ratinglab.ratings.side_information import Origin
-from ratinglab.ratings.table import Ratings, RatingTable, Source
+from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
 from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_ratings import read_text
 from ratinglab.ratings.timestamps import check_years, milliseconds, note_on_unusual
@@ -74,7 +74,7 @@ class Block(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Extent:
+class FileRanges:
     """Files of a table and their ranges of rows.
 
     Attributes:
@@ -105,7 +105,7 @@ class Extent:
         return next((MATRIX.format(file=file) for file in matrices), None)
 
 
-class Content(NamedTuple):
+class IndexedRows(NamedTuple):
     """Indexed rows of all files, with notes."""
 
     rows: Rows
@@ -139,27 +139,27 @@ def read_table(
         UserError: a file, column, row or cell is invalid; the message names it.
     """
     blocks, empty = _read_files(source)
-    extent = Extent(
+    ranges = FileRanges(
         files=[(block.file, block.layout) for block in blocks],
         stops=np.cumsum([len(block.rating) for block in blocks]),
     )
-    _check_num_rows(source, extent, name=name)
-    content = _combined(blocks, extent, has_times=source.columns.timestamp is not None)
+    _check_num_rows(source, ranges, name=name)
+    indexed = _combined(blocks, ranges, has_times=source.columns.timestamp is not None)
     del blocks  # can be several GB
-    _check_ids(content, extent)
-    rated, unrated_notes = without_unrated(content.rows, cleaning, name=name)
-    scale = scale_of(rated, cleaning, name=name, places=extent.places)
-    content = content._replace(rows=rated, notes=[*empty, *content.notes, *unrated_notes])
-    content, merged_across_files = _cleaned(content, cleaning, extent)
-    user_ids, item_ids = content.user_ids, content.item_ids
+    _check_ids(indexed, ranges)
+    rated, unrated_notes = without_unrated(indexed.rows, cleaning, name=name)
+    scale = scale_of(rated, cleaning, name=name, places=ranges.places)
+    indexed = indexed._replace(rows=rated, notes=[*empty, *indexed.notes, *unrated_notes])
+    indexed, merged_across_files = _cleaned(indexed, cleaning, ranges)
+    user_ids, item_ids = indexed.user_ids, indexed.item_ids
     of_tables = [
         *([] if items is None else [*items.notes, *items.notes_on_coverage(item_ids)]),
         *([] if users is None else [*users.notes, *users.notes_on_coverage(user_ids)]),
     ]
     return RatingTable(
         name=name,
-        ratings=content.rows.ratings,
-        timestamp=content.rows.timestamp,
+        ratings=indexed.rows.ratings,
+        timestamp=indexed.rows.timestamp,
         user_ids=user_ids,
         item_ids=item_ids,
         titles=None if items is None else items.titles_of(item_ids),
@@ -168,35 +168,35 @@ def read_table(
         origins=origins,
         scale=scale,
         set_scale=cleaning.set_scale,
-        sources=_sources(extent, content.rows),
+        sources=_sources(ranges, indexed.rows),
         merged_across_files=merged_across_files,
-        notes=(*content.notes, *of_tables),
+        notes=(*indexed.notes, *of_tables),
         noise_floor=noise_floor,
     )
 
 
-def _check_num_rows(source: RatingFiles, extent: Extent, *, name: str) -> None:
-    found = extent.stops[-1]
+def _check_num_rows(source: RatingFiles, ranges: FileRanges, *, name: str) -> None:
+    found = ranges.stops[-1]
     if source.num_rows and found not in source.num_rows:
         published = " or ".join(f"{number:,}" for number in source.num_rows)
         raise UserError(
-            f"{extent.files[0][0]} has {found:,} ratings, {name} has {published}: is this another data set?"
+            f"{ranges.files[0][0]} has {found:,} ratings, {name} has {published}: is this another data set?"
         )
 
 
-def _combined(blocks: list[Block], extent: Extent, *, has_times: bool) -> Content:
+def _combined(blocks: list[Block], ranges: FileRanges, *, has_times: bool) -> IndexedRows:
     """Concatenate the rows of all files and index their ids."""
     rating = _concatenated([block.rating for block in blocks])
     timestamp, time_notes = None, []
     if has_times:
         timestamp = _concatenated([block.timestamp for block in blocks if block.timestamp is not None])
-        check_years(timestamp, places=extent.places)
+        check_years(timestamp, places=ranges.places)
         time_notes = note_on_unusual(timestamp)
     with ThreadPoolExecutor() as threads:  # numpy and pyarrow release the GIL
         users = threads.submit(index_column, [part for block in blocks for part in block.user], what="user")
         items = threads.submit(index_column, [part for block in blocks for part in block.item], what="item")
     (user_ids, user, user_notes), (item_ids, item, item_notes) = users.result(), items.result()
-    return Content(
+    return IndexedRows(
         rows=Rows(ratings=Ratings(user=user, item=item, rating=rating), timestamp=timestamp),
         user_ids=user_ids,
         item_ids=item_ids,
@@ -209,39 +209,39 @@ def _concatenated(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _check_ids(content: Content, extent: Extent) -> None:
+def _check_ids(indexed: IndexedRows, ranges: FileRanges) -> None:
     """Raise UserError for a blank id, with its place."""
-    ratings = content.rows.ratings
-    for noun, ids, column in (("user", content.user_ids, ratings.user), ("item", content.item_ids, ratings.item)):
+    ratings = indexed.rows.ratings
+    for noun, ids, column in (("user", indexed.user_ids, ratings.user), ("item", indexed.item_ids, ratings.item)):
         if not ids.are_integers and "" in ids.ids:
             row = int(np.argmax(column == ids.index_of([""])))
-            raise UserError(f"{extent.places([row])[0]}: the {noun} id must not be blank")
+            raise UserError(f"{ranges.places([row])[0]}: the {noun} id must not be blank")
 
 
-def _cleaned(content: Content, cleaning: Cleaning, extent: Extent) -> tuple[Content, int]:
+def _cleaned(indexed: IndexedRows, cleaning: Cleaning, ranges: FileRanges) -> tuple[IndexedRows, int]:
     """Return the remaining rows with their ids, and the number of pairs merged across files."""
-    rows, user_ids, item_ids, notes = content
+    rows, user_ids, item_ids, notes = indexed
     merged = without_duplicates(
         rows,
         policy=cleaning.duplicates,
         user_ids=user_ids,
         item_ids=item_ids,
-        stops=extent.stops,
-        places=extent.places,
-        hint=extent.matrix_hint(),
+        stops=ranges.stops,
+        places=ranges.places,
+        hint=ranges.matrix_hint(),
     )
     rows, dropped = k_core(merged.rows, cleaning, num_users=len(user_ids), num_items=len(item_ids))
     if rows.number is not None:
         user, user_ids = only_used(rows.ratings.user, user_ids)
         item, item_ids = only_used(rows.ratings.item, item_ids)
         rows = replace(rows, ratings=Ratings(user=user, item=item, rating=rows.ratings.rating))
-    return Content(rows, user_ids, item_ids, [*notes, *merged.notes, *dropped]), merged.across_files
+    return IndexedRows(rows, user_ids, item_ids, [*notes, *merged.notes, *dropped]), merged.across_files
 
 
-def _sources(extent: Extent, rows: Rows) -> tuple[Source, ...]:
+def _sources(ranges: FileRanges, rows: Rows) -> tuple[SourceFile, ...]:
     """List the files, each with the row after its last remaining one."""
-    stops = extent.stops if rows.number is None else np.searchsorted(rows.number, extent.stops)
-    return tuple(Source(str(file), int(stop)) for (file, _), stop in zip(extent.files, stops, strict=True))
+    stops = ranges.stops if rows.number is None else np.searchsorted(rows.number, ranges.stops)
+    return tuple(SourceFile(str(file), int(stop)) for (file, _), stop in zip(ranges.files, stops, strict=True))
 
 
 def _read_files(source: RatingFiles) -> tuple[list[Block], list[str]]:

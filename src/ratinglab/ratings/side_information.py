@@ -50,8 +50,8 @@ class Needs(NamedTuple):
         return [kind for kind, used in is_used.items() if used]
 
 
-class Offer(NamedTuple):
-    """Parts that the data offer: times with several ratings on a user's day, and informative columns."""
+class AvailableData(NamedTuple):
+    """Parts that the data support: times with several ratings on a user's day, and informative columns."""
 
     has_times: bool
     user_features: tuple[str, ...]

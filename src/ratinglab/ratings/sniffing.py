@@ -16,8 +16,9 @@ from ratinglab.ratings.input_paths import existing_files
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.layouts import MATRIX, listed, looks_like_matrix, positions_of
 from ratinglab.ratings.row_reader import rows_in
-from ratinglab.ratings.sources import SEPARATORS, ColumnOptions, CsvOptions, Decimal, Escape, Quote, separator_text
+from ratinglab.ratings.sources import ColumnOptions, CsvOptions
 from ratinglab.ratings.text_dialects import SEPARATOR_LINE, utf8_blocks
+from ratinglab.ratings.text_options import SEPARATORS, Decimal, Escape, Quote, separator_text
 from ratinglab.ratings.timestamps import TimeFormat, column_of_times, format_of_times
 
 SAMPLE_ROWS = 1000

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
 from ratinglab.options import at_least, seed_rule, within
+from ratinglab.ratings.text_options import TextOptions, check_timestamp_format
 
 if TYPE_CHECKING:
     from ratinglab.ratings.feature_tables import FeatureFile
@@ -22,12 +23,7 @@ if TYPE_CHECKING:
     from ratinglab.ratings.loading import TableFiles
     from ratinglab.ratings.side_information import Origin
     from ratinglab.ratings.table import RatingTable
-    from ratinglab.ratings.text_dialects import TextDialect
 
-NOT_FOR_FILES = ("idna", "punycode", "raw_unicode_escape", "unicode_escape")
-"""Text encodings of Python that are not encodings of files."""
-SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "double_colon": "::", "spaces": "spaces"}
-"""Separators by name, because Hydra cannot parse `data.separator=,`."""
 FRAME = "<data frame>"
 """Path that stands for a data frame passed from Python."""
 MOVIELENS = tuple(f"movielens_{size}" for size in ("100k", "latest_small", "1m", "10m", "20m", "25m", "32m"))
@@ -58,6 +54,10 @@ class DataOptions(ABC):
     user's cache folder."""
     batch_size: int = field(metadata=within(1, 2**31 - 1))
     """Number of ratings per training step. Larger batches run faster and may need a larger optimizer.lr."""
+
+    def column_names(self) -> dict[str, str]:
+        """Return the names of the columns by role, such as user, for files that are read later; {} without names."""
+        return {}
 
     @abstractmethod
     def load(self) -> RatingTable:
@@ -94,70 +94,6 @@ class DataOptions(ABC):
 
     def _cache_folder(self) -> Path | None:
         return None if self.cache is None else user_path(self.cache, key="data.cache")
-
-
-class Quote(Enum):
-    """Character that encloses cells with separators in them."""
-
-    double = "double"
-    none = "none"
-
-
-class Escape(Enum):
-    """Escape character."""
-
-    backslash = "backslash"
-    none = "none"
-
-
-class Decimal(Enum):
-    """Decimal point of numbers."""
-
-    point = "point"
-    comma = "comma"
-
-
-@dataclass
-class TextOptions:
-    """Form of a delimited text file. Parquet, Arrow, ORC and JSON Lines need none of it."""
-
-    separator: str
-    """Separator of the columns: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
-    header: bool
-    """Whether the first line names the columns. If false, columns are named by position, counted from 1."""
-    encoding: str
-    """Encoding of the text: utf-8, latin-1, utf-16 or any other encoding that Python knows. A byte-order mark overrides
-    it."""
-    quote: Quote
-    """Quoting. double: a cell in double quotes may contain separators, and two double quotes in it mean one; none:
-    quotation marks are text."""
-    escape: Escape
-    """Escape character. backslash: the character after a backslash is literal; none: no escapes."""
-    decimal: Decimal
-    """Decimal point of numbers: point or comma."""
-    comment: str | None
-    """Prefix of comment lines, such as '#', which are skipped; null: no comments."""
-
-    def dialect(self, prefix: str) -> TextDialect:
-        """Return the dialect; `prefix` is that of the keys in messages, such as `data.`."""
-        from ratinglab.ratings.text_dialects import TextDialect
-
-        return TextDialect(
-            separator=separator_text(self.separator, key=f"{prefix}separator"),
-            encoding=self.encoding,
-            quote=self.quote is Quote.double,
-            escape=self.escape is Escape.backslash,
-            decimal="," if self.decimal is Decimal.comma else ".",
-            comment=self.comment,
-            prefix=prefix,
-        )
-
-    def check_text(self, prefix: str) -> None:
-        """Raise UserError for an unknown separator or encoding, or an empty comment."""
-        separator_text(self.separator, key=f"{prefix}separator")
-        check_encoding(self.encoding, key=f"{prefix}encoding")
-        if self.comment is not None and not self.comment.strip():
-            raise UserError(f"{prefix}comment must not be blank, got {self.comment!r}; null skips no lines")
 
 
 @dataclass
@@ -251,6 +187,10 @@ class CsvOptions(TextOptions, DataOptions):
         for value in self.unrated:
             if not math.isfinite(value):
                 raise UserError(f"data.unrated must hold finite numbers, got {value}")
+
+    def column_names(self) -> dict[str, str]:
+        """Return the names of the columns by role. A position says nothing about other files."""
+        return {role: name for role, name in vars(self.columns).items() if name is not None and not name.isdigit()}
 
     def with_frames(self, frames: Frames) -> CsvOptions:
         """Return these options with data frames instead of files."""
@@ -383,34 +323,3 @@ class MovieLensOptions(DataOptions):
 
         root = None if self.root is None else user_path(self.root, key="data.root")
         return self._load(locate(self.name, root=root, cache=self._cache_folder(), address=self.address))
-
-
-def separator_text(text: str, *, key: str) -> str:
-    """Resolve a separator, given by name or literally; "spaces" is a run of blanks.
-
-    Raises:
-        UserError: it is neither a known name nor usable as a separator.
-    """
-    if text in SEPARATORS:
-        return SEPARATORS[text]
-    if not text or any(character.isalnum() or character in "\"'\r\n" for character in text):
-        names = ", ".join(SEPARATORS)
-        hint = did_you_mean(text, SEPARATORS)
-        raise UserError(f"{key} must be one of {names}, or the characters themselves, got {text!r}{hint}")
-    return text
-
-
-def check_encoding(name: str, *, key: str) -> None:
-    """Raise UserError for an unknown encoding."""
-    try:
-        if name in NOT_FOR_FILES or "ratings 1\n".encode(name).decode(name) != "ratings 1\n":
-            raise LookupError
-    except (LookupError, UnicodeError):
-        raise UserError(f"{key}: there is no encoding {name!r}") from None
-
-
-def check_timestamp_format(pattern: str | None, *, key: str) -> None:
-    """Raise UserError unless a format of times is a unit of Unix time or has a directive of strptime."""
-    units = ("s", "ms", "us", "ns")
-    if pattern is not None and pattern not in units and "%" not in pattern:
-        raise UserError(f"{key} must be one of {', '.join(units)}, or a pattern such as '%d.%m.%Y', got {pattern!r}")

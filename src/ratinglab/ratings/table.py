@@ -42,7 +42,7 @@ class Ratings:
         return Ratings(user=self.user[rows], item=self.item[rows], rating=self.rating[rows], day=day)
 
 
-class Source(NamedTuple):
+class SourceFile(NamedTuple):
     """A file of a table, and the row after its last one."""
 
     name: str
@@ -82,7 +82,7 @@ class RatingTable:
     origins: tuple[Origin, Origin]
     scale: tuple[float, float]
     set_scale: tuple[float | None, float | None]
-    sources: tuple[Source, ...]
+    sources: tuple[SourceFile, ...]
     merged_across_files: int
     notes: tuple[str, ...]
     noise_floor: float | None

@@ -16,7 +16,7 @@ import pyarrow as pa
 from ratinglab.files import write_whole
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin
-from ratinglab.ratings.table import Ratings, RatingTable, Source
+from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
 
 VERSION = 6
 """Raise it with any change to the result of reading, or to the cache's format."""
@@ -134,7 +134,7 @@ def _load(entry: Path) -> RatingTable | None:
             origins=(Origin(*facts["origins"][0]), Origin(*facts["origins"][1])),
             scale=tuple(facts["scale"]),
             set_scale=tuple(facts["set_scale"]),
-            sources=tuple(Source(*source) for source in facts["sources"]),
+            sources=tuple(SourceFile(*source) for source in facts["sources"]),
             merged_across_files=facts["merged_across_files"],
             notes=tuple(facts["notes"]),
             noise_floor=facts["noise_floor"],

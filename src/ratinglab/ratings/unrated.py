@@ -22,7 +22,7 @@ def notes_on_suspected_unrated(rating: NDArray[np.float32], *, expected: set[flo
     These are the values beyond a gap that is wider than the range of all others; a single negative value below ratings
     of at least 0; and 0 below positive ratings if it has more than its even share of the rows.
     """
-    if len(rating) > SAMPLE:  # counting all values takes 5 % of the reading: look at some, and at the extremes
+    if len(rating) > SAMPLE:  # counting all values takes 5% of the reading: look at some, and at the extremes
         sample = np.append(rating[:: len(rating) // SAMPLE], [rating.min(), rating.max()]).astype(np.float32)
         if not _suspects(sample):
             return []

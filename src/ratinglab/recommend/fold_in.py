@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.models.design import Design
-from ratinglab.models.equation import SideRows, Source
+from ratinglab.models.equation import ColumnSource, SideRows
 from ratinglab.models.posterior import NOISE_DEGREES
 
 PRIOR_ROWS = 2_000
@@ -74,7 +74,7 @@ class _Posterior(NamedTuple):
     error: Tensor
 
 
-class RowFolder:
+class FoldInSolver:
     """Solver for new rows of one side. The rows of the other side are fixed.
 
     A new row v has the prior Normal(m + C z + Σ F y, Λ⁻¹). F y are the parts from features, z is the part from the
@@ -104,7 +104,7 @@ class RowFolder:
         dim = own.factors[0].shape[1] + (own.biases is not None)
         self.draws = 2 if self.num_samples > 1 else 4 * dim
         """Number of draws from each sample."""
-        self._uses_rated = any(part.source is Source.rated for part in own.parts)
+        self._uses_rated = any(part.source is ColumnSource.rated for part in own.parts)
         self._priors: dict[int, _Prior] = {}
 
     @cached_property
@@ -113,7 +113,7 @@ class RowFolder:
         index = torch.linspace(0, self.own.num_owners - 1, min(PRIOR_ROWS, self.own.num_owners)).round().long()
         rows = self.own.take(index)
         for part in self.own.parts:
-            if part.source is Source.feature:
+            if part.source is ColumnSource.feature:
                 tables = [nn.Embedding.from_pretrained(weights) for weights in part.weights]
                 rows = rows - torch.stack([part.design.times(index, table) for table in tables])
         return index, rows
@@ -130,7 +130,7 @@ class RowFolder:
             if self._uses_rated:
                 some = torch.zeros_like(rows)
                 for part in self.own.parts:
-                    if part.source is Source.rated:
+                    if part.source is ColumnSource.rated:
                         some += _times(part.design.some_columns(index, most=count), part.weights)
                 center = some.mean(dim=1, keepdim=True)
                 slope = torch.linalg.solve(_shrunk(some - center), (some - center).mT @ residual / len(index))
@@ -138,7 +138,7 @@ class RowFolder:
             self._priors[count] = _Prior(mean[:, 0], torch.linalg.inv(_shrunk(residual)), slope)
         return self._priors[count]
 
-    def fold(self, ratings: NewRatings, designs: Sequence[Design]) -> SideRows:
+    def solve(self, ratings: NewRatings, designs: Sequence[Design]) -> SideRows:
         """Solve for new rows, and draw `draws` times from their distribution in each sample.
 
         The draws of a sample have the distribution's mean. They have its variance, too: exactly if the weights are
@@ -157,7 +157,7 @@ class RowFolder:
         drawn, precision = list[Tensor](), list[Tensor]()
         for rows in blocks:
             prior = self._prior_of(int(counts[rows[0]]), features[:, rows], rated[:, rows])
-            posterior = self._solve(ratings, counts, rows, *prior)
+            posterior = self._solve_block(ratings, counts, rows, *prior)
             drawn.append(self._draw(posterior).float())
             precision.append(posterior.precision.repeat_interleave(self.draws, dim=0).float())
         order = torch.cat(blocks).argsort()
@@ -181,7 +181,7 @@ class RowFolder:
 
         Args:
             ratings: ratings of the row.
-            designs: see `fold`.
+            designs: see `solve`.
             other_features: (S, C, D) float64, x of these rows, from `features`.
 
         Returns:
@@ -191,7 +191,7 @@ class RowFolder:
         """
         count = len(ratings.row)
         mean, precision = self._prior_of(count, *self._parts_of(1, designs))
-        posterior = self._solve(ratings, torch.tensor([count]), torch.tensor([0]), mean, precision)
+        posterior = self._solve_block(ratings, torch.tensor([count]), torch.tensor([0]), mean, precision)
         x, weight, error = posterior.features[:, 0], posterior.weight[:, 0], posterior.error[:, 0]
         solved = torch.cholesky_solve(x.mT, posterior.root[:, 0]).mT  # A⁻¹ x, (S, E, D)
         leverage = (weight * (x * solved).sum(dim=2))[..., None]
@@ -207,7 +207,7 @@ class RowFolder:
         shifts, count = list[Tensor](), len(ratings.other)
         slope = self._prior(_nearest_below(count)).slope
         for part in self.own.parts:
-            if part.source is Source.rated:
+            if part.source is ColumnSource.rated:
                 weights = torch.stack([table[ratings.other] for table in part.weights]).double()
                 total = weights.sum(dim=1, keepdim=True)
                 shifts.append((total - weights) / max(count - 1, 1) ** 0.5 - total / count**0.5)
@@ -218,7 +218,7 @@ class RowFolder:
         _, rows = self._prior_rows
         features, rated = (torch.zeros(len(rows), num_rows, rows.shape[2], dtype=torch.float64) for _ in range(2))
         for part, design in zip(self.own.parts, designs, strict=True):
-            total = rated if part.source is Source.rated else features
+            total = rated if part.source is ColumnSource.rated else features
             total += _times(design, part.weights)
         return features, rated
 
@@ -255,7 +255,7 @@ class RowFolder:
             features[..., 0] = 1
         return features
 
-    def _solve(
+    def _solve_block(
         self, ratings: NewRatings, counts: Tensor, rows: Tensor, prior_mean: Tensor, prior_precision: Tensor
     ) -> _Posterior:
         """Compute the distributions of a block of rows: rows (B,), prior_mean (S, B, D), prior_precision (S, D, D)."""

@@ -58,7 +58,7 @@ class Interest(NamedTuple):
         if not all(table.dtype == torch.float32 and bool(table.isfinite().all()) for table in self):
             raise ValueError("the tables have other values")
 
-    def of(self, user: Tensor, item: Tensor) -> Tensor:
+    def estimate(self, user: Tensor, item: Tensor) -> Tensor:
         """Estimate the interest of users in items, at least 0: (B,) int, (C,) int → (B, C) float32.
 
         Users from U on, and UNKNOWN, have no ratings.
@@ -70,21 +70,21 @@ class Interest(NamedTuple):
 
     def with_items(self, pairs: RatedPairs, count: int) -> "Interest":
         """Append `count` items, solved for from who rated them; in the pairs, the first of them is item 0."""
-        groups = _Groups.of(pairs.swapped(), count)
+        groups = _Groups.from_pairs(pairs.swapped(), count)
         share = torch.from_numpy(groups.size / len(self.user)).float()
         items = torch.cat([self.item, _solve(groups, self.user)])
         return Interest(self.user, items, torch.cat([self.share, share]))
 
     def with_users(self, pairs: RatedPairs, count: int) -> "Interest":
         """Replace the users by `count` others, solved for from what they rated."""
-        return self._replace(user=_solve(_Groups.of(pairs, count), self.item))
+        return self._replace(user=_solve(_Groups.from_pairs(pairs, count), self.item))
 
 
 def fit_interest(pairs: RatedPairs, *, num_users: int, num_items: int) -> Interest:
     """Fit by alternating least squares: each sweep solves for all items, then all users, in closed form."""
     generator = torch.Generator().manual_seed(0)
     user, item = torch.randn(num_users, DIM, generator=generator) * (INITIAL_STD / DIM**0.5), torch.empty(0, DIM)
-    by_user, by_item = _Groups.of(pairs, num_users), _Groups.of(pairs.swapped(), num_items)
+    by_user, by_item = _Groups.from_pairs(pairs, num_users), _Groups.from_pairs(pairs.swapped(), num_items)
     for _ in range(SWEEPS):
         item = _solve(by_item, user)
         user = _solve(by_user, item)  # last: a user folded in gets the row of a trained one with the same ratings
@@ -103,7 +103,7 @@ class _Groups(NamedTuple):
     size: NDArray[np.int64]
 
     @classmethod
-    def of(cls, pairs: RatedPairs, count: int) -> "_Groups":
+    def from_pairs(cls, pairs: RatedPairs, count: int) -> "_Groups":
         """Group pairs by user, from 0 to `count` − 1."""
         other = torch.from_numpy(pairs.item[np.argsort(pairs.user, kind="stable")])
         return cls(other, np.bincount(pairs.user, minlength=count))

@@ -39,7 +39,7 @@ class ExpectedGain:
     deviation: float
 
     @classmethod
-    def of_levels(
+    def from_levels(
         cls, interest: Interest, levels: NDArray[np.float32], *, threshold: float, mse: float, stars: Stars
     ) -> "ExpectedGain":
         """Find the border and σ.
@@ -58,10 +58,10 @@ class ExpectedGain:
         deviation = max(mse**0.5, LEAST_DEVIATION * stars.unit, float(np.finfo(np.float32).tiny))
         return cls(interest, border, deviation)
 
-    def of(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
+    def sort_keys(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
         """Compute the gain: user (B,), item (C,), predicted rating (B, C) float32, unclipped → (B, C) float32."""
         likely = torch.special.ndtr((predicted - self.border).div_(self.deviation))
-        return likely.mul_(self.interest.of(user.cpu(), item.cpu()).to(likely.device))
+        return likely.mul_(self.interest.estimate(user.cpu(), item.cpu()).to(likely.device))
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class LowerBound:
 
     predictor: Predictor
 
-    def of(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
+    def sort_keys(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
         """Compute the bound: user (B,), item (C,), predicted rating (B, C) float32, unclipped → (B, C) float32.
 
         The items have training ratings.

@@ -57,7 +57,7 @@ class ItemSpace:
         """
         weights = [(count / count.sum()).float()[:, None] for count in (user_count, item_count)]
         with torch.inference_mode():
-            self._samples = [_Sample.of(factors, *weights) for factors in model.factors_of_samples()]
+            self._samples = [_Sample.from_factors(factors, *weights) for factors in model.factors_of_samples()]
 
     @property
     def is_empty(self) -> bool:
@@ -94,7 +94,7 @@ class _Sample(NamedTuple):
     length: Tensor
 
     @classmethod
-    def of(cls, factors: Factors, user_weight: Tensor, item_weight: Tensor) -> "_Sample":
+    def from_factors(cls, factors: Factors, user_weight: Tensor, item_weight: Tensor) -> "_Sample":
         """Find the metric from the weighted covariances of the factors."""
         _, user_covariance = _moments(factors.user, user_weight)
         mean, item_covariance = _moments(factors.item, item_weight)

@@ -44,9 +44,9 @@ def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int, order:
         (min(k, C),) int32 item indices.
     """
     with torch.inference_mode():
-        score = predictor.score_items(user, candidates)
+        score = predictor.predict_items_unclipped(user, candidates)
         if order is not None:
-            score = order.of(torch.tensor([user]), candidates, score[None])[0]
+            score = order.sort_keys(torch.tensor([user]), candidates, score[None])[0]
         return candidates[score.argsort(descending=True, stable=True)[:k]]
 
 
@@ -182,8 +182,8 @@ def _blocks_of_scores(
                 scores.copy_(predictor.stars.to_rating(scores.add_(factors.mean + user_bias)))
         for row in pairwise.split(pairwise_size) if len(pairwise) > 0 else ():
             pairs = user[row].repeat_interleave(len(item)), item.repeat(len(row))
-            scores[row] = predictor.score(*pairs).view(len(row), len(item))
-        yield block, scores if order is None else order.of(user, item, scores)
+            scores[row] = predictor.predict_unclipped(*pairs).view(len(row), len(item))
+        yield block, scores if order is None else order.sort_keys(user, item, scores)
 
 
 def _best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:

@@ -255,7 +255,7 @@ def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
     num_seeds = max(len(row.by_seed()) for row in rows)
     behind, notes = _behind(ranked, folds, tag=f"{part}/{monitor.name}")
-    tested = [f"{monitor.label} behind ± 95 %"] if notes else []
+    tested = [f"{monitor.label} behind ± 95%"] if notes else []
     table = [["", metric.label, "± seeds", *tested, "fit s", "parameters", ""]]
     for row, difference in zip(ranked, behind, strict=True):
         seeds = len(row.by_seed())
@@ -286,7 +286,7 @@ def _behind(ranked: Sequence[Row], folds: set[int | None], *, tag: str) -> tuple
             difference = paired_difference(ranked[0].runs, row.runs, tag=tag, higher_is_better=higher)
         cells.append("" if difference is None else difference.text)
         tests |= {} if difference is None else {difference.test: None}
-    return cells, [f"behind: difference from the first row and its 95 % interval, by {test}" for test in tests]
+    return cells, [f"behind: difference from the first row and its 95% interval, by {test}" for test in tests]
 
 
 def _cells(row: Row, errors: Sequence[float], remark: str) -> list[str]:

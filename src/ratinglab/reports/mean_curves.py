@@ -11,7 +11,7 @@ from ratinglab.runs.learning_curves import Curve
 def average_curves(curves: Sequence[Curve]) -> pd.DataFrame:
     """Average curves at the epochs that all of them have, with a band around the mean.
 
-    The band is the 95 % confidence interval of the mean, by Student's t. With two curves, it is their range.
+    The band is the 95% confidence interval of the mean, by Student's t. With two curves, it is their range.
 
     Args:
         curves: one or more.

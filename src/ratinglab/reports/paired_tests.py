@@ -16,7 +16,7 @@ NUM_RESAMPLES, MAX_BLOCKS = 2000, 1000
 
 
 class PairedDifference(NamedTuple):
-    """How far a configuration is behind the best one: the mean difference, and its 95 % confidence interval.
+    """How far a configuration is behind the best one: the mean difference, and its 95% confidence interval.
 
     Attributes:
         mean, low, high: the difference in the units of the metric, positive if the configuration is worse.
@@ -103,7 +103,7 @@ def corrected_t(differences: NDArray[np.float64], *, share: float) -> PairedDiff
 
 
 def bootstrap(differences: NDArray[np.float64], user: NDArray[np.integer]) -> PairedDifference:
-    """Bootstrap the mean of paired differences: the 2.5 % and 97.5 % quantiles of resampled means.
+    """Bootstrap the mean of paired differences: the 2.5% and 97.5% quantiles of resampled means.
 
     It resamples users, whose errors are not independent, with a fixed seed. Beyond MAX_BLOCKS users, it resamples
     groups of users. The interval covers the choice of users, but not the variation between seeds.

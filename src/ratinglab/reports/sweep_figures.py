@@ -193,7 +193,7 @@ def _draw_group(axes: Axes, group: Sequence[Curve], *, color: Any) -> Iterator[s
     axes.plot(mean.index, mean["mean"], color=color, marker="o" if len(mean) == 1 else None)
     if len(group) > 1:
         axes.fill_between(mean.index, mean["low"], mean["high"], color=color, alpha=0.2, linewidth=0)
-        band = "range of 2 runs (min–max)" if len(group) == 2 else "its 95 % interval (Student's t)"
+        band = "range of 2 runs (min–max)" if len(group) == 2 else "its 95% interval (Student's t)"
         yield f"mean with {band}"
     last = mean.index.max() if len(mean) > 0 else 0
     for curve in group:

@@ -58,7 +58,7 @@ class SweepReport(NamedTuple):
 def sweep_report(jobs: Sequence[Job]) -> SweepReport:
     """Report the jobs with the arguments in which they differ, best monitored validation metric first.
 
-    Jobs that differ only in REPLICATES share a row: their number, and each metric's mean with its 95 % confidence
+    Jobs that differ only in REPLICATES share a row: their number, and each metric's mean with its 95% confidence
     interval. If all jobs have the same settings, each gets its own row, followed by their mean and standard deviation.
     Jobs on other data or splits get a table of their own. The lines are the best rows, the importance of the keys, the
     reasons of failed jobs, and the command that trains the best configuration. The files are:
@@ -123,9 +123,9 @@ def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Ro
         head = [*keys, *(column.label for column in jobs.columns), "job"]
         return [head, *rows, *_mean_and_spread(jobs, keys)]
     is_grouped = bool(jobs.replicates)
-    interval = " ± 95 %" if is_grouped else ""
+    interval = " ± 95%" if is_grouped else ""
     first, *others = (f"{column.label}{interval}" for column in jobs.columns)
-    behind = ["behind ± 95 %"] if differences else []
+    behind = ["behind ± 95%"] if differences else []
     head = [*jobs.groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
     rows = [head if is_grouped else [*head, "job"]]
     for place, group in enumerate(jobs.groups):
@@ -179,7 +179,7 @@ def _mean_and_spread(jobs: ComparableJobs, keys: Sequence[str]) -> Rows:
 
 
 def _with_interval(group: Group, tag: str) -> str:
-    """Format a mean with the half-width of its 95 % confidence interval; blank without values."""
+    """Format a mean with the half-width of its 95% confidence interval; blank without values."""
     values = group.values(tag)
     if not values:
         return ""
@@ -202,7 +202,7 @@ def _remarks(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> 
     if FOLD in jobs.replicates and total is not None and len(folds) < int(total):
         yield f"note: only {len(folds)} of the split's {total} folds were run"
     for test in dict.fromkeys(difference.test for difference in differences.values()):
-        yield f"behind     difference from the best and its 95 % interval, by {test}"
+        yield f"behind     difference from the best and its 95% interval, by {test}"
     yield from _importance(jobs)
     pruned = sum(result.status == "pruned" for result in jobs.results)
     if pruned:

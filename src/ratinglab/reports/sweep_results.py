@@ -98,7 +98,7 @@ class Group(NamedTuple):
         return [] if np.isnan(values).any() else values
 
     def half_width(self, tag: str) -> float:
-        """Compute half the width of the 95 % confidence interval of a metric's mean; NaN with fewer than two values.
+        """Compute half the width of the 95% confidence interval of a metric's mean; NaN with fewer than two values.
 
         It is Student's t over seeds. Over several splits, whose training rows overlap, it has Nadeau and Bengio's
         correction.

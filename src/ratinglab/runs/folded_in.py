@@ -1,35 +1,26 @@
-"""New users, new items, and known users with additional ratings, folded into a run without training it again."""
+"""New users, new items, and known users with additional ratings, folded into a run without retraining it."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ratinglab.errors import UserError
-from ratinglab.models.baselines import SHRINKAGE, BiasBaseline
-from ratinglab.models.equation import Factors, SideRows
-from ratinglab.models.posterior import Posterior, Sample
-from ratinglab.models.predictor import Predictor
-from ratinglab.models.summed_rows import SummedRows
-from ratinglab.ratings.ids import IdMap
 from ratinglab.recommend.fold_in import NewRatings
-from ratinglab.recommend.interest import RatedPairs
+from ratinglab.runs.extended_run import extend
 from ratinglab.runs.new_ratings import Given
 from ratinglab.runs.new_rows import (
     NewRows,
     find_features,
     find_user,
-    given_columns,
     look_up,
     new_items,
     new_users,
-    positions,
 )
-from ratinglab.runs.trained_model import BASES, Extension, Ids, TrainedModel, is_trained
+from ratinglab.runs.recommender import ListOptions, Recommender, order_options
+from ratinglab.runs.trained_model import BASES, Ids, TrainedModel, is_trained
 
 FOLDED_IN = "folded_in"
 """Basis of the prediction of a pair whose user or item was folded in."""
@@ -50,22 +41,22 @@ class FoldedIn:
     """
 
     def __init__(
-        self, run: TrainedModel, users: NewRows, items: NewRows, rows: pd.DataFrame, *, is_anonymous: bool
+        self, run: Recommender, users: NewRows, items: NewRows, rows: pd.DataFrame, *, is_anonymous: bool
     ) -> None:
         """Solve for the rows of the users and items; `rows` are the given ratings, from `look_up`."""
         self.user_ids, self.item_ids, self.is_anonymous = users.ids, items.ids, is_anonymous
         self.notes = tuple(_notes(run, rows, users, items))
-        self._users, self._folder, self.model = users, run.row_folder("user"), run
-        self._item_rows = self._folder.other.on_last_day().repeated(self._folder.draws)
+        self._run, self._users, self._solver, self.model = run, users, run.fold_in_solver("user"), run
+        self._item_rows = self._solver.other.on_last_day().repeated(self._solver.draws)
         if items.ids:
-            new = run.row_folder("item").fold(_in_stars(run, items.ratings), items.designs)
+            new = run.fold_in_solver("item").solve(_in_stars(run, items.ratings), items.designs)
             self._item_rows = self._item_rows.extended(new)
-            user_rows = self._folder.own.on_last_day().repeated(self._folder.draws)
-            self.model = _extended(run, None, items, user_rows, self._item_rows, rows, base=run)
-        self._folded: TrainedModel | None = None
+            user_rows = self._solver.own.on_last_day().repeated(self._solver.draws)
+            self.model = extend(run, None, items, user_rows, self._item_rows, rows, base=run)
+        self._folded: Recommender | None = None
         if users.ids:
-            user_rows = self._folder.fold(_in_stars(run, users.ratings), users.designs)
-            self._folded = _extended(run, users, items, user_rows, self._item_rows, rows, base=self.model)
+            user_rows = self._solver.solve(_in_stars(run, users.ratings), users.designs)
+            self._folded = extend(run, users, items, user_rows, self._item_rows, rows, base=self.model)
 
     def __repr__(self) -> str:
         return f"FoldedIn({len(self.user_ids):,} users, {len(self.item_ids):,} new items)"
@@ -143,17 +134,14 @@ class FoldedIn:
         Raises:
             UserError: as in `Run.recommend`, or user_id is missing and the number of folded-in users is not 1.
         """
-        user_id = self._only_user() if user_id is None else user_id
+        order = order_options(by, threshold)
+        options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
+        return self.list_of(self._only_user() if user_id is None else user_id, options)
+
+    def list_of(self, user_id: int | str, options: ListOptions) -> pd.DataFrame:
+        """Make a user's list, with the columns of `recommend`."""
         run = self._run_of(user_id)
-        listed = run.recommend(
-            user_id,
-            k=k,
-            candidates=candidates,
-            exclude_seen=exclude_seen,
-            unknown=unknown,
-            by=by,
-            threshold=threshold,
-        )
+        listed = run.list_of(user_id, options)
         return _with_deviation(run, listed, [user_id] * len(listed))
 
     def recommend_to_all(
@@ -170,9 +158,15 @@ class FoldedIn:
         Returns:
             user_id and the columns of `recommend`, best first.
         """
+        order = order_options(by, threshold)
+        options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown="error", order=order)
+        return pd.concat(self.lists_by_block(options), ignore_index=True)
+
+    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+        """Make the lists of these users, or of all, like `recommend_to_all`, in bounded memory."""
         run = self.model if self._folded is None else self._folded
-        listed = run.recommend_to_all(k=k, candidates=candidates, exclude_seen=exclude_seen, by=by, threshold=threshold)
-        return _with_deviation(run, listed, listed["user_id"])
+        for listed in run.lists_by_block(options, user_ids=user_ids):
+            yield _with_deviation(run, listed, listed["user_id"])
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """List the k items that a user rated highest, given ratings included, as in `Run.rated_highest`."""
@@ -180,13 +174,13 @@ class FoldedIn:
 
     def has_user(self, user_id: int | str) -> bool:
         """Return whether a user was folded in, or has training ratings."""
-        return bool(self._run_of(user_id).trained_users([user_id])[0])
+        return self._run_of(user_id).has_user(user_id)
 
     def explain(self, item_ids: Ids, *, user_id: int | str | None = None, k: int = 3) -> pd.DataFrame:
         """For each item, list the user's ratings that most changed its prediction.
 
         The change is the prediction minus the one from all other ratings of the user, with the items' rows and the
-        noise precision unchanged, before clipping: see `RowFolder.changes`.
+        noise precision unchanged, before clipping: see `FoldInSolver.changes`.
 
         Args:
             item_ids: (B,) ids of items with training ratings, or folded in.
@@ -202,7 +196,7 @@ class FoldedIn:
         """
         user_id = self._only_user() if user_id is None else user_id
         folded = self._folded
-        if folded is None or not folded.trained_users([user_id])[0]:
+        if folded is None or not folded.has_user(user_id):
             raise UserError(f"user {user_id} was not folded in; Run.explain explains users of the run")
         if np.ndim(item_ids) != 1:
             raise UserError(f"item_ids must be a list of ids, got {item_ids!r}")
@@ -214,8 +208,8 @@ class FoldedIn:
             raise UserError(f"item_ids: item {name!r} has no training ratings and was not folded in")
         item = folded.item_ids.index_of(item_ids)
         ratings, designs = self._users.single_row(int(folded.user_ids.index_of([user_id])[0]))
-        features = self._folder.features(self._item_rows, torch.from_numpy(item).long())
-        changes = self._folder.changes(_in_stars(folded, ratings), designs, features).numpy()
+        features = self._solver.features(self._item_rows, torch.from_numpy(item).long())
+        changes = self._solver.changes(_in_stars(folded, ratings), designs, features).numpy()
         changes *= folded.record.stars.unit
         best = np.argsort(-np.abs(changes), axis=1, kind="stable")[:, :k]
         row, other = np.repeat(np.arange(len(item)), best.shape[1]), ratings.other.numpy()[best.ravel()]
@@ -225,10 +219,15 @@ class FoldedIn:
         rating = ratings.rating.numpy()[best.ravel()]
         return pd.DataFrame(columns | {"rating": rating, "change": np.take_along_axis(changes, best, axis=1).ravel()})
 
-    def _run_of(self, user_id: int | str) -> TrainedModel:
+    def explain_list(self, user_id: int | str, item_ids: Ids, *, k: int) -> pd.DataFrame:
+        """Explain like `explain` or, for a user who was not folded in, like `Run.explain_list`."""
+        if self._run_of(user_id) is self._folded and len(item_ids) > 0:
+            return self.explain(item_ids, user_id=user_id, k=k)
+        return explain_trained(self._run, user_id, item_ids, k=k)
+
+    def _run_of(self, user_id: int | str) -> Recommender:
         """Return the run that predicts for a user."""
-        is_folded = self._folded is not None and self._folded.trained_users([user_id])[0]
-        return self._folded if self._folded is not None and is_folded else self.model
+        return self._folded if self._folded is not None and self._folded.has_user(user_id) else self.model
 
     def _only_user(self) -> str:
         if len(self.user_ids) != 1:
@@ -244,7 +243,7 @@ def _with_deviation(run: TrainedModel, listed: pd.DataFrame, user_ids: Ids) -> p
     return listed.assign(standard_deviation=deviation)
 
 
-def fold_in(run: TrainedModel, given: Given, *, user_id: int | str | None) -> FoldedIn:
+def fold_in(run: Recommender, given: Given, *, user_id: int | str | None) -> FoldedIn:
     """Fold ratings and features into a run; see `Run.fold_in`.
 
     If nothing is given, the user of `user_id` is solved again from the training ratings.
@@ -260,6 +259,14 @@ def fold_in(run: TrainedModel, given: Given, *, user_id: int | str | None) -> Fo
     if not new_user_rows.ids and not new_item_rows.ids:
         raise UserError("nothing to fold in: no rating is of an item, or by a user, with training ratings")
     return FoldedIn(run, new_user_rows, new_item_rows, rows, is_anonymous=needs_one and user_id is None)
+
+
+def explain_trained(run: Recommender, user_id: int | str, item_ids: Ids, *, k: int) -> pd.DataFrame:
+    """Explain a user's items that have training ratings, by those of the user; no rows without any."""
+    item_ids = pd.Series(item_ids, dtype=object)[run.trained_items(item_ids)]
+    if len(item_ids) == 0 or not run.has_user(user_id):
+        return pd.DataFrame(dict.fromkeys(("item_id", "rated_item_id", "rating", "change"), np.empty(0)))
+    return fold_in(run, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
 
 
 def _notes(run: TrainedModel, rows: pd.DataFrame, users: NewRows, items: NewRows) -> Iterator[str]:
@@ -279,121 +286,5 @@ def _notes(run: TrainedModel, rows: pd.DataFrame, users: NewRows, items: NewRows
         yield f"users left out, {reason}: {len(lost):,}, such as {lost[0]}"
 
 
-def _extended(
-    run: TrainedModel,
-    users: NewRows | None,
-    items: NewRows,
-    user_rows: SideRows,
-    item_rows: SideRows,
-    rows: pd.DataFrame,
-    *,
-    base: TrainedModel,
-) -> TrainedModel:
-    """Make a run of the users folded in, or of its own users if None, with its own items and those folded in.
-
-    `base` is the model into which they are folded: the run, or the run with the items already added.
-    """
-    model, baseline, stars = _posterior(user_rows, item_rows), _baseline(run, users, items), run.record.stars
-    predictor = Predictor(model, baseline, stars=stars, scale=run.predictor.scale)
-    record = replace(run.record, num_users=user_rows.num_owners, num_items=item_rows.num_owners, is_sampled=True)
-    extended = replace(run, record=record, predictor=predictor.eval())
-    extended.user_ids = run.user_ids if users is None else IdMap(_ids(users.ids, like=run.user_ids))
-    if items.ids:
-        extended.items = _with_new_items(run, items)
-    else:
-        extended.items, extended.item_ids = run.items, run.item_ids
-    new = np.arange(run.record.num_items, item_rows.num_owners, dtype=np.int32)
-    extended.items_by_popularity = np.concatenate([run.items_by_popularity, new])
-    extended.ratings = _ratings(run, users, rows, extended.item_ids)
-    if users is not None:
-        extended.extension = Extension(base, "user", RatedPairs(*users.pairs()), len(users.ids))
-    else:
-        extended.extension = Extension(base, "item", RatedPairs(*items.pairs()).swapped(), len(items.ids))
-    return extended
-
-
-def _ratings(run: TrainedModel, users: NewRows | None, rows: pd.DataFrame, item_ids: IdMap) -> pd.DataFrame:
-    """Collect the ratings of the extended run's users, with the indices of that run: user, item and rating.
-
-    The given ones come first, and replace those of the run.
-    """
-    given = pd.DataFrame(
-        {"user": rows["user_index"], "item": item_ids.index_of(rows["item"]), "rating": rows["rating"]}
-    )
-    if users is not None:
-        given["user"] = positions(users.ids, rows["user"])
-    given = given[(given["user"] >= 0) & (given["item"] >= 0)]
-    if users is not None and (users.run_index < 0).all():  # the run's ratings, which may be many, are not needed
-        return given
-    old = run.ratings[["user", "item", "rating"]]
-    if users is not None:
-        position = np.full(len(run.user_ids), -1)
-        position[users.run_index[users.run_index >= 0]] = np.flatnonzero(users.run_index >= 0)
-        old = old[position[old["user"]] >= 0]
-        old = old.assign(user=position[old["user"]])
-    if item_ids is not run.item_ids:
-        old = old.assign(item=item_ids.index_of(run.item_ids.ids.astype(str).to_numpy())[old["item"]])
-    return pd.concat([given, old]).drop_duplicates(["user", "item"])
-
-
-def _with_new_items(run: TrainedModel, items: NewRows) -> pd.DataFrame:
-    """Put the items folded in behind those with training ratings."""
-    count = run.record.num_items
-    new, rest = given_columns(run, items), run.items[count:]
-    rest = rest[~rest["item_id"].astype(str).isin(items.ids)]
-    table = pd.concat([run.items[:count], new, rest], ignore_index=True)
-    return table.assign(item_id=_ids(table["item_id"].astype(str), like=run.item_ids))
-
-
 def _in_stars(run: TrainedModel, ratings: NewRatings) -> NewRatings:
-    return ratings._replace(rating=run.record.stars.of(ratings.rating))
-
-
-def _ids(ids: Iterable[str], *, like: IdMap) -> pd.Index:
-    """Read ids as integers if those of the run are, and all of these can be."""
-    texts = pd.Index(list(ids), dtype=object)
-    is_whole = like.are_integers and bool(texts.str.fullmatch(r"0|-?[1-9]\d{0,17}").all())
-    return texts.astype(np.int64) if is_whole else texts
-
-
-def _posterior(users: SideRows, items: SideRows) -> Posterior:
-    """Combine the samples of both sides."""
-    assert users.precision is not None
-    assert items.precision is not None
-    biases = [None if side.biases is None else side.biases[0] for side in (users, items)]
-    posterior = Posterior(
-        SummedRows(
-            Factors(users.factors[0], items.factors[0], user_bias=biases[0], item_bias=biases[1], mean=users.mean)
-        )
-    )
-    none = torch.empty(0, 1)
-    for number in range(len(users.factors)):
-        posterior.keep(
-            Sample(
-                user=users.factors[number],
-                item=items.factors[number],
-                user_bias=none if users.biases is None else users.biases[number],
-                item_bias=none if items.biases is None else items.biases[number],
-                user_precision=users.precision[number],
-                item_precision=items.precision[number],
-            )
-        )
-    return posterior
-
-
-def _baseline(run: TrainedModel, users: NewRows | None, items: NewRows) -> BiasBaseline:
-    """Fold users and items into the bias baseline: b = Σ (r − μ − b of the other side) / (λ + n)."""
-    trained = run.predictor.baseline
-    item_bias = torch.cat([trained.item_bias[:-1], _biases(trained, items, trained.user_bias)])
-    user_bias = trained.user_bias[:-1] if users is None else _biases(trained, users, trained.item_bias)
-    baseline = BiasBaseline(num_users=len(user_bias), num_items=len(item_bias))
-    baseline.mean.copy_(trained.mean)
-    baseline.user_bias[:-1], baseline.item_bias[:-1] = user_bias, item_bias
-    return baseline
-
-
-def _biases(baseline: BiasBaseline, rows: NewRows, other_bias: Tensor) -> Tensor:
-    ratings = rows.ratings
-    residual = ratings.rating - baseline.mean - other_bias[ratings.other]
-    total = torch.bincount(ratings.row, residual, minlength=ratings.num_rows)
-    return (total / (SHRINKAGE + torch.bincount(ratings.row, minlength=ratings.num_rows))).float()
+    return ratings._replace(rating=run.record.stars.to_stars(ratings.rating))

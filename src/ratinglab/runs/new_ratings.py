@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,6 +23,25 @@ class RatingColumns(NamedTuple):
     user: str
     item: str
     rating: str
+
+
+DEFAULT_COLUMNS = RatingColumns(user="user_id", item="item_id", rating="rating")
+"""Columns of a table of ratings, unless others are named."""
+
+
+def find_columns(names: Collection[str], *, named: Mapping[str, str | None], own: Mapping[str, str]) -> RatingColumns:
+    """Find the columns of a table by role: those that are named, DEFAULT_COLUMNS, or those of the run's own data.
+
+    Args:
+        names: names of the table's columns.
+        named: columns by role, as typed; None: not named.
+        own: columns of the run's own data by role, for columns of the table that DEFAULT_COLUMNS lacks.
+    """
+    found = DEFAULT_COLUMNS._asdict()
+    for role, default in DEFAULT_COLUMNS._asdict().items():
+        if default not in names and own.get(role) in names:
+            found[role] = own[role]
+    return RatingColumns(**found | {role: name for role, name in named.items() if name is not None})
 
 
 @dataclass(frozen=True)
@@ -82,7 +101,7 @@ def read_given(
     users: Pairs | TextTable | None,
     items: TextTable | None,
     *,
-    columns: RatingColumns,
+    columns_of: Callable[[Collection[str]], RatingColumns],
     keys: tuple[str, str],
 ) -> Given:
     """Read ratings, features of users and features of items.
@@ -91,7 +110,7 @@ def read_given(
         ratings: one user's, by item, or a table.
         users: one user's, by name, or a table.
         items: a table.
-        columns: names of the tables' columns.
+        columns_of: finds the columns of a table, given the names of all its columns; see `find_columns`.
         keys: names of the arguments `users` and `items` in messages.
 
     Raises:
@@ -99,15 +118,15 @@ def read_given(
     """
     given_ratings = given_users = given_items = None
     if isinstance(ratings, TextTable):
-        given_ratings = _ratings_in_table(ratings, columns)
+        given_ratings = _ratings_in_table(ratings, columns_of(ratings.names))
     elif ratings is not None:
         given_ratings = _ratings_by_item(ratings)
     if isinstance(users, TextTable):
-        given_users = _features_in_table(users, columns.user, key=keys[0], noun="user")
+        given_users = _features_in_table(users, columns_of(users.names).user, key=keys[0], noun="user")
     elif users is not None:
         given_users = _features_by_name(users, key=keys[0])
     if items is not None:
-        given_items = _features_in_table(items, columns.item, key=keys[1], noun="item")
+        given_items = _features_in_table(items, columns_of(items.names).item, key=keys[1], noun="item")
     if given_users is not None and given_users.ids is None and given_ratings is not None and given_ratings.user_ids:
         raise UserError(f"{keys[0]} must be a table with the users of ratings, got the features of one user")
     return Given(given_ratings, given_users, given_items)

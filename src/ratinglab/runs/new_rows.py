@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.models.design import Design
-from ratinglab.models.equation import Source
+from ratinglab.models.equation import ColumnSource
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 from ratinglab.ratings.side_information import Column, categories, categories_in, is_numeric, is_unknown, new_values
 from ratinglab.recommend.fold_in import NewRatings
@@ -246,13 +246,13 @@ def _new_rows(
         check_features(features, [part.feature for part in own.parts if part.feature], noun=side)
     designs = []
     for part in own.parts:
-        if part.source is Source.rated:
-            designs.append(Design.of_sets(row, other.int(), num_rows=len(ids), num_columns=others.num_owners))
+        if part.source is ColumnSource.rated:
+            designs.append(Design.from_sets(row, other.int(), num_rows=len(ids), num_columns=others.num_owners))
         else:
             column = run.feature(side, part.feature)
             trained = column[: own.num_owners]
             values = _values_of(part.feature, column, trained, ids, index, features)
-            designs.append(Design.of_new_rows(values, trained))
+            designs.append(Design.from_new_rows(values, trained))
     return NewRows(ids, index, NewRatings(row, other, rating, num_rows=len(ids)), designs, features)
 
 

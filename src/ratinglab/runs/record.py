@@ -43,8 +43,8 @@ class RunRecord:
         scale: lowest and highest rating, for clipping; None: no clipping.
         noise_floor: MSE of a perfect model; None unless the data is generated.
         max_epochs: epochs after which the fit ends, unless it stops early.
-        provenance: versions, git commit, digests of data and side information, identity of the split, seed, threads,
-            command line.
+        provenance: versions, git commit, names of columns, digests of data and side information, identity of the split,
+            seed, threads, command line.
         refit_epochs: epochs of the second fit, on training and validation rows; None without a second fit.
         is_sampled: whether the run holds samples of the weights and averages their predictions.
         fit: name and options of the optimizer and the schedule, and other settings that affect the weights.
@@ -89,6 +89,12 @@ class RunRecord:
     def stars(self) -> Stars:
         """The scale on which the model was fitted."""
         return Stars(*self.fitted_scale)
+
+    @property
+    def column_names(self) -> Mapping[str, str]:
+        """Names of the columns of the run's data by role; {} in runs of earlier versions and of data without names."""
+        names: Mapping[str, str] = self.provenance.get("columns", {})
+        return names
 
     def metric_kinds(self) -> list[MetricKind]:
         """List the names and directions of the metrics of every part, without importing user modules."""

@@ -26,18 +26,19 @@ from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.recommend.held_out_lists import HeldOutLists
 from ratinglab.recommend.interest import RatedPairs
 from ratinglab.recommend.similar import ItemSpace
-from ratinglab.runs.folded_in import FoldedIn, fold_in
-from ratinglab.runs.new_ratings import Given, Pairs, RatingColumns, read_given
+from ratinglab.runs.folded_in import FoldedIn, explain_trained, fold_in
+from ratinglab.runs.new_ratings import DEFAULT_COLUMNS, Given, Pairs, RatingColumns, find_columns, read_given
+from ratinglab.runs.recommender import Recommender, order_options
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.storage import load_predictor, read_part, write_predictions
-from ratinglab.runs.trained_model import Ids, TrainedModel, by_block, is_trained, order_by
+from ratinglab.runs.trained_model import Ids, is_trained, predict_by_block
 
-DEFAULT_COLUMNS = Columns(user="user_id", item="item_id", rating="rating", timestamp=None)
-"""Columns of a data frame of ratings, unless others are named."""
+FRAME_COLUMNS = Columns(*DEFAULT_COLUMNS, timestamp=None)
+"""Columns of a data frame of ratings to evaluate, unless others are named."""
 POPULARITY = "baseline/popularity/"
 """Prefix of the tags of the most popular items' lists."""
 WITHIN_90 = 1.6449
-"""Half-width of the 90 % interval of a normal distribution, in standard deviations."""
+"""Half-width of the 90% interval of a normal distribution, in standard deviations."""
 
 
 class PredictedRows(NamedTuple):
@@ -54,7 +55,7 @@ class PredictedRows(NamedTuple):
 
 
 @dataclass(eq=False, repr=False)
-class Run(TrainedModel):
+class Run(Recommender):
     """A trained run, loaded from its folder.
 
     Attributes:
@@ -116,11 +117,11 @@ class Run(TrainedModel):
         items: Frame | None = None,
         columns: Mapping[str, str] | None = None,
     ) -> FoldedIn:
-        """Add users, items and ratings that the model was not trained on, without training it again.
+        """Add users, items and ratings that the model was not trained on, without retraining it.
 
         Solves for the weights of a new user given the items' weights, and of a new item given the users': in closed
         form, and in each sample for a run of optimizer=gibbs. A known user keeps the training ratings and adds the
-        given ones. The weights of all others stay as they are. See `RowFolder` for the equations.
+        given ones. The weights of all others stay as they are. See `FoldInSolver` for the equations.
 
         Args:
             ratings: one user's rating by the item's id or title; or a data frame with the columns item_id, rating and
@@ -129,7 +130,8 @@ class Run(TrainedModel):
             user_id: id of the user of ratings without users; None: a new user.
             users: features of users that the model uses: one user's value by name, or a data frame with user_id.
             items: features and titles of new items: a data frame with item_id.
-            columns: other names of the data frames' columns by role: user, item, rating.
+            columns: other names of the data frames' columns by role: user, item, rating. A frame without user_id,
+                item_id or rating may name that column as the run's own data do.
 
         Returns:
             an object that predicts for these users and items, recommends to them, and explains.
@@ -138,14 +140,14 @@ class Run(TrainedModel):
             UserError: a rating is invalid or off the scale, an item is unknown or rated twice, or the model has no
                 factors.
         """
-        roles = RatingColumns(*DEFAULT_COLUMNS[:3])
-        if unknown := sorted(set(columns or {}) - set(roles._fields)):
-            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], roles._fields)}")
+        named, roles = columns or {}, RatingColumns._fields
+        if unknown := sorted(set(named) - set(roles)):
+            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], roles)}")
         given = read_given(
             _pairs_or_table(ratings, name="ratings"),
             _pairs_or_table(users, name="users"),
             None if items is None else _table(items, name="items"),
-            columns=roles._replace(**columns or {}),
+            columns_of=lambda names: find_columns(names, named=named, own=self.record.column_names),
             keys=("users", "items"),
         )
         if user_id is not None and given.ratings is not None and given.ratings.user_ids is not None:
@@ -163,6 +165,10 @@ class Run(TrainedModel):
         """
         self.check_users([user_id], place=lambda _: "user_id")
         return fold_in(self, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
+
+    def explain_list(self, user_id: int | str, item_ids: Ids, *, k: int) -> pd.DataFrame:
+        """Explain like `explain`. Items without training ratings get no rows, and neither does a user without any."""
+        return explain_trained(self, user_id, item_ids, k=k)
 
     def similar(self, item: int | str, *, k: int, candidates: Ids | None = None) -> pd.DataFrame:
         """List the k items most similar to an item, by the model's factors.
@@ -232,7 +238,7 @@ class Run(TrainedModel):
         return self._predicted[part]
 
     def _predict_rows(self, rows: Ratings) -> PredictedRows:
-        model, baseline = by_block(self.predictor, rows), by_block(self._bias_baseline, rows)
+        model, baseline = predict_by_block(self.predictor, rows), predict_by_block(self._bias_baseline, rows)
         return PredictedRows(rows, model=model, baseline=baseline)
 
     def write_predictions(self, parts: Sequence[str]) -> None:
@@ -262,7 +268,7 @@ class Run(TrainedModel):
         Returns:
             val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
             test/warm/mse …; no entries for a part without rows. A run with samples also has test/coverage_90: the share
-            of warm rows whose rating lies in the 90 % interval of its prediction. The tags of other ratings have no
+            of warm rows whose rating lies in the 90% interval of its prediction. The tags of other ratings have no
             part: mse …, baseline/bias/mse …. A model that predicts scores has no metrics of ratings: {}.
 
         Raises:
@@ -309,7 +315,7 @@ class Run(TrainedModel):
         """
         if k < 1:
             raise UserError(f"k must be at least 1, got {k}")
-        order = OrderOptions(order_by(by), threshold)
+        order = order_options(by, threshold)
         check_threshold(self.liked_from(threshold), [self._held_out[part].rating for part in parts])
         return self._measure_lists([k], order, parts=parts)
 
@@ -341,7 +347,7 @@ class Run(TrainedModel):
             metrics[f"{part}/users_without_relevant"] = lists.num_without_relevant
             metrics[f"{part}/users_without_training"] = lists.num_without_training
             for k in lengths:
-                measured = lists.measure(self.predictor, k=k, order=self.order(order.by, order.threshold))
+                measured = lists.measure(self.predictor, k=k, order=self.order(order))
                 systems = {"": measured, POPULARITY: lists.measure_popularity(k=k)}
                 for system, found in systems.items():
                     metrics |= {f"{system}{part}/{name}@{k}": value for name, value in found.items()}
@@ -349,9 +355,9 @@ class Run(TrainedModel):
 
     def _rows_of(self, ratings: Frame, columns: Mapping[str, str]) -> Ratings:
         """Read the rows of a data frame."""
-        if unknown := sorted(columns.keys() - set(DEFAULT_COLUMNS._fields)):
-            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], DEFAULT_COLUMNS._fields)}")
-        read = read_frame(ratings, DEFAULT_COLUMNS._replace(**columns))
+        if unknown := sorted(columns.keys() - set(FRAME_COLUMNS._fields)):
+            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], FRAME_COLUMNS._fields)}")
+        read = read_frame(ratings, FRAME_COLUMNS._replace(**columns))
         return replace(self._pairs(read.user_ids, read.item_ids, read.times), rating=read.rating)
 
     def _evaluate_rows(self, prefix: str, predicted: PredictedRows) -> dict[str, float]:
@@ -392,8 +398,8 @@ class Run(TrainedModel):
     def _coverage(self, predicted: PredictedRows) -> float:
         """Compute the share of ratings within 1.645 standard deviations of their prediction."""
         rows = predicted.rows
-        distance = (by_block(self.predictor.score, rows) - torch.from_numpy(rows.rating)).abs()
-        inside = distance <= WITHIN_90 * by_block(self.predictor.deviation, rows)
+        distance = (predict_by_block(self.predictor.predict_unclipped, rows) - torch.from_numpy(rows.rating)).abs()
+        inside = distance <= WITHIN_90 * predict_by_block(self.predictor.deviation, rows)
         return int(inside.sum()) / len(rows)
 
 

@@ -174,14 +174,14 @@ def training_data(
     return TrainingData(
         num_users=record.num_users,
         num_items=record.num_items,
-        rating_mean=record.stars.of(record.rating_mean),
+        rating_mean=record.stars.to_stars(record.rating_mean),
         rows=rows,
         user_features={
-            name: Design.of_feature(column[: record.num_users], key=f"model.user_features: {name}")
+            name: Design.from_feature(column[: record.num_users], key=f"model.user_features: {name}")
             for name, column in user_features.items()
         },
         item_features={
-            name: Design.of_feature(column[: record.num_items], key=f"model.item_features: {name}")
+            name: Design.from_feature(column[: record.num_items], key=f"model.item_features: {name}")
             for name, column in item_features.items()
         },
     )

@@ -33,10 +33,16 @@ function rules(schema, isRequired) {
   return found.join(", ");
 }
 
+/** List the fields of a request, those that must be given first. */
+function requestFields(schema) {
+  const { properties, required = [] } = resolved(schema);
+  return Object.entries(properties).sort(([one], [other]) => required.includes(other) - required.includes(one));
+}
+
 /** Describe the fields of an object, and those of the objects in its lists. */
 function fieldList(schema, isRequest) {
   const list = element("dl");
-  for (const [name, field] of Object.entries(resolved(schema).properties)) {
+  for (const [name, field] of isRequest ? requestFields(schema) : Object.entries(resolved(schema).properties)) {
     const isRequired = isRequest && (resolved(schema).required ?? []).includes(name);
     list.append(element("dt", {}, name, " ", element("small", {}, rules(field, isRequired))));
     const inner = field.$ref ?? field.items?.$ref;
@@ -49,14 +55,14 @@ function fieldList(schema, isRequest) {
 
 /** Make an example of a request from the examples of its fields: those that must be given, and k. */
 function example(schema) {
-  const { properties, required } = resolved(schema);
-  const names = Object.keys(properties).filter((name) => required.includes(name) || name === "k" || name === "why");
+  const { required } = resolved(schema);
+  const shown = requestFields(schema).filter(([name]) => required.includes(name) || name === "k" || name === "why");
   const value = (field) => {
     if (field.examples) return field.examples[0];
     if (field.items) return [example(field.items)];
     return field.default;
   };
-  return Object.fromEntries(names.map((name) => [name, value(properties[name])]));
+  return Object.fromEntries(shown.map(([name, field]) => [name, value(field)]));
 }
 
 function endpoint(path, method, operation) {

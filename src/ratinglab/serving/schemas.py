@@ -68,29 +68,9 @@ Time = Annotated[
 ]
 Rating = Annotated[float, Field(allow_inf_nan=False)]
 K = Annotated[int, Field(ge=1, description="Number of items; fewer if fewer are left.", examples=[10])]
-Why = Annotated[
-    int,
-    Field(ge=0, le=20, description="Number of the user's own ratings, named beside each item, that moved it most."),
-]
 Candidates = Annotated[
     list[Id] | None, Field(description="Ids of the items to choose from; null: all with training ratings.")
 ]
-By = Annotated[
-    Literal["expected_gain", "prediction", "lower_bound"],
-    Field(
-        description="Order of the list. expected_gain: the user's interest in the item, estimated from who rated what, "
-        "times the probability of a rating of at least `threshold`; prediction: the predicted rating; lower_bound: the "
-        "prediction minus its standard deviation, which known users have only in runs with samples."
-    ),
-]
-Threshold = Annotated[
-    float | None,
-    Field(
-        allow_inf_nan=False,
-        description="Lowest rating that counts as liked; null: 4 on a scale of 1 to 5, and as high on others.",
-    ),
-]
-ExcludeSeen = Annotated[bool, Field(description="Whether to leave out the items that the user has rated.")]
 Deviation = Annotated[
     float | None,
     Field(
@@ -149,20 +129,39 @@ class PredictAnswer(BaseModel):
     predictions: list[Prediction]
 
 
-class RecommendRequest(RequestModel):
+class ListRequest(RequestModel):
+    """Settings of a list of recommended items."""
+
+    k: K = 10
+    candidates: Candidates = None
+    exclude_seen: bool = Field(default=True, description="Whether to leave out the items that the user has rated.")
+    by: Literal["expected_gain", "prediction", "lower_bound"] = Field(
+        default="expected_gain",
+        description="Order of the list. expected_gain: the user's interest in the item, estimated from who rated what, "
+        "times the probability of a rating of at least `threshold`; prediction: the predicted rating; lower_bound: the "
+        "prediction minus its standard deviation, which known users have only in runs with samples.",
+    )
+    threshold: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="Lowest rating that counts as liked; null: 4 on a scale of 1 to 5, and as high on others.",
+    )
+    why: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="Number of the user's own ratings, named beside each item, that moved its prediction most.",
+    )
+
+
+class RecommendRequest(ListRequest):
     """A known user to recommend items to."""
 
     user_id: Id = Field(description="User id, as in the data.", examples=[42])
-    k: K = 10
-    candidates: Candidates = None
-    exclude_seen: ExcludeSeen = True
-    by: By = "expected_gain"
-    threshold: Threshold = None
     unknown: Literal["error", "baseline"] = Field(
         default="error",
         description="Treatment of a user without training ratings: an error, or the bias baseline's ranking.",
     )
-    why: Why = 0
 
 
 class Reason(BaseModel):
@@ -191,7 +190,7 @@ class RecommendAnswer(BaseModel):
     recommended: list[Recommended]
 
 
-class FoldInRequest(RequestModel):
+class FoldInRequest(ListRequest):
     """Ratings of a user whom the run has never seen, or further ratings of a known one."""
 
     ratings: dict[Annotated[str, Field(max_length=MAX_TEXT)], Rating] = Field(
@@ -200,12 +199,6 @@ class FoldInRequest(RequestModel):
         examples=[{"50": 5, "Toy Story (1995)": 4}],
     )
     user_id: Id | None = Field(default=None, description="Id of a known user who adds these ratings; null: a new user.")
-    k: K = 10
-    candidates: Candidates = None
-    exclude_seen: ExcludeSeen = True
-    by: By = "expected_gain"
-    threshold: Threshold = None
-    why: Why = 0
     item_ids: list[Id] = Field(default=[], description="Items whose ratings to predict, besides the recommended ones.")
 
 

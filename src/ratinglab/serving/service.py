@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.root_options import ServeOptions
+from ratinglab.runs.recommender import ListOptions, order_options
 from ratinglab.runs.run import Run
 from ratinglab.serving.item_search import ItemSearch
 from ratinglab.serving.schemas import (
@@ -22,6 +23,7 @@ from ratinglab.serving.schemas import (
     ItemPrediction,
     ItemsAnswer,
     ItemsRequest,
+    ListRequest,
     Pair,
     PredictAnswer,
     Prediction,
@@ -112,20 +114,11 @@ class Service:
         """Recommend items to a known user, as Run.recommend does, with the standard deviations of Run.deviation."""
         self._check_request(request)
         run, user_id = self.run, request.user_id
-        found = run.recommend(
-            user_id,
-            k=request.k,
-            candidates=request.candidates,
-            exclude_seen=request.exclude_seen,
-            unknown=request.unknown,
-            by=request.by,
-            threshold=request.threshold,
-        )
+        found = run.list_of(user_id, _list_options(request, unknown=request.unknown))
         item_ids = found["item_id"].tolist()
         if run.record.is_sampled:
             found["standard_deviation"] = run.deviation([user_id] * len(item_ids), item_ids)
-        is_explained = request.why > 0 and len(item_ids) > 0 and bool(run.trained_users([user_id])[0])
-        reasons = run.explain(user_id, item_ids, k=request.why) if is_explained else None
+        reasons = run.explain_list(user_id, item_ids, k=request.why) if request.why > 0 else None
         return RecommendAnswer(recommended=_recommended(found, reasons))
 
     def fold_in(self, request: FoldInRequest) -> FoldInAnswer:
@@ -134,15 +127,10 @@ class Service:
         self._check_length("ratings", request.ratings, self._limits.max_ratings)
         self._check_length("item_ids", request.item_ids, self._limits.max_pairs)
         folded = self.run.fold_in(request.ratings, user_id=request.user_id)
-        found = folded.recommend(
-            k=request.k,
-            candidates=request.candidates,
-            exclude_seen=request.exclude_seen,
-            by=request.by,
-            threshold=request.threshold,
-        )
+        (user_id,) = folded.user_ids
+        found = folded.list_of(user_id, _list_options(request, unknown="error"))
         item_ids = found["item_id"].tolist()
-        reasons = folded.explain(item_ids, k=request.why) if request.why > 0 and item_ids else None
+        reasons = folded.explain_list(user_id, item_ids, k=request.why) if request.why > 0 else None
         predicted = _rows(folded.predict_table(request.item_ids)) if request.item_ids else []
         return FoldInAnswer(
             recommended=_recommended(found, reasons),
@@ -181,6 +169,16 @@ class Service:
     def _check_length(key: str, values: Any, limit: int) -> None:
         if len(values) > limit:
             raise UserError(f"{key} must have at most {limit:,} entries, got {len(values):,}")
+
+
+def _list_options(request: ListRequest, *, unknown: str) -> ListOptions:
+    return ListOptions(
+        k=request.k,
+        candidates=request.candidates,
+        exclude_seen=request.exclude_seen,
+        unknown=unknown,
+        order=order_options(request.by, request.threshold),
+    )
 
 
 def _recommended(found: pd.DataFrame, reasons: pd.DataFrame | None) -> list[Recommended]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ratinglab.models.day_rows import DayRows
-from ratinglab.models.declarations import FactorOptions, Form
+from ratinglab.models.declarations import EquationForm, FactorOptions
 from ratinglab.models.design import Design
 from ratinglab.models.equation import TrainingData, zero_embedding
 from ratinglab.models.factor_equation import BiasedFactorEquation, Part, Side
@@ -19,7 +19,7 @@ class WeekdayMFOptions(FactorOptions):
     """Options of matrix factorization by weekday."""
 
     name: ClassVar[str] = "weekday_mf"
-    form: ClassVar[Form] = Form.parts
+    form: ClassVar[EquationForm] = EquationForm.parts
 
     def needs(self) -> Needs:
         """Days, and who rated when."""

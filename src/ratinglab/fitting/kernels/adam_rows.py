@@ -46,7 +46,7 @@ def step_rows(rows, gradient, table, lr, betas, corrections, epsilon):  # type: 
             w[d] -= step * m[d] / (np.sqrt(v[d]) + epsilon)
 
 
-def load() -> None:
+def compile_loops() -> None:
     """Load the loop from the compiler's cache, or compile it in a few seconds, and start the threads."""
     table, number = np.zeros((1, 1), np.float32), np.float32(1)
     slot = np.full(1, -1, dtype=np.int32)

@@ -143,7 +143,7 @@ def _block(user, item, rating, weights, mean, lr, regularization):  # type: igno
     return squares
 
 
-def load() -> None:
+def compile_loops() -> None:
     """Load the loops from the compiler's cache, or compile them in a few seconds, and start the threads."""
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 1), np.float32)
     slice_, number = np.zeros(1, np.int32), np.float32(0)

@@ -30,7 +30,7 @@ class Selection(NamedTuple):
     repeats: NDArray[np.float32]
 
     @classmethod
-    def of(cls, inner_row: NDArray[np.int64] | None, *, num_inner: int) -> "Selection":
+    def from_rows(cls, inner_row: NDArray[np.int64] | None, *, num_inner: int) -> "Selection":
         """Count the repeats: inner_row (num_rows,) int64, None for the identity."""
         if inner_row is None:
             return cls(np.empty(0, np.int32), np.ones(num_inner, np.float32))
@@ -133,7 +133,7 @@ def _spread(selection, change, rows):  # type: ignore[no-untyped-def]
             rows[row, d] -= share * change[index, d]
 
 
-def load() -> None:
+def compile_loops() -> None:
     """Load the loop from the compiler's cache, or compile it in a few seconds."""
     bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
     index, value, blocks = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 0, 1), np.float32)

@@ -92,7 +92,7 @@ def _times(matrix, vector, ridge, out):  # type: ignore[no-untyped-def]
             out[i] += matrix[j, i] * vector[j]
 
 
-def load() -> None:
+def compile_loops() -> None:
     """Load the loop from the compiler's cache, or compile it in a few seconds."""
     bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((0, 1), np.float32)

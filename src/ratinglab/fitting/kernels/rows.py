@@ -241,7 +241,7 @@ def squared_errors(ratings, rows, others):  # type: ignore[no-untyped-def]
     return plain, weighted
 
 
-def load() -> None:
+def compile_loops() -> None:
     """Load the loops from the compiler's cache, or compile them in a few seconds."""
     bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((0, 1), np.float32)

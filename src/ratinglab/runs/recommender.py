@@ -1,0 +1,321 @@
+"""Recommendation lists of a run in use."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, liked_from
+from ratinglab.ratings.ids import UNKNOWN
+from ratinglab.ratings.side_information import categories_in
+from ratinglab.ratings.table import Ratings
+from ratinglab.recommend.interest import Interest, RatedPairs, fit_interest
+from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order, levels_of
+from ratinglab.recommend.topk import SeenItems, by_popularity, top_k, top_k_of_users
+from ratinglab.runs.storage import FEATURE_PREFIX, read_interest, read_part, write_interest
+from ratinglab.runs.trained_model import Ids, TrainedModel, is_trained, predict_by_block
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """Settings of recommendation lists; `Recommender.recommend` describes them.
+
+    Attributes:
+        k: number of items per list.
+        candidates: ids of the items to choose from; None: all items.
+        exclude_seen: whether to leave out the items that the user has rated.
+        unknown: treatment of users without training ratings, `error` or `baseline`.
+        order: order of the lists.
+    """
+
+    k: int
+    candidates: Ids | None
+    exclude_seen: bool
+    unknown: str
+    order: OrderOptions
+
+    def __post_init__(self) -> None:
+        """Raise UserError for an invalid number of items, or an unknown treatment of users."""
+        if self.k < 1:
+            raise UserError(f"k must be at least 1, got {self.k}")
+        if self.unknown not in ("error", "baseline"):
+            raise UserError(f"unknown must be one of error, baseline, got {self.unknown}")
+
+
+@dataclass(eq=False, repr=False)
+class Recommender(TrainedModel):
+    """The model of a run, with what orders its lists.
+
+    Attributes:
+        extension: the users or items that were folded in; None for a run's own model.
+    """
+
+    extension: "Extension | None" = field(default=None, init=False, repr=False)
+
+    @cached_property
+    def items_by_popularity(self) -> NDArray[np.int32]:
+        """The items with training ratings, most rated first, then those folded in: the order of candidates."""
+        return by_popularity(self.train_counts[1][: self.record.num_items])
+
+    @cached_property
+    def interest(self) -> Interest:
+        """Who would rate what, read from the folder, or fitted to the training ratings and kept there."""
+        if self.extension is not None:
+            return self.extension.interest()
+        sizes = {"num_users": self.record.num_users, "num_items": self.record.num_items}
+        interest = read_interest(self.folder, **sizes)
+        if interest is None:
+            interest = fit_interest(RatedPairs(*read_part(self.folder, "train", ["user", "item"])), **sizes)
+            write_interest(self.folder, interest)
+        return interest
+
+    def order(self, options: OrderOptions) -> Order | None:
+        """Return the order of lists; None: by the model's own ratings, or scores.
+
+        Raises:
+            UserError: there are no samples, and so no lower bounds.
+        """
+        gains = options.by is OrderBy.expected_gain and not self.record.predicts_scores
+        if not gains and options.by is not OrderBy.lower_bound:
+            return None
+        if options.by is OrderBy.lower_bound:
+            if not self.record.is_sampled:
+                raise UserError("by=lower_bound needs a run of optimizer=gibbs: others have no standard deviations")
+            return LowerBound(self.predictor)
+        run: Recommender = self
+        while run.extension is not None:  # the errors and the scale are those of the run's own ratings
+            run = run.extension.base
+        return ExpectedGain.from_levels(
+            self.interest,
+            run._rating_levels,
+            threshold=self.liked_from(options.threshold),
+            mse=run._noise_variance,
+            stars=self.record.stars,
+        )
+
+    def liked_from(self, threshold: float | None) -> float:
+        """Return the lowest rating that counts as liked: the threshold; None: 4 of 5 stars.
+
+        Raises:
+            UserError: the threshold is not finite.
+        """
+        if threshold is not None and not np.isfinite(threshold):
+            raise UserError(f"threshold must be finite, got {threshold}")
+        return liked_from(threshold, self.record.stars)
+
+    def lowest_liked(self, threshold: float | None) -> float:
+        """Return the lowest training rating that counts as liked; the threshold if none does."""
+        liked_from = self.liked_from(threshold)
+        return float(min(self._rating_levels[self._rating_levels >= liked_from], default=liked_from))
+
+    @cached_property
+    def _rating_levels(self) -> NDArray[np.float32]:
+        (rating,) = read_part(self.folder, "train", ["rating"])
+        return levels_of(rating)
+
+    def items_of(self, genres: Sequence[str], *, column: str = "genres") -> Ids:
+        """List the ids of the items that have at least one of these genres.
+
+        Args:
+            genres: names of genres, spelled as in the data.
+            column: column of categories in the run's copy of the table of items.
+
+        Raises:
+            UserError: the run has no such column, or no item has one of the genres.
+        """
+        features = self.items.filter(regex=f"^{FEATURE_PREFIX}").select_dtypes(exclude="number")
+        names = [str(name).removeprefix(FEATURE_PREFIX) for name in features]
+        if column not in names:
+            listed = f"only {', '.join(names)}" if names else "since its data had none (data.titles.path)"
+            raise UserError(
+                f"genres: {self.folder} has no item categories {column!r}, {listed}{did_you_mean(column, names)}"
+            )
+        of_items = features[f"{FEATURE_PREFIX}{column}"].map(lambda text: set(categories_in(text)))
+        known = set().union(*of_items)
+        for genre in genres:
+            if genre not in known:
+                raise UserError(f"genres: no item has the genre {genre!r}{did_you_mean(genre, known)}")
+        wanted = set(genres)
+        return self.item_ids.ids[[not wanted.isdisjoint(each) for each in of_items]].to_numpy()
+
+    def recommend(
+        self,
+        user_id: int | str,
+        *,
+        k: int,
+        candidates: Ids | None = None,
+        exclude_seen: bool = True,
+        unknown: str = "error",
+        by: str = "expected_gain",
+        threshold: float | None = None,
+    ) -> pd.DataFrame:
+        """Recommend k items.
+
+        The list is ordered by the expected gain: the estimated interest of the user in the item, from who rated what,
+        times the probability of a rating of at least `threshold`; see `recommend.orders`. Of items with the same value,
+        the one with more training ratings comes first.
+
+        Args:
+            user_id: the user's id, as in the data.
+            k: number of items, at least 1; fewer if fewer are left.
+            candidates: ids of the items to choose from; those without training ratings are ignored. None: all items.
+            exclude_seen: whether to leave out the items that the user has rated in any part.
+            unknown: `error` refuses a user without training ratings; `baseline` predicts by the bias baseline.
+            by: `expected_gain`; `prediction`, before clipping; or `lower_bound`, the prediction minus its standard
+                deviation, for a run of optimizer=gibbs.
+            threshold: lowest rating that counts as liked, in rating units; None: 4 of 5 stars, on any scale.
+
+        Returns:
+            rank from 1, item_id, title (if the data had titles), rating (predicted), best first.
+
+        Raises:
+            UserError: k is below 1, or the user or every candidate has no training ratings.
+        """
+        order = order_options(by, threshold)
+        options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
+        return self.list_of(user_id, options)
+
+    def list_of(self, user_id: int | str, options: ListOptions) -> pd.DataFrame:
+        """Make a user's list, with the columns of `recommend`.
+
+        Raises:
+            UserError: as in `recommend`.
+        """
+        if np.ndim(user_id) > 0:
+            raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
+        self._check_known([user_id], options)
+        user, chosen = int(self.user_ids.index_of([user_id])[0]), self._candidates(options.candidates)
+        if options.exclude_seen:
+            chosen = chosen[~np.isin(chosen, self.ratings["item"][self.ratings["user"] == user])]
+        order = self.order(options.order)
+        best = top_k(self.predictor, user=user, candidates=torch.from_numpy(chosen), k=options.k, order=order)
+        with torch.inference_mode():
+            rating = self.predictor(torch.full_like(best, user), best)
+        return self._listed(best.numpy(), rating.numpy())
+
+    def recommend_to_all(
+        self,
+        *,
+        k: int,
+        user_ids: Ids | None = None,
+        candidates: Ids | None = None,
+        exclude_seen: bool = True,
+        unknown: str = "error",
+        by: str = "expected_gain",
+        threshold: float | None = None,
+    ) -> pd.DataFrame:
+        """Recommend to several users, like `recommend`; users with nothing left to recommend are absent.
+
+        Args:
+            k: see `recommend`.
+            user_ids: ids of the users, in the order of the result; None: all with training ratings, in index order.
+            candidates: see `recommend`.
+            exclude_seen: see `recommend`.
+            unknown: see `recommend`. With `baseline` and without user_ids, all users of the run are included.
+            by: see `recommend`.
+            threshold: see `recommend`.
+
+        Returns:
+            user_id and the columns of `recommend`, best first.
+
+        Raises:
+            UserError: as in `recommend`.
+        """
+        order = order_options(by, threshold)
+        options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
+        return pd.concat(self.lists_by_block(options, user_ids=user_ids), ignore_index=True)
+
+    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+        """Make the lists of several users, like `recommend_to_all`, in bounded memory; yields one block or more."""
+        if user_ids is None:
+            includes_unknown = options.unknown == "baseline"
+            user = np.arange(len(self.user_ids) if includes_unknown else self.record.num_users, dtype=np.int32)
+            ids = self.user_ids.ids[user]
+        else:
+            user = self.user_ids.index_of(user_ids)
+            ids = self.user_ids.ids[user] if (user != UNKNOWN).all() else pd.Index(user_ids).astype(str)
+            self._check_known(user_ids, options)
+        chosen, seen = self._candidates(options.candidates), None
+        if options.exclude_seen:
+            rated = (self.ratings[name].to_numpy() for name in ("user", "item"))
+            seen = SeenItems(*rated, num_users=len(self.user_ids))
+        first, order = 0, self.order(options.order)
+        for best in top_k_of_users(self.predictor, user, candidates=chosen, seen=seen, k=options.k, order=order):
+            row, column = np.nonzero(best >= 0)
+            item = best[row, column]
+            row, first = row + first, first + len(best)
+            pairs = Ratings(user=user[row], item=item, rating=np.zeros(len(item), dtype=np.float32))
+            listed = self._listed(item, predict_by_block(self.predictor, pairs).numpy()).assign(rank=column + 1)
+            listed.insert(0, "user_id", ids[row])
+            yield listed
+
+    def _check_known(self, user_ids: Ids, options: ListOptions) -> None:
+        """Raise UserError if the options refuse one of the users."""
+        if options.unknown == "error":
+            self.check_users(user_ids, place=lambda row: "user_ids" if len(user_ids) > 1 else "user_id")
+
+    def _candidates(self, item_ids: Ids | None) -> NDArray[np.int32]:
+        """Return the distinct indices of those items that have training ratings, most popular first."""
+        if item_ids is None:
+            return self.items_by_popularity
+        item = np.unique(self.item_ids.index_of(item_ids))
+        item = item[is_trained(item, self.record.num_items)]
+        if len(item) == 0:
+            if len(item_ids) == 0:
+                raise UserError("candidates must have at least one item, got none")
+            raise UserError(f"none of the {len(item_ids):,} candidates has training ratings")
+        is_chosen = np.zeros(self.record.num_items, dtype=np.bool_)
+        is_chosen[item] = True
+        return self.items_by_popularity[is_chosen[self.items_by_popularity]]
+
+    def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
+        """List the k items that a user rated highest in any part, with the columns of `recommend`; empty if unknown."""
+        user = self.user_ids.index_of([user_id])[0]
+        rows = self.ratings[self.ratings["user"] == user].nlargest(k, "rating", keep="first")
+        return self._listed(rows["item"].to_numpy(), rows["rating"].to_numpy())
+
+    def _listed(self, item: NDArray[np.int32], rating: NDArray[np.float32]) -> pd.DataFrame:
+        listed = pd.DataFrame({"rank": np.arange(1, len(item) + 1), "item_id": self.item_ids.ids[item]})
+        if "title" in self.items:
+            listed["title"] = self.items["title"].array[item]
+        return listed.assign(rating=rating)
+
+
+class Extension(NamedTuple):
+    """Users or items folded into a model.
+
+    Attributes:
+        base: the model without them.
+        side: user, for users in place of the model's own; item, for items after the model's own.
+        pairs: who rated what, with the positions of these users or items among one another.
+        number: number of users or items folded in.
+    """
+
+    base: Recommender
+    side: str
+    pairs: RatedPairs
+    number: int
+
+    def interest(self) -> Interest:
+        """Solve for the interest of the users, or in the items."""
+        interest = self.base.interest
+        with_rows = interest.with_users if self.side == "user" else interest.with_items
+        return with_rows(self.pairs, self.number)
+
+
+def order_options(name: str, threshold: float | None) -> OrderOptions:
+    """Return the options of an order of lists, by its name.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    names = [each.value for each in OrderBy]
+    if name not in names:
+        raise UserError(f"by must be one of {', '.join(names)}, got {name!r}{did_you_mean(str(name), names)}")
+    return OrderOptions(OrderBy(name), threshold)

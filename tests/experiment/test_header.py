@@ -1,0 +1,61 @@
+"""The header that training prints."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import pytest
+from fits import holdout_of, training_data
+from tables import table_with_features
+
+from ratinglab.config.call import Call
+from ratinglab.experiment.header import header
+from ratinglab.fitting.optimizers import FitOptions
+from ratinglab.models.building import build_equation
+from ratinglab.models.posterior import Posterior
+
+
+@dataclass
+class OwnSampling(FitOptions):
+    """A user's own fit that keeps samples."""
+
+    name: ClassVar[str] = "own_sampling"
+    keeps_samples: ClassVar[bool] = True
+
+    def build(self, predictor, setup):
+        raise NotImplementedError
+
+
+def lines_of(*overrides, **changed) -> str:
+    options = replace(Call(overrides, config_dir=None).options, **changed)
+    holdout = holdout_of(table_with_features(), options.model)
+    model = Posterior(build_equation(options.model, training_data(holdout), seed=0))
+    return "\n".join(header(options, holdout=holdout, model=model, first_epoch=1, refit_epochs=None))
+
+
+def test_a_sampling_fit_of_ones_own_has_a_header():
+    lines = lines_of("model=biased_mf", optimizer=OwnSampling())
+    assert "optimizer  own_sampling: batches of 1,024, at most 100 epochs" in lines
+    assert "note: early stopping has no effect: the last epoch of a fit with samples is its best" in lines
+
+
+@pytest.mark.parametrize(("max_samples", "is_warned"), [(10_000_000, True), (9, False), ("null", False)])
+def test_gibbs_warns_of_samples_that_take_much_memory(max_samples, is_warned):
+    burn_in = ["optimizer.burn_in=1", "trainer.max_epochs=10000001"]
+    lines = lines_of("model=biased_mf", "optimizer=gibbs", *burn_in, f"optimizer.max_samples={max_samples}")
+    assert "note: the fit samples its own priors: model.regularization and early stopping have no effect" in lines
+    assert ("warning: 10000000 samples take " in lines) == is_warned
+
+
+@pytest.mark.parametrize(
+    ("overrides", "chooses"),
+    [
+        ([], False),
+        (["data=csv", "data.path=x.csv", "model.embedding_dim=3", "optimizer.lr=0.1"], False),
+        (["model=mf"], True),
+        (["optimizer=adam"], True),
+        (["recipe=fast"], True),
+        (["experiment=movielens_100k_u1"], True),
+    ],
+)
+def test_the_tip_is_for_those_who_chose_neither_model_nor_fit(overrides, chooses):
+    assert Call(overrides, config_dir=None).options.chooses_fit == chooses
