@@ -99,9 +99,10 @@ def prepare(system: str, table: Table) -> Callable[[], int]:
     """Return what evaluate.py calls for a part, without reading the run; it returns the number of users."""
     import torch
 
+    from ratinglab.models.rated_pairs import RatedPairs
     from ratinglab.ratings.table import Ratings
     from ratinglab.recommend.held_out_lists import HeldOutLists
-    from ratinglab.recommend.interest import DIM, Interest, RatedPairs
+    from ratinglab.recommend.interest import DIM, Interest
     from ratinglab.recommend.orders import ExpectedGain
 
     num_users, num_items = (table[f"{side}_factors"].shape[1] for side in ("user", "item"))

@@ -8,10 +8,10 @@ from equations import equation_of
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.equation import TrainingData
 from ratinglab.models.predictor import Predictor
+from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend import topk
 from ratinglab.recommend.held_out_lists import HeldOutLists
-from ratinglab.recommend.interest import RatedPairs
 from ratinglab.recommend.topk import top_k
 from ratinglab.stars import Stars
 

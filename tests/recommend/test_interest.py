@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend import interest
-from ratinglab.recommend.interest import DIM, REGULARIZATION, UNRATED_WEIGHT, Interest, RatedPairs, fit_interest
+from ratinglab.recommend.interest import DIM, REGULARIZATION, UNRATED_WEIGHT, Interest, fit_interest
 
 NUM_USERS, NUM_ITEMS = 30, 25
 """The last user has rated nothing, and nobody has rated the last item."""

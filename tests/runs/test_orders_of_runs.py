@@ -11,7 +11,8 @@ from run_folders import add_samples, write_run_of, write_weights
 from tables import table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.recommend.interest import RatedPairs, fit_interest
+from ratinglab.models.rated_pairs import RatedPairs
+from ratinglab.recommend.interest import fit_interest
 from ratinglab.runs import recommender
 from ratinglab.runs.run import Run
 

@@ -35,6 +35,7 @@ def predict(options: PredictOptions) -> None:
     check_name(output, key="output")
     named = named_run(options.run)
     run = Run.load(named.folder)
+    run.check_predicts_ratings()
     folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
     pairs = open_text_table(file, options.dialect(""), header=options.header)  # last: it may read ahead
     columns = columns_in(pairs.schema.names, options.columns, run)

@@ -140,6 +140,8 @@ def _recommend_to_one(
 
 def _order_text(run: Run, order: OrderOptions) -> str:
     """Name the order of a list, and say what it is: the ratings in a list need not descend."""
+    if run.record.predicts_scores:
+        return "by score"
     if order.by is OrderBy.prediction:
         return "by predicted rating"
     if order.by is OrderBy.lower_bound:
@@ -240,7 +242,8 @@ def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
 
 
 def _print_items(items: pd.DataFrame, *, rating_name: str) -> None:
-    shown = items.assign(rating=items["rating"].map("{:.2f}".format)).rename(columns={"rating": rating_name})
+    value, digits = ("score", 3) if "score" in items else ("rating", 2)
+    shown = items.assign(**{value: items[value].map(f"{{:.{digits}f}}".format)}).rename(columns={"rating": rating_name})
     if "standard_deviation" in shown:
         deviation = shown.pop("standard_deviation")
         shown["±"] = deviation.map("{:.2f}".format).where(deviation.notna(), "")

@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import torch
 
-from ratinglab.batches import Batch
+from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.kernels.implicit_rows import compile_loops, improve_rows
 from ratinglab.fitting.kernels.rows import Entries, gram
@@ -14,8 +14,8 @@ from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.sorted_ratings import sort_ratings
 from ratinglab.models.implicit_mf import ImplicitMF
-from ratinglab.models.item_weights import is_counted
 from ratinglab.models.predictor import Predictor
+from ratinglab.models.rated_pairs import counted
 
 
 class ImplicitALSFit(Fit):
@@ -53,12 +53,12 @@ class ImplicitALSFit(Fit):
         super().on_train_start()
         numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
         train, dim = self.data.train_ratings, self.equation.user_embedding.embedding_dim
-        rows = train.take(is_counted(torch.from_numpy(train.rating), self.equation.min_stars).numpy())
+        user, item, rating = (each.numpy() for each in counted(as_tensors(train), self.equation.min_stars)[:3])
         for name, row, other, count in (
-            ("user", rows.user, rows.item, self.data.num_users),
-            ("item", rows.item, rows.user, self.data.num_items),
+            ("user", user, item, self.data.num_users),
+            ("item", item, user, self.data.num_items),
         ):
-            self._pairs[name] = sort_ratings(row, other, rows.rating, count=count, dim=dim)
+            self._pairs[name] = sort_ratings(row, other, rating, count=count, dim=dim)
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one sweep."""

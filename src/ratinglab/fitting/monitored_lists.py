@@ -4,8 +4,9 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.evaluation.metrics import RankingMetric
 from ratinglab.evaluation.ranking import OrderBy, liked_from
 from ratinglab.models.predictor import Predictor
+from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend.held_out_lists import HeldOutLists
-from ratinglab.recommend.interest import RatedPairs, fit_interest
+from ratinglab.recommend.interest import fit_interest
 from ratinglab.recommend.orders import ExpectedGain, Order, levels_of
 
 

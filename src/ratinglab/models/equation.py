@@ -209,12 +209,9 @@ class Equation(nn.Module, ABC):
         """Predict all items for each user: (B,) int → (B, num_items) float32. Only if `has_score_table`."""
         raise NotImplementedError
 
-    def with_users(self, user: Tensor, item: Tensor, *, num_users: int) -> "Equation | None":
-        """Return the equation with other users, given what they have rated, and the same items; None if it cannot.
-
-        user (N,) int32, from 0 to num_users − 1, and item (N,) int32 are the rated pairs.
-        """
-        return None
+    def with_users(self, rows: Batch, *, num_users: int) -> "Equation":
+        """Return an equation of scores with other users, 0 to num_users − 1, given their ratings in stars."""
+        raise NotImplementedError
 
     def factors_of_samples(self) -> Iterator[Factors]:
         """Yield the factors of each sample; of an equation without samples, its own; none if it has another form."""

@@ -1,13 +1,17 @@
 """Matrix factorization of who rated what."""
 
+from copy import copy
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+from torch import nn
 
+from ratinglab.batches import Batch
 from ratinglab.models.declarations import EquationForm, ScoreOptions
 from ratinglab.models.equation import TrainingData, normal_embedding
 from ratinglab.models.factor_equation import FactorEquation, Side
+from ratinglab.models.rated_pairs import PairsByRow, RatedPairs, counted, solve_rows
 from ratinglab.options import above, at_least, within
 
 
@@ -56,6 +60,18 @@ class ImplicitMF(FactorEquation):
         std = options.init_std / dim**0.5
         self.user_embedding = normal_embedding(training.num_users, dim, std=std, generator=generator)
         self.item_embedding = normal_embedding(training.num_items, dim, std=std, generator=generator)
+
+    def with_users(self, rows: Batch, *, num_users: int) -> "ImplicitMF":
+        """Return the equation with other users, solved for from their ratings in stars. It shares the items."""
+        rows = counted(rows, self.min_stars)
+        pairs = RatedPairs(rows.user.int().numpy(), rows.item.int().numpy())
+        item, weight, regularization = self.item_embedding.weight, self.unrated_weight, self.regularization
+        user = solve_rows(
+            PairsByRow.group(pairs, num_users), item, unrated_weight=weight, regularization=regularization
+        )
+        other = copy(self)
+        other._modules = {**self._modules, "user_embedding": nn.Embedding.from_pretrained(user)}
+        return other
 
     def user_side(self) -> Side:
         """Return x."""

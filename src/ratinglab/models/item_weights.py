@@ -10,14 +10,14 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from ratinglab.batches import Batch
 from ratinglab.models.declarations import EquationForm, ScoreOptions
 from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.rated_pairs import counted
 from ratinglab.ratings.side_information import Needs
 
 SCORES = 1 << 24
 """Number of scores held at once: 64 MiB."""
-TOLERANCE = 1e-3
-"""Largest error of a rating that was converted to stars."""
 
 
 @dataclass
@@ -45,10 +45,14 @@ class ItemWeights(Equation):
     def __init__(self, options: ItemWeightsOptions, training: TrainingData) -> None:
         """Take the pairs that count of the training rows."""
         super().__init__()
-        rows, self.num_items = training.interactions(), training.num_items
-        counts = is_counted(rows.rating, options.min_stars)
-        user, item = rows.user[counts], rows.item[counts]
-        self._rated = _rated_items(user, item, num_users=training.num_users, num_items=training.num_items)
+        self.num_items, self.min_stars = training.num_items, options.min_stars
+        self._rated = self._rated_items(training.interactions(), num_users=training.num_users)
+
+    def _rated_items(self, rows: Batch, *, num_users: int) -> csr_array:
+        """Make the matrix of who rated what: (num_users, num_items) float32, 1 for a pair that counts."""
+        rows = counted(rows, self.min_stars)
+        ones = np.ones(len(rows.user), dtype=np.float32)
+        return csr_array((ones, (rows.user.numpy(), rows.item.numpy())), shape=(num_users, self.num_items))
 
     @abstractmethod
     def solve(self) -> None:
@@ -83,19 +87,8 @@ class ItemWeights(Equation):
             score[is_here] = table[row[is_here] - first, item[is_here].long()]
         return score
 
-    def with_users(self, user: Tensor, item: Tensor, *, num_users: int) -> "ItemWeights":
-        """Return the equation for other users, given the pairs they rated: user (N,) int32, item (N,) int32."""
-        other = copy(self)  # shares the weights
-        other._rated = _rated_items(user, item, num_users=num_users, num_items=self.num_items)
+    def with_users(self, rows: Batch, *, num_users: int) -> "ItemWeights":
+        """Return the equation with other users, given their ratings in stars. It shares the weights."""
+        other = copy(self)
+        other._rated = self._rated_items(rows, num_users=num_users)
         return other
-
-
-def is_counted(rating: Tensor, min_stars: float | None) -> Tensor:
-    """Return whether each rating counts as that of a rated pair: (N,) float32, in stars → (N,) bool."""
-    return rating >= (-torch.inf if min_stars is None else min_stars - TOLERANCE)
-
-
-def _rated_items(user: Tensor, item: Tensor, *, num_users: int, num_items: int) -> csr_array:
-    """Make the matrix of who rated what: (num_users, num_items) float32, 1 for a pair that counts."""
-    ones = np.ones(len(user), dtype=np.float32)
-    return csr_array((ones, (user.numpy(), item.numpy())), shape=(num_users, num_items))

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relevant, ranking_metrics
 from ratinglab.models.predictor import Predictor
+from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
-from ratinglab.recommend.interest import RatedPairs
 from ratinglab.recommend.orders import Order
 from ratinglab.recommend.topk import SeenItems, by_popularity, most_popular_of_users, top_k_of_users
 

@@ -53,6 +53,7 @@ def lists_tables(values: Mapping[str, float], record: RunRecord, *, order: Order
                     rows.append([label, name, *cells])
         yield from aligned(rows, right=range(2, 2 + len(LABELS)))
     least = f" of at least {liked_from(order.threshold, record.stars):g}"
+    by = "score" if record.predicts_scores else order.by.value.replace("_", " ")
     for part, label in PARTS.items():
         if f"{part}/ranked_users" in values:
             ranked, irrelevant, untrained = (
@@ -60,7 +61,7 @@ def lists_tables(values: Mapping[str, float], record: RunRecord, *, order: Order
                 for name in ("ranked_users", "users_without_relevant", "users_without_training")
             )
             yield (
-                f"lists      {label}: by {order.by.value.replace('_', ' ')}, {ranked} users; left out: {irrelevant} "
+                f"lists      {label}: by {by}, {ranked} users; left out: {irrelevant} "
                 f"without a {label} rating{least}, {untrained} without training ratings"
             )
     for k in lengths:

@@ -8,13 +8,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ratinglab.batches import Batch
 from ratinglab.models.baselines import SHRINKAGE, BiasBaseline
 from ratinglab.models.equation import Factors, SideRows
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
+from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.models.summed_rows import SummedRows
 from ratinglab.ratings.ids import IdMap
-from ratinglab.recommend.interest import RatedPairs
 from ratinglab.runs.new_rows import NewRows, given_columns, positions
 from ratinglab.runs.recommender import Extension, Recommender
 from ratinglab.runs.trained_model import TrainedModel
@@ -50,6 +51,22 @@ def extend(
         extended.extension = Extension(base, "user", RatedPairs(*users.pairs()), len(users.ids))
     else:
         extended.extension = Extension(base, "item", RatedPairs(*items.pairs()).swapped(), len(items.ids))
+    return extended
+
+
+def extend_scores(run: Recommender, users: NewRows, rows: pd.DataFrame) -> Recommender:
+    """Make a run of the users folded into a model that predicts scores."""
+    row, other, rating, num_users = users.ratings
+    batch = Batch(row, other, run.record.stars.to_stars(rating), day=None)
+    baseline = BiasBaseline(num_users=num_users, num_items=run.record.num_items)
+    baseline.item_bias.copy_(run.predictor.baseline.item_bias)
+    model = run.predictor.model.with_users(batch, num_users=num_users)
+    predictor = Predictor(model, baseline, stars=run.predictor.stars, scale=None)
+    extended = replace(run, record=replace(run.record, num_users=num_users), predictor=predictor.eval())
+    extended.user_ids = IdMap(_ids(users.ids, like=run.user_ids))
+    extended.items, extended.item_ids = run.items, run.item_ids
+    extended.items_by_popularity = run.items_by_popularity
+    extended.ratings = _ratings(run, users, rows, run.item_ids)
     return extended
 
 

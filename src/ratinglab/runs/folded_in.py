@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.recommend.fold_in import NewRatings
-from ratinglab.runs.extended_run import extend
+from ratinglab.runs.extended_run import extend, extend_scores
 from ratinglab.runs.new_ratings import Given
 from ratinglab.runs.new_rows import (
     NewRows,
@@ -46,14 +46,18 @@ class FoldedIn:
         """Solve for the rows of the users and items; `rows` are the given ratings, from `look_up`."""
         self.user_ids, self.item_ids, self.is_anonymous = users.ids, items.ids, is_anonymous
         self.notes = tuple(_notes(run, rows, users, items))
-        self._run, self._users, self._solver, self.model = run, users, run.fold_in_solver("user"), run
+        self._run, self._users, self.model = run, users, run
+        self._folded: Recommender | None = None
+        if run.record.predicts_scores:
+            self._folded = extend_scores(run, users, rows)
+            return
+        self._solver = run.fold_in_solver("user")
         self._item_rows = self._solver.other.on_last_day().repeated(self._solver.draws)
         if items.ids:
             new = run.fold_in_solver("item").solve(_in_stars(run, items.ratings), items.designs)
             self._item_rows = self._item_rows.extended(new)
             user_rows = self._solver.own.on_last_day().repeated(self._solver.draws)
             self.model = extend(run, None, items, user_rows, self._item_rows, rows, base=run)
-        self._folded: Recommender | None = None
         if users.ids:
             user_rows = self._solver.solve(_in_stars(run, users.ratings), users.designs)
             self._folded = extend(run, users, items, user_rows, self._item_rows, rows, base=self.model)
@@ -194,6 +198,7 @@ class FoldedIn:
         Raises:
             UserError: the user was not folded in, an item has no row, or k is below 1.
         """
+        self._run.check_predicts_ratings()
         user_id = self._only_user() if user_id is None else user_id
         folded = self._folded
         if folded is None or not folded.has_user(user_id):
@@ -236,8 +241,10 @@ class FoldedIn:
 
 
 def _with_deviation(run: TrainedModel, listed: pd.DataFrame, user_ids: Ids) -> pd.DataFrame:
-    """Add a column standard_deviation, NaN for a run without samples."""
+    """Add a column standard_deviation, NaN for a run without samples; none to scores."""
     deviation = np.full(len(listed), np.nan, dtype=np.float32)
+    if run.record.predicts_scores:
+        return listed
     if run.record.is_sampled:
         deviation = run.deviation(user_ids, listed["item_id"])
     return listed.assign(standard_deviation=deviation)
@@ -256,6 +263,9 @@ def fold_in(run: Recommender, given: Given, *, user_id: int | str | None) -> Fol
     needs_one = given.is_of_one_user or given == (None, None, None)
     new_user_rows = new_users(run, rows, given, one if needs_one else None)
     new_item_rows = new_items(run, rows, given)
+    if run.record.predicts_scores and new_item_rows.ids:
+        name, item_id = run.record.model, new_item_rows.ids[0]
+        raise UserError(f"items: {name} folds in users, not items, and {item_id} has no training ratings")
     if not new_user_rows.ids and not new_item_rows.ids:
         raise UserError("nothing to fold in: no rating is of an item, or by a user, with training ratings")
     return FoldedIn(run, new_user_rows, new_item_rows, rows, is_anonymous=needs_one and user_id is None)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, liked_from
+from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.side_information import categories_in
 from ratinglab.ratings.table import Ratings
-from ratinglab.recommend.interest import Interest, RatedPairs, fit_interest
+from ratinglab.recommend.interest import Interest, fit_interest
 from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order, levels_of
 from ratinglab.recommend.topk import SeenItems, by_popularity, top_k, top_k_of_users
 from ratinglab.runs.storage import FEATURE_PREFIX, read_interest, read_part, write_interest
@@ -168,11 +169,12 @@ class Recommender(TrainedModel):
             exclude_seen: whether to leave out the items that the user has rated in any part.
             unknown: `error` refuses a user without training ratings; `baseline` predicts by the bias baseline.
             by: `expected_gain`; `prediction`, before clipping; or `lower_bound`, the prediction minus its standard
-                deviation, for a run of optimizer=gibbs.
+                deviation, for a run of optimizer=gibbs. A model that predicts scores orders by them, whatever `by` is.
             threshold: lowest rating that counts as liked, in rating units; None: 4 of 5 stars, on any scale.
 
         Returns:
-            rank from 1, item_id, title (if the data had titles), rating (predicted), best first.
+            rank from 1, item_id, title (if the data had titles) and rating (predicted), or score for a model that
+            predicts scores, best first.
 
         Raises:
             UserError: k is below 1, or the user or every candidate has no training ratings.
@@ -197,7 +199,7 @@ class Recommender(TrainedModel):
         best = top_k(self.predictor, user=user, candidates=torch.from_numpy(chosen), k=options.k, order=order)
         with torch.inference_mode():
             rating = self.predictor(torch.full_like(best, user), best)
-        return self._listed(best.numpy(), rating.numpy())
+        return self._listed_as_predicted(best.numpy(), rating.numpy())
 
     def recommend_to_all(
         self,
@@ -251,7 +253,8 @@ class Recommender(TrainedModel):
             item = best[row, column]
             row, first = row + first, first + len(best)
             pairs = Ratings(user=user[row], item=item, rating=np.zeros(len(item), dtype=np.float32))
-            listed = self._listed(item, predict_by_block(self.predictor, pairs).numpy()).assign(rank=column + 1)
+            listed = self._listed_as_predicted(item, predict_by_block(self.predictor, pairs).numpy())
+            listed = listed.assign(rank=column + 1)
             listed.insert(0, "user_id", ids[row])
             yield listed
 
@@ -279,6 +282,11 @@ class Recommender(TrainedModel):
         user = self.user_ids.index_of([user_id])[0]
         rows = self.ratings[self.ratings["user"] == user].nlargest(k, "rating", keep="first")
         return self._listed(rows["item"].to_numpy(), rows["rating"].to_numpy())
+
+    def _listed_as_predicted(self, item: NDArray[np.int32], value: NDArray[np.float32]) -> pd.DataFrame:
+        """Make a list of items with their predicted ratings, or scores."""
+        listed = self._listed(item, value)
+        return listed.rename(columns={"rating": "score"}) if self.record.predicts_scores else listed
 
     def _listed(self, item: NDArray[np.int32], rating: NDArray[np.float32]) -> pd.DataFrame:
         listed = pd.DataFrame({"rank": np.arange(1, len(item) + 1), "item_id": self.item_ids.ids[item]})

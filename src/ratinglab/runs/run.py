@@ -18,13 +18,13 @@ from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.evaluation.ranking import OrderOptions, check_threshold
 from ratinglab.files import user_path
+from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.frames import Frame, frame_file, read_frame
 from ratinglab.ratings.inputs import Columns
 from ratinglab.ratings.table import Ratings
 from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.recommend.held_out_lists import HeldOutLists
-from ratinglab.recommend.interest import RatedPairs
 from ratinglab.recommend.similar import ItemSpace
 from ratinglab.runs.folded_in import FoldedIn, explain_trained, fold_in
 from ratinglab.runs.new_ratings import DEFAULT_COLUMNS, Given, Pairs, RatingColumns, find_columns, read_given

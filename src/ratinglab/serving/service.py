@@ -53,8 +53,9 @@ class Service:
         """Read all files of the run that answers need, and try each kind of request once.
 
         Raises:
-            UserError: a file is missing or damaged.
+            UserError: a file is missing or damaged, or the run predicts scores.
         """
+        run.check_predicts_ratings()
         self.run = run
         self._limits = limits
         train = run.part("train")

@@ -1,0 +1,89 @@
+"""Rated pairs, who rated what, and the closed form of a row of factors that they determine."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ratinglab.batches import Batch
+
+ENTRIES = 1 << 18
+"""Number of rated pairs whose factors are held at once: 32 MiB."""
+TOLERANCE = 1e-3
+"""Largest error of a rating that was converted to stars."""
+
+
+class RatedPairs(NamedTuple):
+    """Who rated what: user (N,) int32, and item (N,) int32."""
+
+    user: NDArray[np.int32]
+    item: NDArray[np.int32]
+
+    def swapped(self) -> "RatedPairs":
+        """Exchange users and items."""
+        return RatedPairs(self.item, self.user)
+
+
+def counted(rows: Batch, min_stars: float | None) -> Batch:
+    """Select the rows whose rating, in stars, is at least min_stars; None: all rows."""
+    return rows if min_stars is None else rows.take(rows.rating >= min_stars - TOLERANCE)
+
+
+class PairsByRow(NamedTuple):
+    """Rated pairs, grouped by row: what each row has rated, or who has rated it.
+
+    Attributes:
+        other: (N,) int32, the other side of the pairs, row by row.
+        size: (R,) int64, number of pairs of each row.
+    """
+
+    other: Tensor
+    size: NDArray[np.int64]
+
+    @classmethod
+    def group(cls, pairs: RatedPairs, count: int) -> "PairsByRow":
+        """Group pairs by user, from 0 to `count` − 1."""
+        other = torch.from_numpy(pairs.item[np.argsort(pairs.user, kind="stable")])
+        return cls(other, np.bincount(pairs.user, minlength=count))
+
+
+@torch.inference_mode()
+def solve_rows(pairs: PairsByRow, other: Tensor, *, unrated_weight: float, regularization: float) -> Tensor:
+    """Solve for all rows of a side, given the other side's: other (M, D) float32 → (R, D) float32, 0 without pairs.
+
+    The row v of a user with n pairs minimizes Σ_rated (1 − v · y)² + α Σ_all (v · y)² + λ (n + α M) ‖v‖², with α the
+    weight of pairs that are not rated. Rows of similar size are solved together, the largest first, padded with rows
+    of zeros.
+    """
+    dim, size = other.shape[1], pairs.size
+    start = np.cumsum(size) - size
+    order = np.argsort(-size, kind="stable")[: np.count_nonzero(size)]
+    padded = torch.cat([other, torch.zeros(1, dim)])
+    shared, identity = unrated_weight * other.T @ other, torch.eye(dim)
+    rows = torch.zeros(len(size), dim)
+    for row in _blocks(order, size, dim):
+        place = np.arange(size[row[0]])
+        is_pair = torch.from_numpy(place < size[row, None])
+        entry = torch.from_numpy(np.minimum(start[row, None] + place, len(pairs.other) - 1))
+        known = padded[torch.where(is_pair, pairs.other[entry], len(other))]
+        ridge = regularization * (torch.from_numpy(size[row]) + unrated_weight * len(other))
+        left = known.mT @ known + shared + ridge[:, None, None] * identity
+        rows[row] = torch.cholesky_solve(known.sum(dim=1)[..., None], torch.linalg.cholesky(left))[..., 0]
+    return rows
+
+
+def _blocks(order: NDArray[np.intp], size: NDArray[np.int64], dim: int) -> Iterator[NDArray[np.intp]]:
+    """Split rows, in descending order of size, into blocks that hold ENTRIES factors' rows or a single row.
+
+    The smallest of a block has at least half the size of the largest, so padding at most doubles the work. A row takes
+    at least `dim` entries, those of its matrix.
+    """
+    largest, first = size[order], 0
+    while first < len(order):
+        num_rows = max(1, ENTRIES // max(int(largest[first]), dim))
+        last = min(first + num_rows, int(np.searchsorted(-2 * largest, -largest[first], side="right")))
+        yield order[first:last]
+        first = last
