@@ -5,7 +5,8 @@
 
 A tenth of each user's ratings is held out for validation and a tenth for test, by three seeds. All systems choose from
 the same candidates for the same users: see conf/split/README.md. Settings of the other systems are the best of a small
-grid by NDCG@10 on the split's own validation rows. implicit is left out if it is not installed.
+grid by NDCG@10 on the split's own validation rows; they learn from all training pairs, or from those of liked items.
+implicit is left out if it is not installed.
 """
 
 import argparse
@@ -27,7 +28,7 @@ import ratinglab
 from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relevant, ranking_metrics
 from ratinglab.runs.run import POPULARITY, Run
 
-RECIPES = ["fast", "biased_mf_gibbs", "svdpp_gibbs"]
+RECIPES = ["fast", "biased_mf_gibbs", "svdpp_gibbs", "item_knn", "ease", "ials"]
 NUM_FACTORS = 32
 FIGURES = {"ndcg": 10, "recall": 20, "coverage": 10}
 """Length of the lists of each metric."""
@@ -80,14 +81,17 @@ def measure(ratings: pd.DataFrame, seed: int, recipes: list[str], part: str) -> 
                 folder=f"{folder}/run",
                 verbose=False,
             )
-            orders = ["prediction", *(["lower_bound"] if run.record.is_sampled else []), "expected_gain"]
+            orders = ["prediction"]
+            if not run.record.predicts_scores:
+                orders += [*(["lower_bound"] if run.record.is_sampled else []), "expected_gain"]
             lists = {by: of_run(run, part, by) for by in orders}
             if number == 0:
                 popular = {name: lists["prediction"][f"{POPULARITY}{part}/{name}@{k}"] for name, k in FIGURES.items()}
                 yield "most popular", popular
                 yield from measure_others(Split(run), part)
             for by, found in lists.items():
-                yield f"`{recipe}`, by `{by}`", {name: found[f"{part}/{name}@{k}"] for name, k in FIGURES.items()}
+                order = "score" if run.record.predicts_scores else by
+                yield f"`{recipe}`, by `{order}`", {name: found[f"{part}/{name}@{k}"] for name, k in FIGURES.items()}
 
 
 def of_run(run: Run, part: str, by: str) -> dict[str, float]:
@@ -104,9 +108,15 @@ class Split:
     def __init__(self, run: Run) -> None:
         self._rows = {part: run.part(part) for part in ("train", "val", "test")}
         self._threshold = run.liked_from(None)
-        train, shape = self._rows["train"], (run.record.num_users, run.record.num_items)
-        self.matrix = csr_matrix((np.ones(len(train), dtype=np.float32), (train.user, train.item)), shape=shape)
-        """1 for each training rating: (U, I)."""
+        self._shape = run.record.num_users, run.record.num_items
+        self.matrix = self.rated(liked_only=False)
+
+    def rated(self, *, liked_only: bool) -> csr_matrix:
+        """Return 1 for each training rating, or for those of liked items: (U, I)."""
+        rows = self._rows["train"]
+        if liked_only:
+            rows = rows.take(is_relevant(rows.rating, self._threshold))
+        return csr_matrix((np.ones(len(rows), dtype=np.float32), (rows.user, rows.item)), shape=self._shape)
 
     def measure(self, scores: Scores, part: str) -> Figures:
         """Measure lists by scores (U, I) of every user and item."""
@@ -136,11 +146,20 @@ def measure_others(split: Split, part: str) -> Iterator[tuple[str, Figures]]:
         bpr = {"regularization": [0.01, 0.03, 0.1], "learning_rate": [0.01, 0.05]}
         systems |= {"implicit ALS": (implicit_als, als), "implicit BPR": (implicit_bpr, bpr)}
     for name, (fit, grid) in systems.items():
+        grid = {"liked_only": [False, True], **grid}
         choices = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-        scores = {number: fit(split.matrix, **choice) for number, choice in enumerate(choices)}
+        scores = {
+            number: fit(split.rated(liked_only=liked_only), **rest)
+            for number, (liked_only, rest) in enumerate(map(_divided, choices))
+        }
         best = max(scores, key=lambda number: split.measure(scores[number].copy(), "val")["ndcg"])
         print(f"{name}: {choices[best]}", file=sys.stderr)
         yield name, split.measure(scores[best], part)
+
+
+def _divided(choice: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
+    """Divide a choice into whether only liked items count, and the settings of the fit."""
+    return choice["liked_only"], {key: value for key, value in choice.items() if key != "liked_only"}
 
 
 def ease(rated: csr_matrix, *, regularization: float) -> Scores:

@@ -10,7 +10,8 @@ from ratinglab.runs.run import Run
 def evaluate(options: EvaluateOptions) -> None:
     """Recompute a run's metrics on its own validation and test rows, and compare them with its metrics.json.
 
-    With ranking.k, also measures lists; they are compared if the run ordered them in the same way.
+    With ranking.k, also measures lists; they are compared if the run ordered them in the same way. Of a model that
+    predicts scores, it measures the lists of the monitored metric unless ranking.k is set.
 
     Raises:
         UserError: a file of the run is missing or damaged, or no held-out rating reaches ranking.threshold.
@@ -18,6 +19,8 @@ def evaluate(options: EvaluateOptions) -> None:
     named = named_run(options.run)
     run = Run.load(named.folder)
     metrics, k, by, threshold = run.evaluate(), options.ranking.k, options.ranking.by, options.ranking.threshold
+    if k is None and run.record.predicts_scores:
+        k = run.record.list_lengths()[-1]  # there is nothing else to measure
     of_lists = {} if k is None else run.evaluate_ranking(k=k, by=by.value, threshold=threshold)
     record, provenance = run.record, run.record.provenance
     if named.remark is not None:
@@ -32,7 +35,8 @@ def evaluate(options: EvaluateOptions) -> None:
         return
     recorded = read_metrics(run.folder)
     own = record.order_options()
-    if (by, run.liked_from(threshold)) == (own.by, run.liked_from(own.threshold)):
+    has_same_order = by is own.by or record.predicts_scores
+    if has_same_order and run.liked_from(threshold) == run.liked_from(own.threshold):
         metrics |= of_lists
     # the first fit of a refit run records no test errors
     differences = [(abs(value - recorded[tag]), tag) for tag, value in metrics.items() if tag in recorded]

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.linalg.lapack import spotrf, spotri
 from scipy.sparse import csr_array
 from torch import Tensor, nn
@@ -77,16 +78,19 @@ class EASE(ItemWeights):
         if fault != 0:
             raise RunFailedError("the matrix of items is singular; a larger model.ridge helps")
         spotri(weight.T, lower=1, overwrite_c=1)
-        diagonal = weight.diagonal().copy()
-        for start in range(0, len(weight), ROWS):
-            stop = start + ROWS
-            upper = np.triu(weight[start:stop, start:])
-            weight[start:stop, start:] = upper
-            weight[start:, start:stop] = np.triu(upper, 1).T  # mirror
-        weight /= -diagonal
+        _mirror(weight)
+        weight /= -weight.diagonal().copy()
         np.fill_diagonal(weight, 0)
 
     def weighted_sums(self, rated: csr_array) -> Tensor:
         """Sum rows of the weights: (B, num_items) → (B, num_items) float32."""
         item, start = (torch.from_numpy(each.astype(np.int64)) for each in (rated.indices, rated.indptr))
         return embedding_bag(item, self.weight, start, mode="sum", include_last_offset=True)
+
+
+def _mirror(matrix: NDArray[np.float32]) -> None:
+    """Copy the upper triangle of a square matrix to the lower one, in place."""
+    for start in range(0, len(matrix), ROWS):
+        block = matrix[start : start + ROWS, start : start + ROWS]
+        block[:] = np.triu(block) + np.triu(block, 1).T
+        matrix[start + ROWS :, start : start + ROWS] = matrix[start : start + ROWS, start + ROWS :].T

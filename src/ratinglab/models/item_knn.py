@@ -12,8 +12,9 @@ from ratinglab.models.equation import TrainingData
 from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
 from ratinglab.options import at_least, within
 
-PAIRS = 1 << 25
-"""Pairs of items compared at once: 128 MiB."""
+TINY = np.finfo(np.float32).tiny
+PAIRS = 1 << 24
+"""Pairs of items compared at once: 64 MiB for their similarities, twice as much for their keys."""
 
 
 @dataclass
@@ -61,17 +62,21 @@ class ItemKNN(ItemWeights):
     def solve(self) -> None:
         """Find the neighbors of all items, a block of items at a time."""
         raters = self._rated.sum(axis=0)
-        by_popularity = np.argsort(-raters, kind="stable")
+        by_popularity = torch.from_numpy(np.argsort(-raters, kind="stable")[::-1].copy())  # most popular last
+        place = torch.empty(self.num_items, dtype=torch.int64)
+        place[by_popularity] = torch.arange(self.num_items)
         size, count = max(1, PAIRS // self.num_items), self.neighbor.shape[1]
         for start in range(0, self.num_items, size):
             item = np.arange(start, min(start + size, self.num_items))
             norms = np.sqrt(np.outer(raters[item], raters)) + np.float32(self.shrinkage)
-            similarity = self.co_ratings(start, start + len(item)) / norms.astype(np.float32)
+            similarity = self.co_ratings(start, start + len(item)) / np.maximum(norms, TINY)  # 0 without raters
             similarity[np.arange(len(item)), item] = 0  # an item is no neighbor of its own
-            order = torch.from_numpy(similarity[:, by_popularity])
-            value, column = order.sort(dim=1, descending=True, stable=True)
-            self.similarity[start : start + len(item)] = value[:, :count]
-            self.neighbor[start : start + len(item)] = torch.from_numpy(by_popularity)[column[:, :count]].int()
+            value = torch.from_numpy(similarity)
+            # a whole number as the key: the bits of a float of at least 0 sort as it does, and no two keys are equal
+            key = (value.view(torch.int32).long() << 32) | place
+            neighbor = by_popularity[key.topk(count).values & 0xFFFFFFFF]
+            self.neighbor[start : start + len(item)] = neighbor
+            self.similarity[start : start + len(item)] = value.gather(1, neighbor)
 
     def weighted_sums(self, rated: csr_array) -> Tensor:
         """Sum the similarities of the rated items: (B, num_items) → (B, num_items) float32."""

@@ -1,0 +1,154 @@
+"""Equations that predict scores from who rated what."""
+
+import numpy as np
+import pytest
+import torch
+
+from ratinglab.batches import Batch
+from ratinglab.errors import UserError
+from ratinglab.models import ease as ease_module
+from ratinglab.models.building import build_equation
+from ratinglab.models.ease import EASEOptions
+from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.implicit_mf import ImplicitMFOptions
+from ratinglab.models.item_knn import ItemKNNOptions
+
+NUM_USERS, NUM_ITEMS = 12, 7
+OPTIONS = {
+    "ease": EASEOptions(ridge=2.0, min_stars=3.0),
+    "item_knn": ItemKNNOptions(num_neighbors=3, shrinkage=1.5, min_stars=3.0),
+    "implicit_mf": ImplicitMFOptions(
+        embedding_dim=3, regularization=0.1, init_std=0.5, unrated_weight=0.3, min_stars=3.0
+    ),
+}
+
+
+def training() -> TrainingData:
+    """Make 40 ratings of 1 to 5 stars; user 0 has rated no item 3 or better, and nobody has item 6."""
+    random = np.random.default_rng(0)
+    pairs = random.permutation(NUM_USERS * NUM_ITEMS)[:50]
+    user, item = (each.astype(np.int32) for each in divmod(pairs, NUM_ITEMS))
+    rating = random.integers(1, 6, 50).astype(np.float32)
+    rating[(user == 0) | (item == 6)] = 2
+    rows = Batch(*map(torch.from_numpy, (user, item, rating)), None)
+    return TrainingData(num_users=NUM_USERS, num_items=NUM_ITEMS, rating_mean=3.0, rows=rows)
+
+
+def rated() -> np.ndarray:
+    """Return 1 for each pair that counts."""
+    user, item, rating, _ = training().interactions()
+    table = np.zeros((NUM_USERS, NUM_ITEMS))
+    table[user[rating >= 3], item[rating >= 3]] = 1
+    return table
+
+
+def solved(name: str) -> Equation:
+    equation = build_equation(OPTIONS[name], training(), seed=0)
+    if name != "implicit_mf":
+        equation.solve()
+    return equation.eval()
+
+
+def pairs() -> tuple[torch.Tensor, torch.Tensor]:
+    user, item = torch.cartesian_prod(torch.arange(NUM_USERS), torch.arange(NUM_ITEMS)).int().T
+    return user, item
+
+
+def scores_of(equation: Equation) -> np.ndarray:
+    return equation(*pairs()).detach().numpy().reshape(-1, NUM_ITEMS)
+
+
+def test_ease_equals_its_closed_form(monkeypatch):
+    monkeypatch.setattr(ease_module, "ROWS", 3)  # several blocks, the last one smaller
+    counts = rated()
+    inverse = np.linalg.inv(counts.T @ counts + 2 * np.eye(NUM_ITEMS))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0)
+    equation = solved("ease")
+    np.testing.assert_allclose(equation.weight, weights, atol=1e-6)
+    np.testing.assert_allclose(scores_of(equation), counts @ weights, atol=1e-6)
+
+
+def test_ease_minimizes_the_squared_error_under_a_zero_diagonal():
+    counts, weight = torch.from_numpy(rated()), solved("ease").weight.double()
+
+    def objective(change: torch.Tensor) -> float:
+        changed = weight + change.fill_diagonal_(0)
+        return float((counts - counts @ changed).square().sum() + 2 * changed.square().sum())
+
+    least = objective(torch.zeros(NUM_ITEMS, NUM_ITEMS, dtype=torch.float64))
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        assert objective(1e-2 * torch.randn(NUM_ITEMS, NUM_ITEMS, generator=generator, dtype=torch.float64)) > least
+
+
+def test_item_knn_equals_plain_loops():
+    counts = rated()
+    together, raters = counts.T @ counts, counts.sum(axis=0)
+    similarity = together / (np.sqrt(np.outer(raters, raters)) + 1.5)
+    np.fill_diagonal(similarity, 0)
+    weights = np.zeros_like(similarity)
+    by_popularity = sorted(range(NUM_ITEMS), key=lambda item: (-raters[item], item))
+    for item in range(NUM_ITEMS):
+        for other in sorted(by_popularity, key=lambda other: -similarity[item, other])[:3]:
+            weights[other, item] = similarity[item, other]
+    np.testing.assert_allclose(scores_of(solved("item_knn")), counts @ weights, atol=1e-6)
+
+
+def test_item_knn_without_shrinkage_takes_items_without_raters():
+    options = ItemKNNOptions(num_neighbors=NUM_ITEMS + 5, shrinkage=0.0, min_stars=3.0)
+    equation = build_equation(options, training(), seed=0)
+    equation.solve()
+    scores = scores_of(equation)
+    assert np.isfinite(scores).all()
+    assert (scores[:, 6] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["ease", "item_knn"])
+def test_scores_of_pairs_of_a_user_and_of_all_items_are_equal(monkeypatch, name):
+    monkeypatch.setattr("ratinglab.models.item_weights.SCORES", 2 * NUM_ITEMS)  # two users at a time
+    equation = solved(name)
+    table = equation.score_table(torch.arange(NUM_USERS)).numpy()
+    np.testing.assert_array_equal(scores_of(equation), table)
+    np.testing.assert_array_equal(equation.predict_items(3, torch.tensor([4, 1])), table[3, [4, 1]])
+    assert (table[0] == 0).all()  # none of the user's ratings counts
+    assert table[1:].any()
+
+
+@pytest.mark.parametrize("name", ["ease", "item_knn"])
+def test_users_with_the_ratings_of_trained_ones_get_their_scores(name):
+    equation, (user, item, rating, _) = solved(name), training().interactions()
+    is_chosen = (user == 2) | (user == 5)
+    rows = Batch((user[is_chosen] == 5).int(), item[is_chosen], rating[is_chosen], None)
+    np.testing.assert_array_equal(scores_of(equation)[[2, 5]], scores_of_two(equation.with_users(rows, num_users=2)))
+
+
+def scores_of_two(equation: Equation) -> np.ndarray:
+    return equation.score_table(torch.arange(2)).numpy()
+
+
+def test_users_added_to_implicit_mf_minimize_its_objective():
+    equation, (user, item, rating, _) = solved("implicit_mf"), training().interactions()
+    rows = Batch(user[user == 5] - 5, item[user == 5], rating[user == 5], None)
+    added = equation.with_users(rows, num_users=1)
+    items = equation.item_embedding.weight.detach().double()
+    is_rated = torch.from_numpy(rated()[5])
+    ridge = 0.1 * (is_rated.sum() + 0.3 * NUM_ITEMS)
+
+    def objective(row: torch.Tensor) -> torch.Tensor:
+        score = items @ row
+        return (is_rated * (1 - score) ** 2).sum() + 0.3 * score.square().sum() + ridge * row.square().sum()
+
+    start = torch.zeros(3, dtype=torch.float64)  # the objective is quadratic: one Newton step reaches its minimum
+    gradient = torch.autograd.functional.jacobian(objective, start)
+    hessian = torch.autograd.functional.hessian(objective, start)
+    expected = -torch.linalg.solve(hessian, gradient)
+    torch.testing.assert_close(added.user_embedding.weight[0].double(), expected, atol=1e-5, rtol=1e-5)
+    assert equation.user_embedding.num_embeddings == NUM_USERS  # unchanged
+
+
+def test_ease_refuses_more_items_than_its_matrix_may_hold():
+    rows = Batch(torch.zeros(1, dtype=torch.int32), torch.zeros(1, dtype=torch.int32), torch.ones(1), None)
+    large = TrainingData(num_users=1, num_items=70_000, rating_mean=3.0, rows=rows)
+    with pytest.raises(UserError, match=r"^model=ease takes 20 GB for 70,000 items, at most 16 GB are allowed: use"):
+        build_equation(OPTIONS["ease"], large, seed=0)
