@@ -241,6 +241,11 @@ def _new_rows(
     rows = ratings.sort_values("row", kind="stable")
     kinds = {"row": np.int64, "other": np.int64, "rating": np.float64}
     row, other, rating = (torch.from_numpy(rows[name].to_numpy(kind, copy=True)) for name, kind in kinds.items())
+    new_ratings = NewRatings(row, other, rating, num_rows=len(ids))
+    if run.record.predicts_scores:  # its rows have no parts
+        if features is not None:
+            check_features(features, [], noun=side)
+        return NewRows(ids, index, new_ratings, [], features)
     own, others = run.side_rows(side), run.side_rows("item" if side == "user" else "user")
     if features is not None and not (side == "item" and "title" in features.cells):
         check_features(features, [part.feature for part in own.parts if part.feature], noun=side)
@@ -253,7 +258,7 @@ def _new_rows(
             trained = column[: own.num_owners]
             values = _values_of(part.feature, column, trained, ids, index, features)
             designs.append(Design.from_new_rows(values, trained))
-    return NewRows(ids, index, NewRatings(row, other, rating, num_rows=len(ids)), designs, features)
+    return NewRows(ids, index, new_ratings, designs, features)
 
 
 def _values_of(

@@ -1,0 +1,210 @@
+"""Runs of models that predict scores: what they measure, and where they are used or refused."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from equal_runs import assert_equal_runs
+
+import ratinglab
+from ratinglab.errors import UserError
+from ratinglab.runs.run import Run
+
+RECIPES = ["ease", "item_knn", "ials"]
+SHORT = ["logger=none", "ranking.threshold=4", "trainer.max_epochs=3"]
+OF_RATINGS = ["best", "bias", "biased_mf", "mean", "mf", "nmf", "svdpp", "timesvdpp"]
+REFUSED = "predicts scores to order lists by, not ratings"
+
+
+def metrics_of(run) -> dict[str, float]:
+    return json.loads((run / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Make a folder with ratings of two groups of users, each of which likes the items of its own group."""
+    folder = tmp_path_factory.mktemp("scores")
+    random = np.random.default_rng(0)
+    rows = [
+        f"u{user},i{item},{5 - (user + item) % 2 * 3}"
+        for user in range(40)
+        for item in range(30)
+        if random.random() < (0.6 if (user + item) % 2 == 0 else 0.15)
+    ]
+    (folder / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
+    return folder
+
+
+DATA = ["data=csv", "data.path=ratings.csv", "split=per_user"]
+
+
+@pytest.fixture(scope="module")
+def trained(command, folder):
+    """Train each recipe once."""
+    return {
+        recipe: command(folder, "train", *DATA, f"recipe={recipe}", *SHORT, f"hydra.run.dir={recipe}")
+        for recipe in RECIPES
+    }
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_metrics_are_those_of_lists_only_and_beat_popular_items(trained, recipe):
+    outcome, metrics = trained[recipe], metrics_of(trained[recipe].run)
+    assert not any(name in tag for tag in metrics for name in ("mse", "rmse", "mae"))
+    assert "MSE" not in outcome.stdout
+    assert metrics["test/ndcg@10"] > 1.2 * metrics["baseline/popularity/test/ndcg@10"]
+    assert metrics["fit/best_epoch"] >= 1
+    assert not (outcome.run / "predictions.parquet").exists()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_evaluate_and_report_show_the_lists(command, folder, trained, recipe):
+    shown = command(folder, "evaluate", f"run={recipe}").stdout
+    assert "by score" in shown
+    assert shown.endswith("equal to metrics.json to the last digit\n")
+    report = command(folder, "report", recipe).stdout
+    assert f"{metrics_of(trained[recipe].run)['val/ndcg@10']:.4f}" in report
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_lists_are_ordered_by_score_whatever_the_order(trained, recipe):
+    run = Run.load(trained[recipe].run)
+    listed = run.recommend("u3", k=5)
+    assert listed["score"].is_monotonic_decreasing
+    assert "rating" not in listed
+    assert listed.equals(run.recommend("u3", k=5, by="prediction"))
+    with pytest.raises(UserError, match=r"^by=lower_bound needs a run of optimizer=gibbs"):
+        run.recommend("u3", k=5, by="lower_bound")
+    of_all = run.recommend_to_all(k=5)
+    own = of_all[of_all["user_id"] == "u3"].drop(columns="user_id").reset_index(drop=True)
+    assert own["item_id"].tolist() == listed["item_id"].tolist()
+    np.testing.assert_allclose(own["score"], listed["score"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_user_folded_in_gets_the_list_of_a_trained_user_with_the_same_ratings(trained, recipe):
+    run = Run.load(trained[recipe].run)
+    train, (user,) = run.part("train"), run.user_ids.index_of(["u3"])
+    own = train.take(train.user == user)
+    ratings = dict(zip(run.item_ids.ids[own.item], own.rating.tolist(), strict=True))
+    listed = run.recommend("u3", k=3, candidates=run.item_ids.ids, exclude_seen=False)
+    folded = run.fold_in(ratings).recommend(k=3, exclude_seen=False)
+    if recipe == "ials":  # conjugate gradients stop before the exact solution
+        assert set(folded["item_id"]) == set(listed["item_id"])
+        np.testing.assert_allclose(folded["score"], listed["score"], atol=0.05)
+    else:
+        assert folded.equals(listed)
+    unseen = run.fold_in(ratings).recommend(k=30)
+    assert not set(unseen["item_id"]) & set(ratings)
+
+
+def test_folded_in_users_keep_their_training_ratings(trained):
+    run = Run.load(trained["ease"].run)
+    item = run.recommend("u3", k=1)["item_id"][0]
+    folded = run.fold_in({item: 5}, user_id="u3").recommend(k=30)
+    assert set(folded["item_id"]) == set(run.recommend("u3", k=30)["item_id"]) - {item}
+
+
+def test_new_items_are_refused(trained):
+    run = Run.load(trained["ease"].run)
+    ratings = pd.DataFrame({"user_id": ["u3"], "item_id": ["new"], "rating": [5]})
+    with pytest.raises(UserError, match=r"^items: ease folds in users, not items, and new has no training ratings$"):
+        run.fold_in(ratings)
+
+
+def test_users_without_training_ratings_get_the_most_popular_items(trained):
+    run = Run.load(trained["ease"].run)
+    listed = run.recommend("nobody", k=4, unknown="baseline")
+    popular = run.item_ids.ids[run.items_by_popularity[:4]]
+    assert listed["item_id"].tolist() == popular.tolist()
+    counts = run.train_counts[1][run.items_by_popularity[:4]]
+    np.testing.assert_allclose(listed["score"], counts / run.record.num_users, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "run=ease", "input=ratings.csv", "output=predicted.csv"],
+        ["export", "run=ease", "format=numpy"],
+        ["recommend", "run=ease", "user=u3", "why=true"],
+    ],
+)
+def test_commands_that_need_ratings_refuse_scores(command, folder, trained, arguments):
+    files = sorted(folder.iterdir())
+    failed = command(folder, *arguments, status=2)
+    assert failed.stderr == f"error: run: ease {REFUSED}\n"
+    assert sorted(folder.iterdir()) == files
+
+
+def test_python_methods_that_need_ratings_refuse_scores(trained):
+    run = Run.load(trained["ease"].run)
+    folded = run.fold_in({"i2": 5})
+    for call in (
+        lambda: run.predict(["u3"], ["i2"]),
+        lambda: run.explain("u3", ["i2"]),
+        lambda: folded.predict(["i2"]),
+        lambda: folded.explain(["i2"]),
+    ):
+        with pytest.raises(UserError, match=f"{REFUSED}$"):
+            call()
+
+
+def test_items_are_similar_by_the_factors_of_implicit_als(trained):
+    similar = Run.load(trained["ials"].run).similar("i4", k=5)
+    assert all(int(item[1:]) % 2 == 0 for item in similar["item_id"])  # liked by the same group
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["recipe=ease", "monitor=val/mse"],
+            "monitor must be a ranking metric, such as val/ndcg@10, with model=ease, which predicts scores, not "
+            "ratings; got val/mse",
+        ),
+        (
+            ["model=ease"],
+            "optimizer=adam fits best, bias, biased_mf, mean, mf, nmf, svdpp and timesvdpp, got model=ease",
+        ),
+        (["recipe=ease", "optimizer=implicit_als"], "optimizer=implicit_als fits implicit_mf, got model=ease"),
+        (["model=mf", "optimizer=implicit_als"], "optimizer=implicit_als fits implicit_mf, got model=mf"),
+        (["model=mf", "optimizer=closed_form"], "optimizer=closed_form fits ease and item_knn, got model=mf"),
+        (["recipe=ease", "ranking.by=lower_bound"], "ranking.by=lower_bound needs optimizer=gibbs, got closed_form"),
+    ],
+)
+def test_invalid_choices_are_one_line(command, folder, arguments, message):
+    failed = command(folder, "train", *DATA, *arguments, status=2)
+    assert failed.stderr == f"error: {message}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_runs_are_reproduced(command, folder, trained, recipe):
+    assert "reproduced: every metric is equal to the last digit" in command(folder, "reproduce", f"run={recipe}").stdout
+
+
+@pytest.mark.slow
+def test_implicit_als_resumes_bit_for_bit(command, folder, trained):
+    cut = [*DATA, "recipe=ials", *SHORT, "hydra.run.dir=cut"]
+    command(folder, "train", *cut, "trainer.max_epochs=1")
+    resumed = command(folder, "train", "resume=cut", "trainer.max_epochs=3").run
+    assert_equal_runs(resumed, trained["ials"].run)
+
+
+@pytest.mark.slow
+def test_sweep_ranks_jobs_by_lists_and_shows_their_test_lists(command, folder):
+    outcome = command(folder, "train", "-m", *DATA, "recipe=ease", *SHORT, "test=true", "model.ridge=1,100000")
+    lines = outcome.stdout.splitlines()
+    (head,) = (line for line in lines if "val NDCG@10" in line)
+    assert "test NDCG@10" in head
+    (best,) = (line for line in lines if line.startswith("best "))
+    assert "model.ridge=1 " in f"{best} "
+
+
+def test_train_from_python(folder):
+    frame = pd.read_csv(folder / "ratings.csv")
+    run = ratinglab.train("logger=none", "split=per_user", ratings=frame, recipe="item_knn", verbose=False)
+    assert run.metrics["test/ndcg@10"] > 0
+    assert run.evaluate() == {}
+    assert run.evaluate_ranking(k=3)["test/ndcg@3"] > 0
