@@ -84,7 +84,7 @@ def fit_interest(pairs: RatedPairs, *, num_users: int, num_items: int) -> Intere
     """Fit by alternating least squares: each sweep solves for all items, then all users, in closed form."""
     generator = torch.Generator().manual_seed(0)
     user, item = torch.randn(num_users, DIM, generator=generator) * (INITIAL_STD / DIM**0.5), torch.empty(0, DIM)
-    by_user, by_item = _Groups.from_pairs(pairs, num_users), _Groups.of(pairs.swapped(), num_items)
+    by_user, by_item = _Groups.from_pairs(pairs, num_users), _Groups.from_pairs(pairs.swapped(), num_items)
     for _ in range(SWEEPS):
         item = _solve(by_item, user)
         user = _solve(by_user, item)  # last: a user folded in gets the row of a trained one with the same ratings
