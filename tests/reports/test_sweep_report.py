@@ -101,7 +101,7 @@ def test_sweep_writes_its_table_and_the_best_configuration(sweep, runs):
     assert (rule, len(lines)) == ("| --- | --- | --- | --- | --- | --- |", 3)
     assert lines[0].endswith(f" **{best}** |")
     head, *lines = (folder / "results.tex").read_text(encoding="utf-8").splitlines()[1:-1]
-    columns = r"model.embedding\_dim & val MSE & behind $\pm$ 95 \% & test MSE & test RMSE & job"
+    columns = r"model.embedding\_dim & val MSE & behind $\pm$ 95\% & test MSE & test RMSE & job"
     assert head == rf"{columns} \\ \hline"
     assert lines[0].endswith(rf" & \textbf{{{best}}} \\")
 

@@ -251,7 +251,7 @@ class GibbsFit(RowFit):
         sides = [self.side(name) for name in OTHER_SIDE]
         parts = [part for side in sides for part in side.parts if part.source is not ColumnSource.own]
         weights = {part.name: torch.from_numpy(self._weights(part)) for part in parts}
-        is_thinned = self.chain.keep(Sample(*factors, *biases, *precisions, weights))
+        is_thinned = self.chain.keep(Sample._make([*factors, *biases, *precisions, weights]))
         if is_thinned:
             self._sums.clear()
         self.stops_early = self.stops_early or self._is_done(is_thinned=is_thinned)

@@ -299,10 +299,13 @@ class Posterior(Equation):
         parts = [key for key in state if key.startswith(PART_PREFIX)]
         # runs of earlier versions have tables without rows for missing biases
         held = {name for name in Sample._fields if name in state and state[name].shape[1] > 0}
+        tables = [name for name in Sample._fields if name != "parts"]
         samples = [
-            Sample(
-                **{name: state[name][number] if name in held else None for name in Sample._fields if name != "parts"},
-                parts={key.removeprefix(PART_PREFIX): state[key][number] for key in parts},
+            Sample._make(
+                [
+                    *(state[name][number] if name in held else None for name in tables),
+                    {key.removeprefix(PART_PREFIX): state[key][number] for key in parts},
+                ]
             )
             for number in range(len(state["user"]) if state else 0)
         ]

@@ -1,4 +1,4 @@
-"""Options of the form of a text file. Imports nothing slow: the command line reads them first."""
+"""Options of delimited text files: separator, header, encoding and so on. Imports nothing slow."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int, order:
         user: index of the user; a user without training rows gets the baseline's ranking.
         candidates: (C,) int32 item indices, in the order of `by_popularity`.
         k: number of items; fewer if there are fewer candidates.
-        order: makes the scores of the predicted ratings; None: they are the scores.
+        order: computes the scores from the predicted ratings; None: these are the scores.
 
     Returns:
         (min(k, C),) int32 item indices.
@@ -87,7 +87,7 @@ def top_k_of_users(
         candidates: (C,) distinct indices of items with training rows, in the order of `by_popularity`.
         seen: items to leave out for each user; None: none.
         k: number of items per user.
-        order: makes the scores of the predicted ratings; None: they are the scores.
+        order: computes the scores from the predicted ratings; None: these are the scores.
 
     Yields:
         Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.
