@@ -18,10 +18,16 @@ from ratinglab.options import as_yaml, field_key
 OVERLAYS = ("protocol", *MAY_BE_NONE)
 GROUP_FILES = [path for path in FILES if path.parent != CONF and path.parent.name not in OVERLAYS]
 OVERLAY_FILES = [path for path in FILES if path.parent.name in OVERLAYS]
+OF_LISTS = "monitor=val/ndcg@10"
 REQUIRED = {
     "data=csv": ["data.path=x.csv"],
     "split=files": ["split.test_files=x.csv"],
     "split=rows": ["split.test_start=0", "split.test_stop=5"],
+    "model=ease": ["optimizer=closed_form", OF_LISTS],
+    "model=item_knn": ["optimizer=closed_form", OF_LISTS],
+    "model=implicit_mf": ["optimizer=implicit_als", OF_LISTS],
+    "optimizer=closed_form": ["model=ease", OF_LISTS],
+    "optimizer=implicit_als": ["model=implicit_mf", OF_LISTS],
 }
 
 
