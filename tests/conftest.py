@@ -159,9 +159,9 @@ class Server:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start commands as slow, and begin with their files, so that no core waits at the end."""
+    """Mark the tests that start commands or train whole runs as slow, and begin with their files, so that no core waits at the end."""
     for item in items:
-        if "server" in getattr(item, "fixturenames", ()):
+        if {"server", "train_here"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     first = ("test_readme.py", "test_real_data.py", "test_training.py", "test_continuation.py")

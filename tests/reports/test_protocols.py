@@ -70,6 +70,7 @@ NAMED_FREELY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
