@@ -1,7 +1,9 @@
 """Fixtures that run the commands, and runs that several tests share."""
 
 import gc
+import io
 import json
+import logging
 import os
 import select
 import signal
@@ -9,10 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import pytest
 from documented import options_of
 from parsed_configs import parse_once
@@ -161,7 +165,7 @@ class Server:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that start commands or train whole runs as slow, and begin with their files, so that no core waits at the end."""
     for item in items:
-        if {"server", "train_here"} & set(getattr(item, "fixturenames", ())):
+        if {"server", "train_here", "command_here"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     first = ("test_readme.py", "test_real_data.py", "test_training.py", "test_continuation.py")
@@ -222,6 +226,48 @@ def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         folder.mkdir()
         train(options_of("train", *overrides, "logger=none"), folder)
         return folder
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def command_here(cache: Path) -> Command:
+    """Run a script in a folder like `command`, but in this process, in half the time.
+
+    For commands that bring no Python files of their own; the whole life of a process is tested with `command`.
+    """
+    import torch
+    from torch.utils.tensorboard import writer
+
+    from ratinglab.commands import COMMANDS
+    from ratinglab.config.hydra_api import outside_app
+    from ratinglab.experiment.isolation import isolated
+    from ratinglab.reports import figure_files
+
+    def run(folder: Path, script: str, *arguments: str, status: int = 0, figures: bool = False) -> Outcome:
+        handlers, found = list(logging.root.handlers), 0
+        with (
+            isolated(), outside_app(), pytest.MonkeyPatch.context() as patch,
+            redirect_stdout(io.StringIO()) as stdout, redirect_stderr(io.StringIO()) as stderr,
+        ):  # fmt: skip
+            patch.chdir(folder)
+            for name, value in environment(cache).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", [str(REPOSITORY / "scripts" / f"{script}.py"), *arguments])
+            torch.set_num_threads(1)
+            if not figures:
+                patch.setattr(figure_files, "_figures", lambda jobs, curves: [])
+                patch.setattr(writer, "figure_to_image", lambda figure, close: np.zeros((3, 8, 8), np.uint8))
+            try:
+                COMMANDS[script]()
+            except SystemExit as end:
+                found = end.code if isinstance(end.code, int) else int(end.code is not None)
+        for handler in set(logging.root.handlers).difference(handlers):  # Hydra's, in place of those before
+            handler.close()
+        logging.root.handlers[:] = handlers
+        outcome = Outcome(found, stdout.getvalue(), stderr.getvalue(), folder)
+        assert found == status, f"status {found}\n{outcome.stdout}\n{outcome.stderr}"
+        return outcome
 
     return run
 
