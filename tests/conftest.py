@@ -30,6 +30,8 @@ os.environ |= SLEEPING_THREADS
 REPOSITORY = Path(__file__).parents[1]
 NO_FIGURES = [f"logger.tensorboard.{value}" for value in ("figures=false", "data_figures=false", "projector_items=0")]
 """Options of a run of which only other TensorBoard events are tested."""
+INSTALLED = (sys.prefix, sys.base_prefix, str(REPOSITORY / "src"))
+"""Folders of modules that commands import; others are from --config-dir."""
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
 
@@ -234,7 +236,7 @@ def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def command_here(cache: Path) -> Command:
     """Run a script in a folder like `command`, but in this process, in half the time.
 
-    For commands that bring no Python files of their own; the whole life of a process is tested with `command`.
+    A test file uses it instead of `command` where no test needs a process: to be killed, to print from C, or to import.
     """
     import torch
     from torch.utils.tensorboard import writer
@@ -245,7 +247,7 @@ def command_here(cache: Path) -> Command:
     from ratinglab.reports import figure_files
 
     def run(folder: Path, script: str, *arguments: str, status: int = 0, figures: bool = False) -> Outcome:
-        handlers, found = list(logging.root.handlers), 0
+        handlers, modules, found = list(logging.root.handlers), set(sys.modules), 0
         with (
             isolated(), outside_app(), pytest.MonkeyPatch.context() as patch,
             redirect_stdout(io.StringIO()) as stdout, redirect_stderr(io.StringIO()) as stderr,
@@ -254,6 +256,7 @@ def command_here(cache: Path) -> Command:
             for name, value in environment(cache).items():
                 patch.setenv(name, value)
             patch.setattr(sys, "argv", [str(REPOSITORY / "scripts" / f"{script}.py"), *arguments])
+            patch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
             torch.set_num_threads(1)
             if not figures:
                 patch.setattr(figure_files, "_figures", lambda jobs, curves: [])
@@ -265,6 +268,9 @@ def command_here(cache: Path) -> Command:
         for handler in set(logging.root.handlers).difference(handlers):  # Hydra's, in place of those before
             handler.close()
         logging.root.handlers[:] = handlers
+        for name in set(sys.modules).difference(modules):  # of --config-dir: another folder may have the same names
+            if not (getattr(sys.modules[name], "__file__", None) or sys.prefix).startswith(INSTALLED):
+                del sys.modules[name]
         outcome = Outcome(found, stdout.getvalue(), stderr.getvalue(), folder)
         assert found == status, f"status {found}\n{outcome.stdout}\n{outcome.stderr}"
         return outcome
