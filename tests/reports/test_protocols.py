@@ -37,6 +37,12 @@ protocol:
 """
 
 
+@pytest.fixture(scope="session")
+def command(command_here):
+    """Run commands in this process: none of these tests needs one of its own."""
+    return command_here
+
+
 def split_of(*, validation=0.0):
     table = table_of([0, 0, 1, 1, 2], [0, 1, 0, 1, 0], [1, 2, 3, 4, 5])
     return RandomSplit(refit=False, seed=0, validation=validation, test=0.2).apply(table)
