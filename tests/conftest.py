@@ -165,7 +165,10 @@ class Server:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start commands or train whole runs as slow, and begin with their files, so that no core waits at the end."""
+    """Mark the tests that run whole commands or train whole runs as slow.
+
+    Begins with their files, so that no core waits at the end.
+    """
     for item in items:
         if {"server", "train_here", "command_here"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")

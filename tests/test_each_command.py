@@ -1,10 +1,9 @@
-"""A quick look at each command, in this process: one small run, used by all others. Whole commands are tested as slow."""
+"""A quick look at each command, in this process: one small run, used by all others. Other tests of commands are slow."""
 
 import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 

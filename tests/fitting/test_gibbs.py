@@ -302,6 +302,7 @@ def test_noise_one_gives_all_rows_equal_noise():
     assert not torch.equal(samples(fitted), samples(fit(epochs=100, burn_in=30)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["own", "one"])
 def test_noiseless_ratings_are_fitted_with_a_finite_precision(noise):
     user, item = np.divmod(np.arange(600), 20)
