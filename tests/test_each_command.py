@@ -1,4 +1,4 @@
-"""A quick look at each command, in this process: one small run, used by all others. Other tests of commands are slow."""
+"""A quick look at each command, in this process: one small run, used by all others. Other tests of them are slow."""
 
 import logging
 import signal
