@@ -1,7 +1,9 @@
 """Fixtures that run the commands, and runs that several tests share."""
 
 import gc
+import io
 import json
+import logging
 import os
 import select
 import signal
@@ -9,10 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+import numpy as np
 import pytest
 from documented import options_of
 from parsed_configs import parse_once
@@ -26,6 +30,8 @@ os.environ |= SLEEPING_THREADS
 REPOSITORY = Path(__file__).parents[1]
 NO_FIGURES = [f"logger.tensorboard.{value}" for value in ("figures=false", "data_figures=false", "projector_items=0")]
 """Options of a run of which only other TensorBoard events are tested."""
+INSTALLED = (sys.prefix, sys.base_prefix, str(REPOSITORY / "src"))
+"""Folders of modules that commands import; others are from --config-dir."""
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
 
@@ -159,9 +165,12 @@ class Server:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start commands as slow, and begin with their files, so that no core waits at the end."""
+    """Mark the tests that run whole commands or train whole runs as slow.
+
+    Begins with their files, so that no core waits at the end.
+    """
     for item in items:
-        if "server" in getattr(item, "fixturenames", ()):
+        if {"server", "train_here", "command_here"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("slow")
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}
     first = ("test_readme.py", "test_real_data.py", "test_training.py", "test_continuation.py")
@@ -222,6 +231,52 @@ def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         folder.mkdir()
         train(options_of("train", *overrides, "logger=none"), folder)
         return folder
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def command_here(cache: Path) -> Command:
+    """Run a script in a folder like `command`, but in this process, in half the time.
+
+    A test file uses it instead of `command` where no test needs a process: to be killed, to print from C, or to import.
+    """
+    import torch
+    from torch.utils.tensorboard import writer
+
+    from ratinglab.commands import COMMANDS
+    from ratinglab.config.hydra_api import outside_app
+    from ratinglab.experiment.isolation import isolated
+    from ratinglab.reports import figure_files
+
+    def run(folder: Path, script: str, *arguments: str, status: int = 0, figures: bool = False) -> Outcome:
+        handlers, modules, found = list(logging.root.handlers), set(sys.modules), 0
+        with (
+            isolated(), outside_app(), pytest.MonkeyPatch.context() as patch,
+            redirect_stdout(io.StringIO()) as stdout, redirect_stderr(io.StringIO()) as stderr,
+        ):  # fmt: skip
+            patch.chdir(folder)
+            for name, value in environment(cache).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", [str(REPOSITORY / "scripts" / f"{script}.py"), *arguments])
+            patch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
+            torch.set_num_threads(1)
+            if not figures:
+                patch.setattr(figure_files, "_figures", lambda jobs, curves: [])
+                patch.setattr(writer, "figure_to_image", lambda figure, close: np.zeros((3, 8, 8), np.uint8))
+            try:
+                COMMANDS[script]()
+            except SystemExit as end:
+                found = end.code if isinstance(end.code, int) else int(end.code is not None)
+        for handler in set(logging.root.handlers).difference(handlers):  # Hydra's, in place of those before
+            handler.close()
+        logging.root.handlers[:] = handlers
+        for name in set(sys.modules).difference(modules):  # of --config-dir: another folder may have the same names
+            if not (getattr(sys.modules[name], "__file__", None) or sys.prefix).startswith(INSTALLED):
+                del sys.modules[name]
+        outcome = Outcome(found, stdout.getvalue(), stderr.getvalue(), folder)
+        assert found == status, f"status {found}\n{outcome.stdout}\n{outcome.stderr}"
+        return outcome
 
     return run
 

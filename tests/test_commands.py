@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import environment
 
-from ratinglab.commands import COMMANDS
+from ratinglab.commands import COMMANDS, main
 
 pytestmark = pytest.mark.slow
 
@@ -64,27 +64,32 @@ def test_commands_name_each_other_as_they_were_started(installed, quick, tmp_pat
     assert reproduces.stderr == "error: reproduces cannot be set: use ratinglab reproduce run=FOLDER\n"
 
 
-@pytest.mark.parametrize(
-    ("typed", "completions"),
-    [
-        ("ratinglab re", {"report", "recommend", "reproduce"}),
-        ("ratinglab train model=b", {"model=best", "model=bias", "model=biased_mf"}),
-        ("ratinglab train model=biased_mf model.embed", {"model.embedding_dim="}),
-        ("ratinglab recommend k", {"k="}),
-    ],
-)
-def test_bash_completes_commands_choices_and_keys(installed, typed, completions):
-    last = len(typed.split()) - 1
-    line = f"COMP_LINE='{typed}' COMP_CWORD={last}; hydra_bash_completion; printf '%s\\n' \"${{COMPREPLY[@]}}\""
-    outcome = installed(f'eval "$(ratinglab -sc install=bash)"; {line}')
-    assert set(outcome.stdout.split()) == completions, outcome.stderr
+COMPLETIONS = {
+    "ratinglab re": {"report", "recommend", "reproduce"},
+    "ratinglab train model=b": {"model=best", "model=bias", "model=biased_mf"},
+    "ratinglab train model=biased_mf model.embed": {"model.embedding_dim="},
+    "ratinglab recommend k": {"k="},
+}
+
+
+def test_bash_completes_commands_choices_and_keys(installed):
+    lines = [
+        f"COMP_LINE='{typed}' COMP_CWORD={len(typed.split()) - 1}; hydra_bash_completion; echo \"${{COMPREPLY[@]}}\""
+        for typed in COMPLETIONS
+    ]
+    outcome = installed("; ".join(['eval "$(ratinglab -sc install=bash)"', *lines]))
+    found = [set(line.split()) for line in outcome.stdout.splitlines()]
+    assert found == [*COMPLETIONS.values()], outcome.stderr
 
 
 @pytest.mark.parametrize("arguments", ["", "install=tcsh", "install=bash now"])
-def test_other_completion_requests_are_one_line(installed, arguments):
-    outcome = installed(f"ratinglab -sc {arguments}")
-    assert outcome.returncode == 2
-    assert outcome.stderr == f"error: -sc must be install=bash, =zsh or =fish, got {arguments or 'nothing'}\n"
+def test_other_completion_requests_are_one_line(monkeypatch, capsys, arguments):
+    monkeypatch.setattr(sys, "argv", ["ratinglab", "-sc", *arguments.split()])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    expected = f"error: -sc must be install=bash, =zsh or =fish, got {arguments or 'nothing'}\n"
+    assert capsys.readouterr() == ("", expected)
 
 
 def test_other_programs_can_read_the_configs_as_a_package(installed):

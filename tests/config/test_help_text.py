@@ -5,6 +5,12 @@ import re
 import pytest
 
 
+@pytest.fixture(scope="session")
+def command(command_here):
+    """Run commands in this process: none of these tests needs one of its own."""
+    return command_here
+
+
 @pytest.fixture(scope="module")
 def shown(command, tmp_path_factory):
     def run(script, *arguments):

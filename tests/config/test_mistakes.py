@@ -73,7 +73,8 @@ MISTAKES = [
     (["modle=mf"], "unknown key modle; did you mean model?"),
     (
         ["optimizer=adan"],
-        "unknown optimizer=adan: choose from adam, adamw, als, block_sgd, gibbs, sgd, sparse_adam; did you mean adam?",
+        "unknown optimizer=adan: choose from adam, adamw, als, block_sgd, closed_form, gibbs, implicit_als, sgd, "
+        "sparse_adam; did you mean adam?",
     ),
     (["logger=null"], "logger=null: logger must be one of csv, mlflow, none, tensorboard, wandb"),
     (["logger=[]"], "logger=[]: logger must be one of csv, mlflow, none, tensorboard, wandb"),
@@ -207,11 +208,11 @@ def test_wrong_value_gives_a_one_line_error(arguments, message):
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
-def test_mistake_gives_a_one_line_error_status_2_and_no_files(command, tmp_path, arguments, message):
+def test_mistake_gives_a_one_line_error_status_2_and_no_files(command_here, tmp_path, arguments, message):
     (tmp_path / "bad.csv").write_text("user_id,item_id,rating\n1,2,3\n1,3,abc\n")
-    outcome = command(tmp_path, "train", *arguments, status=2)
-    assert outcome.stderr.startswith(f"error: {message}")
-    assert outcome.stderr.count("\n") == 1
+    error = command_here(tmp_path, "train", *arguments, status=2).stderr
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
 
 
@@ -251,11 +252,11 @@ def test_unavailable_accelerator_is_refused_and_leaves_no_files(command, tmp_pat
         ("serve", ["run=empty", "reload_seconds=0"], "reload_seconds must be above 0, got 0"),
     ],
 )
-def test_mistake_in_a_command_on_a_run_gives_a_one_line_error(command, tmp_path, script, arguments, message):
+def test_mistake_in_a_command_on_a_run_gives_a_one_line_error(command_here, tmp_path, script, arguments, message):
     (tmp_path / "empty").mkdir()
-    outcome = command(tmp_path, script, *arguments, status=2)
-    assert outcome.stderr.startswith(f"error: {message}")
-    assert outcome.stderr.count("\n") == 1
+    error = command_here(tmp_path, script, *arguments, status=2).stderr
+    assert error.startswith(f"error: {message}")
+    assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
@@ -318,13 +319,13 @@ OWN_FILES = [
 
 
 @pytest.mark.parametrize(("text", "message"), OWN_FILES, ids=[text for text, _ in OWN_FILES])
-def test_mistake_in_a_user_config_names_the_file_or_the_key(command, tmp_path, text, message):
+def test_mistake_in_a_user_config_names_the_file_or_the_key(command_here, tmp_path, text, message):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
-    outcome = command(tmp_path, "train", "--config-dir", "own", "experiment=mine", status=2)
-    assert message in outcome.stderr.replace(", line 2: ", ", line 1: ")
-    assert outcome.stderr.startswith("error: ")
-    assert outcome.stderr.count("\n") == 1
+    error = command_here(tmp_path, "train", "--config-dir", "own", "experiment=mine", status=2).stderr
+    assert message in error.replace(", line 2: ", ", line 1: ")
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 

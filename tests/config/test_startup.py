@@ -12,14 +12,14 @@ SCRIPTS = Path(__file__).parents[2] / "scripts"
 SLOW = ("torch", "pytorch_lightning", "pandas", "pyarrow", "tensorboard")
 
 
-def imported(tmp_path, script, *arguments):
+def imported(tmp_path, *command_lines):
     """Run command lines one by one in one process; return how each ends and the slow packages loaded by then."""
     probe = (
         "import runpy, sys\n"
-        f"for argument in {arguments!r}:\n"
-        f"    sys.argv = ['{script}.py', argument]\n"
+        f"for script, argument in {command_lines!r}:\n"
+        "    sys.argv = [f'{script}.py', argument]\n"
         "    try:\n"
-        f"        runpy.run_path(r'{SCRIPTS / script}.py', run_name='__main__')\n"
+        f"        runpy.run_path(rf'{SCRIPTS}/{{script}}.py', run_name='__main__')\n"
         "        print('end')\n"
         "    except SystemExit as end:\n"
         "        print('status', end.code)\n"
@@ -29,11 +29,12 @@ def imported(tmp_path, script, *arguments):
     return [line for line in done.stdout.splitlines() if line == "end" or line.startswith(("status ", "["))]
 
 
-@pytest.mark.parametrize("script", ["train", "evaluate", "recommend", "similar", "predict", "export", "serve"])
-def test_help_and_mistyped_keys_import_no_slow_packages(tmp_path, script):
-    found = imported(tmp_path, script, "model.embeding_dim=64", "rum=x", "--help")
-    assert found == ["status 2", "[]", "status 2", "[]", "end", "[]"]
+def test_help_and_mistyped_keys_import_no_slow_packages(tmp_path):
+    scripts = ("train", "evaluate", "recommend", "similar", "predict", "export", "serve")
+    arguments = ("model.embeding_dim=64", "rum=x", "--help")
+    found = imported(tmp_path, *((script, argument) for script in scripts for argument in arguments))
+    assert found == len(scripts) * ["status 2", "[]", "status 2", "[]", "end", "[]"]
 
 
 def test_wrong_value_of_an_equation_imports_only_torch(tmp_path):
-    assert imported(tmp_path, "train", "model.embedding_dim=abc") == ["status 2", "['torch']"]
+    assert imported(tmp_path, ("train", "model.embedding_dim=abc")) == ["status 2", "['torch']"]

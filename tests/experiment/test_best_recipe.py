@@ -18,6 +18,12 @@ from ratinglab.ratings.table import MILLISECONDS
 FEW = ["optimizer.burn_in=2", "logger=none"]
 
 
+@pytest.fixture(scope="session")
+def command(command_here):
+    """Run commands in this process: none of these tests needs one of its own."""
+    return command_here
+
+
 def text(*cells) -> np.ndarray:
     return np.array(cells, dtype=object)
 

@@ -60,8 +60,10 @@ predict = lambda *columns: session.run(None, dict(zip(names, columns)))[0]
 """,
 }
 """Code that loads an export as `predict`."""
-CASES = [(case, ExportFormat.torch) for case in MODELS] + [
-    (case, ExportFormat.onnx) for case in ["timesvdpp, Gibbs"] if HAS_ONNX
+QUICK = ("mf", "timesvdpp, Gibbs")
+CASES = [
+    *(pytest.param(case, ExportFormat.torch, marks=[] if case in QUICK else pytest.mark.slow) for case in MODELS),
+    *(pytest.param("timesvdpp, Gibbs", ExportFormat.onnx, marks=pytest.mark.slow) for _ in range(HAS_ONNX)),
 ]
 """Each model as a torch.export program, and one as ONNX, which takes seconds."""
 
@@ -184,6 +186,7 @@ def test_export_json_describes_the_program_and_its_parity(run_of, tmp_path, caps
     assert "day        days since 1970-01-01; 2147483647 for a user's last day" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", [*ExportFormat], ids=lambda format: format.name)
 def test_printed_lines_run_and_predict(run_of, tmp_path, capsys, format):
     if format is ExportFormat.onnx and not HAS_ONNX:
@@ -231,6 +234,7 @@ def test_mistake_leaves_no_files(run_of, tmp_path, case, format, output, message
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", PROGRAMS, ids=lambda format: format.name)
 def test_equation_that_cannot_be_traced_is_refused_in_one_line(tmp_path, format):
     write_run_of(tmp_path / "run", BranchingOptions(), table_with_features())
@@ -242,6 +246,7 @@ def test_equation_that_cannot_be_traced_is_refused_in_one_line(tmp_path, format)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["autorec.AutoRec", "weekday_mf.WeekdayMF"])
 def test_own_equation_is_exported(tmp_path, monkeypatch, name):
     monkeypatch.syspath_prepend(LAB)

@@ -16,6 +16,12 @@ from ratinglab.ratings.splits import TEST
 from ratinglab.runs.run import Run
 
 
+@pytest.fixture(scope="session")
+def command(command_here):
+    """Run commands in this process: none of these tests needs one of its own."""
+    return command_here
+
+
 def metrics_of(folder):
     return json.loads((folder / "metrics.json").read_text())
 

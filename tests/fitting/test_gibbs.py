@@ -209,7 +209,7 @@ def test_implicit_feedback_helps_users_with_few_ratings():
     genres = np.array(["x", "y", "y", "x", *[""] * (table.num_items - 4)], dtype=object)
     table = replace(table, titles=genres, item_columns={"genres": genres})
     plain, implicit = (
-        validation_error(fit(name, table=table, epochs=150, burn_in=50)) for name in ("biased_mf", "svdpp")
+        validation_error(fit(name, table=table, epochs=100, burn_in=30)) for name in ("biased_mf", "svdpp")
     )
     assert implicit - NOISE**2 < 0.75 * (plain - NOISE**2)
 
@@ -231,7 +231,7 @@ def table_of_groups() -> RatingTable:
 def test_informative_feature_lowers_the_error_and_an_unrelated_one_does_little_harm():
     table = table_of_groups()
     plain, features, unrelated = (
-        validation_error(fit("biased_mf", table=table, epochs=150, burn_in=50, user_features=names, embedding_dim=3))
+        validation_error(fit("biased_mf", table=table, epochs=100, burn_in=30, user_features=names, embedding_dim=3))
         for names in ([], ["group"], ["unrelated"])
     )
     assert features - NOISE**2 < 0.3 * (plain - NOISE**2)
@@ -256,8 +256,8 @@ def test_feature_absorbs_the_mean_of_its_users():
 @pytest.mark.slow
 def test_days_lower_the_error_of_changing_users_and_default_to_the_last_day():
     table = with_columns(table_of_moods())
-    plain = validation_error(fit("biased_mf", table=table, epochs=150, burn_in=50))
-    fitted = fit("timesvdpp", table=table, epochs=150, burn_in=50)
+    plain = validation_error(fit("biased_mf", table=table, epochs=100, burn_in=30))
+    fitted = fit("timesvdpp", table=table, epochs=100, burn_in=30)
     assert NOISE**2 * 0.8 < validation_error(fitted) < NOISE**2 * 1.6
     assert plain > NOISE**2 + 0.5
     user, item, _, day = as_tensors(fitted.data.validation_ratings)
@@ -284,7 +284,7 @@ def table_of_two_noises():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["biased_mf", "timesvdpp"])
 def test_noise_own_recovers_noise_per_user_and_item(name):
-    fitted = fit(name, table=with_columns(table_of_two_noises()), epochs=150, burn_in=50)
+    fitted = fit(name, table=with_columns(table_of_two_noises()), epochs=100, burn_in=30)
     kept = fitted.module.posterior.get_extra_state()
     for name in ("user", "item"):
         precision = kept[f"{name}_precision"].mean(dim=0)
@@ -294,14 +294,15 @@ def test_noise_own_recovers_noise_per_user_and_item(name):
 
 @pytest.mark.slow
 def test_noise_one_gives_all_rows_equal_noise():
-    fitted = fit(noise="one", epochs=150, burn_in=50)
+    fitted = fit(noise="one", epochs=100, burn_in=30)
     kept = fitted.module.posterior.get_extra_state()
     assert float(kept["user_precision"].std(dim=1).max()) == 0
     assert torch.equal(kept["item_precision"], torch.ones_like(kept["item_precision"]))
     assert float(kept["user_precision"].mean()) ** -0.5 == pytest.approx(NOISE, rel=0.1)
-    assert not torch.equal(samples(fitted), samples(fit(epochs=150, burn_in=50)))
+    assert not torch.equal(samples(fitted), samples(fit(epochs=100, burn_in=30)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", ["own", "one"])
 def test_noiseless_ratings_are_fitted_with_a_finite_precision(noise):
     user, item = np.divmod(np.arange(600), 20)

@@ -97,6 +97,7 @@ def chain(solver: PartSolver, rows: np.ndarray, *, precision: float, length: int
     return np.array(draws[-length:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", cases())
 def test_draws_have_the_mean_and_covariance_of_the_posterior(case):
     """y has the mean (FᵀF + λ I)⁻¹ Fᵀ (v − m) and the covariance (FᵀF + λ I)⁻¹ ⊗ Λ⁻¹, here by a dense solve."""

@@ -65,7 +65,7 @@ def predictions(model: str, optimizer: str, *, a: float, b: float) -> torch.Tens
 @pytest.mark.parametrize(("model", "optimizer"), PAIRS)
 def test_ratings_times_a_plus_b_give_predictions_times_a_plus_b(model, optimizer):
     plain = predictions(model, optimizer, a=1.0, b=0.0)
-    for a, b in ((5.0, -15.0), (24.75, -23.75), (0.01, 1.0)):
+    for a, b in ((24.75, -23.75), (0.01, -1.0)):
         scaled = predictions(model, optimizer, a=a, b=b)
         np.testing.assert_allclose((scaled - b) / a, plain, atol=1e-3)
 

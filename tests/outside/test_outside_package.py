@@ -32,6 +32,11 @@ EXTENSIONS = {
     "feature": ["model=biased_mf", *FEATURES],
     "feature, Gibbs": ["model=svdpp", "optimizer=gibbs", "optimizer.burn_in=2", *FEATURES],
 }
+TOGETHER = {
+    "equation and metric, Gibbs": [*EXTENSIONS["equation, Gibbs"], *EXTENSIONS["metric"]],
+    "feature": EXTENSIONS["feature"],
+}
+"""Extensions used by all commands; one run can have several."""
 TIMED = {"fit/seconds", "fit/ratings_per_second"}
 
 
@@ -59,7 +64,7 @@ def folder(tmp_path_factory):
 def trained(command, folder, name, *more):
     data = ["data=csv", "data.path=ratings.csv", "data.columns.timestamp=timestamp", "logger=none"]
     limits = ["trainer.max_epochs=4", "data.batch_size=100", "trainer.enable_progress_bar=false"]
-    outcome = command(folder, "train", "--config-dir", str(LAB), *data, *limits, *EXTENSIONS[name], *more)
+    outcome = command(folder, "train", "--config-dir", str(LAB), *data, *limits, *(TOGETHER | EXTENSIONS)[name], *more)
     return outcome, outcome.run
 
 
@@ -103,7 +108,7 @@ def test_run_of_an_extension_resumes_bit_for_bit_and_predicts(folder, tmp_path, 
     assert np.isfinite(run.predict(["u0", "u1", "nobody"], ["i1", "i2", "i1"])).all()
 
 
-@pytest.mark.parametrize("name", ["equation, Gibbs", "metric", "feature"])
+@pytest.mark.parametrize("name", TOGETHER)
 def test_every_command_accepts_a_run_of_an_extension(command, folder, whole, name):
     lab = ["--config-dir", str(LAB)]
     outcome, uncut = whole(name)
@@ -116,13 +121,13 @@ def test_every_command_accepts_a_run_of_an_extension(command, folder, whole, nam
     everyone, predictions = (folder / f"{run.name}-{of}.csv" for of in ("everyone", "pairs"))
     command(folder, "recommend", *lab, f"run={run}", f"output={everyone}", "k=3")
     assert len({line.split(",")[0] for line in everyone.read_text().splitlines()[1:]}) == 40
-    times = ["columns.timestamp=time"] if "weekday_mf" in EXTENSIONS[name][0] else []
+    times = ["columns.timestamp=time"] if "weekday_mf" in TOGETHER[name][0] else []
     command(folder, "predict", *lab, f"run={run}", "input=pairs.csv", f"output={predictions}", *times)
     assert len(predictions.read_text().splitlines()) == 4
     assert "note:" not in command(folder, "report", str(run)).stdout
 
 
-@pytest.mark.parametrize("name", ["equation, Gibbs", "metric", "feature"])
+@pytest.mark.parametrize("name", TOGETHER)
 def test_run_of_an_extension_is_reproduced(command, folder, whole, name):
     reproduced = command(folder, "reproduce", "--config-dir", str(LAB), f"run={whole(name)[1]}")
     assert "reproduced: every metric is equal to the last digit" in reproduced.stdout

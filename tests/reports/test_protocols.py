@@ -12,6 +12,7 @@ from fits import holdout_of
 from run_folders import record_of
 from tables import table_of, table_with_features
 
+from ratinglab.config.conf import ChosenFile
 from ratinglab.experiment.recording import protocol_record
 from ratinglab.ratings.splits import RandomSplit
 from ratinglab.reports.comparison import FinishedRun, _rows
@@ -35,6 +36,12 @@ protocol:
     - {{system: better, rmse: 0.1, kind: published, uses: [], source: a paper}}
     - {{system: worse, rmse: 9.0, kind: measured, uses: [times], source: here}}
 """
+
+
+@pytest.fixture(scope="session")
+def command(command_here):
+    """Run commands in this process: none of these tests needs one of its own."""
+    return command_here
 
 
 def split_of(*, validation=0.0):
@@ -70,8 +77,21 @@ NAMED_FREELY = {
 }
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_no_recipe_sets_a_key_that_a_protocol_pins():
+    pinned = {key for name in PROTOCOLS for key in options_of("train", f"protocol={name}").protocol.pins}
+    assert {"split.fold", "split.seed", "clip_predictions"} <= pinned
+    for recipe in RECIPES:
+        keys = ChosenFile(recipe, "", CONF / "recipe" / f"{recipe}.yaml").set_keys()
+        assert not keys & pinned, recipe
+        assert not any(key.startswith("data.") and key != "data.batch_size" for key in keys), recipe
+
+
+PAIRS = [(PROTOCOLS[0], recipe) for recipe in RECIPES] + [(protocol, "timesvdpp_gibbs") for protocol in PROTOCOLS[1:]]
+"""Each recipe under one protocol, and one that needs times and features under all."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("protocol", "recipe"), PAIRS)
 def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
     options = options_of("train", f"protocol={protocol}", f"recipe={recipe}")
     record = recorded(options)

@@ -387,6 +387,7 @@ ODD = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
 def test_odd_sweeps_are_drawn_whole(name):
     runs = ODD[name]

@@ -20,6 +20,12 @@ from ratinglab.runs.sweep_folder import Job
 EPOCHS = 3
 
 
+@pytest.fixture(scope="session")
+def command(command_here):
+    """Run commands in this process: none of these tests needs one of its own."""
+    return command_here
+
+
 @pytest.fixture(scope="module")
 def sweep(command, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")

@@ -15,6 +15,12 @@ from ratinglab.errors import UserError
 from ratinglab.runs.run import FRAME_COLUMNS, Run
 
 
+@pytest.fixture(scope="session")
+def command(command_here):
+    """Run commands in this process: none of these tests needs one of its own."""
+    return command_here
+
+
 @pytest.fixture(scope="module")
 def run(biased) -> Run:
     return Run.load(biased.run)

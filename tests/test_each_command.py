@@ -1,0 +1,65 @@
+"""A quick look at each command, in this process: one small run, used by all others. Other tests of them are slow."""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ratinglab.commands import COMMANDS, main
+from ratinglab.experiment.isolation import isolated
+
+TRAIN = "train data=csv data.path=ratings.csv data.cache=null trainer=debug logger=none hydra.run.dir="
+LINES = {
+    f"{TRAIN}again": "epoch 2/2",
+    "evaluate run": "equal to metrics.json to the last digit",
+    "recommend run user=1 k=2": "recommended to user 1",
+    "similar run item=2 k=3": "similarity",
+    "predict run input=pairs.csv output=out.csv": "1 predictions in out.csv",
+    "export run format=numpy output=exported": "folder     exported",
+    "reproduce run": "reproduced: every metric is equal to the last digit",
+    "report run": "mf",
+    "inspect_data ratings.csv": "400 ratings of 20 users",
+}
+"""A line of each command, and a part of what it prints."""
+
+
+@pytest.fixture(scope="module")
+def run_line(tmp_path_factory) -> Iterator[Callable[[str], None]]:
+    """Return a function that runs a line of the program ratinglab in a folder with ratings, pairs and a run."""
+    folder = tmp_path_factory.mktemp("each")
+    rows = [f"{user},{item},{1 + user * item % 5}" for user in range(20) for item in range(20)]
+    (folder / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
+    (folder / "pairs.csv").write_text("user_id,item_id\n1,2\n")
+
+    def run(line: str) -> None:
+        with isolated(), pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setattr(sys, "argv", ["ratinglab", *line.split()])
+            main()
+
+    handlers, signals = list(logging.root.handlers), [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    before = {number: signal.getsignal(number) for number in signals}
+    run(f"{TRAIN}run")
+    yield run
+    logging.root.handlers[:] = handlers
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_each_command_but_the_server_has_a_line():
+    assert {line.split()[0] for line in LINES} == COMMANDS.keys() - {"serve"}
+
+
+@pytest.mark.parametrize(("line", "shown"), LINES.items(), ids=[line.split()[0] for line in LINES])
+def test_command_runs(run_line, capsys, line, shown):
+    run_line(line)
+    assert shown in capsys.readouterr().out
+
+
+def test_mistake_is_one_line(run_line, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_line("train model.embeding_dim=3")
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", "error: unknown key model.embeding_dim; did you mean model.embedding_dim?\n")
