@@ -30,7 +30,7 @@ from measurement import (
     take_turns,
 )
 from numpy.typing import NDArray
-from peer_fits import Ratings, myfm_blocks, of_rows
+from peer_fits import Ratings, groups_of, myfm_blocks, of_rows
 
 SHAPES = {80_000: (943, 1_682), 1_000_000: (6_040, 3_700), 8_000_000: (70_000, 10_000)}
 """Users and items by number of ratings, as in MovieLens 100K's training rows, 1M and 10M."""
@@ -121,7 +121,7 @@ def myfm_seconds(label: str, rows: str, sweeps: str) -> Measurement:
     equation, table = label.removeprefix("myFM, as "), generated(int(rows))
     user, item = (np.unique(table[name], return_inverse=True)[1] for name in ("user_id", "item_id"))
     rating, day = np.asarray(table["rating"], dtype=np.float64), np.asarray(table["timestamp"]) // DAY
-    blocks, groups = myfm_blocks(equation, Ratings(user, item, rating, day), num_train=len(rating))
+    blocks = myfm_blocks(equation, Ratings(user, item, rating, day), num_train=len(rating))
     ends = []
 
     def at_end(*_: object) -> tuple[bool, None]:
@@ -130,7 +130,7 @@ def myfm_seconds(label: str, rows: str, sweeps: str) -> Measurement:
 
     model = myfm.MyFMRegressor(rank=RANK, random_seed=0)
     model.fit(None, rating, X_rel=of_rows(blocks, slice(None)), n_iter=int(sweeps) + 1, n_kept_samples=1,
-              grouping=groups, callback=at_end)  # fmt: skip
+              grouping=groups_of(blocks), callback=at_end)  # fmt: skip
     return {"seconds": float(np.diff(ends).min())}
 
 

@@ -35,11 +35,11 @@ class Block(NamedTuple):
 
     Attributes:
         index: (N,) int64, the entry of each row.
-        features: the sparse features of each entry.
+        parts: sparse matrices with a row per entry, whose columns share a prior.
     """
 
     index: NDArray[np.int64]
-    features: Any
+    parts: list[Any]
 
 
 class Peer(NamedTuple):
@@ -109,16 +109,24 @@ def fit_myfm(
 
     settings["like"] names the equation of ratinglab whose blocks it gets.
     """
+    rows = Ratings._make(np.concatenate(columns) for columns in zip(training, test, strict=True))
+    blocks = myfm_blocks(settings["like"], rows, num_train=len(training.user))
+    return sample_myfm(blocks, training.rating, rank=settings["rank"], sweeps=settings["n_iter"], seed=0)
+
+
+def sample_myfm(
+    blocks: Sequence[Block], rating: NDArray[np.float32], *, rank: int, sweeps: int, seed: int
+) -> tuple[float, NDArray[np.float64]]:
+    """Sample myFM's weights, and average the predictions of all sweeps: the seconds, and the predictions of the rows
+    after the first (N,), whose ratings are given.
+    """
     import myfm
 
-    rows = Ratings._make(np.concatenate(columns) for columns in zip(training, test, strict=True))
-    blocks, groups = myfm_blocks(settings["like"], rows, num_train=len(training.user))
-    target = training.rating.astype(np.float64)
-    sweeps = settings["n_iter"]
-    model = myfm.MyFMRegressor(rank=settings["rank"], random_seed=0)
+    target = rating.astype(np.float64)
+    training, groups = of_rows(blocks, slice(None, len(target))), groups_of(blocks)
+    model = myfm.MyFMRegressor(rank=rank, random_seed=seed)
     started = perf_counter()
-    model.fit(None, target, X_rel=of_rows(blocks, slice(None, len(target))), n_iter=sweeps,
-              n_kept_samples=sweeps, grouping=groups)  # fmt: skip
+    model.fit(None, target, X_rel=training, n_iter=sweeps, n_kept_samples=sweeps, grouping=groups)
     seconds = perf_counter() - started
     return seconds, model.predict(None, X_rel=of_rows(blocks, slice(len(target), None)))
 
@@ -126,35 +134,50 @@ def fit_myfm(
 def of_rows(blocks: Sequence[Block], rows: slice) -> list[Any]:
     """Make myFM's relation blocks of some rows."""
     import myfm
+    from scipy import sparse
 
-    return [myfm.RelationBlock(block.index[rows], block.features) for block in blocks]
+    return [myfm.RelationBlock(block.index[rows], sparse.hstack(block.parts, format="csr")) for block in blocks]
 
 
-def myfm_blocks(equation: str, ratings: Ratings, *, num_train: int) -> tuple[list[Block], list[int]]:
-    """Make the blocks that give myFM what an equation of ratinglab has, and the group of each of their columns.
+def groups_of(blocks: Sequence[Block]) -> list[int]:
+    """Number the parts of all blocks, and give each column the number of its part: myFM's groups share a prior."""
+    widths = [part.shape[1] for block in blocks for part in block.parts]
+    return [group for group, width in enumerate(widths) for _ in range(width)]
+
+
+def myfm_blocks(
+    equation: str,
+    ratings: Ratings,
+    *,
+    num_train: int,
+    user_features: Sequence[Any] = (),
+    item_features: Sequence[Any] = (),
+) -> list[Block]:
+    """Make the blocks that give myFM what an equation of ratinglab has.
 
     Args:
         equation: biased_mf: users and items; svdpp: also who rated what, both ways; timesvdpp: also the user's day.
         ratings: all rows, those for training first.
         num_train: number of training rows, from which who rated what is known.
+        user_features: sparse matrices with a row per user.
+        item_features: sparse matrices with a row per item.
     """
     from scipy import sparse
 
     user, item = ratings.user.astype(np.int64), ratings.item.astype(np.int64)
     shape = user.max() + 1, item.max() + 1
-    rated = sparse.csr_matrix((np.ones(num_train), (user[:num_train], item[:num_train])), shape=shape)
-    implicit = {0: by_root_count(rated), 1: by_root_count(rated.T.tocsr())} if equation != "biased_mf" else {}
-    indices = [user, item]
+    of_users: list[Any] = [sparse.identity(shape[0], format="csr")]
+    of_items: list[Any] = [sparse.identity(shape[1], format="csr")]
+    if equation != "biased_mf":
+        rated = sparse.csr_matrix((np.ones(num_train), (user[:num_train], item[:num_train])), shape=shape)
+        of_users.append(by_root_count(rated))
+        of_items.append(by_root_count(rated.T.tocsr()))
+    blocks = [Block(user, [*of_users, *user_features]), Block(item, [*of_items, *item_features])]
     if equation == "timesvdpp":
-        day = ratings.day - int(ratings.day.min())
-        indices.append(np.unique(user * (int(day.max()) + 1) + day, return_inverse=True)[1])
-    blocks, groups = list[Block](), list[int]()
-    for number, index in enumerate(indices):
-        parts = [sparse.identity(index.max() + 1, format="csr"), *([implicit[number]] if number in implicit else [])]
-        blocks.append(Block(index, sparse.hstack(parts, format="csr")))
-        for part in parts:
-            groups += [1 + max(groups, default=-1)] * part.shape[1]
-    return blocks, groups
+        day = ratings.day.astype(np.int64) - int(ratings.day.min())
+        index = np.unique(user * (int(day.max()) + 1) + day, return_inverse=True)[1]
+        blocks.append(Block(index, [sparse.identity(index.max() + 1, format="csr")]))
+    return blocks
 
 
 def by_root_count(rated):  # type: ignore[no-untyped-def]

@@ -281,6 +281,20 @@ def table_of_two_noises():
     return table_of(user, item, noisy, timestamp=made_days(random, len(user)))
 
 
+def table_of_single_days() -> RatingTable:
+    """Give each rating of `made_table` a day of its own."""
+    table = with_columns(made_table())
+    return replace(table, timestamp=np.random.default_rng(1).permutation(len(table.ratings)) * MILLISECONDS)
+
+
+def test_users_with_one_rating_a_day_are_learned_as_fast_as_without_days():
+    table = table_of_single_days()
+    plain, daily = (fit(name, table=table, epochs=20, burn_in=10) for name in ("biased_mf", "timesvdpp"))
+    assert validation_error(daily) < 1.2 * validation_error(plain)
+    two = fit("timesvdpp", table=table, epochs=20, burn_in=10, threads=2)
+    assert torch.equal(samples(daily), samples(two))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["biased_mf", "timesvdpp"])
 def test_noise_own_recovers_noise_per_user_and_item(name):

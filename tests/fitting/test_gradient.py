@@ -21,7 +21,7 @@ from ratinglab.models.building import build_equation
 from ratinglab.models.mf import MF, MFOptions
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.splits import RowsSplit
-from ratinglab.ratings.table import RatingTable
+from ratinglab.ratings.table import MILLISECONDS, RatingTable
 
 ADAM = AdamOptions(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.999)
 SGD_PLAIN = SGDOptions(lr=0.1, weight_decay=0.0, momentum=0.0)
@@ -300,3 +300,13 @@ def test_optimizer_can_evaluate_the_loss_several_times_per_step():
     assert one.module.rows_trained == len(rows)
     adam = metric(fit(epochs=10, batch_size=None), "train/mse")
     assert metric(ten, "train/mse") < adam
+
+
+def test_drift_over_years_does_not_diverge():
+    random = np.random.default_rng(0)
+    pairs = random.permutation(20 * 30)[:400]
+    days = random.integers(0, 7000, len(pairs))
+    table = table_of(pairs // 30, pairs % 30, random.integers(1, 6, len(pairs)), timestamp=days * MILLISECONDS)
+    default = SGDOptions(lr=0.6, weight_decay=0.0, momentum=0.9)
+    fitted = fit_equation(options_of("timesvdpp", init_std=0.01), default, table, epochs=10, batch_size=64)
+    assert fitted.weights.isfinite().all()

@@ -13,6 +13,7 @@ from ratinglab.fitting.kernels.rows import (
     gram,
     sample_rows,
     squared_errors,
+    subtract_dots,
     times,
 )
 from ratinglab.fitting.sorted_ratings import sort_ratings
@@ -101,6 +102,14 @@ def test_squared_errors_are_summed_per_row():
     found = squared_errors(side, users, OtherRows(items, offset, weight))
     for sums, weighs in zip(found, (1, weight[rows.item]), strict=True):
         assert sums == pytest.approx(np.bincount(rows.user, weighs * np.square(error, dtype=np.float64)), rel=1e-5)
+
+
+def test_dots_are_subtracted_in_the_order_of_the_ratings():
+    entries, rows, features = by_user(), numbers(NUM_USERS, DIM), numbers(NUM_ITEMS, DIM, seed=2)
+    out = np.empty_like(entries.rating)
+    subtract_dots(entries, rows, features, out)
+    user = np.repeat(np.arange(NUM_USERS), np.diff(entries.start))
+    assert out == pytest.approx(entries.rating - (rows[user] * features[entries.other]).sum(axis=1), abs=1e-5)
 
 
 def test_results_do_not_depend_on_the_number_of_threads():

@@ -92,6 +92,17 @@ def test_run_of_format_2_predicts_as_before(tmp_path, case):
     assert torch.equal(loaded(*pairs()), written(*pairs()))
 
 
+def test_drift_of_earlier_runs_counts_in_days(tmp_path):
+    written = write_run_of(tmp_path / "run", model_of("timesvdpp"), table_with_features())
+    weights = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+    assert weights.pop("predictor.model.drift_unit") > 1
+    write_weights(tmp_path / "run", weights)
+    loaded, _ = load_predictor(read_record(tmp_path / "run"), tmp_path / "run")
+    assert not torch.equal(loaded(*pairs()), written(*pairs()))
+    written.model.drift_of_user.scale.copy_(written.model.drift)
+    assert torch.equal(loaded(*pairs()), written(*pairs()))
+
+
 def sample(predictor) -> Sample:
     random = torch.Generator().manual_seed(3)
     side = predictor.model.equation.user_side(), predictor.model.equation.item_side()

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.chain import Chain
 from ratinglab.fitting.kernels.column_draws import compile_loops, in_blocks, out_of_blocks
-from ratinglab.fitting.kernels.rows import RowPriors, gram
+from ratinglab.fitting.kernels.rows import Entries, RowPriors, gram, sample_rows, subtract_dots
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined
 from ratinglab.fitting.setup import FitSetup
+from ratinglab.fitting.sorted_ratings import chunk_bounds
 from ratinglab.models.equation import ColumnSource
 from ratinglab.models.factor_equation import FactorEquation, Part
 from ratinglab.models.posterior import NOISE_DEGREES, Posterior, Sample
@@ -33,6 +34,8 @@ LEAST_SPREAD = 16
 """Factor by which thin must have grown before a fit with the maximum number of samples can end."""
 INDEPENDENT = 1.3
 """Ratio of the gain to that of independent samples up to which a larger thin would not pay."""
+SESSION = 2
+"""Mean number of ratings per row of a user below which the part that the rows share is also drawn given the ratings."""
 START_STD = 0.1
 """Standard deviation of the first prior: a prior drawn from weights near 0 would keep them small for many epochs."""
 
@@ -51,7 +54,8 @@ class GibbsFit(RowFit):
     If rows are sums of parts, a row's mean is m + Σ F y over the side's parts, with y ~ Normal(0, (λ Λ)⁻¹) and one
     λ ~ Gamma(1, 1) per part. A sweep draws y one column of F at a time, each given all others. Each y also
     has a bias entry; its sum is stored in the row's own bias. If a user has several rows, such as one per day in
-    timesvdpp, they share the user's α_u.
+    timesvdpp, they share the user's α_u. If most of these rows have a single rating, p_u hardly moves given the rows,
+    which stay close to their mean. A sweep then also draws p_u given the ratings and the rows' differences from p_u.
 
     No draw depends on the number of threads.
 
@@ -64,7 +68,8 @@ class GibbsFit(RowFit):
     each user and item; Simm et al., "Macau: Scalable Bayesian Factorization with High-Dimensional Side Information
     Using MCMC", MLSP 2017, for the prior of the y; Rendle, "Scaling Factorization Machines to Relational Data", VLDB
     2013, for draws by column with residuals kept up to date; Rendle, Zhang, Koren, "On the Difficulty of Evaluating
-    Baselines", 2019, for who rated what as side information of users and of items.
+    Baselines", 2019, for who rated what as side information of users and of items; Yu, Meng, "To Center or Not to
+    Center: That Is Not the Question", Journal of Computational and Graphical Statistics, 2011, for two draws of p_u.
     """
 
     user_precision: Tensor
@@ -100,6 +105,7 @@ class GibbsFit(RowFit):
         self._highest_precision = float("inf")
         self._solvers: dict[str, PartSolver] = {}
         self._owners: dict[str, NDArray[np.int64]] = {}
+        self._shared: dict[str, Part | None] = {}
         self._sums: dict[int, tuple[Tensor, int]] = {}
 
     @property
@@ -121,6 +127,7 @@ class GibbsFit(RowFit):
             side, (count, dim) = self.side(name), self.own_rows(name).shape
             self._owners[name] = np.arange(count) if side.rows is None else side.rows.owner.numpy()
             self._solvers |= {part.name: PartSolver(part.design, dim=dim) for part in side.parts}
+            self._shared[name] = self._shared_part(name)
         spread = float(self._ratings["user"].rating.std(dtype=np.float64)) or 1.0
         self._highest_precision = (LEAST_NOISE * spread) ** -2
         self.chain.watch(self._watched_rows())
@@ -182,9 +189,46 @@ class GibbsFit(RowFit):
         )
         means -= mean
         own = rows - means
+        if (shared := self._shared.get(name)) is not None:
+            self._shift_rows(name, shared, rows, other_rows, prior, random)
         if self.has_biases:
             own[:, 0] = rows[:, 0]
         self.write_own_rows(name, own)
+
+    def _shared_part(self, name: str) -> Part | None:
+        """Find the part that adds the same weights to all rows of a user or item, if most rows have a single rating."""
+        side = self.side(name)
+        if side.rows is None or len(self._ratings[name].rating) >= SESSION * len(side.rows):
+            return None
+        for part in side.parts:
+            design = part.design
+            if design.is_one_hot and torch.equal(design.column, side.rows.owner.int()) and (design.scale == 1).all():
+                return part
+        return None
+
+    def _shift_rows(
+        self,
+        name: str,
+        part: Part,
+        rows: FloatArray,
+        other_rows: FloatArray,
+        prior: Normal,
+        random: np.random.Generator,
+    ) -> None:
+        """Draw a shared part given the ratings and what each row adds to it; the rows move along, in place."""
+        ratings, owner, before = self._ratings[name], self._owners[name], self._weights(part)
+        others = self._seen(other_rows, self._row_precision(OTHER_SIDE[name]))
+        rest = np.empty_like(ratings.rating)
+        subtract_dots(ratings, rows - before[owner], others.features, rest)
+        start = ratings.start[np.searchsorted(owner, np.arange(len(before) + 1))]
+        of_owners = Entries(chunk_bounds(start, dim=rows.shape[1]), start, ratings.other, rest)
+        scale = np.full(len(before), self._precision_of(part), dtype=np.float32)
+        priors = RowPriors(np.zeros_like(before), prior.precision.astype(np.float32), scale)
+        noise = random.standard_normal(before.shape, dtype=np.float32)
+        drawn = np.empty_like(before)
+        sample_rows(of_owners, others, priors, getattr(self, f"{name}_precision").numpy(), noise, drawn)
+        rows += (drawn - before)[owner]
+        write_joined(drawn, self._tables(part))
 
     def _draw_parts(self, name: str, residual: FloatArray, prior: Normal, random: np.random.Generator) -> FloatArray:
         """Draw the parts of a side in turn, given its rows.

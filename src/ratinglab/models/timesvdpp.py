@@ -1,7 +1,7 @@
 """timeSVD++: SVD++ with user weights that change from day to day."""
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,16 +36,24 @@ class TimeSVDpp(SVDpp):
     """r̂_ui(t) = μ + b_u(t) + b_i + (p_u(t) + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + …), else as svdpp
 
     b_u(t) = b_u + a_u dev_u(t) + b_u,t and p_u(t) = p_u + α_u dev_u(t) + p_u,t, with separate weights b_u,t and p_u,t
-    for every day t on which the user has training rows; dev_u(t) = sign(t − t_u) |t − t_u|^0.4, in days from the mean
-    day t_u of the user's ratings. All weights share one λ. A day without training rows counts as the user's nearest
-    day with some, the earlier on a tie. Without a day, predictions use the user's last day. The weights that depend on
-    time start at 0.
+    for every day t on which the user has training rows; dev_u(t) = sign(t − t_u) |t − t_u|^0.4 / s, in days from the
+    mean day t_u of the user's ratings. s makes 1 the largest |dev_u(t)|, so that the gradients of a_u and α_u are no
+    larger than those of the other weights. In runs of earlier versions s is 1. All weights share one λ. A day without
+    training rows counts as the user's nearest day with some, the earlier on a tie. Without a day, predictions use the
+    user's last day. The weights that depend on time start at 0.
+
+    Attributes:
+        drift_unit: () float32, s. Checkpoints keep it, because it gives a_u and α_u their meaning.
 
     Cold start: users and items without training rows get the bias baseline's prediction.
 
     Source: Koren, "Collaborative Filtering with Temporal Dynamics", KDD 2009, the model timeSVD++. This one leaves out
-    the items' biases in time bins, b_i,Bin(t), and c_u(t), which scales the items' biases.
+    the items' biases in time bins, b_i,Bin(t), and c_u(t), which scales the items' biases; Koren has s = 1.
     """
+
+    drift_unit: Tensor
+    drift: Tensor
+    """(num_rows,) float32, s dev_u(t). Checkpoints leave it out: it follows from the training rows."""
 
     def __init__(self, options: TimeSVDppOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__(options, training, generator=generator)
@@ -55,7 +63,10 @@ class TimeSVDpp(SVDpp):
         self.user_days = DayRows(user, day)
         owner = self.user_days.owner
         self.day_of_user = Design.one_hot(owner, num_columns=num_users)
-        self.drift_of_user = Design.one_hot(owner, num_columns=num_users, scale=self._drift(user, day, num_users))
+        self.register_buffer("drift", self._drift(user, day, num_users), persistent=False)
+        largest = self.drift.abs().max()
+        self.register_buffer("drift_unit", torch.where(largest > 0, largest, 1))
+        self.drift_of_user = Design.one_hot(owner, num_columns=num_users, scale=self.drift / self.drift_unit)
         if self.has_implicit["user"]:
             self.user_rated = self.user_rated.select_rows(owner)
         designs = [cast(Design, design).select_rows(owner) for design in self.user_feature_designs]
@@ -77,8 +88,14 @@ class TimeSVDpp(SVDpp):
             rows=self.user_days,
         )
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        """Load weights, and with them s: they mean nothing in another unit."""
+        state_dict.setdefault(f"{prefix}drift_unit", torch.ones(()))  # missing in runs of earlier versions
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+        self.drift_of_user.scale.copy_(self.drift / self.drift_unit)
+
     def _drift(self, user: Tensor, day: Tensor, num_users: int) -> Tensor:
-        """Compute dev_u(t) of every row: (num_rows,) float32."""
+        """Compute sign(t − t_u) |t − t_u|^0.4 of every row: (num_rows,) float32."""
         mean_day = torch.bincount(user, day.double(), minlength=num_users) / torch.bincount(user, minlength=num_users)
         distance = self.user_days.day - mean_day[self.user_days.owner]
         return (distance.sign() * distance.abs() ** DRIFT_POWER).float()

@@ -241,6 +241,27 @@ def squared_errors(ratings, rows, others):  # type: ignore[no-untyped-def]
     return plain, weighted
 
 
+@njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
+def subtract_dots(ratings, rows, features, out):  # type: ignore[no-untyped-def]
+    """Write r − v · x of each rating, in the order of the ratings.
+
+    Args:
+        ratings: Entries, r.
+        rows: (num_rows, D) float32, v.
+        features: (num_others, D) float32, x.
+        out: (E,) float32, written.
+    """
+    bounds, start, other, rating = ratings.bounds, ratings.start, ratings.other, ratings.rating
+    dim = features.shape[1]
+    for chunk in prange(len(bounds) - 1):
+        for row in range(bounds[chunk], bounds[chunk + 1]):
+            for place in range(start[row], start[row + 1]):
+                dot = np.float32(0)
+                for d in range(dim):
+                    dot += rows[row, d] * features[other[place], d]
+                out[place] = rating[place] - dot
+
+
 def compile_loops() -> None:
     """Load the loops from the compiler's cache, or compile them in a few seconds."""
     bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
@@ -251,6 +272,7 @@ def compile_loops() -> None:
     sample_rows(ratings, others, RowPriors(table, unit, value), value, table, table)
     gather(ratings, value, value, table, table)
     squared_errors(ratings, table, others)
+    subtract_dots(ratings, table, table, value)
     times(table, unit, table)
     gram(table, table)
     column_dots(table, table)
