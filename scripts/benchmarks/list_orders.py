@@ -3,10 +3,11 @@
     pip install -e . implicit
     python scripts/benchmarks/list_orders.py ml-100k/u.data ml-latest-small/ratings.csv
 
-A tenth of each user's ratings is held out for validation and a tenth for test, by three seeds. All systems choose from
-the same candidates for the same users: see conf/split/README.md. Settings of the other systems are the best of a small
-grid by NDCG@10 on the split's own validation rows; they learn from all training pairs, or from those of liked items.
-implicit is left out if it is not installed.
+A tenth of each user's ratings is held out for validation and a tenth for test, by three seeds; with --split leave_last,
+each user's last rating for test and the one before it for validation, and the seeds are those of the fits. All systems
+choose from the same candidates for the same users: see conf/split/README.md. Settings of the other systems are the best
+of a small grid by NDCG@10 on the split's own validation rows; they learn from all training pairs, or from those of
+liked items. implicit is left out if it is not installed.
 """
 
 import argparse
@@ -29,6 +30,8 @@ from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relev
 from ratinglab.runs.run import POPULARITY, Run
 
 RECIPES = ["fast", "biased_mf_gibbs", "svdpp_gibbs", "item_knn", "ease", "ials"]
+SPLITS = {"per_user": ["split=per_user", "split.seed={seed}"], "leave_last": ["split=leave_last", "seed={seed}"]}
+"""Settings of each protocol."""
 NUM_FACTORS = 32
 FIGURES = {"ndcg": 10, "recall": 20, "coverage": 10}
 """Length of the lists of each metric."""
@@ -43,6 +46,7 @@ def main() -> None:
     parser.add_argument("paths", type=Path, nargs="+", help="ratings as u.data of MovieLens 100K, or as ratings.csv")
     parser.add_argument("--seeds", type=int, default=3, help="number of splits (default: %(default)s)")
     parser.add_argument("--recipes", nargs="+", default=RECIPES, help="default: all of %(default)s")
+    parser.add_argument("--split", choices=SPLITS, default="per_user", help="protocol (default: %(default)s)")
     parser.add_argument("--part", choices=["val", "test"], default="test", help="rows that count (default: test)")
     arguments = parser.parse_args()
     for path in arguments.paths:
@@ -50,7 +54,7 @@ def main() -> None:
         ratings = pd.read_csv(path, sep="\t" if is_u_data else ",", names=COLUMNS, header=None if is_u_data else 0)
         found: list[dict[str, Figures]] = []
         for seed in range(arguments.seeds):
-            found.append(dict(measure(ratings, seed, arguments.recipes, arguments.part)))
+            found.append(dict(measure(ratings, seed, arguments.recipes, arguments.part, SPLITS[arguments.split])))
             print(f"{path}, seed {seed}: {found[-1]}", file=sys.stderr)
         print(
             f"\n{path}, {arguments.part}\n" + "| | " + " | ".join(f"{name}@{k}" for name, k in FIGURES.items()) + " |"
@@ -67,16 +71,18 @@ def spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
 
 
-def measure(ratings: pd.DataFrame, seed: int, recipes: list[str], part: str) -> Iterator[tuple[str, Figures]]:
+def measure(
+    ratings: pd.DataFrame, seed: int, recipes: list[str], part: str, split: list[str]
+) -> Iterator[tuple[str, Figures]]:
     """Measure all systems on one split: yields the name of each, and its metrics by name."""
     for number, recipe in enumerate(recipes):
         with TemporaryDirectory() as folder:
             run = ratinglab.train(
-                "split=per_user",
-                f"split.seed={seed}",
+                *(setting.format(seed=seed) for setting in split),
                 "logger=none",
                 "test=false",
                 ratings=ratings,
+                columns={"timestamp": "timestamp"},
                 recipe=recipe,
                 folder=f"{folder}/run",
                 verbose=False,
