@@ -127,6 +127,14 @@ def test_every_command_accepts_a_run_of_an_extension(command, folder, whole, nam
     assert "note:" not in command(folder, "report", str(run)).stdout
 
 
+def test_model_for_lists_trains_and_recommends(command, folder, tmp_path):
+    chosen = ["model=co_rated", "optimizer=closed_form", "monitor=val/ndcg@5", "logger=none", "data=csv"]
+    run = command(tmp_path, "train", "--config-dir", str(LAB), *chosen, f"data.path={folder}/ratings.csv").run
+    assert metrics_of(run)["val/ndcg@5"] > 0
+    listed = command(tmp_path, "recommend", "--config-dir", str(LAB), f"run={run}", "user=u0", "k=3").stdout
+    assert "recommended to user u0, by score" in listed
+
+
 @pytest.mark.parametrize("name", TOGETHER)
 def test_run_of_an_extension_is_reproduced(command, folder, whole, name):
     reproduced = command(folder, "reproduce", "--config-dir", str(LAB), f"run={whole(name)[1]}")
