@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import environment
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,9 @@ def imported(tmp_path, *command_lines):
         "        print('status', end.code)\n"
         f"    print([name for name in {SLOW} if name in sys.modules])\n"
     )
-    done = subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    started = [sys.executable, "-c", probe]
+    environ = environment(tmp_path)  # this checkout's code, whatever is installed
+    done = subprocess.run(started, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
     return [line for line in done.stdout.splitlines() if line == "end" or line.startswith(("status ", "["))]
 
 
