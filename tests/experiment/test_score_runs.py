@@ -59,6 +59,21 @@ def test_metrics_are_those_of_lists_only_and_beat_popular_items(trained, recipe)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
+def test_runs_on_any_rating_scale_count_the_same_pairs(folder, trained, recipe):
+    frame = pd.read_csv(folder / "ratings.csv")
+    frame["rating"] = frame["rating"].map({2: 0.0, 5: 1.0})
+    same = [*SHORT, "split=per_user", "ranking.threshold=0.8"]
+    run = ratinglab.train(*same, ratings=frame, recipe=recipe, verbose=False)
+    of_stars = Run.load(trained[recipe].run)
+    timed = ("fit/seconds", "fit/ratings_per_second")
+    assert {tag: each for tag, each in run.metrics.items() if tag not in timed} == pytest.approx(
+        {tag: each for tag, each in of_stars.metrics.items() if tag not in timed}, rel=1e-6
+    )
+    pd.testing.assert_frame_equal(run.recommend("u3", k=5), of_stars.recommend("u3", k=5))
+    assert run.recommend("u3", k=5)["score"].max() > 0
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_evaluate_and_report_show_the_lists(command, folder, trained, recipe):
     shown = command(folder, "evaluate", f"run={recipe}").stdout
     assert "by score" in shown
