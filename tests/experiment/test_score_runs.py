@@ -59,8 +59,24 @@ def test_metrics_are_those_of_lists_only_and_beat_popular_items(trained, recipe)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
+def test_runs_on_any_rating_scale_count_the_same_pairs(folder, trained, recipe):
+    frame = pd.read_csv(folder / "ratings.csv")
+    frame["rating"] = frame["rating"].map({2: 0.0, 5: 1.0})
+    same = [*SHORT, "split=per_user", "ranking.threshold=0.8"]
+    run = ratinglab.train(*same, ratings=frame, recipe=recipe, verbose=False)
+    of_stars = Run.load(trained[recipe].run)
+    timed = ("fit/seconds", "fit/ratings_per_second")
+    assert {tag: each for tag, each in run.metrics.items() if tag not in timed} == pytest.approx(
+        {tag: each for tag, each in of_stars.metrics.items() if tag not in timed}, rel=1e-6
+    )
+    pd.testing.assert_frame_equal(run.recommend("u3", k=5), of_stars.recommend("u3", k=5))
+    assert run.recommend("u3", k=5)["score"].max() > 0
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_evaluate_and_report_show_the_lists(command, folder, trained, recipe):
     shown = command(folder, "evaluate", f"run={recipe}").stdout
+    assert "\n\n" not in shown + trained[recipe].stdout  # no table without rows
     assert "by score" in shown
     assert shown.endswith("equal to metrics.json to the last digit\n")
     report = command(folder, "report", recipe).stdout
@@ -106,6 +122,29 @@ def test_folded_in_users_keep_their_training_ratings(trained):
     assert set(folded["item_id"]) == set(run.recommend("u3", k=30)["item_id"]) - {item}
 
 
+def test_run_shows_its_lists_in_a_notebook(trained):
+    run = Run.load(trained["ease"].run)
+    shown = run._repr_html_()
+    assert "NDCG@10" in shown
+    for system in ("", "baseline/popularity/"):
+        assert f"{run.metrics[f'{system}test/ndcg@10']:.4f}" in shown
+
+
+def test_header_of_a_closed_form_says_one_epoch_and_nothing_of_clipped_predictions(command, folder, tmp_path):
+    rows = [f"u{user},i{item},{3 + (user + item) % 2}" for user in range(9) for item in range(9)]
+    (tmp_path / "ratings.csv").write_text("\n".join(["user_id,item_id,rating", *rows]))
+    (tmp_path / "others.test").write_text("user_id,item_id,rating\nu1,i99,5\nu2,i99,1\n")
+    given = ["data=csv", "data.path=[ratings.csv,others.test]", "split=files", "split.test_files=*.test"]
+    shown = command(tmp_path, "train", *given, "recipe=ease", *SHORT, "split.validation=0.2").stdout
+    assert "optimizer  closed_form: closed form, one epoch\n" in shown
+    assert "clipped" not in shown
+
+
+def test_demo_of_scores_shows_no_noise_floor(command, folder):
+    shown = command(folder, "train", "recipe=ease", "logger=none", "test=false").stdout
+    assert "noise floor" not in shown
+
+
 def test_new_items_are_refused(trained):
     run = Run.load(trained["ease"].run)
     ratings = pd.DataFrame({"user_id": ["u3"], "item_id": ["new"], "rating": [5]})
@@ -145,6 +184,7 @@ def test_python_methods_that_need_ratings_refuse_scores(trained):
         lambda: run.explain("u3", ["i2"]),
         lambda: folded.predict(["i2"]),
         lambda: folded.explain(["i2"]),
+        lambda: run.predictions("val"),
     ):
         with pytest.raises(UserError, match=f"{REFUSED}$"):
             call()
@@ -170,6 +210,17 @@ def test_items_are_similar_by_the_factors_of_implicit_als(trained):
         (["recipe=ease", "optimizer=implicit_als"], "optimizer=implicit_als fits implicit_mf, got model=ease"),
         (["model=mf", "optimizer=implicit_als"], "optimizer=implicit_als fits implicit_mf, got model=mf"),
         (["model=mf", "optimizer=closed_form"], "optimizer=closed_form fits ease and item_knn, got model=mf"),
+        (
+            ["recipe=ease", "trainer.check_val_every_n_epoch=2"],
+            "trainer.check_val_every_n_epoch must be 1 with optimizer=closed_form, got 2",
+        ),
+        *[
+            (
+                [f"recipe={recipe}", "model.min_stars=5.5"],
+                "model.min_stars must be at most 5, the highest training rating in stars, got 5.5: no pair would count",
+            )
+            for recipe in RECIPES
+        ],
         (["recipe=ease", "ranking.by=lower_bound"], "ranking.by=lower_bound needs optimizer=gibbs, got closed_form"),
     ],
 )

@@ -31,6 +31,8 @@ def header(
     if refit_epochs is None:
         limit = "" if options.trainer.max_time is None else f" in {options.trainer.max_time}"
         epochs = f"at most {options.trainer.max_epochs} epochs{limit}"
+    if options.optimizer.takes_one_epoch:
+        epochs = "one epoch"
     parameters = sum(parameter.numel() for parameter in model.parameters())
     settings = ", ".join(f"{key}={as_yaml(value)}" for key, value in to_plain(options.model).items())
     yield f"model      {options.model.name}: {settings}; {parameters:,} parameters"
@@ -41,7 +43,8 @@ def header(
             "(trainer.limit_train_batches)"
         )
     yield from (f"note: {note}" for note in (*table.notes, *split.notes))
-    if options.clip_predictions and (table.scale[0] < lowest or table.scale[1] > highest):
+    clips = options.clip_predictions and not options.model.predicts_scores
+    if clips and (table.scale[0] < lowest or table.scale[1] > highest):
         yield (
             f"note: test ratings lie outside the scale of the others, {lowest:g} to {highest:g}, to which predictions "
             "are clipped; data.scale sets it"

@@ -208,7 +208,8 @@ class RecommendOptions(FoldInOptions):
     """Whether to leave out the items that the user has rated."""
     unknown: UnknownUsers
     """Treatment of users without training ratings. error: stop with an error, or skip them when recommending to all
-    users; baseline: recommend by the bias baseline, which ranks the same for everyone."""
+    users; baseline: recommend by the bias baseline or, for a model of scores, the most popular items: the same list for
+    everyone."""
     output: str | None
     """File to write, one recommendation per row; null: the screen, for one user. The extension decides the format:
     .csv, .tsv, .jsonl, .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress

@@ -247,6 +247,7 @@ def _build_fit(
 ) -> Fit:
     """Build the fit of a predictor with initial weights and a fitted bias baseline."""
     rows = as_tensors(data.train_ratings)
+    options.model.check_rows(rows)
     training = training_data(
         record,
         rows=rows if options.model.needs().interactions else None,

@@ -52,6 +52,8 @@ class FitOptions(ABC):
     """Whether it runs loops compiled by numba, which must be imported before torch."""
     pace: ClassVar[str] = "one step per batch"
     """How often it updates weights; shown in the header."""
+    takes_one_epoch: ClassVar[bool] = False
+    """Whether its first epoch computes the final weights."""
 
     @property
     def initial_lr(self) -> float | None:
@@ -370,11 +372,12 @@ class ClosedFormOptions(FitOptions):
 
     name: ClassVar[str] = "closed_form"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.score_sum,)
-    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
+    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({**WHOLE_EPOCHS, "check_val_every_n_epoch": 1})
     takes_batches: ClassVar[bool] = False
     on_cpu_only: ClassVar[bool] = True
     train_tag: ClassVar[str | None] = None
-    pace: ClassVar[str] = "one epoch"
+    pace: ClassVar[str] = "closed form"
+    takes_one_epoch: ClassVar[bool] = True
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         """Make the fit."""

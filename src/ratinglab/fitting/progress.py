@@ -52,7 +52,7 @@ class EpochLines(Callback):
         prefixes = ("train/", "val/") if validated else ("train/",)
         measured = [tag for prefix in prefixes for tag in trainer.callback_metrics if tag.startswith(prefix)]
         text = "   ".join(f"{tag} {float(trainer.callback_metrics[tag]):.4f}" for tag in measured)
-        log.info("epoch %d/%s   %s", trainer.current_epoch + 1, trainer.max_epochs, text)
+        log.info("%s", f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}   {text}".rstrip())
 
 
 def progress_callbacks(*, enabled: bool) -> list[Callback]:

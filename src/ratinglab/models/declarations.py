@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
+from ratinglab.errors import UserError
 from ratinglab.options import added_later, at_least, finite, within
 from ratinglab.ratings.side_information import AvailableData, Needs
 
 if TYPE_CHECKING:
     import torch
 
+    from ratinglab.batches import Batch
     from ratinglab.models.equation import Equation, TrainingData
 
 
@@ -62,6 +64,9 @@ class EquationOptions(ABC):
         """Return the options of the equation to fit to these data: self, unless the equation leaves a choice."""
         return self
 
+    def check_rows(self, rows: Batch) -> None:  # noqa: B027
+        """Raise UserError if the equation cannot be fitted to these training rows, with ratings in stars."""
+
     @abstractmethod
     def build(self, training: TrainingData, *, generator: torch.Generator) -> Equation:
         """Make the equation for the users and items of the training part; `generator` draws the initial weights.
@@ -106,6 +111,16 @@ class ScoreOptions(EquationOptions):
     min_stars: float | None = field(metadata=finite())
     """Lowest rating of a pair that counts, in stars, of which every rating scale has 1 to 5; null: all rated pairs
     count."""
+
+    def check_rows(self, rows: Batch) -> None:
+        """Raise UserError if no pair would count."""
+        from ratinglab.models.rated_pairs import counted
+
+        if self.min_stars is not None and len(counted(rows, self.min_stars).rating) == 0:
+            raise UserError(
+                f"model.min_stars must be at most {float(rows.rating.max()):g}, the highest training rating in stars, "
+                f"got {self.min_stars:g}: no pair would count"
+            )
 
 
 def names_of(forms: Collection[EquationForm]) -> list[str]:

@@ -17,6 +17,8 @@ PARTS = {"val": "validation", "test": "test"}
 def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
     """Tabulate the metrics of the model and the baselines on each part, and on its warm and cold rows."""
     metrics = record.metric_kinds()
+    if not metrics:  # a model of scores
+        return
     rows = [["", "", *(metric.label for metric in metrics)]]
     for part, label in PARTS.items():
         for group in ("", "/warm", "/cold"):

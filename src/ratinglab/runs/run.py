@@ -16,7 +16,7 @@ from torch import Tensor
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
-from ratinglab.evaluation.ranking import OrderOptions, check_threshold
+from ratinglab.evaluation.ranking import LABELS, OrderOptions, check_threshold
 from ratinglab.files import user_path
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.frames import Frame, frame_file, read_frame
@@ -84,12 +84,16 @@ class Run(Recommender):
         """Show the metrics in a notebook: a row per part and system."""
         labels = {metric.name: metric.label for metric in self.record.metric_kinds()}
         systems = {"": self.record.model, "baseline/bias/": "bias baseline", "baseline/mean/": "mean baseline"}
+        if self.record.predicts_scores:
+            lengths = self.record.list_lengths()
+            labels = {f"{name}@{k}": f"{label}@{k}" for k in lengths for name, label in LABELS.items()}
+            systems = {"": self.record.model, POPULARITY: "most popular"}
         metrics = self.metrics
         rows = {
             (label, system): {labels[name]: metrics.get(f"{prefix}{part}/{name}", np.nan) for name in labels}
             for part, label in (("val", "validation"), ("test", "test"))
             for prefix, system in systems.items()
-            if f"{prefix}{part}/mse" in metrics
+            if any(f"{prefix}{part}/{name}" in metrics for name in labels)
         }
         table = pd.DataFrame.from_dict(rows, orient="index").to_html(float_format="{:.4f}".format, border=0)
         return f"{table}<code>{html.escape(str(self.folder))}</code>"
@@ -232,7 +236,12 @@ class Run(Recommender):
         )
 
     def predicted(self, part: str) -> PredictedRows:
-        """Predict the rows of a part, val or test, once: later calls return the same arrays."""
+        """Predict the rows of a part, val or test, once: later calls return the same arrays.
+
+        Raises:
+            UserError: the model predicts scores.
+        """
+        self.check_predicts_ratings()
         if part not in self._predicted:
             self._predicted[part] = self._predict_rows(self.part(part))
         return self._predicted[part]

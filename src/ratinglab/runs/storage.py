@@ -139,7 +139,7 @@ def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
     if needs.interactions:
         columns = read_part(folder, "train", ["user", "item", "rating", *(["day"] if needs.days else [])])
         user, item, rating, *day = map(torch.from_numpy, columns)
-        rows = Batch(user, item, rating, day[0] if day else None)
+        rows = Batch(user, item, record.stars.to_stars(rating), day[0] if day else None)
     return training_data(
         record,
         rows=rows,
