@@ -1,5 +1,9 @@
 """Equations that predict scores from who rated what."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -59,7 +63,8 @@ def scores_of(equation: Equation) -> np.ndarray:
 
 
 def test_ease_equals_its_closed_form(monkeypatch):
-    monkeypatch.setattr(ease_module, "ROWS", 3)  # several blocks, the last one smaller
+    monkeypatch.setattr(ease_module, "PIVOTS", 2)  # several blocks, the last ones smaller
+    monkeypatch.setattr(ease_module, "ROWS", 4)
     counts = rated()
     inverse = np.linalg.inv(counts.T @ counts + 2 * np.eye(NUM_ITEMS))
     weights = -inverse / np.diag(inverse)
@@ -152,3 +157,27 @@ def test_ease_refuses_more_items_than_its_matrix_may_hold():
     large = TrainingData(num_users=1, num_items=70_000, rating_mean=3.0, rows=rows)
     with pytest.raises(UserError, match=r"^model=ease takes 20 GB for 70,000 items, at most 16 GB are allowed: use"):
         build_equation(OPTIONS["ease"], large, seed=0)
+
+
+INVERT = """
+import hashlib, numpy as np
+from ratinglab.models.ease import _invert
+rated = (np.random.default_rng(0).random((900, 700)) < 0.1).astype(np.float32)
+matrix = rated.T @ rated + 50 * np.eye(700, dtype=np.float32)
+_invert(matrix)
+print(hashlib.sha256(np.triu(matrix).tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_ease_is_the_same_for_any_number_of_threads():
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", INVERT],
+            env={**os.environ, "OPENBLAS_NUM_THREADS": threads},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(digests) == 1
