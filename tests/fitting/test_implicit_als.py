@@ -16,9 +16,11 @@ from ratinglab.fitting.kernels.implicit_rows import improve_rows
 from ratinglab.fitting.optimizers import ImplicitALSOptions
 from ratinglab.fitting.sorted_ratings import sort_ratings
 from ratinglab.models.implicit_mf import ImplicitMFOptions
-from ratinglab.models.rated_pairs import PairsByRow, RatedPairs, counted, solve_rows
+from ratinglab.models.rated_pairs import ImplicitObjective, PairsByRow, RatedPairs, counted, solve_rows
 
-MODEL = ImplicitMFOptions(embedding_dim=4, regularization=0.02, init_std=0.5, unrated_weight=0.2, min_stars=3.0)
+MODEL = ImplicitMFOptions(
+    embedding_dim=4, regularization=0.1, frequency_exponent=0.5, init_std=0.5, unrated_weight=0.2, min_stars=3.0
+)
 NDCG = RankingMetric(
     "ndcg@5", "NDCG@5", higher_is_better=True, measure="ndcg", k=5, by=OrderBy.prediction, threshold=3.0
 )
@@ -39,7 +41,7 @@ def objective(run) -> float:
     total = (is_rated * (1 - scores) ** 2).sum() + 0.2 * (scores**2).sum()
     for side, axis in ((users, 1), (items, 0)):
         weight = is_rated.sum(axis=axis) + 0.2 * is_rated.shape[axis]
-        total += 0.02 * weight @ (side**2).sum(axis=1)
+        total += 0.1 * weight**0.5 @ (side**2).sum(axis=1)
     return total / is_rated.sum()
 
 
@@ -56,7 +58,7 @@ def test_as_many_steps_as_factors_solve_for_each_row():
     ]
     errors = improve_rows(pairs, others, 0.3 * others.T @ others, ridge, 8, rows)
     exact = solve_rows(
-        PairsByRow.group(RatedPairs(user, item), 9), torch.from_numpy(others), unrated_weight=0.3, regularization=0.1
+        PairsByRow.group(RatedPairs(user, item), 9), torch.from_numpy(others), ImplicitObjective(0.3, 0.1, 1.0)
     )
     np.testing.assert_allclose(rows, exact, atol=1e-5)
     assert (rows[3] == 0).all()

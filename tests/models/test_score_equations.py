@@ -22,7 +22,7 @@ OPTIONS = {
     "ease": EASEOptions(ridge=2.0, min_stars=3.0),
     "item_knn": ItemKNNOptions(num_neighbors=3, shrinkage=1.5, min_stars=3.0),
     "implicit_mf": ImplicitMFOptions(
-        embedding_dim=3, regularization=0.1, init_std=0.5, unrated_weight=0.3, min_stars=3.0
+        embedding_dim=3, regularization=0.1, frequency_exponent=0.5, init_std=0.5, unrated_weight=0.3, min_stars=3.0
     ),
 }
 
@@ -138,7 +138,7 @@ def test_users_added_to_implicit_mf_minimize_its_objective():
     added = equation.with_users(rows, num_users=1)
     items = equation.item_embedding.weight.detach().double()
     is_rated = torch.from_numpy(rated()[5])
-    ridge = 0.1 * (is_rated.sum() + 0.3 * NUM_ITEMS)
+    ridge = 0.1 * (is_rated.sum() + 0.3 * NUM_ITEMS) ** 0.5
 
     def objective(row: torch.Tensor) -> torch.Tensor:
         score = items @ row

@@ -24,7 +24,7 @@ class ImplicitALSFit(Fit):
 
     A row v of a user with n pairs moves towards the solution of
 
-        (Σ y yᵀ + α YᵀY + λ (n + α I) 1) v = Σ y
+        (Σ y yᵀ + α YᵀY + λ (n + α I)^ν 1) v = Σ y
 
     by a few steps of conjugate gradients from its last value; likewise an item's. The sums over a row's pairs take time
     in proportion to the number of factors, not to its square. train/loss is the objective before the sweep, divided
@@ -65,7 +65,7 @@ class ImplicitALSFit(Fit):
     def training_step(self, batches: list[Batch]) -> None:
         """Run one sweep."""
         users, items = self._rows("user"), self._rows("item")
-        everywhere = self.equation.unrated_weight * float((gram(users, users) * gram(items, items)).sum())
+        everywhere = self.equation.objective.unrated_weight * float((gram(users, users) * gram(items, items)).sum())
         penalty = self._penalty("user", users, len(items)) + self._penalty("item", items, len(users))
         errors = self._improve("item", items, users)
         self._improve("user", users, items)
@@ -83,17 +83,18 @@ class ImplicitALSFit(Fit):
 
     def _improve(self, name: str, rows: FloatArray, others: FloatArray) -> FloatArray:
         """Improve the rows of a side in place, and return the squared errors of its pairs before, by row."""
-        pairs, alpha = self._pairs[name], self.equation.unrated_weight
+        pairs, alpha = self._pairs[name], self.equation.objective.unrated_weight
         shared = (alpha * gram(others, others)).astype(np.float32)
         errors: FloatArray = improve_rows(pairs, others, shared, self._ridge(name, len(others)), self.cg_steps, rows)
         return errors
 
     def _penalty(self, name: str, rows: FloatArray, num_others: int) -> float:
-        """Compute λ Σ (n + α M) ‖v‖² over the rows of a side."""
+        """Compute λ Σ (n + α M)^ν ‖v‖² over the rows of a side."""
         return float(self._ridge(name, num_others) @ np.square(rows).sum(axis=1))
 
     def _ridge(self, name: str, num_others: int) -> FloatArray:
-        """Compute λ (n + α M) of each row, with M rows on the other side: (num_rows,) float32."""
-        equation = self.equation
-        weight = self._pairs[name].counts + equation.unrated_weight * num_others
-        return (equation.regularization * weight).astype(np.float32)
+        """Compute λ (n + α M)^ν of each row, with M rows on the other side: (num_rows,) float32."""
+        ridge: FloatArray = self.equation.objective.ridge(
+            torch.from_numpy(self._pairs[name].counts), num_others
+        ).numpy()
+        return ridge

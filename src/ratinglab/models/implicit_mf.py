@@ -11,7 +11,7 @@ from ratinglab.batches import Batch
 from ratinglab.models.declarations import EquationForm, ScoreOptions
 from ratinglab.models.equation import TrainingData, normal_embedding
 from ratinglab.models.factor_equation import FactorEquation, Side
-from ratinglab.models.rated_pairs import PairsByRow, RatedPairs, counted, solve_rows
+from ratinglab.models.rated_pairs import ImplicitObjective, PairsByRow, RatedPairs, counted, solve_rows
 from ratinglab.options import above, at_least, within
 
 
@@ -25,7 +25,9 @@ class ImplicitMFOptions(ScoreOptions):
     embedding_dim: int = field(metadata=within(1, 65_536))
     """Number of latent factors. More factors fit more detail and need more regularization."""
     regularization: float = field(metadata=at_least(0))
-    """λ per pair, in the objective. Raise it for sparse data."""
+    """λ, in the objective. Raise it for sparse data."""
+    frequency_exponent: float = field(metadata=within(0, 1))
+    """ν, how much stronger λ is for users and items with many pairs. 0: the same for all; 1: in proportion."""
     init_std: float = field(metadata=above(0))
     """Standard deviation of the users' initial factors, times √embedding_dim."""
     unrated_weight: float = field(metadata=at_least(0))
@@ -39,9 +41,9 @@ class ImplicitMFOptions(ScoreOptions):
 class ImplicitMF(FactorEquation):
     """s_ui = x_u · y_i, a score: about 1 for rated pairs, 0 for most others
 
-    x and y minimize Σ_rated (1 − s_ui)² + α Σ_all s_ui² + λ Σ_u (n_u + α I) ‖x_u‖² + λ Σ_i (n_i + α U) ‖y_i‖², with n
-    the number of rated pairs of a user or item, U users and I items. Only ratings of at least min_stars count, and all
-    of them alike.
+    x and y minimize Σ_rated (1 − s_ui)² + α Σ_all s_ui² + λ Σ_u (n_u + α I)^ν ‖x_u‖² + λ Σ_i (n_i + α U)^ν ‖y_i‖²,
+    with n the number of rated pairs of a user or item, U users and I items. Only ratings of at least min_stars count,
+    and all of them alike.
 
     Cold start: users and items without training rows get the share of users who rated the item.
 
@@ -55,7 +57,8 @@ class ImplicitMF(FactorEquation):
     def __init__(self, options: ImplicitMFOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__()
         self.min_stars = options.min_stars
-        self.regularization, self.unrated_weight = options.regularization, options.unrated_weight
+        self.regularization = options.regularization
+        self.objective = ImplicitObjective(options.unrated_weight, options.regularization, options.frequency_exponent)
         dim = options.embedding_dim
         std = options.init_std / dim**0.5
         self.user_embedding = normal_embedding(training.num_users, dim, std=std, generator=generator)
@@ -65,10 +68,7 @@ class ImplicitMF(FactorEquation):
         """Return the equation with other users, solved for from their ratings in stars. It shares the items."""
         rows = counted(rows, self.min_stars)
         pairs = RatedPairs(rows.user.int().numpy(), rows.item.int().numpy())
-        item, weight, regularization = self.item_embedding.weight, self.unrated_weight, self.regularization
-        user = solve_rows(
-            PairsByRow.group(pairs, num_users), item, unrated_weight=weight, regularization=regularization
-        )
+        user = solve_rows(PairsByRow.group(pairs, num_users), self.item_embedding.weight, self.objective)
         other = copy(self)
         other._modules = {**self._modules, "user_embedding": nn.Embedding.from_pretrained(user)}
         return other

@@ -32,6 +32,24 @@ def counted(rows: Batch, min_stars: float | None) -> Batch:
     return rows if min_stars is None else rows.take(rows.rating >= min_stars - TOLERANCE)
 
 
+class ImplicitObjective(NamedTuple):
+    """Weights of the terms of the objective of factors of who rated what: see ImplicitMF.
+
+    Attributes:
+        unrated_weight: α.
+        regularization: λ.
+        frequency_exponent: ν.
+    """
+
+    unrated_weight: float
+    regularization: float
+    frequency_exponent: float
+
+    def ridge(self, size: Tensor, num_others: int) -> Tensor:
+        """Compute λ (n + α M)^ν for rows with n pairs each, of M others: (R,) → (R,) float32."""
+        return self.regularization * (size + self.unrated_weight * num_others) ** self.frequency_exponent
+
+
 class PairsByRow(NamedTuple):
     """Rated pairs, grouped by row: what each row has rated, or who has rated it.
 
@@ -51,25 +69,24 @@ class PairsByRow(NamedTuple):
 
 
 @torch.inference_mode()
-def solve_rows(pairs: PairsByRow, other: Tensor, *, unrated_weight: float, regularization: float) -> Tensor:
+def solve_rows(pairs: PairsByRow, other: Tensor, objective: ImplicitObjective) -> Tensor:
     """Solve for all rows of a side, given the other side's: other (M, D) float32 → (R, D) float32, 0 without pairs.
 
-    The row v of a user with n pairs minimizes Σ_rated (1 − v · y)² + α Σ_all (v · y)² + λ (n + α M) ‖v‖², with α the
-    weight of pairs that are not rated. Rows of similar size are solved together, the largest first, padded with rows
-    of zeros.
+    The row v of a user with n pairs minimizes Σ_rated (1 − v · y)² + α Σ_all (v · y)² + λ (n + α M)^ν ‖v‖². Rows of
+    similar size are solved together, the largest first, padded with rows of zeros.
     """
     dim, size = other.shape[1], pairs.size
     start = np.cumsum(size) - size
     order = np.argsort(-size, kind="stable")[: np.count_nonzero(size)]
     padded = torch.cat([other, torch.zeros(1, dim)])
-    shared, identity = unrated_weight * other.T @ other, torch.eye(dim)
+    shared, identity = objective.unrated_weight * other.T @ other, torch.eye(dim)
     rows = torch.zeros(len(size), dim)
     for row in _blocks(order, size, dim):
         place = np.arange(size[row[0]])
         is_pair = torch.from_numpy(place < size[row, None])
         entry = torch.from_numpy(np.minimum(start[row, None] + place, len(pairs.other) - 1))
         known = padded[torch.where(is_pair, pairs.other[entry], len(other))]
-        ridge = regularization * (torch.from_numpy(size[row]) + unrated_weight * len(other))
+        ridge = objective.ridge(torch.from_numpy(size[row]), len(other))
         left = known.mT @ known + shared + ridge[:, None, None] * identity
         rows[row] = torch.cholesky_solve(known.sum(dim=1)[..., None], torch.linalg.cholesky(left))[..., 0]
     return rows

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ratinglab.models.rated_pairs import PairsByRow, RatedPairs, solve_rows
+from ratinglab.models.rated_pairs import ImplicitObjective, PairsByRow, RatedPairs, solve_rows
 
 DIM, SWEEPS = 32, 8
 """Number of factors, and of sweeps over both sides."""
@@ -14,7 +14,7 @@ UNRATED_WEIGHT, REGULARIZATION = 0.3, 0.01
 """α and λ, found by NDCG@10 on validation rows of MovieLens 100K and latest-small."""
 INITIAL_STD = 0.1
 """Standard deviation of the initial factors, times √DIM."""
-_solve = partial(solve_rows, unrated_weight=UNRATED_WEIGHT, regularization=REGULARIZATION)
+_solve = partial(solve_rows, objective=ImplicitObjective(UNRATED_WEIGHT, REGULARIZATION, frequency_exponent=1.0))
 
 
 class Interest(NamedTuple):
