@@ -173,11 +173,14 @@ def test_prior_is_drawn_given_rows_without_parts_and_the_weights_of_parts(name, 
         seen.append((rows.copy(), spread, spread_rows))
         return draw_normal(rows, random, spread=spread, spread_rows=spread_rows)
 
-    drawn_given = []
+    drawn_given, precisions_given, precisions_drawn = [], [], []
 
-    def draw(solver, residual, weights, *, prior, **more):
+    def draw(solver, residual, weights, *, precision, prior, random):
         drawn_given.append(out_of_blocks(residual, weights.shape[1]) + prior.mean)
-        return own_draw(solver, residual, weights, prior=prior, **more)
+        drawn = own_draw(solver, residual, weights, precision=precision, prior=prior, random=random)
+        precisions_given.append(precision)
+        precisions_drawn.append(drawn[1])
+        return drawn
 
     own_draw = PartSolver.draw
     monkeypatch.setattr(gibbs, "draw_normal", recorded)
@@ -185,7 +188,9 @@ def test_prior_is_drawn_given_rows_without_parts_and_the_weights_of_parts(name, 
     before = fit(name, epochs=5).module
     fit(name, epochs=6)
     counts = PARTS[name]
-    of_last_sweep = drawn_given[-sum(counts.values()) :]
+    num_parts = sum(counts.values())
+    assert precisions_given[-num_parts:] == pytest.approx(precisions_drawn[-2 * num_parts : -num_parts], rel=1e-6)
+    of_last_sweep = drawn_given[-num_parts:]
     first_drawn = {"user": of_last_sweep[0], "item": of_last_sweep[counts["user"]]}
     # the last two draws of six epochs are those of the users and the items
     for side, (rows, spread, spread_rows) in zip(("user", "item"), seen[-2:], strict=True):
