@@ -3,7 +3,6 @@
 import gc
 import io
 import json
-import logging
 import os
 import select
 import signal
@@ -19,6 +18,7 @@ from typing import TextIO
 import numpy as np
 import pytest
 from documented import options_of
+from in_process import called_as
 from parsed_configs import parse_once
 
 from ratinglab.openmp import SLEEPING_THREADS
@@ -30,8 +30,6 @@ os.environ |= SLEEPING_THREADS
 REPOSITORY = Path(__file__).parents[1]
 NO_FIGURES = [f"logger.tensorboard.{value}" for value in ("figures=false", "data_figures=false", "projector_items=0")]
 """Options of a run of which only other TensorBoard events are tested."""
-INSTALLED = (sys.prefix, sys.base_prefix, str(REPOSITORY / "src"))
-"""Folders of modules that commands import; others are from --config-dir."""
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
 
@@ -245,21 +243,17 @@ def command_here(cache: Path) -> Command:
     from torch.utils.tensorboard import writer
 
     from ratinglab.commands import COMMANDS
-    from ratinglab.config.hydra_api import outside_app
-    from ratinglab.experiment.isolation import isolated
     from ratinglab.reports import figure_files
 
     def run(folder: Path, script: str, *arguments: str, status: int = 0, figures: bool = False) -> Outcome:
-        handlers, modules, found = list(logging.root.handlers), set(sys.modules), 0
+        found, path = 0, REPOSITORY / "scripts" / f"{script}.py"
         with (
-            isolated(), outside_app(), pytest.MonkeyPatch.context() as patch,
-            redirect_stdout(io.StringIO()) as stdout, redirect_stderr(io.StringIO()) as stderr,
-        ):  # fmt: skip
-            patch.chdir(folder)
+            redirect_stdout(io.StringIO()) as stdout,
+            redirect_stderr(io.StringIO()) as stderr,
+            called_as(str(path), *arguments, folder=folder) as patch,
+        ):
             for name, value in environment(cache).items():
                 patch.setenv(name, value)
-            patch.setattr(sys, "argv", [str(REPOSITORY / "scripts" / f"{script}.py"), *arguments])
-            patch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
             torch.set_num_threads(1)
             if not figures:
                 patch.setattr(figure_files, "_figures", lambda jobs, curves: [])
@@ -268,12 +262,6 @@ def command_here(cache: Path) -> Command:
                 COMMANDS[script]()
             except SystemExit as end:
                 found = end.code if isinstance(end.code, int) else int(end.code is not None)
-        for handler in set(logging.root.handlers).difference(handlers):  # Hydra's, in place of those before
-            handler.close()
-        logging.root.handlers[:] = handlers
-        for name in set(sys.modules).difference(modules):  # of --config-dir: another folder may have the same names
-            if not (getattr(sys.modules[name], "__file__", None) or sys.prefix).startswith(INSTALLED):
-                del sys.modules[name]
         outcome = Outcome(found, stdout.getvalue(), stderr.getvalue(), folder)
         assert found == status, f"status {found}\n{outcome.stdout}\n{outcome.stderr}"
         return outcome

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import environment
+from in_process import called_as
 
 from ratinglab.commands import COMMANDS, main
 
@@ -83,9 +84,8 @@ def test_bash_completes_commands_choices_and_keys(installed):
 
 
 @pytest.mark.parametrize("arguments", ["", "install=tcsh", "install=bash now"])
-def test_other_completion_requests_are_one_line(monkeypatch, capsys, arguments):
-    monkeypatch.setattr(sys, "argv", ["ratinglab", "-sc", *arguments.split()])
-    with pytest.raises(SystemExit) as end:
+def test_other_completion_requests_are_one_line(tmp_path, capsys, arguments):
+    with called_as("ratinglab", "-sc", *arguments.split(), folder=tmp_path), pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 2
     expected = f"error: -sc must be install=bash, =zsh or =fish, got {arguments or 'nothing'}\n"

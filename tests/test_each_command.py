@@ -1,14 +1,11 @@
 """A quick look at each command, in this process: one small run, used by all others. Other tests of them are slow."""
 
-import logging
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
+from in_process import called_as
 
 from ratinglab.commands import COMMANDS, main
-from ratinglab.experiment.isolation import isolated
 
 TRAIN = "train data=csv data.path=ratings.csv data.cache=null trainer=debug logger=none hydra.run.dir="
 LINES = {
@@ -26,7 +23,7 @@ LINES = {
 
 
 @pytest.fixture(scope="module")
-def run_line(tmp_path_factory) -> Iterator[Callable[[str], None]]:
+def run_line(tmp_path_factory) -> Callable[[str], None]:
     """Return a function that runs a line of the program ratinglab in a folder with ratings, pairs and a run."""
     folder = tmp_path_factory.mktemp("each")
     rows = [f"{user},{item},{1 + user * item % 5}" for user in range(20) for item in range(20)]
@@ -34,18 +31,11 @@ def run_line(tmp_path_factory) -> Iterator[Callable[[str], None]]:
     (folder / "pairs.csv").write_text("user_id,item_id\n1,2\n")
 
     def run(line: str) -> None:
-        with isolated(), pytest.MonkeyPatch.context() as patch:
-            patch.chdir(folder)
-            patch.setattr(sys, "argv", ["ratinglab", *line.split()])
+        with called_as("ratinglab", *line.split(), folder=folder):
             main()
 
-    handlers, signals = list(logging.root.handlers), [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    before = {number: signal.getsignal(number) for number in signals}
     run(f"{TRAIN}run")
-    yield run
-    logging.root.handlers[:] = handlers
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    return run
 
 
 def test_each_command_but_the_server_has_a_line():

@@ -1,0 +1,48 @@
+"""Commands in the tests' own process, which they leave as it was."""
+
+import logging
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+INSTALLED = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[1] / "src"))
+"""Folders of modules that commands import; others are from --config-dir."""
+
+
+@contextmanager
+def called_as(*argv: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
+    """Let a command run in this process, with its arguments and folder; restore what it sets for its process.
+
+    Restores what `isolated` does, Hydra's state, signals and their meaning, the handlers of the root logger, and drops
+    modules of --config-dir, since another folder may have the same names. Yields what undoes further changes.
+    """
+    from ratinglab import interrupts
+    from ratinglab.config.hydra_api import outside_app
+    from ratinglab.experiment.isolation import isolated
+
+    handlers, modules = list(logging.root.handlers), set(sys.modules)
+    signals = {number: signal.getsignal(number) for number in interrupts.STOP_SIGNALS}
+    try:
+        with isolated(), outside_app(), pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            patch.setattr(sys, "argv", [*argv])
+            patch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
+            patch.setattr(interrupts, "_is_command", False)
+            yield patch
+    finally:
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+        _restore_handlers(handlers)
+        for name in set(sys.modules).difference(modules):
+            if not (getattr(sys.modules[name], "__file__", None) or sys.prefix).startswith(INSTALLED):
+                del sys.modules[name]
+
+
+def _restore_handlers(handlers: Sequence[logging.Handler]) -> None:
+    for handler in set(logging.root.handlers).difference(handlers):  # Hydra's
+        handler.close()
+    logging.root.handlers[:] = handlers
