@@ -11,6 +11,7 @@ from equal_runs import assert_equal_runs
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import LABELS
 from ratinglab.experiment.training import build_lightning
+from ratinglab.fitting.fit import Fit
 from ratinglab.reports.finished_runs import basis
 from ratinglab.reports.results import lists_tables
 from ratinglab.runs.record import read_record
@@ -96,6 +97,12 @@ def test_lists_monitored_in_training_have_the_order_of_those_of_the_run(train_he
 
 def test_initial_weights_are_the_best_by_lists_if_no_epoch_is_better(train_here):
     metrics = metrics_of(train_here(*MONITORED, "optimizer.lr=1e-12"))
+    assert metrics["fit/best_epoch"] == 0
+
+
+def test_initial_value_is_rounded_like_those_of_the_epochs(train_here, monkeypatch):
+    monkeypatch.setattr(Fit, "_monitored_value", lambda _: 0.1)  # float32 has a higher one
+    metrics = metrics_of(train_here(*MONITORED, "trainer.max_epochs=1"))
     assert metrics["fit/best_epoch"] == 0
 
 
