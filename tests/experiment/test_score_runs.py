@@ -1,6 +1,7 @@
 """Runs of models that predict scores: what they measure, and where they are used or refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -143,6 +144,27 @@ def test_header_of_a_closed_form_says_one_epoch_and_nothing_of_clipped_predictio
 def test_demo_of_scores_shows_no_noise_floor(command, folder):
     shown = command(folder, "train", "recipe=ease", "logger=none", "test=false").stdout
     assert "noise floor" not in shown
+
+
+def test_fit_that_no_epoch_improved_says_so(command, folder):
+    worse = ["recipe=ease", "model.min_stars=null", "model.ridge=1e-3", "monitor=val/recall@30"]  # all items, so a tie
+    shown = command(folder, "train", *DATA, *worse, *SHORT).stdout
+    assert "warning: no epoch beat the initial weights by val/recall@30, so the run keeps these\n" in shown
+
+
+def test_similarities_count_as_parameters(trained):
+    run = Run.load(trained["item_knn"].run)
+    assert run.metrics["fit/parameters"] == run.record.num_items**2  # fewer than 100 neighbors
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_record_that_does_not_fit_the_ratings_is_one_line(trained, tmp_path, recipe):
+    shutil.copytree(trained[recipe].run, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record["num_items"] -= 1
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"is damaged|does not hold the weights"):
+        Run.load(tmp_path / "run")
 
 
 def test_new_items_are_refused(trained):

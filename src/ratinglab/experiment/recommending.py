@@ -111,7 +111,7 @@ def _recommend_to_one(
     if not model.has_user(user_id):
         if options.unknown is UnknownUsers.error:
             run.check_users([user_id], place=lambda _: "user")
-        given = "the most popular items" if run.record.predicts_scores else "the bias baseline predicts"
+        given = "the list has the most popular items" if run.record.predicts_scores else "the bias baseline predicts"
         remarks.append(f"note: user {user_id} has no training ratings; {given}, the same for everyone")
     name = user_id if isinstance(model, FoldedIn) and model.is_anonymous else f"user {user_id}"
     recommended = model.list_of(user_id, lists)

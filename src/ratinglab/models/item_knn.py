@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from scipy.sparse import csr_array
-from torch import Tensor
+from torch import Tensor, nn
 
 from ratinglab.models.equation import TrainingData
 from ratinglab.models.item_weights import ItemWeights, ItemWeightsOptions
@@ -50,14 +50,13 @@ class ItemKNN(ItemWeights):
     """
 
     neighbor: Tensor
-    similarity: Tensor
 
     def __init__(self, options: ItemKNNOptions, training: TrainingData) -> None:
         super().__init__(options, training)
         self.shrinkage = options.shrinkage
         count = min(options.num_neighbors, training.num_items)
         self.register_buffer("neighbor", torch.zeros(training.num_items, count, dtype=torch.int32))
-        self.register_buffer("similarity", torch.zeros(training.num_items, count))
+        self.similarity = nn.Parameter(torch.zeros(training.num_items, count), requires_grad=False)
 
     def solve(self) -> None:
         """Find the neighbors of all items, a block of items at a time."""

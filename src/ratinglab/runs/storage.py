@@ -205,7 +205,9 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
     """Load a run's predictor with its best weights, and the number of epochs that trained them."""
     try:
         predictor = build_predictor(record, read_training_data(record, folder), seed=0)
-    except (LookupError, TypeError, RuntimeError) as error:
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:  # the record may not fit the tables
         raise UserError(f"{folder / 'run.json'} is damaged: {' '.join(str(error).split())}") from error
     path = folder / "checkpoints" / "best.ckpt"
     best_epoch = load_weights(predictor, path, record=record)
