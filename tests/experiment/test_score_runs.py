@@ -60,11 +60,11 @@ def test_metrics_are_those_of_lists_only_and_beat_popular_items(trained, recipe)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_runs_on_any_rating_scale_count_the_same_pairs(folder, trained, recipe):
+def test_runs_on_any_rating_scale_count_the_same_pairs(folder, trained, recipe, tmp_path):
     frame = pd.read_csv(folder / "ratings.csv")
     frame["rating"] = frame["rating"].map({2: 0.0, 5: 1.0})
     same = [*SHORT, "split=per_user", "ranking.threshold=0.8"]
-    run = ratinglab.train(*same, ratings=frame, recipe=recipe, verbose=False)
+    run = ratinglab.train(*same, ratings=frame, recipe=recipe, folder=tmp_path / "run", verbose=False)
     of_stars = Run.load(trained[recipe].run)
     timed = ("fit/seconds", "fit/ratings_per_second")
     assert {tag: each for tag, each in run.metrics.items() if tag not in timed} == pytest.approx(
@@ -275,9 +275,10 @@ def test_sweep_ranks_jobs_by_lists_and_shows_their_test_lists(command, folder):
     assert "model.ridge=1 " in f"{best} "
 
 
-def test_train_from_python(folder):
+def test_train_from_python(folder, tmp_path):
     frame = pd.read_csv(folder / "ratings.csv")
-    run = ratinglab.train("logger=none", "split=per_user", ratings=frame, recipe="item_knn", verbose=False)
+    given = ["logger=none", "split=per_user"]
+    run = ratinglab.train(*given, ratings=frame, recipe="item_knn", folder=tmp_path / "run", verbose=False)
     assert run.metrics["test/ndcg@10"] > 0
     assert run.evaluate() == {}
     assert run.evaluate_ranking(k=3)["test/ndcg@3"] > 0
