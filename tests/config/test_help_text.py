@@ -21,7 +21,7 @@ def shown(command, tmp_path_factory):
 
 def test_help_lists_choices_and_keys_with_descriptions(shown):
     text = shown("train")
-    assert re.search(r"^model: Equation that predicts a rating\.$", text, re.M)
+    assert re.search(r"^model: Equation that predicts a rating, or a score to order lists by\.$", text, re.M)
     assert re.search(r"^  \* mf  +The textbook model: the dot product of two embeddings\.$", text, re.M)
     assert re.search(r"^    svdpp  +SVD\+\+", text, re.M)
     assert re.search(r"^    model\.embedding_dim=32  +Number of latent factors\.", text, re.M)
@@ -50,7 +50,7 @@ def test_help_marks_each_choice_of_a_list_and_shows_its_keys(shown):
 def test_other_commands_have_a_help_text(shown):
     text = shown("predict")
     assert re.search(r"^    input=\?\?\?  +File with one pair.*\n? .*Must", text, re.M)
-    assert re.search(r"^    columns\.item=item_id  +Column of the item ids\.$", text, re.M)
+    assert re.search(r"^    columns\.item=null  +Column of the item ids; null: item_id or,", text, re.M)
     assert " -m " not in text
     assert "* csv" in shown("inspect_data")
 
