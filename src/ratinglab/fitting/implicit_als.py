@@ -8,8 +8,7 @@ import torch
 
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.kernels import implicit_rows, rows
-from ratinglab.fitting.kernels.implicit_rows import improve_rows
+from ratinglab.fitting.kernels.implicit_rows import compile_loops, improve_rows
 from ratinglab.fitting.kernels.rows import Entries, gram
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
@@ -40,8 +39,7 @@ class ImplicitALSFit(Fit):
         super().__init__(predictor, setup)
         self.cg_steps, self.train_loss = cg_steps, math.nan
         self._pairs: dict[str, Entries] = {}
-        for kernels in (rows, implicit_rows):
-            kernels.compile_loops()  # before the fit is timed
+        compile_loops()  # before the fit is timed
 
     @property
     def equation(self) -> ImplicitMF:

@@ -9,6 +9,7 @@ from numba import prange
 
 from ratinglab.fitting.kernels.compiled import njit
 from ratinglab.fitting.kernels.rows import Entries
+from ratinglab.fitting.kernels.rows import compile_loops as compile_row_loops
 
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
@@ -93,7 +94,8 @@ def _times(matrix, vector, ridge, out):  # type: ignore[no-untyped-def]
 
 
 def compile_loops() -> None:
-    """Load the loop from the compiler's cache, or compile it in a few seconds."""
+    """Load the loop, and those of `rows`, from the compiler's cache, or compile them in a few seconds."""
+    compile_row_loops()
     bounds, start = np.zeros(2, dtype=np.int64), np.zeros(1, dtype=np.int64)
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((0, 1), np.float32)
     pairs = Entries(bounds, start, index, value)
