@@ -32,6 +32,7 @@ def called_as(*argv: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
             patch.setattr(sys, "argv", [*argv])
             patch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
             patch.setattr(interrupts, "_is_command", False)
+            patch.delitem(sys.modules, "ipykernel", raising=False)  # else this process is a notebook, which has a bar
             yield patch
     finally:
         for number, handler in signals.items():
