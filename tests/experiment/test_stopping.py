@@ -138,8 +138,10 @@ def test_signal_that_comes_twice_at_once_is_one_request(start, tmp_path):
 
 
 def test_stop_while_reading_leaves_no_folder(start, tmp_path):
-    os.mkfifo(tmp_path / "ratings.csv")
-    process = start(tmp_path, "train", "data=csv", "data.path=ratings.csv")
+    items = "".join(f",{item},{1 + item % 5}\n@" for item in range(2000))  # a second or two to read
+    rows = ["user_id,item_id,rating\n", *(f"@{items}"[:-1].replace("@", str(user)) for user in range(1500))]
+    (tmp_path / "ratings.csv").write_text("".join(rows))
+    process = start(tmp_path, "train", "data=csv", "data.path=ratings.csv", "data.cache=null")
     process.wait_until(lambda: list(tmp_path.glob("outputs/*/*/.hydra/overrides.yaml")))
     found, _, stderr = process.end(signal.SIGTERM)
     assert (found, stderr) == (143, "stopped by SIGTERM\n")
