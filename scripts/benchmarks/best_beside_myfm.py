@@ -128,7 +128,7 @@ def encoded(column: pd.Series) -> Any:
 
     is_number = pd.api.types.is_numeric_dtype(column)
     values = column.to_numpy(dtype=np.float64) if is_number else column.fillna("").to_numpy(dtype=object)
-    design = Design.of_feature(values, key=str(column.name))
+    design = Design.from_feature(values, key=str(column.name))
     start, index, scale = (each.numpy() for each in (design.start, design.column, design.scale))
     shape = len(values), design.num_columns
     return sparse.csr_matrix((np.repeat(scale, np.diff(start)), index, start), shape=shape)

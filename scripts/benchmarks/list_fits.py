@@ -34,14 +34,7 @@ from measurement import (
 
 SHAPES = {100_000: (943, 1_682), 5_000_000: (30_000, 10_000), 25_000_000: (138_000, 27_000)}
 """Users and items by number of rated pairs."""
-DATA = [
-    "data=csv",
-    "data.cache=null",
-    "split=random",
-    "split.test=0",
-    "logger=none",
-    "trainer.enable_progress_bar=false",
-]
+DATA = ["data=csv", "data.cache=null", "split.test=0", "split.validation=0", "logger=none"]
 FACTORS, SWEEPS, CG_STEPS = 64, 5, 3
 ITEMS = (10_000, 20_000)
 PAIRS_PER_ITEM = 200

@@ -79,7 +79,7 @@ def test_baseline_for_unknown_users_covers_all_users(run, here, capsys):
     assert found.loc[found["user_id"] == 30, "item_id"].tolist() == run.item_ids.ids[popular].tolist()
     assert capsys.readouterr().out == (
         "62 recommendations for 31 users in out.csv\n"
-        "note: recommended by the bias baseline, since they have no training ratings: 1 users\n"
+        "note: 1 users without training ratings got the bias baseline's list\n"
     )
 
 

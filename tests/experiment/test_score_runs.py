@@ -84,6 +84,24 @@ def test_evaluate_and_report_show_the_lists(command, folder, trained, recipe):
     assert f"{metrics_of(trained[recipe].run)['val/ndcg@10']:.4f}" in report
 
 
+def test_evaluate_says_what_it_compares(command, folder, trained):
+    own = command(folder, "evaluate", "run=ease", "ranking.threshold=3").stdout  # without ranking.k, the run's own
+    assert own.endswith("equal to metrics.json to the last digit\n")
+    other = command(folder, "evaluate", "run=ease", "ranking.k=7").stdout
+    assert other.endswith("metrics.json has none of these metrics to compare with\n")
+
+
+def test_few_candidates_do_not_widen_the_blocks(trained, monkeypatch):
+    run = Run.load(trained["ease"].run)
+    expected = run.recommend_to_all(k=2, candidates=["i1", "i2", "i3"])
+    monkeypatch.setattr("ratinglab.recommend.topk.SCORES", 40)
+    sizes = []
+    table = run.predictor.model.score_table
+    monkeypatch.setattr(run.predictor.model, "score_table", lambda user: sizes.append(len(user)) or table(user))
+    pd.testing.assert_frame_equal(run.recommend_to_all(k=2, candidates=["i1", "i2", "i3"]), expected)
+    assert max(sizes) == 1  # 40 scores are one row of 30 items
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_lists_are_ordered_by_score_whatever_the_order(trained, recipe):
     run = Run.load(trained[recipe].run)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ratinglab.batches import Batch
-from ratinglab.errors import UserError
+from ratinglab.errors import RunFailedError, UserError
 from ratinglab.models import ease as ease_module
 from ratinglab.models.building import build_equation
 from ratinglab.models.ease import EASEOptions
@@ -28,7 +28,7 @@ OPTIONS = {
 
 
 def training() -> TrainingData:
-    """Make 40 ratings of 1 to 5 stars; user 0 has rated no item 3 or better, and nobody has item 6."""
+    """Make 50 ratings of 1 to 5 stars; user 0 has rated no item 3 or better, and nobody has item 6."""
     random = np.random.default_rng(0)
     pairs = random.permutation(NUM_USERS * NUM_ITEMS)[:50]
     user, item = (each.astype(np.int32) for each in divmod(pairs, NUM_ITEMS))
@@ -85,6 +85,15 @@ def test_ease_minimizes_the_squared_error_under_a_zero_diagonal():
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
         assert objective(1e-2 * torch.randn(NUM_ITEMS, NUM_ITEMS, generator=generator, dtype=torch.float64)) > least
+
+
+def test_ease_of_a_singular_matrix_says_what_helps():
+    user = torch.zeros(2, dtype=torch.int32)
+    rows = Batch(user, torch.arange(2, dtype=torch.int32), torch.full((2,), 5.0), None)
+    alike = TrainingData(num_users=1, num_items=2, rating_mean=5.0, rows=rows)  # two items with the same raters
+    equation = build_equation(EASEOptions(ridge=1e-9, min_stars=None), alike, seed=0)
+    with pytest.raises(RunFailedError, match=r"^the matrix of items is singular; a larger model\.ridge helps$"):
+        equation.solve()
 
 
 def test_item_knn_equals_plain_loops():

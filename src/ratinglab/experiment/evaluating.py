@@ -1,5 +1,6 @@
 """Recomputed metrics of a run."""
 
+from ratinglab.evaluation.ranking import OrderOptions
 from ratinglab.experiment.root_options import EvaluateOptions
 from ratinglab.reports.named_runs import named_run
 from ratinglab.reports.results import lists_tables, metrics_table
@@ -11,7 +12,7 @@ def evaluate(options: EvaluateOptions) -> None:
     """Recompute a run's metrics on its own validation and test rows, and compare them with its metrics.json.
 
     With ranking.k, also measures lists; they are compared if the run ordered them in the same way. Of a model that
-    predicts scores, it measures the lists of the monitored metric unless ranking.k is set.
+    predicts scores, it measures the lists that the run measured unless ranking.k is set.
 
     Raises:
         UserError: a file of the run is missing or damaged, or no held-out rating reaches ranking.threshold.
@@ -19,28 +20,34 @@ def evaluate(options: EvaluateOptions) -> None:
     named = named_run(options.run)
     run = Run.load(named.folder)
     metrics, k, by, threshold = run.evaluate(), options.ranking.k, options.ranking.by, options.ranking.threshold
-    if k is None and run.record.predicts_scores:
-        k = run.record.list_lengths()[-1]  # there is nothing else to measure
     of_lists = {} if k is None else run.evaluate_ranking(k=k, by=by.value, threshold=threshold)
     record, provenance = run.record, run.record.provenance
+    own = record.order_options()
+    order: OrderOptions = options.ranking
+    is_own = by is own.by and run.liked_from(threshold) == run.liked_from(own.threshold)
+    if record.predicts_scores and k is None:  # there is nothing else to measure
+        of_lists, order, is_own = run.evaluate_own_ranking(parts=("val", "test")), own, True
+    elif record.predicts_scores:
+        is_own = run.liked_from(threshold) == run.liked_from(own.threshold)
     if named.remark is not None:
         print(named.remark)
     print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")
     print(*metrics_table(metrics, record), sep="\n", end="\n" if metrics else "")
-    print(*lists_tables(of_lists, record, order=options.ranking), sep="\n", end="\n" if of_lists else "")
+    print(*lists_tables(of_lists, record, order=order), sep="\n", end="\n" if of_lists else "")
     if k is not None and not of_lists:
         print("note: the run holds out no rows, so no lists are measured")
     if not (run.folder / "metrics.json").is_file():
         print("metrics.json is missing: the run has not finished")
         return
     recorded = read_metrics(run.folder)
-    own = record.order_options()
-    has_same_order = by is own.by or record.predicts_scores
-    if has_same_order and run.liked_from(threshold) == run.liked_from(own.threshold):
-        metrics |= of_lists
+    if is_own:
+        metrics |= {tag: value for tag, value in of_lists.items() if "@" in tag}
     # the first fit of a refit run records no test errors
     differences = [(abs(value - recorded[tag]), tag) for tag, value in metrics.items() if tag in recorded]
-    difference, tag = max(differences, default=(0.0, ""))
+    if not differences:
+        print("metrics.json has none of these metrics to compare with")
+        return
+    difference, tag = max(differences)
     if difference == 0:
         print("equal to metrics.json to the last digit")
     else:

@@ -212,7 +212,8 @@ def _notes_on_users(run: Run, user_ids: list[str] | None, *, num_listed: int, un
     untrained = num_all - num_trained
     asked = num_all if unknown is UnknownUsers.baseline else num_trained
     if untrained > 0 and unknown is UnknownUsers.baseline:
-        yield f"note: recommended by the bias baseline, since they have no training ratings: {untrained:,} users"
+        given = "the most popular items" if run.record.predicts_scores else "the bias baseline's list"
+        yield f"note: {untrained:,} users without training ratings got {given}"
     elif untrained > 0:
         yield (
             f"note: left out, since they have no training ratings: {untrained:,} users; "

@@ -296,9 +296,12 @@ def _pruning(options: TrainOptions, run_folder: Path, *, monitor: MetricKind, sp
 
 def _curve_tags(options: TrainOptions, monitor: MetricKind, *, has_validation: bool) -> list[str]:
     """List the tags of the metrics by epoch."""
-    train_tag = options.optimizer.train_tag
-    validated = ["val/mse", f"val/{monitor.name}"][options.model.predicts_scores :]
-    return list(dict.fromkeys([*([train_tag] if train_tag else []), *(validated if has_validation else [])]))
+    tags = [] if options.optimizer.train_tag is None else [options.optimizer.train_tag]
+    if has_validation and not options.model.predicts_scores:
+        tags.append("val/mse")
+    if has_validation:
+        tags.append(f"val/{monitor.name}")
+    return list(dict.fromkeys(tags))
 
 
 def _build_trainer(

@@ -372,7 +372,9 @@ class ClosedFormOptions(FitOptions):
 
     name: ClassVar[str] = "closed_form"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.score_sum,)
-    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({**WHOLE_EPOCHS, "check_val_every_n_epoch": 1})
+    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType(
+        {**WHOLE_EPOCHS, "check_val_every_n_epoch": 1, "min_epochs": 0}
+    )
     takes_batches: ClassVar[bool] = False
     on_cpu_only: ClassVar[bool] = True
     train_tag: ClassVar[str | None] = None

@@ -48,8 +48,8 @@ class EASE(ItemWeights):
 
         P = (Xᵀ X + λ I)⁻¹,   w_ji = −P_ji / P_ii for j ≠ i
 
-    It takes 4 I² bytes for I items, and time in proportion to I³. The weights are the same, bit for bit, for any number
-    of threads.
+    The weights take 4 I² bytes for I items, fitting and saving them about three times as much, and the time grows as I³.
+    They are the same, bit for bit, for any number of threads.
 
     Cold start: users and items without training rows get the share of users who rated the item.
 
@@ -75,8 +75,11 @@ class EASE(ItemWeights):
         for start in range(0, len(weight), ROWS):
             weight[start : start + ROWS] = self.co_ratings(start, start + ROWS)
         weight[np.diag_indices_from(weight)] += np.float32(self.ridge)
-        _invert(weight)
-        if not np.isfinite(weight.diagonal()).all() or (weight.diagonal() >= 0).any():
+        try:
+            _invert(weight)
+        except np.linalg.LinAlgError:
+            weight[:] = np.nan
+        if not (weight.diagonal() < 0).all():  # not `>= 0`, which NaN would pass
             raise RunFailedError("the matrix of items is singular; a larger model.ridge helps")
         _mirror(weight)
         weight /= -weight.diagonal().copy()

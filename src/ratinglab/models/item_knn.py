@@ -69,7 +69,7 @@ class ItemKNN(ItemWeights):
             item = np.arange(start, min(start + size, self.num_items))
             norms = np.sqrt(np.outer(raters[item], raters)) + np.float32(self.shrinkage)
             similarity = self.co_ratings(start, start + len(item)) / np.maximum(norms, TINY)  # 0 without raters
-            similarity[np.arange(len(item)), item] = 0  # an item is no neighbor of its own
+            similarity[np.arange(len(item)), item] = 0  # an item is not its own neighbor
             value = torch.from_numpy(similarity)
             # a whole number as the key: the bits of a float of at least 0 sort as it does, and no two keys are equal
             key = (value.view(torch.int32).long() << 32) | place

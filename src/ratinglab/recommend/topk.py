@@ -160,7 +160,9 @@ def _blocks_of_scores(
     factors = predictor.model.factors()
     pairwise_size = max(1, PAIRS // len(item))
     is_whole = factors is not None or predictor.model.has_score_table  # whole rows of scores at once
-    size = max(1, (SCORES if order is None else SCORES // ORDERED) // len(item)) if is_whole else pairwise_size
+    # a table has the scores of all items, not of the candidates only
+    row_size = len(item) if factors is not None else len(predictor.baseline.item_bias)
+    size = max(1, (SCORES if order is None else SCORES // ORDERED) // row_size) if is_whole else pairwise_size
     if factors is not None:
         item_factors = factors.item[item].T
         item_bias = torch.zeros(1, len(item), device=device) if factors.item_bias is None else factors.item_bias[item].T

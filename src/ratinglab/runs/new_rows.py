@@ -243,7 +243,7 @@ def _new_rows(
     row, other, rating = (torch.from_numpy(rows[name].to_numpy(kind, copy=True)) for name, kind in kinds.items())
     new_ratings = NewRatings(row, other, rating, num_rows=len(ids))
     if run.record.predicts_scores:  # its rows have no parts
-        if features is not None:
+        if features is not None and side == "user":
             check_features(features, [], noun=side)
         return NewRows(ids, index, new_ratings, [], features)
     own, others = run.side_rows(side), run.side_rows("item" if side == "user" else "user")

@@ -82,13 +82,12 @@ class Recommender(TrainedModel):
         Raises:
             UserError: there are no samples, and so no lower bounds.
         """
-        gains = options.by is OrderBy.expected_gain and not self.record.predicts_scores
-        if not gains and options.by is not OrderBy.lower_bound:
-            return None
         if options.by is OrderBy.lower_bound:
             if not self.record.is_sampled:
                 raise UserError("by=lower_bound needs a run of optimizer=gibbs: others have no standard deviations")
             return LowerBound(self.predictor)
+        if options.by is OrderBy.prediction or self.record.predicts_scores:
+            return None
         run: Recommender = self
         while run.extension is not None:  # the errors and the scale are those of the run's own ratings
             run = run.extension.base
@@ -169,7 +168,8 @@ class Recommender(TrainedModel):
             exclude_seen: whether to leave out the items that the user has rated in any part.
             unknown: `error` refuses a user without training ratings; `baseline` predicts by the bias baseline.
             by: `expected_gain`; `prediction`, before clipping; or `lower_bound`, the prediction minus its standard
-                deviation, for a run of optimizer=gibbs. A model that predicts scores orders by them, whatever `by` is.
+                deviation, for a run of optimizer=gibbs. A model that predicts scores orders by them, and refuses
+                `lower_bound`.
             threshold: lowest rating that counts as liked, in rating units; None: 4 of 5 stars, on any scale.
 
         Returns:
