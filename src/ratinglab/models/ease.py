@@ -48,7 +48,7 @@ class EASE(ItemWeights):
 
         P = (Xᵀ X + λ I)⁻¹,   w_ji = −P_ji / P_ii for j ≠ i
 
-    The weights take 4 I² bytes for I items, fitting and saving them about three times as much, and the time grows as I³.
+    The weights take 4 I² bytes for I items, fitting and saving them about three times as much; the time grows as I³.
     They are the same, bit for bit, for any number of threads.
 
     Cold start: users and items without training rows get the share of users who rated the item.
