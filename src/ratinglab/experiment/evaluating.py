@@ -32,8 +32,8 @@ def evaluate(options: EvaluateOptions) -> None:
     if named.remark is not None:
         print(named.remark)
     print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")
-    print(*metrics_table(metrics, record), sep="\n", end="\n" if metrics else "")
-    print(*lists_tables(of_lists, record, order=order), sep="\n", end="\n" if of_lists else "")
+    for line in (*metrics_table(metrics, record), *lists_tables(of_lists, record, order=order)):
+        print(line)
     if k is not None and not of_lists:
         print("note: the run holds out no rows, so no lists are measured")
     if not (run.folder / "metrics.json").is_file():
