@@ -1,6 +1,7 @@
 import errno
 import logging
 import os
+import time
 
 import pandas as pd
 import pytest
@@ -30,6 +31,7 @@ def test_resumed_log_replaces_the_epochs_it_repeats(tmp_path):
     for epoch in (1, 2, 3):
         first.log_metrics({"val/mse": float(epoch)}, epoch)
     first.close()
+    time.sleep(1 - time.time() % 1)  # names of files of one second sort by a counter, in which 10 comes before 9
     second = EventLog(tmp_path, first_epoch=3)
     for epoch in (3, 4):
         second.log_metrics({"val/mse": 10.0 * epoch}, epoch)
