@@ -44,18 +44,3 @@ def test_gibbs_warns_of_samples_that_take_much_memory(max_samples, is_warned):
     lines = lines_of("model=biased_mf", "optimizer=gibbs", *burn_in, f"optimizer.max_samples={max_samples}")
     assert "note: the fit samples its own priors: model.regularization and early stopping have no effect" in lines
     assert ("warning: 10000000 samples take " in lines) == is_warned
-
-
-@pytest.mark.parametrize(
-    ("overrides", "chooses"),
-    [
-        ([], False),
-        (["data=csv", "data.path=x.csv", "model.embedding_dim=3", "optimizer.lr=0.1"], False),
-        (["model=mf"], True),
-        (["optimizer=adam"], True),
-        (["recipe=fast"], True),
-        (["experiment=movielens_100k_u1"], True),
-    ],
-)
-def test_the_tip_is_for_those_who_chose_neither_model_nor_fit(overrides, chooses):
-    assert Call(overrides, config_dir=None).options.chooses_fit == chooses

@@ -11,7 +11,7 @@ from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
 from ratinglab.config.mistakes import check_overrides, with_file
 from ratinglab.config.rerun import Rerun
-from ratinglab.experiment.root_options import ROOTS, TrainOptions
+from ratinglab.experiment.root_options import ROOTS
 
 FindRun = Callable[..., Rerun | None]
 """Takes the overrides, and multirun by keyword; returns the earlier run that they name, if any."""
@@ -82,11 +82,7 @@ class Request:
     def options(self, config: DictConfig, overrides: Sequence[str]) -> Any:
         """Convert a config to options; call it inside `conf.initialized` or in a job of Hydra's."""
         self.conf.put_on_path()
-        parsed = self.conf.parsed(overrides)
-        options = to_options(config, ROOTS[self.conf.config_name], parsed)
-        if isinstance(options, TrainOptions):
-            return options.with_typed_groups(each.key_or_group for each in parsed)
-        return options
+        return to_options(config, ROOTS[self.conf.config_name], self.conf.parsed(overrides))
 
 
 def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:

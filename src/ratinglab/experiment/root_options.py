@@ -1,10 +1,8 @@
 """Options of each command. Imports nothing slow: the command line reads this module first."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from importlib.util import find_spec
-from typing import ClassVar
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RankingOptions
@@ -67,20 +65,6 @@ class TrainOptions:
         """Order of lists: a model that predicts scores orders them by its scores."""
         by = OrderBy.prediction if self.model.predicts_scores else self.ranking.by
         return OrderOptions(by, self.ranking.threshold)
-
-    typed_groups: ClassVar[frozenset[str]] = frozenset()
-    """Groups of which the arguments make a choice, such as model; set by `with_typed_groups`."""
-
-    def with_typed_groups(self, groups: Iterable[str]) -> "TrainOptions":
-        """Return these options with the groups of which the arguments make a choice."""
-        copied = replace(self)
-        vars(copied)["typed_groups"] = frozenset(groups)
-        return copied
-
-    @property
-    def chooses_fit(self) -> bool:
-        """Whether the arguments choose a model, an optimizer, or both at once."""
-        return not self.typed_groups.isdisjoint(("model", "optimizer", "recipe", "search", "experiment"))
 
     def check_together(self) -> None:
         """Raise UserError if groups conflict."""

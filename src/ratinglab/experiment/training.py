@@ -53,6 +53,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FIRST_FIT = ("mf", "adam")
+"""Model and optimizer of a first run, as in conf/train.yaml. Their results end with a tip about recipe=best."""
+
 
 def train(options: TrainOptions, run_folder: Path) -> float | None:
     """Train a run into its folder, which is empty, or resume the run there.
@@ -85,7 +88,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
     available = _fit_run(options, run_folder, found=found)
     objective = _conclude(run_folder)
-    if not options.chooses_fit:
+    if (options.model.name, options.optimizer.name) == FIRST_FIT:
         log.info(best_recipe_tip(available))
     return objective
 

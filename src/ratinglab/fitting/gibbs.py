@@ -20,6 +20,7 @@ from ratinglab.models.equation import ColumnSource
 from ratinglab.models.factor_equation import FactorEquation, Part
 from ratinglab.models.posterior import NOISE_DEGREES, Posterior, Sample
 from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.holdout import SESSION
 
 NOISE_SHAPE, NOISE_RATE = 1.0, 1.0
 """Parameters of the gamma priors on the noise precision."""
@@ -34,8 +35,6 @@ LEAST_SPREAD = 16
 """Factor by which thin must have grown before a fit with the maximum number of samples can end."""
 INDEPENDENT = 1.3
 """Ratio of the gain to that of independent samples up to which a larger thin would not pay."""
-SESSION = 2
-"""Mean number of ratings per row of a user below which the part that the rows share is also drawn given the ratings."""
 START_STD = 0.1
 """Standard deviation of the first prior: a prior drawn from weights near 0 would keep them small for many epochs."""
 

@@ -1,4 +1,4 @@
-"""Alternating least squares for who rated what."""
+"""Alternating least squares for implicit feedback (iALS)."""
 
 import math
 

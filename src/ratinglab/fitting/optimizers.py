@@ -340,7 +340,7 @@ class ALSOptions(CompiledOptions):
 
 @dataclass
 class ImplicitALSOptions(CompiledOptions):
-    """Alternating least squares for who rated what, one sweep per epoch (Hu, Koren and Volinsky 2008).
+    """Alternating least squares for implicit feedback, one sweep per epoch (Hu, Koren and Volinsky 2008).
 
     It has no learning rate: model.unrated_weight and model.regularization are the values to tune. It ignores
     data.batch_size.

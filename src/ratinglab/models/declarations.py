@@ -106,11 +106,11 @@ class FeatureOptions(FactorOptions):
 
 @dataclass
 class ScoreOptions(EquationOptions):
-    """Options common to equations that predict scores from who rated what."""
+    """Options common to equations that predict scores from implicit feedback."""
 
     min_stars: float | None = field(metadata=finite())
-    """Lowest rating of a pair that counts, in stars, of which every rating scale has 1 to 5; null: all rated pairs
-    count."""
+    """Lowest rating that counts as positive feedback, in stars: every rating scale is mapped to 1 to 5. null: every
+    rating counts."""
 
     def check_rows(self, rows: Batch) -> None:
         """Raise UserError if no pair would count."""

@@ -1,4 +1,4 @@
-"""EASE: a linear autoencoder of who rated what, in closed form."""
+"""EASE: a linear autoencoder of implicit feedback, in closed form."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -51,7 +51,7 @@ class EASE(ItemWeights):
     The weights take 4 I² bytes for I items, fitting and saving them about three times as much; the time grows as I³.
     They are the same, bit for bit, for any number of threads.
 
-    Cold start: users and items without training rows get the share of users who rated the item.
+    Cold start: a user without training rows gets each item's share of raters; an item without any scores 0.
 
     Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
     """

@@ -1,4 +1,4 @@
-"""Matrix factorization of who rated what."""
+"""Implicit-feedback matrix factorization."""
 
 from copy import copy
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from ratinglab.options import above, at_least, within
 
 @dataclass
 class ImplicitMFOptions(ScoreOptions):
-    """Options of matrix factorization of who rated what."""
+    """Options of implicit-feedback matrix factorization."""
 
     name: ClassVar[str] = "implicit_mf"
     form: ClassVar[EquationForm] = EquationForm.score_product
@@ -27,9 +27,9 @@ class ImplicitMFOptions(ScoreOptions):
     regularization: float = field(metadata=at_least(0))
     """λ, in the objective. Raise it for sparse data."""
     frequency_exponent: float = field(metadata=within(0, 1))
-    """ν, how much stronger λ is for users and items with many pairs. 0: the same for all; 1: in proportion."""
+    """ν, the exponent by which λ grows with the number of a user's or item's pairs. 0: the same λ for all."""
     init_std: float = field(metadata=above(0))
-    """Standard deviation of the users' initial factors, times √embedding_dim."""
+    """Standard deviation of the initial factors, times √embedding_dim."""
     unrated_weight: float = field(metadata=at_least(0))
     """α, the weight of a pair that is not rated, where that of a rated one is 1."""
 
@@ -39,13 +39,13 @@ class ImplicitMFOptions(ScoreOptions):
 
 
 class ImplicitMF(FactorEquation):
-    """s_ui = x_u · y_i, a score: about 1 for rated pairs, 0 for most others
+    """s_ui = x_u · y_i, a score: about 1 for rated pairs, 0 for most others.
 
     x and y minimize Σ_rated (1 − s_ui)² + α Σ_all s_ui² + λ Σ_u (n_u + α I)^ν ‖x_u‖² + λ Σ_i (n_i + α U)^ν ‖y_i‖²,
     with n the number of rated pairs of a user or item, U users and I items. Only ratings of at least min_stars count,
     and all of them alike.
 
-    Cold start: users and items without training rows get the share of users who rated the item.
+    Cold start: a user without training rows gets each item's share of raters; an item without any scores 0.
 
     Sources: Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008; Rendle, Krichene,
     Zhang, Koren, "Revisiting the Performance of iALS on Item Recommendation Benchmarks", RecSys 2022, for the form of

@@ -1,4 +1,4 @@
-"""Item-based nearest neighbors of who rated what."""
+"""Item-based nearest neighbors from implicit feedback."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -43,7 +43,7 @@ class ItemKNN(ItemWeights):
     with n_i the number of users who rated i, and n_ij of those who rated both. Equal similarities go to the item with
     more raters.
 
-    Cold start: users and items without training rows get the share of users who rated the item.
+    Cold start: a user without training rows gets each item's share of raters; an item without any scores 0.
 
     Source: Deshpande, Karypis, "Item-Based Top-N Recommendation Algorithms", ACM TOIS 2004, without their
     normalization; Bell, Koren, "Improved Neighborhood-Based Collaborative Filtering", KDD Cup 2007, for the shrinkage.

@@ -37,13 +37,13 @@ class ItemWeights(Equation):
     Only ratings of at least min_stars count, and all of them alike. The weights are 0 until `solve` computes them: all
     scores are then equal, and lists show the most popular items.
 
-    Cold start: users and items without training rows get the share of users who rated the item.
+    Cold start: a user without training rows gets each item's share of raters; an item without any scores 0.
     """
 
     has_score_table = True
 
     def __init__(self, options: ItemWeightsOptions, training: TrainingData) -> None:
-        """Take the pairs that count of the training rows."""
+        """Keep the training pairs that count."""
         super().__init__()
         self.num_items, self.min_stars = training.num_items, options.min_stars
         self._rated = self._rated_items(training.interactions(), num_users=training.num_users)

@@ -1,4 +1,4 @@
-"""Rated pairs, who rated what, and the closed form of a row of factors that they determine."""
+"""Implicit feedback: pairs of users and rated items, and the closed-form solution for rows of factors."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.batches import Batch
+from ratinglab.stars import TOLERANCE
 
 ENTRIES = 1 << 18
-"""Number of rated pairs whose factors are held at once: 32 MiB."""
-TOLERANCE = 1e-3
-"""Largest error of a rating that was converted to stars."""
+"""Number of rated pairs whose factors are held at once: 1 MiB per factor."""
 
 
 class RatedPairs(NamedTuple):
@@ -33,7 +32,7 @@ def counted(rows: Batch, min_stars: float | None) -> Batch:
 
 
 class ImplicitObjective(NamedTuple):
-    """Weights of the terms of the objective of factors of who rated what: see ImplicitMF.
+    """Weights of the terms of the iALS objective: see ImplicitMF.
 
     Attributes:
         unrated_weight: α.

@@ -9,12 +9,10 @@ from torch import Tensor
 
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.interest import Interest
-from ratinglab.stars import Stars
+from ratinglab.stars import TOLERANCE, Stars
 
 LEAST_DEVIATION = 0.01
 """Lower bound of σ, in stars: a model that fits exactly would divide by 0."""
-TOLERANCE = 1e-3
-"""Largest error of a rating that was converted to stars and back, in stars."""
 LEVEL_ROWS = 1_000_000
 """Number of ratings among which those of the scale are found."""
 ENTRIES = 1 << 20

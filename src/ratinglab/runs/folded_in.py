@@ -129,7 +129,7 @@ class FoldedIn:
             candidates: ids of the items to choose from; None: all with training ratings, and those folded in.
             exclude_seen: whether to leave out the items that the user has rated.
             unknown: see `Run.recommend`.
-            by: see `Run.recommend`; users folded in have lower bounds whatever the fit.
+            by: see `Run.recommend`; users folded into a model of ratings have lower bounds whatever the fit.
             threshold: see `Run.recommend`.
 
         Returns:
