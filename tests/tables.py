@@ -36,6 +36,7 @@ CSV = CsvOptions(
     scale=ScaleOptions(lowest=None, highest=None),
     users=NO_USERS,
     titles=NO_TITLES,
+    on_disk=False,
 )
 
 

@@ -1,7 +1,5 @@
 """The LightningDataModule that serves batches of ratings to a fit."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
@@ -30,11 +28,14 @@ class RatingDataModule(LightningDataModule):
         self.num_items = holdout.num_items
         """Number of items with training rows."""
         self.stars = Stars(*holdout.scale)
-        train = holdout.train
-        self.rating_mean = float(train.rating.mean(dtype=np.float64))
-        """Mean of the training ratings, in rating units."""
-        self.train_ratings = replace(train, rating=self.stars.to_stars(train.rating))
+        self.folder = holdout.table.folder
+        """Folder for mapped files of rows, of a table on disk; None: the rows are in memory."""
+        self.train_ratings = holdout.train
         """The training rows, with ratings in stars."""
+        self.rating_mean = float(self.train_ratings.rating.mean(dtype=np.float64))
+        """Mean of the training ratings, in rating units."""
+        for _, block in self.train_ratings.blocks():
+            block.rating[:] = self.stars.to_stars(block.rating)
         self.validation_ratings = holdout.validation
         """The validation rows, with ratings in rating units."""
         self.batch_size = batch_size

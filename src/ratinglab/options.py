@@ -155,6 +155,14 @@ def quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
 
 
+def named_subclasses(base: type[Any]) -> list[Any]:
+    """List the classes below `base` that have a name of their own, as in optimizer=NAME."""
+    classes = [base]
+    for cls in classes:
+        classes += cls.__subclasses__()
+    return [cls for cls in classes if "name" in vars(cls)]
+
+
 def as_yaml(value: Any) -> str:
     """Format a value as in YAML or on the command line."""
     if isinstance(value, bool):

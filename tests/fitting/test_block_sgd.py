@@ -15,6 +15,7 @@ from ratinglab.fitting.block_sgd import balanced_slices
 from ratinglab.fitting.kernels.block_epochs import epoch, move_to_blocks, sort_blocks_by_user
 from ratinglab.fitting.optimizers import BlockSGDOptions
 from ratinglab.models.equation import TrainingData
+from ratinglab.ratings.table import Ratings
 
 NUM_USERS, NUM_ITEMS = 30, 40
 
@@ -28,14 +29,14 @@ def rows(count: int, *, seed=0):
 
 def ordered(user, item, rating, *, slices):
     """Sort rows by blocks; return them and where each block starts."""
-    columns = user.copy(), item.copy(), rating.copy()
+    columns = Ratings(user.copy(), item.copy(), rating.copy())
     cuts = [
         balanced_slices(np.bincount(index, minlength=count), slices)
         for index, count in ((user, NUM_USERS), (item, NUM_ITEMS))
     ]
-    start = move_to_blocks(*columns, *cuts, slices)
-    sort_blocks_by_user(*columns, start)
-    return *columns, start, *cuts
+    start = move_to_blocks(columns, *cuts, slices)
+    sort_blocks_by_user(columns, start)
+    return columns.user, columns.item, columns.rating, start, *cuts
 
 
 @pytest.mark.parametrize("slices", [1, 3, 8])
@@ -93,7 +94,9 @@ def run_epoch(model, columns, *, diagonals, lr=0.02):
     biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in sides]
     weights = tuple(each.detach().numpy() for each in (*factors, *biases))
     numbers = float(model.rating_mean), lr, model.regularization
-    return epoch(*columns, diagonals, weights, *map(np.float32, numbers))
+    errors = np.zeros((len(diagonals), len(diagonals)))
+    epoch(*columns, diagonals, weights, *map(np.float32, numbers), errors)
+    return errors
 
 
 def fit(*, name="biased_mf", lr=0.02, slices=4, epochs=3, **changed) -> Fitted:

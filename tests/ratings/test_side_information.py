@@ -170,10 +170,13 @@ def test_holdout_reorders_side_information_to_its_own_indices():
     assert holdout.side.item_features["genres"].tolist() == ["Comedy|Drama", ""]
     assert holdout.train.day.tolist() == [0, 1]
     assert holdout.test.day.tolist() == [-1, 3]
-    assert holdout.all_rows.day.tolist() == holdout.side.day.tolist() == [-1, 0, 1, 3]
+    ((all_rows, parts),) = holdout.blocks()
+    assert all_rows.day.tolist() == holdout.side.day.tolist() == [-1, 0, 1, 3]
+    assert parts.tolist() == part.tolist()
     assert holdout.validation.day.tolist() == []
     without = hold_out(whole, Split(part=part, identity="x"), NO_SIDE)
-    assert without.train.day is without.all_rows.day is None
+    ((all_rows, _),) = without.blocks()
+    assert without.train.day is all_rows.day is None
 
 
 def test_categories_are_pairs_sorted_by_row_then_name():

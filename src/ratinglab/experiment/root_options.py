@@ -11,7 +11,7 @@ from ratinglab.fitting.optimizers import FitOptions
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
 from ratinglab.models.declarations import EquationOptions, names_of
-from ratinglab.options import above, at_least, seed_rule, within
+from ratinglab.options import above, at_least, named_subclasses, seed_rule, within
 from ratinglab.ratings.sources import DataOptions
 from ratinglab.ratings.splits import SplitOptions
 from ratinglab.ratings.text_options import TextOptions, check_timestamp_format
@@ -79,6 +79,8 @@ class TrainOptions:
                 f"got {self.schedule.name}"
             )
         self._check_order()
+        if self.data.keeps_rows_on_disk:
+            self._check_rows_on_disk()
         if self.model.predicts_scores and "@" not in self.monitor:
             raise UserError(
                 f"monitor must be a ranking metric, such as val/ndcg@10, with model={self.model.name}, which predicts "
@@ -94,6 +96,20 @@ class TrainOptions:
             raise UserError(
                 f"trainer.accelerator must be cpu with optimizer={fit.name}, got {self.trainer.accelerator.name}"
             )
+
+    def _check_rows_on_disk(self) -> None:
+        """Raise UserError for a choice that needs all rows in memory."""
+        fits = sorted({cls.name for cls in named_subclasses(FitOptions) if cls.takes_mapped_rows})
+        splits = sorted({cls.name for cls in named_subclasses(SplitOptions) if cls.takes_mapped_rows})
+        for key, chosen, names in (("optimizer", self.optimizer.name, fits), ("split", self.split.name, splits)):
+            if chosen not in names:
+                raise UserError(f"{key} must be one of {', '.join(names)} with data.on_disk=true, got {chosen}")
+        if self.model.needs().interactions:
+            raise UserError(f"data.on_disk must be false with model={self.model.name}, which needs who rated what")
+        if "@" in self.monitor:
+            raise UserError(f"monitor must be a metric of ratings with data.on_disk=true, got {self.monitor}")
+        if self.ranking.k is not None:
+            raise UserError(f"ranking.k must be null with data.on_disk=true, got {self.ranking.k}")
 
     def _check_order(self) -> None:
         """Raise UserError for lists ordered by lower bounds that the run lacks, or lacks in its first epochs."""

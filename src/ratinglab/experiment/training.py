@@ -10,11 +10,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
-from ratinglab.batches import Batch, as_tensors
+from ratinglab.batches import Batch, Blocks, as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import MSE, Metric, MetricKind, RankingMetric, find_metrics, monitored
@@ -37,6 +38,7 @@ from ratinglab.models.building import check_equation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, find_available_data, hold_out
+from ratinglab.ratings.mapped_arrays import blocks_of, empty
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.ratings.table import Ratings
@@ -276,7 +278,10 @@ def _build_fit(
 def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> None:
     """Fit the bias baseline to the training rows, and let the model start from it."""
     baseline, stars = predictor.baseline, predictor.stars
-    baseline.fit(user=rows.user, item=rows.item, rating=stars.to_rating(rows.rating))
+    rating = torch.from_numpy(empty(len(rows.rating), np.float32, folder=data.folder))
+    for block in blocks_of(len(rating)):
+        rating[block] = stars.to_rating(rows.rating[block])
+    baseline.fit(user=rows.user, item=rows.item, rating=rating)
     # a sampler starts from its prior; one far rating can make the bias baseline worse than the mean
     if not isinstance(predictor.model, Posterior) and _beats_the_mean(baseline, data.validation_ratings):
         predictor.model.start_from_baseline(baseline.user_bias[:-1] / stars.unit, baseline.item_bias[:-1] / stars.unit)
@@ -284,9 +289,11 @@ def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> 
 
 def _beats_the_mean(baseline: BiasBaseline, rows: Ratings) -> bool:
     """Return whether the bias baseline has a lower MSE than its mean on these rows; True without rows."""
-    user, item, rating, _ = as_tensors(rows)
-    predicted = baseline(user, item)
-    return len(rating) == 0 or MSE(predicted, rating) < MSE(baseline.mean.expand_as(rating), rating)
+    if len(rows) == 0:
+        return True
+    predicted = torch.cat([baseline(user, item) for user, item, *_ in Blocks(rows)])
+    rating = torch.from_numpy(rows.rating)
+    return MSE(predicted, rating) < MSE(baseline.mean.expand_as(rating), rating)
 
 
 def _pruning(options: TrainOptions, run_folder: Path, *, monitor: MetricKind, split: Split) -> MedianPruning | None:

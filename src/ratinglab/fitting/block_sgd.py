@@ -11,6 +11,7 @@ from ratinglab.fitting.kernels.block_epochs import compile_loops, epoch, move_to
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.mapped_arrays import count_values, release
 
 MANY_RATINGS, SLICES_OF_MANY, SLICES_OF_FEW = 8_000_000, 16, 8
 """Slices per side. They depend on the number of ratings, not of threads, so that weights do not either."""
@@ -50,11 +51,11 @@ class BlockFit(Fit):
         rows = self.data.train_ratings
         slices = self.slices or (SLICES_OF_MANY if len(rows) >= MANY_RATINGS else SLICES_OF_FEW)
         user_slice, item_slice = (
-            balanced_slices(np.bincount(index, minlength=count), slices)
+            balanced_slices(count_values(index, count), slices)
             for index, count in ((rows.user, self.data.num_users), (rows.item, self.data.num_items))
         )
-        self._start = move_to_blocks(rows.user, rows.item, rows.rating, user_slice, item_slice, slices)
-        sort_blocks_by_user(rows.user, rows.item, rows.rating, self._start)
+        self._start = move_to_blocks(rows, user_slice, item_slice, slices)
+        sort_blocks_by_user(rows, self._start)
 
     def training_step(self, batches: list[Batch]) -> None:
         """Run one epoch, one step per rating."""
@@ -65,16 +66,21 @@ class BlockFit(Fit):
         factors = [side.embedding.weight for side in sides]
         biases = [torch.empty(0, 1) if side.bias is None else side.bias.weight for side in sides]
         slices = round((len(self._start) - 1) ** 0.5)
-        errors = epoch(
-            user,
-            item,
-            rating,
-            self._start,
-            np.random.default_rng([self.seed, self.current_epoch]).permutation(slices),
-            tuple(table.detach().numpy() for table in (*factors, *biases)),  # not copies
-            *map(np.float32, (float(equation.rating_mean), self.epoch_lr, equation.regularization)),
-        )
-        self.train_mse = float(errors.sum()) / len(rating)
+        order = np.random.default_rng([self.seed, self.current_epoch]).permutation(slices)
+        errors = np.zeros((slices, slices))
+        for diagonals in [order] if self.data.folder is None else np.split(order, slices):
+            epoch(
+                user,
+                item,
+                rating,
+                self._start,
+                diagonals,
+                tuple(table.detach().numpy() for table in (*factors, *biases)),  # not copies
+                *map(np.float32, (float(equation.rating_mean), self.epoch_lr, equation.regularization)),
+                errors,
+            )
+            release(*vars(self.data.train_ratings).values())
+        self.train_mse = float(errors.ravel().sum()) / len(rating)
 
 
 def balanced_slices(count: NDArray[np.int64], slices: int) -> NDArray[np.int32]:

@@ -52,6 +52,8 @@ class FitOptions(ABC):
     """Whether it runs loops compiled by numba, which must be imported before torch."""
     pace: ClassVar[str] = "one step per batch"
     """How often it updates weights; shown in the header."""
+    takes_mapped_rows: ClassVar[bool] = False
+    """Whether it reads rows in an order that suits files mapped into memory."""
     takes_one_epoch: ClassVar[bool] = False
     """Whether its first epoch computes the final weights."""
 
@@ -220,6 +222,7 @@ class BlockSGDOptions(CompiledOptions, SteppingOptions):
     name: ClassVar[str] = "block_sgd"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
     pace: ClassVar[str] = "one step per rating"
+    takes_mapped_rows: ClassVar[bool] = True
 
     slices: int | None = field(metadata=within(1, 1024))
     """Number of user slices and of item slices; also the maximum number of threads. null: 8, or 16 from 8 million
@@ -321,6 +324,7 @@ class ALSOptions(CompiledOptions):
     name: ClassVar[str] = "als"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.parts)
     pace: ClassVar[str] = "one sweep per epoch"
+    takes_mapped_rows: ClassVar[bool] = True
 
     damping: float = field(metadata=at_least(0))
     """Weight that pulls each row towards its value before the sweep, added to λ times its number of ratings. It slows

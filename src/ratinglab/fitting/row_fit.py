@@ -16,6 +16,7 @@ from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.sorted_ratings import sort_ratings
 from ratinglab.models.factor_equation import FactorEquation, Part, Side, as_factor_equation
 from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.mapped_arrays import release
 
 OTHER_SIDE = {"user": "item", "item": "user"}
 
@@ -54,7 +55,9 @@ class RowFit(Fit):
         for name, row, other in (("user", user_row, item_row), ("item", item_row, user_row)):
             count, dim = self.own_rows(name).shape
             assert 0 <= row.min() <= row.max() < count, f"a rating has no row on the {name} side"
-            self._ratings[name] = sort_ratings(row, other, rating.numpy(), count=count, dim=dim)
+            self._ratings[name] = sort_ratings(
+                row, other, rating.numpy(), count=count, dim=dim, folder=self.data.folder
+            )
             assert self._ratings[name].counts.min() > 0, f"a row of the {name} side has no training rating"
 
     def own_rows(self, name: str) -> FloatArray:
@@ -77,7 +80,9 @@ class RowFit(Fit):
         noise: FloatArray,
     ) -> None:
         """Solve for the rows of a side, in place; see sample_rows."""
-        sample_rows(self._ratings[name], self._seen(other_rows, other_weight), priors, weight, noise, rows)
+        ratings = self._ratings[name]
+        sample_rows(ratings, self._seen(other_rows, other_weight), priors, weight, noise, rows)
+        release(ratings.other, ratings.rating)
 
     def errors(
         self, name: str, rows: FloatArray, other_rows: FloatArray, *, other_weight: FloatArray
@@ -85,6 +90,7 @@ class RowFit(Fit):
         """Sum plain and weighted squared errors by row of a side; see squared_errors. Stores the MSE as train_mse."""
         ratings = self._ratings[name]
         plain, weighted = squared_errors(ratings, rows, self._seen(other_rows, other_weight))
+        release(ratings.other, ratings.rating)
         self.train_mse = float(plain.sum()) / len(ratings.rating)
         return plain, weighted
 

@@ -1,10 +1,16 @@
 """Training ratings sorted by user and by item, for fits that work row by row."""
 
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.fitting.kernels.rows import Entries, sort_by
+from ratinglab.ratings.mapped_arrays import blocks_of, count_values, empty, release
 
+WRITTEN = 1 << 26
+"""Ratings, about, written to mapped files in a pass: 512 MB."""
 ROW_CHUNKS = 64
 """Chunks of rows that run in parallel. The number must not depend on the number of threads, or the weights would."""
 
@@ -22,9 +28,15 @@ def chunk_bounds(start: NDArray[np.int64], *, dim: int) -> NDArray[np.int64]:
 
 
 def sort_ratings(
-    index: NDArray[np.int32], other: NDArray[np.int32], rating: NDArray[np.float32], *, count: int, dim: int
+    index: NDArray[np.int32],
+    other: NDArray[np.int32],
+    rating: NDArray[np.float32],
+    *,
+    count: int,
+    dim: int,
+    folder: Path | None = None,
 ) -> Entries:
-    """Sort ratings by row; the result takes 8 bytes per rating.
+    """Sort ratings by row; the result takes 8 bytes per rating, in memory or, with a folder, in mapped files there.
 
     Args:
         index: (N,) int32, the row of each rating, below count.
@@ -32,8 +44,20 @@ def sort_ratings(
         rating: (N,) float32.
         count: number of rows.
         dim: length of a weight row.
+        folder: folder of mapped files; None: memory.
+
+    Raises:
+        OSError: the disk is full.
     """
-    start = np.concatenate([[0], np.cumsum(np.bincount(index, minlength=count))])
-    sorted_other, sorted_rating = np.empty_like(other), np.empty_like(rating)
-    sort_by(index, other, rating, start[:-1].copy(), sorted_other, sorted_rating)
+    start = np.concatenate([[0], np.cumsum(count_values(index, count))])
+    sorted_other, sorted_rating = (empty(len(each), each.dtype, folder=folder) for each in (other, rating))
+    place = start[:-1].copy()
+    # In memory, one pass. To mapped files, a pass over all ratings for each range of them that is written.
+    written = len(index) if folder is None else WRITTEN
+    borders = np.unique(np.searchsorted(start, [*range(0, len(index), written), len(index)]))
+    for first, last in pairwise(borders.tolist()):
+        for rows in blocks_of(len(index)):
+            sort_by(index[rows], other[rows], rating[rows], first, last, place, sorted_other, sorted_rating)
+            release(index, other, rating)
+        release(sorted_other, sorted_rating)
     return Entries(chunk_bounds(start, dim=dim), start, sorted_other, sorted_rating)

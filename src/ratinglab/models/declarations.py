@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError
-from ratinglab.options import added_later, at_least, finite, within
+from ratinglab.options import added_later, at_least, finite, named_subclasses, within
 from ratinglab.ratings.side_information import AvailableData, Needs
 
 if TYPE_CHECKING:
@@ -128,7 +128,4 @@ def names_of(forms: Collection[EquationForm]) -> list[str]:
     package = importlib.import_module("ratinglab.models")
     for module in pkgutil.iter_modules(package.__path__, prefix="ratinglab.models."):
         importlib.import_module(module.name)
-    classes = [EquationOptions]
-    for cls in classes:
-        classes += cls.__subclasses__()
-    return sorted({cls.name for cls in classes if "name" in vars(cls) and cls.form in forms})
+    return sorted({cls.name for cls in named_subclasses(EquationOptions) if cls.form in forms})

@@ -1,9 +1,10 @@
 """Cleaning of rows: repeated pairs, ratings outside the scale, users and items with too few ratings."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.mapped_arrays import count_values, empty, release
 from ratinglab.ratings.table import Ratings
 from ratinglab.ratings.unrated import is_unrated, notes_on_suspected_unrated
 
 CHUNK = 1 << 15
 """Rows per thread when searching for repeated pairs."""
+BUCKET = 1 << 25
+"""Rows, about, whose pairs are sorted at once if the rows are in mapped files: 256 MB."""
 SLOT_BITS = 18
 """Bits of the hash of a pair: 8 slots per row of a chunk, which fit the processor's cache."""
 HASH_FACTOR = np.uint32(2_654_435_769)
@@ -151,6 +155,7 @@ def without_duplicates(
     stops: NDArray[np.int64],
     places: Callable[[list[int]], list[str]],
     hint: str | None,
+    folder: Path | None = None,
 ) -> MergedRows:
     """Merge rows so that each pair of user and item has one row: the latest or, without times, the last in the files.
 
@@ -162,13 +167,16 @@ def without_duplicates(
         stops: for each file, the row after its last one.
         places: returns the file and line of rows, for messages.
         hint: message about the likely cause of repeated pairs; None if unknown.
+        folder: folder for temporary files, if the rows are in mapped files; the policy is "error" then.
 
     Raises:
         UserError: with "error", if rows repeat a pair; the message gives their number and the first places.
     """
-    ratings = rows.ratings
-    if not _repeats_a_pair(ratings, num_items=len(item_ids)):
+    if not _repeats_a_pair(rows.ratings, num_items=len(item_ids), folder=folder):
         return MergedRows(rows, across_files=0, notes=[])
+    if folder is not None:
+        rows = rows.take(_rows_of_repeats(rows.ratings, num_items=len(item_ids), folder=folder))
+    ratings = rows.ratings
     pair = _pairs(ratings, num_items=len(item_ids))
     number = np.arange(len(pair)) if rows.number is None else rows.number
     if policy == "error" or rows.timestamp is None:
@@ -216,8 +224,10 @@ def _pairs(ratings: Ratings, *, num_items: int) -> NDArray[np.int64]:
     return pair
 
 
-def _repeats_a_pair(ratings: Ratings, *, num_items: int) -> bool:
+def _repeats_a_pair(ratings: Ratings, *, num_items: int, folder: Path | None) -> bool:
     if (ratings.user[1:] < ratings.user[:-1]).any():
+        if folder is not None:
+            return any(len(repeats) > 0 for repeats in _repeats_by_bucket(ratings, num_items=num_items, folder=folder))
         return _has_repeats(_pairs(ratings, num_items=num_items))
     # Most files are sorted by user: search pieces that fit the processor's cache, cut between two users.
     borders = np.arange(0, len(ratings) + CHUNK, CHUNK)
@@ -225,6 +235,38 @@ def _repeats_a_pair(ratings: Ratings, *, num_items: int) -> bool:
     pieces = (ratings.take(slice(start, stop)) for start, stop in itertools.pairwise(borders))
     with ThreadPoolExecutor(pa.cpu_count()) as threads:  # numpy releases the GIL
         return any(threads.map(lambda piece: _has_repeats_by_hash(_pairs(piece, num_items=num_items)), pieces))
+
+
+def _repeats_by_bucket(ratings: Ratings, *, num_items: int, folder: Path) -> Iterator[NDArray[np.int64]]:
+    """Yield the repeated pairs of each bucket of users. Temporary files hold the pairs: 8 bytes per row."""
+    num_rows_of = count_values(ratings.user, int(ratings.user.max()) + 1)
+    stop = np.cumsum(num_rows_of)
+    bucket_of_user = ((stop - 1) // BUCKET).astype(np.uint16)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(bucket_of_user, weights=num_rows_of).astype(np.int64))])
+    place, pairs = starts[:-1].copy(), empty(len(ratings), np.int64, folder=folder)
+    for _, rows in ratings.blocks():
+        bucket = bucket_of_user[rows.user]
+        order = np.argsort(bucket, kind="stable")  # a radix sort
+        pair, number = _pairs(rows, num_items=num_items)[order], np.bincount(bucket, minlength=len(place))
+        for each in np.flatnonzero(number):
+            stop_in_block = int(number[: each + 1].sum())
+            pairs[place[each] : place[each] + number[each]] = pair[stop_in_block - number[each] : stop_in_block]
+            place[each] += number[each]
+        release(pairs)
+    for start, after in itertools.pairwise(starts):
+        of_bucket = np.sort(pairs[start:after])
+        release(pairs)
+        yield np.unique(of_bucket[1:][of_bucket[1:] == of_bucket[:-1]])
+
+
+def _rows_of_repeats(ratings: Ratings, *, num_items: int, folder: Path) -> NDArray[np.int64]:
+    """Find all rows whose pair is repeated."""
+    repeated = np.concatenate(list(_repeats_by_bucket(ratings, num_items=num_items, folder=folder)))
+    found = [
+        rows.start + np.flatnonzero(np.isin(_pairs(block, num_items=num_items), repeated))
+        for rows, block in ratings.blocks()
+    ]
+    return np.concatenate(found)
 
 
 def _has_repeats(pair: NDArray[np.int64]) -> bool:

@@ -4,6 +4,7 @@ import codecs
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -30,7 +31,7 @@ JSON_OPTIONS = pyarrow.json.ReadOptions(block_size=16 << 20)
 def read_columnar(
     file: InputFile, kind: Format, columns: Columns, *, timestamp_format: str | None
 ) -> list[pa.RecordBatch]:
-    """Read the columns user and item as text, rating as float32 and, if there is one, timestamp.
+    """Read the columns user and item as integers or text, rating as float32 and, if there is one, timestamp.
 
     Raises:
         UserError: the file, a column or a cell is invalid; the message names the row, from 1.
@@ -43,18 +44,57 @@ def read_columnar(
     table = _read(file, kind, list(wanted.values()), floats={columns.rating})
     if len(table) == 0:
         raise EmptyFileError(f"{file} has no ratings")
-    for number, name in enumerate(table.column_names):
-        table = table.set_column(number, name, _plain(table[name]))
-        if table[name].null_count > 0:
-            raise UserError(f"{file}, row {_first(pc.is_null(table[name])) + 1}: {name!r} must not be null")
-    found = {
-        "user": _ids(table[columns.user], file=file, role="user"),
-        "item": _ids(table[columns.item], file=file, role="item"),
-        "rating": _numbers(table[columns.rating], file=file),
-    }
+    found = _converted(table, columns, file=file)
     if columns.timestamp is not None:
-        found["timestamp"] = _times(table[columns.timestamp], timestamp_format, file=file)
+        times = _plain(table[columns.timestamp])
+        _check_no_nulls(times, columns.timestamp, file=file)
+        found["timestamp"] = _times(times, timestamp_format, file=file)
     return pa.table(found).to_batches()
+
+
+def stream_columnar(file: InputFile, kind: Format, columns: Columns) -> Iterator[pa.RecordBatch]:
+    """Yield the columns user, item and rating, as of `read_columnar`, batch by batch; the times are not read.
+
+    Raises:
+        UserError: as in `read_columnar`.
+    """
+    wanted = {"user": columns.user, "item": columns.item, "rating": columns.rating}
+    check_distinct(wanted)
+    names = column_names(file, kind)
+    for role, name in wanted.items():
+        check_column(names, name, key=f"data.columns.{role}", file=file)
+    _, batches = typed_batches(file, kind, columns=list(wanted.values()))
+    first_row = 0
+    for batch in batches():
+        table = pa.Table.from_batches([batch])
+        yield from pa.table(_converted(table, columns, file=file, first_row=first_row)).to_batches()
+        first_row += len(batch)
+    if first_row == 0:
+        raise EmptyFileError(f"{file} has no ratings")
+
+
+def _converted(table: pa.Table, columns: Columns, *, file: InputFile, first_row: int = 0) -> dict[str, pa.ChunkedArray]:
+    """Convert the columns user, item and rating, of rows that begin at `first_row` of the file."""
+    found = {}
+    for role, name in (("user", columns.user), ("item", columns.item), ("rating", columns.rating)):
+        column = _plain(table[name])
+        _check_no_nulls(column, name, file=file, first_row=first_row)
+        if role == "rating":
+            found[role] = _numbers(column, file=file, first_row=first_row)
+        else:
+            found[role] = _ids(column, file=file, role=role, first_row=first_row)
+    return found
+
+
+def _check_no_nulls(column: pa.ChunkedArray, name: str, *, file: InputFile, first_row: int = 0) -> None:
+    if column.null_count > 0:
+        raise UserError(f"{file}, row {first_row + _first(pc.is_null(column)) + 1}: {name!r} must not be null")
+
+
+def count_parquet_rows(file: InputFile) -> int:
+    """Count the rows of a Parquet file. Raises UserError if it is damaged."""
+    with _damage_as_error(file):
+        return int(pyarrow.parquet.read_metadata(file.opened()).num_rows)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -163,8 +203,12 @@ def _json_lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
             yield number, line.removeprefix(codecs.BOM_UTF8)
 
 
-def typed_batches(file: InputFile, kind: Format) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
+def typed_batches(
+    file: InputFile, kind: Format, *, columns: list[str] | None = None
+) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
     """Return the schema of a table, and a function that reads its rows in batches, with dictionaries decoded.
+
+    Reads all columns, or those of some names.
 
     Texts of JSON Lines stay texts, also those that look like dates. JSON Lines whose values change their types between
     two blocks of 16 MiB are held in memory.
@@ -172,13 +216,13 @@ def typed_batches(file: InputFile, kind: Format) -> tuple[pa.Schema, Callable[[]
     Raises:
         UserError: the file is damaged or is not a table; also while reading.
     """
-    schema, read = _json_batches(file) if kind is Format.JSON_LINES else _binary_batches(file, kind)
-    fields = [field.with_type(_plain_type(field.type)) for field in schema]
-    schema = pa.schema(fields, schema.metadata)
+    schema, read = _json_batches(file) if kind is Format.JSON_LINES else _binary_batches(file, kind, columns)
+    chosen = list(schema) if columns is None else [schema.field(name) for name in columns]
+    schema = pa.schema([field.with_type(_plain_type(field.type)) for field in chosen], schema.metadata)
 
     def batches() -> Iterator[pa.RecordBatch]:
         with _damage_as_error(file):
-            yield from (batch.cast(schema) for batch in read())
+            yield from (batch.select(schema.names).cast(schema) if columns else batch.cast(schema) for batch in read())
 
     return schema, batches
 
@@ -201,11 +245,13 @@ def _damage_as_error(file: InputFile) -> Iterator[None]:
         raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
 
 
-def _binary_batches(file: InputFile, kind: Format) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
+def _binary_batches(
+    file: InputFile, kind: Format, columns: list[str] | None = None
+) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
     with _damage_as_error(file):
         if kind is Format.PARQUET:
             parquet = pyarrow.parquet.ParquetFile(file.opened())
-            return parquet.schema_arrow, parquet.iter_batches
+            return parquet.schema_arrow, partial(parquet.iter_batches, columns=columns)
         if kind is Format.ORC:
             orc = pyarrow.orc.ORCFile(file.opened())
             return orc.schema, lambda: map(orc.read_stripe, range(orc.nstripes))
@@ -299,17 +345,17 @@ def _nested_text(value: Any) -> str:
     return "" if value is None else json.dumps(value, default=str)
 
 
-def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str) -> pa.ChunkedArray:
+def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str, first_row: int) -> pa.ChunkedArray:
     if pa.types.is_floating(column.type):  # pandas turns integers into floats where some were missing
         column = column.cast(pa.float64())
         is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_WHOLE))
         if not pc.all(is_whole).as_py():
             row = _first(pc.invert(is_whole))
-            found = column[row].as_py()
-            raise UserError(f"{file}, row {row + 1}: the {role} id must be an integer or text, got {found}")
+            found, place = column[row].as_py(), f"{file}, row {first_row + row + 1}"
+            raise UserError(f"{place}: the {role} id must be an integer or text, got {found}")
         column = column.cast(pa.int64())
     if pa.types.is_integer(column.type):
-        return column.cast(pa.string())
+        return column.cast(pa.string() if pa.types.is_uint64(column.type) else pa.int64())
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         raise UserError(f"{file}: the {role} ids must be integers or text, got {column.type}")
     text = column.cast(pa.string())
@@ -319,23 +365,24 @@ def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str) -> pa.ChunkedAr
         raise UserError(f"{file}: the {role} ids are not UTF-8 text") from error
     is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
     if pc.any(is_blank).as_py():
-        raise UserError(f"{file}, row {_first(is_blank) + 1}: the {role} id must not be blank")
+        raise UserError(f"{file}, row {first_row + _first(is_blank) + 1}: the {role} id must not be blank")
     return text
 
 
-def _numbers(column: pa.ChunkedArray, *, file: InputFile) -> pa.ChunkedArray:
+def _numbers(column: pa.ChunkedArray, *, file: InputFile, first_row: int) -> pa.ChunkedArray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts, column = column, _parsed_numbers(column)
         if column.null_count > 0:
             row = _first(pc.is_null(column))
-            raise UserError(f"{file}, row {row + 1}: the rating must be a number, got {texts[row].as_py()!r}")
+            place = f"{file}, row {first_row + row + 1}"
+            raise UserError(f"{place}: the rating must be a number, got {texts[row].as_py()!r}")
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
         raise UserError(f"{file}: the ratings must be numbers, got {column.type}")
     rating = column.cast(pa.float64(), safe=False).cast(pa.float32(), safe=False)
     finite = pc.is_finite(rating)
     if not pc.all(finite).as_py():
         row = _first(pc.invert(finite))
-        raise UserError(f"{file}, row {row + 1}: the rating must be finite, got {column[row].as_py()}")
+        raise UserError(f"{file}, row {first_row + row + 1}: the rating must be finite, got {column[row].as_py()}")
     return rating
 
 

@@ -88,7 +88,7 @@ def read_frame(frame: Frame, columns: Columns) -> RatedPairs:
     times = None
     if columns.timestamp is not None:
         times = milliseconds(found["timestamp"], None)[0].astype("datetime64[ms]")
-    user_ids, item_ids = (found[side].dictionary_encode().to_pandas() for side in ("user", "item"))
+    user_ids, item_ids = (found[side].cast(pa.string()).dictionary_encode().to_pandas() for side in ("user", "item"))
     return RatedPairs(user_ids, item_ids, found["rating"].to_numpy().copy(), times)  # torch wants writable arrays
 
 

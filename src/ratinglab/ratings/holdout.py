@@ -1,11 +1,15 @@
 """Training, validation and test rows under indices in which trained users and items come first."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.mapped_arrays import count_values, empty, release
 from ratinglab.ratings.side_information import AvailableData, Column, SideInformation, informative
 from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, Split
 from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable
@@ -45,38 +49,74 @@ class Holdout:
     @property
     def train(self) -> Ratings:
         """The training rows."""
-        return self._take(self.split.part == TRAIN)
+        return self._rows_of(TRAIN)
 
     @property
     def validation(self) -> Ratings:
         """The validation rows, possibly none."""
-        return self._take(self.split.part == VALIDATION)
+        return self._rows_of(VALIDATION)
 
     @property
     def test(self) -> Ratings:
         """The test rows, possibly none."""
-        return self._take(self.split.part == TEST)
+        return self._rows_of(TEST)
 
-    @property
-    def all_rows(self) -> Ratings:
-        """All rows, in the table's order."""
-        return self._take(slice(None))
-
-    @property
+    @cached_property
     def scale(self) -> tuple[float, float]:
         """Lowest and highest possible rating, as set or else as found outside test: predictions are clipped to it."""
-        lowest, highest = self.table.set_scale
-        rating = self.table.ratings.rating[self.split.part != TEST]
-        return (
-            float(rating.min()) if lowest is None else lowest,
-            float(rating.max()) if highest is None else highest,
+        set_bounds, found = self.table.set_scale, []
+        for rows, block in self.table.ratings.blocks():
+            rating = block.rating[self.split.part[rows] != TEST]
+            found += [rating.min(), rating.max()] if len(rating) > 0 else []
+        lowest, highest = (
+            float(extreme(found)) if bound is None else bound
+            for bound, extreme in zip(set_bounds, (min, max), strict=True)
         )
+        return lowest, highest
 
-    def _take(self, rows: NDArray[np.bool_] | slice) -> Ratings:
-        """Select rows under the new indices, with days if the equation needs them."""
-        ratings = replace(self.table.ratings, day=self.side.day).take(rows)
-        new_user, new_item = (np.argsort(order).astype(np.int32) for order in (self.user_order, self.item_order))
-        return replace(ratings, user=new_user[ratings.user], item=new_item[ratings.item])
+    def blocks(self) -> Iterator[tuple[Ratings, NDArray[np.int8]]]:
+        """Yield all rows block by block, in the table's order, under the new indices, with the part of each."""
+        for rows, block in self._blocks_of_table():
+            yield self._renumbered(block), self.split.part[rows]
+
+    def _rows_of(self, part: int) -> Ratings:
+        """Copy the rows of a part, under the new indices; of a table on disk, to files mapped into memory.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        count, folder = self.split.count(part), self.table.folder
+        try:
+            user, item = (empty(count, np.int32, folder=folder) for _ in range(2))
+            rating = empty(count, np.float32, folder=folder)
+        except OSError as error:
+            raise UserError(f"data.cache: {folder}: {error.strerror or error}") from error
+        copied = Ratings(user, item, rating, None if self.side.day is None else np.empty(count, np.int32))
+        first = 0
+        for rows, block in self._blocks_of_table():
+            found = self._renumbered(block.take(self.split.part[rows] == part))
+            target = copied.take(slice(first, first + len(found)))
+            first += len(found)
+            for column, values in vars(target).items():
+                if values is not None:
+                    values[:] = getattr(found, column)
+            release(user, item, rating)
+        return copied
+
+    def _blocks_of_table(self) -> Iterator[tuple[slice, Ratings]]:
+        """Yield the table's rows block by block, with days if the equation needs them."""
+        return replace(self.table.ratings, day=self.side.day).blocks()
+
+    def _renumbered(self, rows: Ratings) -> Ratings:
+        return replace(rows, user=self._new_user[rows.user], item=self._new_item[rows.item])
+
+    @cached_property
+    def _new_user(self) -> NDArray[np.int32]:
+        return np.argsort(self.user_order).astype(np.int32)
+
+    @cached_property
+    def _new_item(self) -> NDArray[np.int32]:
+        return np.argsort(self.item_order).astype(np.int32)
 
     @property
     def user_ids(self) -> IdMap:
@@ -103,7 +143,7 @@ def find_available_data(table: RatingTable, split: Split) -> AvailableData:
     """Find what a table has besides the ratings, for users and items with training rows."""
     is_train = split.part == TRAIN
     counts = [(table.ratings.user, table.num_users), (table.ratings.item, table.num_items)]
-    user, item = (np.bincount(index[is_train], minlength=count) > 0 for index, count in counts)
+    user, item = (count_values(index, count, where=is_train) > 0 for index, count in counts)
     return AvailableData(
         has_times=_has_sessions(table, is_train),
         user_features=informative(table.user_columns, is_trained=user),
@@ -124,8 +164,8 @@ def _has_sessions(table: RatingTable, is_train: NDArray[np.bool_]) -> bool:
 def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout:
     """Reindex users and items, and side information: those with training rows first, each group in its old order."""
     is_train = split.part == TRAIN
-    user_order, num_users = _trained_first(table.ratings.user[is_train], table.num_users)
-    item_order, num_items = _trained_first(table.ratings.item[is_train], table.num_items)
+    user_order, num_users = _trained_first(table.ratings.user, table.num_users, is_train)
+    item_order, num_items = _trained_first(table.ratings.item, table.num_items, is_train)
     return Holdout(
         table=table,
         split=split,
@@ -137,7 +177,7 @@ def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout
     )
 
 
-def _trained_first(trained: NDArray[np.int32], count: int) -> tuple[NDArray[np.intp], int]:
+def _trained_first(index: NDArray[np.int32], count: int, is_train: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
     """Find the old index of each new one: (count,) intp; and the number of them with training rows."""
-    has_row = np.bincount(trained, minlength=count) > 0
+    has_row = count_values(index, count, where=is_train) > 0
     return np.argsort(~has_row, kind="stable"), int(has_row.sum())

@@ -102,8 +102,14 @@ class IdMap:
         return IdMap(self.ids[order])
 
 
-def parsed_ids(text: pa.StringArray) -> IdColumn:
-    """Convert ids to integers if all are plain decimal int64; otherwise dictionary-encode the text."""
+def parsed_ids(ids: pa.StringArray | pa.Int64Array) -> IdColumn:
+    """Convert ids to integers (int32 if all fit) if all are plain decimal int64; else dictionary-encode the text."""
+    if pa.types.is_integer(ids.type):
+        integers = ids.to_numpy()
+        bounds = np.iinfo(np.int32)
+        is_small = len(integers) > 0 and bounds.min <= integers.min() and integers.max() <= bounds.max
+        return integers.astype(np.int32) if is_small else integers
+    text = ids
     # pyarrow is slow if many texts are not integers: look at a few first
     integers = None if _as_integers(text[:SAMPLE]) is None else _as_integers(text)
     return text.dictionary_encode() if integers is None else integers

@@ -8,10 +8,12 @@ import os
 import re
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, NamedTuple, TypeVar, cast
 
 import pyarrow as pa
 
@@ -35,6 +37,8 @@ OFFICE_MEMBERS = {
 }
 """Members of zip archives that are documents of office programs: what they are, and what to do."""
 DECOMPRESSORS = {"bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
+Value = TypeVar("Value")
+Result = TypeVar("Result")
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 """Exceptions of decompressors for a file that is truncated, corrupted or password-protected."""
 
@@ -119,6 +123,19 @@ class BlockStream(io.RawIOBase):
             self._rest += block
         block, self._rest = self._rest[:size], self._rest[size:]
         return block
+
+
+def in_order(
+    threads: ThreadPoolExecutor, function: Callable[[Value], Result], values: Iterable[Value], *, ahead: int
+) -> Iterator[Result]:
+    """Yield the function of each value, in order, computed by threads at most `ahead` values ahead."""
+    pending: deque[Future[Result]] = deque()
+    for value in values:
+        pending.append(threads.submit(function, value))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
 
 
 def _open(file: InputFile, compression: str | None) -> IO[bytes]:

@@ -1,15 +1,29 @@
 """Load a table from its files, or from the cache."""
 
+import logging
+import shutil
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+from ratinglab.errors import UserError
 from ratinglab.ratings.cleaning import Cleaning
+from ratinglab.ratings.columnar import count_parquet_rows
 from ratinglab.ratings.feature_tables import FeatureFile, read_features
+from ratinglab.ratings.formats import Format, format_of
+from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.reading import RatingFiles, read_table
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import RatingTable
-from ratinglab.ratings.table_cache import cached_table
+from ratinglab.ratings.table_cache import cached_table, table_on_disk
+
+log = logging.getLogger(__name__)
+
+BYTES_KEPT, BYTES_WHILE_TRAINING = 12, 20
+"""Bytes per row of a table on disk: those that stay, and those of temporary files: pairs, or both orders of als."""
+UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
+UNPACKED = {False: 1.0, True: 4.0}
+"""Size of a file's text over its size on disk, uncompressed and compressed, about."""
 
 
 class TableFiles(NamedTuple):
@@ -26,14 +40,25 @@ class TableFiles(NamedTuple):
     noise_floor: float | None = None
 
 
-def load_table(files: TableFiles, *, cleaning: Cleaning, cache: Path | None, options: str) -> RatingTable:
+def load_table(
+    files: TableFiles, *, cleaning: Cleaning, cache: Path | None, options: str, on_disk: bool = False
+) -> RatingTable:
     """Read a table, or load it from the cache folder if the files and all options of reading are unchanged.
 
+    Args:
+        files: the files.
+        cleaning: how to clean the rows.
+        cache: the cache folder; None: no cache.
+        options: all options that affect the result of reading.
+        on_disk: whether the rows stay in files of the cache folder, mapped into memory.
+
     Raises:
-        UserError: a file, column, row or cell is invalid; the message names it.
+        UserError: a file, column, row or cell is invalid, or the disk is too small; the message names it.
     """
 
-    def read() -> RatingTable:
+    def read(folder: Path | None = None) -> RatingTable:
+        if folder is not None:
+            report_disk(files.ratings, folder)
         return read_table(
             files.ratings,
             users=None if files.users is None else read_features(files.users),
@@ -42,8 +67,43 @@ def load_table(files: TableFiles, *, cleaning: Cleaning, cache: Path | None, opt
             cleaning=cleaning,
             name=files.name,
             noise_floor=files.noise_floor,
+            folder=folder,
         )
 
     inputs = [*files.ratings.files, *(each.file for each in (files.users, files.items) if each is not None)]
     fingerprints = [file.fingerprint() for file in inputs]
-    return cached_table(cache, read, fingerprints=fingerprints, options=options, now_ns=time.time_ns())
+    if not on_disk:
+        return cached_table(cache, read, fingerprints=fingerprints, options=options, now_ns=time.time_ns())
+    assert cache is not None, "the options refuse it"
+    try:
+        return table_on_disk(cache, read, fingerprints=fingerprints, options=options, now_ns=time.time_ns())
+    except OSError as error:
+        raise UserError(f"data.cache: {error.filename or cache}: {error.strerror or error}") from error
+
+
+def report_disk(ratings: RatingFiles, folder: Path) -> None:
+    """Log the space that rows on disk need.
+
+    Raises:
+        UserError: the disk of the folder has less.
+    """
+    num_rows, free = sum(map(estimate_rows, ratings.files)), shutil.disk_usage(folder).free
+    kept, temporary = (size_text(num_bytes * num_rows) for num_bytes in (BYTES_KEPT, BYTES_WHILE_TRAINING))
+    needed = f"about {num_rows:,} rows: {kept} in the cache, and {temporary} while a run trains"
+    if BYTES_KEPT * num_rows > free:
+        raise UserError(f"data.cache: {needed}; {size_text(free)} are free: name a folder on a larger disk")
+    log.info("disk       %s; %s are free", needed, size_text(free))
+
+
+def size_text(num_bytes: float) -> str:
+    """Format a number of bytes, such as 12.3 GB."""
+    return next(f"{num_bytes / size:.3g} {unit}" for unit, size in UNITS.items() if num_bytes >= size or unit == "kB")
+
+
+def estimate_rows(file: InputFile) -> int:
+    """Estimate the number of rows of a file: exact for Parquet, else from its first lines."""
+    kind = format_of(file)
+    if kind is Format.PARQUET and file.compression() is None:
+        return count_parquet_rows(file)
+    start, size = file.start(), file.path.stat().st_size
+    return round(size * UNPACKED[file.compression() is not None] * (1 + start.count(b"\n")) / max(1, len(start)))

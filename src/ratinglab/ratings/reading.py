@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from ratinglab.ratings.inputs import Columns, InputFile
 from ratinglab.ratings.layouts import MATRIX, Layout, layout_of
 from ratinglab.ratings.row_reader import EmptyFileError
 from ratinglab.ratings.side_information import Origin
+from ratinglab.ratings.streaming import stream_rows
 from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
 from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_ratings import read_text
@@ -123,6 +125,7 @@ def read_table(
     cleaning: Cleaning,
     name: str,
     noise_floor: float | None,
+    folder: Path | None = None,
 ) -> RatingTable:
     """Read files of ratings into one table.
 
@@ -134,23 +137,18 @@ def read_table(
         cleaning: how to clean the rows.
         name: name of the table.
         noise_floor: MSE of a perfect model, for generated data; else None.
+        folder: folder for files of rows that the table maps into memory; None: the rows are read into memory.
 
     Raises:
         UserError: a file, column, row or cell is invalid; the message names it.
+        OSError: the rows cannot be written to the folder.
     """
-    blocks, empty = _read_files(source)
-    ranges = FileRanges(
-        files=[(block.file, block.layout) for block in blocks],
-        stops=np.cumsum([len(block.rating) for block in blocks]),
-    )
-    _check_num_rows(source, ranges, name=name)
-    indexed = _combined(blocks, ranges, has_times=source.columns.timestamp is not None)
-    del blocks  # can be several GB
+    indexed, ranges = _read_rows(source, name=name) if folder is None else _stream_rows(source, folder)
     _check_ids(indexed, ranges)
     rated, unrated_notes = without_unrated(indexed.rows, cleaning, name=name)
     scale = scale_of(rated, cleaning, name=name, places=ranges.places)
-    indexed = indexed._replace(rows=rated, notes=[*empty, *indexed.notes, *unrated_notes])
-    indexed, merged_across_files = _cleaned(indexed, cleaning, ranges)
+    indexed = indexed._replace(rows=rated, notes=[*indexed.notes, *unrated_notes])
+    indexed, merged_across_files = _cleaned(indexed, cleaning, ranges, folder)
     user_ids, item_ids = indexed.user_ids, indexed.item_ids
     of_tables = [
         *([] if items is None else [*items.notes, *items.notes_on_coverage(item_ids)]),
@@ -172,7 +170,28 @@ def read_table(
         merged_across_files=merged_across_files,
         notes=(*indexed.notes, *of_tables),
         noise_floor=noise_floor,
+        folder=folder,
     )
+
+
+def _read_rows(source: RatingFiles, *, name: str) -> tuple[IndexedRows, FileRanges]:
+    """Read all rows into memory."""
+    blocks, empty = _read_files(source)
+    ranges = FileRanges(
+        files=[(block.file, block.layout) for block in blocks],
+        stops=np.cumsum([len(block.rating) for block in blocks]),
+    )
+    _check_num_rows(source, ranges, name=name)
+    indexed = _combined(blocks, ranges, has_times=source.columns.timestamp is not None)
+    return indexed._replace(notes=[*empty, *indexed.notes]), ranges
+
+
+def _stream_rows(source: RatingFiles, folder: Path) -> tuple[IndexedRows, FileRanges]:
+    """Read all rows into files of a folder, which are mapped into memory."""
+    found = stream_rows(source.files, source.dialect, header=source.header, columns=source.columns, folder=folder)
+    rows = Rows(ratings=found.ratings, timestamp=None)
+    ranges = FileRanges(found.files, np.cumsum(found.num_rows))
+    return IndexedRows(rows, found.user_ids, found.item_ids, found.notes), ranges
 
 
 def _check_num_rows(source: RatingFiles, ranges: FileRanges, *, name: str) -> None:
@@ -218,7 +237,9 @@ def _check_ids(indexed: IndexedRows, ranges: FileRanges) -> None:
             raise UserError(f"{ranges.places([row])[0]}: the {noun} id must not be blank")
 
 
-def _cleaned(indexed: IndexedRows, cleaning: Cleaning, ranges: FileRanges) -> tuple[IndexedRows, int]:
+def _cleaned(
+    indexed: IndexedRows, cleaning: Cleaning, ranges: FileRanges, folder: Path | None
+) -> tuple[IndexedRows, int]:
     """Return the remaining rows with their ids, and the number of pairs merged across files."""
     rows, user_ids, item_ids, notes = indexed
     merged = without_duplicates(
@@ -229,6 +250,7 @@ def _cleaned(indexed: IndexedRows, cleaning: Cleaning, ranges: FileRanges) -> tu
         stops=ranges.stops,
         places=ranges.places,
         hint=ranges.matrix_hint(),
+        folder=folder,
     )
     rows, dropped = k_core(merged.rows, cleaning, num_users=len(user_ids), num_items=len(item_ids))
     if rows.number is not None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
-from ratinglab.options import at_least, seed_rule, within
+from ratinglab.options import as_yaml, at_least, seed_rule, within
 from ratinglab.ratings.text_options import TextOptions, check_timestamp_format
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ class DataOptions(ABC):
         """Return the names of the columns by role, such as user, for files that are read later; {} without names."""
         return {}
 
+    @property
+    def keeps_rows_on_disk(self) -> bool:
+        """Whether the rows stay in files mapped into memory."""
+        return False
+
     @abstractmethod
     def load(self) -> RatingTable:
         """Read and check the ratings.
@@ -74,6 +79,7 @@ class DataOptions(ABC):
         lowest: float | None = None,
         highest: float | None = None,
         unrated: tuple[float, ...] = (),
+        on_disk: bool = False,
     ) -> RatingTable:
         """Read the files, or load the table from the cache. A bound of None comes from the ratings."""
         from ratinglab.ratings.cleaning import Cleaning
@@ -90,7 +96,7 @@ class DataOptions(ABC):
         # all options that affect how files are read
         values = asdict(self) | {"batch_size": None, "cache": None}
         options = json.dumps(values, default=lambda value: value.name)
-        return load_table(files, cleaning=cleaning, cache=self._cache_folder(), options=options)
+        return load_table(files, cleaning=cleaning, cache=self._cache_folder(), options=options, on_disk=on_disk)
 
     def _cache_folder(self) -> Path | None:
         return None if self.cache is None else user_path(self.cache, key="data.cache")
@@ -175,6 +181,9 @@ class CsvOptions(TextOptions, DataOptions):
     """Table of users; optional. Its columns are features for model.user_features."""
     titles: TitleOptions
     """Table of items; optional. Its columns are features for model.item_features."""
+    on_disk: bool
+    """Whether the rows stay in files of data.cache, mapped into memory, for tables larger than memory: 12 bytes per
+    row, and 20 more while a run trains. For optimizer=block_sgd or als, without times."""
 
     frames: ClassVar[Any] = None
     """Data frames to read instead of files, set by `with_frames`. Any, since OmegaConf evaluates annotations."""
@@ -187,13 +196,36 @@ class CsvOptions(TextOptions, DataOptions):
         for value in self.unrated:
             if not math.isfinite(value):
                 raise UserError(f"data.unrated must hold finite numbers, got {value}")
+        if self.on_disk:
+            self._check_on_disk()
+
+    def _check_on_disk(self) -> None:
+        """Raise UserError for an option that needs all rows in memory."""
+        given: dict[str, tuple[object, object]] = {
+            "columns.timestamp": (self.columns.timestamp, None),
+            "duplicates": (self.duplicates.name, Duplicates.error.name),
+            "min_ratings_per_user": (self.min_ratings_per_user, 0),
+            "min_ratings_per_item": (self.min_ratings_per_item, 0),
+            "unrated": (self.unrated, []),
+        }
+        for key, (value, wanted) in given.items():
+            if value != wanted:
+                raise UserError(f"data.{key} must be {as_yaml(wanted)} with data.on_disk=true, got {as_yaml(value)}")
+        if self.cache is None:
+            raise UserError("data.cache must be a folder with data.on_disk=true, got null")
 
     def column_names(self) -> dict[str, str]:
         """Return the names of the columns by role. A position says nothing about other files."""
         return {role: name for role, name in vars(self.columns).items() if name is not None and not name.isdigit()}
 
+    @property
+    def keeps_rows_on_disk(self) -> bool:
+        return self.on_disk
+
     def with_frames(self, frames: Frames) -> CsvOptions:
         """Return these options with data frames instead of files."""
+        if self.on_disk:
+            raise UserError("data.on_disk must be false for data frames, which are in memory")
         copied = replace(self)
         vars(copied)["frames"] = frames
         return copied
@@ -221,7 +253,7 @@ class CsvOptions(TextOptions, DataOptions):
             "item", self.titles, id_column=self.titles.item, title=self.titles.title, frame=frames and frames.items
         )
         files = TableFiles(name, ratings, users, items, (user_origin, item_origin))
-        return self._load(files, unrated=tuple(self.unrated), **vars(self.scale))
+        return self._load(files, unrated=tuple(self.unrated), on_disk=self.on_disk, **vars(self.scale))
 
     def _files(self) -> tuple[InputFile, ...]:
         """Find the files of ratings, or convert the data frame."""

@@ -61,6 +61,8 @@ class SplitOptions(ABC):
     """Whether the split depends on the times of the ratings."""
     by_file: ClassVar[bool] = False
     """Whether the split depends on the files that the rows come from."""
+    takes_mapped_rows: ClassVar[bool] = False
+    """Whether it needs at most about 8 bytes of memory per row, and so suits rows in files mapped into memory."""
 
     refit: bool
     """Whether to fit a second time, on training and validation rows, for the best number of epochs found in
@@ -89,7 +91,7 @@ class SplitOptions(ABC):
             UserError: the table lacks data that the split needs, `assign` is wrong, or a part is empty.
         """
         part, num_rows = self.assign(table), len(table.ratings)
-        if part.shape != (num_rows,) or not np.isin(part, (TRAIN, VALIDATION, TEST)).all():
+        if part.shape != (num_rows,) or part.min() < TRAIN or part.max() > TEST:
             raise UserError(
                 f"split={self.name}: the parts must be ({num_rows},) of {TRAIN}, {VALIDATION} and {TEST}, "
                 f"got {part.shape} with {np.unique(part)[:4]}"
@@ -101,7 +103,7 @@ class SplitOptions(ABC):
                 raise UserError(f"{place} leaves no row of {table.name} for {key}{self.why_empty(table)}")
         if not (part == TRAIN).any():
             raise UserError(f"split={self.name} leaves no row of {table.name} to train on{self.why_empty(table)}")
-        return Split(part=part.astype(np.int8), identity=self._identity(table), notes=self.notes(table))
+        return Split(part=part.astype(np.int8, copy=False), identity=self._identity(table), notes=self.notes(table))
 
     def _identity(self, table: RatingTable) -> str:
         policy = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("fold", "refit")}
@@ -141,12 +143,14 @@ class RandomSplit(FractionSplit):
     """Uniformly random rows for validation and test."""
 
     name: ClassVar[str] = "random"
+    takes_mapped_rows: ClassVar[bool] = True
 
     seed: int = field(metadata=seed_rule())
     """Seed of the split, independent of the training `seed`."""
 
     def assign(self, table: RatingTable) -> NDArray[np.int8]:
-        order = np.random.default_rng(self.seed).permutation(len(table.ratings))
+        order = _row_numbers(len(table.ratings))
+        np.random.default_rng(self.seed).shuffle(order)
         num_test, num_validation = round(self.test * len(order)), round(self.validation * len(order))
         part = np.full(len(order), TRAIN, dtype=np.int8)
         part[order[: num_test + num_validation]] = VALIDATION
@@ -159,6 +163,7 @@ class PerUserSplit(RandomSplit):
     """Random rows of each user for validation and test, rounded per user."""
 
     name: ClassVar[str] = "per_user"
+    takes_mapped_rows: ClassVar[bool] = False
 
     def assign(self, table: RatingTable) -> NDArray[np.int8]:
         """Assign each row to a part; each user keeps at least one training row."""
@@ -251,6 +256,8 @@ class TemporalSplit(FractionSplit):
 class RandomValidationSplit(SplitOptions):
     """Random rows for validation, among those that are not test."""
 
+    takes_mapped_rows: ClassVar[bool] = True
+
     seed: int = field(metadata=seed_rule())
     """Seed of the split, independent of the training `seed`."""
     validation: float = field(metadata=from_zero_below(1))
@@ -267,7 +274,7 @@ class RandomValidationSplit(SplitOptions):
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
         part = np.full(len(table.ratings), TRAIN, dtype=np.int8)
         part[self.test_rows(table)] = TEST
-        train = np.flatnonzero(part == TRAIN)
+        train = _row_numbers(len(part))[part == TRAIN]
         np.random.default_rng(self.seed).shuffle(train)
         part[train[: round(self.validation * len(train))]] = VALIDATION
         return part
@@ -403,6 +410,11 @@ class FilesSplit(RandomValidationSplit):
                 f"{key}: no file of data.path matches {pattern}: it has {shown}{did_you_mean(pattern, names)}"
             )
         return found
+
+
+def _row_numbers(count: int) -> NDArray[np.int32] | NDArray[np.int64]:
+    """Number rows from 0, in half the memory if the numbers fit: (count,)."""
+    return np.arange(count).astype(np.int64) if count >= 2**31 else np.arange(count, dtype=np.int32)
 
 
 def _is_named(name: str, pattern: str) -> bool:

@@ -1,9 +1,11 @@
 """The table of ratings, as arrays."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.mapped_arrays import blocks_of, release
 from ratinglab.ratings.side_information import Column, Needs, Origin, SideInformation, chosen_columns, feature_digest
 
 MILLISECONDS = 86_400_000
@@ -35,6 +38,12 @@ class Ratings:
 
     def __len__(self) -> int:
         return len(self.rating)
+
+    def blocks(self) -> Iterator[tuple[slice, "Ratings"]]:
+        """Yield ranges of rows and their rows, as views. Mapped pages are dropped once the next block is asked for."""
+        for rows in blocks_of(len(self)):
+            yield rows, self.take(rows)
+            release(self.user, self.item, self.rating, self.day)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Ratings":
         """Select rows by indices, in that order, by a mask, or by a range, which returns views."""
@@ -69,6 +78,7 @@ class RatingTable:
         merged_across_files: number of pairs of user and item merged from rows in several files.
         notes: remarks on cleaning and on unusual rows, one line each.
         noise_floor: MSE of a perfect model, in squared rating units; None unless the data is generated.
+        folder: folder for rows in mapped files, of tables larger than memory; None: rows are in memory.
     """
 
     name: str
@@ -86,6 +96,7 @@ class RatingTable:
     merged_across_files: int
     notes: tuple[str, ...]
     noise_floor: float | None
+    folder: Path | None = None
 
     @property
     def num_users(self) -> int:
@@ -147,10 +158,17 @@ class RatingTable:
         def hashed(content: Any) -> bytes:
             return blake2b(content, digest_size=16).digest()
 
+        def hashed_rows(column: NDArray[Any]) -> bytes:
+            found = blake2b(digest_size=16)
+            for rows in blocks_of(len(column)):
+                found.update(np.ascontiguousarray(column[rows]).data)
+                release(column)
+            return found.digest()
+
         columns = (self.ratings.user, self.ratings.item, self.ratings.rating)
         with ThreadPoolExecutor() as threads:  # hashing releases the GIL
             ids = threads.map(
                 lambda ids: hashed("\n".join(ids.ids.astype(str)).encode()), (self.user_ids, self.item_ids)
             )
-            rows = threads.map(lambda column: hashed(np.ascontiguousarray(column).data), columns)
+            rows = threads.map(hashed_rows, columns)
             return hashed(b"".join([*ids, *rows])).hex()

@@ -16,6 +16,7 @@ import pyarrow as pa
 from ratinglab.files import write_whole
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin
+from ratinglab.ratings.streaming import COLUMNS, map_rows
 from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
 
 VERSION = 6
@@ -28,6 +29,8 @@ KEPT = 8
 """Number of cached tables; beyond it, the least recently used are removed."""
 ABANDONED = 86_400
 """Seconds after which an incomplete table counts as left by a killed run."""
+FACTS_FILE = "table.arrow"
+"""File of a table without its rows, which are on disk."""
 FACTS = ("name", "origins", "scale", "set_scale", "sources", "merged_across_files", "digest", "notes", "noise_floor")
 WRITING = threading.Lock()
 """Serializes the writes of this process, which share the name of a temporary file."""
@@ -71,6 +74,59 @@ def cached_table(
     return _load(entry) or table  # the mapped copy, so that the arrays just read are freed
 
 
+def table_on_disk(
+    folder: Path, read: Callable[[Path], RatingTable], *, fingerprints: list[list[Any]], options: str, now_ns: int
+) -> RatingTable:
+    """Return the table of `read`, which writes its rows to files of a folder, from the cache if there is one.
+
+    An entry is a folder, renamed into place once it is complete.
+
+    Args:
+        folder: the cache folder.
+        read: reads the files; takes the folder for the rows.
+        fingerprints: as of `cached_table`.
+        options: as of `cached_table`.
+        now_ns: as of `cached_table`.
+
+    Raises:
+        OSError: the rows cannot be written.
+    """
+    source = _hashed([VERSION, [fingerprint[:2] for fingerprint in fingerprints], options])
+    entry = folder / "tables" / f"{source}-{_hashed(fingerprints)}.rows"
+    table = _load_on_disk(entry)
+    if table is not None:
+        with suppress(OSError):
+            os.utime(entry)
+        return table
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(entry.parent)
+    half_done = entry.with_name(f".{entry.name}.{os.getpid()}.tmp")
+    try:
+        half_done.mkdir()
+        found = read(half_done)
+        write_whole(half_done / FACTS_FILE, lambda file: _write(file, found))
+        for name in COLUMNS:
+            with (half_done / name).open("rb") as file:
+                os.fsync(file.fileno())
+        shutil.rmtree(entry, ignore_errors=True)  # unreadable, or there would have been a table
+        half_done.rename(entry)
+    finally:
+        shutil.rmtree(half_done, ignore_errors=True)
+    _tidy(entry, source, now=now_ns / 1e9)
+    table = _load_on_disk(entry)
+    assert table is not None, "it was just written"
+    return table
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove the rows of processes of this machine that were killed while they read: they can fill a disk."""
+    for path in folder.glob(".*.rows.*.tmp"):
+        try:
+            os.kill(int(path.name.split(".")[-2]), 0)
+        except (OSError, ValueError):  # there is no such process
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _tidy(entry: Path, source: str, *, now: float) -> None:
     """Remove older tables of the same files, all but the KEPT latest others, and leftovers of killed runs.
 
@@ -94,8 +150,11 @@ def _hashed(content: Any) -> str:
 
 
 def _write(file: BinaryIO, table: RatingTable) -> None:
-    """Write an Arrow file with one row, whose cells are the table's arrays, and the other facts as metadata."""
-    arrays = {name: getattr(table.ratings, name) for name in ("user", "item", "rating")}
+    """Write an Arrow file with one row, whose cells are the table's arrays, and the other facts as metadata.
+
+    Rows that are on disk already are left out.
+    """
+    arrays = {name: getattr(table.ratings, name) for name in ("user", "item", "rating") if table.folder is None}
     arrays |= {"user_ids": table.user_ids.ids.to_numpy(), "item_ids": table.item_ids.ids.to_numpy()}
     arrays |= {"timestamp": table.timestamp, "titles": table.titles}
     arrays |= {f"user.{name}": column for name, column in table.user_columns.items()}
@@ -110,8 +169,18 @@ def _write(file: BinaryIO, table: RatingTable) -> None:
         writer.write_table(content)
 
 
-def _load(entry: Path) -> RatingTable | None:
-    """Load the table of an entry; None if it is missing or invalid."""
+def _load_on_disk(entry: Path) -> RatingTable | None:
+    """Load the table of an entry whose rows are on disk; None if it is missing or invalid."""
+    try:
+        ratings = map_rows(entry)
+    except (OSError, ValueError):
+        return None
+    table = _load(entry / FACTS_FILE, ratings=ratings)
+    return None if table is None or table.sources[-1].stop != len(ratings) else table
+
+
+def _load(entry: Path, *, ratings: Ratings | None = None) -> RatingTable | None:
+    """Load the table of an entry, with rows from elsewhere if they are on disk; None if it is missing or invalid."""
     try:
         content = pa.ipc.open_file(pa.memory_map(os.fsencode(entry))).read_all()
         content.validate(full=True)  # reads no numbers, only text
@@ -124,7 +193,7 @@ def _load(entry: Path) -> RatingTable | None:
         }
         table = RatingTable(
             name=facts["name"],
-            ratings=Ratings(user=arrays["user"], item=arrays["item"], rating=arrays["rating"]),
+            ratings=ratings or Ratings(user=arrays["user"], item=arrays["item"], rating=arrays["rating"]),
             timestamp=arrays.get("timestamp"),
             user_ids=IdMap(arrays["user_ids"]),
             item_ids=IdMap(arrays["item_ids"]),
@@ -138,6 +207,7 @@ def _load(entry: Path) -> RatingTable | None:
             merged_across_files=facts["merged_across_files"],
             notes=tuple(facts["notes"]),
             noise_floor=facts["noise_floor"],
+            folder=None if ratings is None else entry.parent.parent,
         )
         table.__dict__["digest"] = facts["digest"]  # fill the cached_property
         return table

@@ -13,7 +13,7 @@ import pyarrow.csv
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.faults import TimestampError, check_quotes, first_fault, num_rows_by_line
-from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile
+from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile, in_order
 from ratinglab.ratings.layouts import Layout
 from ratinglab.ratings.text_dialects import QUOTE, QuoteScan, TextStream, pieces_of
 from ratinglab.ratings.timestamps import parsed_times
@@ -169,17 +169,11 @@ def _read_pieces(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, c
     """
 
     def read(piece: tuple[int, int]) -> list[list[Any]] | None:
-        start, stop = piece
-        with file.path.open("rb") as stream:
-            stream.seek(start)
-            content = stream.read(stop - start)
-        # a quoted cell may continue in another piece, and pyarrow drops a byte-order mark
-        if QUOTE in content or (start > 0 and content.startswith(codecs.BOM_UTF8)):
+        content = _content(file, piece)
+        # a quoted cell may continue in another piece
+        if QUOTE in content or _drops_a_mark(content, piece):
             return None
-        try:
-            return [convert(batch) for batch in _parsed(pyarrow.csv.read_csv, pa.BufferReader(content), layout, skip=0)]
-        except pa.ArrowInvalid as error:
-            raise FaultyRowError(start if start > pieces[0][0] else 0, error) from error
+        return _converted_piece(content, layout, convert, num_valid_bytes=0 if piece == pieces[0] else piece[0])
 
     parts, pieces = [], pieces_of(file, layout.dialect, header_lines=layout.header_lines)
     for of_piece in threads.map(read, pieces):
@@ -187,6 +181,75 @@ def _read_pieces(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, c
             return []
         parts += of_piece
     return parts
+
+
+def stream_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> Iterator[list[Any]]:
+    """Yield the converted batches of a file in bounded memory.
+
+    Raises:
+        UserError: a row is faulty; or a quoted cell spans lines, or quotation marks are irregular.
+    """
+    pieces = pieces_of(file, layout.dialect, header_lines=layout.header_lines)
+    try:
+        if pieces:
+            rest = partial(_whole_piece, file, layout, convert)
+            yield from _whole_piece(file, layout, convert, pieces[0], is_first=True)
+            for of_piece in in_order(threads, rest, pieces[1:], ahead=2 * pa.cpu_count()):
+                yield from of_piece
+        else:
+            scan = QuoteScan(layout.dialect, num_columns=layout.num_columns)
+            stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
+            batches = _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines)
+            yield from in_order(threads, convert, batches, ahead=2 * pa.cpu_count())
+            if not scan.is_regular or scan.spans_lines:
+                raise _irregular(file)
+    except pa.ArrowInvalid as error:
+        raise _fault(file, layout, FaultyRowError(0, error)) from error
+    except FaultyRowError as error:
+        raise _fault(file, layout, error) from error
+
+
+def _whole_piece(
+    file: InputFile, layout: Layout, convert: Convert, piece: tuple[int, int], *, is_first: bool = False
+) -> list[list[Any]]:
+    """Read a piece of a plain file whose quoted cells, if any, end on their lines."""
+    content = _content(file, piece)
+    if QUOTE in content and layout.dialect.is_quoted:
+        scan = QuoteScan(layout.dialect, num_columns=layout.num_columns)
+        scan.add(content)
+        scan.end()
+        if not scan.is_regular or scan.spans_lines:
+            raise _irregular(file)
+    if _drops_a_mark(content, piece):
+        raise UserError(f"{file} has a byte-order mark within: with data.on_disk=true, save it without")
+    return _converted_piece(content, layout, convert, num_valid_bytes=0 if is_first else piece[0])
+
+
+def _irregular(file: InputFile) -> UserError:
+    return UserError(
+        f"{file} has quotation marks within cells, or cells that span lines, which data.on_disk=true does not read: "
+        "save it as Parquet, or set data.quote=none if they are text"
+    )
+
+
+def _content(file: InputFile, piece: tuple[int, int]) -> bytes:
+    """Read a piece: the first byte, and the one after the last."""
+    with file.path.open("rb") as stream:
+        stream.seek(piece[0])
+        return stream.read(piece[1] - piece[0])
+
+
+def _drops_a_mark(content: bytes, piece: tuple[int, int]) -> bool:
+    """Return whether pyarrow would drop a byte-order mark that is within the file."""
+    return piece[0] > 0 and content.startswith(codecs.BOM_UTF8)
+
+
+def _converted_piece(content: bytes, layout: Layout, convert: Convert, *, num_valid_bytes: int) -> list[list[Any]]:
+    """Parse and convert a piece, which follows valid bytes. Raises FaultyRowError if a row is faulty."""
+    try:
+        return [convert(batch) for batch in _parsed(pyarrow.csv.read_csv, pa.BufferReader(content), layout, skip=0)]
+    except pa.ArrowInvalid as error:
+        raise FaultyRowError(num_valid_bytes, error) from error
 
 
 def _parsed(read: Callable[..., Any], stream: Any, layout: Layout, *, skip: int) -> Iterator[pa.RecordBatch]:

@@ -72,6 +72,7 @@ class Recommender(TrainedModel):
         sizes = {"num_users": self.record.num_users, "num_items": self.record.num_items}
         interest = read_interest(self.folder, **sizes)
         if interest is None:
+            self.check_fits_memory(what="by=expected_gain", instead="by=prediction does not")
             interest = fit_interest(RatedPairs(*read_part(self.folder, "train", ["user", "item"])), **sizes)
             write_interest(self.folder, interest)
         return interest
@@ -194,7 +195,7 @@ class Recommender(TrainedModel):
         self._check_known([user_id], options)
         user, chosen = int(self.user_ids.index_of([user_id])[0]), self._candidates(options.candidates)
         if options.exclude_seen:
-            chosen = chosen[~np.isin(chosen, self.ratings["item"][self.ratings["user"] == user])]
+            chosen = chosen[~np.isin(chosen, self.rated_by(user)["item"])]
         order = self.order(options.order)
         best = top_k(self.predictor, user=user, candidates=torch.from_numpy(chosen), k=options.k, order=order)
         with torch.inference_mode():
@@ -245,6 +246,7 @@ class Recommender(TrainedModel):
             self._check_known(user_ids, options)
         chosen, seen = self._candidates(options.candidates), None
         if options.exclude_seen:
+            self.check_fits_memory(what="exclude_seen=true", instead="recommend to one user at a time")
             rated = (self.ratings[name].to_numpy() for name in ("user", "item"))
             seen = SeenItems(*rated, num_users=len(self.user_ids))
         first, order = 0, self.order(options.order)
@@ -280,7 +282,7 @@ class Recommender(TrainedModel):
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
         """List the k items that a user rated highest in any part, with the columns of `recommend`; empty if unknown."""
         user = self.user_ids.index_of([user_id])[0]
-        rows = self.ratings[self.ratings["user"] == user].nlargest(k, "rating", keep="first")
+        rows = self.rated_by(int(user)).nlargest(k, "rating", keep="first")
         return self._listed(rows["item"].to_numpy(), rows["rating"].to_numpy())
 
     def _listed_as_predicted(self, item: NDArray[np.int32], value: NDArray[np.float32]) -> pd.DataFrame:

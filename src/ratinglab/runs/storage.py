@@ -13,7 +13,7 @@ interest.npz      who would rate what, fitted when lists are first ordered by it
 Reading raises UserError if a file is missing, damaged or from another model.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.inputs import open_file
+from ratinglab.ratings.parquet_blocks import count_parquet_rows, parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.recommend.interest import Interest
 from ratinglab.runs.record import RunRecord, write_record
@@ -58,11 +59,12 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     tables: dict[str, dict[str, Any]] = {
         "users": {"user_id": holdout.user_ids.ids, **_prefixed(side.user_features)},
         "items": {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(holdout.item_features)},
-        "ratings": {**vars(holdout.all_rows), "part": holdout.split.part},
     }
     for name, columns in tables.items():
         table = pd.DataFrame({key: column for key, column in columns.items() if column is not None})
         write_whole(folder / f"{name}.parquet", partial(table.to_parquet, index=False))
+    blocks = (vars(rows) | {"part": part} for rows, part in holdout.blocks())
+    write_whole(folder / "ratings.parquet", lambda file: write_parquet(file, blocks))
     (folder / INTEREST).unlink(missing_ok=True)  # it may be of other training rows
     write_record(folder, record)  # last: this makes the folder a run
 
@@ -99,7 +101,40 @@ def write_interest(folder: Path, interest: Interest) -> None:
 
 def count_rows(folder: Path) -> NDArray[np.intp]:
     """Count the rows of each part: (3,), in the order of PARTS."""
-    return np.bincount(read_parquet(folder / "ratings.parquet", columns=["part"])["part"], minlength=len(PARTS))
+    counts = np.zeros(len(PARTS), dtype=np.intp)
+    for (part,) in rating_blocks(folder, ["part"]):
+        counts += np.bincount(part, minlength=len(PARTS))
+    return counts
+
+
+def count_training_ratings(
+    folder: Path, *, num_users: int, num_items: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the training ratings of each user index, (num_users,), and of each item index, (num_items,)."""
+    users, items = (np.zeros(count, dtype=np.int64) for count in (num_users, num_items))
+    for user, item, part in rating_blocks(folder, ["user", "item", "part"]):
+        is_train = part == PARTS.index("train")
+        users += np.bincount(user[is_train], minlength=num_users)
+        items += np.bincount(item[is_train], minlength=num_items)
+    return users, items
+
+
+def count_ratings(folder: Path) -> int:
+    """Count the ratings of all parts."""
+    path = folder / "ratings.parquet"
+    try:
+        return count_parquet_rows(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is missing or damaged") from error
+
+
+def rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:
+    """Yield columns of all ratings block by block, in bounded memory."""
+    path = folder / "ratings.parquet"
+    try:
+        yield from parquet_blocks(path, columns)
+    except (OSError, ValueError, KeyError) as error:  # pyarrow raises any of them
+        raise UserError(f"{path} is missing or damaged") from error
 
 
 def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:

@@ -24,7 +24,9 @@ from ratinglab.recommend.fold_in import FoldInSolver
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import (
     PARTS,
+    count_ratings,
     count_rows,
+    count_training_ratings,
     read_features,
     read_parquet,
     read_part,
@@ -34,6 +36,8 @@ Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
 """Ids of users or items, as in the data; 42 and "42" are the same."""
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
 """Times of ratings, in any unit; those without a time zone are in UTC."""
+MANY_RATINGS = 200_000_000
+"""Number of ratings above which no command loads them all: about 10 GB."""
 BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
 """Bases of predictions: the equation predicts known pairs, the bias baseline all others."""
 
@@ -105,10 +109,25 @@ class TrainedModel:
         return read_parquet(self.folder / "ratings.parquet")
 
     @cached_property
+    def num_ratings(self) -> int:
+        """Number of ratings of all parts."""
+        return count_ratings(self.folder)
+
+    def rated_by(self, user: int) -> pd.DataFrame:
+        """Return the ratings of one user index, like `ratings`; reads only those of a run with very many."""
+        if "ratings" not in vars(self) and self.num_ratings > MANY_RATINGS:
+            return read_parquet(self.folder / "ratings.parquet", filters=[("user", "==", user)])
+        return self.ratings[self.ratings["user"] == user]
+
+    def check_fits_memory(self, *, what: str, instead: str) -> None:
+        """Raise UserError if the run has too many ratings to hold all of them in memory."""
+        if "ratings" not in vars(self) and self.num_ratings > MANY_RATINGS:
+            raise UserError(f"{what} needs all {self.num_ratings:,} ratings of the run in memory: {instead}")
+
+    @cached_property
     def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Number of training ratings of each user index, and of each item index."""
-        user, item = read_part(self.folder, "train", ["user", "item"])
-        return np.bincount(user, minlength=len(self.user_ids)), np.bincount(item, minlength=len(self.item_ids))
+        return count_training_ratings(self.folder, num_users=len(self.user_ids), num_items=len(self.item_ids))
 
     @cached_property
     def rating_range(self) -> tuple[float, float]:

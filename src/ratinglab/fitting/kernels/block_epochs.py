@@ -6,59 +6,80 @@ RecSys 2013.
 
 import numpy as np
 from numba import prange
+from numpy.typing import NDArray
 
 from ratinglab.fitting.kernels.compiled import njit
+from ratinglab.ratings.mapped_arrays import release
+from ratinglab.ratings.table import Ratings
 
 
-@njit(nogil=True)
-def move_to_blocks(user, item, rating, user_slice, item_slice, num_slices):  # type: ignore[no-untyped-def]
+def move_to_blocks(
+    rows: Ratings, user_slice: NDArray[np.int32], item_slice: NDArray[np.int32], num_slices: int
+) -> NDArray[np.int64]:
     """Reorder rows in place so that each block is contiguous (American flag sort).
 
-    Block `a · num_slices + b` holds the rows of user slice a and item slice b.
+    Block `a · num_slices + b` holds the rows of user slice a and item slice b. The sort touches a few pages of each
+    block at a time, so it also suits rows in mapped files, whose pages it drops.
 
     Args:
-        user: (N,) int32.
-        item: (N,) int32.
-        rating: (N,) float32.
+        rows: the rows.
         user_slice: (num_users,) int32, the slice of each user.
         item_slice: (num_items,) int32.
         num_slices: slices per side.
 
     Returns:
-        (num_slices² + 1,) int64, the first row of each block, and N.
+        (num_slices² + 1,) int64, the first row of each block, and the number of rows.
 
     Source: McIlroy, Bostic, McIlroy, "Engineering Radix Sort", Computing Systems 6(1), 1993.
     """
-    num_blocks = num_slices * num_slices
-    start = np.zeros(num_blocks + 1, dtype=np.int64)
-    for row in range(len(user)):
-        start[user_slice[user[row]] * num_slices + item_slice[item[row]] + 1] += 1
-    for block in range(num_blocks):
-        start[block + 1] += start[block]
+    count = np.zeros(num_slices * num_slices, dtype=np.int64)
+    for _, part in rows.blocks():
+        _count_by_block(part.user, part.item, user_slice, item_slice, num_slices, count)
+    start = np.concatenate([[0], np.cumsum(count)])
     head = start[:-1].copy()
-    for block in range(num_blocks):
-        while head[block] < start[block + 1]:
-            row = head[block]
-            held_user, held_item, held_rating = user[row], item[row], rating[row]
-            target = user_slice[held_user] * num_slices + item_slice[held_item]
-            while target != block:
-                place = head[target]
-                head[target] += 1
-                user[place], held_user = held_user, user[place]
-                item[place], held_item = held_item, item[place]
-                rating[place], held_rating = held_rating, rating[place]
-                target = user_slice[held_user] * num_slices + item_slice[held_item]
-            user[row], item[row], rating[row] = held_user, held_item, held_rating
-            head[block] += 1
+    for block in range(len(count)):
+        _fill_block(block, rows.user, rows.item, rows.rating, user_slice, item_slice, num_slices, start, head)
+        release(rows.user, rows.item, rows.rating)
     return start
 
 
-@njit(nogil=True, parallel=True)
-def sort_blocks_by_user(user, item, rating, start):  # type: ignore[no-untyped-def]
+@njit(nogil=True)
+def _count_by_block(user, item, user_slice, item_slice, num_slices, count):  # type: ignore[no-untyped-def]
+    for row in range(len(user)):
+        count[user_slice[user[row]] * num_slices + item_slice[item[row]]] += 1
+
+
+@njit(nogil=True)
+def _fill_block(block, user, item, rating, user_slice, item_slice, num_slices, start, head):  # type: ignore[no-untyped-def]
+    """Move all rows of a block into it; `head` has the first place of each block that may hold a foreign row."""
+    while head[block] < start[block + 1]:
+        row = head[block]
+        held_user, held_item, held_rating = user[row], item[row], rating[row]
+        target = user_slice[held_user] * num_slices + item_slice[held_item]
+        while target != block:
+            place = head[target]
+            head[target] += 1
+            user[place], held_user = held_user, user[place]
+            item[place], held_item = held_item, item[place]
+            rating[place], held_rating = held_rating, rating[place]
+            target = user_slice[held_user] * num_slices + item_slice[held_item]
+        user[row], item[row], rating[row] = held_user, held_item, held_rating
+        head[block] += 1
+
+
+def sort_blocks_by_user(rows: Ratings, start: NDArray[np.int64]) -> None:
     """Sort the rows of each block by user, in place, so that a user's weights stay in the processor's cache.
 
-    The columns are those of move_to_blocks, `start` is what it returned.
+    `start` is what move_to_blocks returned.
     """
+    step = round((len(start) - 1) ** 0.5)
+    for first in range(0, len(start) - 1, step):
+        _sort_blocks(rows.user, rows.item, rows.rating, start[first : first + step + 1])
+        release(rows.user, rows.item, rows.rating)
+
+
+@njit(nogil=True, parallel=True)
+def _sort_blocks(user, item, rating, start):  # type: ignore[no-untyped-def]
     for block in prange(len(start) - 1):
         rows = slice(start[block], start[block + 1])
         if start[block] < start[block + 1]:
@@ -82,8 +103,9 @@ def _sort_by_user(user, item, rating):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
-def epoch(user, item, rating, start, diagonals, weights, mean, lr, regularization):  # type: ignore[no-untyped-def]
-    """Make one pass over all rows, with a step of −lr times the gradient of (r − r̂)² + λ · penalty on each row.
+def epoch(user, item, rating, start, diagonals, weights, mean, lr, regularization, errors):  # type: ignore[no-untyped-def]
+    """Make one pass over some diagonals of blocks, with a step of −lr times the gradient of (r − r̂)² + λ · penalty on
+    each row.
 
     Blocks of a diagonal share no user and no item: they run in parallel, and the weights are the same, bit for bit,
     for any number of threads.
@@ -93,24 +115,22 @@ def epoch(user, item, rating, start, diagonals, weights, mean, lr, regularizatio
         item: (N,) int32.
         rating: (N,) float32.
         start: (num_slices² + 1,) int64, the first row of each block, and N.
-        diagonals: (num_slices,) int64, the order of the diagonals.
+        diagonals: (D,) int64, the diagonals in order; all of them make an epoch.
         weights: the factors of users and items, (num_users, D) and (num_items, D), and their biases, (num_users, 1) and
             (num_items, 1), or twice (0, 1) without biases; all float32, changed in place.
         mean: float32, added to every prediction.
         lr: float32, the learning rate.
         regularization: float32, λ.
-
-    Returns:
-        (num_slices²,) float64, the sum of squared errors in each block, each row predicted before its step.
+        errors: (num_slices, num_slices) float64, written: the sum of squared errors in each block of the diagonals,
+            each row predicted before its step.
     """
-    num_slices = len(diagonals)
-    errors = np.zeros(num_slices * num_slices, dtype=np.float64)
+    num_slices = len(errors)
     for diagonal in diagonals:
         for slice_ in prange(num_slices):
             block = slice_ * num_slices + (slice_ + diagonal) % num_slices
             rows = slice(start[block], start[block + 1])
-            errors[block] = _block(user[rows], item[rows], rating[rows], weights, mean, lr, regularization)
-    return errors
+            squares = _block(user[rows], item[rows], rating[rows], weights, mean, lr, regularization)
+            errors[slice_, (slice_ + diagonal) % num_slices] = squares
 
 
 @njit(nogil=True, fastmath={"reassoc", "contract", "nsz"})
@@ -147,6 +167,8 @@ def compile_loops() -> None:
     """Load the loops from the compiler's cache, or compile them in a few seconds, and start the threads."""
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((1, 1), np.float32)
     slice_, number = np.zeros(1, np.int32), np.float32(0)
-    start = move_to_blocks(index, index, value, slice_, slice_, 1)
-    sort_blocks_by_user(index, index, value, start)
-    epoch(index, index, value, start, np.zeros(1, np.int64), (table, table, table, table), number, number, number)
+    rows, tables = Ratings(index, index, value), (table, table, table, table)
+    start = move_to_blocks(rows, slice_, slice_, 1)
+    sort_blocks_by_user(rows, start)
+    errors = np.zeros((1, 1))
+    epoch(index, index, value, start, np.zeros(1, np.int64), tables, number, number, number, errors)

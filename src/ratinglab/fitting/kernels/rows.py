@@ -66,21 +66,24 @@ class RowPriors(NamedTuple):
 
 
 @njit(nogil=True)
-def sort_by(index, other, rating, place, sorted_other, sorted_rating):  # type: ignore[no-untyped-def]
-    """Sort other (N,) int32 and rating (N,) float32 by index (N,) int32, stably.
+def sort_by(index, other, rating, first, last, place, sorted_other, sorted_rating):  # type: ignore[no-untyped-def]
+    """Sort other (N,) int32 and rating (N,) float32 by index (N,) int32, stably. Leaves out entries of other rows.
 
     Args:
         index: the row of each entry.
         other: a column to sort.
         rating: a column to sort.
-        place: (num_rows,) int64, where each row begins; advanced in place.
+        first: the first row that is written.
+        last: the row after the last one that is written.
+        place: (num_rows,) int64, where the next entry of each row goes; advanced in place.
         sorted_other: (N,) int32, written.
         sorted_rating: (N,) float32, written.
     """
     for row in range(len(index)):
-        to = place[index[row]]
-        place[index[row]] += 1
-        sorted_other[to], sorted_rating[to] = other[row], rating[row]
+        if first <= index[row] < last:
+            to = place[index[row]]
+            place[index[row]] += 1
+            sorted_other[to], sorted_rating[to] = other[row], rating[row]
 
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})
@@ -268,7 +271,7 @@ def compile_loops() -> None:
     index, value, table = np.empty(0, np.int32), np.empty(0, np.float32), np.zeros((0, 1), np.float32)
     unit = np.ones((1, 1), np.float32)
     ratings, others = Entries(bounds, start, index, value), OtherRows(table, value, value)
-    sort_by(index, index, value, start, index, value)
+    sort_by(index, index, value, 0, 0, start, index, value)
     sample_rows(ratings, others, RowPriors(table, unit, value), value, table, table)
     gather(ratings, value, value, table, table)
     squared_errors(ratings, table, others)

@@ -1,0 +1,101 @@
+"""Distinct ids of a column that is read batch by batch, and the index of each."""
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ratinglab.ratings.ids import UNKNOWN, IdColumn, IdMap, index_column
+
+MAX_RANGE = 1 << 28
+"""Maximum range of integer ids that are marked in a table of flags; others are sorted."""
+
+
+class DistinctIds:
+    """Distinct ids, collected from the batches of a column in a first pass, and looked up in a second one.
+
+    The ids and their indices are those of `index_column` on all batches at once.
+    """
+
+    def __init__(self, *, what: str) -> None:
+        """Collect ids of `what`: user or item."""
+        self._what = what
+        self._lowest, self._is_used = 0, np.zeros(0, dtype=np.bool_)
+        self._distant = np.zeros(0, dtype=np.int64)
+        self._texts = pa.array([], pa.string())
+        self._pending: list[IdColumn] = []
+        self._num_pending = 0
+
+    def add(self, ids: IdColumn) -> None:
+        """Add the ids of a batch."""
+        if isinstance(ids, np.ndarray):
+            if len(ids) == 0:
+                return
+            if self._covers(int(ids.min()), int(ids.max())):
+                self._is_used[ids - np.int64(self._lowest)] = True
+                return
+            ids = np.unique(ids)
+        self._pending.append(ids)
+        self._num_pending += len(ids) if isinstance(ids, np.ndarray) else len(ids.dictionary)
+        if self._num_pending > len(self._distant) + len(self._texts):  # so that each id is merged a few times only
+            self._merge()
+
+    def _covers(self, lowest: int, highest: int) -> bool:
+        """Widen the table of flags to these integers, and those before; return False if it would be too large."""
+        count = len(self._is_used)
+        first = min(lowest, self._lowest) if count else lowest
+        stop = max(highest + 1, self._lowest + count) if count else highest + 1
+        if stop - first > MAX_RANGE:
+            return False
+        if count == 0 or first < self._lowest or stop > self._lowest + count:
+            stop = min(first + MAX_RANGE, stop + (stop - first) // 2)  # room for more, so that it is copied rarely
+            wider = np.zeros(stop - first, dtype=np.bool_)
+            wider[self._lowest - first : self._lowest - first + count] = self._is_used
+            self._lowest, self._is_used = first, wider
+        return True
+
+    def _merge(self) -> None:
+        integers = [ids for ids in self._pending if isinstance(ids, np.ndarray)]
+        texts = [ids.dictionary for ids in self._pending if not isinstance(ids, np.ndarray)]
+        if integers:
+            self._distant = np.unique(np.concatenate([self._distant, *integers]))
+        if texts:
+            self._texts = pc.unique(pa.chunked_array([self._texts, *texts]))
+        self._pending, self._num_pending = [], 0
+
+    def indexed(self) -> tuple[IdMap, list[str]]:
+        """Index all ids added; return them with notes, as `index_column` does. Call it once, before `index_of`."""
+        self._merge()
+        near = np.flatnonzero(self._is_used) + self._lowest
+        parts = [part for part in (near, self._distant) if len(part)]
+        if len(self._texts):
+            parts.append(self._texts.dictionary_encode())
+        ids, index, notes = index_column(parts, what=self._what)
+        of_near, self._index_of_distant, self._index_of_text = np.split(
+            index, [len(near), len(near) + len(self._distant)]
+        )
+        self._index_of_near = np.full(len(self._is_used), UNKNOWN, dtype=np.int32)
+        self._index_of_near[near - self._lowest] = of_near
+        self._text_table = pd.Index(self._texts.to_pandas())
+        return ids, notes
+
+    def index_of(self, ids: IdColumn) -> NDArray[np.int32]:
+        """Look up the index of each id of a batch: (B,) int32, UNKNOWN for one that was not added."""
+        if not isinstance(ids, np.ndarray):
+            place = self._text_table.get_indexer(ids.dictionary.to_pandas())
+            found = np.where(place >= 0, np.append(self._index_of_text, UNKNOWN)[place], UNKNOWN)
+            return found.astype(np.int32)[ids.indices.to_numpy()]
+        offset = ids - np.int64(self._lowest)
+        is_near = (offset >= 0) & (offset < len(self._index_of_near))
+        if is_near.all():
+            near: NDArray[np.int32] = self._index_of_near[offset]
+            if len(self._distant) == 0 or (near != UNKNOWN).all():
+                return near
+        found = np.full(len(ids), UNKNOWN, dtype=np.int32)
+        found[is_near] = self._index_of_near[offset[is_near]]
+        rest = np.flatnonzero(found == UNKNOWN)  # an early batch may have been far from the first ones
+        place = np.minimum(np.searchsorted(self._distant, ids[rest]), len(self._distant) - 1)
+        if len(self._distant):
+            found[rest] = np.where(self._distant[place] == ids[rest], self._index_of_distant[place], UNKNOWN)
+        return found
