@@ -84,6 +84,7 @@ class TrainOptions:
                 f"monitor must be a ranking metric, such as val/ndcg@10, with model={self.model.name}, which predicts "
                 f"scores, not ratings; got {self.monitor}"
             )
+        self._check_processes()
         fit.check(model=self.model, trainer=self.trainer)
         for key, needed in fit.trainer_values.items():
             value = getattr(self.trainer, key)
@@ -93,6 +94,23 @@ class TrainOptions:
         if fit.on_cpu_only and self.trainer.accelerator not in (Accelerator.cpu, Accelerator.auto):
             raise UserError(
                 f"trainer.accelerator must be cpu with optimizer={fit.name}, got {self.trainer.accelerator.name}"
+            )
+
+    def _check_processes(self) -> None:
+        """Raise UserError for several processes of a fit that runs in one."""
+        trainer = self.trainer
+        if trainer.num_processes == 1:
+            return
+        key, value = next((key, each) for key in ("devices", "num_nodes") if (each := getattr(trainer, key)) > 1)
+        if not (self.optimizer.takes_processes and self.optimizer.takes_batches):
+            raise UserError(
+                f"trainer.{key} must be 1 with optimizer={self.optimizer.name}, which runs in one process, "
+                f"got {value}; adam, adamw, sgd and sparse_adam run in several"
+            )
+        if self.split.refit:
+            raise UserError(
+                f"trainer.{key} must be 1 with split.refit=true, got {value}: fit without it first, then with "
+                "split.validation=0 and trainer.max_epochs as found"
             )
 
     def _check_order(self) -> None:
