@@ -103,15 +103,13 @@ class TrainOptions:
             return
         key, value = next((key, each) for key in ("devices", "num_nodes") if (each := getattr(trainer, key)) > 1)
         if not (self.optimizer.takes_processes and self.optimizer.takes_batches):
+            others = "" if self.model.predicts_scores else "; adam, adamw, sgd and sparse_adam run in several"
             raise UserError(
                 f"trainer.{key} must be 1 with optimizer={self.optimizer.name}, which runs in one process, "
-                f"got {value}; adam, adamw, sgd and sparse_adam run in several"
+                f"got {value}{others}"
             )
         if self.split.refit:
-            raise UserError(
-                f"trainer.{key} must be 1 with split.refit=true, got {value}: fit without it first, then with "
-                "split.validation=0 and trainer.max_epochs as found"
-            )
+            raise UserError(f"trainer.{key} must be 1 with split.refit=true, got {value}; set split.refit=false")
 
     def _check_order(self) -> None:
         """Raise UserError for lists ordered by lower bounds that the run lacks, or lacks in its first epochs."""

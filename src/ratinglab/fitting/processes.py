@@ -23,6 +23,8 @@ from ratinglab.program import OWN_RANK, process_rank, same_command, started_by_s
 SECONDS_TO_END = 5.0
 """Seconds that a process has to report by itself that another one has ended, before it is ended. A lost connection
 usually tells it at once."""
+READY = b"ready\n"
+"""Line that a process writes once it has read the data and can fit."""
 
 
 class OwnProcesses(LightningEnvironment):
@@ -114,6 +116,9 @@ def meet(trainer: Trainer, *, digests: Sequence[str]) -> None:
     """
     if trainer.world_size == 1:
         return
+    if _are_own(trainer) and process_rank() > 0:
+        os.write(1, READY)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     trainer.strategy.setup_environment()
     if trainer.is_global_zero and not _are_own(trainer):
         trainer.strategy.broadcast(True)
@@ -135,20 +140,14 @@ def started(trainer: Trainer, run_folder: Path) -> Iterator[None]:
 
     `run_folder` is the run to resume if a process ends early.
     """
-    if not _are_own(trainer) or process_rank() > 0:
-        with _lost_connection_in_one_line(trainer, run_folder):
-            yield
-        return
-    environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
-    address = {"MASTER_ADDR": environment.main_address, "MASTER_PORT": str(environment.main_port)}
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // trainer.world_size))}
     processes, is_over = list[subprocess.Popen[bytes]](), threading.Event()
     try:
-        for rank in range(1, trainer.world_size):
-            variables = threads | os.environ | address | {OWN_RANK: str(rank)}
-            # a pipe as its input tells the process when this one has ended, however it ends
-            process = subprocess.Popen(same_command(), env=variables, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-            processes.append(process)
+        if _are_own(trainer) and process_rank() == 0:
+            processes += _start(trainer)
+        for rank, process in enumerate(processes, start=1):
+            assert process.stdout is not None
+            if READY not in iter(process.stdout.readline, b""):  # unlike torch's, this wait ends on a signal
+                raise RunFailedError(f"{_ended(process, rank)}; {resume_hint(run_folder)}")
             threading.Thread(target=_watch, args=[process, rank, is_over, run_folder], daemon=True).start()
         with _lost_connection_in_one_line(trainer, run_folder):
             yield
@@ -161,11 +160,29 @@ def started(trainer: Trainer, run_folder: Path) -> Iterator[None]:
             process.wait()
 
 
+def _start(trainer: Trainer) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the command once more for each other process."""
+    environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // trainer.world_size))}
+    address = {"MASTER_ADDR": environment.main_address, "MASTER_PORT": str(environment.main_port)}
+    for rank in range(1, trainer.world_size):
+        yield subprocess.Popen(
+            same_command(),
+            env=threads | os.environ | address | {OWN_RANK: str(rank)},
+            stdin=subprocess.PIPE,  # closed when this process ends, however it ends
+            stdout=subprocess.PIPE,  # for READY
+            process_group=0,  # Ctrl-C reaches only this process, which tells the others
+        )
+
+
+def _ended(process: subprocess.Popen[bytes], rank: int) -> str:
+    return f"process {rank} of the fit has ended with status {process.wait()}"
+
+
 def _watch(process: subprocess.Popen[bytes], rank: int, is_over: threading.Event, run_folder: Path) -> None:
     """End this process once another one has failed, even if it waits for that one forever."""
     if process.wait() != 0 and not is_over.wait(SECONDS_TO_END):
-        message = f"error: process {rank} of the fit has ended with status {process.returncode}"
-        print(f"{message}; {resume_hint(run_folder)}", file=sys.stderr, flush=True)
+        print(f"error: {_ended(process, rank)}; {resume_hint(run_folder)}", file=sys.stderr, flush=True)
         os._exit(1)
 
 
