@@ -138,6 +138,10 @@ MISTAKES = [
     (["protocol=movielens_u11"], "unknown protocol=movielens_u11: choose from "),
     (["protocol=movielens_u1", "split.fold=6"], "split.fold must be from 1 to 5, got 6"),
     (["hydra/launcher=joblb", "-m", "seed=1,2"], "unknown hydra/launcher=joblb: choose from basic, joblib, "),
+    (
+        ["-m", "trainer.devices=2", "seed=1,2"],
+        "trainer.devices and trainer.num_nodes must be 1 with -m: each job ",
+    ),
     (["-m", "search=svdpp_gibbs", "model.embedding_dim=8,0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["hydra.run.dir=null"], "hydra.run.dir must not be null"),
     (["-m", "hydra.sweeper.max_batch_size=x"], "hydra.sweeper.max_batch_size must be an integer, got x"),

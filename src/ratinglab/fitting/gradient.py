@@ -117,7 +117,7 @@ class GradientFit(Fit):
         dense = [loss]
         for parameter in model.parameters():
             if parameter.grad is None and parameter.requires_grad:  # no rows here
-                parameter.grad = torch.zeros_like(parameter, layout=torch.sparse_coo if is_sparse else torch.strided)
+                parameter.grad = no_rows(parameter) if is_sparse else torch.zeros_like(parameter)
             if parameter.grad is not None and parameter.grad.is_sparse:
                 distributed.all_reduce(parameter.grad)
             elif parameter.grad is not None:
@@ -147,3 +147,9 @@ class GradientFit(Fit):
             loss = loss * (len(batch.rating) / rows)
         loss.backward()
         return loss.detach()
+
+
+def no_rows(table: Tensor) -> Tensor:
+    """Make the gradient of a table of which no row was looked up: (N, D), sparse."""
+    index = torch.zeros((1, 0), dtype=torch.int64, device=table.device)
+    return torch.sparse_coo_tensor(index, table.new_zeros((0, *table.shape[1:])), table.shape, check_invariants=False)
