@@ -15,7 +15,7 @@ from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.optimizers import FitOptions
 from ratinglab.fitting.setup import FitSetup
-from ratinglab.fitting.trainer import Accelerator, TrainerOptions
+from ratinglab.fitting.trainer import Accelerator, Strategy, TrainerOptions
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import build_equation
 from ratinglab.models.declarations import EquationOptions
@@ -30,7 +30,8 @@ from ratinglab.stars import Stars
 
 TRAINER = TrainerOptions(
     max_time=None,
-    max_epochs=50, min_epochs=0, accelerator=Accelerator.cpu, devices=1, limit_train_batches=1.0,
+    max_epochs=50, min_epochs=0, accelerator=Accelerator.cpu, devices=1, num_nodes=1,
+    strategy=Strategy.auto, limit_train_batches=1.0,
     check_val_every_n_epoch=1, accumulate_grad_batches=1, gradient_clip_val=None, deterministic=False,
     profiler=None, enable_progress_bar=True, enable_model_summary=False,
 )  # fmt: skip

@@ -78,6 +78,7 @@ def become_command(request: dict) -> int:
     # A text file without an encoding would have another one on other machines.
     warnings.filterwarnings("ignore", category=EncodingWarning)
     warnings.filterwarnings("error", category=EncodingWarning, module="ratinglab")
+    os.environ.pop("PYTHONWARNDEFAULTENCODING")  # processes that the command starts import packages that warn
     # as on a terminal: a shell's background jobs ignore Ctrl-C, nohup's ignore SIGHUP
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

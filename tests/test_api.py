@@ -500,6 +500,12 @@ def test_hydra_app_can_train_and_stays_as_it_was(frame):
         assert GlobalHydra.instance().hydra is app
 
 
+def test_call_from_python_is_one_process(frame, tmp_path):
+    with pytest.raises(ratinglab.UserError, match=r"must be 1 in a call from Python.* ratinglab train"):
+        train("trainer.devices=2", ratings=frame, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_lightning_starts_from_the_weights_of_a_run_and_refuses_to_resume(frame):
     run = train(ratings=frame)
     module, _ = ratinglab.lightning(f"from={run.folder}", ratings=frame, model="biased_mf")

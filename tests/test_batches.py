@@ -41,6 +41,25 @@ def test_epoch_has_every_row_once_with_its_columns_together():
     assert torch.equal(day, user * 3)
 
 
+def whole_batches(rows: Ratings, **options) -> list:
+    loader = ShuffledBatches(rows, batch_size=4, fraction=1.0, seed=0, epoch=lambda: 0, **options)
+    return list(itertools.chain.from_iterable(loader))
+
+
+@pytest.mark.parametrize("whole_users", [False, True])
+def test_processes_share_each_batch(whole_users):
+    """The last batch has fewer rows or users than there are processes."""
+    rows = numbered(21)
+    if whole_users:
+        rows = replace(rows, user=rows.user // 2)
+    one = whole_batches(rows, whole_users=whole_users)
+    shares = [whole_batches(rows, whole_users=whole_users, rank=rank, world_size=3) for rank in range(3)]
+    assert min(len(batch.user) for share in shares for batch in share) == 0
+    for batch, *parts in zip(one, *shares, strict=True):
+        for column, *columns in zip(batch, *parts, strict=True):
+            assert torch.equal(torch.cat(columns), column)
+
+
 def test_order_depends_only_on_seed_and_epoch():
     assert epoch_of(0, 0) == epoch_of(0, 0)
     assert len({tuple(epoch_of(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9

@@ -13,6 +13,12 @@ from ratinglab.ratings.holdout import hold_out
 from ratinglab.ratings.splits import RandomSplit
 
 
+def trainer_on(device: str, *, epoch: int = 0, rank: int = 0, world_size: int = 1) -> SimpleNamespace:
+    """Make a stand-in for Lightning's Trainer, with what the data module reads."""
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    return SimpleNamespace(strategy=strategy, current_epoch=epoch, global_rank=rank, world_size=world_size)
+
+
 def test_batches_are_on_the_device_of_the_fit():
     """`meta` stands in for a GPU: tensors on it cannot be mixed with those on the CPU."""
     row = np.arange(10)
@@ -20,7 +26,7 @@ def test_batches_are_on_the_device_of_the_fit():
     table = table_of(row, row * 2, row / 2)
     split = RandomSplit(refit=False, seed=0, validation=0.2, test=0.0).apply(table)
     data = RatingDataModule(hold_out(table, split, side), batch_size=4, fraction=1.0, seed=0)
-    data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("meta")), current_epoch=0)
+    data.trainer = trainer_on("meta")
     parts = itertools.chain(*data.train_dataloader(), data.val_dataloader())
     assert {column.device.type for batch in parts for column in batch} == {"meta"}
     data.trainer = None
@@ -46,7 +52,7 @@ def test_each_epoch_of_the_trainer_has_its_own_order():
     data = RatingDataModule(hold_out(table, split, NO_SIDE), batch_size=50, fraction=1.0, seed=0)
     orders = []
     for epoch in (0, 1, 1):
-        data.trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), current_epoch=epoch)
+        data.trainer = trainer_on("cpu", epoch=epoch)
         ((batch,),) = data.train_dataloader()
         orders.append(batch.user.tolist())
     assert orders[0] != orders[1] == orders[2]

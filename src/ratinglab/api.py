@@ -251,6 +251,11 @@ def _train(overrides: Sequence[str], settings: Settings) -> Run:
     call, verbose = _call(overrides, settings), settings.get("verbose", True)
     if not verbose:
         call.options.trainer.enable_progress_bar = call.options.trainer.enable_model_summary = False
+    if call.options.trainer.num_processes > 1:
+        raise UserError(
+            "trainer.devices and trainer.num_nodes must be 1 in a call from Python, which is one process: "
+            "the command ratinglab train starts or joins several"
+        )
     sys.argv[:] = ["ratinglab", "train", *_arguments(overrides, settings)]  # for the record
     frames = _frames(settings)
     with (

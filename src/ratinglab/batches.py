@@ -27,9 +27,22 @@ class Batch(NamedTuple):
         day = repeat(None) if self.day is None else self.day.split(size)
         return map(Batch, self.user.split(size), self.item.split(size), self.rating.split(size), day)
 
+    def part(self, number: int, *, of: int) -> Batch:
+        """Return one of `of` parts of nearly equal size, counted from 0. All parts together are these rows."""
+        if of == 1:
+            return self
+        day = None if self.day is None else share(self.day, number, of=of)
+        user, item, rating = (share(column, number, of=of) for column in (self.user, self.item, self.rating))
+        return Batch(user, item, rating, day)
+
     def take(self, rows: Tensor) -> Batch:
         """Select rows by index."""
         return Batch(self.user[rows], self.item[rows], self.rating[rows], None if self.day is None else self.day[rows])
+
+
+def share(column: Tensor, number: int, *, of: int) -> Tensor:
+    """Return one of `of` slices of nearly equal length, counted from 0."""
+    return column[len(column) * number // of : len(column) * (number + 1) // of]
 
 
 BATCHES_AT_ONCE = 64
@@ -63,6 +76,8 @@ class Blocks:
 class ShuffledBatches:
     """An epoch of training rows in random order, in lists of batches: each row once; the last batch may be smaller.
 
+    Each process of a fit gets its slice of every batch; a slice of a small batch may have no rows.
+
     The order depends only on the seed and the epoch number, so a run that resumes at epoch e sees the same batches as
     an uninterrupted one. The rows stay on the device, which avoids a transfer per batch.
     """
@@ -76,22 +91,27 @@ class ShuffledBatches:
         seed: int,
         epoch: Callable[[], int],
         whole_users: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
         device: torch.device = CPU,
     ) -> None:
         """Serve batches of `ratings`.
 
         Args:
             ratings: the rows.
-            batch_size: rows per batch.
+            batch_size: rows per batch, of all processes together.
             fraction: fraction of each epoch's batches to serve, at least one batch.
             seed: seed of the order.
             epoch: returns the number of the epoch that begins, from 0.
             whole_users: whether a batch holds all rows of its users: the same number of users in each batch, with
                 batch_size rows on average.
+            rank: number of this process, from 0.
+            world_size: number of processes.
             device: device of the batches.
         """
         self._columns = as_tensors(ratings, device=device)
         self._seed, self._epoch = seed, epoch
+        self._rank, self._world_size = rank, world_size
         # units to shuffle: rows, or users with all their rows
         self._num_units, self._rows_of_user = len(ratings), None
         if whole_users:
@@ -114,15 +134,17 @@ class ShuffledBatches:
         units = torch.randperm(self._num_units, generator=generator, dtype=torch.int32)
         units = units[: self.num_batches * self._batch_units].to(self._columns.rating.device)
         for at_once in units.split(BATCHES_AT_ONCE * self._batch_units):
-            if self._rows_of_user is None:
+            if self._rows_of_user is None and self._world_size == 1:
                 yield list(self._columns.take(at_once).split(self._batch_units))
             else:
-                yield [self._columns.take(self._rows_of(users)) for users in at_once.split(self._batch_units)]
+                parts = (share(part, self._rank, of=self._world_size) for part in at_once.split(self._batch_units))
+                yield [self._columns.take(self._rows_of(part)) for part in parts]
 
-    def _rows_of(self, users: Tensor) -> Tensor:
-        """Collect the rows of these users, user by user: (U,) → (n,) int64."""
-        assert self._rows_of_user is not None
-        return torch.cat([self._rows_of_user[user] for user in users.tolist()])
+    def _rows_of(self, units: Tensor) -> Tensor:
+        """Collect the rows of these units: (U,) → (n,), those of users user by user."""
+        if self._rows_of_user is None or len(units) == 0:
+            return units
+        return torch.cat([self._rows_of_user[user] for user in units.tolist()])
 
 
 class WholeEpochs:

@@ -38,13 +38,19 @@ Keys (KEY=VALUE):
 """
 
 
-@command(config_name="train", find_run=resumed_run)
+def _follow(options: TrainOptions, run_folder: Path) -> None:
+    from ratinglab.experiment.training import follow
+
+    follow(options, run_folder)
+
+
+@command(config_name="train", find_run=resumed_run, follow=_follow)
 def train(options: TrainOptions, run_folder: Path) -> float | None:
     """Fit a model on a table of ratings."""
     return _train(options, run_folder)
 
 
-@command(config_name="train", positional="run", find_run=reproduced_run, usage=REPRODUCE_USAGE)
+@command(config_name="train", positional="run", find_run=reproduced_run, usage=REPRODUCE_USAGE, follow=_follow)
 def reproduce(options: TrainOptions, run_folder: Path) -> None:
     """Train a run again from its record, and compare the metrics."""
     _train(options, run_folder)

@@ -19,7 +19,7 @@ class RatingDataModule(LightningDataModule):
 
         Args:
             holdout: the table and its parts.
-            batch_size: training rows per batch; None: all of them.
+            batch_size: training rows per batch, of all processes together; None: all of them.
             fraction, seed, whole_users: as of ShuffledBatches.
         """
         super().__init__()
@@ -54,6 +54,8 @@ class RatingDataModule(LightningDataModule):
             seed=self.seed,
             epoch=lambda: 0 if self.trainer is None else self.trainer.current_epoch,
             whole_users=self.whole_users,
+            rank=0 if self.trainer is None else self.trainer.global_rank,
+            world_size=1 if self.trainer is None else self.trainer.world_size,
             device=self._device,
         )
 

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import NoReturn
 
 from ratinglab.errors import UserError
 from ratinglab.interrupts import StoppedError, stopping_on_signals
+from ratinglab.program import process_rank, started_by_slurm, started_by_torchrun
 
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """Errors of a full, protected or broken disk: neither the user's mistake nor ratinglab's fault."""
+FIRST_RANK_SECONDS = 10.0
+"""Seconds that a process waits before it reports a mistake that the first one of its launcher reports too."""
 
 
 @contextmanager
@@ -30,6 +34,8 @@ def exits_in_one_line() -> Iterator[None]:
         with stopping_on_signals():
             yield
     except UserError as error:
+        if process_rank() > 0 and (started_by_torchrun() or started_by_slurm()):
+            time.sleep(FIRST_RANK_SECONDS)  # the launcher ends this process once the first one has ended
         exit_with(f"error: {error}", status=2)
     except StoppedError as error:
         exit_with(str(error), status=error.status)

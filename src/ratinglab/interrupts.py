@@ -96,8 +96,9 @@ class StopRequest:
         self._first: float | None = None
         self._is_command = _is_command
 
-    def watch(self) -> None:
-        """Record signals from now on, instead of raising StoppedError."""
+    def watch(self, *, is_silent: bool = False) -> None:
+        """Record signals from now on, instead of raising StoppedError, and say so unless `is_silent`."""
+        self._is_silent = is_silent
         self._before = {number: signal.getsignal(number) for number in _signals_to_handle()}
         if not self._before:
             return
@@ -136,15 +137,15 @@ class StopRequest:
                 name = signal.Signals(received[0]).name
                 if self.number is None:
                     self.number, first = received[0], monotonic()
-                    _say(f"{name}: the run stops after this epoch; a second signal stops it at once")
+                    self._say(f"{name}: the run stops after this epoch; a second signal stops it at once")
                 elif self._is_command and monotonic() >= first + SAME_REQUEST:
-                    _say(f"stopped by {name} within the epoch; {resume_hint(self._folder)}")
+                    self._say(f"stopped by {name} within the epoch; {resume_hint(self._folder)}")
                     os._exit(128 + received[0])
 
-
-def _say(message: str) -> None:
-    """Write a line to stderr, below a progress bar if there is one, unless the terminal is gone."""
-    try:
-        print("\n" if sys.stderr.isatty() else "", message, sep="", file=sys.stderr, flush=True)
-    except OSError:
-        return
+    def _say(self, message: str) -> None:
+        """Write a line to stderr, below a progress bar if there is one, unless the terminal is gone."""
+        try:
+            if not self._is_silent:
+                print("\n" if sys.stderr.isatty() else "", message, sep="", file=sys.stderr, flush=True)
+        except OSError:
+            return

@@ -1,8 +1,9 @@
-"""The running program: a script in scripts/, or the installed `ratinglab`."""
+"""The running program: a script in scripts/ or the installed `ratinglab`, and its place among several processes."""
 
 import os
 import shlex
 import sys
+import threading
 from pathlib import Path
 
 
@@ -15,6 +16,50 @@ def shell_command(name: str, *arguments: str) -> str:
     script = program.with_name(f"{name}.py")
     is_script = program.suffix == ".py" and script.is_file()
     return shlex.join([*(["python", str(script)] if is_script else ["ratinglab", name]), *arguments])
+
+
+OWN_RANK = "RATINGLAB_RANK"
+"""Environment variable with the rank of a process that another process of the same fit has started."""
+
+
+def started_by_torchrun() -> bool:
+    """Return whether torchrun has started this process."""
+    return OWN_RANK not in os.environ and "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def started_by_slurm() -> bool:
+    """Return whether srun has started this process as one of several. An interactive shell counts as no job."""
+    is_job = "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
+    is_job = is_job and OWN_RANK not in os.environ and not started_by_torchrun()
+    return is_job and int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+def process_rank() -> int:
+    """Return the rank of this process among those that were started together; 0: the first, or the only one."""
+    if started_by_torchrun():
+        return int(os.environ["RANK"])
+    if started_by_slurm():
+        return int(os.environ["SLURM_PROCID"])
+    return int(os.environ.get(OWN_RANK, "0"))
+
+
+def same_command() -> list[str]:
+    """Return the command line that starts this process's command once more."""
+    program, *arguments = sys.argv
+    if Path(program).suffix == ".py":
+        return [sys.executable, program, *arguments]
+    return [sys.executable, "-m", "ratinglab", program.rpartition(" ")[2], *arguments]
+
+
+def end_with_first() -> None:
+    """End this process as soon as the one that started it has ended."""
+
+    def wait() -> None:
+        os.read(0, 1)  # returns when the pipe is closed
+        os._exit(1)
+
+    if OWN_RANK in os.environ:
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def shown_path(path: Path) -> Path:

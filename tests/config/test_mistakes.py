@@ -55,7 +55,20 @@ VALUES = [
     (["optimizer.lr=nan"], "optimizer.lr must be above 0, got nan"),
     (["data.batch_size=0"], "data.batch_size must be from 1 to 2147483647, got 0"),
     (["trainer.max_epochs=-3"], "trainer.max_epochs must be at least 1, got -3"),
-    (["trainer.devices=2"], "trainer.devices must be 1, got 2: each process would train on every row"),
+    (
+        ["optimizer=block_sgd", "trainer.devices=2"],
+        "trainer.devices must be 1 with optimizer=block_sgd, which runs in one process, got 2; "
+        "adam, adamw, sgd and sparse_adam run in several",
+    ),
+    (
+        ["recipe=ease", "trainer.num_nodes=2"],
+        "trainer.num_nodes must be 1 with optimizer=closed_form, which runs in one process, got 2",
+    ),
+    (
+        ["split.refit=true", "trainer.devices=2"],
+        "trainer.devices must be 1 with split.refit=true, got 2; set split.refit=false",
+    ),
+    (["trainer.strategy=dpp"], "trainer.strategy must be one of auto, ddp, got dpp"),
     (["trainer.enable_progress_bar=perhaps"], "trainer.enable_progress_bar must be true or false, got perhaps"),
     (["trainer.accelerator=cqu"], "trainer.accelerator must be one of cpu, gpu, mps, auto, got cqu"),
     (["split=kfold", "split.fold=6"], "split.fold must be at most split.folds, got 6 and 5"),
@@ -125,6 +138,10 @@ MISTAKES = [
     (["protocol=movielens_u11"], "unknown protocol=movielens_u11: choose from "),
     (["protocol=movielens_u1", "split.fold=6"], "split.fold must be from 1 to 5, got 6"),
     (["hydra/launcher=joblb", "-m", "seed=1,2"], "unknown hydra/launcher=joblb: choose from basic, joblib, "),
+    (
+        ["-m", "trainer.devices=2", "seed=1,2"],
+        "trainer.devices and trainer.num_nodes must be 1 with -m: each job ",
+    ),
     (["-m", "search=svdpp_gibbs", "model.embedding_dim=8,0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["hydra.run.dir=null"], "hydra.run.dir must not be null"),
     (["-m", "hydra.sweeper.max_batch_size=x"], "hydra.sweeper.max_batch_size must be an integer, got x"),

@@ -17,6 +17,8 @@ class Trainer:
     """Stand-in for Lightning's Trainer with what the callback uses: each checkpoint holds the epoch's number."""
 
     check_val_every_n_epoch = 1
+    is_global_zero = True
+    strategy = SimpleNamespace(broadcast=lambda value: value, barrier=lambda: None)
 
     def __init__(self):
         self.current_epoch = 0

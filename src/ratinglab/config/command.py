@@ -2,9 +2,11 @@
 
 import argparse
 import logging
+import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from ratinglab.exits import exit_on_storage_fault, exit_with, exits_in_one_line
 from ratinglab.files import user_path
 from ratinglab.interrupts import StoppedError, resume_hint
 from ratinglab.options import quoted
+from ratinglab.program import end_with_first, process_rank
 from ratinglab.runs.sweep_folder import SAVED, claim, has_started
 from ratinglab.startup import configure_process
 
@@ -40,6 +43,7 @@ def command(
     positional: str | None = None,
     find_run: FindRun | None = None,
     usage: str | None = None,
+    follow: Task | None = None,
 ) -> Callable[[Task], Callable[[], None]]:
     """Turn a task that takes options and the run's folder into a command, a Hydra app.
 
@@ -53,12 +57,13 @@ def command(
         positional: key that an argument without a key sets.
         find_run: finds the run that the arguments resume or reproduce.
         usage: text of --help; None: groups and keys of the primary config.
+        follow: what another process of the same fit does instead of the task.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
         def main() -> None:
             conf = Conf(config_name)
-            _Command(task, conf, positional=positional, find_run=find_run, usage=usage).main()
+            _Command(task, conf, positional=positional, find_run=find_run, usage=usage, follow=follow).main()
 
         main.__name__, main.__doc__ = task.__name__, task.__doc__
         return main
@@ -70,9 +75,16 @@ class _Command:
     """One invocation of a command."""
 
     def __init__(
-        self, task: Task, conf: Conf, *, positional: str | None, find_run: FindRun | None, usage: str | None
+        self,
+        task: Task,
+        conf: Conf,
+        *,
+        positional: str | None,
+        find_run: FindRun | None,
+        usage: str | None,
+        follow: Task | None,
     ) -> None:
-        self._task, self._conf = task, conf
+        self._task, self._conf, self._follow = task, conf, follow
         self._positional, self._find_run, self._usage = positional, find_run, usage
         self._trains = conf.config_name == "train"
         self._typed: list[str] = []
@@ -98,6 +110,9 @@ class _Command:
             if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
                 self._check(arguments)
                 hydra = None if arguments.cfg else self._check_jobs(arguments)
+                if hydra is not None and self._checked is not None and self._is_follower(self._checked):
+                    self._take_part(self._checked)
+                    return
                 if hydra is not None and self._trains:
                     self._claim_folder(hydra, arguments, claims)
             if self._checked is not None and not self._needs_app(self._checked, arguments):
@@ -140,11 +155,40 @@ class _Command:
             if not arguments.multirun:
                 self._checked = self._request.job(arguments.overrides)
                 return self._checked.hydra
-            overrides, hydra = check_sweep(
-                self._conf, arguments.overrides, check_job=lambda job: self._request.job(job).hydra
-            )
+            overrides, hydra = check_sweep(self._conf, arguments.overrides, check_job=self._check_job_of_sweep)
             arguments.overrides = overrides
             return hydra
+
+    def _check_job_of_sweep(self, overrides: Sequence[str]) -> DictConfig:
+        job = self._request.job(overrides)
+        if self._trains and job.options.trainer.num_processes > 1:
+            raise UserError(
+                "trainer.devices and trainer.num_nodes must be 1 with -m: each job of a sweep runs in one process, and "
+                "hydra/launcher=joblib, ray or submitit_slurm runs several jobs at a time"
+            )
+        return job.hydra
+
+    def _is_follower(self, checked: Job) -> bool:
+        """Return whether another process trains the run, and this one takes part in its fit."""
+        return self._follow is not None and checked.options.trainer.num_processes > 1 and process_rank() > 0
+
+    def _take_part(self, checked: Job) -> None:
+        """Take part in the fit of a run, whose folder another process claims, writes and prints.
+
+        That one also reports how the fit ends; a fault of this process keeps its traceback.
+        """
+        assert self._follow is not None
+        end_with_first()
+        logging.disable(logging.CRITICAL)
+        warnings.simplefilter("ignore")
+        folder = user_path(str(checked.hydra.run.dir), key="hydra.run.dir").absolute()
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+            try:
+                self._follow(checked.options, folder)
+            except StoppedError as error:
+                sys.exit(error.status)
+            except RunFailedError:
+                sys.exit(1)
 
     def _claim_folder(self, hydra: DictConfig, arguments: argparse.Namespace, claims: ExitStack) -> None:
         """Create and lock the folder that Hydra will write to; it must be new, empty or resumed."""

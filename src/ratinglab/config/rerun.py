@@ -23,6 +23,8 @@ from ratinglab.runs.sweep_folder import SAVED, config_dir_of
 
 EXTENDS = ("trainer.max_epochs", "trainer.max_time")
 """Keys that extend a resumed run: more epochs of the same experiment."""
+MACHINES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
+"""Keys that say where a fit runs. A resumed run may set them anew, since its batches stay the same."""
 LOCATION = re.compile(r"data\.(\w+\.)*(path|root|cache)")
 """Keys that say where files are. They may be set anew, since the contents are compared with the run's."""
 
@@ -169,13 +171,13 @@ def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:
     settings = []
     for override in parsed:
         key = str(override.key_or_group)
-        if key in EXTENDS or LOCATION.fullmatch(key):
+        if key in (*EXTENDS, *MACHINES) or LOCATION.fullmatch(key):
             settings.append(override.input_line or "")
         elif override is not resume:
             raise UserError(
                 f"{override.input_line} cannot be set with resume, which continues the run with its own configuration: "
-                f"only {', '.join(EXTENDS)} and the paths of the data can; from={_text(resume)} starts a new run from "
-                "its weights"
+                f"only {', '.join((*EXTENDS, *MACHINES))} and the paths of the data can; from={_text(resume)} starts a "
+                "new run from its weights"
             )
     folder = _existing(user_path(_text(resume), key="resume"), key="resume")
     path = quoted(str(folder))

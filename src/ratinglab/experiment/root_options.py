@@ -86,6 +86,7 @@ class TrainOptions:
                 f"monitor must be a ranking metric, such as val/ndcg@10, with model={self.model.name}, which predicts "
                 f"scores, not ratings; got {self.monitor}"
             )
+        self._check_processes()
         fit.check(model=self.model, trainer=self.trainer)
         for key, needed in fit.trainer_values.items():
             value = getattr(self.trainer, key)
@@ -110,6 +111,21 @@ class TrainOptions:
             raise UserError(f"monitor must be a metric of ratings with data.on_disk=true, got {self.monitor}")
         if self.ranking.k is not None:
             raise UserError(f"ranking.k must be null with data.on_disk=true, got {self.ranking.k}")
+
+    def _check_processes(self) -> None:
+        """Raise UserError for several processes of a fit that runs in one."""
+        trainer = self.trainer
+        if trainer.num_processes == 1:
+            return
+        key, value = next((key, each) for key in ("devices", "num_nodes") if (each := getattr(trainer, key)) > 1)
+        if not (self.optimizer.takes_processes and self.optimizer.takes_batches):
+            others = "" if self.model.predicts_scores else "; adam, adamw, sgd and sparse_adam run in several"
+            raise UserError(
+                f"trainer.{key} must be 1 with optimizer={self.optimizer.name}, which runs in one process, "
+                f"got {value}{others}"
+            )
+        if self.split.refit:
+            raise UserError(f"trainer.{key} must be 1 with split.refit=true, got {value}; set split.refit=false")
 
     def _check_order(self) -> None:
         """Raise UserError for lists ordered by lower bounds that the run lacks, or lacks in its first epochs."""

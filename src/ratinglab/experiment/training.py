@@ -29,6 +29,7 @@ from ratinglab.files import VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.learning_curve import LearningCurve
+from ratinglab.fitting.processes import check_started, dismiss, meet, started, wait_for_first
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.stopping import StopOnSignal
@@ -37,6 +38,7 @@ from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import check_equation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
+from ratinglab.program import process_rank
 from ratinglab.ratings.holdout import Holdout, find_available_data, hold_out
 from ratinglab.ratings.mapped_arrays import blocks_of, empty
 from ratinglab.ratings.side_information import AvailableData
@@ -63,7 +65,8 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     """Train a run into its folder, which is empty, or resume the run there.
 
     Prints a header, the progress and a table of results. The metrics are those of the best weights, read back from the
-    folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one.
+    folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. Other processes of the fit,
+    if there are any, call `follow`.
 
     With split.refit, a first fit finds the number of epochs. It is a separate run in the subfolder `validation`, and
     the main run takes its validation metrics.
@@ -77,8 +80,9 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written; files written so far remain.
     """
     _quiet_lightning()
-    # one process, even where Slurm or torchrun has numbered it: Lightning writes events in process 0 only
+    # the first process of its fit, whatever number Slurm has given it: Lightning writes events in process 0 only
     rank_zero_only.rank = 0  # type: ignore[attr-defined]
+    _check_processes(options)
     if options.reproduces is not None:
         read_metrics(Path(options.reproduces))  # fail before training
     found = None
@@ -93,6 +97,45 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     if (options.model.name, options.optimizer.name) == FIRST_FIT:
         log.info(best_recipe_tip(available))
     return objective
+
+
+def follow(options: TrainOptions, run_folder: Path) -> None:
+    """Take part in the fit of a run that another process trains, without output and without files.
+
+    Raises:
+        UserError, RunFailedError: as in `train`.
+    """
+    _quiet_lightning()
+    rank_zero_only.rank = process_rank()  # type: ignore[attr-defined]
+    silent = replace(options.trainer, enable_progress_bar=False, enable_model_summary=False)
+    options = replace(options, trainer=silent, logger={})
+    _check_processes(options)
+    if not wait_for_first(_bare_trainer(options)):
+        return
+    monitor = _monitor(options)
+    options, holdout = _hold_out(options, refits=False)
+    data = _data_module(options, holdout)
+    record = record_run(options, data, holdout, refit_epochs=None)
+    has_validation = len(data.validation_ratings) > 0
+    trainer = _build_trainer(
+        options,
+        run_folder=run_folder,
+        pruning=None,
+        exact_epochs=_exact_epochs(options, record, is_first_of_two=False),
+        resumed_in=run_folder,
+        loggers=[],
+        monitor=monitor,
+        tags=_curve_tags(options, monitor, has_validation=has_validation),
+        has_validation=has_validation,
+    )
+    fit = _build_fit(options, record, data, holdout, monitor=monitor)
+    checkpoint = run_folder / "checkpoints" / "last.ckpt"
+    last = checkpoint if read_epoch(checkpoint) > 0 else None
+    if last is not None:
+        load_weights(fit.predictor, last, record=record)
+    elif options.from_ is not None:
+        start_from(options, fit.predictor, record=record, is_first_of_two=False)
+    _run_trainer(trainer, fit, data, record=record, run_folder=run_folder, checkpoint=last)
 
 
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
@@ -134,6 +177,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         record, is_finished = check_resumable(options, record=record, run_folder=run_folder)
         if is_finished:
             log.info("note: the run is already finished")
+            dismiss(_bare_trainer(options))
             return available
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
     first_epoch = read_epoch(checkpoint) + 1
@@ -169,7 +213,8 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         (run_folder / name).unlink(missing_ok=True)
     try:
         show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=first_epoch == 1)
-        facts = _run_trainer(trainer, fit, data, checkpoint=checkpoint if first_epoch > 1 else None)
+        last = checkpoint if first_epoch > 1 else None
+        facts = _run_trainer(trainer, fit, data, record=record, run_folder=run_folder, checkpoint=last)
         if pruning is not None and pruning.reason is not None:
             log.info("pruned     %s", pruning.reason)
             record_pruning(run_folder, pruning.reason)
@@ -178,6 +223,18 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         for logger in loggers:
             logger.close()
     return available
+
+
+def _check_processes(options: TrainOptions) -> None:
+    """Raise UserError if the processes or the devices of the fit are not there."""
+    check_started(devices=options.trainer.devices, num_nodes=options.trainer.num_nodes)
+    if options.trainer.num_processes > 1:
+        _bare_trainer(options)
+
+
+def _bare_trainer(options: TrainOptions) -> Trainer:
+    """Make a Trainer that only connects with other processes."""
+    return options.trainer.build(run_folder=Path(), loggers=[], callbacks=[])
 
 
 def _monitor(options: TrainOptions) -> Metric | RankingMetric:
@@ -348,16 +405,27 @@ def _build_trainer(
     return trainer.build(run_folder=run_folder, loggers=list(loggers), callbacks=callbacks)
 
 
-def _run_trainer(trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoint: Path | None) -> dict[str, float]:
-    """Run the fit, from a checkpoint if there is one, and return its speed and size."""
-    started, threads = perf_counter(), torch.get_num_threads()
+def _run_trainer(
+    trainer: Trainer,
+    fit: Fit,
+    data: RatingDataModule,
+    *,
+    record: RunRecord,
+    run_folder: Path,
+    checkpoint: Path | None,
+) -> dict[str, float]:
+    """Run the fit in all its processes, from a checkpoint if there is one, and return its speed and size."""
+    threads = torch.get_num_threads()
     if fit.wants_one_thread(data.batch_size or len(data.train_ratings)):
         torch.set_num_threads(1)
     try:
-        trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        with started(trainer, run_folder):
+            meet(trainer, digests=[record.provenance[name] for name in ("data_digest", "side_digest", "split")])
+            begun = perf_counter()
+            trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            seconds = perf_counter() - begun
     finally:
         torch.set_num_threads(threads)
-    seconds = perf_counter() - started
     checkpoints = trainer.checkpoint_callback
     assert isinstance(checkpoints, BestAndLast)
     if checkpoints.failed:
@@ -423,7 +491,8 @@ def _conclude(run_folder: Path) -> float | None:
 
 def _quiet_lightning() -> None:
     """Silence Lightning's warnings about intended settings."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for quiet in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(quiet).setLevel(logging.WARNING)
     for shown in ("callbacks.model_summary", "profilers.profiler"):
         logging.getLogger(f"pytorch_lightning.{shown}").setLevel(logging.INFO)
     warnings.filterwarnings("ignore", message=".*returned `None`, this fit will run with no optimizer.*")
@@ -432,3 +501,4 @@ def _quiet_lightning() -> None:
     # a search's job that is resumed on its own has no callback for pruning
     warnings.filterwarnings("ignore", message=".*callbacks used to create the checkpoint.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # fits pool errors themselves

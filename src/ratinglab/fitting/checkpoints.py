@@ -64,7 +64,8 @@ class BestAndLast(Checkpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the folder."""
-        self.folder.mkdir(exist_ok=True)
+        if trainer.is_global_zero:
+            self.folder.mkdir(exist_ok=True)
 
     def write_initial(self, trainer: Trainer, value: float) -> None:
         """Write the initial weights as the best so far, with their value of the monitored metric."""
@@ -81,7 +82,8 @@ class BestAndLast(Checkpoint):
                 before, self.best_value = self.best_value, value  # before the write: a checkpoint holds its own value
                 if not self._write(trainer, "best.ckpt"):
                     self.best_value = before  # the file still holds the earlier epoch
-        if monotonic() - self._last_written >= self.last_every_seconds:
+        is_due = monotonic() - self._last_written >= self.last_every_seconds
+        if trainer.strategy.broadcast(is_due):  # all processes take part in a write
             self.write_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -101,12 +103,16 @@ class BestAndLast(Checkpoint):
         self._last_written = monotonic()
 
     def _write(self, trainer: Trainer, name: str) -> bool:
-        """Write a file; return whether it could be written."""
+        """Write a file; return whether it could be written. All processes call it; the first one writes."""
+        return trainer.strategy.broadcast(self._try_to_write(trainer, name))
+
+    def _try_to_write(self, trainer: Trainer, name: str) -> bool:
         try:
             trainer.save_checkpoint(self.folder / name)
             self.failed.pop(name, None)
             return True
         except OSError as error:
+            trainer.strategy.barrier()  # where the other processes wait, as Trainer.save_checkpoint ends with one
             if name not in self.failed:  # warn once, not after every epoch
                 log.warning(
                     "warning: %s cannot be written: %s; the run continues and tries again",

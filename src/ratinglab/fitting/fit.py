@@ -8,8 +8,9 @@ from typing import Any, Self
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.optim import Optimizer
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from ratinglab.batches import Batch
 from ratinglab.datamodule import RatingDataModule
@@ -35,6 +36,9 @@ class Fit(LightningModule):
     train/lr: the learning rate of the epoch, if the fit has one;
     weights/…: the root mean square of each parameter after the epoch.
     A model that predicts scores has no MSE; its fit says what it logs of the training rows.
+
+    Several processes train on slices of the same batches and predict slices of the validation rows. Errors are pooled
+    over the rows of all of them, so that each process has the same values and the same weights.
     """
 
     predictor: Predictor
@@ -62,6 +66,8 @@ class Fit(LightningModule):
         """Seconds inside training steps so far."""
         self.rows_trained = 0
         """Rows in these steps: each row once per epoch, unless trainer.limit_train_batches skips some."""
+        self.batch_rows: list[int] = []
+        """Rows of each batch of the step, of all processes together."""
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path) -> Self:  # type: ignore[override]
@@ -128,10 +134,15 @@ class Fit(LightningModule):
 
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         self._step_started = perf_counter()
+        self.batch_rows = [len(each.rating) for each in batch]
+        if self.trainer.world_size > 1:
+            rows = torch.tensor(self.batch_rows, device=self.device)
+            distributed.all_reduce(rows)
+            self.batch_rows = rows.tolist()
 
     def on_train_batch_end(self, outputs: object, batch: list[Batch], batch_idx: int) -> None:
         self.step_seconds += perf_counter() - self._step_started
-        self.rows_trained += sum(len(each.rating) for each in batch)
+        self.rows_trained += sum(self.batch_rows)
         # Lightning's global_step, which the checkpoints and limits of a caller's own Trainer go by
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
@@ -153,9 +164,10 @@ class Fit(LightningModule):
         return self.predictor.predict_unclipped(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Predict and clip a block of validation rows; scores are no predictions of ratings."""
+        """Predict and clip this process's part of a block of validation rows; scores are no predictions of ratings."""
         if not self.predictor.model.predicts_scores:
-            self.validated.append((self.predictor.clip(self.predict_block(batch, batch_idx)), batch.rating))
+            part = batch.part(self.global_rank, of=self.trainer.world_size)
+            self.validated.append((self.predictor.clip(self.predict_block(part, batch_idx)), part.rating))
 
     @torch.no_grad()
     def _initial_value(self) -> float:
@@ -170,6 +182,8 @@ class Fit(LightningModule):
     def _validated_rows(self) -> tuple[Tensor, Tensor]:
         """Return the predicted and the true rating of all validation rows: (N,) float32 each."""
         predicted, rating = (torch.cat(column) for column in zip(*self.validated, strict=True))
+        if self.trainer.world_size > 1:
+            predicted, rating = (torch.cat(gather_all_tensors(column)) for column in (predicted, rating))
         return predicted, rating
 
     def _monitored_value(self) -> float:
@@ -192,8 +206,9 @@ class Fit(LightningModule):
         mse = MSE(predicted, rating)
         self.report("val/mse", mse, what="the validation error")
         if self.baseline_mse is None:  # compute once: the baseline does not change
-            baseline = [self.predictor.baseline(user, item) for user, item, *_ in self.data.val_dataloader()]
-            self.baseline_mse = MSE(self.predictor.clip(torch.cat(baseline)), rating)
+            blocks = list(self.data.val_dataloader())
+            baseline = torch.cat([self.predictor.baseline(user, item) for user, item, *_ in blocks])
+            self.baseline_mse = MSE(self.predictor.clip(baseline), torch.cat([block.rating for block in blocks]))
         self._log("val/mse_above_bias_baseline", mse - self.baseline_mse)
 
     def on_train_epoch_end(self) -> None:

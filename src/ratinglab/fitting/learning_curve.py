@@ -46,6 +46,8 @@ class LearningCurve(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the file, also if a resumed fit has no epoch left to train."""
+        if not trainer.is_global_zero:
+            return
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self._columns)

@@ -46,6 +46,8 @@ class FitOptions(ABC):
     """Whether a step takes data.batch_size ratings. If not, an epoch takes all training rows at once."""
     keeps_samples: ClassVar[bool] = False
     """Whether it keeps samples; the last epoch is then the best."""
+    takes_processes: ClassVar[bool] = False
+    """Whether several processes can share its batches."""
     on_cpu_only: ClassVar[bool] = False
     """Whether it runs only on the CPU."""
     has_compiled_loops: ClassVar[bool] = False
@@ -104,6 +106,8 @@ class SteppingOptions(FitOptions):
 @dataclass
 class GradientOptions(SteppingOptions):
     """Options of minibatch gradient descent, for any equation."""
+
+    takes_processes: ClassVar[bool] = True
 
     @abstractmethod
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:

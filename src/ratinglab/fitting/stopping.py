@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
+from torch import distributed
 
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.interrupts import StoppedError, StopRequest
@@ -11,6 +13,8 @@ from ratinglab.interrupts import StoppedError, StopRequest
 
 class StopOnSignal(Checkpoint):
     """Callback that ends a fit after the epoch in which Ctrl-C, SIGTERM or SIGHUP came, with last.ckpt written.
+
+    A signal to any process ends the fit in all of them.
 
     Lightning runs Checkpoint callbacks last, in their own order: this one must follow BestAndLast. Trainer.should_stop
     is no substitute: Lightning ignores it until min_epochs, and a resumed fit would take it for early stopping.
@@ -23,22 +27,32 @@ class StopOnSignal(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watch for signals. Not earlier: Lightning sets its own handler of SIGTERM just before."""
-        self._request.watch()
+        self._request.watch(is_silent=not trainer.is_global_zero)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise StoppedError if a signal came."""
-        if self._request.number is not None:
+        number = self._received(trainer)
+        if number is not None:
             checkpoints = trainer.checkpoint_callback
             assert isinstance(checkpoints, BestAndLast)
             checkpoints.write_last(trainer)
             done = trainer.current_epoch + 1
-            raise StoppedError(self._request.number, f"after {done} of {trainer.max_epochs} epochs")
+            raise StoppedError(number, f"after {done} of {trainer.max_epochs} epochs")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raise StoppedError if a signal came since the last epoch, and let later ones raise it."""
         self._request.close()
-        if self._request.number is not None:
-            raise StoppedError(self._request.number, "after the last epoch")
+        number = self._received(trainer)
+        if number is not None:
+            raise StoppedError(number, "after the last epoch")
+
+    def _received(self, trainer: Trainer) -> int | None:
+        """Return the number of a signal that a process has received; None: no process has."""
+        if trainer.world_size == 1:
+            return self._request.number
+        number = torch.tensor(self._request.number or 0, device=trainer.strategy.root_device)
+        distributed.all_reduce(number, op=distributed.ReduceOp.MAX)
+        return int(number) or None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let signals raise StoppedError again."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ratinglab.runs.learning_curves import Curve
 
 
-_ONE_PROCESS = "a fit runs in one process"
 _ALL_ROWS = "validation and test use all their rows, so that errors can be compared; split.validation holds out fewer"
 NOT_IN_TRAINER = {
     "precision": "all fits compute in float32",
@@ -33,9 +32,7 @@ NOT_IN_TRAINER = {
     "min_steps": "fits count epochs; set trainer.min_epochs",
     "val_check_interval": "fits validate between epochs; set trainer.check_val_every_n_epoch",
     "gradient_clip_algorithm": "gradients are clipped by their norm; set trainer.gradient_clip_val",
-    "strategy": _ONE_PROCESS,
-    "num_nodes": _ONE_PROCESS,
-    "sync_batchnorm": _ONE_PROCESS,
+    "sync_batchnorm": "no equation normalizes batches",
     "logger": "choose logger=tensorboard, csv, mlflow, wandb or none",
     "callbacks": "set keys of callbacks, such as callbacks.early_stopping.patience",
     "enable_checkpointing": "a run predicts from its checkpoint",
@@ -51,6 +48,13 @@ class Accelerator(Enum):
     gpu = "gpu"
     mps = "mps"
     auto = "auto"
+
+
+class Strategy(Enum):
+    """Lightning's strategies for several devices."""
+
+    auto = "auto"
+    ddp = "ddp"
 
 
 class Profiler(Enum):
@@ -77,7 +81,12 @@ class TrainerOptions:
     accelerator: Accelerator
     """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
     devices: int = field(metadata=at_least(1))
-    """Number of devices: 1. With more, each process would train on every row."""
+    """Number of devices of each machine, with one process each. Each takes its part of every batch of data.batch_size
+    ratings, so the result does not depend on their number. More than 1 needs adam, adamw, sgd or sparse_adam."""
+    num_nodes: int = field(metadata=at_least(1) | added_later(1))
+    """Number of machines. More than 1 needs torchrun or Slurm to start the processes."""
+    strategy: Strategy = field(metadata=added_later(Strategy.auto))
+    """How several devices share a fit. ddp: distributed data parallel; auto: ddp if there are several."""
     limit_train_batches: float = field(metadata=above_zero_to(1))
     """Fraction of each epoch's batches to train on, above 0 and at most 1. Lower it for a quick trial."""
     check_val_every_n_epoch: int = field(metadata=at_least(1))
@@ -95,10 +104,13 @@ class TrainerOptions:
     enable_model_summary: bool
     """Whether to print Lightning's table of modules and parameters."""
 
+    @property
+    def num_processes(self) -> int:
+        """Number of processes of a fit."""
+        return self.devices * self.num_nodes
+
     def check_together(self) -> None:
         """Raise UserError if fields conflict."""
-        if self.devices > 1:
-            raise UserError(f"trainer.devices must be 1, got {self.devices}: each process would train on every row")
         if self.max_time is not None and not re.fullmatch(r"(?!0+(:00){3})\d+(:\d\d){3}", self.max_time):
             raise UserError(f"trainer.max_time must be DD:HH:MM:SS above 0, as in 00:01:30:00, got {self.max_time}")
         if self.min_epochs > self.max_epochs:
@@ -123,12 +135,12 @@ class TrainerOptions:
         Raises:
             UserError: this machine has no such accelerator.
         """
-        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
         from lightning_fabric.utilities.exceptions import MisconfigurationException
         from pytorch_lightning import Trainer
         from pytorch_lightning.callbacks import ProgressBar, Timer
 
         from ratinglab.fitting.checkpoints import WholeCheckpointIO
+        from ratinglab.fitting.processes import PooledStrategy, environment
 
         # Trainer(max_time=…) would stop within an epoch. Without a limit, this still counts the time for a later one.
         callbacks = [*callbacks, Timer(self.max_time, interval="epoch")]
@@ -138,6 +150,8 @@ class TrainerOptions:
                 min_epochs=self.min_epochs,
                 accelerator=self.accelerator.value,
                 devices=self.devices,
+                num_nodes=self.num_nodes,
+                strategy=PooledStrategy() if self.num_processes > 1 else "auto",
                 check_val_every_n_epoch=self.check_val_every_n_epoch,
                 deterministic=self.deterministic,
                 profiler=None if self.profiler is None else self.profiler.value,
@@ -150,8 +164,7 @@ class TrainerOptions:
                 default_root_dir=run_folder,
                 logger=loggers or False,
                 callbacks=callbacks,
-                # one process, even where the variables of Slurm or torchrun announce several
-                plugins=[WholeCheckpointIO(), LightningEnvironment()],
+                plugins=[WholeCheckpointIO(), environment(self.num_processes)],
             )
         except MisconfigurationException as error:
             raise UserError(f"trainer: {' '.join(str(error).split())}") from error

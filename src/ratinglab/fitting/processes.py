@@ -1,0 +1,197 @@
+"""Several processes of one fit, by Lightning's DDPStrategy: who starts them, and how they begin and end together."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from pytorch_lightning import Trainer
+from pytorch_lightning.strategies import DDPStrategy
+from torch import distributed
+
+from ratinglab.errors import RunFailedError, UserError
+from ratinglab.interrupts import resume_hint
+from ratinglab.program import OWN_RANK, process_rank, same_command, started_by_slurm, started_by_torchrun
+
+SECONDS_TO_END = 5.0
+"""Seconds that a process has to report by itself that another one has ended, before it is ended. A lost connection
+usually tells it at once."""
+READY = b"ready\n"
+"""Line that a process writes once it has read the data and can fit."""
+
+
+class OwnProcesses(LightningEnvironment):
+    """Processes of one machine, of which the first, the command that the user typed, starts the others.
+
+    Lightning's own launcher would add overrides of Hydra's to their command lines, which neither a resumed run nor the
+    installed command takes.
+    """
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """Return True: `started` creates them, not Lightning."""
+        return True
+
+    def local_rank(self) -> int:
+        """Return the rank of this process."""
+        return process_rank()
+
+    def node_rank(self) -> int:
+        """Return the number of the only machine."""
+        return 0
+
+
+class PooledStrategy(DDPStrategy):
+    """Lightning's DDP for a fit that sums the gradients itself, so that the model needs no wrapper.
+
+    DistributedDataParallel would copy all gradients. The processes have equal weights without it: they draw or load the
+    same ones, and take the same steps.
+    """
+
+    def configure_ddp(self) -> None:
+        """Leave the model as it is."""
+
+
+def environment(num_processes: int) -> ClusterEnvironment:
+    """Make the environment of a fit with this number of processes.
+
+    A fit with one process takes no notice of the variables of Slurm or torchrun.
+    """
+    if num_processes > 1 and started_by_torchrun():
+        return TorchElasticEnvironment()
+    if num_processes > 1 and started_by_slurm():
+        return SLURMEnvironment(auto_requeue=False)
+    return OwnProcesses() if num_processes > 1 else LightningEnvironment()
+
+
+def check_started(*, devices: int, num_nodes: int) -> None:
+    """Raise UserError if a launcher has started another number of processes than the options ask for."""
+    asked = devices * num_nodes
+    if started_by_torchrun():
+        launcher, number = "torchrun", int(os.environ["WORLD_SIZE"])
+    elif started_by_slurm() and asked > 1:
+        launcher, number = "srun", int(os.environ["SLURM_NTASKS"])
+    elif num_nodes > 1:
+        raise UserError(f"trainer.num_nodes={num_nodes} needs torchrun or srun to start the processes")
+    else:
+        return
+    if number != asked:
+        raise UserError(
+            f"trainer.devices={devices} trainer.num_nodes={num_nodes} needs {asked} processes, "
+            f"but {launcher} has started {number}"
+        )
+
+
+def wait_for_first(trainer: Trainer) -> bool:
+    """Wait until the first process is about to fit; return whether there is anything to fit.
+
+    Where a launcher has started all processes at once, the others must not read what the first one still checks, writes
+    or removes. A process that the first one has started need not wait.
+    """
+    if _are_own(trainer):
+        return True
+    trainer.strategy.setup_environment()
+    return trainer.strategy.broadcast(True)  # of the first process
+
+
+def dismiss(trainer: Trainer) -> None:
+    """Let the other processes end, if a launcher has started them: there is nothing to fit."""
+    if trainer.world_size > 1 and not _are_own(trainer):
+        trainer.strategy.setup_environment()
+        trainer.strategy.broadcast(False)
+
+
+def meet(trainer: Trainer, *, digests: Sequence[str]) -> None:
+    """Wait until all processes are about to fit.
+
+    Raises:
+        UserError: their data differ, by these digests.
+    """
+    if trainer.world_size == 1:
+        return
+    if _are_own(trainer) and process_rank() > 0:
+        os.write(1, READY)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    trainer.strategy.setup_environment()
+    if trainer.is_global_zero and not _are_own(trainer):
+        trainer.strategy.broadcast(True)
+    found: list[Sequence[str]] = [[]] * trainer.world_size
+    distributed.all_gather_object(found, digests)
+    for rank, other in enumerate(found):
+        if other != found[0]:
+            raise UserError(f"the data of process {rank} differ from those of the first: {other}, {found[0]}")
+
+
+def _are_own(trainer: Trainer) -> bool:
+    """Return whether the first process starts the others."""
+    return isinstance(getattr(trainer.strategy, "cluster_environment", None), OwnProcesses)
+
+
+@contextmanager
+def started(trainer: Trainer, run_folder: Path) -> Iterator[None]:
+    """Start the other processes of a fit, unless a launcher has, and end them with this one.
+
+    `run_folder` is the run to resume if a process ends early.
+    """
+    processes, is_over = list[subprocess.Popen[bytes]](), threading.Event()
+    try:
+        if _are_own(trainer) and process_rank() == 0:
+            processes += _start(trainer)
+        for rank, process in enumerate(processes, start=1):
+            assert process.stdout is not None
+            if READY not in iter(process.stdout.readline, b""):  # unlike torch's, this wait ends on a signal
+                raise RunFailedError(f"{_ended(process, rank)}; {resume_hint(run_folder)}")
+            threading.Thread(target=_watch, args=[process, rank, is_over, run_folder], daemon=True).start()
+        with _lost_connection_in_one_line(trainer, run_folder):
+            yield
+    finally:
+        is_over.set()
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()
+        for process in processes:
+            process.wait()
+
+
+def _start(trainer: Trainer) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the command once more for each other process."""
+    environment = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // trainer.world_size))}
+    address = {"MASTER_ADDR": environment.main_address, "MASTER_PORT": str(environment.main_port)}
+    for rank in range(1, trainer.world_size):
+        yield subprocess.Popen(
+            same_command(),
+            env=threads | os.environ | address | {OWN_RANK: str(rank)},
+            stdin=subprocess.PIPE,  # closed when this process ends, however it ends
+            stdout=subprocess.PIPE,  # for READY
+            process_group=0,  # Ctrl-C reaches only this process, which tells the others
+        )
+
+
+def _ended(process: subprocess.Popen[bytes], rank: int) -> str:
+    return f"process {rank} of the fit has ended with status {process.wait()}"
+
+
+def _watch(process: subprocess.Popen[bytes], rank: int, is_over: threading.Event, run_folder: Path) -> None:
+    """End this process once another one has failed, even if it waits for that one forever."""
+    if process.wait() != 0 and not is_over.wait(SECONDS_TO_END):
+        print(f"error: {_ended(process, rank)}; {resume_hint(run_folder)}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+
+@contextmanager
+def _lost_connection_in_one_line(trainer: Trainer, run_folder: Path) -> Iterator[None]:
+    """Raise RunFailedError once the connection to another process is lost."""
+    try:
+        yield
+    except RuntimeError as error:
+        if trainer.world_size > 1 and any(name in str(error) for name in ("gloo", "NCCL", "TCPStore")):
+            raise RunFailedError(f"another process of the fit has ended; {resume_hint(run_folder)}") from error
+        raise
