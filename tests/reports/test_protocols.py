@@ -28,13 +28,14 @@ defaults:
 protocol:
   _target_: ratinglab.reports.protocols.Protocol
   title: the demo data
+  metric: rmse
   folds: {folds}
   data_digest: {digest}
   side_digests: {{}}
   pins: {{split.name: kfold, clip_predictions: true}}
   figures:
-    - {{system: better, rmse: 0.1, kind: published, uses: [], source: a paper}}
-    - {{system: worse, rmse: 9.0, kind: measured, uses: [times], source: here}}
+    - {{system: better, value: 0.1, kind: published, uses: [], source: a paper}}
+    - {{system: worse, value: 9.0, kind: measured, uses: [times], source: here}}
 """
 
 
@@ -109,7 +110,7 @@ def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
 
 
 def test_protocol_has_the_published_figures():
-    figures = {figure.system: figure.rmse for figure in options_of("train", "protocol=movielens_u1").protocol.figures}
+    figures = {figure.system: figure.value for figure in options_of("train", "protocol=movielens_u1").protocol.figures}
     assert figures["Surprise SVD"] == 0.9515
     assert figures["GLocal-K"] == 0.889
 
@@ -163,15 +164,16 @@ def test_departure_makes_a_run_not_comparable(overrides, held_out, digest, depar
 
 RECORD = {
     "title": "a table",
+    "metric": "rmse",
     "folds": 2,
-    "figures": [{"system": "other", "rmse": 0.9, "kind": "published", "uses": ["times"], "source": "a paper"}],
+    "figures": [{"system": "other", "value": 0.9, "kind": "published", "uses": ["times"], "source": "a paper"}],
     "uses": [],
     "departures": [],
 }
 
 
 def test_run_is_ranked_among_the_published_figures():
-    lines = list(table_of_run(RECORD | {"folds": 1}, name="mf by adam", rmse=0.85, fold=None))
+    lines = list(table_of_run(RECORD | {"folds": 1}, name="mf by adam", value=0.85, fold=None))
     assert lines == [
         "protocol   a table",
         "                         RMSE  uses besides the ratings",
@@ -179,7 +181,7 @@ def test_run_is_ranked_among_the_published_figures():
         "published  other       0.9000  times                     a paper",
         "note: who rated what is known from the ratings, so the column `uses besides the ratings` leaves it out",
     ]
-    assert list(table_of_run(RECORD, name="mf by adam", rmse=0.95, fold=2))[-3:] == [
+    assert list(table_of_run(RECORD, name="mf by adam", value=0.95, fold=2))[-3:] == [
         "this run   mf by adam  0.9500                            comparable",
         "note: who rated what is known from the ratings, so the column `uses besides the ratings` leaves it out",
         "note: this run is only fold 2; the figures are means over 2: use -m split.fold=1,2",
@@ -188,7 +190,7 @@ def test_run_is_ranked_among_the_published_figures():
 
 def test_folds_are_ranked_by_their_mean():
     bad = RECORD | {"departures": ["seed is 1"]}
-    lines = list(table_of_folds([RECORD, bad], name="mf by adam", rmses=[0.8, 0.9]))
+    lines = list(table_of_folds([RECORD, bad], name="mf by adam", values=[0.8, 0.9]))
     remark = "mean of 2 folds, s.d. 0.0707; not comparable: seed is 1"
     assert lines[2] == f"this run   mf by adam  0.8500{'':28}{remark}"
 
@@ -277,13 +279,16 @@ def test_models_table_has_one_column_per_protocol_and_only_comparable_runs(repor
             changed = record | {"protocol": protocol, "provenance": record["provenance"] | split}
             (folder / "run.json").write_text(json.dumps(changed))
     lines = report(tmp_path, "--models", ".").stdout.splitlines()
-    assert lines[0] == "|  | uses besides the ratings | another | the demo data | third | fit s | parameters |"
+    assert (
+        lines[0]
+        == "|  | uses besides the ratings | another, RMSE | the demo data, RMSE | third, RMSE | fit s | parameters |"
+    )
     assert lines[1] == "| --- | --- | --- | --- | --- | --- | --- |"
     (row,) = lines[2:]
     mean = sum(errors) / 4
     assert row.startswith(f"| mf by adam |  | {mean:.4f} | {mean:.4f} |  | ")
     (head, *_) = report(tmp_path, "--models", "one").stdout.splitlines()
-    assert head == "|  | uses besides the ratings | the demo data | fit s | parameters |"
+    assert head == "|  | uses besides the ratings | the demo data, RMSE | fit s | parameters |"
 
 
 def test_models_table_without_a_protocol_is_refused(reported, report, tmp_path):

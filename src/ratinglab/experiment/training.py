@@ -40,7 +40,7 @@ from ratinglab.ratings.holdout import Holdout, find_available_data, hold_out
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.ratings.table import Ratings
-from ratinglab.reports.protocols import protocol_of, table_of_run
+from ratinglab.reports.protocols import compared_tag, protocol_of, table_of_run
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_json
@@ -404,10 +404,10 @@ def _conclude(run_folder: Path) -> float | None:
     """Print the results of a finished run, and return its objective."""
     record, values = read_record(run_folder), read_metrics(run_folder)
     lines = list(results(values, record))
-    protocol = protocol_of(record)
-    if protocol is not None and "test/rmse" in values:
+    protocol, tag = protocol_of(record), compared_tag(record)
+    if protocol is not None and tag in values:
         name = f"{record.model} by {record.fit['optimizer']}"
-        lines += table_of_run(protocol, name=name, rmse=values["test/rmse"], fold=record.fold)
+        lines += table_of_run(protocol, name=name, value=values[tag], fold=record.fold)
     for line in lines:
         log.info(line)
     value = values.get(record.monitor)
