@@ -19,7 +19,7 @@ import ratinglab
 from ratinglab.runs.run import POPULARITY, Run
 
 RECIPES = ["item_knn", "ease", "ials", "fast", "biased_mf_gibbs", "svdpp_gibbs"]
-NUM_FACTORS = [32, 64, 128]
+NUM_FACTORS = [32, 128]
 """Numbers of factors that implicit chooses from."""
 VALIDATION = {"leave_last": "split.validation=1", "per_user": "split.validation=0.1"}
 """Setting that holds out validation rows, by the last words of a protocol's name."""

@@ -37,6 +37,9 @@ class RatingDataModule(LightningDataModule):
         """The training rows, with ratings in stars."""
         self.validation_ratings = holdout.validation
         """The validation rows, with ratings in rating units."""
+        history = holdout.validation_history
+        self.validation_history = replace(history, rating=self.stars.to_stars(history.rating))
+        """What is known of users held out for validation, with ratings in stars."""
         self.batch_size = batch_size
         self.fraction = fraction
         self.seed = seed

@@ -23,6 +23,7 @@ REQUIRED = {
     "data=csv": ["data.path=x.csv"],
     "split=files": ["split.test_files=x.csv"],
     "split=rows": ["split.test_start=0", "split.test_stop=5"],
+    "split=held_out_users": ["recipe=ease"],
     "model=ease": ["optimizer=closed_form", OF_LISTS],
     "model=item_knn": ["optimizer=closed_form", OF_LISTS],
     "model=implicit_mf": ["optimizer=implicit_als", OF_LISTS],

@@ -13,6 +13,7 @@ from run_folders import record_of
 from tables import table_of, table_with_features
 
 from ratinglab.config.conf import ChosenFile
+from ratinglab.errors import UserError
 from ratinglab.experiment.recording import protocol_record
 from ratinglab.ratings.splits import RandomSplit
 from ratinglab.reports.comparison import FinishedRun, _rows
@@ -101,7 +102,7 @@ def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
         return
     if recipe != "timesvdpp_gibbs":
         assert (record["uses"], verdict([record])) == ([], "comparable")
-    elif protocol == "surprise_5fold":
+    elif not any({"times", "item features"} <= set(figure["uses"]) for figure in record["figures"]):
         assert verdict([record]) == "not comparable: no system here uses times and item features"
     else:
         assert verdict([record]) == "comparable with systems that use times and item features too"
@@ -188,6 +189,15 @@ def test_run_is_ranked_among_the_published_figures():
     ]
 
 
+def test_lists_are_ranked_with_the_highest_metric_first():
+    (figure,) = RECORD["figures"]
+    better, worse = (figure | {"system": name, "value": value} for name, value in (("A", 0.3), ("B", 0.1)))
+    protocol = RECORD | {"folds": 1, "metric": "ndcg@10", "figures": [worse, better]}
+    lines = list(table_of_run(protocol, name="ease by closed_form", value=0.2, fold=None))
+    assert lines[1].split()[0] == "NDCG@10"
+    assert [line.split()[1] for line in lines[2:5]] == ["A", "run", "B"]
+
+
 def test_folds_are_ranked_by_their_mean():
     bad = RECORD | {"departures": ["seed is 1"]}
     lines = list(table_of_folds([RECORD, bad], name="mf by adam", values=[0.8, 0.9]))
@@ -202,6 +212,7 @@ def test_record_of_an_earlier_version_lists_what_its_equation_uses():
     run = record_of(model, holdout_of(table_with_features(), model), protocol=earlier)
     assert protocol_of(run)["uses"] == ["times", "item features"]
     assert protocol_of(run)["figures"][0]["uses"] == ["not recorded"]
+    assert (protocol_of(run)["metric"], protocol_of(run)["figures"][0]["value"]) == ("rmse", 0.9)
     assert verdict([protocol_of(run)]) == "not comparable: no system here uses times and item features"
     lost = replace(run, model_target="lab.models.lost.LostOptions")
     assert verdict([protocol_of(lost)]) == "not comparable: what the equation uses besides the ratings is not recorded"
@@ -225,6 +236,71 @@ def reported(command, tmp_path_factory):
     ]  # fmt: skip
     outcomes = [command(folder, "train", "-m", *options, "split.fold=1,2", f"seed={seed}") for seed in (0, 1)]
     return folder, outcomes
+
+
+LISTS = """# @package _global_
+# Lists of the demo data.
+defaults:
+  - override /split: per_user
+split: {{test: 0.2, validation: 0.0}}
+ranking: {{threshold: 4.0}}
+protocol:
+  _target_: ratinglab.reports.protocols.Protocol
+  title: "lists of the demo data: NDCG"
+  metric: ndcg@7
+  folds: 1
+  data_digest: {digest}
+  side_digests: {{}}
+  pins: {{split.name: per_user, split.test: 0.2, ranking.threshold: 4.0}}
+  figures:
+    - {{system: worse, value: 0.0001, kind: measured, uses: [], source: here}}
+    - {{system: better, value: 0.9, kind: published, uses: [], source: a paper}}
+"""
+
+
+def test_protocol_of_lists_measures_and_ranks_them(reported, command, report, tmp_path):
+    folder, _ = reported
+    digest = json.loads(next(folder.glob("outputs/*/*/run.json")).read_text())["provenance"]["data_digest"]
+    (tmp_path / "own" / "protocol").mkdir(parents=True)
+    (tmp_path / "own" / "protocol" / "lists.yaml").write_text(LISTS.format(digest=digest))
+    options = ["--config-dir", "own", "protocol=lists", "logger=none"]
+    scores = command(tmp_path, "train", *options, "recipe=item_knn", "monitor=val/ndcg@10")
+    value = json.loads((scores.run / "metrics.json").read_text())["test/ndcg@7"]
+    lines = scores.stdout.splitlines()
+    first = lines.index("protocol   lists of the demo data: NDCG")
+    assert [line.split()[0] for line in lines[first + 1 : first + 5]] == ["NDCG@7", "published", "this", "measured"]
+    assert re.match(rf"this run   item_knn by closed_form  {value:.4f} +comparable$", lines[first + 3])
+    for by in ("prediction", "expected_gain"):  # a model of ratings in two orders: two rows
+        command(tmp_path, "train", *options, "model=biased_mf", "trainer=debug", f"ranking.by={by}")
+    rows = [line for line in report(tmp_path, "outputs").stdout.splitlines() if " by " in line]
+    assert [line.split()[0] for line in rows] == ["item_knn", "biased_mf", "biased_mf"]
+    assert [line.rpartition("  ")[2] for line in rows] == ["comparable"] * 3
+    assert "by=expected_gain" in rows[1]
+    assert "by=prediction" in rows[2]
+    table = report(tmp_path, "--models", "outputs").stdout.splitlines()
+    assert table[0].startswith("|  | uses besides the ratings | lists of the demo data, NDCG@7 | fit s")
+    cells = [float(line.split("|")[3]) for line in table[2:]]
+    assert cells == sorted(cells, reverse=True)
+    assert f"{value:.4f}" in table[2]
+    other = command(tmp_path, "train", *options, "recipe=item_knn", "ranking.threshold=3").stdout
+    assert "not comparable: ranking.threshold is 3.0, the protocol has 4.0" in other
+    by_time = command(tmp_path, "train", *options, "recipe=item_knn", "split=leave_last").stdout
+    assert "; the protocol does not pin the times" in by_time  # the split depends on them
+
+
+def test_unknown_metric_of_a_protocol_is_refused():
+    with pytest.raises(UserError) as refusal:
+        options_of("train", "protocol=movielens_u1", "protocol.metric=ndgc@10")
+    assert str(refusal.value).startswith("protocol.metric must be one of mse, rmse, mae, precision@K, ")
+    assert str(refusal.value).endswith("hit_rate@K, got ndgc@10")
+
+
+def test_validation_rows_that_the_protocol_holds_out_are_no_departure():
+    options = options_of("train", "protocol=movielens_u1")
+    split = split_of(validation=0.2)
+    assert recorded(options, split=split)["departures"] != []
+    options.protocol.pins["split.validation"] = options.split.validation = 0.2
+    assert recorded(options, split=split)["departures"] == []
 
 
 @pytest.fixture

@@ -192,7 +192,9 @@ def _check_lists(
     if is_monitored or options.ranking.k is not None:
         check_threshold(threshold, [rows.rating, *([holdout.test.rating] if options.test else [])])
     if is_monitored and len(rows) > 0:
-        is_ranked = is_relevant(rows.rating, threshold) & (rows.user < data.num_users)
+        is_ranked = is_relevant(rows.rating, threshold)
+        if len(data.validation_history) == 0:
+            is_ranked &= rows.user < data.num_users
         if not is_ranked.any():
             raise UserError(
                 f"monitor={options.monitor} needs a validation rating of at least {threshold:g} by a user with "

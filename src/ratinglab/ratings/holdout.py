@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import AvailableData, Column, SideInformation, informative
-from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, Split
+from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, VALIDATION_HISTORY, Split
 from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable
 
 SESSION = 2
@@ -51,6 +51,11 @@ class Holdout:
     def validation(self) -> Ratings:
         """The validation rows, possibly none."""
         return self._take(self.split.part == VALIDATION)
+
+    @property
+    def validation_history(self) -> Ratings:
+        """What is known of users held out for validation, possibly no rows."""
+        return self._take(self.split.part == VALIDATION_HISTORY)
 
     @property
     def test(self) -> Ratings:
