@@ -66,10 +66,10 @@ def main() -> None:
             print(f"| {system} | " + " | ".join(cells) + " |", flush=True)
 
 
-def spread(values: list[float]) -> str:
+def spread(values: list[float], *, digits: int = 3) -> str:
     """Format the mean and the standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
+    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
 
 
 def measure(

@@ -35,9 +35,8 @@ def main() -> None:
     print("| | " + " | ".join(f"{name}@{k}" for name, k in FIGURES.items()) + " |")
     print("|---" * (1 + len(FIGURES)) + "|")
     for system, found in measure(arguments.protocol, arguments.root, seeds=arguments.seeds):
-        print(
-            f"| {system} | " + " | ".join(spread([each[name] for each in found]) for name in FIGURES) + " |", flush=True
-        )
+        cells = (spread([each[name] for each in found], digits=4) for name in FIGURES)
+        print(f"| {system} | " + " | ".join(cells) + " |", flush=True)
 
 
 def measure(protocol: str, root: Path, *, seeds: int) -> Iterator[tuple[str, list[Figures]]]:

@@ -32,6 +32,7 @@ protocol:
   metric: rmse
   folds: {folds}
   data_digest: {digest}
+  num_ratings: null
   side_digests: {{}}
   pins: {{split.name: kfold, clip_predictions: true}}
   figures:
@@ -80,7 +81,8 @@ NAMED_FREELY = {
 
 
 def test_no_recipe_sets_a_key_that_a_protocol_pins():
-    pinned = {key for name in PROTOCOLS for key in options_of("train", f"protocol={name}").protocol.pins}
+    chosen = [options_of("train", f"protocol={name}", "recipe=ease").protocol for name in PROTOCOLS]
+    pinned = {key for protocol in chosen for key in protocol.pins}
     assert {"split.fold", "split.seed", "clip_predictions"} <= pinned
     for recipe in RECIPES:
         keys = ChosenFile(recipe, "", CONF / "recipe" / f"{recipe}.yaml").set_keys()
@@ -88,14 +90,20 @@ def test_no_recipe_sets_a_key_that_a_protocol_pins():
         assert not any(key.startswith("data.") and key != "data.batch_size" for key in keys), recipe
 
 
-PAIRS = [(PROTOCOLS[0], recipe) for recipe in RECIPES] + [(protocol, "timesvdpp_gibbs") for protocol in PROTOCOLS[1:]]
-"""Each recipe under one protocol, and one that needs times and features under all."""
+HELD_OUT_USERS = [name for name in PROTOCOLS if name.endswith("held_out_users")]
+PAIRS = [
+    *((PROTOCOLS[0], recipe) for recipe in RECIPES),
+    *((protocol, "timesvdpp_gibbs") for protocol in PROTOCOLS[1:] if protocol not in HELD_OUT_USERS),
+    *((protocol, "ials") for protocol in HELD_OUT_USERS),
+]
+"""Each recipe under one protocol, and one that needs times and features, or folds users in, under all."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "recipe"), PAIRS)
 def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
     options = options_of("train", f"protocol={protocol}", f"recipe={recipe}")
+    options.protocol.num_ratings = None
     record = recorded(options)
     assert record["departures"] == []
     if recipe == "best":  # the data decide
@@ -250,6 +258,7 @@ protocol:
   metric: ndcg@7
   folds: 1
   data_digest: {digest}
+  num_ratings: null
   side_digests: {{}}
   pins: {{split.name: per_user, split.test: 0.2, ranking.threshold: 4.0}}
   figures:
@@ -301,6 +310,21 @@ def test_validation_rows_that_the_protocol_holds_out_are_no_departure():
     assert recorded(options, split=split)["departures"] != []
     options.protocol.pins["split.validation"] = options.split.validation = 0.2
     assert recorded(options, split=split)["departures"] == []
+
+
+def test_other_number_of_ratings_is_a_departure():
+    options = options_of("train", "protocol=movielens_20m_held_out_users", "recipe=ease")
+    assert recorded(options, data_digest="any")["departures"] == ["there are 5 ratings, the protocol has 9,990,682"]
+    other = options_of("train", "protocol=movielens_20m_held_out_users", "recipe=ease", "data=demo", "split.seed=0")
+    assert recorded(other, data_digest="any")["departures"][:2] == [
+        "data.name is demo, the protocol has movielens_20m",
+        "split.seed is 0, the protocol has 98765",
+    ]
+
+
+def test_protocol_without_its_data_set_is_refused(command, tmp_path):
+    options = ["protocol=movielens_1m_held_out_users", "recipe=ials", "data.root=ml-1m"]
+    assert command(tmp_path, "train", *options, status=2).stderr == "error: data.root: there is no ml-1m\n"
 
 
 @pytest.fixture

@@ -129,7 +129,9 @@ def protocol_record(
         for key, value in protocol.pins.items()
         if (found := _value(options, key)) != value
     ]
-    if data_digest != protocol.data_digest:
+    if protocol.num_ratings not in (None, len(split.part)):
+        departures.append(f"there are {len(split.part):,} ratings, the protocol has {protocol.num_ratings:,}")
+    if protocol.data_digest not in (None, data_digest):
         departures.append("the ratings or their order differ from the protocol's")
     departures += _side_departures(protocol, side_digests)
     held_out = 0 if protocol.pins.get("split.validation") else split.count(VALIDATION)

@@ -16,6 +16,7 @@ from ratinglab.ratings.cleaning import (
     only_used,
     scale_of,
     without_duplicates,
+    without_low_ratings,
     without_unrated,
 )
 from ratinglab.ratings.columnar import read_columnar
@@ -150,7 +151,7 @@ def read_table(
     rated, unrated_notes = without_unrated(indexed.rows, cleaning, name=name)
     scale = scale_of(rated, cleaning, name=name, places=ranges.places)
     indexed = indexed._replace(rows=rated, notes=[*empty, *indexed.notes, *unrated_notes])
-    indexed, merged_across_files = _cleaned(indexed, cleaning, ranges)
+    indexed, merged_across_files = _cleaned(indexed, cleaning, ranges, name=name)
     user_ids, item_ids = indexed.user_ids, indexed.item_ids
     of_tables = [
         *([] if items is None else [*items.notes, *items.notes_on_coverage(item_ids)]),
@@ -167,7 +168,7 @@ def read_table(
         item_columns={} if items is None else items.columns_of(item_ids),
         origins=origins,
         scale=scale,
-        set_scale=cleaning.set_scale,
+        set_scale=cleaning.set_scale if cleaning.min_rating is None else scale,
         sources=_sources(ranges, indexed.rows),
         merged_across_files=merged_across_files,
         notes=(*indexed.notes, *of_tables),
@@ -218,7 +219,7 @@ def _check_ids(indexed: IndexedRows, ranges: FileRanges) -> None:
             raise UserError(f"{ranges.places([row])[0]}: the {noun} id must not be blank")
 
 
-def _cleaned(indexed: IndexedRows, cleaning: Cleaning, ranges: FileRanges) -> tuple[IndexedRows, int]:
+def _cleaned(indexed: IndexedRows, cleaning: Cleaning, ranges: FileRanges, *, name: str) -> tuple[IndexedRows, int]:
     """Return the remaining rows with their ids, and the number of pairs merged across files."""
     rows, user_ids, item_ids, notes = indexed
     merged = without_duplicates(
@@ -230,12 +231,13 @@ def _cleaned(indexed: IndexedRows, cleaning: Cleaning, ranges: FileRanges) -> tu
         places=ranges.places,
         hint=ranges.matrix_hint(),
     )
-    rows, dropped = k_core(merged.rows, cleaning, num_users=len(user_ids), num_items=len(item_ids))
+    kept, low = without_low_ratings(merged.rows, cleaning, name=name)
+    rows, dropped = k_core(kept, cleaning, num_users=len(user_ids), num_items=len(item_ids))
     if rows.number is not None:
         user, user_ids = only_used(rows.ratings.user, user_ids)
         item, item_ids = only_used(rows.ratings.item, item_ids)
         rows = replace(rows, ratings=Ratings(user=user, item=item, rating=rows.ratings.rating))
-    return IndexedRows(rows, user_ids, item_ids, [*notes, *merged.notes, *dropped]), merged.across_files
+    return IndexedRows(rows, user_ids, item_ids, [*notes, *merged.notes, *low, *dropped]), merged.across_files
 
 
 def _sources(ranges: FileRanges, rows: Rows) -> tuple[SourceFile, ...]:

@@ -72,8 +72,10 @@ class Protocol(ProtocolOptions):
     folds: int = field(metadata=at_least(1))
     """Number of folds that the figures average over, one run each: split.fold=1, 2, …; 1: the figures are from a
     single run."""
-    data_digest: str
-    """Digest of the ratings in order, as in run.json. Runs on other data are not comparable."""
+    data_digest: str | None
+    """Digest of the ratings in order, as in run.json. Runs on other data are not comparable. null: not known."""
+    num_ratings: int | None = field(metadata=at_least(1))
+    """Number of ratings, if their digest is not known. null: not known."""
     side_digests: dict[str, str]
     """Digests of the times and features that runs may use, by name, as in run.json; inspect_data.py prints them."""
     pins: dict[str, Any]
