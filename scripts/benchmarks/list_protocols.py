@@ -18,7 +18,7 @@ from list_orders import FIGURES, Figures, Split, choose_settings, of_run, spread
 import ratinglab
 from ratinglab.runs.run import POPULARITY, Run
 
-RECIPES = ["item_knn", "ease", "ials", "fast", "biased_mf_gibbs", "svdpp_gibbs"]
+RECIPES = ["item_knn", "ease", "ials", "fast", "svdpp_gibbs"]
 NUM_FACTORS = [32, 128]
 """Numbers of factors that implicit chooses from."""
 VALIDATION = {"leave_last": "split.validation=1", "per_user": "split.validation=0.1"}
