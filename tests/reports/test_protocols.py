@@ -399,6 +399,18 @@ def test_models_table_without_a_protocol_is_refused(reported, report, tmp_path):
     assert found == "error: there is no finished run under a protocol in plain\n"
 
 
+def test_run_from_before_protocols_named_their_metric_is_reproduced(reported, command, tmp_path):
+    _, outcomes = reported
+    run = shutil.copytree(next(outcomes[0].run.glob("0-*")), tmp_path / "run")
+    path = run / ".hydra" / "config.yaml"
+    text = path.read_text().replace("  metric: rmse\n", "", 1).replace("  num_ratings: null\n", "", 1)
+    path.write_text(text.replace("    value:", "    rmse:"))
+    assert text.count("    value:") == 2
+    again = command(tmp_path, "reproduce", "run=run")
+    assert again.stdout.splitlines()[-1].endswith("equal to the last digit")
+    assert "published  better      0.1000                            a paper" in again.stdout
+
+
 def test_missing_folds_make_runs_not_comparable(reported, report):
     folder, outcomes = reported
     one = sorted(outcomes[0].run.glob("?-*"))[0]
