@@ -24,6 +24,7 @@ NO_USERS = UserOptions(**TEXT, path=None, user="user_id", numeric=[])
 NO_TITLES = TitleOptions(**TEXT, path=None, item="item_id", title="title", numeric=[])
 CSV = CsvOptions(
     duplicates=Duplicates.error,
+    min_rating=None,
     min_ratings_per_user=0,
     min_ratings_per_item=0,
     cache=None,

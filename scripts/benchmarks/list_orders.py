@@ -14,6 +14,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -65,10 +66,10 @@ def main() -> None:
             print(f"| {system} | " + " | ".join(cells) + " |", flush=True)
 
 
-def spread(values: list[float]) -> str:
+def spread(values: list[float], *, digits: int = 3) -> str:
     """Format the mean and the standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
+    return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}"
 
 
 def measure(
@@ -144,28 +145,33 @@ class Split:
 
 def measure_others(split: Split, part: str) -> Iterator[tuple[str, Figures]]:
     """Choose the settings of each other system on validation rows, and measure it on the part."""
+    for name, fit in choose_settings(split, num_factors=[NUM_FACTORS]):
+        yield name, split.measure(fit(split), part)
+
+
+def choose_settings(split: Split, *, num_factors: list[int]) -> Iterator[tuple[str, Callable[[Split], Scores]]]:
+    """Choose the settings of each other system by NDCG@10 on validation rows; yields its name, and its fit."""
     systems: dict[str, tuple[Callable[..., Scores], Mapping[str, list[Any]]]] = {
         "EASE": (ease, {"regularization": [30.0, 100.0, 300.0, 1000.0]})
     }
     if find_spec("implicit"):
-        als = {"regularization": [3.0, 10.0, 30.0, 100.0], "alpha": [1.0, 2.0, 4.0, 8.0]}
-        bpr = {"regularization": [0.01, 0.03, 0.1], "learning_rate": [0.01, 0.05]}
+        als = {"regularization": [3.0, 10.0, 30.0, 100.0], "alpha": [1.0, 2.0, 4.0, 8.0], "num_factors": num_factors}
+        bpr = {"regularization": [0.01, 0.03, 0.1], "learning_rate": [0.01, 0.05], "num_factors": num_factors}
         systems |= {"implicit ALS": (implicit_als, als), "implicit BPR": (implicit_bpr, bpr)}
     for name, (fit, grid) in systems.items():
         grid = {"liked_only": [False, True], **grid}
         choices = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-        scores = {
-            number: fit(split.rated(liked_only=liked_only), **rest)
-            for number, (liked_only, rest) in enumerate(map(_divided, choices))
-        }
-        best = max(scores, key=lambda number: split.measure(scores[number].copy(), "val")["ndcg"])
+        fits = [partial(_fit, fit, choice) for choice in choices]
+        found = [split.measure(each(split), "val")["ndcg"] for each in fits]
+        best = found.index(max(found))
         print(f"{name}: {choices[best]}", file=sys.stderr)
-        yield name, split.measure(scores[best], part)
+        yield name, fits[best]
 
 
-def _divided(choice: dict[str, Any]) -> tuple[bool, dict[str, Any]]:
-    """Divide a choice into whether only liked items count, and the settings of the fit."""
-    return choice["liked_only"], {key: value for key, value in choice.items() if key != "liked_only"}
+def _fit(fit: Callable[..., Scores], choice: dict[str, Any], split: Split) -> Scores:
+    """Fit a system with settings to a split's training pairs, or to those of liked items."""
+    settings = dict(choice)
+    return fit(split.rated(liked_only=settings.pop("liked_only")), **settings)
 
 
 def ease(rated: csr_matrix, *, regularization: float) -> Scores:
@@ -180,22 +186,22 @@ def ease(rated: csr_matrix, *, regularization: float) -> Scores:
     return (table - product / diagonal).astype(np.float32)
 
 
-def implicit_als(rated: csr_matrix, *, regularization: float, alpha: float) -> Scores:
+def implicit_als(rated: csr_matrix, *, regularization: float, alpha: float, num_factors: int) -> Scores:
     """Score by implicit's alternating least squares."""
     from implicit.als import AlternatingLeastSquares
 
-    settings = {"factors": NUM_FACTORS, "iterations": 15, "random_state": 0}
+    settings = {"factors": num_factors, "iterations": 15, "random_state": 0}
     model = AlternatingLeastSquares(regularization=regularization, alpha=alpha, **settings)
     model.fit(rated, show_progress=False)
     scores: Scores = model.user_factors @ model.item_factors.T
     return scores
 
 
-def implicit_bpr(rated: csr_matrix, *, regularization: float, learning_rate: float) -> Scores:
+def implicit_bpr(rated: csr_matrix, *, regularization: float, learning_rate: float, num_factors: int) -> Scores:
     """Score by implicit's Bayesian personalized ranking."""
     from implicit.bpr import BayesianPersonalizedRanking
 
-    settings = {"factors": NUM_FACTORS, "iterations": 100, "random_state": 0}
+    settings = {"factors": num_factors, "iterations": 100, "random_state": 0}
     model = BayesianPersonalizedRanking(regularization=regularization, learning_rate=learning_rate, **settings)
     model.fit(rated, show_progress=False)
     scores: Scores = model.user_factors @ model.item_factors.T

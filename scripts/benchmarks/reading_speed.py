@@ -107,7 +107,8 @@ def read(reader: str, path: str, folder: str) -> Measurement:
         timestamp_format=None, unrated=[], scale=ScaleOptions(None, None),
         users=UserOptions(**text, path=None, user="user_id", numeric=[]),
         titles=TitleOptions(**text, path=None, item="item_id", title="title", numeric=[]),
-        min_ratings_per_user=0, min_ratings_per_item=0, cache=folder if "cache" in reader else None, batch_size=1,
+        min_rating=None, min_ratings_per_user=0, min_ratings_per_item=0, batch_size=1,
+        cache=folder if "cache" in reader else None,
     )  # fmt: skip
     if reader == "to_cache":
         for kept in Path(folder).glob("tables/*"):

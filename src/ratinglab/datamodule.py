@@ -1,5 +1,7 @@
 """The LightningDataModule that serves batches of ratings to a fit."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
@@ -38,6 +40,9 @@ class RatingDataModule(LightningDataModule):
             block.rating[:] = self.stars.to_stars(block.rating)
         self.validation_ratings = holdout.validation
         """The validation rows, with ratings in rating units."""
+        history = holdout.validation_history
+        self.validation_history = replace(history, rating=self.stars.to_stars(history.rating))
+        """What is known of users held out for validation, with ratings in stars."""
         self.batch_size = batch_size
         self.fraction = fraction
         self.seed = seed

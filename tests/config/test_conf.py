@@ -23,6 +23,9 @@ REQUIRED = {
     "data=csv": ["data.path=x.csv"],
     "split=files": ["split.test_files=x.csv"],
     "split=rows": ["split.test_start=0", "split.test_stop=5"],
+    "split=held_out_users": ["recipe=ease"],
+    "protocol=movielens_1m_held_out_users": ["recipe=ease"],
+    "protocol=movielens_20m_held_out_users": ["recipe=ease"],
     "model=ease": ["optimizer=closed_form", OF_LISTS],
     "model=item_knn": ["optimizer=closed_form", OF_LISTS],
     "model=implicit_mf": ["optimizer=implicit_als", OF_LISTS],
@@ -92,7 +95,7 @@ def assert_documented(cls):
 
 @pytest.mark.parametrize("path", OVERLAY_FILES, ids=choice)
 def test_every_overlay_composes(path):
-    options_of("train", choice(path))
+    options_of("train", choice(path), *REQUIRED.get(choice(path), []))
 
 
 @pytest.mark.parametrize("name", ["movielens_100k_u1", "movielens_100k_u1_block_sgd"])
@@ -128,6 +131,8 @@ def test_configs_of_other_commands_compose(root, overrides):
             "movielens_latest_small",
             {"name": "random", "seed": 42, "test": 0.2, "validation": 0.0},
         ),
+        ("movielens_100k_leave_last", "movielens_100k", {"name": "leave_last", "test": 1, "validation": 0}),
+        ("latest_small_per_user", "movielens_latest_small", {"name": "per_user", "seed": 0, "test": 0.2}),
     ],
 )
 def test_protocol_sets_data_and_split_but_not_model_and_optimizer(protocol, data, split):

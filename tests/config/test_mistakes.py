@@ -135,6 +135,10 @@ MISTAKES = [
         ["recipe=biased_mf_gibbs", "optimizer=adam"],
         "recipe=biased_mf_gibbs sets optimizer.burn_in, which optimizer=adam does not have\n",
     ),
+    (
+        ["split=held_out_users"],
+        "split=held_out_users needs a model of scores, such as ease, to fold ",
+    ),
     (["protocol=movielens_u11"], "unknown protocol=movielens_u11: choose from "),
     (["protocol=movielens_u1", "split.fold=6"], "split.fold must be from 1 to 5, got 6"),
     (["hydra/launcher=joblb", "-m", "seed=1,2"], "unknown hydra/launcher=joblb: choose from basic, joblib, "),

@@ -13,6 +13,7 @@ from ratinglab.evaluation.ranking import (
     TrainingCounts,
     check_threshold,
     is_relevant,
+    list_metric,
     metrics_of_lists,
     ranking_metrics,
 )
@@ -137,3 +138,21 @@ def test_a_threshold_that_no_rating_reaches_is_refused():
         check_threshold(4.6, parts)
     start = "ranking.threshold must be at most 4.5, the highest held-out rating, got 4.6"
     assert str(error.value) == f"{start}: no item would be relevant"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ndcg@10", ("ndcg", 10)),
+        ("map@1", ("map", 1)),
+        ("ndcg@0", None),
+        ("coverage@9", None),
+        ("rmse", None),
+    ],
+)
+def test_name_of_a_metric_of_lists(name, expected):
+    assert list_metric(name) == expected
+
+
+def test_label_of_a_metric_of_lists():
+    assert list_metric("hit_rate@5").label == "hit rate@5"

@@ -91,6 +91,32 @@ def test_evaluate_says_what_it_compares(command, folder, trained):
     assert other.endswith("metrics.json has none of these metrics to compare with\n")
 
 
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_lists_of_held_out_users_are_those_of_folding_them_in(command, folder, recipe):
+    held_out = ["split=held_out_users", "split.validation=8", "split.test=8", "split.hidden=0.3"]
+    options = [*DATA[:2], *held_out, f"recipe={recipe}", *SHORT]
+    trained = command(folder, "train", *options, f"hydra.run.dir=held-out-{recipe}")
+    run, metrics = Run.load(trained.run), metrics_of(trained.run)
+    assert " folded in" in trained.stdout
+    assert run.record.num_users == 24
+    for part in ("val", "test"):
+        history, rows = run.part(f"{part}_history"), run.part(part)
+        recalls = []
+        for user in np.unique(rows.user[rows.rating >= 4]).tolist():
+            own = history.user == user
+            items = run.item_ids.ids[history.item[own]]
+            folded = run.fold_in(dict(zip(items, history.rating[own].tolist(), strict=True)))
+            listed = run.item_ids.index_of(folded.recommend(k=10)["item_id"])
+            liked = rows.item[(rows.user == user) & (rows.rating >= 4)]
+            recalls.append(np.isin(liked, listed).mean())
+        assert metrics[f"{part}/recall@10"] == pytest.approx(np.mean(recalls))
+        assert metrics[f"{part}/ranked_users"] == len(recalls) > 0
+    assert metrics["test/ndcg@10"] > 1.2 * metrics["baseline/popularity/test/ndcg@10"]
+    assert command(folder, "evaluate", f"run=held-out-{recipe}").stdout.endswith("to the last digit\n")
+    refit = command(folder, "train", *options, "split.refit=true", "test=false")
+    assert Run.load(refit.run).record.num_users == 32  # those of validation, too
+
+
 def test_few_candidates_do_not_widen_the_blocks(trained, monkeypatch):
     run = Run.load(trained["ease"].run)
     expected = run.recommend_to_all(k=2, candidates=["i1", "i2", "i3"])

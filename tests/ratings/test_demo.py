@@ -13,8 +13,8 @@ from ratinglab.ratings.splits import RandomSplit
 
 def load_demo(cache, *, seed):
     return DemoOptions(
-        duplicates=Duplicates.error, min_ratings_per_user=0, min_ratings_per_item=0, cache=str(cache), batch_size=1,
-        seed=seed,
+        duplicates=Duplicates.error, min_rating=None, min_ratings_per_user=0, min_ratings_per_item=0, batch_size=1,
+        cache=str(cache), seed=seed,
     ).load()  # fmt: skip
 
 

@@ -73,7 +73,8 @@ def editions_of_two_ratings(monkeypatch):
 
 def options(name: str, cache: Path | None, *, root: Path | None = None, address: str = "http://127.0.0.1:9"):
     return MovieLensOptions(
-        name=name, duplicates=Duplicates.error, min_ratings_per_user=0, min_ratings_per_item=0, batch_size=1,
+        name=name, duplicates=Duplicates.error, batch_size=1,
+        min_rating=None, min_ratings_per_user=0, min_ratings_per_item=0,
         cache=None if cache is None else str(cache),
         root=None if root is None else str(root), address=address,
     )  # fmt: skip

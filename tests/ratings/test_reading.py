@@ -531,6 +531,18 @@ def test_core_has_enough_ratings_for_each_user_and_item(read):
         read("\n".join(lines), **HEADERLESS, min_ratings_per_user=9)
 
 
+def test_low_ratings_are_dropped_before_users_are_counted_and_the_scale_stays(read):
+    # user 2 has two ratings, but only one of at least 4; a later low rating replaces the high one of user 3
+    lines = ["1,1,5", "1,2,4", "1,3,1", "2,1,4", "2,2,3", "3,1,5", "3,2,5", "3,2,2"]
+    given = HEADERLESS | {"min_rating": 4.0, "min_ratings_per_user": 2, "duplicates": Duplicates.last}
+    table = read("\n".join(lines), **given)
+    assert rows_of(table) == [(1, 1, 5.0), (1, 2, 4.0)]
+    assert table.set_scale == table.scale == (1.0, 5.0)
+    assert "data.min_rating=4 dropped 3 of 7 rows" in table.notes
+    with pytest.raises(UserError, match=r"ratings.csv: data.min_rating=6 leaves no rating$"):
+        read("\n".join(lines), **given | {"min_rating": 6.0})
+
+
 @pytest.mark.parametrize(
     ("ids", "note"),
     [

@@ -11,9 +11,12 @@ from ratinglab.ratings import splits
 from ratinglab.ratings.holdout import hold_out
 from ratinglab.ratings.splits import (
     TEST,
+    TEST_HISTORY,
     TRAIN,
     VALIDATION,
+    VALIDATION_HISTORY,
     FilesSplit,
+    HeldOutUsersSplit,
     KFoldSplit,
     LeaveLastSplit,
     MovieLensUSplit,
@@ -176,6 +179,60 @@ def test_identities_are_stable_across_versions():
         LeaveLastSplit(refit=False, validation=1, test=1).apply(table),
     ]
     assert [split.identity for split in found] == ["6d31714ceed8", "d20a2cd028aa/2", "2a3aad96869e"]
+
+
+def held_out_users(*, validation=1, test=1, hidden=0.5, seed=0) -> HeldOutUsersSplit:
+    return HeldOutUsersSplit(refit=False, validation=validation, test=test, hidden=hidden, seed=seed)
+
+
+def test_held_out_users_keep_a_history_and_have_no_training_rows():
+    """RandomState(0) orders four users 2, 3, 1, 0, so user 0 is for test and user 1 for validation."""
+    user = [0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3]
+    item = [0, 1, 2, 9, 0, 1, 2, 0, 1, 1, 2]  # nobody else has rated item 9
+    split = held_out_users().apply(table_of(user, item, np.arange(11)))
+    assert rows(split, TRAIN) == [7, 8, 9, 10]
+    assert (split.count(TEST), split.count(TEST_HISTORY), 3 in rows(split, TEST_HISTORY)) == (1, 3, True)
+    assert (split.count(VALIDATION), split.count(VALIDATION_HISTORY)) == (1, 2)
+    assert {user[row] for row in rows(split, TEST)} == {0}
+    assert {user[row] for row in rows(split, VALIDATION)} == {1}
+    refitted = split.refitted()
+    assert rows(refitted, TRAIN) == [4, 5, 6, 7, 8, 9, 10]
+    assert rows(refitted, TEST) == rows(split, TEST)
+    assert rows(refitted, TEST_HISTORY) == rows(split, TEST_HISTORY)
+
+
+def test_held_out_users_and_rows_are_those_of_the_published_code():
+    """Written anew from Liang et al.'s description: a seeded permutation of users; then for validation, and again for
+    test, the seed, and for each user in order of ids with at least 5 rows of trained items, a draw of a fifth of them.
+    """
+    random = np.random.default_rng(3)
+    user, item = np.nonzero(random.random((60, 40)) < np.linspace(0.01, 0.4, 40))
+    table = table_of(user, item, np.ones(len(user)) * (1 + user % 5))
+    np.random.seed(98765)
+    order = np.random.permutation(60)
+    expected, trained_items = {}, {i for u, i in zip(user, item, strict=True) if u in order[:36]}
+    for part, users in ((VALIDATION, order[36:48]), (TEST, order[48:])):
+        np.random.seed(98765)
+        expected[part] = []
+        for each in sorted(users):
+            own = [row for row in np.flatnonzero(user == each) if item[row] in trained_items]
+            if len(own) >= 5:
+                drawn = np.random.choice(len(own), size=int(0.2 * len(own)), replace=False)
+                expected[part] += [own[number] for number in drawn]
+    split = held_out_users(validation=12, test=12, hidden=0.2, seed=98765).apply(table)
+    assert {part: rows(split, part) for part in expected} == {part: sorted(own) for part, own in expected.items()}
+    assert set(user[split.part == TRAIN]) == set(order[:36])
+    counts = np.bincount(user)
+    assert counts.min() < 5, "some users have too few rows to hide any"
+
+
+def test_more_held_out_users_than_users_are_refused():
+    with pytest.raises(UserError) as refusal:
+        held_out_users(validation=3, test=2).apply(numbered(20))
+    message = "split.validation + split.test must be below 5, the users of table, got 3 + 2 = 5"
+    assert str(refusal.value) == message
+    with pytest.raises(UserError, match="leaves no row of table for test: no held-out user has enough ratings to hide"):
+        held_out_users(hidden=0.1).apply(numbered(20))
 
 
 def test_identity_of_a_temporal_split_depends_on_times():

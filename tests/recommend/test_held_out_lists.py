@@ -5,8 +5,10 @@ import pytest
 import torch
 from equations import equation_of
 
+from ratinglab.batches import as_tensors
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.equation import TrainingData
+from ratinglab.models.implicit_mf import ImplicitMFOptions
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
@@ -68,6 +70,26 @@ def test_a_part_without_users_has_no_metrics():
     lists = lists_of(rows((7, 0, 5)))
     assert lists.measure_popularity(k=2) == {}
     assert lists.measure(predictor_of("mf", num_users=3, num_items=3), k=2, order=None) == {}
+
+
+def test_users_with_a_history_are_folded_in_and_its_items_are_no_candidates():
+    history = as_tensors(rows((7, 0, 5), (7, 5, 5), (9, 2, 4), (9, 1, 1), (11, 0, 5)))  # item 5 has no training rows
+    held_out = rows((7, 2, 5), (7, 1, 2), (9, 0, 5), (11, 1, 3), (12, 1, 5))
+    numbers = {"num_users": 3, "num_items": 3}
+    lists = HeldOutLists(held_out, train=TRAIN, history=history, **numbers, threshold=4)
+    assert (lists.users.tolist(), lists.num_without_relevant, lists.num_without_training) == ([0, 1], 1, 0)
+    # item 1 is the most popular one left for user 7, and item 0 for user 9
+    assert lists.measure_popularity(k=1)["hit_rate"] == 0.5
+    options = ImplicitMFOptions(
+        min_stars=4.0, embedding_dim=2, regularization=0.1, frequency_exponent=0.0, init_std=1.0, unrated_weight=0.1
+    )
+    model = options.build(TrainingData(**numbers, rating_mean=3.0), generator=torch.Generator().manual_seed(1))
+    predictor = Predictor(model, BiasBaseline(**numbers), stars=Stars(1.0, 5.0), scale=None)
+    known = history.take(history.item < 3)
+    folded = predictor.with_users(known._replace(user=torch.tensor([0, 1, 1, 2])), num_users=3)
+    best = top_k(folded, user=0, candidates=torch.tensor([1, 2], dtype=torch.int32), k=1)
+    assert lists.measure(predictor, k=1, order=None)["hit_rate"] == (0.5 if best.item() == 1 else 1)
+    assert lists.measure(predictor, k=2, order=None)["hit_rate"] == 1
 
 
 @pytest.mark.parametrize("scores", [1, 100, 1 << 20])

@@ -13,6 +13,7 @@ from run_folders import record_of
 from tables import table_of, table_with_features
 
 from ratinglab.config.conf import ChosenFile
+from ratinglab.errors import UserError
 from ratinglab.experiment.recording import protocol_record
 from ratinglab.ratings.splits import RandomSplit
 from ratinglab.reports.comparison import FinishedRun, _rows
@@ -28,13 +29,15 @@ defaults:
 protocol:
   _target_: ratinglab.reports.protocols.Protocol
   title: the demo data
+  metric: rmse
   folds: {folds}
   data_digest: {digest}
+  num_ratings: null
   side_digests: {{}}
   pins: {{split.name: kfold, clip_predictions: true}}
   figures:
-    - {{system: better, rmse: 0.1, kind: published, uses: [], source: a paper}}
-    - {{system: worse, rmse: 9.0, kind: measured, uses: [times], source: here}}
+    - {{system: better, value: 0.1, kind: published, uses: [], source: a paper}}
+    - {{system: worse, value: 9.0, kind: measured, uses: [times], source: here}}
 """
 
 
@@ -78,7 +81,8 @@ NAMED_FREELY = {
 
 
 def test_no_recipe_sets_a_key_that_a_protocol_pins():
-    pinned = {key for name in PROTOCOLS for key in options_of("train", f"protocol={name}").protocol.pins}
+    chosen = [options_of("train", f"protocol={name}", "recipe=ease").protocol for name in PROTOCOLS]
+    pinned = {key for protocol in chosen for key in protocol.pins}
     assert {"split.fold", "split.seed", "clip_predictions"} <= pinned
     for recipe in RECIPES:
         keys = ChosenFile(recipe, "", CONF / "recipe" / f"{recipe}.yaml").set_keys()
@@ -86,21 +90,27 @@ def test_no_recipe_sets_a_key_that_a_protocol_pins():
         assert not any(key.startswith("data.") and key != "data.batch_size" for key in keys), recipe
 
 
-PAIRS = [(PROTOCOLS[0], recipe) for recipe in RECIPES] + [(protocol, "timesvdpp_gibbs") for protocol in PROTOCOLS[1:]]
-"""Each recipe under one protocol, and one that needs times and features under all."""
+HELD_OUT_USERS = [name for name in PROTOCOLS if name.endswith("held_out_users")]
+PAIRS = [
+    *((PROTOCOLS[0], recipe) for recipe in RECIPES),
+    *((protocol, "timesvdpp_gibbs") for protocol in PROTOCOLS[1:] if protocol not in HELD_OUT_USERS),
+    *((protocol, "ials") for protocol in HELD_OUT_USERS),
+]
+"""Each recipe under one protocol, and one that needs times and features, or folds users in, under all."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "recipe"), PAIRS)
 def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
     options = options_of("train", f"protocol={protocol}", f"recipe={recipe}")
+    options.protocol.num_ratings = None
     record = recorded(options)
     assert record["departures"] == []
     if recipe == "best":  # the data decide
         return
     if recipe != "timesvdpp_gibbs":
         assert (record["uses"], verdict([record])) == ([], "comparable")
-    elif protocol == "surprise_5fold":
+    elif not any({"times", "item features"} <= set(figure["uses"]) for figure in record["figures"]):
         assert verdict([record]) == "not comparable: no system here uses times and item features"
     else:
         assert verdict([record]) == "comparable with systems that use times and item features too"
@@ -109,7 +119,7 @@ def test_every_recipe_is_comparable_under_every_protocol(protocol, recipe):
 
 
 def test_protocol_has_the_published_figures():
-    figures = {figure.system: figure.rmse for figure in options_of("train", "protocol=movielens_u1").protocol.figures}
+    figures = {figure.system: figure.value for figure in options_of("train", "protocol=movielens_u1").protocol.figures}
     assert figures["Surprise SVD"] == 0.9515
     assert figures["GLocal-K"] == 0.889
 
@@ -163,15 +173,16 @@ def test_departure_makes_a_run_not_comparable(overrides, held_out, digest, depar
 
 RECORD = {
     "title": "a table",
+    "metric": "rmse",
     "folds": 2,
-    "figures": [{"system": "other", "rmse": 0.9, "kind": "published", "uses": ["times"], "source": "a paper"}],
+    "figures": [{"system": "other", "value": 0.9, "kind": "published", "uses": ["times"], "source": "a paper"}],
     "uses": [],
     "departures": [],
 }
 
 
 def test_run_is_ranked_among_the_published_figures():
-    lines = list(table_of_run(RECORD | {"folds": 1}, name="mf by adam", rmse=0.85, fold=None))
+    lines = list(table_of_run(RECORD | {"folds": 1}, name="mf by adam", value=0.85, fold=None))
     assert lines == [
         "protocol   a table",
         "                         RMSE  uses besides the ratings",
@@ -179,16 +190,25 @@ def test_run_is_ranked_among_the_published_figures():
         "published  other       0.9000  times                     a paper",
         "note: who rated what is known from the ratings, so the column `uses besides the ratings` leaves it out",
     ]
-    assert list(table_of_run(RECORD, name="mf by adam", rmse=0.95, fold=2))[-3:] == [
+    assert list(table_of_run(RECORD, name="mf by adam", value=0.95, fold=2))[-3:] == [
         "this run   mf by adam  0.9500                            comparable",
         "note: who rated what is known from the ratings, so the column `uses besides the ratings` leaves it out",
         "note: this run is only fold 2; the figures are means over 2: use -m split.fold=1,2",
     ]
 
 
+def test_lists_are_ranked_with_the_highest_metric_first():
+    (figure,) = RECORD["figures"]
+    better, worse = (figure | {"system": name, "value": value} for name, value in (("A", 0.3), ("B", 0.1)))
+    protocol = RECORD | {"folds": 1, "metric": "ndcg@10", "figures": [worse, better]}
+    lines = list(table_of_run(protocol, name="ease by closed_form", value=0.2, fold=None))
+    assert lines[1].split()[0] == "NDCG@10"
+    assert [line.split()[1] for line in lines[2:5]] == ["A", "run", "B"]
+
+
 def test_folds_are_ranked_by_their_mean():
     bad = RECORD | {"departures": ["seed is 1"]}
-    lines = list(table_of_folds([RECORD, bad], name="mf by adam", rmses=[0.8, 0.9]))
+    lines = list(table_of_folds([RECORD, bad], name="mf by adam", values=[0.8, 0.9]))
     remark = "mean of 2 folds, s.d. 0.0707; not comparable: seed is 1"
     assert lines[2] == f"this run   mf by adam  0.8500{'':28}{remark}"
 
@@ -200,6 +220,7 @@ def test_record_of_an_earlier_version_lists_what_its_equation_uses():
     run = record_of(model, holdout_of(table_with_features(), model), protocol=earlier)
     assert protocol_of(run)["uses"] == ["times", "item features"]
     assert protocol_of(run)["figures"][0]["uses"] == ["not recorded"]
+    assert (protocol_of(run)["metric"], protocol_of(run)["figures"][0]["value"]) == ("rmse", 0.9)
     assert verdict([protocol_of(run)]) == "not comparable: no system here uses times and item features"
     lost = replace(run, model_target="lab.models.lost.LostOptions")
     assert verdict([protocol_of(lost)]) == "not comparable: what the equation uses besides the ratings is not recorded"
@@ -223,6 +244,87 @@ def reported(command, tmp_path_factory):
     ]  # fmt: skip
     outcomes = [command(folder, "train", "-m", *options, "split.fold=1,2", f"seed={seed}") for seed in (0, 1)]
     return folder, outcomes
+
+
+LISTS = """# @package _global_
+# Lists of the demo data.
+defaults:
+  - override /split: per_user
+split: {{test: 0.2, validation: 0.0}}
+ranking: {{threshold: 4.0}}
+protocol:
+  _target_: ratinglab.reports.protocols.Protocol
+  title: "lists of the demo data: NDCG"
+  metric: ndcg@7
+  folds: 1
+  data_digest: {digest}
+  num_ratings: null
+  side_digests: {{}}
+  pins: {{split.name: per_user, split.test: 0.2, ranking.threshold: 4.0}}
+  figures:
+    - {{system: worse, value: 0.0001, kind: measured, uses: [], source: here}}
+    - {{system: better, value: 0.9, kind: published, uses: [], source: a paper}}
+"""
+
+
+def test_protocol_of_lists_measures_and_ranks_them(reported, command, report, tmp_path):
+    folder, _ = reported
+    digest = json.loads(next(folder.glob("outputs/*/*/run.json")).read_text())["provenance"]["data_digest"]
+    (tmp_path / "own" / "protocol").mkdir(parents=True)
+    (tmp_path / "own" / "protocol" / "lists.yaml").write_text(LISTS.format(digest=digest))
+    options = ["--config-dir", "own", "protocol=lists", "logger=none"]
+    scores = command(tmp_path, "train", *options, "recipe=item_knn", "monitor=val/ndcg@10")
+    value = json.loads((scores.run / "metrics.json").read_text())["test/ndcg@7"]
+    lines = scores.stdout.splitlines()
+    first = lines.index("protocol   lists of the demo data: NDCG")
+    assert [line.split()[0] for line in lines[first + 1 : first + 5]] == ["NDCG@7", "published", "this", "measured"]
+    assert re.match(rf"this run   item_knn by closed_form  {value:.4f} +comparable$", lines[first + 3])
+    for by in ("prediction", "expected_gain"):  # a model of ratings in two orders: two rows
+        command(tmp_path, "train", *options, "model=biased_mf", "trainer=debug", f"ranking.by={by}")
+    rows = [line for line in report(tmp_path, "outputs").stdout.splitlines() if " by " in line]
+    assert [line.split()[0] for line in rows] == ["item_knn", "biased_mf", "biased_mf"]
+    assert [line.rpartition("  ")[2] for line in rows] == ["comparable"] * 3
+    assert "by=expected_gain" in rows[1]
+    assert "by=prediction" in rows[2]
+    table = report(tmp_path, "--models", "outputs").stdout.splitlines()
+    assert table[0].startswith("|  | uses besides the ratings | lists of the demo data, NDCG@7 | fit s")
+    cells = [float(line.split("|")[3]) for line in table[2:]]
+    assert cells == sorted(cells, reverse=True)
+    assert f"{value:.4f}" in table[2]
+    other = command(tmp_path, "train", *options, "recipe=item_knn", "ranking.threshold=3").stdout
+    assert "not comparable: ranking.threshold is 3.0, the protocol has 4.0" in other
+    by_time = command(tmp_path, "train", *options, "recipe=item_knn", "split=leave_last").stdout
+    assert "; the protocol does not pin the times" in by_time  # the split depends on them
+
+
+def test_unknown_metric_of_a_protocol_is_refused():
+    with pytest.raises(UserError) as refusal:
+        options_of("train", "protocol=movielens_u1", "protocol.metric=ndgc@10")
+    assert str(refusal.value).startswith("protocol.metric must be one of mse, rmse, mae, precision@K, ")
+    assert str(refusal.value).endswith("hit_rate@K, got ndgc@10")
+
+
+def test_validation_rows_that_the_protocol_holds_out_are_no_departure():
+    options = options_of("train", "protocol=movielens_u1")
+    split = split_of(validation=0.2)
+    assert recorded(options, split=split)["departures"] != []
+    options.protocol.pins["split.validation"] = options.split.validation = 0.2
+    assert recorded(options, split=split)["departures"] == []
+
+
+def test_other_number_of_ratings_is_a_departure():
+    options = options_of("train", "protocol=movielens_20m_held_out_users", "recipe=ease")
+    assert recorded(options, data_digest="any")["departures"] == ["there are 5 ratings, the protocol has 9,990,682"]
+    other = options_of("train", "protocol=movielens_20m_held_out_users", "recipe=ease", "data=demo", "split.seed=0")
+    assert recorded(other, data_digest="any")["departures"][:2] == [
+        "data.name is demo, the protocol has movielens_20m",
+        "split.seed is 0, the protocol has 98765",
+    ]
+
+
+def test_protocol_without_its_data_set_is_refused(command, tmp_path):
+    options = ["protocol=movielens_1m_held_out_users", "recipe=ials", "data.root=ml-1m"]
+    assert command(tmp_path, "train", *options, status=2).stderr == "error: data.root: there is no ml-1m\n"
 
 
 @pytest.fixture
@@ -277,13 +379,16 @@ def test_models_table_has_one_column_per_protocol_and_only_comparable_runs(repor
             changed = record | {"protocol": protocol, "provenance": record["provenance"] | split}
             (folder / "run.json").write_text(json.dumps(changed))
     lines = report(tmp_path, "--models", ".").stdout.splitlines()
-    assert lines[0] == "|  | uses besides the ratings | another | the demo data | third | fit s | parameters |"
+    assert (
+        lines[0]
+        == "|  | uses besides the ratings | another, RMSE | the demo data, RMSE | third, RMSE | fit s | parameters |"
+    )
     assert lines[1] == "| --- | --- | --- | --- | --- | --- | --- |"
     (row,) = lines[2:]
     mean = sum(errors) / 4
     assert row.startswith(f"| mf by adam |  | {mean:.4f} | {mean:.4f} |  | ")
     (head, *_) = report(tmp_path, "--models", "one").stdout.splitlines()
-    assert head == "|  | uses besides the ratings | the demo data | fit s | parameters |"
+    assert head == "|  | uses besides the ratings | the demo data, RMSE | fit s | parameters |"
 
 
 def test_models_table_without_a_protocol_is_refused(reported, report, tmp_path):
@@ -292,6 +397,18 @@ def test_models_table_without_a_protocol_is_refused(reported, report, tmp_path):
     shutil.copytree(plain, tmp_path / "plain")
     found = report(tmp_path, "--models", "plain", status=2).stderr
     assert found == "error: there is no finished run under a protocol in plain\n"
+
+
+def test_run_from_before_protocols_named_their_metric_is_reproduced(reported, command, tmp_path):
+    _, outcomes = reported
+    run = shutil.copytree(next(outcomes[0].run.glob("0-*")), tmp_path / "run")
+    path = run / ".hydra" / "config.yaml"
+    text = path.read_text().replace("  metric: rmse\n", "", 1).replace("  num_ratings: null\n", "", 1)
+    path.write_text(text.replace("    value:", "    rmse:"))
+    assert text.count("    value:") == 2
+    again = command(tmp_path, "reproduce", "run=run")
+    assert again.stdout.splitlines()[-1].endswith("equal to the last digit")
+    assert "published  better      0.1000                            a paper" in again.stdout
 
 
 def test_missing_folds_make_runs_not_comparable(reported, report):

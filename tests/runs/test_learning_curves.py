@@ -51,7 +51,7 @@ def test_run_keeps_the_predictions_of_its_held_out_rows(biased):
     kept = pd.read_parquet(biased.run / "predictions.parquet")
     for part in (1, 2):
         np.testing.assert_array_equal(kept["rating"][kept["part"] == part], ratings["rating"][ratings["part"] == part])
-    assert count_rows(biased.run).tolist() == [16_000, 2_000, 2_000]
+    assert count_rows(biased.run).tolist() == [16_000, 2_000, 2_000, 0, 0]
 
 
 def test_closed_test_rows_are_not_predicted(train_here):

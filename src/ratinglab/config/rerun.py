@@ -83,6 +83,7 @@ class Rerun:
             else:
                 OmegaConf.update(config, group, saved[group], merge=False, force_add=True)
         self._locate(saved)
+        _name_metric(saved)
         limits = self._limits(saved)
         try:
             config.merge_with(saved, {"trainer": limits}, self._links(saved, is_extended=bool(limits)))
@@ -151,6 +152,15 @@ class Rerun:
             if record.get(name, before) != before:
                 changed[name] = record[name]
         return changed
+
+
+def _name_metric(saved: DictConfig) -> None:
+    """Name the metric of a protocol's figures in the configuration of a run from before protocols named it: RMSE."""
+    protocol = saved.get("protocol")
+    if isinstance(protocol, DictConfig) and "figures" in protocol and "metric" not in protocol:
+        protocol.update({"metric": "rmse", "num_ratings": None})
+        for figure in protocol.figures:
+            figure["value"] = figure.pop("rmse")
 
 
 def resumed_run(overrides: Sequence[str], *, multirun: bool) -> Rerun | None:

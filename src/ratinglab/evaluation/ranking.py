@@ -26,6 +26,7 @@ Relevance in Novelty and Diversity Metrics for Recommender Systems", RecSys 2011
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -83,7 +84,26 @@ class RankingOptions(OrderOptions):
     """Options of measuring recommendation lists. A held-out rating of at least `threshold` makes an item relevant."""
 
     k: int | None = field(metadata=at_least(1))
-    """Number of items per list; null: measure no lists, or those of a monitored ranking metric, such as val/ndcg@10."""
+    """Number of items per list; null: measure no lists, or those of a metric that is monitored, such as val/ndcg@10, or
+    that the protocol compares."""
+
+
+class ListMetric(NamedTuple):
+    """A metric of OF_LISTS for lists of k items, such as ndcg@10."""
+
+    measure: str
+    k: int
+
+    @property
+    def label(self) -> str:
+        """Label in tables, such as NDCG@10."""
+        return f"{OF_LISTS[self.measure]}@{self.k}"
+
+
+def list_metric(name: str) -> ListMetric | None:
+    """Parse the name of a metric of lists, such as ndcg@10; None for any other text."""
+    found = re.fullmatch(rf"({'|'.join(OF_LISTS)})@([1-9][0-9]*)", name)
+    return None if found is None else ListMetric(found[1], int(found[2]))
 
 
 def liked_from(threshold: float | None, stars: Stars) -> float:

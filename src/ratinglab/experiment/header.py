@@ -10,7 +10,7 @@ from ratinglab.models.posterior import Posterior
 from ratinglab.options import as_yaml, to_plain
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.side_information import AvailableData
-from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION
+from ratinglab.ratings.splits import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY
 
 
 def header(
@@ -24,9 +24,10 @@ def header(
         f"data       {table.name}: {len(table.ratings):,} ratings of {table.num_users:,} users "
         f"over {table.num_items:,} items, density {table.density:.2%}, scale {lowest:g} to {highest:g}"
     )
-    yield (
-        f"split      {options.split.name} {split.identity}: {train:,} train, {validation:,} validation, {test:,} test"
-    )
+    history = split.count(VALIDATION_HISTORY) + split.count(TEST_HISTORY)
+    folded_in = f", {history:,} folded in" if history > 0 else ""
+    counts = f"{train:,} train, {validation:,} validation, {test:,} test{folded_in}"
+    yield f"split      {options.split.name} {split.identity}: {counts}"
     epochs = f"{refit_epochs} epochs"
     if refit_epochs is None:
         limit = "" if options.trainer.max_time is None else f" in {options.trainer.max_time}"

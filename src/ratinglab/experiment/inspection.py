@@ -49,6 +49,7 @@ YAML_DEFAULTS = {
     "data.users.numeric": [],
     "data.titles.numeric": [],
     "data.duplicates": Duplicates.error,
+    "data.min_rating": None,
     "data.min_ratings_per_user": 0,
     "data.min_ratings_per_item": 0,
     "data.columns.timestamp": None,

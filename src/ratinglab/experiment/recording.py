@@ -30,7 +30,8 @@ def record_run(
 ) -> RunRecord:
     """Make the record of a run before it is trained."""
     table, model = holdout.table, options.model
-    side_digests = table.side_digests(model.needs())
+    needs = model.needs()
+    side_digests = table.side_digests(needs)
     return RunRecord(
         model=model.name,
         model_target=f"{type(model).__module__}.{type(model).__qualname__}",
@@ -56,7 +57,12 @@ def record_run(
             **{key: getattr(options.trainer, key) for key in STEP_KEYS},
         },
         fold=getattr(options.split, "fold", None),
-        protocol=protocol_record(options, data_digest=table.digest, side_digests=side_digests, split=holdout.split),
+        protocol=protocol_record(
+            options,
+            data_digest=table.digest,
+            side_digests=table.side_digests(needs._replace(days=True)) if options.split.by_time else side_digests,
+            split=holdout.split,
+        ),
         metrics=[] if model.predicts_scores else metric_records(options.metrics),
         monitor=options.monitor,
         ranking=to_plain(options.ranking) | to_plain(options.order),
@@ -105,13 +111,14 @@ def protocol_record(
 ) -> dict[str, Any] | None:
     """Make the entry of run.json for the protocol, with the run's departures from it; None without a protocol.
 
-    Validation rows that the final fit does not train on are a departure, and so are times and features that the
-    equation uses but the protocol does not pin.
+    Validation rows that the final fit does not train on are a departure, unless the protocol itself holds them out. So
+    are times and features that are used but that the protocol does not pin.
 
     Args:
         options: the run's options.
         data_digest: digest of the ratings in order.
-        side_digests: digests of the times and features that the equation uses, as of RatingTable.side_digests.
+        side_digests: digests of the times and features that the equation and the split use, as of
+            RatingTable.side_digests.
         split: the part of each row.
     """
     protocol = options.protocol
@@ -122,10 +129,12 @@ def protocol_record(
         for key, value in protocol.pins.items()
         if (found := _value(options, key)) != value
     ]
-    if data_digest != protocol.data_digest:
+    if protocol.num_ratings not in (None, len(split.part)):
+        departures.append(f"there are {len(split.part):,} ratings, the protocol has {protocol.num_ratings:,}")
+    if protocol.data_digest not in (None, data_digest):
         departures.append("the ratings or their order differ from the protocol's")
     departures += _side_departures(protocol, side_digests)
-    held_out = split.count(VALIDATION)
+    held_out = 0 if protocol.pins.get("split.validation") else split.count(VALIDATION)
     if held_out > 0 and not options.split.refit:
         departures.append(f"{held_out:,} rows were held out for validation and not trained on")
     figures = [
@@ -134,6 +143,7 @@ def protocol_record(
     ]
     return {
         "title": protocol.title,
+        "metric": protocol.metric,
         "folds": protocol.folds,
         "figures": figures,
         "uses": [each.value for each in options.model.needs().information()],

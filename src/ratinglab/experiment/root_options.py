@@ -81,6 +81,11 @@ class TrainOptions:
         self._check_order()
         if self.data.keeps_rows_on_disk:
             self._check_rows_on_disk()
+        if self.split.holds_out_users and not self.model.predicts_scores:
+            raise UserError(
+                f"split={self.split.name} needs a model of scores, such as ease, to fold its users in; "
+                f"got model={self.model.name}"
+            )
         if self.model.predicts_scores and "@" not in self.monitor:
             raise UserError(
                 f"monitor must be a ranking metric, such as val/ndcg@10, with model={self.model.name}, which predicts "

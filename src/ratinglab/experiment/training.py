@@ -44,7 +44,7 @@ from ratinglab.ratings.mapped_arrays import blocks_of, empty
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.ratings.table import Ratings
-from ratinglab.reports.protocols import protocol_of, table_of_run
+from ratinglab.reports.protocols import compared_tag, protocol_of, table_of_run
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_json
@@ -251,7 +251,9 @@ def _check_lists(
     if is_monitored or options.ranking.k is not None:
         check_threshold(threshold, [rows.rating, *([holdout.test.rating] if options.test else [])])
     if is_monitored and len(rows) > 0:
-        is_ranked = is_relevant(rows.rating, threshold) & (rows.user < data.num_users)
+        is_ranked = is_relevant(rows.rating, threshold)
+        if len(data.validation_history) == 0:
+            is_ranked &= rows.user < data.num_users
         if not is_ranked.any():
             raise UserError(
                 f"monitor={options.monitor} needs a validation rating of at least {threshold:g} by a user with "
@@ -479,10 +481,10 @@ def _conclude(run_folder: Path) -> float | None:
     """Print the results of a finished run, and return its objective."""
     record, values = read_record(run_folder), read_metrics(run_folder)
     lines = list(results(values, record))
-    protocol = protocol_of(record)
-    if protocol is not None and "test/rmse" in values:
+    protocol, tag = protocol_of(record), compared_tag(record)
+    if protocol is not None and tag in values:
         name = f"{record.model} by {record.fit['optimizer']}"
-        lines += table_of_run(protocol, name=name, rmse=values["test/rmse"], fold=record.fold)
+        lines += table_of_run(protocol, name=name, value=values[tag], fold=record.fold)
     for line in lines:
         log.info(line)
     value = values.get(record.monitor)

@@ -1,5 +1,6 @@
 """A ranking metric of the validation rows, monitored during a fit."""
 
+from ratinglab.batches import as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.evaluation.metrics import RankingMetric
 from ratinglab.evaluation.ranking import OrderBy, liked_from
@@ -25,7 +26,12 @@ class MonitoredLists:
         self._threshold = liked_from(monitor.threshold, data.stars)
         self._levels = data.stars.to_rating(levels_of(train.rating))
         self._held_out = HeldOutLists(
-            data.validation_ratings, train=pairs, num_users=num_users, num_items=num_items, threshold=self._threshold
+            data.validation_ratings,
+            train=pairs,
+            history=as_tensors(data.validation_history) if len(data.validation_history) > 0 else None,
+            num_users=num_users,
+            num_items=num_items,
+            threshold=self._threshold,
         )
         self._interest = None
         if monitor.by is OrderBy.expected_gain:

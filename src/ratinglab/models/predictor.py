@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ratinglab.batches import Batch
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.equation import Equation
 from ratinglab.models.posterior import Posterior
@@ -24,6 +25,13 @@ class Predictor(nn.Module):
         self.baseline = baseline
         self.stars = stars
         self.scale = scale
+
+    def with_users(self, rows: Batch, *, num_users: int) -> "Predictor":
+        """Return the predictor with other users, folded into a model of scores from their ratings in stars."""
+        baseline = BiasBaseline(num_users=num_users, num_items=len(self.baseline.item_bias) - 1)
+        baseline.item_bias.copy_(self.baseline.item_bias)
+        model = self.model.with_users(rows, num_users=num_users)
+        return Predictor(model, baseline, stars=self.stars, scale=self.scale).eval()
 
     def forward(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
         """user: (B,) int32, item: (B,) int32, day: (B,) int32 → rating: (B,) float32, clipped.

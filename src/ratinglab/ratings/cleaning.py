@@ -35,6 +35,7 @@ class Cleaning:
 
     Attributes:
         duplicates: for rows with the same user and item: "error", keep the "last", or keep the last with the "mean".
+        min_rating: drop the rows with lower ratings; None: keep all.
         min_ratings_per_user: drop the rows of users with fewer ratings.
         min_ratings_per_item: drop the rows of items with fewer ratings.
         lowest: the lowest possible rating; None: not set.
@@ -43,6 +44,7 @@ class Cleaning:
     """
 
     duplicates: str
+    min_rating: float | None
     min_ratings_per_user: int
     min_ratings_per_item: int
     lowest: float | None
@@ -284,6 +286,21 @@ def _has_repeats_by_hash(pair: NDArray[np.int64]) -> bool:
     last = last_row[slot]
     earlier = np.flatnonzero(last != row)
     return bool((pair[earlier] == pair[last[earlier]]).any()) or _has_repeats(pair[earlier])
+
+
+def without_low_ratings(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[Rows, list[str]]:
+    """Drop the rows with ratings below the lowest one to keep; return the others, and a note.
+
+    Raises:
+        UserError: no row is left.
+    """
+    if cleaning.min_rating is None:
+        return rows, []
+    is_low = rows.ratings.rating < np.float32(cleaning.min_rating)
+    if is_low.all():
+        raise UserError(f"{name}: data.min_rating={cleaning.min_rating:g} leaves no rating")
+    note = f"data.min_rating={cleaning.min_rating:g} dropped {is_low.sum():,} of {len(is_low):,} rows"
+    return (rows.take(np.flatnonzero(~is_low)) if is_low.any() else rows), [note]
 
 
 def k_core(rows: Rows, cleaning: Cleaning, *, num_users: int, num_items: int) -> tuple[Rows, list[str]]:

@@ -11,7 +11,7 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.mapped_arrays import count_values, empty, release
 from ratinglab.ratings.side_information import AvailableData, Column, SideInformation, informative
-from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, Split
+from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, VALIDATION_HISTORY, Split
 from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable
 
 SESSION = 2
@@ -55,6 +55,11 @@ class Holdout:
     def validation(self) -> Ratings:
         """The validation rows, possibly none."""
         return self._rows_of(VALIDATION)
+
+    @property
+    def validation_history(self) -> Ratings:
+        """What is known of users held out for validation, possibly no rows."""
+        return self._rows_of(VALIDATION_HISTORY)
 
     @property
     def test(self) -> Ratings:

@@ -17,6 +17,7 @@ from ratinglab.ratings.cleaning import (
     only_used,
     scale_of,
     without_duplicates,
+    without_low_ratings,
     without_unrated,
 )
 from ratinglab.ratings.columnar import read_columnar
@@ -148,7 +149,7 @@ def read_table(
     rated, unrated_notes = without_unrated(indexed.rows, cleaning, name=name)
     scale = scale_of(rated, cleaning, name=name, places=ranges.places)
     indexed = indexed._replace(rows=rated, notes=[*indexed.notes, *unrated_notes])
-    indexed, merged_across_files = _cleaned(indexed, cleaning, ranges, folder)
+    indexed, merged_across_files = _cleaned(indexed, cleaning, ranges, name=name, folder=folder)
     user_ids, item_ids = indexed.user_ids, indexed.item_ids
     of_tables = [
         *([] if items is None else [*items.notes, *items.notes_on_coverage(item_ids)]),
@@ -165,7 +166,7 @@ def read_table(
         item_columns={} if items is None else items.columns_of(item_ids),
         origins=origins,
         scale=scale,
-        set_scale=cleaning.set_scale,
+        set_scale=cleaning.set_scale if cleaning.min_rating is None else scale,
         sources=_sources(ranges, indexed.rows),
         merged_across_files=merged_across_files,
         notes=(*indexed.notes, *of_tables),
@@ -238,7 +239,7 @@ def _check_ids(indexed: IndexedRows, ranges: FileRanges) -> None:
 
 
 def _cleaned(
-    indexed: IndexedRows, cleaning: Cleaning, ranges: FileRanges, folder: Path | None
+    indexed: IndexedRows, cleaning: Cleaning, ranges: FileRanges, *, name: str, folder: Path | None
 ) -> tuple[IndexedRows, int]:
     """Return the remaining rows with their ids, and the number of pairs merged across files."""
     rows, user_ids, item_ids, notes = indexed
@@ -252,12 +253,13 @@ def _cleaned(
         hint=ranges.matrix_hint(),
         folder=folder,
     )
-    rows, dropped = k_core(merged.rows, cleaning, num_users=len(user_ids), num_items=len(item_ids))
+    kept, low = without_low_ratings(merged.rows, cleaning, name=name)
+    rows, dropped = k_core(kept, cleaning, num_users=len(user_ids), num_items=len(item_ids))
     if rows.number is not None:
         user, user_ids = only_used(rows.ratings.user, user_ids)
         item, item_ids = only_used(rows.ratings.item, item_ids)
         rows = replace(rows, ratings=Ratings(user=user, item=item, rating=rows.ratings.rating))
-    return IndexedRows(rows, user_ids, item_ids, [*notes, *merged.notes, *dropped]), merged.across_files
+    return IndexedRows(rows, user_ids, item_ids, [*notes, *merged.notes, *low, *dropped]), merged.across_files
 
 
 def _sources(ranges: FileRanges, rows: Rows) -> tuple[SourceFile, ...]:

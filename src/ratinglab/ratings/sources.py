@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
-from ratinglab.options import as_yaml, at_least, seed_rule, within
+from ratinglab.options import as_yaml, at_least, finite, seed_rule, within
 from ratinglab.ratings.text_options import TextOptions, check_timestamp_format
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class DataOptions(ABC):
     duplicates: Duplicates
     """Treatment of rows that repeat a pair of user and item. error: stop with an error; last: keep the latest or,
     without times, the last in the file; mean: keep that row, with the mean rating."""
+    min_rating: float | None = field(metadata=finite())
+    """Lowest rating to keep, for lists of liked items. Drops the others before users and items are counted; the scale
+    stays that of all ratings. null: keep all."""
     min_ratings_per_user: int = field(metadata=at_least(0))
     """Minimum number of ratings per user. Drops users with fewer, repeatedly, until all have enough; 0: keep all."""
     min_ratings_per_item: int = field(metadata=at_least(0))
@@ -87,6 +90,7 @@ class DataOptions(ABC):
 
         cleaning = Cleaning(
             duplicates=self.duplicates.value,
+            min_rating=self.min_rating,
             min_ratings_per_user=self.min_ratings_per_user,
             min_ratings_per_item=self.min_ratings_per_item,
             lowest=lowest,
@@ -206,6 +210,7 @@ class CsvOptions(TextOptions, DataOptions):
             "duplicates": (self.duplicates.name, Duplicates.error.name),
             "min_ratings_per_user": (self.min_ratings_per_user, 0),
             "min_ratings_per_item": (self.min_ratings_per_item, 0),
+            "min_rating": (self.min_rating, None),
             "unrated": (self.unrated, []),
         }
         for key, (value, wanted) in given.items():

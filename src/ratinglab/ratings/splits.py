@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """Raise it with any change to the rows that a split holds out."""
-TRAIN, VALIDATION, TEST = 0, 1, 2
-"""Codes of the parts."""
+TRAIN, VALIDATION, TEST, VALIDATION_HISTORY, TEST_HISTORY = range(5)
+"""Codes of the parts. A history is what is known of users without training rows when their lists are measured."""
 MOVIELENS_100K_DIGEST = "48abd2e46d4c0e51c4bf76e6b2bdc260"
 """Digest of MovieLens 100K in its published order, in which each u-fold is a contiguous fifth."""
 
@@ -30,7 +30,7 @@ class Split:
     """Assignment of a table's rows to parts.
 
     Attributes:
-        part: (N,) int8: TRAIN, VALIDATION or TEST.
+        part: (N,) int8, the code of the part of each row.
         identity: hash of data, policy and seed, then the fold; the folds of a cross-validation share the hash.
         notes: remarks, one line each.
     """
@@ -44,8 +44,9 @@ class Split:
         return int(np.count_nonzero(self.part == part))
 
     def refitted(self) -> Split:
-        """Move the validation rows to the training part; keep the test rows."""
-        return Split(part=np.where(self.part == VALIDATION, TRAIN, self.part).astype(np.int8), identity=self.identity)
+        """Move the validation rows, and their users' histories, to the training part; keep the test rows."""
+        is_moved = np.isin(self.part, (VALIDATION, VALIDATION_HISTORY))
+        return Split(part=np.where(is_moved, TRAIN, self.part).astype(np.int8), identity=self.identity)
 
 
 @dataclass
@@ -63,6 +64,8 @@ class SplitOptions(ABC):
     """Whether the split depends on the files that the rows come from."""
     takes_mapped_rows: ClassVar[bool] = False
     """Whether it needs at most about 8 bytes of memory per row, and so suits rows in files mapped into memory."""
+    holds_out_users: ClassVar[bool] = False
+    """Whether users with held-out rows have no training rows, but a history."""
 
     refit: bool
     """Whether to fit a second time, on training and validation rows, for the best number of epochs found in
@@ -70,7 +73,7 @@ class SplitOptions(ABC):
 
     @abstractmethod
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
-        """Assign each row to a part: (N,) of TRAIN, VALIDATION and TEST.
+        """Assign each row to a part: (N,) of TRAIN, VALIDATION and TEST, or with `holds_out_users` of all codes.
 
         Raises:
             UserError: the table lacks data that the split needs.
@@ -91,10 +94,12 @@ class SplitOptions(ABC):
             UserError: the table lacks data that the split needs, `assign` is wrong, or a part is empty.
         """
         part, num_rows = self.assign(table), len(table.ratings)
-        if part.shape != (num_rows,) or part.min() < TRAIN or part.max() > TEST:
+        last = TEST_HISTORY if self.holds_out_users else TEST
+        if part.shape != (num_rows,) or part.min() < TRAIN or part.max() > last:
+            codes = f"{', '.join(map(str, range(last)))} and {last}"
             raise UserError(
-                f"split={self.name}: the parts must be ({num_rows},) of {TRAIN}, {VALIDATION} and {TEST}, "
-                f"got {part.shape} with {np.unique(part)[:4]}"
+                f"split={self.name}: the parts must be ({num_rows},) of {codes}, "
+                f"got {part.shape} with {np.unique(part)[:6]}"
             )
         for key, code in (("test", TEST), ("validation", VALIDATION)):
             wanted = getattr(self, key, 0)
@@ -227,6 +232,65 @@ class LeaveLastSplit(SplitOptions):
 
     def _has_too_few(self, table: RatingTable) -> NDArray[np.bool_]:
         return np.bincount(table.ratings.user) <= self.test + self.validation
+
+
+@dataclass
+class HeldOutUsersSplit(SplitOptions):
+    """Random users for validation and test, who have no training rows ("strong generalization").
+
+    When their lists are measured, part of each one's rows is folded in, the history, and the lists are measured against
+    the others. Rows of items without training rows belong to the history, and do not count.
+
+    The users and rows are those of Liang et al.'s code with the same seed, if the rows are sorted as theirs are.
+
+    Source: Liang, Krishnan, Hoffman, Jebara, "Variational Autoencoders for Collaborative Filtering", WWW 2018.
+    """
+
+    name: ClassVar[str] = "held_out_users"
+    holds_out_users: ClassVar[bool] = True
+
+    validation: int = field(metadata=at_least(0))
+    """Number of users held out for validation; 0: no validation, so no early stopping."""
+    test: int = field(metadata=at_least(0))
+    """Number of users held out for test; 0: no test."""
+    hidden: float = field(metadata=from_zero_below(1))
+    """Fraction of a held-out user's ratings, rounded down, that the user's lists are measured against. The others are
+    folded in."""
+    seed: int = field(metadata=seed_rule())
+    """Seed of the split, independent of the training `seed`."""
+
+    def assign(self, table: RatingTable) -> NDArray[np.int8]:
+        user, item, num_users = table.ratings.user, table.ratings.item, table.num_users
+        num_held_out = self.validation + self.test
+        if num_held_out >= num_users:
+            raise UserError(
+                f"split.validation + split.test must be below {num_users:,}, the users of {table.name}, "
+                f"got {self.validation} + {self.test} = {num_held_out}"
+            )
+        # the streams of RandomState do not change between versions of numpy
+        order = np.random.RandomState(self.seed).permutation(num_users)
+        of_user = np.full(num_users, TRAIN, dtype=np.int8)
+        of_user[order[num_users - num_held_out :]] = VALIDATION_HISTORY
+        of_user[order[num_users - self.test :]] = TEST_HISTORY
+        part = of_user[user]
+        is_trained = np.bincount(item[part == TRAIN], minlength=table.num_items) > 0
+        for history, held_out in ((VALIDATION_HISTORY, VALIDATION), (TEST_HISTORY, TEST)):
+            rows = np.flatnonzero((part == history) & is_trained[item])
+            part[self._hidden(rows[np.argsort(user[rows], kind="stable")], user)] = held_out
+        return part
+
+    def _hidden(self, rows: NDArray[np.intp], user: NDArray[np.int32]) -> NDArray[np.intp]:
+        """Choose the rows that lists are measured against, from rows sorted by user: (N,) → (M,)."""
+        random, chosen = np.random.RandomState(self.seed), [rows[:0]]
+        borders = np.flatnonzero(np.diff(user[rows])) + 1
+        for of_user in np.split(rows, borders):
+            count = int(self.hidden * len(of_user))
+            if count > 0:  # a draw of no row would change the next ones
+                chosen.append(of_user[random.choice(len(of_user), size=count, replace=False)])
+        return np.concatenate(chosen)
+
+    def why_empty(self, table: RatingTable) -> str:
+        return f": no held-out user has enough ratings to hide {self.hidden:g} of them, rounded down"
 
 
 @dataclass

@@ -1,10 +1,13 @@
 """Top-k lists of the users of a part, measured against their held-out ratings."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from ratinglab.batches import Batch
 from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relevant, ranking_metrics
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import RatedPairs
@@ -20,10 +23,12 @@ class HeldOutLists:
     list are all items with training ratings, except those that the user has rated in an earlier part. For a model that
     uses days, scores are for the user's last day in training.
 
+    Users with a history instead of training ratings are folded in from it, and its items are no candidates.
+
     Attributes:
-        users: (U,) int32, the users.
-        num_without_relevant: number of users with training ratings, but no relevant held-out rating.
-        num_without_training: number of users with a relevant held-out rating, but no training ratings.
+        users: (U,) int32, the users; if they are folded in, numbered from 0.
+        num_without_relevant: number of users with training ratings, or a history, but no relevant held-out rating.
+        num_without_training: number of users with a relevant held-out rating, but neither.
     """
 
     def __init__(
@@ -32,6 +37,7 @@ class HeldOutLists:
         *,
         train: RatedPairs,
         rated_between: RatedPairs | None = None,
+        history: Batch | None = None,
         num_users: int,
         num_items: int,
         threshold: float,
@@ -42,27 +48,35 @@ class HeldOutLists:
             held_out: rows of the part, with ratings in rating units.
             train: the training rows.
             rated_between: for test rows, the validation rows; None: none.
+            history: rows of users to fold in, with ratings in stars; None: the users have training rows.
             num_users: number of users with training rows; their indices are below it.
             num_items: number of items with training rows; their indices are below it.
             threshold: lowest relevant rating, in rating units.
         """
         rows = held_out.take(is_relevant(held_out.rating, threshold))
-        self._relevant = RelevantItems(rows.user, rows.item)
-        has_relevant = self._relevant.users
-        self.users = has_relevant[has_relevant < num_users]
-        self.num_without_relevant = num_users - len(self.users)
-        self.num_without_training = len(has_relevant) - len(self.users)
         self._counts = TrainingCounts(num_users, np.bincount(train[1], minlength=num_items))
         self._candidates = by_popularity(self._counts.of_items)
+        self._history, self._num_users = history, num_users
         seen = [train, *([] if rated_between is None else [rated_between])]
+        if history is not None:
+            rows, history, self._num_users = _numbered(rows, history)
+            seen = [RatedPairs(history.user.numpy(), history.item.numpy())]
+            self._history = history.take(history.item < num_items)
+        self._relevant = RelevantItems(rows.user, rows.item)
+        has_relevant = self._relevant.users
+        self.users = has_relevant[has_relevant < self._num_users]
+        self.num_without_relevant = self._num_users - len(self.users)
+        self.num_without_training = len(has_relevant) - len(self.users)
         user, item = (np.concatenate(columns) for columns in zip(*seen, strict=True))
-        self._seen = SeenItems(user, item, num_users=int(user.max(initial=num_users - 1)) + 1)
+        self._seen = SeenItems(user, item, num_users=int(user.max(initial=self._num_users - 1)) + 1)
 
     def measure(self, predictor: Predictor, *, k: int, order: Order | None) -> dict[str, float]:
         """Measure the lists that the predictor makes in an order: see `evaluation.ranking`; {} without users.
 
-        Ties go to the more popular item: see `recommend.topk`.
+        Ties go to the more popular item: see `recommend.topk`. Users with a history need a model of scores.
         """
+        if self._history is not None:
+            predictor = predictor.with_users(self._history, num_users=self._num_users)
         lists = top_k_of_users(predictor, self.users, candidates=self._candidates, seen=self._seen, k=k, order=order)
         return self._measured(lists, k=k)
 
@@ -81,3 +95,11 @@ class HeldOutLists:
         for block in lists:
             yield self.users[first : first + len(block)], block
             first += len(block)
+
+
+def _numbered(rows: Ratings, history: Batch) -> tuple[Ratings, Batch, int]:
+    """Number the users of a history from 0, in order; returns their rows, the history and the number of users."""
+    old, number = np.unique(history.user.numpy(), return_inverse=True)
+    rows = rows.take(np.isin(rows.user, old))
+    rows = replace(rows, user=np.searchsorted(old, rows.user).astype(np.int32))
+    return rows, history._replace(user=torch.from_numpy(number.astype(np.int32))), len(old)

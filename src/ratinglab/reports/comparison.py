@@ -10,12 +10,22 @@ import numpy as np
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import METRICS, MetricKind
+from ratinglab.evaluation.ranking import list_metric
 from ratinglab.files import user_path
 from ratinglab.options import as_yaml
 from ratinglab.reports.finished_runs import FinishedRun, basis, describe, find_runs
 from ratinglab.reports.held_out_errors import evaluate_test_rows
 from ratinglab.reports.paired_tests import paired_difference
-from ratinglab.reports.protocols import NOT_RECORDED, NOTE, USES, departures, protocol_of, verdict
+from ratinglab.reports.protocols import (
+    NOT_RECORDED,
+    NOTE,
+    USES,
+    compared_tag,
+    departures,
+    metric_of,
+    protocol_of,
+    verdict,
+)
 from ratinglab.reports.sweep_report import sweep_report
 from ratinglab.reports.sweep_results import find_best
 from ratinglab.reports.text_table import aligned, markdown
@@ -60,7 +70,7 @@ class Row(NamedTuple):
 def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
     """Tabulate all finished runs in these folders.
 
-    A protocol's table lists its runs and published figures, lowest test RMSE first. Other runs are grouped by split,
+    A protocol's table lists its runs and published figures, best test metric first. Other runs are grouped by split,
     lowest validation RMSE first. Runs that differ only in seed and fold share a row: a mean, and the spread over seeds.
     The table of a sweep comes first, and its files are written again.
 
@@ -133,29 +143,46 @@ def _by_splits(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 def models_table(folders: Sequence[str]) -> Iterator[str]:
     """Tabulate all finished runs under protocols in Markdown: one row per model and fit, one column per protocol.
 
-    A cell is the mean test RMSE over folds and seeds. It is empty unless every run is comparable and every seed has all
-    folds. A column says what a model uses besides the ratings: compare models that use the same. Seconds and parameters
-    are means over the runs of the row's first column with a figure. For the folders and errors see `compare`.
+    A cell is the mean over folds and seeds of the metric that the protocol compares. It is empty unless every run is
+    comparable and every seed has all folds. A column says what a model uses besides the ratings: compare models that
+    use the same. Seconds and parameters are means over the runs of the row's first column with a figure. For the
+    folders and errors see `compare`.
     """
     runs = [run for run in find_runs(folders)[0] if _title(run)]
     if not runs:
         raise UserError(f"there is no finished run under a protocol in {', '.join(folders)}")
     titles = sorted({_title(run) for run in runs})
+    metrics = {title: next(_metric(run) for run in runs if _title(run) == title) for title in titles}
     lines = []
     for row in _rows(runs, across_splits=True):
         parts = [Row(row.name, [run for run in row.runs if _title(run) == title]) for title in titles]
         comparable = [part if part.runs and not _obstacle(part) else None for part in parts]
-        errors = [float(np.mean(part.errors("test/rmse"))) if part else np.inf for part in comparable]
-        figures = [f"{error:.4f}" if part else "" for part, error in zip(comparable, errors, strict=True)]
+        means = [_mean_of(part) if part else None for part in comparable]
+        figures = ["" if mean is None else f"{mean:.4f}" for mean in means]
         sizes = _size_cells(next(filter(None, comparable), row))
-        lines.append((errors, [row.name, ", ".join(_protocols(row)[0]["uses"]), *figures, *sizes]))
-    head = ["", USES, *(title.partition(":")[0] for title in titles), "fit s", "parameters"]
+        signs = [-1 if metric.higher_is_better else 1 for metric in metrics.values()]
+        order = [np.inf if mean is None else sign * mean for sign, mean in zip(signs, means, strict=True)]
+        lines.append((order, [row.name, ", ".join(_protocols(row)[0]["uses"]), *figures, *sizes]))
+    columns = [f"{title.partition(':')[0]}, {metric.label}" for title, metric in metrics.items()]
+    head = ["", USES, *columns, "fit s", "parameters"]
     yield from markdown([head, *(cells for _, cells in sorted(lines, key=lambda line: line[0]))])
 
 
 def _title(run: FinishedRun) -> str:
-    """Return the title of a run's protocol; "" if the run has none, or no test rows to compare."""
-    return str(run.record.protocol["title"]) if run.record.protocol and "test/rmse" in run.metrics else ""
+    """Return the title of a run's protocol; "" if the run has none, or lacks the test metric that it compares."""
+    return str(run.record.protocol["title"]) if run.record.protocol and compared_tag(run.record) in run.metrics else ""
+
+
+def _metric(run: FinishedRun) -> MetricKind:
+    """Return the metric that a run's protocol compares."""
+    protocol = protocol_of(run.record)
+    assert protocol is not None, "the caller takes runs under protocols"
+    return metric_of(protocol)
+
+
+def _mean_of(row: Row) -> float:
+    """Average the metric that the protocol of a row's runs compares over folds and seeds."""
+    return float(np.mean(row.errors(compared_tag(row.runs[0].record))))
 
 
 def _protocols(row: Row) -> list[dict[str, Any]]:
@@ -186,6 +213,8 @@ def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
         **record.monitor_settings(),
         "equation": record.model_target,
     }
+    if list_metric(compared_tag(run.record).removeprefix("test/")) is not None and not record.predicts_scores:
+        settings["ranking.by"] = record.ranking["by"]
     if not across_splits:
         settings["split"] = record.provenance["split"].partition("/")[0]
     if not record.fit:  # an older record without the settings that group runs
@@ -222,20 +251,22 @@ def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[R
 
 
 def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
+    metric, tag = _metric(rows[0].runs[0]), compared_tag(rows[0].runs[0].record)
     recorded = [protocol["figures"] for row in rows for protocol in _protocols(row)]
     # in records of earlier versions, figures do not say what they use
     figures = max(recorded, key=lambda figures: sum(NOT_RECORDED not in each["uses"] for each in figures))
     lines = []
     for each in figures:
         uses, source = ", ".join(each["uses"]), f"{each['kind']}: {each['source']}"
-        lines.append((each["rmse"], [each["system"], f"{each['rmse']:.4f}", "", "", "", uses, source]))
+        lines.append((each["value"], [each["system"], f"{each['value']:.4f}", "", "", "", uses, source]))
     for row in rows:
-        errors = row.errors("test/rmse")
+        errors = row.errors(tag)
         *cells, remark = _cells(row, errors, _verdict(row))
         lines.append((float(np.mean(errors)), [*cells, ", ".join(_protocols(row)[0]["uses"]), remark]))
     yield title
-    head = ["", "RMSE", "± seeds", "fit s", "parameters", USES, ""]
-    yield from aligned([head, *(cells for _, cells in sorted(lines, key=lambda line: line[0]))], right=range(1, 5))
+    lines.sort(key=lambda line: line[0], reverse=metric.higher_is_better)
+    head = ["", metric.label, "± seeds", "fit s", "parameters", USES, ""]
+    yield from aligned([head, *(cells for _, cells in lines)], right=range(1, 5))
     yield NOTE
 
 

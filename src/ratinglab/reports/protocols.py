@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ratinglab.errors import UserError
-from ratinglab.options import above, at_least
+from ratinglab.evaluation.ranking import OF_LISTS, list_metric
+from ratinglab.options import at_least, finite
 from ratinglab.ratings.side_information import Information
 from ratinglab.reports.text_table import aligned
 
-if TYPE_CHECKING:
-    from ratinglab.runs.record import RunRecord  # slow to import: the command line reads this file first
+if TYPE_CHECKING:  # slow to import: the command line reads this file first
+    from ratinglab.evaluation.metrics import MetricKind
+    from ratinglab.runs.record import RunRecord
 
+OF_RATINGS = ("mse", "rmse", "mae")
+"""Metrics of predicted ratings that figures may have."""
 USES = "uses besides the ratings"
 """Head of the column that lists the kinds of information of a run or another system."""
 NOTE = f"note: who rated what is known from the ratings, so the column `{USES}` leaves it out"
@@ -33,12 +37,12 @@ class FigureKind(Enum):
 
 @dataclass
 class ProtocolFigure:
-    """Test error of another system."""
+    """Test metric of another system."""
 
     system: str
     """Name of the system, with its settings."""
-    rmse: float = field(metadata=above(0))
-    """Pooled RMSE on the test rows, in rating units; with several folds, their mean."""
+    value: float = field(metadata=finite())
+    """The protocol's metric on the test rows; with several folds, their mean."""
     kind: FigureKind
     """published: in a paper or on its authors' page; measured: by ratinglab's authors with the system's own code."""
     uses: list[Information]
@@ -62,18 +66,29 @@ class Protocol(ProtocolOptions):
 
     title: str
     """Title of the table: the data, the split and the metric."""
+    metric: str
+    """Test metric of the figures: rmse, mse or mae, or a metric of lists of any length, such as ndcg@10, which runs
+    then measure."""
     folds: int = field(metadata=at_least(1))
     """Number of folds that the figures average over, one run each: split.fold=1, 2, …; 1: the figures are from a
     single run."""
-    data_digest: str
-    """Digest of the ratings in order, as in run.json. Runs on other data are not comparable."""
+    data_digest: str | None
+    """Digest of the ratings in order, as in run.json. Runs on other data are not comparable. null: not known."""
+    num_ratings: int | None = field(metadata=at_least(1))
+    """Number of ratings, if their digest is not known. null: not known."""
     side_digests: dict[str, str]
     """Digests of the times and features that runs may use, by name, as in run.json; inspect_data.py prints them."""
     pins: dict[str, Any]
     """Keys of a run, with the values that make it comparable."""
     figures: list[ProtocolFigure]
-    """Test errors of other systems: system, pooled RMSE, kind (published or measured), what the system uses besides the
-    ratings (times, user_features, item_features; who rated what is not listed), source."""
+    """Other systems: system, value of the metric, kind (published or measured), what it uses besides the ratings
+    (times, user_features, item_features; who rated what is not listed), source."""
+
+    def check_together(self) -> None:
+        """Raise UserError for an unknown metric."""
+        if self.metric not in OF_RATINGS and list_metric(self.metric) is None:
+            names = ", ".join([*OF_RATINGS, *(f"{name}@K" for name in OF_LISTS)])
+            raise UserError(f"protocol.metric must be one of {names}, got {self.metric}")
 
 
 @dataclass
@@ -87,9 +102,30 @@ def protocol_of(record: RunRecord) -> dict[str, Any] | None:
     """Return the protocol in a run's record, with what earlier versions did not record; None without a protocol."""
     if record.protocol is None:
         return None
-    figures = [{"uses": [NOT_RECORDED]} | figure for figure in record.protocol["figures"]]
+    figures = [_with_later_keys(figure) for figure in record.protocol["figures"]]
     uses = record.protocol.get("uses")
-    return record.protocol | {"figures": figures, "uses": _uses_of(record) if uses is None else uses}
+    later = {"metric": "rmse"} | record.protocol
+    return later | {"figures": figures, "uses": _uses_of(record) if uses is None else uses}
+
+
+def _with_later_keys(figure: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what earlier versions did not record to a figure: all were RMSEs then."""
+    later = {"uses": [NOT_RECORDED]} | dict(figure)
+    return later if "value" in later else later | {"value": later["rmse"]}
+
+
+def metric_of(protocol: Mapping[str, Any]) -> MetricKind:
+    """Return the metric of a protocol's figures."""
+    from ratinglab.evaluation.metrics import METRICS, MetricKind
+
+    name, of_lists = protocol["metric"], list_metric(protocol["metric"])
+    return METRICS[name] if of_lists is None else MetricKind(name, of_lists.label, higher_is_better=True)
+
+
+def compared_tag(record: RunRecord) -> str:
+    """Return the tag of a run's metric that its protocol compares; "" without a protocol."""
+    protocol = protocol_of(record)
+    return "" if protocol is None else f"test/{protocol['metric']}"
 
 
 def _uses_of(record: RunRecord) -> list[str]:
@@ -103,9 +139,9 @@ def _uses_of(record: RunRecord) -> list[str]:
     return [each.value for each in needs.information()]
 
 
-def table_of_run(protocol: dict[str, Any], *, name: str, rmse: float, fold: int | None) -> Iterator[str]:
-    """Rank a run among its protocol's figures; `fold` is None for a split without folds."""
-    yield from _among_figures(protocol, name=name, rmse=rmse, remark=verdict([protocol]))
+def table_of_run(protocol: dict[str, Any], *, name: str, value: float, fold: int | None) -> Iterator[str]:
+    """Rank a run among its protocol's figures by its metric; `fold` is None for a split without folds."""
+    yield from _among_figures(protocol, name=name, value=value, remark=verdict([protocol]))
     if protocol["folds"] > 1:
         yield (
             f"note: this run is only fold {fold}; the figures are means over {protocol['folds']}: "
@@ -113,10 +149,10 @@ def table_of_run(protocol: dict[str, Any], *, name: str, rmse: float, fold: int 
         )
 
 
-def table_of_folds(protocols: Sequence[dict[str, Any]], *, name: str, rmses: Sequence[float]) -> Iterator[str]:
+def table_of_folds(protocols: Sequence[dict[str, Any]], *, name: str, values: Sequence[float]) -> Iterator[str]:
     """Rank the mean over a protocol's folds among its figures."""
-    remark = f"mean of {len(rmses)} folds, s.d. {np.std(rmses, ddof=1):.4f}; {verdict(protocols)}"
-    return _among_figures(protocols[0], name=name, rmse=float(np.mean(rmses)), remark=remark)
+    remark = f"mean of {len(values)} folds, s.d. {np.std(values, ddof=1):.4f}; {verdict(protocols)}"
+    return _among_figures(protocols[0], name=name, value=float(np.mean(values)), remark=remark)
 
 
 def departures(protocols: Sequence[dict[str, Any]]) -> str:
@@ -141,11 +177,15 @@ def verdict(protocols: Sequence[dict[str, Any]]) -> str:
     return f"not comparable: no system here uses {' and '.join(uses)}"
 
 
-def _among_figures(protocol: dict[str, Any], *, name: str, rmse: float, remark: str) -> Iterator[str]:
-    """List the protocol's figures and ours with a remark, lowest RMSE first."""
-    found = [(each["rmse"], each["kind"], each["system"], each["uses"], each["source"]) for each in protocol["figures"]]
-    found = sorted([*found, (rmse, "this run", name, protocol["uses"], remark)], key=lambda row: row[0])
-    rows = [[kind, system, f"{value:.4f}", ", ".join(uses), remark] for value, kind, system, uses, remark in found]
+def _among_figures(protocol: dict[str, Any], *, name: str, value: float, remark: str) -> Iterator[str]:
+    """List the protocol's figures and ours with a remark, best first."""
+    metric = metric_of(protocol)
+    found = [
+        (each["value"], each["kind"], each["system"], each["uses"], each["source"]) for each in protocol["figures"]
+    ]
+    found.append((value, "this run", name, protocol["uses"], remark))
+    found.sort(key=lambda row: row[0], reverse=metric.higher_is_better)
+    rows = [[kind, system, f"{figure:.4f}", ", ".join(uses), remark] for figure, kind, system, uses, remark in found]
     yield f"protocol   {protocol['title']}"
-    yield from aligned([["", "", "RMSE", USES, ""], *rows], right=[2])
+    yield from aligned([["", "", metric.label, USES, ""], *rows], right=[2])
     yield NOTE

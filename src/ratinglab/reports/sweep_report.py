@@ -17,7 +17,7 @@ from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.finished_runs import FOLD, describe
 from ratinglab.reports.importance import compute_explained_share
 from ratinglab.reports.paired_tests import PairedDifference, paired_difference
-from ratinglab.reports.protocols import protocol_of, table_of_folds
+from ratinglab.reports.protocols import compared_tag, protocol_of, table_of_folds
 from ratinglab.reports.sweep_results import (
     ComparableJobs,
     Group,
@@ -292,11 +292,14 @@ def _beside_figures(folders: Sequence[Path]) -> Iterator[str]:
     """Rank the mean over folds among the protocol's figures, if the runs are all of its folds."""
     if not all((folder / "metrics.json").exists() for folder in folders):
         return
-    rmses = [read_metrics(folder).get("test/rmse", math.nan) for folder in folders]
     records = [read_record(folder) for folder in folders]
+    values = [
+        read_metrics(folder).get(compared_tag(record), math.nan)
+        for folder, record in zip(folders, records, strict=True)
+    ]
     protocols = [protocol for record in records if (protocol := protocol_of(record)) is not None]
-    if not protocols or np.isnan(rmses).any():
+    if not protocols or np.isnan(values).any():
         return
     if sorted(record.fold or 0 for record in records) == list(range(1, protocols[0]["folds"] + 1)):
         yield ""
-        yield from table_of_folds(protocols, name=f"{records[0].model} by {records[0].fit['optimizer']}", rmses=rmses)
+        yield from table_of_folds(protocols, name=f"{records[0].model} by {records[0].fit['optimizer']}", values=values)

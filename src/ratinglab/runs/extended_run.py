@@ -58,11 +58,8 @@ def extend_scores(run: Recommender, users: NewRows, rows: pd.DataFrame) -> Recom
     """Make a run of the users folded into a model that predicts scores."""
     row, other, rating, num_users = users.ratings
     batch = Batch(row, other, run.record.stars.to_stars(rating), day=None)
-    baseline = BiasBaseline(num_users=num_users, num_items=run.record.num_items)
-    baseline.item_bias.copy_(run.predictor.baseline.item_bias)
-    model = run.predictor.model.with_users(batch, num_users=num_users)
-    predictor = Predictor(model, baseline, stars=run.predictor.stars, scale=None)
-    extended = replace(run, record=replace(run.record, num_users=num_users), predictor=predictor.eval())
+    predictor = run.predictor.with_users(batch, num_users=num_users)
+    extended = replace(run, record=replace(run.record, num_users=num_users), predictor=predictor)
     extended.user_ids = IdMap(_ids(users.ids, like=run.user_ids))
     extended.items, extended.item_ids = run.items, run.item_ids
     extended.items_by_popularity = run.items_by_popularity

@@ -9,7 +9,7 @@ from typing import Any
 
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
 from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics, monitored
-from ratinglab.evaluation.ranking import OrderBy, OrderOptions
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, list_metric
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, write_whole
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.options import from_plain
@@ -116,9 +116,12 @@ class RunRecord:
         return {"monitor": self.monitor, **relevance}
 
     def list_lengths(self) -> list[int]:
-        """List the lengths of the lists that the run measures: ranking.k, and that of a monitored ranking metric."""
-        monitor = self.monitored()
-        lengths = self.ranking["k"], monitor.k if isinstance(monitor, RankingMetric) else None
+        """List the lengths of the lists that the run measures: ranking.k, and those of the metrics of lists that it
+        monitors and that its protocol compares.
+        """
+        compared = "" if self.protocol is None else self.protocol.get("metric", "")
+        metrics = list_metric(self.monitor.removeprefix("val/")), list_metric(compared)
+        lengths = self.ranking["k"], *(None if metric is None else metric.k for metric in metrics)
         return sorted({k for k in lengths if k is not None})
 
     def equation_options(self, *, place: str = "run.json") -> EquationOptions:

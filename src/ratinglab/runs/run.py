@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ratinglab.batches import Batch
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
@@ -337,6 +338,12 @@ class Run(Recommender):
         """The held-out rows by part, without days."""
         return {part: Ratings(*read_part(self.folder, part, ["user", "item", "rating"])) for part in ("val", "test")}
 
+    def _history(self, part: str) -> Batch | None:
+        """Read the rows from which a part's users are folded in, with ratings in stars; None if they need none."""
+        columns = read_part(self.folder, f"{part}_history", ["user", "item", "rating"])
+        user, item, rating = map(torch.from_numpy, columns)
+        return Batch(user, item, self.record.stars.to_stars(rating), day=None) if len(user) > 0 else None
+
     def _measure_lists(self, lengths: Sequence[int], order: OrderOptions, *, parts: Sequence[str]) -> dict[str, float]:
         """Measure the lists of the model and of popular items on parts, by tag."""
         metrics: dict[str, float] = {}
@@ -348,6 +355,7 @@ class Run(Recommender):
                 rows,
                 train=RatedPairs(*self._train_pairs),
                 rated_between=RatedPairs(val.user, val.item) if part == "test" else None,
+                history=self._history(part),
                 num_users=self.record.num_users,
                 num_items=self.record.num_items,
                 threshold=self.liked_from(order.threshold),

@@ -43,7 +43,7 @@ from ratinglab.recommend.interest import Interest
 from ratinglab.runs.record import RunRecord, write_record
 from ratinglab.stars import Stars
 
-PARTS = ("train", "val", "test")
+PARTS = ("train", "val", "test", "val_history", "test_history")
 """Names of the parts, by their code in ratings.parquet."""
 PREDICTOR_PREFIX = "predictor."
 """Prefix of the predictor's weights in the checkpoint of a LightningModule."""
@@ -100,7 +100,7 @@ def write_interest(folder: Path, interest: Interest) -> None:
 
 
 def count_rows(folder: Path) -> NDArray[np.intp]:
-    """Count the rows of each part: (3,), in the order of PARTS."""
+    """Count the rows of each part, in the order of PARTS."""
     counts = np.zeros(len(PARTS), dtype=np.intp)
     for (part,) in rating_blocks(folder, ["part"]):
         counts += np.bincount(part, minlength=len(PARTS))
