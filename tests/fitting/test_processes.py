@@ -115,7 +115,8 @@ def test_torchrun_trains_the_run_of_one_process(cache, tmp_path, one):
     ((status, stdout, stderr),) = end_all(
         begin(tmp_path, *torchrun, TRAIN, *EXPERIMENT, *TWO, "model.embedding_dim=32", **environment(cache))
     )
-    assert (status, stderr) == (0, "")
+    assert status == 0, stderr  # torchrun itself may warn there, such as of a slow connection
+    assert stdout.count("epoch 1/4") == 1
     run = tmp_path / stdout.splitlines()[-1]
     assert_same_run(run, one)
     assert_only_run(run, tmp_path, one)
