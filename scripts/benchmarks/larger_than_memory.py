@@ -135,7 +135,7 @@ def rate(user, item, user_bias, user_factors, item_bias, item_factors, noise, se
 
 
 def measure(settings: list[str], *, folder: Path, threads: int) -> None:
-    """Run train.py; print each line with the seconds since the start, then peak memory and disk."""
+    """Run train.py; print each line after its seconds, by the clock and of all cores, then peak memory and disk."""
     command = [sys.executable, "-u", str(REPOSITORY / "scripts" / "train.py"), *settings]
     started, free = time.perf_counter(), shutil.disk_usage(folder).free
     process = subprocess.Popen(
@@ -151,9 +151,18 @@ def measure(settings: list[str], *, folder: Path, threads: int) -> None:
     watcher.start()
     assert process.stdout is not None
     for line in process.stdout:
-        print(f"{time.perf_counter() - started:7.0f} s  {line.rstrip()}", flush=True)
+        print(f"{time.perf_counter() - started:7.0f} {cpu_seconds(process.pid):7.0f}  {line.rstrip()}", flush=True)
     status = process.wait()
     print(f"status {status}; " + ", ".join(f"peak {name} {value / 1e9:.1f} GB" for name, value in peaks.items()))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds that a process has run so far, added over cores; NaN once it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return math.nan
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def watch(pid: int, folder: Path, free: int, peaks: dict[str, int]) -> None:
