@@ -21,7 +21,7 @@ import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from io import BytesIO, StringIO
 from multiprocessing import get_context
@@ -280,7 +280,8 @@ class Workplace:
             if path.is_file():
                 found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
         run = None if trains is None else self.place / trains
-        if run is not None and (run / "metrics.json").is_file():
+        with suppress(Exception):  # a damaged file differs from that of the undamaged run by not being there
+            assert run is not None
             metrics = json.loads((run / "metrics.json").read_text())
             found["metrics"] = str({tag: value for tag, value in metrics.items() if "seconds" not in tag})
             found["metrics"] = re.sub(r"'fit/ratings_per_second': [^,}]*", "", found["metrics"])
@@ -345,10 +346,10 @@ def _load(folder: str) -> str:
 
 
 def _serve(folder: str) -> str:
+    from documented import options_of
+
     from ratinglab.serving.reloading import CurrentRun
     from ratinglab.serving.schemas import Pair, PredictRequest, RecommendRequest
-
-    from documented import options_of
 
     service = CurrentRun(options_of("serve", f"run={folder}")).service
     answers = [

@@ -18,6 +18,7 @@ from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import build_predictor, write_run
 
 PROVENANCE = {
+    "data": "ratings.csv", "seed": 0,
     "data_digest": "d1", "split": "random(seed=0)", "side_digest": "s1", "threads": 1, "versions": {"torch": "2"},
 }  # fmt: skip
 

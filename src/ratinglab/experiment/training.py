@@ -43,7 +43,7 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.reports.protocols import protocol_of, table_of_run
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
-from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_json
+from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.run import Run
 from ratinglab.runs.storage import build_predictor, load_weights, read_epoch, training_data, write_run
 from ratinglab.runs.sweep_folder import PRUNED, record_pruning
@@ -129,12 +129,13 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     is_first_of_two = options.split.refit and found is None
     exact_epochs = _exact_epochs(options, record, is_first_of_two=is_first_of_two)
     if options.resume is not None:
-        record, is_finished = check_resumable(options, record=record, run_folder=run_folder)
+        has_best = not options.optimizer.keeps_samples and len(data.validation_ratings) > 0
+        record, is_finished = check_resumable(options, record=record, run_folder=run_folder, has_best=has_best)
         if is_finished:
             log.info("note: the run is already finished")
             return available
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
-    first_epoch = read_epoch(checkpoint) + 1
+    first_epoch = read_epoch(checkpoint, record=record) + 1
     loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
     has_validation = len(data.validation_ratings) > 0
     pruning = _pruning(options, run_folder, monitor=monitor, split=holdout.split)
@@ -150,6 +151,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         has_validation=has_validation,
     )
     fit = _build_fit(options, record, data, holdout, monitor=monitor)  # can raise UserError: nothing is written before
+    fit.run_id = record.id
     if first_epoch > 1:
         load_weights(fit.predictor, checkpoint, record=record)  # can raise too: the equation may have changed
     elif options.from_ is not None:
@@ -384,7 +386,7 @@ def _finish(
         metrics |= {tag: value for tag, value in found.items() if "val/" in tag}
         metrics["fit/seconds"] += found["fit/seconds"]
     metrics = defined_metrics(metrics, monitor=options.monitor)
-    write_json(run_folder / "metrics.json", metrics)
+    write_metrics(run_folder, metrics, written=["epochs.csv"])
     if not finds_epochs:  # the first of two fits has no results of its own to show
         show_results(loggers, options, run=run, metrics=metrics)
 

@@ -11,6 +11,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from ratinglab.digests import seal_archive
 from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.files import write_whole
 
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's file format, written atomically.
+    """Lightning's file format, written atomically, with a digest at its end.
 
     Lightning's own writer does not sync its temporary file: a kill or a full disk can cost the previous checkpoint.
     """
@@ -28,6 +29,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         # Serialize in memory: torch would turn an OSError of its own file into a RuntimeError.
         content = BytesIO()
         torch.save(checkpoint, content)
+        seal_archive(content)
         write_whole(Path(path), lambda file: file.write(content.getbuffer()))
 
 
