@@ -75,6 +75,14 @@ def write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:
     torch.save({"state_dict": weights, "epochs": 2}, folder / "checkpoints" / "best.ckpt")
 
 
+def forget_digests(folder: Path) -> None:
+    """Turn a run into one of a version without digests, whose record can be edited."""
+    (folder / "digests.json").unlink()
+    path = folder / "run.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in content.items() if key not in ("id", "started_with")}))
+
+
 def turn_into_format_2(folder: Path) -> None:
     """Rewrite a run in format 2, in which svdpp and timesvdpp had item_features=true for genres."""
     path = folder / "run.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -45,7 +46,7 @@ from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.run import Run
-from ratinglab.runs.storage import build_predictor, load_weights, read_epoch, training_data, write_run
+from ratinglab.runs.storage import build_predictor, check_checkpoint, load_weights, read_epoch, training_data, write_run
 from ratinglab.runs.sweep_folder import PRUNED, record_pruning
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         (run_folder / name).unlink(missing_ok=True)
     try:
         show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=first_epoch == 1)
-        facts = _run_trainer(trainer, fit, data, checkpoint=checkpoint if first_epoch > 1 else None)
+        facts = _run_trainer(trainer, fit, data, checkpoint=checkpoint if first_epoch > 1 else None, record=record)
         if pruning is not None and pruning.reason is not None:
             log.info("pruned     %s", pruning.reason)
             record_pruning(run_folder, pruning.reason)
@@ -343,7 +344,21 @@ def _build_trainer(
     return trainer.build(run_folder=run_folder, loggers=list(loggers), callbacks=callbacks)
 
 
-def _run_trainer(trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoint: Path | None) -> dict[str, float]:
+def _lost_checkpoints(checkpoints: BestAndLast, record: RunRecord) -> str:
+    """Say which checkpoints could not be written, and which are whole, from which epoch."""
+    reasons = list(checkpoints.failed.values())
+    if checkpoints.lost is not None:
+        reasons.append(f"the best epoch, {checkpoints.lost['epoch']}, could not be written to best.ckpt")
+    whole = []
+    for name in ("best.ckpt", "last.ckpt"):
+        with suppress(UserError):
+            whole.append(f"{name}, from epoch {check_checkpoint(checkpoints.folder / name, record=record)}")
+    return f"{'; '.join(reasons)}; whole: {', '.join(whole) or 'none'}"
+
+
+def _run_trainer(
+    trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoint: Path | None, record: RunRecord
+) -> dict[str, float]:
     """Run the fit, from a checkpoint if there is one, and return its speed and size."""
     started, threads = perf_counter(), torch.get_num_threads()
     if fit.wants_one_thread(data.batch_size or len(data.train_ratings)):
@@ -355,8 +370,8 @@ def _run_trainer(trainer: Trainer, fit: Fit, data: RatingDataModule, *, checkpoi
     seconds = perf_counter() - started
     checkpoints = trainer.checkpoint_callback
     assert isinstance(checkpoints, BestAndLast)
-    if checkpoints.failed:
-        raise RunFailedError("; ".join(checkpoints.failed.values()))
+    if checkpoints.failed or checkpoints.lost:
+        raise RunFailedError(_lost_checkpoints(checkpoints, record))
     return {
         "fit/seconds": fit.seconds + seconds,
         "fit/ratings_per_second": 0.0 if fit.rows_trained == 0 else fit.rows_trained / fit.step_seconds,

@@ -43,7 +43,7 @@ class BestAndLast(Checkpoint):
     counts as the best, and both are written together.
 
     If a checkpoint cannot be written, it warns and keeps the previous one: a full disk does not stop training. After
-    the fit, `failed` names the files that are out of date.
+    the fit, `failed` names the files that are out of date, and `lost` the best epoch if best.ckpt holds another.
     """
 
     def __init__(self, folder: Path, *, monitor: MetricKind | None, last_every_seconds: float) -> None:
@@ -54,15 +54,18 @@ class BestAndLast(Checkpoint):
         self.best_value = None if monitor is None else monitor.worst
         self.failed: dict[str, str] = {}
         """Why each out-of-date file could not be written, by file name."""
+        self.lost: dict[str, float] | None = None
+        """The best epoch and its value, if it could not be written and no later one was as good; else None."""
         self._last_written = monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value so far, for resuming."""
-        return {"best_value": self.best_value}
+        """Return the best value so far, and the best epoch if it could not be written, for resuming."""
+        return {"best_value": self.best_value, "lost": self.lost}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best value so far."""
         self.best_value = state_dict["best_value"]
+        self.lost = state_dict.get("lost")  # earlier versions did not keep it
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the folder."""
@@ -80,11 +83,19 @@ class BestAndLast(Checkpoint):
         if self.monitor is not None and self.best_value is not None and validated:
             value = float(trainer.callback_metrics[f"val/{self.monitor.name}"])
             if self.monitor.is_better(value, than=self.best_value):
-                before, self.best_value = self.best_value, value  # before the write: a checkpoint holds its own value
-                if not self._write(trainer, "best.ckpt"):
-                    self.best_value = before  # the file still holds the earlier epoch
+                self._write_best(trainer, value, self.monitor)
         if monotonic() - self._last_written >= self.last_every_seconds:
             self.write_last(trainer)
+
+    def _write_best(self, trainer: Trainer, value: float, monitor: MetricKind) -> None:
+        """Write best.ckpt; if that fails, remember an epoch that is better than all before."""
+        before, lost = (self.best_value, self.lost)
+        is_best = lost is None or not monitor.is_better(lost["value"], than=value)
+        self.best_value = value  # before the write: a checkpoint holds its own value
+        self.lost = None if is_best else lost
+        if not self._write(trainer, "best.ckpt"):
+            self.best_value = before  # the file still holds the earlier epoch
+            self.lost = {"epoch": trainer.current_epoch + 1, "value": value} if is_best else lost
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last epoch's state."""

@@ -35,8 +35,12 @@ NO_LISTS = {"k": None, "by": "expected_gain", "threshold": None}
 PROVENANCE = {"data": str, "data_digest": str, "split": str, "seed": int}
 """Entries of the provenance that every run has, with their types."""
 LATER_PROVENANCE = {
-    "columns": dict[str, str], "versions": dict[str, str], "threads": int, "side_digest": str | None, "command": list[str],
-}  # fmt: skip
+    "columns": dict[str, str],
+    "versions": dict[str, str],
+    "threads": int,
+    "side_digest": str | None,
+    "command": list[str],
+}
 """Others that are read."""
 
 

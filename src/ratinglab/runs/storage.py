@@ -121,10 +121,9 @@ def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest |
         return None
     try:
         with np.load(path, allow_pickle=False) as tables:
-            if "digest" not in tables:
-                return None  # of an earlier version
             interest = Interest(*(torch.from_numpy(tables[name]) for name in Interest._fields))
-            if str(tables["digest"]) != _digest_of_interest(folder, interest):
+            digests = read_digests(folder)
+            if digests is not None and str(tables["digest"]) != _digest_of_interest(digests, interest):
                 raise ValueError(DIFFERS)
         interest.check(num_users=num_users, num_items=num_items)
     except Exception as error:  # an incomplete or foreign file can raise anything
@@ -135,15 +134,17 @@ def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest |
 def write_interest(folder: Path, interest: Interest) -> None:
     """Keep who would rate what, unless the folder cannot be written: then it is fitted again when next loaded."""
     tables = {name: table.numpy() for name, table in interest._asdict().items()}
-    tables["digest"] = np.array(_digest_of_interest(folder, interest))
+    tables["digest"] = np.array(_digest_of_interest(read_digests(folder) or {}, interest))
     with suppress(OSError):
         write_whole(folder / INTEREST, lambda file: np.savez(file, **tables))
 
 
-def _digest_of_interest(folder: Path, interest: Interest) -> str:
-    """Compute a digest of who would rate what and of the ratings it was fitted to. It is not in digests.json, which
-    only the process that trains the run may write."""
-    sha256 = hashlib.sha256(str((read_digests(folder) or {}).get("ratings.parquet")).encode())
+def _digest_of_interest(digests: Mapping[str, list[str]], interest: Interest) -> str:
+    """Compute the digest of who would rate what and of the digest of the ratings.
+
+    It is not in digests.json, which only the process that trains the run may write.
+    """
+    sha256 = hashlib.sha256(str(digests.get("ratings.parquet")).encode())
     for table in interest:
         sha256.update(np.ascontiguousarray(table.numpy()).tobytes())
     return sha256.hexdigest()
