@@ -73,9 +73,8 @@ class BestAndLast(Checkpoint):
 
     def write_initial(self, trainer: Trainer, value: float) -> None:
         """Write the initial weights as the best so far, with their value of the monitored metric."""
-        before, self.best_value = self.best_value, value
-        if not self._write(trainer, "best.ckpt"):
-            self.best_value = before
+        assert self.monitor is not None
+        self._write_best(trainer, value, self.monitor, epoch=0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files that are due. Lightning runs this last, after all other callbacks have updated theirs."""
@@ -83,11 +82,11 @@ class BestAndLast(Checkpoint):
         if self.monitor is not None and self.best_value is not None and validated:
             value = float(trainer.callback_metrics[f"val/{self.monitor.name}"])
             if self.monitor.is_better(value, than=self.best_value):
-                self._write_best(trainer, value, self.monitor)
+                self._write_best(trainer, value, self.monitor, epoch=trainer.current_epoch + 1)
         if monotonic() - self._last_written >= self.last_every_seconds:
             self.write_last(trainer)
 
-    def _write_best(self, trainer: Trainer, value: float, monitor: MetricKind) -> None:
+    def _write_best(self, trainer: Trainer, value: float, monitor: MetricKind, *, epoch: int) -> None:
         """Write best.ckpt; if that fails, remember an epoch that is better than all before."""
         before, lost = (self.best_value, self.lost)
         is_best = lost is None or not monitor.is_better(lost["value"], than=value)
@@ -95,7 +94,7 @@ class BestAndLast(Checkpoint):
         self.lost = None if is_best else lost
         if not self._write(trainer, "best.ckpt"):
             self.best_value = before  # the file still holds the earlier epoch
-            self.lost = {"epoch": trainer.current_epoch + 1, "value": value} if is_best else lost
+            self.lost = {"epoch": epoch, "value": value} if is_best else lost
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last epoch's state."""
