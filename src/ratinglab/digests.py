@@ -2,15 +2,18 @@
 
 `digests.json` in a run's folder names the SHA-256 of the files beside it. It is written before a file is replaced, with
 the digests of both the old and the new one: a process that is killed in between leaves a whole run. A checkpoint is
-written too often for a second file, so it ends with its own digest, as the comment of its zip archive.
+written too often for a second file, or for a digest of all its bytes, so it ends with its own, as the comment of its zip
+archive: the SHA-256 of the archive's directory, which names the CRC-32 of each part.
 """
 
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
@@ -22,11 +25,11 @@ END_OF_ZIP = b"PK\5\6"
 """Signature of the last record of a zip archive, of 22 bytes without a comment."""
 MARK = b"ratinglab sha256 "
 """Beginning of the comment; the digest of all that precedes it follows, in 64 hexadecimal digits."""
-BLOCK = 1 << 20
-"""Bytes hashed at once."""
-_Fingerprint = tuple[int, int, int, int]
-_known: dict[Path, tuple[_Fingerprint, int, str]] = {}
-"""Digests of files computed in this process, with the file's state and the number of last bytes left out."""
+_State = tuple[int, int, int, int]
+_known: dict[Path, tuple[_State, str]] = {}
+"""Digests of files computed in this process, with the state of the file."""
+_checked: dict[Path, _State] = {}
+"""States of the archives found whole in this process."""
 
 
 def record_digests(
@@ -117,45 +120,72 @@ def seal_archive(archive: BytesIO) -> None:
     with archive.getbuffer() as content:
         assert content[-22:-18] == END_OF_ZIP, "the archive has a comment"
         content[-2:] = (len(MARK) + 64).to_bytes(2, "little")
+        digest = hashlib.sha256(content[_start_of_directory(content[-98:], len(content)) :])
+    digest.update(MARK)
     archive.seek(0, os.SEEK_END)
-    archive.write(MARK)
-    with archive.getbuffer() as content:
-        digest = hashlib.sha256(content).hexdigest()
-    archive.write(digest.encode())
+    archive.write(MARK + digest.hexdigest().encode())
+
+
+def _start_of_directory(end: bytes | memoryview, size: int) -> int:
+    """Find the start of a zip archive's directory from its last 98 bytes; `size` is that of the archive."""
+    start = int.from_bytes(end[-6:-2], "little")
+    if start < 0xFFFFFFFF:
+        return start
+    assert end[-42:-38] == b"PK\6\7", "a large archive has the locator of a 64-bit record"
+    record = int.from_bytes(end[-34:-26], "little")
+    return int.from_bytes(end[record - size + 48 :][:8], "little")
 
 
 def check_archive(path: Path) -> bool:
     """Check the digest at the end of an archive. Returns False for one without, as earlier versions wrote them.
 
     Raises:
-        UserError: the digest differs.
+        UserError: the digest or a part differs.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - len(MARK) - 64, 0))
+        before = _checked.get(path.absolute())
+        if before is not None and before == _state(file):
+            return True
+        size = file.seek(0, os.SEEK_END) - len(MARK) - 64
+        file.seek(max(size, 0))
         mark, digest = file.read(len(MARK)), file.read(64)
-    if mark != MARK:
-        return False
-    if digest != _digest(path, without_last=64).encode():
-        raise UserError(f"{path} is damaged: {DIFFERS}")
+        if mark != MARK:
+            return False
+        file.seek(max(size - 98, 0))
+        start = _start_of_directory(file.read(size - file.tell()), size)
+        file.seek(start)
+        directory = file.read(max(size + len(MARK) - start, 0))
+        if digest != hashlib.sha256(directory).hexdigest().encode() or not _has_whole_parts(file):
+            raise UserError(f"{path} is damaged: {DIFFERS}")
+        _checked[path.absolute()] = _state(file)
     return True
 
 
-def _digest(path: Path, *, without_last: int = 0) -> str:
-    """Compute the SHA-256 of a file without its last bytes; once, as long as the file does not change."""
+def _has_whole_parts(file: BinaryIO) -> bool:
+    """Return whether each part of an archive has the CRC-32 that the directory names."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
+        return False
+
+
+def _state(file: BinaryIO) -> _State:
+    """Return what changes with the content of an open file: its inode, size and times."""
+    status = os.fstat(file.fileno())
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _digest(path: Path) -> str:
+    """Compute the SHA-256 of a file; once, as long as the file does not change."""
     with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        state = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        before = _known.get(path.absolute())
-        if before is not None and before[:2] == (state, without_last):
-            return before[2]
-        sha256, left = hashlib.sha256(), status.st_size - without_last
-        while left > 0 and (block := file.read(min(BLOCK, left))):
-            sha256.update(block)
-            left -= len(block)
-    _known[path.absolute()] = state, without_last, sha256.hexdigest()
-    return sha256.hexdigest()
+        state, before = _state(file), _known.get(path.absolute())
+        if before is not None and before[0] == state:
+            return before[1]
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    _known[path.absolute()] = state, digest
+    return digest
 
 
 def _digest_of_table(digests: Mapping[str, list[str]]) -> str:

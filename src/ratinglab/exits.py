@@ -48,7 +48,7 @@ def exit_with(message: str, *, status: int) -> NoReturn:
 
 
 def silence_storage_faults_of_threads() -> None:
-    """Print no traceback for a thread that a full or read-only disk ends, such as TensorBoard's: its owner reports it."""
+    """Print no traceback for a thread that a full or read-only disk ends: the thread's owner reports it."""
     shown = threading.excepthook
 
     def show(arguments: threading.ExceptHookArgs) -> None:

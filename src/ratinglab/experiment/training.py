@@ -344,16 +344,14 @@ def _build_trainer(
     return trainer.build(run_folder=run_folder, loggers=list(loggers), callbacks=callbacks)
 
 
-def _lost_checkpoints(checkpoints: BestAndLast, record: RunRecord) -> str:
-    """Say which checkpoints could not be written, and which are whole, from which epoch."""
-    reasons = list(checkpoints.failed.values())
-    if checkpoints.lost is not None:
-        reasons.append(f"the best epoch, {checkpoints.lost['epoch']}, could not be written to best.ckpt")
-    whole = []
+def _whole_checkpoints(trainer: Trainer, record: RunRecord) -> str:
+    """Name the checkpoints that are whole, and their epochs."""
+    checkpoints, whole = trainer.checkpoint_callback, []
+    assert isinstance(checkpoints, BestAndLast)
     for name in ("best.ckpt", "last.ckpt"):
         with suppress(UserError):
             whole.append(f"{name}, from epoch {check_checkpoint(checkpoints.folder / name, record=record)}")
-    return f"{'; '.join(reasons)}; whole: {', '.join(whole) or 'none'}"
+    return "; ".join(whole) or "none"
 
 
 def _run_trainer(
@@ -365,13 +363,19 @@ def _run_trainer(
         torch.set_num_threads(1)
     try:
         trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except OSError:
+        log.warning("warning: the fit has ended early; whole checkpoints: %s", _whole_checkpoints(trainer, record))
+        raise
     finally:
         torch.set_num_threads(threads)
     seconds = perf_counter() - started
     checkpoints = trainer.checkpoint_callback
     assert isinstance(checkpoints, BestAndLast)
     if checkpoints.failed or checkpoints.lost:
-        raise RunFailedError(_lost_checkpoints(checkpoints, record))
+        reasons = list(checkpoints.failed.values())
+        if checkpoints.lost is not None:
+            reasons.append(f"the best epoch, {checkpoints.lost['epoch']}, could not be written to best.ckpt")
+        raise RunFailedError(f"{'; '.join(reasons)}; whole checkpoints: {_whole_checkpoints(trainer, record)}")
     return {
         "fit/seconds": fit.seconds + seconds,
         "fit/ratings_per_second": 0.0 if fit.rows_trained == 0 else fit.rows_trained / fit.step_seconds,
