@@ -2,8 +2,8 @@
 
 `digests.json` in a run's folder names the SHA-256 of the files beside it. It is written before a file is replaced, with
 the digests of both the old and the new one: a process that is killed in between leaves a whole run. A checkpoint is
-written too often for a second file, or for a digest of all its bytes, so it ends with its own, as the comment of its zip
-archive: the SHA-256 of the archive's directory, which names the CRC-32 of each part.
+written too often for a second file, or for a digest of all its bytes: it ends with the SHA-256 of the directory of its
+zip archive, which names the CRC-32 of each part, as the archive's comment.
 """
 
 import hashlib
