@@ -191,11 +191,6 @@ def metric_records(targets: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def write_record(folder: Path, record: RunRecord) -> None:
-    """Write run.json, which makes the folder a run."""
-    write_recorded(folder, {RUN_RECORD: record_bytes(record)})
-
-
 def record_bytes(record: RunRecord) -> bytes:
     """Return the content of run.json."""
     return _as_json(asdict(record))
