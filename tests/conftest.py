@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -233,40 +234,44 @@ def train_here(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return run
 
 
-@pytest.fixture(scope="session")
-def command_here(cache: Path) -> Command:
-    """Run a script in a folder like `command`, but in this process, in half the time.
-
-    A test file uses it instead of `command` where no test needs a process: to be killed, to print from C, or to import.
-    """
+def run_here(
+    cache: Path, folder: Path, script: str, *arguments: str, status: int | None = 0, figures: bool = False
+) -> Outcome:
+    """Run a script in a folder, in this process; its exit status must be `status` unless that is None."""
     import torch
     from torch.utils.tensorboard import writer
 
     from ratinglab.commands import COMMANDS
     from ratinglab.reports import figure_files
 
-    def run(folder: Path, script: str, *arguments: str, status: int = 0, figures: bool = False) -> Outcome:
-        found, path = 0, REPOSITORY / "scripts" / f"{script}.py"
-        with (
-            redirect_stdout(io.StringIO()) as stdout,
-            redirect_stderr(io.StringIO()) as stderr,
-            called_as(str(path), *arguments, folder=folder) as patch,
-        ):
-            for name, value in environment(cache).items():
-                patch.setenv(name, value)
-            torch.set_num_threads(1)
-            if not figures:
-                patch.setattr(figure_files, "_figures", lambda jobs, curves: [])
-                patch.setattr(writer, "figure_to_image", lambda figure, close: np.zeros((3, 8, 8), np.uint8))
-            try:
-                COMMANDS[script]()
-            except SystemExit as end:
-                found = end.code if isinstance(end.code, int) else int(end.code is not None)
-        outcome = Outcome(found, stdout.getvalue(), stderr.getvalue(), folder)
-        assert found == status, f"status {found}\n{outcome.stdout}\n{outcome.stderr}"
-        return outcome
+    found, path = 0, REPOSITORY / "scripts" / f"{script}.py"
+    with (
+        redirect_stdout(io.StringIO()) as stdout,
+        redirect_stderr(io.StringIO()) as stderr,
+        called_as(str(path), *arguments, folder=folder) as patch,
+    ):
+        for name, value in environment(cache).items():
+            patch.setenv(name, value)
+        torch.set_num_threads(1)
+        if not figures:
+            patch.setattr(figure_files, "_figures", lambda jobs, curves: [])
+            patch.setattr(writer, "figure_to_image", lambda figure, close: np.zeros((3, 8, 8), np.uint8))
+        try:
+            COMMANDS[script]()
+        except SystemExit as end:
+            found = end.code if isinstance(end.code, int) else int(end.code is not None)
+    outcome = Outcome(found, stdout.getvalue(), stderr.getvalue(), folder)
+    assert status in (None, found), f"status {found}\n{outcome.stdout}\n{outcome.stderr}"
+    return outcome
 
-    return run
+
+@pytest.fixture(scope="session")
+def command_here(cache: Path) -> Command:
+    """Run a script in a folder like `command`, but in this process, in half the time.
+
+    A test file uses it instead of `command` where no test needs a process: to be killed, to print from C, or to import.
+    """
+    return partial(run_here, cache)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Fuzzer of stopping: sends Ctrl-C, SIGTERM or SIGHUP, once or twice, at random moments of runs, and resumes them.
 
     python tests/fuzz_stopping.py --trials 10 --seed 0
+    python tests/fuzz_stopping.py --trials 20 --signals SIGKILL --kinds single
 
 Every resumed run must equal a run that was never stopped, bit for bit; a finding is printed, and the exit status is
 then 1. Each fit is tried as a single run, as a run with split.refit, and in a sweep.
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,6 +30,7 @@ FITS = {
     "sparse_adam": ["optimizer=sparse_adam"],
     "block_sgd": ["optimizer=block_sgd", "trainer.max_epochs=600"],
     "als": ["optimizer=als", "trainer.max_epochs=100"],
+    "implicit_als": ["model=implicit_mf", "optimizer=implicit_als", "trainer.max_epochs=30", "monitor=val/ndcg@10"],
     "gibbs": ["optimizer=gibbs", "optimizer.burn_in=4", "trainer.max_epochs=60"],
 }
 COMMON = ["model=biased_mf", "trainer.max_epochs=12", "logger=none"]
@@ -36,7 +39,7 @@ KINDS = {
     "refit": ["split.refit=true", "hydra.run.dir=run"],
     "sweep": ["-m", "seed=0,1", "hydra.sweep.dir=run"],
 }
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def stop_and_resume(server: Server, folder: Path, options: list[str], *, wait: float, number: int, twice: bool) -> str:
@@ -64,7 +67,9 @@ def stop_and_resume(server: Server, folder: Path, options: list[str], *, wait: f
     return f"resumed{re.sub('[0-9]+', 'n', found[1] or '') if found else ' without a message'}"
 
 
-def try_options(server: Server, place: Path, options: list[str], *, trials: int) -> int:
+def try_options(
+    server: Server, place: Path, options: list[str], *, trials: int, signals: Sequence[signal.Signals]
+) -> int:
     """Train once without a signal, then stop and resume in every trial; return the number of findings."""
     name = f"{place.parent.name}, {place.name}"
     (place / "whole").mkdir(parents=True)
@@ -77,7 +82,7 @@ def try_options(server: Server, place: Path, options: list[str], *, trials: int)
     for trial in range(trials):
         folder = place / str(trial)
         folder.mkdir()
-        wait, number, twice = random.uniform(0, seconds), random.choice(SIGNALS), random.random() < 0.3
+        wait, number, twice = random.uniform(0, seconds), random.choice(signals), random.random() < 0.3
         try:
             happened[stop_and_resume(server, folder, options, wait=wait, number=number, twice=twice)] += 1
             for run in whole:
@@ -96,6 +101,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10, help="per fit and kind")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signals", nargs="+", default=SIGNALS)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--fits", nargs="+", default=list(FITS), choices=FITS)
     arguments = parser.parse_args()
     random.seed(arguments.seed)
     findings = 0
@@ -103,10 +111,11 @@ def main() -> None:
         streams = Path(temporary) / "streams"
         streams.mkdir()
         server = Server(Path(temporary) / "cache", streams)
-        for fit, options in FITS.items():
-            for kind, more in KINDS.items():
-                place = Path(temporary) / fit / kind
-                findings += try_options(server, place, [*COMMON, *options, *more], trials=arguments.trials)
+        signals = [signal.Signals[name] for name in arguments.signals]
+        for fit in arguments.fits:
+            for kind in arguments.kinds:
+                place, options = Path(temporary) / fit / kind, [*COMMON, *FITS[fit], *KINDS[kind]]
+                findings += try_options(server, place, options, trials=arguments.trials, signals=signals)
         server.close()
     sys.exit(findings > 0)
 

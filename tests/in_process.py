@@ -3,6 +3,7 @@
 import logging
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ def called_as(*argv: str, folder: Path) -> Iterator[pytest.MonkeyPatch]:
             patch.chdir(folder)
             patch.setattr(sys, "argv", [*argv])
             patch.setattr(logging, "raiseExceptions", logging.raiseExceptions)
+            patch.setattr(threading, "excepthook", threading.excepthook)
             patch.setattr(interrupts, "_is_command", False)
             patch.delitem(sys.modules, "ipykernel", raising=False)  # else this process is a notebook, which has a bar
             yield patch

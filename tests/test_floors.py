@@ -14,6 +14,7 @@ FLOORS = [
     ["errors", "program", "openmp"],
     ["interrupts"],
     ["options", "files", "targets", "locks", "exits"],
+    ["digests"],
     ["ratings", "stars"],
     ["batches"],
     ["datamodule"],

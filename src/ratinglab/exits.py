@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -50,6 +51,18 @@ def exit_with(message: str, *, status: int) -> NoReturn:
         print(message, file=sys.stderr, flush=True)
     finally:
         sys.exit(status)
+
+
+def silence_storage_faults_of_threads() -> None:
+    """Print no traceback for a thread that a full or read-only disk ends: the thread's owner reports it."""
+    shown = threading.excepthook
+
+    def show(arguments: threading.ExceptHookArgs) -> None:
+        error = arguments.exc_value
+        if not (isinstance(error, OSError) and error.errno in STORAGE_FAULTS):
+            shown(arguments)
+
+    threading.excepthook = show
 
 
 def exit_on_storage_fault(error: Exception, folder: Path) -> None:

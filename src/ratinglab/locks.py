@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ratinglab.errors import UserError
@@ -41,5 +41,6 @@ def locked(folder: Path, *, key: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lock_file.unlink(missing_ok=True)
+        with suppress(OSError):  # the disk may have become read-only
+            lock_file.unlink(missing_ok=True)
         lock.release()

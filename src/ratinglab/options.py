@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
-from typing import Any, get_args, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from ratinglab.errors import ConflictError, UserError
 
@@ -100,6 +101,48 @@ def check_options(options: Any, prefix: str = "") -> None:
             options.check_together()
         except UserError as error:
             raise ConflictError(str(error)) from error
+
+
+def check_types(options: Any, prefix: str = "") -> None:
+    """Check the type of every field of a dataclass that was read from JSON.
+
+    Raises:
+        UserError: `PREFIXfield must be TYPE, got VALUE`, for the first field of another type.
+    """
+    hints = get_type_hints(type(options))
+    for name, hint in ((field.name, hints[field.name]) for field in fields(options)):
+        if not is_of_type(getattr(options, name), hint):
+            raise UserError(f"{prefix}{name} must be {type_text(hint)}, got {str(getattr(options, name))[:80]!r}")
+
+
+def type_text(hint: Any) -> str:
+    """Return a type as it is written in code."""
+    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
+
+
+def is_of_type(value: Any, hint: Any) -> bool:
+    """Return whether a value is of a type, such as `int`, `str | None`, `list[str]` or `tuple[float, float]`.
+
+    An int is a float, but a bool is no int; lists in the place of tuples count, as JSON has no others.
+    """
+    if hint is Any:
+        return True
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is list:
+        return isinstance(value, list) and all(is_of_type(each, arguments[0]) for each in value)
+    if origin is tuple:
+        return (
+            isinstance(value, list | tuple) and len(value) == len(arguments) and all(map(is_of_type, value, arguments))
+        )
+    if origin is dict:
+        return isinstance(value, dict) and all(is_of_type(each, arguments[1]) for each in value.values())
+    if arguments:  # a union
+        return any(is_of_type(value, each) for each in arguments)
+    if hint in (None, NoneType):
+        return value is None
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+    return not isinstance(hint, type) or isinstance(value, hint)
 
 
 def to_plain(options: Any) -> dict[str, Any]:

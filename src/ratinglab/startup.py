@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 
+from ratinglab.exits import silence_storage_faults_of_threads
 from ratinglab.fitting.optimizers import FitOptions
 from ratinglab.openmp import SLEEPING_THREADS
 
@@ -16,6 +17,7 @@ def configure_process() -> None:
     os.environ |= SLEEPING_THREADS | os.environ
     # A line that cannot be printed, for example into a closed pipe, must not cause a traceback.
     logging.raiseExceptions = False
+    silence_storage_faults_of_threads()
     # matplotlib reports its font cache, which a new or read-only home folder lacks.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # Imports create a million long-lived objects; scanning them took 0.5 s at start, 1 s at exit.

@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 from equal_runs import assert_equal_runs
+from run_folders import forget_digests
 
+from ratinglab.digests import record_digests
 from ratinglab.runs.record import read_record
 
 SPLIT = """
@@ -73,6 +75,7 @@ def test_sweep_accepts_a_custom_split(command, tmp_path, own):
 
 def test_run_with_a_removed_option_is_refused(command, tmp_path, quick):
     run = shutil.copytree(quick.run, tmp_path / "run")
+    forget_digests(run)
     saved = run / ".hydra" / "config.yaml"
     saved.write_text(saved.read_text().replace("  devices: 1\n", "  devices: 1\n  fast: true\n"))
     message = (
@@ -102,9 +105,10 @@ def first_shop(command, tmp_path_factory):
 def shop(first_shop, tmp_path):
     """Copy the folder to `shop`, as if the run had been trained there."""
     shop = shutil.copytree(first_shop, tmp_path / "shop")
-    for name in ("hydra.yaml", "overrides.yaml"):
-        path = shop / "run" / ".hydra" / name
+    for name in (".hydra/hydra.yaml", ".hydra/overrides.yaml", "run.json"):
+        path = shop / "run" / name
         path.write_text(path.read_text().replace(str(first_shop), str(shop)))
+    record_digests(shop / "run", written=["run.json"])
     return shop
 
 
@@ -154,13 +158,28 @@ def test_path_that_was_null_may_be_set(command, tmp_path):
     command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=4")
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "seed: 0\ndata:\n  name: x\n"])
-def test_damaged_configuration_is_refused(command, shop, content):
+LACKS, IS_OTHER = "it lacks groups of options", "its content is of another kind"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [("", LACKS), ("seed: 0\ndata:\n  name: x\n", LACKS), ("[1]", IS_OTHER), ("a: [", "while parsing a flow node ")],
+)
+def test_damaged_configuration_of_an_earlier_version_is_refused(command, shop, content, reason):
+    forget_digests(shop / "run")
     path = shop / "run" / ".hydra" / "config.yaml"
     path.write_text(content)
     for script, key in (("train", "resume"), ("reproduce", "run")):
         outcome = command(shop, script, f"{key}=run", status=2)
-        assert outcome.stderr == f"error: {key}: {path} is damaged: it lacks groups of options\n"
+        assert outcome.stderr.startswith(f"error: {key}: {path} is damaged: {reason}")
+        assert outcome.stderr.count("\n") == 1
+
+
+def test_run_is_resumed_and_reproduced_without_the_files_of_hydra(command, shop):
+    shutil.rmtree(shop / "run" / ".hydra")
+    command(shop, "train", "resume=run", "trainer.max_epochs=3")
+    again = command(shop, "reproduce", "run=run")
+    assert again.stdout.splitlines()[-1].endswith("equal to the last digit")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import torch
 from conftest import NO_FIGURES
 from cut_off import dying_train
 from equal_runs import assert_equal_runs
+from run_folders import forget_digests
 
 EXPERIMENT = ["trainer.max_epochs=6", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0", *NO_FIGURES]
 
@@ -124,6 +125,7 @@ def test_resumed_run_keeps_an_earlier_best_checkpoint(command, tmp_path):
 
 def test_run_resumes_with_its_own_values_when_a_default_has_changed(command, tmp_path, quick):
     run = shutil.copytree(quick.run, tmp_path / "run")
+    forget_digests(run)
     path = run / ".hydra" / "config.yaml"
     assert "lr: 0.003" in path.read_text(), "the default, which no argument of this run has set"
     path.write_text(path.read_text().replace("lr: 0.003", "lr: 0.02"))

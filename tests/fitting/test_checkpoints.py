@@ -122,6 +122,7 @@ def test_checkpoints_are_written_again_once_the_disk_has_room(tmp_path, monkeypa
     callback = callback_in(tmp_path, last_every_seconds=0.0)
     run(callback, [4.0, 3.0, 2.0], before_epoch=fill_and_empty)
     assert callback.failed == {}
+    assert callback.lost is None
     assert epochs(tmp_path) == {"best.ckpt": 2, "last.ckpt": 2}
 
 
@@ -134,5 +135,14 @@ def test_best_value_stays_that_of_the_file_when_a_write_fails(tmp_path, monkeypa
     def fill_and_empty(epoch):
         monkeypatch.setattr(files.os, "fsync", full if epoch == 1 else own)
 
-    run(callback_in(tmp_path), [4.0, 1.0, 2.0, 3.0], before_epoch=fill_and_empty)
+    callback = callback_in(tmp_path)
+    run(callback, [4.0, 1.0, 2.0, 3.0], before_epoch=fill_and_empty)
     assert epochs(tmp_path) == {"best.ckpt": 2, "last.ckpt": 3}
+    assert callback.failed == {}
+    assert callback.lost == {"epoch": 2, "value": 1.0}
+    resumed = callback_in(tmp_path)
+    resumed.load_state_dict(callback.state_dict())
+    run(resumed, [1.5])
+    assert resumed.lost == {"epoch": 2, "value": 1.0}
+    run(resumed, [0.5])
+    assert resumed.lost is None

@@ -16,8 +16,8 @@ from ratinglab.runs.record import (
     metric_records,
     read_metrics,
     read_record,
+    record_bytes,
     write_json,
-    write_record,
 )
 
 FEATURES = {"user_features": ["group", "age"], "item_features": ["genres"]}
@@ -26,6 +26,10 @@ FEATURES = {"user_features": ["group", "age"], "item_features": ["genres"]}
 def record(name="svdpp", **changed):
     options = options_of(name, **({} if name in ("mf", "mean") else FEATURES))
     return record_of(options, holdout_of(table_with_features(), options), **changed)
+
+
+def write_record(folder, written):
+    (folder / "run.json").write_bytes(record_bytes(written))
 
 
 def test_record_is_read_as_written(tmp_path):

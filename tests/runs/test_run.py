@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from documented import options_of
+from run_folders import forget_digests
 
 from ratinglab.errors import UserError
 from ratinglab.runs.run import FRAME_COLUMNS, Run
@@ -51,6 +52,7 @@ def test_baselines_are_clipped(biased):
 
 
 def test_evaluate_reports_the_largest_difference(command, copy):
+    forget_digests(copy)
     path = copy / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"test/mse": 0.5}))
     outcome = command(copy.parent, "evaluate", "run=copy")
@@ -245,7 +247,7 @@ def test_missing_or_damaged_table_is_refused(copy, name, content):
     (copy / name).unlink()
     if content is not None:
         (copy / name).write_bytes(content)
-    with pytest.raises(UserError, match=f"{name} is missing or damaged"):
+    with pytest.raises(UserError, match=f"{name} is {'missing' if content is None else 'damaged: its digest'}"):
         Run.load(copy).recommend(42, k=1)
 
 
@@ -266,7 +268,7 @@ def test_evaluate_is_empty_without_validation_and_test_rows(command, tmp_path):
 def test_truncated_checkpoint_is_refused(copy, size):
     path = copy / "checkpoints" / "best.ckpt"
     path.write_bytes(path.read_bytes()[:size])
-    assert_refused(copy, "best.ckpt is damaged or not a checkpoint of ratinglab")
+    assert_refused(copy, "best.ckpt is damaged")
 
 
 def test_checkpoint_that_would_run_code_is_refused(copy, tmp_path):
@@ -281,6 +283,8 @@ def test_checkpoint_that_would_run_code_is_refused(copy, tmp_path):
 
 def test_checkpoint_of_another_model_is_refused(copy, quick):
     shutil.copy(quick.run / "checkpoints" / "best.ckpt", copy / "checkpoints" / "best.ckpt")
+    assert_refused(copy, "best.ckpt is of another run; last.ckpt is whole, from epoch 10")
+    forget_digests(copy)
     assert_refused(copy, "best.ckpt does not hold the weights of biased_mf")
 
 
@@ -312,6 +316,7 @@ def test_run_without_a_checkpoint_is_refused(copy):
 )
 def test_record_with_invalid_values_is_refused(copy, change, message):
     path = copy / "run.json"
+    forget_digests(copy)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert_refused(copy, message)
 

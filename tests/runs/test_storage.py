@@ -176,4 +176,5 @@ def test_missing_or_truncated_file_gives_a_one_line_error(tmp_path, name):
 
 def test_read_epoch_returns_the_epochs_of_a_checkpoint(tmp_path):
     write_run_of(tmp_path / "run", model_of("mf"), table_with_features())
-    assert read_epoch(tmp_path / "run" / "checkpoints" / "best.ckpt") == 2
+    record = read_record(tmp_path / "run")
+    assert read_epoch(tmp_path / "run" / "checkpoints" / "best.ckpt", record=record) == 2

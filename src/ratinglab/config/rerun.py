@@ -10,16 +10,18 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
 from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat_keys, one_or_several
 from ratinglab.config.conversion import TARGET
+from ratinglab.digests import check_file
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_FORMAT, RUN_RECORD, user_path
 from ratinglab.options import quoted
 from ratinglab.program import shell_command
-from ratinglab.runs.sweep_folder import SAVED, config_dir_of
+from ratinglab.runs.sweep_folder import SAVED, config_dir_of, saved_text
 
 EXTENDS = ("trainer.max_epochs", "trainer.max_time")
 """Keys that extend a resumed run: more epochs of the same experiment."""
@@ -54,7 +56,7 @@ class Rerun:
         """List the overrides that the run was started with, and the new settings."""
         settings = [text for text in self.settings if not LOCATION.fullmatch(text.partition("=")[0])]
         keys = tuple(f"{text.partition('=')[0]}=" for text in self.settings)
-        started = map(str, OmegaConf.load(self.folder / SAVED / "overrides.yaml"))
+        started = map(str, self._saved("overrides.yaml", kind=ListConfig))
         return [*(text for text in started if not text.startswith(keys)), *settings]
 
     def compose(self, conf: Conf) -> tuple[DictConfig, DictConfig]:
@@ -66,12 +68,11 @@ class Rerun:
         Raises:
             UserError: the file is damaged, or the run has an option that ratinglab no longer has.
         """
-        path = self.folder / SAVED / "config.yaml"
-        saved = OmegaConf.load(path)
+        saved = self._saved("config.yaml", kind=DictConfig)
         chosen = self._choices(saved)
         groups = [group for group in conf.groups() if group not in MAY_BE_NONE and (not chosen or group in chosen)]
-        if not isinstance(saved, DictConfig) or not set(groups) <= set(saved):
-            raise UserError(f"{self.key}: {path} is damaged: it lacks groups of options")
+        if not set(groups) <= set(saved):
+            raise UserError(f"{self.key}: {self.folder / SAVED / 'config.yaml'} is damaged: it lacks groups of options")
         kept = {group: chosen[group] for group in groups if set(chosen.get(group, [""])) <= set(conf.choices(group))}
         choices = [f"{group}={one_or_several(names)}" for group, names in kept.items()]
         config, hydra = conf.compose([*choices, *self.overrides])
@@ -128,9 +129,24 @@ class Rerun:
         return chosen
 
     def _hydra(self) -> DictConfig:
-        path = self.folder / SAVED / "hydra.yaml"
-        found = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
-        assert isinstance(found, DictConfig)
+        found: DictConfig = self._saved("hydra.yaml", kind=DictConfig)
+        return found
+
+    def _saved(self, name: str, *, kind: type) -> Any:
+        """Load one of Hydra's files, an empty one if it is missing.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        text = saved_text(self.folder, name)
+        try:
+            found = kind({} if kind is DictConfig else []) if text is None else OmegaConf.create(text)
+            OmegaConf.to_container(found)  # raises if a node is none
+        except (OmegaConfBaseException, YAMLError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{self.key}: {self.folder / SAVED / name} is damaged: {reason}") from error
+        if not isinstance(found, kind):
+            raise UserError(f"{self.key}: {self.folder / SAVED / name} is damaged: its content is of another kind")
         return found
 
     def _locate(self, saved: DictConfig) -> None:
@@ -233,17 +249,21 @@ def _checked(rerun: Rerun) -> Rerun:
             "be resumed or reproduced"
         )
     for name in ("overrides.yaml", "config.yaml"):
-        if not (rerun.folder / SAVED / name).is_file():
+        if saved_text(rerun.folder, name) is None:
             raise UserError(f"{rerun.key}: {rerun.folder} is not the folder of a run: it has no {SAVED}/{name}")
     return rerun
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    """Read run.json; return {} if it is missing or damaged, which a later check reports."""
-    try:
-        return dict(json.loads((folder / RUN_RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    """Read run.json; return {} if it is missing: a run may have been stopped before it wrote it."""
+    path = folder / RUN_RECORD
+    check_file(path)
+    if not path.exists():
         return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
 
 
 def _existing(folder: Path, *, key: str) -> Path:

@@ -9,8 +9,8 @@ from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
-from ratinglab.runs.record import RunRecord, read_record
-from ratinglab.runs.storage import load_equation, read_epoch, read_seconds
+from ratinglab.runs.record import METRICS, RunRecord, read_record
+from ratinglab.runs.storage import check_checkpoint, find_damaged_tables, load_equation, read_epoch, read_seconds
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +23,10 @@ def check_same_rows(before: RunRecord, record: RunRecord, *, folder: Path, key: 
     """
     compared = {"data_digest": "the data", "split": "the split", "side_digest": "the side information"}
     for name, what in compared.items():
-        if before.provenance[name] != record.provenance[name]:
+        if before.provenance.get(name) != record.provenance[name]:
             raise UserError(
                 f"{key}: {what} has changed since {folder} was started: "
-                f"{before.provenance[name]} then, {record.provenance[name]} now"
+                f"{before.provenance.get(name)} then, {record.provenance[name]} now"
             )
 
 
@@ -55,7 +55,7 @@ def check_same_data(run_folder: Path, record: RunRecord, *, key: str) -> RunReco
     if (before.metrics, before.monitor, before.ranking) != (record.metrics, record.monitor, record.ranking):
         raise UserError(f"{key}: the metrics or their directions have changed since {run_folder} was started")
     for name in ("threads", "versions"):
-        if before.provenance[name] != record.provenance[name]:
+        if before.provenance.get(name) != record.provenance[name]:
             log.info("note: %s have changed since the run was started; the last bits may differ", name)
     return before
 
@@ -90,16 +90,20 @@ def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord
     log.info("from       %s, after %d epochs", folder, epoch)
 
 
-def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Path) -> tuple[RunRecord, bool]:
+def check_resumable(
+    options: TrainOptions, *, record: RunRecord, run_folder: Path, has_best: bool
+) -> tuple[RunRecord, bool]:
     """Check that the run in a folder is the same experiment as `record`.
 
     Removes files that a killed process left incomplete. A run that was killed before it wrote its record counts as new.
+    A finished run without one of its tables is not finished: what is left to do is to write them. `has_best` says
+    whether best.ckpt holds another epoch than last.ckpt, so that it cannot be made from it.
 
     Returns:
         The run's record as first written, with the new limits; and whether the run is finished.
 
     Raises:
-        UserError: as in `check_same_data`, or the run cannot be extended as asked.
+        UserError: as in `check_same_data`, a checkpoint is damaged, or the run cannot be extended as asked.
     """
     for folder in (run_folder, run_folder / "checkpoints"):
         remove_half_done(folder)
@@ -112,15 +116,21 @@ def check_resumable(options: TrainOptions, *, record: RunRecord, run_folder: Pat
             raise UserError(
                 f"resume: {name} is {as_yaml(value)} now, but {run_folder} was started with a version that lacks it"
             )
+    is_finished, last = (run_folder / METRICS).exists(), run_folder / "checkpoints" / "last.ckpt"
+    if is_finished or (has_best and last.exists()):
+        check_checkpoint(run_folder / "checkpoints" / "best.ckpt", record=before, key="resume")
     if (record.max_epochs, record.max_time) == (before.max_epochs, before.max_time):
-        return before, (run_folder / "metrics.json").exists()
+        damaged = find_damaged_tables(run_folder) if is_finished else []
+        for line in damaged:
+            log.info("note: %s; it is written again", line)
+        return before, is_finished and not damaged
     if options.split.refit:
         raise UserError(
             "a run with split.refit=true cannot be extended: "
             "its second fit trains for the number of epochs that the first one found"
         )
-    last = run_folder / "checkpoints" / "last.ckpt"
-    done, limit = read_epoch(last), options.trainer.max_seconds()
+    done = (check_checkpoint if is_finished else read_epoch)(last, record=before)
+    limit = options.trainer.max_seconds()
     if record.max_epochs <= done:
         raise UserError(f"trainer.max_epochs must be above the {done} epochs done, got {record.max_epochs}")
     if limit is not None and limit <= (passed := read_seconds(last)):

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import torch
@@ -68,6 +69,7 @@ def record_run(
         ranking=to_plain(options.ranking) | to_plain(options.order),
         predicts_scores=model.predicts_scores,
         max_time=options.trainer.max_time,
+        id=token_hex(8),
         split={"split": options.split.name} | {f"split.{key}": each for key, each in to_plain(options.split).items()},
     )
 

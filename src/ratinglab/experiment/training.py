@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -47,9 +48,9 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.reports.protocols import compared_tag, protocol_of, table_of_run
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
-from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_json
+from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.run import Run
-from ratinglab.runs.storage import build_predictor, load_weights, read_epoch, training_data, write_run
+from ratinglab.runs.storage import build_predictor, check_checkpoint, load_weights, read_epoch, training_data, write_run
 from ratinglab.runs.sweep_folder import PRUNED, record_pruning
 
 if TYPE_CHECKING:
@@ -130,9 +131,9 @@ def follow(options: TrainOptions, run_folder: Path) -> None:
     )
     fit = _build_fit(options, record, data, holdout, monitor=monitor)
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
-    last = checkpoint if read_epoch(checkpoint) > 0 else None
+    last = checkpoint if checkpoint.exists() else None
     if last is not None:
-        load_weights(fit.predictor, last, record=record)
+        load_weights(fit.predictor, last, record=read_record(run_folder))
     elif options.from_ is not None:
         start_from(options, fit.predictor, record=record, is_first_of_two=False)
     _run_trainer(trainer, fit, data, record=record, run_folder=run_folder, checkpoint=last)
@@ -174,13 +175,14 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     is_first_of_two = options.split.refit and found is None
     exact_epochs = _exact_epochs(options, record, is_first_of_two=is_first_of_two)
     if options.resume is not None:
-        record, is_finished = check_resumable(options, record=record, run_folder=run_folder)
+        has_best = not options.optimizer.keeps_samples and len(data.validation_ratings) > 0
+        record, is_finished = check_resumable(options, record=record, run_folder=run_folder, has_best=has_best)
         if is_finished:
             log.info("note: the run is already finished")
             dismiss(_bare_trainer(options))
             return available
     checkpoint = run_folder / "checkpoints" / "last.ckpt"
-    first_epoch = read_epoch(checkpoint) + 1
+    first_epoch = read_epoch(checkpoint, record=record) + 1
     loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
     has_validation = len(data.validation_ratings) > 0
     pruning = _pruning(options, run_folder, monitor=monitor, split=holdout.split)
@@ -196,6 +198,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         has_validation=has_validation,
     )
     fit = _build_fit(options, record, data, holdout, monitor=monitor)  # can raise UserError: nothing is written before
+    fit.run_id = record.id
     if first_epoch > 1:
         load_weights(fit.predictor, checkpoint, record=record)  # can raise too: the equation may have changed
     elif options.from_ is not None:
@@ -407,6 +410,16 @@ def _build_trainer(
     return trainer.build(run_folder=run_folder, loggers=list(loggers), callbacks=callbacks)
 
 
+def _whole_checkpoints(trainer: Trainer, record: RunRecord) -> str:
+    """Name the checkpoints that are whole, and their epochs."""
+    checkpoints, whole = trainer.checkpoint_callback, []
+    assert isinstance(checkpoints, BestAndLast)
+    for name in ("best.ckpt", "last.ckpt"):
+        with suppress(UserError):
+            whole.append(f"{name}, from epoch {check_checkpoint(checkpoints.folder / name, record=record)}")
+    return "; ".join(whole) or "none"
+
+
 def _run_trainer(
     trainer: Trainer,
     fit: Fit,
@@ -426,12 +439,18 @@ def _run_trainer(
             begun = perf_counter()
             trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             seconds = perf_counter() - begun
+    except OSError:
+        log.warning("warning: the fit has ended early; whole checkpoints: %s", _whole_checkpoints(trainer, record))
+        raise
     finally:
         torch.set_num_threads(threads)
     checkpoints = trainer.checkpoint_callback
     assert isinstance(checkpoints, BestAndLast)
-    if checkpoints.failed:
-        raise RunFailedError("; ".join(checkpoints.failed.values()))
+    if checkpoints.failed or checkpoints.lost:
+        reasons = list(checkpoints.failed.values())
+        if checkpoints.lost is not None:
+            reasons.append(f"the best epoch, {checkpoints.lost['epoch']}, could not be written to best.ckpt")
+        raise RunFailedError(f"{'; '.join(reasons)}; whole checkpoints: {_whole_checkpoints(trainer, record)}")
     return {
         "fit/seconds": fit.seconds + seconds,
         "fit/ratings_per_second": 0.0 if fit.rows_trained == 0 else fit.rows_trained / fit.step_seconds,
@@ -461,7 +480,7 @@ def _finish(
         metrics |= {tag: value for tag, value in found.items() if "val/" in tag}
         metrics["fit/seconds"] += found["fit/seconds"]
     metrics = defined_metrics(metrics, monitor=options.monitor)
-    write_json(run_folder / "metrics.json", metrics)
+    write_metrics(run_folder, metrics, written=["epochs.csv"])
     if not finds_epochs:  # the first of two fits has no results of its own to show
         show_results(loggers, options, run=run, metrics=metrics)
 

@@ -11,6 +11,7 @@ from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
+from ratinglab.digests import seal_archive
 from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.files import write_whole
 
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's file format, written atomically.
+    """Lightning's file format, written atomically, with a digest at its end.
 
     Lightning's own writer does not sync its temporary file: a kill or a full disk can cost the previous checkpoint.
     """
@@ -28,6 +29,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         # Serialize in memory: torch would turn an OSError of its own file into a RuntimeError.
         content = BytesIO()
         torch.save(checkpoint, content)
+        seal_archive(content)
         write_whole(Path(path), lambda file: file.write(content.getbuffer()))
 
 
@@ -41,7 +43,7 @@ class BestAndLast(Checkpoint):
     counts as the best, and both are written together.
 
     If a checkpoint cannot be written, it warns and keeps the previous one: a full disk does not stop training. After
-    the fit, `failed` names the files that are out of date.
+    the fit, `failed` names the files that are out of date, and `lost` the best epoch if best.ckpt holds another.
     """
 
     def __init__(self, folder: Path, *, monitor: MetricKind | None, last_every_seconds: float) -> None:
@@ -52,15 +54,18 @@ class BestAndLast(Checkpoint):
         self.best_value = None if monitor is None else monitor.worst
         self.failed: dict[str, str] = {}
         """Why each out-of-date file could not be written, by file name."""
+        self.lost: dict[str, float] | None = None
+        """The best epoch and its value, if it could not be written and no later one was as good; else None."""
         self._last_written = monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best value so far, for resuming."""
-        return {"best_value": self.best_value}
+        """Return the best value so far, and the best epoch if it could not be written, for resuming."""
+        return {"best_value": self.best_value, "lost": self.lost}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best value so far."""
         self.best_value = state_dict["best_value"]
+        self.lost = state_dict.get("lost")  # earlier versions did not keep it
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make the folder."""
@@ -69,9 +74,8 @@ class BestAndLast(Checkpoint):
 
     def write_initial(self, trainer: Trainer, value: float) -> None:
         """Write the initial weights as the best so far, with their value of the monitored metric."""
-        before, self.best_value = self.best_value, value
-        if not self._write(trainer, "best.ckpt"):
-            self.best_value = before
+        assert self.monitor is not None
+        self._write_best(trainer, value, self.monitor, epoch=0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files that are due. Lightning runs this last, after all other callbacks have updated theirs."""
@@ -79,12 +83,20 @@ class BestAndLast(Checkpoint):
         if self.monitor is not None and self.best_value is not None and validated:
             value = float(trainer.callback_metrics[f"val/{self.monitor.name}"])
             if self.monitor.is_better(value, than=self.best_value):
-                before, self.best_value = self.best_value, value  # before the write: a checkpoint holds its own value
-                if not self._write(trainer, "best.ckpt"):
-                    self.best_value = before  # the file still holds the earlier epoch
+                self._write_best(trainer, value, self.monitor, epoch=trainer.current_epoch + 1)
         is_due = monotonic() - self._last_written >= self.last_every_seconds
         if trainer.strategy.broadcast(is_due):  # all processes take part in a write
             self.write_last(trainer)
+
+    def _write_best(self, trainer: Trainer, value: float, monitor: MetricKind, *, epoch: int) -> None:
+        """Write best.ckpt; if that fails, remember an epoch that is better than all before."""
+        before, lost = (self.best_value, self.lost)
+        is_best = lost is None or not monitor.is_better(lost["value"], than=value)
+        self.best_value = value  # before the write: a checkpoint holds its own value
+        self.lost = None if is_best else lost
+        if not self._write(trainer, "best.ckpt"):
+            self.best_value = before  # the file still holds the earlier epoch
+            self.lost = {"epoch": epoch, "value": value} if is_best else lost
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the last epoch's state."""

@@ -57,6 +57,8 @@ class Fit(LightningModule):
         self.train_mse = math.nan
         """MSE over the epoch's training rows, in squared stars; set by the epoch's last step."""
         self._scalars: dict[str, float] = {}
+        self.run_id = ""
+        """Identity of the run, which its checkpoints repeat."""
         self.epochs_done = 0
         self.stops_early = False
         """Whether the fit stopped itself because further epochs would gain too little."""
@@ -108,7 +110,7 @@ class Fit(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add finished epochs, time and rows. Lightning's `epoch` counts finished epochs only between epochs."""
-        checkpoint["epochs"] = self.epochs_done
+        checkpoint |= {"run": self.run_id, "epochs": self.epochs_done}
         early_stopping = self.trainer.early_stopping_callback
         has_stopped = early_stopping is not None and early_stopping.stopped_epoch > 0  # not by the clock
         checkpoint["stopped"] = has_stopped or self.stops_early

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import find_metrics, monitored
 from ratinglab.fitting.schedules import Schedule
@@ -14,6 +12,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.options import from_plain
 from ratinglab.runs.record import read_record
 from ratinglab.runs.storage import build_predictor, load_weights, read_training_data
+from ratinglab.runs.sweep_folder import read_saved
 from ratinglab.targets import target_class
 
 
@@ -46,9 +45,8 @@ def read_fit_parts(path: Path) -> tuple[Any, Predictor, FitSetup]:
 def _saved_config(folder: Path) -> dict[str, Any]:
     """Read a run's configuration, which the first of two fits shares."""
     for place in (folder, folder.parent):
-        path = place / ".hydra" / "config.yaml"
-        if path.is_file():
-            found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] | None = read_saved(place, "config.yaml", kind=dict)
+        if found is not None:
             return found
     raise UserError(f"{folder} has no .hydra/config.yaml, which its fit is built from")
 

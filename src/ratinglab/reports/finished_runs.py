@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ratinglab.digests import check_file
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, user_path
 from ratinglab.options import as_yaml
-from ratinglab.runs.record import RunRecord, read_metrics, read_record
+from ratinglab.runs.record import METRICS, RunRecord, read_metrics, read_record
+from ratinglab.runs.sweep_folder import SAVED
 
 FOLD = "split.fold"
 REPLICATES = (FOLD, "seed", "split.seed")
@@ -36,16 +38,14 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
         found |= dict.fromkeys(path.parent.resolve() for path in sorted(folder.rglob(RUN_RECORD)))
     finished, unfinished, faults = [], 0, []
     for folder in found:
-        if folder.name == VALIDATION_FIT and (folder.parent / ".hydra").is_dir():
+        if folder.name == VALIDATION_FIT and any((folder.parent / name).exists() for name in (SAVED, RUN_RECORD)):
             continue  # the first fit of a refit run
-        if not (folder / "metrics.json").exists():
-            unfinished += 1
-            continue
         try:
-            record = read_record(folder)
-            if missing := {"seed", "split", "data", "data_digest"} - set(record.provenance):
-                raise UserError(f"{folder / RUN_RECORD} is damaged: its provenance has no {min(missing)}")
-            finished.append(FinishedRun(folder, record, read_metrics(folder)))
+            if not (folder / METRICS).exists():
+                check_file(folder / METRICS)  # it may be lost
+                unfinished += 1
+                continue
+            finished.append(FinishedRun(folder, read_record(folder), read_metrics(folder)))
         except UserError as error:
             faults.append(str(error))
     return finished, unfinished, faults

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ratinglab.reports.finished_runs import FinishedRun
-from ratinglab.runs.record import defined_metrics, write_json
+from ratinglab.runs.record import defined_metrics, write_metrics
 from ratinglab.runs.run import Run
 from ratinglab.runs.sweep_folder import config_dir_of
 
@@ -29,7 +29,7 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
             )
             if not each.record.predicts_scores:
                 run.write_predictions(("val", "test"))
-            write_json(each.folder / "metrics.json", metrics)
+            write_metrics(each.folder, metrics)
         metrics_of_runs.append(metrics)
     count = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
     record = runs[0].record

@@ -4,6 +4,7 @@ import csv
 from contextlib import suppress
 from pathlib import Path
 
+from ratinglab.digests import check_file, read_digests
 from ratinglab.errors import UserError
 from ratinglab.runs.record import read_record
 from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, job_folders
@@ -15,8 +16,10 @@ Curve = dict[int, float]
 def read_curve(folder: Path, tag: str) -> Curve:
     """Read the values of a metric by epoch from epochs.csv; {} if the run has no such file or metric."""
     path = folder / "epochs.csv"
-    if not path.is_file():
+    if not path.exists():
         return {}
+    if path.name in (read_digests(folder) or {}):  # an unfinished run has not recorded it yet
+        check_file(path)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return {int(row["epoch"]): float(row[tag]) for row in csv.DictReader(file) if row.get(tag)}

@@ -7,15 +7,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ratinglab.digests import DIGESTS, check_file, write_recorded
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
 from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics, monitored
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, list_metric
-from ratinglab.files import RUN_FORMAT, RUN_RECORD, write_whole
+from ratinglab.files import RUN_FORMAT, RUN_RECORD, write_bytes
 from ratinglab.models.declarations import EquationOptions
-from ratinglab.options import from_plain
+from ratinglab.options import at_least, check_options, check_types, finite, from_plain, is_of_type, type_text
 from ratinglab.stars import Stars
 from ratinglab.targets import target_class
 
+METRICS = "metrics.json"
+"""File of the metrics, which a finished run has."""
+MADE_BY_FIT = {"fit/epochs"}
+"""Tags that every finished run has."""
 MODELS_OF_FORMAT_2 = {
     "mean": "ratinglab.models.mean.MeanOptions",
     "bias": "ratinglab.models.bias.BiasOptions",
@@ -27,6 +32,16 @@ MODELS_OF_FORMAT_2 = {
 }
 NO_LISTS = {"k": None, "by": "expected_gain", "threshold": None}
 """Options of measuring lists in runs of versions that measured none."""
+PROVENANCE = {"data": str, "data_digest": str, "split": str, "seed": int}
+"""Entries of the provenance that every run has, with their types."""
+LATER_PROVENANCE = {
+    "columns": dict[str, str],
+    "versions": dict[str, str],
+    "threads": int,
+    "side_digest": str | None,
+    "command": list[str],
+}
+"""Others that are read."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +73,22 @@ class RunRecord:
         fitted_scale: the ratings of 1 and of 5 stars; 1 and 5 in runs of earlier versions, which were fitted on the
         ratings themselves.
         predicts_scores: whether the model predicts scores to order lists by, not ratings.
+        id: random text that the checkpoints repeat; "" in runs of earlier versions, whose files have no digests.
+        started_with: the files in which Hydra stored how the run was started, by name.
         format_version: version of the folder's format.
     """
 
     model: str
     model_target: str
     model_options: dict[str, Any]
-    num_users: int
-    num_items: int
-    rating_mean: float
+    num_users: int = field(metadata=at_least(1))
+    num_items: int = field(metadata=at_least(1))
+    rating_mean: float = field(metadata=finite())
     scale: tuple[float, float] | None
-    noise_floor: float | None
-    max_epochs: int
+    noise_floor: float | None = field(metadata=at_least(0))
+    max_epochs: int = field(metadata=at_least(0))
     provenance: dict[str, Any]
-    refit_epochs: int | None
+    refit_epochs: int | None = field(metadata=at_least(0))
     is_sampled: bool
     fit: dict[str, Any]
     fold: int | None
@@ -83,7 +100,34 @@ class RunRecord:
     split: dict[str, Any] = field(default_factory=dict)
     fitted_scale: tuple[float, float] = (1.0, 5.0)
     predicts_scores: bool = False
+    id: str = ""
+    started_with: dict[str, str] = field(default_factory=dict)
     format_version: int = RUN_FORMAT
+
+    def check_together(self) -> None:
+        """Raise UserError if a value is out of range, or an entry is missing or of another type."""
+        for name, bounds in (("scale", self.scale), ("fitted_scale", self.fitted_scale)):
+            if bounds is not None and not -math.inf < bounds[0] < bounds[1] < math.inf:
+                raise UserError(f"{name} must be the lowest and the highest rating, got {list(bounds)}")
+        for name in PROVENANCE:
+            if name not in self.provenance:
+                raise UserError(f"its provenance has no {name}")
+        for name, kind in (PROVENANCE | LATER_PROVENANCE).items():
+            if name in self.provenance and not is_of_type(self.provenance[name], kind):
+                raise UserError(f"provenance.{name} must be {type_text(kind)}, got {self.provenance[name]!r}")
+        keys = {"target": str, "name": str, "label": str, "higher_is_better": bool}
+        for metric in self.metrics:
+            if metric.keys() != keys.keys() or not all(is_of_type(metric[key], kind) for key, kind in keys.items()):
+                raise UserError(f"metrics must have {', '.join(keys)}, got {metric}")
+        if self.ranking.keys() != NO_LISTS.keys() or self.ranking["by"] not in OrderBy.__members__:
+            raise UserError(f"ranking must have {', '.join(NO_LISTS)}, got {self.ranking}")
+        for name, of_ranking in (("k", int | None), ("threshold", float | None)):
+            if not is_of_type(self.ranking[name], of_ranking):
+                raise UserError(f"ranking.{name} must be a number, got {self.ranking[name]!r}")
+        try:
+            self.monitored()
+        except LookupError as error:
+            raise UserError(f"monitor must name a metric, got {self.monitor}") from error
 
     @property
     def stars(self) -> Stars:
@@ -128,14 +172,17 @@ class RunRecord:
         """Rebuild the equation's options; messages begin with `place`.
 
         Raises:
-            UserError: the options class cannot be imported, or has other options.
-            KeyError: a value is unknown.
+            UserError: the options class cannot be imported or has other options, or a value is of the wrong type.
         """
         cls = target_class(self.model_target, base=EquationOptions, key=f"{place}: model_target")
         try:
             options: EquationOptions = from_plain(self.model_options, cls)
+            check_types(options, prefix="model_options.")
+            check_options(options, prefix="model_options.")
         except UserError as error:
             raise UserError(f"{place}: {error}") from error
+        except KeyError as error:
+            raise UserError(f"{place} is damaged: model_options has the unknown value {error}") from error
         return options
 
 
@@ -147,14 +194,23 @@ def metric_records(targets: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def write_record(folder: Path, record: RunRecord) -> None:
-    """Write run.json, which makes the folder a run."""
-    write_json(folder / RUN_RECORD, asdict(record))
+def record_bytes(record: RunRecord) -> bytes:
+    """Return the content of run.json."""
+    return _as_json(asdict(record))
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
+def write_metrics(folder: Path, metrics: Mapping[str, float], *, written: Sequence[str] = ()) -> None:
+    """Write metrics.json, which makes a run finished, and record the digests of other files, which are written."""
+    write_recorded(folder, {METRICS: _as_json(metrics)}, written=written)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file atomically."""
-    write_whole(path, lambda file: file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode()))
+    write_bytes(path, _as_json(content))
+
+
+def _as_json(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def defined_metrics(metrics: Mapping[str, float], *, monitor: str) -> dict[str, float]:
@@ -183,18 +239,31 @@ def read_record(folder: Path, *, key: str = "run") -> RunRecord:
     path = folder / RUN_RECORD
     if not path.is_file():
         raise UserError(f"{key}: {folder} is not the folder of a run: it has no run.json")
+    check_file(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         version = content["format_version"]
         if version == 2:
             content = _from_format_2(content)
         elif version != RUN_FORMAT:
             raise UserError(f"{path} has format {version}; this version of ratinglab reads format {RUN_FORMAT}")
-        return RunRecord(**content)
+        record = RunRecord(**content)
     except UserError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
+    try:
+        check_types(record)
+        check_options(record)
+    except UserError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    if record.id and not (folder / DIGESTS).is_file():
+        raise UserError(f"{folder / DIGESTS} is missing: the files of the run cannot be checked")
+    return record
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"it has the value {name}")
 
 
 def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
@@ -213,13 +282,16 @@ def read_metrics(folder: Path) -> dict[str, float]:
     Raises:
         UserError: the file is missing or damaged.
     """
-    path = folder / "metrics.json"
-    if not path.is_file():
+    path = folder / METRICS
+    if not path.exists():
         raise UserError(f"{folder} has no metrics.json: the run has not finished")
+    check_file(path)
     try:
-        metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-        if not (isinstance(metrics, dict) and "fit/epochs" in metrics):
-            raise ValueError("it has no fit/epochs")
+        metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        if not is_of_type(metrics, dict[str, float]):
+            raise ValueError("it must hold a number for each tag")
+        if missing := MADE_BY_FIT - metrics.keys():
+            raise ValueError(f"it has no {min(missing)}")
         for part in ("val", "test"):  # tables compare RMSE even if the metrics option does not list it
             if f"{part}/mse" in metrics:
                 metrics.setdefault(f"{part}/rmse", metrics[f"{part}/mse"] ** 0.5)

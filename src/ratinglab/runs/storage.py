@@ -1,6 +1,7 @@
 """The files of a run besides its record: checkpoints, and tables of users, items and ratings.
 
-run.json          the record of the run
+run.json          the record of the run, with the files in which Hydra stored how it was started
+digests.json      digests of the files beside it; a checkpoint ends with its own
 users.parquet     user_id by index, with the features that the equation needs
 items.parquet     item_id by index, with titles, if any, and all features, by which candidates can be chosen
 ratings.parquet   user, item, rating and part of every row, and the day if the equation takes days
@@ -10,12 +11,17 @@ epochs.csv        train and validation metrics by epoch
 predictions.parquet  part, rating and prediction of every row that was evaluated, in the order of ratings.parquet
 interest.npz      who would rate what, fitted when lists are first ordered by it
 
-Reading raises UserError if a file is missing, damaged or from another model.
+Reading raises UserError if a file is missing, damaged or of another run. Each file is checked when it is read; event
+files, train.log and the loggers' own files are not read, and have no digest.
 """
 
+import hashlib
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +31,9 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.batches import Batch
+from ratinglab.digests import DIFFERS, check_archive, check_file, read_digests, record_digests, write_recorded
 from ratinglab.errors import UserError
-from ratinglab.files import write_whole
+from ratinglab.files import RUN_RECORD, write_bytes, write_whole
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import build_equation
 from ratinglab.models.design import Design
@@ -34,14 +41,17 @@ from ratinglab.models.equation import TrainingData
 from ratinglab.models.factor_equation import as_factor_equation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
-from ratinglab.options import as_yaml
+from ratinglab.options import as_yaml, is_of_type
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.inputs import open_file
 from ratinglab.ratings.parquet_blocks import count_parquet_rows, parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.recommend.interest import Interest
-from ratinglab.runs.record import RunRecord, write_record
+from ratinglab.runs.record import RunRecord, record_bytes
+from ratinglab.runs.sweep_folder import read_saved_files
 from ratinglab.stars import Stars
+
+log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test", "val_history", "test_history")
 """Names of the parts, by their code in ratings.parquet."""
@@ -54,19 +64,47 @@ FEATURE_PREFIX = "feature/"
 
 
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
-    """Write all files that a run needs besides its weights."""
+    """Write all files that a run needs besides its weights; of a resumed run, those that are not whole."""
     side = holdout.side
     tables: dict[str, dict[str, Any]] = {
         "users": {"user_id": holdout.user_ids.ids, **_prefixed(side.user_features)},
         "items": {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(holdout.item_features)},
     }
     for name, columns in tables.items():
-        table = pd.DataFrame({key: column for key, column in columns.items() if column is not None})
-        write_whole(folder / f"{name}.parquet", partial(table.to_parquet, index=False))
-    blocks = (vars(rows) | {"part": part} for rows, part in holdout.blocks())
-    write_whole(folder / "ratings.parquet", lambda file: write_parquet(file, blocks))
+        path = folder / f"{name}.parquet"
+        if not is_whole(path):
+            table = pd.DataFrame({key: column for key, column in columns.items() if column is not None})
+            write_whole(path, partial(table.to_parquet, index=False))
+    ratings = folder / "ratings.parquet"
+    if not is_whole(ratings):
+        blocks = (vars(rows) | {"part": part} for rows, part in holdout.blocks())
+        write_whole(ratings, lambda file: write_parquet(file, blocks))
     (folder / INTEREST).unlink(missing_ok=True)  # it may be of other training rows
-    write_record(folder, record)  # last: this makes the folder a run
+    record = replace(record, started_with=record.started_with or read_saved_files(folder))
+    content = record_bytes(record)
+    if record.id:
+        written = [f"{name}.parquet" for name in (*tables, "ratings")]
+        record_digests(folder, written=written, next_contents={RUN_RECORD: content}, keep_others=False)
+    write_bytes(folder / RUN_RECORD, content)  # last: this makes the folder a run
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a file is there with its recorded digest."""
+    with suppress(UserError):
+        check_file(path)
+        return path.is_file() and (read_digests(path.parent) or {}).get(path.name) is not None
+    return False
+
+
+def find_damaged_tables(folder: Path) -> list[str]:
+    """Say what is wrong with the tables of a run that has digests: a line for each damaged one."""
+    found = []
+    for name in ("users", "items", "ratings"):
+        try:
+            check_file(folder / f"{name}.parquet")
+        except UserError as error:
+            found.append(str(error))
+    return found
 
 
 def write_predictions(folder: Path, predicted: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> None:
@@ -75,7 +113,9 @@ def write_predictions(folder: Path, predicted: Mapping[str, tuple[NDArray[np.flo
         pd.DataFrame({"part": PARTS.index(part), "rating": rating, "predicted": values}).astype({"part": np.int8})
         for part, (rating, values) in predicted.items()
     ]
-    write_whole(folder / "predictions.parquet", partial(pd.concat(parts).to_parquet, index=False))
+    content = BytesIO()
+    pd.concat(parts).to_parquet(content, index=False)
+    write_recorded(folder, {"predictions.parquet": content.getvalue()})
 
 
 def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest | None:
@@ -86,6 +126,9 @@ def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest |
     try:
         with np.load(path, allow_pickle=False) as tables:
             interest = Interest(*(torch.from_numpy(tables[name]) for name in Interest._fields))
+            digests = read_digests(folder)
+            if digests is not None and str(tables["digest"]) != _digest_of_interest(digests, interest):
+                raise ValueError(DIFFERS)
         interest.check(num_users=num_users, num_items=num_items)
     except Exception as error:  # an incomplete or foreign file can raise anything
         raise UserError(f"{path} is damaged or of another run: delete it, and it is fitted again") from error
@@ -95,8 +138,20 @@ def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest |
 def write_interest(folder: Path, interest: Interest) -> None:
     """Keep who would rate what, unless the folder cannot be written: then it is fitted again when next loaded."""
     tables = {name: table.numpy() for name, table in interest._asdict().items()}
+    tables["digest"] = np.array(_digest_of_interest(read_digests(folder) or {}, interest))
     with suppress(OSError):
         write_whole(folder / INTEREST, lambda file: np.savez(file, **tables))
+
+
+def _digest_of_interest(digests: Mapping[str, list[str]], interest: Interest) -> str:
+    """Compute the digest of who would rate what and of the digest of the ratings.
+
+    It is not in digests.json, which only the process that trains the run may write.
+    """
+    sha256 = hashlib.sha256(str(digests.get("ratings.parquet")).encode())
+    for table in interest:
+        sha256.update(np.ascontiguousarray(table.numpy()).tobytes())
+    return sha256.hexdigest()
 
 
 def count_rows(folder: Path) -> NDArray[np.intp]:
@@ -122,6 +177,7 @@ def count_training_ratings(
 def count_ratings(folder: Path) -> int:
     """Count the ratings of all parts."""
     path = folder / "ratings.parquet"
+    check_file(path)
     try:
         return count_parquet_rows(path)
     except (OSError, ValueError) as error:
@@ -131,6 +187,7 @@ def count_ratings(folder: Path) -> int:
 def rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:
     """Yield columns of all ratings block by block, in bounded memory."""
     path = folder / "ratings.parquet"
+    check_file(path)
     try:
         yield from parquet_blocks(path, columns)
     except (OSError, ValueError, KeyError) as error:  # pyarrow raises any of them
@@ -140,7 +197,8 @@ def rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArray[Any
 def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
     """Read the squared error of every row of a part, (N,), in the order of `read_part`; None if the run lacks them."""
     path = folder / "predictions.parquet"
-    if not path.is_file():
+    if not path.exists():
+        check_file(path)
         return None
     rows = read_parquet(path, columns=["rating", "predicted"], filters=[("part", "==", PARTS.index(part))])
     return np.square(rows["predicted"].to_numpy(np.float64) - rows["rating"].to_numpy(np.float64))
@@ -154,9 +212,10 @@ def read_parquet(
     path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
 ) -> pd.DataFrame:
     """Read a table of the run, or a selection of its columns and rows."""
+    check_file(path)
     try:
         return pd.read_parquet(open_file(path), columns=columns, filters=filters)
-    except (OSError, ValueError) as error:  # pyarrow raises either
+    except (OSError, ValueError, LookupError) as error:  # pyarrow raises any
         raise UserError(f"{path} is missing or damaged") from error
 
 
@@ -256,13 +315,13 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
 
 def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
     """Load a checkpoint's weights, and return the number of epochs that trained them."""
-    weights, epoch = _read_checkpoint(path)
+    weights, epoch = _read_checkpoint(path, record=record)
     if record.format_version == 2:
         old, new = ".item_features.weight", ".item_features.0.weight"
         weights = {key.replace(old, new): each for key, each in weights.items()}
     try:
         predictor.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:  # a part may have any type
         raise UserError(f"{path} does not hold the weights of {record.model}") from error
     return epoch
 
@@ -275,7 +334,7 @@ def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: s
     Raises:
         UserError: the file is missing or damaged, or its weights have other shapes.
     """
-    weights, epoch = _read_checkpoint(path, key=key)
+    weights, epoch = _read_checkpoint(path, record=record, key=key)
     stored = "model.equation." if record.is_sampled else "model."
     model = predictor.model.equation if isinstance(predictor.model, Posterior) else predictor.model
     try:
@@ -291,9 +350,9 @@ def _options_text(record: RunRecord) -> str:
     return ", ".join(f"{key}={as_yaml(value)}" for key, value in record.model_options.items())
 
 
-def read_epoch(path: Path) -> int:
-    """Read the number of finished epochs from a checkpoint; 0 if there is none."""
-    return _read_checkpoint(path)[1] if path.exists() else 0
+def read_epoch(path: Path, *, record: RunRecord) -> int:
+    """Read the number of finished epochs from a checkpoint of a run; 0 if there is none."""
+    return _read_checkpoint(path, record=record)[1] if path.exists() else 0
 
 
 def read_seconds(path: Path) -> float:
@@ -301,17 +360,54 @@ def read_seconds(path: Path) -> float:
     return float(torch.load(path, map_location="cpu", weights_only=True)["seconds"]) if path.exists() else 0.0
 
 
-def _read_checkpoint(path: Path, *, key: str = "run") -> tuple[dict[str, torch.Tensor], int]:
+def check_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> int:
+    """Check a checkpoint of a run, and return the number of epochs that trained its weights.
+
+    Raises:
+        UserError: it is missing, damaged or of another run; the message says whether the other checkpoint is whole.
+    """
+    return _read_checkpoint(path, record=record, key=key)[1]
+
+
+def _read_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> tuple[dict[str, torch.Tensor], int]:
     """Read the predictor's weights, and the number of epochs that trained them."""
-    if not path.is_file():
-        raise UserError(f"{key}: {path} is missing: the run has not written it yet")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        weights = {
-            key.removeprefix(PREDICTOR_PREFIX): value
-            for key, value in content["state_dict"].items()
-            if key.startswith(PREDICTOR_PREFIX)
-        }
-        return weights, content["epochs"]
+        content = _load_checkpoint(path, record=record, key=key)
+    except UserError as error:
+        raise UserError(f"{error}{_other_checkpoint(path, record)}") from error
+    state = content["state_dict"]
+    weights = {
+        name.removeprefix(PREDICTOR_PREFIX): each for name, each in state.items() if name.startswith(PREDICTOR_PREFIX)
+    }
+    return weights, content["epochs"]
+
+
+def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, Any]:
+    """Load a checkpoint after checking its digest, its run and the parts that are used here."""
+    if not path.exists():
+        raise UserError(f"{key}: {path} is missing: the run has not written it yet, or it was removed")
+    try:
+        is_checked = check_archive(path)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not is_of_type(content["state_dict"], dict[str, Any]):
+            raise TypeError("state_dict")
+        if not (type(content["epochs"]) is int and content["epochs"] >= 0):
+            raise ValueError("epochs")
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
     except Exception as error:  # an incomplete or foreign file can raise anything
         raise UserError(f"{key}: {path} is damaged or not a checkpoint of ratinglab") from error
+    if record.id and not is_checked:
+        raise UserError(f"{key}: {path} is damaged: it lacks the digest with which the run wrote it")
+    if record.id and content.get("run") != record.id:
+        raise UserError(f"{key}: {path} is of another run")
+    return content
+
+
+def _other_checkpoint(path: Path, record: RunRecord) -> str:
+    """Say whether the other checkpoint of a run is whole, and from which epoch."""
+    other = path.with_name("last.ckpt" if path.name == "best.ckpt" else "best.ckpt")
+    try:
+        return f"; {other.name} is whole, from epoch {_load_checkpoint(other, record=record, key='run')['epochs']}"
+    except UserError:
+        return ""

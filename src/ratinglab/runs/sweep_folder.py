@@ -8,16 +8,20 @@ import json
 import re
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from ratinglab.digests import check_file
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, write_whole
 
 SAVED = ".hydra"
 """Folder in a run's folder where Hydra stores the configuration."""
+SAVED_FILES = ("config.yaml", "overrides.yaml", "hydra.yaml")
+"""Files in it. The record of a run has a copy, so that a run needs no other file to be resumed or reproduced."""
 SWEEP_RECORD, FAILURE, PRUNED = "sweep.json", "failure.txt", "pruned.txt"
 CHOOSES_JOBS = re.compile(
     r"[+~]*(?!hydra\b)|hydra/sweeper\b|hydra\.sweeper\.(?!(n_trials|n_jobs|max_batch_size|storage)=)"
@@ -65,7 +69,8 @@ def claim(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = N
 
 def job_folders(folder: Path) -> list[Path]:
     """List the folders of the jobs that have begun, in their order."""
-    found = [path.parents[1] for path in folder.glob(f"*/{SAVED}/overrides.yaml")]
+    found = {path.parents[1] for path in folder.glob(f"*/{SAVED}/overrides.yaml")}
+    found |= {path.parent for path in folder.glob(f"*/{RUN_RECORD}")}
     return sorted(found, key=lambda run: int(re.split(r"\D", run.name, maxsplit=1)[0] or 0))
 
 
@@ -94,7 +99,7 @@ def _read_reason(path: Path) -> str | None:
 
 def arguments_of(run: Path) -> dict[str, str]:
     """Read the arguments with which Hydra started a run."""
-    texts = yaml.safe_load((run / SAVED / "overrides.yaml").read_text(encoding="utf-8")) or []
+    texts = read_saved(run, "overrides.yaml", kind=list) or []
     return {key: value for key, _, value in (str(text).partition("=") for text in texts)}
 
 
@@ -116,8 +121,54 @@ def config_dir_of(run: Path) -> str | None:
 
 def _read_hydra(run: Path) -> dict[str, Any]:
     """Read Hydra's own configuration of a run; {} if it has none."""
-    path = run / SAVED / "hydra.yaml"
-    return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]) if path.is_file() else {}
+    content = read_saved(run, "hydra.yaml", kind=dict)
+    return {} if content is None else dict(content["hydra"])
+
+
+def read_saved_files(run: Path) -> dict[str, str]:
+    """Read the files in which Hydra stored how a run was started, by name; those that are missing are left out."""
+    found = {}
+    for name in SAVED_FILES:
+        with suppress(OSError, ValueError):
+            found[name] = (run / SAVED / name).read_text(encoding="utf-8")
+    return found
+
+
+def saved_text(run: Path, name: str) -> str | None:
+    """Read one of SAVED_FILES; None if it is missing.
+
+    Reads the copy in the record or, of a run without a record yet or of an earlier version, the file itself.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    with suppress(OSError, ValueError, LookupError, TypeError):  # a damaged record, which other readers report
+        check_file(run / RUN_RECORD)
+        return str(json.loads((run / RUN_RECORD).read_text(encoding="utf-8"))["started_with"][name])
+    path = run / SAVED / name
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def read_saved(run: Path, name: str, *, kind: type) -> Any:
+    """Parse one of SAVED_FILES, whose content is a list or a dict; None if it is missing.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    text = saved_text(run, name)
+    if text is None:
+        return None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{run / SAVED / name} is damaged: {' '.join(str(error).split())}") from error
+    is_hydra = name == "hydra.yaml"
+    if not isinstance(content, kind) or (is_hydra and not (isinstance(content, dict) and "hydra" in content)):
+        raise UserError(f"{run / SAVED / name} is damaged: its content is of another kind")
+    return content
 
 
 def short_number(value: str) -> str:

@@ -1,0 +1,175 @@
+"""Damage to the files of a run is found and named; a kill between two writes leaves a whole run."""
+
+import errno
+import json
+import os
+import shutil
+from io import BytesIO
+
+import pytest
+import torch
+from conftest import Outcome
+from fuzz_runs import Case, damage
+from run_folders import forget_digests
+
+from ratinglab import files
+from ratinglab.digests import check_archive, check_file, record_digests, seal_archive, write_recorded
+from ratinglab.errors import RunFailedError, UserError
+from ratinglab.runs.run import Run
+
+BEST, LAST = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def other(command, tmp_path_factory):
+    """Train a run of the same shapes as `quick`, from other weights."""
+    return command(tmp_path_factory.mktemp("other"), "train", "trainer=debug", "logger=none", "seed=5").run
+
+
+@pytest.fixture
+def run(quick, tmp_path):
+    return shutil.copytree(quick.run, tmp_path / "run")
+
+
+def use(folder) -> None:
+    """Read every file that predictions, lists and comparisons depend on."""
+    loaded = Run.load(folder)
+    loaded.recommend(42, k=2)
+    loaded.evaluate()
+    assert loaded.metrics
+
+
+@pytest.mark.parametrize("how", ["absent", "empty", "truncated", "flipped", "folder", "list", "other run"])
+@pytest.mark.parametrize("name", ["run.json", "digests.json", "users.parquet", "ratings.parquet", "metrics.json", BEST])
+def test_damaged_file_is_named_in_one_line(run, other, name, how):
+    if not damage(Case("adam", name, how, 1), run, other):
+        pytest.skip("both runs have the same file")
+    # of the digests of another run, the first file that is read differs
+    with pytest.raises(UserError, match="run.json" if (name, how) == ("digests.json", "other run") else name) as error:
+        use(run)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("how", ["part", "weight", "nan", "scaled", "epochs"])
+def test_rewritten_checkpoint_is_refused(run, other, how):
+    assert damage(Case("adam", BEST, how, 1), run, other)
+    message = r"best\.ckpt is damaged.*; last\.ckpt is whole, from epoch 2$"
+    with pytest.raises(UserError, match=message):
+        Run.load(run)
+
+
+@pytest.mark.parametrize("name", ["best.ckpt", "ratings.parquet"])
+def test_finished_run_without_a_file_is_not_called_finished(command_here, run, name):
+    next(run.rglob(name)).unlink()
+    found = command_here(run.parent, "train", "resume=run", status=None)
+    assert "already finished" not in found.stdout
+    assert name in found.stderr + found.stdout
+    if name == "ratings.parquet":  # the data has all of it
+        use(run)
+    else:
+        assert found.status == 2
+
+
+def test_run_with_a_damaged_last_checkpoint_predicts_but_is_not_extended(command_here, run):
+    (run / LAST).write_bytes((run / LAST).read_bytes()[:-100])
+    use(run)
+    found = command_here(run.parent, "train", "resume=run", "trainer.max_epochs=4", status=2)
+    assert "last.ckpt is damaged" in found.stderr
+    assert "best.ckpt is whole, from epoch " in found.stderr
+
+
+def test_run_of_an_earlier_version_is_read_resumed_and_reproduced(command_here, run):
+    forget_digests(run)
+    content = torch.load(run / BEST, weights_only=True)
+    content.pop("run")
+    torch.save(content, run / BEST)
+    use(run)
+    command_here(run.parent, "train", "resume=run", "trainer.max_epochs=3")
+    found: Outcome = command_here(run.parent, "reproduce", "run=run")
+    assert found.stdout.splitlines()[-1].endswith("equal to the last digit")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"num_users": "many"}, "num_users must be int, got 'many'"),
+        ({"num_items": True}, "num_items must be int, got 'True'"),
+        ({"num_users": 0}, "num_users must be at least 1, got 0"),
+        ({"rating_mean": float("nan")}, "it has the value NaN"),
+        ({"scale": [5, 1]}, r"scale must be the lowest and the highest rating, got \[5, 1\]"),
+        ({"model_options": [1]}, "model_options must be dict"),
+        ({"provenance": {}}, "its provenance has no data"),
+        ({"monitor": "val/none"}, "monitor must be one of"),
+        ({"ranking": {}}, "ranking must have k, by, threshold"),
+    ],
+)
+def test_record_without_digests_is_checked_by_type_and_range(run, changed, message):
+    forget_digests(run)
+    path = run / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(UserError, match=rf"run\.json is damaged: {message}"):
+        Run.load(run)
+
+
+def test_kill_between_the_digest_and_the_file_leaves_both_valid(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"old")
+    record_digests(tmp_path, written=["a"])
+    with monkeypatch.context() as patch:
+        patch.setattr("ratinglab.digests.write_bytes", _write_all_but(tmp_path / "a"))
+        for content in (b"killed", b"killed again"):
+            with pytest.raises(KeyboardInterrupt):
+                write_recorded(tmp_path, {"a": content})
+            check_file(tmp_path / "a")
+    write_recorded(tmp_path, {"a": b"new"})
+    check_file(tmp_path / "a")
+    (tmp_path / "a").write_bytes(b"killed")
+    with pytest.raises(UserError, match="a is damaged: its digest differs"):
+        check_file(tmp_path / "a")
+
+
+def _write_all_but(path):
+    def write(each, content):
+        if each == path:
+            raise KeyboardInterrupt
+        files.write_bytes(each, content)
+
+    return write
+
+
+def test_flipped_bit_in_an_archive_is_found_or_changes_nothing(tmp_path):
+    archive = BytesIO()
+    torch.save({"a": torch.arange(100), "b": 1}, archive)
+    seal_archive(archive)
+    whole, path, found = archive.getvalue(), tmp_path / "a", 0
+    path.write_bytes(whole)
+    assert check_archive(path)
+    places = [*range(0, len(whole), 7), *range(len(whole) - 90, len(whole))]
+    for place in places:
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        try:
+            is_sealed = check_archive(path)
+        except UserError:
+            is_sealed = False
+        found += not is_sealed
+        if is_sealed:
+            loaded = torch.load(path, weights_only=True)
+            assert torch.equal(loaded["a"], torch.arange(100))
+            assert loaded["b"] == 1
+    assert found > len(places) / 2
+
+
+def test_run_that_lost_its_best_epoch_to_a_full_disk_says_so(train_here, monkeypatch):
+    own, written = os.replace, []
+
+    def fail_twice(source, target):
+        written.append(str(target).endswith("best.ckpt"))
+        if written[-1] and sum(written) in (3, 4):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        own(source, target)
+
+    monkeypatch.setattr(files.os, "replace", fail_twice)
+    with pytest.raises(RunFailedError) as error:
+        train_here("model=biased_mf", "trainer.max_epochs=3", "optimizer.lr=0.02", "data.batch_size=1000")
+    assert str(error.value).endswith("best.ckpt, from epoch 1; last.ckpt, from epoch 3")
