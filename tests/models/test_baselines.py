@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from ratinglab.models import baselines
 from ratinglab.models.baselines import SHRINKAGE, BiasBaseline, fit_biases
 from ratinglab.models.equation import Equation
 from ratinglab.models.predictor import Predictor
@@ -16,7 +17,9 @@ def fitted() -> BiasBaseline:
     return BiasBaseline(num_users=3, num_items=3).fit(user=USER, item=ITEM, rating=RATING)
 
 
-def test_biases_solve_the_normal_equations():
+@pytest.mark.parametrize("chunk", [1, 3, 1 << 20])
+def test_biases_solve_the_normal_equations(monkeypatch, chunk):
+    monkeypatch.setattr(baselines, "CHUNK", chunk)
     design = np.zeros((5, 6))
     design[np.arange(5), USER] = 1
     design[np.arange(5), 3 + ITEM] = 1
