@@ -89,7 +89,8 @@ def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
         yield from _report_sweep(folder, test=test)
     runs, unfinished, unreadable = find_runs(folders)
     if not runs:
-        raise UserError(f"there is no finished run in {', '.join(folders)}")
+        reason = f" (left out: {'; '.join(unreadable)})" if unreadable else ""
+        raise UserError(f"there is no finished run in {', '.join(folders)}{reason}")
     under_protocol: defaultdict[str, list[FinishedRun]] = defaultdict(list)
     others: defaultdict[tuple[tuple[str, str], ...], list[FinishedRun]] = defaultdict(list)
     for run in runs:

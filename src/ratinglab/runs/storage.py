@@ -72,6 +72,8 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     }
     for name, columns in tables.items():
         path = folder / f"{name}.parquet"
+        if path.is_dir():
+            raise UserError(f"{path} is a folder: remove it, and the file is written again")
         if not is_whole(path):
             table = pd.DataFrame({key: column for key, column in columns.items() if column is not None})
             write_whole(path, partial(table.to_parquet, index=False))
