@@ -99,6 +99,14 @@ def test_text_with_regular_quotation_marks_is_read(frame, tmp_path, tables):
     assert_equal(*tables(path))
 
 
+def test_note_on_white_space_gives_the_same_example(frame, tmp_path, tables):
+    texts = frame.user_id.astype(str)
+    spaced = frame.assign(user_id=texts.where(frame.index > 2_000, " " + texts + " "))
+    in_memory, on_disk = tables(save(spaced, tmp_path / "a.csv"))
+    assert "in white space" in in_memory.notes[0]
+    assert_equal(in_memory, on_disk)
+
+
 @pytest.mark.parametrize("late", ['1,"2\n3",4\n', '1,2"3,4\n'])
 def test_quotation_marks_that_need_the_whole_file_are_refused(frame, tmp_path, tables, late):
     path = save(frame, tmp_path / "a.csv")
@@ -120,13 +128,13 @@ def test_several_files_are_one_table(frame, tmp_path, tables):
 FAULTS = {
     "not a number": (lambda f: f.assign(rating=f.rating.astype(str).where(f.index != 2_600, "x")), "must be a number"),
     "blank": (lambda f: f.assign(user_id=f.user_id.astype(float).where(f.index != 2_600)), "user"),
-    "infinite": (lambda f: f.assign(rating=f.rating.where(f.index != 2_600, np.inf)), "the rating must be"),
+    "infinite": (lambda f: f.assign(rating=f.rating.where(f.index != 2_600, np.inf)), "rating'? must be"),
     "repeated": (lambda f: pd.concat([f, f[5:8]]), "rows that repeat an earlier row's user and item: 3"),
     "constant": (lambda f: f.assign(rating=3.0), "every rating is 3"),
 }
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_have_the_message_of_a_table_in_memory(frame, tmp_path, name, fault):
     change, text = FAULTS[fault]

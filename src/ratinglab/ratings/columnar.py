@@ -63,9 +63,12 @@ def stream_columnar(file: InputFile, kind: Format, columns: Columns) -> Iterator
     names = column_names(file, kind)
     for role, name in wanted.items():
         check_column(names, name, key=f"data.columns.{role}", file=file)
-    _, batches = typed_batches(file, kind, columns=list(wanted.values()))
+    if kind is Format.JSON_LINES:
+        batches = _json_line_batches(file, list(wanted.values()), floats={columns.rating})
+    else:
+        batches = typed_batches(file, kind, columns=list(wanted.values()))[1]()
     first_row = 0
-    for batch in batches():
+    for batch in batches:
         table = pa.Table.from_batches([batch])
         yield from pa.table(_converted(table, columns, file=file, first_row=first_row)).to_batches()
         first_row += len(batch)
@@ -125,7 +128,7 @@ def column_names(file: InputFile, kind: Format) -> list[str]:
 def _read(file: InputFile, kind: Format, names: list[str], *, floats: Collection[str] = ()) -> pa.Table:
     """Read columns by name; of JSON Lines, all numbers in the columns `floats` as float64."""
     if kind is Format.JSON_LINES:
-        return _read_json_lines(file, names, floats)
+        return pa.Table.from_batches(_json_line_batches(file, names, floats=floats))
     with _damage_as_error(file):
         if kind is Format.PARQUET:
             return pyarrow.parquet.read_table(file.opened(), columns=names)
@@ -134,25 +137,23 @@ def _read(file: InputFile, kind: Format, names: list[str], *, floats: Collection
         return pa.ipc.open_file(file.opened()).read_all().select(names)
 
 
-def _read_json_lines(file: InputFile, names: list[str], floats: Collection[str]) -> pa.Table:
-    """Read keys of JSON objects, one object per line, with the types of the first one."""
+def _json_line_batches(file: InputFile, names: list[str], *, floats: Collection[str]) -> Iterator[pa.RecordBatch]:
+    """Yield keys of JSON objects, one object per line, with the types of the first one."""
     first = _first_object(file)
     types = {name: _type_of(first[name], name=name, file=file) for name in names}
     types |= {name: pa.float64() for name in floats if types[name] == pa.int64()}
     schema = pa.schema(list(types.items()))
     try:
-        batches = pyarrow.json.open_json(
+        for batch in pyarrow.json.open_json(
             BlockStream(file.blocks()),
             read_options=JSON_OPTIONS,
             parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
-        )
-        table = pa.Table.from_batches(batches, schema)
-        if all(column.null_count == 0 for column in table.columns):
-            return table
-        reason = "a value is missing"
+        ):
+            if any(column.null_count > 0 for column in batch.columns):
+                raise _json_fault(file, schema, otherwise="a value is missing")
+            yield batch
     except pa.ArrowInvalid as error:
-        reason = " ".join(str(error).split())
-    raise _json_fault(file, schema, otherwise=reason)
+        raise _json_fault(file, schema, otherwise=" ".join(str(error).split())) from error
 
 
 def _type_of(value: Any, *, name: str, file: InputFile) -> pa.DataType:

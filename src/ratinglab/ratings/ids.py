@@ -142,7 +142,7 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
     notes: list[str] = []
     if not texts.equals(encoded.dictionary):
         remark = f"{what} ids that differ from another id only in white space, read as the same id"
-        notes = _note_on_alike(encoded.dictionary, str.strip, remark)
+        notes = _note_on_alike(encoded.dictionary.sort(), str.strip, remark)
     integers = _as_integers(texts)
     if integers is None:
         integers = _as_integers(pc.replace_substring_regex(texts, WHOLE_NUMBER, r"\1"))
