@@ -57,7 +57,7 @@ def test_train_writes_the_files_of_a_run(textbook):
     assert len(events) == 1
     assert files - events == {
         ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "checkpoints/best.ckpt",
-        "checkpoints/last.ckpt", "epochs.csv", "predictions.parquet",
+        "checkpoints/last.ckpt", "digests.json", "epochs.csv", "predictions.parquet",
         "items.parquet", "metrics.json", "ratings.parquet", "run.json", "train.log",
         "users.parquet", "projector_config.pbtxt", "00000/items/metadata.tsv", "00000/items/tensors.tsv",
     }  # fmt: skip
