@@ -1,6 +1,7 @@
 """Training with the rows on disk: the same run as with the rows in memory."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import ratinglab
 from ratinglab.errors import UserError
 from ratinglab.fitting import sorted_ratings
 from ratinglab.ratings import mapped_arrays
+from ratinglab.ratings.mapped_arrays import empty
 from ratinglab.runs import trained_model
 
 DATA = ["data=csv", "data.path=ratings.parquet", "data.cache=cache"]
@@ -90,6 +92,21 @@ def test_full_disk_is_one_line(command_here, folder, monkeypatch, fit):
     assert "data.cache: " in outcome.stderr
     assert "No space left on device" in outcome.stderr
     assert not (folder / "full").exists()
+
+
+def test_disk_that_fills_once_the_run_is_written_is_named_and_the_run_resumes(command_here, folder, monkeypatch):
+    whole = command_here(folder, "train", *ON_DISK, *SHORT, "optimizer=als", "hydra.run.dir=roomy").run
+    with monkeypatch.context() as context:
+        context.setattr(sorted_ratings, "empty", partial(after_full_disk, empty))
+        outcome = command_here(folder, "train", *ON_DISK, *SHORT, "optimizer=als", "hydra.run.dir=filled", status=1)
+    assert outcome.stderr == "error: cache/tables: No space left on device\n"
+    assert_equal_runs(whole, command_here(folder, "train", "resume=filled").run)
+
+
+def after_full_disk(function, *arguments, **keywords):
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr("os.posix_fallocate", full_disk)
+        return function(*arguments, **keywords)
 
 
 def full_disk(*_):

@@ -33,8 +33,9 @@ def test_empty_array_needs_no_file(tmp_path):
 
 def test_space_is_reserved_at_once(tmp_path):
     """A write to a mapped page of a full disk would kill the process."""
-    with pytest.raises(OSError, match=r"No space left|File too large|Cannot allocate"):
+    with pytest.raises(OSError, match=r"No space left|File too large|Cannot allocate") as caught:
         empty(1 << 60, np.int8, folder=tmp_path)
+    assert caught.value.filename == str(tmp_path)
     gc.collect()
     assert list(tmp_path.iterdir()) == []
 

@@ -1,8 +1,11 @@
 """Tables whose rows stay on disk equal those in memory: ids, order, notes, messages."""
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -180,13 +183,38 @@ def test_damaged_entry_is_read_again(frame, tmp_path, name):
 
 
 def test_rows_of_a_killed_process_are_removed(frame, tmp_path):
+    """Those of a running process stay, and those of another machine, which may run it."""
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     folder = tmp_path / "cache" / "tables"
-    for pid in (dead.pid, os.getppid()):
-        (folder / f".x.rows.{pid}.tmp").mkdir(parents=True)
+    stay = {f".x.rows.{platform.node()}.{os.getppid()}.1.tmp", f".x.rows.another.{dead.pid}.1.tmp"}
+    for name in (*stay, f".x.rows.{platform.node()}.{dead.pid}.1.tmp"):
+        (folder / name).mkdir(parents=True)
     csv_options(str(save(frame, tmp_path / "a.csv")), on_disk=True, cache=str(tmp_path / "cache")).load()
-    assert [path.name for path in folder.glob(".*")] == [f".x.rows.{os.getppid()}.tmp"]
+    assert {path.name for path in folder.glob(".*")} == stay
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_runs_that_read_at_once_share_an_entry(frame, tmp_path, monkeypatch, removed):
+    """A second run reads and writes the table while the first one reads, and another one may remove it again."""
+    options = csv_options(str(save(frame, tmp_path / "a.csv")), on_disk=True, cache=str(tmp_path / "cache"))
+    original, tables = distinct_ids.DistinctIds.indexed, []
+
+    def slow(self):
+        with monkeypatch.context() as context:
+            context.setattr(distinct_ids.DistinctIds, "indexed", original)
+            with ThreadPoolExecutor() as threads:
+                tables.append(threads.submit(options.load).result())
+        return original(self)
+
+    monkeypatch.setattr(distinct_ids.DistinctIds, "indexed", slow)
+    if removed:
+        monkeypatch.setattr(table_cache, "_tidy", lambda entry, *_, **__: shutil.rmtree(entry))
+    first = options.load()
+    assert np.array_equal(first.ratings.user, tables[0].ratings.user)
+    assert first.folder == tables[0].folder == tmp_path / "cache" / "tables"
+    assert first.digest == tables[0].digest
+    assert len(list((tmp_path / "cache" / "tables").iterdir())) == (0 if removed else 1)
 
 
 def test_file_that_changes_between_the_passes_is_refused(frame, tmp_path, monkeypatch):

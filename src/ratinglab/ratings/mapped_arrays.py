@@ -21,17 +21,20 @@ def empty(count: int, dtype: DTypeLike, *, folder: Path | None) -> NDArray[Any]:
     operating system frees it when the array is gone, or the process ends in any way.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written.
+        OSError: the disk is full, or the folder, which it names, cannot be written.
     """
     num_bytes = count * np.dtype(dtype).itemsize
     if folder is None or num_bytes == 0:
         return np.empty(count, dtype=dtype)
-    with TemporaryFile(dir=folder) as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, num_bytes)
-        else:
-            file.truncate(num_bytes)
-        return np.frombuffer(mmap.mmap(file.fileno(), num_bytes), dtype=dtype)
+    try:
+        with TemporaryFile(dir=folder) as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, num_bytes)
+            else:
+                file.truncate(num_bytes)
+            return np.frombuffer(mmap.mmap(file.fileno(), num_bytes), dtype=dtype)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(folder)) from error
 
 
 def opened(path: Path, dtype: DTypeLike) -> NDArray[Any]:

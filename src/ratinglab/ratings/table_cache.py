@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import shutil
 import threading
 from collections.abc import Callable
@@ -100,7 +101,8 @@ def table_on_disk(
         return table
     entry.parent.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(entry.parent)
-    half_done = entry.with_name(f".{entry.name}.{os.getpid()}.tmp")
+    half_done = entry.with_name(f".{entry.name}.{platform.node()}.{os.getpid()}.{threading.get_ident()}.tmp")
+    shutil.rmtree(half_done, ignore_errors=True)  # a killed process of a container can have had the same number
     try:
         half_done.mkdir()
         found = read(half_done)
@@ -108,21 +110,22 @@ def table_on_disk(
         for name in COLUMNS:
             with (half_done / name).open("rb") as file:
                 os.fsync(file.fileno())
-        shutil.rmtree(entry, ignore_errors=True)  # unreadable, or there would have been a table
-        half_done.rename(entry)
+        if _load_on_disk(entry) is None:  # else another run has written it meanwhile
+            shutil.rmtree(entry, ignore_errors=True)  # unreadable
+            with suppress(OSError):  # another run has renamed its own just now
+                half_done.rename(entry)
     finally:
         shutil.rmtree(half_done, ignore_errors=True)
     _tidy(entry, source, now=now_ns / 1e9)
-    table = _load_on_disk(entry)
-    assert table is not None, "it was just written"
-    return table
+    # another run may have removed the entry again: the rows stay mapped
+    return _load_on_disk(entry) or replace(found, folder=entry.parent)
 
 
 def _remove_unfinished(folder: Path) -> None:
     """Remove the rows of processes of this machine that were killed while they read: they can fill a disk."""
-    for path in folder.glob(".*.rows.*.tmp"):
+    for path in folder.glob(f".*.rows.{platform.node()}.*.tmp"):
         try:
-            os.kill(int(path.name.split(".")[-2]), 0)
+            os.kill(int(path.name.split(".")[-3]), 0)
         except (OSError, ValueError):  # there is no such process
             shutil.rmtree(path, ignore_errors=True)
 
