@@ -10,7 +10,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, TypeVar
@@ -273,13 +272,11 @@ class SparkProcess:
 
     def _connect(self) -> None:
         """Start the JVM and the session, with all output in the log."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pyspark, about pandas, which is not used here
-            import_module("pyspark.ml.recommendation")
-            from pyspark import SparkConf, SparkContext
-            from pyspark.java_gateway import launch_gateway
-            from pyspark.sql import SparkSession
+        from pyspark import SparkConf, SparkContext
+        from pyspark.java_gateway import launch_gateway
+        from pyspark.sql import SparkSession
 
+        warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # not used here
         logging.getLogger("py4j").setLevel(logging.WARNING)
         if SparkContext._active_spark_context is not None:
             raise UserError("optimizer=spark_als starts Spark itself: stop the active SparkContext first")
@@ -321,6 +318,8 @@ class SparkProcess:
         if "java.lang.OutOfMemoryError" in log:
             return "out of memory (java.lang.OutOfMemoryError); optimizer.conf sets spark.driver.memory and others"
         found = logged[-1:] if has_ended else JAVA_ERROR.findall(str(error))[:1]
+        if has_ended and not found:  # Java itself refuses an argument, or the process was killed
+            found = [line for line in log.splitlines() if line.startswith(("Error", "Invalid"))][:1]
         text = found[0] if found else "its JVM has ended" if has_ended else str(error)
         return " ".join(text.split())[:300]
 
