@@ -36,8 +36,8 @@ REQUIRED = {
 
 @pytest.fixture(autouse=True)
 def has_all_packages(monkeypatch):
-    """Let the options of every logger and of the server be made, whether or not their packages are installed."""
-    for module in ("fitting.loggers", "experiment.root_options"):
+    """Let the options of loggers, fits and the server be made, whether or not their packages are installed."""
+    for module in ("fitting.loggers", "fitting.optimizers", "experiment.root_options"):
         monkeypatch.setattr(f"ratinglab.{module}.find_spec", lambda name: name)
 
 

@@ -131,6 +131,10 @@ def check_resumable(
         )
     done = (check_checkpoint if is_finished else read_epoch)(last, record=before)
     limit = options.trainer.max_seconds()
+    if options.optimizer.takes_one_epoch and done > 0:
+        raise UserError(
+            f"a run by optimizer={options.optimizer.name} cannot be extended: its one epoch is final, and done"
+        )
     if record.max_epochs <= done:
         raise UserError(f"trainer.max_epochs must be above the {done} epochs done, got {record.max_epochs}")
     if limit is not None and limit <= (passed := read_seconds(last)):

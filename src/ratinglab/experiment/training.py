@@ -203,6 +203,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         load_weights(fit.predictor, checkpoint, record=record)  # can raise too: the equation may have changed
     elif options.from_ is not None:
         start_from(options, fit.predictor, record=record, is_first_of_two=is_first_of_two)
+    fit.prepare(run_folder)
     model, epochs = fit.predictor.model, record.refit_epochs
     lines = [*header(options, holdout=holdout, model=model, first_epoch=first_epoch, refit_epochs=epochs)]
     if asked_model != options.model.name:

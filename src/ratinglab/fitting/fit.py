@@ -94,6 +94,13 @@ class Fit(LightningModule):
         assert isinstance(data, RatingDataModule)
         return data
 
+    def prepare(self, run_folder: Path) -> None:
+        """Connect to what the fit needs outside this process, before the run's files are written.
+
+        Raises:
+            UserError: it is not there.
+        """
+
     def wants_one_thread(self, batch_size: int) -> bool:
         """Return whether torch should use one thread during this fit."""
         return False

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
@@ -234,16 +235,20 @@ class BlockSGDOptions(CompiledOptions, SteppingOptions):
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
         """Raise UserError for features, which add parts to the rows."""
-        needs = model.needs()
-        for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
-            if names:
-                raise UserError(f"model.{key} must be [] with optimizer=block_sgd, got {as_yaml(list(names))}")
+        _check_no_features(model, fit=self.name)
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
         """Make the fit."""
         from ratinglab.fitting.block_sgd import BlockFit  # imports a compiler
 
         return BlockFit(predictor, setup, slices=self.slices)
+
+
+def _check_no_features(model: EquationOptions, *, fit: str) -> None:
+    needs = model.needs()
+    for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
+        if names:
+            raise UserError(f"model.{key} must be [] with optimizer={fit}, got {as_yaml(list(names))}")
 
 
 class Noise(Enum):
@@ -394,3 +399,65 @@ class ClosedFormOptions(FitOptions):
         from ratinglab.fitting.closed_form import ClosedFormFit
 
         return ClosedFormFit(predictor, setup)
+
+
+@dataclass
+class SparkALSOptions(FitOptions):
+    """Alternating least squares by Spark's MLlib, on a cluster or in threads of this machine, in one epoch.
+
+    Its iterations are trainer.max_epochs; early stopping has no effect on them. It fits mf, and biased_mf with the
+    biases of the bias baseline. It ignores data.batch_size and model.init_std.
+    """
+
+    name: ClassVar[str] = "spark_als"
+    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
+    trainer_values: ClassVar[Mapping[str, object]] = ClosedFormOptions.trainer_values
+    takes_batches: ClassVar[bool] = False
+    on_cpu_only: ClassVar[bool] = True
+    pace: ClassVar[str] = "all iterations"
+    takes_mapped_rows: ClassVar[bool] = True
+    takes_one_epoch: ClassVar[bool] = True
+
+    master: str
+    """Spark's master: local[2] for two threads of this machine, local[*] for all cores; spark://HOST:7077, yarn or
+    k8s://https://HOST:443 for a cluster."""
+    blocks: int = field(metadata=within(1, 100_000))
+    """Number of blocks of users and of items, which are solved in parallel: at least the number of cores. Another
+    number gives other initial factors."""
+    folder: str | None
+    """Folder that all nodes see under the same path, for the training rows and factors during the fit. null: the run's
+    own folder."""
+    conf: dict[str, str] | None
+    """Settings of Spark, such as {spark.executor.memory: 8g, spark.executor.instances: 10}. The run records them:
+    passwords belong in spark-defaults.conf. With a local master, spark.driver.memory limits the memory of
+    all. null: those of spark-defaults.conf, if there is one."""
+
+    def check_together(self) -> None:
+        """Raise UserError for a setting that is none of Spark's."""
+        for name in self.conf or {}:
+            if name == "spark.master":
+                raise UserError("optimizer.conf must not hold spark.master; set optimizer.master")
+            if not name.startswith("spark."):
+                raise UserError(f"optimizer.conf must hold names such as spark.driver.memory, got {name}")
+
+    def remarks(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
+        """Yield a note that the iterations are not epochs."""
+        yield (
+            f"note: MLlib runs its {max_epochs} iterations (trainer.max_epochs) in one epoch, without early stopping"
+        )
+
+    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
+        """Raise UserError if pyspark is missing, for features, or if rows would have no unique solution."""
+        if find_spec("pyspark") is None:
+            raise UserError("optimizer=spark_als needs pyspark: pip install 'ratinglab[spark]'")
+        _check_no_features(model, fit=self.name)
+        if vars(model).get("regularization") == 0:
+            raise UserError("model.regularization must be above 0 with optimizer=spark_als, got 0.0")
+
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the fit."""
+        from ratinglab.fitting.spark_als import SparkALSFit
+
+        return SparkALSFit(
+            predictor, setup, master=self.master, blocks=self.blocks, folder=self.folder, conf=self.conf or {}
+        )

@@ -1,0 +1,364 @@
+"""Alternating least squares by Spark's MLlib, in Spark's own processes."""
+
+import logging
+import os
+import re
+import shutil
+import signal
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow.parquet
+import torch
+from numpy.typing import NDArray
+
+from ratinglab.batches import Batch
+from ratinglab.errors import RunFailedError, UserError
+from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.priors import FloatArray
+from ratinglab.fitting.setup import FitSetup
+from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.mapped_arrays import release
+from ratinglab.ratings.parquet_blocks import write_parquet
+
+SHARED_FOLDER = "spark"
+"""Folder of the files exchanged with Spark, in the run's folder."""
+LOG = "spark.log"
+"""Spark's own log, kept in the run's folder after a failure."""
+ROWS_AT_ONCE = 1 << 18
+"""Rows that are written, or predicted, at once."""
+CONNECT_SECONDS = 5.0
+"""Time limit of the connection to a master."""
+EXECUTOR_SECONDS = 120.0
+"""Time limit for the first executor of a cluster."""
+JAVA_ERROR = re.compile(r"(?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error): +(\S.*)")
+
+Value = TypeVar("Value")
+
+
+class SparkALSFit(Fit):
+    """The minimization of Σ (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) over the training ratings by MLlib, in a single epoch.
+
+    MLlib weights its regParam by the number of ratings of each row, so λ is the same as under optimizer=als, and so is
+    the objective. trainer.max_epochs is its number of iterations. It starts from random factors of its own, of length
+    1, drawn from the run's seed; the equation's initial values, and the weights of a run in `from=`, are not used.
+
+    MLlib has no biases. For an equation with biases it fits p_u · q_i to the residuals r − (μ + b_u + b_i), where b_u
+    and b_i are the biases of the bias baseline, at which such an equation starts. They stay fixed, unlike under
+    optimizer=als, which fits them together with the factors.
+
+    The training rows go to Spark, and the factors come back, as Parquet files in a folder that is removed afterwards.
+    Executors need Java, but no Python. The number of blocks and the seed decide the initial factors. With them equal,
+    the factors repeat up to the order in which ratings arrive in a block and are summed: often, but not always, to the
+    last bit.
+
+    Source: Zhou, Wilkinson, Schreiber, Pan, "Large-Scale Parallel Collaborative Filtering for the Netflix Prize", AAIM
+    2008, for the weighted λ; https://spark.apache.org/docs/latest/ml-collaborative-filtering.html for the program.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        setup: FitSetup,
+        *,
+        master: str,
+        blocks: int,
+        folder: str | None,
+        conf: Mapping[str, str],
+    ) -> None:
+        """Fit `predictor.model`, a factor equation without parts; see the options, SparkALSOptions."""
+        super().__init__(predictor, setup)
+        self.seed, self.iterations, self.blocks = setup.seed, setup.trainer.max_epochs, blocks
+        self._spark = SparkProcess(master=master, folder=folder, conf=conf)
+
+    @property
+    def equation(self) -> FactorEquation:
+        """The equation being fitted."""
+        return as_factor_equation(self.predictor.model)
+
+    def prepare(self, run_folder: Path) -> None:
+        """Start Spark and connect to the master."""
+        self._spark.start(run_folder)
+
+    @torch.no_grad()
+    def training_step(self, batches: list[Batch]) -> None:
+        """Write the training rows, let MLlib fit them, and read the factors."""
+        if not self._spark.is_running:
+            self.prepare(Path(self.trainer.default_root_dir))
+        with self._spark as folder:
+            with (folder / "ratings.parquet").open("wb") as file:
+                write_parquet(file, self._columns())
+            self._spark.call(self._fit_factors)
+            for name, side in (("user", self.equation.user_side()), ("item", self.equation.item_side())):
+                read_factors(folder / name, side.embedding.weight.numpy())
+        self.train_mse = self._mean_squared_error()
+        self.stops_early = self.trainer.should_stop = True
+
+    def on_train_batch_end(self, outputs: object, batch: list[Batch], batch_idx: int) -> None:
+        """Count the rows of every iteration, as optimizer=als does."""
+        super().on_train_batch_end(outputs, batch, batch_idx)
+        self.rows_trained += (self.iterations - 1) * sum(self.batch_rows)
+
+    def advice(self) -> str:
+        """Suggest a larger λ: with λ near 0, rows with few ratings have no unique solution."""
+        return "; a larger model.regularization may help"
+
+    def _blocks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Yield user, item and rating of the training rows, (B,) each, B at most ROWS_AT_ONCE."""
+        rows = self.data.train_ratings
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            taken = slice(start, start + ROWS_AT_ONCE)
+            user, item, rating = (torch.from_numpy(each[taken]) for each in (rows.user, rows.item, rows.rating))
+            yield user, item, rating
+            release(rows.user, rows.item, rows.rating)
+
+    def _columns(self) -> Iterator[Mapping[str, NDArray[Any] | None]]:
+        """Yield the training rows with what is left of the ratings beyond mean and biases, in stars."""
+        user_bias, item_bias = self.equation.user_side().bias, self.equation.item_side().bias
+        for user, item, rating in self._blocks():
+            rest = rating - self.equation.rating_mean
+            if user_bias is not None and item_bias is not None:
+                rest = rest - user_bias(user)[:, 0] - item_bias(item)[:, 0]
+            yield {"user": user.numpy(), "item": item.numpy(), "rating": rest.numpy()}
+
+    def _fit_factors(self, session: Any, folder: Path) -> None:
+        """Run MLlib on the files, and let it write the factors."""
+        from pyspark.ml.recommendation import ALS
+
+        als = ALS(
+            rank=self.equation.user_side().embedding.embedding_dim,
+            maxIter=self.iterations,
+            regParam=self.equation.regularization,
+            numUserBlocks=self.blocks,
+            numItemBlocks=self.blocks,
+            userCol="user",
+            itemCol="item",
+            ratingCol="rating",
+            seed=self.seed,
+        )
+        # without checkpoints, the plan of many iterations overflows the JVM's stack
+        session.sparkContext.setCheckpointDir((folder / "checkpoints").as_uri())
+        model = als.fit(session.read.parquet((folder / "ratings.parquet").as_uri()))
+        model.userFactors.write.parquet((folder / "user").as_uri())
+        model.itemFactors.write.parquet((folder / "item").as_uri())
+
+    def _mean_squared_error(self) -> float:
+        """Compute the MSE of the training rows, in squared stars."""
+        squares = 0.0
+        for user, item, rating in self._blocks():
+            squares += float((self.equation(user, item) - rating).double().square().sum())
+        return squares / len(self.data.train_ratings)
+
+
+def read_factors(folder: Path, rows: FloatArray) -> None:
+    """Read the factors that Spark has written into the rows of a side: (num_rows, D) float32.
+
+    Raises:
+        RunFailedError: rows are missing, because executors wrote them into a folder of their own.
+    """
+    is_read = np.zeros(len(rows), dtype=bool)
+    for path in sorted(folder.glob("part-*")):
+        with pyarrow.parquet.ParquetFile(path) as content:
+            for batch in content.iter_batches():
+                index = batch.column("id").to_numpy()
+                rows[index] = batch.column("features").flatten().to_numpy().reshape(len(index), rows.shape[1])
+                is_read[index] = True
+    if not is_read.all():
+        raise RunFailedError(
+            f"{folder} has {int(is_read.sum()):,} of {len(rows):,} rows of factors; all nodes must see the same "
+            "optimizer.folder"
+        )
+
+
+class SparkProcess:
+    """A JVM with a Spark session of its own, and the folder of the files exchanged with it.
+
+    The JVM reads a pipe from this process and ends with it, even after SIGKILL. In a `with` block, it ends with the
+    block, and the folder is removed.
+    """
+
+    def __init__(self, *, master: str, folder: str | None, conf: Mapping[str, str]) -> None:
+        """Take the options; see SparkALSOptions. Starts nothing."""
+        self._master, self._parent = master, folder
+        self._conf = dict(conf)
+        self._session: Any = None
+        self._gateway: Any = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether `start` has succeeded and `__exit__` was not called."""
+        return self._session is not None
+
+    def start(self, run_folder: Path) -> None:
+        """Start the JVM and connect to the master.
+
+        Args:
+            run_folder: folder for Spark's log and, unless there is another, for the exchanged files.
+
+        Raises:
+            UserError: Java is missing, the folder cannot be written, or Spark cannot use the master or a setting.
+        """
+        java = "java" if "JAVA_HOME" not in os.environ else f"{os.environ['JAVA_HOME']}/bin/java"
+        if shutil.which(java) is None:
+            raise UserError(f"optimizer=spark_als needs Java 17 or newer; there is no {java}")
+        check_reachable(self._master)
+        self._folder, self._kept_log = self._make_folder(run_folder), run_folder / LOG
+        self._kept_log.unlink(missing_ok=True)  # of an interrupted run
+        try:
+            self._connect()
+            self._wait_for_executors()
+        except UserError:
+            self._end()
+            raise
+        except Exception as error:
+            reason = self._reason(error)
+            self._end()
+            raise UserError(f"optimizer.master={self._master}: {reason}") from error
+        except BaseException:  # a signal
+            self._end()
+            raise
+
+    def __enter__(self) -> Path:
+        return self._folder
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            shutil.copyfile(self._folder / LOG, self._kept_log)
+        self._end()
+
+    def call(self, function: Callable[[Any, Path], Value]) -> Value:
+        """Call a function with the session and the folder.
+
+        Raises:
+            RunFailedError: Spark failed.
+        """
+        try:
+            return function(self._session, self._folder)
+        except Exception as error:
+            raise RunFailedError(f"Spark failed: {self._reason(error)}; its log is {self._kept_log}") from error
+
+    def _make_folder(self, run_folder: Path) -> Path:
+        """Make the folder of exchanged files; that of an interrupted run is removed first."""
+        if self._parent is not None:
+            try:
+                return Path(mkdtemp(prefix="ratinglab-", dir=Path(self._parent).expanduser().absolute()))
+            except OSError as error:
+                raise UserError(f"optimizer.folder: {self._parent} cannot be written: {error.strerror}") from error
+        folder = run_folder.absolute() / SHARED_FOLDER
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def _settings(self) -> dict[str, str]:
+        """Collect Spark's settings; those of the options come last."""
+        is_local = self._master.startswith("local")
+        return {
+            "spark.master": self._master,
+            "spark.app.name": "ratinglab",
+            "spark.ui.enabled": "false",  # it would listen on all interfaces
+            "spark.ui.showConsoleProgress": "false",
+            "spark.sql.warehouse.dir": (self._folder / "warehouse").as_uri(),
+            **({"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"} if is_local else {}),
+            **self._conf,
+        }
+
+    def _connect(self) -> None:
+        """Start the JVM and the session, with all output in the log."""
+        from pyspark import SparkConf, SparkContext
+        from pyspark.java_gateway import launch_gateway
+        from pyspark.sql import SparkSession
+
+        warnings.filterwarnings("ignore", message="PySpark does not yet fully support pandas")  # not used here
+        logging.getLogger("py4j").setLevel(logging.WARNING)
+        if SparkContext._active_spark_context is not None:
+            raise UserError("optimizer=spark_als starts Spark itself: stop the active SparkContext first")
+        conf = SparkConf(loadDefaults=False).setAll(list(self._settings().items()))
+        with (self._folder / LOG).open("wb") as log:
+            # in a session of its own, so that a signal to the process group leaves the epoch to StopOnSignal
+            popen = {"stdout": log, "stderr": log, "start_new_session": True}
+            self._gateway = launch_gateway(conf, popen_kwargs=popen)
+        handler = signal.getsignal(signal.SIGINT)
+        context = SparkContext(conf=conf, gateway=self._gateway)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)  # pyspark has set its own
+        context.setLogLevel("WARN")
+        self._session = SparkSession(context)
+
+    def _wait_for_executors(self) -> None:
+        """Wait for the first executor of a cluster: without any, Spark would wait forever.
+
+        Raises:
+            UserError: there is none in time.
+        """
+        context = self._session.sparkContext
+        if self._master.startswith("local") or context.getConf().get("spark.dynamicAllocation.enabled") == "true":
+            return
+        end = time.monotonic() + EXECUTOR_SECONDS
+        while context._jsc.sc().getExecutorMemoryStatus().size() < 2:  # the driver is one
+            if time.monotonic() > end:
+                raise UserError(
+                    f"optimizer.master={self._master} has started no executor in {EXECUTOR_SECONDS:.0f} s; it may lack "
+                    "the memory or cores that optimizer.conf asks for"
+                )
+            time.sleep(0.2)
+
+    def _reason(self, error: Exception) -> str:
+        """Find the reason of a failure in Spark's exception or, if its JVM has ended, in its log; one line."""
+        log = (self._folder / LOG).read_text(encoding="utf-8", errors="replace")
+        has_ended = self._gateway is None or (self._gateway.proc is not None and self._gateway.proc.poll() is not None)
+        logged = JAVA_ERROR.findall(log)
+        if "java.lang.OutOfMemoryError" in log:
+            return "out of memory (java.lang.OutOfMemoryError); optimizer.conf sets spark.driver.memory and others"
+        found = logged[-1:] if has_ended else JAVA_ERROR.findall(str(error))[:1]
+        if has_ended and not found:  # Java itself refuses an argument, or the process was killed
+            found = [line for line in log.splitlines() if line.startswith(("Error", "Invalid"))][:1]
+        text = found[0] if found else "its JVM has ended" if has_ended else str(error)
+        return " ".join(text.split())[:300]
+
+    def _end(self) -> None:
+        """End the session and the JVM, and remove the folder."""
+        from pyspark import SparkContext
+
+        gateway, session = self._gateway, self._session
+        self._gateway = self._session = None
+        try:
+            if session is not None:
+                session.stop()
+        except Exception:  # the JVM has ended
+            SparkContext._active_spark_context = None
+        if gateway is not None and gateway.proc is not None:
+            gateway.shutdown()
+            gateway.proc.stdin.close()
+            try:
+                gateway.proc.wait(timeout=10)
+            except Exception:
+                gateway.proc.kill()
+                gateway.proc.wait()
+            SparkContext._gateway = SparkContext._jvm = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def check_reachable(master: str) -> None:
+    """Raise UserError if no host of a spark:// or k8s:// master accepts connections; Spark would try for a minute."""
+    found = re.fullmatch(r"(?:spark|k8s)://(?:(https?)://)?([^/]+)/?", master)
+    if found is None:
+        return
+    failures = []
+    for address in found[2].split(","):
+        host, _, port = address.rpartition(":") if re.search(r":\d+$", address) else (address, "", "")
+        number = int(port or {"spark": 7077, "k8s": 80 if found[1] == "http" else 443}[master.partition(":")[0]])
+        try:
+            socket.create_connection((host.strip("[]"), number), timeout=CONNECT_SECONDS).close()
+        except (OSError, OverflowError, UnicodeError) as error:
+            failures.append(f"{address}: {getattr(error, 'strerror', None) or error}")
+        else:
+            return
+    raise UserError(f"optimizer.master={master} cannot be reached: {'; '.join(failures)}")
