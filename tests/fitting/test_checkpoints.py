@@ -51,6 +51,20 @@ def test_best_holds_the_lowest_error_and_last_the_last_epoch(tmp_path):
     assert epochs(tmp_path) == {"best.ckpt": 1, "last.ckpt": 3}
 
 
+def test_kill_between_the_two_leaves_the_last_epoch_to_be_done_again(tmp_path, monkeypatch):
+    run(callback_in(tmp_path, monitor=None), [3.0])
+
+    def die(source, target):
+        own(source, target)
+        raise KeyboardInterrupt
+
+    own = files.os.replace
+    monkeypatch.setattr(files.os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        run(callback_in(tmp_path, monitor=None), [3.0, 1.0])
+    assert epochs(tmp_path) == {"best.ckpt": 1, "last.ckpt": 0}
+
+
 SHARE = Metric("share", label="share", higher_is_better=True, compute=lambda predicted, rating: 0.0)
 
 

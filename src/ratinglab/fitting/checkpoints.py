@@ -108,10 +108,13 @@ class BestAndLast(Checkpoint):
             self.write_last(trainer)
 
     def write_last(self, trainer: Trainer) -> None:
-        """Write last.ckpt, and best.ckpt too if the last epoch counts as the best."""
-        self._write(trainer, "last.ckpt")
+        """Write last.ckpt, and before it best.ckpt if the last epoch counts as the best.
+
+        A kill between the two must not leave the last epoch done, so that none is left to write best.ckpt.
+        """
         if self.monitor is None:
             self._write(trainer, "best.ckpt")
+        self._write(trainer, "last.ckpt")
         self._last_written = monotonic()
 
     def _write(self, trainer: Trainer, name: str) -> bool:
