@@ -8,6 +8,7 @@ from pytorch_lightning import LightningDataModule
 
 from ratinglab.batches import CPU, Blocks, ShuffledBatches, WholeEpochs
 from ratinglab.ratings.holdout import Holdout
+from ratinglab.ratings.mapped_arrays import release
 from ratinglab.stars import Stars
 
 
@@ -36,6 +37,7 @@ class RatingDataModule(LightningDataModule):
         """The training rows, with ratings in stars."""
         self.rating_mean = float(self.train_ratings.rating.mean(dtype=np.float64))
         """Mean of the training ratings, in rating units."""
+        release(self.train_ratings.rating)
         for _, block in self.train_ratings.blocks():
             block.rating[:] = self.stars.to_stars(block.rating)
         self.validation_ratings = holdout.validation

@@ -41,7 +41,7 @@ from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.program import process_rank
 from ratinglab.ratings.holdout import Holdout, find_available_data, hold_out
-from ratinglab.ratings.mapped_arrays import blocks_of, empty
+from ratinglab.ratings.mapped_arrays import blocks_of, empty, release
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.ratings.table import Ratings
@@ -341,10 +341,16 @@ def _build_fit(
 def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> None:
     """Fit the bias baseline to the training rows, and let the model start from it."""
     baseline, stars = predictor.baseline, predictor.stars
-    rating = torch.from_numpy(empty(len(rows.rating), np.float32, folder=data.folder))
+    column = empty(len(rows.rating), np.float32, folder=data.folder)
+    rating = torch.from_numpy(column)
+
+    def drop_pages() -> None:
+        release(column, *vars(data.train_ratings).values())
+
     for block in blocks_of(len(rating)):
         rating[block] = stars.to_rating(rows.rating[block])
-    baseline.fit(user=rows.user, item=rows.item, rating=rating)
+        drop_pages()
+    baseline.fit(user=rows.user, item=rows.item, rating=rating, after_chunk=drop_pages)
     # a sampler starts from its prior; one far rating can make the bias baseline worse than the mean
     if not isinstance(predictor.model, Posterior) and _beats_the_mean(baseline, data.validation_ratings):
         predictor.model.start_from_baseline(baseline.user_bias[:-1] / stars.unit, baseline.item_bias[:-1] / stars.unit)

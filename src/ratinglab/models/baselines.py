@@ -1,7 +1,7 @@
 """The bias baseline, which every run fits. It predicts for unknown users and items, and every model must beat it."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -36,12 +36,24 @@ class BiasBaseline(nn.Module):
         self.register_buffer("user_bias", torch.zeros(num_users + 1))
         self.register_buffer("item_bias", torch.zeros(num_items + 1))
 
-    def fit(self, *, user: Tensor, item: Tensor, rating: Tensor) -> "BiasBaseline":
-        """Fit on training rows: user (N,) int32, item (N,) int32, rating (N,) float32. Returns itself."""
+    def fit(
+        self, *, user: Tensor, item: Tensor, rating: Tensor, after_chunk: Callable[[], None] = lambda: None
+    ) -> "BiasBaseline":
+        """Fit on training rows: user (N,) int32, item (N,) int32, rating (N,) float32. Returns itself.
+
+        Calls `after_chunk` between chunks of each pass, where rows in mapped files can be dropped from memory.
+        """
         mean = float(rating.numpy().mean(dtype=np.float64))
         self.mean.fill_(mean)
+        after_chunk()
         self.user_bias[:-1], self.item_bias[:-1] = fit_biases(
-            user, item, rating, mean=mean, num_users=len(self.user_bias) - 1, num_items=len(self.item_bias) - 1
+            user,
+            item,
+            rating,
+            mean=mean,
+            num_users=len(self.user_bias) - 1,
+            num_items=len(self.item_bias) - 1,
+            after_chunk=after_chunk,
         )
         return self
 
@@ -68,7 +80,14 @@ def _entry(bias: Tensor, index: Tensor) -> Tensor:
 
 
 def fit_biases(
-    user: Tensor, item: Tensor, rating: Tensor, *, mean: float, num_users: int, num_items: int
+    user: Tensor,
+    item: Tensor,
+    rating: Tensor,
+    *,
+    mean: float,
+    num_users: int,
+    num_items: int,
+    after_chunk: Callable[[], None] = lambda: None,
 ) -> tuple[Tensor, Tensor]:
     """Minimize Σ (r − μ − b_u − b_i)² + λ (Σ b_u² + Σ b_i²): b_u (num_users,) and b_i (num_items,), both float64.
 
@@ -79,22 +98,26 @@ def fit_biases(
 
     Source: Hestenes, Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
     """
-    user_weight = SHRINKAGE + torch.bincount(user, minlength=num_users).double()
-    item_weight = SHRINKAGE + torch.bincount(item, minlength=num_items).double()
     # each chunk adds to all users and items: with more of them than rows in a chunk, that would take most of the time
     chunk = CHUNK if max(num_users, num_items) <= CHUNK else 4 * max(num_users, num_items)
-    ratings = list(zip(user.split(chunk), item.split(chunk), rating.split(chunk), strict=True))
+
+    def chunks() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for rows in zip(user.split(chunk), item.split(chunk), rating.split(chunk), strict=True):
+            yield rows
+            after_chunk()
 
     def by_user(item_value: Tensor) -> Tensor:
         """Compute Σ_{i of u} value_i."""
-        return _sum(torch.bincount(u, item_value.index_select(0, i), minlength=num_users) for u, i, _ in ratings)
+        return _sum(torch.bincount(u, item_value.index_select(0, i), minlength=num_users) for u, i, _ in chunks())
 
     def by_item(user_value: Tensor) -> Tensor:
         """Compute Σ_{u of i} value_u."""
-        return _sum(torch.bincount(i, user_value.index_select(0, u), minlength=num_items) for u, i, _ in ratings)
+        return _sum(torch.bincount(i, user_value.index_select(0, u), minlength=num_items) for u, i, _ in chunks())
 
-    user_sum = _sum(torch.bincount(u, r.double() - mean, minlength=num_users) for u, _, r in ratings)
-    item_sum = _sum(torch.bincount(i, r.double() - mean, minlength=num_items) for _, i, r in ratings)
+    user_weight = SHRINKAGE + _sum(torch.bincount(u, minlength=num_users) for u, *_ in chunks()).double()
+    item_weight = SHRINKAGE + _sum(torch.bincount(i, minlength=num_items) for _, i, _ in chunks()).double()
+    user_sum = _sum(torch.bincount(u, r.double() - mean, minlength=num_users) for u, _, r in chunks())
+    item_sum = _sum(torch.bincount(i, r.double() - mean, minlength=num_items) for _, i, r in chunks())
     item_bias = torch.zeros(num_items, dtype=torch.float64)
     residual = item_sum - by_item(user_sum / user_weight)
     direction = scaled = residual / item_weight

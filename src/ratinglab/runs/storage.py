@@ -17,13 +17,12 @@ files, train.log and the loggers' own files are not read, and have no digest.
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -66,28 +65,31 @@ FEATURE_PREFIX = "feature/"
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     """Write all files that a run needs besides its weights; of a resumed run, those that are not whole."""
     side = holdout.side
-    tables: dict[str, dict[str, Any]] = {
-        "users": {"user_id": holdout.user_ids.ids, **_prefixed(side.user_features)},
-        "items": {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(holdout.item_features)},
+    users = {"user_id": holdout.user_ids.ids, **_prefixed(side.user_features)}
+    items = {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(holdout.item_features)}
+    ratings = (vars(rows) | {"part": part} for rows, part in holdout.blocks())
+    tables: dict[str, Callable[[BinaryIO], object]] = {
+        "users": lambda file: _frame(users).to_parquet(file, index=False),
+        "items": lambda file: _frame(items).to_parquet(file, index=False),
+        "ratings": lambda file: write_parquet(file, ratings),
     }
-    for name, columns in tables.items():
+    for name, write in tables.items():
         path = folder / f"{name}.parquet"
         if path.is_dir():
             raise UserError(f"{path} is a folder: remove it, and the file is written again")
         if not is_whole(path):
-            table = pd.DataFrame({key: column for key, column in columns.items() if column is not None})
-            write_whole(path, partial(table.to_parquet, index=False))
-    ratings = folder / "ratings.parquet"
-    if not is_whole(ratings):
-        blocks = (vars(rows) | {"part": part} for rows, part in holdout.blocks())
-        write_whole(ratings, lambda file: write_parquet(file, blocks))
+            write_whole(path, write)
     (folder / INTEREST).unlink(missing_ok=True)  # it may be of other training rows
     record = replace(record, started_with=record.started_with or read_saved_files(folder))
     content = record_bytes(record)
     if record.id:
-        written = [f"{name}.parquet" for name in (*tables, "ratings")]
+        written = [f"{name}.parquet" for name in tables]
         record_digests(folder, written=written, next_contents={RUN_RECORD: content}, keep_others=False)
     write_bytes(folder / RUN_RECORD, content)  # last: this makes the folder a run
+
+
+def _frame(columns: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame({key: column for key, column in columns.items() if column is not None})
 
 
 def is_whole(path: Path) -> bool:
