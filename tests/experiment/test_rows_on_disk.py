@@ -65,7 +65,7 @@ def test_interrupted_run_resumes_bit_for_bit(command_here, folder):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ("optimizer=adam", "optimizer must be one of als, block_sgd with data.on_disk=true, got adam"),
+        ("optimizer=adam", "optimizer must be one of als, block_sgd, spark_als with data.on_disk=true, got adam"),
         ("split=per_user", "with data.on_disk=true, got per_user"),
         ("monitor=val/ndcg@10", "monitor must be a metric of ratings with data.on_disk=true, got val/ndcg@10"),
         ("ranking.k=10", "ranking.k must be null with data.on_disk=true, got 10"),
