@@ -87,7 +87,7 @@ MISTAKES = [
     (
         ["optimizer=adan"],
         "unknown optimizer=adan: choose from adam, adamw, als, block_sgd, closed_form, gibbs, implicit_als, sgd, "
-        "sparse_adam; did you mean adam?",
+        "spark_als, sparse_adam; did you mean adam?",
     ),
     (["logger=null"], "logger=null: logger must be one of csv, mlflow, none, tensorboard, wandb"),
     (["logger=[]"], "logger=[]: logger must be one of csv, mlflow, none, tensorboard, wandb"),
