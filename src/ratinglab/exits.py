@@ -15,6 +15,8 @@ from ratinglab.errors import UserError
 from ratinglab.interrupts import StoppedError, stopping_on_signals
 from ratinglab.program import process_rank, started_by_slurm, started_by_torchrun
 
+LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+"""Characters at which str.splitlines splits."""
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """Errors of a full, protected or broken disk: neither the user's mistake nor ratinglab's fault."""
 FIRST_RANK_SECONDS = 10.0
@@ -37,12 +39,17 @@ def exits_in_one_line() -> Iterator[None]:
     except UserError as error:
         if process_rank() > 0 and (started_by_torchrun() or started_by_slurm()):
             time.sleep(FIRST_RANK_SECONDS)  # the launcher ends this process once the first one has ended
-        exit_with(f"error: {error}", status=2)
+        exit_with(f"error: {in_one_line(str(error))}", status=2)
     except StoppedError as error:
         exit_with(str(error), status=error.status)
     except BrokenPipeError:  # a command such as head has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def in_one_line(message: str) -> str:
+    """Write the line breaks in names of files, keys and cells as Python does."""
+    return "".join(repr(each)[1:-1] if each in LINE_BREAKS else each for each in message)
 
 
 def exit_with(message: str, *, status: int) -> NoReturn:

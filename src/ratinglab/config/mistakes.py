@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
@@ -16,9 +17,12 @@ from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat_keys, one_or_
 from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.trainer import NOT_IN_TRAINER
+from ratinglab.options import as_yaml
 
 OURS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
 """Hydra's settings that the folders of runs depend on."""
+ON_COMMAND_LINE = ("resume", "reproduces")
+"""Keys that name a run whose record then decides all others."""
 LISTS = ("data.path", "data.unrated", "model.user_features", "model.item_features")
 """Keys of lists, of which a run can take several values."""
 NEEDS_EXTRA = {
@@ -52,6 +56,31 @@ def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
         if key in groups and not override.is_sweep_override() and not _names_choices(override.value(), group=key):
             hint = "; leave it out for none" if key in MAY_BE_NONE else ""
             raise UserError(f"{typed}: {key} must be one of {', '.join(conf.choices(key))}{hint}")
+        if key in groups and not override.is_sweep_override():
+            value = override.value()
+            for name in value if isinstance(value, list) else [value]:
+                _check_file(conf, f"{key}/{name}.yaml")
+
+
+def _check_file(conf: Conf, name: str) -> None:
+    """Raise UserError if a file of the user's own folder does not hold keys, or one that only a command may set.
+
+    Hydra names the line of a file that is not YAML.
+    """
+    path = None if conf.extra_folder is None else conf.extra_folder / name
+    if path is None or not path.is_file():
+        return
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+    except YAMLError:
+        return
+    if content is not None and not isinstance(content, dict):
+        raise UserError(f"{path} must hold keys and their values, got {as_yaml(content)[:80]}")
+    for key in ON_COMMAND_LINE:
+        if content is not None and content.get(key) is not None:
+            raise UserError(f"{path} sets {key}, which only the command line can: {key}={content[key]}")
 
 
 def _names_choices(value: Any, *, group: str) -> bool:

@@ -128,6 +128,9 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
 
     Returns:
         The ids, the index of each row: (N,) int32, and notes on ids that are nearly equal or look like missing ones.
+
+    Raises:
+        UserError: an id has a NUL character.
     """
     if all(isinstance(part, np.ndarray) for part in parts):
         distinct, index = _distinct(parts)
@@ -139,6 +142,9 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
         ]
     ).combine_chunks()
     texts = pc.utf8_trim_whitespace(encoded.dictionary)
+    with_nul = texts.filter(pc.match_substring(texts, "\0"))
+    if len(with_nul) > 0:
+        raise UserError(f"the {what} id {with_nul[0].as_py()!r} has a NUL character: is the file damaged, or UTF-16?")
     notes: list[str] = []
     if not texts.equals(encoded.dictionary):
         remark = f"{what} ids that differ from another id only in white space, read as the same id"

@@ -33,6 +33,8 @@ def existing_file(name: str, *, key: str) -> InputFile:
             f"; it holds {', '.join(shown[:MAX_LISTED])}" + (", …" if len(shown) > MAX_LISTED else "") if shown else ""
         )
         raise UserError(f"{key} must be a file, got the folder {name}{held}")
+    if path.exists():
+        raise UserError(f"{key} must be a file that can be read twice, got the pipe or device {name}")
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UserError(f"{key}: there is no file {name}{did_you_mean(path.name, siblings, cutoff=0.75)}")
 

@@ -1,0 +1,34 @@
+"""Faulty YAML files in a folder of the user's own: one line each, and nothing left behind."""
+
+import pytest
+
+FILES = {
+    "a list": (b"- a\n- b\n", "list.yaml must hold keys and their values, got [a,b]"),
+    "one value": (b"17\n", "must hold keys and their values, got 17"),
+    "not text": (b"\x9f\xff\x00", "is not UTF-8 text: invalid start byte at byte 0"),
+    "broken": (b"a: [1\n", "line 2: did not find expected"),
+    "empty": (b"", "must begin with the line `# @package _global_`"),
+    "a key twice": (b"# @package _global_\nseed: 1\nseed: 2\n", "line 3: found duplicate key seed"),
+    "a foreign class": (
+        b"# @package _global_\nmodel:\n  _target_: os.system\n",
+        "model._target_ must be a subclass of",
+    ),
+    "a run": (b"# @package _global_\nresume: there\n", "sets resume, which only the command line can: resume=there"),
+}
+
+
+@pytest.mark.parametrize("fault", FILES)
+def test_faulty_experiment_is_one_line(command_here, tmp_path, fault):
+    content, message = FILES[fault]
+    name = "list" if fault == "a list" else "x"
+    (tmp_path / "lab" / "experiment").mkdir(parents=True)
+    (tmp_path / "lab" / "experiment" / f"{name}.yaml").write_bytes(content)
+    outcome = command_here(tmp_path, "train", "--config-dir", "lab", f"experiment={name}", "logger=none", status=2)
+    assert outcome.stderr.count("\n") == 1
+    assert message in outcome.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["lab"]
+
+
+def test_line_break_in_a_file_name_makes_no_second_line(command_here, tmp_path):
+    outcome = command_here(tmp_path, "train", "data=csv", "data.path='a\nb.csv'", status=2)
+    assert outcome.stderr == "error: data.path: there is no file a\\nb.csv\n"
