@@ -62,6 +62,7 @@ def stopping_on_signals() -> Iterator[None]:
             raise StoppedError(received[0]) from error
         raise
     finally:
+        _is_command = False
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is signal.default_int_handler else handler)
 

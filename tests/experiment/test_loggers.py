@@ -10,6 +10,7 @@ import yaml
 from conftest import NO_FIGURES
 from equal_runs import assert_equal_runs
 from pytorch_lightning.loggers import MLFlowLogger
+from run_folders import forget_digests
 
 from ratinglab.fitting.trackers import NamesWithoutAt
 
@@ -82,6 +83,7 @@ def test_run_with_several_loggers_is_reproduced(command, tmp_path, several):
 
 def test_run_from_before_several_loggers_resumes(command, tmp_path):
     run = command(tmp_path, "train", *QUICK, *NO_FIGURES).run
+    forget_digests(run)
     config = run / ".hydra" / "config.yaml"
     saved = yaml.safe_load(config.read_text())
     target = {"_target_": "ratinglab.fitting.trainer.TensorBoardOptions"}

@@ -18,7 +18,10 @@ pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip inst
 
 PAGE = (REPOSITORY / "conf" / "search" / "README.md").read_text(encoding="utf-8")
 SEARCH, PARALLEL = (
-    shlex.split(line)[3:] for line in PAGE.splitlines() if line.startswith("python scripts/train.py -m hydra")
+    shlex.split(line)[3:]
+    for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("python scripts/train.py -m hydra")
 )
 """Arguments of the documented commands, without -m."""
 OPTUNA = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler.seed=1", "logger=none"]

@@ -55,6 +55,7 @@ YAML_DEFAULTS = {
     "data.columns.timestamp": None,
     "data.timestamp_format": None,
     "data.unrated": [],
+    "data.on_disk": False,
     "data.scale.lowest": None,
     "data.scale.highest": None,
 }
