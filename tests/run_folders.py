@@ -77,7 +77,7 @@ def write_weights(folder: Path, weights: dict[str, torch.Tensor]) -> None:
 
 def forget_digests(folder: Path) -> None:
     """Turn a run into one of a version without digests, whose record can be edited."""
-    (folder / "digests.json").unlink()
+    (folder / "digests.json").unlink(missing_ok=True)
     path = folder / "run.json"
     content = json.loads(path.read_text())
     path.write_text(json.dumps({key: value for key, value in content.items() if key not in ("id", "started_with")}))

@@ -90,6 +90,7 @@ def test_run_from_before_several_loggers_resumes(command, tmp_path):
     saved["logger"] = saved["logger"]["tensorboard"] | target | {"figures": False}
     config.write_text(yaml.safe_dump(saved))
     command(tmp_path, "train", f"resume={run}", "trainer.max_epochs=3")
+    forget_digests(run)
     hydra = run / ".hydra" / "hydra.yaml"
     hydra.write_text(hydra.read_text().replace("logger: tensorboard", "logger: none"))
     saved["logger"] = {"_target_": "ratinglab.fitting.trainer.NoLoggerOptions"}
