@@ -6,7 +6,7 @@ FILES = {
     "a list": (b"- a\n- b\n", "list.yaml must hold keys and their values, got [a,b]"),
     "one value": (b"17\n", "must hold keys and their values, got 17"),
     "not text": (b"\x9f\xff\x00", "is not UTF-8 text: invalid start byte at byte 0"),
-    "broken": (b"a: [1\n", "line 2: did not find expected"),
+    "broken": (b"a: [1\n", "x.yaml, line 2: "),
     "empty": (b"", "must begin with the line `# @package _global_`"),
     "a key twice": (b"# @package _global_\nseed: 1\nseed: 2\n", "line 3: found duplicate key seed"),
     "a foreign class": (
