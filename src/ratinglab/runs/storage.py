@@ -224,10 +224,12 @@ def read_parquet(
 
 
 def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
-    """Read columns of a part's rows. Filters while reading, so memory holds that part only."""
-    rows = read_parquet(folder / "ratings.parquet", columns=columns, filters=[("part", "==", PARTS.index(part))])
-    # copies: pandas returns read-only views, which torch cannot use
-    return [np.array(rows[column]) for column in columns]
+    """Read columns of a part's rows. Filters block by block, so memory holds that part only."""
+    found = [
+        [column[parts == PARTS.index(part)] for column in block]
+        for *block, parts in rating_blocks(folder, [*columns, "part"])
+    ]
+    return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
 def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
