@@ -66,7 +66,7 @@ class Case(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a command did: its exit status, what it printed on both streams, and digests of what it wrote."""
+    """Outcome of a command: its exit status, what it printed on both streams, and digests of what it wrote."""
 
     status: int
     stdout: str

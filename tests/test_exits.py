@@ -1,4 +1,4 @@
-"""What a command prints when a thread of it ends."""
+"""Output of a command when one of its threads fails."""
 
 import errno
 import threading

@@ -44,7 +44,7 @@ class RatingDataModule(LightningDataModule):
         """The validation rows, with ratings in rating units."""
         history = holdout.validation_history
         self.validation_history = replace(history, rating=self.stars.to_stars(history.rating))
-        """What is known of users held out for validation, with ratings in stars."""
+        """Rows to fold in for users held out for validation, with ratings in stars."""
         self.batch_size = batch_size
         self.fraction = fraction
         self.seed = seed

@@ -58,7 +58,7 @@ VALUES = [
     (
         ["optimizer=block_sgd", "trainer.devices=2"],
         "trainer.devices must be 1 with optimizer=block_sgd, which runs in one process, got 2; "
-        "adam, adamw, sgd and sparse_adam run in several",
+        "adam, adamw, sgd, sparse_adam run in several",
     ),
     (
         ["recipe=ease", "trainer.num_nodes=2"],

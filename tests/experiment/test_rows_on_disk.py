@@ -60,8 +60,10 @@ def test_interrupted_run_resumes_bit_for_bit(command_here, folder):
     common = [*SHORT, *ON_DISK, "optimizer=block_sgd"]
     whole = command_here(folder, "train", *common, "hydra.run.dir=whole").run
     command_here(folder, "train", *common, "hydra.run.dir=cut", "trainer.max_epochs=1")
+    before = sorted((folder / "cache" / "tables").iterdir())
     resumed = command_here(folder, "train", "resume=cut", "trainer.max_epochs=3").run
     assert_equal_runs(whole, resumed)
+    assert sorted((folder / "cache" / "tables").iterdir()) == before, "a resumed run keeps no second copy of the rows"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from tables import NO_SIDE, table_of
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
 from ratinglab.ratings import splits
+from ratinglab.ratings.held_out_users import HeldOutUsersSplit
 from ratinglab.ratings.holdout import hold_out
 from ratinglab.ratings.splits import (
     TEST,
@@ -16,7 +17,6 @@ from ratinglab.ratings.splits import (
     VALIDATION,
     VALIDATION_HISTORY,
     FilesSplit,
-    HeldOutUsersSplit,
     KFoldSplit,
     LeaveLastSplit,
     MovieLensUSplit,

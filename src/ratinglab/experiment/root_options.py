@@ -124,10 +124,12 @@ class TrainOptions:
             return
         key, value = next((key, each) for key in ("devices", "num_nodes") if (each := getattr(trainer, key)) > 1)
         if not (self.optimizer.takes_processes and self.optimizer.takes_batches):
-            others = "" if self.model.predicts_scores else "; adam, adamw, sgd and sparse_adam run in several"
+            kinds = named_subclasses(FitOptions)
+            several = sorted({cls.name for cls in kinds if cls.takes_processes and cls.takes_batches})
+            hint = "" if self.model.predicts_scores else f"; {', '.join(several)} run in several"
             raise UserError(
                 f"trainer.{key} must be 1 with optimizer={self.optimizer.name}, which runs in one process, "
-                f"got {value}{others}"
+                f"got {value}{hint}"
             )
         if self.split.refit:
             raise UserError(f"trainer.{key} must be 1 with split.refit=true, got {value}; set split.refit=false")

@@ -94,12 +94,6 @@ def _check_no_nulls(column: pa.ChunkedArray, name: str, *, file: InputFile, firs
         raise UserError(f"{file}, row {first_row + _first(pc.is_null(column)) + 1}: {name!r} must not be null")
 
 
-def count_parquet_rows(file: InputFile) -> int:
-    """Count the rows of a Parquet file. Raises UserError if it is damaged."""
-    with _damage_as_error(file):
-        return int(pyarrow.parquet.read_metadata(file.opened()).num_rows)
-
-
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Decode a dictionary, and convert other layouts of text to the usual one."""
     return column.cast(_plain_type(column.type))

@@ -58,7 +58,7 @@ class Holdout:
 
     @property
     def validation_history(self) -> Ratings:
-        """What is known of users held out for validation, possibly no rows."""
+        """Rows to fold in for users held out for validation, possibly none."""
         return self._rows_of(VALIDATION_HISTORY)
 
     @property

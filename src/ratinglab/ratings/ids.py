@@ -115,6 +115,12 @@ def parsed_ids(ids: pa.StringArray | pa.Int64Array) -> IdColumn:
     return text.dictionary_encode() if integers is None else integers
 
 
+def with_parsed_ids(batch: pa.RecordBatch) -> list[Any]:
+    """Parse the ids of a batch of the columns user, item and numbers."""
+    user, item, *numbers = batch.columns
+    return [parsed_ids(user), parsed_ids(item), *numbers]
+
+
 def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArray[np.int32], list[str]]:
     """Index the ids of a column.
 

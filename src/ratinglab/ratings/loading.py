@@ -3,15 +3,16 @@
 import logging
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.cleaning import Cleaning
-from ratinglab.ratings.columnar import count_parquet_rows
 from ratinglab.ratings.feature_tables import FeatureFile, read_features
 from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.parquet_blocks import count_parquet_rows
 from ratinglab.ratings.reading import RatingFiles, read_table
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import RatingTable
@@ -104,6 +105,7 @@ def estimate_rows(file: InputFile) -> int:
     """Estimate the number of rows of a file: exact for Parquet, else from its first lines."""
     kind = format_of(file)
     if kind is Format.PARQUET and file.compression() is None:
-        return count_parquet_rows(file)
+        with suppress(OSError, ValueError):  # reading says what is wrong with the file
+            return count_parquet_rows(file.path)
     start, size = file.start(), file.path.stat().st_size
     return round(size * UNPACKED[file.compression() is not None] * (1 + start.count(b"\n")) / max(1, len(start)))

@@ -24,7 +24,7 @@ from ratinglab.ratings.columnar import read_columnar
 from ratinglab.ratings.faults import lines_of_rows
 from ratinglab.ratings.feature_tables import FeatureTable
 from ratinglab.ratings.formats import Format, format_of
-from ratinglab.ratings.ids import IdColumn, IdMap, index_column, parsed_ids
+from ratinglab.ratings.ids import IdColumn, IdMap, index_column, with_parsed_ids
 from ratinglab.ratings.inputs import Columns, InputFile
 from ratinglab.ratings.layouts import MATRIX, Layout, layout_of
 from ratinglab.ratings.row_reader import EmptyFileError
@@ -293,12 +293,12 @@ def _read_file(file: InputFile, source: RatingFiles) -> Block:
             layout = layout_of(
                 file, source.dialect, header=source.header, columns=columns, timestamp_format=source.timestamp_format
             )
-            layout, parts, notes = read_text(file, layout, threads, _with_parsed_ids)
+            layout, parts, notes = read_text(file, layout, threads, with_parsed_ids)
             notes = [*layout.notes, *notes]
         else:
             layout = None
             batches = read_columnar(file, kind, columns, timestamp_format=source.timestamp_format)
-            parts = list(threads.map(_with_parsed_ids, batches))
+            parts = list(threads.map(with_parsed_ids, batches))
     # Each column is freed once it is concatenated: tens of millions of rows are a gigabyte.
     user, item, *numbers = (list(column) for column in zip(*parts, strict=True))
     del parts
@@ -316,8 +316,3 @@ def _milliseconds(column: pa.ChunkedArray, file: InputFile, pattern: str | None)
         return milliseconds(column, pattern)
     except pa.ArrowInvalid as error:  # numbers in a file that is not text
         raise UserError(f"{file}: every timestamp must be written as {pattern!r} (data.timestamp_format)") from error
-
-
-def _with_parsed_ids(batch: pa.RecordBatch) -> list[Any]:
-    user, item, *numbers = batch.columns
-    return [parsed_ids(user), parsed_ids(item), *numbers]

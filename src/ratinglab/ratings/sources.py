@@ -99,6 +99,8 @@ class DataOptions(ABC):
         )
         # all options that affect how files are read
         values = asdict(self) | {"batch_size": None, "cache": None}
+        if on_disk:  # resume=FOLDER makes paths absolute: the files' fingerprints tell them apart
+            values |= {"path": None}
         options = json.dumps(values, default=lambda value: value.name)
         return load_table(files, cleaning=cleaning, cache=self._cache_folder(), options=options, on_disk=on_disk)
 

@@ -13,7 +13,7 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.columnar import stream_columnar
 from ratinglab.ratings.distinct_ids import DistinctIds
 from ratinglab.ratings.formats import Format, format_of
-from ratinglab.ratings.ids import UNKNOWN, IdMap, parsed_ids
+from ratinglab.ratings.ids import UNKNOWN, IdMap, with_parsed_ids
 from ratinglab.ratings.inputs import Columns, InputFile, in_order
 from ratinglab.ratings.layouts import Layout, layout_of
 from ratinglab.ratings.mapped_arrays import opened
@@ -132,14 +132,9 @@ def _batches(
 ) -> Iterator[list[Any]]:
     """Yield batches of a file: the ids of users and of items, and the ratings, float32."""
     if layout is not None:
-        return stream_text(file, layout, threads, _with_parsed_ids)
+        return stream_text(file, layout, threads, with_parsed_ids)
     batches = stream_columnar(file, format_of(file), columns)
-    return in_order(threads, _with_parsed_ids, batches, ahead=2 * pa.cpu_count())
-
-
-def _with_parsed_ids(batch: pa.RecordBatch) -> list[Any]:
-    user, item, rating = batch.columns
-    return [parsed_ids(user), parsed_ids(item), rating]
+    return in_order(threads, with_parsed_ids, batches, ahead=2 * pa.cpu_count())
 
 
 def _changed(file: InputFile) -> UserError:
