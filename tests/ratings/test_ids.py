@@ -139,3 +139,10 @@ def test_nearest_of_many_ids_is_found_fast():
     started = perf_counter()
     assert ids.did_you_mean("u1999999", among=len(ids)) == "; did you mean u199999?"
     assert perf_counter() - started < 5
+
+
+def test_id_with_a_nul_character_is_refused():
+    with pytest.raises(
+        UserError, match=r"^the user id 'a\\x00b' has a NUL character: is the file damaged, or UTF-16\?"
+    ):
+        index_column([parsed_ids(pa.array(["c", "a\0b"]))], what="user")

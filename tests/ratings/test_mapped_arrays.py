@@ -2,6 +2,7 @@
 
 import gc
 import mmap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,22 @@ def test_mapped_array_has_no_name_and_keeps_its_values_when_released(tmp_path):
     release(array, array[1:3], None)
     assert array.tolist() == [5, 4, 3, 2, 1]
     assert isinstance(array.base.obj, mmap.mmap)
+
+
+def test_released_pages_leave_the_memory_of_the_process(tmp_path):
+    array = empty(1 << 24, np.int32, folder=tmp_path)
+    before = mapped_bytes()
+    array[:] = 1
+    assert mapped_bytes() > before + (1 << 25)
+    release(array[5:9])
+    assert mapped_bytes() < before + (1 << 24)
+    assert array[-1] == 1
+
+
+def mapped_bytes():
+    """Return the size of the pages of files that this process has in memory."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile"))
+    return int(line.split()[1]) * 1024
 
 
 def test_without_a_folder_arrays_are_in_memory():

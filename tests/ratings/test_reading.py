@@ -720,3 +720,13 @@ def test_quotation_marks_that_would_merge_rows_of_a_piece_are_text(read, monkeyp
 def test_byte_order_mark_at_the_start_of_a_piece_stays_in_the_id(read):
     table = read("user_id,item_id,rating\n\ufeff7,1,3\n8,2,4\n")
     assert table.user_ids.ids.tolist() == ["8", "\ufeff7"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_pipe_or_device_is_named_as_such(tmp_path, kind):
+    path = tmp_path / "pipe" if kind == "pipe" else Path("/dev/null")
+    if kind == "pipe":
+        os.mkfifo(path)
+    message = rf"^data\.path must be a file that can be read twice, got the pipe or device {re.escape(str(path))}$"
+    with pytest.raises(UserError, match=message):
+        csv_options(str(path)).load()

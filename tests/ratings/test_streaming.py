@@ -1,5 +1,6 @@
 """Tables whose rows stay on disk equal those in memory: ids, order, notes, messages."""
 
+import gzip
 import os
 import platform
 import shutil
@@ -15,6 +16,8 @@ from tables import csv_options
 
 from ratinglab.errors import UserError
 from ratinglab.ratings import cleaning, distinct_ids, inputs, mapped_arrays, streaming, table_cache, text_dialects
+from ratinglab.ratings.distinct_ids import DistinctIds
+from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.sources import Duplicates
 
 NUM_ROWS = 3_000
@@ -110,12 +113,15 @@ def test_note_on_white_space_gives_the_same_example(frame, tmp_path, tables):
     assert_equal(in_memory, on_disk)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
 @pytest.mark.parametrize("late", ['1,"2\n3",4\n', '1,2"3,4\n'])
-def test_quotation_marks_that_need_the_whole_file_are_refused(frame, tmp_path, tables, late):
-    path = save(frame, tmp_path / "a.csv")
-    with path.open("a") as file:
-        file.write(late)
-    with pytest.raises(UserError, match=r"a\.csv has quotation marks within cells, or cells that span lines.*Parquet"):
+def test_quotation_marks_that_need_the_whole_file_are_refused(frame, tmp_path, name, late):
+    path = tmp_path / name
+    content = (frame.to_csv(index=False) + late).encode()
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(
+        UserError, match=r"a\.csv.* has quotation marks within cells, or cells that span lines.*Parquet"
+    ):
         csv_options(str(path), on_disk=True, cache=str(tmp_path / "cache")).load()
 
 
@@ -171,6 +177,30 @@ def test_second_load_maps_the_same_files_and_a_changed_file_is_read_again(frame,
     save(frame[:-1], path)
     assert len(options.load().ratings) == NUM_ROWS - 1
     assert len(list((tmp_path / "cache" / "tables").iterdir())) == 1, "the older table is removed"
+
+
+def test_file_with_other_ratings_in_the_second_pass_is_refused(frame, tmp_path, monkeypatch):
+    path = save(frame, tmp_path / "a.csv")
+    original = distinct_ids.DistinctIds.indexed
+
+    def changed(self):
+        save(frame.assign(rating=frame.rating[::-1].to_numpy()), path)
+        return original(self)
+
+    monkeypatch.setattr(streaming.DistinctIds, "indexed", changed)
+    with pytest.raises(UserError, match=r"a\.csv was changed while it was read"):
+        csv_options(str(path), on_disk=True, cache=str(tmp_path / "cache")).load()
+
+
+def test_distinct_ids_are_kept_while_their_range_grows_both_ways():
+    batches = [np.array(each, dtype=np.int32) for each in ([5, 9], [100], [-40, 5], [7000], [-3])]
+    collected = DistinctIds(what="user")
+    for batch in batches:
+        collected.add(batch)
+    ids, _ = collected.indexed()
+    assert ids.ids.tolist() == [-40, -3, 5, 9, 100, 7000]
+    assert [collected.index_of(batch).tolist() for batch in batches] == [[2, 3], [4], [0, 2], [5], [1]]
+    assert collected.index_of(np.array([6, 8000, 9])).tolist() == [UNKNOWN, UNKNOWN, 3]
 
 
 @pytest.mark.parametrize("name", ["user", "rating", "table.arrow"])
