@@ -32,7 +32,8 @@ def test_released_pages_leave_the_memory_of_the_process(tmp_path):
 
 def mapped_bytes():
     """Return the size of the pages of files that this process has in memory."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile"))
+    status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    (line,) = (line for line in status if line.startswith("RssFile"))
     return int(line.split()[1]) * 1024
 
 

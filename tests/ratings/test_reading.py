@@ -3,8 +3,11 @@
 import bz2
 import gzip
 import lzma
+import os
+import re
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
