@@ -48,8 +48,16 @@ def test_command_runs(run_line, capsys, line, shown):
     assert shown in capsys.readouterr().out
 
 
-def test_mistake_is_one_line(run_line, capsys):
+MISTAKES = {
+    "train model.embeding_dim=3": "unknown key model.embeding_dim; did you mean model.embedding_dim?",
+    "report": "the following arguments are required: folders; see --help",
+    "report run --modles": "unrecognized arguments: --modles; see --help",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_mistake_is_one_line(run_line, capsys, line):
     with pytest.raises(SystemExit) as end:
-        run_line("train model.embeding_dim=3")
+        run_line(line)
     assert end.value.code == 2
-    assert capsys.readouterr() == ("", "error: unknown key model.embeding_dim; did you mean model.embedding_dim?\n")
+    assert capsys.readouterr() == ("", f"error: {MISTAKES[line]}\n")

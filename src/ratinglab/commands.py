@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ratinglab.config.command import command
 from ratinglab.config.rerun import reproduced_run, resumed_run
-from ratinglab.errors import UserError, did_you_mean
+from ratinglab.errors import UserError, did_you_mean, refuse_arguments
 from ratinglab.exits import exits_in_one_line
 from ratinglab.experiment.root_options import (
     EvaluateOptions,
@@ -130,8 +130,9 @@ def report() -> None:
     choice.add_argument("--test", action="store_true", help="evaluate a sweep's best configuration on its test rows")
     choice.add_argument("--models", action="store_true", help="print one Markdown table with a column per protocol")
     parser.add_argument("--version", action="version", version=f"ratinglab {version('ratinglab')}")
-    arguments = parser.parse_args()
+    parser.error = refuse_arguments  # type: ignore[method-assign]
     with exits_in_one_line():
+        arguments = parser.parse_args()
         from ratinglab.reports.comparison import compare, models_table
 
         folders = arguments.folders

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import NoReturn
 
 
 class UserError(ValueError):
@@ -14,6 +15,11 @@ class ConflictError(UserError):
 
 class RunFailedError(RuntimeError):
     """A run that cannot be completed, for example because its loss is NaN. The message is one line."""
+
+
+def refuse_arguments(message: str) -> NoReturn:
+    """Raise UserError, in place of `ArgumentParser.error`, which prints the usage first."""
+    raise UserError(f"{message}; see --help")
 
 
 def did_you_mean(name: str, valid: Iterable[str], *, cutoff: float = 0.6) -> str:

@@ -69,7 +69,7 @@ def test_every_choice_sets_each_field_and_no_field_has_a_default_in_python(path)
 def test_every_key_comment_equals_its_docstring_and_every_file_has_a_title(path):
     text = path.read_text(encoding="utf-8")
     comments, expected = key_comments(text), expected_comments(path)
-    assert {key: comments[key] for key in expected} == expected, "write them with tests/config/documented.py"
+    assert {key: comments[key] for key in expected} == expected, "write them with tests/documented.py"
     first = file_comment(text)[0]
     assert first
     assert len(first) < 100

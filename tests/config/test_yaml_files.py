@@ -2,6 +2,8 @@
 
 import pytest
 
+from ratinglab.config.hydra_api import IS_1_3
+
 FILES = {
     "a list": (b"- a\n- b\n", "list.yaml must hold keys and their values, got [a,b]"),
     "one value": (b"17\n", "must hold keys and their values, got 17"),
@@ -12,6 +14,15 @@ FILES = {
     "a foreign class": (
         b"# @package _global_\nmodel:\n  _target_: os.system\n",
         "model._target_ must be a subclass of",
+    ),
+    "a header cut short": (b"# @packa\nseed: 1\n", "x.yaml: Expected header format: KEY VALUE, got '@packa'"),
+    "a mistyped override": (
+        b"# @package _global_\ndefaults:\n  - overide /model: mf\n",
+        "defaults list" if IS_1_3 else "x.yaml: Unsupported keyword 'overide' in defaults list",
+    ),
+    "a default that is a number": (
+        b"# @package _global_\ndefaults:\n  - 17\n",
+        "x.yaml: Unsupported type in defaults : int",
     ),
     "a run": (b"# @package _global_\nresume: there\n", "sets resume, which only the command line can: resume=there"),
 }

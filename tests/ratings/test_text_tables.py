@@ -130,3 +130,14 @@ def test_views_of_text_and_repeated_columns_in_arrow_files(tmp_path):
         writer.write_table(twice)
     with pytest.raises(UserError, match=r"u\.arrow has 2 columns named 'id'"):
         read_text_table(InputFile(tmp_path / "u.arrow"), TextDialect(",", "utf-8"), header=True)
+
+
+@pytest.mark.parametrize("kind", ["JSON Lines", "Arrow"])
+def test_name_of_a_column_that_is_not_text_is_one_line(tmp_path, kind):
+    if kind == "Arrow":
+        FRAME.rename(columns={FRAME.columns[1]: "note"}).to_feather(tmp_path / "t", compression="uncompressed")
+        content = (tmp_path / "t").read_bytes()
+    else:
+        content = b'{"u": 1}\n{"u": 2, "note": 3}\n'
+    with pytest.raises(UserError, match=r"t: the name of a column is not UTF-8 text, got n\\x8cte$"):
+        opened(tmp_path / "t", content.replace(b"note", b"n\x8cte"))

@@ -6,13 +6,13 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from ratinglab.config.hydra_api import argument_parser
-from ratinglab.errors import UserError
+from ratinglab.errors import UserError, refuse_arguments
 from ratinglab.options import as_yaml, quoted
 from ratinglab.program import shell_command
 from ratinglab.ratings.typed_mapping import is_mapping
@@ -37,11 +37,7 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
         UserError: a flag is unknown, or an argument is not an override.
     """
     parser = argument_parser()
-
-    def refuse(message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-    parser.error = refuse  # type: ignore[method-assign]
+    parser.error = refuse_arguments  # type: ignore[method-assign]
     arguments = parser.parse_intermixed_args()
     if arguments.config_path or arguments.config_name:
         raise UserError(

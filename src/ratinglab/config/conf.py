@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ratinglab.config.arguments import yaml_value
-from ratinglab.config.hydra_api import config_loader, initialized
+from ratinglab.config.hydra_api import config_loader, initialized, load_file
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.options import quoted
@@ -126,6 +126,19 @@ class Conf:
         with read_write(config), open_dict(config):
             del config["hydra"]
         return config, hydra
+
+    def faulty_file(self, error: Exception) -> Path | None:
+        """Find the file of the extra folder that raises an error when Hydra reads it alone."""
+        folder = self.extra_folder
+        if folder is None:
+            return None
+        for path in sorted(folder.rglob("*.yaml")):
+            try:
+                load_file(folder, path.relative_to(folder).with_suffix("").as_posix())
+            except type(error) as again:
+                if str(again) == str(error):
+                    return path
+        return None
 
     def chosen_files(self, overrides: Sequence[str]) -> list[ChosenFile]:
         """List the files that make up a composed config; later ones override earlier ones."""

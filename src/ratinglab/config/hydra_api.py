@@ -3,11 +3,14 @@
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import initialize_config_module
 from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
@@ -70,6 +73,17 @@ def outside_app() -> Iterator[None]:
 def config_loader() -> ConfigLoader:
     """Return Hydra's loader of configs; call it inside `initialized`."""
     return GlobalHydra.instance().config_loader()
+
+
+def load_file(folder: Path, name: str) -> None:
+    """Read a file of a folder of configs as Hydra does, with its first lines and its defaults list.
+
+    Raises:
+        Exception: the file is faulty; not always an exception of Hydra's.
+    """
+    search_path = ConfigSearchPathImpl()
+    search_path.append("ratinglab", f"file://{folder}")
+    ConfigRepository(search_path).load_config(name)
 
 
 def register_resolver(name: str, resolver: Callable[..., Any]) -> None:

@@ -112,6 +112,14 @@ def explained(conf: Conf) -> Iterator[None]:
         yield
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(explain(error, conf)) from error
+    except UserError:
+        raise
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:  # Hydra's, about the text of a file
+        path = conf.faulty_file(error)
+        if path is None:
+            raise
+        reason = re.sub(r"^In [^:]*: ", "", str(error))
+        raise UserError(f"{path}: {reason}") from error
 
 
 def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Conf) -> str:

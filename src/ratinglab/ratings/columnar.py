@@ -115,7 +115,16 @@ def column_names(file: InputFile, kind: Format) -> list[str]:
     """
     if kind is Format.JSON_LINES:
         return list(_first_object(file))
-    names: list[str] = _binary_batches(file, kind)[0].names
+    return _names(_binary_batches(file, kind)[0], file)
+
+
+def _names(schema: pa.Schema, file: InputFile) -> list[str]:
+    """List the names of the columns; pyarrow decodes them only now."""
+    try:
+        names: list[str] = schema.names
+    except UnicodeDecodeError as error:
+        name = error.object.decode("utf-8", "backslashreplace")
+        raise UserError(f"{file}: the name of a column is not UTF-8 text, got {name}") from error
     return names
 
 
@@ -212,6 +221,7 @@ def typed_batches(
         UserError: the file is damaged or is not a table; also while reading.
     """
     schema, read = _json_batches(file) if kind is Format.JSON_LINES else _binary_batches(file, kind, columns)
+    _names(schema, file)
     chosen = list(schema) if columns is None else [schema.field(name) for name in columns]
     schema = pa.schema([field.with_type(_plain_type(field.type)) for field in chosen], schema.metadata)
 
@@ -275,6 +285,7 @@ def _read_any_json(opened: Callable[[], Any], file: InputFile) -> pa.Table:
     """Read all keys of JSON objects, from a stream that can be opened twice."""
     try:
         found = pyarrow.json.read_json(opened(), JSON_OPTIONS)
+        _names(found.schema, file)
         types = _dates_as_text(found.schema)
         return found if len(types) == 0 else pyarrow.json.read_json(opened(), JSON_OPTIONS, _typed_as(types))
     except pa.ArrowInvalid as error:

@@ -1,6 +1,6 @@
 """Composed configs of conf/, and the comments that their keys must have: the docstrings of their fields.
 
-python tests/config/documented.py      rewrite the comments of all files from the docstrings
+python tests/documented.py      rewrite the comments of all files from the docstrings
 """
 
 import ast
@@ -24,7 +24,7 @@ from ratinglab.experiment.root_options import ROOTS
 from ratinglab.options import field_key
 from ratinglab.targets import target_class
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[1] / "conf"
 HAS_OPTUNA = find_spec("optuna") is not None
 FILES = sorted(
     path
