@@ -11,20 +11,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import rank_zero_only
 
-from ratinglab.batches import Batch, Blocks, as_tensors
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError, UserError
-from ratinglab.evaluation.metrics import MSE, Metric, MetricKind, RankingMetric, find_metrics, monitored
-from ratinglab.evaluation.ranking import check_threshold, is_relevant, liked_from
-from ratinglab.experiment.continuation import check_resumable, check_same_data, start_from
+from ratinglab.experiment.continuation import check_resumable, check_same_data
 from ratinglab.experiment.dashboard import RunLogger, show_experiment, show_results
 from ratinglab.experiment.header import best_recipe_tip, header, parts_text
-from ratinglab.experiment.recording import record_run
+from ratinglab.experiment.preparation import Preparation, prepare
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.files import VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
@@ -32,25 +28,16 @@ from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.learning_curve import LearningCurve
 from ratinglab.fitting.processes import check_started, dismiss, meet, started, wait_for_first
 from ratinglab.fitting.progress import progress_callbacks
-from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
-from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.building import check_equation
-from ratinglab.models.posterior import Posterior
-from ratinglab.models.predictor import Predictor
 from ratinglab.program import process_rank
-from ratinglab.ratings.holdout import Holdout, find_available_data, hold_out
-from ratinglab.ratings.mapped_arrays import blocks_of, empty, release
 from ratinglab.ratings.side_information import AvailableData
-from ratinglab.ratings.splits import VALIDATION, Split
-from ratinglab.ratings.table import Ratings
 from ratinglab.reports.protocols import compared_tag, protocol_of, table_of_run
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.run import Run
-from ratinglab.runs.storage import build_predictor, check_checkpoint, load_weights, read_epoch, training_data, write_run
+from ratinglab.runs.storage import check_checkpoint, read_epoch, write_run
 from ratinglab.runs.sweep_folder import PRUNED, record_pruning
 
 if TYPE_CHECKING:
@@ -113,30 +100,14 @@ def follow(options: TrainOptions, run_folder: Path) -> None:
     _check_processes(options)
     if not wait_for_first(_bare_trainer(options)):
         return
-    monitor = _monitor(options)
-    options, holdout = _hold_out(options, refits=False)
-    data = _data_module(options, holdout)
-    record = record_run(options, data, holdout, refit_epochs=None)
-    has_validation = len(data.validation_ratings) > 0
-    trainer = _build_trainer(
-        options,
-        run_folder=run_folder,
-        pruning=None,
-        exact_epochs=_exact_epochs(options, record, is_first_of_two=False),
-        resumed_in=run_folder,
-        loggers=[],
-        monitor=monitor,
-        tags=_curve_tags(options, monitor, has_validation=has_validation),
-        has_validation=has_validation,
-    )
-    fit = _build_fit(options, record, data, holdout, monitor=monitor)
-    checkpoint = run_folder / "checkpoints" / "last.ckpt"
-    last = checkpoint if checkpoint.exists() else None
-    if last is not None:
-        load_weights(fit.predictor, last, record=read_record(run_folder))
-    elif options.from_ is not None:
-        start_from(options, fit.predictor, record=record, is_first_of_two=False)
-    _run_trainer(trainer, fit, data, record=record, run_folder=run_folder, checkpoint=last)
+    prepared = prepare(options)
+    record = prepared.record
+    trainer = _build_trainer(prepared, run_folder=run_folder, exact_epochs=_exact_epochs(prepared))
+    fit = prepared.build_fit()
+    last = run_folder / "checkpoints" / "last.ckpt"
+    checkpoint = last if last.exists() else None
+    prepared.load_start(fit, checkpoint=checkpoint, record=record if checkpoint is None else read_record(run_folder))
+    _run_trainer(trainer, fit, prepared.data, record=record, run_folder=run_folder, checkpoint=checkpoint)
 
 
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
@@ -149,15 +120,10 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
     """
     if options.resume is not None:
         raise UserError("resume continues a run with ratinglab's own Trainer; from=FOLDER starts from its weights")
-    options, holdout = _hold_out(options, refits=False)
-    data = _data_module(options, holdout)
-    record = record_run(options, data, holdout, refit_epochs=None)
-    monitor = _monitor(options)
-    _check_lists(options, monitor, data, holdout)
-    fit = _build_fit(options, record, data, holdout, monitor=monitor)
-    if options.from_ is not None:
-        start_from(options, fit.predictor, record=record, is_first_of_two=False)
-    return fit, data
+    prepared = prepare(options)
+    fit = prepared.build_fit()
+    prepared.load_start(fit, checkpoint=None, record=prepared.record)
+    return fit, prepared.data
 
 
 def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> AvailableData:
@@ -165,60 +131,42 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
 
     Returns what the data have besides the ratings.
     """
-    monitor, asked_model = _monitor(options), options.model.name
-    options, holdout = _hold_out(options, refits=found is not None)
-    available = find_available_data(holdout.table, holdout.split)
-    data = _data_module(options, holdout)
-    refit_epochs = None if found is None else int(found["fit/best_epoch"])
-    record = record_run(options, data, holdout, refit_epochs=refit_epochs)
-    _check_lists(options, monitor, data, holdout)
-    is_first_of_two = options.split.refit and found is None
-    exact_epochs = _exact_epochs(options, record, is_first_of_two=is_first_of_two)
+    asked_model = options.model.name
+    prepared = prepare(options, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
+    options, available, data, record = prepared.options, prepared.available, prepared.data, prepared.record
+    exact_epochs = _exact_epochs(prepared)
     if options.resume is not None:
-        has_best = not options.optimizer.keeps_samples and len(data.validation_ratings) > 0
-        record, is_finished = check_resumable(options, record=record, run_folder=run_folder, has_best=has_best)
+        record, is_finished = check_resumable(options, record=record, run_folder=run_folder, has_best=prepared.has_best)
         if is_finished:
             log.info("note: the run is already finished")
             dismiss(_bare_trainer(options))
             return available
-    checkpoint = run_folder / "checkpoints" / "last.ckpt"
-    first_epoch = read_epoch(checkpoint, record=record) + 1
+    last = run_folder / "checkpoints" / "last.ckpt"
+    first_epoch = read_epoch(last, record=record) + 1
+    checkpoint = last if first_epoch > 1 else None
     loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
-    has_validation = len(data.validation_ratings) > 0
-    pruning = _pruning(options, run_folder, monitor=monitor, split=holdout.split)
+    pruning = _pruning(prepared, run_folder)
     trainer = _build_trainer(
-        options,
-        run_folder=run_folder,
-        pruning=pruning,
-        exact_epochs=exact_epochs,
-        resumed_in=run_folder.parent if is_first_of_two else run_folder,
-        loggers=loggers,
-        monitor=monitor,
-        tags=_curve_tags(options, monitor, has_validation=has_validation),
-        has_validation=has_validation,
+        prepared, run_folder=run_folder, exact_epochs=exact_epochs, loggers=loggers, pruning=pruning
     )
-    fit = _build_fit(options, record, data, holdout, monitor=monitor)  # can raise UserError: nothing is written before
+    fit = prepared.build_fit()  # can raise UserError, as the next line can: nothing is written before
+    prepared.load_start(fit, checkpoint=checkpoint, record=record)
     fit.run_id = record.id
-    if first_epoch > 1:
-        load_weights(fit.predictor, checkpoint, record=record)  # can raise too: the equation may have changed
-    elif options.from_ is not None:
-        start_from(options, fit.predictor, record=record, is_first_of_two=is_first_of_two)
     fit.prepare(run_folder)
     model, epochs = fit.predictor.model, record.refit_epochs
-    lines = [*header(options, holdout=holdout, model=model, first_epoch=first_epoch, refit_epochs=epochs)]
+    lines = [*header(options, holdout=prepared.holdout, model=model, first_epoch=first_epoch, refit_epochs=epochs)]
     if asked_model != options.model.name:
         lines.append(f"note: model={asked_model} is {options.model.name} here: {parts_text(available)}")
     for line in lines:
         log.info(line)
     run_folder.mkdir(exist_ok=True)
-    write_run(run_folder, record=record, holdout=holdout)
-    del holdout  # data holds all rows still in use: 12 or 16 bytes per training or validation row
+    write_run(run_folder, record=record, holdout=prepared.holdout)
+    del prepared  # data holds all rows still in use: 12 or 16 bytes per training or validation row
     for name in ("metrics.json", PRUNED):  # from before the run was extended
         (run_folder / name).unlink(missing_ok=True)
     try:
         show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=first_epoch == 1)
-        last = checkpoint if first_epoch > 1 else None
-        facts = _run_trainer(trainer, fit, data, record=record, run_folder=run_folder, checkpoint=last)
+        facts = _run_trainer(trainer, fit, data, record=record, run_folder=run_folder, checkpoint=checkpoint)
         if pruning is not None and pruning.reason is not None:
             log.info("pruned     %s", pruning.reason)
             record_pruning(run_folder, pruning.reason)
@@ -241,63 +189,16 @@ def _bare_trainer(options: TrainOptions) -> Trainer:
     return options.trainer.build(run_folder=Path(), loggers=[], callbacks=[])
 
 
-def _monitor(options: TrainOptions) -> Metric | RankingMetric:
-    """Find the monitored metric."""
-    return monitored(options.monitor, find_metrics(options.metrics), order=options.order)
-
-
-def _check_lists(
-    options: TrainOptions, monitor: Metric | RankingMetric, data: RatingDataModule, holdout: Holdout
-) -> None:
-    """Raise UserError if lists are to be measured, but no held-out rating is relevant."""
-    threshold, rows = liked_from(options.ranking.threshold, data.stars), data.validation_ratings
-    is_monitored = isinstance(monitor, RankingMetric)
-    if is_monitored or options.ranking.k is not None:
-        check_threshold(threshold, [rows.rating, *([holdout.test.rating] if options.test else [])])
-    if is_monitored and len(rows) > 0:
-        is_ranked = is_relevant(rows.rating, threshold)
-        if len(data.validation_history) == 0:
-            is_ranked &= rows.user < data.num_users
-        if not is_ranked.any():
-            raise UserError(
-                f"monitor={options.monitor} needs a validation rating of at least {threshold:g} by a user with "
-                "training ratings; there is none"
-            )
-
-
-def _hold_out(options: TrainOptions, *, refits: bool) -> tuple[TrainOptions, Holdout]:
-    """Load the table, split the rows, and select the side information that the equation needs.
-
-    Returns the options, with the equation that model=best chooses for these data.
-    """
-    table = options.data.load()
-    split = options.split.apply(table)
-    options = replace(options, model=options.model.for_data(find_available_data(table, split)))
-    side = table.side_information(options.model.needs(), asked_by=f"model={options.model.name}")
-    if options.split.refit and not refits and split.count(VALIDATION) == 0:
-        raise UserError("split.refit=true needs validation rows, to find the number of epochs")
-    return options, hold_out(table, split.refitted() if refits else split, side)
-
-
-def _data_module(options: TrainOptions, holdout: Holdout) -> RatingDataModule:
-    return RatingDataModule(
-        holdout,
-        batch_size=options.data.batch_size if options.optimizer.takes_batches else None,
-        fraction=options.trainer.limit_train_batches,
-        seed=options.seed,
-        whole_users=options.model.takes_whole_users,
-    )
-
-
-def _exact_epochs(options: TrainOptions, record: RunRecord, *, is_first_of_two: bool) -> int | None:
+def _exact_epochs(prepared: Preparation) -> int | None:
     """Return the number of epochs of a second fit or of a reproduction; None if the fit itself decides.
 
     Raises:
         UserError: the run to reproduce has other data, another split or other metrics.
     """
+    options, record = prepared.options, prepared.record
     if options.reproduces is None:
         return record.refit_epochs
-    original = Path(options.reproduces) / (VALIDATION_FIT if is_first_of_two else "")
+    original = Path(options.reproduces) / (VALIDATION_FIT if prepared.is_first_of_two else "")
     check_same_data(original, record, key="run")
     # the clock or the other jobs of a sweep may have ended the original
     if record.refit_epochs is None and (options.trainer.max_time is not None or (original / PRUNED).is_file()):
@@ -305,108 +206,32 @@ def _exact_epochs(options: TrainOptions, record: RunRecord, *, is_first_of_two: 
     return record.refit_epochs
 
 
-def _build_fit(
-    options: TrainOptions,
-    record: RunRecord,
-    data: RatingDataModule,
-    holdout: Holdout,
-    *,
-    monitor: Metric | RankingMetric,
-) -> Fit:
-    """Build the fit of a predictor with initial weights and a fitted bias baseline."""
-    rows = as_tensors(data.train_ratings)
-    options.model.check_rows(rows)
-    training = training_data(
-        record,
-        rows=rows if options.model.needs().interactions else None,
-        user_features=holdout.side.user_features,
-        item_features=holdout.side.item_features,
-    )
-    predictor = build_predictor(record, training, seed=options.seed)
-    check_equation(predictor.model, rows, name=options.model.name)
-    if options.model.predicts_scores:
-        predictor.baseline.fit_popularity(rows.item)
-    else:
-        _fit_baseline(predictor, rows, data)
-    setup = FitSetup.scheduled(
-        initial_lr=options.optimizer.initial_lr,
-        schedule=options.schedule,
-        trainer=options.trainer,
-        monitor=monitor,
-        seed=options.seed,
-    )
-    return options.optimizer.build(predictor, setup)
-
-
-def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> None:
-    """Fit the bias baseline to the training rows, and let the model start from it."""
-    baseline, stars = predictor.baseline, predictor.stars
-    column = empty(len(rows.rating), np.float32, folder=data.folder)
-    rating = torch.from_numpy(column)
-
-    def drop_pages() -> None:
-        release(column, *vars(data.train_ratings).values())
-
-    for block in blocks_of(len(rating)):
-        rating[block] = stars.to_rating(rows.rating[block])
-        drop_pages()
-    baseline.fit(user=rows.user, item=rows.item, rating=rating, after_chunk=drop_pages)
-    # a sampler starts from its prior; one far rating can make the bias baseline worse than the mean
-    if not isinstance(predictor.model, Posterior) and _beats_the_mean(baseline, data.validation_ratings):
-        predictor.model.start_from_baseline(baseline.user_bias[:-1] / stars.unit, baseline.item_bias[:-1] / stars.unit)
-
-
-def _beats_the_mean(baseline: BiasBaseline, rows: Ratings) -> bool:
-    """Return whether the bias baseline has a lower MSE than its mean on these rows; True without rows."""
-    if len(rows) == 0:
-        return True
-    predicted = torch.cat([baseline(user, item) for user, item, *_ in Blocks(rows)])
-    rating = torch.from_numpy(rows.rating)
-    return MSE(predicted, rating) < MSE(baseline.mean.expand_as(rating), rating)
-
-
-def _pruning(options: TrainOptions, run_folder: Path, *, monitor: MetricKind, split: Split) -> MedianPruning | None:
+def _pruning(prepared: Preparation, run_folder: Path) -> MedianPruning | None:
     """Make the callback that may end this job of a sweep early; None without validation rows or with split.refit."""
-    if not options.callbacks.pruning.enabled or options.split.refit or split.count(VALIDATION) == 0:
+    options, monitor = prepared.options, prepared.monitor
+    if not options.callbacks.pruning.enabled or options.split.refit or not prepared.has_validation:
         return None
-    curves = read_sibling_curves(run_folder, f"val/{monitor.name}", split=split.identity)
+    curves = read_sibling_curves(run_folder, f"val/{monitor.name}", split=prepared.holdout.split.identity)
     return options.callbacks.pruning.build(curves=curves, monitor=monitor)
 
 
-def _curve_tags(options: TrainOptions, monitor: MetricKind, *, has_validation: bool) -> list[str]:
-    """List the tags of the metrics by epoch."""
-    tags = [] if options.optimizer.train_tag is None else [options.optimizer.train_tag]
-    if has_validation and not options.model.predicts_scores:
-        tags.append("val/mse")
-    if has_validation:
-        tags.append(f"val/{monitor.name}")
-    return list(dict.fromkeys(tags))
-
-
 def _build_trainer(
-    options: TrainOptions,
+    prepared: Preparation,
     *,
     run_folder: Path,
     exact_epochs: int | None,
-    resumed_in: Path,
-    loggers: Sequence[RunLogger],
-    pruning: MedianPruning | None,
-    monitor: MetricKind,
-    tags: Sequence[str],
-    has_validation: bool,
+    loggers: Sequence[RunLogger] = (),
+    pruning: MedianPruning | None = None,
 ) -> Trainer:
-    """Make Lightning's Trainer; with `exact_epochs`, neither trainer.max_epochs nor a clock limits the fit.
-
-    `tags` are those of the learning curve.
-    """
-    has_best = has_validation and not options.optimizer.keeps_samples
+    """Make Lightning's Trainer; with `exact_epochs`, neither trainer.max_epochs nor a clock limits the fit."""
+    options = prepared.options
     callbacks = options.callbacks.build(
-        checkpoint_folder=run_folder / "checkpoints", monitor=monitor if has_best else None
+        checkpoint_folder=run_folder / "checkpoints", monitor=prepared.monitor if prepared.has_best else None
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
-    callbacks.append(LearningCurve(run_folder / "epochs.csv", tags=tags))
+    callbacks.append(LearningCurve(run_folder / "epochs.csv", tags=prepared.curve_tags()))
     callbacks += [] if pruning is None else [pruning]
-    callbacks.append(StopOnSignal(resumed_in))
+    callbacks.append(StopOnSignal(run_folder.parent if prepared.is_first_of_two else run_folder))
     trainer = options.trainer
     if options.optimizer.on_cpu_only:
         trainer = replace(trainer, accelerator=Accelerator.cpu)  # auto could find a GPU

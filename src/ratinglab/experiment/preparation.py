@@ -1,0 +1,196 @@
+"""Everything that a run needs before its fit: rows, batches, record and metric, and the fit with its first weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ratinglab.batches import Batch, Blocks, as_tensors
+from ratinglab.datamodule import RatingDataModule
+from ratinglab.errors import UserError
+from ratinglab.evaluation.metrics import MSE, Metric, RankingMetric, find_metrics, monitored
+from ratinglab.evaluation.ranking import check_threshold, is_relevant, liked_from
+from ratinglab.experiment.continuation import start_from
+from ratinglab.experiment.recording import record_run
+from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.setup import FitSetup
+from ratinglab.models.baselines import BiasBaseline
+from ratinglab.models.building import check_equation
+from ratinglab.models.posterior import Posterior
+from ratinglab.models.predictor import Predictor
+from ratinglab.ratings.holdout import Holdout, find_available_data, hold_out
+from ratinglab.ratings.mapped_arrays import blocks_of, empty, release
+from ratinglab.ratings.side_information import AvailableData
+from ratinglab.ratings.splits import VALIDATION
+from ratinglab.ratings.table import Ratings
+from ratinglab.runs.record import RunRecord
+from ratinglab.runs.storage import build_predictor, load_weights, training_data
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a run needs before its fit.
+
+    Attributes:
+        options: the options, with the equation that model=best chooses for the data.
+        monitor: the monitored metric.
+        available: what the data have besides the ratings.
+        holdout: the rows of each part, and the side information that the equation needs.
+        data: training and validation rows in batches.
+        record: the run's record.
+    """
+
+    options: TrainOptions
+    monitor: Metric | RankingMetric
+    available: AvailableData
+    holdout: Holdout
+    data: RatingDataModule
+    record: RunRecord
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there are validation rows."""
+        return len(self.data.validation_ratings) > 0
+
+    @property
+    def has_best(self) -> bool:
+        """Whether the fit keeps the weights of its best epoch."""
+        return self.has_validation and not self.options.optimizer.keeps_samples
+
+    @property
+    def is_first_of_two(self) -> bool:
+        """Whether the fit only finds the number of epochs, for a second one."""
+        return self.options.split.refit and self.record.refit_epochs is None
+
+    def curve_tags(self) -> list[str]:
+        """List the tags of the metrics by epoch."""
+        options = self.options
+        tags = [] if options.optimizer.train_tag is None else [options.optimizer.train_tag]
+        if self.has_validation and not options.model.predicts_scores:
+            tags.append("val/mse")
+        if self.has_validation:
+            tags.append(f"val/{self.monitor.name}")
+        return list(dict.fromkeys(tags))
+
+    def build_fit(self) -> Fit:
+        """Build the fit of a predictor with initial weights and a fitted bias baseline.
+
+        Raises:
+            UserError: the equation refuses these rows, or its values are wrong.
+        """
+        options, data, side = self.options, self.data, self.holdout.side
+        rows = as_tensors(data.train_ratings)
+        options.model.check_rows(rows)
+        training = training_data(
+            self.record,
+            rows=rows if options.model.needs().interactions else None,
+            user_features=side.user_features,
+            item_features=side.item_features,
+        )
+        predictor = build_predictor(self.record, training, seed=options.seed)
+        check_equation(predictor.model, rows, name=options.model.name)
+        if options.model.predicts_scores:
+            predictor.baseline.fit_popularity(rows.item)
+        else:
+            _fit_baseline(predictor, rows, data)
+        setup = FitSetup.scheduled(
+            initial_lr=options.optimizer.initial_lr,
+            schedule=options.schedule,
+            trainer=options.trainer,
+            monitor=self.monitor,
+            seed=options.seed,
+        )
+        return options.optimizer.build(predictor, setup)
+
+    def load_start(self, fit: Fit, *, checkpoint: Path | None, record: RunRecord) -> None:
+        """Load the weights that a fit starts from: those of a checkpoint of the run, or those that `from` names.
+
+        Raises:
+            UserError: there are no such weights, or they do not fit the equation.
+        """
+        if checkpoint is not None:
+            load_weights(fit.predictor, checkpoint, record=record)
+        elif self.options.from_ is not None:
+            start_from(self.options, fit.predictor, record=record, is_first_of_two=self.is_first_of_two)
+
+
+def prepare(options: TrainOptions, *, refit_epochs: int | None = None) -> Preparation:
+    """Load the table, split the rows, and select the side information that the equation needs.
+
+    Args:
+        options: the options as typed.
+        refit_epochs: number of epochs of the second of two fits, whose training rows include the validation rows;
+            None for any other fit.
+
+    Raises:
+        UserError: the data or an option is wrong.
+    """
+    monitor = monitored(options.monitor, find_metrics(options.metrics), order=options.order)
+    table = options.data.load()
+    split = options.split.apply(table)
+    if options.split.refit and refit_epochs is None and split.count(VALIDATION) == 0:
+        raise UserError("split.refit=true needs validation rows, to find the number of epochs")
+    available = find_available_data(table, split)
+    options = replace(options, model=options.model.for_data(available))
+    side = table.side_information(options.model.needs(), asked_by=f"model={options.model.name}")
+    holdout = hold_out(table, split if refit_epochs is None else split.refitted(), side)
+    data = RatingDataModule(
+        holdout,
+        batch_size=options.data.batch_size if options.optimizer.takes_batches else None,
+        fraction=options.trainer.limit_train_batches,
+        seed=options.seed,
+        whole_users=options.model.takes_whole_users,
+    )
+    record = record_run(options, data, holdout, refit_epochs=refit_epochs)
+    _check_lists(options, monitor, data, holdout)
+    return Preparation(options, monitor, available, holdout, data, record)
+
+
+def _check_lists(
+    options: TrainOptions, monitor: Metric | RankingMetric, data: RatingDataModule, holdout: Holdout
+) -> None:
+    """Raise UserError if lists are to be measured, but no held-out rating is relevant."""
+    threshold, rows = liked_from(options.ranking.threshold, data.stars), data.validation_ratings
+    is_monitored = isinstance(monitor, RankingMetric)
+    if is_monitored or options.ranking.k is not None:
+        check_threshold(threshold, [rows.rating, *([holdout.test.rating] if options.test else [])])
+    if is_monitored and len(rows) > 0:
+        is_ranked = is_relevant(rows.rating, threshold)
+        if len(data.validation_history) == 0:
+            is_ranked &= rows.user < data.num_users
+        if not is_ranked.any():
+            raise UserError(
+                f"monitor={options.monitor} needs a validation rating of at least {threshold:g} by a user with "
+                "training ratings; there is none"
+            )
+
+
+def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> None:
+    """Fit the bias baseline to the training rows, and let the model start from it."""
+    baseline, stars = predictor.baseline, predictor.stars
+    column = empty(len(rows.rating), np.float32, folder=data.folder)
+    rating = torch.from_numpy(column)
+
+    def drop_pages() -> None:
+        release(column, *vars(data.train_ratings).values())
+
+    for block in blocks_of(len(rating)):
+        rating[block] = stars.to_rating(rows.rating[block])
+        drop_pages()
+    baseline.fit(user=rows.user, item=rows.item, rating=rating, after_chunk=drop_pages)
+    # a sampler starts from its prior; one far rating can make the bias baseline worse than the mean
+    if not isinstance(predictor.model, Posterior) and _beats_the_mean(baseline, data.validation_ratings):
+        predictor.model.start_from_baseline(baseline.user_bias[:-1] / stars.unit, baseline.item_bias[:-1] / stars.unit)
+
+
+def _beats_the_mean(baseline: BiasBaseline, rows: Ratings) -> bool:
+    """Return whether the bias baseline has a lower MSE than its mean on these rows; True without rows."""
+    if len(rows) == 0:
+        return True
+    predicted = torch.cat([baseline(user, item) for user, item, *_ in Blocks(rows)])
+    rating = torch.from_numpy(rows.rating)
+    return MSE(predicted, rating) < MSE(baseline.mean.expand_as(rating), rating)
