@@ -11,7 +11,7 @@ TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "ratinglab"
 
 FLOORS = [
-    ["errors", "program", "openmp"],
+    ["errors", "program", "openmp", "compiled"],
     ["interrupts"],
     ["options", "files", "targets", "locks", "exits"],
     ["digests"],
@@ -42,7 +42,7 @@ ONLY_ON = {
     "torch": {"batches", "stars", "datamodule", "evaluation", "models", "fitting", "recommend", "runs", "experiment"},
     "pandas": {"ratings", "runs", "fitting", "reports", "experiment", "serving", "api"},
     "pyarrow": {"ratings", "fitting", "experiment"},
-    "numba": {"fitting", "experiment"},
+    "numba": {"compiled", "fitting", "experiment"},
     "matplotlib": {"evaluation", "fitting", "reports"},
     "optuna": {"fitting"},
     "pyspark": {"fitting"},

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,21 @@ def test_biases_solve_the_normal_equations(monkeypatch, chunk):
     assert user_bias.tolist() == pytest.approx(solution[:3].tolist(), abs=1e-6)
     assert item_bias.tolist() == pytest.approx(solution[3:].tolist(), abs=1e-6)
     assert float(fitted().mean) == 3.0
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_compiled_sums_and_threads_leave_every_bit_as_it_is(monkeypatch, num_threads):
+    rng = np.random.default_rng(0)
+    user, item = (torch.from_numpy(rng.integers(0, n, 50_000, dtype=np.int32)) for n in (900, 300))
+    rating = torch.from_numpy(rng.integers(1, 11, 50_000).astype(np.float32) / 2)
+    fit = functools.partial(fit_biases, user, item, rating, mean=2.7, num_users=900, num_items=300)
+    monkeypatch.setattr(baselines, "CHUNK", 7000)
+    expected, released = fit(), []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
+    monkeypatch.setattr(baselines, "COMPILED_FROM", 0)
+    for found, bias in zip(fit(after_chunk=lambda: released.append(1)), expected, strict=True):
+        assert torch.equal(found, bias)
+    assert len(released) > 20
 
 
 def test_unknown_users_and_items_fall_back_to_bias_then_mean():

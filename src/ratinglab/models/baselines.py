@@ -1,7 +1,8 @@
 """The bias baseline, which every run fits. It predicts for unknown users and items, and every model must beat it."""
 
-import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -12,6 +13,15 @@ SHRINKAGE = 5.0
 MAX_STEPS, TOLERANCE = 200, 1e-7
 CHUNK = 1 << 20
 """Rows per chunk of a pass."""
+COMPILED_FROM = 1 << 22
+"""Rows from which compiled loops are worth loading."""
+
+Chunk = tuple[Tensor, Tensor, Tensor]
+"""Rows: user, item, rating."""
+SumValues = Callable[[Tensor, Tensor, Tensor, int], Tensor]
+"""From index, other, value and the number of indices: Σ value[other[n]] over the rows n of each index, float64."""
+SumRatings = Callable[[Tensor, Tensor, float, int], Tensor]
+"""From index, rating, mean and the number of indices: Σ (rating[n] − mean) over the rows n of each index, float64."""
 
 
 class BiasBaseline(nn.Module):
@@ -99,25 +109,25 @@ def fit_biases(
     Source: Hestenes, Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
     """
     # each chunk adds to all users and items: with more of them than rows in a chunk, that would take most of the time
-    chunk = CHUNK if max(num_users, num_items) <= CHUNK else 4 * max(num_users, num_items)
+    size = CHUNK if max(num_users, num_items) <= CHUNK else 4 * max(num_users, num_items)
+    chunks = list(zip(user.split(size), item.split(size), rating.split(size), strict=True))
+    sum_values, sum_ratings = (_compiled_sums if len(user) >= COMPILED_FROM else _torch_sums)()
 
-    def chunks() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for rows in zip(user.split(chunk), item.split(chunk), rating.split(chunk), strict=True):
-            yield rows
-            after_chunk()
+    def over_rows(part: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+        return _sum_in_order(lambda chunk: part(*chunk), chunks, after_chunk=after_chunk)
 
     def by_user(item_value: Tensor) -> Tensor:
         """Compute Σ_{i of u} value_i."""
-        return _sum(torch.bincount(u, item_value.index_select(0, i), minlength=num_users) for u, i, _ in chunks())
+        return over_rows(lambda u, i, _: sum_values(u, i, item_value, num_users))
 
     def by_item(user_value: Tensor) -> Tensor:
         """Compute Σ_{u of i} value_u."""
-        return _sum(torch.bincount(i, user_value.index_select(0, u), minlength=num_items) for u, i, _ in chunks())
+        return over_rows(lambda u, i, _: sum_values(i, u, user_value, num_items))
 
-    user_weight = SHRINKAGE + _sum(torch.bincount(u, minlength=num_users) for u, *_ in chunks()).double()
-    item_weight = SHRINKAGE + _sum(torch.bincount(i, minlength=num_items) for _, i, _ in chunks()).double()
-    user_sum = _sum(torch.bincount(u, r.double() - mean, minlength=num_users) for u, _, r in chunks())
-    item_sum = _sum(torch.bincount(i, r.double() - mean, minlength=num_items) for _, i, r in chunks())
+    user_weight = SHRINKAGE + over_rows(lambda u, *_: torch.bincount(u, minlength=num_users)).double()
+    item_weight = SHRINKAGE + over_rows(lambda _, i, __: torch.bincount(i, minlength=num_items)).double()
+    user_sum = over_rows(lambda u, _, r: sum_ratings(u, r, mean, num_users))
+    item_sum = over_rows(lambda _, i, r: sum_ratings(i, r, mean, num_items))
     item_bias = torch.zeros(num_items, dtype=torch.float64)
     residual = item_sum - by_item(user_sum / user_weight)
     direction = scaled = residual / item_weight
@@ -137,8 +147,52 @@ def fit_biases(
     return (user_sum - by_user(item_bias)) / user_weight, item_bias
 
 
-def _sum(parts: Iterable[Tensor]) -> Tensor:
-    return functools.reduce(torch.add, parts)
+def _sum_in_order(
+    part: Callable[[Chunk], Tensor], chunks: Sequence[Chunk], *, after_chunk: Callable[[], None]
+) -> Tensor:
+    """Add the parts of all chunks in their order, so that the sum is the same for any number of threads.
+
+    Computes as many parts at once as there are threads, and holds as many in memory. A part must be a new tensor.
+    """
+    if len(chunks) == 1:
+        return part(chunks[0])
+    num_threads = min(torch.get_num_threads(), len(chunks))
+    with ThreadPoolExecutor(num_threads) as pool:
+        pending = deque(pool.submit(part, chunk) for chunk in chunks[:num_threads])
+        total = pending.popleft().result()
+        for following in chunks[num_threads:]:
+            pending.append(pool.submit(part, following))
+            after_chunk()
+            total += pending.popleft().result()
+    for each in pending:
+        total += each.result()
+    after_chunk()
+    return total
+
+
+def _torch_sums() -> tuple[SumValues, SumRatings]:
+    """Return the sums of a chunk as torch computes them."""
+    return (
+        lambda index, other, value, size: torch.bincount(index, value.index_select(0, other), minlength=size),
+        lambda index, rating, mean, size: torch.bincount(index, rating.double() - mean, minlength=size),
+    )
+
+
+def _compiled_sums() -> tuple[SumValues, SumRatings]:
+    """Return the same sums in compiled loops: three to five times as fast, but half a second to load."""
+    from ratinglab.models.bias_sums import add_ratings, add_values
+
+    def sum_values(index: Tensor, other: Tensor, value: Tensor, size: int) -> Tensor:
+        total = torch.zeros(size, dtype=torch.float64)
+        add_values(index.numpy(), other.numpy(), value.numpy(), total.numpy())
+        return total
+
+    def sum_ratings(index: Tensor, rating: Tensor, mean: float, size: int) -> Tensor:
+        total = torch.zeros(size, dtype=torch.float64)
+        add_ratings(index.numpy(), rating.numpy(), mean, total.numpy())
+        return total
+
+    return sum_values, sum_ratings
 
 
 def _dot(left: Tensor, right: Tensor) -> float:

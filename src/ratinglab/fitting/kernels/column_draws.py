@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from ratinglab.fitting.kernels.compiled import njit
+from ratinglab.compiled import njit
 from ratinglab.fitting.kernels.rows import Entries
 
 BLOCK_WIDTH = 8

@@ -7,7 +7,7 @@ number of threads.
 import numpy as np
 from numba import prange
 
-from ratinglab.fitting.kernels.compiled import njit
+from ratinglab.compiled import njit
 from ratinglab.fitting.kernels.rows import Entries
 from ratinglab.fitting.kernels.rows import compile_loops as compile_row_loops
 

@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from ratinglab.fitting.kernels.compiled import njit
+from ratinglab.compiled import njit
 
 SUM_CHUNKS = 64
 """Chunks of rows that a sum over rows is split into."""

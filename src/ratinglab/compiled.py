@@ -6,7 +6,7 @@ import numba
 
 
 def _probe() -> None:
-    """Stand for any function of this package: they share one cache folder."""
+    """Stand for any compiled function: their cache folders are beside their files, or in one folder of the user."""
 
 
 def _can_cache() -> bool:
