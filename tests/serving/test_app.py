@@ -57,7 +57,9 @@ def rows(frame):
 
 
 def without_why(recommended):
-    return [{key: value for key, value in item.items() if key != "why"} for item in recommended]
+    """List the columns of recommended items that a run of ratings has."""
+    assert all(item["score"] is None for item in recommended)
+    return [{key: value for key, value in item.items() if key not in ("why", "score")} for item in recommended]
 
 
 def reasons(recommended):
@@ -316,6 +318,27 @@ def test_equation_without_factors_predicts_and_recommends(tmp_path):
     )
     for path, body in (("fold_in", {"ratings": {"0": 5}}), ("similar", {"item": 0})):
         assert "no factors" in mistake(client.post(f"/{path}", json=body))
+
+
+@pytest.mark.parametrize("recipe", ["ials", "ease"])
+def test_run_that_predicts_scores_recommends_by_them(train_here, recipe):
+    folder = train_here(f"recipe={recipe}", "trainer.max_epochs=1", "split.test=0")
+    run, client = Run.load(folder), client_of(folder)
+    item_ids = run.item_ids.ids[:3].tolist()
+    user_id, taste = str(run.user_ids.ids[3]), {str(item_id): 5.0 for item_id in item_ids}
+    for path, body, listed in (
+        ("/recommend", {"user_id": user_id}, run.recommend(user_id, k=4)),
+        ("/fold_in", {"ratings": taste}, run.fold_in(taste).recommend(k=4)),
+    ):
+        found = answer(client.post(path, json={**body, "k": 4}))["recommended"]
+        assert [row["item_id"] for row in found] == listed["item_id"].tolist()
+        assert [row["score"] for row in found] == pytest.approx(listed["score"].tolist())
+        assert {row["rating"] for row in found} == {None}
+    assert answer(client.get("/health"))["predicts_scores"]
+    model = run.record.model
+    pairs = {"pairs": [{"user_id": user_id, "item_id": item_ids[0]}]}
+    for path, body in (("/predict", pairs), ("/fold_in", {"ratings": taste, "why": 1})):
+        assert model in mistake(client.post(path, json=body))
 
 
 def test_integers_that_javascript_would_round_are_text():

@@ -100,7 +100,7 @@ function inWords(rating) {
 
 /** Format a prediction with the digits that its scale needs. */
 function shown(value) {
-  const digits = run.rating.highest - run.rating.lowest > 20 ? 1 : 2;
+  const digits = run.predicts_scores ? 3 : run.rating.highest - run.rating.lowest > 20 ? 1 : 2;
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
@@ -344,7 +344,7 @@ async function recommend() {
     return;
   }
   const slow = setTimeout(() => showWaiting(true), SHOW_WAITING);
-  const request = { ratings: Object.fromEntries(rated.map(({ id, rating }) => [id, rating])), k: NUM_RECOMMENDED, why: NUM_REASONS };
+  const request = { ratings: Object.fromEntries(rated.map(({ id, rating }) => [id, rating])), k: NUM_RECOMMENDED, why: run.predicts_scores ? 0 : NUM_REASONS };
   try {
     const found = await recommendations.ask("fold_in", request);
     if (found === null) return;
@@ -382,8 +382,11 @@ function showRecommended(recommended) {
   list.replaceChildren(...rows);
   $("invitation").hidden = rows.length > 0 || given().length > 0;
   const hasDeviation = recommended.some((item) => item.standard_deviation !== null);
-  $("scale").hidden = $("legend").hidden = rows.length === 0;
-  $("legend").textContent = hasDeviation
+  $("legend").hidden = rows.length === 0;
+  $("scale").hidden = rows.length === 0 || run.predicts_scores;
+  $("legend").textContent = run.predicts_scores
+    ? "Best first: what you are most likely to try. Number: score, on no rating scale. This model predicts no ratings."
+    : hasDeviation
     ? "Best first: what you are most likely to try and like. Dot: predicted rating. Bar: one standard deviation to each side; about two thirds of ratings fall within."
     : "Best first: what you are most likely to try and like. Dot: predicted rating. This run does not know how certain it is.";
   moveRows(rows, before);
@@ -398,7 +401,7 @@ function showPeek(best) {
   $("peek").hidden = !best || isListVisible;
   if (!best) return;
   $("peek-name").textContent = name(best);
-  $("peek-rating").textContent = shown(best.rating);
+  $("peek-rating").textContent = shown(best.rating ?? best.score);
 }
 
 /** Measure where rows are, by the id of their item. */
@@ -425,7 +428,7 @@ function summarize(recommended, wasEmpty) {
   if (recommended.length === 0) return say("No recommendations.");
   const arrived = recommended.filter((item) => !ranks.has(String(item.item_id))).length;
   const change = wasEmpty ? `${recommended.length} recommendations` : arrived === 0 ? "Same titles" : `${arrived} new`;
-  say(`${change}. First: ${name(recommended[0])}, predicted ${shown(recommended[0].rating)}.`);
+  say(`${change}. First: ${name(recommended[0])}, ${run.predicts_scores ? "score" : "predicted"} ${shown(recommended[0].rating ?? recommended[0].score)}.`);
 }
 
 function recommendedRow(item, earlier) {
@@ -451,6 +454,10 @@ function track(item) {
   const { lowest, highest } = run.rating;
   const place = (rating) => Math.min(1, Math.max(0, (rating - lowest) / (highest - lowest || 1)));
   const cell = element("div", { className: "track", ariaHidden: "true" });
+  if (run.predicts_scores) {
+    cell.style.visibility = "hidden"; // scores are on no scale
+    return cell;
+  }
   if (item.standard_deviation !== null) {
     const from = place(item.rating - item.standard_deviation);
     const interval = cell.appendChild(element("span", { className: "interval" }));
@@ -462,7 +469,7 @@ function track(item) {
 }
 
 function predicted(item) {
-  const cell = element("div", { className: "predicted" }, element("span", { className: "hidden" }, "predicted "), shown(item.rating));
+  const cell = element("div", { className: "predicted" }, element("span", { className: "hidden" }, run.predicts_scores ? "score " : "predicted "), shown(item.rating ?? item.score));
   if (item.standard_deviation !== null) cell.append(element("small", {}, `± ${shown(item.standard_deviation)}`));
   return cell;
 }

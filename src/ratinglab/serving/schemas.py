@@ -179,7 +179,12 @@ class Recommended(BaseModel):
     rank: int = Field(description="From 1, the best.")
     item_id: AnsweredId
     title: Title = None
-    rating: float = Field(description="Predicted rating, clipped to the rating scale.")
+    rating: float | None = Field(
+        default=None, description="Predicted rating, clipped to the rating scale; null if the run predicts scores."
+    )
+    score: float | None = Field(
+        default=None, description="Score that orders the list, on no rating scale; null if the run predicts ratings."
+    )
     standard_deviation: Deviation = None
     why: list[Reason] = Field(description="The user's own ratings that moved the prediction most; [] unless asked for.")
 
@@ -293,6 +298,7 @@ class Health(BaseModel):
     num_users: int = Field(description="Users with training ratings.")
     num_items: int = Field(description="Items with training ratings.")
     rating: RatingScale
+    predicts_scores: bool = Field(description="Whether lists are ordered by scores, and no ratings are predicted.")
     is_sampled: bool = Field(description="Whether the run holds samples, so that it knows standard deviations.")
     loaded_at: datetime
 

@@ -53,9 +53,8 @@ class Service:
         """Read all files of the run that answers need, and try each kind of request once.
 
         Raises:
-            UserError: a file is missing or damaged, or the run predicts scores.
+            UserError: a file is missing or damaged.
         """
-        run.check_predicts_ratings()
         self.run = run
         self._limits = limits
         train = run.part("train")
@@ -69,15 +68,17 @@ class Service:
     def _try_requests(self) -> None:
         """Compute each kind of answer once, so that faults show now, and the first request need not wait."""
         user_id, item_id = str(self.run.user_ids.ids[0]), str(self.run.item_ids.ids[0])
-        self.predict(PredictRequest(pairs=[Pair(user_id=user_id, item_id=item_id)]))
+        if not self.run.record.predicts_scores:
+            self.predict(PredictRequest(pairs=[Pair(user_id=user_id, item_id=item_id)]))
         self.recommend(RecommendRequest(user_id=user_id, k=1, exclude_seen=False))
         rating = {item_id: self._rating_scale.highest}
         for attempt in (
             lambda: self.recommend(RecommendRequest(user_id=user_id, k=1, exclude_seen=False, why=1)),
+            lambda: self.fold_in(FoldInRequest(ratings=rating, k=1, exclude_seen=False)),
             lambda: self.fold_in(FoldInRequest(ratings=rating, k=1, exclude_seen=False, why=1, item_ids=[item_id])),
             lambda: self.similar(SimilarRequest(item=item_id, k=1)),
         ):
-            with suppress(UserError):  # an equation without factors; requests will get the same line
+            with suppress(UserError):  # the run cannot answer this; requests will get the same line
                 attempt()
 
     def health(self) -> Health:
@@ -93,6 +94,7 @@ class Service:
             num_users=record.num_users,
             num_items=record.num_items,
             rating=self._rating_scale,
+            predicts_scores=record.predicts_scores,
             is_sampled=record.is_sampled,
             loaded_at=self._loaded_at,
         )
