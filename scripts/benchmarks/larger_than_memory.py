@@ -135,7 +135,9 @@ def rate(user, item, user_bias, user_factors, item_bias, item_factors, noise, se
 
 
 def measure(settings: list[str], *, folder: Path, threads: int) -> None:
-    """Run train.py; print each line after its seconds, by the clock and of all cores, then peak memory and disk."""
+    """Run train.py; print each line after the seconds so far, by the clock and of all cores, and the peak memory in GB
+    since the last line; then the peaks of the whole run.
+    """
     command = [sys.executable, "-u", str(REPOSITORY / "scripts" / "train.py"), *settings]
     started, free = time.perf_counter(), shutil.disk_usage(folder).free
     process = subprocess.Popen(
@@ -146,13 +148,16 @@ def measure(settings: list[str], *, folder: Path, threads: int) -> None:
         text=True,
         stderr=subprocess.STDOUT,
     )
-    peaks = {"RssAnon": 0, "RssFile": 0, "VmRSS": 0, "disk": 0}
+    peaks = {"RssAnon": 0, "RssFile": 0, "VmRSS": 0, "disk": 0, "since the last line": 0}
     watcher = threading.Thread(target=watch, args=(process.pid, folder, free, peaks), daemon=True)
     watcher.start()
     assert process.stdout is not None
     for line in process.stdout:
-        print(f"{time.perf_counter() - started:7.0f} {cpu_seconds(process.pid):7.0f}  {line.rstrip()}", flush=True)
+        seconds, memory = time.perf_counter() - started, peaks["since the last line"] / 1e9
+        print(f"{seconds:7.1f} {cpu_seconds(process.pid):7.1f} {memory:5.1f}  {line.rstrip()}", flush=True)
+        peaks["since the last line"] = 0
     status = process.wait()
+    del peaks["since the last line"]
     print(f"status {status}; " + ", ".join(f"peak {name} {value / 1e9:.1f} GB" for name, value in peaks.items()))
 
 
@@ -172,10 +177,12 @@ def watch(pid: int, folder: Path, free: int, peaks: dict[str, int]) -> None:
             text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
         except OSError:
             return
-        for line in text.splitlines():
-            name = line.partition(":")[0]
-            if name in peaks:
-                peaks[name] = max(peaks[name], int(line.split()[1]) * 1024)
+        lines = (line.split() for line in text.splitlines())
+        found = {name[:-1]: int(value) * 1024 for name, value, *_ in lines if name.startswith(("Rss", "VmRSS"))}
+        if "VmRSS" not in found:  # it has ended
+            return
+        peaks |= {name: max(peaks[name], value) for name, value in found.items() if name in peaks}
+        peaks["since the last line"] = max(peaks["since the last line"], found["VmRSS"])
         peaks["disk"] = max(peaks["disk"], free - shutil.disk_usage(folder).free)
         time.sleep(0.2)
 

@@ -5,11 +5,14 @@
 
 The settings of the other systems are the best of a small grid by NDCG@10 on validation rows, which are the last rating
 before the test one, or a tenth of each user's; then they are fitted to all rows that are not test rows. Ours are the
-recipes as they are, with three seeds. See list_orders.py for the candidates and the grids.
+recipes as they are, with three seeds; `ials` and `ease` also with the best settings of a grid of the same size. See
+list_orders.py for the candidates and the grids of the others.
 """
 
 import argparse
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +24,16 @@ from ratinglab.runs.run import POPULARITY, Run
 RECIPES = ["item_knn", "ease", "ials", "fast", "svdpp_gibbs"]
 NUM_FACTORS = [32, 128]
 """Numbers of factors that implicit chooses from."""
+TUNED: dict[str, dict[str, list[float]]] = {
+    "ials": {
+        "model.min_stars": [1, 4],
+        "model.regularization": [2, 5, 10, 20],
+        "model.unrated_weight": [0.05, 0.1, 0.25, 0.5],
+        "model.embedding_dim": [32, 128],
+    },
+    "ease": {"model.min_stars": [1, 4], "model.ridge": [30, 100, 300, 1000]},
+}
+"""Grids of our recipes: as many settings as those of implicit's ALS and of EASE."""
 VALIDATION = {"leave_last": "split.validation=1", "per_user": "split.validation=0.1"}
 """Setting that holds out validation rows, by the last words of a protocol's name."""
 
@@ -52,12 +65,30 @@ def measure(protocol: str, root: Path, *, seeds: int) -> Iterator[tuple[str, lis
         for name, fit in choose_settings(Split(tuned), num_factors=NUM_FACTORS):
             yield name, [split.measure(fit(split), "test")]
         for recipe in RECIPES:
-            of_seeds = []
-            for seed in range(seeds):
-                run = train(*settings, f"recipe={recipe}", f"seed={seed}", folder=f"{folder}/{recipe}-{seed}")
-                found = of_run(run, "test", "expected_gain")
-                of_seeds.append({name: found[f"test/{name}@{k}"] for name, k in FIGURES.items()})
-            yield f"`{recipe}`", of_seeds
+            yield f"`{recipe}`", list(of_seeds([*settings, f"recipe={recipe}"], seeds=seeds))
+        for recipe, grid in TUNED.items():
+            best = choose([*settings, validation, f"recipe={recipe}"], grid)
+            print(f"{recipe}: {best}", file=sys.stderr)
+            yield f"`{recipe}`, tuned", list(of_seeds([*settings, f"recipe={recipe}", *best], seeds=seeds))
+
+
+def of_seeds(settings: Sequence[str], *, seeds: int) -> Iterator[Figures]:
+    """Train a run with each seed, and measure its test lists."""
+    for seed in range(seeds):
+        with TemporaryDirectory() as folder:
+            found = of_run(train(*settings, f"seed={seed}", folder=f"{folder}/run"), "test", "expected_gain")
+        yield {name: found[f"test/{name}@{k}"] for name, k in FIGURES.items()}
+
+
+def choose(settings: Sequence[str], grid: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return the settings of a grid with the highest NDCG@10 on validation rows."""
+    found = {}
+    for values in product(*grid.values()):
+        chosen = [f"{key}={value}" for key, value in zip(grid, values, strict=True)]
+        with TemporaryDirectory() as folder:
+            run = train(*settings, *chosen, "test=false", folder=f"{folder}/run")
+            found[tuple(chosen)] = run.metrics["val/ndcg@10"]
+    return list(max(found, key=lambda chosen: found[chosen]))
 
 
 def train(*settings: str, folder: str) -> Run:

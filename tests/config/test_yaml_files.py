@@ -2,6 +2,7 @@
 
 import pytest
 
+from ratinglab.config import conf
 from ratinglab.config.hydra_api import IS_1_3
 
 FILES = {
@@ -43,3 +44,10 @@ def test_faulty_experiment_is_one_line(command_here, tmp_path, fault):
 def test_line_break_in_a_file_name_makes_no_second_line(command_here, tmp_path):
     outcome = command_here(tmp_path, "train", "data=csv", "data.path='a\nb.csv'", status=2)
     assert outcome.stderr == "error: data.path: there is no file a\\nb.csv\n"
+
+
+def test_missing_folder_of_the_package_is_one_line(command_here, tmp_path, monkeypatch):
+    monkeypatch.setattr(conf, "FOLDER", tmp_path / "conf")
+    outcome = command_here(tmp_path, "train", status=2)
+    assert outcome.stderr == f"error: there is no folder {tmp_path}/conf: restore it, or install ratinglab again\n"
+    assert list(tmp_path.iterdir()) == []

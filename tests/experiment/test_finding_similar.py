@@ -99,10 +99,15 @@ def test_command_prints_the_item_and_an_aligned_table(run, point, capsys):
     assert title == f"similar to {TITLES[7]} (id 7), which has {run.train_counts[1][7]} training ratings"
     assert head.split() == ["rank", "item_id", "title", "similarity", "shared_raters"]
     assert f"{found['similarity']:.2f} ± {found['standard_deviation']:.2f}" in first
-    similar(point, "item=7", "k=100", "genres=[z]")
+    similar(point, "item=7", "k=20", "genres=[z]")
     *_, last, note = capsys.readouterr().out.splitlines()
     assert "±" not in last
-    assert note == "note: only 6 of 100: no other candidates are left"
+    assert note == "note: only 6 of 20: no other candidates are left"
+
+
+def test_more_items_than_there_are_is_a_mistake(run):
+    with pytest.raises(UserError, match=r"^k must be at most \d+, the number of items, got 100000$"):
+        similar(run, "item=7", "k=100000")
 
 
 @pytest.mark.parametrize(("extension", "read"), [("csv", pd.read_csv), ("parquet", pd.read_parquet)])

@@ -183,6 +183,7 @@ def test_seen_items_are_listed_on_request(run, here, capsys):
         (["items=users.csv", "columns.item=user_id"], r"^items: no item in users\.csv has training ratings$"),
         (["users=users.csv", "output=users.csv"], r"^output must differ from the input file, got users\.csv$"),
         (["output=out.h5"], r"^output: \.h5 cannot be written"),
+        (["k=21"], r"^k must be at most 20, the number of items, got 21$"),
         (["unknown=popular"], r"^unknown must be one of error, baseline, got popular$"),
     ],
 )

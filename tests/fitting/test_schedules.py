@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
 
@@ -15,9 +16,16 @@ def test_exponential_multiplies_after_every_epoch():
     assert factors(ExponentialSchedule(decay=0.5)) == [1.0, 0.5, 0.25, 0.125, 0.0625]
 
 
-def test_cosine_falls_from_1_to_the_final_fraction():
-    found = factors(CosineSchedule(final_fraction=0.2))
-    assert found == pytest.approx([1.0, 0.8828, 0.6, 0.3172, 0.2], abs=1e-4)
+def test_cosine_is_that_of_torch_and_trains_in_the_last_epoch_too():
+    lr = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    peer = torch.optim.lr_scheduler.CosineAnnealingLR(lr, T_max=5, eta_min=0.2)
+    expected = []
+    for _ in range(5):
+        expected += peer.get_last_lr()
+        lr.step()
+        peer.step()
+    assert factors(CosineSchedule(final_fraction=0.2)) == pytest.approx(expected)
+    assert factors(CosineSchedule(final_fraction=0.0))[-1] == pytest.approx(0.0955, abs=1e-4)
 
 
 def test_cosine_of_one_epoch_trains_at_the_full_rate():

@@ -733,3 +733,15 @@ def test_pipe_or_device_is_named_as_such(tmp_path, kind):
     message = rf"^data\.path must be a file that can be read twice, got the pipe or device {re.escape(str(path))}$"
     with pytest.raises(UserError, match=message):
         csv_options(str(path)).load()
+
+
+@pytest.mark.parametrize("write", ["text", "parquet"])
+def test_all_missing_columns_are_named_at_once(tmp_path, write):
+    path, frame = tmp_path / "t", pd.DataFrame({"user": [1, 2], "movie": [3, 4], "stars": [5.0, 4.0]})
+    frame.to_csv(path, index=False) if write == "text" else frame.to_parquet(path)
+    with pytest.raises(UserError) as error:
+        csv_options(str(path), columns=("usr", "movei", "stars")).load()
+    assert str(error.value) == (
+        f"{path} does not have the columns of data.columns.user='usr', data.columns.item='movei'; it has user, movie, "
+        "stars; did you mean user?; did you mean movie?"
+    )

@@ -91,7 +91,13 @@ class Conf:
         return [self.folder, *([self.extra_folder] if self.extra_folder is not None else [])]
 
     def groups(self) -> list[str]:
-        """List the names of the config groups."""
+        """List the names of the config groups.
+
+        Raises:
+            UserError: the folder of the package is missing.
+        """
+        if not self.folder.is_dir():
+            raise UserError(f"there is no folder {self.folder}: restore it, or install ratinglab again")
         return sorted(path.name for path in self.folder.iterdir() if path.is_dir() and any(path.rglob("*.yaml")))
 
     def choices(self, group: str) -> dict[str, Path]:

@@ -25,6 +25,7 @@ def find_similar(options: SimilarOptions) -> None:
         check_name(output, key="output")
     named = named_run(options.run)
     run = Run.load(named.folder)
+    run.check_length(options.k)
     candidates = run.items_of(options.genres, column=options.columns.genres) if options.genres else None
     found = run.similar(options.item, k=options.k, candidates=candidates)
     (item,) = run.find_items([options.item], place=lambda _: "item").tolist()

@@ -48,7 +48,9 @@ def recommend(options: RecommendOptions) -> None:
     remarks = [] if named.remark is None else [named.remark]
     folded = folded_in(run, options, options.columns, user_id=options.user) if options.folds_in else None
     remarks += [] if folded is None else [f"note: {note}" for note in folded.notes]
-    candidates = _candidates(run if folded is None else folded.model, options, tables.get("items"), remarks)
+    trained = run if folded is None else folded.model
+    trained.check_length(options.k)
+    candidates = _candidates(trained, options, tables.get("items"), remarks)
     lists = ListOptions(
         k=options.k,
         candidates=candidates,

@@ -48,15 +48,14 @@ class ExponentialSchedule(Schedule):
 
 @dataclass
 class CosineSchedule(Schedule):
-    """Half a cosine, from the first to the last of trainer.max_epochs (Loshchilov and Hutter 2017)."""
+    """Half a cosine over trainer.max_epochs, as torch's CosineAnnealingLR (Loshchilov and Hutter 2017)."""
 
     name: ClassVar[str] = "cosine"
     spans_max_epochs: ClassVar[bool] = True
 
     final_fraction: float = field(metadata=from_zero_below(1))
-    """Fraction of optimizer.lr left in the last epoch, from 0 to below 1."""
+    """Fraction of optimizer.lr that the cosine falls to after the last epoch, from 0 to below 1."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
-        """Compute f + (1 − f) (1 + cos(π epoch / (max_epochs − 1))) / 2, where f is final_fraction."""
-        progress = epoch / (max_epochs - 1) if max_epochs > 1 else 0.0
-        return self.final_fraction + (1 - self.final_fraction) * (1 + math.cos(math.pi * progress)) / 2
+        """Compute f + (1 − f) (1 + cos(π epoch / max_epochs)) / 2, where f is final_fraction."""
+        return self.final_fraction + (1 - self.final_fraction) * (1 + math.cos(math.pi * epoch / max_epochs)) / 2

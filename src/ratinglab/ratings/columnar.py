@@ -17,7 +17,7 @@ import pyarrow.parquet
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.ratings.formats import Format
 from ratinglab.ratings.inputs import BlockStream, Columns, InputFile
-from ratinglab.ratings.layouts import check_distinct, listed
+from ratinglab.ratings.layouts import check_distinct, check_several, listed
 from ratinglab.ratings.row_reader import EmptyFileError
 from ratinglab.ratings.text_dialects import whole_lines
 from ratinglab.ratings.timestamps import DATES, TimeFormat, column_of_times, format_of_times, matches_format
@@ -39,6 +39,7 @@ def read_columnar(
     wanted = {role: name for role, name in columns._asdict().items() if name is not None}
     check_distinct(wanted)
     names = column_names(file, kind)
+    check_several(names, wanted, file=file)
     for role, name in wanted.items():
         check_column(names, name, key=f"data.columns.{role}", file=file)
     table = _read(file, kind, list(wanted.values()), floats={columns.rating})
@@ -61,6 +62,7 @@ def stream_columnar(file: InputFile, kind: Format, columns: Columns) -> Iterator
     wanted = {"user": columns.user, "item": columns.item, "rating": columns.rating}
     check_distinct(wanted)
     names = column_names(file, kind)
+    check_several(names, wanted, file=file)
     for role, name in wanted.items():
         check_column(names, name, key=f"data.columns.{role}", file=file)
     if kind is Format.JSON_LINES:

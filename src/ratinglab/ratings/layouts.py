@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from ratinglab.errors import UserError, did_you_mean
+from ratinglab.options import quoted
 from ratinglab.ratings.inputs import Columns, InputFile
 from ratinglab.ratings.row_reader import first_rows, printable
 from ratinglab.ratings.text_dialects import TextDialect
@@ -82,6 +83,8 @@ def layout_of(
         raise UserError(f"{file}, line {line}: a quoted cell must end on the line it starts on")
     names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
     wanted = {role: name for role, name in columns._asdict().items() if name is not None}
+    if header:
+        check_several(names, wanted, file=file)
     positions = {
         role: column_position(names, name, key=f"data.columns.{role}", file=file, header=header)
         for role, name in wanted.items()
@@ -122,6 +125,15 @@ def looks_like_matrix(cells: Sequence[str]) -> bool:
 def positions_of(cells: Sequence[str]) -> list[str]:
     """Name columns without a header: 1, 2, …"""
     return [str(number) for number in range(1, len(cells) + 1)]
+
+
+def check_several(names: Sequence[str], wanted: Mapping[str, str], *, file: InputFile) -> None:
+    """Raise UserError if two or more of the columns that roles name are missing: one look at the file mends all."""
+    missing = {role: name for role, name in wanted.items() if name not in names}
+    if len(missing) > 1:
+        keys = ", ".join(f"data.columns.{role}={quoted(name)}" for role, name in missing.items())
+        nearest = (did_you_mean(name, names) for name in missing.values())
+        raise UserError(f"{file} does not have the columns of {keys}; it has {listed(names)}{''.join(nearest)}")
 
 
 def check_distinct(wanted: Mapping[str, str]) -> None:

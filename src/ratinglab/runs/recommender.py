@@ -64,6 +64,11 @@ class Recommender(TrainedModel):
         """The items with training ratings, most rated first, then those folded in: the order of candidates."""
         return by_popularity(self.train_counts[1][: self.record.num_items])
 
+    def check_length(self, k: int) -> None:
+        """Raise UserError if a list is to be longer than all items: a mistake that would print each of them."""
+        if k > self.record.num_items:
+            raise UserError(f"k must be at most {self.record.num_items}, the number of items, got {k}")
+
     @cached_property
     def interest(self) -> Interest:
         """Who would rate what, read from the folder, or fitted to the training ratings and kept there."""
