@@ -10,6 +10,7 @@ while training, and 9 for the run.
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -177,8 +178,7 @@ def watch(pid: int, folder: Path, free: int, peaks: dict[str, int]) -> None:
             text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
         except OSError:
             return
-        lines = (line.split() for line in text.splitlines())
-        found = {name[:-1]: int(value) * 1024 for name, value, *_ in lines if name.startswith(("Rss", "VmRSS"))}
+        found = {name: int(size) * 1024 for name, size in re.findall(r"(?m)^(Rss\w+|VmRSS):\s+(\d+) kB", text)}
         if "VmRSS" not in found:  # it has ended
             return
         peaks |= {name: max(peaks[name], value) for name, value in found.items() if name in peaks}

@@ -9,8 +9,12 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ratinglab.compiled import njit
+from ratinglab.fitting.kernels.prefetch import LINE, prefetch
 from ratinglab.ratings.mapped_arrays import release
 from ratinglab.ratings.table import Ratings
+
+AHEAD = 8
+"""Rows ahead of which an item's factors are fetched: those of a block may not fit into the processor's caches."""
 
 
 def move_to_blocks(
@@ -143,6 +147,9 @@ def _block(user, item, rating, weights, mean, lr, regularization):  # type: igno
     squares = 0.0
     for row in range(len(user)):
         u, i = user[row], item[row]
+        following = item[min(row + AHEAD, len(item) - 1)]
+        for d in range(0, dim, LINE):
+            prefetch(item_factors, following, d)
         p, q = user_factors[u], item_factors[i]
         predicted = mean
         if has_biases:
