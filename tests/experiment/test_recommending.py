@@ -335,7 +335,7 @@ def test_output_does_not_replace_a_file_of_ratings_or_features(run, here, key):
 
 def test_reasons_for_a_known_user_leave_out_new_items(run, here, capsys):
     (here / "new.csv").write_text("user_id,item_id,rating\n2,777,5\n")
-    recommend(run, "ratings=new.csv", "user=1", "k=100", "why=true")
+    recommend(run, "ratings=new.csv", "user=1", "k=21", "why=true")
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.split()[1:2] == ["777"]]
     assert ": " not in line
 

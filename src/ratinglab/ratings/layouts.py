@@ -128,7 +128,12 @@ def positions_of(cells: Sequence[str]) -> list[str]:
 
 
 def check_several(names: Sequence[str], wanted: Mapping[str, str], *, file: InputFile) -> None:
-    """Raise UserError if two or more of the columns that roles name are missing: one look at the file mends all."""
+    """Raise UserError if two or more of the columns that roles name are missing: one look at the file mends all.
+
+    Leaves a file without a header, or with another separator, to `column_position`, which says so.
+    """
+    if len(names) == 1 or any(_is_number(name) for name in names):
+        return
     missing = {role: name for role, name in wanted.items() if name not in names}
     if len(missing) > 1:
         keys = ", ".join(f"data.columns.{role}={quoted(name)}" for role, name in missing.items())
