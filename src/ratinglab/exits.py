@@ -17,8 +17,8 @@ from ratinglab.program import process_rank, started_by_slurm, started_by_torchru
 
 LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """Characters at which str.splitlines splits."""
-STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-"""Errors of a full, protected or broken disk: neither the user's mistake nor ratinglab's fault."""
+STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR)
+"""Errors of a full, protected or broken disk, or of a folder in the place of a file: no fault of ratinglab's."""
 FIRST_RANK_SECONDS = 10.0
 """Seconds that a process waits before it reports a mistake that the first one of its launcher reports too."""
 

@@ -1,5 +1,6 @@
 """Atomic file writes, and paths given by users."""
 
+import errno
 import os
 import re
 import shutil
@@ -145,6 +146,8 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     Raises:
         OSError: the file cannot be written; the old one is unchanged.
     """
+    if path.is_dir():  # else the error would name the temporary file
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     half_done = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with half_done.open("wb") as file:
