@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -170,6 +171,10 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         if pruning is not None and pruning.reason is not None:
             log.info("pruned     %s", pruning.reason)
             record_pruning(run_folder, pruning.reason)
+        del trainer, fit
+        if data.folder is not None:  # memory is short, and the best weights are about to be read
+            data.trainer = None
+            gc.collect()
         _finish(options, run_folder, facts=facts, loggers=loggers, found=found)
     finally:
         for logger in loggers:
