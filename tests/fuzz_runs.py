@@ -347,7 +347,7 @@ def _load(folder: str) -> str:
     import ratinglab
 
     run = ratinglab.load(folder)
-    found = [str(run.metrics) if (run.folder / "metrics.json").exists() else "", str(run.recommend(1, k=3))]
+    found = [str(run.metrics), str(run.recommend(1, k=3))]
     if not run.record.predicts_scores:
         found += [str(run.predict([1, 2], [3, 4])), str(run.evaluate())]
     return re.sub(r"'fit/(seconds|ratings_per_second)': [^,}]*", "", "\n".join(found))

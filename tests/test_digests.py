@@ -180,3 +180,18 @@ def test_folder_in_the_place_of_a_file_to_write_is_one_line(run, command_here):
     (run / "predictions.parquet").mkdir()
     outcome = command_here(run.parent, "train", f"resume={run}", "trainer.max_epochs=3", status=1)
     assert outcome.stderr == f"error: {run}/predictions.parquet: Is a directory\n"
+
+
+def test_lost_metrics_are_written_again_with_a_note(run, command_here):
+    before = (run / "metrics.json").read_text()
+    (run / "metrics.json").unlink()
+    outcome = command_here(run.parent, "train", f"resume={run}")
+    assert f"note: {run}/metrics.json is missing; it is written again\n" in outcome.stdout
+    after = json.loads((run / "metrics.json").read_text())
+    assert {**after, "fit/seconds": 0} == {**json.loads(before), "fit/seconds": 0}
+
+
+def test_run_whose_record_is_lost_is_named_by_the_report(run, command_here):
+    (run / "run.json").unlink()
+    outcome = command_here(run.parent, "report", run.name, status=2)
+    assert outcome.stderr == "error: there is no finished run in run (left out: run has no run.json)\n"

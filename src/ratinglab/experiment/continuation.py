@@ -9,7 +9,7 @@ from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
-from ratinglab.runs.record import METRICS, RunRecord, read_record
+from ratinglab.runs.record import METRICS, RunRecord, has_finished, read_record
 from ratinglab.runs.storage import check_checkpoint, find_damaged_tables, load_equation, read_epoch, read_seconds
 
 log = logging.getLogger(__name__)
@@ -121,6 +121,8 @@ def check_resumable(
         check_checkpoint(run_folder / "checkpoints" / "best.ckpt", record=before, key="resume")
     if (record.max_epochs, record.max_time) == (before.max_epochs, before.max_time):
         damaged = find_damaged_tables(run_folder) if is_finished else []
+        if not is_finished and has_finished(run_folder):
+            damaged.append(f"{run_folder / METRICS} is missing")
         for line in damaged:
             log.info("note: %s; it is written again", line)
         return before, is_finished and not damaged

@@ -31,12 +31,14 @@ class FinishedRun(NamedTuple):
 def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
     """Find the finished runs, each once; count the unfinished ones; say why others cannot be read."""
     found: dict[Path, None] = {}
+    finished, unfinished, faults = list[FinishedRun](), 0, list[str]()
     for name in folders:
         folder = user_path(name, key="folder")
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}")
         found |= dict.fromkeys(path.parent.resolve() for path in sorted(folder.rglob(RUN_RECORD)))
-    finished, unfinished, faults = [], 0, []
+        without = (path.parent for path in sorted(folder.rglob(METRICS)) if not (path.parent / RUN_RECORD).exists())
+        faults += [f"{each} has no {RUN_RECORD}" for each in without]
     for folder in found:
         if folder.name == VALIDATION_FIT and any((folder.parent / name).exists() for name in (SAVED, RUN_RECORD)):
             continue  # the first fit of a refit run

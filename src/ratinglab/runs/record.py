@@ -2,12 +2,13 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ratinglab.digests import DIGESTS, check_file, write_recorded
+from ratinglab.digests import DIGESTS, check_file, read_digests, write_recorded
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
 from ratinglab.evaluation.metrics import MetricKind, RankingMetric, find_metrics, monitored
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, list_metric
@@ -276,6 +277,11 @@ def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
     return {**later, **content, "model_target": target, "model_options": options}
 
 
+def has_finished(folder: Path) -> bool:
+    """Return whether a run has written metrics.json, even if the file has been lost since."""
+    return os.path.lexists(folder / METRICS) or METRICS in (read_digests(folder) or {})
+
+
 def read_metrics(folder: Path) -> dict[str, float]:
     """Read metrics.json. Adds the RMSE of validation and test rows if the run does not list it.
 
@@ -283,9 +289,9 @@ def read_metrics(folder: Path) -> dict[str, float]:
         UserError: the file is missing or damaged.
     """
     path = folder / METRICS
+    check_file(path)
     if not path.exists():
         raise UserError(f"{folder} has no metrics.json: the run has not finished")
-    check_file(path)
     try:
         metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         if not is_of_type(metrics, dict[str, float]):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.experiment.root_options import ServeOptions
 from ratinglab.runs.recommender import ListOptions, order_options
+from ratinglab.runs.record import has_finished
 from ratinglab.runs.run import Run
 from ratinglab.serving.item_search import ItemSearch
 from ratinglab.serving.schemas import (
@@ -62,7 +63,7 @@ class Service:
         self._search = ItemSearch(run, spread=_spread(train.item, train.rating, self._num_ratings))
         self._rating_scale = rating_scale(train.rating, scale=run.record.scale)
         self._loaded_at = datetime.now(UTC)
-        self._metrics = run.metrics if (run.folder / "metrics.json").is_file() else {}
+        self._metrics = run.metrics if has_finished(run.folder) else {}
         self._try_requests()
 
     def _try_requests(self) -> None:
