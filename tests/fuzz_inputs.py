@@ -28,7 +28,6 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -302,20 +301,22 @@ def try_pairs(place: Workplace, rng: random.Random) -> Attempt:
 def verdict_of_output(output: Path, table: Path) -> str:
     """Check that a table of predictions or lists has all pairs or users, and finite numbers."""
     try:
-        rows = list(csv.DictReader(StringIO(output.read_text(encoding="utf-8"))))
+        with output.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
         if not all(math.isfinite(float(row["prediction"])) for row in rows):
             return "silence"
-    except (OSError, LookupError, ValueError, csv.Error) as error:
+    except (OSError, LookupError, TypeError, ValueError, csv.Error) as error:
         return f"output: {error}"
     text = table.read_bytes().decode("utf-8", "replace")
     lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
     if table.suffix == ".jsonl":
         return "works" if len(rows) == len(lines) else "silence"
-    cells = [row for row in csv.reader(lines) if row]
-    if table.stem == "pairs":
-        return "works" if len(rows) == len(cells) - 1 else "silence"
-    wanted = {row[0].strip() for row in cells[1:]}
-    return "works" if len({row["user_id"] for row in rows}) == len(wanted) else "silence"
+    numbers = set()
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):  # marks that are irregular are read as text
+        cells = [row for row in csv.reader(lines, quoting=quoting) if row][1:]
+        numbers.add(len(cells) if table.stem == "pairs" else len({row[0].strip() for row in cells}))
+    found = len(rows) if table.stem == "pairs" else len({row["user_id"] for row in rows})
+    return "works" if found in numbers else "silence"
 
 
 def try_request(place: Workplace, rng: random.Random) -> Attempt:

@@ -136,8 +136,10 @@ def rate(user, item, user_bias, user_factors, item_bias, item_factors, noise, se
 
 
 def measure(settings: list[str], *, folder: Path, threads: int) -> None:
-    """Run train.py; print each line after the seconds so far, by the clock and of all cores, and the peak memory in GB
-    since the last line; then the peaks of the whole run.
+    """Run train.py and print its lines.
+
+    Before each line come the seconds so far, the CPU seconds of all cores, and the peak memory since the line before,
+    in GB. The last line has the peaks of the whole run.
     """
     command = [sys.executable, "-u", str(REPOSITORY / "scripts" / "train.py"), *settings]
     started, free = time.perf_counter(), shutil.disk_usage(folder).free
@@ -156,8 +158,10 @@ def measure(settings: list[str], *, folder: Path, threads: int) -> None:
     for line in process.stdout:
         seconds, memory = time.perf_counter() - started, peaks["since the last line"] / 1e9
         print(f"{seconds:7.1f} {cpu_seconds(process.pid):7.1f} {memory:5.1f}  {line.rstrip()}", flush=True)
-        peaks["since the last line"] = 0
+        if memory > 0:  # else the watcher has not looked since
+            peaks["since the last line"] = 0
     status = process.wait()
+    watcher.join()
     del peaks["since the last line"]
     print(f"status {status}; " + ", ".join(f"peak {name} {value / 1e9:.1f} GB" for name, value in peaks.items()))
 

@@ -33,7 +33,7 @@ TUNED: dict[str, dict[str, list[float]]] = {
     },
     "ease": {"model.min_stars": [1, 4], "model.ridge": [30, 100, 300, 1000]},
 }
-"""Grids of our recipes: as many settings as those of implicit's ALS and of EASE."""
+"""Grids of our recipes: as many settings as for implicit's ALS and EASE."""
 VALIDATION = {"leave_last": "split.validation=1", "per_user": "split.validation=0.1"}
 """Setting that holds out validation rows, by the last words of a protocol's name."""
 

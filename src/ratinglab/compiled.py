@@ -6,7 +6,7 @@ import numba
 
 
 def _probe() -> None:
-    """Stand for any compiled function: their cache folders are beside their files, or in one folder of the user."""
+    """Stand in for any compiled function: numba caches beside the function's file, or in one folder per user."""
 
 
 def _can_cache() -> bool:

@@ -134,15 +134,15 @@ class Conf:
         return config, hydra
 
     def faulty_file(self, error: Exception) -> Path | None:
-        """Find the file of the extra folder that raises an error when Hydra reads it alone."""
+        """Find the file in the user's own folder that raises this error when Hydra reads it alone."""
         folder = self.extra_folder
         if folder is None:
             return None
-        for path in sorted(folder.rglob("*.yaml")):
+        for path in sorted(path for group in self.groups() for path in (folder / group).rglob("*.yaml")):
             try:
                 load_file(folder, path.relative_to(folder).with_suffix("").as_posix())
-            except type(error) as again:
-                if str(again) == str(error):
+            except Exception as again:
+                if type(again) is type(error) and str(again) == str(error):
                     return path
         return None
 

@@ -114,7 +114,7 @@ def explained(conf: Conf) -> Iterator[None]:
         raise UserError(explain(error, conf)) from error
     except UserError:
         raise
-    except (AssertionError, AttributeError, TypeError, ValueError) as error:  # Hydra's, about the text of a file
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:  # Hydra raises these for a faulty file
         path = conf.faulty_file(error)
         if path is None:
             raise

@@ -106,16 +106,22 @@ class Preparation:
         )
         return options.optimizer.build(predictor, setup)
 
-    def load_start(self, fit: Fit, *, checkpoint: Path | None, record: RunRecord) -> None:
-        """Load the weights that a fit starts from: those of a checkpoint of the run, or those that `from` names.
+    def load_start(self, fit: Fit, *, checkpoint: Path | None = None, record: RunRecord | None = None) -> None:
+        """Load the weights that a fit starts from: those of a checkpoint, or those that `from` names, if any.
+
+        Args:
+            fit: the fit.
+            checkpoint: a checkpoint of the run.
+            record: the record of the run that wrote it.
 
         Raises:
             UserError: there are no such weights, or they do not fit the equation.
         """
         if checkpoint is not None:
+            assert record is not None
             load_weights(fit.predictor, checkpoint, record=record)
         elif self.options.from_ is not None:
-            start_from(self.options, fit.predictor, record=record, is_first_of_two=self.is_first_of_two)
+            start_from(self.options, fit.predictor, record=self.record, is_first_of_two=self.is_first_of_two)
 
 
 def prepare(options: TrainOptions, *, refit_epochs: int | None = None) -> Preparation:

@@ -107,7 +107,7 @@ def follow(options: TrainOptions, run_folder: Path) -> None:
     fit = prepared.build_fit()
     last = run_folder / "checkpoints" / "last.ckpt"
     checkpoint = last if last.exists() else None
-    prepared.load_start(fit, checkpoint=checkpoint, record=record if checkpoint is None else read_record(run_folder))
+    prepared.load_start(fit, checkpoint=checkpoint, record=None if checkpoint is None else read_record(run_folder))
     _run_trainer(trainer, fit, prepared.data, record=record, run_folder=run_folder, checkpoint=checkpoint)
 
 
@@ -123,7 +123,7 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
         raise UserError("resume continues a run with ratinglab's own Trainer; from=FOLDER starts from its weights")
     prepared = prepare(options)
     fit = prepared.build_fit()
-    prepared.load_start(fit, checkpoint=None, record=prepared.record)
+    prepared.load_start(fit)
     return fit, prepared.data
 
 

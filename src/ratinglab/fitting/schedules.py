@@ -48,13 +48,13 @@ class ExponentialSchedule(Schedule):
 
 @dataclass
 class CosineSchedule(Schedule):
-    """Half a cosine over trainer.max_epochs, as torch's CosineAnnealingLR (Loshchilov and Hutter 2017)."""
+    """Half a cosine over trainer.max_epochs, like torch's CosineAnnealingLR (Loshchilov and Hutter 2017)."""
 
     name: ClassVar[str] = "cosine"
     spans_max_epochs: ClassVar[bool] = True
 
     final_fraction: float = field(metadata=from_zero_below(1))
-    """Fraction of optimizer.lr that the cosine falls to after the last epoch, from 0 to below 1."""
+    """Fraction of optimizer.lr that the cosine reaches one epoch after the last, from 0 to below 1."""
 
     def factor(self, epoch: int, max_epochs: int) -> float:
         """Compute f + (1 − f) (1 + cos(π epoch / max_epochs)) / 2, where f is final_fraction."""

@@ -1,4 +1,7 @@
-"""Loops over rows for the bias baseline. Each adds in the order of the rows, as torch.bincount does."""
+"""Loops over rows for the bias baseline. Each adds in the order of the rows, as torch.bincount does.
+
+The caller guarantees that every index is in range: nothing checks it here.
+"""
 
 import numpy as np
 

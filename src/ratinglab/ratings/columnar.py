@@ -121,7 +121,7 @@ def column_names(file: InputFile, kind: Format) -> list[str]:
 
 
 def _names(schema: pa.Schema, file: InputFile) -> list[str]:
-    """List the names of the columns; pyarrow decodes them only now."""
+    """List the column names. pyarrow decodes them here, not when it opens the file."""
     try:
         names: list[str] = schema.names
     except UnicodeDecodeError as error:

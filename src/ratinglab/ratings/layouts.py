@@ -128,17 +128,18 @@ def positions_of(cells: Sequence[str]) -> list[str]:
 
 
 def check_several(names: Sequence[str], wanted: Mapping[str, str], *, file: InputFile) -> None:
-    """Raise UserError if two or more of the columns that roles name are missing: one look at the file mends all.
+    """Raise UserError if two or more columns are missing, so that the user can correct all names at once.
 
-    Leaves a file without a header, or with another separator, to `column_position`, which says so.
+    `column_position` reports a file without a header or with another separator.
     """
     if len(names) == 1 or any(_is_number(name) for name in names):
         return
     missing = {role: name for role, name in wanted.items() if name not in names}
     if len(missing) > 1:
-        keys = ", ".join(f"data.columns.{role}={quoted(name)}" for role, name in missing.items())
-        nearest = (did_you_mean(name, names) for name in missing.values())
-        raise UserError(f"{file} does not have the columns of {keys}; it has {listed(names)}{''.join(nearest)}")
+        found = {role: did_you_mean(name, names).removeprefix("; ") for role, name in missing.items()}
+        hints = {role: f" ({hint})" if hint else "" for role, hint in found.items()}
+        keys = ", ".join(f"data.columns.{role}={quoted(name)}{hints[role]}" for role, name in missing.items())
+        raise UserError(f"{file} lacks {len(missing)} columns: {keys}; it has {listed(names)}")
 
 
 def check_distinct(wanted: Mapping[str, str]) -> None:

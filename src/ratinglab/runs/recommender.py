@@ -22,6 +22,9 @@ from ratinglab.recommend.topk import SeenItems, by_popularity, top_k, top_k_of_u
 from ratinglab.runs.storage import FEATURE_PREFIX, read_interest, read_part, write_interest
 from ratinglab.runs.trained_model import Ids, TrainedModel, is_trained, predict_by_block
 
+SHORT_LIST = 10
+"""Length up to which a list may be asked for of fewer items: k in conf/recommend.yaml and conf/similar.yaml."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ListOptions:
@@ -65,8 +68,8 @@ class Recommender(TrainedModel):
         return by_popularity(self.train_counts[1][: self.record.num_items])
 
     def check_length(self, k: int) -> None:
-        """Raise UserError if a list is to be longer than all items: a mistake that would print each of them."""
-        if k > self.record.num_items:
+        """Raise UserError if k is larger than the number of items, unless it is short, as the default is."""
+        if k > max(self.record.num_items, SHORT_LIST):
             raise UserError(f"k must be at most {self.record.num_items}, the number of items, got {k}")
 
     @cached_property

@@ -385,7 +385,7 @@ function showRecommended(recommended) {
   $("legend").hidden = rows.length === 0;
   $("scale").hidden = rows.length === 0 || run.predicts_scores;
   $("legend").textContent = run.predicts_scores
-    ? "Best first: what you are most likely to try. Number: score, on no rating scale. This model predicts no ratings."
+    ? "Best first: what you are most likely to try. The number is a score for ordering the list, not a rating."
     : hasDeviation
     ? "Best first: what you are most likely to try and like. Dot: predicted rating. Bar: one standard deviation to each side; about two thirds of ratings fall within."
     : "Best first: what you are most likely to try and like. Dot: predicted rating. This run does not know how certain it is.";

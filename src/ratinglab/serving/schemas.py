@@ -183,7 +183,7 @@ class Recommended(BaseModel):
         default=None, description="Predicted rating, clipped to the rating scale; null if the run predicts scores."
     )
     score: float | None = Field(
-        default=None, description="Score that orders the list, on no rating scale; null if the run predicts ratings."
+        default=None, description="Score that orders the list, not a rating; null if the run predicts ratings."
     )
     standard_deviation: Deviation = None
     why: list[Reason] = Field(description="The user's own ratings that moved the prediction most; [] unless asked for.")

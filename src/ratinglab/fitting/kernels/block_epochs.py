@@ -14,7 +14,7 @@ from ratinglab.ratings.mapped_arrays import release
 from ratinglab.ratings.table import Ratings
 
 AHEAD = 8
-"""Rows ahead of which an item's factors are fetched: those of a block may not fit into the processor's caches."""
+"""How many rows ahead an item's factors are fetched. A block's factors may not fit into the processor's caches."""
 
 
 def move_to_blocks(

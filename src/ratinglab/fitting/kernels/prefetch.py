@@ -29,7 +29,7 @@ def prefetch(_context: Any, array: Any, row: Any, column: Any) -> Any:
         function = builder.module.declare_intrinsic(
             "llvm.prefetch", (byte,), ir.FunctionType(ir.VoidType(), [byte, number, number, number])
         )
-        # to be written, to be kept in every cache, and data
+        # 1: for writing; 3: keep in all caches; 1: data, not instructions
         builder.call(function, [builder.bitcast(place, byte), *(ir.Constant(number, value) for value in (1, 3, 1))])
         return context.get_dummy_value()
 
