@@ -4,7 +4,10 @@ import json
 
 import pytest
 import torch
+from documented import options_of
 from run_folders import forget_digests
+
+from ratinglab.experiment.training import build_lightning
 
 OPTIONS = ["logger=none", "trainer.max_epochs=3", "model=biased_mf"]
 
@@ -52,13 +55,17 @@ def test_killed_run_that_started_from_another_resumes_and_reproduces(command, tm
     assert command(tmp_path, "reproduce", "run").stdout.splitlines()[-1].endswith("equal to the last digit")
 
 
-def test_two_fits_start_from_the_two_fits_of_the_other_run(command, tmp_path):
+def test_two_fits_start_from_the_two_fits_of_the_other_run(command, cache, tmp_path, monkeypatch):
     refit = [*OPTIONS, "split.refit=true", "trainer.max_epochs=2"]
     first = command(tmp_path, "train", *refit, "hydra.run.dir=first").run
     second = command(tmp_path, "train", *refit, "from=first", "optimizer.lr=1e-9", "hydra.run.dir=second").run
     for folder in (".", "validation"):
         old, new = weights(first / folder), weights(second / folder)
         assert all(torch.allclose(old[key], new[key], atol=1e-6) for key in old)
+    monkeypatch.setenv("RATINGLAB_DATA", str(cache))
+    fit, _ = build_lightning(options_of("train", *refit, f"from={first}"))  # it holds out the validation rows
+    start, old = fit.predictor.model.state_dict(), weights(first / "validation")
+    assert all(torch.equal(start[key], value) for key, value in old.items())
     outcome = command(tmp_path, "train", *OPTIONS, "from=first", status=2)
     assert outcome.stderr == (
         "error: from: first was fitted on its validation rows too; from=first/validation starts from its first fit, "
