@@ -300,23 +300,27 @@ def try_pairs(place: Workplace, rng: random.Random) -> Attempt:
 
 def verdict_of_output(output: Path, table: Path) -> str:
     """Check that a table of predictions or lists has all pairs or users, and finite numbers."""
-    try:
-        with output.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        if not all(math.isfinite(float(row["prediction"])) for row in rows):
-            return "silence"
-    except (OSError, LookupError, TypeError, ValueError, csv.Error) as error:
-        return f"output: {error}"
+    verdicts = []
+    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):  # irregular marks are read as text, and written as they were
+        try:
+            verdicts.append(_verdict_of_rows(output, table, quoting))
+        except (OSError, LookupError, TypeError, ValueError, csv.Error) as error:
+            verdicts.append(f"output: {error}")
+    return "works" if "works" in verdicts else verdicts[0]
+
+
+def _verdict_of_rows(output: Path, table: Path, quoting: int) -> str:
+    with output.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, quoting=quoting))
+    if not all(math.isfinite(float(row["prediction"])) for row in rows):
+        return "silence"
     text = table.read_bytes().decode("utf-8", "replace")
     lines = [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
-    if table.suffix == ".jsonl":
-        return "works" if len(rows) == len(lines) else "silence"
-    numbers = set()
-    for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_NONE):  # marks that are irregular are read as text
-        cells = [row for row in csv.reader(lines, quoting=quoting) if row][1:]
-        numbers.add(len(cells) if table.stem == "pairs" else len({row[0].strip() for row in cells}))
-    found = len(rows) if table.stem == "pairs" else len({row["user_id"] for row in rows})
-    return "works" if found in numbers else "silence"
+    cells = [row for row in csv.reader(lines, quoting=quoting) if row][1:]
+    found, expected = len(rows), len(lines) if table.suffix == ".jsonl" else len(cells)
+    if table.stem == "users":
+        found, expected = len({row["user_id"] for row in rows}), len({row[0].strip() for row in cells})
+    return "works" if found == expected else "silence"
 
 
 def try_request(place: Workplace, rng: random.Random) -> Attempt:
