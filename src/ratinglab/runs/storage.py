@@ -394,8 +394,7 @@ def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, An
         raise UserError(f"{key}: {path} is missing: the run has not written it yet, or it was removed")
     try:
         is_checked = check_archive(path)
-        # mapped: whoever loads the weights copies them, and memory need not hold them twice
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if not is_of_type(content["state_dict"], dict[str, Any]):
             raise TypeError("state_dict")
         if not (type(content["epochs"]) is int and content["epochs"] >= 0):
