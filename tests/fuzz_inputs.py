@@ -34,6 +34,8 @@ from typing import NamedTuple
 
 import numpy as np
 from conftest import Outcome, run_here
+from fuzz_runs import COMMON, write_data
+from fuzz_runs import DATA as TITLED
 from odd_requests import odd_request
 
 COLUMNS = ["data.columns.user=user_id", "data.columns.item=item_id", "data.columns.rating=rating"]
@@ -327,11 +329,11 @@ def _verdict_of_rows(output: Path, table: Path, quoting: int) -> str:
 def try_request(place: Workplace, rng: random.Random) -> Attempt:
     """Send an odd request to the server."""
     path, content = odd_request(np.random.default_rng(rng.randrange(2**32)))
-    verdict, shown = "works", ""
+    verdict, printed = "works", ""
     try:
         with limit(SECONDS):
             found = place.client.post(f"/{path}", content=content, headers={"content-type": "application/json"})
-        shown = f"{found.status_code} {found.text[:300]}"
+        printed = f"{found.status_code} {found.text[:300]}"
         answer = json.loads(found.text, parse_constant=lambda text: 1 / 0)
         if found.status_code in (413, 422):
             verdict = "line" if "\n" not in answer["detail"] and list(answer) == ["detail"] else "several lines"
@@ -342,8 +344,8 @@ def try_request(place: Workplace, rng: random.Random) -> Attempt:
     except TooLong:
         verdict = f"longer than {SECONDS} s"
     except Exception:
-        verdict, shown = "traceback", traceback.format_exc()
-    return Attempt("request", verdict, f"/{path} {content!r} {shown}")
+        verdict, printed = "traceback", traceback.format_exc()
+    return Attempt("request", verdict, f"/{path} {content!r} {printed}")
 
 
 def shown(arguments: list[str], outcome: Outcome | None) -> str:
@@ -358,23 +360,16 @@ TRIALS = {try_mistyped_key: 3, try_command: 8, try_yaml: 5, try_pairs: 5, try_re
 
 def make(folder: Path) -> None:
     """Write the files that commands name, and train two runs."""
-    rng = np.random.default_rng(0)
-    rows = {(int(rng.integers(40)), int(rng.integers(30))): int(rng.integers(1, 6)) for _ in range(900)}
-    lines = [f"{user},{item},{rating}\n" for (user, item), rating in rows.items()]
-    (folder / "ratings.csv").write_text("user_id,item_id,rating\n" + "".join(lines))
-    items = "".join(f"{item},Item {item},{['Drama', 'Comedy', 'War|Drama'][item % 3]}\n" for item in range(30))
-    (folder / "items.csv").write_text("item_id,title,genres\n" + items)
-    (folder / "pairs.csv").write_text("user_id,item_id\n" + "".join(f"{n},{n % 30}\n" for n in range(12)))
+    write_data(folder)
     pairs = ({"user_id": n, "item_id": n % 30} for n in range(12))
     (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     (folder / "new.csv").write_text(
         "user_id,item_id,rating\n" + "".join(f"n{n % 3},{n},{n % 5 + 1}\n" for n in range(9))
     )
     (folder / "users.csv").write_text("user_id\n" + "".join(f"{n}\n" for n in range(0, 40, 4)))
-    titles = ["data.titles.path=items.csv", "data.titles.item=item_id", "trainer.max_epochs=2", "logger=none"]
     for name, seed in (("run", 0), ("other", 1)):
         options = ["model=biased_mf", "optimizer=gibbs", "optimizer.burn_in=1", f"seed={seed}", f"hydra.run.dir={name}"]
-        run_here(folder.parent / "cache", folder, "train", *DATA, *titles, *options)
+        run_here(folder.parent / "cache", folder, "train", *TITLED, *COMMON, *options)
 
 
 def fuzz(made: Path, seconds: float, seed: str) -> dict[str, Counter[str]]:

@@ -14,6 +14,7 @@ from ratinglab.errors import UserError
 from ratinglab.experiment.finding_similar import find_similar
 from ratinglab.models.posterior import Sample
 from ratinglab.ratings.splits import TEST
+from ratinglab.runs.recommender import SHORT_LIST
 from ratinglab.runs.run import Run
 
 NUM_USERS, NUM_ITEMS = 30, 20
@@ -105,7 +106,10 @@ def test_command_prints_the_item_and_an_aligned_table(run, point, capsys):
     assert note == "note: only 6 of 20: no other candidates are left"
 
 
-def test_more_items_than_there_are_is_a_mistake(run):
+def test_more_items_than_there_are_is_a_mistake_unless_k_is_the_default(run):
+    assert {options_of(root, "run=x", *item).k for root, *item in (("similar", "item=7"), ("recommend",))} == {
+        SHORT_LIST
+    }
     with pytest.raises(UserError, match=r"^k must be at most \d+, the number of items, got 100000$"):
         similar(run, "item=7", "k=100000")
 

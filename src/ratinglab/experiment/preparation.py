@@ -33,7 +33,7 @@ from ratinglab.runs.storage import build_predictor, load_weights, training_data
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a run needs before its fit.
+    """The rows, the record and the metric of a run, from which its fit is built.
 
     Attributes:
         options: the options, with the equation that model=best chooses for the data.
