@@ -12,6 +12,8 @@ pytest.importorskip("fastapi")
 from odd_requests import odd_request
 from served_run import TITLES, client_of, write_served_run
 
+from ratinglab.digests import record_digests
+from ratinglab.errors import UserError
 from ratinglab.runs.run import Run
 from ratinglab.serving.schemas import Item
 
@@ -339,6 +341,15 @@ def test_run_that_predicts_scores_recommends_by_them(train_here, recipe):
     pairs = {"pairs": [{"user_id": user_id, "item_id": item_ids[0]}]}
     for path, body in (("/predict", pairs), ("/fold_in", {"ratings": taste, "why": 1})):
         assert model in mistake(client.post(path, json=body))
+
+
+def test_run_that_lost_its_metrics_is_not_served_without_them(tmp_path):
+    folder = write_served_run(tmp_path / "run")
+    record_digests(folder, written=[path.name for path in folder.iterdir() if path.is_file()])
+    assert answer(client_of(folder).get("/health"))["val_rmse"] == pytest.approx(0.9)
+    (folder / "metrics.json").unlink()
+    with pytest.raises(UserError, match=r"metrics\.json is missing$"):
+        client_of(folder)
 
 
 def test_integers_that_javascript_would_round_are_text():
