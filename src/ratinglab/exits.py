@@ -48,7 +48,7 @@ def exits_in_one_line() -> Iterator[None]:
 
 
 def in_one_line(message: str) -> str:
-    """Write the line breaks in names of files, keys and cells as Python does."""
+    """Escape the line breaks in names of files, keys and cells, so that a message stays on one line."""
     return "".join(repr(each)[1:-1] if each in LINE_BREAKS else each for each in message)
 
 

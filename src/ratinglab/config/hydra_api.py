@@ -76,7 +76,7 @@ def config_loader() -> ConfigLoader:
 
 
 def load_file(folder: Path, name: str) -> None:
-    """Read a file of a folder of configs as Hydra does, with its first lines and its defaults list.
+    """Read one YAML file of a folder the way Hydra does, with its header comment and its defaults list.
 
     Raises:
         Exception: the file is faulty; not always an exception of Hydra's.
