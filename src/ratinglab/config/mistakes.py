@@ -63,7 +63,7 @@ def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
 
 
 def _check_file(conf: Conf, name: str) -> None:
-    """Raise UserError if a YAML file in the user's own folder holds no keys, or sets one that only the command line can.
+    """Raise UserError if a file in the user's own folder holds no keys, or sets one that only a command line can.
 
     Hydra names the line of a file that is not YAML.
     """
