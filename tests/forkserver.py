@@ -94,6 +94,7 @@ def become_command(request: dict) -> int:
     return 0
 
 
+os.fsync = os.fstat  # as in conftest.py: a sync takes long, and a power loss is not tested
 # Hydra composes once more to read hydra.mode, which ratinglab refuses: 0.1 s per command. test_startup.py runs it.
 Hydra.get_mode = lambda *arguments, **options: None
 parse_once()

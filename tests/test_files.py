@@ -35,6 +35,20 @@ def test_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(path, monk
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows cannot sync folders")
+def test_file_is_synced_before_it_gets_its_name_and_the_folder_afterwards(path, monkeypatch):
+    """A power loss would otherwise leave an empty file."""
+    found = []
+
+    def sync(descriptor):
+        found.append("folder" if os.path.samestat(os.fstat(descriptor), path.parent.stat()) else path.read_text())
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_whole(path, lambda file: file.write(b"new"))
+    assert found == ["old", "folder"]
+    assert path.read_text() == "new"
+
+
 def test_leftovers_of_a_killed_process_are_removed(path):
     (path.parent / ".file.123.tmp").write_text("half")
     remove_half_done(path.parent)

@@ -7,7 +7,7 @@ import random
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -52,9 +52,10 @@ def isolated() -> Iterator[None]:
         restored.callback(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode())
         restored.callback(setattr, rank_zero_only, "rank", rank_zero_only.rank)  # type: ignore[attr-defined]
         restored.callback(gc.set_threshold, *gc.get_threshold())
-        for logger in (logging.root, *logging.root.manager.loggerDict.values()):
-            if isinstance(logger, logging.Logger):
-                restored.callback(logger.setLevel, logger.level)
+        loggers = (logging.root, *logging.root.manager.loggerDict.values())
+        restored.callback(
+            _restore_levels, {logger: logger.level for logger in loggers if isinstance(logger, logging.Logger)}
+        )
         restored.callback(os.environ.update, dict(os.environ))
         restored.callback(os.environ.clear)
         for changed in (sys.argv, sys.path):
@@ -68,6 +69,12 @@ def isolated() -> Iterator[None]:
             if isinstance(error, UserError):
                 raise error from None
             raise
+
+
+def _restore_levels(levels: Mapping[logging.Logger, int]) -> None:
+    for logger, level in levels.items():
+        if logger.level != level:  # to set a level empties the caches of all loggers, of which torch has hundreds
+            logger.setLevel(level)
 
 
 def _is_interrupted(error: BaseException | None) -> bool:
