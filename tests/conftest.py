@@ -139,7 +139,7 @@ class Server:
             arguments: the command line.
             status: the expected exit status.
             more: `cache`, a folder instead of the tests' cache; `pause`, seconds to sleep after each epoch;
-                `figures`, whether figures are drawn.
+                `figures`, whether figures are drawn; `forked`, how many other processes of the fit are forked, too.
         """
         files = self._streams / "stdout", self._streams / "stderr"
         child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1], **more)
@@ -149,14 +149,14 @@ class Server:
         return Outcome(found, stdout, stderr, folder)
 
     def start(
-        self, folder: Path, script: str, *arguments: str, stderr: Path | None = None, pause: float = 0.1
+        self, folder: Path, script: str, *arguments: str, stderr: Path | None = None, pause: float = 0.1, **more: object
     ) -> Started:
         """Start a script in a folder; fits sleep after each epoch for `pause` seconds, in which tests stop them."""
         pipe = self._streams / "pipe"
         pipe.unlink(missing_ok=True)
         os.mkfifo(pipe)
         stderr = stderr or self._streams / "stderr of a started command"
-        child = self._start(folder, script, arguments, stdout=pipe, stderr=stderr, pause=pause)
+        child = self._start(folder, script, arguments, stdout=pipe, stderr=stderr, pause=pause, **more)
         return Started(child, pipe.open(), stderr, lambda pid: self._ask(wait_for=pid))
 
     def close(self) -> None:

@@ -4,9 +4,9 @@ Everything is imported, and a run trained, once; each request then forks with it
 and exit status, like a command. The imports of a real start are tested in tests/config/test_startup.py.
 
 A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write), the cache folder
-unless it is the tests', seconds to pause after each epoch, and whether to draw figures, which takes a second per run
-and per sweep (without, those that a run shows in TensorBoard are made, but rendered blank); the answer is one line on
-stdout, the process id.
+unless it is the tests', seconds to pause after each epoch, whether to draw figures, which takes a second per run
+and per sweep (without, those that a run shows in TensorBoard are made, but rendered blank), and the number of other
+processes of the fit to fork, too; the answer is one line on stdout, the process id.
 A request {"wait_for": process id} is answered with the exit status, once there is one.
 """
 
@@ -17,13 +17,17 @@ import json
 import os
 import runpy
 import signal
+import subprocess
 import sys
+import threading
 import time
 import traceback
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import BinaryIO, NamedTuple, NoReturn
 
 import matplotlib.backends.backend_agg  # noqa: F401
 import numpy as np
@@ -34,7 +38,7 @@ from torch.utils.tensorboard import writer
 import ratinglab.commands  # noqa: F401
 from ratinglab.config.call import Call
 from ratinglab.experiment import evaluating, exporting, finding_similar, inspection, predicting, recommending, training  # noqa: F401
-from ratinglab.fitting import als, block_sgd, gibbs, sparse_adam  # noqa: F401
+from ratinglab.fitting import als, block_sgd, gibbs, processes, sparse_adam  # noqa: F401
 from ratinglab.fitting.fit import Fit
 from ratinglab.reports import comparison, figure_files, sweep_report  # noqa: F401
 
@@ -61,6 +65,50 @@ def pause_after_epochs(seconds: float) -> None:
     Fit.on_train_epoch_end = end_slowly
 
 
+class Waiting(NamedTuple):
+    """A process that is forked before the command begins, and runs the same command once it is sent its environment."""
+
+    pid: int
+    stdin: BinaryIO
+    stdout: BinaryIO
+
+
+class ForkedProcess(subprocess.Popen):
+    """Another process of the fit, which does not import everything; for the rest, like the one that it replaces."""
+
+    waiting = list[Waiting]()
+
+    def __init__(self, command_line: list[str], *, env: dict[str, str], **_: object) -> None:
+        assert command_line == [sys.executable, *sys.argv]
+        self.pid, self.stdin, self.stdout = self.waiting.pop(0)
+        self.stdin.write(json.dumps(env).encode() + b"\n")
+        self._status, self._lock = list[int](), threading.Lock()
+
+    def wait(self, timeout: None = None) -> int:
+        with self._lock:
+            if not self._status:
+                self._status.append(os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]))
+        return self._status[0]
+
+
+def fork_waiting(request: dict) -> None:
+    """Fork one more process of the fit. The command itself could not: its fork would have what it has set and opened."""
+    (their_stdin, stdin), (stdout, their_stdout) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid > 0:
+        os.close(their_stdin)
+        os.close(their_stdout)
+        ForkedProcess.waiting.append(Waiting(pid, os.fdopen(stdin, "wb", buffering=0), os.fdopen(stdout, "rb")))
+        return
+    os.dup2(their_stdin, 0)
+    os.dup2(their_stdout, 1)
+    os.closerange(3, max(stdin, stdout, their_stdin, their_stdout) + 1)  # else no end of the command would be noticed
+    os.setpgid(0, 0)
+    line = b"".join(iter(lambda: os.read(0, 1), b"\n"))
+    os.environ |= json.loads(line)
+    end(run_script(request))
+
+
 def become_command(request: dict) -> int:
     """Turn this process into the requested command; return its exit status."""
     for number, name in ((1, "stdout"), (2, "stderr")):
@@ -84,6 +132,14 @@ def become_command(request: dict) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     sys.argv = [request["script"], *request["arguments"]]
     sys.path.insert(0, os.path.dirname(request["script"]))
+    if "forked" in request:
+        for _ in range(int(request["forked"])):
+            fork_waiting(request)
+        processes.subprocess = SimpleNamespace(Popen=ForkedProcess, PIPE=subprocess.PIPE)
+    return run_script(request)
+
+
+def run_script(request: dict) -> int:
     try:
         runpy.run_path(request["script"], run_name="__main__")
     except SystemExit as end:
@@ -95,6 +151,14 @@ def become_command(request: dict) -> int:
 
 
 os.fsync = os.fstat  # as in conftest.py: a sync takes long, and a power loss is not tested
+def end(status: int) -> NoReturn:
+    """End without the teardown of torch, which takes longer than most commands."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 # Hydra composes once more to read hydra.mode, which ratinglab refuses: 0.1 s per command. test_startup.py runs it.
 Hydra.get_mode = lambda *arguments, **options: None
 parse_once()
@@ -108,9 +172,5 @@ for line in sys.stdin:
         continue
     child = os.fork()
     if child == 0:
-        status = become_command(request)
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)  # skips the teardown of torch, which takes longer than most commands
+        end(become_command(request))
     print(child, flush=True)

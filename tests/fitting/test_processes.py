@@ -134,7 +134,7 @@ def test_first_node_of_slurm_lets_the_second_go_if_the_run_is_finished(cache, tm
 
 
 def test_stopped_fit_resumes_in_one_process(command, start, tmp_path, one):
-    process = start(tmp_path, "train", *EXPERIMENT, *TWO)
+    process = start(tmp_path, "train", *EXPERIMENT, *TWO, forked=1)
     process.until("epoch 2/")
     status, _, stderr = process.end(signal.SIGTERM)
     assert status == 143
@@ -149,7 +149,7 @@ def test_stopped_fit_resumes_in_one_process(command, start, tmp_path, one):
 
 
 def test_fit_ends_with_any_of_its_processes_and_resumes(command, start, tmp_path, one):
-    process = start(tmp_path, "train", *EXPERIMENT, *TWO)
+    process = start(tmp_path, "train", *EXPERIMENT, *TWO, forked=1)
     process.until("epoch 2/")
     os.kill(other_process(process), signal.SIGKILL)
     status, _, stderr = process.end()
@@ -175,7 +175,7 @@ def test_processes_without_rows_and_sparse_gradients(command, tmp_path):
     options += ["data.batch_size=5", "trainer.accumulate_grad_batches=2", "optimizer=sparse_adam", *NO_FIGURES]
     one = command(tmp_path, "train", *options, "hydra.run.dir=one").run
     assert json.loads((one / "run.json").read_text())["fit"]["batch_size"] == 5
-    run = command(tmp_path, "train", *options, "trainer.devices=3", "hydra.run.dir=three").run
+    run = command(tmp_path, "train", *options, "trainer.devices=3", "hydra.run.dir=three", forked=2).run
     assert_same_run(run, one)
 
 
