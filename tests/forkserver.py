@@ -11,6 +11,7 @@ A request {"wait_for": process id} is answered with the exit status, once there 
 """
 
 import atexit
+import functools
 import gc
 import io
 import json
@@ -23,7 +24,7 @@ import threading
 import time
 import traceback
 import warnings
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -37,6 +38,7 @@ from torch.utils.tensorboard import writer
 
 import ratinglab.commands  # noqa: F401
 from ratinglab.config.call import Call
+from ratinglab.config.conf import Conf
 from ratinglab.experiment import evaluating, exporting, finding_similar, inspection, predicting, recommending, training  # noqa: F401
 from ratinglab.fitting import als, block_sgd, gibbs, processes, sparse_adam  # noqa: F401
 from ratinglab.fitting.fit import Fit
@@ -63,6 +65,14 @@ def pause_after_epochs(seconds: float) -> None:
         time.sleep(seconds)
 
     Fit.on_train_epoch_end = end_slowly
+
+
+@functools.cache
+def compose_once(config_name: str, *choices: str) -> None:
+    """Compose the choices of a command, for it and for later ones; a mistake in them is the command's to report."""
+    conf = Conf(config_name)
+    with suppress(Exception), conf.initialized():
+        conf.compose(choices)
 
 
 class Waiting(NamedTuple):
@@ -151,6 +161,8 @@ def run_script(request: dict) -> int:
 
 
 os.fsync = os.fstat  # as in conftest.py: a sync takes long, and a power loss is not tested
+
+
 def end(status: int) -> NoReturn:
     """End without the teardown of torch, which takes longer than most commands."""
     atexit._run_exitfuncs()
@@ -163,6 +175,7 @@ def end(status: int) -> NoReturn:
 Hydra.get_mode = lambda *arguments, **options: None
 parse_once()
 train_once()
+GROUPS = Conf("train").groups()
 gc.freeze()  # forks share the memory of what is imported
 for line in sys.stdin:
     request = json.loads(line)
@@ -170,6 +183,9 @@ for line in sys.stdin:
         _, status = os.waitpid(request["wait_for"], 0)
         print(os.waitstatus_to_exitcode(status), flush=True)
         continue
+    if "--config-dir" not in request["arguments"]:
+        choices = (text for text in request["arguments"] if text.partition("=")[0] in GROUPS)
+        compose_once(Path(request["script"]).stem, *choices)
     child = os.fork()
     if child == 0:
         end(become_command(request))
