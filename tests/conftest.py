@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
 import pytest
 from documented import options_of
 from in_process import called_as
@@ -241,10 +240,9 @@ def run_here(
 ) -> Outcome:
     """Run a script in a folder, in this process; its exit status must be `status` unless that is None."""
     import torch
-    from torch.utils.tensorboard import writer
+    import undrawn
 
     from ratinglab.commands import COMMANDS
-    from ratinglab.reports import figure_files
 
     found, path = 0, REPOSITORY / "scripts" / f"{script}.py"
     with (
@@ -256,8 +254,8 @@ def run_here(
             patch.setenv(name, value)
         torch.set_num_threads(1)
         if not figures:
-            patch.setattr(figure_files, "_figures", lambda jobs, curves: [])
-            patch.setattr(writer, "figure_to_image", lambda figure, close: np.zeros((3, 8, 8), np.uint8))
+            for module, name, replacement in undrawn.REPLACED:
+                patch.setattr(module, name, replacement)
         try:
             COMMANDS[script]()
         except SystemExit as end:

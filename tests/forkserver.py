@@ -4,9 +4,8 @@ Everything is imported, and a run trained, once; each request then forks with it
 and exit status, like a command. The imports of a real start are tested in tests/config/test_startup.py.
 
 A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write), the cache folder
-unless it is the tests', seconds to pause after each epoch, whether to draw figures, which takes a second per run
-and per sweep (without, those that a run shows in TensorBoard are made, but rendered blank), and the number of other
-processes of the fit to fork, too; the answer is one line on stdout, the process id.
+unless it is the tests', seconds to pause after each epoch, whether to draw figures (see undrawn.py), and the number of
+other processes of the fit to fork, too; the answer is one line on stdout, the process id.
 A request {"wait_for": process id} is answered with the exit status, once there is one.
 """
 
@@ -31,10 +30,9 @@ from types import SimpleNamespace
 from typing import BinaryIO, NamedTuple, NoReturn
 
 import matplotlib.backends.backend_agg  # noqa: F401
-import numpy as np
+import undrawn
 from hydra._internal.hydra import Hydra
 from parsed_configs import parse_once
-from torch.utils.tensorboard import writer
 
 import ratinglab.commands  # noqa: F401
 from ratinglab.config.call import Call
@@ -42,7 +40,7 @@ from ratinglab.config.conf import Conf
 from ratinglab.experiment import evaluating, exporting, finding_similar, inspection, predicting, recommending, training  # noqa: F401
 from ratinglab.fitting import als, block_sgd, gibbs, processes, sparse_adam  # noqa: F401
 from ratinglab.fitting.fit import Fit
-from ratinglab.reports import comparison, figure_files, sweep_report  # noqa: F401
+from ratinglab.reports import comparison, sweep_report  # noqa: F401
 
 
 def train_once() -> None:
@@ -129,8 +127,8 @@ def become_command(request: dict) -> int:
     if "cache" in request:
         os.environ["RATINGLAB_DATA"] = request["cache"]
     if not request.get("figures"):
-        figure_files._figures = lambda jobs, curves: []
-        writer.figure_to_image = lambda figure, close: np.zeros((3, 8, 8), np.uint8)
+        for module, name, replacement in undrawn.REPLACED:
+            setattr(module, name, replacement)
     if "pause" in request:
         pause_after_epochs(request["pause"])
     # A text file without an encoding would have another one on other machines.

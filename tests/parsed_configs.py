@@ -44,7 +44,9 @@ def _listing_once(create: Any) -> Any:
     """Keep the list of files for each set of choices; values of keys have no part in it."""
     kept = {}
 
-    def create_defaults_list(*, repo: Any, config_name: str, overrides_list: list[Any], **options: bool) -> DefaultsList:
+    def create_defaults_list(
+        *, repo: Any, config_name: str, overrides_list: list[Any], **options: bool
+    ) -> DefaultsList:
         sources = _sources(repo)
         values = Overrides(repo=repo, overrides_list=overrides_list).config_overrides
         choices = [override for override in overrides_list if override not in values]
