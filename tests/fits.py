@@ -103,6 +103,7 @@ def fit(
     trainer: TrainerOptions = TRAINER,
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
+    validate_every: int = 1,
 ) -> Fitted:
     """Fit an equation on the training rows of a table.
 
@@ -122,6 +123,7 @@ def fit(
         trainer: options that the fit itself reads.
         callbacks: Lightning callbacks.
         checkpoint: file to resume from.
+        validate_every: number of epochs between validations, which take a quarter of a fit to a small table.
     """
     holdout = holdout_of(table, model, split=split)
     data = RatingDataModule(holdout, batch_size=batch_size, fraction=1.0, seed=seed)
@@ -135,7 +137,10 @@ def fit(
     initial_lr = optimizer.initial_lr
     lr = None if initial_lr is None else lambda epoch: initial_lr * lr_factor(epoch)
     module = optimizer.build(predictor, fit_setup(lr=lr, seed=seed, monitor=monitor, trainer=trainer))
-    return Fitted(module, data, run_fit(module, data, epochs, threads, callbacks=callbacks, checkpoint=checkpoint))
+    finished = run_fit(
+        module, data, epochs, threads, callbacks=callbacks, checkpoint=checkpoint, validate_every=validate_every
+    )
+    return Fitted(module, data, finished)
 
 
 def run_fit(
@@ -146,6 +151,7 @@ def run_fit(
     *,
     callbacks: Sequence[Callback] = (),
     checkpoint: Path | None = None,
+    validate_every: int = 1,
 ) -> Trainer:
     """Run Lightning's Trainer on the cpu."""
     trainer = Trainer(
@@ -157,6 +163,7 @@ def run_fit(
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        check_val_every_n_epoch=validate_every,
     )
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -1,6 +1,7 @@
 """Runs with trainer.max_time: the clock ends the fit, and may be extended."""
 
 import json
+import shutil
 
 import pytest
 from equal_runs import assert_equal_runs
@@ -40,8 +41,8 @@ def test_reproduction_trains_for_the_epochs_of_the_original(command, ended):
     assert outcome.stdout.splitlines()[-1] == "reproduced: every metric is equal to the last digit"
 
 
-def test_run_ended_by_the_clock_extends_to_equal_weights(command, tmp_path):
-    run = command(tmp_path, "train", *OPTIONS, "callbacks.early_stopping.patience=null", pause=0.2).run
+def test_run_ended_by_the_clock_extends_to_equal_weights(command, tmp_path, ended):
+    run = shutil.copytree(ended, tmp_path / "run")
     limit = f"trainer.max_epochs={int(metrics_of(run)['fit/epochs']) + 2}"
     command(tmp_path, "train", f"resume={run}", "trainer.max_time=null", limit)
     whole = command(tmp_path, "train", limit, "callbacks.early_stopping.patience=null", "logger=none").run

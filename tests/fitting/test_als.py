@@ -87,7 +87,7 @@ def test_sweeps_never_increase_the_objective(case, damping):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_sweeps_converge_to_a_zero_gradient(case):
-    first, last = (gradients(fit_als(case, epochs=epochs)) for epochs in (1, 200))
+    first, last = (gradients(fit_als(case, epochs=epochs)) for epochs in (1, 200 if "time" in case else 100))
     assert max(last.values()) < 1e-4 * max(first.values())
     assert len(last) == CASES[case][2]
 

@@ -88,11 +88,13 @@ def fit(
     min_gain=0.0,
     **changed,
 ) -> Fitted:
+    """Fit a table. Long fits are validated once, at the end: the samples do not depend on it."""
     name, options = MODELS[case]
     model = options_of(name, regularization=0.0, **options | changed)
     optimizer = GibbsOptions(burn_in=burn_in, noise=Noise[noise], thin=thin, max_samples=max_samples, min_gain=min_gain)
     table = with_columns(made_table()) if table is None else table
-    return fit_equation(model, optimizer, table, epochs=epochs, seed=seed, threads=threads)
+    every = epochs if epochs > 6 else 1
+    return fit_equation(model, optimizer, table, epochs=epochs, seed=seed, threads=threads, validate_every=every)
 
 
 def samples(fitted: Fitted) -> torch.Tensor:
