@@ -35,7 +35,7 @@ SLURM = {
     "SLURM_NTASKS": "2",
     "SLURM_NNODES": "2",
     "SLURM_NTASKS_PER_NODE": "1",
-    "SLURM_JOB_ID": "7",
+    "SLURM_JOB_ID": str(os.getpid()),  # its last digits choose the port
     "SLURM_JOB_NAME": "lab",
     "SLURM_NODELIST": "127.0.0.1",
     "SLURM_LOCALID": "0",
