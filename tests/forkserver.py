@@ -27,7 +27,7 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import BinaryIO, NamedTuple, NoReturn
+from typing import BinaryIO, ClassVar, NamedTuple, NoReturn
 
 import matplotlib.backends.backend_agg  # noqa: F401
 import undrawn
@@ -84,7 +84,7 @@ class Waiting(NamedTuple):
 class ForkedProcess(subprocess.Popen):
     """Another process of the fit, which does not import everything; for the rest, like the one that it replaces."""
 
-    waiting = list[Waiting]()
+    waiting: ClassVar[list[Waiting]] = []
 
     def __init__(self, command_line: list[str], *, env: dict[str, str], **_: object) -> None:
         assert command_line == [sys.executable, *sys.argv]
@@ -100,7 +100,7 @@ class ForkedProcess(subprocess.Popen):
 
 
 def fork_waiting(request: dict) -> None:
-    """Fork one more process of the fit. The command itself could not: its fork would have what it has set and opened."""
+    """Fork one more process of the fit. A fork of the running command would have all that it has set and opened."""
     (their_stdin, stdin), (stdout, their_stdout) = os.pipe(), os.pipe()
     pid = os.fork()
     if pid > 0:
