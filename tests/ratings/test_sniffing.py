@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 from published_layouts import LAYOUTS
 from tables import csv_options, rows_of
@@ -175,3 +176,14 @@ def test_named_times_that_cannot_be_read_give_a_note(guessed):
     found = guessed("user,item,rating,date\n1,1,1,01/02/2006\n1,2,2,03/04/2006\n")
     assert columns_of(found)[3] is None
     assert found.notes[0].startswith("the time format of column date cannot be guessed; to read the times, set")
+
+
+def test_columns_of_one_name_are_an_error(guessed):
+    table, sink = (
+        pa.table([[1, 2], [3, 4], [5, 4], [1, 1]], names=["user", "item", "rating", "rating"]),
+        pa.BufferOutputStream(),
+    )
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(UserError, match="ratings has 2 columns named 'rating'"):
+        guessed(sink.getvalue().to_pybytes())

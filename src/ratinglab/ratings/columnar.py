@@ -14,10 +14,10 @@ import pyarrow.json
 import pyarrow.orc
 import pyarrow.parquet
 
-from ratinglab.errors import UserError, did_you_mean
+from ratinglab.errors import UserError
 from ratinglab.ratings.formats import Format
 from ratinglab.ratings.inputs import BlockStream, Columns, InputFile
-from ratinglab.ratings.layouts import check_distinct, check_several, listed
+from ratinglab.ratings.layouts import check_distinct, check_several, check_unique, column_position
 from ratinglab.ratings.row_reader import EmptyFileError
 from ratinglab.ratings.text_dialects import whole_lines
 from ratinglab.ratings.timestamps import DATES, TimeFormat, column_of_times, format_of_times, matches_format
@@ -36,41 +36,26 @@ def read_columnar(
     Raises:
         UserError: the file, a column or a cell is invalid; the message names the row, from 1.
     """
-    wanted = {role: name for role, name in columns._asdict().items() if name is not None}
-    check_distinct(wanted)
-    names = column_names(file, kind)
-    check_several(names, wanted, file=file)
-    for role, name in wanted.items():
-        check_column(names, name, key=f"data.columns.{role}", file=file)
-    table = _read(file, kind, list(wanted.values()), floats={columns.rating})
-    if len(table) == 0:
+    batches = list(_batches_of(file, kind, columns))
+    if not any(map(len, batches)):
         raise EmptyFileError(f"{file} has no ratings")
+    table = pa.Table.from_batches(batches)
     found = _converted(table, columns, file=file)
     if columns.timestamp is not None:
-        times = _plain(table[columns.timestamp])
+        times = table[columns.timestamp]
         _check_no_nulls(times, columns.timestamp, file=file)
         found["timestamp"] = _times(times, timestamp_format, file=file)
     return pa.table(found).to_batches()
 
 
 def stream_columnar(file: InputFile, kind: Format, columns: Columns) -> Iterator[pa.RecordBatch]:
-    """Yield the columns user, item and rating, as of `read_columnar`, batch by batch; the times are not read.
+    """Yield the columns user, item and rating like `read_columnar`, batch by batch, without the times.
 
     Raises:
         UserError: as in `read_columnar`.
     """
-    wanted = {"user": columns.user, "item": columns.item, "rating": columns.rating}
-    check_distinct(wanted)
-    names = column_names(file, kind)
-    check_several(names, wanted, file=file)
-    for role, name in wanted.items():
-        check_column(names, name, key=f"data.columns.{role}", file=file)
-    if kind is Format.JSON_LINES:
-        batches = _json_line_batches(file, list(wanted.values()), floats={columns.rating})
-    else:
-        batches = typed_batches(file, kind, columns=list(wanted.values()))[1]()
     first_row = 0
-    for batch in batches:
+    for batch in _batches_of(file, kind, columns._replace(timestamp=None)):
         table = pa.Table.from_batches([batch])
         yield from pa.table(_converted(table, columns, file=file, first_row=first_row)).to_batches()
         first_row += len(batch)
@@ -78,11 +63,25 @@ def stream_columnar(file: InputFile, kind: Format, columns: Columns) -> Iterator
         raise EmptyFileError(f"{file} has no ratings")
 
 
+def _batches_of(file: InputFile, kind: Format, columns: Columns) -> Iterator[pa.RecordBatch]:
+    """Check the names of the columns, and yield the columns in batches, before any conversion."""
+    wanted = {role: name for role, name in columns._asdict().items() if name is not None}
+    check_distinct(wanted)
+    names = column_names(file, kind)
+    check_several(names, wanted, file=file)
+    for role, name in wanted.items():
+        column_position(names, name, key=f"data.columns.{role}", file=file, header=None)
+    if kind is Format.JSON_LINES:
+        yield from _json_line_batches(file, list(wanted.values()), floats={columns.rating})
+    else:
+        yield from typed_batches(file, kind, columns=list(wanted.values()))[1]()
+
+
 def _converted(table: pa.Table, columns: Columns, *, file: InputFile, first_row: int = 0) -> dict[str, pa.ChunkedArray]:
     """Convert the columns user, item and rating, of rows that begin at `first_row` of the file."""
     found = {}
     for role, name in (("user", columns.user), ("item", columns.item), ("rating", columns.rating)):
-        column = _plain(table[name])
+        column = table[name]
         _check_no_nulls(column, name, file=file, first_row=first_row)
         if role == "rating":
             found[role] = _numbers(column, file=file, first_row=first_row)
@@ -94,19 +93,6 @@ def _converted(table: pa.Table, columns: Columns, *, file: InputFile, first_row:
 def _check_no_nulls(column: pa.ChunkedArray, name: str, *, file: InputFile, first_row: int = 0) -> None:
     if column.null_count > 0:
         raise UserError(f"{file}, row {first_row + _first(pc.is_null(column)) + 1}: {name!r} must not be null")
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Decode a dictionary, and convert other layouts of text to the usual one."""
-    return column.cast(_plain_type(column.type))
-
-
-def check_column(names: list[str], name: str, *, key: str, file: InputFile) -> None:
-    """Raise UserError unless exactly one column has a name."""
-    if name not in names:
-        raise UserError(f"{key}: {file} has no column {name!r}; it has {listed(names)}{did_you_mean(name, names)}")
-    if names.count(name) > 1:
-        raise UserError(f"{key}: {file} has {names.count(name)} columns named {name!r}")
 
 
 def column_names(file: InputFile, kind: Format) -> list[str]:
@@ -130,18 +116,6 @@ def _names(schema: pa.Schema, file: InputFile) -> list[str]:
     return names
 
 
-def _read(file: InputFile, kind: Format, names: list[str], *, floats: Collection[str] = ()) -> pa.Table:
-    """Read columns by name; of JSON Lines, all numbers in the columns `floats` as float64."""
-    if kind is Format.JSON_LINES:
-        return pa.Table.from_batches(_json_line_batches(file, names, floats=floats))
-    with _damage_as_error(file):
-        if kind is Format.PARQUET:
-            return pyarrow.parquet.read_table(file.opened(), columns=names)
-        if kind is Format.ORC:
-            return pyarrow.orc.ORCFile(file.opened()).read(columns=names)
-        return pa.ipc.open_file(file.opened()).read_all().select(names)
-
-
 def _json_line_batches(file: InputFile, names: list[str], *, floats: Collection[str]) -> Iterator[pa.RecordBatch]:
     """Yield keys of JSON objects, one object per line, with the types of the first one."""
     first = _first_object(file)
@@ -150,9 +124,7 @@ def _json_line_batches(file: InputFile, names: list[str], *, floats: Collection[
     schema = pa.schema(list(types.items()))
     try:
         for batch in pyarrow.json.open_json(
-            BlockStream(file.blocks()),
-            read_options=JSON_OPTIONS,
-            parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+            BlockStream(file.blocks()), JSON_OPTIONS, _typed_as(schema, others="ignore")
         ):
             if any(column.null_count > 0 for column in batch.columns):
                 raise _json_fault(file, schema, otherwise="a value is missing")
@@ -261,7 +233,7 @@ def _binary_batches(
             return parquet.schema_arrow, partial(parquet.iter_batches, columns=columns)
         if kind is Format.ORC:
             orc = pyarrow.orc.ORCFile(file.opened())
-            return orc.schema, lambda: map(orc.read_stripe, range(orc.nstripes))
+            return orc.schema, lambda: (orc.read_stripe(number, columns) for number in range(orc.nstripes))
         arrow = pa.ipc.open_file(file.opened())
         return arrow.schema, lambda: map(arrow.get_batch, range(arrow.num_record_batches))
 
@@ -299,30 +271,28 @@ def _dates_as_text(schema: pa.Schema) -> pa.Schema:
     return pa.schema([pa.field(field.name, pa.string()) for field in schema if pa.types.is_timestamp(field.type)])
 
 
-def _typed_as(types: pa.Schema) -> pyarrow.json.ParseOptions:
-    return pyarrow.json.ParseOptions(explicit_schema=types if len(types) > 0 else None)
+def _typed_as(types: pa.Schema, *, others: str = "infer") -> pyarrow.json.ParseOptions:
+    """Make options for keys of some types; `others` is what to do with the other keys."""
+    schema = types if len(types) > 0 else None
+    return pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=others)
 
 
 def read_start(file: InputFile, kind: Format, num_rows: int) -> pa.Table:
     """Read the first `num_rows` rows.
 
     Raises:
-        UserError: the file is damaged or is not a table.
+        UserError: the file is damaged or is not a table, or two columns have the same name.
     """
-    if kind is not Format.JSON_LINES:
-        return _read(file, kind, column_names(file, kind)).slice(0, num_rows)
-    lines = b"\n".join(line for _, line in islice(_json_lines(file), num_rows))
-    return _read_any_json(lambda: pa.BufferReader(lines), file)
-
-
-def as_text(column: pa.ChunkedArray) -> list[str]:
-    """Convert a column to text: lists of texts are joined by `|`, and a missing value is empty."""
-    texts: list[str] = text_column(column).to_pylist()
-    return texts
+    if kind is Format.JSON_LINES:
+        lines = b"\n".join(line for _, line in islice(_json_lines(file), num_rows))
+        return _read_any_json(lambda: pa.BufferReader(lines), file)
+    schema, batches = typed_batches(file, kind)
+    check_unique(schema.names, file=file)
+    return pa.Table.from_batches(batches(), schema).slice(0, num_rows)
 
 
 def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert a column to a column of text, like `as_text`."""
+    """Convert a column to text: lists of texts are joined by `|`, and a missing value is empty."""
     if pa.types.is_nested(column.type):
         return _column_of(map(_nested_text, column.to_pylist()))
     if pa.types.is_floating(column.type):

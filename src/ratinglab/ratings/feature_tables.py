@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.columnar import as_text
+from ratinglab.ratings.columnar import text_column
 from ratinglab.ratings.faults import parsed_number
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 from ratinglab.ratings.inputs import InputFile
-from ratinglab.ratings.layouts import column_position
 from ratinglab.ratings.side_information import KEYS, NO_GENRES, Column, Origin, is_numeric
 from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_tables import TextTable, read_text_table
@@ -177,11 +176,11 @@ def _features(table: TextTable, source: FeatureFile) -> dict[str, Column]:
     for name in layout.numeric:
         key = f"{KEYS[origin.noun]}.numeric"
         if not layout.may_lack_numeric:
-            column_position(table.names, name, key=key, file=file, header=table.header)
+            table.position(name, key=key)
         if name in (layout.id, layout.title):
             raise UserError(f"{key}: the column {name} holds {origin.noun} ids or titles")
     cells = {
-        name: [text.strip() for text in as_text(table.content[name])]
+        name: [text.strip() for text in text_column(table.content[name]).to_pylist()]
         for name in table.names
         if name and name not in (layout.id, layout.title)
     }

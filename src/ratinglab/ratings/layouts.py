@@ -1,5 +1,6 @@
 """Layout of a text file of ratings: where its rows begin, and which columns hold what."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -152,8 +153,22 @@ def check_distinct(wanted: Mapping[str, str]) -> None:
         roles[name] = role
 
 
-def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputFile, header: bool) -> int:
+def check_unique(names: Sequence[str], *, file: InputFile) -> None:
+    """Raise UserError if two columns have the same name."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise UserError(f"{file} has {count} columns named {name!r}")
+
+
+def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputFile, header: bool | None) -> int:
     """Find the position, from 0, of the column that `key` names.
+
+    Args:
+        names: names of the file's columns.
+        wanted: the name.
+        key: the option that gives the name.
+        file: the file, for messages.
+        header: whether the first row of a text file names the columns; None: the file is not text.
 
     Raises:
         UserError: no column has that name, or several do; the message lists the columns.
@@ -165,11 +180,11 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
         raise UserError(f"{key}: {file} has {count} columns named {wanted!r}")
     group = key.rpartition(".")[0].removesuffix("columns").removesuffix(".")
     prefix = f"{group}." if group else ""
-    hint = f"; is {prefix}separator right?" if len(names) == 1 else ""
-    if not header:
+    hint = f"; is {prefix}separator right?" if len(names) == 1 and header is not None else ""
+    if header is False:
         rule = f"a column's position from 1 to {len(names)} ({prefix}header=false)"
         raise UserError(f"{key} must be {rule}, got {wanted!r}{hint}")
-    if len(names) > 1 and any(_is_number(name) for name in names):
+    if header and len(names) > 1 and any(_is_number(name) for name in names):
         hint = f"; if these are values, set {prefix}header=false and give columns by position"
         if len(names) > MATRIX_COLUMNS:
             hint = "; if this is a user-item matrix, reshape it to one rating per row"

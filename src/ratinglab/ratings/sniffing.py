@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.columnar import as_text, column_names, read_start
+from ratinglab.ratings.columnar import column_names, read_start, text_column
 from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.input_paths import existing_files
 from ratinglab.ratings.inputs import InputFile
@@ -126,7 +126,7 @@ def guess_layout(options: CsvOptions) -> GuessedLayout:
     if kind is not Format.TEXT:
         names = column_names(file, kind)
         start = read_start(file, kind, SAMPLE_ROWS)
-        cells = [as_text(start[name]) if name in start.column_names else [] for name in names]
+        cells = [text_column(start[name]).to_pylist() if name in start.column_names else [] for name in names]
         rows = [list(row) for row in zip(*cells, strict=True)] if all(cells) else []
         return _guess_columns(options, Sample(names, rows, header=True), file)
     options, notes = _guess_encoding(options, file)

@@ -8,11 +8,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.columnar import check_column, text_column, typed_batches
+from ratinglab.ratings.columnar import text_column, typed_batches
 from ratinglab.ratings.faults import has_irregular_quotes, multiline_cell, whole_rows, written_cells
 from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile
-from ratinglab.ratings.layouts import column_position, positions_of
+from ratinglab.ratings.layouts import check_unique, column_position, positions_of
 from ratinglab.ratings.row_reader import first_rows, nth_line, printable, rows_in
 from ratinglab.ratings.text_dialects import QuoteScan, TextDialect, TextStream
 
@@ -53,10 +53,16 @@ class TextTable:
         return texts
 
     def _texts(self, wanted: str, *, key: str) -> pa.ChunkedArray:
-        if self.dialect is None:
-            check_column(self.names, wanted, key=key, file=self.file)
-        position = column_position(self.names, wanted, key=key, file=self.file, header=self.header)
-        return pc.utf8_trim_whitespace(text_column(self.content[position]))
+        return pc.utf8_trim_whitespace(text_column(self.content[self.position(wanted, key=key)]))
+
+    def position(self, wanted: str, *, key: str) -> int:
+        """Find the position, from 0, of the column that `key` names.
+
+        Raises:
+            UserError: there is no such column; the message lists the columns.
+        """
+        header = None if self.dialect is None else self.header
+        return column_position(self.names, wanted, key=key, file=self.file, header=header)
 
     def ids(self, wanted: str, *, key: str, noun: str) -> pa.DictionaryArray:
         """Return the ids in the column that `key` names, of users or items: dictionary-encoded text.
@@ -144,12 +150,12 @@ def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
     kind = format_of(file)
     if kind is not Format.TEXT:
         schema, batches = typed_batches(file, kind)
-        _check_distinct(schema.names, file)
+        check_unique(schema.names, file=file)
         return TableFile(file, None, header=True, schema=schema, batches=batches)
     dialect = dialect.adapted(file)
     ((line, cells),) = first_rows(file, dialect, 1)
     names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
-    _check_distinct(names, file)
+    check_unique(names, file=file)
     skipped_lines = line if header else line - 1
 
     def opened(dialect: TextDialect, *notes: str) -> TableFile:
@@ -234,13 +240,6 @@ def _first_fault(
             if (fault := _fault_of_row(cells, row_lines, dialect, num_columns)) is not None:
                 return UserError(f"{file}, line {line}: {fault}")
     return None if has_rows else UserError(f"{file} has no rows, only a header")
-
-
-def _check_distinct(names: list[str], file: InputFile) -> None:
-    """Raise UserError if two columns have the same name."""
-    if len(set(names)) < len(names):
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{file} has {names.count(repeated)} columns named {repeated!r}")
 
 
 def _fault_of_row(cells: list[str], lines: list[bytes], dialect: TextDialect, num_columns: int) -> str | None:
