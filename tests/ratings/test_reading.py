@@ -117,6 +117,11 @@ def test_file_format_does_not_depend_on_the_file_name(read):
     assert rows_of(read(PLAIN, name="ratings.csv.gz")) == EXPECTED
 
 
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, bz2.compress, lzma.compress, zstd])
+def test_file_name_need_not_be_utf_8(read, packed):
+    assert rows_of(read(packed(PLAIN.encode()), name=os.fsdecode(b"ratings-\xff"))) == EXPECTED
+
+
 @pytest.mark.parametrize(("odd", "ids"), [("007", "text"), ("0x1F", "text"), (" 7", "integers"), ("u7", "text")])
 @pytest.mark.parametrize("row", [0, 1, 15_000, 39_999])
 def test_odd_id_far_into_a_file_is_kept_as_written(read, odd, ids, row):

@@ -143,7 +143,7 @@ def _open(file: InputFile, compression: str | None) -> IO[bytes]:
     if compression == "gzip":
         return cast(IO[bytes], gzip.open(file.path))
     if compression == "zstd":
-        return cast(IO[bytes], pa.CompressedInputStream(pa.OSFile(str(file.path)), "zstd"))
+        return cast(IO[bytes], pa.CompressedInputStream(open_file(file.path), "zstd"))
     if compression == "zip":
         return _open_member(file)
     return file.path.open("rb")
