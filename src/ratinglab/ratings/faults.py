@@ -13,6 +13,7 @@ import pyarrow as pa
 from ratinglab.errors import UserError
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.layouts import MATRIX_COLUMNS, Layout
+from ratinglab.ratings.numbers import parsed_number
 from ratinglab.ratings.row_reader import EmptyFileError, printable, rows_in
 from ratinglab.ratings.text_dialects import LINE_END, QUOTE, QuoteScan, TextDialect, num_lines, utf8_blocks, whole_lines
 from ratinglab.ratings.timestamps import matches_format
@@ -141,14 +142,6 @@ def _fault_of_time(cells: list[str], layout: Layout) -> str | None:
     if not matches_format(time.strip(), layout.time_format, decimal=layout.dialect.decimal):
         return f"the timestamp must be {layout.time_format.rule}, got {time!r}"
     return None
-
-
-def parsed_number(text: str, *, decimal: str) -> float:
-    """Parse a number as the fast reader does."""
-    # only Python accepts 1_000, digits of other scripts, and exotic white space around numbers
-    if not text.isascii() or "_" in text or text.strip() != text.strip(" \t") or (decimal != "." and "." in text):
-        raise ValueError
-    return float(text.replace(decimal, "."))
 
 
 def _hint_on_number(text: str, cells: list[str], layout: Layout) -> str:

@@ -1,6 +1,5 @@
 """Tables of users and of items: titles and features from files with one row per user or item."""
 
-import math
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.columnar import text_column
-from ratinglab.ratings.faults import parsed_number
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.numbers import finite_number
 from ratinglab.ratings.side_information import KEYS, NO_GENRES, Column, Origin, is_numeric
 from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_tables import TextTable, read_text_table
@@ -200,21 +199,9 @@ def _features(table: TextTable, source: FeatureFile) -> dict[str, Column]:
 
 def _numbers(cells: list[str], *, name: str, table: TextTable, key: str) -> NDArray[np.float64]:
     """Parse a column of finite numbers; NaN for an empty cell."""
-    decimal = "." if table.dialect is None else table.dialect.decimal
-    numbers = np.empty(len(cells), dtype=np.float64)
-    for row, text in enumerate(cells):
-        try:
-            numbers[row] = _number(text, decimal=decimal)
-        except ValueError:
-            raise UserError(
-                f"{table.place(row, name)}: the value must be a finite number ({key}), got {text!r}"
-            ) from None
+    numbers = np.array([finite_number(text, decimal=table.decimal) for text in cells], dtype=np.float64)
+    for row in np.flatnonzero(np.isnan(numbers)).tolist():
+        if cells[row]:
+            place = table.place(row, name)
+            raise UserError(f"{place}: the value must be a finite number ({key}), got {cells[row]!r}")
     return numbers
-
-
-def _number(text: str, *, decimal: str) -> float:
-    """Parse a finite number; NaN if empty."""
-    number = parsed_number(text, decimal=decimal) if text else math.nan
-    if math.isinf(number) or (text and math.isnan(number)):
-        raise ValueError
-    return number

@@ -9,6 +9,7 @@ import pyarrow as pa
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.options import quoted
 from ratinglab.ratings.inputs import Columns, InputFile
+from ratinglab.ratings.numbers import is_number
 from ratinglab.ratings.row_reader import first_rows, printable
 from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.timestamps import TimeFormat, format_of_times
@@ -92,7 +93,7 @@ def layout_of(
     }
     check_distinct(wanted)
     notes = []
-    if header and _is_number(names[positions["rating"]]):
+    if header and is_number(names[positions["rating"]]):
         notes.append(f"{file}: the header is {listed(names)}; if it is a row of ratings, set data.header=false")
     is_matrix = looks_like_matrix(cells)
     if is_matrix:
@@ -120,7 +121,7 @@ def layout_of(
 
 def looks_like_matrix(cells: Sequence[str]) -> bool:
     """Return whether the first row of a file looks like one user's ratings of all items."""
-    return len(cells) > MATRIX_COLUMNS and all(_is_number(cell.strip()) or not cell.strip() for cell in cells)
+    return len(cells) > MATRIX_COLUMNS and all(is_number(cell.strip()) or not cell.strip() for cell in cells)
 
 
 def positions_of(cells: Sequence[str]) -> list[str]:
@@ -133,7 +134,7 @@ def check_several(names: Sequence[str], wanted: Mapping[str, str], *, file: Inpu
 
     `column_position` reports a file without a header or with another separator.
     """
-    if len(names) == 1 or any(_is_number(name) for name in names):
+    if len(names) == 1 or any(is_number(name) for name in names):
         return
     missing = {role: name for role, name in wanted.items() if name not in names}
     if len(missing) > 1:
@@ -184,16 +185,12 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
     if header is False:
         rule = f"a column's position from 1 to {len(names)} ({prefix}header=false)"
         raise UserError(f"{key} must be {rule}, got {wanted!r}{hint}")
-    if header and len(names) > 1 and any(_is_number(name) for name in names):
+    if header and len(names) > 1 and any(is_number(name) for name in names):
         hint = f"; if these are values, set {prefix}header=false and give columns by position"
         if len(names) > MATRIX_COLUMNS:
             hint = "; if this is a user-item matrix, reshape it to one rating per row"
     suggestion = did_you_mean(wanted, names)
     raise UserError(f"{key}: {file} has no column {wanted!r}; it has {listed(names)}{suggestion}{hint}")
-
-
-def _is_number(text: str) -> bool:
-    return text.removeprefix("-").replace(".", "", 1).isdigit()
 
 
 def listed(names: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 """Side information: the day of each rating, and features of users and items, from the table to the equation."""
 
 import json
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -12,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
+from ratinglab.ratings.numbers import finite_number, is_number
 
 NO_GENRES = "(no genres listed)"
 """MovieLens's marker for items without a genre."""
 
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 Column: TypeAlias = NDArray[np.object_] | NDArray[np.float64]
 """One feature of all users or items: categories or numbers.
 
@@ -208,7 +207,7 @@ def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], 
     """
     if is_numeric(trained):
         known = trained[~np.isnan(trained)]
-        numbers = [_number(cell, decimal=decimal) if cell else known.mean() for cell in cells]
+        numbers = [finite_number(cell, decimal=decimal) if cell else known.mean() for cell in cells]
         with np.errstate(all="ignore"):
             scaled = ((np.array(numbers) - known.mean()) / known.std()).astype(np.float32)
         wrong = ~np.isfinite(np.square(scaled))
@@ -223,8 +222,8 @@ def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], 
     groups = _groups(names)
     read = list[str]()
     for row, cell in enumerate(cells):
-        is_number = groups and cell not in names and NUMBER.fullmatch(cell)
-        values = [_nearest_group(float(cell), groups)] if is_number else categories_in(cell)
+        has_group = groups and cell not in names and is_number(cell, decimal=decimal)
+        values = [_nearest_group(finite_number(cell, decimal=decimal), groups)] if has_group else categories_in(cell)
         unknown = [name for name in values if name not in names]
         if unknown:
             raise UserError(f"{place(row)}: {unknown[0]!r} does not occur in training{did_you_mean(unknown[0], names)}")
@@ -232,17 +231,11 @@ def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], 
     return np.array(read, dtype=object)
 
 
-def _number(cell: str, *, decimal: str) -> float:
-    """Parse a number; NaN if it is none."""
-    text = cell.replace(decimal, ".") if decimal != "." and "." not in cell else cell
-    return float(text) if NUMBER.fullmatch(text) else np.nan
-
-
 def _groups(names: Collection[str]) -> dict[str, tuple[float, float]]:
     """Return the bounds of each group of numbers, such as `30–36` or `40`; empty if these are not groups."""
     bounds = {name: name.split("–") for name in names}
     is_range = any(len(each) == 2 for each in bounds.values())
-    if not is_range or not all(NUMBER.fullmatch(bound) for each in bounds.values() for bound in each):
+    if not is_range or not all(is_number(bound) for each in bounds.values() for bound in each):
         return {}
     return {name: (float(each[0]), float(each[-1])) for name, each in bounds.items()}
 

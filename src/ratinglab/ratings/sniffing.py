@@ -15,6 +15,7 @@ from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.input_paths import existing_files
 from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.layouts import MATRIX, listed, looks_like_matrix, positions_of
+from ratinglab.ratings.numbers import is_number
 from ratinglab.ratings.row_reader import rows_in
 from ratinglab.ratings.sources import ColumnOptions, CsvOptions
 from ratinglab.ratings.text_dialects import SEPARATOR_LINE, utf8_blocks
@@ -206,8 +207,8 @@ def _read_sample(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, Samp
 
 
 def _are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool:
-    pattern = r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?" if decimal is Decimal.point else r"[-+]?\d+(,\d+)?"
-    return len(cells) > 0 and all(re.fullmatch(pattern, cell.strip(), flags=re.ASCII) for cell in cells)
+    point = "." if decimal is Decimal.point else ","
+    return len(cells) > 0 and all(is_number(cell.strip(), decimal=point) for cell in cells)
 
 
 def _guess_columns(options: CsvOptions, sample: Sample, file: InputFile) -> GuessedLayout:

@@ -43,6 +43,11 @@ class TextTable:
         names: list[str] = self.content.column_names
         return names
 
+    @property
+    def decimal(self) -> str:
+        """Decimal point of its numbers."""
+        return "." if self.dialect is None else self.dialect.decimal
+
     def column(self, wanted: str, *, key: str) -> list[str]:
         """Return the stripped cells of the column that `key` names.
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
+from ratinglab.ratings.numbers import is_number
 
 UNITS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 """Units of Unix time, with the factor to milliseconds."""
@@ -70,9 +71,10 @@ def format_of_times(
     """
     text = text.strip()
     if pattern is None or pattern in UNITS:
-        for kind, digits in ((pa.int64(), r"-?\d{1,18}"), (pa.float64(), r"[+-]?\d+\.?\d*([eE][+-]?\d+)?")):
-            if re.fullmatch(digits, text.replace(decimal, "."), flags=re.ASCII):
-                return TimeFormat(kind, pattern, key)
+        if re.fullmatch(r"-?\d{1,18}", text, flags=re.ASCII):
+            return TimeFormat(pa.int64(), pattern, key)
+        if is_number(text, decimal=decimal):
+            return TimeFormat(pa.float64(), pattern, key)
     if pattern is None:
         for kind in (*DATES, pa.string()):
             if matches_format(text, TimeFormat(kind)):

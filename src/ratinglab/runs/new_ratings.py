@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.ratings.faults import parsed_number
+from ratinglab.ratings.numbers import parsed_number
 from ratinglab.ratings.text_tables import TextTable
 
 Pairs = Sequence[tuple[Any, Any]]
@@ -154,9 +154,8 @@ def _ratings_in_table(table: TextTable, columns: RatingColumns) -> GivenRatings:
     others = set(table.names) - {columns.item, columns.rating}
     if any(name == columns.user or "user" in name.lower() for name in others):
         user_ids = table.ids(columns.user, key="columns.user", noun="user").to_pylist()
-    decimal = "." if table.dialect is None else table.dialect.decimal
     texts = table.column(columns.rating, key="columns.rating")
-    rating = np.array([_number(text, decimal=decimal) for text in texts])
+    rating = np.array([_number(text, decimal=table.decimal) for text in texts])
     if len(rating) == 0:
         raise UserError(f"{table.file} has no ratings")
     if np.isnan(rating).any():
@@ -191,8 +190,7 @@ def _features_in_table(table: TextTable, id_column: str, *, key: str, noun: str)
     """Take the features of a table of users or items, one per row."""
     ids = table.ids(id_column, key=f"columns.{noun}", noun=noun).to_pylist()
     cells = {name: table.column(name, key=key) for name in table.names if name != id_column}
-    decimal = "." if table.dialect is None else table.dialect.decimal
-    return GivenFeatures(ids, cells, table.place, key, decimal)
+    return GivenFeatures(ids, cells, table.place, key, table.decimal)
 
 
 def _repeated(names: Any) -> str | None:
