@@ -223,3 +223,12 @@ def test_fault_behind_many_quoted_rows_is_reported_with_its_line(read, packed):
     many_lines = rows.replace('"a, 5"', '"a,\n5"')
     with pytest.raises(UserError, match=r"line 60003: the rating must be a number, got 'bad'"):
         read(packed((HEADER + many_lines + "1,2,bad,x\n").encode()))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 1000])
+def test_quote_scan_pairs_escapes_across_blocks(size):
+    scan, text = QuoteScan(TextDialect(",", "utf-8", escape=True), num_columns=2), b'1,a\\\\\\"b\n'
+    for start in range(0, len(text), size):
+        scan.add(text[start : start + size])
+    scan.end()
+    assert (scan.has_quotes, scan.is_regular) == (False, True)

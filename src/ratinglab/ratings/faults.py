@@ -31,6 +31,14 @@ class RowBlock(NamedTuple):
     text: bytes
     first: int
 
+    def rows(self, dialect: TextDialect, file: InputFile) -> Iterator[tuple[int, list[str], list[bytes]]]:
+        """Yield each row: the number of its first line, its cells and its lines."""
+        lines = self.text.splitlines(keepends=True)  # bytes: only \n and \r end lines, not U+2028 or a form feed
+        rows = list(rows_in([self.text], dialect, file=file, first_line=self.first))
+        starts = [*(line for line, _ in rows), self.first + len(lines)]
+        for (line, cells), stop in zip(rows, starts[1:], strict=True):
+            yield line, cells, lines[line - self.first : stop - self.first]
+
 
 def whole_rows(
     file: InputFile, dialect: TextDialect, *, header_lines: int, num_valid_bytes: int = 0
@@ -195,49 +203,47 @@ def check_quotes(file: InputFile, layout: Layout) -> None:
         UserError: a column that is read has an irregular quotation mark or a cell that spans lines; or a cell contains
             lines that look like rows, which a stray quotation mark may have joined.
     """
-    dialect = layout.dialect
-    for lines in whole_rows(file, dialect, header_lines=layout.header_lines):
-        if has_regular_rows(lines.text, layout):
+    for block in whole_rows(file, layout.dialect, header_lines=layout.header_lines):
+        if has_regular_rows(block.text, layout):
             continue
-        at = lines.first
-        # bytes: only \n and \r end lines, not U+2028 or a form feed
-        text = [line.decode("utf-8", "surrogateescape") for line in lines.text.splitlines(keepends=True)]
-        rows = list(rows_in([lines.text], dialect, file=file, first_line=lines.first))
-        stops = [line for line, _ in rows[1:]] + [at + len(text)]
-        for (start, cells), stop in zip(rows, stops, strict=True):
-            fault = fault_of(cells, layout) or _fault_of_quotes(text[start - at : stop - at], layout)
+        for line, cells, lines in block.rows(layout.dialect, file):
+            fault = fault_of(cells, layout) or _fault_of_quotes(lines, layout)
             if fault is not None:
-                raise UserError(f"{file}, line {start}: {fault}")
+                raise UserError(f"{file}, line {line}: {fault}")
 
 
-def written_cells(row: str, dialect: TextDialect) -> list[str]:
-    """Split a row into its cells as written, with their quotation marks."""
+def written_cells(lines: list[bytes], dialect: TextDialect) -> list[str]:
+    """Split a row, given by its lines, into its cells as written, with their quotation marks."""
+    row = b"".join(lines).decode("utf-8", "surrogateescape")
     separator = re.escape(dialect.delimiter)
     cell = rf'"(?:[^"]|"")*"[^{separator}]*|[^{separator}]*'
     cells: list[str] = re.findall(rf"({cell})(?:{separator}|\Z)", row.rstrip("\r\n"))
     return cells
 
 
-def has_irregular_quotes(written: str) -> bool:
-    """Return whether a cell begins with a quotation mark but is not enclosed by two."""
-    return written.strip().startswith('"') and not re.fullmatch(r'"(?:[^"]|"")*"\s*', written)
+def fault_of_marks(written: str, dialect: TextDialect, *, noun: str) -> str | None:
+    """Describe the fault of a written cell that begins with a quotation mark but is not enclosed by two."""
+    if dialect.escape or not written.strip().startswith('"') or re.fullmatch(r'"(?:[^"]|"")*"\s*', written):
+        return None
+    return (
+        f"quotation marks must enclose the whole {noun}, got {printable(written)}; if a backslash escapes quotation "
+        f"marks, set {dialect.prefix}escape=backslash; if they are text, set {dialect.prefix}quote=none"
+    )
 
 
-def _fault_of_quotes(row: list[str], layout: Layout) -> str | None:
+def _fault_of_quotes(lines: list[bytes], layout: Layout) -> str | None:
     """Find the fault in the quotation marks of a row, given by its lines."""
-    if not any('"' in line for line in row):
+    if not any(QUOTE in line for line in lines):
         return None
     dialect = layout.dialect
-    cells = written_cells("".join(row), dialect)
+    cells = written_cells(lines, dialect)
     for role, position in layout.positions.items():
-        written = cells[position] if position < len(cells) else ""
-        if has_irregular_quotes(written) and not dialect.escape:
-            return (
-                f"quotation marks must enclose the whole {role}, got {printable(written)}; if a backslash escapes "
-                "quotation marks, set data.escape=backslash; if they are text, set data.quote=none"
-            )
-    for line in row[1:]:
-        alone = next(csv.reader([line], delimiter=dialect.delimiter), [])
+        fault = fault_of_marks(cells[position], dialect, noun=role) if position < len(cells) else None
+        if fault is not None:
+            return fault
+    for line in lines[1:]:
+        text = line.decode("utf-8", "surrogateescape")
+        alone = next(csv.reader([text], delimiter=dialect.delimiter), [])
         if len(alone) == layout.num_columns and fault_of(alone, layout) is None:
             return "a quoted cell spans lines that look like rows; if quotation marks are text, set data.quote=none"
     return None

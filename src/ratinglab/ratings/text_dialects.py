@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
+import pyarrow.csv
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.inputs import BLOCK_SIZE, BlockStream, InputFile
@@ -148,7 +150,8 @@ class QuoteScan:
         has_quotes: whether there is a quotation mark.
         is_regular: whether all marks are regular.
         spans_lines: whether a quoted cell contains a line end; valid if all marks are regular.
-        may_join_rows: whether a line that begins inside a quoted cell has as many separators as a row; valid likewise.
+        may_join_rows: whether a line that begins inside a quoted cell, except the last line, has as many separators as
+            a row; valid likewise.
     """
 
     def __init__(self, dialect: TextDialect, *, num_columns: int) -> None:
@@ -159,48 +162,41 @@ class QuoteScan:
         self._beside = np.frombuffer(dialect.delimiter.encode() + b'\r\n"', dtype=np.uint8)
         self._num_separators = num_columns - 1
         self._num_quotes = 0
-        self._separators_before = 0  # of the current line, in earlier blocks
-        self._begins_inside = False  # whether the current line begins inside a quoted cell
-        self._tail = b"\n"  # the last checked byte, and the byte whose successor is not known yet
+        self._rest = b""  # the last line
 
     def add(self, block: bytes) -> None:
-        """Check the next block except its last byte, whose successor is not known yet."""
-        text = self._tail + block
-        if self._num_quotes % 2 == 0 and QUOTE not in text:
-            self._tail, self._begins_inside = text[-2:], False
-            return
+        """Check all complete lines, except one that ends with the block."""
+        text = self._rest + block
         if self._has_escapes:
             text = re.sub(rb"\\.", b"xx", text, flags=re.DOTALL)
-        self._tail = text[-2:]
-        content = np.frombuffer(text, dtype=np.uint8)
-        quotes = 1 + np.flatnonzero(content[1:-1] == QUOTE[0])
-        is_opening = (self._num_quotes + np.arange(len(quotes))) % 2 == 0
-        beside = content[np.where(is_opening, quotes - 1, quotes + 1)]
-        self.is_regular = self.is_regular and bool(np.isin(beside, self._beside).all())
-        self._check_lines(content, quotes)
-        self._num_quotes += len(quotes)
-        self.has_quotes = self.has_quotes or len(quotes) > 0
-
-    def _check_lines(self, content: NDArray[np.uint8], quotes: NDArray[np.intp]) -> None:
-        """Find lines that begin inside a quoted cell."""
-        ends = 1 + np.flatnonzero((content[1:-1] == ord("\n")) | (content[1:-1] == ord("\r")))
-        separators = 1 + np.flatnonzero(content[1:-1] == self._delimiter)
-        if len(ends) == 0:
-            self._separators_before += len(separators)
-            return
-        is_inside = (self._num_quotes + np.searchsorted(quotes, ends)) % 2 == 1
-        before = np.searchsorted(separators, ends)
-        count = np.diff(before, prepend=-self._separators_before)
-        begins_inside = np.concatenate([[self._begins_inside], is_inside[:-1]])
-        self.spans_lines = self.spans_lines or bool(is_inside.any())
-        self.may_join_rows = self.may_join_rows or bool((begins_inside & (count == self._num_separators)).any())
-        self._begins_inside = bool(is_inside[-1])
-        self._separators_before = len(separators) - int(before[-1])
+        stop = 1 + max(text.rfind(b"\n", 0, -1), text.rfind(b"\r", 0, -1))
+        self._check(text[:stop])
+        self._rest = text[stop:]
 
     def end(self) -> None:
-        """Check the last byte."""
-        self.add(b"\n\n")
+        """Check the last line."""
+        may_join_rows = self.may_join_rows
+        self._check(self._rest + b"\n")
+        self.may_join_rows = may_join_rows
         self.is_regular = self.is_regular and self._num_quotes % 2 == 0
+
+    def _check(self, lines: bytes) -> None:
+        """Check complete lines."""
+        if self._num_quotes % 2 == 0 and QUOTE not in lines:
+            return
+        content = np.frombuffer(b"\n" + lines, dtype=np.uint8)  # begins with the end of the line before
+        quotes = np.flatnonzero(content == QUOTE[0])
+        is_opening = (self._num_quotes + np.arange(len(quotes))) % 2 == 0
+        beside = content[np.where(is_opening, quotes - 1, quotes + 1)]
+        ends = np.flatnonzero((content == ord("\n")) | (content == ord("\r")))
+        is_inside = (self._num_quotes + np.searchsorted(quotes, ends)) % 2 == 1
+        num_separators = np.diff(np.searchsorted(np.flatnonzero(content == self._delimiter), ends))
+        looks_like_row = num_separators == self._num_separators
+        self.has_quotes = self.has_quotes or len(quotes) > 0
+        self.is_regular = self.is_regular and bool(np.isin(beside, self._beside).all())
+        self.spans_lines = self.spans_lines or bool(is_inside.any())
+        self.may_join_rows = self.may_join_rows or bool((is_inside[:-1] & looks_like_row).any())
+        self._num_quotes += len(quotes)
 
 
 class TextStream(BlockStream):
@@ -223,6 +219,36 @@ class TextStream(BlockStream):
             else:
                 self._scan.end()
         return block
+
+
+def arrow_options(
+    dialect: TextDialect,
+    names: list[str],
+    types: dict[str, pa.DataType],
+    *,
+    skipped_lines: int,
+    spans_lines: bool,
+    use_threads: bool,
+) -> dict[str, Any]:
+    """Make the options for pyarrow to read the columns that have types, as from a `TextStream`. Text is never null."""
+    return {
+        "read_options": pyarrow.csv.ReadOptions(
+            column_names=names, skip_rows=skipped_lines, block_size=BLOCK_SIZE, use_threads=use_threads
+        ),
+        "parse_options": pyarrow.csv.ParseOptions(
+            delimiter=dialect.delimiter,
+            quote_char='"' if dialect.is_quoted else False,
+            escape_char="\\" if dialect.escape else False,
+            newlines_in_values=spans_lines,
+        ),
+        "convert_options": pyarrow.csv.ConvertOptions(
+            include_columns=list(types),
+            column_types=types,
+            null_values=[],
+            strings_can_be_null=False,
+            decimal_point=dialect.decimal,
+        ),
+    }
 
 
 def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.faults import TimestampError, check_quotes, first_fault, num_rows_by_line
+from ratinglab.ratings.faults import TimestampError, check_quotes, first_fault, has_regular_rows, num_rows_by_line
 from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile, in_order
 from ratinglab.ratings.layouts import Layout
-from ratinglab.ratings.text_dialects import QUOTE, QuoteScan, TextStream, pieces_of
+from ratinglab.ratings.text_dialects import QUOTE, QuoteScan, TextStream, arrow_options, pieces_of
 from ratinglab.ratings.timestamps import parsed_times
 
 ENCLOSED = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
@@ -145,12 +145,11 @@ def _read_in_order(
     Raises:
         FaultyRowError: a row is faulty.
     """
-    stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
     num_batches = 0
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal num_batches
-        for batch in _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines):
+        for batch in _batches_in_order(file, layout, scan):
             num_batches += 1
             yield batch
 
@@ -198,9 +197,7 @@ def stream_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, co
                 yield from of_piece
         else:
             scan = QuoteScan(layout.dialect, num_columns=layout.num_columns)
-            stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
-            batches = _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines)
-            yield from in_order(threads, convert, batches, ahead=2 * pa.cpu_count())
+            yield from in_order(threads, convert, _batches_in_order(file, layout, scan), ahead=2 * pa.cpu_count())
             if not scan.is_regular or scan.spans_lines:
                 raise _irregular(file)
     except pa.ArrowInvalid as error:
@@ -214,12 +211,8 @@ def _whole_piece(
 ) -> list[list[Any]]:
     """Read a piece of a plain file whose quoted cells, if any, end on their lines."""
     content = _content(file, piece)
-    if QUOTE in content and layout.dialect.is_quoted:
-        scan = QuoteScan(layout.dialect, num_columns=layout.num_columns)
-        scan.add(content)
-        scan.end()
-        if not scan.is_regular or scan.spans_lines:
-            raise _irregular(file)
+    if not has_regular_rows(content, layout):
+        raise _irregular(file)
     if _drops_a_mark(content, piece):
         raise UserError(f"{file} has a byte-order mark within: with data.on_disk=true, save it without")
     return _converted_piece(content, layout, convert, num_valid_bytes=0 if is_first else piece[0])
@@ -252,13 +245,26 @@ def _converted_piece(content: bytes, layout: Layout, convert: Convert, *, num_va
         raise FaultyRowError(num_valid_bytes, error) from error
 
 
+def _batches_in_order(file: InputFile, layout: Layout, scan: QuoteScan) -> Iterator[pa.RecordBatch]:
+    """Read a file by one thread; see `_parsed`."""
+    stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
+    return _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines)
+
+
 def _parsed(read: Callable[..., Any], stream: Any, layout: Layout, *, skip: int) -> Iterator[pa.RecordBatch]:
     """Yield batches of the columns user, item, rating and timestamp, read by one of pyarrow's functions.
 
     Raises:
         ArrowInvalid: a row is faulty.
     """
-    found = read(stream, **_arrow_options(layout, skipped_lines=skip))
+    names = [str(position) for position in range(layout.num_columns)]
+    types = {names[layout.user]: pa.string(), names[layout.item]: pa.string(), names[layout.rating]: pa.float32()}
+    if layout.timestamp is not None:
+        types[names[layout.timestamp]] = pa.int64() if layout.time_format is None else layout.time_format.type
+    options = arrow_options(
+        layout.dialect, names, types, skipped_lines=skip, spans_lines=layout.spans_lines, use_threads=False
+    )
+    found = read(stream, **options)
     for batch in found.to_batches() if isinstance(found, pa.Table) else found:
         _check_finite(batch)
         if layout.spans_lines and any(
@@ -269,33 +275,6 @@ def _parsed(read: Callable[..., Any], stream: Any, layout: Layout, *, skip: int)
             times = parsed_times(batch.column(3), layout.time_format.pattern)
             batch = pa.RecordBatch.from_arrays([*batch.columns[:3], times], names=batch.schema.names)
         yield batch
-
-
-def _arrow_options(layout: Layout, *, skipped_lines: int) -> dict[str, Any]:
-    """Make pyarrow's options for the columns of a layout."""
-    names = [str(position) for position in range(layout.num_columns)]
-    types = {names[layout.user]: pa.string(), names[layout.item]: pa.string(), names[layout.rating]: pa.float32()}
-    if layout.timestamp is not None:
-        types[names[layout.timestamp]] = pa.int64() if layout.time_format is None else layout.time_format.type
-    dialect = layout.dialect
-    return {
-        "read_options": pyarrow.csv.ReadOptions(
-            column_names=names, skip_rows=skipped_lines, block_size=BLOCK_SIZE, use_threads=False
-        ),
-        "parse_options": pyarrow.csv.ParseOptions(
-            delimiter=dialect.delimiter,
-            quote_char='"' if dialect.is_quoted else False,
-            escape_char="\\" if dialect.escape else False,
-            newlines_in_values=layout.spans_lines,
-        ),
-        "convert_options": pyarrow.csv.ConvertOptions(
-            include_columns=list(types),
-            column_types=types,
-            null_values=[],
-            strings_can_be_null=False,
-            decimal_point=dialect.decimal,
-        ),
-    }
 
 
 def _check_finite(batch: pa.RecordBatch) -> None:

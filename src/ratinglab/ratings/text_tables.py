@@ -9,12 +9,12 @@ import pyarrow.csv
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.columnar import text_column, typed_batches
-from ratinglab.ratings.faults import has_irregular_quotes, multiline_cell, whole_rows, written_cells
+from ratinglab.ratings.faults import fault_of_marks, multiline_cell, whole_rows, written_cells
 from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.inputs import BLOCK_SIZE, InputFile
 from ratinglab.ratings.layouts import check_unique, column_position, positions_of
-from ratinglab.ratings.row_reader import first_rows, nth_line, printable, rows_in
-from ratinglab.ratings.text_dialects import QuoteScan, TextDialect, TextStream
+from ratinglab.ratings.row_reader import first_rows, nth_line, printable
+from ratinglab.ratings.text_dialects import QuoteScan, TextDialect, TextStream, arrow_options
 
 
 @dataclass(frozen=True)
@@ -210,19 +210,15 @@ def _parsed(
     file: InputFile, dialect: TextDialect, names: list[str], skipped_lines: int, scan: QuoteScan
 ) -> Iterator[pa.RecordBatch]:
     """Parse a file in batches, with all cells as text. Raises ArrowInvalid if a row has too many or too few cells."""
-    yield from pyarrow.csv.open_csv(
-        TextStream(file, dialect, header_lines=skipped_lines, scan=scan),
-        read_options=pyarrow.csv.ReadOptions(column_names=names, skip_rows=skipped_lines, block_size=BLOCK_SIZE),
-        parse_options=pyarrow.csv.ParseOptions(
-            delimiter=dialect.delimiter,
-            quote_char='"' if dialect.is_quoted else False,
-            escape_char="\\" if dialect.escape else False,
-            newlines_in_values=dialect.is_quoted,
-        ),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False
-        ),
+    options = arrow_options(
+        dialect,
+        names,
+        dict.fromkeys(names, pa.string()),
+        skipped_lines=skipped_lines,
+        spans_lines=dialect.is_quoted,
+        use_threads=True,
     )
+    yield from pyarrow.csv.open_csv(TextStream(file, dialect, header_lines=skipped_lines, scan=scan), **options)
 
 
 def _first_fault(
@@ -234,15 +230,9 @@ def _first_fault(
     """
     has_rows = num_valid_bytes > 0
     for block in whole_rows(file, dialect, header_lines=skipped_lines, num_valid_bytes=num_valid_bytes):
-        lines = block.text.splitlines(keepends=True)
-        rows = list(rows_in([block.text], dialect, file=file, first_line=block.first))
-        if not rows:
-            continue
-        has_rows = True
-        stops = [line for line, _ in rows[1:]] + [block.first + len(lines)]
-        for (line, cells), stop in zip(rows, stops, strict=True):
-            row_lines = lines[line - block.first : stop - block.first]
-            if (fault := _fault_of_row(cells, row_lines, dialect, num_columns)) is not None:
+        for line, cells, lines in block.rows(dialect, file):
+            has_rows = True
+            if (fault := _fault_of_row(cells, lines, dialect, num_columns)) is not None:
                 return UserError(f"{file}, line {line}: {fault}")
     return None if has_rows else UserError(f"{file} has no rows, only a header")
 
@@ -252,22 +242,15 @@ def _fault_of_row(cells: list[str], lines: list[bytes], dialect: TextDialect, nu
     looks_joined = any(_num_cells(each, dialect) == num_columns for each in lines[1:])
     if looks_joined or (len(lines) > 1 and len(cells) != num_columns):
         return multiline_cell(dialect)
-    irregular = next(filter(has_irregular_quotes, written_cells(_text_of(lines), dialect)), None)
-    if irregular is not None and not dialect.escape:
-        return (
-            f"quotation marks must enclose the whole cell, got {printable(irregular)}; if a backslash escapes them, "
-            f"set {dialect.prefix}escape=backslash; if they are text, {dialect.prefix}quote=none"
-        )
+    for written in written_cells(lines, dialect):
+        if (fault := fault_of_marks(written, dialect, noun="cell")) is not None:
+            return fault
     if len(cells) != num_columns:
         return f"a row must have {num_columns} columns, got {len(cells)}"
     bad = next((cell for cell in cells if cell != printable(cell)), None)
     if bad is not None:
         return f"{printable(bad)!r} is not UTF-8 text; is {dialect.prefix}encoding right?"
     return None
-
-
-def _text_of(lines: list[bytes]) -> str:
-    return b"".join(lines).decode("utf-8", "surrogateescape")
 
 
 def _num_cells(line: bytes, dialect: TextDialect) -> int:
