@@ -270,3 +270,8 @@ def test_needs_name_their_information_besides_the_ratings():
     assert Needs(interactions=True).information() == []
     assert Needs(days=True, item_features=("genres",)).information() == [Information.times, Information.item_features]
     assert Needs(user_features=("age",)).information() == [Information.user_features]
+
+
+def test_new_number_with_a_decimal_comma_finds_its_group():
+    groups = np.array(["7–21", "22–25"], dtype=object)
+    assert new_values(["22,5"], groups, place=str, decimal=",").tolist() == ["22–25"]

@@ -281,3 +281,13 @@ def test_disk_that_is_too_small_is_found_before_reading(frame, tmp_path, monkeyp
 def test_options_that_need_memory_are_refused(changed, message):
     with pytest.raises(UserError, match=message):
         csv_options(**({"on_disk": True, "cache": "x"} | changed)).check_together()
+
+
+@pytest.mark.parametrize("header", ["user_id,item_id,rating\n", 'user_id,item_id,rating,"note"\r\n'])
+@pytest.mark.parametrize("num_lines", [1, 20_000])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_file_of_a_header_and_blank_lines_has_no_ratings(tmp_path, header, num_lines, on_disk):
+    (tmp_path / "a.csv").write_bytes(header.encode() + b"\n" * num_lines)
+    options = csv_options(str(tmp_path / "a.csv"), on_disk=on_disk, cache=str(tmp_path))
+    with pytest.raises(UserError, match=r"a\.csv has no ratings, only a header"):
+        options.load()

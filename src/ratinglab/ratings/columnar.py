@@ -16,9 +16,8 @@ import pyarrow.parquet
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.formats import Format
-from ratinglab.ratings.inputs import BlockStream, Columns, InputFile
+from ratinglab.ratings.inputs import BlockStream, Columns, EmptyFileError, InputFile
 from ratinglab.ratings.layouts import check_distinct, check_several, check_unique, column_position
-from ratinglab.ratings.row_reader import EmptyFileError
 from ratinglab.ratings.text_dialects import whole_lines
 from ratinglab.ratings.timestamps import DATES, TimeFormat, column_of_times, format_of_times, matches_format
 

@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.inputs import EmptyFileError, InputFile
 from ratinglab.ratings.layouts import MATRIX_COLUMNS, Layout
 from ratinglab.ratings.numbers import parsed_number
-from ratinglab.ratings.row_reader import EmptyFileError, printable, rows_in
+from ratinglab.ratings.row_reader import printable, rows_in
 from ratinglab.ratings.text_dialects import LINE_END, QUOTE, QuoteScan, TextDialect, num_lines, utf8_blocks, whole_lines
 from ratinglab.ratings.timestamps import matches_format
 

@@ -9,7 +9,7 @@ import re
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +100,27 @@ class InputFile:
         except DAMAGED as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{self} is damaged or cut off: {reason}") from error
+
+
+class EmptyFileError(UserError):
+    """A file without ratings, which is a mistake unless other files have some."""
+
+
+def read_each(files: Sequence[InputFile], read: Callable[[InputFile], Result]) -> tuple[list[Result], list[str]]:
+    """Read files; if there are several, skip those without ratings, and note them."""
+    found, empty = [], []
+    for file in files:
+        try:
+            found.append(read(file))
+        except EmptyFileError:
+            if len(files) == 1:
+                raise
+            empty.append(file)
+    if not found:
+        raise UserError(f"data.path: none of the {len(files)} files has ratings; the first is {empty[0]}")
+    if not empty:
+        return found, []
+    return found, [f"files without ratings: {len(empty):,} of {len(files):,}, such as {empty[0]}"]
 
 
 def open_file(path: Path) -> pa.OSFile:

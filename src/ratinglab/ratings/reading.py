@@ -25,9 +25,8 @@ from ratinglab.ratings.faults import lines_of_rows
 from ratinglab.ratings.feature_tables import FeatureTable
 from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.ids import IdColumn, IdMap, index_column, with_parsed_ids
-from ratinglab.ratings.inputs import Columns, InputFile
+from ratinglab.ratings.inputs import Columns, InputFile, read_each
 from ratinglab.ratings.layouts import MATRIX, Layout, layout_of
-from ratinglab.ratings.row_reader import EmptyFileError
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.streaming import stream_rows
 from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
@@ -177,21 +176,22 @@ def read_table(
 
 def _read_rows(source: RatingFiles, *, name: str) -> tuple[IndexedRows, FileRanges]:
     """Read all rows into memory."""
-    blocks, empty = _read_files(source)
+    blocks, notes = read_each(source.files, lambda file: _read_file(file, source))
     ranges = FileRanges(
         files=[(block.file, block.layout) for block in blocks],
         stops=np.cumsum([len(block.rating) for block in blocks]),
     )
     _check_num_rows(source, ranges, name=name)
     indexed = _combined(blocks, ranges, has_times=source.columns.timestamp is not None)
-    return indexed._replace(notes=[*empty, *indexed.notes]), ranges
+    return indexed._replace(notes=[*notes, *indexed.notes]), ranges
 
 
 def _stream_rows(source: RatingFiles, folder: Path) -> tuple[IndexedRows, FileRanges]:
     """Read all rows into files of a folder, which are mapped into memory."""
     found = stream_rows(source.files, source.dialect, header=source.header, columns=source.columns, folder=folder)
     rows = Rows(ratings=found.ratings, timestamp=None)
-    ranges = FileRanges(found.files, np.cumsum(found.num_rows))
+    files = [(file, layout) for file, layout, _ in found.files]
+    ranges = FileRanges(files, np.cumsum([num_rows for *_, num_rows in found.files]))
     return IndexedRows(rows, found.user_ids, found.item_ids, found.notes), ranges
 
 
@@ -266,23 +266,6 @@ def _sources(ranges: FileRanges, rows: Rows) -> tuple[SourceFile, ...]:
     """List the files, each with the row after its last remaining one."""
     stops = ranges.stops if rows.number is None else np.searchsorted(rows.number, ranges.stops)
     return tuple(SourceFile(str(file), int(stop)) for (file, _), stop in zip(ranges.files, stops, strict=True))
-
-
-def _read_files(source: RatingFiles) -> tuple[list[Block], list[str]]:
-    """Read the files. If there are several, skip those without ratings and note them."""
-    blocks, empty = [], []
-    for file in source.files:
-        try:
-            blocks.append(_read_file(file, source))
-        except EmptyFileError:
-            if len(source.files) == 1:
-                raise
-            empty.append(file)
-    if not blocks:
-        raise UserError(f"data.path: none of the {len(source.files)} files has ratings; the first is {empty[0]}")
-    if not empty:
-        return blocks, []
-    return blocks, [f"files without ratings: {len(empty):,} of {len(source.files):,}, such as {empty[0]}"]
 
 
 def _read_file(file: InputFile, source: RatingFiles) -> Block:

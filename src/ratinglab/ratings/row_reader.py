@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.inputs import InputFile
+from ratinglab.ratings.inputs import EmptyFileError, InputFile
 from ratinglab.ratings.text_dialects import TextDialect, utf8_blocks
 
 
@@ -25,10 +25,6 @@ def nth_line(file: InputFile, dialect: TextDialect, number: int) -> int:
     """Find the line, from 1, of a row by its number, from 0, among the rows that are not empty."""
     line, _ = next(islice(rows_in(utf8_blocks(file, dialect), dialect, file=file), number, None))
     return line
-
-
-class EmptyFileError(UserError):
-    """A file without ratings, which is a mistake unless other files have some."""
 
 
 def rows_in(

@@ -1,10 +1,11 @@
 """Read files of ratings that do not fit into memory: two passes, whose rows end in files beside one another."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +15,9 @@ from ratinglab.ratings.columnar import stream_columnar
 from ratinglab.ratings.distinct_ids import DistinctIds
 from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.ids import UNKNOWN, IdMap, with_parsed_ids
-from ratinglab.ratings.inputs import Columns, InputFile, in_order
+from ratinglab.ratings.inputs import Columns, InputFile, in_order, read_each
 from ratinglab.ratings.layouts import Layout, layout_of
 from ratinglab.ratings.mapped_arrays import opened
-from ratinglab.ratings.row_reader import EmptyFileError
 from ratinglab.ratings.table import Ratings
 from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_ratings import stream_text
@@ -32,16 +32,14 @@ class StreamedRows(NamedTuple):
     Attributes:
         ratings: the rows.
         user_ids: the id of each user index; likewise item_ids.
-        files: each file with ratings, and its layout; only a text file has one.
-        num_rows: number of rows of each of these files.
+        files: each file with ratings, its layout (None unless it is text), and its number of rows.
         notes: remarks on the files and ids.
     """
 
     ratings: Ratings
     user_ids: IdMap
     item_ids: IdMap
-    files: list[tuple[InputFile, Layout | None]]
-    num_rows: list[int]
+    files: list[tuple[InputFile, Layout | None, int]]
     notes: list[str]
 
 
@@ -66,47 +64,51 @@ def stream_rows(
     """
     users, items = DistinctIds(what="user"), DistinctIds(what="item")
     before = [file.fingerprint() for file in files]
-    layouts: list[tuple[InputFile, Layout | None]] = []
-    num_rows, empty = [], []
     with ThreadPoolExecutor(pa.cpu_count()) as threads:
-        for file in files:
-            try:
-                layout = _layout(file, dialect, header=header, columns=columns)
-                count = 0
-                for user, item, rating in _batches(file, layout, columns, threads):
-                    users.add(user)
-                    items.add(item)
-                    count += len(rating)
-            except EmptyFileError:
-                if len(files) == 1:
-                    raise
-                empty.append(file)
-                continue
-            layouts.append((file, layout))
-            num_rows.append(count)
-        if not layouts:
-            raise UserError(f"data.path: none of the {len(files)} files has ratings; the first is {files[0]}")
+        batches_of = partial(_batches, columns=columns, threads=threads)
+
+        def collect_ids(file: InputFile) -> tuple[InputFile, Layout | None, int]:
+            layout = _layout(file, dialect, header=header, columns=columns)
+            num_rows = 0
+            for user, item, rating in batches_of(file, layout):
+                users.add(user)
+                items.add(item)
+                num_rows += len(rating)
+            return file, layout, num_rows
+
+        found, notes = read_each(files, collect_ids)
         (user_ids, user_notes), (item_ids, item_notes) = users.indexed(), items.indexed()
         with ExitStack() as stack:
-            user_file, item_file, rating_file = (stack.enter_context((folder / name).open("wb")) for name in COLUMNS)
-            for (file, layout), count in zip(layouts, num_rows, strict=True):
-                for user, item, rating in _batches(file, layout, columns, threads):
-                    user_index, item_index = users.index_of(user), items.index_of(item)
-                    if min(user_index.min(initial=0), item_index.min(initial=0)) == UNKNOWN:
-                        raise _changed(file)
-                    count -= len(rating)
-                    user_file.write(user_index.data)
-                    item_file.write(item_index.data)
-                    rating_file.write(np.ascontiguousarray(rating.to_numpy(zero_copy_only=False)).data)
-                if count != 0:
-                    raise _changed(file)
+            targets = [stack.enter_context((folder / name).open("wb")) for name in COLUMNS]
+            for file, layout, num_rows in found:
+                _write_rows(file, batches_of(file, layout), users, items, targets=targets, num_rows=num_rows)
     for file, fingerprint in zip(files, before, strict=True):
         if file.fingerprint() != fingerprint:
             raise _changed(file)
-    notes = [*user_notes, *item_notes, *(note for _, layout in layouts if layout is not None for note in layout.notes)]
-    if empty:
-        notes.insert(0, f"files without ratings: {len(empty):,} of {len(files):,}, such as {empty[0]}")
-    return StreamedRows(map_rows(folder), user_ids, item_ids, layouts, num_rows, notes)
+    notes += [*user_notes, *item_notes, *(note for _, layout, _ in found if layout for note in layout.notes)]
+    return StreamedRows(map_rows(folder), user_ids, item_ids, found, notes)
+
+
+def _write_rows(
+    file: InputFile,
+    batches: Iterator[list[Any]],
+    users: DistinctIds,
+    items: DistinctIds,
+    *,
+    targets: Sequence[IO[bytes]],
+    num_rows: int,
+) -> None:
+    """Append the indices and ratings of a file to the files of COLUMNS, unless it has other rows than before."""
+    for user, item, rating in batches:
+        user_index, item_index = users.index_of(user), items.index_of(item)
+        if min(user_index.min(initial=0), item_index.min(initial=0)) == UNKNOWN:
+            raise _changed(file)
+        num_rows -= len(rating)
+        values = np.ascontiguousarray(rating.to_numpy(zero_copy_only=False))
+        for target, column in zip(targets, (user_index, item_index, values), strict=True):
+            target.write(column.data)
+    if num_rows != 0:
+        raise _changed(file)
 
 
 def map_rows(folder: Path) -> Ratings:
@@ -128,7 +130,7 @@ def _layout(file: InputFile, dialect: TextDialect, *, header: bool, columns: Col
 
 
 def _batches(
-    file: InputFile, layout: Layout | None, columns: Columns, threads: ThreadPoolExecutor
+    file: InputFile, layout: Layout | None, *, columns: Columns, threads: ThreadPoolExecutor
 ) -> Iterator[list[Any]]:
     """Yield batches of a file: the ids of users and of items, and the ratings, float32."""
     if layout is not None:

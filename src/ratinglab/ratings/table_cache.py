@@ -56,12 +56,8 @@ def cached_table(
     settled = all(max(fingerprint[3:]) < now_ns - SETTLED_NS for fingerprint in fingerprints)
     if folder is None or size < SMALLEST or not settled:
         return read()
-    source = _hashed([VERSION, [fingerprint[:2] for fingerprint in fingerprints], options])
-    entry = folder / "tables" / f"{source}-{_hashed(fingerprints)}.arrow"
-    table = _load(entry)
-    if table is not None:
-        with suppress(OSError):  # the cache may be read-only
-            os.utime(entry)  # it is the one used last
+    entry = _entry_of(folder, fingerprints, options, suffix=".arrow")
+    if (table := _found(entry)) is not None:
         return table
     table = read()
     try:
@@ -71,7 +67,7 @@ def cached_table(
     except OSError as error:
         note = f"the table was not cached for the next run: {error.filename or entry}: {error.strerror or error}"
         return replace(table, notes=(*table.notes, note))
-    _tidy(entry, source, now=now_ns / 1e9)
+    _tidy(entry, now=now_ns / 1e9)
     return _load(entry) or table  # the mapped copy, so that the arrays just read are freed
 
 
@@ -92,12 +88,8 @@ def table_on_disk(
     Raises:
         OSError: the rows cannot be written.
     """
-    source = _hashed([VERSION, [fingerprint[:2] for fingerprint in fingerprints], options])
-    entry = folder / "tables" / f"{source}-{_hashed(fingerprints)}.rows"
-    table = _load_on_disk(entry)
-    if table is not None:
-        with suppress(OSError):
-            os.utime(entry)
+    entry = _entry_of(folder, fingerprints, options, suffix=".rows")
+    if (table := _found(entry)) is not None:
         return table
     entry.parent.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(entry.parent)
@@ -116,9 +108,24 @@ def table_on_disk(
                 half_done.rename(entry)
     finally:
         shutil.rmtree(half_done, ignore_errors=True)
-    _tidy(entry, source, now=now_ns / 1e9)
+    _tidy(entry, now=now_ns / 1e9)
     # another run may have removed the entry again: the rows stay mapped
     return _load_on_disk(entry) or replace(found, folder=entry.parent)
+
+
+def _entry_of(folder: Path, fingerprints: list[list[Any]], options: str, *, suffix: str) -> Path:
+    """Return the path of a table's entry. Its name begins with a hash of the files' paths and the options."""
+    source = _hashed([VERSION, [fingerprint[:2] for fingerprint in fingerprints], options])
+    return folder / "tables" / f"{source}-{_hashed(fingerprints)}{suffix}"
+
+
+def _found(entry: Path) -> RatingTable | None:
+    """Load the table of an entry, and mark it as the one used last; None if it is missing or invalid."""
+    table = _load_on_disk(entry) if entry.suffix == ".rows" else _load(entry)
+    if table is not None:
+        with suppress(OSError):  # the cache may be read-only
+            os.utime(entry)
+    return table
 
 
 def _remove_unfinished(folder: Path) -> None:
@@ -130,7 +137,7 @@ def _remove_unfinished(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _tidy(entry: Path, source: str, *, now: float) -> None:
+def _tidy(entry: Path, *, now: float) -> None:
     """Remove older tables of the same files, all but the KEPT latest others, and leftovers of killed runs.
 
     Another run that has mapped a removed table can still read it.
@@ -140,6 +147,7 @@ def _tidy(entry: Path, source: str, *, now: float) -> None:
         with suppress(OSError):  # removed by another run
             used[each] = each.stat().st_mtime
     tables = sorted((each for each in used if not each.name.startswith(".")), key=lambda each: -used[each])
+    source = entry.name.partition("-")[0]
     outdated = [each for each in tables[:KEPT] if each.name.startswith(f"{source}-") and each != entry]
     abandoned = [each for each in used if each.name.startswith(".") and used[each] < now - ABANDONED]
     for each in [*tables[KEPT:], *outdated, *abandoned]:

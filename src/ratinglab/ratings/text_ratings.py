@@ -45,7 +45,7 @@ class FaultyRowError(Exception):
         num_valid_bytes: number of bytes at the start of the file, before the row, that have no fault.
     """
 
-    def __init__(self, num_valid_bytes: int, reason: pa.ArrowInvalid) -> None:
+    def __init__(self, num_valid_bytes: int, reason: object) -> None:
         super().__init__(str(reason))
         self.num_valid_bytes = num_valid_bytes
 
@@ -74,11 +74,11 @@ def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert:
         if scan.is_regular and not scan.spans_lines:
             raise _fault(file, layout, error) from error
         parts = []
-    if scan.is_regular and not scan.spans_lines:
-        if not parts:
-            raise _fault(file, layout, FaultyRowError(0, pa.ArrowInvalid("it has no rows")))
-        return TextRows(layout, parts, [])
     num_rows = sum(len(rating) for _, _, rating, *_ in parts)
+    if scan.is_regular and not scan.spans_lines:
+        if num_rows == 0:
+            raise _fault(file, layout, FaultyRowError(0, "it has no rows"))
+        return TextRows(layout, parts, [])
     is_row_by_line = num_rows == num_rows_by_line(file, layout.dialect, header_lines=layout.header_lines)
     return _read_irregular_quotes(file, layout, threads, convert, lenient=parts if is_row_by_line else [])
 
@@ -109,7 +109,7 @@ def _read_irregular_quotes(
     if lenient:
         check_quotes(file, layout)
         return TextRows(layout, lenient, [])
-    fault = FaultyRowError(0, pa.ArrowInvalid("a quotation mark is irregular"))
+    fault = FaultyRowError(0, "a quotation mark is irregular")
     try:
         parts = _read_in_order(file, spanning, threads, convert, scans[1])
         if scans[1].is_regular:
@@ -117,7 +117,7 @@ def _read_irregular_quotes(
                 check_quotes(file, spanning)
             return TextRows(spanning, parts, [])
     except FaultyRowError as error:
-        fault = FaultyRowError(0, pa.ArrowInvalid(str(error)))  # a cell may span the lines before the row
+        fault = FaultyRowError(0, error)  # a cell may span the lines before the row
     check_quotes(file, spanning)
     raise _fault(file, spanning if scans[1].is_regular else layout, fault)
 
@@ -188,22 +188,32 @@ def stream_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, co
     Raises:
         UserError: a row is faulty; or a quoted cell spans lines, or quotation marks are irregular.
     """
-    pieces = pieces_of(file, layout.dialect, header_lines=layout.header_lines)
+    num_rows = 0
     try:
-        if pieces:
-            rest = partial(_whole_piece, file, layout, convert)
-            yield from _whole_piece(file, layout, convert, pieces[0], is_first=True)
-            for of_piece in in_order(threads, rest, pieces[1:], ahead=2 * pa.cpu_count()):
-                yield from of_piece
-        else:
-            scan = QuoteScan(layout.dialect, num_columns=layout.num_columns)
-            yield from in_order(threads, convert, _batches_in_order(file, layout, scan), ahead=2 * pa.cpu_count())
-            if not scan.is_regular or scan.spans_lines:
-                raise _irregular(file)
+        for part in _parts_of(file, layout, threads, convert):
+            num_rows += len(part[2])
+            yield part
     except pa.ArrowInvalid as error:
         raise _fault(file, layout, FaultyRowError(0, error)) from error
     except FaultyRowError as error:
         raise _fault(file, layout, error) from error
+    if num_rows == 0:
+        raise _fault(file, layout, FaultyRowError(0, "it has no rows"))
+
+
+def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> Iterator[list[Any]]:
+    """Yield the converted batches of a file. Raises ArrowInvalid or FaultyRowError for a faulty row."""
+    pieces = pieces_of(file, layout.dialect, header_lines=layout.header_lines)
+    if pieces:
+        rest = partial(_whole_piece, file, layout, convert)
+        yield from _whole_piece(file, layout, convert, pieces[0], is_first=True)
+        for of_piece in in_order(threads, rest, pieces[1:], ahead=2 * pa.cpu_count()):
+            yield from of_piece
+    else:
+        scan = QuoteScan(layout.dialect, num_columns=layout.num_columns)
+        yield from in_order(threads, convert, _batches_in_order(file, layout, scan), ahead=2 * pa.cpu_count())
+        if not scan.is_regular or scan.spans_lines:
+            raise _irregular(file)
 
 
 def _whole_piece(
