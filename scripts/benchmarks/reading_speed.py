@@ -94,8 +94,8 @@ def read(reader: str, path: str, folder: str) -> Measurement:
     import pandas as pd
 
     from ratinglab.ratings import demo, table_cache  # noqa: F401  (all that reading imports, before the clock)
-    from ratinglab.ratings.sources import ColumnOptions, CsvOptions, Duplicates, ScaleOptions, TitleOptions, UserOptions
-    from ratinglab.ratings.text_options import Decimal, Escape, Quote
+    from ratinglab.ratings.sources import CsvOptions, Duplicates, ScaleOptions, TitleOptions, UserOptions
+    from ratinglab.ratings.text_options import ColumnOptions, Decimal, Escape, Quote
 
     text = {
         "separator": "comma", "header": True, "encoding": "utf-8", "quote": Quote.double, "escape": Escape.none,

@@ -489,7 +489,7 @@ def test_mistake_in_other_ratings_is_a_one_line_error(biased, frame, columns, me
 
 def test_columns_of_a_data_frame_have_the_names_of_conf():
     columns = options_of("train", "data=csv", "data.path=ratings.csv").data.columns
-    assert vars(columns) == FRAME_COLUMNS._asdict()
+    assert columns == FRAME_COLUMNS
 
 
 def test_recommend_takes_one_user(run):

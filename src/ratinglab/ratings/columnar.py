@@ -4,6 +4,7 @@ import codecs
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -16,9 +17,10 @@ import pyarrow.parquet
 
 from ratinglab.errors import UserError
 from ratinglab.ratings.formats import Format
-from ratinglab.ratings.inputs import BlockStream, Columns, EmptyFileError, InputFile
+from ratinglab.ratings.inputs import BlockStream, EmptyFileError, InputFile
 from ratinglab.ratings.layouts import check_distinct, check_several, check_unique, column_position
 from ratinglab.ratings.text_dialects import whole_lines
+from ratinglab.ratings.text_options import ColumnOptions
 from ratinglab.ratings.timestamps import DATES, TimeFormat, column_of_times, format_of_times, matches_format
 
 LARGEST_WHOLE = 2.0**53
@@ -28,7 +30,7 @@ JSON_OPTIONS = pyarrow.json.ReadOptions(block_size=16 << 20)
 
 
 def read_columnar(
-    file: InputFile, kind: Format, columns: Columns, *, timestamp_format: str | None
+    file: InputFile, kind: Format, columns: ColumnOptions, *, timestamp_format: str | None
 ) -> list[pa.RecordBatch]:
     """Read the columns user and item as integers or text, rating as float32 and, if there is one, timestamp.
 
@@ -47,14 +49,14 @@ def read_columnar(
     return pa.table(found).to_batches()
 
 
-def stream_columnar(file: InputFile, kind: Format, columns: Columns) -> Iterator[pa.RecordBatch]:
+def stream_columnar(file: InputFile, kind: Format, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
     """Yield the columns user, item and rating like `read_columnar`, batch by batch, without the times.
 
     Raises:
         UserError: as in `read_columnar`.
     """
     first_row = 0
-    for batch in _batches_of(file, kind, columns._replace(timestamp=None)):
+    for batch in _batches_of(file, kind, replace(columns, timestamp=None)):
         table = pa.Table.from_batches([batch])
         yield from pa.table(_converted(table, columns, file=file, first_row=first_row)).to_batches()
         first_row += len(batch)
@@ -62,9 +64,9 @@ def stream_columnar(file: InputFile, kind: Format, columns: Columns) -> Iterator
         raise EmptyFileError(f"{file} has no ratings")
 
 
-def _batches_of(file: InputFile, kind: Format, columns: Columns) -> Iterator[pa.RecordBatch]:
+def _batches_of(file: InputFile, kind: Format, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
     """Check the names of the columns, and yield the columns in batches, before any conversion."""
-    wanted = {role: name for role, name in columns._asdict().items() if name is not None}
+    wanted = columns.by_role()
     check_distinct(wanted)
     names = column_names(file, kind)
     check_several(names, wanted, file=file)
@@ -76,7 +78,9 @@ def _batches_of(file: InputFile, kind: Format, columns: Columns) -> Iterator[pa.
         yield from typed_batches(file, kind, columns=list(wanted.values()))[1]()
 
 
-def _converted(table: pa.Table, columns: Columns, *, file: InputFile, first_row: int = 0) -> dict[str, pa.ChunkedArray]:
+def _converted(
+    table: pa.Table, columns: ColumnOptions, *, file: InputFile, first_row: int = 0
+) -> dict[str, pa.ChunkedArray]:
     """Convert the columns user, item and rating, of rows that begin at `first_row` of the file."""
     found = {}
     for role, name in (("user", columns.user), ("item", columns.item), ("rating", columns.rating)):

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from ratinglab.files import write_whole
 from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.ratings.inputs import Columns, InputFile
+from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.loading import TableFiles
 from ratinglab.ratings.reading import RatingFiles
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.text_dialects import TextDialect
+from ratinglab.ratings.text_options import ColumnOptions
 
 VERSION = 2
 """Raise it with any change of the generator; it is part of the folder's name."""
@@ -59,7 +60,7 @@ def demo_files(root: Path, *, seed: int) -> TableFiles:
         _write(folder / "items.csv", generated.items.to_csv(index=False))
         _write(facts, json.dumps({"noise_floor_mse": generated.noise_floor}, indent=2) + "\n")
     dialect = TextDialect(separator=",", encoding="utf-8")
-    columns = Columns(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
+    columns = ColumnOptions(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
     users, items = Origin("user", "", "the demo data have none"), Origin("item", "items.csv", "")
     return TableFiles(
         name="demo",

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.ratings.columnar import read_columnar
 from ratinglab.ratings.formats import Format
-from ratinglab.ratings.inputs import START_SIZE, Columns, InputFile
+from ratinglab.ratings.inputs import START_SIZE, InputFile
+from ratinglab.ratings.text_options import ColumnOptions
 from ratinglab.ratings.timestamps import milliseconds
 
 
@@ -77,13 +78,13 @@ class RatedPairs(NamedTuple):
     times: NDArray[np.datetime64] | None
 
 
-def read_frame(frame: Frame, columns: Columns) -> RatedPairs:
+def read_frame(frame: Frame, columns: ColumnOptions) -> RatedPairs:
     """Read and check the ratings of a data frame.
 
     Raises:
         UserError: a column or a cell is invalid.
     """
-    file = frame_file(frame, name="ratings", columns=[name for name in columns if name is not None])
+    file = frame_file(frame, name="ratings", columns=columns.by_role().values())
     found = pa.Table.from_batches(read_columnar(file, Format.ARROW, columns, timestamp_format=None))
     times = None
     if columns.timestamp is not None:

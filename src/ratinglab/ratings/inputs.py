@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar, cast
+from typing import IO, TypeVar, cast
 
 import pyarrow as pa
 
@@ -210,12 +210,3 @@ def _decompressed(
             packed = decompressor.unused_data
     if not decompressor.eof:
         raise EOFError("Compressed file ended before the end-of-stream marker was reached")
-
-
-class Columns(NamedTuple):
-    """Columns by role: names from the header or, without a header, positions from 1."""
-
-    user: str
-    item: str
-    rating: str
-    timestamp: str | None

@@ -8,10 +8,11 @@ import pyarrow as pa
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.options import quoted
-from ratinglab.ratings.inputs import Columns, InputFile
+from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.numbers import is_number
 from ratinglab.ratings.row_reader import first_rows, printable
 from ratinglab.ratings.text_dialects import TextDialect
+from ratinglab.ratings.text_options import ColumnOptions
 from ratinglab.ratings.timestamps import TimeFormat, format_of_times
 
 MAX_NAME_LENGTH, MAX_NAMES = 40, 30
@@ -65,7 +66,7 @@ class Layout:
 
 
 def layout_of(
-    file: InputFile, dialect: TextDialect, *, header: bool, columns: Columns, timestamp_format: str | None
+    file: InputFile, dialect: TextDialect, *, header: bool, columns: ColumnOptions, timestamp_format: str | None
 ) -> Layout:
     """Find the columns of a file by its first rows.
 
@@ -84,7 +85,7 @@ def layout_of(
     if any("\n" in cell or "\r" in cell for cell in cells):
         raise UserError(f"{file}, line {line}: a quoted cell must end on the line it starts on")
     names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
-    wanted = {role: name for role, name in columns._asdict().items() if name is not None}
+    wanted = columns.by_role()
     if header:
         check_several(names, wanted, file=file)
     positions = {

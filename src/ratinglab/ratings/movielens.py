@@ -10,11 +10,12 @@ from pathlib import Path
 from ratinglab.errors import UserError
 from ratinglab.ratings.download import download
 from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.ratings.inputs import DAMAGED, Columns, InputFile
+from ratinglab.ratings.inputs import DAMAGED, InputFile
 from ratinglab.ratings.loading import TableFiles
 from ratinglab.ratings.reading import RatingFiles
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.text_dialects import TextDialect
+from ratinglab.ratings.text_options import ColumnOptions
 
 GENRES_100K = tuple(
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
@@ -48,15 +49,15 @@ class DataSet:
     ratings: str
     dialect: TextDialect
     header: bool
-    columns: Columns
+    columns: ColumnOptions
     items: dict[str, FeatureLayout]
     users: dict[str, FeatureLayout]
     num_ratings: tuple[int, ...]
 
 
 UTF8, LATIN1 = "utf-8", "latin-1"
-NAMED = Columns(user="userId", item="movieId", rating="rating", timestamp="timestamp")
-BY_POSITION = Columns(user="1", item="2", rating="3", timestamp="4")
+NAMED = ColumnOptions(user="userId", item="movieId", rating="rating", timestamp="timestamp")
+BY_POSITION = ColumnOptions(user="1", item="2", rating="3", timestamp="4")
 
 
 def _csv(folder: str, sha256: str | None, *num_ratings: int) -> DataSet:

@@ -25,12 +25,13 @@ from ratinglab.ratings.faults import lines_of_rows
 from ratinglab.ratings.feature_tables import FeatureTable
 from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.ids import IdColumn, IdMap, index_column, with_parsed_ids
-from ratinglab.ratings.inputs import Columns, InputFile, read_each
+from ratinglab.ratings.inputs import InputFile, read_each
 from ratinglab.ratings.layouts import MATRIX, Layout, layout_of
 from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.streaming import stream_rows
 from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
 from ratinglab.ratings.text_dialects import TextDialect
+from ratinglab.ratings.text_options import ColumnOptions
 from ratinglab.ratings.text_ratings import read_text
 from ratinglab.ratings.timestamps import check_years, milliseconds, note_on_unusual
 
@@ -51,7 +52,7 @@ class RatingFiles:
     files: tuple[InputFile, ...]
     dialect: TextDialect
     header: bool
-    columns: Columns
+    columns: ColumnOptions
     timestamp_format: str | None = None
     num_rows: tuple[int, ...] = ()
 

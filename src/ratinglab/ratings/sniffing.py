@@ -17,9 +17,9 @@ from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.layouts import MATRIX, listed, looks_like_matrix, positions_of
 from ratinglab.ratings.numbers import is_number
 from ratinglab.ratings.row_reader import rows_in
-from ratinglab.ratings.sources import ColumnOptions, CsvOptions
+from ratinglab.ratings.sources import CsvOptions
 from ratinglab.ratings.text_dialects import SEPARATOR_LINE, utf8_blocks
-from ratinglab.ratings.text_options import SEPARATORS, Decimal, Escape, Quote, separator_text
+from ratinglab.ratings.text_options import SEPARATORS, ColumnOptions, Decimal, Escape, Quote, separator_text
 from ratinglab.ratings.timestamps import TimeFormat, column_of_times, format_of_times
 
 SAMPLE_ROWS = 1000

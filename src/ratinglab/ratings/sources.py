@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
 from ratinglab.options import as_yaml, at_least, finite, seed_rule, within
-from ratinglab.ratings.text_options import TextOptions, check_timestamp_format
+from ratinglab.ratings.text_options import ColumnOptions, TextOptions, check_timestamp_format
 
 if TYPE_CHECKING:
     from ratinglab.ratings.feature_tables import FeatureFile
@@ -106,20 +106,6 @@ class DataOptions(ABC):
 
     def _cache_folder(self) -> Path | None:
         return None if self.cache is None else user_path(self.cache, key="data.cache")
-
-
-@dataclass
-class ColumnOptions:
-    """Columns by role: names from the header or, without a header, positions counted from 1."""
-
-    user: str
-    """Column of the user ids: integers or text. A name, or a position from 1 if data.header is false."""
-    item: str
-    """Column of the item ids: integers or text. A name, or a position from 1 if data.header is false."""
-    rating: str
-    """Column of the ratings: finite numbers, higher is better."""
-    timestamp: str | None
-    """Column of the times; null: no times. Splits by time and timesvdpp require it."""
 
 
 @dataclass
@@ -223,7 +209,7 @@ class CsvOptions(TextOptions, DataOptions):
 
     def column_names(self) -> dict[str, str]:
         """Return the names of the columns by role. A position says nothing about other files."""
-        return {role: name for role, name in vars(self.columns).items() if name is not None and not name.isdigit()}
+        return {role: name for role, name in self.columns.by_role().items() if not name.isdigit()}
 
     @property
     def keeps_rows_on_disk(self) -> bool:
@@ -239,7 +225,6 @@ class CsvOptions(TextOptions, DataOptions):
 
     def load(self) -> RatingTable:
         """Read the files, with users and titles if given, or load the table from the cache."""
-        from ratinglab.ratings.inputs import Columns
         from ratinglab.ratings.loading import TableFiles
         from ratinglab.ratings.reading import RatingFiles
 
@@ -248,7 +233,7 @@ class CsvOptions(TextOptions, DataOptions):
             files=self._files(),
             dialect=self.dialect("data."),
             header=self.header,
-            columns=Columns(**vars(self.columns)),
+            columns=self.columns,
             timestamp_format=self.timestamp_format,
         )
         others = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
@@ -268,8 +253,7 @@ class CsvOptions(TextOptions, DataOptions):
         from ratinglab.ratings.input_paths import existing_files
 
         if self.frames is not None and self.frames.ratings is not None:
-            columns = [name for name in vars(self.columns).values() if name is not None]
-            return (frame_file(self.frames.ratings, name="ratings", columns=columns),)
+            return (frame_file(self.frames.ratings, name="ratings", columns=self.columns.by_role().values()),)
         if self.path == [FRAME]:
             raise _lost_frame("data.path", keyword="ratings")
         return existing_files(self.path, key="data.path")

@@ -15,11 +15,12 @@ from ratinglab.ratings.columnar import stream_columnar
 from ratinglab.ratings.distinct_ids import DistinctIds
 from ratinglab.ratings.formats import Format, format_of
 from ratinglab.ratings.ids import UNKNOWN, IdMap, with_parsed_ids
-from ratinglab.ratings.inputs import Columns, InputFile, in_order, read_each
+from ratinglab.ratings.inputs import InputFile, in_order, read_each
 from ratinglab.ratings.layouts import Layout, layout_of
 from ratinglab.ratings.mapped_arrays import opened
 from ratinglab.ratings.table import Ratings
 from ratinglab.ratings.text_dialects import TextDialect
+from ratinglab.ratings.text_options import ColumnOptions
 from ratinglab.ratings.text_ratings import stream_text
 
 COLUMNS = {"user": np.dtype("<i4"), "item": np.dtype("<i4"), "rating": np.dtype("<f4")}
@@ -44,7 +45,7 @@ class StreamedRows(NamedTuple):
 
 
 def stream_rows(
-    files: tuple[InputFile, ...], dialect: TextDialect, *, header: bool, columns: Columns, folder: Path
+    files: tuple[InputFile, ...], dialect: TextDialect, *, header: bool, columns: ColumnOptions, folder: Path
 ) -> StreamedRows:
     """Read the columns user, item and rating, and write them to files in a folder: 12 bytes per row.
 
@@ -123,14 +124,14 @@ def map_rows(folder: Path) -> Ratings:
     return Ratings(user=user, item=item, rating=rating)
 
 
-def _layout(file: InputFile, dialect: TextDialect, *, header: bool, columns: Columns) -> Layout | None:
+def _layout(file: InputFile, dialect: TextDialect, *, header: bool, columns: ColumnOptions) -> Layout | None:
     if format_of(file) is not Format.TEXT:
         return None
     return layout_of(file, dialect, header=header, columns=columns, timestamp_format=None)
 
 
 def _batches(
-    file: InputFile, layout: Layout | None, *, columns: Columns, threads: ThreadPoolExecutor
+    file: InputFile, layout: Layout | None, *, columns: ColumnOptions, threads: ThreadPoolExecutor
 ) -> Iterator[list[Any]]:
     """Yield batches of a file: the ids of users and of items, and the ratings, float32."""
     if layout is not None:

@@ -1,4 +1,4 @@
-"""Options of delimited text files: separator, header, encoding and so on. Imports nothing slow."""
+"""Options of the form of files: columns, and the separator, header and encoding of text. Imports nothing slow."""
 
 from __future__ import annotations
 
@@ -79,6 +79,24 @@ class TextOptions:
         check_encoding(self.encoding, key=f"{prefix}encoding")
         if self.comment is not None and not self.comment.strip():
             raise UserError(f"{prefix}comment must not be blank, got {self.comment!r}; null skips no lines")
+
+
+@dataclass
+class ColumnOptions:
+    """Columns by role: names from the header or, without a header, positions counted from 1."""
+
+    user: str
+    """Column of the user ids: integers or text. A name, or a position from 1 if data.header is false."""
+    item: str
+    """Column of the item ids: integers or text. A name, or a position from 1 if data.header is false."""
+    rating: str
+    """Column of the ratings: finite numbers, higher is better."""
+    timestamp: str | None
+    """Column of the times; null: no times. Splits by time and timesvdpp require it."""
+
+    def by_role(self) -> dict[str, str]:
+        """Return the columns to read by role, such as user."""
+        return {role: name for role, name in vars(self).items() if name is not None}
 
 
 def separator_text(text: str, *, key: str) -> str:

@@ -21,9 +21,9 @@ from ratinglab.evaluation.ranking import LABELS, OrderOptions, check_threshold
 from ratinglab.files import user_path
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.frames import Frame, frame_file, read_frame
-from ratinglab.ratings.inputs import Columns
 from ratinglab.ratings.table import Ratings
 from ratinglab.ratings.text_dialects import TextDialect
+from ratinglab.ratings.text_options import ColumnOptions
 from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.recommend.held_out_lists import HeldOutLists
 from ratinglab.recommend.similar import ItemSpace
@@ -34,7 +34,7 @@ from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.storage import load_predictor, read_part, write_predictions
 from ratinglab.runs.trained_model import Ids, is_trained, predict_by_block
 
-FRAME_COLUMNS = Columns(*DEFAULT_COLUMNS, timestamp=None)
+FRAME_COLUMNS = ColumnOptions(*DEFAULT_COLUMNS, timestamp=None)
 """Columns of a data frame of ratings to evaluate, unless others are named."""
 POPULARITY = "baseline/popularity/"
 """Prefix of the tags of the most popular items' lists."""
@@ -372,9 +372,9 @@ class Run(Recommender):
 
     def _rows_of(self, ratings: Frame, columns: Mapping[str, str]) -> Ratings:
         """Read the rows of a data frame."""
-        if unknown := sorted(columns.keys() - set(FRAME_COLUMNS._fields)):
-            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], FRAME_COLUMNS._fields)}")
-        read = read_frame(ratings, FRAME_COLUMNS._replace(**columns))
+        if unknown := sorted(columns.keys() - vars(FRAME_COLUMNS).keys()):
+            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], vars(FRAME_COLUMNS))}")
+        read = read_frame(ratings, replace(FRAME_COLUMNS, **columns))
         return replace(self._pairs(read.user_ids, read.item_ids, read.times), rating=read.rating)
 
     def _evaluate_rows(self, prefix: str, predicted: PredictedRows) -> dict[str, float]:
