@@ -188,22 +188,9 @@ def without_duplicates(
     is_first = np.concatenate([[True], np.diff(pair[order]) != 0])
     start = np.flatnonzero(is_first)
     last = order[np.concatenate([start[1:], [len(order)]]) - 1]
-    num_repeats = len(order) - len(start)
-    if policy == "error" and hint is not None:
-        raise UserError(hint)
     if policy == "error":
-        repeats = np.sort(order[~is_first])[:PLACES_SHOWN]
-        earlier = [int(np.argmax(pair == pair[row])) for row in repeats]
-        named = places(number[[*repeats, *earlier]].tolist())
-        shown = "; ".join(
-            f"{place}, user {user_ids.ids[ratings.user[row]]} and item {item_ids.ids[ratings.item[row]]} "
-            f"as in {earlier_place}"
-            for row, place, earlier_place in zip(repeats, named, named[len(repeats) :], strict=False)
-        )
-        raise UserError(
-            f"rows that repeat an earlier row's user and item: {num_repeats:,} ({shown}); data.duplicates=last or "
-            "=mean keeps one row of each pair"
-        )
+        repeats = np.sort(order[~is_first])
+        raise UserError(hint or _message_on_repeats(rows, repeats, pair, user_ids, item_ids, places=places))
     if policy == "mean":
         mean = np.add.reduceat(ratings.rating[order].astype(np.float64), start) / np.diff(start, append=len(order))
         rating = ratings.rating.copy()
@@ -214,7 +201,31 @@ def without_duplicates(
     return MergedRows(
         rows.take(np.sort(last)),
         across_files=int(is_across.sum()),
-        notes=[f"data.duplicates={policy}: rows merged into others of the same user and item: {num_repeats:,}"],
+        notes=[f"data.duplicates={policy}: rows merged into others of the same user and item: {(~is_first).sum():,}"],
+    )
+
+
+def _message_on_repeats(
+    rows: Rows,
+    repeats: NDArray[np.intp],
+    pair: NDArray[np.int64],
+    user_ids: IdMap,
+    item_ids: IdMap,
+    *,
+    places: Callable[[list[int]], list[str]],
+) -> str:
+    """Make the message on the rows that repeat the pair of an earlier row; pair: (N,)."""
+    shown = repeats[:PLACES_SHOWN]
+    named_rows = np.append(shown, [int(np.argmax(pair == pair[row])) for row in shown])
+    named = places((named_rows if rows.number is None else rows.number[named_rows]).tolist())
+    user, item = user_ids.ids[rows.ratings.user[shown]], item_ids.ids[rows.ratings.item[shown]]
+    examples = "; ".join(
+        f"{place}, user {user_id} and item {item_id} as in {earlier}"
+        for place, earlier, user_id, item_id in zip(named, named[len(shown) :], user, item, strict=False)
+    )
+    return (
+        f"rows that repeat an earlier row's user and item: {len(repeats):,} ({examples}); data.duplicates=last or "
+        "=mean keeps one row of each pair"
     )
 
 
