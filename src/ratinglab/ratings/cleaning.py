@@ -20,7 +20,7 @@ from ratinglab.ratings.unrated import is_unrated, notes_on_suspected_unrated
 CHUNK = 1 << 15
 """Rows per thread when searching for repeated pairs."""
 BUCKET = 1 << 25
-"""Rows, about, whose pairs are sorted at once if the rows are in mapped files: 256 MB."""
+"""Approximate number of rows whose pairs are sorted at once if the rows are in mapped files: 256 MB."""
 SLOT_BITS = 18
 """Bits of the hash of a pair: 8 slots per row of a chunk, which fit the processor's cache."""
 HASH_FACTOR = np.uint32(2_654_435_769)
@@ -34,12 +34,12 @@ class Cleaning:
     """Settings for cleaning the rows of a table.
 
     Attributes:
-        duplicates: for rows with the same user and item: "error", keep the "last", or keep the last with the "mean".
-        min_rating: drop the rows with lower ratings; None: keep all.
-        min_ratings_per_user: drop the rows of users with fewer ratings.
-        min_ratings_per_item: drop the rows of items with fewer ratings.
-        lowest: the lowest possible rating; None: not set.
-        highest: the highest possible rating; None: not set.
+        duplicates: treatment of rows with the same user and item: "error", "last" or "mean" (see `Duplicates`).
+        min_rating: lowest rating to keep; None: keep all.
+        min_ratings_per_user: minimum number of ratings of a user; the rows of other users are dropped.
+        min_ratings_per_item: minimum number of ratings of an item; the rows of other items are dropped.
+        lowest: lowest possible rating; None: not set.
+        highest: highest possible rating; None: not set.
         unrated: values that mean unrated; their rows are dropped.
     """
 
@@ -53,7 +53,7 @@ class Cleaning:
 
     @property
     def set_scale(self) -> tuple[float | None, float | None]:
-        """Lowest and highest possible rating in float32, like the ratings (0.7 is not exact); None: not set."""
+        """Lowest and highest possible rating, rounded to float32 like the ratings; None: not set."""
         lowest, highest = (None if each is None else float(np.float32(each)) for each in (self.lowest, self.highest))
         return lowest, highest
 
@@ -65,7 +65,7 @@ class Rows:
     Attributes:
         ratings: user and item index and rating.
         timestamp: (N,) int64 milliseconds, or None.
-        number: (N,) int64, the position of each row among all rows read; None: no row was dropped.
+        number: (N,) int64, position of each row among all rows read; None: no row was dropped.
     """
 
     ratings: Ratings
@@ -82,7 +82,7 @@ class Rows:
 
 
 def without_unrated(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[Rows, list[str]]:
-    """Drop the rows without a rating; return the others, and notes on the dropped and on suspect ones.
+    """Drop the rows without a rating; return the others, and notes on dropped rows and on suspect ratings.
 
     Raises:
         UserError: no row is left.
@@ -105,14 +105,10 @@ def scale_of(
 ) -> tuple[float, float]:
     """Determine the lowest and the highest possible rating, as set or as found in all rows.
 
-    Args:
-        rows: the rows.
-        cleaning: settings that may fix the scale.
-        name: name of the table.
-        places: returns the file and line of rows, for messages.
+    `places` returns the file and line of each row, for messages.
 
     Raises:
-        UserError: a rating is outside the fixed scale, or all ratings are equal.
+        UserError: a rating is outside the scale that is set, or all ratings are equal.
     """
     rating = rows.ratings.rating
     found = float(rating.min()), float(rating.max())
@@ -162,17 +158,14 @@ def without_duplicates(
     """Merge rows so that each pair of user and item has one row: the latest or, without times, the last in the files.
 
     Args:
-        rows: the rows.
         policy: "error", "last" or "mean".
-        user_ids: user ids, for messages.
-        item_ids: item ids, for messages.
         stops: for each file, the row after its last one.
-        places: returns the file and line of rows, for messages.
-        hint: message about the likely cause of repeated pairs; None if unknown.
-        folder: folder for temporary files, if the rows are in mapped files; the policy is "error" then.
+        places: returns the file and line of each row, for messages.
+        hint: likely cause of repeated pairs, used as the message; None if unknown.
+        folder: folder for temporary files if the rows are in mapped files, which requires the policy "error"; or None.
 
     Raises:
-        UserError: with "error", if rows repeat a pair; the message gives their number and the first places.
+        UserError: the policy is "error", and rows repeat a pair.
     """
     if not _repeats_a_pair(rows.ratings, num_items=len(item_ids), folder=folder):
         return MergedRows(rows, across_files=0, notes=[])
@@ -183,7 +176,7 @@ def without_duplicates(
     number = np.arange(len(pair)) if rows.number is None else rows.number
     if policy == "error" or rows.timestamp is None:
         order = np.argsort(pair, kind="stable")
-    else:  # by time; of rows at the same time, the last in the files counts as the latest
+    else:  # by time; among rows at the same time, the last in the files counts as the latest
         order = np.lexsort((rows.timestamp, pair))
     is_first = np.concatenate([[True], np.diff(pair[order]) != 0])
     start = np.flatnonzero(is_first)
@@ -242,7 +235,7 @@ def _repeats_a_pair(ratings: Ratings, *, num_items: int, folder: Path | None) ->
         if folder is not None:
             return any(len(repeats) > 0 for repeats in _repeats_by_bucket(ratings, num_items=num_items, folder=folder))
         return _has_repeats(_pairs(ratings, num_items=num_items))
-    # Most files are sorted by user: search pieces that fit the processor's cache, cut between two users.
+    # Most files are sorted by user, so search pieces of whole users that fit the processor's cache.
     borders = np.arange(0, len(ratings) + CHUNK, CHUNK)
     borders[1:-1] = np.searchsorted(ratings.user, ratings.user[borders[1:-1]])
     pieces = (ratings.take(slice(start, stop)) for start, stop in itertools.pairwise(borders))
@@ -289,7 +282,7 @@ def _has_repeats(pair: NDArray[np.int64]) -> bool:
 
 
 def _has_repeats_by_hash(pair: NDArray[np.int64]) -> bool:
-    """Return whether a pair is repeated. Sorts only the pairs whose slot also belongs to a later row: one in 16."""
+    """Return whether a pair is repeated. Sorts only the pairs whose slot a later row shares: about one in 16."""
     slot = ((pair.astype(np.uint32) * HASH_FACTOR) >> np.uint32(32 - SLOT_BITS)).astype(np.intp)  # numpy's own index
     row = np.arange(len(pair), dtype=np.int32)
     last_row = np.empty(1 << SLOT_BITS, dtype=np.int32)
@@ -300,7 +293,7 @@ def _has_repeats_by_hash(pair: NDArray[np.int64]) -> bool:
 
 
 def without_low_ratings(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[Rows, list[str]]:
-    """Drop the rows with ratings below the lowest one to keep; return the others, and a note.
+    """Drop the rows with ratings below `min_rating`; return the others, and a note.
 
     Raises:
         UserError: no row is left.

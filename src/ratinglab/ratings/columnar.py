@@ -24,18 +24,18 @@ from ratinglab.ratings.text_options import ColumnOptions
 from ratinglab.ratings.timestamps import DATES, TimeFormat, column_of_times, format_of_times, matches_format
 
 LARGEST_WHOLE = 2.0**53
-"""Bound below which every integer is a float64."""
+"""Bound below which float64 represents every integer."""
 JSON_OPTIONS = pyarrow.json.ReadOptions(block_size=16 << 20)
-"""Bytes of JSON Lines parsed at once; a line must be shorter."""
+"""Bytes of JSON Lines parsed at once, which limit the length of a line."""
 
 
 def read_columnar(
     file: InputFile, kind: Format, columns: ColumnOptions, *, timestamp_format: str | None
 ) -> list[pa.RecordBatch]:
-    """Read the columns user and item as integers or text, rating as float32 and, if there is one, timestamp.
+    """Read user and item as integers or text, rating as float32 and, if a column is named for it, timestamp.
 
     Raises:
-        UserError: the file, a column or a cell is invalid; the message names the row, from 1.
+        UserError: a column is missing, or a cell is invalid; the message gives its row, counted from 1.
     """
     batches = list(_batches_of(file, kind, columns))
     if not any(map(len, batches)):
@@ -50,11 +50,7 @@ def read_columnar(
 
 
 def stream_columnar(file: InputFile, kind: Format, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
-    """Yield the columns user, item and rating like `read_columnar`, batch by batch, without the times.
-
-    Raises:
-        UserError: as in `read_columnar`.
-    """
+    """Yield user, item and rating batch by batch, converted and checked as in `read_columnar`."""
     first_row = 0
     for batch in _batches_of(file, kind, replace(columns, timestamp=None)):
         table = pa.Table.from_batches([batch])
@@ -65,7 +61,7 @@ def stream_columnar(file: InputFile, kind: Format, columns: ColumnOptions) -> It
 
 
 def _batches_of(file: InputFile, kind: Format, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
-    """Check the names of the columns, and yield the columns in batches, before any conversion."""
+    """Check the names of the columns, and yield their batches without conversion."""
     wanted = columns.by_role()
     check_distinct(wanted)
     names = column_names(file, kind)
@@ -81,7 +77,7 @@ def _batches_of(file: InputFile, kind: Format, columns: ColumnOptions) -> Iterat
 def _converted(
     table: pa.Table, columns: ColumnOptions, *, file: InputFile, first_row: int = 0
 ) -> dict[str, pa.ChunkedArray]:
-    """Convert the columns user, item and rating, of rows that begin at `first_row` of the file."""
+    """Convert user, item and rating; `first_row` is the number of rows before these."""
     found = {}
     for role, name in (("user", columns.user), ("item", columns.item), ("rating", columns.rating)):
         column = table[name]
@@ -99,18 +95,14 @@ def _check_no_nulls(column: pa.ChunkedArray, name: str, *, file: InputFile, firs
 
 
 def column_names(file: InputFile, kind: Format) -> list[str]:
-    """List the columns: of JSON Lines, the keys of the first object.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """List the columns; for JSON Lines, the keys of the first object."""
     if kind is Format.JSON_LINES:
         return list(_first_object(file))
     return _names(_binary_batches(file, kind)[0], file)
 
 
 def _names(schema: pa.Schema, file: InputFile) -> list[str]:
-    """List the column names. pyarrow decodes them here, not when it opens the file."""
+    """List the column names, which pyarrow decodes only now."""
     try:
         names: list[str] = schema.names
     except UnicodeDecodeError as error:
@@ -120,7 +112,7 @@ def _names(schema: pa.Schema, file: InputFile) -> list[str]:
 
 
 def _json_line_batches(file: InputFile, names: list[str], *, floats: Collection[str]) -> Iterator[pa.RecordBatch]:
-    """Yield keys of JSON objects, one object per line, with the types of the first one."""
+    """Yield values of JSON objects, one object per line, with the types of the first line; `floats` may mix types."""
     first = _first_object(file)
     types = {name: _type_of(first[name], name=name, file=file) for name in names}
     types |= {name: pa.float64() for name in floats if types[name] == pa.int64()}
@@ -177,7 +169,7 @@ def _first_object(file: InputFile) -> dict[str, Any]:
 
 
 def _json_lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
-    """Yield lines that are not empty, with their numbers."""
+    """Yield the number, from 1, and the text of each line that is not blank."""
     lines = (line for block in whole_lines(file.blocks()) for line in block.removesuffix(b"\n").split(b"\n"))
     for number, line in enumerate(lines, start=1):
         if line.strip():
@@ -189,10 +181,11 @@ def typed_batches(
 ) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
     """Return the schema of a table, and a function that reads its rows in batches, with dictionaries decoded.
 
-    Reads all columns, or those of some names.
+    Text in JSON Lines stays text even if it looks like a date. JSON Lines are held in memory if their values change
+    type after the first 16 MiB.
 
-    Texts of JSON Lines stay texts, also those that look like dates. JSON Lines whose values change their types between
-    two blocks of 16 MiB are held in memory.
+    Args:
+        columns: names of the columns to read, of Parquet, Arrow or ORC; None: all.
 
     Raises:
         UserError: the file is damaged or is not a table; also while reading.
@@ -210,9 +203,9 @@ def typed_batches(
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type of a dictionary's values, and the usual type of text for other layouts of it.
+    """Return the type of a dictionary's values, and plain text or binary for views.
 
-    An Arrow file cannot hold another dictionary in each batch, and pandas crashes on views of text.
+    An Arrow file cannot change its dictionary between batches, and pandas crashes on views of text.
     """
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
@@ -242,7 +235,7 @@ def _binary_batches(
 
 
 def _json_batches(file: InputFile) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
-    """Return the schema of JSON Lines and a function that reads batches; read the file at once if types change."""
+    """Return the schema of JSON Lines and a function that reads batches. Reads the whole file if types change."""
 
     def opened(types: pa.Schema) -> Any:
         return pyarrow.json.open_json(BlockStream(file.blocks()), JSON_OPTIONS, _typed_as(types))
@@ -270,22 +263,18 @@ def _read_any_json(opened: Callable[[], Any], file: InputFile) -> pa.Table:
 
 
 def _dates_as_text(schema: pa.Schema) -> pa.Schema:
-    """Return types for the fields that pyarrow would read as dates, such as "2012", a title."""
+    """Return text as the type of the fields that pyarrow would read as dates, such as the title "2012"."""
     return pa.schema([pa.field(field.name, pa.string()) for field in schema if pa.types.is_timestamp(field.type)])
 
 
 def _typed_as(types: pa.Schema, *, others: str = "infer") -> pyarrow.json.ParseOptions:
-    """Make options for keys of some types; `others` is what to do with the other keys."""
+    """Make options for keys of known types; `others` is the treatment of the other keys: "infer" or "ignore"."""
     schema = types if len(types) > 0 else None
     return pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=others)
 
 
 def read_start(file: InputFile, kind: Format, num_rows: int) -> pa.Table:
-    """Read the first `num_rows` rows.
-
-    Raises:
-        UserError: the file is damaged or is not a table, or two columns have the same name.
-    """
+    """Read the first `num_rows` rows. Raises UserError if two columns have the same name."""
     if kind is Format.JSON_LINES:
         lines = b"\n".join(line for _, line in islice(_json_lines(file), num_rows))
         return _read_any_json(lambda: pa.BufferReader(lines), file)
@@ -295,7 +284,7 @@ def read_start(file: InputFile, kind: Format, num_rows: int) -> pa.Table:
 
 
 def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert a column to text: lists of texts are joined by `|`, and a missing value is empty."""
+    """Convert a column to text. Lists of texts are joined by `|`; missing values become empty."""
     if pa.types.is_nested(column.type):
         return _column_of(map(_nested_text, column.to_pylist()))
     if pa.types.is_floating(column.type):
@@ -313,7 +302,7 @@ def _column_of(texts: Iterable[str]) -> pa.ChunkedArray:
 
 
 def _float_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Format floats; whole numbers become integers, since ids are read as such."""
+    """Format floats; write whole numbers as integers, as ids are."""
     column = pc.if_else(pc.is_nan(column), None, column)
     is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_WHOLE))
     whole = pc.if_else(is_whole, column, None).cast(pa.int64())

@@ -19,7 +19,7 @@ from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_options import ColumnOptions
 
 VERSION = 2
-"""Raise it with any change of the generator; it is part of the folder's name."""
+"""Part of the folder's name; increment with any change to the generator."""
 
 NUM_USERS, NUM_ITEMS, NUM_RATINGS = 1_000, 1_700, 100_000
 RANK = 4
@@ -50,7 +50,7 @@ NOUNS = (
 
 
 def demo_files(root: Path, *, seed: int) -> TableFiles:
-    """Find the demo files of a seed, after generating them in the cache folder `root` if missing."""
+    """Return the demo files of a seed in the cache folder `root`, and generate them if missing."""
     folder = root / f"demo-v{VERSION}-seed{seed}"
     facts = folder / "facts.json"
     if not facts.exists():  # written last; two runs that write at once write the same
@@ -85,7 +85,7 @@ class GeneratedTable(NamedTuple):
         ratings: user_id, item_id, rating and timestamp (Unix seconds).
         items: item_id and title.
         true_rating: (N,) float64, the ratings before noise, rounding and clipping.
-        noise_floor: the expected MSE of a model that knows every true rating, rounding and clipping included.
+        noise_floor: expected MSE of a model that knows every true rating, including rounding and clipping.
     """
 
     ratings: pd.DataFrame

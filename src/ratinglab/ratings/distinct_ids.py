@@ -1,4 +1,4 @@
-"""Distinct ids of a column that is read batch by batch, and the index of each."""
+"""Distinct ids and their indices for a column that is read batch by batch."""
 
 import numpy as np
 import pandas as pd
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from ratinglab.ratings.ids import UNKNOWN, IdColumn, IdMap, index_column
 
 MAX_RANGE = 1 << 28
-"""Maximum range of integer ids that are marked in a table of flags; others are sorted."""
+"""Maximum range of integer ids marked in a table of flags; ids outside it are sorted."""
 
 
 class DistinctIds:
-    """Distinct ids, collected from the batches of a column in a first pass, and looked up in a second one.
+    """Distinct ids of a column: a first pass over its batches collects them, and a second one looks up their indices.
 
-    The ids and their indices are those of `index_column` on all batches at once.
+    The result equals `index_column` on all batches at once.
     """
 
     def __init__(self, *, what: str) -> None:
-        """Collect ids of `what`: user or item."""
+        """Start without ids; `what` is "user" or "item"."""
         self._what = what
         self._lowest, self._is_used = 0, np.zeros(0, dtype=np.bool_)
         self._distant = np.zeros(0, dtype=np.int64)
@@ -38,18 +38,18 @@ class DistinctIds:
             ids = np.unique(ids)
         self._pending.append(ids)
         self._num_pending += len(ids) if isinstance(ids, np.ndarray) else len(ids.dictionary)
-        if self._num_pending > len(self._distant) + len(self._texts):  # so that each id is merged a few times only
+        if self._num_pending > len(self._distant) + len(self._texts):  # merges each id only a few times
             self._merge()
 
     def _covers(self, lowest: int, highest: int) -> bool:
-        """Widen the table of flags to these integers, and those before; return False if it would be too large."""
+        """Widen the table of flags to cover these integers; return False if it would be too large."""
         count = len(self._is_used)
         first = min(lowest, self._lowest) if count else lowest
         stop = max(highest + 1, self._lowest + count) if count else highest + 1
         if stop - first > MAX_RANGE:
             return False
         if count == 0 or first < self._lowest or stop > self._lowest + count:
-            stop = min(first + MAX_RANGE, stop + (stop - first) // 2)  # room for more, so that it is copied rarely
+            stop = min(first + MAX_RANGE, stop + (stop - first) // 2)  # with room to grow
             wider = np.zeros(stop - first, dtype=np.bool_)
             wider[self._lowest - first : self._lowest - first + count] = self._is_used
             self._lowest, self._is_used = first, wider
@@ -65,7 +65,7 @@ class DistinctIds:
         self._pending, self._num_pending = [], 0
 
     def indexed(self) -> tuple[IdMap, list[str]]:
-        """Index all ids added; return them with notes, as `index_column` does. Call it once, before `index_of`."""
+        """Index all ids; return them with notes, like `index_column`. Call it once, before `index_of`."""
         self._merge()
         near = np.flatnonzero(self._is_used) + self._lowest
         parts = [part for part in (near, self._distant) if len(part)]
@@ -81,7 +81,7 @@ class DistinctIds:
         return ids, notes
 
     def index_of(self, ids: IdColumn) -> NDArray[np.int32]:
-        """Look up the index of each id of a batch: (B,) int32, UNKNOWN for one that was not added."""
+        """Look up the index of each id of a batch: (B,) int32, UNKNOWN if it was not added."""
         if not isinstance(ids, np.ndarray):
             place = self._text_table.get_indexer(ids.dictionary.to_pandas())
             found = np.where(place >= 0, np.append(self._index_of_text, UNKNOWN)[place], UNKNOWN)
@@ -94,7 +94,7 @@ class DistinctIds:
                 return near
         found = np.full(len(ids), UNKNOWN, dtype=np.int32)
         found[is_near] = self._index_of_near[offset[is_near]]
-        rest = np.flatnonzero(found == UNKNOWN)  # an early batch may have been far from the first ones
+        rest = np.flatnonzero(found == UNKNOWN)  # ids outside the range of the table when they were added
         place = np.minimum(np.searchsorted(self._distant, ids[rest]), len(self._distant) - 1)
         if len(self._distant):
             found[rest] = np.where(self._distant[place] == ids[rest], self._index_of_distant[place], UNKNOWN)

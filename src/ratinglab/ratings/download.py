@@ -23,8 +23,8 @@ CHUNK = 1 << 18
 def download(path: Path, *, address: str, sha256: str | None) -> None:
     """Download the file of that name from the web folder `address` to `path`, with a progress bar.
 
-    It gets its name only after its digest is verified: the SHA-256 or, if None, the MD5 in NAME.md5 beside it. Two runs
-    may download at once.
+    The file gets its name only after its digest is verified: the given SHA-256 or, if None, the MD5 that the server
+    publishes as NAME.md5. Two runs may download at once.
 
     Raises:
         UserError: the download fails, or the digest differs; the message explains how to download by hand.

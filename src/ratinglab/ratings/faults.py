@@ -1,4 +1,4 @@
-"""Slow second look at a text file: the line of a fault, and the lines of rows."""
+"""Locate invalid rows, and rows by number, by reading a text file again with the csv module."""
 
 import codecs
 import csv
@@ -22,17 +22,17 @@ LARGEST_RATING = float(np.finfo(np.float32).max)
 
 
 class TimestampError(UserError):
-    """A timestamp that is not written like the first one."""
+    """A timestamp in another format than the first one."""
 
 
 class RowBlock(NamedTuple):
-    """Lines of a file that hold whole rows: their text, and the number of the first one."""
+    """Consecutive lines that hold whole rows: their text, and the number of the first line, from 1."""
 
     text: bytes
     first: int
 
     def rows(self, dialect: TextDialect, file: InputFile) -> Iterator[tuple[int, list[str], list[bytes]]]:
-        """Yield each row: the number of its first line, its cells and its lines."""
+        """Yield the number of the first line, the cells and the lines of each row."""
         lines = self.text.splitlines(keepends=True)  # bytes: only \n and \r end lines, not U+2028 or a form feed
         rows = list(rows_in([self.text], dialect, file=file, first_line=self.first))
         starts = [*(line for line, _ in rows), self.first + len(lines)]
@@ -43,10 +43,7 @@ class RowBlock(NamedTuple):
 def whole_rows(
     file: InputFile, dialect: TextDialect, *, header_lines: int, num_valid_bytes: int = 0
 ) -> Iterator[RowBlock]:
-    """Yield blocks of whole rows after the header: no quoted cell continues in the next block.
-
-    Leaves out blocks within the first `num_valid_bytes` bytes.
-    """
+    """Yield blocks of whole rows after the header. Skips blocks within the first `num_valid_bytes` bytes."""
     pending, number, to_skip, size = b"", 1, header_lines, 0
     for block in whole_lines(utf8_blocks(file, dialect)):
         size += len(block)
@@ -71,10 +68,8 @@ def first_fault(
     """Make the error for the first faulty row, with its line number.
 
     Args:
-        file: the file.
-        layout: layout of the file.
-        parse: parses rows as the fast reader does and returns their number, or raises ArrowInvalid.
-        fallback_reason: message of the fast reader, for a fault that this pass does not find.
+        parse: parses rows with pyarrow and returns their number, or raises ArrowInvalid.
+        fallback_reason: message of pyarrow, used if this pass finds no fault.
         num_valid_bytes: number of bytes at the start that have no fault.
     """
     num_rows = int(num_valid_bytes > 0)
@@ -100,7 +95,10 @@ def first_fault(
 
 
 def has_regular_rows(text: bytes, layout: Layout) -> bool:
-    """Return whether the marks in whole rows are regular, and no quoted cell contains a line that looks like a row."""
+    """Return whether whole rows have only regular quotation marks, and no quoted cell spans lines.
+
+    If the layout allows cells to span lines, those lines must not look like rows.
+    """
     if not layout.dialect.is_quoted or QUOTE not in text:
         return True
     scan = QuoteScan(layout.dialect, num_columns=layout.num_columns)
@@ -110,13 +108,13 @@ def has_regular_rows(text: bytes, layout: Layout) -> bool:
 
 
 def multiline_cell(dialect: TextDialect) -> str:
-    """Return the fault of a cell that spans lines, as the end of `FILE, line N: …`."""
+    """Describe the fault of a cell that spans lines, to follow `FILE, line N:`."""
     hint = f"if quotation marks are text, set {dialect.prefix}quote=none"
     return f"a quoted cell must end on the line it starts on; {hint}"
 
 
 def fault_of(cells: list[str], layout: Layout) -> str | None:
-    """Find the fault of a row, as the end of `FILE, line N: …`."""
+    """Describe the fault of a row, to follow `FILE, line N:`; None if it has none."""
     return _fault_besides_time(cells, layout) or _fault_of_time(cells, layout)
 
 
@@ -163,7 +161,7 @@ def _hint_on_number(text: str, cells: list[str], layout: Layout) -> str:
 
 
 def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]:
-    """Find the line, from 1, of each rating, from 0. Reads the file once, up to the last of them."""
+    """Find the line, from 1, of each row, from 0. Reads the file once, up to the last of the rows."""
     wanted = sorted(set(rows))
     found: dict[int, int] = {}
     num_rows = 0
@@ -183,7 +181,7 @@ def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]
 
 
 def num_rows_by_line(file: InputFile, dialect: TextDialect, *, header_lines: int) -> int:
-    """Count the lines after the header that are not empty: the rows, unless a cell spans lines."""
+    """Count the lines after the header that are not empty, which are the rows unless a cell spans lines."""
     return sum(
         _num_rows(lines.text) for lines in whole_rows(file, replace(dialect, quote=False), header_lines=header_lines)
     )
@@ -197,7 +195,7 @@ def _num_rows(text: bytes) -> int:
 
 
 def check_quotes(file: InputFile, layout: Layout) -> None:
-    """Check the rows of a file whose quotation marks are irregular, or whose cells span lines.
+    """Check the rows of a file that has irregular quotation marks or cells that span lines.
 
     Raises:
         UserError: a column that is read has an irregular quotation mark or a cell that spans lines; or a cell contains

@@ -1,4 +1,4 @@
-"""Tables of users and of items: titles and features from files with one row per user or item."""
+"""Titles and features from files with one row per user or item."""
 
 import re
 from collections import Counter
@@ -18,7 +18,7 @@ from ratinglab.ratings.text_dialects import TextDialect
 from ratinglab.ratings.text_tables import TextTable, read_text_table
 
 MIN_COVERAGE = 0.5
-"""Share of the rated users or items below which a note says that few are in their table."""
+"""Share of the rated users or items with a row in their table, below which a note reports it."""
 GROUPS = 10
 """Number of quantile groups of a numeric column."""
 
@@ -29,13 +29,13 @@ class FeatureLayout:
 
     Attributes:
         dialect: dialect of a text file.
-        header: whether its first row names the columns; otherwise they are named by position, from 1.
+        header: whether the first row names the columns; otherwise their names are positions from 1.
         id: name of the id column.
         title: name of the title column; None without one.
         numeric: names of the numeric columns; all others hold categories.
         may_lack_numeric: whether a numeric column may be missing.
-        names: names of all columns of a file without a header; None: the first line names them.
-        flags: columns with 1 for each genre of an item: the file's only feature is `genres`, their names.
+        names: names of all columns of a file without a header; None: see `header`.
+        flags: columns of genres, which hold 1 if an item has the genre. They become the only feature, `genres`.
     """
 
     dialect: TextDialect
@@ -61,9 +61,9 @@ class FeatureTable:
     """Rows of a file of users or items.
 
     Attributes:
-        ids: distinct ids.
-        titles: titles, if the file has any.
-        columns: features by name.
+        ids: distinct ids, in file order.
+        titles: titles in the same order; None if the file has none.
+        columns: features by name, in the same order.
         origin: where the file comes from, for messages.
         notes: remarks on its dialect.
     """
@@ -81,9 +81,9 @@ class FeatureTable:
         return _by_index(np.array(self.titles, dtype=object), ids.index_of(self.ids), count=len(ids))
 
     def columns_of(self, ids: IdMap) -> dict[str, Column]:
-        """Return features by index. A numeric column NAME also yields NAME_group, the category of its quantile group.
+        """Return features by index, and for each numeric column NAME its quantile groups as categories, NAME_group.
 
-        If the file has a column NAME_group, that one is used.
+        A column NAME_group of the file replaces the quantile groups.
         """
         index = ids.index_of(self.ids)
         found: dict[str, Column] = {}
@@ -94,7 +94,7 @@ class FeatureTable:
         return found
 
     def notes_on_coverage(self, ids: IdMap) -> list[str]:
-        """Make a note if few users or items with ratings have a row: file or column may be wrong."""
+        """Make a note if few users or items with ratings have a row, since the file or column may be wrong."""
         index = ids.index_of(self.ids)
         has_row = np.zeros(len(ids), dtype=np.bool_)
         has_row[index[index != UNKNOWN]] = True
@@ -121,7 +121,7 @@ def _by_index(column: NDArray, index: NDArray[np.int32], *, count: int) -> NDArr
 def groups_of(numbers: NDArray[np.float64]) -> NDArray[np.object_]:
     """Cut numbers into GROUPS quantile groups, each named by its lowest and highest value, as in `30–36`.
 
-    Equal values share a group, so repeated values make groups fewer or less equal in size.
+    Equal values share a group, so repeated values can give fewer groups, of less equal size.
 
     Args:
         numbers: (N,), NaN if unknown.
@@ -147,11 +147,7 @@ def _shortest(number: float) -> str:
 
 
 def read_features(source: FeatureFile) -> FeatureTable:
-    """Read a file of users or items.
-
-    Raises:
-        UserError: the file, a column or a cell is invalid, or an id occurs twice; the message names the place.
-    """
+    """Read a file of users or items. Raises UserError if a column or a cell is invalid, or an id occurs twice."""
     file, layout, origin = source
     table = read_text_table(file, layout.dialect, header=layout.header and layout.names is None)
     if layout.names is not None:
@@ -170,7 +166,7 @@ def read_features(source: FeatureFile) -> FeatureTable:
 
 
 def _features(table: TextTable, source: FeatureFile) -> dict[str, Column]:
-    """Return all columns besides ids and titles, in file order, except columns without a name."""
+    """Return all named columns besides ids and titles, in file order."""
     file, layout, origin = source
     for name in layout.numeric:
         key = f"{KEYS[origin.noun]}.numeric"

@@ -1,4 +1,4 @@
-"""Detection of file formats by content: the supported ones, and advice on converting the others."""
+"""Detect file formats by content, and explain how to convert unsupported ones."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from ratinglab.ratings.inputs import SIGNATURES, InputFile
 
 
 class Format(Enum):
-    """Formats that are read."""
+    """Supported formats."""
 
     TEXT = auto()
     JSON_LINES = auto()
@@ -20,7 +20,7 @@ class Format(Enum):
 
 
 BINARY = {b"PAR1": Format.PARQUET, b"ARROW1": Format.ARROW, b"ORC": Format.ORC}
-"""First bytes of the binary formats that are read. Control characters follow in all of them, but not in text."""
+"""First bytes of the supported binary formats. Control characters follow in all of them, but not in text."""
 CONTROL = re.compile(rb"[\x00-\x08]")
 
 
@@ -28,8 +28,8 @@ class UnsupportedFormat(NamedTuple):
     """An unsupported format.
 
     Attributes:
-        pattern: pattern of its first bytes.
-        name: its name in messages, such as "a NumPy array".
+        pattern: pattern of the first bytes.
+        name: name in messages, such as "a NumPy array".
         advice: how to convert it.
     """
 
@@ -84,14 +84,14 @@ UNSUPPORTED = (
         '{print item "," $0}\'',
     ),
 )
-"""Formats that are not read. Most of them would otherwise be read as text."""
+"""Unsupported formats, most of which would otherwise be read as text."""
 
 
 def format_of(file: InputFile) -> Format:
     """Detect the format of a file from its first bytes; file names do not matter.
 
     Raises:
-        UserError: the file cannot be read, or is in a format that is not read; the message says what to do.
+        UserError: the file cannot be read, or its format is unsupported; the message explains how to convert it.
     """
     start = file.start()
     found = next((kind for signature, kind in BINARY.items() if start.startswith(signature)), None)
@@ -114,4 +114,6 @@ def _is_object(text: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except (ValueError, RecursionError):
-        return line == b"{" or line.startswith(b'{"')  # an object of several lines, or of a longer line
+        return line == b"{" or line.startswith(
+            b'{"'
+        )  # an object over several lines, or in a line that is longer than the start

@@ -1,4 +1,4 @@
-"""Data frames in place of files, read by the same rules. Messages number their rows from 1."""
+"""Data frames, read like files. Messages number their rows from 1."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from ratinglab.ratings.timestamps import milliseconds
 
 
 class ArrowTable(Protocol):
-    """A table that exports its columns as Arrow data, such as those of Polars and pyarrow."""
+    """A table that exports its columns as Arrow data, such as a Polars or pyarrow table."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
 
@@ -29,7 +29,7 @@ Frame = pd.DataFrame | Mapping[str, Any] | ArrowTable
 
 
 class Frames(NamedTuple):
-    """Tables of ratings, users and items passed from Python; None for those in files."""
+    """Tables of ratings, users and items passed from Python; None if a table is in a file or missing."""
 
     ratings: Frame | None = None
     users: Frame | None = None
@@ -43,11 +43,11 @@ class FrameFile(InputFile):
     content: pa.Buffer = field(kw_only=True, repr=False)
 
     def fingerprint(self) -> list[str | int]:
-        """Return the name and the size. Tables of frames are not cached."""
+        """Return the name and the size, since tables of frames are not cached."""
         return [str(self.path), "", self.content.size, 0, 0]
 
     def compression(self) -> str | None:
-        """Return None: a frame is not compressed."""
+        """Return None, since a frame is not compressed."""
         return None
 
     def blocks(self) -> Iterator[bytes]:
@@ -69,7 +69,7 @@ class RatedPairs(NamedTuple):
     Attributes:
         user_ids, item_ids: (N,) categories of text.
         rating: (N,) float32.
-        times: (N,) datetime64[ms]; None if no column of times is named.
+        times: (N,) datetime64[ms]; None without a column of times.
     """
 
     user_ids: "pd.Series[str]"
@@ -79,11 +79,7 @@ class RatedPairs(NamedTuple):
 
 
 def read_frame(frame: Frame, columns: ColumnOptions) -> RatedPairs:
-    """Read and check the ratings of a data frame.
-
-    Raises:
-        UserError: a column or a cell is invalid.
-    """
+    """Read and check the ratings of a data frame."""
     file = frame_file(frame, name="ratings", columns=columns.by_role().values())
     found = pa.Table.from_batches(read_columnar(file, Format.ARROW, columns, timestamp_format=None))
     times = None
@@ -94,7 +90,7 @@ def read_frame(frame: Frame, columns: ColumnOptions) -> RatedPairs:
 
 
 def reusable(frame: Frame) -> Frame:
-    """Return a frame that can be read several times, as a stream of Arrow data cannot."""
+    """Return a frame that can be read several times, unlike a stream of Arrow data."""
     is_table = isinstance(frame, pd.DataFrame | Mapping) or not hasattr(frame, "__arrow_c_stream__")
     return frame if is_table else pa.table(frame)
 
@@ -103,16 +99,15 @@ def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = Non
     """Convert a data frame to an Arrow file in memory.
 
     Args:
-        frame: the data frame.
-        name: its name in messages.
-        columns: columns to keep; None: all. The others need not be convertible.
+        name: name of the frame in messages.
+        columns: columns to keep; None: all. The others can have types that Arrow lacks.
 
     Raises:
         UserError: a column has values of several types, or of a type that Arrow lacks.
     """
     found: list[tuple[str, Any]] = []
     for label, values in _columns_of(frame, name=name):
-        # as for a file, names are checked later, against those of all columns
+        # keep the names of all columns for later checks and their messages
         is_kept = columns is None or label in columns
         found.append((label, _as_arrow(values, place=f"{name}, column {label!r}") if is_kept else None))
     num_rows = next((len(values) for _, values in found if values is not None), 0)
@@ -149,7 +144,7 @@ def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
 def _as_arrow(values: Any, *, place: str) -> pa.Array | pa.ChunkedArray:
     """Convert a column to Arrow; NaN, None and NaT are missing values."""
     if isinstance(values, pa.ChunkedArray) and pa.types.is_dictionary(values.type):
-        if pa.types.is_string_view(values.type.value_type):  # as Polars exports categories; Arrow cannot decode these
+        if pa.types.is_string_view(values.type.value_type):  # exported by Polars; Arrow cannot decode it
             decoded = [chunk.dictionary.cast(pa.string()).take(chunk.indices) for chunk in values.chunks]
             return pa.chunked_array(decoded, pa.string())
         return values

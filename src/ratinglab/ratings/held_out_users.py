@@ -1,4 +1,4 @@
-"""Split by users: those held out have no training rows."""
+"""Split by users: held-out users have no training rows."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 class HeldOutUsersSplit(SplitOptions):
     """Random users for validation and test, who have no training rows ("strong generalization").
 
-    When their lists are measured, part of each one's rows is folded in, the history, and the lists are measured against
-    the others. Rows of items without training rows belong to the history, and do not count.
+    For ranking metrics, some rows of each held-out user are folded in (the history), and the recommended list is
+    compared with the other rows. Rows of items without training rows always belong to the history.
 
-    The users and rows are those of Liang et al.'s code with the same seed, if the rows are sorted as theirs are.
+    With the same seed and the same order of rows, this split equals the one by Liang et al.'s code.
 
     Source: Liang, Krishnan, Hoffman, Jebara, "Variational Autoencoders for Collaborative Filtering", WWW 2018.
     """
@@ -36,8 +36,8 @@ class HeldOutUsersSplit(SplitOptions):
     test: int = field(metadata=at_least(0))
     """Number of users held out for test; 0: no test."""
     hidden: float = field(metadata=from_zero_below(1))
-    """Fraction of a held-out user's ratings, rounded down, that the user's lists are measured against. The others are
-    folded in."""
+    """Fraction of a held-out user's ratings, rounded down, to measure recommended lists with. The others are folded
+    in."""
     seed: int = field(metadata=seed_rule())
     """Seed of the split, independent of the training `seed`."""
 
@@ -49,7 +49,7 @@ class HeldOutUsersSplit(SplitOptions):
                 f"split.validation + split.test must be below {num_users:,}, the users of {table.name}, "
                 f"got {self.validation} + {self.test} = {num_held_out}"
             )
-        # the streams of RandomState do not change between versions of numpy
+        # RandomState gives the same stream in all versions of numpy
         order = np.random.RandomState(self.seed).permutation(num_users)
         of_user = np.full(num_users, TRAIN, dtype=np.int8)
         of_user[order[num_users - num_held_out :]] = VALIDATION_HISTORY
@@ -62,12 +62,12 @@ class HeldOutUsersSplit(SplitOptions):
         return part
 
     def _hidden(self, rows: NDArray[np.intp], user: NDArray[np.int32]) -> NDArray[np.intp]:
-        """Choose the rows that lists are measured against, from rows sorted by user: (N,) → (M,)."""
+        """Choose the held-out rows among rows sorted by user: (N,) → (M,)."""
         random, chosen = np.random.RandomState(self.seed), [rows[:0]]
         borders = np.flatnonzero(np.diff(user[rows])) + 1
         for of_user in np.split(rows, borders):
             count = int(self.hidden * len(of_user))
-            if count > 0:  # a draw of no row would change the next ones
+            if count > 0:  # drawing zero rows would change later draws
                 chosen.append(of_user[random.choice(len(of_user), size=count, replace=False)])
         return np.concatenate(chosen)
 

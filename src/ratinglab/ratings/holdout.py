@@ -1,4 +1,4 @@
-"""Training, validation and test rows under indices in which trained users and items come first."""
+"""Training, validation and test rows, reindexed so that users and items with training rows come first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -15,25 +15,24 @@ from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, VALIDATION_HISTORY
 from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable
 
 SESSION = 2
-"""Ratings on a user's day, on average, from which days are worth weights of their own."""
-
+"""Minimum average number of ratings on a user's day for which weights per day pay."""
 SESSION_ROWS = 1_000_000
-"""Number of rows, about, from which that average is computed: every run takes it."""
+"""Approximate number of rows that the average is computed from."""
 
 
 @dataclass(frozen=True)
 class Holdout:
-    """A table and its parts, reindexed so that trained users and items come first.
+    """A table and its parts, reindexed so that users and items with training rows come first.
 
-    Users below `num_users` have training rows. Users from `num_users` on, and UNKNOWN, have none, and a model cannot
-    predict for them. The same holds for items.
+    Users with an index below `num_users` have training rows. A model cannot predict for the others or for UNKNOWN. The
+    same holds for items.
 
     Attributes:
-        table: all rows, under the table's own indices.
+        table: all rows, with the table's own indices.
         split: the part of each row.
-        side: side information under the new indices.
-        user_order: the table's index of each new user index: (table.num_users,) intp.
-        item_order: the table's index of each new item index: (table.num_items,) intp.
+        side: side information with the new indices.
+        user_order: (table.num_users,) intp, the table's index of each new user index.
+        item_order: (table.num_items,) intp, the table's index of each new item index.
         num_users: users with at least one training row.
         num_items: items with at least one training row.
     """
@@ -68,7 +67,7 @@ class Holdout:
 
     @cached_property
     def scale(self) -> tuple[float, float]:
-        """Lowest and highest possible rating, as set or else as found outside test: predictions are clipped to it."""
+        """Range that predictions are clipped to: the scale as set, or else as found outside the test rows."""
         set_bounds, found = self.table.set_scale, []
         for rows, block in self.table.ratings.blocks():
             rating = block.rating[self.split.part[rows] != TEST]
@@ -80,12 +79,12 @@ class Holdout:
         return lowest, highest
 
     def blocks(self) -> Iterator[tuple[Ratings, NDArray[np.int8]]]:
-        """Yield all rows block by block, in the table's order, under the new indices, with the part of each."""
+        """Yield blocks of all rows, in the table's order and with the new indices, and the part of each row."""
         for rows, block in self._blocks_of_table():
             yield self._renumbered(block), self.split.part[rows]
 
     def _rows_of(self, part: int) -> Ratings:
-        """Copy the rows of a part, under the new indices; of a table on disk, to files mapped into memory.
+        """Copy the rows of a part with the new indices, for a table on disk into mapped files.
 
         Raises:
             UserError: the disk is full.
@@ -145,7 +144,7 @@ class Holdout:
 
 
 def find_available_data(table: RatingTable, split: Split) -> AvailableData:
-    """Find what a table has besides the ratings, for users and items with training rows."""
+    """Find the data besides ratings that a table has for users and items with training rows."""
     is_train = split.part == TRAIN
     counts = [(table.ratings.user, table.num_users), (table.ratings.item, table.num_items)]
     user, item = (count_values(index, count, where=is_train) > 0 for index, count in counts)
@@ -160,14 +159,14 @@ def _has_sessions(table: RatingTable, is_train: NDArray[np.bool_]) -> bool:
     """Return whether the training rows have times, with several ratings on a user's day on average."""
     if table.timestamp is None:
         return False
-    step = 1 + len(is_train) // SESSION_ROWS  # of many users, some
+    step = 1 + len(is_train) // SESSION_ROWS  # sample users of a large table
     chosen = is_train & (table.ratings.user % step == 0)
     user, day = table.ratings.user[chosen].astype(np.int64), table.timestamp[chosen] // MILLISECONDS
     return len(user) > 0 and len(user) >= SESSION * len(np.unique((user << 32) + (day - day.min())))
 
 
 def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout:
-    """Reindex users and items, and side information: those with training rows first, each group in its old order."""
+    """Reindex users, items and side information: those with training rows come first, in their old order."""
     is_train = split.part == TRAIN
     user_order, num_users = _trained_first(table.ratings.user, table.num_users, is_train)
     item_order, num_items = _trained_first(table.ratings.item, table.num_items, is_train)
@@ -183,6 +182,6 @@ def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout
 
 
 def _trained_first(index: NDArray[np.int32], count: int, is_train: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
-    """Find the old index of each new one: (count,) intp; and the number of them with training rows."""
+    """Return the old index of each new one, (count,) intp, and the number of indices with training rows."""
     has_row = count_values(index, count, where=is_train) > 0
     return np.argsort(~has_row, kind="stable"), int(has_row.sum())

@@ -19,13 +19,13 @@ UNKNOWN = -1
 CHUNK = 1 << 16
 """Values per lookup, so that they fit the processor's cache."""
 SAMPLE = 100
-"""Ids that show whether a column is text."""
+"""Number of ids checked first to find out whether a column is text."""
 WHOLE_NUMBER = r"^([+-]?\d+)\.0*$"
-"""An integer as pandas writes it once its column has had a missing value."""
+"""An integer such as 42.0, as pandas writes it if its column had missing values."""
 MISSING = ("null", "nan", "none", "na", "n/a", "<na>", "nil", "undefined", "#n/a", "?")
-"""Texts, in lower case, by which programs write a missing value."""
+"""Texts, in lower case, that programs write for missing values."""
 MAX_COMPARED = 10_000
-"""Maximum number of ids compared with an unknown one: a second's work."""
+"""Maximum number of ids to compare with an unknown one, which takes about a second."""
 IdColumn: TypeAlias = "NDArray[np.int32] | NDArray[np.int64] | pa.DictionaryArray"
 """Ids of rows: integers, or dictionary-encoded text."""
 
@@ -37,7 +37,7 @@ class IdMap:
     """
 
     def __init__(self, ids: "NDArray[np.int64] | Sequence[int] | Sequence[str] | pd.Index") -> None:
-        """Take unique ids, all integers or all text."""
+        """Take distinct ids, all integers or all text."""
         self.ids = pd.Index(ids)
         assert self.ids.is_unique, "ids must be unique"
 
@@ -52,8 +52,8 @@ class IdMap:
     def index_of(self, ids: Sequence[int | str] | NDArray[np.generic] | pd.Series) -> NDArray[np.int32]:
         """Look up the index of each id: (B,) int32, UNKNOWN if it is not in the table.
 
-        A whole number and its decimal texts are the same id: 42, 42.0, "42" and "42.0" all find user 42, but an exact
-        match of the text comes first.
+        An exact match of the text comes first. Otherwise a whole number equals its decimal texts: 42, 42.0, "42" and
+        "42.0" all find user 42.
 
         Raises:
             UserError: an id is missing (None or NaN), or a number that is not whole.
@@ -81,8 +81,8 @@ class IdMap:
     def did_you_mean(self, wanted: int | str, *, among: int) -> str:
         """Suggest the nearest of the first `among` ids, like `errors.did_you_mean`; "" for integers.
 
-        A number close to an unknown one in its digits is rarely the one that was meant. Among many ids, compares only
-        some that share the first or second half of the wanted one.
+        Suggests no integers, since similar digits rarely mean a typo. Among many ids, compares only some that share the
+        first or the second half of the wanted one.
         """
         if self.are_integers:
             return ""
@@ -98,7 +98,7 @@ class IdMap:
         return self.ids.astype(str)
 
     def reordered(self, order: NDArray[np.intp]) -> "IdMap":
-        """Reorder the ids: `order[0]`, `order[1]`, …"""
+        """Return the ids in a new order, given the old index of each new one."""
         return IdMap(self.ids[order])
 
 
@@ -110,13 +110,13 @@ def parsed_ids(ids: pa.StringArray | pa.Int64Array) -> IdColumn:
         is_small = len(integers) > 0 and bounds.min <= integers.min() and integers.max() <= bounds.max
         return integers.astype(np.int32) if is_small else integers
     text = ids
-    # pyarrow is slow if many texts are not integers: look at a few first
+    # pyarrow is slow if many texts are not integers, so try a few first
     integers = None if _as_integers(text[:SAMPLE]) is None else _as_integers(text)
     return text.dictionary_encode() if integers is None else integers
 
 
 def with_parsed_ids(batch: pa.RecordBatch) -> list[Any]:
-    """Parse the ids of a batch of the columns user, item and numbers."""
+    """Parse the ids of a batch whose columns are user, item and numbers."""
     user, item, *numbers = batch.columns
     return [parsed_ids(user), parsed_ids(item), *numbers]
 
@@ -124,16 +124,16 @@ def with_parsed_ids(batch: pa.RecordBatch) -> list[Any]:
 def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArray[np.int32], list[str]]:
     """Index the ids of a column.
 
-    Strips white space around ids. If every id is a plain decimal int64, or one with a decimal point and zeros as in
-    42.0, the ids are integers in numeric order; otherwise they are text in code-point order. The indices therefore do
-    not depend on the order of rows in a file.
+    Strips white space around ids. The ids are integers in numeric order if all of them are plain decimal int64, or end
+    with a decimal point and zeros as in 42.0; otherwise they are text in code-point order. So the indices do not depend
+    on the order of rows in a file.
 
     Args:
         parts: the rows, in parts from `parsed_ids`.
         what: "user" or "item".
 
     Returns:
-        The ids, the index of each row: (N,) int32, and notes on ids that are nearly equal or look like missing ones.
+        the ids; the index of each row, (N,) int32; and notes on ids that are nearly equal or look like missing values.
 
     Raises:
         UserError: an id has a NUL character.
@@ -173,13 +173,13 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
 
 
 def _distinct(parts: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the sorted distinct values, and the position of each value of all parts among them."""
+    """Return the sorted distinct values, and the position among them of each value of all parts."""
     count = sum(map(len, parts))
     lowest, highest = min(int(part.min()) for part in parts), max(int(part.max()) for part in parts)
     if highest - lowest > 4 * count + 1_000_000:
         distinct, place = np.unique(np.concatenate(parts), return_inverse=True)
         return distinct.astype(np.int64), place.astype(np.int32)
-    # Most ids are nearly contiguous: a lookup table of the whole range is faster than sorting.
+    # most ids are nearly contiguous, for which a lookup table of the whole range is faster than sorting
     is_used = np.zeros(highest - lowest + 1, dtype=np.bool_)
     offset = np.int64(lowest)
     pieces = [part[start : start + CHUNK] for part in parts for start in range(0, len(part), CHUNK)]
@@ -204,7 +204,7 @@ def _as_integers(text: pa.StringArray) -> NDArray[Any] | None:
 
 
 def _has_leading_zeros(text: pa.StringArray, integers: NDArray[Any]) -> bool:
-    """Return whether a text is 007, 0x7, -07 or -0, which pyarrow parses as integers."""
+    """Return whether a text is like 007, 0x7, -07 or -0, which pyarrow parses as integers."""
     begins_with_zero = pc.starts_with(text, "0")
     if pc.any(begins_with_zero).as_py() and pc.sum(begins_with_zero) != pc.sum(pc.equal(text, "0")):
         return True
@@ -212,7 +212,7 @@ def _has_leading_zeros(text: pa.StringArray, integers: NDArray[Any]) -> bool:
 
 
 def _notes_on_texts(texts: pa.StringArray, *, what: str) -> list[str]:
-    """Make notes on distinct ids that are text: nearly equal ones, and some that look like missing values."""
+    """Make notes on text ids that are nearly equal or look like missing values."""
     numbers = texts.filter(pc.match_substring_regex(texts, r"^[+-]?[0-9]{1,18}(\.0*)?$"))
     ending = "kept as separate ids"
     notes = _note_on_alike(
@@ -235,7 +235,7 @@ def _notes_on_texts(texts: pa.StringArray, *, what: str) -> list[str]:
 
 
 def _note_on_alike(texts: pa.StringArray, key: Callable[[str], int | str], remark: str) -> list[str]:
-    """Make a note, with the first example, if texts share the key of an earlier one."""
+    """Make a note with an example if texts share the key of an earlier one."""
     first: dict[int | str, str] = {}
     pairs = [(first.setdefault(key(text), text), text) for text in texts.to_pylist()]
     alike = [pair for pair in pairs if pair[0] != pair[1]]

@@ -1,4 +1,4 @@
-"""Files of ratings and of tables, found by the paths that users give."""
+"""Find input files by the paths that users give."""
 
 import re
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def _matching(pattern: str, *, key: str) -> list[InputFile]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """List the files below a folder, sorted, but for hidden ones and Spark's, such as `_SUCCESS`."""
+    """List the files below a folder, sorted, without hidden files and Spark's, such as `_SUCCESS`."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return [path for path in files if not any(part[0] in "._" for part in path.relative_to(folder).parts)]
 

@@ -26,21 +26,21 @@ SIGNATURES = {
     re.compile(rb"\x28\xb5\x2f\xfd"): "zstd",
     re.compile(rb"PK\x03\x04"): "zip",
 }
-"""First bytes of each compressed format; file names do not matter."""
+"""First bytes of each compressed format; the file name does not matter."""
 START_SIZE = 1 << 16
-"""Bytes that show what a file holds."""
+"""Bytes read to detect the file format."""
 BLOCK_SIZE = 1 << 20
-"""Bytes decompressed, or parsed by a thread, at once."""
+"""Bytes that are decompressed, or parsed by one thread, at once."""
 OFFICE_MEMBERS = {
     "xl/workbook.xml": ("an Excel workbook", "save the sheet as CSV and use that file"),
     "META-INF/manifest.xml": ("an OpenDocument sheet", "save it as CSV and use that file"),
 }
-"""Members of zip archives that are documents of office programs: what they are, and what to do."""
+"""Members that identify office documents among zip archives: name of the document, and advice."""
 DECOMPRESSORS = {"bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
 Value = TypeVar("Value")
 Result = TypeVar("Result")
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, RuntimeError)
-"""Exceptions of decompressors for a file that is truncated, corrupted or password-protected."""
+"""Exceptions of decompressors for truncated, corrupted and password-protected files."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class InputFile:
 
     Attributes:
         path: path of the file or archive.
-        member: name in the zip archive at `path`; None: the file itself or, for a zip, its only member.
+        member: name in the zip archive at `path`; None: the file itself or the only member of the archive.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class InputFile:
         return str(self.path) if self.member is None else f"{self.path}/{self.member}"
 
     def fingerprint(self) -> list[str | int]:
-        """Return path, size, and times in nanoseconds, which change when the file is written."""
+        """Return path, member, size, and the times of modification and change in nanoseconds."""
         stat = self.path.stat()
         return [str(self.path.absolute()), self.member or "", stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 
@@ -89,7 +89,7 @@ class InputFile:
         """Read the decompressed bytes.
 
         Raises:
-            UserError: the archive lacks the member, or has several and none is named; or, while reading, it is damaged.
+            UserError: the file is damaged, the archive lacks the member, or no member is named and it has several.
         """
         compression = self.compression()
         try:
@@ -103,11 +103,11 @@ class InputFile:
 
 
 class EmptyFileError(UserError):
-    """A file without ratings, which is a mistake unless other files have some."""
+    """A file without ratings, which is an error unless other files have some."""
 
 
 def read_each(files: Sequence[InputFile], read: Callable[[InputFile], Result]) -> tuple[list[Result], list[str]]:
-    """Read files; if there are several, skip those without ratings, and note them."""
+    """Read files; return the results, and a note if some of several files have no ratings and are skipped."""
     found, empty = [], []
     for file in files:
         try:
@@ -124,7 +124,7 @@ def read_each(files: Sequence[InputFile], read: Callable[[InputFile], Result]) -
 
 
 def open_file(path: Path) -> pa.OSFile:
-    """Open a file for pyarrow, which would encode its name as UTF-8 in any locale."""
+    """Open a file for pyarrow, which by itself would encode the name as UTF-8 in any locale."""
     return pa.OSFile(os.fsencode(path))
 
 
@@ -149,7 +149,7 @@ class BlockStream(io.RawIOBase):
 def in_order(
     threads: ThreadPoolExecutor, function: Callable[[Value], Result], values: Iterable[Value], *, ahead: int
 ) -> Iterator[Result]:
-    """Yield the function of each value, in order, computed by threads at most `ahead` values ahead."""
+    """Yield the function's result for each value, in order. Threads compute at most `ahead` values ahead."""
     pending: deque[Future[Result]] = deque()
     for value in values:
         pending.append(threads.submit(function, value))
@@ -160,7 +160,7 @@ def in_order(
 
 
 def _open(file: InputFile, compression: str | None) -> IO[bytes]:
-    """Open a stream of the decompressed bytes or, for DECOMPRESSORS, of the compressed ones."""
+    """Open a stream of the decompressed bytes, or of the compressed bytes for formats in DECOMPRESSORS."""
     if compression == "gzip":
         return cast(IO[bytes], gzip.open(file.path))
     if compression == "zstd":
@@ -171,7 +171,7 @@ def _open(file: InputFile, compression: str | None) -> IO[bytes]:
 
 
 def _open_member(file: InputFile) -> IO[bytes]:
-    """Open a member as a stream. Extracts nothing to disk, so no member can escape its folder or fill the disk."""
+    """Open a member as a stream, without extracting it to disk."""
     archive = zipfile.ZipFile(file.path)
     names = [info.filename for info in archive.infolist() if not info.is_dir()]
     members = [name for name in names if not name.startswith("__MACOSX/")]  # macOS adds these to every archive

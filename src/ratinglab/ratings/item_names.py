@@ -1,4 +1,4 @@
-"""Items found by their ids or titles, as people type them."""
+"""Find items by ids or titles as people type them."""
 
 import re
 from collections import defaultdict
@@ -22,14 +22,14 @@ REPLACED = {
     r"^([^()]+), (the|an?|l[aei]s?|l'|der|die|das|el|los|il|une?)( \(.*)?$": r"\2 \1\3",  # matrix, the (1999)
     "^l' ": "l'",
 }
-"""Patterns replaced in plain titles, in this order; the fourth finds an article after its noun."""
+"""Patterns to replace in plain titles, in this order; the fourth moves an article to the front."""
 YEAR = r" \(\d{4}\)$"
 BRACKETS = r"( \([^()]*\))+$"
-"""Other titles and the year, at the end: `amelie (fabuleux destin d'amélie poulain, le) (2001)`."""
+"""Other titles and the year at the end, as in `amelie (fabuleux destin d'amélie poulain, le) (2001)`."""
 MAX_LISTED = 3
 """Maximum number of items listed if several match."""
 MAX_COMPARED = 200
-"""Maximum number of titles compared letter by letter with an unknown one."""
+"""Maximum number of titles to compare letter by letter with an unknown one."""
 CLOSE = 0.6
 """Minimum similarity of a suggested title, from 0 to 1, as in difflib."""
 ItemsByKey = dict[str, list[int]]
@@ -49,18 +49,18 @@ class ItemNames:
     ) -> NDArray[np.int32]:
         """Find the index of each item by its id or title: (B,) int32.
 
-        An id comes first, by the rules of `IdMap.index_of`; then the exact title; then the title without regard to
-        case, spaces and the place of its article (`the matrix (1999)` finds `Matrix, The (1999)`); then the title
-        without its year; then the title without anything in brackets at its end.
+        Tries in turn: the id, by the rules of `IdMap.index_of`; the exact title; the title regardless of case, spaces
+        and the place of its article (`the matrix (1999)` finds `Matrix, The (1999)`); the title without its year; and
+        the title without anything in brackets at its end.
 
         Args:
             names: (B,) ids or titles.
-            place: the place of a name in messages.
-            may_be_new: whether a name that no item has is a new id, UNKNOWN in the result. A whole number is no title
-                then, if all ids are.
+            place: returns the place of a name in messages.
+            may_be_new: whether unknown names are new ids (UNKNOWN). If all ids are integers, integer names are then not
+                looked up as titles.
 
         Raises:
-            UserError: a name is missing, no item has it (unless it may be new), or several have it as their title.
+            UserError: a name is missing or unknown (unless it may be new), or several items have it as their title.
         """
         wanted = pd.Series(names, dtype=object).to_numpy()
         for row in np.flatnonzero(pd.isna(wanted)).tolist():
@@ -122,8 +122,8 @@ class ItemNames:
     def _did_you_mean(self, name: str, plain: str) -> str:
         """Suggest the nearest title, else the nearest id, like `errors.did_you_mean`.
 
-        A title that contains the name as words is nearest. Otherwise compares letter by letter the few titles that
-        share the most pairs of letters with the name: comparing 100,000 would take seconds.
+        Prefers a title that contains the name as words. Otherwise compares letter by letter only the few titles that
+        share the most pairs of letters with the name, since comparing 100,000 would take seconds.
         """
         items = self._by_plain[0 if re.search(YEAR, plain) else 2]
         titles = pa.array(items, pa.string())
@@ -144,7 +144,7 @@ class ItemNames:
 
 
 def _by_key(titles: Sequence[str] | NDArray[np.object_]) -> ItemsByKey:
-    """Collect the items of each title, except blank ones."""
+    """Collect the items of each title that is not blank."""
     items: ItemsByKey = defaultdict(list)
     for item, title in enumerate(titles):
         if title:

@@ -1,4 +1,4 @@
-"""Layout of a text file of ratings: where its rows begin, and which columns hold what."""
+"""Layout of a text file of ratings: start of its rows, and its columns."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from ratinglab.ratings.text_options import ColumnOptions
 from ratinglab.ratings.timestamps import TimeFormat, format_of_times
 
 MAX_NAME_LENGTH, MAX_NAMES = 40, 30
-"""Maximum characters of a column name, and number of columns, in a message."""
+"""Maximum length of a column name, and number of column names, in a message."""
 MATRIX = (
     "{file} looks like a matrix with one row per user and one column per item: reshape it to one rating per row, for "
     "example with pandas.melt"
 )
 MATRIX_COLUMNS = 20
-"""Number of columns, all of numbers, from which a file looks like a matrix of users and items."""
+"""Number of columns above which a file of numbers looks like a matrix of users and items."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Layout:
         header_lines: number of lines before the first rating, 0 without a header.
         num_columns: number of cells in every row.
         user: position of the user ids, from 0; likewise item, rating and, if read, timestamp.
-        time_format: format of the timestamps; None: not read, or there are no rows.
-        spans_lines: whether a quoted cell of a column that is not read may contain line ends.
-        is_matrix: whether the file looks like a matrix with a row per user and a column per item.
+        time_format: format of the timestamps; None if they are not read or there are no rows.
+        spans_lines: whether quoted cells may contain line ends in columns that are not read.
+        is_matrix: whether the file looks like a matrix with one row per user and one column per item.
         notes: remarks on the header and on the shape of the file.
     """
 
@@ -59,7 +59,7 @@ class Layout:
         return {role: position for role, position in roles.items() if position is not None}
 
     def with_any_dates(self) -> "Layout | None":
-        """Return a layout whose timestamps are ISO dates of any form; None unless they are ISO dates of one form."""
+        """Return a layout that reads ISO dates of any form; None unless the timestamps are ISO dates."""
         if self.time_format is None or not pa.types.is_timestamp(self.time_format.type):
             return None
         return replace(self, time_format=TimeFormat(pa.string()))
@@ -68,14 +68,9 @@ class Layout:
 def layout_of(
     file: InputFile, dialect: TextDialect, *, header: bool, columns: ColumnOptions, timestamp_format: str | None
 ) -> Layout:
-    """Find the columns of a file by its first rows.
+    """Find the columns of a file, and the format of its times, by its first rows.
 
-    Args:
-        file: the file.
-        dialect: its dialect; a byte-order mark and Excel's `sep=` line in the file override it.
-        header: whether its first row names the columns.
-        columns: names or positions of the columns.
-        timestamp_format: data.timestamp_format.
+    A byte-order mark and Excel's `sep=` line in the file override the dialect.
 
     Raises:
         UserError: the file is empty, a column is missing, or the first timestamp is not a time.
@@ -133,7 +128,7 @@ def positions_of(cells: Sequence[str]) -> list[str]:
 def check_several(names: Sequence[str], wanted: Mapping[str, str], *, file: InputFile) -> None:
     """Raise UserError if two or more columns are missing, so that the user can correct all names at once.
 
-    `column_position` reports a file without a header or with another separator.
+    Leaves files with a wrong separator or without a header to `column_position`.
     """
     if len(names) == 1 or any(is_number(name) for name in names):
         return
@@ -166,10 +161,6 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
     """Find the position, from 0, of the column that `key` names.
 
     Args:
-        names: names of the file's columns.
-        wanted: the name.
-        key: the option that gives the name.
-        file: the file, for messages.
         header: whether the first row of a text file names the columns; None: the file is not text.
 
     Raises:
@@ -195,6 +186,6 @@ def column_position(names: Sequence[str], wanted: str, *, key: str, file: InputF
 
 
 def listed(names: Sequence[str]) -> str:
-    """List names on one line, shortened: a stray quotation mark can turn a whole file into one name."""
+    """List names on one line. Shortens them, since a stray quotation mark can turn a whole file into one name."""
     shown = [" ".join(printable(name).split())[:MAX_NAME_LENGTH] for name in names[:MAX_NAMES]]
     return ", ".join(shown) + (", …" if len(names) > MAX_NAMES else "")

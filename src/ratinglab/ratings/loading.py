@@ -1,4 +1,4 @@
-"""Load a table from its files, or from the cache."""
+"""Load a table from its files or from the cache."""
 
 import logging
 import shutil
@@ -21,16 +21,18 @@ from ratinglab.ratings.table_cache import cached_table, table_on_disk
 log = logging.getLogger(__name__)
 
 BYTES_KEPT, BYTES_WHILE_TRAINING = 12, 20
-"""Bytes per row of a table on disk: those that stay, and those of temporary files: pairs, or both orders of als."""
+"""Bytes per row of a table on disk: permanent files, and temporary files (pairs, or both orders of als)."""
 UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
 UNPACKED = {False: 1.0, True: 4.0}
-"""Size of a file's text over its size on disk, uncompressed and compressed, about."""
+"""Approximate size of a file's text relative to its size on disk, by whether the file is compressed."""
 
 
 class TableFiles(NamedTuple):
-    """Files of ratings and, if there are any, of users and of items, with the origins of these two for messages.
+    """Files of ratings and, if any, of users and of items.
 
-    The noise floor is the MSE of a perfect model, for generated data; else None.
+    Attributes:
+        origins: where the user and item tables come from, for messages.
+        noise_floor: MSE of a perfect model, for generated data; else None.
     """
 
     name: str
@@ -47,14 +49,9 @@ def load_table(
     """Read a table, or load it from the cache folder if the files and all options of reading are unchanged.
 
     Args:
-        files: the files.
-        cleaning: how to clean the rows.
         cache: the cache folder; None: no cache.
-        options: all options that affect the result of reading.
+        options: all options that affect the result of reading, as text.
         on_disk: whether the rows stay in files of the cache folder, mapped into memory.
-
-    Raises:
-        UserError: a file, column, row or cell is invalid, or the disk is too small; the message names it.
     """
 
     def read(folder: Path | None = None) -> RatingTable:
@@ -83,11 +80,7 @@ def load_table(
 
 
 def report_disk(ratings: RatingFiles, folder: Path) -> None:
-    """Log the space that rows on disk need.
-
-    Raises:
-        UserError: the disk of the folder has less.
-    """
+    """Log the space that rows on disk need. Raises UserError if the disk of the folder has less."""
     num_rows, free = sum(map(estimate_rows, ratings.files)), shutil.disk_usage(folder).free
     kept, temporary = (size_text(num_bytes * num_rows) for num_bytes in (BYTES_KEPT, BYTES_WHILE_TRAINING))
     needed = f"about {num_rows:,} rows: {kept} in the cache, and {temporary} while a run trains"
@@ -102,10 +95,10 @@ def size_text(num_bytes: float) -> str:
 
 
 def estimate_rows(file: InputFile) -> int:
-    """Estimate the number of rows of a file: exact for Parquet, else from its first lines."""
+    """Count the rows of a Parquet file; estimate those of other files from their first lines."""
     kind = format_of(file)
     if kind is Format.PARQUET and file.compression() is None:
-        with suppress(OSError, ValueError):  # reading says what is wrong with the file
+        with suppress(OSError, ValueError):  # reading reports what is wrong with the file
             return count_parquet_rows(file.path)
     start, size = file.start(), file.path.stat().st_size
     return round(size * UNPACKED[file.compression() is not None] * (1 + start.count(b"\n")) / max(1, len(start)))

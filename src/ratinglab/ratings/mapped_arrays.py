@@ -1,4 +1,4 @@
-"""Arrays in memory-mapped files, for rows that do not fit into memory, and passes over them in bounded memory."""
+"""Memory-mapped arrays for rows that do not fit into memory, and passes over them in bounded memory."""
 
 import mmap
 import os
@@ -15,13 +15,13 @@ BLOCK = 1 << 24
 
 
 def empty(count: int, dtype: DTypeLike, *, folder: Path | None) -> NDArray[Any]:
-    """Make an array of `count` values: in memory, or, with a folder, in a file there that has no name.
+    """Make an array of `count` values, in memory or in an unnamed file of a folder.
 
-    The file's space is reserved at once, since a write to a mapped page of a full disk would kill the process. The
-    operating system frees it when the array is gone, or the process ends in any way.
+    Reserves the file's space at once, since writing to a mapped page of a full disk would kill the process. The
+    operating system frees the file when the array is deleted or the process ends.
 
     Raises:
-        OSError: the disk is full, or the folder, which it names, cannot be written.
+        OSError: the disk is full, or the folder cannot be written; the error names the folder.
     """
     num_bytes = count * np.dtype(dtype).itemsize
     if folder is None or num_bytes == 0:
@@ -38,17 +38,13 @@ def empty(count: int, dtype: DTypeLike, *, folder: Path | None) -> NDArray[Any]:
 
 
 def opened(path: Path, dtype: DTypeLike) -> NDArray[Any]:
-    """Map a file of values for reading.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Map a file of values for reading. Raises OSError or ValueError if it cannot be read."""
     with path.open("rb") as file:
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=dtype)
 
 
 def release(*arrays: NDArray[Any] | None) -> None:
-    """Drop the pages of mapped arrays from this process; the next access reads them again. Other arrays stay."""
+    """Drop the pages of mapped arrays, to be read again at the next access. Leaves other arrays as they are."""
     for array in arrays:
         base: object = array
         while isinstance(base, np.ndarray):
@@ -60,13 +56,13 @@ def release(*arrays: NDArray[Any] | None) -> None:
 
 
 def blocks_of(count: int) -> Iterator[slice]:
-    """Yield the ranges of BLOCK rows that make up `count` rows; the last may be smaller."""
+    """Yield ranges of BLOCK rows that cover `count` rows; the last may be smaller."""
     for start in range(0, count, BLOCK):
         yield slice(start, min(start + BLOCK, count))
 
 
 def count_values(index: NDArray[np.int32], count: int, *, where: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Count the rows of each index below `count`, among all rows or those of a mask: (count,) int64."""
+    """Count the rows of each index below `count`: (count,) int64. A mask selects the rows to count."""
     found = np.zeros(count, dtype=np.int64)
     for rows in blocks_of(len(index)):
         block = index[rows] if where is None else index[rows][where[rows]]

@@ -32,15 +32,15 @@ class DataSet:
 
     Attributes:
         archive: name of the zip archive.
-        sha256: digest of the archive; None: it is checked against the publisher's MD5.
+        sha256: digest of the archive; None: use the MD5 that the publisher provides.
         folder: folder in the archive.
         ratings: name of the ratings file in that folder.
         dialect: dialect of the ratings file.
         header: whether the ratings file names its columns.
         columns: columns of the ratings file.
-        items: layouts by name of the candidate files of titles and genres; the first existing one is read.
-        users: the same for files of users.
-        num_ratings: numbers of ratings of its editions, which tell it from data sets in the same dialect.
+        items: layouts of candidate files of titles and genres, by name; the first existing file is read.
+        users: layouts of candidate files of users, likewise.
+        num_ratings: number of ratings of each edition, which distinguishes data sets in the same dialect.
     """
 
     archive: str
@@ -132,14 +132,15 @@ DATA_SETS = {
 
 
 def locate(name: str, *, root: Path | None, cache: Path | None, address: str) -> TableFiles:
-    """Find the files of a data set in the user's folder or archive, or in the cache, after downloading if necessary.
+    """Find the files of a data set in the user's folder or archive, or in the cache; download it if necessary.
 
-    Reads members straight from a zip archive and extracts nothing to disk.
+    Members of a zip archive are read in place, without extracting them.
 
     Args:
         name: a key of DATA_SETS.
         root: the user's folder or zip archive; None: use the cache.
-        cache: folder for downloads from the web folder `address`; None: no downloads.
+        cache: folder for downloads; None: no downloads.
+        address: web folder to download from.
 
     Raises:
         UserError: the data set is missing, or cannot be downloaded.
