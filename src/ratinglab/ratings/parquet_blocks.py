@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from ratinglab.ratings.inputs import open_file
 
 ROWS_READ = 1 << 22
-"""Rows of a block that is read."""
+"""Rows per block when reading."""
 
 
 def write_parquet(file: BinaryIO, blocks: Iterable[Mapping[str, NDArray[Any] | None]]) -> None:
-    """Write columns by name, block by block; leaves out those that are None."""
+    """Write columns by name, block by block, except columns that are None."""
     writer = None
     for block in blocks:
         table = pa.table({name: column for name, column in block.items() if column is not None})

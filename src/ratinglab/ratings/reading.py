@@ -1,4 +1,4 @@
-"""Read files of ratings into a table. Errors name the place in the file."""
+"""Read files of ratings into a table."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -46,7 +46,7 @@ class RatingFiles:
         header: whether the first line of a text file names the columns.
         columns: columns by role.
         timestamp_format: data.timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
-        num_rows: allowed numbers of ratings of a named data set; empty: any number.
+        num_rows: numbers of ratings that a named data set can have; empty: any number.
     """
 
     files: tuple[InputFile, ...]
@@ -58,9 +58,10 @@ class RatingFiles:
 
 
 class Block(NamedTuple):
-    """Columns and layout of one file; only a text file has a layout.
+    """Columns of one file.
 
     Attributes:
+        layout: layout of a text file; None for other files.
         user: ids in parts, integers or text; likewise item.
         rating: (N,) float32.
         timestamp: (N,) int64 milliseconds; None if not read.
@@ -81,7 +82,7 @@ class FileRanges:
     """Files of a table and their ranges of rows.
 
     Attributes:
-        files: each file and its layout; only a text file has one.
+        files: each file and its layout, which is None unless the file is text.
         stops: for each file, the row after its last one.
     """
 
@@ -89,7 +90,7 @@ class FileRanges:
     stops: NDArray[np.int64]
 
     def places(self, rows: list[int]) -> list[str]:
-        """Find the file and line of each row. Reads each text file once more."""
+        """Find the file and line of each row. Reads text files again."""
         number = np.searchsorted(self.stops, rows, side="right")
         row_in_file = np.array(rows) - np.concatenate([[0], self.stops])[number]
         found = [""] * len(rows)
@@ -103,7 +104,7 @@ class FileRanges:
         return found
 
     def matrix_hint(self) -> str | None:
-        """Return what to do about the first file that looks like a matrix; None if there is none."""
+        """Return advice on the first file that looks like a matrix; None if there is none."""
         matrices = (file for file, layout in self.files if layout is not None and layout.is_matrix)
         return next((MATRIX.format(file=file) for file in matrices), None)
 
@@ -131,17 +132,11 @@ def read_table(
     """Read files of ratings into one table.
 
     Args:
-        source: the files.
-        users: the table of users; None without one.
-        items: the table of items; None without one.
         origins: where the user and item tables come from, for messages.
-        cleaning: how to clean the rows.
-        name: name of the table.
         noise_floor: MSE of a perfect model, for generated data; else None.
         folder: folder for files of rows that the table maps into memory; None: the rows are read into memory.
 
     Raises:
-        UserError: a file, column, row or cell is invalid; the message names it.
         OSError: the rows cannot be written to the folder.
     """
     indexed, ranges = _read_rows(source, name=name) if folder is None else _stream_rows(source, folder)
@@ -242,7 +237,7 @@ def _check_ids(indexed: IndexedRows, ranges: FileRanges) -> None:
 def _cleaned(
     indexed: IndexedRows, cleaning: Cleaning, ranges: FileRanges, *, name: str, folder: Path | None
 ) -> tuple[IndexedRows, int]:
-    """Return the remaining rows with their ids, and the number of pairs merged across files."""
+    """Clean the rows; return the remaining ones with their ids, and the number of pairs merged across files."""
     rows, user_ids, item_ids, notes = indexed
     merged = without_duplicates(
         rows,
@@ -283,7 +278,7 @@ def _read_file(file: InputFile, source: RatingFiles) -> Block:
             layout = None
             batches = read_columnar(file, kind, columns, timestamp_format=source.timestamp_format)
             parts = list(threads.map(with_parsed_ids, batches))
-    # Each column is freed once it is concatenated: tens of millions of rows are a gigabyte.
+    # free each column once it is concatenated: tens of millions of rows take a gigabyte
     user, item, *numbers = (list(column) for column in zip(*parts, strict=True))
     del parts
     timestamp = None

@@ -1,4 +1,4 @@
-"""Rows of delimited text, read by Python's csv module: slower than pyarrow, but with line numbers."""
+"""Rows of delimited text with line numbers, read by Python's csv module, which is slower than pyarrow."""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -13,7 +13,7 @@ def first_rows(file: InputFile, dialect: TextDialect, count: int) -> list[tuple[
     """Read the first rows that are not empty: the line number of each, from 1, and its cells.
 
     Raises:
-        UserError: the file is empty, damaged, or not in its encoding.
+        EmptyFileError: there is none.
     """
     rows = list(islice(rows_in(utf8_blocks(file, dialect), dialect, file=file), count))
     if not rows:
@@ -22,7 +22,7 @@ def first_rows(file: InputFile, dialect: TextDialect, count: int) -> list[tuple[
 
 
 def nth_line(file: InputFile, dialect: TextDialect, number: int) -> int:
-    """Find the line, from 1, of a row by its number, from 0, among the rows that are not empty."""
+    """Find the line, from 1, of a row, given its number, from 0, among the rows that are not empty."""
     line, _ = next(islice(rows_in(utf8_blocks(file, dialect), dialect, file=file), number, None))
     return line
 
@@ -30,16 +30,14 @@ def nth_line(file: InputFile, dialect: TextDialect, number: int) -> int:
 def rows_in(
     blocks: Iterable[bytes], dialect: TextDialect, *, file: InputFile, first_line: int = 1
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row that is not empty, with the number of its first line.
+    """Yield the number of the first line, and the cells, of each row that is not empty.
 
     Args:
         blocks: text in UTF-8 with the dialect's delimiter, as from `utf8_blocks`.
-        dialect: dialect of the text.
-        file: the file, for messages.
-        first_line: number of the first line.
+        first_line: number of the first line in the blocks.
 
     Raises:
-        UserError: while reading, if the csv module refuses a row.
+        UserError: the csv module refuses a row.
     """
     csv.field_size_limit(1 << 30)
     reader = csv.reader(
@@ -73,10 +71,10 @@ def _lines_in(blocks: Iterable[bytes], *, first_line: int) -> Iterator[str]:
 
 
 def _decoded(line: bytes, number: int) -> str:
-    """Decode a line and preserve bytes that are not UTF-8: they may be in a column that is not read."""
+    """Decode a line. Preserves bytes that are not UTF-8, since they may be in a column that is not read."""
     return line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape")
 
 
 def printable(text: str) -> str:
-    """Replace each byte that is not UTF-8 by a mark."""
+    """Replace each byte that is not UTF-8 by U+FFFD."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Side information: the day of each rating, and features of users and items, from the table to the equation."""
+"""Side information: the day of each rating, and features of users and items."""
 
 import json
 from collections.abc import Callable, Collection, Sequence
@@ -24,7 +24,7 @@ Categories: (N,) text, several joined by `|`, empty if unknown. Numbers: (N,) fl
 
 
 class Information(Enum):
-    """Kind of information besides the ratings. Who rated what is none: the ratings themselves tell it."""
+    """Kind of information besides the ratings. Implicit feedback is not one, since it is derived from the ratings."""
 
     times = "times"
     user_features = "user features"
@@ -32,7 +32,7 @@ class Information(Enum):
 
 
 class Needs(NamedTuple):
-    """Needs of an equation besides the ratings: who rated what in training, days, columns of users and of items."""
+    """Needs of an equation: interactions (who rated what in training), days, and columns of users and items."""
 
     interactions: bool = False
     days: bool = False
@@ -50,7 +50,7 @@ class Needs(NamedTuple):
 
 
 class AvailableData(NamedTuple):
-    """Parts that the data support: times with several ratings on a user's day, and informative columns."""
+    """Side information that is worth using: times, if users rate several items a day, and informative columns."""
 
     has_times: bool
     user_features: tuple[str, ...]
@@ -58,11 +58,10 @@ class AvailableData(NamedTuple):
 
 
 def informative(columns: dict[str, Column], *, is_trained: NDArray[np.bool_]) -> tuple[str, ...]:
-    """List the columns that say something about users (or items) with training ratings: is_trained (N,).
+    """List the informative columns of users (or items) with training ratings: is_trained (N,).
 
-    Leaves out columns that are constant or unknown, category columns with fewer than two rows per category, such as web
-    addresses,
-    and numbers with a column of their groups, NAME_group.
+    Leaves out columns that are constant or unknown, columns of categories with fewer than two rows per category, such
+    as web addresses, and columns of numbers that have a column of groups, NAME_group.
     """
     return tuple(
         name
@@ -84,9 +83,9 @@ class SideInformation:
     """Side information that an equation needs.
 
     Attributes:
-        day: (N,) int32, days since 1970 in UTC, of every row of the table; None if not needed.
-        user_features: the columns by name, each (num_users,) by user index.
-        item_features: the columns by name, each (num_items,) by item index.
+        day: (N,) int32, days since 1970 in UTC of all rows of the table; None if not needed.
+        user_features: columns by name, each (num_users,) by user index.
+        item_features: columns by name, each (num_items,) by item index.
     """
 
     day: NDArray[np.int32] | None
@@ -94,7 +93,7 @@ class SideInformation:
     item_features: dict[str, Column]
 
     def reordered(self, user_order: NDArray[np.intp], item_order: NDArray[np.intp]) -> "SideInformation":
-        """Reindex users and items; each order holds the old index of every new one."""
+        """Reindex users and items, given the old index of each new one."""
         return SideInformation(
             day=self.day,
             user_features={name: column[user_order] for name, column in self.user_features.items()},
@@ -151,13 +150,13 @@ def categories_in(text: str) -> list[str]:
 
 
 def categories(column: Column) -> tuple[NDArray[np.int32], NDArray[np.int32], list[str]]:
-    """Turn a column of categories into pairs of a row and one of its categories, sorted; an empty cell has none.
+    """Turn a column of categories into sorted pairs of a row and one of its categories; an empty cell has none.
 
     Args:
         column: (N,) text, already cut to the users or items with training rows.
 
     Returns:
-        row (E,) int32, column (E,) int32 index into names, and the sorted names of the categories.
+        row (E,) int32; column (E,) int32, an index into names; and names, the sorted categories.
     """
     assert not is_numeric(column), "numbers have no categories"
     of_rows = [categories_in(text) for text in column]
@@ -168,7 +167,7 @@ def categories(column: Column) -> tuple[NDArray[np.int32], NDArray[np.int32], li
 
 
 def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
-    """Scale a column of numbers to mean 0 and standard deviation 1 over the known values: (N,), 0 if unknown.
+    """Scale a column of numbers to mean 0 and standard deviation 1 over the known values: (N,); unknown values are 0.
 
     Args:
         column: (N,) float64, already cut to the users or items with training rows.
@@ -194,16 +193,16 @@ def standardized(column: Column, *, name: str) -> NDArray[np.float32]:
 def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], str], decimal: str = ".") -> Column:
     """Read cells of new users or items as values of a column that a model was trained on: (B,).
 
-    A number finds its group in a column of groups such as `30–36`, the nearest if it lies in none.
+    In a column of groups such as `30–36`, a number becomes its group, or the nearest one.
 
     Args:
         cells: (B,) text, empty if unknown.
-        trained: the column over the users or items with training rows.
-        place: names the place of a cell in messages.
+        trained: the column of the users or items with training rows.
+        place: returns the place of a cell in messages.
         decimal: decimal point of numbers.
 
     Raises:
-        UserError: a category has no training rows, or a number is not finite or far outside the trained values.
+        UserError: a category does not occur in training, or a number is not finite or far outside the trained range.
     """
     if is_numeric(trained):
         known = trained[~np.isnan(trained)]
@@ -232,7 +231,7 @@ def new_values(cells: Sequence[str], trained: Column, *, place: Callable[[int], 
 
 
 def _groups(names: Collection[str]) -> dict[str, tuple[float, float]]:
-    """Return the bounds of each group of numbers, such as `30–36` or `40`; empty if these are not groups."""
+    """Return the bounds of each group of numbers, such as `30–36` or `40`; {} if the names are not groups."""
     bounds = {name: name.split("–") for name in names}
     is_range = any(len(each) == 2 for each in bounds.values())
     if not is_range or not all(is_number(bound) for each in bounds.values() for bound in each):
@@ -253,8 +252,8 @@ class Origin(NamedTuple):
 
     Attributes:
         noun: "user" or "item".
-        place: the option that names the file, or the file name in a named data set; "" if there is none.
-        advice: what to do if the table is missing.
+        place: option that names the file, or name of the file in a named data set; "" if there is none.
+        advice: advice for a missing table.
     """
 
     noun: str
@@ -263,7 +262,7 @@ class Origin(NamedTuple):
 
 
 def chosen_columns(columns: dict[str, Column] | None, names: tuple[str, ...], origin: Origin) -> dict[str, Column]:
-    """Select columns by name, in the given order, from those of a table of users or items; None without a table.
+    """Select columns of a table of users or items by name, in the given order; the columns are None without a table.
 
     Raises:
         UserError: a column is missing, named twice, or empty.

@@ -1,4 +1,4 @@
-"""Guess of a file's layout: separator, header, quotes, columns and the format of the times."""
+"""Guess a file's layout: separator, header, quotes, columns and format of times."""
 
 import re
 from codecs import getincrementaldecoder
@@ -23,9 +23,9 @@ from ratinglab.ratings.text_options import SEPARATORS, ColumnOptions, Decimal, E
 from ratinglab.ratings.timestamps import TimeFormat, column_of_times, format_of_times
 
 SAMPLE_ROWS = 1000
-"""Number of first rows from which the layout is guessed."""
+"""Number of first rows used to guess the layout."""
 SEPARATOR_ORDER = ("tab", "double_colon", "semicolon", "pipe", "comma", "spaces")
-"""Separators in the order in which they are tried: the earlier ones are rarer in texts."""
+"""Separators in the order of trying, the ones that are rare in texts first."""
 COLUMN_NAMES = {
     "user": (
         "user id, user, users, uid, reviewer id, customer id, member id, rater id, account id, profile id, viewer id, "
@@ -50,7 +50,7 @@ COLUMN_NAMES = {
         "date, date added, created at, created, rated at, when, submitted, updated at, date updated, year"
     ),
 }
-"""Names of columns by role, the best first; upper case, and anything but letters and digits, does not matter."""
+"""Names of columns by role, the best first. Only letters and digits matter, in any case."""
 DATE_PATTERNS = [
     f"{date}{time}"
     for date in (
@@ -69,21 +69,21 @@ DATE_PATTERNS = [
     *("%m %d, %Y", "%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d %B, %Y"),
     *("%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y", "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z"),
 ]
-"""Formats of dates other than ISO."""
+"""Date formats other than ISO."""
 UNIX_TIME = re.compile(r"([6-9]\d{8}|[12]\d{9})(\d{3}){0,3}(\.\d*)?")
 """Unix times from 1990 on, in any unit."""
 COMMENT = re.compile(r"#[#\s]|%[%\s]")
-"""Start of a line that is more likely a comment than a row or a header."""
+"""Start of a line that is likely a comment, not a row or a header."""
 ITEM_CODES = re.compile(r"B[0-9A-Z]{9}|\d{9}[\dX]")
-"""ASINs and ISBNs, which name items."""
+"""ASINs and ISBNs, which are ids of items."""
 
 
 class GuessedLayout(NamedTuple):
     """Options that read a file.
 
     Attributes:
-        options: the user's options, with those that do not fit the file replaced.
-        notes: one line on each option that could not be guessed.
+        options: the user's options, except that guesses replace those that do not fit the file.
+        notes: remarks on guesses that may be wrong and options that could not be guessed, one line each.
     """
 
     options: CsvOptions
@@ -106,7 +106,7 @@ class Sample:
 
     @property
     def spans_lines(self) -> bool:
-        """Whether a cell spans lines, as one does in which a quotation mark opens by mistake."""
+        """Whether a cell spans lines, which may be due to a stray quotation mark."""
         return any("\n" in cell or "\r" in cell for row in self.rows for cell in row)
 
     def column(self, position: int) -> list[str]:
@@ -117,7 +117,7 @@ class Sample:
 def guess_layout(options: CsvOptions) -> GuessedLayout:
     """Guess the format options and the columns of a file.
 
-    Options that fit the file are kept, so that a user can override a wrong guess.
+    Keeps the options that fit the file, so that a user can override a wrong guess.
 
     Raises:
         UserError: the file cannot be read, or is not one rating per row.
@@ -148,7 +148,7 @@ def guess_layout(options: CsvOptions) -> GuessedLayout:
 
 
 def _guess_encoding(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, tuple[str, ...]]:
-    """Guess latin-1 for a text that is not UTF-8, unless the options name another encoding."""
+    """Choose latin-1 for text that is not UTF-8, unless the options name another encoding."""
     dialect = options.dialect("data.").adapted(file)
     if not dialect.is_utf8:
         return options, ()
@@ -161,7 +161,7 @@ def _guess_encoding(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, t
 
 
 def _dialects(options: CsvOptions, file: InputFile) -> Iterator[CsvOptions]:
-    """Yield options with each separator, with escapes and comments as they may be, and without quotes."""
+    """Yield options to try: each separator, with and without quotes, and possible escapes and comments."""
     start = file.start().decode(options.dialect("data.").adapted(file).encoding, "ignore").removeprefix("\ufeff")
     given = separator_text(options.separator, key="data.separator")
     names = [*([] if given in SEPARATORS.values() else [options.separator]), *SEPARATOR_ORDER]
@@ -180,7 +180,7 @@ def _dialects(options: CsvOptions, file: InputFile) -> Iterator[CsvOptions]:
 def _read_sample(options: CsvOptions, file: InputFile) -> tuple[CsvOptions, Sample | None]:
     """Read the first rows with these options, and guess the decimal separator.
 
-    The sample is None unless all rows have the same number of cells, at least three, and one column can be the rating.
+    The sample is None unless all rows have the same number of cells, at least three, and a column holds numbers.
     """
     dialect = options.dialect("data.").adapted(file)
     try:
@@ -212,7 +212,7 @@ def _are_numbers(cells: Sequence[str], decimal: Decimal = Decimal.point) -> bool
 
 
 def _guess_columns(options: CsvOptions, sample: Sample, file: InputFile) -> GuessedLayout:
-    """Guess the column of each role by its name, otherwise by its cells."""
+    """Guess the column of each role by its name, else by its cells."""
     found = _named_columns(options.columns, sample)
     if sample.header:
         for role in ("rating", "timestamp", "user", "item"):
@@ -241,12 +241,12 @@ def _guess_columns(options: CsvOptions, sample: Sample, file: InputFile) -> Gues
 
 
 def _named_columns(columns: ColumnOptions, sample: Sample) -> dict[str, int]:
-    """Find the columns that the options name, as far as the file has them."""
+    """Find the columns that the options name and the file has."""
     return {role: sample.names.index(name) for role, name in vars(columns).items() if name in sample.names}
 
 
 def _column_by_name(role: str, sample: Sample, *, taken: set[int], options: CsvOptions | None) -> dict[str, int]:
-    """Find the column of a role by the names of the columns; with options, one whose cells suit the role."""
+    """Find the column of a role by the names of the columns. With options, its cells must suit the role."""
     plain = [_normalized(name.partition(":")[0]) for name in sample.names]
     for name in map(_normalized, COLUMN_NAMES[role].split(",")):
         for position, found in enumerate(plain):
@@ -262,7 +262,7 @@ def _normalized(name: str) -> str:
 
 
 def _fits_role(role: str, cells: list[str], options: CsvOptions) -> bool:
-    """Return whether cells can be ratings, or times; anything can be an id."""
+    """Return whether cells can have the role; anything can be an id."""
     if not cells:
         return True
     if role == "rating":
@@ -271,7 +271,7 @@ def _fits_role(role: str, cells: list[str], options: CsvOptions) -> bool:
 
 
 def _columns_by_cells(sample: Sample, found: dict[str, int], options: CsvOptions) -> dict[str, int]:
-    """Find the columns of the missing roles by their cells: the rating has few values, a time looks like one."""
+    """Find the columns of missing roles by their cells. The rating is the numeric column with the fewest values."""
     found = dict(found)
     distinct = [len(set(sample.column(position))) for position in range(len(sample.names))]
 

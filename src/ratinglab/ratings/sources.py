@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
 
 FRAME = "<data frame>"
-"""Path that stands for a data frame passed from Python."""
+"""Path of a data frame passed from Python."""
 MOVIELENS = tuple(f"movielens_{size}" for size in ("100k", "latest_small", "1m", "10m", "20m", "25m", "32m"))
 """The named data sets."""
 
@@ -44,10 +44,10 @@ class DataOptions(ABC):
 
     duplicates: Duplicates
     """Treatment of rows that repeat a pair of user and item. error: stop with an error; last: keep the latest or,
-    without times, the last in the file; mean: keep that row, with the mean rating."""
+    without times, the last in the file; mean: keep that row with the mean rating."""
     min_rating: float | None = field(metadata=finite())
-    """Lowest rating to keep, for lists of liked items. Drops the others before users and items are counted; the scale
-    stays that of all ratings. null: keep all."""
+    """Lowest rating to keep, for lists of liked items. Lower ratings are dropped before users and items are counted,
+    but the scale includes them. null: keep all."""
     min_ratings_per_user: int = field(metadata=at_least(0))
     """Minimum number of ratings per user. Drops users with fewer, repeatedly, until all have enough; 0: keep all."""
     min_ratings_per_item: int = field(metadata=at_least(0))
@@ -59,7 +59,7 @@ class DataOptions(ABC):
     """Number of ratings per training step. Larger batches run faster and may need a larger optimizer.lr."""
 
     def column_names(self) -> dict[str, str]:
-        """Return the names of the columns by role, such as user, for files that are read later; {} without names."""
+        """Return the columns that have names by role, such as user, as defaults for files that are read later."""
         return {}
 
     @property
@@ -113,9 +113,9 @@ class ScaleOptions:
     """Lowest and highest possible rating, for data that does not contain them."""
 
     lowest: float | None
-    """Lowest possible rating, and a lower one is an error; null: the lowest one outside the test rows."""
+    """Minimum of the rating scale; lower ratings are an error. null: minimum of all ratings outside the test rows."""
     highest: float | None
-    """Highest possible rating, and a higher one is an error; null: the highest one outside the test rows."""
+    """Maximum of the rating scale; higher ratings are an error. null: maximum of all ratings outside the test rows."""
 
     def check_together(self) -> None:
         for name, bound in vars(self).items():
@@ -174,11 +174,11 @@ class CsvOptions(TextOptions, DataOptions):
     titles: TitleOptions
     """Table of items; optional. Its columns are features for model.item_features."""
     on_disk: bool
-    """Whether the rows stay in files of data.cache, mapped into memory, for tables larger than memory: 12 bytes per
-    row, and 20 more while a run trains. For optimizer=block_sgd or als, without times."""
+    """Whether the rows stay in files of data.cache that are mapped into memory, for tables larger than memory. Takes 12
+    bytes of disk per row, and 20 more while a run trains. For optimizer=block_sgd or als, without times."""
 
     frames: ClassVar[Any] = None
-    """Data frames to read instead of files, set by `with_frames`. Any, since OmegaConf evaluates annotations."""
+    """Data frames to read instead of files, set by `with_frames`. Any, because OmegaConf evaluates annotations."""
 
     def check_together(self) -> None:
         """Raise UserError for an invalid dialect, format of times or unrated value."""
@@ -208,7 +208,7 @@ class CsvOptions(TextOptions, DataOptions):
             raise UserError("data.cache must be a folder with data.on_disk=true, got null")
 
     def column_names(self) -> dict[str, str]:
-        """Return the names of the columns by role. A position says nothing about other files."""
+        """Return the columns that have names by role; positions do not apply to other files."""
         return {role: name for role, name in self.columns.by_role().items() if not name.isdigit()}
 
     @property
@@ -265,7 +265,7 @@ class CsvOptions(TextOptions, DataOptions):
 def _feature_file(
     noun: str, options: UserOptions | TitleOptions, *, id_column: str, title: str | None, frame: Frame | None
 ) -> tuple[FeatureFile | None, Origin]:
-    """Find the file of users or items, if any, or convert the data frame; return its origin, too."""
+    """Find the file of users or items, if any, or convert the data frame; also return its origin."""
     from ratinglab.ratings.feature_tables import FeatureFile, FeatureLayout
     from ratinglab.ratings.frames import frame_file
     from ratinglab.ratings.input_paths import existing_file
@@ -285,7 +285,7 @@ def _feature_file(
 
 
 def _lost_frame(key: str, *, keyword: str) -> UserError:
-    """Make the error for a run that was trained on a data frame, when it is resumed without the frame."""
+    """Make the error for resuming a run without the data frame that it was trained on."""
     return UserError(
         f"{key}: the run was trained on a data frame: resume it from Python, with "
         f"ratinglab.train('resume=FOLDER', {keyword}=frame)"
@@ -294,7 +294,7 @@ def _lost_frame(key: str, *, keyword: str) -> UserError:
 
 @dataclass
 class DemoOptions(DataOptions):
-    """About 100,000 generated ratings, written once and then read like any file."""
+    """100,000 generated ratings, written once and then read like any file."""
 
     name: ClassVar[str] = "demo"
 
@@ -302,7 +302,7 @@ class DemoOptions(DataOptions):
     """Seed of the generated table. The training has its own, `seed`."""
 
     def load(self) -> RatingTable:
-        """Generate the files if missing, and read them. Without a cache folder they are temporary.
+        """Generate the files if missing, and read them. They are temporary without a cache folder.
 
         Raises:
             UserError: the cache folder cannot be written, or a file in it is missing.
@@ -326,9 +326,9 @@ class MovieLensOptions(DataOptions):
     name: str
     """Name of the data set, such as movielens_100k."""
     root: str | None
-    """Folder or zip archive that already holds the data set; null: download it once into the cache folder."""
+    """Folder or zip archive with the data set; null: download it once into the cache folder."""
     address: str
-    """Web folder that holds the archive: the publisher's, or a mirror."""
+    """Web folder of the archive, at the publisher or a mirror."""
 
     def check_together(self) -> None:
         """Raise UserError for an unknown data set."""

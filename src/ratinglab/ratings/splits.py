@@ -1,4 +1,4 @@
-"""Splits: choice of the rows held out for validation and test."""
+"""Splits: the choice of rows held out for validation and test."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ratinglab.ratings.table import RatingTable
 
 VERSION = 1
-"""Raise it with any change to the rows that a split holds out."""
+"""Increment when the rows that a split holds out change."""
 TRAIN, VALIDATION, TEST, VALIDATION_HISTORY, TEST_HISTORY = range(5)
-"""Codes of the parts. A history is what is known of users without training rows when their lists are measured."""
+"""Codes of the parts. A history holds the fold-in ratings of held-out users."""
 MOVIELENS_100K_DIGEST = "48abd2e46d4c0e51c4bf76e6b2bdc260"
 """Digest of MovieLens 100K in its published order, in which each u-fold is a contiguous fifth."""
 
@@ -30,8 +30,8 @@ class Split:
     """Assignment of a table's rows to parts.
 
     Attributes:
-        part: (N,) int8, the code of the part of each row.
-        identity: hash of data, policy and seed, then the fold; the folds of a cross-validation share the hash.
+        part: (N,) int8, code of the part of each row.
+        identity: hash of data, policy and seed, then the fold; all folds of a cross-validation share the hash.
         notes: remarks, one line each.
     """
 
@@ -53,8 +53,8 @@ class Split:
 class SplitOptions(ABC):
     """Base class for splits. To write your own, return the part of each row in `assign`.
 
-    A field `validation` or `test` that is not 0 demands rows in that part. A field `fold` numbers the folds of a
-    cross-validation from 1.
+    If a field `validation` or `test` is not 0, that part must have rows. A field `fold` chooses a fold of a
+    cross-validation, counted from 1.
     """
 
     name: ClassVar[str]
@@ -63,17 +63,16 @@ class SplitOptions(ABC):
     by_file: ClassVar[bool] = False
     """Whether the split depends on the files that the rows come from."""
     takes_mapped_rows: ClassVar[bool] = False
-    """Whether it needs at most about 8 bytes of memory per row, and so suits rows in files mapped into memory."""
+    """Whether the split takes rows in mapped files, since it needs at most about 8 bytes of memory per row."""
     holds_out_users: ClassVar[bool] = False
-    """Whether users with held-out rows have no training rows, but a history."""
+    """Whether users with held-out rows have a history instead of training rows."""
 
     refit: bool
-    """Whether to fit a second time, on training and validation rows, for the best number of epochs found in
-    validation."""
+    """Whether to fit again on training and validation rows, for the number of epochs that was best in validation."""
 
     @abstractmethod
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
-        """Assign each row to a part: (N,) of TRAIN, VALIDATION and TEST, or with `holds_out_users` of all codes.
+        """Assign each row to a part: (N,) of TRAIN, VALIDATION and TEST; with `holds_out_users`, of all codes.
 
         Raises:
             UserError: the table lacks data that the split needs.
@@ -112,7 +111,7 @@ class SplitOptions(ABC):
 
     def _identity(self, table: RatingTable) -> str:
         policy = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("fold", "refit")}
-        # add the borders of the files, which the digest leaves out; sort keys, so that field order does not matter
+        # the digest leaves out the borders of files; sorting makes the order of fields irrelevant
         borders = [source.stop for source in table.sources] if self.by_file else []
         content = (VERSION, table.digest, self.name, sorted(policy.items()), borders)
         hashed = blake2b(repr(content).encode(), digest_size=6)
@@ -124,7 +123,7 @@ class SplitOptions(ABC):
 
 @dataclass
 class FractionSplit(SplitOptions):
-    """Fractions of the rows, held out for validation and test."""
+    """Fractions of the rows held out for validation and test."""
 
     validation: float = field(metadata=from_zero_below(1))
     """Fraction of the rows held out for validation (per_user: of each user's); 0: no validation, so no early
@@ -192,7 +191,8 @@ class LeaveLastSplit(SplitOptions):
     by_time: ClassVar[bool] = True
 
     validation: int = field(metadata=at_least(0))
-    """Number of each user's ratings, before the test ones, for validation; 0: no validation, so no early stopping."""
+    """Number of each user's last ratings before the test ratings for validation; 0: no validation, so no early
+    stopping."""
     test: int = field(metadata=at_least(1))
     """Number of each user's last ratings for test. Among ratings at the same time, the later one in the file counts as
     last."""
@@ -238,8 +238,8 @@ class LeaveLastSplit(SplitOptions):
 class TemporalSplit(FractionSplit):
     """One cut in time for all users: later rows are test, and the last of the earlier rows are validation.
 
-    Rows at the same time stay together, on the later side of a cut: all training rows precede all validation rows, and
-    these all test rows.
+    Rows at the same time stay together on the later side of a cut, so that all training rows precede all validation
+    rows, which precede all test rows.
     """
 
     name: ClassVar[str] = "temporal"
@@ -248,7 +248,7 @@ class TemporalSplit(FractionSplit):
     def assign(self, table: RatingTable) -> NDArray[np.integer]:
         time = table.times(asked_by=f"split={self.name}")
         num_test, num_validation = round(self.test * len(time)), round(self.validation * len(time))
-        ordered = np.append(np.sort(time), np.iinfo(time.dtype).max)  # later than all rows: the cut of an empty part
+        ordered = np.append(np.sort(time), np.iinfo(time.dtype).max)  # an empty part begins after all rows
         first_test, first_validation = ordered[[-1 - num_test, -1 - num_test - num_validation]]
         return np.select([time >= first_test, time >= first_validation], [TEST, VALIDATION], TRAIN)
 
@@ -259,7 +259,7 @@ class TemporalSplit(FractionSplit):
 
 @dataclass
 class RandomValidationSplit(SplitOptions):
-    """Random rows for validation, among those that are not test."""
+    """Base class for splits that choose random validation rows among the rows that are not test."""
 
     takes_mapped_rows: ClassVar[bool] = True
 
@@ -316,12 +316,12 @@ class RowsSplit(RandomValidationSplit):
 
 @dataclass
 class KFoldSplit(RandomValidationSplit):
-    """Shuffled rows, cut into folds, one of them for test: `-m split.fold=1,2,3,4,5` cross-validates."""
+    """Shuffled rows, cut into folds, one of them for test. `-m split.fold=1,2,3,4,5` cross-validates."""
 
     name: ClassVar[str] = "kfold"
 
     folds: int = field(metadata=at_least(2))
-    """Number of folds. If the rows do not divide evenly, the first folds have one more."""
+    """Number of folds. If the rows do not divide evenly, the first folds have one row more."""
     fold: int = field(metadata=at_least(1))
     """Fold held out for test, counted from 1. Sweep over all folds with -m split.fold=1,2,…"""
 
@@ -341,7 +341,7 @@ class KFoldSplit(RandomValidationSplit):
 
 @dataclass
 class SurpriseKFoldSplit(KFoldSplit):
-    """Same folds as Surprise's KFold(n_splits=folds, random_state=seed) on the rows in table order."""
+    """The folds of Surprise's KFold(n_splits=folds, random_state=seed) on the rows in table order."""
 
     name: ClassVar[str] = "surprise_kfold"
 
@@ -418,7 +418,7 @@ class FilesSplit(RandomValidationSplit):
 
 
 def _row_numbers(count: int) -> NDArray[np.int32] | NDArray[np.int64]:
-    """Number rows from 0, in half the memory if the numbers fit: (count,)."""
+    """Number rows from 0: (count,), int32 if the numbers fit."""
     return np.arange(count).astype(np.int64) if count >= 2**31 else np.arange(count, dtype=np.int32)
 
 
@@ -438,9 +438,9 @@ def _first_of_each_user(
     num_test: NDArray[np.number],
     num_validation: NDArray[np.number],
 ) -> NDArray[np.int8]:
-    """Hold out each user's first num_test rows for test, the next num_validation for validation: (N,) parts.
+    """Hold out each user's first num_test rows in the order for test, and the next num_validation for validation.
 
-    user: (N,), order: (N,) rows, num_test and num_validation: (num_users,)
+    user: (N,), order: (N,) rows, num_test and num_validation: (num_users,) → (N,) parts
     """
     by_user = order[np.argsort(user[order], kind="stable")]
     count = np.bincount(user)

@@ -1,4 +1,4 @@
-"""Read files of ratings that do not fit into memory: two passes, whose rows end in files beside one another."""
+"""Two-pass reader for files of ratings larger than memory; writes one file per column."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,15 +24,15 @@ from ratinglab.ratings.text_options import ColumnOptions
 from ratinglab.ratings.text_ratings import stream_text
 
 COLUMNS = {"user": np.dtype("<i4"), "item": np.dtype("<i4"), "rating": np.dtype("<f4")}
-"""Files of the columns, by name, and the types of their values."""
+"""Types of the columns by name, which is also the name of the column's file."""
 
 
 class StreamedRows(NamedTuple):
-    """Rows of all files, mapped from files of their own.
+    """Rows of all files, mapped into memory.
 
     Attributes:
         ratings: the rows.
-        user_ids: the id of each user index; likewise item_ids.
+        user_ids: id of each user index; likewise item_ids.
         files: each file with ratings, its layout (None unless it is text), and its number of rows.
         notes: remarks on the files and ids.
     """
@@ -49,18 +49,11 @@ def stream_rows(
 ) -> StreamedRows:
     """Read the columns user, item and rating, and write them to files in a folder: 12 bytes per row.
 
-    The first pass finds the distinct ids, the second one their index in each row. Besides the ids, memory holds a few
+    The first pass finds the distinct ids, and the second one looks up their indices. Memory holds the ids and a few
     batches of rows.
 
-    Args:
-        files: the files, in the order of the rows.
-        dialect: dialect of text files.
-        header: whether the first line of a text file names the columns.
-        columns: columns by role.
-        folder: folder for the files of rows.
-
     Raises:
-        UserError: a file, column, row or cell is invalid, or a file changes while it is read; the message names it.
+        UserError: a file is invalid, or changes while it is read.
         OSError: the rows cannot be written.
     """
     users, items = DistinctIds(what="user"), DistinctIds(what="item")
@@ -99,7 +92,7 @@ def _write_rows(
     targets: Sequence[IO[bytes]],
     num_rows: int,
 ) -> None:
-    """Append the indices and ratings of a file to the files of COLUMNS, unless it has other rows than before."""
+    """Append the indices and ratings of a file to the files of COLUMNS. Raises UserError if the file has changed."""
     for user, item, rating in batches:
         user_index, item_index = users.index_of(user), items.index_of(item)
         if min(user_index.min(initial=0), item_index.min(initial=0)) == UNKNOWN:
@@ -133,7 +126,7 @@ def _layout(file: InputFile, dialect: TextDialect, *, header: bool, columns: Col
 def _batches(
     file: InputFile, layout: Layout | None, *, columns: ColumnOptions, threads: ThreadPoolExecutor
 ) -> Iterator[list[Any]]:
-    """Yield batches of a file: the ids of users and of items, and the ratings, float32."""
+    """Yield batches of a file: ids of users, ids of items, and ratings as float32."""
     if layout is not None:
         return stream_text(file, layout, threads, with_parsed_ids)
     batches = stream_columnar(file, format_of(file), columns)

@@ -40,19 +40,19 @@ class Ratings:
         return len(self.rating)
 
     def blocks(self) -> Iterator[tuple[slice, "Ratings"]]:
-        """Yield ranges of rows and their rows, as views. Mapped pages are dropped once the next block is asked for."""
+        """Yield ranges of rows and their rows, as views. Drops mapped pages before it yields the next block."""
         for rows in blocks_of(len(self)):
             yield rows, self.take(rows)
             release(self.user, self.item, self.rating, self.day)
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> "Ratings":
-        """Select rows by indices, in that order, by a mask, or by a range, which returns views."""
+        """Select rows by a mask, by indices in the given order, or by a range, which returns views."""
         day = None if self.day is None else self.day[rows]
         return Ratings(user=self.user[rows], item=self.item[rows], rating=self.rating[rows], day=day)
 
 
 class SourceFile(NamedTuple):
-    """A file of a table, and the row after its last one."""
+    """A file of a table, and the number of the row after its last one."""
 
     name: str
     stop: int
@@ -69,8 +69,8 @@ class RatingTable:
         user_ids: the id of each user index.
         item_ids: the id of each item index.
         titles: (num_items,) text by item index, empty if unknown; None without a table of titles.
-        user_columns: the features of users, by name; empty without a table of users.
-        item_columns: the features of items, by name: all columns of the table of titles besides its ids and titles.
+        user_columns: features of users, by name; empty without a table of users.
+        item_columns: features of items, by name: all columns of the table of titles besides ids and titles.
         origins: where the user and item tables come from, for messages.
         scale: lowest and highest possible rating, as set or as found in all rows.
         set_scale: lowest and highest possible rating, as set; None: not set.
@@ -78,7 +78,7 @@ class RatingTable:
         merged_across_files: number of pairs of user and item merged from rows in several files.
         notes: remarks on cleaning and on unusual rows, one line each.
         noise_floor: MSE of a perfect model, in squared rating units; None unless the data is generated.
-        folder: folder for rows in mapped files, of tables larger than memory; None: rows are in memory.
+        folder: folder for files of rows, if the rows are in mapped files; None: the rows are in memory.
     """
 
     name: str
@@ -114,11 +114,7 @@ class RatingTable:
         return len(self.ratings) / (self.num_users * self.num_items)
 
     def times(self, *, asked_by: str) -> NDArray[np.int64]:
-        """Return the timestamp of every rating.
-
-        Raises:
-            UserError: none were read; the message names `asked_by`.
-        """
+        """Return the timestamp of every rating. Raises UserError, which names `asked_by`, if none were read."""
         if self.timestamp is None:
             raise UserError(f"{asked_by} needs the times of the ratings: name their column as data.columns.timestamp")
         return self.timestamp
@@ -153,7 +149,7 @@ class RatingTable:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the ids and of all rows in order, independent of the file's format, of times and of features."""
+        """Hash of the ids and of all rows in order, without times and features, independent of the file format."""
 
         def hashed(content: Any) -> bytes:
             return blake2b(content, digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""Cache of tables, stored as Arrow files that the next run maps into memory."""
+"""Cache of tables in Arrow files, which the next run maps into memory."""
 
 import json
 import os
@@ -21,17 +21,17 @@ from ratinglab.ratings.streaming import COLUMNS, map_rows
 from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
 
 VERSION = 6
-"""Raise it with any change to the result of reading, or to the cache's format."""
+"""Increment with any change to the result of reading or to the format of the cache."""
 SMALLEST = 8 << 20
-"""Minimum bytes of files to cache: smaller ones are read as fast."""
+"""Minimum size of files to cache; smaller ones are read as fast."""
 SETTLED_NS = 2_000_000_000
-"""Minimum age of a file: one rewritten within a clock tick would look unchanged."""
+"""Minimum age of files to cache. A file rewritten within a clock tick would look unchanged."""
 KEPT = 8
-"""Number of cached tables; beyond it, the least recently used are removed."""
+"""Maximum number of cached tables; the least recently used are removed."""
 ABANDONED = 86_400
 """Seconds after which an incomplete table counts as left by a killed run."""
 FACTS_FILE = "table.arrow"
-"""File of a table without its rows, which are on disk."""
+"""File of everything but the rows of a table on disk."""
 FACTS = ("name", "origins", "scale", "set_scale", "sources", "merged_across_files", "digest", "notes", "noise_floor")
 WRITING = threading.Lock()
 """Serializes the writes of this process, which share the name of a temporary file."""
@@ -42,15 +42,14 @@ def cached_table(
 ) -> RatingTable:
     """Return the table of `read`, from the cache if the files and the reading options are unchanged.
 
-    An entry is a file, renamed into place once it is complete on disk. So two runs may write it at once, and a killed
-    run leaves no partial entry. An unreadable entry is replaced; a failed write only adds a note.
+    An entry is a file that is renamed into place once it is complete on disk, so that two runs may write it at once,
+    and a killed run leaves no partial entry. Unreadable entries are replaced. If writing fails, the table gets a note.
 
     Args:
         folder: the cache folder; None: no cache.
-        read: reads the files.
-        fingerprints: path, size and times of each file; a file with another fingerprint is another file.
+        fingerprints: path, size and times of each file, by which a changed file is recognized.
         options: all options that affect the result of reading.
-        now_ns: the time, in nanoseconds.
+        now_ns: the time in nanoseconds.
     """
     size = sum(fingerprint[2] for fingerprint in fingerprints)
     settled = all(max(fingerprint[3:]) < now_ns - SETTLED_NS for fingerprint in fingerprints)
@@ -74,16 +73,9 @@ def cached_table(
 def table_on_disk(
     folder: Path, read: Callable[[Path], RatingTable], *, fingerprints: list[list[Any]], options: str, now_ns: int
 ) -> RatingTable:
-    """Return the table of `read`, which writes its rows to files of a folder, from the cache if there is one.
+    """Return the table of `read`, which writes its rows to files of a folder, like `cached_table`.
 
-    An entry is a folder, renamed into place once it is complete.
-
-    Args:
-        folder: the cache folder.
-        read: reads the files; takes the folder for the rows.
-        fingerprints: as of `cached_table`.
-        options: as of `cached_table`.
-        now_ns: as of `cached_table`.
+    An entry is a folder that is renamed into place once it is complete.
 
     Raises:
         OSError: the rows cannot be written.
@@ -94,7 +86,7 @@ def table_on_disk(
     entry.parent.mkdir(parents=True, exist_ok=True)
     _remove_unfinished(entry.parent)
     half_done = entry.with_name(f".{entry.name}.{platform.node()}.{os.getpid()}.{threading.get_ident()}.tmp")
-    shutil.rmtree(half_done, ignore_errors=True)  # a killed process of a container can have had the same number
+    shutil.rmtree(half_done, ignore_errors=True)  # left by a killed process with the same number in a container
     try:
         half_done.mkdir()
         found = read(half_done)
@@ -109,7 +101,7 @@ def table_on_disk(
     finally:
         shutil.rmtree(half_done, ignore_errors=True)
     _tidy(entry, now=now_ns / 1e9)
-    # another run may have removed the entry again: the rows stay mapped
+    # the rows stay mapped if another run has removed the entry
     return _load_on_disk(entry) or replace(found, folder=entry.parent)
 
 
@@ -129,7 +121,7 @@ def _found(entry: Path) -> RatingTable | None:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove the rows of processes of this machine that were killed while they read: they can fill a disk."""
+    """Remove the rows of this machine's processes that were killed while reading, since they can fill a disk."""
     for path in folder.glob(f".*.rows.{platform.node()}.*.tmp"):
         try:
             os.kill(int(path.name.split(".")[-3]), 0)
@@ -138,9 +130,9 @@ def _remove_unfinished(folder: Path) -> None:
 
 
 def _tidy(entry: Path, *, now: float) -> None:
-    """Remove older tables of the same files, all but the KEPT latest others, and leftovers of killed runs.
+    """Remove older tables of the same files, leftovers of killed runs, and all but the KEPT latest tables.
 
-    Another run that has mapped a removed table can still read it.
+    Runs that have mapped a removed table can still read it.
     """
     used: dict[Path, float] = {}
     for each in entry.parent.iterdir():
@@ -163,7 +155,7 @@ def _hashed(content: Any) -> str:
 def _write(file: BinaryIO, table: RatingTable) -> None:
     """Write an Arrow file with one row, whose cells are the table's arrays, and the other facts as metadata.
 
-    Rows that are on disk already are left out.
+    Leaves out the rows of a table on disk.
     """
     arrays = {name: getattr(table.ratings, name) for name in ("user", "item", "rating") if table.folder is None}
     arrays |= {"user_ids": table.user_ids.ids.to_numpy(), "item_ids": table.item_ids.ids.to_numpy()}
@@ -191,7 +183,7 @@ def _load_on_disk(entry: Path) -> RatingTable | None:
 
 
 def _load(entry: Path, *, ratings: Ratings | None = None) -> RatingTable | None:
-    """Load the table of an entry, with rows from elsewhere if they are on disk; None if it is missing or invalid."""
+    """Load the table of an entry; None if it is missing or invalid. `ratings` are its rows if they are on disk."""
     try:
         content = pa.ipc.open_file(pa.memory_map(os.fsencode(entry))).read_all()
         content.validate(full=True)  # reads no numbers, only text

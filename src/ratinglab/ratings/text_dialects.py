@@ -1,4 +1,4 @@
-"""Delimited text: its dialect, and its lines as UTF-8 with one delimiter."""
+"""Dialects of delimited text, and its conversion to UTF-8 with a delimiter of one byte."""
 
 import codecs
 import io
@@ -16,9 +16,9 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.inputs import BLOCK_SIZE, BlockStream, InputFile
 
 PIECE_SIZE = 1 << 20
-"""Bytes of a plain file that one thread parses at a time."""
+"""Approximate bytes of a plain file that one thread parses at a time."""
 UNIT_SEPARATOR = "\x1f"
-"""Replaces separators of several characters, which CSV readers do not support. Text must not contain it."""
+"""Replacement for separators of several characters, which CSV readers do not support. Text cannot contain it."""
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -26,9 +26,9 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
     codecs.BOM_UTF8: "utf-8",
 }
-"""Encodings by the first bytes of a file; the longer marks come first, as those of UTF-16 begin them."""
+"""Encodings by the first bytes of a file. UTF-32 comes first, since its mark begins with the mark of UTF-16."""
 SEPARATOR_LINE = re.compile(rb"\A(?:\xef\xbb\xbf)?sep=(.)(?=[\r\n])")
-"""First line, in UTF-8, by which Excel names the separator."""
+"""First line, in UTF-8, that names the separator, as Excel writes it."""
 LONGEST_SEPARATOR_LINE = 10
 LINE_END = re.compile(rb"\r\n|\n|\r")
 QUOTE = b'"'
@@ -41,8 +41,8 @@ class TextDialect:
     Attributes:
         separator: text between two columns, or "spaces" for one or more blanks or tabs.
         encoding: name of a Python codec.
-        quote: whether a cell may be enclosed in quotation marks; otherwise they are text.
-        escape: whether a backslash takes the next character literally.
+        quote: whether quotation marks may enclose a cell; otherwise they are text.
+        escape: whether the character after a backslash is literal.
         decimal: decimal point of numbers.
         comment: prefix of the lines to skip; None: no such lines.
         prefix: prefix of the keys in messages.
@@ -82,10 +82,10 @@ class TextDialect:
         return self.is_utf8 and self.has_one_byte_separator and self.comment is None
 
     def adapted(self, file: InputFile) -> "TextDialect":
-        """Return the dialect with the encoding of the file's byte-order mark, and the separator of its line `sep=;`.
+        """Return the dialect with the encoding of the file's byte-order mark and the separator of its line `sep=;`.
 
         Raises:
-            UserError: the file cannot be read, or is evidently in another encoding.
+            UserError: the file is evidently in another encoding.
         """
         start = file.start()
         mark = next((mark for mark in BYTE_ORDER_MARKS if start.startswith(mark)), None)
@@ -101,11 +101,7 @@ class TextDialect:
 
 
 def utf8_blocks(file: InputFile, dialect: TextDialect) -> Iterator[bytes]:
-    """Read the file's text as UTF-8, with the dialect's delimiter between columns. Comments become empty lines.
-
-    Raises:
-        UserError: while reading, if the file is damaged or not in its encoding.
-    """
+    """Read the file's text as UTF-8, with the dialect's delimiter between columns and empty lines for comments."""
     blocks = file.blocks()
     if not dialect.is_utf8:
         blocks = _transcoded(blocks, dialect, name=str(file))
@@ -119,10 +115,10 @@ def utf8_blocks(file: InputFile, dialect: TextDialect) -> Iterator[bytes]:
 
 
 def pieces_of(file: InputFile, dialect: TextDialect, *, header_lines: int) -> list[tuple[int, int]]:
-    """Cut a plain file in UTF-8 at line ends into pieces of about PIECE_SIZE bytes, which threads can read at once.
+    """Cut a plain file at line ends into pieces of about PIECE_SIZE bytes, which threads can read in parallel.
 
-    Returns the first byte of each piece and the one after its last. The header is left out. The list is empty for any
-    other file, and for one whose lines do not end with \\n.
+    Returns the first byte of each piece and the byte after its last one, without the header. The list is empty for any
+    other file, and if lines do not end with \\n.
     """
     if file.compression() is not None or not dialect.is_plain:
         return []
@@ -143,15 +139,15 @@ def pieces_of(file: InputFile, dialect: TextDialect, *, header_lines: int) -> li
 class QuoteScan:
     """Streaming check of quotation marks.
 
-    Marks are regular if each opening one begins a cell and each closing one ends it, as in RFC 4180; inside a quoted
-    cell they are doubled.
+    Marks are regular, as in RFC 4180, if each opening mark begins a cell, each closing mark ends it, and marks inside a
+    quoted cell are doubled.
 
     Attributes:
         has_quotes: whether there is a quotation mark.
         is_regular: whether all marks are regular.
-        spans_lines: whether a quoted cell contains a line end; valid if all marks are regular.
+        spans_lines: whether a quoted cell contains a line end. Valid only if all marks are regular.
         may_join_rows: whether a line that begins inside a quoted cell, except the last line, has as many separators as
-            a row; valid likewise.
+            a row. Valid only if all marks are regular.
     """
 
     def __init__(self, dialect: TextDialect, *, num_columns: int) -> None:
@@ -200,7 +196,7 @@ class QuoteScan:
 
 
 class TextStream(BlockStream):
-    """A file's text in UTF-8, as a stream for pyarrow. The scan checks the quotation marks after the header."""
+    """A file's text in UTF-8, as a stream for pyarrow; the scan checks the quotation marks after the header."""
 
     def __init__(self, file: InputFile, dialect: TextDialect, *, header_lines: int, scan: QuoteScan) -> None:
         super().__init__(utf8_blocks(file, dialect))
@@ -212,7 +208,7 @@ class TextStream(BlockStream):
         block = super().read(size)
         if self._scan is not None:
             if block:
-                # many files have quotes only in the header
+                # leave out the header, since many files have quotes only there
                 body = re.split(LINE_END, block, maxsplit=self._header_lines)[-1] if self._header_lines else block
                 self._scan.add(body.removeprefix(codecs.BOM_UTF8))
                 self._header_lines = 0
@@ -230,7 +226,7 @@ def arrow_options(
     spans_lines: bool,
     use_threads: bool,
 ) -> dict[str, Any]:
-    """Make the options for pyarrow to read the columns that have types, as from a `TextStream`. Text is never null."""
+    """Make pyarrow's options to read the columns that have types from a `TextStream`. Text is never null."""
     return {
         "read_options": pyarrow.csv.ReadOptions(
             column_names=names, skip_rows=skipped_lines, block_size=BLOCK_SIZE, use_threads=use_threads

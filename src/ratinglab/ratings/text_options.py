@@ -1,4 +1,4 @@
-"""Options of the form of files: columns, and the separator, header and encoding of text. Imports nothing slow."""
+"""Options of how files are read: columns, and the separator, header and encoding of text. Imports nothing slow."""
 
 from __future__ import annotations
 
@@ -47,10 +47,9 @@ class TextOptions:
     header: bool
     """Whether the first line names the columns. If false, columns are named by position, counted from 1."""
     encoding: str
-    """Encoding of the text: utf-8, latin-1, utf-16 or any other encoding that Python knows. A byte-order mark overrides
-    it."""
+    """Encoding of the text: utf-8, latin-1, utf-16 or any other encoding of Python. A byte-order mark overrides it."""
     quote: Quote
-    """Quoting. double: a cell in double quotes may contain separators, and two double quotes in it mean one; none:
+    """Quoting. double: a cell in double quotes may contain separators, and represents a double quote by two; none:
     quotation marks are text."""
     escape: Escape
     """Escape character. backslash: the character after a backslash is literal; none: no escapes."""
@@ -60,7 +59,7 @@ class TextOptions:
     """Prefix of comment lines, such as '#', which are skipped; null: no comments."""
 
     def dialect(self, prefix: str) -> TextDialect:
-        """Return the dialect; `prefix` is that of the keys in messages, such as `data.`."""
+        """Return the dialect; `prefix` begins the keys in messages, such as `data.`."""
         from ratinglab.ratings.text_dialects import TextDialect
 
         return TextDialect(
@@ -100,7 +99,7 @@ class ColumnOptions:
 
 
 def separator_text(text: str, *, key: str) -> str:
-    """Resolve a separator, given by name or literally; "spaces" is a run of blanks.
+    """Resolve a separator, given by name or literally; "spaces" means a run of blanks.
 
     Raises:
         UserError: it is neither a known name nor usable as a separator.

@@ -19,18 +19,18 @@ from ratinglab.ratings.text_dialects import QUOTE, QuoteScan, TextStream, arrow_
 from ratinglab.ratings.timestamps import parsed_times
 
 ENCLOSED = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
-"""A cell that quotation marks enclose, or that one opens: its marks are not text."""
+"""A cell that quotation marks enclose or one mark opens, so that the marks are not text."""
 Convert = Callable[[pa.RecordBatch], list[Any]]
-"""Conversion of a batch of the columns user and item, as text, rating, as float32, and, if read, timestamp."""
+"""Conversion of a batch whose columns are user and item as text, rating as float32 and, if read, timestamp."""
 
 
 class TextRows(NamedTuple):
     """Rows of a text file.
 
     Attributes:
-        layout: the layout by which they were read.
+        layout: the layout that fits the file.
         parts: the converted batches.
-        notes: remarks on their dialect.
+        notes: remarks on the dialect.
     """
 
     layout: Layout
@@ -39,10 +39,10 @@ class TextRows(NamedTuple):
 
 
 class FaultyRowError(Exception):
-    """A row that the fast reader refuses.
+    """A row that pyarrow or a conversion refuses.
 
     Attributes:
-        num_valid_bytes: number of bytes at the start of the file, before the row, that have no fault.
+        num_valid_bytes: number of bytes before the row that have no fault.
     """
 
     def __init__(self, num_valid_bytes: int, reason: object) -> None:
@@ -51,11 +51,7 @@ class FaultyRowError(Exception):
 
 
 def read_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> TextRows:
-    """Read the rows of a file.
-
-    Raises:
-        UserError: for the first faulty row, with its line.
-    """
+    """Read the rows of a file. Raises UserError for the first faulty row, with its line."""
     any_dates = layout.with_any_dates()
     try:
         return _read(file, layout, threads, convert)
@@ -86,14 +82,10 @@ def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert:
 def _read_irregular_quotes(
     file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert, *, lenient: list[list[Any]]
 ) -> TextRows:
-    """Read a file whose quotation marks are text, span lines, or are irregular in columns that are not read.
+    """Read a file whose quotation marks are text or irregular, or whose quoted cells span lines.
 
     Args:
-        file: the file.
-        layout: its layout.
-        threads: threads that convert the rows.
-        convert: conversion of a batch.
-        lenient: the rows as pyarrow reads them with quotes; empty if it refuses one or joins lines.
+        lenient: the rows as pyarrow reads them with quotes; empty if it refuses a row or joins lines.
 
     Raises:
         UserError: a row is faulty; or a mark may have joined rows, or is irregular in a column that is read.
@@ -123,7 +115,7 @@ def _read_irregular_quotes(
 
 
 def _convert_unquoted(convert: Convert, batch: pa.RecordBatch) -> list[Any]:
-    """Convert a batch that was read without quotes. Raises ArrowInvalid if marks enclose an id, or one opens it."""
+    """Convert a batch that was read without quotes. Raises ArrowInvalid if marks enclose or open an id."""
     for column in batch.columns[:2]:
         if pc.any(pc.match_substring_regex(column, ENCLOSED)).as_py():
             raise pa.ArrowInvalid("an id is enclosed in quotation marks, or only opened by one")
@@ -140,11 +132,7 @@ def _fault(file: InputFile, layout: Layout, error: FaultyRowError) -> UserError:
 def _read_in_order(
     file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert, scan: QuoteScan
 ) -> list[list[Any]]:
-    """Read a file by one thread while others convert its rows.
-
-    Raises:
-        FaultyRowError: a row is faulty.
-    """
+    """Read a file in one thread while others convert its rows. Raises FaultyRowError."""
     num_batches = 0
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -156,16 +144,12 @@ def _read_in_order(
     try:
         return list(threads.map(convert, batches()))
     except pa.ArrowInvalid as error:
-        # a batch holds the whole lines of a block: the last one may have left out a line
+        # the fault may be in a line that begins in the last block that was read
         raise FaultyRowError(max(num_batches - 1, 0) * BLOCK_SIZE, error) from error
 
 
 def _read_pieces(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> list[list[Any]]:
-    """Read a plain file in several threads; return nothing for any other file, and for one with quotes.
-
-    Raises:
-        FaultyRowError: a row is faulty.
-    """
+    """Read a plain file without quotes in several threads; return [] for other files. Raises FaultyRowError."""
 
     def read(piece: tuple[int, int]) -> list[list[Any]] | None:
         content = _content(file, piece)
@@ -186,7 +170,7 @@ def stream_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, co
     """Yield the converted batches of a file in bounded memory.
 
     Raises:
-        UserError: a row is faulty; or a quoted cell spans lines, or quotation marks are irregular.
+        UserError: a row is faulty, a quoted cell spans lines, or quotation marks are irregular.
     """
     num_rows = 0
     try:
@@ -219,7 +203,7 @@ def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, conv
 def _whole_piece(
     file: InputFile, layout: Layout, convert: Convert, piece: tuple[int, int], *, is_first: bool = False
 ) -> list[list[Any]]:
-    """Read a piece of a plain file whose quoted cells, if any, end on their lines."""
+    """Read a piece of a plain file. Raises UserError if a quoted cell spans lines, or marks are irregular."""
     content = _content(file, piece)
     if not has_regular_rows(content, layout):
         raise _irregular(file)
@@ -236,19 +220,19 @@ def _irregular(file: InputFile) -> UserError:
 
 
 def _content(file: InputFile, piece: tuple[int, int]) -> bytes:
-    """Read a piece: the first byte, and the one after the last."""
+    """Read a piece, given its first byte and the byte after its last one."""
     with file.path.open("rb") as stream:
         stream.seek(piece[0])
         return stream.read(piece[1] - piece[0])
 
 
 def _drops_a_mark(content: bytes, piece: tuple[int, int]) -> bool:
-    """Return whether pyarrow would drop a byte-order mark that is within the file."""
+    """Return whether pyarrow would drop a byte-order mark inside the file."""
     return piece[0] > 0 and content.startswith(codecs.BOM_UTF8)
 
 
 def _converted_piece(content: bytes, layout: Layout, convert: Convert, *, num_valid_bytes: int) -> list[list[Any]]:
-    """Parse and convert a piece, which follows valid bytes. Raises FaultyRowError if a row is faulty."""
+    """Parse and convert a piece, which `num_valid_bytes` bytes precede. Raises FaultyRowError."""
     try:
         return [convert(batch) for batch in _parsed(pyarrow.csv.read_csv, pa.BufferReader(content), layout, skip=0)]
     except pa.ArrowInvalid as error:
@@ -256,17 +240,13 @@ def _converted_piece(content: bytes, layout: Layout, convert: Convert, *, num_va
 
 
 def _batches_in_order(file: InputFile, layout: Layout, scan: QuoteScan) -> Iterator[pa.RecordBatch]:
-    """Read a file by one thread; see `_parsed`."""
+    """Read a file in one thread; see `_parsed`."""
     stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
     return _parsed(pyarrow.csv.open_csv, stream, layout, skip=layout.header_lines)
 
 
 def _parsed(read: Callable[..., Any], stream: Any, layout: Layout, *, skip: int) -> Iterator[pa.RecordBatch]:
-    """Yield batches of the columns user, item, rating and timestamp, read by one of pyarrow's functions.
-
-    Raises:
-        ArrowInvalid: a row is faulty.
-    """
+    """Yield batches of user, item, rating and timestamp, read by a function of pyarrow. Raises ArrowInvalid."""
     names = [str(position) for position in range(layout.num_columns)]
     types = {names[layout.user]: pa.string(), names[layout.item]: pa.string(), names[layout.rating]: pa.float32()}
     if layout.timestamp is not None:

@@ -1,4 +1,4 @@
-"""Tables in any format that is read, as columns of text cells: users, items, and pairs to predict."""
+"""Tables in any supported format as columns of text: users, items, and pairs to predict."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,10 +23,10 @@ class TextTable:
 
     Attributes:
         file: the file.
-        dialect: the dialect in which it was read; None for Parquet, Arrow, ORC and JSON Lines.
-        header: whether its first row names the columns.
-        content: the cells: text, or the types of the file's format.
-        notes: remarks on its dialect.
+        dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
+        header: whether the first row of the file names the columns.
+        content: the cells, as text for a text file, else in the types of the file.
+        notes: remarks on the dialect.
         first_row: number of rows of the file before these.
     """
 
@@ -49,11 +49,7 @@ class TextTable:
         return "." if self.dialect is None else self.dialect.decimal
 
     def column(self, wanted: str, *, key: str) -> list[str]:
-        """Return the stripped cells of the column that `key` names.
-
-        Raises:
-            UserError: there is no such column; the message lists the columns.
-        """
+        """Return the stripped cells of the column that `key` names."""
         texts: list[str] = self._texts(wanted, key=key).to_pylist()
         return texts
 
@@ -61,19 +57,15 @@ class TextTable:
         return pc.utf8_trim_whitespace(text_column(self.content[self.position(wanted, key=key)]))
 
     def position(self, wanted: str, *, key: str) -> int:
-        """Find the position, from 0, of the column that `key` names.
-
-        Raises:
-            UserError: there is no such column; the message lists the columns.
-        """
+        """Find the position, from 0, of the column that `key` names."""
         header = None if self.dialect is None else self.header
         return column_position(self.names, wanted, key=key, file=self.file, header=header)
 
     def ids(self, wanted: str, *, key: str, noun: str) -> pa.DictionaryArray:
-        """Return the ids in the column that `key` names, of users or items: dictionary-encoded text.
+        """Return the ids in the column that `key` names, as dictionary-encoded text.
 
         Raises:
-            UserError: there is no such column; or an id is blank, or a number that is not whole.
+            UserError: an id is blank, or a number that is not whole.
         """
         ids = self._texts(wanted, key=key).dictionary_encode().combine_chunks()
         distinct = ids.dictionary.to_pylist()
@@ -91,7 +83,7 @@ class TextTable:
         return ids
 
     def place(self, row: int, column: str) -> str:
-        """Return file, line and column of a cell, for messages; rows are counted from 0. Reads a text file again."""
+        """Return file, line and column of a cell, for messages. Counts rows from 0; reads a text file again."""
         number = self.first_row + row
         if self.dialect is None:
             return f"{self.file}, row {number + 1}, column {column}"
@@ -105,11 +97,11 @@ class TableFile:
 
     Attributes:
         file: the file.
-        dialect: the dialect in which it is read; None for Parquet, Arrow, ORC and JSON Lines.
-        header: whether its first row names the columns.
+        dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
+        header: whether the first row names the columns.
         schema: names and types of the columns.
-        batches: function that reads its rows.
-        notes: remarks on its dialect.
+        batches: function that reads the rows.
+        notes: remarks on the dialect.
     """
 
     file: InputFile
@@ -147,10 +139,10 @@ def read_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
 
 
 def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TableFile:
-    """Check a table and open it. Rejects rows of a text file with too many or too few cells.
+    """Check a table and open it.
 
     Raises:
-        UserError: the file is empty or cannot be read, or two columns have the same name.
+        UserError: the file is empty, two columns have the same name, or a row has too many or too few cells.
     """
     kind = format_of(file)
     if kind is not Format.TEXT:
@@ -179,7 +171,7 @@ def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
         unquoted = opened(replace(dialect, quote=False), note)
         if _is_table(unquoted.batches())[0] and not any(map(_encloses_a_cell, unquoted.batches())):
             return unquoted
-    # a batch holds a block's complete lines: the last one may lack a line
+    # the fault may be in a line that begins in the last block that was read
     num_valid_bytes = 0 if scan.has_quotes else max(num_batches - 1, 0) * BLOCK_SIZE
     fault = _first_fault(file, dialect, len(names), skipped_lines, num_valid_bytes)
     if fault is not None:
@@ -190,7 +182,7 @@ def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
 
 
 def _is_table(batches: Iterator[pa.RecordBatch]) -> tuple[bool, int]:
-    """Return whether there are rows, all with the right number of cells, and the number of batches read."""
+    """Return whether there are rows, all of them with the right number of cells; and the number of batches read."""
     num_batches = 0
     try:
         for _ in batches:
@@ -201,7 +193,7 @@ def _is_table(batches: Iterator[pa.RecordBatch]) -> tuple[bool, int]:
 
 
 def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
-    """Return whether quotation marks enclose a cell that was read as text."""
+    """Return whether quotation marks enclose a cell of a batch that was read without quotes."""
     enclosed = (pc.match_substring_regex(column, r'^\s*"([^"]|"")*"\s*$') for column in batch.columns)
     return any(pc.any(each).as_py() for each in enclosed)
 
@@ -209,7 +201,7 @@ def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
 def _parsed(
     file: InputFile, dialect: TextDialect, names: list[str], skipped_lines: int, scan: QuoteScan
 ) -> Iterator[pa.RecordBatch]:
-    """Parse a file in batches, with all cells as text. Raises ArrowInvalid if a row has too many or too few cells."""
+    """Parse a file in batches of text. Raises ArrowInvalid if a row has too many or too few cells."""
     options = arrow_options(
         dialect,
         names,
@@ -224,9 +216,10 @@ def _parsed(
 def _first_fault(
     file: InputFile, dialect: TextDialect, num_columns: int, skipped_lines: int, num_valid_bytes: int
 ) -> UserError | None:
-    """Make the error for the first row with too many or too few cells, or whose cells join lines that look like rows.
+    """Make the error for the first faulty row; None if there is none. The first `num_valid_bytes` bytes have no fault.
 
-    None if there is no such row, and no byte that is not UTF-8. The first `num_valid_bytes` bytes have no fault.
+    A row is faulty if it has too many or too few cells, irregular quotation marks, bytes that are not UTF-8, or a cell
+    with lines that look like rows.
     """
     has_rows = num_valid_bytes > 0
     for block in whole_rows(file, dialect, header_lines=skipped_lines, num_valid_bytes=num_valid_bytes):
@@ -238,7 +231,7 @@ def _first_fault(
 
 
 def _fault_of_row(cells: list[str], lines: list[bytes], dialect: TextDialect, num_columns: int) -> str | None:
-    """Describe the fault of a row, given its cells and lines, to follow `FILE, line N:`; None if it has none."""
+    """Describe the fault of a row, to follow `FILE, line N:`; None if it has none."""
     looks_joined = any(_num_cells(each, dialect) == num_columns for each in lines[1:])
     if looks_joined or (len(lines) > 1 and len(cells) != num_columns):
         return multiline_cell(dialect)

@@ -1,4 +1,4 @@
-"""Times of ratings: Unix time in seconds, milliseconds, microseconds or nanoseconds, dates, or any format given."""
+"""Times of ratings: Unix time in several units, dates, or a given format."""
 
 import math
 import re
@@ -15,19 +15,19 @@ from ratinglab.errors import UserError
 from ratinglab.ratings.numbers import is_number
 
 UNITS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
-"""Units of Unix time, with the factor to milliseconds."""
+"""Factors from units of Unix time to milliseconds."""
 BOUNDS = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": np.inf}
-"""Upper bounds of Unix times by unit; each bound is the year 5138."""
+"""Upper bounds of Unix times by unit, each in the year 5138."""
 DATES = (pa.timestamp("us"), pa.timestamp("us", "UTC"))
-"""ISO dates without and with a time zone."""
+"""Types of ISO dates without and with a time zone."""
 INTEGER_DATES = {14: "yyyymmddhhmmss", 12: "yyyymmddhhmm", 8: "yyyymmdd", 6: "yyyymm", 4: "yyyy"}
-"""Dates that are written as integers, by their number of digits."""
+"""Forms of dates that are written as integers, by the number of digits."""
 INTEGER_PATTERNS = {14: "%Y%m%d%H%M%S", 12: "%Y%m%d%H%M", 8: "%Y%m%d", 6: "%Y%m", 4: "%Y"}
-"""Their strptime patterns, by the number of digits."""
+"""strptime patterns of dates that are written as integers, by the number of digits."""
 EARLIEST, LATEST = -62_135_596_800_000, 253_402_300_799_999
 """The years 1 to 9999 in milliseconds."""
 LIKELY_YEARS = (631_152_000_000, 4_102_444_800_000)
-"""The years 1990 to 2099 in milliseconds: other times are unlikely for ratings."""
+"""The years 1990 to 2099 in milliseconds, outside which times of ratings are unlikely."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class TimeFormat:
     """Format of a column of times.
 
     Attributes:
-        type: type as which pyarrow parses the text: int64 or float64 for Unix times, a timestamp for ISO dates, or a
-            string for what `parsed_times` parses.
-        pattern: data.timestamp_format: a unit of Unix time, or a strptime pattern; None: detected.
+        type: pyarrow's type to parse the text: int64 or float64 for Unix times, a timestamp for ISO dates, or a string
+            for times that `parsed_times` parses.
+        pattern: value of data.timestamp_format: a unit of Unix time, or a strptime pattern; None: detected.
         key: key of the pattern in messages.
     """
 
@@ -61,13 +61,13 @@ def format_of_times(
 
     Args:
         text: the first time.
-        pattern: data.timestamp_format.
-        place: its place, for messages.
+        pattern: value of data.timestamp_format.
+        place: place of the first time, for messages.
         decimal: decimal point of numbers.
         key: key of the pattern in messages.
 
     Raises:
-        UserError: it is neither a number nor an ISO date, or not written in the pattern.
+        UserError: the text is neither a number nor an ISO date, or does not match the pattern.
     """
     text = text.strip()
     if pattern is None or pattern in UNITS:
@@ -91,16 +91,16 @@ def format_of_times(
 
 
 def parsed_times(texts: pa.Array, pattern: str | None) -> pa.Array:
-    """Parse times written in a strptime pattern or, without one, as ISO dates of any precision, with or without zones.
-
-    Times without a zone are in UTC.
+    """Parse times in a strptime pattern or, without one, ISO dates of any precision. Times without a zone are in UTC.
 
     Raises:
         ArrowInvalid: a text is not such a time.
     """
     texts = pc.utf8_trim_whitespace(texts)
     if pattern is not None:
-        if pc.any(pc.match_substring_regex(texts, r"(?i)^(now|today)$")).as_py():  # pandas would read the present time
+        if pc.any(
+            pc.match_substring_regex(texts, r"(?i)^(now|today)$")
+        ).as_py():  # pandas would read these as the current time
             raise pa.ArrowInvalid("a time is not a date")
         parsed = pd.to_datetime(texts.to_pandas(), format=pattern, utc=True, errors="coerce")
         if parsed.isna().any():
@@ -119,7 +119,7 @@ def parsed_times(texts: pa.Array, pattern: str | None) -> pa.Array:
 
 
 def matches_format(text: str, time_format: TimeFormat, *, decimal: str = ".") -> bool:
-    """Return whether a text is a time in that format, and finite."""
+    """Return whether a text is a finite time in a format."""
     if pa.types.is_floating(time_format.type):
         text = text.replace(decimal, ".")
     try:
@@ -137,15 +137,15 @@ def matches_format(text: str, time_format: TimeFormat, *, decimal: str = ".") ->
 def milliseconds(column: pa.ChunkedArray, pattern: str | None) -> tuple[NDArray[np.int64], list[str]]:
     """Convert a column of times: (N,) int64 milliseconds since 1970 in UTC, with notes.
 
-    Without a pattern, integers that are all valid dates such as 20060131 are dates; otherwise the largest value
-    determines the unit of Unix times, and a note reports values that seem to be in another unit.
+    Without a pattern, integers are read as dates if all of them are valid dates such as 20060131. Otherwise the largest
+    value determines the unit of Unix times, and a note reports values that seem to be in another unit.
 
     Args:
         column: timestamps, integers or floats.
-        pattern: data.timestamp_format.
+        pattern: value of data.timestamp_format.
 
     Raises:
-        ArrowInvalid: a number is not written in the pattern.
+        ArrowInvalid: a number does not match the pattern.
     """
     if pattern is not None and pattern not in UNITS and not pa.types.is_timestamp(column.type):
         column = pa.chunked_array([parsed_times(chunk.cast(pa.string()), pattern) for chunk in column.chunks])
@@ -171,7 +171,7 @@ def milliseconds(column: pa.ChunkedArray, pattern: str | None) -> tuple[NDArray[
 
 
 def _dates_of(number: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Convert integers written as in INTEGER_DATES: (N,) int64 milliseconds; None if one is no date of 1900 to 2099."""
+    """Convert integers in a form of INTEGER_DATES: (N,) int64 milliseconds; None unless all are dates of 1900–2099."""
     digits = len(str(abs(int(number[0])))) if math.isfinite(number[0]) else 0
     unit = 10 ** (digits - 4) if digits in INTEGER_DATES else 0
     if unit == 0 or number.min() < 1900 * unit or number.max() >= 2100 * unit or (number % 1 != 0).any():
@@ -199,9 +199,9 @@ def times_of_texts(
 
     Args:
         texts: texts without surrounding white space.
-        pattern: the option timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
+        pattern: value of timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
         place: returns the place of a text, counted from 0, for messages.
-        first: first time of the column, if it is not among these texts.
+        first: first time of the column, if it is not the first of these texts.
 
     Raises:
         UserError: a text is not a time, or not in the format of the first one.
@@ -224,7 +224,7 @@ def times_of_texts(
 
 
 def pattern_of_times(texts: list[str]) -> str | None:
-    """Return the timestamp_format of valid times: a unit, or a pattern of integer dates; None: ISO dates."""
+    """Return the timestamp_format of valid times: a unit, or a pattern of integer dates; None for ISO dates."""
     time_format = format_of_times(texts[0], None, place="")
     if not (pa.types.is_integer(time_format.type) or pa.types.is_floating(time_format.type)):
         return None
@@ -240,7 +240,7 @@ def _unit_of(largest: float) -> str:
 
 
 def column_of_times(texts: pa.ChunkedArray, time_format: TimeFormat) -> pa.ChunkedArray | None:
-    """Parse a column of texts in a format; None if one is not written in it."""
+    """Parse a column of texts in a format; None if a text does not match it."""
     try:
         if not pa.types.is_string(time_format.type):
             return texts.cast(time_format.type)
@@ -250,12 +250,7 @@ def column_of_times(texts: pa.ChunkedArray, time_format: TimeFormat) -> pa.Chunk
 
 
 def check_years(time: NDArray[np.int64], *, places: Callable[[list[int]], list[str]]) -> None:
-    """Raise UserError for a time outside the years 1 to 9999.
-
-    Args:
-        time: (N,) milliseconds since 1970.
-        places: returns the file and line of rows, for messages.
-    """
+    """Raise UserError, with its place, for a time outside the years 1 to 9999: (N,) milliseconds since 1970."""
     if time.min() < EARLIEST or time.max() > LATEST:
         row = int(np.argmax((time < EARLIEST) | (time > LATEST)))
         raise UserError(f"{places([row])[0]}: every timestamp must be in the years 1 to 9999")
@@ -274,7 +269,7 @@ def note_on_unusual(time: NDArray[np.int64]) -> list[str]:
 
 
 def _note_on_mixed_units(column: pa.ChunkedArray, unit: str, *, least: float) -> list[str]:
-    """Make a note on values too small for the column's unit, which would place them around 1970."""
+    """Make a note on values that are too small for the column's unit, and so would be times around 1970."""
     smaller = list(BOUNDS.values())[: list(BOUNDS).index(unit)]
     if not smaller or least >= smaller[-1]:
         return []

@@ -6,12 +6,12 @@ from ratinglab.errors import UserError
 
 
 def is_mapping(text: str) -> bool:
-    """Return whether a value is a mapping, not the name of a file."""
+    """Return whether a value is a mapping instead of the name of a file."""
     return text.lstrip().startswith("{")
 
 
 def typed_pairs(text: str, *, key: str) -> list[tuple[str, str]]:
-    """Parse a mapping of texts in YAML, and keep names and values as typed: 007 is not 7.
+    """Parse a mapping in YAML. Keeps names and values as typed, so that 007 is not 7.
 
     Raises:
         UserError: the text is not a mapping of single values; the message begins with the key.
@@ -29,7 +29,7 @@ def typed_pairs(text: str, *, key: str) -> list[tuple[str, str]]:
 
 
 def _pair(name: yaml.ScalarNode, value: yaml.ScalarNode) -> tuple[str, str]:
-    """Return a name and its value; YAML reads 50:5, without a space, as a name without a value."""
+    """Return a name and its value. Splits 50:5, which YAML reads as a name without a value."""
     if value.value == "" and name.style is None and ":" in name.value:
         before, _, after = name.value.rpartition(":")
         return before.strip(), after.strip()

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAMPLE = 200_000
-"""Number of ratings from which others are checked only if some of these are suspect."""
+"""Number of ratings in a sample; all ratings are checked only if some of the sample are suspect."""
 MAX_OUTLIERS = 3
 """Maximum number of outlying values."""
 MIN_ZERO_SHARE = 0.05
@@ -19,10 +19,10 @@ def is_unrated(rating: NDArray[np.float32], values: tuple[float, ...]) -> NDArra
 def notes_on_suspected_unrated(rating: NDArray[np.float32], *, expected: set[float | None]) -> list[str]:
     """List notes on ratings that may mean unrated, except the expected ones.
 
-    These are the values beyond a gap that is wider than the range of all others; a single negative value below ratings
-    of at least 0; and 0 below positive ratings if it has more than its even share of the rows.
+    Suspect values are those beyond a gap that is wider than the range of all others; a single negative value if all
+    others are at least 0; and a lowest value of 0 if it has more than an even share of the rows.
     """
-    if len(rating) > SAMPLE:  # counting all values takes 5% of the reading: look at some, and at the extremes
+    if len(rating) > SAMPLE:  # counting all values takes 5% of the reading time
         sample = np.append(rating[:: len(rating) // SAMPLE], [rating.min(), rating.max()]).astype(np.float32)
         if not _suspects(sample):
             return []
@@ -51,9 +51,10 @@ def _suspects(rating: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], in
 
 
 def _is_outlier(values: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Tell which of the sorted values lie beyond a gap that is wider than the range of all others: (n,) bool.
+    """Return whether each sorted value lies beyond a gap that is wider than the range of all others: (n,) bool.
 
-    There are at most MAX_OUTLIERS, close together, and the others have no wide gap: counts of events are spread out.
+    Outliers are at most MAX_OUTLIERS values that are close together, while the other values have no wide gap, as counts
+    of events do.
     """
     is_apart = np.zeros(len(values), dtype=np.bool_)
     for number in range(1, min(MAX_OUTLIERS, (len(values) - 1) // 2) + 1):

@@ -1,4 +1,4 @@
-"""Tables written block by block, in the format given by the file's name."""
+"""Write tables block by block, in the format that the file's name asks for."""
 
 import codecs
 import lzma
@@ -22,7 +22,7 @@ from ratinglab.ratings.inputs import InputFile
 from ratinglab.ratings.text_dialects import TextDialect
 
 CSV = TextDialect(",", "utf-8")
-"""Dialect of .csv, and of text made from anything but text."""
+"""Dialect of .csv files, and of text output if the input is not text."""
 DIALECTS = {".csv": CSV, ".tsv": TextDialect("\t", "utf-8")}
 JSON_LINES = (".jsonl", ".ndjson")
 BINARY: dict[str, Callable[[BinaryIO, pa.Schema], Any]] = {
@@ -43,7 +43,7 @@ NOT_WRITTEN = (
     ".db .sqlite .avro .arff .html .xml .yaml .pdf .zip .7z .rar .tar .tgz .lz4 "
     ".orc .pq .parq .arrows .ipc .gzip .br .snappy"
 ).split()
-"""Extensions of formats that cannot be written. Any other extension means text."""
+"""Extensions of formats that cannot be written. Unknown extensions mean text."""
 
 
 def check_name(path: Path, *, key: str) -> None:
@@ -66,7 +66,7 @@ def _extensions(path: Path) -> tuple[str, str]:
 
 
 def keeps_dialect(path: Path, source: InputFile) -> bool:
-    """Return whether text output keeps the dialect of its source: unless its extension names another one."""
+    """Return whether text output keeps the dialect of its source, unless the extension asks for another one."""
     extension, of_source = (_extensions(each)[0] for each in (path, Path(str(source))))
     return extension == of_source or extension not in DIALECTS
 
@@ -82,10 +82,10 @@ def write_table(
     """Write a table atomically.
 
     Args:
-        path: the file that the option `output` names; its extension decides the format, see `check_name`.
+        path: value of the option `output`; its extension decides the format, see `check_name`.
         schema: names and types of the columns.
         blocks: the rows, all with that schema; they may be computed while the file is written.
-        dialect: dialect of text; None: that of the extension.
+        dialect: dialect of text; None: choose by the extension.
         header: whether text begins with the column names.
 
     Raises:
@@ -120,12 +120,12 @@ def write_table(
 
 
 def _kept_open(file: BinaryIO) -> BinaryIO:
-    """Reopen a file that is still empty, for pyarrow, which closes what it compresses to."""
+    """Reopen a file that is still empty, since pyarrow closes the file that it compresses to."""
     return os.fdopen(file.fileno(), "wb", closefd=False)
 
 
 class _TextWriter:
-    """Writer of delimited text in any dialect. pyarrow's own quotes every text cell, even if the input did not."""
+    """Writer of delimited text in any dialect. pyarrow's writer would quote every text cell."""
 
     def __init__(self, file: BinaryIO, dialect: TextDialect, *, header: list[str]) -> None:
         self._file, self._dialect = file, dialect
