@@ -173,22 +173,22 @@ def without_duplicates(
         rows = rows.take(_rows_of_repeats(rows.ratings, num_items=len(item_ids), folder=folder))
     ratings = rows.ratings
     pair = _pairs(ratings, num_items=len(item_ids))
-    number = np.arange(len(pair)) if rows.number is None else rows.number
     if policy == "error" or rows.timestamp is None:
         order = np.argsort(pair, kind="stable")
     else:  # by time; among rows at the same time, the last in the files counts as the latest
         order = np.lexsort((rows.timestamp, pair))
     is_first = np.concatenate([[True], np.diff(pair[order]) != 0])
-    start = np.flatnonzero(is_first)
-    last = order[np.concatenate([start[1:], [len(order)]]) - 1]
     if policy == "error":
         repeats = np.sort(order[~is_first])
         raise UserError(hint or _message_on_repeats(rows, repeats, pair, user_ids, item_ids, places=places))
+    start = np.flatnonzero(is_first)
+    last = order[np.append(start[1:], len(order)) - 1]
     if policy == "mean":
         mean = np.add.reduceat(ratings.rating[order].astype(np.float64), start) / np.diff(start, append=len(order))
         rating = ratings.rating.copy()
         rating[last] = mean
         rows = replace(rows, ratings=replace(ratings, rating=rating))
+    number = np.arange(len(pair)) if rows.number is None else rows.number
     in_file = np.searchsorted(stops, number[order], side="right")
     is_across = np.maximum.reduceat(in_file, start) != np.minimum.reduceat(in_file, start)
     return MergedRows(

@@ -56,7 +56,9 @@ def _matching(pattern: str, *, key: str) -> list[InputFile]:
     path = user_path(pattern, key=key)
     if path.is_dir():
         parts = _visible(path)
-        if parts and (all(PART.match(part.name) for part in parts) or {*map(_suffix, parts)} == {".parquet"}):
+        if parts and (
+            all(PART.match(part.name) for part in parts) or {part.suffix.lower() for part in parts} == {".parquet"}
+        ):
             return [InputFile(part) for part in parts]
     if path.exists() or not has_magic(str(path)):
         return [existing_file(pattern, key=key)]
@@ -70,7 +72,3 @@ def _visible(folder: Path) -> list[Path]:
     """List the files below a folder, sorted, without hidden files and Spark's, such as `_SUCCESS`."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return [path for path in files if not any(part[0] in "._" for part in path.relative_to(folder).parts)]
-
-
-def _suffix(path: Path) -> str:
-    return path.suffix.lower()

@@ -63,7 +63,9 @@ class ItemNames:
             UserError: a name is missing or unknown (unless it may be new), or several items have it as their title.
         """
         wanted = pd.Series(names, dtype=object).to_numpy()
-        for row in np.flatnonzero(pd.isna(wanted)).tolist():
+        is_missing = pd.isna(wanted)
+        if is_missing.any():
+            row = int(is_missing.argmax())
             raise UserError(f"{place(row)}: an item's id or title must not be missing, got {wanted[row]}")
         index = self._ids.index_of(wanted)
         for row in np.flatnonzero(index == UNKNOWN).tolist():

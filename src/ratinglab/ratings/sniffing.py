@@ -287,16 +287,13 @@ def _columns_by_cells(sample: Sample, found: dict[str, int], options: CsvOptions
         fewest = min(fractional or numeric, key=lambda position: (distinct[position], -position), default=None)
         found |= {} if fewest is None else {"rating": fewest}
     ids = sorted(free(), key=lambda position: (distinct[position] <= 2, position))
-    if "user" not in found and "item" not in found and len(ids) > 1 and _are_item_codes(sample, ids[0]):
+    are_free = "user" not in found and "item" not in found
+    if are_free and len(ids) > 1 and all(ITEM_CODES.fullmatch(cell) for cell in sample.column(ids[0])):
         ids[:2] = ids[1::-1]
     for role in ("user", "item"):
         if role not in found and ids and (not sample.header or len(sample.names) == 3):
             found[role] = next(position for position in ids if position not in found.values())
     return found
-
-
-def _are_item_codes(sample: Sample, position: int) -> bool:
-    return all(ITEM_CODES.fullmatch(cell) for cell in sample.column(position))
 
 
 def _looks_like_times(cells: list[str]) -> bool:

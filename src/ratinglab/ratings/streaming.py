@@ -62,7 +62,9 @@ def stream_rows(
         batches_of = partial(_batches, columns=columns, threads=threads)
 
         def collect_ids(file: InputFile) -> tuple[InputFile, Layout | None, int]:
-            layout = _layout(file, dialect, header=header, columns=columns)
+            layout = None
+            if format_of(file) is Format.TEXT:
+                layout = layout_of(file, dialect, header=header, columns=columns, timestamp_format=None)
             num_rows = 0
             for user, item, rating in batches_of(file, layout):
                 users.add(user)
@@ -115,12 +117,6 @@ def map_rows(folder: Path) -> Ratings:
     if not len(user) == len(item) == len(rating):
         raise ValueError("the columns have unequal lengths")
     return Ratings(user=user, item=item, rating=rating)
-
-
-def _layout(file: InputFile, dialect: TextDialect, *, header: bool, columns: ColumnOptions) -> Layout | None:
-    if format_of(file) is not Format.TEXT:
-        return None
-    return layout_of(file, dialect, header=header, columns=columns, timestamp_format=None)
 
 
 def _batches(

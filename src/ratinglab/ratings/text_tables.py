@@ -232,7 +232,7 @@ def _first_fault(
 
 def _fault_of_row(cells: list[str], lines: list[bytes], dialect: TextDialect, num_columns: int) -> str | None:
     """Describe the fault of a row, to follow `FILE, line N:`; None if it has none."""
-    looks_joined = any(_num_cells(each, dialect) == num_columns for each in lines[1:])
+    looks_joined = any(line.count(dialect.delimiter.encode()) == num_columns - 1 for line in lines[1:])
     if looks_joined or (len(lines) > 1 and len(cells) != num_columns):
         return multiline_cell(dialect)
     for written in written_cells(lines, dialect):
@@ -244,7 +244,3 @@ def _fault_of_row(cells: list[str], lines: list[bytes], dialect: TextDialect, nu
     if bad is not None:
         return f"{printable(bad)!r} is not UTF-8 text; is {dialect.prefix}encoding right?"
     return None
-
-
-def _num_cells(line: bytes, dialect: TextDialect) -> int:
-    return line.count(dialect.delimiter.encode()) + 1
