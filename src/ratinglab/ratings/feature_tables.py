@@ -33,7 +33,7 @@ class FeatureLayout:
         id: name of the id column.
         title: name of the title column; None without one.
         numeric: names of the numeric columns; all others hold categories.
-        may_lack_numeric: whether a numeric column may be missing.
+        may_lack_numeric: whether numeric columns may be missing.
         names: names of all columns of a file without a header; None: see `header`.
         flags: columns of genres, which hold 1 if an item has the genre. They become the only feature, `genres`.
     """
@@ -49,7 +49,7 @@ class FeatureLayout:
 
 
 class FeatureFile(NamedTuple):
-    """A file of users or items, how to read it, and its origin for messages."""
+    """A file of users or items with its layout and, for messages, its origin."""
 
     file: InputFile
     layout: FeatureLayout

@@ -79,7 +79,7 @@ class IdMap:
         return index
 
     def did_you_mean(self, wanted: int | str, *, among: int) -> str:
-        """Suggest the nearest of the first `among` ids, like `errors.did_you_mean`; "" for integers.
+        """Suggest the nearest of the first `among` ids, like `errors.did_you_mean`.
 
         Suggests no integers, since similar digits rarely mean a typo. Among many ids, compares only some that share the
         first or the second half of the wanted one.

@@ -107,8 +107,8 @@ DATA_SETS = {
     ),
     "movielens_latest_small": _csv(
         "ml-latest-small", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",
-        100_836,  # of September 2018
-        100_004,  # of October 2016
+        100_836,  # September 2018
+        100_004,  # October 2016
     ),
     "movielens_1m": _dat(
         "ml-1m.zip", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",

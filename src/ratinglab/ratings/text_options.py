@@ -49,7 +49,7 @@ class TextOptions:
     encoding: str
     """Encoding of the text: utf-8, latin-1, utf-16 or any other encoding of Python. A byte-order mark overrides it."""
     quote: Quote
-    """Quoting. double: a cell in double quotes may contain separators, and represents a double quote by two; none:
+    """Quoting. double: a cell in double quotes may contain separators, where two double quotes mean one; none:
     quotation marks are text."""
     escape: Escape
     """Escape character. backslash: the character after a backslash is literal; none: no escapes."""

@@ -45,7 +45,7 @@ class TextTable:
 
     @property
     def decimal(self) -> str:
-        """Decimal point of its numbers."""
+        """Decimal point of numbers in the cells."""
         return "." if self.dialect is None else self.dialect.decimal
 
     def column(self, wanted: str, *, key: str) -> list[str]:

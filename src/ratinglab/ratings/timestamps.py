@@ -235,7 +235,7 @@ def pattern_of_times(texts: list[str]) -> str | None:
 
 
 def _unit_of(largest: float) -> str:
-    """Return the unit of Unix times, given the largest absolute value."""
+    """Return the unit of Unix times by the largest absolute value."""
     return next(unit for unit, bound in BOUNDS.items() if largest < bound)
 
 
