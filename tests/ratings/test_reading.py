@@ -117,6 +117,13 @@ def test_file_format_does_not_depend_on_the_file_name(read):
     assert rows_of(read(PLAIN, name="ratings.csv.gz")) == EXPECTED
 
 
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+def test_many_blank_lines_between_rows_are_skipped(read, packed):
+    first, *rest = PLAIN.splitlines(keepends=True)
+    content = first + ("\n" * (3 * inputs.BLOCK_SIZE)).join(rest)
+    assert rows_of(read(packed(content.encode()))) == EXPECTED
+
+
 @pytest.mark.parametrize("packed", [bytes, gzip.compress, bz2.compress, lzma.compress, zstd])
 def test_file_name_need_not_be_utf_8(read, packed):
     assert rows_of(read(packed(PLAIN.encode()), name=os.fsdecode(b"ratings-\xff"))) == EXPECTED

@@ -174,6 +174,7 @@ def index_column(parts: Sequence[IdColumn], *, what: str) -> tuple[IdMap, NDArra
 
 def _distinct(parts: Sequence[NDArray[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Return the sorted distinct values, and the position among them of each value of all parts."""
+    parts = [part for part in parts if len(part) > 0]
     count = sum(map(len, parts))
     lowest, highest = min(int(part.min()) for part in parts), max(int(part.max()) for part in parts)
     if highest - lowest > 4 * count + 1_000_000:
