@@ -182,8 +182,8 @@ class QuoteScan:
             return
         content = np.frombuffer(b"\n" + lines, dtype=np.uint8)  # begins with the end of the line before
         quotes = np.flatnonzero(content == QUOTE[0])
-        is_opening = (self._num_quotes + np.arange(len(quotes))) % 2 == 0
-        beside = content[np.where(is_opening, quotes - 1, quotes + 1)]
+        first = self._num_quotes % 2  # the first opening mark
+        beside = np.append(content[quotes[first::2] - 1], content[quotes[1 - first :: 2] + 1])
         ends = np.flatnonzero((content == ord("\n")) | (content == ord("\r")))
         is_inside = (self._num_quotes + np.searchsorted(quotes, ends)) % 2 == 1
         num_separators = np.diff(np.searchsorted(np.flatnonzero(content == self._delimiter), ends))
