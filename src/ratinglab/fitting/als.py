@@ -4,6 +4,7 @@ import numpy as np
 
 from ratinglab.batches import Batch
 from ratinglab.fitting.kernels.rows import RowPriors
+from ratinglab.fitting.optimizers import ALSOptions
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, tables_of, write_joined
@@ -36,10 +37,10 @@ class ALSFit(RowFit):
     Optimization", SIAM Journal on Imaging Sciences, 2013, the proximal update, for ρ.
     """
 
-    def __init__(self, predictor: Predictor, setup: FitSetup, *, damping: float) -> None:
-        """Fit `predictor.model`, a factor equation; see the options, ALSOptions."""
+    def __init__(self, predictor: Predictor, setup: FitSetup, options: ALSOptions) -> None:
+        """Fit `predictor.model`, a factor equation."""
         super().__init__(predictor, setup)
-        self.damping = np.float32(damping)
+        self.damping = np.float32(options.damping)
         self._solvers: dict[str, PartSolver] = {}
         """By part, for √N F."""
         self._ridges: dict[str, FloatArray] = {}

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from ratinglab.batches import Batch
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.kernels.block_epochs import compile_loops, epoch, move_to_blocks, sort_blocks_by_user
+from ratinglab.fitting.optimizers import BlockSGDOptions
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
@@ -29,13 +30,13 @@ class BlockFit(Fit):
     2013.
     """
 
-    def __init__(self, predictor: Predictor, setup: FitSetup, *, slices: int | None) -> None:
-        """Fit `predictor.model`, a factor equation without parts; slices=None derives it from the number of ratings."""
+    def __init__(self, predictor: Predictor, setup: FitSetup, options: BlockSGDOptions) -> None:
+        """Fit `predictor.model`, a factor equation without parts."""
         super().__init__(predictor, setup)
         for side in (self.equation.user_side(), self.equation.item_side()):
             assert not side.parts, "the options refuse an equation with parts"
             assert side.rows is None, "the options refuse an equation with several rows per user or item"
-        self.slices, self.seed = slices, setup.seed
+        self.slices, self.seed = options.slices, setup.seed
         self._start: NDArray[np.int64] | None = None
         compile_loops()  # before the fit is timed
 

@@ -11,6 +11,7 @@ from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.chain import Chain
 from ratinglab.fitting.kernels.column_draws import compile_loops, in_blocks, out_of_blocks
 from ratinglab.fitting.kernels.rows import Entries, RowPriors, gram, sample_rows, subtract_dots
+from ratinglab.fitting.optimizers import GibbsOptions, Noise
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined
@@ -74,22 +75,11 @@ class GibbsFit(RowFit):
     user_precision: Tensor
     item_precision: Tensor
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        setup: FitSetup,
-        *,
-        burn_in: int,
-        thin: int,
-        max_samples: int | None,
-        min_gain: float,
-        has_own_noise: bool,
-    ) -> None:
-        """Sample the equation in `predictor.model`, a Posterior of a factor equation; see the options, GibbsOptions."""
+    def __init__(self, predictor: Predictor, setup: FitSetup, options: GibbsOptions) -> None:
+        """Sample the equation in `predictor.model`, a Posterior of a factor equation."""
         super().__init__(predictor, setup)
-        self.burn_in, self.has_own_noise, self.min_gain, self.seed = burn_in, has_own_noise, min_gain, setup.seed
-        self.first_thin = thin
-        self.chain = Chain(self.posterior, thin=thin, max_samples=max_samples)
+        self.options, self.seed = options, setup.seed
+        self.chain = Chain(self.posterior, thin=options.thin, max_samples=options.max_samples)
         # buffers, so that checkpoints keep them
         for name in OTHER_SIDE:
             side = self.side(name)
@@ -154,7 +144,7 @@ class GibbsFit(RowFit):
         for name, other in OTHER_SIDE.items():
             self._draw_side(name, rows[name], own[name], rows[other], random)
         self._draw_noise(rows["user"], rows["item"], random)
-        past_burn_in = self.current_epoch - self.burn_in
+        past_burn_in = self.current_epoch - self.options.burn_in
         if past_burn_in >= 0 and past_burn_in % self.chain.thin == 0:
             self._keep(rows["user"], rows["item"])
 
@@ -263,7 +253,7 @@ class GibbsFit(RowFit):
         """Draw the noise precision: each user's and then each item's, or one for all."""
         alpha, beta = self.user_precision.numpy(), self.item_precision.numpy()  # not copies
         plain, weighted = self.errors("user", users, items, other_weight=self._row_precision("item"))
-        if not self.has_own_noise:
+        if self.options.noise is Noise.one:
             count = len(self._ratings["user"].rating)
             alpha[:] = random.gamma(NOISE_SHAPE + count / 2, 1 / (NOISE_RATE + plain.sum() / 2))
             return
@@ -304,12 +294,12 @@ class GibbsFit(RowFit):
         """Return whether more samples would gain too little; checked once in a while."""
         count = self.posterior.num_samples
         is_due = is_thinned or count % SAMPLES_PER_CHECK == 0
-        if self.min_gain == 0 or not is_due or count < min(LEAST_SAMPLES, max(2, self.chain.max_samples // 2)):
+        if self.options.min_gain == 0 or not is_due or count < min(LEAST_SAMPLES, max(2, self.chain.max_samples // 2)):
             return False
         gain = self.chain.gain()
-        is_spread = is_thinned and self.chain.thin >= LEAST_SPREAD * self.first_thin
+        is_spread = is_thinned and self.chain.thin >= LEAST_SPREAD * self.options.thin
         are_independent = gain.actual <= INDEPENDENT * gain.independent
-        return gain.actual <= self.min_gain * self.train_mse or (is_spread and are_independent)
+        return gain.actual <= self.options.min_gain * self.train_mse or (is_spread and are_independent)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the number of epochs between samples."""

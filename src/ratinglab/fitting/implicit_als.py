@@ -10,6 +10,7 @@ from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.kernels.implicit_rows import compile_loops, improve_rows
 from ratinglab.fitting.kernels.rows import Entries, gram
+from ratinglab.fitting.optimizers import ImplicitALSOptions
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.sorted_ratings import sort_ratings
@@ -34,10 +35,10 @@ class ImplicitALSFit(Fit):
     Filtering", RecSys 2011.
     """
 
-    def __init__(self, predictor: Predictor, setup: FitSetup, *, cg_steps: int) -> None:
-        """Fit `predictor.model`; see the options, ImplicitALSOptions."""
+    def __init__(self, predictor: Predictor, setup: FitSetup, options: ImplicitALSOptions) -> None:
+        """Fit `predictor.model`."""
         super().__init__(predictor, setup)
-        self.cg_steps, self.train_loss = cg_steps, math.nan
+        self.cg_steps, self.train_loss = options.cg_steps, math.nan
         self._pairs: dict[str, Entries] = {}
         compile_loops()  # before the fit is timed
 

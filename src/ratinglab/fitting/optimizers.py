@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.util import find_spec
+from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
@@ -83,12 +84,38 @@ class FitOptions(ABC):
 
 
 @dataclass
-class CompiledOptions(FitOptions):
-    """Options of fits in compiled loops, which take whole epochs."""
+class WholeEpochOptions(FitOptions):
+    """Options of the built-in fits that take whole epochs."""
 
     trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
     takes_batches: ClassVar[bool] = False
     on_cpu_only: ClassVar[bool] = True
+    fit_class: ClassVar[str]
+    """The fit, as `module:Class` in ratinglab.fitting. Its module, which may import a compiler, is imported late."""
+    takes_features: ClassVar[bool] = True
+    """Whether it supports features, which add parts to the rows."""
+    needs_regularization: ClassVar[bool] = False
+    """Whether rows with few ratings would otherwise have no unique solution."""
+
+    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
+        """Raise UserError for features or a lack of regularization, if the fit does not support it."""
+        needs = model.needs()
+        for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
+            if names and not self.takes_features:
+                raise UserError(f"model.{key} must be [] with optimizer={self.name}, got {as_yaml(list(names))}")
+        if self.needs_regularization and vars(model).get("regularization") == 0:
+            raise UserError(f"model.regularization must be above 0 with optimizer={self.name}, got 0.0")
+
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the fit from these options."""
+        fit: Fit = resolve_name(f"ratinglab.fitting.{self.fit_class}")(predictor, setup, self)
+        return fit
+
+
+@dataclass
+class CompiledOptions(WholeEpochOptions):
+    """Options of fits in compiled loops."""
+
     has_compiled_loops: ClassVar[bool] = True
 
 
@@ -228,27 +255,12 @@ class BlockSGDOptions(CompiledOptions, SteppingOptions):
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
     pace: ClassVar[str] = "one step per rating"
     takes_mapped_rows: ClassVar[bool] = True
+    takes_features: ClassVar[bool] = False
+    fit_class: ClassVar[str] = "block_sgd:BlockFit"
 
     slices: int | None = field(metadata=within(1, 1024))
     """Number of user slices and of item slices; also the maximum number of threads. null: 8, or 16 from 8 million
     ratings."""
-
-    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
-        """Raise UserError for features, which add parts to the rows."""
-        _check_no_features(model, fit=self.name)
-
-    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the fit."""
-        from ratinglab.fitting.block_sgd import BlockFit  # imports a compiler
-
-        return BlockFit(predictor, setup, slices=self.slices)
-
-
-def _check_no_features(model: EquationOptions, *, fit: str) -> None:
-    needs = model.needs()
-    for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
-        if names:
-            raise UserError(f"model.{key} must be [] with optimizer={fit}, got {as_yaml(list(names))}")
 
 
 class Noise(Enum):
@@ -271,6 +283,7 @@ class GibbsOptions(CompiledOptions):
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.parts)
     keeps_samples: ClassVar[bool] = True
     pace: ClassVar[str] = "one sweep per epoch"
+    fit_class: ClassVar[str] = "gibbs:GibbsFit"
 
     burn_in: int = field(metadata=at_least(0))
     """Number of epochs before the first kept sample. Must be below trainer.max_epochs."""
@@ -308,20 +321,6 @@ class GibbsOptions(CompiledOptions):
                 f"optimizer.burn_in must be below trainer.max_epochs, got {self.burn_in} and {trainer.max_epochs}"
             )
 
-    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the fit."""
-        from ratinglab.fitting.gibbs import GibbsFit  # imports a compiler
-
-        return GibbsFit(
-            predictor,
-            setup,
-            burn_in=self.burn_in,
-            thin=self.thin,
-            max_samples=self.max_samples,
-            min_gain=self.min_gain,
-            has_own_noise=self.noise == Noise.own,
-        )
-
 
 @dataclass
 class ALSOptions(CompiledOptions):
@@ -334,21 +333,12 @@ class ALSOptions(CompiledOptions):
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.parts)
     pace: ClassVar[str] = "one sweep per epoch"
     takes_mapped_rows: ClassVar[bool] = True
+    needs_regularization: ClassVar[bool] = True
+    fit_class: ClassVar[str] = "als:ALSFit"
 
     damping: float = field(metadata=at_least(0))
     """Weight that pulls each row towards its value before the sweep, added to λ times its number of ratings. It slows
     rows with few ratings, which overfit first. 0: plain alternating least squares."""
-
-    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
-        """Raise UserError if rows with few ratings would have no unique solution."""
-        if vars(model).get("regularization") == 0:
-            raise UserError("model.regularization must be above 0 with optimizer=als, got 0.0")
-
-    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the fit."""
-        from ratinglab.fitting.als import ALSFit  # imports a compiler
-
-        return ALSFit(predictor, setup, damping=self.damping)
 
 
 @dataclass
@@ -363,24 +353,15 @@ class ImplicitALSOptions(CompiledOptions):
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.score_product,)
     train_tag: ClassVar[str | None] = "train/loss"
     pace: ClassVar[str] = "one sweep per epoch"
+    needs_regularization: ClassVar[bool] = True
+    fit_class: ClassVar[str] = "implicit_als:ImplicitALSFit"
 
     cg_steps: int = field(metadata=at_least(1))
     """Number of steps of conjugate gradients towards each row's solution, from its last value."""
 
-    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
-        """Raise UserError if rows would have no unique solution."""
-        if vars(model)["regularization"] == 0:
-            raise UserError("model.regularization must be above 0 with optimizer=implicit_als, got 0.0")
-
-    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the fit."""
-        from ratinglab.fitting.implicit_als import ImplicitALSFit  # imports a compiler
-
-        return ImplicitALSFit(predictor, setup, cg_steps=self.cg_steps)
-
 
 @dataclass
-class ClosedFormOptions(FitOptions):
+class ClosedFormOptions(WholeEpochOptions):
     """The exact solution, in one epoch. It ignores data.batch_size, trainer.max_epochs and seed."""
 
     name: ClassVar[str] = "closed_form"
@@ -388,21 +369,14 @@ class ClosedFormOptions(FitOptions):
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType(
         {**WHOLE_EPOCHS, "check_val_every_n_epoch": 1, "min_epochs": 0}
     )
-    takes_batches: ClassVar[bool] = False
-    on_cpu_only: ClassVar[bool] = True
     train_tag: ClassVar[str | None] = None
     pace: ClassVar[str] = "closed form"
     takes_one_epoch: ClassVar[bool] = True
-
-    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the fit."""
-        from ratinglab.fitting.closed_form import ClosedFormFit
-
-        return ClosedFormFit(predictor, setup)
+    fit_class: ClassVar[str] = "closed_form:ClosedFormFit"
 
 
 @dataclass
-class SparkALSOptions(FitOptions):
+class SparkALSOptions(WholeEpochOptions):
     """Alternating least squares by Spark's MLlib, on a cluster or in threads of this machine, in one epoch.
 
     Its iterations are trainer.max_epochs; early stopping has no effect on them. It fits mf, and biased_mf with the
@@ -412,11 +386,12 @@ class SparkALSOptions(FitOptions):
     name: ClassVar[str] = "spark_als"
     forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings,)
     trainer_values: ClassVar[Mapping[str, object]] = ClosedFormOptions.trainer_values
-    takes_batches: ClassVar[bool] = False
-    on_cpu_only: ClassVar[bool] = True
     pace: ClassVar[str] = "all iterations"
     takes_mapped_rows: ClassVar[bool] = True
     takes_one_epoch: ClassVar[bool] = True
+    takes_features: ClassVar[bool] = False
+    needs_regularization: ClassVar[bool] = True
+    fit_class: ClassVar[str] = "spark_als:SparkALSFit"
 
     master: str
     """Spark's master: local[2] for two threads of this machine, local[*] for all cores; spark://HOST:7077, yarn or
@@ -447,17 +422,7 @@ class SparkALSOptions(FitOptions):
         )
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
-        """Raise UserError if pyspark is missing, for features, or if rows would have no unique solution."""
+        """Raise UserError if pyspark is missing, or the fit does not support the model."""
         if find_spec("pyspark") is None:
             raise UserError("optimizer=spark_als needs pyspark: pip install 'ratinglab[spark]'")
-        _check_no_features(model, fit=self.name)
-        if vars(model).get("regularization") == 0:
-            raise UserError("model.regularization must be above 0 with optimizer=spark_als, got 0.0")
-
-    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the fit."""
-        from ratinglab.fitting.spark_als import SparkALSFit
-
-        return SparkALSFit(
-            predictor, setup, master=self.master, blocks=self.blocks, folder=self.folder, conf=self.conf or {}
-        )
+        super().check(model=model, trainer=trainer)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ratinglab.batches import Batch
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.fitting.fit import Fit
+from ratinglab.fitting.optimizers import SparkALSOptions
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
@@ -64,20 +65,11 @@ class SparkALSFit(Fit):
     2008, for the weighted λ; https://spark.apache.org/docs/latest/ml-collaborative-filtering.html for the program.
     """
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        setup: FitSetup,
-        *,
-        master: str,
-        blocks: int,
-        folder: str | None,
-        conf: Mapping[str, str],
-    ) -> None:
-        """Fit `predictor.model`, a factor equation without parts; see the options, SparkALSOptions."""
+    def __init__(self, predictor: Predictor, setup: FitSetup, options: SparkALSOptions) -> None:
+        """Fit `predictor.model`, a factor equation without parts."""
         super().__init__(predictor, setup)
-        self.seed, self.iterations, self.blocks = setup.seed, setup.trainer.max_epochs, blocks
-        self._spark = SparkProcess(master=master, folder=folder, conf=conf)
+        self.seed, self.iterations, self.blocks = setup.seed, setup.trainer.max_epochs, options.blocks
+        self._spark = SparkProcess(master=options.master, folder=options.folder, conf=options.conf or {})
 
     @property
     def equation(self) -> FactorEquation:
