@@ -14,6 +14,7 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.optimizers import FitOptions
+from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.fitting.trainer import Accelerator, Strategy, TrainerOptions
 from ratinglab.models.baselines import BiasBaseline
@@ -79,11 +80,15 @@ def training_data(holdout: Holdout) -> TrainingData:
     )
 
 
-def fit_setup(
-    *, lr: Callable[[int], float] | None = None, seed: int = 0, monitor: Metric = MSE, trainer: TrainerOptions = TRAINER
-) -> FitSetup:
-    """Make the settings of a fit besides its own options."""
-    return FitSetup(lr=lr, trainer=trainer, monitor=monitor, seed=seed)
+class ScheduleOf(Schedule):
+    """A schedule with these factors."""
+
+    def __init__(self, factor: Callable[[int], float]) -> None:
+        self._factor = factor
+
+    def factor(self, epoch: int, max_epochs: int) -> float:
+        """Compute the factor in an epoch."""
+        return self._factor(epoch)
 
 
 def fit(
@@ -134,9 +139,8 @@ def fit(
     predictor = Predictor(
         Posterior(equation) if optimizer.keeps_samples else equation, baseline, stars=data.stars, scale=scale
     )
-    initial_lr = optimizer.initial_lr
-    lr = None if initial_lr is None else lambda epoch: initial_lr * lr_factor(epoch)
-    module = optimizer.build(predictor, fit_setup(lr=lr, seed=seed, monitor=monitor, trainer=trainer))
+    setup = FitSetup(optimizer.initial_lr, ScheduleOf(lr_factor), trainer, monitor, seed)
+    module = optimizer.build(predictor, setup)
     finished = run_fit(
         module, data, epochs, threads, callbacks=callbacks, checkpoint=checkpoint, validate_every=validate_every
     )

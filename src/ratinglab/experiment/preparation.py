@@ -97,7 +97,7 @@ class Preparation:
             predictor.baseline.fit_popularity(rows.item)
         else:
             _fit_baseline(predictor, rows, data)
-        setup = FitSetup.scheduled(
+        setup = FitSetup(
             initial_lr=options.optimizer.initial_lr,
             schedule=options.schedule,
             trainer=options.trainer,

@@ -139,7 +139,7 @@ class Fit(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # Set from the epoch number: a scheduler saved before its step would resume one step behind.
-        self.epoch_lr = None if self.lr is None else self.lr(self.current_epoch)
+        self.epoch_lr = self.lr(self.current_epoch)
 
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
         self._step_started = perf_counter()

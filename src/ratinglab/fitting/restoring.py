@@ -28,7 +28,7 @@ def read_fit_parts(path: Path) -> tuple[Any, Predictor, FitSetup]:
     load_weights(predictor, path, record=record)
     config = _saved_config(folder)
     optimizer = _options(config, "optimizer", base=object)  # not FitOptions, whose file imports all fits
-    setup = FitSetup.scheduled(
+    setup = FitSetup(
         initial_lr=optimizer.initial_lr,
         schedule=_options(config, "schedule", base=Schedule),
         trainer=_options(config, "trainer", base=TrainerOptions),

@@ -1,7 +1,6 @@
 """Settings of a fit besides its own options."""
 
-from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from ratinglab.evaluation.metrics import Metric, RankingMetric
 from ratinglab.fitting.schedules import Schedule
@@ -12,27 +11,20 @@ class FitSetup(NamedTuple):
     """Settings of a fit besides its own options.
 
     Attributes:
-        lr: learning rate as a function of the epoch, counted from 0; None for a fit without one.
+        initial_lr: learning rate at the start; None for a fit without one.
+        schedule: learning-rate schedule.
         trainer: options of the Trainer.
         monitor: validation metric that decides which epoch is the best.
         seed: seed of the order of the training rows and of all draws.
     """
 
-    lr: Callable[[int], float] | None
+    initial_lr: float | None
+    schedule: Schedule
     trainer: TrainerOptions
     monitor: Metric | RankingMetric
     seed: int
 
-    @classmethod
-    def scheduled(
-        cls,
-        *,
-        initial_lr: float | None,
-        schedule: Schedule,
-        trainer: TrainerOptions,
-        monitor: Metric | RankingMetric,
-        seed: int,
-    ) -> Self:
-        """Make the settings of a fit whose learning rate, if it has one, follows a schedule."""
-        lr = None if initial_lr is None else lambda epoch: initial_lr * schedule.factor(epoch, trainer.max_epochs)
-        return cls(lr=lr, trainer=trainer, monitor=monitor, seed=seed)
+    def lr(self, epoch: int) -> float | None:
+        """Compute the learning rate in an epoch, counted from 0."""
+        factor = self.schedule.factor(epoch, self.trainer.max_epochs)
+        return None if self.initial_lr is None else self.initial_lr * factor
