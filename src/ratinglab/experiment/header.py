@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
-from torch import nn
-
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.models.best import BestOptions
-from ratinglab.models.posterior import Posterior
+from ratinglab.models.equation import Equation
 from ratinglab.options import as_yaml, to_plain
 from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.side_information import AvailableData
@@ -14,7 +12,7 @@ from ratinglab.ratings.splits import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALI
 
 
 def header(
-    options: TrainOptions, *, holdout: Holdout, model: nn.Module, first_epoch: int, refit_epochs: int | None
+    options: TrainOptions, *, holdout: Holdout, model: Equation, first_epoch: int, refit_epochs: int | None
 ) -> Iterator[str]:
     """Summarize data, split, model and fit in a few lines, with notes on anything unusual."""
     table, split = holdout.table, holdout.split
@@ -52,8 +50,7 @@ def header(
         )
     if first_epoch > 1:
         yield f"note: the run resumes after {first_epoch - 1} epochs"
-    sample_bytes = model.sample_bytes if isinstance(model, Posterior) else 0
-    yield from options.optimizer.remarks(max_epochs=options.trainer.max_epochs, sample_bytes=sample_bytes)
+    yield from options.optimizer.remarks(max_epochs=options.trainer.max_epochs, sample_bytes=model.sample_bytes)
     if validation == 0 and not options.optimizer.keeps_samples:
         yield "note: no validation rows, so no early stopping: the run keeps its last weights"
 

@@ -20,7 +20,6 @@ from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import check_equation
-from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import Holdout, find_available_data, hold_out
 from ratinglab.ratings.mapped_arrays import blocks_of, empty, release
@@ -92,11 +91,13 @@ class Preparation:
             item_features=side.item_features,
         )
         predictor = build_predictor(self.record, training, seed=options.seed)
-        check_equation(predictor.model, rows, name=options.model.name)
+        check_equation(predictor.equation, rows, name=options.model.name)
         if options.model.predicts_scores:
             predictor.baseline.fit_popularity(rows.item)
         else:
             _fit_baseline(predictor, rows, data)
+            if not options.optimizer.keeps_samples:  # a sampler starts from its prior
+                _start_from_baseline(predictor, data.validation_ratings)
         setup = FitSetup(
             initial_lr=options.optimizer.initial_lr,
             schedule=options.schedule,
@@ -176,8 +177,8 @@ def _check_lists(
 
 
 def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> None:
-    """Fit the bias baseline to the training rows, and let the model start from it."""
-    baseline, stars = predictor.baseline, predictor.stars
+    """Fit the bias baseline to the training rows."""
+    stars = predictor.stars
     column = empty(len(rows.rating), np.float32, folder=data.folder)
     rating = torch.from_numpy(column)
 
@@ -187,10 +188,14 @@ def _fit_baseline(predictor: Predictor, rows: Batch, data: RatingDataModule) -> 
     for block in blocks_of(len(rating)):
         rating[block] = stars.to_rating(rows.rating[block])
         drop_pages()
-    baseline.fit(user=rows.user, item=rows.item, rating=rating, after_chunk=drop_pages)
-    # a sampler starts from its prior; one far rating can make the bias baseline worse than the mean
-    if not isinstance(predictor.model, Posterior) and _beats_the_mean(baseline, data.validation_ratings):
-        predictor.model.start_from_baseline(baseline.user_bias[:-1] / stars.unit, baseline.item_bias[:-1] / stars.unit)
+    predictor.baseline.fit(user=rows.user, item=rows.item, rating=rating, after_chunk=drop_pages)
+
+
+def _start_from_baseline(predictor: Predictor, validation: Ratings) -> None:
+    """Initialize the model's biases from the bias baseline, unless outliers make it worse than the mean."""
+    baseline, unit = predictor.baseline, predictor.stars.unit
+    if _beats_the_mean(baseline, validation):
+        predictor.model.start_from_baseline(baseline.user_bias[:-1] / unit, baseline.item_bias[:-1] / unit)
 
 
 def _beats_the_mean(baseline: BiasBaseline, rows: Ratings) -> bool:

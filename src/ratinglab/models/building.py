@@ -10,7 +10,6 @@ from ratinglab.errors import UserError
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.factor_equation import FactorEquation, Side
-from ratinglab.models.posterior import Posterior
 
 ROWS_TRIED = 3
 """Rows of the trial that checks an equation."""
@@ -36,8 +35,6 @@ def check_equation(equation: Equation, rows: Batch, *, name: str) -> None:
         UserError: forward or penalty returns another shape or type, or the sides of a factor equation do not fit
             together.
     """
-    if isinstance(equation, Posterior):
-        equation = equation.equation
     if isinstance(equation, FactorEquation):
         for side_name, side in (("user", equation.user_side()), ("item", equation.item_side())):
             _check_side(side, place=f"model={name}, the {side_name} side")

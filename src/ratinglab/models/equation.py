@@ -162,6 +162,16 @@ class Equation(nn.Module, ABC):
     has_score_table: bool = False
     """Whether score_table predicts all items for a user faster than forward does."""
 
+    @property
+    def num_samples(self) -> int:
+        """Number of samples of the weights; 0 for an equation that has only its own weights."""
+        return 0
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample in memory and in a checkpoint; 0 for an equation without samples."""
+        return 0
+
     @abstractmethod
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """user: (B,) int32, item: (B,) int32 → rating: (B,) float32, not clipped."""

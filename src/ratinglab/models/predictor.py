@@ -26,6 +26,11 @@ class Predictor(nn.Module):
         self.stars = stars
         self.scale = scale
 
+    @property
+    def equation(self) -> Equation:
+        """The model; if it is a posterior, the equation that holds the current draw."""
+        return self.model.equation if isinstance(self.model, Posterior) else self.model
+
     def with_users(self, rows: Batch, *, num_users: int) -> "Predictor":
         """Return the predictor with other users, folded into a model of scores from their ratings in stars."""
         baseline = BiasBaseline(num_users=num_users, num_items=len(self.baseline.item_bias) - 1)

@@ -311,7 +311,7 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
         raise UserError(f"{folder / 'run.json'} is damaged: {' '.join(str(error).split())}") from error
     path = folder / "checkpoints" / "best.ckpt"
     best_epoch = load_weights(predictor, path, record=record)
-    if isinstance(predictor.model, Posterior) and predictor.model.num_samples == 0:
+    if record.is_sampled and predictor.model.num_samples == 0:
         longer = "" if record.max_time is None else " with a higher trainer.max_time"
         raise UserError(
             f"{path} holds no sample yet: the run was stopped in burn-in; resume={folder}{longer} continues it"
@@ -342,9 +342,8 @@ def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: s
     """
     weights, epoch = _read_checkpoint(path, record=record, key=key)
     stored = "model.equation." if record.is_sampled else "model."
-    model = predictor.model.equation if isinstance(predictor.model, Posterior) else predictor.model
     try:
-        model.load_state_dict(
+        predictor.equation.load_state_dict(
             {key.removeprefix(stored): each for key, each in weights.items() if key.startswith(stored)}
         )
     except RuntimeError as error:
