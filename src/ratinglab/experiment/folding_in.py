@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.root_options import FoldInOptions, PairColumns, RecommendColumns
+from ratinglab.experiment.root_options import FoldInOptions, RatingColumnOptions
 from ratinglab.ratings.input_paths import existing_file
 from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.ratings.typed_mapping import is_mapping, typed_pairs
@@ -14,7 +14,7 @@ from ratinglab.runs.run import Run
 from ratinglab.runs.trained_model import TrainedModel
 
 
-def columns_in(names: Collection[str], columns: RecommendColumns | PairColumns, run: TrainedModel) -> RatingColumns:
+def columns_in(names: Collection[str], columns: RatingColumnOptions, run: TrainedModel) -> RatingColumns:
     """Find the columns of a file with these column names: those that the options name, or the default ones."""
     named = {"user": columns.user, "item": columns.item, "rating": columns.rating}
     return find_columns(names, named=named, own=run.record.column_names)
@@ -34,9 +34,7 @@ def files_of(options: FoldInOptions) -> list[Path]:
     ]
 
 
-def folded_in(
-    run: Run, options: FoldInOptions, columns: RecommendColumns | PairColumns, *, user_id: str | None
-) -> FoldedIn:
+def folded_in(run: Run, options: FoldInOptions, columns: RatingColumnOptions, *, user_id: str | None) -> FoldedIn:
     """Fold the ratings and features that the options name into a run.
 
     Args:

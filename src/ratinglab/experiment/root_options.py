@@ -148,12 +148,18 @@ class TrainOptions:
 
 
 @dataclass
-class EvaluateOptions:
-    """Options of evaluation: the run, and the lists to measure."""
+class RunOptions:
+    """Options of commands that use a run."""
 
     run: str
     """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
     validation metric on the same split. FOLDER/latest searches another folder."""
+
+
+@dataclass
+class EvaluateOptions(RunOptions):
+    """Options of evaluation: the run, and the lists to measure."""
+
     ranking: RankingOptions
     """Recommendation lists to measure, beside those of the most popular items."""
 
@@ -196,29 +202,35 @@ class FoldInOptions(TextOptions):
 
 
 @dataclass
-class RecommendColumns:
-    """Names of the columns of user ids, item ids, ratings and genres."""
+class RatingColumnOptions:
+    """Names of the columns of user ids, item ids and ratings."""
 
     user: str | None
-    """Column of the user ids in the files of users and of ratings; null: user_id or, if a file lacks it, the name in
-    the run's own data."""
+    """Column of the user ids; null: user_id or, if a file lacks it, the name in the run's own data."""
     item: str | None
-    """Column of the item ids in the files of items and of ratings; null: item_id or, if a file lacks it, the name in
-    the run's own data."""
+    """Column of the item ids; null: item_id or, if a file lacks it, the name in the run's own data."""
     rating: str | None
-    """Column of the ratings in the file of ratings; null: rating or, if it lacks that, the name in the run's own
+    """Column of the ratings in the file `ratings`; null: rating or, if it lacks that, the name in the run's own
     data."""
+
+
+@dataclass
+class ItemColumns:
+    """Names of the columns of features of items."""
+
     genres: str
     """Column of genres, or of other categories, in the data's table of items."""
 
 
 @dataclass
-class RecommendOptions(FoldInOptions):
+class RecommendColumns(ItemColumns, RatingColumnOptions):
+    """Names of the columns of user ids, item ids, ratings and genres."""
+
+
+@dataclass
+class RecommendOptions(RunOptions, FoldInOptions):
     """Options of recommending items."""
 
-    run: str
-    """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
-    validation metric on the same split. FOLDER/latest searches another folder."""
     user: str | None
     """User id, as in the data; null: the user or users of `ratings`, the users in the file `users`, or all."""
     users: str | None
@@ -262,20 +274,9 @@ class RecommendOptions(FoldInOptions):
 
 
 @dataclass
-class SimilarColumns:
-    """Names of the columns of features of items."""
-
-    genres: str
-    """Column of genres, or of other categories, in the data's table of items."""
-
-
-@dataclass
-class SimilarOptions:
+class SimilarOptions(RunOptions):
     """Options of finding similar items."""
 
-    run: str
-    """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
-    validation metric on the same split. FOLDER/latest searches another folder."""
     item: str
     """Id or title of the item. A title's case is ignored, its article may stand first or last, and its year may be left
     out: the matrix finds Matrix, The (1999)."""
@@ -286,7 +287,7 @@ class SimilarOptions:
     .parquet, .arrow or .feather; any other gives CSV. Add .gz, .bz2, .xz or .zst to compress text or JSON Lines."""
     k: int = field(metadata=at_least(1))
     """Number of items to find."""
-    columns: SimilarColumns
+    columns: ItemColumns
     """Columns of features of items."""
 
     def check_together(self) -> None:
@@ -296,30 +297,20 @@ class SimilarOptions:
 
 
 @dataclass
-class PairColumns:
+class PairColumns(RatingColumnOptions):
     """Names of the columns in the files of pairs and of ratings."""
 
-    user: str | None
-    """Column of the user ids; null: user_id or, if the file lacks it, the name in the run's own data. Pairs need none
-    if `ratings` are one new user's."""
-    item: str | None
-    """Column of the item ids; null: item_id or, if the file lacks it, the name in the run's own data."""
-    rating: str | None
-    """Column of the ratings in the file of ratings; null: rating or, if it lacks that, the name in the run's own
-    data."""
     timestamp: str | None
     """Column of the times, for a model that uses days; null: each user's last day in training."""
 
 
 @dataclass
-class PredictOptions(FoldInOptions):
+class PredictOptions(RunOptions, FoldInOptions):
     """Options of predicting the ratings of the pairs in a file."""
 
-    run: str
-    """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
-    validation metric on the same split. FOLDER/latest searches another folder."""
     input: str
-    """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It may exceed memory."""
+    """File with one pair of user and item per row: text, JSON Lines, Parquet, Arrow or ORC. It may exceed memory. The
+    user may be missing if `ratings` are one new user's."""
     output: str
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
     optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. The
@@ -354,11 +345,9 @@ ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass
-class ExportOptions:
+class ExportOptions(RunOptions):
     """Options of exporting a run."""
 
-    run: str
-    """Folder of the run."""
     format: ExportFormat
     """Format. torch (a torch.export program) and onnx hold the whole model; numpy (.npz) and parquet hold the factors
     and biases of a model that has factors."""
@@ -377,12 +366,9 @@ SERVE_PACKAGES = ("fastapi", "uvicorn")
 
 
 @dataclass
-class ServeOptions:
+class ServeOptions(RunOptions):
     """Options of the prediction server."""
 
-    run: str
-    """Folder of the run, or its name: latest is the run below outputs/ that finished last, best the one with the best
-    validation metric on the same split. FOLDER/latest searches another folder."""
     host: str
     """Address to listen on. 127.0.0.1 answers this computer only; 0.0.0.0 answers every computer that reaches it, and
     the server asks for no password."""
