@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ratinglab.config.command import command
+from ratinglab.config.request import default_options
 from ratinglab.config.rerun import reproduced_run, resumed_run
 from ratinglab.errors import UserError, did_you_mean, refuse_arguments
 from ratinglab.exits import exits_in_one_line
@@ -71,7 +72,8 @@ def inspect_data(options: InspectOptions, _: Path) -> None:
     """Describe a table of ratings, and print the command that trains on it."""
     from ratinglab.experiment.inspection import inspect_data
 
-    inspect_data(options)
+    paths = [f"{key}=FILE" for key in ("data.path", "data.users.path", "data.titles.path")]
+    inspect_data(options, default_options("inspect_data", paths).data)
 
 
 @command(config_name="evaluate", positional="run")

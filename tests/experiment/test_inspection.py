@@ -9,7 +9,7 @@ import pytest
 from conftest import REAL_DATA
 from documented import options_of
 
-from ratinglab.experiment.inspection import YAML_DEFAULTS, _settings
+from ratinglab.experiment.inspection import train_command
 
 FILE = "user,item,stars,when,x\n1,a,1,2020-01-01,\n1,b,5,2020-02-01,\n2,a,4.5,2021-01-01,\n 2,c,4.5,2021-01-01,\n"
 ARGUMENTS = ["data=csv", "data.path=r.csv.gz", "data.columns.user=user", "data.columns.item=item",
@@ -73,9 +73,15 @@ def test_command_that_inspect_data_prints_trains_on_the_file(command, folder):
     assert "data       my ratings.txt: 90 ratings of 9 users over 90 items" in shown
 
 
-def test_omitted_defaults_equal_the_yaml_file():
-    data = options_of("inspect_data", "data.path=r.csv", "data.users.path=u.csv", "data.titles.path=i.csv").data
-    assert {key: value for key, value in _settings(data, "data.") if key in YAML_DEFAULTS} == YAML_DEFAULTS
+def test_command_repeats_paths_names_of_columns_and_what_differs_from_the_defaults():
+    tables = ["data.users.path=u.csv", "data.titles.path=i.csv"]
+    defaults = options_of("inspect_data", "data.path=r.csv", *tables).data
+    data = options_of("inspect_data", "data.path=r.csv", *tables, "data.users.quote=none", "data.min_rating=2").data
+    assert train_command(data, defaults, num_ratings=1).endswith(
+        "train data=csv data.path=r.csv data.min_rating=2.0 data.columns.user=user_id data.columns.item=item_id "
+        "data.columns.rating=rating data.users.quote=none data.users.path=u.csv data.users.user=user_id "
+        "data.titles.path=i.csv data.titles.item=item_id data.titles.title=title recipe=biased_mf_gibbs"
+    )
 
 
 def test_inspect_data_summarizes_user_and_item_columns(command, folder):

@@ -85,6 +85,13 @@ class Request:
         return to_options(config, ROOTS[self.conf.config_name], self.conf.parsed(overrides))
 
 
+def default_options(config_name: str, overrides: Sequence[str]) -> Any:
+    """Compose the options of a primary config; call it in a job of Hydra's."""
+    conf = Conf(config_name)
+    config, _ = conf.compose(overrides)
+    return to_options(config, ROOTS[config_name], conf.parsed(overrides))
+
+
 def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
     """Add the values that Hydra's app would set to its part of a config of one run.
 

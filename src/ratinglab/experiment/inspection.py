@@ -20,7 +20,6 @@ from ratinglab.ratings.side_information import Column, Needs, categories_in, is_
 from ratinglab.ratings.sniffing import guess_layout
 from ratinglab.ratings.sources import CsvOptions, DataOptions, Duplicates
 from ratinglab.ratings.table import RatingTable
-from ratinglab.ratings.text_options import Decimal, Escape, Quote
 
 MOST_VALUES = 20
 """Maximum number of distinct ratings listed one by one; more are grouped into this many ranges."""
@@ -30,46 +29,18 @@ BAR = 40
 """Length of the longest bar, in characters."""
 QUANTILES = {"least": 0, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "most": 1}
 FORMATS = ("png", "pdf", "svg")
-TEXT_DEFAULTS = {
-    "separator": "comma",
-    "header": True,
-    "encoding": "utf-8",
-    "quote": Quote.double,
-    "escape": Escape.none,
-    "decimal": Decimal.point,
-    "comment": None,
-}
-"""Values of conf/text.yaml."""
-YAML_DEFAULTS = {
-    **{
-        f"{prefix}.{key}": value
-        for prefix in ("data", "data.users", "data.titles")
-        for key, value in TEXT_DEFAULTS.items()
-    },
-    "data.users.numeric": [],
-    "data.titles.numeric": [],
-    "data.duplicates": Duplicates.error,
-    "data.min_rating": None,
-    "data.min_ratings_per_user": 0,
-    "data.min_ratings_per_item": 0,
-    "data.columns.timestamp": None,
-    "data.timestamp_format": None,
-    "data.unrated": [],
-    "data.on_disk": False,
-    "data.scale.lowest": None,
-    "data.scale.highest": None,
-}
-"""Values of conf/data/csv.yaml, which the command leaves out."""
+ALWAYS_SHOWN = ("path", "user", "item", "rating", "title")
+"""Last words of the keys that the command repeats even if they have their default values."""
 
 MANY_RATINGS = 5_000_000
 """Number of ratings from which Gibbs sampling takes many minutes."""
 
 
-def inspect_data(options: InspectOptions) -> None:
+def inspect_data(options: InspectOptions, defaults: DataOptions) -> None:
     """Read a table with the checks of every fit, print its description, and draw a figure if requested.
 
     For a user's own file, guesses the options that do not fit it, and prints the command that trains on it as the last
-    line. Merges repeated pairs of user and item.
+    line, without keys that have their values in `defaults`. Merges repeated pairs of user and item.
     """
     figure = None if options.figure is None else output_path(options.figure, key="figure")
     if figure is not None and figure.suffix[1:] not in FORMATS:
@@ -85,7 +56,7 @@ def inspect_data(options: InspectOptions) -> None:
         write_output(figure, lambda file: drawn.savefig(file, format=figure.suffix[1:]), key="figure")
         print(f"figure     {figure}")
     if isinstance(data, CsvOptions):
-        print(f"train      {train_command(data, num_ratings=len(table.ratings))}")
+        print(f"train      {train_command(data, defaults, num_ratings=len(table.ratings))}")
 
 
 def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:
@@ -97,12 +68,15 @@ def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:
     return table, merging if any(note.startswith("data.duplicates=last") for note in table.notes) else data
 
 
-def train_command(data: CsvOptions, *, num_ratings: int) -> str:
+def train_command(data: CsvOptions, defaults: DataOptions, *, num_ratings: int) -> str:
     """Make the command that trains on a file with these options, by a recipe that suits so many ratings."""
-    settings = dict(_settings(data, "data."))
-    path = settings.pop("data.path")
-    shown = {key: value for key, value in settings.items() if key not in YAML_DEFAULTS or YAML_DEFAULTS[key] != value}
-    overrides = [as_override(key, value) for key, value in {"data.path": path, **shown}.items()]
+    settings, omitted = dict(_settings(data, "data.")), dict(_settings(defaults, "data."))
+    shown = {"data.path": settings.pop("data.path")} | {
+        key: value
+        for key, value in settings.items()
+        if omitted.get(key) != value or key.rpartition(".")[2] in ALWAYS_SHOWN
+    }
+    overrides = [as_override(key, value) for key, value in shown.items()]
     recipe = "biased_mf_gibbs" if num_ratings < MANY_RATINGS else "fast"
     return shell_command("train", "data=csv", *overrides, f"recipe={recipe}")
 
