@@ -5,15 +5,24 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from equal_runs import assert_equal_runs
 from equations import options_of
 from fits import TRAINER, fit
 from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.strategies import DDPStrategy
 from tables import table_of
 
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.optimizers import AdamOptions
-from ratinglab.fitting.trainer import CallbackOptions, CheckpointOptions, EarlyStoppingOptions, Profiler, PruningOptions
+from ratinglab.fitting.trainer import (
+    CallbackOptions,
+    CheckpointOptions,
+    EarlyStoppingOptions,
+    Profiler,
+    PruningOptions,
+    Strategy,
+)
 
 
 def build(tmp_path, **changed):
@@ -39,6 +48,24 @@ def test_trainer_gets_profiler_and_accelerator(tmp_path):
     assert type(trainer.profiler).__name__ == "SimpleProfiler"
     assert type(trainer.accelerator).__name__ == "CPUAccelerator"
     assert type(build(tmp_path).profiler).__name__ == "PassThroughProfiler"
+
+
+@pytest.mark.parametrize("variables", [{}, {"LOCAL_RANK": "1", "NODE_RANK": "1", "SLURM_PROCID": "1"}])
+def test_strategy_ddp_holds_on_one_device(tmp_path, monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    trainer = build(tmp_path, strategy=Strategy.ddp)
+    assert isinstance(trainer.strategy, DDPStrategy)
+    trainer.strategy.setup_environment()
+    assert (trainer.global_rank, trainer.world_size) == (0, 1)
+    assert trainer.strategy.root_device == torch.device("cpu")
+    assert not isinstance(build(tmp_path).strategy, DDPStrategy)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "block_sgd"])
+def test_ddp_on_one_device_trains_the_same_run(train_here, optimizer):
+    overrides = ["model=biased_mf", f"optimizer={optimizer}", "trainer.max_epochs=3"]
+    assert_equal_runs(train_here(*overrides, "trainer.strategy=ddp"), train_here(*overrides))
 
 
 def test_deterministic_turns_on_the_deterministic_mode_of_torch(tmp_path):

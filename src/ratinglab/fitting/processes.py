@@ -27,25 +27,30 @@ READY = b"ready\n"
 """Line that a process writes once it has read the data and can fit."""
 
 
-class OwnProcesses(LightningEnvironment):
-    """Processes of one machine, of which the first, the command that the user typed, starts the others.
-
-    Lightning's own launcher would add overrides of Hydra's to their command lines, which neither a resumed run nor the
-    installed command takes.
-    """
+class OneProcess(LightningEnvironment):
+    """The only process of a fit, whatever variables Slurm or torchrun have set."""
 
     @property
     def creates_processes_externally(self) -> bool:
-        """Return True: `started` creates them, not Lightning."""
+        """Return True: Lightning starts no process."""
         return True
 
     def local_rank(self) -> int:
-        """Return the rank of this process."""
-        return process_rank()
+        return 0
 
     def node_rank(self) -> int:
-        """Return the number of the only machine."""
         return 0
+
+
+class OwnProcesses(OneProcess):
+    """Processes of one machine. The first is the command that the user typed; `started` starts the others.
+
+    Lightning's own launcher would add Hydra overrides to their command lines, which neither a resumed run nor the
+    installed command takes.
+    """
+
+    def local_rank(self) -> int:
+        return process_rank()
 
 
 class PooledStrategy(DDPStrategy):
@@ -55,20 +60,22 @@ class PooledStrategy(DDPStrategy):
     same ones, and take the same steps.
     """
 
+    def setup_distributed(self) -> None:
+        """Connect the processes; a single process has none to connect to."""
+        if self.num_nodes * self.num_processes > 1:
+            super().setup_distributed()
+
     def configure_ddp(self) -> None:
         """Leave the model as it is."""
 
 
 def environment(num_processes: int) -> ClusterEnvironment:
-    """Make the environment of a fit with this number of processes.
-
-    A fit with one process takes no notice of the variables of Slurm or torchrun.
-    """
+    """Make the environment of a fit with this number of processes."""
     if num_processes > 1 and started_by_torchrun():
         return TorchElasticEnvironment()
     if num_processes > 1 and started_by_slurm():
         return SLURMEnvironment(auto_requeue=False)
-    return OwnProcesses() if num_processes > 1 else LightningEnvironment()
+    return OwnProcesses() if num_processes > 1 else OneProcess()
 
 
 def check_started(*, devices: int, num_nodes: int) -> None:

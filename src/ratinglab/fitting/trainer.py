@@ -51,7 +51,7 @@ class Accelerator(Enum):
 
 
 class Strategy(Enum):
-    """Lightning's strategies for several devices."""
+    """Lightning's strategies."""
 
     auto = "auto"
     ddp = "ddp"
@@ -144,6 +144,7 @@ class TrainerOptions:
 
         # Trainer(max_time=…) would stop within an epoch. Without a limit, this still counts the time for a later one.
         callbacks = [*callbacks, Timer(self.max_time, interval="epoch")]
+        is_pooled = self.strategy is Strategy.ddp or self.num_processes > 1
         try:
             return Trainer(
                 max_epochs=self.max_epochs,
@@ -151,7 +152,7 @@ class TrainerOptions:
                 accelerator=self.accelerator.value,
                 devices=self.devices,
                 num_nodes=self.num_nodes,
-                strategy=PooledStrategy() if self.num_processes > 1 else "auto",
+                strategy=PooledStrategy() if is_pooled else "auto",
                 check_val_every_n_epoch=self.check_val_every_n_epoch,
                 deterministic=self.deterministic,
                 profiler=None if self.profiler is None else self.profiler.value,
