@@ -3,10 +3,11 @@
 from typing import Any
 
 import numba
+import numpy as np
 
 
 def _probe() -> None:
-    """Stand in for any compiled function: numba caches beside the function's file, or in one folder per user."""
+    """Dummy function that tests whether numba can write its cache."""
 
 
 def _can_cache() -> bool:
@@ -24,3 +25,15 @@ CACHE = _can_cache()
 def njit(**options: Any) -> Any:
     """Compile a function as numba.njit does: once per machine, or once per process where nothing can be written."""
     return numba.njit(cache=CACHE, **options)
+
+
+@njit(parallel=True)
+def fill(values):  # type: ignore[no-untyped-def]
+    """Fill an array with 1, in parallel."""
+    for row in numba.prange(len(values)):
+        values[row] = 1
+
+
+def start_threads() -> None:
+    """Start numba's threads, by the shortest parallel loop."""
+    fill(np.zeros(1))

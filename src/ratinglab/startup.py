@@ -26,13 +26,12 @@ def configure_process() -> None:
 
 
 def prepare_fit(fit: type[FitOptions]) -> None:
-    """Load a fit's compiled loops and start their threads. Call it before importing an equation's module.
+    """Start the threads of a fit's compiled loops. Call it before importing an equation's module.
 
     If this runs before importing torch, both share one OpenMP. Otherwise each has its own, and the threads of one
     slow down the other by spinning for a while after their work.
     """
-    if not fit.has_compiled_loops:
-        return
-    from ratinglab.fitting.kernels.block_epochs import compile_loops
+    if fit.has_compiled_loops:
+        from ratinglab.compiled import start_threads
 
-    compile_loops()
+        start_threads()

@@ -41,3 +41,18 @@ def test_help_and_mistyped_keys_import_no_slow_packages(tmp_path):
 
 def test_wrong_value_of_an_equation_imports_only_torch(tmp_path):
     assert imported(tmp_path, ("train", "model.embedding_dim=abc")) == ["status 2", "['torch']"]
+
+
+def test_compiled_fits_share_the_openmp_of_torch_and_load_only_their_own_loops(tmp_path):
+    probe = (
+        "import sys\n"
+        "from ratinglab.config.call import Call\n"
+        "Call(['model=biased_mf', 'optimizer=als'], config_dir=None)\n"
+        "maps = open('/proc/self/maps').read().split()\n"
+        "print(len({path for path in maps if 'libgomp' in path}), 'torch' in sys.modules)\n"
+        "print('ratinglab.fitting.kernels.block_epochs' in sys.modules)\n"
+    )
+    started = [sys.executable, "-c", probe]
+    environ = environment(tmp_path)
+    done = subprocess.run(started, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["1", "True", "False"], done.stderr
