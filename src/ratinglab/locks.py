@@ -14,12 +14,14 @@ class LockedError(UserError):
 
 
 LOCK = ".lock"
-"""Name of the lock's file in the folder. The operating system frees the lock of a killed process."""
+"""Name of the lock file. The operating system releases the lock when the process ends."""
+WRITTEN_IN_PLACE = ("train.log", "multirun.yaml")
+"""Files that Hydra writes in place. All others are replaced, which only takes a writable folder."""
 
 
 @contextmanager
 def locked(folder: Path, *, key: str) -> Iterator[None]:
-    """Lock a folder for the length of a `with` block. Messages begin with `key`.
+    """Lock a folder for the duration of a `with` block. Messages begin with `key`.
 
     Raises:
         LockedError: another process holds the lock.
@@ -28,7 +30,7 @@ def locked(folder: Path, *, key: str) -> Iterator[None]:
     from filelock import FileLock, Timeout  # 0.1 s: keep mistakes fast
 
     for path in (folder, *folder.iterdir()):
-        if not os.access(path, os.W_OK):
+        if (path.is_dir() or path.name in WRITTEN_IN_PLACE) and not os.access(path, os.W_OK):
             raise UserError(f"{key}: {path} cannot be written to: {os.strerror(errno.EACCES)}")
     lock_file = folder / LOCK
     lock = FileLock(lock_file)
