@@ -1,13 +1,13 @@
 """The bias baseline, which every run fits. It predicts for unknown users and items, and every model must beat it."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from ratinglab.ratings.inputs import in_order
 
 SHRINKAGE = 5.0
 """λ of the bias baseline, in ratings: each bias shrinks as if it had this many extra ratings at the mean."""
@@ -103,12 +103,8 @@ def fit_biases(
     """Minimize Σ (r − μ − b_u − b_i)² + λ (Σ b_u² + Σ b_i²): b_u (num_users,) and b_i (num_items,), both float64.
 
     The users' biases have the closed form b_u = Σ_{i of u} (r − μ − b_i) / (λ + n_u). Substituting it leaves a linear
-    system in the items' biases. Conjugate gradients, preconditioned by λ + n_i, solve it until no bias moves by more
-    than TOLERANCE. On 25 million ratings that takes six steps of two passes each; alternating between sides had not
-    converged as far after 200 steps. Memory: a few MiB for any number of rows, and for each user 100 bytes and 8 more
-    per thread.
-
-    Source: Hestenes, Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
+    system in the items' biases, which conjugate gradients solve in passes over the rows. Memory: a few MiB for any
+    number of rows, and for each user 100 bytes and 8 more per thread.
     """
     # each chunk adds to all users and items: with more of them than rows in a chunk, that would take most of the time
     size = CHUNK if max(num_users, num_items) <= CHUNK else 4 * max(num_users, num_items)
@@ -132,23 +128,43 @@ def fit_biases(
     item_weight = SHRINKAGE + over_rows(lambda _, i, __: torch.bincount(i, minlength=num_items)).double()
     user_sum = over_rows(lambda u, _, r: sum_ratings(u, r, mean, num_users))
     item_sum = over_rows(lambda _, i, r: sum_ratings(i, r, mean, num_items))
-    item_bias = torch.zeros(num_items, dtype=torch.float64)
-    residual = item_sum - by_item(user_sum / user_weight)
-    direction = scaled = residual / item_weight
+    item_bias = solve(
+        lambda bias: item_weight * bias - by_item(by_user(bias) / user_weight),
+        item_sum - by_item(user_sum / user_weight),
+        diagonal=item_weight,
+    )
+    return (user_sum - by_user(item_bias)) / user_weight, item_bias
+
+
+def solve(product_with: Callable[[Tensor], Tensor], right: Tensor, *, diagonal: Tensor) -> Tensor:
+    """Solve A x = b by conjugate gradients, preconditioned by a diagonal, from x = 0: (N,) float64.
+
+    Stops once no entry of x moves by more than TOLERANCE. On 25 million ratings, the biases take six steps; alternating
+    between users and items had not converged as far after 200 steps. scipy's solver stops by another rule.
+
+    Args:
+        product_with: A x for a vector x; A is symmetric and positive definite.
+        right: b, (N,) float64.
+        diagonal: (N,) float64, close to the diagonal of A.
+
+    Source: Hestenes, Stiefel, "Methods of Conjugate Gradients for Solving Linear Systems", 1952.
+    """
+    solution, residual = torch.zeros_like(right), right
+    direction = scaled = residual / diagonal
     product = _dot(residual, scaled)
     for _ in range(MAX_STEPS):
         if product == 0:
             break
-        curvature = item_weight * direction - by_item(by_user(direction) / user_weight)
-        length = product / _dot(direction, curvature)
-        item_bias = item_bias + length * direction
+        image = product_with(direction)
+        length = product / _dot(direction, image)
+        solution = solution + length * direction
         if (length * direction).abs().max() <= TOLERANCE:
             break
-        residual = residual - length * curvature
-        scaled = residual / item_weight
+        residual = residual - length * image
+        scaled = residual / diagonal
         last, product = product, _dot(residual, scaled)
         direction = scaled + product / last * direction
-    return (user_sum - by_user(item_bias)) / user_weight, item_bias
+    return solution
 
 
 def _sum_in_order(
@@ -160,16 +176,12 @@ def _sum_in_order(
 ) -> Tensor:
     """Add the parts of all chunks in their order, so that the sum is the same for any number of threads.
 
-    Computes `num_threads` parts at once, and holds as many in memory. Each part must be a new tensor.
+    Computes `num_threads` parts at once. Each part must be a new tensor.
     """
+    total: Tensor | None = None
     with ThreadPoolExecutor(num_threads) as pool:
-        pending = deque(pool.submit(part, *chunk) for chunk in chunks[:num_threads])
-        following = iter(chunks[num_threads:])
-        total: Tensor | None = None
-        while pending:
-            found = pending.popleft().result()
+        for found in in_order(pool, lambda chunk: part(*chunk), chunks, ahead=num_threads):
             after_chunk()
-            pending.extend(pool.submit(part, *chunk) for chunk in islice(following, 1))
             total = found if total is None else total.add_(found)
     assert total is not None, "there is at least one row"
     return total
