@@ -93,11 +93,16 @@ def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord
 def check_resumable(
     options: TrainOptions, *, record: RunRecord, run_folder: Path, has_best: bool
 ) -> tuple[RunRecord, bool]:
-    """Check that the run in a folder is the same experiment as `record`.
+    """Check that the run in a folder is the same experiment as `record`, and remove incomplete files.
 
-    Removes files that a killed process left incomplete. A run that was killed before it wrote its record counts as new.
-    A finished run without one of its tables is not finished: what is left to do is to write them. `has_best` says
-    whether best.ckpt holds another epoch than last.ckpt, so that it cannot be made from it.
+    A run that was killed before it wrote its record counts as new. A finished run with a damaged or missing table
+    counts as unfinished: resuming rewrites the table.
+
+    Args:
+        options: the options of the resumed run.
+        record: the record that a new run with these options would have.
+        run_folder: folder of the run.
+        has_best: whether best.ckpt can hold another epoch than last.ckpt, so that it cannot be made from it.
 
     Returns:
         The run's record as first written, with the new limits; and whether the run is finished.
@@ -119,13 +124,21 @@ def check_resumable(
     is_finished, last = (run_folder / METRICS).exists(), run_folder / "checkpoints" / "last.ckpt"
     if is_finished or (has_best and last.exists()):
         check_checkpoint(run_folder / "checkpoints" / "best.ckpt", record=before, key="resume")
-    if (record.max_epochs, record.max_time) == (before.max_epochs, before.max_time):
-        damaged = find_damaged_tables(run_folder) if is_finished else []
-        if not is_finished and has_finished(run_folder):
-            damaged.append(f"{run_folder / METRICS} is missing")
-        for line in damaged:
-            log.info("note: %s; it is written again", line)
-        return before, is_finished and not damaged
+    if (record.max_epochs, record.max_time) != (before.max_epochs, before.max_time):
+        _check_extendable(options, record, before, last=last, is_finished=is_finished)
+        return replace(before, max_epochs=record.max_epochs, max_time=record.max_time), False
+    damaged = find_damaged_tables(run_folder) if is_finished else []
+    if not is_finished and has_finished(run_folder):
+        damaged.append(f"{run_folder / METRICS} is missing")
+    for line in damaged:
+        log.info("note: %s; it is written again", line)
+    return before, is_finished and not damaged
+
+
+def _check_extendable(
+    options: TrainOptions, record: RunRecord, before: RunRecord, *, last: Path, is_finished: bool
+) -> None:
+    """Raise UserError if a run cannot train on to the limits of `record`."""
     if options.split.refit:
         raise UserError(
             "a run with split.refit=true cannot be extended: "
@@ -134,9 +147,7 @@ def check_resumable(
     done = (check_checkpoint if is_finished else read_epoch)(last, record=before)
     limit = options.trainer.max_seconds()
     if options.optimizer.takes_one_epoch and done > 0:
-        raise UserError(
-            f"a run by optimizer={options.optimizer.name} cannot be extended: its one epoch is final, and done"
-        )
+        raise UserError(f"a run by optimizer={options.optimizer.name} cannot be extended: it trains in a single epoch")
     if record.max_epochs <= done:
         raise UserError(f"trainer.max_epochs must be above the {done} epochs done, got {record.max_epochs}")
     if limit is not None and limit <= (passed := read_seconds(last)):
@@ -146,4 +157,3 @@ def check_resumable(
             f"a run under schedule={options.schedule.name} cannot be extended: its learning rates depend on "
             "trainer.max_epochs from the first epoch on"
         )
-    return replace(before, max_epochs=record.max_epochs, max_time=record.max_time), False
