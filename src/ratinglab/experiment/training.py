@@ -132,7 +132,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
 
     Returns what the data have besides the ratings.
     """
-    asked_model = options.model.name
+    asked = options
     prepared = prepare(options, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
     options, available, data, record = prepared.options, prepared.available, prepared.data, prepared.record
     exact_epochs = _exact_epochs(prepared)
@@ -154,17 +154,9 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     prepared.load_start(fit, checkpoint=checkpoint, record=record)
     fit.run_id = record.id
     fit.prepare(run_folder)
-    model, epochs = fit.predictor.model, record.refit_epochs
-    lines = [*header(options, holdout=prepared.holdout, model=model, first_epoch=first_epoch, refit_epochs=epochs)]
-    if asked_model != options.model.name:
-        lines.append(f"note: model={asked_model} is {options.model.name} here: {parts_text(available)}")
-    for line in lines:
-        log.info(line)
-    run_folder.mkdir(exist_ok=True)
-    write_run(run_folder, record=record, holdout=prepared.holdout)
+    lines = _show_header(asked, prepared, record=record, fit=fit, first_epoch=first_epoch)
+    _write_start(run_folder, prepared, record=record)
     del prepared  # data holds all rows still in use: 12 or 16 bytes per training or validation row
-    for name in ("metrics.json", PRUNED):  # from before the run was extended
-        (run_folder / name).unlink(missing_ok=True)
     try:
         show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=first_epoch == 1)
         facts = _run_trainer(trainer, fit, data, record=record, run_folder=run_folder, checkpoint=checkpoint)
@@ -180,6 +172,28 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         for logger in loggers:
             logger.close()
     return available
+
+
+def _show_header(
+    asked: TrainOptions, prepared: Preparation, *, record: RunRecord, fit: Fit, first_epoch: int
+) -> list[str]:
+    """Print the header of a fit, and return its lines; `asked` are the options as typed."""
+    options, model, epochs = prepared.options, fit.predictor.model, record.refit_epochs
+    lines = [*header(options, holdout=prepared.holdout, model=model, first_epoch=first_epoch, refit_epochs=epochs)]
+    if asked.model.name != options.model.name:
+        parts = parts_text(prepared.available)
+        lines.append(f"note: model={asked.model.name} is {options.model.name} here: {parts}")
+    for line in lines:
+        log.info(line)
+    return lines
+
+
+def _write_start(run_folder: Path, prepared: Preparation, *, record: RunRecord) -> None:
+    """Write the record and the tables of a run, and remove the results from before the run was extended."""
+    run_folder.mkdir(exist_ok=True)
+    write_run(run_folder, record=record, holdout=prepared.holdout)
+    for name in ("metrics.json", PRUNED):
+        (run_folder / name).unlink(missing_ok=True)
 
 
 def _check_processes(options: TrainOptions) -> None:
