@@ -84,9 +84,7 @@ def test_run_with_a_removed_option_is_refused(command, tmp_path, quick):
     forget_digests(run)
     saved = run / ".hydra" / "config.yaml"
     saved.write_text(saved.read_text().replace("  devices: 1\n", "  devices: 1\n  fast: true\n"))
-    message = (
-        "has the option trainer.fast, which ratinglab no longer has: the run can be neither resumed nor reproduced"
-    )
+    message = "has the option trainer.fast, which no longer exists, so the run cannot be resumed or reproduced"
     for arguments in (["train", f"resume={run}", "trainer.max_epochs=3"], ["reproduce", f"run={run}"]):
         key = arguments[1].split("=")[0]
         assert command(tmp_path, *arguments, status=2).stderr == f"error: {key}: {run.resolve()} {message}\n"

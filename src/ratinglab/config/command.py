@@ -93,39 +93,49 @@ class _Command:
         self._folder: Path | None = None
 
     def main(self) -> None:
-        """Check the arguments, then run the task once or, in a sweep, let Hydra run it many times."""
+        """Run the command; exit with status 1 if a job of a sweep fails."""
         configure_process()
         register_resolvers()
         self._typed = list(sys.argv)
-        succeeded = True
         with self._mistakes_in_one_line(), ExitStack() as claims:
-            if "--version" in sys.argv:
-                print(f"ratinglab {version('ratinglab')}")
-                return
-            arguments = parse_arguments(positional=self._positional)
-            self._conf.add_folder(arguments.config_dir)
-            if arguments.help:
-                print(self._help(arguments), flush=True)
-                return
-            if not (arguments.hydra_help or arguments.info or arguments.shell_completion):
-                self._check(arguments)
-                hydra = None if arguments.cfg else self._check_jobs(arguments)
-                if hydra is not None and self._checked is not None and self._is_follower(self._checked):
-                    self._take_part(self._checked)
-                    return
-                if hydra is not None and self._trains:
-                    self._claim_folder(hydra, arguments, claims)
-            if self._checked is not None and not self._needs_app(self._checked, arguments):
-                self._run(self._checked)
-                return
-            sys.argv[1:] = [*arguments.flags, *arguments.overrides]
-            app = hydra_app(self._job, config_module=PACKAGE, config_name=self._conf.config_name)
-            if self._folder is None or self._checked is not None:
-                app()
-            else:
-                succeeded = run_sweep(app, self._folder)
+            succeeded = self._answer(claims)
         if not succeeded:
             sys.exit(1)
+
+    def _answer(self, claims: ExitStack) -> bool:
+        """Show what the arguments ask for, or check them and run the task; return whether all jobs succeeded."""
+        if "--version" in sys.argv:
+            print(f"ratinglab {version('ratinglab')}")
+            return True
+        arguments = parse_arguments(positional=self._positional)
+        self._conf.add_folder(arguments.config_dir)
+        if arguments.help:
+            print(self._help(arguments), flush=True)
+            return True
+        if arguments.hydra_help or arguments.info or arguments.shell_completion:
+            return self._run_app(arguments)
+        self._check(arguments)
+        if arguments.cfg:
+            return self._run_app(arguments)
+        hydra = self._check_jobs(arguments)
+        if self._checked is not None and self._is_follower(self._checked):
+            self._take_part(self._checked)
+            return True
+        if self._trains:
+            self._claim_folder(hydra, arguments, claims)
+        if self._checked is None or self._needs_app(self._checked, arguments):
+            return self._run_app(arguments)
+        self._run(self._checked)
+        return True
+
+    def _run_app(self, arguments: argparse.Namespace) -> bool:
+        """Let Hydra's app do what the arguments ask for; return whether all jobs succeeded."""
+        sys.argv[1:] = [*arguments.flags, *arguments.overrides]
+        app = hydra_app(self._job, config_module=PACKAGE, config_name=self._conf.config_name)
+        if self._folder is not None and self._checked is None:
+            return run_sweep(app, self._folder)
+        app()
+        return True
 
     def _help(self, arguments: argparse.Namespace) -> str:
         if self._usage is not None:

@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,8 +46,15 @@ class ChosenFile(NamedTuple):
 
     def set_keys(self) -> set[str]:
         """Collect the full names of the keys that the file sets, parent keys included."""
-        content = OmegaConf.to_container(OmegaConf.load(self.path), resolve=False)
-        return {f"{self.package}.{key}".lstrip(".") for key in flat_keys(content)}
+        return {f"{self.package}.{key}".lstrip(".") for key in flat_keys(self._content())}
+
+    def overrides(self, keys: Collection[str]) -> list[str]:
+        """Repeat the file's values of these keys as overrides; values that must be given have none."""
+        values = flat_values(self._content(), f"{self.package}.")
+        return [f"{key}={yaml_value(value)}" for key, value in values if key in keys and value != "???"]
+
+    def _content(self) -> Any:
+        return OmegaConf.to_container(OmegaConf.load(self.path), resolve=False)
 
 
 class Conf:
@@ -167,10 +174,10 @@ class Conf:
         return found | {several: [name for group, _, name in labels if group == several] for several in SEVERAL}
 
     def keys_of_choices(self, overrides: Sequence[str]) -> list[str]:
-        """Repeat, as overrides of one job, the values of files chosen there that an overlay would replace.
+        """Turn the files that one job chooses into overrides, where an overlay would replace their values.
 
-        An overlay, such as a recipe or an experiment, is read after the files of the groups: with trainer=debug, an
-        experiment's trainer.max_epochs would win. An overlay that itself makes the same choice keeps its values.
+        Hydra reads overlays, such as recipes and experiments, after the files of the groups: with trainer=debug, an
+        experiment's trainer.max_epochs would win. An overlay that makes the same choice itself keeps its values.
         """
         groups = self.groups()
         choices = tuple(
@@ -190,16 +197,11 @@ class Conf:
         for place, file in enumerate(files):
             if file.label not in overrides or file.package == "":
                 continue
-            set_later = set[str]().union(*(other.set_keys() for other in files[place + 1 :] if other.package == ""))
-            values = flat_values(OmegaConf.to_container(OmegaConf.load(file.path)), f"{file.package}.")
-            keys = [
-                f"{key}={yaml_value(value)}"
-                for key, value in values
-                if key in set_later and value != "???"  # a value that must be given
-            ]
+            overlays = [other for other in files[place + 1 :] if other.package == ""]
+            values = file.overrides(set[str]().union(*(overlay.set_keys() for overlay in overlays)))
             group, _, name = file.label.partition("=")
-            if keys and name not in self._choices_without(group, overrides):
-                found += keys
+            if values and name not in self._choices_without(group, overrides):
+                found += values
         return found
 
     def _choices_without(self, group: str, overrides: Sequence[str]) -> list[str]:

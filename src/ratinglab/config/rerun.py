@@ -69,6 +69,26 @@ class Rerun:
             UserError: the file is damaged, or the run has an option that ratinglab no longer has.
         """
         saved = self._saved("config.yaml", kind=DictConfig)
+        config, hydra = self._todays_defaults(conf, saved)
+        self._locate(saved)
+        _name_metric(saved)
+        limits = self._limits(saved)
+        try:
+            config.merge_with(saved, {"trainer": limits}, self._links(saved, is_extended=bool(limits)))
+        except ConfigKeyError as error:
+            raise UserError(
+                f"{self.key}: {self.folder} has the option {error.full_key}, which no longer exists, so the run "
+                "cannot be resumed or reproduced"
+            ) from error
+        self._apply_settings(conf, config)
+        return config, hydra
+
+    def _todays_defaults(self, conf: Conf, saved: DictConfig) -> tuple[DictConfig, DictConfig]:
+        """Compose today's config of the run's choices, and Hydra's part.
+
+        Groups with a choice that no longer exists are those of the run. In all others, the class may have moved since:
+        its name is removed from `saved`.
+        """
         chosen = self._choices(saved)
         groups = [group for group in conf.groups() if group not in MAY_BE_NONE and (not chosen or group in chosen)]
         if not set(groups) <= set(saved):
@@ -80,19 +100,13 @@ class Rerun:
         for group in groups:
             if group in kept:
                 for choice in saved[group].values() if group in SEVERAL else [saved[group]]:
-                    choice.pop(TARGET, None)  # the class may have moved since
+                    choice.pop(TARGET, None)
             else:
                 OmegaConf.update(config, group, saved[group], merge=False, force_add=True)
-        self._locate(saved)
-        _name_metric(saved)
-        limits = self._limits(saved)
-        try:
-            config.merge_with(saved, {"trainer": limits}, self._links(saved, is_extended=bool(limits)))
-        except ConfigKeyError as error:
-            raise UserError(
-                f"{self.key}: {self.folder} has the option {error.full_key}, which ratinglab no longer has: "
-                "the run can be neither resumed nor reproduced"
-            ) from error
+        return config, hydra
+
+    def _apply_settings(self, conf: Conf, config: DictConfig) -> None:
+        """Set the new settings in the restored config."""
         keys = set(flat_keys(OmegaConf.to_container(config)))
         for setting in conf.parsed(self.settings):
             key, value = str(setting.key_or_group), setting.value()
@@ -101,7 +115,6 @@ class Rerun:
             if LOCATION.fullmatch(key) and value is not None and not _text(setting).startswith("~"):
                 value = str(Path.cwd() / _text(setting))  # a reproduction may be resumed elsewhere
             OmegaConf.update(config, key, value)
-        return config, hydra
 
     def save(self, folder: Path, config: DictConfig) -> None:
         """Store the restored configuration in a new run's folder, where Hydra has stored its own arguments."""
