@@ -51,5 +51,5 @@ def test_run_of_format_2_cannot_be_resumed_or_reproduced(folder):
         with pytest.raises(UserError) as error:
             find_run([f"{key}={folder}"], multirun=False)
         assert str(error.value) == (
-            f"{key}: {folder} has format 2: it predicts, but only runs of format 3 can be resumed or reproduced"
+            f"{key}: {folder} has format 2: it can predict but cannot be resumed or reproduced, which needs format 3"
         )

@@ -18,10 +18,10 @@ from ratinglab.program import shell_command
 from ratinglab.ratings.typed_mapping import is_mapping
 
 TYPED_MAPPINGS = ("ratings", "user_features")
-"""Keys whose mapping is parsed later: Hydra's grammar knows no quoted names, and keeps the last of equal names."""
+"""Keys whose mapping is parsed later: Hydra's grammar has no quoted names, and keeps only the last of equal names."""
 
 TITLES = ("item",)
-"""Keys of titles, which may hold commas and are never swept over."""
+"""Keys whose values are titles. These may hold commas and are never swept over."""
 
 
 def parse_arguments(*, positional: str | None) -> argparse.Namespace:
@@ -59,11 +59,7 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
 
 
 def overrides_of_one_job(arguments: Sequence[str]) -> list[str]:
-    """Check the form of the arguments, and quote each value that is a text although Hydra would not read it as one.
-
-    Raises:
-        UserError: an argument is not an override.
-    """
+    """Check the form of the arguments, and quote text values that Hydra would read as something else."""
     _check_form(arguments)
     return [_as_typed(argument) for argument in arguments]
 

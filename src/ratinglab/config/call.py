@@ -1,4 +1,4 @@
-"""A run requested from Python: composed and checked as on the command line, but without Hydra's app."""
+"""Compose and check a run requested from Python, without Hydra's app."""
 
 from collections.abc import Sequence
 
@@ -21,17 +21,13 @@ class Call:
 
     Attributes:
         options: its checked options.
-        folder: absolute path of its folder, which need not exist yet.
-        sweep_folder: absolute path of a folder for several runs, which need not exist either.
+        folder: absolute path of its folder, which may not exist yet.
+        sweep_folder: absolute path of a folder for several runs, which may not exist yet.
         is_resumed: whether the folder already holds the run.
     """
 
     def __init__(self, overrides: Sequence[str], *, config_dir: str | None) -> None:
-        """Compose and check the run.
-
-        Raises:
-            UserError: an override is wrong.
-        """
+        """Compose and check the run."""
         register_resolvers()
         conf = Conf("train")
         with explained(conf), outside_app():

@@ -1,4 +1,4 @@
-"""Exclusive use of the folder of a run or sweep, which a mistake leaves as it was."""
+"""Exclusive use of the folder of a run or sweep; a user's mistake leaves it unchanged."""
 
 import shutil
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def claimed_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep
             try:
                 yield
             except (UserError, StoppedError, SystemExit, KeyboardInterrupt):
-                # after a fault of ratinglab's own, the files stay: the log may help
+                # after a bug in ratinglab, the files stay: the log may help
                 if not is_resumed:
                     _remove_unstarted(folder, existing, is_sweep=is_sweep)
                 raise

@@ -49,15 +49,15 @@ def command(
 
     A user's mistake is reported as one line on stderr, with exit status 2. If the configuration alone shows it, no
     folder is created; otherwise the folder is removed. A diverged run keeps its folder and exits with status 1. In a
-    sweep, its objective is infinite, the other runs continue, and the sweep exits with status 1. A fault of ratinglab's
-    own keeps its traceback.
+    sweep, its objective is infinite, the other runs continue, and the sweep exits with status 1. A bug in ratinglab
+    keeps its traceback.
 
     Args:
         config_name: the primary config in conf/, such as `train`.
         positional: key that an argument without a key sets.
         find_run: finds the run that the arguments resume or reproduce.
         usage: text of --help; None: groups and keys of the primary config.
-        follow: what another process of the same fit does instead of the task.
+        follow: task of the other processes of the same fit (rank > 0).
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -179,13 +179,13 @@ class _Command:
         return job.hydra
 
     def _is_follower(self, checked: Job) -> bool:
-        """Return whether another process trains the run, and this one takes part in its fit."""
+        """Return whether this process only takes part in a fit (rank > 0)."""
         return self._follow is not None and checked.options.trainer.num_processes > 1 and process_rank() > 0
 
     def _take_part(self, checked: Job) -> None:
-        """Take part in the fit of a run, whose folder another process claims, writes and prints.
+        """Take part in a fit. Rank 0 claims, writes and prints the run, and reports how the fit ends.
 
-        That one also reports how the fit ends; a fault of this process keeps its traceback.
+        A bug in this process keeps its traceback.
         """
         assert self._follow is not None
         end_with_first()
@@ -201,11 +201,11 @@ class _Command:
                 sys.exit(1)
 
     def _claim_folder(self, hydra: DictConfig, arguments: argparse.Namespace, claims: ExitStack) -> None:
-        """Create and lock the folder that Hydra will write to; it must be new, empty or resumed."""
+        """Create and lock the folder that Hydra will write to. It must be new, empty or resumed."""
         key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
         folder = user_path(str(OmegaConf.select(hydra, key.removeprefix("hydra."))), key=key).absolute()
         typed = list(arguments.overrides)
-        # Hydra would not expand `~`, and could compose a later time into the name
+        # Hydra does not expand `~`, and could put a later time into the name
         arguments.overrides.append(f"{key}={quoted(str(folder))}")
         is_resumed = hydra.output_subdir is None
         claims.enter_context(claimed_folder(folder, key=key, is_resumed=is_resumed, is_sweep=arguments.multirun))
@@ -216,7 +216,7 @@ class _Command:
 
     @staticmethod
     def _needs_app(checked: Job, arguments: argparse.Namespace) -> bool:
-        """Return whether Hydra's app does more for a single run than run it, such as showing what it has composed."""
+        """Return whether a Hydra flag or setting (--resolve, verbose) requires Hydra's own app for a single run."""
         return bool(checked.hydra.verbose or arguments.resolve or arguments.experimental_rerun)
 
     def _run(self, checked: Job) -> None:
@@ -229,7 +229,7 @@ class _Command:
 
     def _job(self, config: DictConfig) -> float | None:
         """Run the task on one job's config; called by Hydra."""
-        sys.argv[:] = self._typed  # the record of a run has the arguments as typed
+        sys.argv[:] = self._typed  # for the run's record
         hydra = HydraConfig.get()
         folder, is_sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
         rerun = self._request.rerun
@@ -252,7 +252,7 @@ class _Command:
                 exit_with(f"error: {error}", status=1)
 
     def _options(self, config: DictConfig, overrides: Sequence[str]) -> Any:
-        """Return the options as checked, unless the config that Hydra has composed since differs."""
+        """Return the checked options, unless Hydra has composed another config since."""
         if self._checked is not None and config == self._checked.config:
             return self._checked.options
         return self._request.options(config, overrides)

@@ -1,4 +1,4 @@
-"""The package ratinglab.conf: its groups, their choices, and the composition of a primary config."""
+"""Groups and choices of the package ratinglab.conf, and composition of a primary config."""
 
 import copy
 import sys
@@ -28,7 +28,7 @@ MAY_BE_NONE = ("recipe", "search", "experiment")
 OVERLAYS = ("protocol", *MAY_BE_NONE)
 """Groups whose choices set keys of other groups."""
 SEVERAL = ("logger",)
-"""Groups of which a run can make several choices, as in logger=[tensorboard,csv]. Each has its keys below its name."""
+"""Groups with several choices per run, as in logger=[tensorboard,csv]. The keys of each choice are below its name."""
 
 
 class ChosenFile(NamedTuple):
@@ -68,10 +68,10 @@ class Conf:
         self._keys_of_choices: dict[tuple[str, ...], list[str]] = {}
         self._compositions: dict[tuple[str, ...], DictConfig] = {}
         self.composed: Sequence[str] = ()
-        """The overrides composed last; an error of Hydra's is about them."""
+        """The overrides composed last, which Hydra's errors are about."""
 
     def add_folder(self, folder: str | None) -> None:
-        """Add a folder of the user's own, with YAML files and the classes that their `_target_` keys name.
+        """Add a user's folder, with YAML files and the classes that their `_target_` keys name.
 
         Raises:
             UserError: the folder does not exist, or a choice in it has the name of a built-in one.
@@ -141,7 +141,7 @@ class Conf:
         return config, hydra
 
     def faulty_file(self, error: Exception) -> Path | None:
-        """Find the file in the user's own folder that raises this error when Hydra reads it alone."""
+        """Find the file in the user's folder that raises this error when Hydra reads it alone."""
         folder = self.extra_folder
         if folder is None:
             return None
@@ -168,7 +168,7 @@ class Conf:
         return found
 
     def choices_made(self, overrides: Sequence[str], hydra: DictConfig) -> dict[str, list[str]]:
-        """Find the choices of each group. Hydra's part of the config records all but lists."""
+        """Find the choices of each group. Hydra's part of the config records them all, except lists."""
         found = {str(group): [str(name)] for group, name in hydra.runtime.choices.items()}
         labels = [file.label.partition("=") for file in self.chosen_files(overrides)]
         return found | {several: [name for group, _, name in labels if group == several] for several in SEVERAL}

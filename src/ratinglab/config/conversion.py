@@ -52,7 +52,7 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
             as the number that Hydra parses.
 
     Raises:
-        UserError: a key is unknown, or a value is missing, of another type, or out of its range.
+        UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
     """
     typed = OmegaConf.structured(root)
     content = OmegaConf.to_container(config, resolve=False)
@@ -85,7 +85,7 @@ def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = (
 def _chosen_classes(content: dict[Any, Any], root: type) -> Iterator[tuple[str, type]]:
     """Yield the options class of each group among the root's fields, in the order in which they may be imported.
 
-    An equation's file imports torch, so the model comes last: its fit may have compiled loops to load before torch.
+    An equation's file imports torch, so the model comes last: a compiled fit must start its threads before that.
     """
     bases = {key: hint for key, hint in get_type_hints(root).items() if is_dataclass(hint) and key in content}
     for key in sorted(bases, key=lambda key: key == "model"):
@@ -105,7 +105,7 @@ def _classes_of_choices(choices: Any, *, base: type, key: str) -> Iterator[tuple
         raise UserError(f"{key} has keys of its own, got {as_yaml(choices)}")
     made = [name for name, choice in choices.items() if isinstance(choice, dict) and TARGET in choice]
     for name, choice in choices.items():
-        if isinstance(choice, dict) and name not in made:  # an overlay sets keys of a choice that was not made
+        if isinstance(choice, dict) and name not in made:  # an overlay sets keys of a file that is not chosen
             raise UnknownKeyError(f"{key}.{name}", made)
         if not isinstance(choice, dict):
             raise UserError(f"{key}.{name} has keys of its own, got {as_yaml(choice)}")
@@ -149,7 +149,7 @@ def _merge(typed: DictConfig, content: Mapping[Any, Any], *, as_typed: Mapping[s
                 typed[name] = OmegaConf.structured(inner)
             _merge_keys(typed[name], value, key=key, as_typed=as_typed)
             continue
-        if key in as_typed and set(get_args(inner) or [inner]) <= {str, type(None)}:  # a text, or texts
+        if key in as_typed and set(get_args(inner) or [inner]) <= {str, type(None)}:  # text, or a list of texts
             value = as_typed[key]
         if get_origin(inner) is list and isinstance(value, str | int | float) and value != "???":
             value = [value]  # one value is a list of one

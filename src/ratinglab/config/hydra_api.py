@@ -1,4 +1,4 @@
-"""Hydra's own functions, called the same way under Hydra 1.3 and 1.4. Only this file uses private names of Hydra."""
+"""Hydra functions that differ between 1.3 and 1.4. Only this file uses private names of Hydra."""
 
 import argparse
 from collections.abc import Callable, Iterator
@@ -37,9 +37,9 @@ def hydra_app(task: Callable[[DictConfig], Any], *, config_module: str, config_n
 
 
 def run_composed(task: Callable[[DictConfig], Any], config: DictConfig, *, config_name: str) -> None:
-    """Run a task on a composed config as a Hydra app runs a single job, without composing it again, which takes 0.1 s.
+    """Run a task on a composed config like a Hydra app with a single job, without the 0.2 s of composing it again.
 
-    Makes the run's folder, its log and its record, and calls the callbacks. Call it inside `initialized`.
+    Creates the run's folder, log and record, and calls the callbacks. Call it inside `initialized`.
 
     Args:
         task: takes the config without Hydra's part.
@@ -79,7 +79,7 @@ def load_file(folder: Path, name: str) -> None:
     """Read one YAML file of a folder the way Hydra does, with its header comment and its defaults list.
 
     Raises:
-        Exception: the file is faulty; not always an exception of Hydra's.
+        Exception: the file is faulty. The exception is not always Hydra's.
     """
     search_path = ConfigSearchPathImpl()
     search_path.append("ratinglab", f"file://{folder}")
@@ -87,7 +87,7 @@ def load_file(folder: Path, name: str) -> None:
 
 
 def register_resolver(name: str, resolver: Callable[..., Any]) -> None:
-    """Register `${NAME:…}` with OmegaConf, which has renamed this function."""
+    """Register `${NAME:…}` with OmegaConf, whose function has another name in each version."""
     register = getattr(OmegaConf, "register_new_resolver" if IS_1_3 else "register_resolver")
     register(name, resolver, replace=True)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from hydra.core.override_parser.types import IntervalSweep, Override
 
 MANY = 24
-"""Largest number of jobs that are all checked. Composing takes 0.1 s per job: larger sweeps check each value once."""
+"""Maximum number of jobs that are all checked; composing takes 0.1 s per job. Larger sweeps check each value once."""
 
 
 def first_job(overrides: Sequence[Override]) -> list[str]:
@@ -16,7 +16,7 @@ def first_job(overrides: Sequence[Override]) -> list[str]:
 
 
 def jobs_to_check(overrides: Sequence[Override]) -> Iterator[list[str]]:
-    """Yield every job of a sweep; beyond MANY jobs, only the first and those that differ from it in one key.
+    """Yield every job of a sweep; beyond MANY jobs, the first one and all that differ from it in one key.
 
     If a key is given twice, the last one counts.
     """

@@ -1,4 +1,4 @@
-"""Mistakes on the command line and in YAML files, each as one line that names the key, the rule and the value."""
+"""Explain mistakes on the command line and in YAML files in one line that names the key, the rule and the value."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -20,11 +20,11 @@ from ratinglab.fitting.trainer import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
 
 OURS = ("hydra.sweep.subdir", "hydra.output_subdir", "hydra.job.chdir", "hydra.mode")
-"""Hydra's settings that the folders of runs depend on."""
+"""Hydra settings on which the folders of runs depend."""
 ON_COMMAND_LINE = ("resume", "reproduces")
-"""Keys that name a run whose record then decides all others."""
+"""Keys that load all other settings from an earlier run."""
 LISTS = ("data.path", "data.unrated", "model.user_features", "model.item_features")
-"""Keys of lists, of which a run can take several values."""
+"""Keys whose value is a list."""
 NEEDS_EXTRA = {
     "hydra/sweeper/optuna": "sweep",
     "hydra/launcher/joblib": "sweep",
@@ -32,7 +32,7 @@ NEEDS_EXTRA = {
     "hydra/launcher/submitit_slurm": "sweep",
     "hydra/launcher/ray": "ray",
 }
-"""Choices of Hydra's groups that plugins add, and the extra of ratinglab that installs them."""
+"""Choices that plugins add to Hydra's groups, and the extra of ratinglab that installs each."""
 
 
 def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
@@ -123,7 +123,7 @@ def explained(conf: Conf) -> Iterator[None]:
 
 
 def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Conf) -> str:
-    """Explain an exception of Hydra's, OmegaConf's or the YAML parser's in one line."""
+    """Explain an exception of Hydra, OmegaConf or the YAML parser in one line."""
     text = str(error)
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
@@ -144,7 +144,7 @@ def explain(error: HydraException | OmegaConfBaseException | YAMLError, conf: Co
         hint = f"; for several in one run, {key}='[{values}]'" if key in (*SEVERAL, *LISTS) else ""
         return f"{ambiguous['argument']}: several values need a sweep: add -m{hint}"
     merging = re.match(r"Error merging override (?P<key>[^=]*)=(?P<value>.*)", text)
-    if merging and isinstance(error.__cause__, ValidationError):  # a setting of Hydra's: only those are typed here
+    if merging and isinstance(error.__cause__, ValidationError):  # a Hydra setting: only those have types here
         return wrong_value(merging["key"], merging["value"], error.__cause__)
     return " ".join(text.split())
 
@@ -163,7 +163,7 @@ def _missing_config(error: MissingConfigException, conf: Conf) -> str:
 
 
 def _unknown_key(key: str, conf: Conf) -> str:
-    """Say which choice lacks the key, and which have it; else suggest the nearest key."""
+    """Name the choice that lacks the key and those that have it; else suggest the nearest key."""
     group, _, name = key.partition(".")
     keys, choices = _keys_and_choices(conf)  # first: the lines below compose other choices
     if group == "trainer" and name in NOT_IN_TRAINER:
@@ -183,7 +183,7 @@ def _unknown_key(key: str, conf: Conf) -> str:
 
 
 def _owners(key: str, conf: Conf) -> list[str]:
-    """List the choices of a key's group with which it can be set."""
+    """List the choices of a key's group that have the key."""
     group, last = key.partition(".")[0], key.rpartition(".")[2]
     found: list[str] = []
     files = (path for folder in conf.folders() for path in folder.rglob("*.yaml"))
@@ -201,7 +201,7 @@ def _owners(key: str, conf: Conf) -> list[str]:
 def _keys_and_choices(conf: Conf) -> tuple[list[str], dict[str, list[str]]]:
     """List all keys that can be set, and the choices of each group.
 
-    They are those composed last or, if these fail, the defaults.
+    Composes the last overrides again or, if that fails, the defaults.
     """
     groups = conf.groups()
     choices = [text for text in conf.composed if text.split("=", 1)[0] in groups]

@@ -18,7 +18,7 @@ FindRun = Callable[..., Rerun | None]
 
 
 class Job(NamedTuple):
-    """A run's checked options, the config and the overrides that they come from, and Hydra's part of the config."""
+    """The checked options of a run, the config and overrides that they come from, and Hydra's part of the config."""
 
     options: Any
     config: DictConfig
@@ -37,10 +37,9 @@ class Request:
     def __init__(
         self, conf: Conf, overrides: Sequence[str], *, multirun: bool = False, find_run: FindRun | None = None
     ) -> None:
-        """Check the overrides and find the run that they name; without one, choices win over keys set by an overlay.
+        """Check the overrides, and find the run to resume or reproduce, if any.
 
-        Raises:
-            UserError: an override is refused, or there is no such run.
+        For a new run, files chosen by the overrides win over keys that an overlay sets.
         """
         self.conf = conf
         with conf.initialized():
@@ -60,7 +59,7 @@ class Request:
         """Compose and check one job; call it inside `conf.initialized`.
 
         Raises:
-            UserError: a key is unknown, or a value is missing, of another type, or out of its range.
+            UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
         """
         if self.rerun is not None:
             config, hydra = self.rerun.compose(self.conf)
@@ -73,7 +72,7 @@ class Request:
             raise with_file(error, self.conf, overrides) from error
 
     def restored(self, config: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
-        """Return the earlier run's own config and overrides, if there is one; else those given."""
+        """Return the config and overrides of the earlier run or, without one, the given ones."""
         if self.rerun is None:
             return config, list(overrides)
         config, _ = self.rerun.compose(self.conf)
@@ -93,7 +92,7 @@ def default_options(config_name: str, overrides: Sequence[str]) -> Any:
 
 
 def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
-    """Add the values that Hydra's app would set to its part of a config of one run.
+    """Add the values that Hydra's app would set to Hydra's part of a config.
 
     Args:
         hydra: Hydra's part.
@@ -107,5 +106,5 @@ def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -
             hydra.run.dir = hydra.runtime.output_dir = str(folder)
         for source in hydra.runtime.config_sources:
             if config_dir is not None and source.path == str(config_dir):
-                source.provider = "command-line"  # as with --config-dir: a resumed run looks for this name
+                source.provider = "command-line"  # Hydra's name for --config-dir, which a resumed run looks for
     return hydra

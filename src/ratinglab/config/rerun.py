@@ -1,4 +1,4 @@
-"""An earlier run, to be resumed in its own folder or retrained in a new one, with its own configuration."""
+"""Resume or reproduce an earlier run with its own configuration."""
 
 import json
 import re
@@ -26,17 +26,17 @@ from ratinglab.runs.sweep_folder import SAVED, config_dir_of, saved_text
 EXTENDS = ("trainer.max_epochs", "trainer.max_time")
 """Keys that extend a resumed run: more epochs of the same experiment."""
 MACHINES = ("trainer.devices", "trainer.num_nodes", "trainer.strategy")
-"""Keys that say where a fit runs. A resumed run may set them anew, since its batches stay the same."""
+"""Keys of devices. They can change on resume, since they do not affect the batches."""
 LOCATION = re.compile(r"data\.(\w+\.)*(path|root|cache)")
-"""Keys that say where files are. They may be set anew, since the contents are compared with the run's."""
+"""Keys of locations of files. They can change on resume: the contents are compared with the run's."""
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """An earlier run to resume or to reproduce.
+    """An earlier run to resume in its folder or to reproduce in a new one.
 
     Attributes:
-        folder: the run's folder.
+        folder: folder of the run.
         key: the argument that names it: "resume" or "run".
         settings: overrides of the run's own configuration.
         overrides: overrides for Hydra, which only choose the folder to write to.
@@ -62,11 +62,11 @@ class Rerun:
     def compose(self, conf: Conf) -> tuple[DictConfig, DictConfig]:
         """Restore the run's own configuration, and compose Hydra's part; call it inside `conf.initialized`.
 
-        The YAML files that it was composed from are not read: they may have changed or been deleted. Options that
-        ratinglab did not have then get today's defaults.
+        Does not read the YAML files that the run was composed from: they may have changed. Options added to ratinglab
+        since then get today's defaults.
 
         Raises:
-            UserError: the file is damaged, or the run has an option that ratinglab no longer has.
+            UserError: the file is damaged, or the run has an option that no longer exists.
         """
         saved = self._saved("config.yaml", kind=DictConfig)
         config, hydra = self._todays_defaults(conf, saved)
@@ -154,7 +154,7 @@ class Rerun:
         text = saved_text(self.folder, name)
         try:
             found = kind({} if kind is DictConfig else []) if text is None else OmegaConf.create(text)
-            OmegaConf.to_container(found)  # raises if a node is none
+            OmegaConf.to_container(found)  # raises if a node is faulty
         except (OmegaConfBaseException, YAMLError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{self.key}: {self.folder / SAVED / name} is damaged: {reason}") from error
@@ -174,7 +174,7 @@ class Rerun:
                     OmegaConf.update(saved, key, str(started_in / path))
 
     def _limits(self, saved: DictConfig) -> dict[str, Any]:
-        """Return the keys of the trainer with which the run was extended since it was started."""
+        """Return the trainer keys that have extended the run since it was started."""
         record, changed = _read_record(self.folder), {}
         for key in EXTENDS:
             name, before = key.removeprefix("trainer."), OmegaConf.select(saved, key)
@@ -184,7 +184,7 @@ class Rerun:
 
 
 def _name_metric(saved: DictConfig) -> None:
-    """Name the metric of a protocol's figures in the configuration of a run from before protocols named it: RMSE."""
+    """Name the metric of a protocol's figures, RMSE, in the configuration of runs older than that key."""
     protocol = saved.get("protocol")
     if isinstance(protocol, DictConfig) and "figures" in protocol and "metric" not in protocol:
         protocol.update({"metric": "rmse", "num_ratings": None})
@@ -258,8 +258,8 @@ def _checked(rerun: Rerun) -> Rerun:
     version = _read_record(rerun.folder).get("format_version")
     if version not in (None, RUN_FORMAT):
         raise UserError(
-            f"{rerun.key}: {rerun.folder} has format {version}: it predicts, but only runs of format {RUN_FORMAT} can "
-            "be resumed or reproduced"
+            f"{rerun.key}: {rerun.folder} has format {version}: it can predict but cannot be resumed or reproduced, "
+            f"which needs format {RUN_FORMAT}"
         )
     for name in ("overrides.yaml", "config.yaml"):
         if saved_text(rerun.folder, name) is None:

@@ -22,7 +22,7 @@ MAX_NAME_LENGTH = 80
 
 def register_resolvers() -> None:
     """Register the resolvers with OmegaConf."""
-    # tells apart the folders of runs that start in the same second
+    # gives runs that start in the same second different folders
     register_resolver("run_suffix", lambda: secrets.token_hex(2))
     register_resolver("job_name", job_name)
     register_resolver("unless_sweep", _unless_sweep)
@@ -37,7 +37,7 @@ def job_name(dirname: str) -> str:
         dirname: Hydra's override_dirname, one argument per line.
 
     Returns:
-        The name, in characters that Hydra takes back in run=FOLDER without quotes. A long one ends in a hash.
+        The name, limited to characters that need no quotes in run=FOLDER. Long names end in a hash.
     """
     swept = dict(argument.split("=", 1) for argument in filter(None, dirname.split("\n")))
     last = {key: re.split("[./@]", key)[-1] for key in swept}
@@ -62,7 +62,7 @@ def cache_folder() -> str | None:
 
 
 def _unless_search(value: Any, in_search: Any) -> Any:
-    """Return in_search in a sweep whose sweeper chooses the next job by the results of earlier ones."""
+    """Return in_search if the sweeper chooses jobs by the results of earlier ones."""
     hydra = HydraConfig.instance()
     return _unless_sweep(value, in_search) if hydra.cfg is not None and is_search(hydra.get()) else value
 

@@ -36,7 +36,7 @@ def check_sweep(
 
     Args:
         conf: the primary config.
-        arguments: the overrides of the command line.
+        arguments: overrides from the command line.
         check_job: checks the overrides of one job, and returns Hydra's part of its config.
 
     Returns:
@@ -81,7 +81,7 @@ def _refuse_intervals(overrides: Sequence[Override]) -> None:
 def run_job(train: Callable[[], float | None], folder: Path, hydra: Any) -> float | None:
     """Run one job of a sweep; return its objective, which is infinite if it fails.
 
-    A failure must not end the other jobs: it is recorded in the job's folder.
+    A failure is recorded in the job's folder and does not end the other jobs.
     """
     try:
         with locked(folder, key="hydra.sweep.dir"), _one_line_per_job(folder) if is_parallel(hydra) else nullcontext():
@@ -125,7 +125,7 @@ def run_sweep(app: Callable[[], None], folder: Path) -> bool:
 def _conclude(folder: Path) -> bool:
     """Print the table of a sweep's runs, then its folder on a line of its own; return whether no job failed.
 
-    Reads them from the folder: a launcher may have run the jobs in other processes.
+    Reads the runs from the folder, since a launcher may have run the jobs in other processes.
     """
     jobs = read_jobs(folder)
     failures = [job.failure for job in jobs if job.failure is not None]

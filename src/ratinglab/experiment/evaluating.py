@@ -13,9 +13,6 @@ def evaluate(options: EvaluateOptions) -> None:
 
     With ranking.k, also measures lists; they are compared if the run ordered them in the same way. Of a model that
     predicts scores, it measures the lists that the run measured unless ranking.k is set.
-
-    Raises:
-        UserError: a file of the run is missing or damaged, or no held-out rating reaches ranking.threshold.
     """
     named = named_run(options.run)
     run = Run.load(named.folder)

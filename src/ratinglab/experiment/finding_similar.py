@@ -14,11 +14,7 @@ from ratinglab.runs.run import Run
 
 
 def find_similar(options: SimilarOptions) -> None:
-    """Print the items most similar to an item, and write them to a file if asked to.
-
-    Raises:
-        UserError: the file cannot be written, the item or a genre is unknown, or the run's model has no factors.
-    """
+    """Print the items most similar to an item, and write them to a file if asked to."""
     output = None
     if options.output is not None:
         output = output_path(options.output, key="output")

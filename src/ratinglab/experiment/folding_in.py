@@ -21,11 +21,7 @@ def columns_in(names: Collection[str], columns: RatingColumnOptions, run: Traine
 
 
 def files_of(options: FoldInOptions) -> list[Path]:
-    """List the files of ratings and features, which an output must not replace.
-
-    Raises:
-        UserError: a file does not exist.
-    """
+    """List the files of ratings and features, which an output must not replace."""
     named = {key: getattr(options, key) for key in ("ratings", "user_features", "item_features")}
     return [
         existing_file(name, key=key).path
@@ -42,9 +38,6 @@ def folded_in(run: Run, options: FoldInOptions, columns: RatingColumnOptions, *,
         options: where the ratings and features are.
         columns: names of their columns.
         user_id: id of the user of ratings without users; None: a new user.
-
-    Raises:
-        UserError: a file cannot be read, or a value is invalid.
     """
     items = options.item_features
     given = read_given(

@@ -76,11 +76,7 @@ class Preparation:
         return list(dict.fromkeys(tags))
 
     def build_fit(self) -> Fit:
-        """Build the fit of a predictor with initial weights and a fitted bias baseline.
-
-        Raises:
-            UserError: the equation refuses these rows, or its values are wrong.
-        """
+        """Build the fit of a predictor with initial weights and a fitted bias baseline."""
         options, data, side = self.options, self.data, self.holdout.side
         rows = as_tensors(data.train_ratings)
         options.model.check_rows(rows)
@@ -114,9 +110,6 @@ class Preparation:
             fit: the fit.
             checkpoint: a checkpoint of the run.
             record: the record of the run that wrote it.
-
-        Raises:
-            UserError: there are no such weights, or they do not fit the equation.
         """
         if checkpoint is not None:
             assert record is not None

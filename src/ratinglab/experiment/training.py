@@ -89,11 +89,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
 
 
 def follow(options: TrainOptions, run_folder: Path) -> None:
-    """Take part in the fit of a run that another process trains, without output and without files.
-
-    Raises:
-        UserError, RunFailedError: as in `train`.
-    """
+    """Take part in the fit of a run that another process trains, without output and without files."""
     _quiet_lightning()
     rank_zero_only.rank = process_rank()  # type: ignore[attr-defined]
     silent = replace(options.trainer, enable_progress_bar=False, enable_model_summary=False)
@@ -209,11 +205,7 @@ def _bare_trainer(options: TrainOptions) -> Trainer:
 
 
 def _exact_epochs(prepared: Preparation) -> int | None:
-    """Return the number of epochs of a second fit or of a reproduction; None if the fit itself decides.
-
-    Raises:
-        UserError: the run to reproduce has other data, another split or other metrics.
-    """
+    """Return the number of epochs of a second fit or of a reproduction; None if the fit itself decides."""
     options, record = prepared.options, prepared.record
     if options.reproduces is None:
         return record.refit_epochs

@@ -214,11 +214,7 @@ class SparseAdamOptions(MomentOptions):
         return SparseRowAdam(parameters, lr=self.lr, betas=self.betas, eps=1e-8)
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the fit.
-
-        Raises:
-            UserError: the equation has weights outside nn.Embedding, or reads them other than by row lookup.
-        """
+        """Make the fit."""
         from ratinglab.fitting.sparse_adam import make_sparse  # imports a compiler
 
         make_sparse(predictor.model)

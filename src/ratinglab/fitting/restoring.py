@@ -17,11 +17,7 @@ from ratinglab.targets import target_class
 
 
 def read_fit_parts(path: Path) -> tuple[Any, Predictor, FitSetup]:
-    """Read the FitOptions, the predictor with its weights, and the settings of RUN/checkpoints/best.ckpt or last.ckpt.
-
-    Raises:
-        UserError: the checkpoint is missing or damaged, or is not in the folder of a run.
-    """
+    """Read the options, the trained predictor and the settings of the fit that wrote a checkpoint of a run."""
     folder = path.absolute().parents[1]
     record = read_record(folder)
     predictor = build_predictor(record, read_training_data(record, folder), seed=0)

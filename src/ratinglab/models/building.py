@@ -16,11 +16,7 @@ ROWS_TRIED = 3
 
 
 def build_equation(options: EquationOptions, training: TrainingData, *, seed: int) -> Equation:
-    """Build the equation that the options describe and draw its initial weights from the seed.
-
-    Raises:
-        UserError: the equation cannot predict such ratings.
-    """
+    """Build the equation that the options describe and draw its initial weights from the seed."""
     # Seeds torch's global generator too: nn.Embedding draws from it.
     torch.manual_seed(seed)
     equation = options.build(training, generator=torch.Generator().manual_seed(seed))

@@ -33,11 +33,7 @@ class EASEOptions(ItemWeightsOptions):
     """λ, in users: added to each item's number of raters. Raise it for sparse data."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "EASE":
-        """Make the equation.
-
-        Raises:
-            UserError: the matrix of weights would take more than 16 GB.
-        """
+        """Make the equation."""
         return EASE(self, training)
 
 
