@@ -1,4 +1,4 @@
-"""Checks before a run is resumed, reproduced or started from the weights of another."""
+"""Checks before a run is resumed, reproduced, or started from the weights of another run."""
 
 import logging
 from dataclasses import replace
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def check_same_rows(before: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
-    """Check that two runs have the same rows in the same parts; `folder` is that of the earlier one.
+    """Check that two runs have the same rows in the same parts; `folder` is the earlier run's.
 
     Raises:
         UserError: the data, the side information or the split differs.
@@ -31,10 +31,10 @@ def check_same_rows(before: RunRecord, record: RunRecord, *, folder: Path, key: 
 
 
 def check_same_scale(before: RunRecord, record: RunRecord, *, folder: Path, key: str) -> None:
-    """Check that the weights of two runs are in the same stars.
+    """Check that two runs map ratings to the same stars.
 
     Raises:
-        UserError: the rating scale differs, or the earlier run is of a version that fitted the ratings themselves.
+        UserError: the rating scale differs, or the earlier run is from a version that fitted the ratings themselves.
     """
     old, new = before.stars, record.stars
     if tuple(old) != tuple(new):
@@ -64,7 +64,7 @@ def start_from(options: TrainOptions, predictor: Predictor, *, record: RunRecord
     """Load the best weights of the run of `from=` into the equation that is about to be fitted.
 
     Both runs must have the same rows in the same parts: otherwise the weights may have been fitted on rows that this
-    run holds out. The first of two fits starts from the first fit of that run.
+    run holds out. The first of two fits starts from the other run's first fit.
 
     Raises:
         UserError: there is no such run, its weights do not fit, or its rows or parts differ.

@@ -61,9 +61,9 @@ def _show_texts(logger: EventLog, header: Sequence[str], *, run_folder: Path, pr
 def show_results(
     loggers: Sequence[RunLogger], options: TrainOptions, *, run: Run, metrics: Mapping[str, float]
 ) -> None:
-    """Log the final metrics: to TensorBoard with figures, to the others all of them.
+    """Log the final metrics to all loggers, and figures to TensorBoard.
 
-    Those of the best epoch on validation rows get a name of their own, since val/… are curves.
+    Validation metrics of the best epoch get names of their own, since val/… are curves.
     """
     for pages, logger in zip(options.logger.values(), loggers, strict=True):
         if isinstance(logger, EventLog):
@@ -77,10 +77,7 @@ def show_results(
 def _show_pages(
     logger: EventLog, options: TrainOptions, pages: TensorBoardOptions, *, run: Run, metrics: Mapping[str, float]
 ) -> None:
-    """Log the final metrics, the run's row of the hyperparameter table, and figures.
-
-    In a sweep, the hyperparameters are those that are swept.
-    """
+    """Log the final metrics, figures, and the hyperparameters; in a sweep, only the swept ones."""
     step = int(metrics["fit/epochs"])
     tests = [f"test/{metric.name}" for metric in find_metrics(options.metrics) if metric is not MSE]
     tests += [f"test/{name}@{k}" for k in run.record.list_lengths() for name in LABELS]
@@ -127,7 +124,7 @@ def _show_items(logger: EventLog, run: Run, *, count: int) -> None:
 
 
 def hyperparameters(options: TrainOptions, *, data: str) -> dict[str, Any]:
-    """Select the name of the data and the values that a user would sweep; all keys would be unreadable."""
+    """Select the name of the data and the values that users sweep; a table of all keys would be unreadable."""
     fit = options.optimizer
     return {
         "data": data,

@@ -11,8 +11,8 @@ from ratinglab.runs.run import Run
 def evaluate(options: EvaluateOptions) -> None:
     """Recompute a run's metrics on its own validation and test rows, and compare them with its metrics.json.
 
-    With ranking.k, also measures lists; they are compared if the run ordered them in the same way. Of a model that
-    predicts scores, it measures the lists that the run measured unless ranking.k is set.
+    With ranking.k, also measures lists, and compares them if the run ordered them in the same way. For a model that
+    predicts scores, the default is to measure the same lists as the run.
     """
     named = named_run(options.run)
     run = Run.load(named.folder)

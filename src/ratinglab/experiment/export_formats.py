@@ -1,4 +1,4 @@
-"""Formats of an exported run. Each writer also reads its files back and predicts from them, as a user would."""
+"""Formats of an exported run. Each writer reads its files back and returns a function that predicts from them."""
 
 import logging
 import warnings
@@ -21,7 +21,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.runs.run import Run
 
 Predict = Callable[..., NDArray[np.float32]]
-"""Takes user (B,) int32, item (B,) int32 and, if the export does, day (B,) int32; returns ratings (B,) float32."""
+"""Maps user (B,) int32, item (B,) int32 and, if the export takes days, day (B,) int32 to ratings (B,) float32."""
 Arrays = dict[str, NDArray[np.float32]]
 
 

@@ -1,4 +1,4 @@
-"""Export of a run to files that predict without ratinglab, checked against the run's own predictions."""
+"""Export a run to files that predict without ratinglab, and compare their predictions with the run's."""
 
 import os
 from importlib.metadata import version
@@ -29,7 +29,7 @@ class Parity(NamedTuple):
     Attributes:
         part: part of the run whose rows were predicted.
         rows: number of these rows.
-        cold_pairs: number of further pairs, with an unknown user or item.
+        cold_pairs: number of pairs with an unknown user or item.
         largest_difference: largest absolute difference, in rating units.
         largest_allowed: limit on that difference, in rating units.
     """
@@ -72,7 +72,7 @@ def export(options: ExportOptions) -> None:
 def measure_parity(run: Run, written: WrittenExport) -> Parity:
     """Compare an export with its run on test rows (if none, validation or training rows) and on cold pairs.
 
-    If there are more than MAX_ROWS_COMPARED rows, compares every n-th.
+    Compares every n-th row if there are more than MAX_ROWS_COMPARED.
     """
     part = next((name for name in ("test", "val") if len(run.part(name)) > 0), "train")
     rows = run.part(part)

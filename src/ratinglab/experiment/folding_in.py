@@ -35,9 +35,9 @@ def folded_in(run: Run, options: FoldInOptions, columns: RatingColumnOptions, *,
 
     Args:
         run: the run.
-        options: where the ratings and features are.
-        columns: names of their columns.
-        user_id: id of the user of ratings without users; None: a new user.
+        options: ratings and features, or their files.
+        columns: names of the columns.
+        user_id: id of the user if the ratings name no users; None: a new user.
     """
     items = options.item_features
     given = read_given(

@@ -1,4 +1,4 @@
-"""The header that training prints before the fit."""
+"""Header that training prints before the fit."""
 
 from collections.abc import Iterator
 
@@ -69,7 +69,7 @@ def parts_text(available: AvailableData) -> str:
 
 
 def best_recipe_tip(available: AvailableData) -> str:
-    """Say what recipe=best would do with these data."""
+    """Return the tip about recipe=best for these data."""
     model = BestOptions(embedding_dim=1, regularization=0.0, init_std=0.0).for_data(available)
     return f"tip: recipe=best fits {model.name} by Gibbs sampling, with {parts_text(available)}"
 

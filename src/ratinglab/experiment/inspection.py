@@ -60,7 +60,7 @@ def inspect_data(options: InspectOptions, defaults: DataOptions) -> None:
 
 
 def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:
-    """Load a table, merging repeated pairs if there are some; return it with the options that this takes."""
+    """Load a table, merging repeated pairs; return it with the options that it needs."""
     if data.duplicates is not Duplicates.error:
         return data.load(), data
     merging = replace(data, duplicates=Duplicates.last)
@@ -69,7 +69,7 @@ def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:
 
 
 def train_command(data: CsvOptions, defaults: DataOptions, *, num_ratings: int) -> str:
-    """Make the command that trains on a file with these options, by a recipe that suits so many ratings."""
+    """Make the command that trains on a file with these options, with a recipe for this number of ratings."""
     settings, omitted = dict(_settings(data, "data.")), dict(_settings(defaults, "data."))
     shown = {"data.path": settings.pop("data.path")} | {
         key: value

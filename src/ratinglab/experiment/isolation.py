@@ -1,4 +1,4 @@
-"""Isolation of calls from Python, which leave the process as it was."""
+"""Restore global state, such as random states and logging, after a call from Python."""
 
 import gc
 import logging
@@ -27,17 +27,17 @@ LOGGED = ("ratinglab", "pytorch_lightning")
 
 
 CALLS = threading.RLock()
-"""Lets one call run at a time: training sets loggers, random states and the like for the whole process."""
+"""Allows one call at a time: training changes loggers and random states of the whole process."""
 
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Run a call with known settings of the process, and restore the caller's at its end.
+    """Run a call with known settings of the process, and restore the caller's settings at its end.
 
     Restores threads, random states, warning filters, logging levels, garbage collection, environment variables, the
     command line, the module search path, and torch's modes and default type.
 
-    A UserError drops its causes: a notebook would print them above its one line.
+    A UserError loses its causes, which a notebook would print above its one line.
     """
     with CALLS, ExitStack() as restored:
         restored.enter_context(warnings.catch_warnings())

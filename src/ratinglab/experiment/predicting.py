@@ -78,7 +78,7 @@ def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
 def _predict_block(
     run: Run, folded: FoldedIn | None, columns: RatingColumns, times: "_Times"
 ) -> Callable[[TextTable], pd.DataFrame]:
-    """Return the function that predicts the pairs of a block: by the run, or by what was folded into it."""
+    """Return the function that predicts the pairs of a block by the run, or by the folded-in users and items."""
 
     def items(block: TextTable) -> pd.Series:
         return block.ids(columns.item, key="columns.item", noun="item").to_pandas()
@@ -105,7 +105,7 @@ def _predicted(
 
 
 class _Times:
-    """Parser of the rows' times, block by block, in the format of the first time."""
+    """Parser of times, block by block, in the format of the first time."""
 
     def __init__(self, options: PredictOptions) -> None:
         self._column, self._pattern = options.columns.timestamp, options.timestamp_format

@@ -1,4 +1,4 @@
-"""Everything that a run needs before its fit: rows, batches, record and metric, and the fit with its first weights."""
+"""Prepare a run for training: data, record, metric and initialized fit."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Preparation:
     Attributes:
         options: the options, with the equation that model=best chooses for the data.
         monitor: the monitored metric.
-        available: what the data have besides the ratings.
+        available: side information in the data.
         holdout: the rows of each part, and the side information that the equation needs.
         data: training and validation rows in batches.
-        record: the run's record.
+        record: the record of a new run.
     """
 
     options: TrainOptions
@@ -104,12 +104,9 @@ class Preparation:
         return options.optimizer.build(predictor, setup)
 
     def load_start(self, fit: Fit, *, checkpoint: Path | None = None, record: RunRecord | None = None) -> None:
-        """Load the weights that a fit starts from: those of a checkpoint, or those that `from` names, if any.
+        """Load the weights that a fit starts from, if any: from a checkpoint, or from the run in `from=`.
 
-        Args:
-            fit: the fit.
-            checkpoint: a checkpoint of the run.
-            record: the record of the run that wrote it.
+        `record` is the record of the run that wrote the checkpoint.
         """
         if checkpoint is not None:
             assert record is not None
@@ -123,8 +120,8 @@ def prepare(options: TrainOptions, *, refit_epochs: int | None = None) -> Prepar
 
     Args:
         options: the options as typed.
-        refit_epochs: number of epochs of the second of two fits, whose training rows include the validation rows;
-            None for any other fit.
+        refit_epochs: number of epochs of the second of two fits, which also trains on the validation rows; None for
+            any other fit.
 
     Raises:
         UserError: the data or an option is wrong.
@@ -153,7 +150,7 @@ def prepare(options: TrainOptions, *, refit_epochs: int | None = None) -> Prepar
 def _check_lists(
     options: TrainOptions, monitor: Metric | RankingMetric, data: RatingDataModule, holdout: Holdout
 ) -> None:
-    """Raise UserError if lists are to be measured, but no held-out rating is relevant."""
+    """Raise UserError if lists will be measured but no held-out rating is relevant."""
     threshold, rows = liked_from(options.ranking.threshold, data.stars), data.validation_ratings
     is_monitored = isinstance(monitor, RankingMetric)
     if is_monitored or options.ranking.k is not None:

@@ -47,7 +47,8 @@ def recommend(options: RecommendOptions) -> None:
     run = Run.load(named.folder)
     remarks = [] if named.remark is None else [named.remark]
     folded = folded_in(run, options, options.columns, user_id=options.user) if options.folds_in else None
-    remarks += [] if folded is None else [f"note: {note}" for note in folded.notes]
+    if folded is not None:
+        remarks += [f"note: {note}" for note in folded.notes]
     trained = run if folded is None else folded.model
     trained.check_length(options.k)
     candidates = _candidates(trained, options, tables.get("items"), remarks)
@@ -140,7 +141,7 @@ def _recommend_to_one(
 
 
 def _order_text(run: Run, order: OrderOptions) -> str:
-    """Name the order of a list, and say what it is: the ratings in a list need not descend."""
+    """Describe the order of a list, in which predicted ratings need not descend."""
     if run.record.predicts_scores:
         return "by score"
     if order.by is OrderBy.prediction:
@@ -151,7 +152,7 @@ def _order_text(run: Run, order: OrderOptions) -> str:
 
 
 def _reasons(model: Run | FoldedIn, user_id: str, item_ids: pd.Series) -> list[str]:
-    """Name, for each item, the user's ratings that changed its prediction the most, those that raised it first.
+    """List the user's ratings that changed each item's prediction the most, with those that raised it first.
 
     As in `because of Alien (1979) 5: +0.21; despite Heat (1995) 2: -0.04`. Leaves out changes that round to 0.
     """
@@ -207,7 +208,7 @@ def _recommend_to_several(
 
 
 def _notes_on_users(run: Run, user_ids: list[str] | None, *, num_listed: int, unknown: UnknownUsers) -> Iterator[str]:
-    """Count the users that have no list, and those whose list is the bias baseline's."""
+    """Count the users without a list and those who got the baseline's list."""
     num_trained, num_all = run.record.num_users, len(run.user_ids)
     if user_ids is not None:
         num_trained, num_all = int(run.trained_users(user_ids).sum()), len(user_ids)
@@ -226,7 +227,7 @@ def _notes_on_users(run: Run, user_ids: list[str] | None, *, num_listed: int, un
 
 
 def _write(output: Path, blocks: Iterable[pd.DataFrame]) -> None:
-    """Write blocks of recommendations, at least one, merged into larger ones: Parquet should have few row groups."""
+    """Write one or more blocks of recommendations, merged into larger ones: Parquet should have few row groups."""
 
     def tables() -> Iterator[pa.Table]:
         pending = list[pd.DataFrame]()

@@ -113,13 +113,13 @@ def protocol_record(
 ) -> dict[str, Any] | None:
     """Make the entry of run.json for the protocol, with the run's departures from it; None without a protocol.
 
-    Validation rows that the final fit does not train on are a departure, unless the protocol itself holds them out. So
-    are times and features that are used but that the protocol does not pin.
+    Departures include validation rows that the final fit does not train on, unless the protocol itself holds them out,
+    and times and features that are used although the protocol does not pin them.
 
     Args:
-        options: the run's options.
+        options: options of the run.
         data_digest: digest of the ratings in order.
-        side_digests: digests of the times and features that the equation and the split use, as of
+        side_digests: digests of the times and features that the equation and the split use; see
             RatingTable.side_digests.
         split: the part of each row.
     """
@@ -165,7 +165,7 @@ def _side_departures(protocol: Protocol, side_digests: Mapping[str, str]) -> Ite
 
 
 def _value(options: TrainOptions, key: str) -> Any:
-    """Look up the plain value of a key, or return a remark if the chosen groups lack the key."""
+    """Look up the plain value of a key; "not there" if the chosen groups lack the key."""
     found: Any = options
     for name in key.split("."):
         found = getattr(found, name, "not there")

@@ -29,7 +29,7 @@ class TrainOptions:
     model: EquationOptions
     """Equation that predicts a rating, or a score to order lists by."""
     optimizer: FitOptions
-    """Method that fits the equation."""
+    """Algorithm that fits the equation."""
     schedule: Schedule
     """Learning-rate schedule."""
     trainer: TrainerOptions
@@ -46,7 +46,7 @@ class TrainOptions:
     """Metrics of every part, by name: mse, rmse, mae, or MODULE.NAME of your own. Must contain mse."""
     monitor: str
     """Validation metric that decides the best epoch, early stopping and the order of a sweep: val/mse or another of
-    `metrics`, or of lists of any length, such as val/ndcg@10."""
+    `metrics`, or a metric of lists of any length, such as val/ndcg@10."""
     ranking: RankingOptions
     """Recommendation lists measured at the end, beside those of the most popular items."""
     test: bool
@@ -135,7 +135,7 @@ class TrainOptions:
             raise UserError(f"trainer.{key} must be 1 with split.refit=true, got {value}; set split.refit=false")
 
     def _check_order(self) -> None:
-        """Raise UserError for lists ordered by lower bounds that the run lacks, or lacks in its first epochs."""
+        """Raise UserError for lists ordered by lower bounds if the run has none, or has none in its first epochs."""
         if self.ranking.by is not OrderBy.lower_bound:
             return
         if not self.optimizer.keeps_samples:
@@ -314,10 +314,9 @@ class PredictOptions(RunOptions, FoldInOptions):
     output: str
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
     optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. The
-    extension decides the format:
-    .csv, .tsv, .jsonl, .parquet, .arrow or .feather. Any other extension, or that of a text input, gives text with the
-    input's separator and encoding, or CSV if the input is not text. Add .gz, .bz2, .xz or .zst to compress text or JSON
-    Lines."""
+    extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or .feather. Any other extension, or that of a
+    text input, gives text with the input's separator and encoding, or CSV if the input is not text. Add .gz, .bz2, .xz
+    or .zst to compress text or JSON Lines."""
     timestamp_format: str | None
     """Format of the times, as in data.timestamp_format; null: detect it."""
     columns: PairColumns

@@ -1,4 +1,4 @@
-"""Training of one run, from its options to its folder, and its reproduction."""
+"""Train one run, from its options to its folder, or reproduce one."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FIRST_FIT = ("mf", "adam")
-"""Model and optimizer of a first run, as in conf/train.yaml. Their results end with a tip about recipe=best."""
+"""Default model and optimizer in conf/train.yaml. Their results end with a tip about recipe=best."""
 
 
 def train(options: TrainOptions, run_folder: Path) -> float | None:
-    """Train a run into its folder, which is empty, or resume the run there.
+    """Train a run into an empty folder, or resume the run in the folder.
 
-    Prints a header, the progress and a table of results. The metrics are those of the best weights, read back from the
-    folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. Other processes of the fit,
-    if there are any, call `follow`.
+    Prints a header, the progress and a table of results. The metrics belong to the best weights, read back from the
+    folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. Other processes of the fit
+    call `follow`.
 
     With split.refit, a first fit finds the number of epochs. It is a separate run in the subfolder `validation`, and
     the main run takes its validation metrics.
@@ -69,7 +69,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         RunFailedError: the loss is no longer finite, or a checkpoint could not be written; files written so far remain.
     """
     _quiet_lightning()
-    # the first process of its fit, whatever number Slurm has given it: Lightning writes events in process 0 only
+    # treat this process as rank 0 regardless of Slurm: Lightning writes events only in rank 0
     rank_zero_only.rank = 0  # type: ignore[attr-defined]
     _check_processes(options)
     if options.reproduces is not None:
@@ -89,7 +89,7 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
 
 
 def follow(options: TrainOptions, run_folder: Path) -> None:
-    """Take part in the fit of a run that another process trains, without output and without files."""
+    """Take part in the fit of a run that another process trains, without output or files."""
     _quiet_lightning()
     rank_zero_only.rank = process_rank()  # type: ignore[attr-defined]
     silent = replace(options.trainer, enable_progress_bar=False, enable_model_summary=False)
@@ -126,7 +126,7 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
 def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> AvailableData:
     """Fit a model into a run's folder, unless the run is finished; `found` has the metrics of the first of two fits.
 
-    Returns what the data have besides the ratings.
+    Returns the side information in the data.
     """
     asked = options
     prepared = prepare(options, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
@@ -146,7 +146,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     trainer = _build_trainer(
         prepared, run_folder=run_folder, exact_epochs=exact_epochs, loggers=loggers, pruning=pruning
     )
-    fit = prepared.build_fit()  # can raise UserError, as the next line can: nothing is written before
+    fit = prepared.build_fit()  # may raise UserError, like the next line, so nothing is written before
     prepared.load_start(fit, checkpoint=checkpoint, record=record)
     fit.run_id = record.id
     fit.prepare(run_folder)
@@ -193,7 +193,7 @@ def _write_start(run_folder: Path, prepared: Preparation, *, record: RunRecord) 
 
 
 def _check_processes(options: TrainOptions) -> None:
-    """Raise UserError if the processes or the devices of the fit are not there."""
+    """Raise UserError if processes or devices of the fit are missing."""
     check_started(devices=options.trainer.devices, num_nodes=options.trainer.num_nodes)
     if options.trainer.num_processes > 1:
         _bare_trainer(options)
@@ -241,7 +241,8 @@ def _build_trainer(
     )
     callbacks += progress_callbacks(enabled=options.trainer.enable_progress_bar)
     callbacks.append(LearningCurve(run_folder / "epochs.csv", tags=prepared.curve_tags()))
-    callbacks += [] if pruning is None else [pruning]
+    if pruning is not None:
+        callbacks.append(pruning)
     callbacks.append(StopOnSignal(run_folder.parent if prepared.is_first_of_two else run_folder))
     trainer = options.trainer
     if options.optimizer.on_cpu_only:
@@ -254,7 +255,7 @@ def _build_trainer(
 
 
 def _whole_checkpoints(trainer: Trainer, record: RunRecord) -> str:
-    """Name the checkpoints that are whole, and their epochs."""
+    """List the undamaged checkpoints with their epochs."""
     checkpoints, whole = trainer.checkpoint_callback, []
     assert isinstance(checkpoints, BestAndLast)
     for name in ("best.ckpt", "last.ckpt"):
@@ -272,7 +273,7 @@ def _run_trainer(
     run_folder: Path,
     checkpoint: Path | None,
 ) -> dict[str, float]:
-    """Run the fit in all its processes, from a checkpoint if there is one, and return its speed and size."""
+    """Run the fit in all its processes, from a checkpoint if given, and return its speed and size."""
     threads = torch.get_num_threads()
     if fit.wants_one_thread(data.batch_size or len(data.train_ratings)):
         torch.set_num_threads(1)

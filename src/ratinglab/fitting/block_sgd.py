@@ -15,7 +15,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import count_values, release
 
 MANY_RATINGS, SLICES_OF_MANY, SLICES_OF_FEW = 8_000_000, 16, 8
-"""Slices per side. They depend on the number of ratings, not of threads, so that weights do not either."""
+"""Slices per side; independent of the thread count, so that results are reproducible."""
 
 
 class BlockFit(Fit):

@@ -19,14 +19,15 @@ log = logging.getLogger(__name__)
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's file format, written atomically, with a digest at its end.
+    """Atomic writer of Lightning's file format.
 
-    Lightning's own writer does not sync its temporary file: a kill or a full disk can cost the previous checkpoint.
+    Lightning's own writer does not sync its temporary file, so a kill or a full disk can destroy the previous
+    checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint. If it raises an OSError, the old file is unchanged."""
-        # Serialize in memory: torch would turn an OSError of its own file into a RuntimeError.
+        # serialize in memory: torch turns an OSError of its own file into a RuntimeError
         content = BytesIO()
         torch.save(checkpoint, content)
         seal_archive(content)
@@ -36,14 +37,13 @@ class WholeCheckpointIO(TorchCheckpointIO):
 class BestAndLast(Checkpoint):
     """Writer of best.ckpt, the best epoch by the monitored metric, and last.ckpt, from which a run resumes.
 
-    The initial weights are the first candidate for best.ckpt, as epoch 0: by this metric, a fit never ends worse than
-    it began. It
-    writes best.ckpt after every epoch that is the best so far, and last.ckpt after the first epoch to end more than
-    `last_every_seconds` since its last write, and at the end of the fit. Without a monitored metric the last epoch
+    The initial weights are the first candidate for best.ckpt, as epoch 0, so a fit never ends worse than it began.
+    Writes best.ckpt after every epoch that is the best so far. Writes last.ckpt at the end of the fit, and after an
+    epoch if at least `last_every_seconds` have passed since the last write. Without a monitored metric, the last epoch
     counts as the best, and both are written together.
 
-    If a checkpoint cannot be written, it warns and keeps the previous one: a full disk does not stop training. After
-    the fit, `failed` names the files that are out of date, and `lost` the best epoch if best.ckpt holds another.
+    If a checkpoint cannot be written, warns and keeps the previous one: a full disk does not stop training. After the
+    fit, `failed` has the files that are out of date, and `lost` the best epoch if best.ckpt holds another one.
     """
 
     def __init__(self, folder: Path, *, monitor: MetricKind | None, last_every_seconds: float) -> None:
@@ -53,9 +53,9 @@ class BestAndLast(Checkpoint):
         self.last_every_seconds = last_every_seconds
         self.best_value = None if monitor is None else monitor.worst
         self.failed: dict[str, str] = {}
-        """Why each out-of-date file could not be written, by file name."""
+        """Reason why a file is out of date, by file name."""
         self.lost: dict[str, float] | None = None
-        """The best epoch and its value, if it could not be written and no later one was as good; else None."""
+        """The best epoch and its value if best.ckpt could not be written for it; else None."""
         self._last_written = monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -73,12 +73,12 @@ class BestAndLast(Checkpoint):
             self.folder.mkdir(exist_ok=True)
 
     def write_initial(self, trainer: Trainer, value: float) -> None:
-        """Write the initial weights as the best so far, with their value of the monitored metric."""
+        """Write the initial weights, whose monitored metric has this value, as the best so far."""
         assert self.monitor is not None
         self._write_best(trainer, value, self.monitor, epoch=0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the files that are due. Lightning runs this last, after all other callbacks have updated theirs."""
+        """Write the files that are due. Lightning runs this last, after all other callbacks."""
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         if self.monitor is not None and self.best_value is not None and validated:
             value = float(trainer.callback_metrics[f"val/{self.monitor.name}"])
@@ -108,9 +108,9 @@ class BestAndLast(Checkpoint):
             self.write_last(trainer)
 
     def write_last(self, trainer: Trainer) -> None:
-        """Write last.ckpt, and before it best.ckpt if the last epoch counts as the best.
+        """Write last.ckpt, after best.ckpt if the last epoch counts as the best.
 
-        A kill between the two must not leave the last epoch done, so that none is left to write best.ckpt.
+        In the other order, a run killed between the two would have no epoch left after which to write best.ckpt.
         """
         if self.monitor is None:
             self._write(trainer, "best.ckpt")
@@ -127,7 +127,7 @@ class BestAndLast(Checkpoint):
             self.failed.pop(name, None)
             return True
         except OSError as error:
-            trainer.strategy.barrier()  # where the other processes wait, as Trainer.save_checkpoint ends with one
+            trainer.strategy.barrier()  # the other processes wait at the end of Trainer.save_checkpoint
             if name not in self.failed:  # warn once, not after every epoch
                 log.warning(
                     "warning: %s cannot be written: %s; the run continues and tries again",

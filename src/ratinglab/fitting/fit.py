@@ -29,16 +29,16 @@ class Fit(LightningModule):
     """Base class for fits of an equation on (r − r̂)² + penalty, with r̂ the model's unclipped prediction.
 
     It logs these tags once per epoch, with the number of finished epochs as the step:
-    train/mse: over the epoch's rows, without penalty or clipping; each fit says at which weights;
+    train/mse: over the epoch's rows, without penalty or clipping; each fit documents at which weights;
     val/mse: pooled over the validation rows, as the run predicts them (with fallback and clipping);
-    val/mse_above_bias_baseline: val/mse minus that of the bias baseline; negative if the model is better;
+    val/mse_above_bias_baseline: val/mse minus the bias baseline's; negative if the model is better;
     val/NAME: the monitored metric, unless it is MSE;
     train/lr: the learning rate of the epoch, if the fit has one;
     weights/…: the root mean square of each parameter after the epoch.
-    A model that predicts scores has no MSE; its fit says what it logs of the training rows.
+    A model that predicts scores has no MSE; its fit documents its training metric.
 
     Several processes train on slices of the same batches and predict slices of the validation rows. Errors are pooled
-    over the rows of all of them, so that each process has the same values and the same weights.
+    over all processes, so that each has the same values and the same weights.
     """
 
     predictor: Predictor
@@ -95,10 +95,10 @@ class Fit(LightningModule):
         return data
 
     def prepare(self, run_folder: Path) -> None:
-        """Connect to what the fit needs outside this process, before the run's files are written.
+        """Connect to services that the fit needs, before the run's files are written.
 
         Raises:
-            UserError: it is not there.
+            UserError: a service is not available.
         """
 
     def wants_one_thread(self, batch_size: int) -> bool:
@@ -138,7 +138,7 @@ class Fit(LightningModule):
         return None
 
     def on_train_epoch_start(self) -> None:
-        # Set from the epoch number: a scheduler saved before its step would resume one step behind.
+        # computed from the epoch number: a scheduler saved before its step would resume one step behind
         self.epoch_lr = self.lr(self.current_epoch)
 
     def on_train_batch_start(self, batch: list[Batch], batch_idx: int) -> None:
@@ -152,7 +152,7 @@ class Fit(LightningModule):
     def on_train_batch_end(self, outputs: object, batch: list[Batch], batch_idx: int) -> None:
         self.step_seconds += perf_counter() - self._step_started
         self.rows_trained += sum(self.batch_rows)
-        # Lightning's global_step, which the checkpoints and limits of a caller's own Trainer go by
+        # Lightning's global_step, on which checkpoints and limits of a caller's own Trainer depend
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         progress.increment_ready()
         progress.increment_completed()
@@ -173,7 +173,7 @@ class Fit(LightningModule):
         return self.predictor.predict_unclipped(batch.user, batch.item, batch.day)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Predict and clip this process's part of a block of validation rows; scores are no predictions of ratings."""
+        """Predict and clip this process's part of a block of validation rows; does nothing for models of scores."""
         if not self.predictor.model.predicts_scores:
             part = batch.part(self.global_rank, of=self.trainer.world_size)
             self.validated.append((self.predictor.clip(self.predict_block(part, batch_idx)), part.rating))
@@ -211,7 +211,7 @@ class Fit(LightningModule):
             self.report(f"val/{self.monitor.name}", self._monitored_value())
 
     def _report_mse(self, predicted: Tensor, rating: Tensor) -> None:
-        """Report val/mse, and how far it is above the bias baseline's."""
+        """Report val/mse, and its difference from the bias baseline's."""
         mse = MSE(predicted, rating)
         self.report("val/mse", mse, what="the validation error")
         if self.baseline_mse is None:  # compute once: the baseline does not change
@@ -222,7 +222,7 @@ class Fit(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self.epochs_done = self.current_epoch + 1  # before Lightning writes the checkpoints
-        # train/mse may precede the last update, so only this checks the final weights
+        # train/mse may be computed before the last update, so only this checks the final weights
         for name, parameter in self.predictor.model.named_parameters():
             size = float(parameter.detach().square().mean().sqrt())
             self._check_finite(size, "a weight")
@@ -250,5 +250,5 @@ class Fit(LightningModule):
         self._log(tag, value)
 
     def _log(self, tag: str, value: float) -> None:
-        """Keep a scalar for the loggers, which get all those of an epoch at its end."""
+        """Keep a scalar for the loggers, which receive all scalars of an epoch at its end."""
         self._scalars[tag] = value

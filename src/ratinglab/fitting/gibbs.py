@@ -31,13 +31,13 @@ perfectly fitted ratings grows without bound."""
 WATCHED_ROWS = 4096
 """Number of rows over which the gain of more samples is estimated."""
 SAMPLES_PER_CHECK, LEAST_SAMPLES = 8, 32
-"""Number of samples between two checks whether more would pay, and before the first."""
+"""Samples between convergence checks, and minimum before the first check."""
 LEAST_SPREAD = 16
 """Factor by which thin must have grown before a fit with the maximum number of samples can end."""
 INDEPENDENT = 1.3
-"""Ratio of the gain to that of independent samples up to which a larger thin would not pay."""
+"""Samples count as independent if gain / independent gain is at most this."""
 START_STD = 0.1
-"""Standard deviation of the first prior: a prior drawn from weights near 0 would keep them small for many epochs."""
+"""Standard deviation of the first prior. A prior drawn from weights near 0 would keep them small for many epochs."""
 
 
 class GibbsFit(RowFit):
@@ -154,11 +154,11 @@ class GibbsFit(RowFit):
         """Draw one side's prior, parts and rows given the other side's rows; write the rows in place.
 
         Args:
-            name: the side.
+            name: "user" or "item".
             rows: (num_rows, D) float32, all parts summed.
             own: (num_rows, D) float32, the rows minus their parts.
             other_rows: (num_others, D) float32, all parts summed.
-            random: the source of the draws.
+            random: generator of the draws.
         """
         prior = self._draw_prior(name, own, random)
         mean = prior.mean.astype(np.float32)
@@ -185,7 +185,7 @@ class GibbsFit(RowFit):
         self.write_own_rows(name, own)
 
     def _shared_part(self, name: str) -> Part | None:
-        """Find the part that adds the same weights to all rows of a user or item, if most rows have a single rating."""
+        """Find the part that all rows of a user or item share, if most rows have a single rating."""
         side = self.side(name)
         if side.rows is None or len(self._ratings[name].rating) >= SESSION * len(side.rows):
             return None
@@ -204,7 +204,7 @@ class GibbsFit(RowFit):
         prior: Normal,
         random: np.random.Generator,
     ) -> None:
-        """Draw a shared part given the ratings and what each row adds to it; the rows move along, in place."""
+        """Draw a shared part given the ratings and each row's difference from it; shifts the rows in place."""
         ratings, owner, before = self._ratings[name], self._owners[name], self._weights(part)
         others = self._seen(other_rows, self._row_precision(OTHER_SIDE[name]))
         rest = np.empty_like(ratings.rating)
@@ -223,10 +223,10 @@ class GibbsFit(RowFit):
         """Draw the parts of a side in turn, given its rows.
 
         Args:
-            name: the side.
+            name: "user" or "item".
             residual: (num_rows, D) float32, the rows minus m and their parts.
             prior: m and Λ.
-            random: the source of the draws.
+            random: generator of the draws.
 
         Returns:
             The residual after the draws, (num_rows, D) float32.

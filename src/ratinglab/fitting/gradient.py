@@ -16,14 +16,14 @@ from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.predictor import Predictor
 
 LITTLE_WORK = 1 << 20
-"""Values read per step. Below this, one thread is as fast as two, and much faster if another process is busy."""
+"""Values read per step below which one thread is as fast as two, and much faster beside a busy process."""
 
 
 class GradientFit(Fit):
     """Minibatch gradient descent on (r − r̂)² + penalty, both averaged over a batch.
 
-    train/mse predicts each row before its batch's step. With several processes, a batch is that of all of them: the
-    gradient is the sum of their parts, however many rows each has.
+    train/mse predicts each row before its batch's step. Several processes share each batch: its gradient is the sum of
+    theirs, however many rows each has.
 
     Each step passes the optimizer a closure, so optimizers that evaluate the loss several times, such as LBFGS, also
     work. The seed and the epoch number determine an equation's randomness, such as dropout.
@@ -58,7 +58,8 @@ class GradientFit(Fit):
         self._batches_seen, self._rows_seen = 0, 0
         self._squared_errors.clear()
         # a resumed run repeats the random numbers of an uninterrupted one
-        seeds = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])  # a last 0 changes nothing
+        # SeedSequence ignores a trailing 0, so rank 0 draws the numbers of a single process
+        seeds = np.random.SeedSequence([self.seed, self.current_epoch, self.global_rank])
         torch.manual_seed(int(seeds.generate_state(1)[0]))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.epoch_lr
@@ -122,7 +123,7 @@ class GradientFit(Fit):
                 distributed.all_reduce(parameter.grad)
             elif parameter.grad is not None:
                 dense.append(parameter.grad)
-        together = torch.cat([each.flatten() for each in dense])  # one message takes a third of the time of five
+        together = torch.cat([each.flatten() for each in dense])  # one message is faster than several
         distributed.all_reduce(together)
         for each, total in zip(dense, together.split([each.numel() for each in dense]), strict=True):
             each.copy_(total.view_as(each))
@@ -150,6 +151,6 @@ class GradientFit(Fit):
 
 
 def no_rows(table: Tensor) -> Tensor:
-    """Make the gradient of a table of which no row was looked up: (N, D), sparse."""
+    """Make the sparse gradient, (N, D), of a table without looked-up rows."""
     index = torch.zeros((1, 0), dtype=torch.int64, device=table.device)
     return torch.sparse_coo_tensor(index, table.new_zeros((0, *table.shape[1:])), table.shape, check_invariants=False)

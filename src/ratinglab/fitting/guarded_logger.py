@@ -17,9 +17,9 @@ class GuardedLogger(Logger):
     def __init__(
         self, title: str, start: Callable[[], Any], *, end: Callable[[Any, str], object] | None = None
     ) -> None:
-        """Take the title for messages, the function that makes Lightning's logger, and one that ends it, if needed.
+        """Take the title for messages, and functions that start and end Lightning's logger.
 
-        The latter takes the logger and "success" or "failed".
+        `end` takes the logger and "success" or "failed".
         """
         super().__init__()
         self._title, self._start, self._end = title, start, end
@@ -44,7 +44,7 @@ class GuardedLogger(Logger):
         self._try(lambda logger: logger.log_metrics(metrics, step))
 
     def finalize(self, status: str) -> None:
-        """Say how the fit has ended: "success" or "failed"."""
+        """Record the status, "success" or "failed", and forward it to the logger."""
         self._status = status
         if self._logger is not None:
             self._try(lambda logger: logger.finalize(status))
@@ -61,7 +61,7 @@ class GuardedLogger(Logger):
             if self._logger is None:
                 self._logger = self._start()
             write(self._logger)
-        except Exception as error:  # a service's client can raise anything
+        except Exception as error:  # clients of services can raise anything
             self._failed = True
             log.debug("%s has failed", self._title, exc_info=True)
             reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())

@@ -45,7 +45,7 @@ class LearningCurve(Callback):
                 values.append(float(trainer.callback_metrics[tag]))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the file, also if a resumed fit has no epoch left to train."""
+        """Write the file, even if a resumed fit has no epoch left to train."""
         if not trainer.is_global_zero:
             return
         text = io.StringIO()

@@ -12,9 +12,9 @@ from ratinglab.recommend.orders import ExpectedGain, Order, levels_of
 
 
 class MonitoredLists:
-    """The lists whose metric decides which epoch is the best, measured against the validation rows.
+    """Lists measured on the validation rows; their metric decides which epoch is the best.
 
-    The users, their relevant items and the interest are found once, when first measured: they do not change.
+    The users, their relevant items and the interest do not change: they are computed once, at the first measurement.
     """
 
     def __init__(self, monitor: RankingMetric, data: RatingDataModule) -> None:
@@ -38,7 +38,7 @@ class MonitoredLists:
             self._interest = fit_interest(pairs, num_users=num_users, num_items=num_items)
 
     def measure(self, predictor: Predictor, *, mse: float | None) -> float:
-        """Measure the lists of the predictor's present weights, given its MSE on the validation rows, if it has one."""
+        """Measure the lists of the predictor's current weights, given its MSE on the validation rows, if it has one."""
         order = self._order(mse=mse)
         return self._held_out.measure(predictor, k=self._monitor.k, order=order)[self._monitor.measure]
 

@@ -1,4 +1,4 @@
-"""Options of the fits. Imports torch only when a fit is built: the command line reads this module first."""
+"""Options of the fits. Imports torch only when a fit is built, since the command line reads this module first."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class FitOptions(ABC):
     forms: ClassVar[tuple[EquationForm, ...]] = RATING_FORMS
     """Forms of equations that it supports."""
     train_tag: ClassVar[str | None] = "train/mse"
-    """Tag of the metric of the training rows that it reports each epoch; None: none."""
+    """Tag of the training metric that it reports each epoch; None: none."""
     trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({})
     """Required values of trainer keys."""
     takes_batches: ClassVar[bool] = True
-    """Whether a step takes data.batch_size ratings. If not, an epoch takes all training rows at once."""
+    """Whether a step takes data.batch_size ratings; otherwise, an epoch takes all training rows at once."""
     keeps_samples: ClassVar[bool] = False
-    """Whether it keeps samples; the last epoch is then the best."""
+    """Whether it keeps samples of the weights, so that the last epoch is the best."""
     takes_processes: ClassVar[bool] = False
     """Whether several processes can share its batches."""
     on_cpu_only: ClassVar[bool] = False
@@ -57,7 +57,7 @@ class FitOptions(ABC):
     pace: ClassVar[str] = "one step per batch"
     """How often it updates weights; shown in the header."""
     takes_mapped_rows: ClassVar[bool] = False
-    """Whether it reads rows in an order that suits files mapped into memory."""
+    """Whether it reads rows in an order suited to memory-mapped files."""
     takes_one_epoch: ClassVar[bool] = False
     """Whether its first epoch computes the final weights."""
 
@@ -67,7 +67,7 @@ class FitOptions(ABC):
         return None
 
     def remarks(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
-        """Yield lines for the header, such as on settings without effect; `sample_bytes` is the size of one sample."""
+        """Yield lines for the header, such as notes on settings without effect; one sample takes `sample_bytes`."""
         if self.keeps_samples:
             yield "note: early stopping has no effect: the last epoch of a fit with samples is its best"
 
@@ -243,8 +243,8 @@ class SGDOptions(GradientOptions):
 class BlockSGDOptions(CompiledOptions, SteppingOptions):
     """Stochastic gradient descent, one step per rating, in compiled loops on all cores (Zhuang et al. 2013).
 
-    A step is −lr times the gradient of (r − r̂)² + λ · penalty. Papers often drop the factor 2: their learning rate of
-    0.01 is 0.005 here. It ignores data.batch_size.
+    A step is −lr times the gradient of (r − r̂)² + λ · penalty. Papers often drop the factor 2, so their learning rate
+    of 0.01 is 0.005 here. It ignores data.batch_size.
     """
 
     name: ClassVar[str] = "block_sgd"
@@ -375,8 +375,8 @@ class ClosedFormOptions(WholeEpochOptions):
 class SparkALSOptions(WholeEpochOptions):
     """Alternating least squares by Spark's MLlib, on a cluster or in threads of this machine, in one epoch.
 
-    Its iterations are trainer.max_epochs; early stopping has no effect on them. It fits mf, and biased_mf with the
-    biases of the bias baseline. It ignores data.batch_size and model.init_std.
+    trainer.max_epochs is its number of iterations; early stopping has no effect on them. It fits mf, and biased_mf with
+    the biases of the bias baseline. It ignores data.batch_size and model.init_std.
     """
 
     name: ClassVar[str] = "spark_als"
@@ -393,18 +393,18 @@ class SparkALSOptions(WholeEpochOptions):
     """Spark's master: local[2] for two threads of this machine, local[*] for all cores; spark://HOST:7077, yarn or
     k8s://https://HOST:443 for a cluster."""
     blocks: int = field(metadata=within(1, 100_000))
-    """Number of blocks of users and of items, which are solved in parallel: at least the number of cores. Another
-    number gives other initial factors."""
+    """Number of blocks of users and of items, which are solved in parallel: at least the number of cores. The initial
+    factors depend on it."""
     folder: str | None
-    """Folder that all nodes see under the same path, for the training rows and factors during the fit. null: the run's
+    """Folder for the training rows and factors during the fit, which all nodes see under the same path. null: the run's
     own folder."""
     conf: dict[str, str] | None
     """Settings of Spark, such as {spark.executor.memory: 8g, spark.executor.instances: 10}. The run records them:
-    passwords belong in spark-defaults.conf. With a local master, spark.driver.memory limits the memory of
-    all. null: those of spark-defaults.conf, if there is one."""
+    passwords belong in spark-defaults.conf. With a local master, spark.driver.memory limits all of Spark's memory.
+    null: the settings in spark-defaults.conf, if it exists."""
 
     def check_together(self) -> None:
-        """Raise UserError for a setting that is none of Spark's."""
+        """Raise UserError for a name that is not a Spark setting."""
         for name in self.conf or {}:
             if name == "spark.master":
                 raise UserError("optimizer.conf must not hold spark.master; set optimizer.master")

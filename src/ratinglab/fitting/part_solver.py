@@ -76,7 +76,7 @@ class PartSolver:
             weights: (num_columns, D) float32, the last draw of y.
             precision: λ.
             prior: m and Λ.
-            random: the source of the draws.
+            random: generator of the draws.
 
         Returns:
             y and λ.

@@ -1,4 +1,4 @@
-"""Prior of a side's rows: a normal distribution, itself drawn from its posterior."""
+"""Normal prior of a side's rows, itself drawn from its posterior."""
 
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ def draw_normal(
 
     Args:
         rows: (N, D) float32.
-        random: the source of the draw.
+        random: generator of the draw.
         spread: (D, D), Σ v vᵀ over further centred rows of the same precision.
         spread_rows: number of these rows.
 

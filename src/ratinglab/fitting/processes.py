@@ -1,4 +1,4 @@
-"""Several processes of one fit, by Lightning's DDPStrategy: who starts them, and how they begin and end together."""
+"""Start, synchronize and end the processes of one fit, on Lightning's DDPStrategy."""
 
 import os
 import subprocess
@@ -21,10 +21,10 @@ from ratinglab.interrupts import resume_hint
 from ratinglab.program import OWN_RANK, process_rank, same_command, started_by_slurm, started_by_torchrun
 
 SECONDS_TO_END = 5.0
-"""Seconds that a process has to report by itself that another one has ended, before it is ended. A lost connection
-usually tells it at once."""
+"""Grace period for this process to report a failed one before it is ended. A lost connection usually tells it at
+once."""
 READY = b"ready\n"
-"""Line that a process writes once it has read the data and can fit."""
+"""Line that a started process writes once it has read the data and can fit."""
 
 
 class OneProcess(LightningEnvironment):
@@ -56,8 +56,8 @@ class OwnProcesses(OneProcess):
 class PooledStrategy(DDPStrategy):
     """Lightning's DDP for a fit that sums the gradients itself, so that the model needs no wrapper.
 
-    DistributedDataParallel would copy all gradients. The processes have equal weights without it: they draw or load the
-    same ones, and take the same steps.
+    DistributedDataParallel would copy all gradients. The processes have equal weights without it, since they start from
+    the same weights and take the same steps.
     """
 
     def setup_distributed(self) -> None:
@@ -79,7 +79,7 @@ def environment(num_processes: int) -> ClusterEnvironment:
 
 
 def check_started(*, devices: int, num_nodes: int) -> None:
-    """Raise UserError if a launcher has started another number of processes than the options ask for."""
+    """Raise UserError if a launcher has started a different number of processes than the options ask for."""
     asked = devices * num_nodes
     if started_by_torchrun():
         launcher, number = "torchrun", int(os.environ["WORLD_SIZE"])
@@ -99,8 +99,8 @@ def check_started(*, devices: int, num_nodes: int) -> None:
 def wait_for_first(trainer: Trainer) -> bool:
     """Wait until the first process is about to fit; return whether there is anything to fit.
 
-    Where a launcher has started all processes at once, the others must not read what the first one still checks, writes
-    or removes. A process that the first one has started need not wait.
+    Where a launcher has started all processes at once, the others must not read files that the first one still checks,
+    writes or removes. A process started by the first one does not wait.
     """
     if _are_own(trainer):
         return True
@@ -109,7 +109,7 @@ def wait_for_first(trainer: Trainer) -> bool:
 
 
 def dismiss(trainer: Trainer) -> None:
-    """Let the other processes end, if a launcher has started them: there is nothing to fit."""
+    """Tell processes started by a launcher to exit because there is nothing to fit."""
     if trainer.world_size > 1 and not _are_own(trainer):
         trainer.strategy.setup_environment()
         trainer.strategy.broadcast(False)
@@ -187,7 +187,7 @@ def _ended(process: subprocess.Popen[bytes], rank: int) -> str:
 
 
 def _watch(process: subprocess.Popen[bytes], rank: int, is_over: threading.Event, run_folder: Path) -> None:
-    """End this process once another one has failed, even if it waits for that one forever."""
+    """End this process once another one has failed, even if it is blocked waiting for it."""
     if process.wait() != 0 and not is_over.wait(SECONDS_TO_END):
         print(f"error: {_ended(process, rank)}; {resume_hint(run_folder)}", file=sys.stderr, flush=True)
         os._exit(1)

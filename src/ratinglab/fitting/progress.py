@@ -56,7 +56,7 @@ class EpochLines(Callback):
 
 
 def progress_callbacks(*, enabled: bool) -> list[Callback]:
-    """Make a bar on a terminal or in a notebook, lines elsewhere, nothing if disabled."""
+    """Make a bar on a terminal or in a notebook, lines elsewhere, or nothing if disabled."""
     if not enabled:
         return []
     is_interactive = sys.stderr.isatty() or "ipykernel" in sys.modules

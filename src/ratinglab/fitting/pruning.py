@@ -21,12 +21,12 @@ class MedianPruning(Callback):
     def __init__(
         self, curves: Sequence[Curve], *, monitor: MetricKind, n_startup_trials: int, n_warmup_steps: int
     ) -> None:
-        """Compare with `curves`, the validation curves of finished jobs; for the numbers see PruningOptions."""
+        """Compare with the validation curves of finished jobs; see PruningOptions."""
         super().__init__()
         self.reason: str | None = None
-        """Why the fit was ended; None if it was not."""
+        """Reason why the fit was ended; None if it was not."""
         self._monitor, self._curves = monitor, curves
-        optuna.logging.set_verbosity(logging.WARNING)  # silence the message that a study was created
+        optuna.logging.set_verbosity(logging.WARNING)  # no message that a study was created
         self._study = optuna.create_study(
             direction="maximize" if monitor.higher_is_better else "minimize",
             pruner=optuna.pruners.MedianPruner(

@@ -1,4 +1,4 @@
-"""Base class for fits that solve for whole weight rows, a user's or an item's, given the other side."""
+"""Base class for fits that solve for whole weight rows of users or items, given the other side."""
 
 from collections.abc import Sequence
 

@@ -10,9 +10,9 @@ from ratinglab.fitting.kernels.rows import Entries, sort_by
 from ratinglab.ratings.mapped_arrays import blocks_of, count_values, empty, release
 
 WRITTEN = 1 << 26
-"""Ratings, about, written to mapped files in a pass: 512 MB."""
+"""Approximate number of ratings written to mapped files in one pass: 512 MB."""
 ROW_CHUNKS = 64
-"""Chunks of rows that run in parallel. The number must not depend on the number of threads, or the weights would."""
+"""Chunks of rows that run in parallel; independent of the thread count, so that results are reproducible."""
 
 
 def chunk_bounds(start: NDArray[np.int64], *, dim: int) -> NDArray[np.int64]:
@@ -52,7 +52,7 @@ def sort_ratings(
     start = np.concatenate([[0], np.cumsum(count_values(index, count))])
     sorted_other, sorted_rating = (empty(len(each), each.dtype, folder=folder) for each in (other, rating))
     place = start[:-1].copy()
-    # In memory, one pass. To mapped files, a pass over all ratings for each range of them that is written.
+    # one pass in memory; for mapped files, one pass over all ratings for each range that is written
     written = len(index) if folder is None else WRITTEN
     borders = np.unique(np.searchsorted(start, [*range(0, len(index), written), len(index)]))
     for first, last in pairwise(borders.tolist()):

@@ -46,20 +46,19 @@ Value = TypeVar("Value")
 
 
 class SparkALSFit(Fit):
-    """The minimization of Σ (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) over the training ratings by MLlib, in a single epoch.
+    """Minimize Σ (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) over the training ratings by MLlib, in a single epoch.
 
-    MLlib weights its regParam by the number of ratings of each row, so λ is the same as under optimizer=als, and so is
-    the objective. trainer.max_epochs is its number of iterations. It starts from random factors of its own, of length
-    1, drawn from the run's seed; the equation's initial values, and the weights of a run in `from=`, are not used.
+    MLlib weights its regParam by the number of ratings of each row, so λ and the objective are the same as under
+    optimizer=als. trainer.max_epochs is its number of iterations. It starts from its own random factors of length 1,
+    drawn from the run's seed, and ignores the equation's initial values and the weights of a run in `from=`.
 
-    MLlib has no biases. For an equation with biases it fits p_u · q_i to the residuals r − (μ + b_u + b_i), where b_u
-    and b_i are the biases of the bias baseline, at which such an equation starts. They stay fixed, unlike under
-    optimizer=als, which fits them together with the factors.
+    MLlib has no biases. For an equation with biases, it fits p_u · q_i to the residuals r − (μ + b_u + b_i), where b_u
+    and b_i are the biases of the bias baseline, at which such an equation starts. They stay fixed, whereas
+    optimizer=als fits them together with the factors.
 
-    The training rows go to Spark, and the factors come back, as Parquet files in a folder that is removed afterwards.
-    Executors need Java, but no Python. The number of blocks and the seed decide the initial factors. With them equal,
-    the factors repeat up to the order in which ratings arrive in a block and are summed: often, but not always, to the
-    last bit.
+    Training rows and factors are exchanged as Parquet files in a folder that is removed afterwards. Executors need
+    Java, but no Python. The initial factors depend on the number of blocks and the seed. MLlib sums ratings in the
+    order in which they arrive in a block, so repeated runs can differ in the last bits.
 
     Source: Zhou, Wilkinson, Schreiber, Pan, "Large-Scale Parallel Collaborative Filtering for the Netflix Prize", AAIM
     2008, for the weighted λ; https://spark.apache.org/docs/latest/ml-collaborative-filtering.html for the program.
@@ -171,7 +170,7 @@ def read_factors(folder: Path, rows: FloatArray) -> None:
 
 
 class SparkProcess:
-    """A JVM with a Spark session of its own, and the folder of the files exchanged with it.
+    """A JVM with its own Spark session, and the folder of the files exchanged with it.
 
     The JVM reads a pipe from this process and ends with it, even after SIGKILL. In a `with` block, it ends with the
     block, and the folder is removed.
@@ -186,7 +185,7 @@ class SparkProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether `start` has succeeded and `__exit__` was not called."""
+        """Whether `start` has succeeded and `__exit__` has not been called."""
         return self._session is not None
 
     def start(self, run_folder: Path) -> None:
@@ -238,7 +237,7 @@ class SparkProcess:
             raise RunFailedError(f"Spark failed: {self._reason(error)}; its log is {self._kept_log}") from error
 
     def _make_folder(self, run_folder: Path) -> Path:
-        """Make the folder of exchanged files; that of an interrupted run is removed first."""
+        """Make the folder of exchanged files, in place of an interrupted run's."""
         if self._parent is not None:
             try:
                 return Path(mkdtemp(prefix="ratinglab-", dir=Path(self._parent).expanduser().absolute()))
@@ -285,7 +284,7 @@ class SparkProcess:
         self._session = SparkSession(context)
 
     def _wait_for_executors(self) -> None:
-        """Wait for the first executor of a cluster: without any, Spark would wait forever.
+        """Wait for the first executor of a cluster, since Spark would wait forever without one.
 
         Raises:
             UserError: there is none in time.
@@ -303,7 +302,7 @@ class SparkProcess:
             time.sleep(0.2)
 
     def _reason(self, error: Exception) -> str:
-        """Find the reason of a failure in Spark's exception or, if its JVM has ended, in its log; one line."""
+        """Find the reason for a failure, in one line, in Spark's exception or, if its JVM has ended, in its log."""
         log = (self._folder / LOG).read_text(encoding="utf-8", errors="replace")
         has_ended = self._gateway is None or (self._gateway.proc is not None and self._gateway.proc.poll() is not None)
         logged = JAVA_ERROR.findall(log)

@@ -17,7 +17,7 @@ from ratinglab.models.equation import Equation
 class SparseRowAdam(Optimizer):
     """Adam (Kingma and Ba 2015) on the rows that have a gradient; all other rows keep their moments.
 
-    It takes the same steps as torch.optim.SparseAdam, in one pass and without sorting the rows.
+    Takes the same steps as torch.optim.SparseAdam, in one pass and without sorting the rows.
     """
 
     def __init__(self, parameters: Iterable[Tensor], *, lr: float, betas: tuple[float, float], eps: float) -> None:

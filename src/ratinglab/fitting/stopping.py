@@ -26,7 +26,7 @@ class StopOnSignal(Checkpoint):
         self._request = StopRequest(run_folder)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watch for signals. Not earlier: Lightning sets its own handler of SIGTERM just before."""
+        """Watch for signals from now on: Lightning sets its own handler of SIGTERM just before."""
         self._request.watch(is_silent=not trainer.is_global_zero)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -47,7 +47,7 @@ class StopOnSignal(Checkpoint):
             raise StoppedError(number, "after the last epoch")
 
     def _received(self, trainer: Trainer) -> int | None:
-        """Return the number of a signal that a process has received; None: no process has."""
+        """Return the number of a signal that any process has received; None: none has."""
         if trainer.world_size == 1:
             return self._request.number
         number = torch.tensor(self._request.number or 0, device=trainer.strategy.root_device)

@@ -23,7 +23,7 @@ SQLITE = "sqlite:///"
 LONGEST_WAIT = 60
 """Seconds to wait for other processes that make the tables of a database."""
 STEP = "trainer/global_step"
-"""W&B metric that Lightning's WandbLogger logs the step as."""
+"""W&B metric under which Lightning's WandbLogger logs the step."""
 
 
 class NamesWithoutAt(MLFlowLogger):
@@ -66,7 +66,7 @@ def start_mlflow(run_folder: Path, *, tracking_uri: str, experiment_name: str) -
 
 
 def _alone_in(tracking_uri: str) -> AbstractContextManager[object]:
-    """Return a lock on a database file, whose tables cannot be made by two processes at once; a server needs none."""
+    """Return a lock on a database file: two processes must not create its tables at once. A server needs no lock."""
     if not tracking_uri.startswith(SQLITE):
         return nullcontext()
     database = Path(tracking_uri.removeprefix(SQLITE))
@@ -77,7 +77,7 @@ def _alone_in(tracking_uri: str) -> AbstractContextManager[object]:
 def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLogger:
     """Start a W&B run, named by the run's folder, or continue the one that the folder names.
 
-    Lightning's own start prints a warning of W&B's.
+    Lightning's own start makes W&B print a warning.
     """
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # it would send reports of W&B's own errors
     import wandb
@@ -90,7 +90,7 @@ def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLog
         name=_run_name(run_folder),
         id=json.loads(kept.read_text(encoding="utf-8"))["run_id"],
         resume="allow",
-        reinit="finish_previous",  # one whose logger has failed
+        reinit="finish_previous",  # a run whose logger has failed
         group=_sweep_of(run_folder),
         dir=run_folder,
         mode="offline" if is_offline else "online",
@@ -102,7 +102,7 @@ def start_wandb(run_folder: Path, *, project: str, is_offline: bool) -> WandbLog
 
 
 def end_wandb(logger: WandbLogger, status: str) -> None:
-    """End a W&B run: otherwise the next run of the sweep would log to it."""
+    """End a W&B run; otherwise, the next run of the sweep would log to it."""
     logger.experiment.finish(exit_code=int(status != "success"))
 
 

@@ -38,7 +38,7 @@ NOT_IN_TRAINER = {
     "enable_checkpointing": "a run predicts from its checkpoint",
     "default_root_dir": "set hydra.run.dir",
 }
-"""Arguments of Lightning's Trainer that users try, and why they are not keys, or what to set instead."""
+"""Unsupported arguments of Lightning's Trainer, each with the reason or an alternative."""
 
 
 class Accelerator(Enum):
@@ -81,12 +81,12 @@ class TrainerOptions:
     accelerator: Accelerator
     """Device to fit on: cpu, gpu, mps or auto. Small tables fit fastest on the cpu."""
     devices: int = field(metadata=at_least(1))
-    """Number of devices of each machine, with one process each. Each takes its part of every batch of data.batch_size
-    ratings, so the result does not depend on their number. More than 1 needs adam, adamw, sgd or sparse_adam."""
+    """Number of devices per machine, with one process each. They share every batch of data.batch_size ratings, so the
+    result does not depend on their number. More than 1 needs adam, adamw, sgd or sparse_adam."""
     num_nodes: int = field(metadata=at_least(1) | added_later(1))
     """Number of machines. More than 1 needs torchrun or Slurm to start the processes."""
     strategy: Strategy = field(metadata=added_later(Strategy.auto))
-    """How several devices share a fit. ddp: distributed data parallel; auto: ddp if there are several."""
+    """Lightning's strategy. ddp: distributed data parallel; auto: ddp if there are several devices."""
     limit_train_batches: float = field(metadata=above_zero_to(1))
     """Fraction of each epoch's batches to train on, above 0 and at most 1. Lower it for a quick trial."""
     check_val_every_n_epoch: int = field(metadata=at_least(1))
@@ -187,8 +187,8 @@ class CheckpointOptions:
     """Times of writing checkpoints for resuming."""
 
     last_every_seconds: float = field(metadata=at_least(0))
-    """Minimum seconds between two writes of last.ckpt, always at the end of an epoch; 0: every epoch. Resuming repeats
-    the epochs since the last write."""
+    """Minimum seconds between two writes of last.ckpt, which follow the end of an epoch; 0: every epoch. Resuming
+    repeats the epochs since the last write."""
 
 
 @dataclass
