@@ -376,7 +376,9 @@ def test_mistakes_hide_the_exceptions_that_they_came_from(frame):
 
 @pytest.mark.parametrize("function", [ratinglab.train, ratinglab.cross_validate, ratinglab.lightning])
 def test_signature_lists_the_keywords(function):
-    assert {"ratings", "recipe", "embedding_dim", "verbose"} <= inspect.signature(function).parameters.keys()
+    parameters = inspect.signature(function).parameters
+    assert {"ratings", "recipe", "embedding_dim", "verbose"} <= parameters.keys()
+    assert (parameters["verbose"].default, parameters["recipe"].default) == (True, None)
 
 
 def test_cross_validation_trains_the_folds_of_the_split(frame):

@@ -1,4 +1,4 @@
-"""The Python API: train, cross_validate, load and lightning, with the keys, checks and folders of the command line."""
+"""Python API: train, cross_validate, load and lightning, with the keys, checks and folders of the command line."""
 
 import inspect
 import os
@@ -35,13 +35,13 @@ class Settings(TypedDict, total=False):
 
     Attributes:
         ratings: data frame of ratings with the columns user_id, item_id and rating, or path of a file; several paths as
-            a list. Without it, the ratings are those of the override data=NAME, or generated.
-        users: table of users, with the column user_id; all others are features.
-        items: table of items, with the columns item_id and title; all others are features.
+            a list. By default, the data of the override data=NAME, or generated ratings.
+        users: table of users, with the column user_id; all other columns are features.
+        items: table of items, with the columns item_id and title; all other columns are features.
         columns: other column names by role: user, item, rating, timestamp.
         recipe: name of a model with its fit and settings.
         model: name of the equation.
-        optimizer: name of the method that fits it.
+        optimizer: name of the algorithm that fits it.
         embedding_dim: number of latent factors.
         lr: learning rate.
         batch_size: number of ratings per training step.
@@ -69,6 +69,8 @@ class Settings(TypedDict, total=False):
     verbose: bool | None
 
 
+DEFAULTS = {"verbose": True}
+"""Defaults of keyword arguments, if not None."""
 KEYS = {
     "recipe": "recipe",
     "model": "model",
@@ -101,7 +103,7 @@ def _with_keywords(function: Callable[P, R]) -> Callable[P, R]:
     signature = inspect.signature(function)
     positional = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
     keywords = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS.get(name), annotation=hint)
         for name, hint in Settings.__annotations__.items()
     ]
     function.__doc__ = f"{function.__doc__}\n\n{Settings.__doc__}"
@@ -152,8 +154,8 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
     """
     with isolated():
         settings = _checked(overrides, settings)
-        for key in KEYS_OF_FOLDS & _keys(overrides):
-            raise UserError(f"{key} cannot be set: cross_validate sets it; folds= and folder= are its arguments")
+        if found := sorted(KEYS_OF_FOLDS & _keys(overrides)):
+            raise UserError(f"{found[0]} cannot be set: cross_validate sets it; folds= and folder= are its arguments")
         if not _keys(overrides) & {"split", "protocol"}:
             overrides = ("split=kfold", *overrides)
         if folds is not None:

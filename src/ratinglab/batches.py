@@ -46,10 +46,10 @@ def share(column: Tensor, number: int, *, of: int) -> Tensor:
 
 
 BATCHES_AT_ONCE = 64
-"""Batches passed to Lightning as one: its overhead per batch is about as long as a small batch takes."""
+"""Number of batches per Lightning step, which amortizes Lightning's overhead per step."""
 BLOCK_SIZE = 1 << 15
-"""Rows evaluated at once. Up to this size torch sums on one thread, so that the last digit of an error does not depend
-on the number of threads."""
+"""Number of rows evaluated at once. Up to this size, torch sums on one thread, so that the last digit of an error does
+not depend on the number of threads."""
 CPU = torch.device("cpu")
 
 
@@ -98,8 +98,8 @@ class ShuffledBatches:
         """Serve batches of `ratings`.
 
         Args:
-            ratings: the rows.
-            batch_size: rows per batch, of all processes together.
+            ratings: rows to serve.
+            batch_size: rows per batch, in all processes together.
             fraction: fraction of each epoch's batches to serve, at least one batch.
             seed: seed of the order.
             epoch: returns the number of the epoch that begins, from 0.
@@ -126,9 +126,8 @@ class ShuffledBatches:
         return -(-self.num_batches // BATCHES_AT_ONCE)
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        # A generator, so that the first batch reads the epoch: when Lightning resumes a run, it makes the iterator
-        # before it restores the epoch.
-        # SeedSequence mixes both numbers: seed 0 at epoch 1 differs from seed 1 at epoch 0.
+        # a generator reads the epoch lazily: on resume, Lightning creates the iterator before restoring the epoch
+        # SeedSequence mixes both numbers: seed 0 at epoch 1 differs from seed 1 at epoch 0
         mixed = np.random.SeedSequence([self._seed, self._epoch()]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(mixed))
         units = torch.randperm(self._num_units, generator=generator, dtype=torch.int32)
@@ -141,7 +140,7 @@ class ShuffledBatches:
                 yield [self._columns.take(self._rows_of(part)) for part in parts]
 
     def _rows_of(self, units: Tensor) -> Tensor:
-        """Collect the rows of these units: (U,) → (n,), those of users user by user."""
+        """Collect the rows of these units, user by user if units are users: (U,) → (n,)."""
         if self._rows_of_user is None or len(units) == 0:
             return units
         return torch.cat([self._rows_of_user[user] for user in units.tolist()])

@@ -1,6 +1,6 @@
 """The commands: `ratinglab NAME …`, `python -m ratinglab NAME …`, and `python scripts/NAME.py …` in a checkout.
 
-Each imports its code only when it runs: torch and Lightning take seconds, for which --help should not wait.
+Each imports its code only when it runs: torch and Lightning take seconds to import, and --help must be fast.
 """
 
 import argparse

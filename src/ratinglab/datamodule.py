@@ -18,12 +18,10 @@ class RatingDataModule(LightningDataModule):
     def __init__(
         self, holdout: Holdout, *, batch_size: int | None, fraction: float, seed: int, whole_users: bool = False
     ) -> None:
-        """Serve the training and validation rows of `holdout`, and keep nothing else of it.
+        """Serve the training and validation rows of `holdout`, and keep no other part of it.
 
-        Args:
-            holdout: the table and its parts.
-            batch_size: training rows per batch, of all processes together; None: all of them.
-            fraction, seed, whole_users: as of ShuffledBatches.
+        `batch_size` counts training rows in all processes together; None: all rows in one batch. For the other
+        arguments, see ShuffledBatches.
         """
         super().__init__()
         self.num_users = holdout.num_users
@@ -32,7 +30,7 @@ class RatingDataModule(LightningDataModule):
         """Number of items with training rows."""
         self.stars = Stars(*holdout.scale)
         self.folder = holdout.table.folder
-        """Folder for mapped files of rows, of a table on disk; None: the rows are in memory."""
+        """Folder for mapped files of rows; None: the rows are in memory."""
         self.train_ratings = holdout.train
         """The training rows, with ratings in stars."""
         self.rating_mean = float(self.train_ratings.rating.mean(dtype=np.float64))

@@ -10,7 +10,7 @@ class UserError(ValueError):
 
 
 class ConflictError(UserError):
-    """Options that are valid by themselves, but not together."""
+    """Options that are valid separately but not together."""
 
 
 class RunFailedError(RuntimeError):

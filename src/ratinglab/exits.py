@@ -1,4 +1,4 @@
-"""How commands exit: one line on stderr for each mistake or signal, and the exit status."""
+"""Exit of commands: one line on stderr for each mistake or signal, and the exit status."""
 
 import errno
 import io
@@ -18,16 +18,16 @@ from ratinglab.program import process_rank, started_by_slurm, started_by_torchru
 LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """Characters at which str.splitlines splits."""
 STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EISDIR)
-"""Errors of a full, protected or broken disk, or of a folder in the place of a file: no fault of ratinglab's."""
+"""errno values of storage problems, which are reported without a traceback."""
 FIRST_RANK_SECONDS = 10.0
-"""Seconds that a process waits before it reports a mistake that the first one of its launcher reports too."""
+"""Seconds that a process waits before it reports a mistake that rank 0 reports too."""
 
 
 @contextmanager
 def exits_in_one_line() -> Iterator[None]:
     """End the process with status 2 on a user's mistake, 128 + number on a signal, 141 on a closed pipe.
 
-    A character that the terminal's encoding lacks is printed as `?`.
+    Prints characters that the terminal's encoding lacks as `?`.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -38,7 +38,7 @@ def exits_in_one_line() -> Iterator[None]:
             yield
     except UserError as error:
         if process_rank() > 0 and (started_by_torchrun() or started_by_slurm()):
-            time.sleep(FIRST_RANK_SECONDS)  # the launcher ends this process once the first one has ended
+            time.sleep(FIRST_RANK_SECONDS)  # the launcher ends this process once rank 0 has ended
         exit_with(f"error: {in_one_line(str(error))}", status=2)
     except StoppedError as error:
         exit_with(str(error), status=error.status)
@@ -61,7 +61,7 @@ def exit_with(message: str, *, status: int) -> NoReturn:
 
 
 def silence_storage_faults_of_threads() -> None:
-    """Print no traceback for a thread that a full or read-only disk ends: the thread's owner reports it."""
+    """Suppress tracebacks of storage errors in threads; the main thread reports them."""
     shown = threading.excepthook
 
     def show(arguments: threading.ExceptHookArgs) -> None:

@@ -16,11 +16,11 @@ from ratinglab.program import shell_command, shown_path
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 SAME_REQUEST = 1.0
-"""Seconds after a signal in which more of them are the same request: a closed terminal and `timeout` send it twice."""
+"""Signals within this many seconds count as one: a closed terminal and `timeout` send two."""
 
 
 class StoppedError(BaseException):
-    """Stop of the process by a signal. Not an Exception, so that no library handles it as a failure.
+    """Request by a signal to stop the process. Not an Exception, so that no library handles it as a failure.
 
     Attributes:
         status: exit status by convention, 128 + the signal's number.
@@ -68,7 +68,7 @@ def stopping_on_signals() -> Iterator[None]:
 
 
 def _signals_to_handle() -> list[signal.Signals]:
-    """List the signals to handle: none outside the main thread, and no ignored one, such as SIGHUP under nohup."""
+    """List the signals to handle: none outside the main thread, and not those ignored, such as SIGHUP under nohup."""
     if threading.current_thread() is not threading.main_thread():
         return []
     return [number for number in STOP_SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
@@ -82,7 +82,7 @@ def resume_hint(folder: Path) -> str:
 class StopRequest:
     """A signal's request to stop a fit after the current epoch. A second signal ends a command at once.
 
-    A thread reads the signals. Python's own handlers run between bytecodes only, and a sweep of compiled code can last
+    A thread reads the signals, since Python's own handlers run only between bytecodes, and compiled code can run for
     many seconds. In a call from Python, the second signal raises StoppedError: a notebook must keep its variables.
 
     Attributes:
@@ -98,7 +98,7 @@ class StopRequest:
         self._is_command = _is_command
 
     def watch(self, *, is_silent: bool = False) -> None:
-        """Record signals from now on, instead of raising StoppedError, and say so unless `is_silent`."""
+        """Record signals from now on, instead of raising StoppedError, with a message unless `is_silent`."""
         self._is_silent = is_silent
         self._before = {number: signal.getsignal(number) for number in _signals_to_handle()}
         if not self._before:

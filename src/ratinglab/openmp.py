@@ -7,10 +7,8 @@ from contextlib import contextmanager
 SLEEPING_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """Settings that let threads sleep after a short wait.
 
-By default they spin: with another process on a core, a fit with small batches ran 20 times slower. Sleeping costs 13%
-if all cores are free. Threads of compiled loops wait for each other for microseconds at every diagonal: sleeping at
-once made them 1.5 times slower. A hundred times more spins made them no faster, and up to ten times slower
-beside a busy process on two cores.
+By default, OpenMP threads spin, which slows small batches 20-fold beside a busy process. Sleeping at once would slow
+compiled loops, whose threads wait for each other for microseconds; more spins make them no faster.
 """
 
 

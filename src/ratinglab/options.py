@@ -18,7 +18,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from ratinglab.errors import ConflictError, UserError
 
 GRAMMAR_WORDS = ("null", "true", "false", "nan", "inf")
-"""Words that Hydra's grammar does not read as text."""
+"""Words that Hydra's grammar does not treat as text."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def type_text(hint: Any) -> str:
 def is_of_type(value: Any, hint: Any) -> bool:
     """Return whether a value is of a type, such as `int`, `str | None`, `list[str]` or `tuple[float, float]`.
 
-    An int is a float, but a bool is no int; lists in the place of tuples count, as JSON has no others.
+    Accepts an int as a float, but not a bool as an int, and lists in place of tuples, which JSON lacks.
     """
     if hint is Any:
         return True
@@ -151,7 +151,7 @@ def to_plain(options: Any) -> dict[str, Any]:
 
 
 def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
-    """Convert values from `to_plain` back to an options object. Newer options get their value for older runs.
+    """Convert values from `to_plain` back to an options object. Options added later get their value for older runs.
 
     Raises:
         UserError: the run lacks an option of the class, or has one that the class lacks.
@@ -175,7 +175,7 @@ def from_plain(plain: Mapping[str, Any], cls: type) -> Any:
 
 
 def loggable(values: Mapping[str, Any]) -> dict[str, int | float | str]:
-    """Format values other than numbers and texts as in YAML, for loggers."""
+    """Format all values except numbers and texts as in YAML, for loggers."""
     return {key: value if isinstance(value, int | float | str) else as_yaml(value) for key, value in values.items()}
 
 
@@ -194,12 +194,12 @@ def as_override(key: str, value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """Quote a text so that Hydra's grammar takes it back whole: backslashes before a quote are doubled."""
+    """Quote a text for Hydra's grammar, with backslashes before a quote doubled."""
     return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
 
 
 def named_subclasses(base: type[Any]) -> list[Any]:
-    """List the classes below `base` that have a name of their own, as in optimizer=NAME."""
+    """List the subclasses of `base` that have their own name, as in optimizer=NAME."""
     classes = [base]
     for cls in classes:
         classes += cls.__subclasses__()

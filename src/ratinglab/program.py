@@ -1,4 +1,4 @@
-"""The running program: a script in scripts/ or the installed `ratinglab`, and its place among several processes."""
+"""How this process was started, and its rank among several."""
 
 import os
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def shell_command(name: str, *arguments: str) -> str:
-    """Return the shell line that runs a ratinglab command in the way this process was started.
+    """Return the shell line that runs a ratinglab command the way this process was started.
 
     "python scripts/NAME.py …" if this process is a script beside it, else "ratinglab NAME …".
     """
@@ -28,14 +28,14 @@ def started_by_torchrun() -> bool:
 
 
 def started_by_slurm() -> bool:
-    """Return whether srun has started this process as one of several. An interactive shell counts as no job."""
+    """Return whether srun has started this process as one of several. An interactive shell does not count."""
     is_job = "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
     is_job = is_job and OWN_RANK not in os.environ and not started_by_torchrun()
     return is_job and int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
 def process_rank() -> int:
-    """Return the rank of this process among those that were started together; 0: the first, or the only one."""
+    """Return the rank of this process among those started together; 0: the first or only one."""
     if started_by_torchrun():
         return int(os.environ["RANK"])
     if started_by_slurm():

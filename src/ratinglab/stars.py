@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 TOLERANCE = 1e-3
-"""Largest error of a rating that was converted to stars, or to stars and back, in stars."""
+"""Maximum error of a rating converted to stars, or to stars and back, in stars."""
 
 Ratings = TypeVar("Ratings", float, Tensor, NDArray[np.float32])
 

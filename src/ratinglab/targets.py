@@ -32,8 +32,7 @@ def import_attribute(dotted_path: str, *, key: str, kind: type) -> Any:
     """Import MODULE.NAME.
 
     Raises:
-        UserError: the module cannot be imported or lacks the name; the message suggests the nearest name of
-            that kind.
+        UserError: the module cannot be imported, or lacks the name; the message suggests the nearest name of that kind.
     """
     module_name, _, name = dotted_path.rpartition(".")
     module = import_named(module_name, key=key)

@@ -1,4 +1,4 @@
-"""The bias baseline, which every run fits. It predicts for unknown users and items, and every model must beat it."""
+"""Bias baseline, which every run fits. It predicts for unknown users and items; every model must beat it."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from ratinglab.ratings.inputs import in_order
 
 SHRINKAGE = 5.0
-"""λ of the bias baseline, in ratings: each bias shrinks as if it had this many extra ratings at the mean."""
+"""λ of the bias baseline: biases shrink as if each user and item had this many extra ratings at the mean."""
 MAX_STEPS, TOLERANCE = 200, 1e-7
 CHUNK = 1 << 20
 """Rows per chunk of a pass."""
 COMPILED_FROM = 1 << 22
-"""Rows from which compiled loops are worth loading."""
+"""Minimum number of rows for which loading the compiled loops pays off."""
 
 Chunk = tuple[Tensor, Tensor, Tensor]
 """Rows: user, item, rating."""
@@ -52,7 +52,7 @@ class BiasBaseline(nn.Module):
     ) -> "BiasBaseline":
         """Fit on training rows: user (N,) int32, item (N,) int32, rating (N,) float32. Returns itself.
 
-        Calls `after_chunk` between chunks of each pass, where rows in mapped files can be dropped from memory.
+        Calls `after_chunk` between chunks of each pass, so that rows in mapped files can be dropped from memory.
         """
         mean = float(rating.numpy().mean(dtype=np.float64))
         self.mean.fill_(mean)
@@ -106,7 +106,7 @@ def fit_biases(
     system in the items' biases, which conjugate gradients solve in passes over the rows. Memory: a few MiB for any
     number of rows, and for each user 100 bytes and 8 more per thread.
     """
-    # each chunk adds to all users and items: with more of them than rows in a chunk, that would take most of the time
+    # each chunk adds to all users and items, so it should have more rows than there are users or items
     size = CHUNK if max(num_users, num_items) <= CHUNK else 4 * max(num_users, num_items)
     chunks = list(zip(user.split(size), item.split(size), rating.split(size), strict=True))
     is_compiled = len(user) >= COMPILED_FROM
@@ -196,7 +196,7 @@ def _torch_sums() -> tuple[SumValues, SumRatings]:
 
 
 def _compiled_sums() -> tuple[SumValues, SumRatings]:
-    """Return the same sums in compiled loops: three to five times as fast, but half a second to load."""
+    """Return the same sums in compiled loops, which are faster but take half a second to load."""
     from ratinglab.models.bias_sums import add_ratings, add_values
 
     def sum_values(index: Tensor, other: Tensor, value: Tensor, size: int) -> Tensor:

@@ -20,7 +20,7 @@ class BestOptions(FactorOptions):
     form: ClassVar[EquationForm] = EquationForm.parts
 
     def for_data(self, available: AvailableData) -> SVDppOptions:
-        """Choose the equation, with who rated what on both sides and all features."""
+        """Choose the equation, with implicit feedback on both sides and all features."""
         equation = TimeSVDppOptions if available.has_times else SVDppOptions
         return equation(
             embedding_dim=self.embedding_dim,
@@ -32,5 +32,5 @@ class BestOptions(FactorOptions):
         )
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> Equation:
-        """Not called: the options from `for_data` build the equation."""
+        """Raise: the options from `for_data` build the equation."""
         raise AssertionError("for_data chooses the equation")

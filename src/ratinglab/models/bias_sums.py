@@ -1,6 +1,6 @@
-"""Loops over rows for the bias baseline. Each adds in the order of the rows, as torch.bincount does.
+"""Loops over rows for the bias baseline. Each adds in the order of the rows, like torch.bincount.
 
-The caller guarantees that every index is in range: nothing checks it here.
+Indices are not bounds-checked.
 """
 
 import numpy as np

@@ -17,7 +17,7 @@ ROWS_TRIED = 3
 
 def build_equation(options: EquationOptions, training: TrainingData, *, seed: int) -> Equation:
     """Build the equation that the options describe and draw its initial weights from the seed."""
-    # Seeds torch's global generator too: nn.Embedding draws from it.
+    # nn.Embedding draws from torch's global generator
     torch.manual_seed(seed)
     equation = options.build(training, generator=torch.Generator().manual_seed(seed))
     equation.takes_day, equation.predicts_scores = options.needs().days, options.predicts_scores
@@ -25,7 +25,7 @@ def build_equation(options: EquationOptions, training: TrainingData, *, seed: in
 
 
 def check_equation(equation: Equation, rows: Batch, *, name: str) -> None:
-    """Try an equation on a few rows: its shapes are the author's promise, and a wrong one would broadcast silently.
+    """Try an equation on a few rows, since a wrong shape could broadcast silently.
 
     Raises:
         UserError: forward or penalty returns another shape or type, or the sides of a factor equation do not fit

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class DayRows(nn.Module):
     """One row for each day on which a user (or item) has training rows, sorted by user, then day.
 
-    Checkpoints leave the buffers out: they follow from the training rows, which a run keeps.
+    Checkpoints omit the buffers, which are computed from the run's training rows.
 
     Attributes:
         key: (num_rows,) int64, user and day in one number.
@@ -32,7 +32,7 @@ class DayRows(nn.Module):
         return _day_of(self.key)
 
     def find(self, index: Tensor, day: Tensor | None) -> Tensor:
-        """Find the row of the nearest day with training rows (the earlier on a tie), or of the last day if day is None.
+        """Find the row of the nearest day with training rows (the earlier on a tie); day=None: of the last day.
 
         index: (B,) int32, day: (B,) int32 → (B,) int64.
         """

@@ -1,4 +1,4 @@
-"""Declarations of an equation: options, form, needs. Imports nothing slow: the command line reads it first."""
+"""Declarations of an equation: options, form, needs. Imports nothing slow, since the command line reads it first."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class EquationOptions(ABC):
         return Needs()
 
     def for_data(self, available: AvailableData) -> EquationOptions:
-        """Return the options of the equation to fit to these data: self, unless the equation leaves a choice."""
+        """Return the options of the equation to fit to these data: self, unless the data decide the equation."""
         return self
 
     def check_rows(self, rows: Batch) -> None:  # noqa: B027

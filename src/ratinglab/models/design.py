@@ -12,10 +12,10 @@ from ratinglab.ratings.side_information import Column, categories, is_numeric, s
 class Design(nn.Module):
     """A matrix F in compressed rows, with equal entries within a row: (F w)_r = s_r Σ_{c ∈ N(r)} w_c.
 
-    `select_rows` returns S F, where each row of S selects one row of F, as for a user's items on each of the user's
+    `select_rows` returns S F, where each row of S selects one row of F, such as a user's items for each of the user's
     days.
 
-    Checkpoints leave the buffers out: they follow from the training rows, which a run keeps.
+    Checkpoints omit the buffers, which are computed from the run's training rows.
 
     Attributes:
         start: (num_inner + 1,) int64, where the columns of each row of F begin.
@@ -92,8 +92,7 @@ class Design(nn.Module):
         return Design(start, self.column[begin:end], scale, num_columns=self.num_columns)
 
     def some_columns(self, row: Tensor, *, most: int) -> "Design":
-        """Return these rows of F with at most `most` columns each, drawn at random, and scaled by their number to the
-        power −½: row (B,).
+        """Draw at most `most` columns of each of these rows of F, and scale them by their number^−½: row (B,).
 
         The same rows give the same columns.
         """
@@ -114,7 +113,7 @@ class Design(nn.Module):
 
     @property
     def num_rows(self) -> int:
-        """Rows of F or, of a product, of S."""
+        """Number of rows of F or, for a product, of S."""
         return len(self.scale) if self.inner_row is None else len(self.inner_row)
 
     def times(self, row: Tensor, embedding: nn.Embedding) -> Tensor:
@@ -123,7 +122,7 @@ class Design(nn.Module):
         if self.is_one_hot:
             one_hot: Tensor = embedding(self.column[row])
             return self.scale[row, None] * one_hot
-        rows, place = torch.unique(row, return_inverse=True)  # sum a row once, however often it occurs in the batch
+        rows, place = torch.unique(row, return_inverse=True)  # sum each row once per batch
         column, begin = self._entries(rows)
         total = functional.embedding_bag(column, embedding.weight, begin.to(column.dtype), mode="sum")
         # not indexing, whose gradient adds up equal rows in any order on several threads
@@ -150,7 +149,7 @@ class Design(nn.Module):
         return row.long() if self.inner_row is None else self.inner_row[row.long()]
 
     def _entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the columns of these rows of F: (n,) int32, and where those of each row begin: (R,) int64."""
+        """Find the columns of these rows of F, (n,) int32, and the start of each row's columns, (R,) int64."""
         count = self.start[rows + 1] - self.start[rows]
         begin = torch.cumsum(count, dim=0) - count
         shift = torch.repeat_interleave(self.start[rows] - begin, count)

@@ -91,7 +91,7 @@ def _invert(matrix: NDArray[np.float32]) -> None:
     """Replace the upper triangle of a symmetric positive definite matrix A by that of −A⁻¹, in place.
 
     Sweeps one block of PIVOTS rows and columns at a time. The result is the same, bit for bit, for any number of
-    threads, which that of LAPACK's Cholesky factorization is not.
+    threads, unlike LAPACK's Cholesky factorization.
 
     Source: Goodnight, "A Tutorial on the SWEEP Operator", The American Statistician, 1979.
     """

@@ -58,10 +58,10 @@ class Factors(NamedTuple):
 
 
 class ColumnSource(Enum):
-    """Origin of the columns of a new row in a part's design."""
+    """Where the columns of a new row in a part's design come from."""
 
     own = "own"
-    """Columns that belong to one row, such as a user's drift: a new row has none of them yet."""
+    """Columns that belong to one row, such as a user's drift; a new row has none."""
     rated = "rated"
     """The items that a user has rated, or the users who have rated an item."""
     feature = "feature"
@@ -85,15 +85,15 @@ class RowPart(NamedTuple):
 
 
 class SideRows(NamedTuple):
-    """All users' rows, or all items', with their parts summed, in one or more samples of the weights.
+    """The rows of all users or of all items, with their parts summed, in one or more samples of the weights.
 
     Attributes:
         factors: (num_rows, D) float32 for each sample.
         biases: (num_rows, 1) float32 for each sample; None for an equation without biases.
         mean: μ, in stars.
         last_row: (num_owners,) int64, the row of each user or item on its last day; None: one row each.
-        precision: (num_owners,) float32 for each sample: the product of a user's and an item's is 1 / variance of a
-            rating around its prediction; None if unknown, as for an equation without samples.
+        precision: (num_owners,) float32 for each sample. The product of the precisions of a user and an item is
+            1 / variance of a rating around its prediction. None if unknown, as for an equation without samples.
         parts: the parts that a new row has too; they are included in the rows.
     """
 
@@ -105,7 +105,7 @@ class SideRows(NamedTuple):
     parts: tuple[RowPart, ...] = ()
 
     def on_last_day(self) -> "SideRows":
-        """Keep one row per user or item, that of its last day."""
+        """Keep one row per user or item, on its last day."""
         if self.last_row is None:
             return self
         biases = None if self.biases is None else [table[self.last_row] for table in self.biases]
@@ -149,7 +149,7 @@ class SideRows(NamedTuple):
 class Equation(nn.Module, ABC):
     """A model over the users and items with training rows, as indices from 0. Its ratings are in stars: see Stars.
 
-    A model that predicts scores orders lists. Its scores of two items compare for the same user, and are no ratings.
+    Scores, which order lists, are comparable only within a user and are not ratings.
 
     If its options need days, forward and penalty take a third argument: day (B,) int32, counted from 1970-01-01, or
     None for the last day that the equation knows.
@@ -179,7 +179,7 @@ class Equation(nn.Module, ABC):
     def penalty(self, user: Tensor, item: Tensor) -> Tensor:
         """Average the penalty over these ratings: user (B,) int32, item (B,) int32 → () float32.
 
-        It is 0 unless overridden; an equation that takes days must override it.
+        0 by default; an equation that takes days must override it.
         """
         return torch.zeros((), device=user.device)
 
@@ -193,10 +193,10 @@ class Equation(nn.Module, ABC):
         return rating
 
     def start_from_baseline(self, user_bias: Tensor, item_bias: Tensor) -> None:
-        """Set the initial biases to those of the bias baseline. Does nothing unless overridden.
+        """Set the initial biases to the bias baseline's. Does nothing unless overridden.
 
-        user_bias (num_users,) and item_bias (num_items,) are the baseline's biases, float32, in stars; its mean is that
-        of the training ratings.
+        user_bias (num_users,) and item_bias (num_items,) are the baseline's biases, float32, in stars; its mean is the
+        mean of the training ratings.
         """
 
     def factors(self) -> Factors | None:
@@ -224,13 +224,13 @@ class Equation(nn.Module, ABC):
         raise NotImplementedError
 
     def factors_of_samples(self) -> Iterator[Factors]:
-        """Yield the factors of each sample; of an equation without samples, its own; none if it has another form."""
+        """Yield the factors of each sample; without samples, the equation's own; nothing if it has another form."""
         factors = self.factors()
         if factors is not None:
             yield factors
 
     def traceable(self) -> "Equation":
-        """Return an equation that predicts the same and that torch.export can trace: this one, unless overridden."""
+        """Return an equation with the same predictions that torch.export can trace: this one, unless overridden."""
         return self
 
     def item_vectors(self) -> Tensor | None:

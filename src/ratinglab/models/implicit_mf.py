@@ -27,11 +27,11 @@ class ImplicitMFOptions(ScoreOptions):
     regularization: float = field(metadata=at_least(0))
     """λ, in the objective. Raise it for sparse data."""
     frequency_exponent: float = field(metadata=within(0, 1))
-    """ν, the exponent by which λ grows with the number of a user's or item's pairs. 0: the same λ for all."""
+    """ν, the exponent with which λ grows with the number of a user's or item's pairs. 0: the same λ for all."""
     init_std: float = field(metadata=above(0))
     """Standard deviation of the initial factors, times √embedding_dim."""
     unrated_weight: float = field(metadata=at_least(0))
-    """α, the weight of a pair that is not rated, where that of a rated one is 1."""
+    """α, the weight of an unrated pair; rated pairs have weight 1."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "ImplicitMF":
         """Make the equation."""
@@ -43,7 +43,7 @@ class ImplicitMF(FactorEquation):
 
     x and y minimize Σ_rated (1 − s_ui)² + α Σ_all s_ui² + λ Σ_u (n_u + α I)^ν ‖x_u‖² + λ Σ_i (n_i + α U)^ν ‖y_i‖²,
     with n the number of rated pairs of a user or item, U users and I items. Only ratings of at least min_stars count,
-    and all of them alike.
+    all equally.
 
     Cold start: a user without training rows gets each item's share of raters; an item without any scores 0.
 

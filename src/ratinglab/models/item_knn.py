@@ -40,8 +40,8 @@ class ItemKNN(ItemWeights):
 
         sim(i, j) = n_ij / (√(n_i n_j) + shrinkage)
 
-    with n_i the number of users who rated i, and n_ij of those who rated both. Equal similarities go to the item with
-    more raters.
+    with n_i the number of users who rated i, and n_ij the number who rated both. Among items of equal similarity, those
+    with more raters are chosen.
 
     Cold start: a user without training rows gets each item's share of raters; an item without any scores 0.
 
@@ -71,7 +71,7 @@ class ItemKNN(ItemWeights):
             similarity = self.co_ratings(start, start + len(item)) / np.maximum(norms, TINY)  # 0 without raters
             similarity[np.arange(len(item)), item] = 0  # an item is not its own neighbor
             value = torch.from_numpy(similarity)
-            # a whole number as the key: the bits of a float of at least 0 sort as it does, and no two keys are equal
+            # distinct integer keys: the bits of a non-negative float sort like the float itself
             key = (value.view(torch.int32).long() << 32) | place
             neighbor = by_popularity[key.topk(count).values & 0xFFFFFFFF]
             self.neighbor[start : start + len(item)] = neighbor

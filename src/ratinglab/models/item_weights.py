@@ -1,4 +1,4 @@
-"""Base class for item-based equations: a user's score of an item sums weights between it and the items they rated."""
+"""Base class for item-based equations, whose scores sum weights between an item and the items that a user rated."""
 
 from abc import abstractmethod
 from copy import copy
@@ -34,8 +34,8 @@ class ItemWeightsOptions(ScoreOptions):
 class ItemWeights(Equation):
     """s_ui = Σ_{j ∈ N(u)} w_ji, with N(u) the items that the user has rated: a score, not a rating.
 
-    Only ratings of at least min_stars count, and all of them alike. The weights are 0 until `solve` computes them: all
-    scores are then equal, and lists show the most popular items.
+    Only ratings of at least min_stars count, all equally. Until `solve` computes the weights, they are 0: all scores
+    are equal, and lists show the most popular items.
 
     Cold start: a user without training rows gets each item's share of raters; an item without any scores 0.
     """

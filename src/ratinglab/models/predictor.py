@@ -79,12 +79,12 @@ class Predictor(nn.Module):
         return self.stars.unit * self.model.deviation_table(user, item, self.stars.to_stars(predicted))
 
     def predict_unclipped(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> Tensor:
-        """Predict without clipping: a ranking must tell apart items that clip to the highest rating.
+        """Predict without clipping, since a ranking must distinguish items that clip to the highest rating.
 
         Does not branch on values while torch.export or torch.onnx.export traces it.
         """
         known = self.baseline.known(user, item)
-        if not torch.compiler.is_compiling() and bool(known.all()):  # the usual case, 12% faster than the lines below
+        if not torch.compiler.is_compiling() and bool(known.all()):  # shortcut for the usual case
             return self.stars.to_rating(self.model.predict(user, item, day))
         # user 0 and item 0 stand in for an unknown pair, which gets the baseline's prediction
         rating = self.model.predict(torch.where(known, user, 0), torch.where(known, item, 0), day)

@@ -45,7 +45,7 @@ class ImplicitObjective(NamedTuple):
     frequency_exponent: float
 
     def ridge(self, size: Tensor, num_others: int) -> Tensor:
-        """Compute λ (n + α M)^ν for rows with n pairs each, of M others: (R,) → (R,) float32."""
+        """Compute λ (n + α M)^ν for rows with n of M possible pairs: (R,) → (R,) float32."""
         return self.regularization * (size + self.unrated_weight * num_others) ** self.frequency_exponent
 
 
@@ -69,7 +69,7 @@ class PairsByRow(NamedTuple):
 
 @torch.inference_mode()
 def solve_rows(pairs: PairsByRow, other: Tensor, objective: ImplicitObjective) -> Tensor:
-    """Solve for all rows of a side, given the other side's: other (M, D) float32 → (R, D) float32, 0 without pairs.
+    """Solve for all rows of a side, given the other side: (M, D) float32 → (R, D) float32, 0 for rows without pairs.
 
     The row v of a user with n pairs minimizes Σ_rated (1 − v · y)² + α Σ_all (v · y)² + λ (n + α M)^ν ‖v‖². Rows of
     similar size are solved together, the largest first, padded with rows of zeros.
@@ -92,10 +92,10 @@ def solve_rows(pairs: PairsByRow, other: Tensor, objective: ImplicitObjective) -
 
 
 def _blocks(order: NDArray[np.intp], size: NDArray[np.int64], dim: int) -> Iterator[NDArray[np.intp]]:
-    """Split rows, in descending order of size, into blocks that hold ENTRIES factors' rows or a single row.
+    """Split rows, in descending order of size, into blocks of at most ENTRIES entries or a single row.
 
-    The smallest of a block has at least half the size of the largest, so padding at most doubles the work. A row takes
-    at least `dim` entries, those of its matrix.
+    The smallest row of a block has at least half the size of the largest, so padding at most doubles the work. A row
+    takes at least `dim` entries, for its matrix.
     """
     largest, first = size[order], 0
     while first < len(order):

@@ -37,23 +37,23 @@ class TimeSVDpp(SVDpp):
 
     b_u(t) = b_u + a_u dev_u(t) + b_u,t and p_u(t) = p_u + α_u dev_u(t) + p_u,t, with separate weights b_u,t and p_u,t
     for every day t on which the user has training rows; dev_u(t) = sign(t − t_u) |t − t_u|^0.4 / s, in days from the
-    mean day t_u of the user's ratings. s makes 1 the largest |dev_u(t)|, so that the gradients of a_u and α_u are no
-    larger than those of the other weights. In runs of earlier versions s is 1. All weights share one λ. A day without
-    training rows counts as the user's nearest day with some, the earlier on a tie. Without a day, predictions use the
-    user's last day. The weights that depend on time start at 0.
+    mean day t_u of the user's ratings. s scales the largest |dev_u(t)| to 1, so that the gradients of a_u and α_u are
+    no larger than the others. In runs of earlier versions, s is 1. All weights share one λ. A day without training rows
+    counts as the user's nearest day that has some; on a tie, the earlier. Without a day, predictions use the user's
+    last day. The weights that depend on time start at 0.
 
     Attributes:
         drift_unit: () float32, s. Checkpoints keep it, because it gives a_u and α_u their meaning.
 
     Cold start: users and items without training rows get the bias baseline's prediction.
 
-    Source: Koren, "Collaborative Filtering with Temporal Dynamics", KDD 2009, the model timeSVD++. This one leaves out
-    the items' biases in time bins, b_i,Bin(t), and c_u(t), which scales the items' biases; Koren has s = 1.
+    Source: Koren, "Collaborative Filtering with Temporal Dynamics", KDD 2009, the model timeSVD++, without its item
+    biases in time bins, b_i,Bin(t), and without c_u(t), which scales item biases; Koren has s = 1.
     """
 
     drift_unit: Tensor
     drift: Tensor
-    """(num_rows,) float32, s dev_u(t). Checkpoints leave it out: it follows from the training rows."""
+    """(num_rows,) float32, s dev_u(t). Checkpoints omit it, since it is computed from the training rows."""
 
     def __init__(self, options: TimeSVDppOptions, training: TrainingData, *, generator: torch.Generator) -> None:
         super().__init__(options, training, generator=generator)
@@ -89,7 +89,7 @@ class TimeSVDpp(SVDpp):
         )
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
-        """Load weights, and with them s: they mean nothing in another unit."""
+        """Load weights together with s, their unit."""
         state_dict.setdefault(f"{prefix}drift_unit", torch.ones(()))  # missing in runs of earlier versions
         super()._load_from_state_dict(state_dict, prefix, *arguments)
         self.drift_of_user.scale.copy_(self.drift / self.drift_unit)
