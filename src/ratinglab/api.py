@@ -202,7 +202,7 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
 
     The predictor takes indices of users and items, (B,) int32, and returns ratings, (B,) float32. Give the number of
     epochs to both: schedules and the burn-in of Gibbs sampling depend on it. The Trainer's own settings, loggers and
-    callbacks count; those of the overrides, `folder` and `verbose` have no effect.
+    callbacks apply; the same settings in overrides, `folder` and `verbose` have no effect.
 
     Raises:
         UserError: as in `train`, or a run would be resumed.

@@ -1,4 +1,4 @@
-"""The arguments of a command, before Hydra sees them."""
+"""Parse the arguments of a command before Hydra does."""
 
 import argparse
 import itertools
@@ -29,9 +29,9 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
 
     An argument without a key sets the key `positional`, if there is one: `evaluate.py FOLDER`.
 
-    Flags may follow overrides, which Hydra 1.3's own parsing rejects. Outside a sweep, a value that Hydra cannot parse,
-    or would parse as a sweep although a file has that name or the key is that of a title, is taken literally:
-    `run=a b/c=d,e`, `item=Matrix, The`.
+    Flags may follow overrides, which Hydra 1.3 rejects. Outside a sweep, a value is taken literally if Hydra cannot
+    parse it, or if Hydra would parse it as a sweep but it names a file or is a title: `run=a b/c=d,e`,
+    `item=Matrix, The`.
 
     Raises:
         UserError: a flag is unknown, or an argument is not an override.

@@ -13,7 +13,7 @@ from ratinglab.runs.sweep_folder import FAILURE, SWEEP_RECORD, has_started, job_
 
 @contextmanager
 def claimed_folder(folder: Path, *, key: str, is_resumed: bool = False, is_sweep: bool = False) -> Iterator[None]:
-    """Create and lock a folder for the duration of a `with` block. It must be new, empty, or that of an earlier run.
+    """Create and lock a folder for the duration of a `with` block. It must be new, empty, or an earlier run's.
 
     After a mistake or a signal, removes the files of runs that never started, and the folders that this leaves empty.
 

@@ -220,7 +220,7 @@ class _Command:
         return bool(checked.hydra.verbose or arguments.resolve or arguments.experimental_rerun)
 
     def _run(self, checked: Job) -> None:
-        """Run the task once, on the checked config."""
+        """Run the task once on the checked config."""
         config = checked.config.copy()
         with open_dict(config):
             config.hydra = as_in_app(checked.hydra, self._folder, self._conf.extra_folder)

@@ -63,7 +63,7 @@ def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
 
 
 def _check_file(conf: Conf, name: str) -> None:
-    """Raise UserError if a file in the user's own folder holds no keys, or sets one that only a command line can.
+    """Raise UserError if a file in the user's folder holds no keys, or sets one that only the command line can.
 
     Hydra names the line of a file that is not YAML.
     """
@@ -84,7 +84,7 @@ def _check_file(conf: Conf, name: str) -> None:
 
 
 def _names_choices(value: Any, *, group: str) -> bool:
-    """Return whether the value of an override is the name of a choice or, where a group allows it, a list of names."""
+    """Return whether the value of an override names a choice or, if the group allows it, a list of choices."""
     names = value if isinstance(value, list) and group in SEVERAL else [value]
     return len(names) > 0 and all(isinstance(name, str) for name in names)
 

@@ -86,8 +86,8 @@ class Rerun:
     def _todays_defaults(self, conf: Conf, saved: DictConfig) -> tuple[DictConfig, DictConfig]:
         """Compose today's config of the run's choices, and Hydra's part.
 
-        Groups with a choice that no longer exists are those of the run. In all others, the class may have moved since:
-        its name is removed from `saved`.
+        A group with a choice that no longer exists is taken from the run. For all others, removes the name of the class
+        from `saved`, since the class may have moved.
         """
         chosen = self._choices(saved)
         groups = [group for group in conf.groups() if group not in MAY_BE_NONE and (not chosen or group in chosen)]

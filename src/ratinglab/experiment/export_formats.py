@@ -165,7 +165,7 @@ def _traced(run: Run, format: ExportFormat) -> torch.export.ExportedProgram:
     batch = {0: torch.export.Dim("batch", min=1)}
     try:
         return torch.export.export(traceable, example, dynamic_shapes=(batch,) * len(example))
-    except Exception as error:  # an equation of the user's own can raise anything
+    except Exception as error:  # a user's equation can raise anything
         raise _refusal(run, format, "torch.export cannot trace", error) from error
 
 
@@ -207,7 +207,7 @@ def _arrays(run: Run, format: ExportFormat) -> Arrays:
     """Collect the arrays of r̂ = clip(mean + user_bias + item_bias + user_factors · item_factors).
 
     A pair with an unknown user or item gets baseline_mean + baseline_user_bias + baseline_item_bias. The last entry of
-    these biases is that of unknown ids, 0. Biases are 0 for a model without them; scale is ±∞ without clipping.
+    these biases, 0, is for unknown ids. Biases are 0 for a model without them; scale is ±∞ without clipping.
     """
     factors, baseline = run.predictor.model.factors(), run.predictor.baseline
     if factors is None:

@@ -1,4 +1,4 @@
-"""Description of a table of ratings, and the command that trains on it."""
+"""Describe a table of ratings, and print the command that trains on it."""
 
 import itertools
 from collections import Counter
@@ -82,7 +82,7 @@ def train_command(data: CsvOptions, defaults: DataOptions, *, num_ratings: int) 
 
 
 def _settings(options: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """List the keys and values that affect how files are read, except those of a table without a path."""
+    """List the keys and values that affect how files are read, without tables that have no path."""
     for field in fields(options):
         key, value = f"{prefix}{field.name}", getattr(options, field.name)
         if is_dataclass(value) and getattr(value, "path", "") is not None:

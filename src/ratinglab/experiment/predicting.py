@@ -63,7 +63,7 @@ def predict(options: PredictOptions) -> None:
 
 
 def _schema(pairs: TableFile, *, has_deviation: bool) -> pa.Schema:
-    """Add the columns of the predictions to those of the pairs."""
+    """Append the columns of the predictions to the columns of the pairs."""
     added = {"prediction": pa.float32(), "standard_deviation": pa.float32(), "basis": pa.string()}
     if not has_deviation:
         del added["standard_deviation"]

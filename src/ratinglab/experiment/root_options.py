@@ -48,7 +48,7 @@ class TrainOptions:
     """Validation metric that decides the best epoch, early stopping and the order of a sweep: val/mse or another of
     `metrics`, or a metric of lists of any length, such as val/ndcg@10."""
     ranking: RankingOptions
-    """Recommendation lists measured at the end, beside those of the most popular items."""
+    """Recommendation lists measured at the end, and compared with lists of the most popular items."""
     test: bool
     """Whether to evaluate on the test rows at the end. A search does not: use report.py --test."""
     resume: str | None
@@ -161,7 +161,7 @@ class EvaluateOptions(RunOptions):
     """Options of evaluation: the run, and the lists to measure."""
 
     ranking: RankingOptions
-    """Recommendation lists to measure, beside those of the most popular items."""
+    """Recommendation lists to measure, and to compare with lists of the most popular items."""
 
 
 @dataclass
@@ -314,9 +314,9 @@ class PredictOptions(RunOptions, FoldInOptions):
     output: str
     """File to write: the rows of the input, with the columns `prediction`, `standard_deviation` (for a run of
     optimizer=gibbs, or with ratings) and `basis`: known, user_unknown, item_unknown, both_unknown or folded_in. The
-    extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or .feather. Any other extension, or that of a
-    text input, gives text with the input's separator and encoding, or CSV if the input is not text. Add .gz, .bz2, .xz
-    or .zst to compress text or JSON Lines."""
+    extension decides the format: .csv, .tsv, .jsonl, .parquet, .arrow or .feather. Any other extension, or the same as
+    a text input's, gives text with the input's separator and encoding, or CSV if the input is not text. Add .gz, .bz2,
+    .xz or .zst to compress text or JSON Lines."""
     timestamp_format: str | None
     """Format of the times, as in data.timestamp_format; null: detect it."""
     columns: PairColumns

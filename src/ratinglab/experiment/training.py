@@ -110,7 +110,7 @@ def follow(options: TrainOptions, run_folder: Path) -> None:
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
     """Build a fit and its data for the caller's own Trainer.
 
-    The fit has its initial weights, or those of the run that `from` names.
+    The fit has its initial weights, or the weights of the run in `from=`.
 
     Raises:
         UserError: the data or an option is wrong.
@@ -325,12 +325,12 @@ def _finish(
         metrics["fit/seconds"] += found["fit/seconds"]
     metrics = defined_metrics(metrics, monitor=options.monitor)
     write_metrics(run_folder, metrics, written=["epochs.csv"])
-    if not finds_epochs:  # the first of two fits has no results of its own to show
+    if not finds_epochs:  # the first of two fits shows no results
         show_results(loggers, options, run=run, metrics=metrics)
 
 
 def compare_with_original(run_folder: Path, original_folder: Path) -> None:
-    """Print the largest difference between the metrics of a run and those of the run that it reproduces."""
+    """Print the largest difference between the metrics of a run and of the run that it reproduces."""
     original, metrics = read_metrics(original_folder), read_metrics(run_folder)
     timed = ("fit/seconds", "fit/ratings_per_second")
     difference, tag = max((abs(value - metrics[tag]), tag) for tag, value in original.items() if tag not in timed)

@@ -112,7 +112,7 @@ class Fit(LightningModule):
         checkpoints = self.trainer.checkpoint_callback
         is_new = self.epochs_done == 0
         if is_new and isinstance(checkpoints, BestAndLast) and checkpoints.monitor is not None:
-            value = torch.tensor(self._initial_value(), dtype=torch.float32)  # rounded like those of the epochs
+            value = torch.tensor(self._initial_value(), dtype=torch.float32)  # rounded like the epochs' values
             checkpoints.write_initial(self.trainer, float(value))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

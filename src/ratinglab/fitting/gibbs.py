@@ -68,8 +68,8 @@ class GibbsFit(RowFit):
     each user and item; Simm et al., "Macau: Scalable Bayesian Factorization with High-Dimensional Side Information
     Using MCMC", MLSP 2017, for the prior of the y; Rendle, "Scaling Factorization Machines to Relational Data", VLDB
     2013, for draws by column with residuals kept up to date; Rendle, Zhang, Koren, "On the Difficulty of Evaluating
-    Baselines", 2019, for who rated what as side information of users and of items; Yu, Meng, "To Center or Not to
-    Center: That Is Not the Question", Journal of Computational and Graphical Statistics, 2011, for two draws of p_u.
+    Baselines", 2019, for implicit feedback on both sides; Yu, Meng, "To Center or Not to Center: That Is Not the
+    Question", Journal of Computational and Graphical Statistics, 2011, for two draws of p_u.
     """
 
     user_precision: Tensor

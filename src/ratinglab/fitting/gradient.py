@@ -129,9 +129,9 @@ class GradientFit(Fit):
             each.copy_(total.view_as(each))
 
     def _backward(self, batch: Batch, rows: int, *, count_errors: bool) -> Tensor:
-        """Compute the batch's share of the loss, () float32, and add its gradient to that of the other batches.
+        """Compute the batch's share of the loss, () float32, and accumulate its gradient.
 
-        `rows` is the size of the batch of all processes, of which `batch` is this process's part.
+        `batch` is this process's part of a batch of `rows` rows.
         """
         model = self.predictor.model
         self._rows_seen += rows if count_errors else 0

@@ -55,7 +55,7 @@ class FitOptions(ABC):
     has_compiled_loops: ClassVar[bool] = False
     """Whether it runs loops compiled by numba, which must be imported before torch."""
     pace: ClassVar[str] = "one step per batch"
-    """How often it updates weights; shown in the header."""
+    """Frequency of updates of the weights, shown in the header."""
     takes_mapped_rows: ClassVar[bool] = False
     """Whether it reads rows in an order suited to memory-mapped files."""
     takes_one_epoch: ClassVar[bool] = False
@@ -72,7 +72,7 @@ class FitOptions(ABC):
             yield "note: early stopping has no effect: the last epoch of a fit with samples is its best"
 
     def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:  # noqa: B027
-        """Raise UserError if these options conflict with those of the equation or the Trainer."""
+        """Raise UserError if these options conflict with the equation's or the Trainer's."""
 
     @abstractmethod
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
@@ -142,7 +142,6 @@ class GradientOptions(SteppingOptions):
         """Make the optimizer over these parameters. The fit passes a closure that returns the loss to its step."""
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the fit."""
         from ratinglab.fitting.gradient import GradientFit
 
         return GradientFit(predictor, setup, optimizer=self.optimizer)
@@ -174,7 +173,6 @@ class AdamOptions(MomentOptions):
     model.regularization."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """Make torch's Adam."""
         from torch import optim
 
         return optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
@@ -190,7 +188,6 @@ class AdamWOptions(MomentOptions):
     """Each step shrinks every weight by the fraction lr · weight_decay. For λ per rating set model.regularization."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """Make torch's AdamW."""
         from torch import optim
 
         return optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
@@ -214,7 +211,6 @@ class SparseAdamOptions(MomentOptions):
         return SparseRowAdam(parameters, lr=self.lr, betas=self.betas, eps=1e-8)
 
     def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the fit."""
         from ratinglab.fitting.sparse_adam import make_sparse  # imports a compiler
 
         make_sparse(predictor.model)
@@ -233,7 +229,6 @@ class SGDOptions(GradientOptions):
     """Fraction of the last step that the next one repeats, from 0 to below 1."""
 
     def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """Make torch's SGD."""
         from torch import optim
 
         return optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)

@@ -1,4 +1,4 @@
-"""Draws of the weights of a part, and linear systems in them, for fits that work row by row."""
+"""Draw or solve for the weights of a part, for fits that work row by row."""
 
 import numpy as np
 import torch

@@ -133,7 +133,7 @@ def meet(trainer: Trainer, *, digests: Sequence[str]) -> None:
     distributed.all_gather_object(found, digests)
     for rank, other in enumerate(found):
         if other != found[0]:
-            raise UserError(f"the data of process {rank} differ from those of the first: {other}, {found[0]}")
+            raise UserError(f"the data of process {rank} differ from the first process's: {other}, {found[0]}")
 
 
 def _are_own(trainer: Trainer) -> bool:

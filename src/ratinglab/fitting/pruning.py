@@ -14,8 +14,8 @@ from ratinglab.runs.learning_curves import Curve
 class MedianPruning(Callback):
     """Callback that ends a fit whose best value so far is worse than the median of other jobs at the same epoch.
 
-    Optuna's MedianPruner decides. It gets the other jobs' learning curves, not Optuna's own study: a launcher may run
-    the job in a process that has no access to the study.
+    Optuna's MedianPruner decides from the other jobs' learning curves, not from Optuna's study, which a job may not be
+    able to access from a launcher's process.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The parts of a fit, read from a checkpoint in a run's folder."""
+"""Read the parts of a fit from a checkpoint in a run's folder."""
 
 from pathlib import Path
 from typing import Any

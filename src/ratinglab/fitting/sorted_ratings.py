@@ -20,7 +20,7 @@ def chunk_bounds(start: NDArray[np.int64], *, dim: int) -> NDArray[np.int64]:
 
     Args:
         start: (num_rows + 1,) int64, where the entries of each row begin.
-        dim: length of a weight row, which sets the work per row relative to that per entry.
+        dim: length of a weight row, which sets the ratio of the work per row to the work per entry.
     """
     # an entry costs about dim² steps, a row about dim³ / 2
     work = start + np.arange(len(start)) * max(1, dim // 2)

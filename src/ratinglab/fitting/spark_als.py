@@ -249,7 +249,7 @@ class SparkProcess:
         return folder
 
     def _settings(self) -> dict[str, str]:
-        """Collect Spark's settings; those of the options come last."""
+        """Collect Spark's settings; the options override the others."""
         is_local = self._master.startswith("local")
         return {
             "spark.master": self._master,
@@ -273,7 +273,7 @@ class SparkProcess:
             raise UserError("optimizer=spark_als starts Spark itself: stop the active SparkContext first")
         conf = SparkConf(loadDefaults=False).setAll(list(self._settings().items()))
         with (self._folder / LOG).open("wb") as log:
-            # in a session of its own, so that a signal to the process group leaves the epoch to StopOnSignal
+            # in its own session, so that a signal to the process group does not end Spark before StopOnSignal acts
             popen = {"stdout": log, "stderr": log, "start_new_session": True}
             self._gateway = launch_gateway(conf, popen_kwargs=popen)
         handler = signal.getsignal(signal.SIGINT)

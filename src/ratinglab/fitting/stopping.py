@@ -17,7 +17,7 @@ class StopOnSignal(Checkpoint):
     A signal to any process ends the fit in all of them.
 
     Lightning runs Checkpoint callbacks last, in their own order: this one must follow BestAndLast. Trainer.should_stop
-    is no substitute: Lightning ignores it until min_epochs, and a resumed fit would take it for early stopping.
+    is not enough: Lightning ignores it until min_epochs, and a resumed fit would take it for early stopping.
     """
 
     def __init__(self, run_folder: Path) -> None:

@@ -50,7 +50,7 @@ class EventLog(TensorBoardLogger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
         """Log scalars; the step is the number of finished epochs."""
 
-        def write() -> None:  # Lightning's own turns a full disk into a ValueError
+        def write() -> None:  # Lightning's function turns the OSError of a full disk into a ValueError
             for tag, value in metrics.items():
                 self.experiment.add_scalar(tag, value, step)
                 if tag in FIRST_CARDS:

@@ -112,7 +112,7 @@ def _run_name(run_folder: Path) -> str:
 
 
 def _sweep_of(run_folder: Path) -> str | None:
-    """Return the name of the sweep's folder; None if the run is no job of a sweep."""
+    """Return the name of the sweep's folder; None if the run is not part of a sweep."""
     folder = run_folder.parent if run_folder.name == VALIDATION_FIT else run_folder
     return folder.parent.name if (folder.parent / SWEEP_RECORD).exists() else None
 

@@ -21,15 +21,14 @@ class BiasOptions(EquationOptions):
     """λ per rating, in the objective. Raise it if val/mse rises while train/mse falls."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "Bias":
-        """Make the equation."""
         return Bias(self, training)
 
 
 class Bias(Equation):
     """r̂_ui = μ + b_u + b_i
 
-    μ is fixed at the mean of the training ratings. The biases start at those of the bias baseline, which counts λ once
-    per user and item. Fitted on (r − r̂)² + λ (b_u² + b_i²) per rating.
+    μ is fixed at the mean of the training ratings. The biases start at the bias baseline's, which counts λ once per
+    user and item. Fitted on (r − r̂)² + λ (b_u² + b_i²) per rating.
 
     Cold start: users and items without training rows get the bias baseline's prediction.
 

@@ -17,7 +17,6 @@ class BiasedMFOptions(FeatureOptions):
     name: ClassVar[str] = "biased_mf"
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "BiasedMF":
-        """Make the equation."""
         return BiasedMF(self, training, generator=generator)
 
 

@@ -33,7 +33,6 @@ class EASEOptions(ItemWeightsOptions):
     """λ, in users: added to each item's number of raters. Raise it for sparse data."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "EASE":
-        """Make the equation."""
         return EASE(self, training)
 
 
@@ -88,7 +87,7 @@ class EASE(ItemWeights):
 
 
 def _invert(matrix: NDArray[np.float32]) -> None:
-    """Replace the upper triangle of a symmetric positive definite matrix A by that of −A⁻¹, in place.
+    """Replace the upper triangle of a symmetric positive definite matrix A by the upper triangle of −A⁻¹, in place.
 
     Sweeps one block of PIVOTS rows and columns at a time. The result is the same, bit for bit, for any number of
     threads, unlike LAPACK's Cholesky factorization.

@@ -49,8 +49,8 @@ class Side(NamedTuple):
         embedding: the rows' own factors, (num_rows, D).
         bias: the rows' own biases, (num_rows, 1); None in an equation without biases.
         parts: further terms of the sum.
-        rows: the row of each user or item on a given day, all with training ratings; None: one row each, the same on
-            all days.
+        rows: the row of each user or item on a given day; every row has training ratings. None: one row each, the same
+            on all days.
     """
 
     embedding: nn.Embedding
@@ -188,9 +188,9 @@ def as_factor_equation(equation: Equation) -> FactorEquation:
 class BiasedFactorEquation(FactorEquation):
     """A factor equation with μ, biases, and a part per user and item feature.
 
-    μ is fixed at the mean of the training ratings. The biases start at those of the bias baseline, the embeddings at
-    Normal(0, init_std²), so that the first predictions are close to the baseline's if init_std is small.
-    For optimizer=gibbs, the biases start at 0 and all embeddings at Normal(0, init_std²).
+    μ is fixed at the mean of the training ratings. The biases start at the bias baseline's, and the embeddings at
+    Normal(0, init_std²), so that the first predictions are close to the baseline's if init_std is small. With
+    optimizer=gibbs, the biases start at 0.
     """
 
     rating_mean: Tensor

@@ -34,7 +34,6 @@ class ImplicitMFOptions(ScoreOptions):
     """α, the weight of an unrated pair; rated pairs have weight 1."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "ImplicitMF":
-        """Make the equation."""
         return ImplicitMF(self, training, generator=generator)
 
 

@@ -29,7 +29,6 @@ class ItemKNNOptions(ItemWeightsOptions):
     """Added to the denominator of similarities, in users: items with few raters in common count less."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "ItemKNN":
-        """Make the equation."""
         return ItemKNN(self, training)
 
 

@@ -17,7 +17,6 @@ class MeanOptions(EquationOptions):
     name: ClassVar[str] = "mean"
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "Mean":
-        """Make the equation."""
         return Mean(rating_mean=training.rating_mean)
 
 

@@ -20,7 +20,6 @@ class MFOptions(FactorOptions):
     form: ClassVar[EquationForm] = EquationForm.embeddings
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "MF":
-        """Make the equation."""
         return MF(self, training, generator=generator)
 
 

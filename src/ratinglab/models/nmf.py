@@ -21,7 +21,6 @@ class NMFOptions(FactorOptions):
     """Standard deviation of the embeddings' initial values, in ⁴√stars."""
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "NMF":
-        """Make the equation."""
         return NMF(self, training, generator=generator)
 
 

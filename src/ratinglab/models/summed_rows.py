@@ -7,7 +7,7 @@ from ratinglab.models.factor_equation import FactorEquation, Side
 
 
 class SummedRows(FactorEquation):
-    """r̂_ui = μ + b_u + b_i + x_u · y_i over stored rows, such as those of users folded into a run. Not for fitting."""
+    """r̂_ui = μ + b_u + b_i + x_u · y_i over stored rows, such as rows of folded-in users. Not for fitting."""
 
     regularization = 0.0
 

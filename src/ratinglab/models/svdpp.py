@@ -36,7 +36,6 @@ class SVDppOptions(FeatureOptions):
         return super().needs()._replace(interactions=True)
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "SVDpp":
-        """Make the equation."""
         return SVDpp(self, training, generator=generator)
 
 

@@ -28,7 +28,6 @@ class TimeSVDppOptions(SVDppOptions):
         return super().needs()._replace(days=True)
 
     def build(self, training: TrainingData, *, generator: torch.Generator) -> "TimeSVDpp":
-        """Make the equation."""
         return TimeSVDpp(self, training, generator=generator)
 
 

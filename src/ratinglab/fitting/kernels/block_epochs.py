@@ -14,7 +14,7 @@ from ratinglab.ratings.mapped_arrays import release
 from ratinglab.ratings.table import Ratings
 
 AHEAD = 8
-"""How many rows ahead an item's factors are fetched. A block's factors may not fit into the processor's caches."""
+"""Rows ahead at which an item's factors are fetched, since the factors of a block may not fit into the caches."""
 
 
 def move_to_blocks(
