@@ -49,7 +49,7 @@ def test_help_marks_each_choice_of_a_list_and_shows_its_keys(shown):
 
 def test_other_commands_have_a_help_text(shown):
     text = shown("predict")
-    assert re.search(r"^    input=\?\?\?  +File with one pair.*\n? .*Must", text, re.M)
+    assert re.search(r"^    input=\?\?\?  +File with one pair[^=]*Must", text, re.M)
     assert re.search(r"^    columns\.item=null  +Column of the item ids; null: item_id or,", text, re.M)
     assert " -m " not in text
     assert "* csv" in shown("inspect_data")
