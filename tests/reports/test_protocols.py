@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from documented import CONF, options_of
 from fits import holdout_of
@@ -17,6 +18,7 @@ from ratinglab.errors import UserError
 from ratinglab.experiment.recording import protocol_record
 from ratinglab.ratings.splits import RandomSplit
 from ratinglab.reports.comparison import FinishedRun, _rows
+from ratinglab.reports.paired_tests import corrected_t
 from ratinglab.reports.protocols import protocol_of, table_of_folds, table_of_run, verdict
 from ratinglab.runs.record import RunRecord
 
@@ -208,8 +210,8 @@ def test_lists_are_ranked_with_the_highest_metric_first():
 
 def test_folds_are_ranked_by_their_mean():
     bad = RECORD | {"departures": ["seed is 1"]}
-    lines = list(table_of_folds([RECORD, bad], name="mf by adam", values=[0.8, 0.9]))
-    remark = "mean of 2 folds, s.d. 0.0707; not comparable: seed is 1"
+    lines = list(table_of_folds([RECORD, bad], name="mf by adam", value=0.85, half_width=0.04))
+    remark = "mean of 2 folds, ± 0.0400 (95%); not comparable: seed is 1"
     assert lines[2] == f"this run   mf by adam  0.8500{'':28}{remark}"
 
 
@@ -339,7 +341,7 @@ def test_sweep_over_folds_prints_the_table_of_their_mean(reported):
     rows = [json.loads((run / "metrics.json").read_text())["test/rmse"] for run in sorted(outcomes[0].run.glob("?-*"))]
     assert "protocol   the demo data" in lines
     own = [line for line in lines if line.startswith("this run")][-1]
-    assert re.match(rf"this run   mf by adam  {sum(rows) / 2:.4f} +mean of 2 folds, s.d.", own)
+    assert re.match(rf"this run   mf by adam  {sum(rows) / 2:.4f} +mean of 2 folds, ± [0-9.]+ \(95%\)", own)
     assert "comparable" in outcomes[0].stdout
     assert "published  better      0.1000                            a paper" in lines
     assert "measured   worse       9.0000  times                     here" in lines
@@ -348,19 +350,31 @@ def test_sweep_over_folds_prints_the_table_of_their_mean(reported):
 def test_report_averages_runs_that_differ_only_in_seed_and_fold(reported, report):
     folder, outcomes = reported
     by_seed = [
-        [json.loads((run / "metrics.json").read_text())["test/rmse"] for run in outcome.run.glob("?-*")]
+        [json.loads((run / "metrics.json").read_text())["test/rmse"] for run in sorted(outcome.run.glob("?-*"))]
         for outcome in outcomes
     ]
-    means = [sum(errors) / 2 for errors in by_seed]
+    means = np.mean(by_seed, axis=0)  # of each fold
+    interval = corrected_t(means, share=1.0)
     lines = report(folder, "outputs").stdout.splitlines()
     (row,) = [line.split() for line in lines if line.startswith("mf by adam") and "comparable" in line]
-    assert row[3] == f"{sum(means) / 2:.4f}"
-    assert row[4] == f"{abs(means[0] - means[1]) / 2**0.5:.4f}"
+    assert row[3:5] == [f"{means.mean():.4f}", f"{interval.high - interval.mean:.4f}"]
+    note = "± 95%: half-width of the mean's 95% confidence interval, by Nadeau and Bengio's corrected t over splits"
+    assert note in lines
     assert row[-1] == "comparable"
     places = [lines.index(line) for line in lines if line.startswith(("better", "mf by adam", "worse"))]
     assert [lines[place].split()[0] for place in places[-3:]] == ["better", "mf", "worse"]
     assert lines[0].startswith("demo, split ")
     assert "validation RMSE" in lines[0]
+
+
+def test_sweep_and_table_of_its_runs_have_the_same_interval(reported, report):
+    folder, outcomes = reported
+    lines = [line.split() for line in report(folder, outcomes[0].run).stdout.splitlines()]
+    (of_sweep,) = [cells for cells in lines if cells[:2] == ["±", "95%"]]
+    (of_runs,) = [cells for cells in lines if cells[:3] == ["mf", "by", "adam"]]
+    assert of_sweep[-1] == of_runs[4]
+    (remark,) = [cells for cells in lines if cells[:2] == ["this", "run"]]
+    assert remark[remark.index("±") + 1] == of_runs[4]
 
 
 def test_models_table_has_one_column_per_protocol_and_only_comparable_runs(reported, report, tmp_path):

@@ -12,12 +12,19 @@ import urllib.request
 
 import pytest
 from conftest import NO_FIGURES
+from run_folders import PROVENANCE
 from scipy import stats
 
 from ratinglab.reports.sweep_report import sweep_report
+from ratinglab.runs.record import RunRecord, record_bytes
 from ratinglab.runs.sweep_folder import Job
 
 EPOCHS = 3
+RECORD = RunRecord(
+    model="mf", model_options={}, num_users=1, num_items=1, rating_mean=3.0, scale=None, noise_floor=None,
+    max_epochs=1, provenance=PROVENANCE, fit={"optimizer": "adam"}, fold=1, model_target="", refit_epochs=None,
+    is_sampled=False, protocol=None, split={"split": "random"},
+)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -230,6 +237,7 @@ def job(folder, number, *, metrics, failure=None, **arguments):
     (run / ".hydra").mkdir(parents=True)
     (run / ".hydra" / "config.yaml").write_text(f"number: {number}\n")
     if metrics:
+        (run / "run.json").write_bytes(record_bytes(RECORD))
         (run / "metrics.json").write_text(json.dumps({"fit/epochs": 1, "val/mse": metrics, "test/mse": 2 * metrics}))
     return Job(run, {key.replace("__", "."): str(value) for key, value in arguments.items()}, failure)
 
@@ -250,12 +258,12 @@ def test_jobs_that_differ_in_seed_and_fold_share_a_row(tmp_path):
     assert sweep_report(jobs).files["best.yaml"] == b"number: 4\n"
     # with a fold missing, the better mean no longer counts
     (jobs[7].folder / "metrics.json").unlink()
-    head, *rows, best = sweep_report(jobs).lines
+    head, *rows, _, best = sweep_report(jobs).lines
     assert [row.split()[:4] for row in rows] == [["0.1", "4", "1.1500", "±"], ["0.2", "3", "of", "4"]]
     assert best.endswith(" optimizer.lr=0.1 x=3")
     # with that fold missing in both groups, they are compared over the others
     (jobs[3].folder / "metrics.json").unlink()
-    _, *rows, best = sweep_report(jobs).lines
+    _, *rows, _, best = sweep_report(jobs).lines
     assert [row.split()[:3] for row in rows] == [["0.2", "3", "0.7000"], ["0.1", "3", "1.1000"]]
     assert best.endswith(" optimizer.lr=0.2 x=3")
 
@@ -293,10 +301,11 @@ def test_failed_and_stopped_jobs_come_last(tmp_path):
     assert failure == "failed     0-job: too large"
 
 
-def test_seeds_alone_end_with_their_mean_and_spread(tmp_path):
+def test_seeds_alone_end_with_their_mean_and_interval(tmp_path):
     jobs = [job(tmp_path, seed, metrics=error, seed=seed) for seed, error in enumerate([1.0, 2.0, 3.0])]
-    *_, mean, spread = sweep_report(jobs).lines
-    assert (mean.split(), spread.split()) == (
+    *_, mean, interval, explained = sweep_report(jobs).lines
+    assert (mean.split(), interval.split()) == (
         ["mean", "2.0000", "4.0000", "1.9546"],
-        ["±", "s.d.", "1.0000", "2.0000", "0.5191"],
+        ["±", "95%", "2.4841", "4.9683", "1.2896"],
     )
+    assert explained == "± 95%      half-width of the mean's 95% confidence interval, by Student's t over seeds"

@@ -13,6 +13,14 @@ from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.evaluation.ranking import list_metric
 from ratinglab.files import user_path
 from ratinglab.options import as_yaml
+from ratinglab.reports.averages import (
+    BOUND,
+    explain_intervals,
+    half_width_text,
+    mean_of,
+    mean_text,
+    values_of,
+)
 from ratinglab.reports.finished_runs import FinishedRun, basis, describe, find_runs
 from ratinglab.reports.held_out_errors import evaluate_test_rows
 from ratinglab.reports.paired_tests import paired_difference
@@ -27,7 +35,7 @@ from ratinglab.reports.protocols import (
     verdict,
 )
 from ratinglab.reports.sweep_report import sweep_report
-from ratinglab.reports.sweep_results import find_best
+from ratinglab.reports.sweep_results import Column, find_best
 from ratinglab.reports.text_table import aligned, markdown
 from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, read_jobs, short_number
 
@@ -43,10 +51,6 @@ class Row(NamedTuple):
     name: str
     runs: list[FinishedRun]
 
-    def mean(self, tag: str) -> float:
-        """Average a metric over the runs; NaN if a run lacks it."""
-        return float(np.mean([run.metrics.get(tag, np.nan) for run in self.runs]))
-
     def by_seed(self) -> dict[tuple[int, int | None], list[FinishedRun]]:
         """Group the runs by their seed and the seed of their split, if it has one."""
         found = defaultdict(list)
@@ -54,24 +58,25 @@ class Row(NamedTuple):
             found[run.record.provenance["seed"], run.record.split.get("split.seed")].append(run)
         return found
 
+    @property
+    def is_pruned(self) -> bool:
+        """Whether the sweep has ended a run early."""
+        return any((run.folder / PRUNED).is_file() for run in self.runs)
+
     def lacking(self, folds: set[int | None]) -> str:
-        """Say which seed lacks some of the folds; "" if none does."""
+        """Describe a seed that lacks some of the folds; "" if all are complete."""
         for (seed, _), runs in self.by_seed().items():
             found = {run.record.fold for run in runs}
             if not found >= folds:
                 return f"seed {seed} has {len(found)} of {len(folds)} folds"
         return ""
 
-    def errors(self, tag: str) -> list[float]:
-        """Average a metric over the folds of each seed."""
-        return [float(np.mean([run.metrics[tag] for run in runs])) for runs in self.by_seed().values()]
-
 
 def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
     """Tabulate all finished runs in these folders.
 
     A protocol's table lists its runs and published figures, best test metric first. Other runs are grouped by split,
-    lowest validation RMSE first. Runs that differ only in seed and fold share a row: a mean, and the spread over seeds.
+    lowest validation RMSE first. Runs that differ only in seed and fold share a row: a mean with its 95% interval.
     The table of a sweep comes first, and its files are written again.
 
     Args:
@@ -182,8 +187,8 @@ def _metric(run: FinishedRun) -> MetricKind:
 
 
 def _mean_of(row: Row) -> float:
-    """Average the metric that the protocol of a row's runs compares over folds and seeds."""
-    return float(np.mean(row.errors(compared_tag(row.runs[0].record))))
+    """Average the metric that the protocol of a row's runs compares."""
+    return mean_of(row.runs, compared_tag(row.runs[0].record))
 
 
 def _protocols(row: Row) -> list[dict[str, Any]]:
@@ -261,13 +266,13 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
         uses, source = ", ".join(each["uses"]), f"{each['kind']}: {each['source']}"
         lines.append((each["value"], [each["system"], f"{each['value']:.4f}", "", "", "", uses, source]))
     for row in rows:
-        errors = row.errors(tag)
-        *cells, remark = _cells(row, errors, _verdict(row))
-        lines.append((float(np.mean(errors)), [*cells, ", ".join(_protocols(row)[0]["uses"]), remark]))
+        *cells, remark = _cells(row, tag, _verdict(row))
+        lines.append((mean_of(row.runs, tag), [*cells, ", ".join(_protocols(row)[0]["uses"]), remark]))
     yield title
     lines.sort(key=lambda line: line[0], reverse=metric.higher_is_better)
-    head = ["", metric.label, "± seeds", "fit s", "parameters", USES, ""]
+    head = ["", metric.label, BOUND, "fit s", "parameters", USES, ""]
     yield from aligned([head, *(cells for _, cells in lines)], right=range(1, 5))
+    yield from _interval_notes(rows, tag)
     yield NOTE
 
 
@@ -278,25 +283,25 @@ def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     """
     monitor: MetricKind = rows[0].runs[0].record.monitored()
     metric = METRICS["rmse"] if monitor.name == "mse" else monitor
-    has_validation = any(not np.isnan(row.mean(f"val/{metric.name}")) for row in rows)
+    has_validation = any(values_of(row.runs, f"val/{metric.name}") for row in rows)
     part = "val" if has_validation else "test"
     tag = f"{part}/{metric.name}"
     folds = _folds(rows)
-    sign = -1 if metric.higher_is_better else 1
-    ranked = sorted(rows, key=lambda row: (row.lacking(folds) != "", np.isnan(row.mean(tag)), sign * row.mean(tag)))
+    column = Column(metric.label, tag, metric.higher_is_better)
+    ranked = sorted(rows, key=lambda row: (row.lacking(folds) != "", column.rank(row.runs)))
     yield f"{title}: {'validation' if has_validation else 'test'} {metric.label}"
     num_seeds = max(len(row.by_seed()) for row in rows)
     behind, notes = _behind(ranked, folds, tag=f"{part}/{monitor.name}")
-    tested = [f"{monitor.label} behind ± 95%"] if notes else []
-    table = [["", metric.label, "± seeds", *tested, "fit s", "parameters", ""]]
+    tested = [f"{monitor.label} behind {BOUND}"] if notes else []
+    table = [["", metric.label, BOUND, *tested, "fit s", "parameters", ""]]
     for row, difference in zip(ranked, behind, strict=True):
         seeds = len(row.by_seed())
         remarks = [row.lacking(folds), f"{seeds} of {num_seeds} seeds" if seeds < num_seeds else ""]
-        remarks += ["ended early"] if any((run.folder / PRUNED).is_file() for run in row.runs) else []
-        errors = row.errors(tag) if all(tag in run.metrics for run in row.runs) else []
-        name, mean, spread, *others = _cells(row, errors, "; ".join(filter(None, remarks)))
-        table.append([name, mean, spread, *([difference] if notes else []), *others])
+        remarks += ["ended early"] if row.is_pruned else []
+        name, mean, half_width, *others = _cells(row, tag, "; ".join(filter(None, remarks)))
+        table.append([name, mean, half_width, *([difference] if notes else []), *others])
     yield from aligned(table, right=range(1, len(table[0]) - 1))
+    yield from _interval_notes(rows, tag)
     yield from notes
 
 
@@ -308,25 +313,29 @@ def _folds(rows: Sequence[Row]) -> set[int | None]:
 
 def _behind(ranked: Sequence[Row], folds: set[int | None], *, tag: str) -> tuple[list[str], list[str]]:
     """Test the complete rows against the first one. Returns a cell for each row, and notes that name the tests."""
-    cells, tests = [""], dict[str, None]()
-    for row in ranked[1:]:
-        complete = not (row.lacking(folds) or ranked[0].lacking(folds))
-        tagged = all(tag in run.metrics for run in (*ranked[0].runs, *row.runs))
-        difference = None
-        if complete and tagged:
-            higher = row.runs[0].record.monitored().higher_is_better
-            difference = paired_difference(ranked[0].runs, row.runs, tag=tag, higher_is_better=higher)
-        cells.append("" if difference is None else difference.text)
-        tests |= {} if difference is None else {difference.test: None}
-    return cells, [f"behind: difference from the first row and its 95% interval, by {test}" for test in tests]
+    first, *others = ranked
+    higher_is_better = first.runs[0].record.monitored().higher_is_better
+    differences = [
+        None
+        if row.lacking(folds) or row.is_pruned or first.lacking(folds)
+        else paired_difference(first.runs, row.runs, tag=tag, higher_is_better=higher_is_better)
+        for row in others
+    ]
+    tests = dict.fromkeys(difference.test for difference in differences if difference is not None)
+    return (
+        ["", *("" if difference is None else difference.text for difference in differences)],
+        [f"behind: difference from the first row and its 95% interval, by {test}" for test in tests],
+    )
 
 
-def _cells(row: Row, errors: Sequence[float], remark: str) -> list[str]:
-    spread = f"{np.std(errors, ddof=1):.4f}" if len(errors) > 1 else ""
-    mean = f"{np.mean(errors):.4f}" if errors else "none"
-    return [row.name, mean, spread, *_size_cells(row), remark]
+def _interval_notes(rows: Sequence[Row], tag: str) -> list[str]:
+    return [f"{BOUND}: {text}" for text in explain_intervals([row.runs for row in rows], tag)]
+
+
+def _cells(row: Row, tag: str, remark: str) -> list[str]:
+    return [row.name, mean_text(row.runs, tag) or "none", half_width_text(row.runs, tag), *_size_cells(row), remark]
 
 
 def _size_cells(row: Row) -> list[str]:
     """Format the seconds of the fit and the number of parameters."""
-    return [f"{row.mean('fit/seconds'):.1f}", f"{row.mean('fit/parameters'):,.0f}"]
+    return [f"{mean_of(row.runs, 'fit/seconds'):.1f}", f"{mean_of(row.runs, 'fit/parameters'):,.0f}"]

@@ -45,8 +45,10 @@ def paired_difference(
     Nadeau and Bengio's corrected t test over these; with one, and MSE, a bootstrap of the paired squared errors.
 
     Returns:
-        The difference; None if they share no split, or the runs have not kept their predictions.
+        The difference; None if a run lacks the metric, they share no split, or have not kept their predictions.
     """
+    if not all(tag in run.metrics for run in (*best, *other)):
+        return None
     part, _, name = tag.partition("/")
     runs, others = by_split(best), by_split(other)
     shared = [split for split in runs if split in others]

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OF_LISTS, list_metric
 from ratinglab.options import at_least, finite
@@ -149,10 +147,10 @@ def table_of_run(protocol: dict[str, Any], *, name: str, value: float, fold: int
         )
 
 
-def table_of_folds(protocols: Sequence[dict[str, Any]], *, name: str, values: Sequence[float]) -> Iterator[str]:
-    """Rank the mean over a protocol's folds among its figures."""
-    remark = f"mean of {len(values)} folds, s.d. {np.std(values, ddof=1):.4f}; {verdict(protocols)}"
-    return _among_figures(protocols[0], name=name, value=float(np.mean(values)), remark=remark)
+def table_of_folds(protocols: Sequence[dict[str, Any]], *, name: str, value: float, half_width: float) -> Iterator[str]:
+    """Rank the mean over a protocol's folds, with half the width of its 95% interval, among its figures."""
+    remark = f"mean of {len(protocols)} folds, ± {half_width:.4f} (95%); {verdict(protocols)}"
+    return _among_figures(protocols[0], name=name, value=value, remark=remark)
 
 
 def departures(protocols: Sequence[dict[str, Any]]) -> str:

@@ -13,8 +13,17 @@ import numpy as np
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
 from ratinglab.program import shell_command
+from ratinglab.reports.averages import (
+    BOUND,
+    explain_intervals,
+    half_width_of,
+    half_width_text,
+    mean_of,
+    mean_text,
+    values_of,
+)
 from ratinglab.reports.figure_files import write_figures
-from ratinglab.reports.finished_runs import FOLD, describe
+from ratinglab.reports.finished_runs import FOLD, FinishedRun, describe
 from ratinglab.reports.importance import compute_explained_share
 from ratinglab.reports.paired_tests import PairedDifference, paired_difference
 from ratinglab.reports.protocols import compared_tag, protocol_of, table_of_folds
@@ -27,7 +36,6 @@ from ratinglab.reports.sweep_results import (
     read_results,
 )
 from ratinglab.reports.text_table import aligned, latex, markdown
-from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.sweep_folder import SAVED, Job, config_dir_of, short_number
 
 MAX_SHOWN, NUM_BEST = 8, 5
@@ -59,7 +67,7 @@ def sweep_report(jobs: Sequence[Job]) -> SweepReport:
     """Report the jobs with the arguments in which they differ, best monitored validation metric first.
 
     Jobs that differ only in REPLICATES share a row: their number, and each metric's mean with its 95% confidence
-    interval. If all jobs have the same settings, each gets its own row, followed by their mean and standard deviation.
+    interval. If all jobs have the same settings, each gets its own row, followed by their mean and its interval.
     Jobs on other data or splits get a table of their own. The lines are the best rows, the importance of the keys, the
     reasons of failed jobs, and the command that trains the best configuration. The files are:
 
@@ -104,14 +112,12 @@ def _differences(jobs: ComparableJobs) -> dict[int, PairedDifference]:
     """Test the complete groups without pruned jobs against the best one, by their place."""
     if jobs.best is None:
         return {}
-    column = jobs.columns[0]
-    tested = {}
-    for place, group in enumerate(jobs.groups):
-        is_whole = group.num_missing == 0 and not any(result.status == "pruned" for result in group.results)
-        if place > 0 and is_whole and group.values(column.tag):
-            tested[place] = paired_difference(
-                jobs.best.runs, group.runs, tag=column.tag, higher_is_better=column.higher_is_better
-            )
+    _, tag, higher_is_better = jobs.columns[0]
+    tested = {
+        place: paired_difference(jobs.best.runs, group.runs, tag=tag, higher_is_better=higher_is_better)
+        for place, group in enumerate(jobs.groups[1:], start=1)
+        if group.num_missing == 0 and not any(result.status == "pruned" for result in group.results)
+    }
     return {place: difference for place, difference in tested.items() if difference is not None}
 
 
@@ -121,11 +127,11 @@ def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Ro
         keys = find_differing_keys([result.job for result in jobs.results])
         rows = [_job_cells(result, jobs) for result in jobs.results]
         head = [*keys, *(column.label for column in jobs.columns), "job"]
-        return [head, *rows, *_mean_and_spread(jobs, keys)]
+        return [head, *rows, *_mean_and_interval(jobs, keys)]
     is_grouped = bool(jobs.replicates)
-    interval = " ± 95%" if is_grouped else ""
+    interval = f" {BOUND}" if is_grouped else ""
     first, *others = (f"{column.label}{interval}" for column in jobs.columns)
-    behind = ["behind ± 95%"] if differences else []
+    behind = [f"behind {BOUND}"] if differences else []
     head = [*jobs.groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
     rows = [head if is_grouped else [*head, "job"]]
     for place, group in enumerate(jobs.groups):
@@ -139,7 +145,8 @@ def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Ro
 
 def _metric_cells(group: Group, jobs: ComparableJobs) -> list[str]:
     """Format each metric's mean, with its interval if there are several runs; the status without metrics."""
-    cells = [_with_interval(group, column.tag) for column in jobs.columns]
+    texts = [(mean_text(group.runs, column.tag), half_width_text(group.runs, column.tag)) for column in jobs.columns]
+    cells = [" ± ".join(filter(None, each)) for each in texts]
     statuses = {result.status for result in group.results}
     if not cells[0] and not group.finished:
         cells[0] = "failed" if "failed" in statuses else "stopped"
@@ -164,27 +171,15 @@ def _job_cells(result: JobResult, jobs: ComparableJobs) -> list[str]:
     return [*arguments, *cells, result.number]
 
 
-def _mean_and_spread(jobs: ComparableJobs, keys: Sequence[str]) -> Rows:
-    """Average each column over the jobs; blank unless every job has the metric."""
+def _mean_and_interval(jobs: ComparableJobs, keys: Sequence[str]) -> Rows:
+    """Average each column over the jobs, with its 95% interval; blank unless every job has the metric."""
     if not keys:
         return []
-    blank = [""] * (len(keys) - 1)
-    mean, spread = ["mean", *blank], ["± s.d.", *blank]
-    for column in jobs.columns:
-        values = jobs.groups[0].values(column.tag)
-        complete = len(values) > 1 and all(result.has_metrics for result in jobs.results)
-        mean.append(f"{np.mean(values):.4f}" if complete else "")
-        spread.append(f"{np.std(values, ddof=1):.4f}" if complete else "")
-    return [[*mean, ""], [*spread, ""]]
-
-
-def _with_interval(group: Group, tag: str) -> str:
-    """Format a mean with the half-width of its 95% confidence interval; blank without values."""
-    values = group.values(tag)
-    if not values:
-        return ""
-    mean = f"{np.mean(values):.4f}"
-    return mean if len(values) == 1 else f"{mean} ± {group.half_width(tag):.4f}"
+    runs = jobs.groups[0].runs if all(result.has_metrics for result in jobs.results) else []
+    rows = (("mean", mean_text), (BOUND, half_width_text))
+    return [
+        [name, *[""] * (len(keys) - 1), *(text(runs, column.tag) for column in jobs.columns), ""] for name, text in rows
+    ]
 
 
 def _best_rows(table: Rows, *, is_ranked: bool) -> Iterator[str]:
@@ -201,6 +196,8 @@ def _remarks(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> 
     total = jobs.basis.get("split.folds")
     if FOLD in jobs.replicates and total is not None and len(folds) < int(total):
         yield f"note: only {len(folds)} of the split's {total} folds were run"
+    for text in explain_intervals([group.runs for group in jobs.groups], jobs.columns[0].tag):
+        yield f"{BOUND:10} {text}"
     for test in dict.fromkeys(difference.test for difference in differences.values()):
         yield f"behind     difference from the best and its 95% interval, by {test}"
     yield from _importance(jobs)
@@ -211,17 +208,17 @@ def _remarks(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> 
         if result.job.failure is not None:
             yield f"failed     {result.job.folder.name}: {result.job.failure}"
     if find_differing_keys([result.job for result in jobs.results]) == [FOLD]:
-        yield from _beside_figures([result.job.folder for result in jobs.results])
+        yield from _beside_figures(jobs.groups[0].runs)
 
 
 def _importance(jobs: ComparableJobs) -> Iterator[str]:
     """Rank the swept keys by the share of the metric's variance that each explains, if there are enough groups."""
     column = jobs.columns[0]
-    groups = [group for group in jobs.groups if group.num_missing == 0 and group.values(column.tag)]
+    groups = [group for group in jobs.groups if group.num_missing == 0 and values_of(group.runs, column.tag)]
     keys = list(jobs.groups[0].settings)
     if len(keys) < 2 or len(groups) < MIN_GROUPS:
         return
-    metric = np.array([np.mean(group.values(column.tag)) for group in groups])
+    metric = np.array([mean_of(group.runs, column.tag) for group in groups])
     shares = {key: compute_explained_share([group.settings[key] for group in groups], metric) for key in keys}
     listed = ", ".join(f"{key} {shares[key]:.0%}" for key in sorted(keys, key=lambda key: -shares[key]))
     yield f"importance {listed} (share of the variance in {column.label} ranks that each key explains alone)"
@@ -236,7 +233,7 @@ def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
     of_test = [column.tag for column in jobs.columns if column.tag.startswith("test/")]
     if not of_test:
         arguments["test"] = "true"
-    if is_only and not any(jobs.best.values(tag) for tag in of_test):
+    if is_only and not any(values_of(jobs.best.runs, tag) for tag in of_test):
         yield f"test       {shell_command('report', '--test', os.path.relpath(job.folder.parent))}"
     config_dir = config_dir_of(job.folder)
     typed = [f"{key}={value}" for key, value in arguments.items()]
@@ -260,9 +257,8 @@ def _groups_csv(sets: Sequence[ComparableJobs]) -> bytes:
     keys = list(dict.fromkeys(key for jobs in sets for key in jobs.groups[0].settings))
     rows = [[*keys, "runs", "missing", "metric", "mean", "sd", "low", "high"]]
     for group, column in ((group, column) for jobs in sets for group in jobs.groups for column in jobs.columns):
-        values = group.values(column.tag)
-        mean = np.mean(values) if values else math.nan
-        width, spread = group.half_width(column.tag), np.std(values, ddof=1) if len(values) > 1 else math.nan
+        values, mean = values_of(group.runs, column.tag), mean_of(group.runs, column.tag)
+        width, spread = half_width_of(group.runs, column.tag), np.std(values, ddof=1) if len(values) > 1 else math.nan
         numbers = ["" if np.isnan(each) else str(each) for each in (mean, spread, mean - width, mean + width)]
         settings = [group.settings.get(key, "") for key in keys]
         rows.append([*settings, str(len(group.finished)), str(group.num_missing), column.tag, *numbers])
@@ -288,18 +284,13 @@ def _as_csv(rows: Sequence[Sequence[str]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _beside_figures(folders: Sequence[Path]) -> Iterator[str]:
+def _beside_figures(runs: Sequence[FinishedRun]) -> Iterator[str]:
     """Rank the mean over folds among the protocol's figures, if the runs are all of its folds."""
-    if not all((folder / "metrics.json").exists() for folder in folders):
-        return
-    records = [read_record(folder) for folder in folders]
-    values = [
-        read_metrics(folder).get(compared_tag(record), math.nan)
-        for folder, record in zip(folders, records, strict=True)
-    ]
+    records = [run.record for run in runs]
     protocols = [protocol for record in records if (protocol := protocol_of(record)) is not None]
-    if not protocols or np.isnan(values).any():
+    if not protocols or sorted(record.fold or 0 for record in records) != list(range(1, protocols[0]["folds"] + 1)):
         return
-    if sorted(record.fold or 0 for record in records) == list(range(1, protocols[0]["folds"] + 1)):
+    tag, name = compared_tag(records[0]), f"{records[0].model} by {records[0].fit['optimizer']}"
+    if values_of(runs, tag):
         yield ""
-        yield from table_of_folds(protocols, name=f"{records[0].model} by {records[0].fit['optimizer']}", values=values)
+        yield from table_of_folds(protocols, name=name, value=mean_of(runs, tag), half_width=half_width_of(runs, tag))

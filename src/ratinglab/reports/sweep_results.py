@@ -5,14 +5,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import RUN_RECORD
+from ratinglab.reports.averages import mean_of
 from ratinglab.reports.finished_runs import REPLICATES, FinishedRun, basis
-from ratinglab.reports.paired_tests import by_split, corrected_t, evaluated_share
-from ratinglab.runs.record import RunRecord, read_metrics, read_record
+from ratinglab.runs.record import METRICS, RunRecord, read_metrics, read_record
 from ratinglab.runs.sweep_folder import Job
 
 
@@ -23,9 +21,9 @@ class Column(NamedTuple):
     tag: str
     higher_is_better: bool = False
 
-    def rank(self, values: Sequence[float]) -> float:
-        """Return a number by which to sort: lower is better, infinite without values or with one that is undefined."""
-        mean = float(np.mean(values)) if values else math.nan
+    def rank(self, runs: Sequence[FinishedRun]) -> float:
+        """Return a number to sort runs of one configuration by: lower is better, infinite if one lacks the metric."""
+        mean = mean_of(runs, self.tag)
         return math.inf if math.isnan(mean) else -mean if self.higher_is_better else mean
 
 
@@ -83,34 +81,6 @@ class Group(NamedTuple):
         """The runs of the finished jobs."""
         return [FinishedRun(each.job.folder, each.record, each.metrics) for each in self.finished if each.record]
 
-    def values(self, tag: str) -> list[float]:
-        """List a metric of the finished jobs; [] if one lacks it.
-
-        With several splits, such as folds, the values of each are averaged: seeds on the same rows are not independent.
-        """
-        of_splits: defaultdict[str, list[float]] = defaultdict(list)
-        for result in self.finished:
-            split = "" if result.record is None else result.record.provenance["split"]
-            of_splits[split].append(result.metrics.get(tag, math.nan))
-        values = next(iter(of_splits.values()), [])
-        if len(of_splits) > 1:
-            values = [float(np.mean(each)) for each in of_splits.values()]
-        return [] if np.isnan(values).any() else values
-
-    def half_width(self, tag: str) -> float:
-        """Compute half the width of the 95% confidence interval of a metric's mean; NaN with fewer than two values.
-
-        It is Student's t over seeds. Over several splits, whose training rows overlap, it has Nadeau and Bengio's
-        correction.
-        """
-        values = np.array(self.values(tag))
-        if len(values) < 2:
-            return math.nan
-        runs = self.runs
-        share = evaluated_share(runs[0], tag.partition("/")[0]) if len(by_split(runs)) > 1 else 0.0
-        interval = corrected_t(values, share=share)
-        return (interval.high - interval.low) / 2
-
 
 class ComparableJobs(NamedTuple):
     """Jobs with the same data, split and monitored metric.
@@ -136,7 +106,8 @@ class ComparableJobs(NamedTuple):
     def best(self) -> Group | None:
         """The group with the best validation metric; None if it lacks that, a seed or a fold, or is the only group."""
         first = self.groups[0]
-        return first if first.num_missing == 0 and first.settings and first.values(self.columns[0].tag) else None
+        has_metric = not math.isnan(mean_of(first.runs, self.columns[0].tag))
+        return first if first.num_missing == 0 and first.settings and has_metric else None
 
 
 def read_results(jobs: Sequence[Job]) -> list[JobResult]:
@@ -146,8 +117,9 @@ def read_results(jobs: Sequence[Job]) -> list[JobResult]:
 
 def _read_result(job: Job) -> JobResult:
     try:
-        record = read_record(job.folder) if (job.folder / RUN_RECORD).exists() else None
-        metrics = read_metrics(job.folder) if (job.folder / "metrics.json").exists() else {}
+        has_metrics = (job.folder / METRICS).exists()
+        record = read_record(job.folder) if has_metrics or (job.folder / RUN_RECORD).exists() else None
+        metrics = read_metrics(job.folder) if has_metrics else {}
     except UserError as error:
         return JobResult(job._replace(failure=str(error)), None, {})
     return JobResult(job, record, metrics)
@@ -187,7 +159,7 @@ def _group(results: Sequence[JobResult], condition: dict[str, str]) -> Comparabl
         for values, by_place in members.items()
     ]
     column = columns[0]
-    groups.sort(key=lambda group: (group.num_missing > 0, column.rank(group.values(column.tag))))
+    groups.sort(key=lambda group: (group.num_missing > 0, column.rank(group.runs)))
     return ComparableJobs(condition, replicates, columns, groups)
 
 

@@ -1,0 +1,65 @@
+"""Means of a metric over runs that differ only in seed or fold, with their 95% confidence intervals."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from ratinglab.reports.finished_runs import FinishedRun
+from ratinglab.reports.paired_tests import by_split, corrected_t, evaluated_share
+
+BOUND = "± 95%"
+"""Head of a column of half-widths."""
+
+
+def values_of(runs: Sequence[FinishedRun], tag: str) -> list[float]:
+    """List a metric of the runs; [] if one lacks it.
+
+    Over several splits, such as folds, it averages the runs of each split: seeds on the same rows are not independent.
+    """
+    if not all(tag in run.metrics for run in runs):
+        return []
+    of_splits = [[run.metrics[tag] for run in members] for members in by_split(runs).values()]
+    return of_splits[0] if len(of_splits) == 1 else [float(np.mean(values)) for values in of_splits]
+
+
+def mean_of(runs: Sequence[FinishedRun], tag: str) -> float:
+    """Average a metric over the runs; NaN if one lacks it."""
+    values = values_of(runs, tag)
+    return float(np.mean(values)) if values else math.nan
+
+
+def half_width_of(runs: Sequence[FinishedRun], tag: str) -> float:
+    """Compute half the width of the 95% confidence interval of a metric's mean; NaN with fewer than two values.
+
+    The interval is Student's t over seeds. Over several splits, whose training rows overlap, it has Nadeau and Bengio's
+    correction.
+    """
+    values = np.array(values_of(runs, tag))
+    if len(values) < 2:
+        return math.nan
+    share = evaluated_share(runs[0], tag.partition("/")[0]) if len(by_split(runs)) > 1 else 0.0
+    interval = corrected_t(values, share=share)
+    return (interval.high - interval.low) / 2
+
+
+def mean_text(runs: Sequence[FinishedRun], tag: str) -> str:
+    """Format the mean; "" if a run lacks the metric."""
+    mean = mean_of(runs, tag)
+    return "" if math.isnan(mean) else f"{mean:.4f}"
+
+
+def half_width_text(runs: Sequence[FinishedRun], tag: str) -> str:
+    """Format the half-width; "" with fewer than two values."""
+    half_width = half_width_of(runs, tag)
+    return "" if math.isnan(half_width) else f"{half_width:.4f}"
+
+
+def explain_intervals(groups: Iterable[Sequence[FinishedRun]], tag: str) -> list[str]:
+    """Name the methods of the groups' intervals, each once."""
+    counts = [len(by_split(runs)) for runs in groups if len(values_of(runs, tag)) > 1]
+    methods = {"Student's t over seeds": 1 in counts}
+    methods["Nadeau and Bengio's corrected t over splits"] = any(count > 1 for count in counts)
+    return [
+        f"half-width of the mean's 95% confidence interval, by {name}" for name, is_used in methods.items() if is_used
+    ]
