@@ -1,9 +1,9 @@
-"""Digests by which damage to the files of a run is found.
+"""Digests that detect damage to the files of a run.
 
-`digests.json` in a run's folder names the SHA-256 of the files beside it. It is written before a file is replaced, with
-the digests of both the old and the new one: a process that is killed in between leaves a whole run. A checkpoint is
-written too often for a second file, or for a digest of all its bytes: it ends with the SHA-256 of the directory of its
-zip archive, which names the CRC-32 of each part, as the archive's comment.
+`digests.json` in a run's folder lists the SHA-256 of each file beside it. It is written before a file is replaced, with
+the digests of both the old and the new one, so that a kill in between leaves a valid run. Checkpoints are written too
+often for a second file, or for a digest of all their bytes. They are zip archives with a directory, which holds the
+CRC-32 of each part; the archive's comment has the SHA-256 of the directory.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _State = tuple[int, int, int, int]
 _known: dict[Path, tuple[_State, str]] = {}
 """Digests of files computed in this process, with the state of the file."""
 _checked: dict[Path, _State] = {}
-"""States of the archives found whole in this process."""
+"""States of the archives found intact in this process."""
 
 
 def record_digests(
@@ -116,59 +116,44 @@ def _digest_if_any(path: Path, *, prefix: str) -> str | None:
 
 
 def seal_archive(archive: BytesIO) -> None:
-    """Append the digest of a zip archive to it as its comment, which readers of zip archives and torch ignore."""
+    """Append the digest of a zip archive's directory as the archive's comment, which torch ignores."""
     with archive.getbuffer() as content:
         assert content[-22:-18] == END_OF_ZIP, "the archive has a comment"
         content[-2:] = (len(MARK) + 64).to_bytes(2, "little")
-        digest = hashlib.sha256(content[_start_of_directory(content[-98:], len(content)) :])
-    digest.update(MARK)
     archive.seek(0, os.SEEK_END)
-    archive.write(MARK + digest.hexdigest().encode())
-
-
-def _start_of_directory(end: bytes | memoryview, size: int) -> int:
-    """Find the start of a zip archive's directory from its last 98 bytes; `size` is that of the archive."""
-    start = int.from_bytes(end[-6:-2], "little")
-    if start < 0xFFFFFFFF:
-        return start
-    assert end[-42:-38] == b"PK\6\7", "a large archive has the locator of a 64-bit record"
-    record = int.from_bytes(end[-34:-26], "little")
-    return int.from_bytes(end[record - size + 48 :][:8], "little")
+    archive.write(MARK)
+    with zipfile.ZipFile(archive) as opened:
+        archive.seek(opened.start_dir)
+        digest = hashlib.sha256(archive.read())
+    archive.write(digest.hexdigest().encode())
 
 
 def check_archive(path: Path) -> bool:
-    """Check the digest at the end of an archive. Returns False for one without, as earlier versions wrote them.
+    """Check the digest at the end of an archive, and the CRC-32 of each part.
+
+    Returns:
+        whether the archive has a digest; those of early versions do not.
 
     Raises:
-        UserError: the digest or a part differs.
+        UserError: the archive is damaged.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        before = _checked.get(path.absolute())
-        if before is not None and before == _state(file):
+        if _checked.get(path.absolute()) == _state(file):
             return True
-        size = file.seek(0, os.SEEK_END) - len(MARK) - 64
-        file.seek(max(size, 0))
-        mark, digest = file.read(len(MARK)), file.read(64)
-        if mark != MARK:
-            return False
-        file.seek(max(size - 98, 0))
-        start = _start_of_directory(file.read(size - file.tell()), size)
-        file.seek(start)
-        directory = file.read(max(size + len(MARK) - start, 0))
-        if digest != hashlib.sha256(directory).hexdigest().encode() or not _has_whole_parts(file):
-            raise UserError(f"{path} is damaged: {DIFFERS}")
+        try:
+            with zipfile.ZipFile(file) as archive:
+                if not archive.comment.startswith(MARK):
+                    return False
+                file.seek(archive.start_dir)
+                directory = file.read()  # it decides how torch reads the parts, some of its flags included
+                digest = hashlib.sha256(directory[:-64]).hexdigest()
+                if directory[-64:] != digest.encode() or archive.testzip() is not None:
+                    raise ValueError(DIFFERS)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+            raise UserError(f"{path} is damaged: {error}") from error
         _checked[path.absolute()] = _state(file)
     return True
-
-
-def _has_whole_parts(file: BinaryIO) -> bool:
-    """Return whether each part of an archive has the CRC-32 that the directory names."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
-        return False
 
 
 def _state(file: BinaryIO) -> _State:
