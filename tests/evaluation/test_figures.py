@@ -9,16 +9,15 @@ from ratinglab.evaluation.figures import (
     rating_histogram,
 )
 from ratinglab.evaluation.predictions import Predictions
+from ratinglab.ratings.table import Ratings
 
 
-def predictions(rating, model, baseline=None, user_count=None, item_count=None) -> Predictions:
-    ones = np.ones(len(rating), dtype=np.int64)
+def predictions(rating, model, baseline=None) -> Predictions:
+    index = np.zeros(len(rating), dtype=np.int32)
     return Predictions(
-        rating=np.array(rating, dtype=np.float32),
+        Ratings(index, index, np.array(rating, dtype=np.float32)),
         model=np.array(model, dtype=np.float32),
         baseline=np.array(model if baseline is None else baseline, dtype=np.float32),
-        user_count=ones if user_count is None else np.array(user_count),
-        item_count=ones if item_count is None else np.array(item_count),
     )
 
 
@@ -35,10 +34,9 @@ def test_figures_accept_continuous_ratings_and_a_single_rating_value():
     rating_histogram(random.normal(size=100).astype(np.float32))
 
 
-@pytest.mark.parametrize(("of", "other"), [("item", "user"), ("user", "item")])
-def test_errors_are_grouped_by_count_with_equal_counts_in_one_group(of, other):
-    counts = {f"{of}_count": [1] * 50 + [9] * 50, f"{other}_count": list(range(100))}
-    drawn = error_by_count(predictions([0] * 100, [1] * 50 + [2] * 50, [3] * 100, **counts), of=of).axes[0]
+def test_errors_are_grouped_by_count_with_equal_counts_in_one_group():
+    count = np.repeat([1, 9], 50)
+    drawn = error_by_count(predictions([0] * 100, [1] * 50 + [2] * 50, [3] * 100), count, of="item").axes[0]
     model, baseline = (line.get_ydata() for line in drawn.get_lines())
     assert list(model) == [1, 4]
     assert list(baseline) == [9, 9]
@@ -46,13 +44,18 @@ def test_errors_are_grouped_by_count_with_equal_counts_in_one_group(of, other):
 
 
 def test_each_decile_holds_a_tenth_of_the_rows():
-    drawn = error_by_count(predictions([0] * 1000, [1] * 1000, item_count=np.arange(1000)), of="item").axes[0]
+    drawn = error_by_count(predictions([0] * 1000, [1] * 1000), np.arange(1000), of="item").axes[0]
     assert len(drawn.get_lines()[0].get_ydata()) == 10
 
 
 def test_error_distributions_of_model_and_baseline_sum_to_one():
     figure = error_distribution(predictions([1, 2, 3], [1, 2, 9], [2, 2, 2]))
     assert [patch.get_data().values.sum() for patch in figure.axes[0].patches] == pytest.approx([1, 1])
+
+
+def test_error_distribution_reaches_to_the_largest_error_of_either():
+    axes = error_distribution(predictions([1, 2, 3], [1, 2, 9], [2, 2, 2])).axes[0]
+    assert {tuple(patch.get_data().edges[[0, -1]]) for patch in axes.patches} == {(-6, 6)}
 
 
 def test_rating_histogram_and_long_tail_show_counts():

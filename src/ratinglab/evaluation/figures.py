@@ -18,15 +18,16 @@ SIZE = (7.0, 4.2)
 def predicted_against_true(predictions: Predictions) -> Figure:
     """Draw a heat map of the predictions for each true rating; each column sums to one."""
     figure, axes = _figure("Predicted against true ratings", x="true rating", y="predicted rating")
-    lowest, highest = float(predictions.rating.min()), float(predictions.rating.max())
-    distinct = np.unique(predictions.rating)
+    rating = predictions.rows.rating
+    lowest, highest = float(rating.min()), float(rating.max())
+    distinct = np.unique(rating)
     if len(distinct) > 20 or len(distinct) == 1:
         columns = np.linspace(lowest, highest + 1e-6, 21)
     else:
         middle = (distinct[1:] + distinct[:-1]) / 2
         columns = np.concatenate([[2 * distinct[0] - middle[0]], middle, [2 * distinct[-1] - middle[-1]]])
     rows = np.linspace(min(lowest, predictions.model.min()), max(highest, predictions.model.max()) + 1e-6, 41)
-    counts, _, _ = np.histogram2d(predictions.rating, predictions.model, bins=(columns, rows))
+    counts, _, _ = np.histogram2d(rating, predictions.model, bins=(columns, rows))
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mesh = axes.pcolormesh(columns, rows, share.T, cmap="viridis")
     axes.plot([lowest, highest], [lowest, highest], color="white", linewidth=1, linestyle="--")
@@ -34,9 +35,11 @@ def predicted_against_true(predictions: Predictions) -> Figure:
     return figure
 
 
-def error_by_count(predictions: Predictions, *, of: str) -> Figure:
-    """Draw MSE by decile of popularity (of="item") or activity (of="user"), for the model and the bias baseline."""
-    count = predictions.item_count if of == "item" else predictions.user_count
+def error_by_count(predictions: Predictions, count: NDArray[np.int64], *, of: str) -> Figure:
+    """Draw MSE by decile of popularity (of="item") or activity (of="user"), for the model and the bias baseline.
+
+    `count` is the number of training ratings of each row's item or user: (N,).
+    """
     name = "item popularity" if of == "item" else "user activity"
     figure, axes = _figure(f"Error by {name}", x=f"training ratings of the {of} (deciles of the rows)", y="MSE")
     # a group is a range of counts, so equal counts stay together
@@ -44,7 +47,7 @@ def error_by_count(predictions: Predictions, *, of: str) -> Figure:
     group = np.clip(np.searchsorted(borders, count, side="right") - 1, 0, max(len(borders) - 2, 0))
     present = np.unique(group)
     for label, predicted in (("model", predictions.model), ("bias baseline", predictions.baseline)):
-        squared = np.square(predicted - predictions.rating)
+        squared = np.square(predicted - predictions.rows.rating)
         axes.plot([squared[group == number].mean() for number in present], marker="o", label=label)
     ranges = [(count[group == number].min(), count[group == number].max()) for number in present]
     axes.set_xticks(range(len(present)), [f"{low}–{high}" if low < high else f"{low}" for low, high in ranges])
@@ -57,11 +60,13 @@ def error_by_count(predictions: Predictions, *, of: str) -> Figure:
 def error_distribution(predictions: Predictions) -> Figure:
     """Draw histograms of predicted − true, for the model and the bias baseline."""
     figure, axes = _figure("Distribution of errors", x="predicted − true rating", y="share of the rows")
-    reach = float(np.abs(predictions.baseline - predictions.rating).max()) or 1.0
+    rating = predictions.rows.rating
+    errors = {"model": predictions.model - rating, "bias baseline": predictions.baseline - rating}
+    reach = max(float(np.abs(error).max()) for error in errors.values()) or 1.0
     bins = np.linspace(-reach, reach, 41)
-    for label, predicted in (("model", predictions.model), ("bias baseline", predictions.baseline)):
-        counts, _ = np.histogram((predicted - predictions.rating).clip(-reach, reach), bins=bins)
-        axes.stairs(counts / len(predictions.rating), bins, label=label, linewidth=1.5)
+    for label, error in errors.items():
+        counts, _ = np.histogram(error, bins=bins)
+        axes.stairs(counts / len(error), bins, label=label, linewidth=1.5)
     axes.legend()
     return figure
 

@@ -1,19 +1,20 @@
-"""A part's ratings beside their predictions."""
+"""Rated rows beside their predictions."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ratinglab.ratings.table import Ratings
+
 
 class Predictions(NamedTuple):
-    """Ratings of a part with the predictions of the model and of the bias baseline: (N,) each.
+    """Rows with the predictions of the model and of the bias baseline: (N,) each."""
 
-    The counts are the numbers of training ratings of a row's user and item.
-    """
-
-    rating: NDArray[np.float32]
+    rows: Ratings
     model: NDArray[np.float32]
     baseline: NDArray[np.float32]
-    user_count: NDArray[np.int64]
-    item_count: NDArray[np.int64]
+
+    def take(self, mask: NDArray[np.bool_]) -> "Predictions":
+        """Select rows: mask (N,)."""
+        return Predictions(self.rows.take(mask), model=self.model[mask], baseline=self.baseline[mask])

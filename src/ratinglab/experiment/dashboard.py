@@ -100,11 +100,11 @@ def _show_pages(
 
 def _show_errors(logger: EventLog, run: Run, *, part: str, step: int) -> None:
     if len(run.part(part)) > 0:
-        predictions = run.predictions(part)
+        predictions, (user_count, item_count) = run.predictions(part), run.train_counts
         for name, figure in (
             ("predicted_against_true", predicted_against_true(predictions)),
-            ("error_by_item_popularity", error_by_count(predictions, of="item")),
-            ("error_by_user_activity", error_by_count(predictions, of="user")),
+            ("error_by_item_popularity", error_by_count(predictions, item_count[predictions.rows.item], of="item")),
+            ("error_by_user_activity", error_by_count(predictions, user_count[predictions.rows.user], of="user")),
             ("error_distribution", error_distribution(predictions)),
         ):
             logger.log_figure(f"{part}/{name}", figure, step=step)

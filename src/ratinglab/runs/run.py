@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,19 +42,6 @@ WITHIN_90 = 1.6449
 """Half-width of the 90% interval of a normal distribution, in standard deviations."""
 
 
-class PredictedRows(NamedTuple):
-    """Rows of a part, with the predictions of the model and of the bias baseline: (N,) float32 each."""
-
-    rows: Ratings
-    model: Tensor
-    baseline: Tensor
-
-    def take(self, mask: NDArray[np.bool_]) -> "PredictedRows":
-        """Select rows: mask (N,)."""
-        selected = torch.from_numpy(mask)
-        return PredictedRows(self.rows.take(mask), model=self.model[selected], baseline=self.baseline[selected])
-
-
 @dataclass(eq=False, repr=False)
 class Run(Recommender):
     """A trained run, loaded from its folder.
@@ -64,7 +51,7 @@ class Run(Recommender):
     """
 
     best_epoch: int
-    _predicted: dict[str, PredictedRows] = field(default_factory=dict, init=False, repr=False)
+    _predictions: dict[str, Predictions] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
@@ -226,37 +213,24 @@ class Run(Recommender):
         return np.bincount(items[is_rater[user]], minlength=self.record.num_items)
 
     def predictions(self, part: str) -> Predictions:
-        """Predict the rows of a part, val or test, with the model and with the bias baseline."""
-        predicted, (user_count, item_count) = self.predicted(part), self.train_counts
-        return Predictions(
-            rating=predicted.rows.rating,
-            model=predicted.model.numpy(),
-            baseline=predicted.baseline.numpy(),
-            user_count=user_count[predicted.rows.user],
-            item_count=item_count[predicted.rows.item],
-        )
-
-    def predicted(self, part: str) -> PredictedRows:
         """Predict the rows of a part, val or test, once: later calls return the same arrays.
 
         Raises:
             UserError: the model predicts scores.
         """
         self.check_predicts_ratings()
-        if part not in self._predicted:
-            self._predicted[part] = self._predict_rows(self.part(part))
-        return self._predicted[part]
+        if part not in self._predictions:
+            self._predictions[part] = self._predict_rows(self.part(part))
+        return self._predictions[part]
 
-    def _predict_rows(self, rows: Ratings) -> PredictedRows:
+    def _predict_rows(self, rows: Ratings) -> Predictions:
         model, baseline = predict_by_block(self.predictor, rows), predict_by_block(self._bias_baseline, rows)
-        return PredictedRows(rows, model=model, baseline=baseline)
+        return Predictions(rows, model=model.numpy(), baseline=baseline.numpy())
 
     def write_predictions(self, parts: Sequence[str]) -> None:
         """Keep the ratings and the predictions of some parts, val and test, in predictions.parquet."""
-        predicted = {part: self.predicted(part) for part in parts}
-        write_predictions(
-            self.folder, {part: (each.rows.rating, each.model.numpy()) for part, each in predicted.items()}
-        )
+        predictions = {part: self.predictions(part) for part in parts}
+        write_predictions(self.folder, {part: (each.rows.rating, each.model) for part, each in predictions.items()})
 
     def evaluate(
         self,
@@ -290,7 +264,7 @@ class Run(Recommender):
             return self._evaluate_rows("", self._predict_rows(self._rows_of(ratings, columns or {})))
         metrics: dict[str, float] = {}
         for part in parts:
-            metrics |= self._evaluate_rows(f"{part}/", self.predicted(part))
+            metrics |= self._evaluate_rows(f"{part}/", self.predictions(part))
         return metrics
 
     def evaluate_ranking(
@@ -377,29 +351,29 @@ class Run(Recommender):
         read = read_frame(ratings, replace(FRAME_COLUMNS, **columns))
         return replace(self._pairs(read.user_ids, read.item_ids, read.times), rating=read.rating)
 
-    def _evaluate_rows(self, prefix: str, predicted: PredictedRows) -> dict[str, float]:
+    def _evaluate_rows(self, prefix: str, predictions: Predictions) -> dict[str, float]:
         """Evaluate rows, and the warm and cold ones among them separately; the prefix begins all tags."""
         metrics: dict[str, float] = {}
-        is_warm = is_trained(predicted.rows.user, self.record.num_users)
-        is_warm &= is_trained(predicted.rows.item, self.record.num_items)
-        groups = {prefix: predicted}
+        is_warm = is_trained(predictions.rows.user, self.record.num_users)
+        is_warm &= is_trained(predictions.rows.item, self.record.num_items)
+        groups = {prefix: predictions}
         if not is_warm.all():
             metrics[f"{prefix}cold/rows"] = int((~is_warm).sum())
-            groups |= {f"{prefix}warm/": predicted.take(is_warm), f"{prefix}cold/": predicted.take(~is_warm)}
-        for group, rows in groups.items():
-            if len(rows.rows) > 0:
-                metrics |= self._metrics_of(group, rows)
+            groups |= {f"{prefix}warm/": predictions.take(is_warm), f"{prefix}cold/": predictions.take(~is_warm)}
+        for group, members in groups.items():
+            if len(members.rows) > 0:
+                metrics |= self._metrics_of(group, members)
         if self.record.is_sampled and is_warm.any():
-            metrics[f"{prefix}coverage_90"] = self._coverage(predicted.take(is_warm))
+            metrics[f"{prefix}coverage_90"] = self._coverage(predictions.rows.take(is_warm))
         return metrics
 
     @torch.inference_mode()
-    def _metrics_of(self, prefix: str, predicted: PredictedRows) -> dict[str, float]:
+    def _metrics_of(self, prefix: str, predictions: Predictions) -> dict[str, float]:
         """Evaluate the model and the baselines on a group of rows, by tag."""
-        rating = torch.from_numpy(predicted.rows.rating)
+        rating = torch.from_numpy(predictions.rows.rating)
         systems = {
-            "": predicted.model,
-            "baseline/bias/": predicted.baseline,
+            "": torch.from_numpy(predictions.model),
+            "baseline/bias/": torch.from_numpy(predictions.baseline),
             "baseline/mean/": self.predictor.clip(self.predictor.baseline.mean).repeat(len(rating)),
         }
         kinds = find_metrics([each["target"] for each in self.record.metrics])
@@ -412,9 +386,8 @@ class Run(Recommender):
     def _bias_baseline(self, user: Tensor, item: Tensor, _: Tensor | None) -> Tensor:
         return self.predictor.clip(self.predictor.baseline(user, item))
 
-    def _coverage(self, predicted: PredictedRows) -> float:
+    def _coverage(self, rows: Ratings) -> float:
         """Compute the share of ratings within 1.645 standard deviations of their prediction."""
-        rows = predicted.rows
         distance = (predict_by_block(self.predictor.predict_unclipped, rows) - torch.from_numpy(rows.rating)).abs()
         inside = distance <= WITHIN_90 * predict_by_block(self.predictor.deviation, rows)
         return int(inside.sum()) / len(rows)
