@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ratinglab.batches import BLOCK_SIZE
 from ratinglab.errors import RunFailedError, UserError, did_you_mean
-from ratinglab.evaluation.ranking import OF_LISTS, OrderBy, OrderOptions
+from ratinglab.evaluation.ranking import OF_LISTS, OrderBy, OrderOptions, list_metric
 from ratinglab.targets import import_attribute
 
 Kind = TypeVar("Kind", bound="MetricKind")
@@ -148,16 +148,14 @@ def monitored(monitor: str, metrics: Iterable[Kind], *, order: OrderOptions) -> 
     tags = {f"val/{metric.name}": metric for metric in metrics}
     if monitor in tags:
         return tags[monitor]
-    start, _, k = monitor.partition("@")
-    measure, is_number = start.removeprefix("val/"), re.fullmatch(r"[1-9]\d*", k) is not None
-    if start.startswith("val/") and measure in OF_LISTS and k:
-        if not is_number:
-            raise UserError(f"monitor: the k after @ must be an integer of at least 1, got {monitor}")
-        label = f"{OF_LISTS[measure]}@{k}"
-        name = f"{measure}@{k}"
+    part, _, name = monitor.partition("/")
+    if part == "val" and (found := list_metric(name)) is not None:
         return RankingMetric(
-            name, label, higher_is_better=True, measure=measure, k=int(k), by=order.by, threshold=order.threshold
+            name, found.label, higher_is_better=True, **found._asdict(), by=order.by, threshold=order.threshold
         )
+    measure, _, k = name.partition("@")
+    if part == "val" and measure in OF_LISTS and k:
+        raise UserError(f"monitor: the k after @ must be an integer of at least 1, got {monitor}")
     listed = ", ".join([*tags, *(f"val/{name}@K" for name in OF_LISTS)])
-    near = [*tags, *(f"val/{name}@{k if is_number else 10}" for name in OF_LISTS)]
+    near = [*tags, *(f"val/{name}@{k if re.fullmatch('[1-9][0-9]*', k) else 10}" for name in OF_LISTS)]
     raise UserError(f"monitor must be one of {listed}, got {monitor}{did_you_mean(monitor, near)}")
