@@ -15,6 +15,7 @@ COUNTS = {
     "Alien (1979)": 50, "Aliens (1986)": 90, "Alien Nation (1988)": 10, "My Alien, the Star (1990)": 99,
     "Matrix Made of the Stars (2001)": 80, "Matrix, The (1999)": 70, "Amélie (2001)": 5, "Stargate (1994)": 40,
     "Star Wars: 1979 (1977)": 95, "Wars of the Stars (2003)": 97, "A 007 film (1962)": 1,
+    "Olvidados, Los (1950)": 3, "Making of Los Olvidados (2001)": 60,
 }  # fmt: skip
 """Titles, each with its number of ratings. The ids are 0, 1, … in this order."""
 
@@ -39,6 +40,7 @@ def search_of(ids, titles, counts, *, spread=None):
         ("AMÉLIE", ["Amélie (2001)"]),
         ("alien", ["Aliens (1986)", "Alien (1979)", "Alien Nation (1988)", "My Alien, the Star (1990)"]),
         ("the matrix", ["Matrix, The (1999)", "Matrix Made of the Stars (2001)"]),
+        ("los olvidados", ["Olvidados, Los (1950)", "Making of Los Olvidados (2001)"]),
         ("star wars", ["Star Wars: 1979 (1977)", "Wars of the Stars (2003)"]),
         ("gate", ["Stargate (1994)"]),
         ("7", ["Stargate (1994)", "Star Wars: 1979 (1977)", "Alien (1979)", "A 007 film (1962)"]),

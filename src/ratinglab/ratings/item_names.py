@@ -80,7 +80,7 @@ class ItemNames:
         """Find the item with a title; None if no item has it."""
         if self._titles is None or not isinstance(name, str) or (ids_only and re.fullmatch(r"[+-]?\d+(\.0*)?", name)):
             return None
-        plain = _plain([name])[0].as_py()
+        plain = plain_titles([name])[0].as_py()
         for key, items in ((name, self._by_title), *((plain, items) for items in self._by_plain)):
             if len(found := items.get(key, [])) > 1:
                 raise UserError(
@@ -93,7 +93,7 @@ class ItemNames:
     def _unknown(self, name: object) -> str:
         if self._titles is None or not isinstance(name, str):
             return f"no item has the id {str(name)!r}{self._ids.did_you_mean(str(name), among=len(self._ids))}"
-        plain = _plain([name])[0].as_py()
+        plain = plain_titles([name])[0].as_py()
         return f"no item has the id or the title {name!r}{self._did_you_mean(name, plain)}"
 
     def _listed(self, found: list[int]) -> str:
@@ -117,7 +117,7 @@ class ItemNames:
     @cached_property
     def _by_plain(self) -> tuple[ItemsByKey, ItemsByKey, ItemsByKey]:
         """The items by plain title, then without its year, then without anything in brackets at its end."""
-        plain = _plain([] if self._titles is None else self._titles)
+        plain = plain_titles([] if self._titles is None else self._titles)
         without_year, without_brackets = (pc.replace_substring_regex(plain, end, "") for end in (YEAR, BRACKETS))
         return _by_key(plain.to_pylist()), _by_key(without_year.to_pylist()), _by_key(without_brackets.to_pylist())
 
@@ -154,7 +154,7 @@ def _by_key(titles: Sequence[str] | NDArray[np.object_]) -> ItemsByKey:
     return dict(items)
 
 
-def _plain(titles: Sequence[str] | NDArray[np.object_]) -> pa.StringArray:
+def plain_titles(titles: Sequence[str] | NDArray[np.object_]) -> pa.StringArray:
     """Write titles in lower case, composed (NFC), with single spaces, straight apostrophes and the article first."""
     text = pc.utf8_lower(pc.utf8_normalize(pa.array(titles, pa.string()), form="NFC"))
     for pattern, replacement in REPLACED.items():

@@ -1,16 +1,15 @@
 """Search for items by title or id."""
 
 import re
+from collections.abc import Iterator
 from itertools import chain
 from unicodedata import combining, normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ratinglab.ratings.item_names import plain_titles
 from ratinglab.runs.run import Run
-
-ARTICLES = re.compile(r"^(?P<title>.*), (?P<article>the|a|an|la|le|les|il|el|die|der|das)\b")
-"""A title with its article at the end, as in "Matrix, The (1999)"."""
 
 NUM_RANKS = 4
 
@@ -24,7 +23,7 @@ class ItemSearch:
         self._ids = run.item_ids.ids[: len(count)].astype(str).str.casefold().tolist()
         titles = self._ids if run.titles is None else [str(title) for title in run.titles[: len(count)]]
         # each text begins with a space, so that " toy" finds the beginnings of words
-        self._texts = [f" {_words(title)}" for title in titles]
+        self._texts = [f" {words}" for words in _words(titles)]
         self._by_count = np.argsort(-count, kind="stable")
         self._worth_rating = np.argsort(-count * spread, kind="stable")
 
@@ -38,7 +37,7 @@ class ItemSearch:
         Returns:
             Indices of items.
         """
-        wanted, query_id = _words(query), query.strip().casefold()
+        (wanted,), query_id = _words([query]), query.strip().casefold()
         if not wanted:
             return self._worth_rating
         words = [f" {word}" for word in wanted.split()]
@@ -61,8 +60,8 @@ class ItemSearch:
         return 3 if wanted in text else None
 
 
-def _words(text: str) -> str:
-    """Reduce a text to its words in lower case, without accents, and with an article in its usual place."""
-    plain = "".join(letter for letter in normalize("NFKD", text.casefold()) if not combining(letter))
-    plain = ARTICLES.sub(r"\g<article> \g<title>", plain)
-    return " ".join(re.findall(r"\w+", plain))
+def _words(titles: list[str]) -> Iterator[str]:
+    """Reduce titles to their words in lower case, without accents and with the article first."""
+    for title in plain_titles(titles).to_pylist():
+        letters = "".join(letter for letter in normalize("NFKD", title.casefold()) if not combining(letter))
+        yield " ".join(re.findall(r"\w+", letters))
