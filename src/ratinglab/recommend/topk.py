@@ -4,13 +4,14 @@ Candidates come in the order of `by_popularity`, and ties preserve it: of two it
 with more training ratings comes first.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ratinglab.models.equation import Factors
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.orders import Order
 
@@ -20,6 +21,8 @@ ORDERED = 8
 """Divides SCORES if an order makes the scores, which takes several tables of their size."""
 PAIRS = 1 << 18
 """Number of pairs that an equation without factors predicts at once: each can take a few KB."""
+Score = Callable[[Tensor, Tensor], None]
+"""Function that writes the scores of users with training rows, (B,), into a table, (B, C)."""
 
 
 def by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -117,15 +120,16 @@ def most_popular_of_users(
         Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.
     """
     column_of, count = _columns(candidates), len(candidates)
-    place = np.arange(min(k, count))
     for block in _split(users, size=max(1, SCORES // count)):
-        row, column = np.divmod(np.unique(_seen_positions(seen, block, column_of, count)), count)
-        # before the n-th seen column of a row, `left` columns are not seen; it shifts the places from `left` on by one
-        left = column - (np.arange(len(row)) - np.searchsorted(row, row))
-        is_near = left < len(place)
-        shifted = np.bincount(row[is_near] * len(place) + left[is_near], minlength=len(block) * len(place))
-        chosen = place + shifted.reshape(len(block), len(place)).cumsum(axis=1)
-        yield np.where(chosen < count, candidates[np.minimum(chosen, count - 1)], np.int32(-1))
+        row, column = np.divmod(_seen_positions(seen, block, column_of, count), count)
+        width = min(count, k + int(np.bincount(row).max(initial=0)))  # no user has seen more than width - k items
+        is_left, is_near = np.ones((len(block), width), dtype=np.bool_), column < width
+        is_left[row[is_near], column[is_near]] = False
+        place = is_left.cumsum(axis=1, dtype=np.int32) - 1  # of each item in its user's list
+        row, column = np.nonzero(is_left & (place < k))
+        best = np.full((len(block), min(k, count)), -1, dtype=np.int32)
+        best[row, place[row, column]] = candidates[column]
+        yield best
 
 
 def _columns(candidates: NDArray[np.int32]) -> NDArray[np.int64]:
@@ -154,38 +158,50 @@ def _blocks_of_scores(
     predictor: Predictor, users: NDArray[np.int32], candidates: NDArray[np.int32], order: Order | None
 ) -> Iterator[tuple[NDArray[np.int32], Tensor]]:
     """Yield blocks of users (B,) and their scores of the candidates (B, C); without an order, up to scale per user."""
-    num_trained = len(predictor.baseline.user_bias) - 1
-    device = predictor.baseline.mean.device  # that of a fit under way may be a GPU
+    device = predictor.baseline.mean.device  # a fit under way may be on a GPU
     item = torch.from_numpy(candidates).to(device)
-    factors = predictor.model.factors()
-    pairwise_size = max(1, PAIRS // len(item))
-    is_whole = factors is not None or predictor.model.has_score_table  # whole rows of scores at once
-    # a table has the scores of all items, not of the candidates only
-    row_size = len(item) if factors is not None else len(predictor.baseline.item_bias)
-    size = max(1, (SCORES if order is None else SCORES // ORDERED) // row_size) if is_whole else pairwise_size
-    if factors is not None:
-        item_factors = factors.item[item].T
-        item_bias = torch.zeros(1, len(item), device=device) if factors.item_bias is None else factors.item_bias[item].T
-    memory = torch.empty(min(size, len(users)), len(item), device=device)
-    for block in _split(users, size=size):
-        scores = memory[: len(block)]
-        user = torch.from_numpy(block).to(device)
-        is_trained = (user >= 0) & (user < num_trained)
-        pairwise = torch.arange(len(user), device=device)  # users whose pairs are scored one by one
-        if is_whole:
-            pairwise = pairwise[~is_trained]
-        if factors is None and is_whole:
-            table = predictor.model.score_table(torch.where(is_trained, user, 0))
-            scores.copy_(predictor.stars.to_rating(table[:, item]))
-        if factors is not None:
-            torch.addmm(item_bias, factors.user[torch.where(is_trained, user, 0)], item_factors, out=scores)
-            if order is not None:
-                user_bias = 0.0 if factors.user_bias is None else factors.user_bias[torch.where(is_trained, user, 0)]
-                scores.copy_(predictor.stars.to_rating(scores.add_(factors.mean + user_bias)))
-        for row in pairwise.split(pairwise_size) if len(pairwise) > 0 else ():
-            pairs = user[row].repeat_interleave(len(item)), item.repeat(len(row))
-            scores[row] = predictor.predict_unclipped(*pairs).view(len(row), len(item))
+    score, size = None, max(1, PAIRS // len(item))
+    table_size = SCORES if order is None else SCORES // ORDERED
+    if (factors := predictor.model.factors()) is not None:
+        score, size = _by_factors(predictor, factors, item, is_ordered=order is not None), table_size // len(item)
+    elif predictor.model.has_score_table:  # which has all items
+        score, size = _by_table(predictor, item), table_size // len(predictor.baseline.item_bias)
+    memory = torch.empty(min(max(1, size), len(users)), len(item), device=device)
+    for block in _split(users, size=max(1, size)):
+        scores, user = memory[: len(block)], torch.from_numpy(block).to(device)
+        is_scored = torch.zeros_like(user, dtype=torch.bool)
+        if score is not None:
+            is_scored = (user >= 0) & (user < len(predictor.baseline.user_bias) - 1)
+            score(torch.where(is_scored, user, 0), scores)
+        if not is_scored.all():
+            for row in (~is_scored).nonzero()[:, 0].split(max(1, PAIRS // len(item))):
+                pairs = user[row].repeat_interleave(len(item)), item.repeat(len(row))
+                scores[row] = predictor.predict_unclipped(*pairs).view(len(row), len(item))
         yield block, scores if order is None else order.sort_keys(user, item, scores)
+
+
+def _by_factors(predictor: Predictor, factors: Factors, item: Tensor, *, is_ordered: bool) -> Score:
+    """Score by a matrix product; in rating units if an order follows."""
+    item_factors = factors.item[item].T
+    no_bias = torch.zeros(1, len(item), device=item.device)
+    item_bias = no_bias if factors.item_bias is None else factors.item_bias[item].T
+
+    def score(user: Tensor, scores: Tensor) -> None:
+        torch.addmm(item_bias, factors.user[user], item_factors, out=scores)
+        if is_ordered:
+            user_bias = 0.0 if factors.user_bias is None else factors.user_bias[user]
+            scores.copy_(predictor.stars.to_rating(scores.add_(factors.mean + user_bias)))
+
+    return score
+
+
+def _by_table(predictor: Predictor, item: Tensor) -> Score:
+    """Score by the model's table of all items."""
+
+    def score(user: Tensor, scores: Tensor) -> None:
+        scores.copy_(predictor.stars.to_rating(predictor.model.score_table(user)[:, item]))
+
+    return score
 
 
 def _best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:
