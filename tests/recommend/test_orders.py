@@ -100,3 +100,9 @@ def test_lower_bound_is_the_prediction_minus_its_deviation(monkeypatch, name, en
     bound = LowerBound(predictor).sort_keys(user, item, predicted.view(4, 3).clone())
     torch.testing.assert_close(bound, expected.view(4, 3).detach(), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(bound[1], predicted.view(4, 3)[1])  # a user without training ratings
+
+
+def test_levels_of_a_large_sorted_table_are_all_found(monkeypatch):
+    monkeypatch.setattr("ratinglab.recommend.orders.LEVEL_ROWS", 100)
+    rating = np.repeat(np.arange(1, 6, dtype=np.float32), 201)
+    assert levels_of(rating).tolist() == [1, 2, 3, 4, 5]

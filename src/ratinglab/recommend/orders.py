@@ -1,5 +1,6 @@
 """Orders of recommendation lists other than by the predicted rating: by expected gain, or by a lower bound."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from ratinglab.stars import TOLERANCE, Stars
 LEAST_DEVIATION = 0.01
 """Lower bound of σ, in stars: a model that fits exactly would divide by 0."""
 LEVEL_ROWS = 1_000_000
-"""Number of ratings among which those of the scale are found."""
+"""Maximum number of ratings among which `levels_of` finds the distinct ones."""
 ENTRIES = 1 << 20
 """Number of deviations computed at once: 4 MiB per table."""
 
@@ -87,5 +88,8 @@ Order = ExpectedGain | LowerBound
 
 
 def levels_of(rating: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Find the distinct ratings, ascending: (N,) → (L,)."""
-    return np.unique(rating[:LEVEL_ROWS])
+    """Find the distinct ratings, ascending: (N,) → (L,).
+
+    Of more than LEVEL_ROWS ratings, it takes every n-th: the first ones of a sorted file lack some.
+    """
+    return np.unique(rating[:: max(1, math.ceil(len(rating) / LEVEL_ROWS))])
