@@ -4,7 +4,7 @@ import os
 import pytest
 
 from ratinglab.errors import UserError
-from ratinglab.files import remove_half_done, user_path, whole_folder, write_whole
+from ratinglab.files import remove_half_done, user_path, whole_folder, write_output, write_whole
 
 
 def full_disk(*_: object) -> None:
@@ -83,4 +83,15 @@ def test_failed_folder_leaves_nothing_behind(tmp_path, error):
 
     with pytest.raises(expected):
         write()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_error_of_a_file_that_is_read_meanwhile_names_that_file(tmp_path):
+    def write(_: object) -> None:
+        (tmp_path / "missing").read_bytes()
+
+    with pytest.raises(UserError, match=rf"^{tmp_path}/missing: No such file or directory$"):
+        write_output(tmp_path / "new", write, key="output")
+    with pytest.raises(UserError, match=rf"^{tmp_path}/missing: "), whole_folder(tmp_path / "new", key="output"):
+        write(None)
     assert list(tmp_path.iterdir()) == []

@@ -92,7 +92,7 @@ def whole_folder(path: Path, *, key: str) -> Iterator[Path]:
             path.rmdir()  # Windows does not rename onto a folder
         half_done.rename(path)
     except OSError as error:
-        raise UserError(f"{key}: {path} cannot be written: {error.strerror or error}") from error
+        raise _mistake(error, path, key=key) from error
     finally:
         shutil.rmtree(half_done, ignore_errors=True)
 
@@ -110,7 +110,14 @@ def write_output(path: Path, write: Callable[[BinaryIO], object], *, key: str) -
         else:
             write_whole(path.resolve(), write)
     except OSError as error:
-        raise UserError(f"{key}: {path} cannot be written: {error.strerror or error}") from error
+        raise _mistake(error, path, key=key) from error
+
+
+def _mistake(error: OSError, path: Path, *, key: str) -> UserError:
+    """Describe a failure to write the path, or to read another file that the error names."""
+    if error.filename is not None and path.name not in str(error.filename):
+        return UserError(f"{error.filename}: {error.strerror}")
+    return UserError(f"{key}: {path} cannot be written: {error.strerror or error}")
 
 
 def is_stream(path: Path) -> bool:
