@@ -42,6 +42,15 @@ def test_evaluate_equals_metrics_json_exactly(command, biased, tmp_path):
     assert found == {tag: value for tag, value in recorded.items() if not tag.startswith("fit/")}
 
 
+@pytest.mark.parametrize(("change", "start"), [(1e-6, "differs"), (1e-3, "warning: differs")])
+def test_evaluate_warns_of_a_difference_beyond_rounding(command, copy, change, start):
+    forget_digests(copy)
+    metrics = json.loads((copy / "metrics.json").read_text())
+    (copy / "metrics.json").write_text(json.dumps(metrics | {"test/mse": metrics["test/mse"] + change}))
+    last = command(copy.parent, "evaluate", f"run={copy}").stdout.splitlines()[-1]
+    assert last == f"{start} from metrics.json by at most {change:.1e} (test/mse)"
+
+
 def test_baselines_are_clipped(biased):
     run = Run.load(biased.run)
     run.predictor.baseline.user_bias[:-1] += 20

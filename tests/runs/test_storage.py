@@ -16,7 +16,7 @@ from ratinglab.errors import UserError
 from ratinglab.models.posterior import Sample
 from ratinglab.models.svdpp import Implicit
 from ratinglab.runs.record import read_record
-from ratinglab.runs.storage import load_predictor, read_epoch, read_training_data
+from ratinglab.runs.storage import load_predictor, read_epoch, read_seconds, read_training_data
 
 MODELS = {
     "mf": ("mf", {}),
@@ -178,3 +178,11 @@ def test_read_epoch_returns_the_epochs_of_a_checkpoint(tmp_path):
     write_run_of(tmp_path / "run", model_of("mf"), table_with_features())
     record = read_record(tmp_path / "run")
     assert read_epoch(tmp_path / "run" / "checkpoints" / "best.ckpt", record=record) == 2
+
+
+def test_seconds_of_a_damaged_checkpoint_are_refused(tmp_path):
+    write_run_of(tmp_path / "run", model_of("mf"), table_with_features())
+    record, path = read_record(tmp_path / "run"), tmp_path / "run" / "checkpoints" / "best.ckpt"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"^run: \S+best\.ckpt is damaged"):
+        read_seconds(path, record=record)

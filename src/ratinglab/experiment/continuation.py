@@ -150,7 +150,7 @@ def _check_extendable(
         raise UserError(f"a run by optimizer={options.optimizer.name} cannot be extended: it trains in a single epoch")
     if record.max_epochs <= done:
         raise UserError(f"trainer.max_epochs must be above the {done} epochs done, got {record.max_epochs}")
-    if limit is not None and limit <= (passed := read_seconds(last)):
+    if limit is not None and limit <= (passed := read_seconds(last, record=before)):
         raise UserError(f"trainer.max_time must be above the {passed:.1f} s of training done, got {record.max_time}")
     if record.max_epochs != before.max_epochs and options.schedule.spans_max_epochs:
         raise UserError(

@@ -7,6 +7,9 @@ from ratinglab.reports.results import lists_tables, metrics_table
 from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run import Run
 
+ROUNDING = 1e-4
+"""Largest difference of a metric that other processors and libraries explain; relative, if the metric is above 1."""
+
 
 def evaluate(options: EvaluateOptions) -> None:
     """Recompute a run's metrics on its own validation and test rows, and compare them with its metrics.json.
@@ -47,5 +50,6 @@ def evaluate(options: EvaluateOptions) -> None:
     difference, tag = max(differences)
     if difference == 0:
         print("equal to metrics.json to the last digit")
-    else:
-        print(f"differs from metrics.json by at most {difference:.1e} ({tag})")
+        return
+    is_rounding = all(each <= ROUNDING * max(1, abs(recorded[tag])) for each, tag in differences)
+    print(f"{'' if is_rounding else 'warning: '}differs from metrics.json by at most {difference:.1e} ({tag})")

@@ -360,9 +360,9 @@ def read_epoch(path: Path, *, record: RunRecord) -> int:
     return _read_checkpoint(path, record=record)[1] if path.exists() else 0
 
 
-def read_seconds(path: Path) -> float:
-    """Read the seconds of training until a checkpoint was written; 0 if there is none."""
-    return float(torch.load(path, map_location="cpu", weights_only=True)["seconds"]) if path.exists() else 0.0
+def read_seconds(path: Path, *, record: RunRecord) -> float:
+    """Read the seconds of training until a checkpoint of a run was written; 0 if there is none."""
+    return float(_load_checkpoint(path, record=record, key="run").get("seconds", 0)) if path.exists() else 0.0
 
 
 def check_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> int:
