@@ -209,6 +209,7 @@ class Posterior(Equation):
         """Yield the factors of each sample, on the last day; without days, the sample's own tables."""
         if not self._samples:
             yield from super().factors_of_samples()
+            return
         users, items = self.equation.user_side(), self.equation.item_side()
 
         def select(table: Tensor | None, side: Side) -> Tensor:

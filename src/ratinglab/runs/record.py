@@ -72,7 +72,7 @@ class RunRecord:
         max_time: time limit of the fit as DD:HH:MM:SS; None: no limit.
         split: name and options of the split; {} in runs from before they were kept.
         fitted_scale: the ratings of 1 and of 5 stars; 1 and 5 in runs of earlier versions, which were fitted on the
-        ratings themselves.
+            ratings themselves.
         predicts_scores: whether the model predicts scores to order lists by, not ratings.
         id: random text that the checkpoints repeat; "" in runs of earlier versions, whose files have no digests.
         started_with: the files in which Hydra stored how the run was started, by name.
@@ -161,9 +161,7 @@ class RunRecord:
         return {"monitor": self.monitor, **relevance}
 
     def list_lengths(self) -> list[int]:
-        """List the lengths of the lists that the run measures: ranking.k, and those of the metrics of lists that it
-        monitors and that its protocol compares.
-        """
+        """List the lengths of the lists that the run measures: ranking.k, and those of the metrics it must have."""
         compared = "" if self.protocol is None else self.protocol.get("metric", "")
         metrics = list_metric(self.monitor.removeprefix("val/")), list_metric(compared)
         lengths = self.ranking["k"], *(None if metric is None else metric.k for metric in metrics)

@@ -37,6 +37,7 @@ from ratinglab.serving.schemas import (
     SimilarRequest,
     explain,
 )
+from ratinglab.serving.service import Service
 from ratinglab.serving.strict_json import check_json
 
 PAGES = {
@@ -124,8 +125,8 @@ class _StrictRoute(APIRoute):
 def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
     """Add the endpoints. They are plain functions, so that FastAPI runs them in threads."""
 
-    def answering(response: Response) -> Any:
-        """Return the service, and name its run in the answer."""
+    def answering(response: Response) -> Service:
+        """Return the service, and name its run in the answer's header."""
         service = current.service
         response.headers[RUN_HEADER] = quote(str(service.run.folder))
         return service
