@@ -190,11 +190,11 @@ def test_run_is_ranked_among_the_published_figures():
         "                         RMSE  uses besides the ratings",
         "this run   mf by adam  0.8500                            comparable",
         "published  other       0.9000  times                     a paper",
-        "note: who rated what is known from the ratings, so the column `uses besides the ratings` leaves it out",
+        "note: implicit feedback is not listed under `uses besides the ratings`: it follows from the ratings",
     ]
     assert list(table_of_run(RECORD, name="mf by adam", value=0.95, fold=2))[-3:] == [
         "this run   mf by adam  0.9500                            comparable",
-        "note: who rated what is known from the ratings, so the column `uses besides the ratings` leaves it out",
+        "note: implicit feedback is not listed under `uses besides the ratings`: it follows from the ratings",
         "note: this run is only fold 2; the figures are means over 2: use -m split.fold=1,2",
     ]
 

@@ -13,9 +13,10 @@ BOUND = "± 95%"
 
 
 def values_of(runs: Sequence[FinishedRun], tag: str) -> list[float]:
-    """List a metric of the runs; [] if one lacks it.
+    """List the values to average: a metric of each run; [] if a run lacks it.
 
-    Over several splits, such as folds, it averages the runs of each split: seeds on the same rows are not independent.
+    With several splits, such as folds, each value is the mean over a split's runs, because runs on the same rows are
+    not independent.
     """
     if not all(tag in run.metrics for run in runs):
         return []

@@ -60,11 +60,11 @@ class Row(NamedTuple):
 
     @property
     def is_pruned(self) -> bool:
-        """Whether the sweep has ended a run early."""
+        """Whether a run was pruned by its sweep."""
         return any((run.folder / PRUNED).is_file() for run in self.runs)
 
     def lacking(self, folds: set[int | None]) -> str:
-        """Describe a seed that lacks some of the folds; "" if all are complete."""
+        """Describe a seed with missing folds; "" if all seeds are complete."""
         for (seed, _), runs in self.by_seed().items():
             found = {run.record.fold for run in runs}
             if not found >= folds:
@@ -80,12 +80,11 @@ def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
     The table of a sweep comes first, and its files are written again.
 
     Args:
-        folders: runs, or folders with runs in them, at any depth.
+        folders: runs, or folders with runs at any depth.
         test: whether to evaluate the best configuration of each sweep on the test rows.
 
     Raises:
-        UserError: a folder is missing, or there is no finished run in any of them; or with `test`, there is no sweep,
-            or it has no best configuration.
+        UserError: there is no finished run in the folders; or with `test`, no sweep.
     """
     sweeps = [path for path in (user_path(name, key="folder") for name in folders) if (path / SWEEP_RECORD).is_file()]
     if test and not sweeps:
@@ -121,7 +120,7 @@ def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
 
 
 def _report_sweep(folder: Path, *, test: bool) -> Iterator[str]:
-    """Report a sweep and write its files again, if they can be written; with `test`, open its test rows."""
+    """Report a sweep and rewrite its files if the folder is writable; with `test`, first test its best runs."""
     errors = list[str]()
     if test:
         best = find_best(read_jobs(folder))
@@ -138,7 +137,7 @@ def _report_sweep(folder: Path, *, test: bool) -> Iterator[str]:
 
 
 def _by_splits(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Divide rows into those whose runs hold out the same ratings, each with the seeds of their splits as text."""
+    """Group rows by the ratings that their runs hold out, and describe the split seeds of each group."""
     divided: defaultdict[frozenset[str], list[Row]] = defaultdict(list)
     for row in rows:
         divided[frozenset(run.record.provenance["split"].partition("/")[0] for run in row.runs)].append(row)
@@ -149,10 +148,9 @@ def _by_splits(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
 def models_table(folders: Sequence[str]) -> Iterator[str]:
     """Tabulate all finished runs under protocols in Markdown: one row per model and fit, one column per protocol.
 
-    A cell is the mean over folds and seeds of the metric that the protocol compares. It is empty unless every run is
-    comparable and every seed has all folds. A column says what a model uses besides the ratings: compare models that
-    use the same. Seconds and parameters are means over the runs of the row's first column with a figure. For the
-    folders and errors see `compare`.
+    A cell is the protocol's metric, averaged over folds and seeds. It is empty unless every run is comparable and every
+    seed has all folds. The column `uses besides the ratings` lists side information: compare models that use the same.
+    Seconds and parameters are means over the runs of the row's first filled column. `folders` is as in `compare`.
     """
     runs = [run for run in find_runs(folders)[0] if _title(run)]
     if not runs:
@@ -175,19 +173,19 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
 
 
 def _title(run: FinishedRun) -> str:
-    """Return the title of a run's protocol; "" if the run has none, or lacks the test metric that it compares."""
+    """Return the title of a run's protocol; "" without a protocol or its test metric."""
     return str(run.record.protocol["title"]) if run.record.protocol and compared_tag(run.record) in run.metrics else ""
 
 
 def _metric(run: FinishedRun) -> MetricKind:
-    """Return the metric that a run's protocol compares."""
+    """Return the metric of a run's protocol."""
     protocol = protocol_of(run.record)
     assert protocol is not None, "the caller takes runs under protocols"
     return metric_of(protocol)
 
 
 def _mean_of(row: Row) -> float:
-    """Average the metric that the protocol of a row's runs compares."""
+    """Average the metric of the protocol of a row's runs."""
     return mean_of(row.runs, compared_tag(row.runs[0].record))
 
 
@@ -197,14 +195,14 @@ def _protocols(row: Row) -> list[dict[str, Any]]:
 
 
 def _obstacle(row: Row) -> str:
-    """Say why a row of runs under one protocol cannot be compared with others under it; "" if it can."""
+    """Describe why runs under a protocol are not comparable; "" if they are."""
     protocols = _protocols(row)
     needed = protocols[0]["folds"]
     return (row.lacking(set(range(1, needed + 1))) if needed > 1 else "") or departures(protocols)
 
 
 def _verdict(row: Row) -> str:
-    """Say with which of the protocol's figures a row of runs is comparable, or why with none."""
+    """Describe which of the protocol's figures a row of runs is comparable with."""
     obstacle = _obstacle(row)
     return f"not comparable: {obstacle}" if obstacle else verdict(_protocols(row))
 
@@ -259,7 +257,7 @@ def _rows(runs: Sequence[FinishedRun], *, across_splits: bool = False) -> list[R
 def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     metric, tag = _metric(rows[0].runs[0]), compared_tag(rows[0].runs[0].record)
     recorded = [protocol["figures"] for row in rows for protocol in _protocols(row)]
-    # in records of earlier versions, figures do not say what they use
+    # earlier versions did not record what figures use
     figures = max(recorded, key=lambda figures: sum(NOT_RECORDED not in each["uses"] for each in figures))
     lines = []
     for each in figures:
@@ -279,7 +277,7 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
 def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
     """Tabulate rows on one split, best monitored metric first; RMSE if they monitor MSE.
 
-    Rows that lack a fold come last: their mean covers other ratings.
+    Rows with missing folds come last because their means cover other ratings.
     """
     monitor: MetricKind = rows[0].runs[0].record.monitored()
     metric = METRICS["rmse"] if monitor.name == "mse" else monitor
@@ -306,13 +304,13 @@ def _split_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _folds(rows: Sequence[Row]) -> set[int | None]:
-    """Return the folds of the split, or those that a row has, if the split does not say how many it has."""
+    """Return the folds of the split; if it does not record their number, all folds that occur."""
     count = rows[0].runs[0].record.split.get("split.folds")
     return {run.record.fold for row in rows for run in row.runs} if count is None else set(range(1, count + 1))
 
 
 def _behind(ranked: Sequence[Row], folds: set[int | None], *, tag: str) -> tuple[list[str], list[str]]:
-    """Test the complete rows against the first one. Returns a cell for each row, and notes that name the tests."""
+    """Test complete rows against the first one. Returns a cell per row, and notes that name the tests."""
     first, *others = ranked
     higher_is_better = first.runs[0].record.monitored().higher_is_better
     differences = [

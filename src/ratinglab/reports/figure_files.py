@@ -23,17 +23,17 @@ from ratinglab.runs.learning_curves import Curve, read_curve
 from ratinglab.runs.sweep_folder import short_number
 
 MAX_GROUPS = 6
-"""Maximum number of groups whose learning curves are drawn: the best ones."""
+"""Number of best groups whose learning curves are drawn."""
 FIGURES, MEANS = "figures", "mean"
-"""Subfolders of a sweep's folder: with figures, and with the TensorBoard events of its mean curves."""
+"""Subfolders of a sweep's folder, for figures and for TensorBoard events of mean curves."""
 
 
 def write_figures(folder: Path, sets: Sequence[ComparableJobs]) -> None:
-    """Draw the figures of a sweep into its folder, as PNG, in place of earlier ones.
+    """Write the figures of a sweep into its folder as PNG, and remove earlier ones.
 
     effects: the monitored metric against each swept key; parallel: against all of them; seconds: against the time of
-    the fit, with the Pareto front; curves: by epoch, of the best configurations. Of several sets of jobs, each has its
-    own, numbered ones. If the runs log to TensorBoard and differ in seed or fold, it also writes their mean curves.
+    the fit, with the Pareto front; curves: by epoch, of the best configurations. With several sets of jobs, the figures
+    of each set are numbered. If the runs log to TensorBoard and differ in seed or fold, also writes mean curves.
     """
     for path in [*folder.glob(f"{FIGURES}/*.png"), *folder.glob(f"{MEANS}*/*/events.out.tfevents.*")]:
         path.unlink()
@@ -83,7 +83,7 @@ def _best_curves(jobs: ComparableJobs) -> dict[str, list[Curve]]:
 
 
 def _curves_of(group: Group, tag: str) -> list[Curve]:
-    """Read the curves of a group's runs. With several splits, those of each are averaged: they are not independent."""
+    """Read the curves of a group's runs. With several splits, returns the mean curve of each split; see `values_of`."""
     of_splits = [
         [curve for run in runs if (curve := read_curve(run.folder_of("val"), tag))]
         for runs in by_split(group.runs).values()

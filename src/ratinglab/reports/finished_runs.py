@@ -24,12 +24,12 @@ class FinishedRun(NamedTuple):
     metrics: dict[str, float]
 
     def folder_of(self, part: str) -> Path:
-        """Return the folder of the fit that held out a part, val or test. With two fits, the first held out val."""
+        """Return the folder of the fit that held out a part, val or test. With two fits, the first one held out val."""
         return self.folder / VALIDATION_FIT if part == "val" and self.record.refit_epochs is not None else self.folder
 
 
 def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]]:
-    """Find the finished runs, each once; count the unfinished ones; say why others cannot be read."""
+    """Find finished runs, each once. Also returns the number of unfinished runs, and a message per unreadable run."""
     found: dict[Path, None] = {}
     finished, unfinished, faults = list[FinishedRun](), 0, list[str]()
     for name in folders:
@@ -44,7 +44,7 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
             continue  # the first fit of a refit run
         try:
             if not (folder / METRICS).exists():
-                check_file(folder / METRICS)  # it may be lost
+                check_file(folder / METRICS)  # raises if the file was written and then lost
                 unfinished += 1
                 continue
             finished.append(FinishedRun(folder, read_record(folder), read_metrics(folder)))
@@ -54,9 +54,9 @@ def find_runs(folders: Sequence[str]) -> tuple[list[FinishedRun], int, list[str]
 
 
 def basis(record: RunRecord) -> dict[str, str]:
-    """Describe what two runs must share to be compared: data, split except fold and seed, and monitored metric."""
+    """Return what comparable runs share: data, split except fold and seed, and monitored metric."""
     options = {key: value for key, value in record.split.items() if key not in (*REPLICATES, "split.refit")}
-    if not options:  # a run from before the record had them
+    if not options:  # earlier versions did not record them
         options = {"split": record.provenance["split"].partition("/")[0]}
     data = {"data": record.provenance["data"], "data_digest": record.provenance["data_digest"]}
     shared: dict[str, Any] = {**data, **options, **record.monitor_settings()}
@@ -64,7 +64,7 @@ def basis(record: RunRecord) -> dict[str, str]:
 
 
 def describe(basis: dict[str, str], others: list[dict[str, str]]) -> str:
-    """Name the data and the split, and any other conditions in which the bases differ."""
+    """Describe a basis: the data, the split, and other conditions that differ from the other bases."""
     differing = [key for key in basis if len({other.get(key) for other in others}) > 1]
     options = [f"{key}={basis[key]}" for key in differing if key not in ("data", "split")]
     return ", ".join([basis["data"], f"split {basis['split']}", *options])

@@ -12,16 +12,16 @@ from ratinglab.runs.sweep_folder import config_dir_of
 
 
 def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
-    """Evaluate runs on their test rows, if they have not been yet, and yield the mean of each metric as lines.
+    """Evaluate runs on their test rows, unless already done, and yield the mean of each metric as lines.
 
-    Each run keeps its test errors, in metrics.json and predictions.parquet.
+    Stores the test errors in metrics.json and predictions.parquet of each run.
     """
     metrics_of_runs = []
     for each in runs:
         metrics = each.metrics
         if not any(tag.startswith("test/") for tag in metrics):
             if (config_dir := config_dir_of(each.folder)) is not None:
-                sys.path.insert(0, config_dir)  # where the run's equation is
+                sys.path.insert(0, config_dir)  # for the run's own equation
             run = Run.load(each.folder)
             metrics = defined_metrics(
                 metrics | run.evaluate(parts=("test",)) | run.evaluate_own_ranking(parts=("test",)),
@@ -33,7 +33,7 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
         metrics_of_runs.append(metrics)
     count = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
     record = runs[0].record
-    for kind in dict.fromkeys([*record.metric_kinds(), record.monitored()]):  # one of lists is not in it
+    for kind in dict.fromkeys([*record.metric_kinds(), record.monitored()]):  # the monitored metric may be one of lists
         tag = f"test/{kind.name}"
         if all(tag in metrics for metrics in metrics_of_runs):
             yield f"test       {kind.label} {np.mean([metrics[tag] for metrics in metrics_of_runs]):.4f}{count}"

@@ -14,7 +14,7 @@ def compute_explained_share(values: Sequence[str], metric: NDArray[np.float64]) 
     """Compute the share of the variance of a metric's ranks that one key explains alone: adjusted η², from 0 to 1.
 
     η² = Σ_g n_g (r̄_g − r̄)² / Σ (r − r̄)², adjusted for the number G of groups: 1 − (1 − η²)(n − 1)/(n − G). Ranks
-    keep a diverged run from hiding all else.
+    limit the effect of a diverged run.
 
     Args:
         values: (n,) the key's value in each run, as typed.
@@ -32,7 +32,7 @@ def compute_explained_share(values: Sequence[str], metric: NDArray[np.float64]) 
 
 
 def _binned(values: Sequence[str]) -> NDArray[np.generic]:
-    """Put the values of a numeric key with many values into quantile bins; keep others as they are."""
+    """Bin the values of a numeric key by quantiles if there are many; return other values unchanged."""
     try:
         numbers = np.array([float(value) for value in values])
     except ValueError:

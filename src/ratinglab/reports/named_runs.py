@@ -14,17 +14,17 @@ NAMES = ("latest", "best")
 
 
 class NamedRun(NamedTuple):
-    """The folder of a run, and a remark on the choice; None if the user gave the folder."""
+    """A run's folder, and a note on which run was chosen; None if the user gave the folder."""
 
     folder: Path
     remark: str | None
 
 
 def named_run(text: str) -> NamedRun:
-    """Find the run that the option `run` names by its folder or, if there is no such folder, as `latest` or `best`.
+    """Find the run that the option `run` names: a folder or, if there is no such folder, `latest` or `best`.
 
-    `latest` is the run below outputs/ that finished last. `best` has the best monitored metric of the runs that share
-    its data, split and monitored metric. `FOLDER/latest` searches another folder.
+    `latest` is the run below outputs/ that finished last. `best` has the best monitored metric among the runs with the
+    data, split and monitored metric of the latest one. `FOLDER/latest` searches another folder.
 
     Raises:
         UserError: there is no finished run; or, for `best`, the latest run lacks its monitored metric.
@@ -58,7 +58,7 @@ def _finished_at(run: FinishedRun) -> float:
 
 
 def _comparison_key(run: FinishedRun) -> tuple[str, str, dict[str, Any]]:
-    """Return what two runs must share for `best` to compare them."""
+    """Return what runs must share for `best` to compare them."""
     provenance = run.record.provenance
     return provenance["data_digest"], provenance["split"], run.record.monitor_settings()
 

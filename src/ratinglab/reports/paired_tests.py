@@ -1,4 +1,4 @@
-"""Paired tests of the difference between two configurations: over the same folds, or over the same rows."""
+"""Paired tests of two configurations, over the same folds or the same rows."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ NUM_RESAMPLES, MAX_BLOCKS = 2000, 1000
 
 
 class PairedDifference(NamedTuple):
-    """How far a configuration is behind the best one: the mean difference, and its 95% confidence interval.
+    """Mean difference of a configuration from the best one, with a 95% confidence interval.
 
     Attributes:
         mean, low, high: the difference in the units of the metric, positive if the configuration is worse.
         p: two-sided p-value of no difference, not adjusted for the number of comparisons.
-        test: the test, and over what.
+        test: name of the test, and what it is computed over.
     """
 
     mean: float
@@ -32,7 +32,7 @@ class PairedDifference(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The mean and half the width of the interval."""
+        """The mean and the half-width of the interval."""
         return f"{self.mean:.4f} ± {(self.high - self.low) / 2:.4f}"
 
 
@@ -41,11 +41,11 @@ def paired_difference(
 ) -> PairedDifference | None:
     """Test how far one configuration is behind another.
 
-    Runs are paired by their split, and runs of one split are averaged, such as over seeds. With several splits it is
-    Nadeau and Bengio's corrected t test over these; with one, and MSE, a bootstrap of the paired squared errors.
+    Runs are paired by split, and averaged within a split, such as over seeds. Several splits are compared by Nadeau and
+    Bengio's corrected t test; MSEs on a single split by a bootstrap of the paired squared errors.
 
     Returns:
-        The difference; None if a run lacks the metric, they share no split, or have not kept their predictions.
+        The difference; None if a run lacks the metric or its predictions, or the two share no split.
     """
     if not all(tag in run.metrics for run in (*best, *other)):
         return None
@@ -67,7 +67,7 @@ def paired_difference(
 
 
 def by_split(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
-    """Group runs by the identity of their split, which includes the fold."""
+    """Group runs by their split, including the fold."""
     groups: defaultdict[str, list[FinishedRun]] = defaultdict(list)
     for run in runs:
         groups[run.record.provenance["split"]].append(run)
@@ -75,13 +75,13 @@ def by_split(runs: Sequence[FinishedRun]) -> dict[str, list[FinishedRun]]:
 
 
 def evaluated_share(run: FinishedRun, part: str) -> float:
-    """Compute the number of rows in a part, val or test, over the number that the fit was trained on."""
+    """Compute the ratio of a part's rows, val or test, to the training rows of its fit."""
     counts = count_rows(run.folder_of(part))
     return float(counts[PARTS.index(part)] / counts[0])
 
 
 def _mean_squared_errors(runs: Sequence[FinishedRun], part: str) -> NDArray[np.float64] | None:
-    """Average the squared error of each row over runs, such as over seeds; None if a run has not kept them."""
+    """Average the squared error of each row over runs, such as seeds; None if a run has no predictions."""
     errors = [read_squared_errors(run.folder_of(part), part) for run in runs]
     kept = [each for each in errors if each is not None]
     return np.mean(kept, axis=0) if len(kept) == len(runs) else None

@@ -20,10 +20,10 @@ if TYPE_CHECKING:  # slow to import: the command line reads this file first
 OF_RATINGS = ("mse", "rmse", "mae")
 """Metrics of predicted ratings that figures may have."""
 USES = "uses besides the ratings"
-"""Head of the column that lists the kinds of information of a run or another system."""
-NOTE = f"note: who rated what is known from the ratings, so the column `{USES}` leaves it out"
+"""Head of the column of the side information that a run or another system uses."""
+NOTE = f"note: implicit feedback is not listed under `{USES}`: it follows from the ratings"
 NOT_RECORDED = "not recorded"
-"""Entry of that column for a run or a figure from before it was recorded."""
+"""Entry of that column for runs and figures of earlier versions, which did not record it."""
 
 
 class FigureKind(Enum):
@@ -97,7 +97,7 @@ class NoProtocol(ProtocolOptions):
 
 
 def protocol_of(record: RunRecord) -> dict[str, Any] | None:
-    """Return the protocol in a run's record, with what earlier versions did not record; None without a protocol."""
+    """Return the protocol of a run, with defaults for keys that earlier versions lack; None without a protocol."""
     if record.protocol is None:
         return None
     figures = [_with_later_keys(figure) for figure in record.protocol["figures"]]
@@ -107,7 +107,7 @@ def protocol_of(record: RunRecord) -> dict[str, Any] | None:
 
 
 def _with_later_keys(figure: Mapping[str, Any]) -> dict[str, Any]:
-    """Add what earlier versions did not record to a figure: all were RMSEs then."""
+    """Add the keys that earlier versions did not record; all their figures were RMSEs."""
     later = {"uses": [NOT_RECORDED]} | dict(figure)
     return later if "value" in later else later | {"value": later["rmse"]}
 
@@ -121,24 +121,24 @@ def metric_of(protocol: Mapping[str, Any]) -> MetricKind:
 
 
 def compared_tag(record: RunRecord) -> str:
-    """Return the tag of a run's metric that its protocol compares; "" without a protocol."""
+    """Return the tag of the metric that a run's protocol compares; "" without a protocol."""
     protocol = protocol_of(record)
     return "" if protocol is None else f"test/{protocol['metric']}"
 
 
 def _uses_of(record: RunRecord) -> list[str]:
-    """Find out what a run uses besides the ratings, from the options of its equation."""
+    """Derive the side information that a run uses from the options of its equation."""
     if record.provenance.get("side_digest") is None:
         return []
     try:
         needs = record.equation_options().needs()
-    except (UserError, KeyError):  # an equation of the user's own that is not at hand
+    except (UserError, KeyError):  # a user's own equation that cannot be imported
         return [NOT_RECORDED]
     return [each.value for each in needs.information()]
 
 
 def table_of_run(protocol: dict[str, Any], *, name: str, value: float, fold: int | None) -> Iterator[str]:
-    """Rank a run among its protocol's figures by its metric; `fold` is None for a split without folds."""
+    """Rank a run among its protocol's figures; `fold` is None for a split without folds."""
     yield from _among_figures(protocol, name=name, value=value, remark=verdict([protocol]))
     if protocol["folds"] > 1:
         yield (
@@ -148,20 +148,20 @@ def table_of_run(protocol: dict[str, Any], *, name: str, value: float, fold: int
 
 
 def table_of_folds(protocols: Sequence[dict[str, Any]], *, name: str, value: float, half_width: float) -> Iterator[str]:
-    """Rank the mean over a protocol's folds, with half the width of its 95% interval, among its figures."""
+    """Rank the mean over a protocol's folds among its figures; `half_width` is that of its 95% interval."""
     remark = f"mean of {len(protocols)} folds, ± {half_width:.4f} (95%); {verdict(protocols)}"
     return _among_figures(protocols[0], name=name, value=value, remark=remark)
 
 
 def departures(protocols: Sequence[dict[str, Any]]) -> str:
-    """Name the departures of runs from their protocol, each once; "" if there are none."""
+    """List the departures of runs from their protocol, each once; "" if there are none."""
     return "; ".join(dict.fromkeys(departure for each in protocols for departure in each["departures"]))
 
 
 def verdict(protocols: Sequence[dict[str, Any]]) -> str:
-    """Say with which figures runs of one equation are comparable, or why with none.
+    """Describe which figures runs of one equation are comparable with, or why none.
 
-    A run that uses times or features is compared like for like only with systems that use them too.
+    A run that uses times or features is only comparable with systems that use them too.
     """
     if found := departures(protocols):
         return f"not comparable: {found}"

@@ -42,8 +42,7 @@ def metrics_table(values: Mapping[str, float], record: RunRecord) -> Iterator[st
 def lists_tables(values: Mapping[str, float], record: RunRecord, *, order: OrderOptions) -> Iterator[str]:
     """Tabulate the metrics of lists of the model and of the most popular items, a table per length; none without any.
 
-    Says whose lists were measured, and warns if the model's NDCG is below that of the most popular items on the rows of
-    the last part.
+    Also counts the measured users, and warns if the model's NDCG on the last part is below the most popular items'.
     """
     lengths = sorted({int(found[1]) for tag in values if (found := re.fullmatch(r"(?:val|test)/ndcg@(\d+)", tag))})
     for k in lengths:
@@ -82,7 +81,7 @@ def _cell(value: float | None) -> str:
 
 
 def results(values: Mapping[str, float], record: RunRecord) -> Iterator[str]:
-    """Report the metrics, those of lists, the time of the fit, and remarks."""
+    """Report all metrics, the time of the fit, and warnings."""
     yield from metrics_table(values, record)
     yield from lists_tables(values, record, order=record.order_options())
     yield (

@@ -14,7 +14,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 FEW = 8
-"""Largest number of distinct numbers of a key that are averaged and labelled one by one."""
+"""Maximum number of distinct numbers of a key that are averaged and labelled one by one."""
 BEYOND = "tab:orange"
 """Color of runs beyond an axis."""
 
@@ -50,7 +50,7 @@ class SweptKey(NamedTuple):
 
 
 def read_keys(runs: Sequence[SweptRun]) -> list[SweptKey]:
-    """Read the swept keys: as numbers if all values are, else as categories, of which numbers come first."""
+    """Read each swept key as numbers if all its values are numbers, else as categories, numbers first."""
     keys = []
     for name, label in _short_keys(runs).items():
         texts = [run.values.get(name) for run in runs]
@@ -81,7 +81,7 @@ def format_settings(runs: Sequence[SweptRun]) -> list[str]:
 
 
 def _number(text: str) -> float:
-    """Return the number, or infinity for another text."""
+    """Parse a number; infinity for any other text."""
     try:
         return float(text) if math.isfinite(float(text)) else math.inf
     except ValueError:
@@ -89,7 +89,7 @@ def _number(text: str) -> float:
 
 
 def shortened(text: str, length: int = 24) -> str:
-    """Round a number to 4 digits, unless it is an integer; cut a path at the front and another text in the middle."""
+    """Shorten a value: round numbers except integers to 4 digits, cut paths at the front, other text in the middle."""
     if math.isfinite(_number(text)):
         is_integer = re.fullmatch(r"[+-]?\d+", text)
         return text if is_integer else re.sub(r"e\+?(-?)0*", r"e\1", f"{float(text):.4g}")
@@ -117,13 +117,13 @@ def _scale(places: Numbers) -> str:
 
 
 def axis_limits(values: Numbers, *, clip_low: bool, clip_high: bool, squeeze: float) -> Limits:
-    """Choose limits that leave out far values, if the axis would be longer by the factor squeeze with them.
+    """Choose limits; exclude outliers if they would lengthen the axis by the factor squeeze.
 
-    Far is more than 1.5 interquartile ranges beyond the quartiles, on the sides to clip.
+    Outliers are more than 1.5 interquartile ranges beyond the quartiles, on the sides to clip.
     """
     is_shown = np.ones(len(values), dtype=bool)
     for sign in [1] * clip_high + [-1] * clip_low:
-        # no interpolation: it would let one huge value of four raise the third quartile
+        # no interpolation, which would let one huge value of four raise the third quartile
         first, third = np.quantile(sign * values, (0.25, 0.75), method="lower")
         is_shown &= sign * values <= third + 1.5 * (third - first)
     if is_shown.sum() < 2 or np.ptp(values) <= squeeze * np.ptp(values[is_shown]):
@@ -134,7 +134,7 @@ def axis_limits(values: Numbers, *, clip_low: bool, clip_high: bool, squeeze: fl
 
 
 def describe_outliers(metric: Numbers, limits: Limits) -> str:
-    """Count the runs beyond the axis, and give the farthest metric."""
+    """Describe the runs beyond the axis: their number and the farthest metric."""
     above, below = metric[metric > limits[1]], metric[metric < limits[0]]
     if len(above):
         return f"{count_text(len(above))} above the axis, up to {above.max():.4g}"
@@ -158,7 +158,7 @@ def fractions_of(axis: Axis, values: Numbers) -> Numbers:
 
 
 def set_scale_and_ticks(axis: Axis, key: SweptKey, *, inches: float) -> None:
-    """Set the scale of an axis, and as many ticks as its length holds."""
+    """Set the scale of an axis, and as many ticks as fit its length."""
     is_x = isinstance(axis, XAxis)
     options = {"linthresh": key.place[key.place > 0].min()} if key.scale == "symlog" else {}
     (axis.axes.set_xscale if is_x else axis.axes.set_yscale)(key.scale, **options)

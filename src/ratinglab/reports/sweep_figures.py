@@ -38,7 +38,7 @@ from ratinglab.runs.learning_curves import Curve
 SIZE = (7.0, 4.2)
 """Inches, at 100 dots per inch; figures with many panels, axes or names are larger."""
 MOST_NAMED = 6
-"""Largest number of runs on the Pareto front that are named."""
+"""Maximum number of runs on the Pareto front that are named."""
 RUN, MEAN, BEST = "tab:blue", "0.2", "tab:red"
 NAMES: dict[str, Any] = {"loc": "outside lower left", "frameon": False, "fontsize": 9}
 """Style of a legend with names of runs."""
@@ -47,8 +47,8 @@ NAMES: dict[str, Any] = {"loc": "outside lower left", "frameon": False, "fontsiz
 def marginal_effects(runs: Sequence[SweptRun], *, label: str, higher_is_better: bool) -> Figure:
     """Draw the metric against each swept key, one panel per key, with the mean over the other keys.
 
-    A key with few distinct values has a mean per value, another one per bin, with equal numbers of runs in the bins.
-    Means leave out runs beyond the axis. The runs must have a key.
+    Keys with few distinct values have a mean per value; others have one per bin of equally many runs. Means exclude
+    runs beyond the axis. There must be at least one key.
     """
     keys = read_keys(runs)
     metric, limits, order = _read(runs, higher_is_better=higher_is_better)
@@ -142,9 +142,9 @@ def metric_against_seconds(runs: Sequence[SweptRun], *, label: str, higher_is_be
 
 
 def pareto_front(seconds: Numbers, metric: Numbers, *, higher_is_better: bool) -> NDArray[np.intp]:
-    """Return the runs that no other run beats in one of time and metric while at least equal in the other.
+    """Find the Pareto front: runs that no other run beats in time or metric while being at least equal in the other.
 
-    They are indices, by increasing seconds. Of equal runs, the front has all or none.
+    Returns their indices, by increasing seconds. Equal runs are all on the front, or none is.
     """
     cost = -metric if higher_is_better else metric
     points, point = np.unique(np.column_stack([seconds, cost]), axis=0, return_inverse=True)
@@ -156,8 +156,7 @@ def pareto_front(seconds: Numbers, metric: Numbers, *, higher_is_better: bool) -
 def learning_curves(curves: Mapping[str, Sequence[Curve]], *, label: str) -> Figure:
     """Draw the mean curve, and its uncertainty, of each group of runs that differ only in seed or fold.
 
-    The mean ends where the first run of the group ends: over fewer runs, it would jump. Longer runs go on as thin
-    lines.
+    The mean ends with the shortest run, because it would jump over fewer runs. Longer runs continue as thin lines.
 
     Args:
         curves: the curves of each group's runs, by the group's name; at least one in each.
@@ -228,7 +227,7 @@ def _draw_effect(axes: Axes, key: SweptKey, metric: Numbers, *, limits: Limits, 
 
 
 def _draw_vertical_axis(host: Axes, key: SweptKey, *, at: int, limits: Limits | None = None) -> Numbers:
-    """Draw the axis of a key, or of the metric, which has limits; return the height of each run on it, 0 to 1."""
+    """Draw the axis of a key, or of the metric if it has limits; return the height of each run on it, 0 to 1."""
     axes = host.twinx()
     side: Literal["left", "right"] = "left" if limits is None else "right"
     axes.spines[:].set_visible(False)
@@ -256,7 +255,7 @@ def _read(runs: Sequence[SweptRun], *, higher_is_better: bool) -> tuple[Numbers,
 
 
 def _far_apart(places: Numbers) -> list[int]:
-    """Choose places to label: the last, then always the one farthest from those chosen.
+    """Choose points to label: the last one, then repeatedly the one farthest from all chosen points.
 
     places: (n, 2), in fractions of the axes; closer than 0.04, labels would overlap
     """

@@ -39,7 +39,7 @@ from ratinglab.reports.text_table import aligned, latex, markdown
 from ratinglab.runs.sweep_folder import SAVED, Job, config_dir_of, short_number
 
 MAX_SHOWN, NUM_BEST = 8, 5
-"""The terminal shows all rows up to the first number, else as many of the best as the second."""
+"""The terminal shows tables of up to MAX_SHOWN rows, and the NUM_BEST best rows of longer ones."""
 MIN_GROUPS = 8
 """Smallest number of configurations in which to measure the importance of the keys."""
 FILES = {"results.csv", "results.md", "results.tex", "groups.csv", "comparisons.csv", "best.yaml"}
@@ -48,14 +48,14 @@ Rows = list[list[str]]
 
 
 class SweepReport(NamedTuple):
-    """Lines for the terminal, the contents of files for the sweep's folder, by name, and what they are about."""
+    """Lines for the terminal, files for the sweep's folder by name, and the reported sets of jobs."""
 
     lines: list[str]
     files: dict[str, bytes]
     sets: list[ComparableJobs]
 
     def write(self, folder: Path) -> None:
-        """Write the files and the figures, in place of those of an earlier report."""
+        """Write the files and the figures, and remove those of an earlier report."""
         for name in FILES - self.files.keys():
             (folder / name).unlink(missing_ok=True)
         for name, content in self.files.items():
@@ -64,7 +64,7 @@ class SweepReport(NamedTuple):
 
 
 def sweep_report(jobs: Sequence[Job]) -> SweepReport:
-    """Report the jobs with the arguments in which they differ, best monitored validation metric first.
+    """Report jobs by the arguments in which they differ, best monitored validation metric first.
 
     Jobs that differ only in REPLICATES share a row: their number, and each metric's mean with its 95% confidence
     interval. If all jobs have the same settings, each gets its own row, followed by their mean and its interval.
@@ -109,7 +109,7 @@ def sweep_report(jobs: Sequence[Job]) -> SweepReport:
 
 
 def _differences(jobs: ComparableJobs) -> dict[int, PairedDifference]:
-    """Test the complete groups without pruned jobs against the best one, by their place."""
+    """Test complete groups without pruned jobs against the best one, by index of the group."""
     if jobs.best is None:
         return {}
     _, tag, higher_is_better = jobs.columns[0]
@@ -122,7 +122,7 @@ def _differences(jobs: ComparableJobs) -> dict[int, PairedDifference]:
 
 
 def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Rows:
-    """Tabulate comparable jobs below a head: a row per group, or a row per job if all jobs are in one group."""
+    """Tabulate comparable jobs: a head, then a row per group, or per job if there is only one group."""
     if not jobs.groups[0].settings:
         keys = find_differing_keys([result.job for result in jobs.results])
         rows = [_job_cells(result, jobs) for result in jobs.results]
@@ -144,7 +144,7 @@ def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Ro
 
 
 def _metric_cells(group: Group, jobs: ComparableJobs) -> list[str]:
-    """Format each metric's mean, with its interval if there are several runs; the status without metrics."""
+    """Format the mean of each metric, with its interval; the status of jobs without metrics."""
     texts = [(mean_text(group.runs, column.tag), half_width_text(group.runs, column.tag)) for column in jobs.columns]
     cells = [" ± ".join(filter(None, each)) for each in texts]
     statuses = {result.status for result in group.results}
@@ -156,7 +156,7 @@ def _metric_cells(group: Group, jobs: ComparableJobs) -> list[str]:
 
 
 def _count(group: Group) -> str:
-    """Format the number of finished jobs, and of how many if some are missing."""
+    """Format the number of finished jobs, such as `3`, or `3 of 4` if some are missing."""
     done = len(group.finished)
     return str(done) if group.num_missing == 0 else f"{done} of {done + group.num_missing}"
 
@@ -172,7 +172,7 @@ def _job_cells(result: JobResult, jobs: ComparableJobs) -> list[str]:
 
 
 def _mean_and_interval(jobs: ComparableJobs, keys: Sequence[str]) -> Rows:
-    """Average each column over the jobs, with its 95% interval; blank unless every job has the metric."""
+    """Format the mean of each column and its 95% interval; blank unless every job has finished."""
     if not keys:
         return []
     runs = jobs.groups[0].runs if all(result.has_metrics for result in jobs.results) else []
@@ -191,7 +191,7 @@ def _best_rows(table: Rows, *, is_ranked: bool) -> Iterator[str]:
 
 
 def _remarks(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Iterator[str]:
-    """Say how the differences were tested, how important the keys were, and which jobs failed."""
+    """Explain intervals and tests, rank the keys by importance, and list pruned and failed jobs."""
     folds = {result.record.fold for result in jobs.results if result.record is not None}
     total = jobs.basis.get("split.folds")
     if FOLD in jobs.replicates and total is not None and len(folds) < int(total):
@@ -212,7 +212,7 @@ def _remarks(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> 
 
 
 def _importance(jobs: ComparableJobs) -> Iterator[str]:
-    """Rank the swept keys by the share of the metric's variance that each explains, if there are enough groups."""
+    """Rank the swept keys by the share of the metric's variance that each explains; nothing with few groups."""
     column = jobs.columns[0]
     groups = [group for group in jobs.groups if group.num_missing == 0 and values_of(group.runs, column.tag)]
     keys = list(jobs.groups[0].settings)
@@ -225,7 +225,7 @@ def _importance(jobs: ComparableJobs) -> Iterator[str]:
 
 
 def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
-    """Return the commands that train the best configuration and that open its test rows, if they are closed."""
+    """Format the commands that train the best configuration and evaluate its test rows, unless already evaluated."""
     if jobs.best is None:
         return
     job = jobs.best.finished[0].job
@@ -253,7 +253,7 @@ def _comparisons_csv(sets: Sequence[ComparableJobs], differences: Sequence[dict[
 
 
 def _groups_csv(sets: Sequence[ComparableJobs]) -> bytes:
-    """Format one row per configuration and metric: over its seeds, or over its folds after averaging their seeds."""
+    """Format one row per configuration and metric."""
     keys = list(dict.fromkeys(key for jobs in sets for key in jobs.groups[0].settings))
     rows = [[*keys, "runs", "missing", "metric", "mean", "sd", "low", "high"]]
     for group, column in ((group, column) for jobs in sets for group in jobs.groups for column in jobs.columns):
@@ -285,7 +285,7 @@ def _as_csv(rows: Sequence[Sequence[str]]) -> bytes:
 
 
 def _beside_figures(runs: Sequence[FinishedRun]) -> Iterator[str]:
-    """Rank the mean over folds among the protocol's figures, if the runs are all of its folds."""
+    """Rank the mean over folds among the protocol's figures, if the runs cover exactly its folds."""
     records = [run.record for run in runs]
     protocols = [protocol for record in records if (protocol := protocol_of(record)) is not None]
     if not protocols or sorted(record.fold or 0 for record in records) != list(range(1, protocols[0]["folds"] + 1)):

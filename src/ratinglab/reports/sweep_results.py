@@ -1,4 +1,4 @@
-"""Results of a sweep's jobs, divided into comparable sets, grouped by settings and ranked."""
+"""Results of a sweep's jobs: sets of comparable jobs, grouped by settings and ranked."""
 
 import math
 from collections import defaultdict
@@ -22,17 +22,17 @@ class Column(NamedTuple):
     higher_is_better: bool = False
 
     def rank(self, runs: Sequence[FinishedRun]) -> float:
-        """Return a number to sort runs of one configuration by: lower is better, infinite if one lacks the metric."""
+        """Return a sort key for the runs of a configuration: lower is better, infinite if a run lacks the metric."""
         mean = mean_of(runs, self.tag)
         return math.inf if math.isnan(mean) else -mean if self.higher_is_better else mean
 
 
 TEST_COLUMNS = (Column("test MSE", "test/mse"), Column("test RMSE", "test/rmse"))
-"""Columns of every table whose jobs have them, besides the monitored metric."""
+"""Columns besides the monitored metric, if all finished jobs have them."""
 
 
 class JobResult(NamedTuple):
-    """A job with the record of its run, None if it has not begun to train, and its metrics, {} if not finished."""
+    """A job, the record of its run (None before training begins), and its metrics ({} before it finishes)."""
 
     job: Job
     record: RunRecord | None
@@ -59,12 +59,12 @@ class JobResult(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Jobs of the same settings, which differ only in REPLICATES.
+    """Jobs that differ only in REPLICATES.
 
     Attributes:
         settings: the settings in which the groups differ, by key.
         results: its jobs.
-        num_missing: number of seeds and folds that another group has finished and this one has not.
+        num_missing: number of seeds and folds that only other groups have finished.
     """
 
     settings: dict[str, str]
@@ -89,7 +89,7 @@ class ComparableJobs(NamedTuple):
         basis: what they have in common, by name.
         replicates: the keys of REPLICATES in which they differ.
         columns: the monitored metric, and the test metrics that all finished jobs have.
-        groups: best first. Groups that lack a seed or fold of others come last: their mean covers other rows.
+        groups: best first. Incomplete groups come last because their means cover other rows.
     """
 
     basis: dict[str, str]
@@ -104,14 +104,14 @@ class ComparableJobs(NamedTuple):
 
     @property
     def best(self) -> Group | None:
-        """The group with the best validation metric; None if it lacks that, a seed or a fold, or is the only group."""
+        """The group with the best validation metric; None if it is incomplete, lacks the metric or is alone."""
         first = self.groups[0]
         has_metric = not math.isnan(mean_of(first.runs, self.columns[0].tag))
         return first if first.num_missing == 0 and first.settings and has_metric else None
 
 
 def read_results(jobs: Sequence[Job]) -> list[JobResult]:
-    """Read the records and metrics of jobs. A job whose files are damaged has failed."""
+    """Read the records and metrics of jobs. Jobs with damaged files count as failed."""
     return [_read_result(job) for job in jobs]
 
 
@@ -126,13 +126,13 @@ def _read_result(job: Job) -> JobResult:
 
 
 def find_best(jobs: Sequence[Job]) -> Group | None:
-    """Find the best group of a sweep; None if there is none, or its jobs cannot all be compared."""
+    """Find the best group of a sweep; None if there is none, or not all jobs are comparable."""
     sets = comparable_sets(read_results(jobs))
     return sets[0].best if len(sets) == 1 else None
 
 
 def comparable_sets(results: Sequence[JobResult]) -> list[ComparableJobs]:
-    """Divide jobs into sets that can be compared. Jobs that have not begun to train are in the first set."""
+    """Divide jobs into comparable sets. Jobs that have not begun to train join the first set."""
     conditions = [None if result.record is None else basis(result.record) for result in results]
     first = next((each for each in conditions if each is not None), {})
     sets: defaultdict[tuple[tuple[str, str], ...], list[JobResult]] = defaultdict(list)
@@ -164,7 +164,7 @@ def _group(results: Sequence[JobResult], condition: dict[str, str]) -> Comparabl
 
 
 def find_differing_keys(jobs: Sequence[Job]) -> list[str]:
-    """List the arguments that are not the same in all jobs."""
+    """List the arguments that differ between jobs."""
     keys = dict.fromkeys(key for job in jobs for key in job.arguments)
     return [key for key in keys if len({job.arguments.get(key) for job in jobs}) > 1]
 
