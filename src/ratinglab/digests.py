@@ -42,9 +42,8 @@ def record_digests(
     """Record the digests of files in a folder.
 
     Args:
-        folder: the folder.
         written: names of files to record as they are.
-        next_contents: contents about to replace files; until then, both the old and the new one are valid.
+        next_contents: contents about to replace files; until then, both the old and the new content are valid.
         keep_others: whether to keep the digests of other files.
     """
     found = (read_digests(folder) or {}) if keep_others else {}
@@ -85,10 +84,10 @@ def read_digests(folder: Path) -> dict[str, list[str]] | None:
 
 
 def check_file(path: Path, *, key: str = "") -> None:
-    """Check that a file is as it was written, if its folder has digests. Messages begin with `key`.
+    """Verify a file against its recorded digest, if the folder has digests. Messages begin with `key`.
 
     Raises:
-        UserError: the file is not as recorded, or missing though it is recorded, or was not written by the run.
+        UserError: the file differs from its digest, is recorded but missing, or exists but is not recorded.
     """
     prefix = f"{key}: " if key else ""
     for is_last in (False, True):  # a run in training may replace the file between the two reads
@@ -157,13 +156,13 @@ def check_archive(path: Path) -> bool:
 
 
 def _state(file: BinaryIO) -> _State:
-    """Return what changes with the content of an open file: its inode, size and times."""
+    """Return the inode, size and times of an open file, which change with its content."""
     status = os.fstat(file.fileno())
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _digest(path: Path) -> str:
-    """Compute the SHA-256 of a file; once, as long as the file does not change."""
+    """Compute the SHA-256 of a file, or return the one computed before if the file has not changed."""
     with path.open("rb") as file:
         state, before = _state(file), _known.get(path.absolute())
         if before is not None and before[0] == state:

@@ -13,9 +13,9 @@ from typing import BinaryIO
 from ratinglab.errors import UserError
 
 RUN_RECORD, RUN_FORMAT = "run.json", 3
-"""File that marks a folder as a run, and the version of the folder's format."""
+"""File that marks a folder as a run, and the current version of the format."""
 VALIDATION_FIT = "validation"
-"""Subfolder of a run with split.refit that holds the first of its two fits."""
+"""Subfolder for the first of the two fits of a run with split.refit."""
 
 
 def user_path(text: str, *, key: str) -> Path:
@@ -34,7 +34,7 @@ def user_path(text: str, *, key: str) -> Path:
 
 
 def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
-    """Check the path of a file that a command is about to write. It must not be one of the `inputs`.
+    """Check the path of an output file. It must not be one of the `inputs`.
 
     Raises:
         UserError: the folder is missing, or the path is a folder, an input, or inside a run's folder.
@@ -52,7 +52,7 @@ def output_path(text: str, *, key: str, inputs: Iterable[Path] = ()) -> Path:
 
 
 def output_folder(text: str, *, key: str) -> Path:
-    """Check the path of a folder that a command is about to write. It must be new or empty.
+    """Check the path of an output folder. It must be new or empty.
 
     Raises:
         UserError: the folder above is missing, or the path is a file, a folder with files, or inside a run's folder.
@@ -78,10 +78,10 @@ def _check_outside_runs(path: Path, *, key: str) -> None:
 
 @contextmanager
 def whole_folder(path: Path, *, key: str) -> Iterator[Path]:
-    """Yield a temporary folder that takes the place of a new or empty one if the `with` block succeeds.
+    """Create a folder atomically: yield a temporary folder, and rename it if the `with` block succeeds.
 
     Raises:
-        UserError: a file cannot be written; nothing is left behind.
+        UserError: a file cannot be written; the temporary folder is removed.
     """
     path = path.resolve()
     half_done = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -101,7 +101,7 @@ def write_output(path: Path, write: Callable[[BinaryIO], object], *, key: str) -
     """Write a user's file atomically. Follows symbolic links, and writes directly into devices such as /dev/stdout.
 
     Raises:
-        UserError: it cannot be written; an old file is unchanged.
+        UserError: the file cannot be written; an existing file is unchanged.
     """
     try:
         if is_stream(path):
@@ -128,12 +128,12 @@ def is_stream(path: Path) -> bool:
 
 
 def print_beside(output: Path | None, text: str) -> None:
-    """Print a remark, on stderr if stdout may hold the output; None: no output file."""
+    """Print a note, on stderr if the output may be stdout; None: no output file."""
     print(text, file=sys.stderr if output is not None and is_stream(output) else sys.stdout)
 
 
 def _open_stream(path: Path) -> BinaryIO:
-    """Open a stream for writing. Duplicates a descriptor of this process, so that both share its position."""
+    """Open a stream for writing. Duplicates this process's own descriptors, so that writers share a position."""
     own = re.fullmatch(r"/dev/(stdout|stderr|fd/\d+)|/proc/self/fd/\d+", str(path.absolute()))
     if own is None:
         return path.open("ab")
@@ -147,13 +147,13 @@ def _open_stream(path: Path) -> BinaryIO:
 def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Replace a file atomically by the output of `write`.
 
-    Writes the new file beside the old one, syncs it, and renames it: neither a full disk nor a kill leaves a partial
-    file under its name. `remove_half_done` removes the temporary files of killed processes.
+    Writes a temporary file beside the old one, syncs it, and renames it, so that neither a full disk nor a kill leaves
+    a partial file. `remove_half_done` removes the temporary files of killed processes.
 
     Raises:
         OSError: the file cannot be written; the old one is unchanged.
     """
-    if path.is_dir():  # else the error would name the temporary file
+    if path.is_dir():  # os.replace would name the temporary file
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     half_done = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -164,7 +164,7 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(half_done, path)
     finally:
         half_done.unlink(missing_ok=True)
-    if os.name == "posix":  # make the rename survive a power loss; Windows cannot sync folders
+    if os.name == "posix":  # the rename must survive a power loss; Windows cannot sync folders
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -173,11 +173,11 @@ def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file atomically by these bytes. Raises OSError as `write_whole` does."""
+    """Replace a file atomically by these bytes."""
     write_whole(path, lambda file: file.write(content))
 
 
 def remove_half_done(folder: Path) -> None:
-    """Remove temporary files of `write_whole` left by killed processes. No other process may be writing there."""
+    """Remove the temporary files that killed processes left. No other process may be writing to the folder."""
     for path in folder.glob(".*.tmp"):
         path.unlink()

@@ -19,7 +19,7 @@ from ratinglab.stars import Stars
 from ratinglab.targets import target_class
 
 METRICS = "metrics.json"
-"""File of the metrics, which a finished run has."""
+"""File of the metrics, written when a run finishes."""
 MADE_BY_FIT = {"fit/epochs"}
 """Tags that every finished run has."""
 MODELS_OF_FORMAT_2 = {
@@ -32,9 +32,9 @@ MODELS_OF_FORMAT_2 = {
     "timesvdpp": "ratinglab.models.timesvdpp.TimeSVDppOptions",
 }
 NO_LISTS = {"k": None, "by": "expected_gain", "threshold": None}
-"""Options of measuring lists in runs of versions that measured none."""
+"""Ranking options of runs of versions that measured no lists."""
 PROVENANCE = {"data": str, "data_digest": str, "split": str, "seed": int}
-"""Entries of the provenance that every run has, with their types."""
+"""Types of the provenance entries that every run has."""
 LATER_PROVENANCE = {
     "columns": dict[str, str],
     "versions": dict[str, str],
@@ -42,7 +42,7 @@ LATER_PROVENANCE = {
     "side_digest": str | None,
     "command": list[str],
 }
-"""Others that are read."""
+"""Types of entries that earlier versions lack."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RunRecord:
         num_users: users with training rows.
         num_items: items with training rows.
         rating_mean: mean of the training ratings.
-        scale: lowest and highest rating, for clipping; None: no clipping.
+        scale: lowest and highest rating to clip predictions to; None: no clipping.
         noise_floor: MSE of a perfect model; None unless the data is generated.
         max_epochs: epochs after which the fit ends, unless it stops early.
         provenance: versions, git commit, names of columns, digests of data and side information, identity of the split,
@@ -65,17 +65,17 @@ class RunRecord:
         is_sampled: whether the run holds samples of the weights and averages their predictions.
         fit: name and options of the optimizer and the schedule, and other settings that affect the weights.
         fold: fold of the split; None for a split without folds.
-        protocol: published figures to compare with, and the run's departures from the protocol; None without one.
+        protocol: the protocol with its figures, and the run's departures from it; None without a protocol.
         metrics: metrics of every part, each with target (its name in the options), name, label, higher_is_better.
-        monitor: validation metric that decides which epoch is the best.
-        ranking: options of measuring lists: k, by and threshold.
+        monitor: validation metric that selects the best epoch.
+        ranking: options of measured lists: k, by and threshold.
         max_time: time limit of the fit as DD:HH:MM:SS; None: no limit.
-        split: name and options of the split; {} in runs from before they were kept.
+        split: name and options of the split; {} in runs of earlier versions.
         fitted_scale: the ratings of 1 and of 5 stars; 1 and 5 in runs of earlier versions, which were fitted on the
             ratings themselves.
-        predicts_scores: whether the model predicts scores to order lists by, not ratings.
-        id: random text that the checkpoints repeat; "" in runs of earlier versions, whose files have no digests.
-        started_with: the files in which Hydra stored how the run was started, by name.
+        predicts_scores: whether the model predicts ranking scores instead of ratings.
+        id: random text, repeated in the checkpoints; "" in runs of earlier versions, whose files have no digests.
+        started_with: contents of Hydra's files about the start of the run, by name.
         format_version: version of the folder's format.
     """
 
@@ -137,7 +137,7 @@ class RunRecord:
 
     @property
     def column_names(self) -> Mapping[str, str]:
-        """Names of the columns of the run's data by role; {} in runs of earlier versions and of data without names."""
+        """Column names of the run's data by role; {} in runs of earlier versions or if the data has no names."""
         names: Mapping[str, str] = self.provenance.get("columns", {})
         return names
 
@@ -147,21 +147,21 @@ class RunRecord:
         return [MetricKind(**{key: each[key] for key in keys}) for each in self.metrics]
 
     def monitored(self) -> MetricKind:
-        """Find the name and direction of the metric that decides which epoch is the best."""
+        """Find the metric that selects the best epoch."""
         return monitored(self.monitor, self.metric_kinds(), order=self.order_options())
 
     def order_options(self) -> OrderOptions:
-        """Return the order of the lists that the run measures."""
+        """Return the order of the measured lists."""
         return OrderOptions(OrderBy(self.ranking["by"]), self.ranking["threshold"])
 
     def monitor_settings(self) -> dict[str, Any]:
-        """Return the settings that two runs must share for their monitored metrics to be compared."""
+        """Return the settings that runs must share for their monitored metrics to be comparable."""
         is_of_lists = isinstance(self.monitored(), RankingMetric)
         relevance = {"ranking.threshold": self.ranking["threshold"]} if is_of_lists else {}
         return {"monitor": self.monitor, **relevance}
 
     def list_lengths(self) -> list[int]:
-        """List the lengths of the lists that the run measures: ranking.k, and those of the metrics it must have."""
+        """List the lengths of the measured lists, including those of the monitored and the compared metric."""
         compared = "" if self.protocol is None else self.protocol.get("metric", "")
         metrics = list_metric(self.monitor.removeprefix("val/")), list_metric(compared)
         lengths = self.ranking["k"], *(None if metric is None else metric.k for metric in metrics)
@@ -199,7 +199,7 @@ def record_bytes(record: RunRecord) -> bytes:
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float], *, written: Sequence[str] = ()) -> None:
-    """Write metrics.json, which makes a run finished, and record the digests of other files, which are written."""
+    """Write metrics.json, which marks the run as finished, and record the digests of the `written` files."""
     write_recorded(folder, {METRICS: _as_json(metrics)}, written=written)
 
 
@@ -213,7 +213,7 @@ def _as_json(content: Mapping[str, Any]) -> bytes:
 
 
 def defined_metrics(metrics: Mapping[str, float], *, monitor: str) -> dict[str, float]:
-    """Leave out metrics that are undefined for their rows, such as a correlation with constant predictions.
+    """Drop metrics that are undefined for their rows, such as a correlation with constant predictions.
 
     Raises:
         RunFailedError: an MSE or the monitored metric is not finite.
@@ -266,7 +266,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
-    """Convert a record written before equations had lists of features. Its weights load, but it cannot be resumed."""
+    """Convert a record of format 2. Its weights load, but the run cannot be resumed."""
     options = dict(content["model_options"])
     if "item_features" in options:
         options["item_features"] = ["genres"] if options["item_features"] else []
@@ -276,7 +276,7 @@ def _from_format_2(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def has_finished(folder: Path) -> bool:
-    """Return whether a run has written metrics.json, even if the file has been lost since."""
+    """Return whether a run has written metrics.json, even if the file is lost."""
     return os.path.lexists(folder / METRICS) or METRICS in (read_digests(folder) or {})
 
 

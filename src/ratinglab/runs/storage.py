@@ -1,18 +1,18 @@
-"""The files of a run besides its record: checkpoints, and tables of users, items and ratings.
+"""Files of a run besides its record: checkpoints, and tables of users, items and ratings.
 
-run.json          the record of the run, with the files in which Hydra stored how it was started
-digests.json      digests of the files beside it; a checkpoint ends with its own
+run.json          the record of the run, with Hydra's files about its start
+digests.json      digests of the files beside it; each checkpoint ends with its own
 users.parquet     user_id by index, with the features that the equation needs
-items.parquet     item_id by index, with titles, if any, and all features, by which candidates can be chosen
+items.parquet     item_id by index, with titles, if any, and all features
 ratings.parquet   user, item, rating and part of every row, and the day if the equation takes days
 checkpoints/      best.ckpt, last.ckpt
 metrics.json      flat; its keys are the TensorBoard tags
 epochs.csv        train and validation metrics by epoch
-predictions.parquet  part, rating and prediction of every row that was evaluated, in the order of ratings.parquet
-interest.npz      who would rate what, fitted when lists are first ordered by it
+predictions.parquet  part, rating and prediction of each evaluated row, in the order of ratings.parquet
+interest.npz      model of who would rate what, fitted when a list first needs it
 
-Reading raises UserError if a file is missing, damaged or of another run. Each file is checked when it is read; event
-files, train.log and the loggers' own files are not read, and have no digest.
+Readers verify each file, and raise UserError if it is missing, damaged or of another run. Event files, train.log and
+the loggers' files are never read, and have no digests.
 """
 
 import hashlib
@@ -53,17 +53,17 @@ from ratinglab.stars import Stars
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test", "val_history", "test_history")
-"""Names of the parts, by their code in ratings.parquet."""
+"""Names of the parts by their code in ratings.parquet."""
 PREDICTOR_PREFIX = "predictor."
 """Prefix of the predictor's weights in the checkpoint of a LightningModule."""
 INTEREST = "interest.npz"
-"""File of who would rate what."""
+"""File of the interest model."""
 FEATURE_PREFIX = "feature/"
 """Prefix of feature columns in users.parquet and items.parquet."""
 
 
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
-    """Write all files that a run needs besides its weights; of a resumed run, those that are not whole."""
+    """Write the run's tables and record; on resume, only missing or damaged tables."""
     side = holdout.side
     users = {"user_id": holdout.user_ids.ids, **_prefixed(side.user_features)}
     items = {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(holdout.item_features)}
@@ -79,7 +79,7 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
             raise UserError(f"{path} is a folder: remove it, and the file is written again")
         if not is_whole(path):
             write_whole(path, write)
-    (folder / INTEREST).unlink(missing_ok=True)  # it may be of other training rows
+    (folder / INTEREST).unlink(missing_ok=True)  # it may be fitted to other training rows
     record = replace(record, started_with=record.started_with or read_saved_files(folder))
     content = record_bytes(record)
     if record.id:
@@ -93,7 +93,7 @@ def _frame(columns: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def is_whole(path: Path) -> bool:
-    """Return whether a file is there with its recorded digest."""
+    """Return whether a file exists and matches its recorded digest."""
     with suppress(UserError):
         check_file(path)
         return path.is_file() and (read_digests(path.parent) or {}).get(path.name) is not None
@@ -101,7 +101,7 @@ def is_whole(path: Path) -> bool:
 
 
 def find_damaged_tables(folder: Path) -> list[str]:
-    """Say what is wrong with the tables of a run that has digests: a line for each damaged one."""
+    """List a message for each damaged table of a run."""
     found = []
     for name in ("users", "items", "ratings"):
         try:
@@ -112,7 +112,7 @@ def find_damaged_tables(folder: Path) -> list[str]:
 
 
 def write_predictions(folder: Path, predicted: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> None:
-    """Write the rating and the clipped prediction of every row of some parts, by name: (N,) each."""
+    """Write the rating and the clipped prediction of each row, (N,) each, by name of the part."""
     parts = [
         pd.DataFrame({"part": PARTS.index(part), "rating": rating, "predicted": values}).astype({"part": np.int8})
         for part, (rating, values) in predicted.items()
@@ -123,7 +123,7 @@ def write_predictions(folder: Path, predicted: Mapping[str, tuple[NDArray[np.flo
 
 
 def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest | None:
-    """Read who would rate what; None if it was not fitted yet."""
+    """Read the interest model; None if it has not been fitted yet."""
     path = folder / INTEREST
     if not path.is_file():
         return None
@@ -140,7 +140,7 @@ def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest |
 
 
 def write_interest(folder: Path, interest: Interest) -> None:
-    """Keep who would rate what, unless the folder cannot be written: then it is fitted again when next loaded."""
+    """Write the interest model; if the folder is read-only, it is fitted again on the next load."""
     tables = {name: table.numpy() for name, table in interest._asdict().items()}
     tables["digest"] = np.array(_digest_of_interest(read_digests(folder) or {}, interest))
     with suppress(OSError):
@@ -148,9 +148,9 @@ def write_interest(folder: Path, interest: Interest) -> None:
 
 
 def _digest_of_interest(digests: Mapping[str, list[str]], interest: Interest) -> str:
-    """Compute the digest of who would rate what and of the digest of the ratings.
+    """Compute the digest of the interest model and of the digest of the ratings.
 
-    It is not in digests.json, which only the process that trains the run may write.
+    It is stored beside the model, because only the training process may write digests.json.
     """
     sha256 = hashlib.sha256(str(digests.get("ratings.parquet")).encode())
     for table in interest:
@@ -189,7 +189,7 @@ def count_ratings(folder: Path) -> int:
 
 
 def rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:
-    """Yield columns of all ratings block by block, in bounded memory."""
+    """Yield columns of all ratings in blocks, in bounded memory."""
     path = folder / "ratings.parquet"
     check_file(path)
     try:
@@ -199,7 +199,7 @@ def rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArray[Any
 
 
 def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
-    """Read the squared error of every row of a part, (N,), in the order of `read_part`; None if the run lacks them."""
+    """Read the squared error of each row of a part, (N,), in the order of `read_part`; None without predictions."""
     path = folder / "predictions.parquet"
     if not path.exists():
         check_file(path)
@@ -215,7 +215,7 @@ def _prefixed(features: dict[str, Column]) -> dict[str, Column]:
 def read_parquet(
     path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
 ) -> pd.DataFrame:
-    """Read a table of the run, or a selection of its columns and rows."""
+    """Read a table of the run, or some of its columns and rows."""
     check_file(path)
     try:
         return pd.read_parquet(open_file(path), columns=columns, filters=filters)
@@ -224,7 +224,7 @@ def read_parquet(
 
 
 def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
-    """Read columns of a part's rows. Filters block by block, so memory holds that part only."""
+    """Read columns of a part's rows. Filters in blocks, so that memory holds only that part."""
     found = [
         [column[parts == PARTS.index(part)] for column in block]
         for *block, parts in rating_blocks(folder, [*columns, "part"])
@@ -258,7 +258,7 @@ def read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
         key = f"{FEATURE_PREFIX}{name}"
         if key not in table and name not in table:
             raise UserError(f"{path} is damaged: it has no column {key}")
-        column = table[key if key in table else name]  # runs of format 2 store genres without the prefix
+        column = table[key if key in table else name]  # format 2 stores genres without the prefix
         found[name] = column.to_numpy(dtype=np.float64 if column.dtype.kind == "f" else object)
     return found
 
@@ -266,11 +266,7 @@ def read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
 def training_data(
     record: RunRecord, *, rows: Batch | None, user_features: dict[str, Column], item_features: dict[str, Column]
 ) -> TrainingData:
-    """Assemble an equation's training data from columns in which users or items with training rows come first.
-
-    Raises:
-        UserError: a feature is unknown or constant for all users or items with training rows.
-    """
+    """Assemble an equation's training data from columns in which users or items with training rows come first."""
     return TrainingData(
         num_users=record.num_users,
         num_items=record.num_items,
@@ -288,21 +284,17 @@ def training_data(
 
 
 def build_predictor(record: RunRecord, training: TrainingData, *, seed: int) -> Predictor:
-    """Build a run's predictor with initial weights drawn from the seed and an unfitted baseline.
-
-    Raises:
-        UserError: the equation cannot predict such ratings.
-    """
+    """Build a run's predictor with initial weights drawn from the seed, and an unfitted baseline."""
     model = build_equation(record.equation_options(), training, seed=seed)
     if record.is_sampled:
         model = Posterior(as_factor_equation(model))
     baseline = BiasBaseline(num_users=record.num_users, num_items=record.num_items)
-    stars = Stars(1, 5) if record.predicts_scores else record.stars  # the identity: scores are on no rating scale
+    stars = Stars(1, 5) if record.predicts_scores else record.stars  # the identity, because scores have no rating scale
     return Predictor(model, baseline, stars=stars, scale=record.scale)
 
 
 def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
-    """Load a run's predictor with its best weights, and the number of epochs that trained them."""
+    """Load a run's predictor with its best weights. Also returns the number of epochs that trained them."""
     try:
         predictor = build_predictor(record, read_training_data(record, folder), seed=0)
     except UserError:
@@ -320,20 +312,20 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
 
 
 def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
-    """Load a checkpoint's weights, and return the number of epochs that trained them."""
+    """Load a checkpoint's weights. Returns the number of epochs that trained them."""
     weights, epoch = _read_checkpoint(path, record=record)
     if record.format_version == 2:
         old, new = ".item_features.weight", ".item_features.0.weight"
         weights = {key.replace(old, new): each for key, each in weights.items()}
     try:
         predictor.load_state_dict(weights)
-    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:  # a part may have any type
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:  # an entry may have any type
         raise UserError(f"{path} does not hold the weights of {record.model}") from error
     return epoch
 
 
 def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: str) -> int:
-    """Load only the equation's weights (a sampler's last draw), and return the number of epochs that trained them.
+    """Load only the equation's weights (of a sampler, the last draw). Returns the number of epochs that trained them.
 
     Messages begin with `key`.
 
@@ -366,16 +358,16 @@ def read_seconds(path: Path, *, record: RunRecord) -> float:
 
 
 def check_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> int:
-    """Check a checkpoint of a run, and return the number of epochs that trained its weights.
+    """Verify a checkpoint of a run. Returns the number of epochs that trained its weights.
 
     Raises:
-        UserError: it is missing, damaged or of another run; the message says whether the other checkpoint is whole.
+        UserError: it is missing, damaged or of another run; the message says whether the other checkpoint is intact.
     """
     return _read_checkpoint(path, record=record, key=key)[1]
 
 
 def _read_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> tuple[dict[str, torch.Tensor], int]:
-    """Read the predictor's weights, and the number of epochs that trained them."""
+    """Read the predictor's weights and the number of epochs that trained them."""
     try:
         content = _load_checkpoint(path, record=record, key=key)
     except UserError as error:
@@ -388,7 +380,7 @@ def _read_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> tupl
 
 
 def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, Any]:
-    """Load a checkpoint after checking its digest, its run and the parts that are used here."""
+    """Load a checkpoint, and verify its digest, its run and the entries used here."""
     if not path.exists():
         raise UserError(f"{key}: {path} is missing: the run has not written it yet, or it was removed")
     try:
@@ -410,7 +402,7 @@ def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, An
 
 
 def _other_checkpoint(path: Path, record: RunRecord) -> str:
-    """Say whether the other checkpoint of a run is whole, and from which epoch."""
+    """Describe the other checkpoint for an error message; "" if it is unusable."""
     other = path.with_name("last.ckpt" if path.name == "best.ckpt" else "best.ckpt")
     try:
         return f"; {other.name} is whole, from epoch {_load_checkpoint(other, record=record, key='run')['epochs']}"
