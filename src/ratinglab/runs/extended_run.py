@@ -1,4 +1,4 @@
-"""A run extended by users or items that were folded into it."""
+"""A run extended by folded-in users or items."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -31,9 +31,9 @@ def extend(
     *,
     base: Recommender,
 ) -> Recommender:
-    """Make a run of the users folded in, or of its own users if None, with its own items and those folded in.
+    """Make a run with the folded-in users (None: the run's own users), its own items and the folded-in items.
 
-    `base` is the model into which they are folded: the run, or the run with the items already added.
+    `base` is the model they are folded into: the run, or the run with the items already added.
     """
     model, baseline, stars = _posterior(user_rows, item_rows), _baseline(run, users, items), run.record.stars
     predictor = Predictor(model, baseline, stars=stars, scale=run.predictor.scale)
@@ -55,7 +55,7 @@ def extend(
 
 
 def extend_scores(run: Recommender, users: NewRows, rows: pd.DataFrame) -> Recommender:
-    """Make a run of the users folded into a model that predicts scores."""
+    """Make a run with the users folded into a model that predicts scores."""
     row, other, rating, num_users = users.ratings
     batch = Batch(row, other, run.record.stars.to_stars(rating), day=None)
     predictor = run.predictor.with_users(batch, num_users=num_users)
@@ -68,9 +68,9 @@ def extend_scores(run: Recommender, users: NewRows, rows: pd.DataFrame) -> Recom
 
 
 def _ratings(run: TrainedModel, users: NewRows | None, rows: pd.DataFrame, item_ids: IdMap) -> pd.DataFrame:
-    """Collect the ratings of the extended run's users, with the indices of that run: user, item and rating.
+    """Collect the ratings of the extended run's users: user and item, as indices in that run, and rating.
 
-    The given ones come first, and replace those of the run.
+    Given ratings come first, and replace the run's.
     """
     given = pd.DataFrame(
         {"user": rows["user_index"], "item": item_ids.index_of(rows["item"]), "rating": rows["rating"]}
@@ -78,7 +78,7 @@ def _ratings(run: TrainedModel, users: NewRows | None, rows: pd.DataFrame, item_
     if users is not None:
         given["user"] = positions(users.ids, rows["user"])
     given = given[(given["user"] >= 0) & (given["item"] >= 0)]
-    if users is not None and (users.run_index < 0).all():  # the run's ratings, which may be many, are not needed
+    if users is not None and (users.run_index < 0).all():  # avoids loading the run's ratings
         return given
     old = run.ratings[["user", "item", "rating"]]
     if users is not None:
@@ -92,7 +92,7 @@ def _ratings(run: TrainedModel, users: NewRows | None, rows: pd.DataFrame, item_
 
 
 def _with_new_items(run: TrainedModel, items: NewRows) -> pd.DataFrame:
-    """Put the items folded in behind those with training ratings."""
+    """Insert the folded-in items after those with training ratings."""
     count = run.record.num_items
     new, rest = given_columns(run, items), run.items[count:]
     rest = rest[~rest["item_id"].astype(str).isin(items.ids)]
@@ -101,14 +101,14 @@ def _with_new_items(run: TrainedModel, items: NewRows) -> pd.DataFrame:
 
 
 def _ids(ids: Iterable[str], *, like: IdMap) -> pd.Index:
-    """Read ids as integers if those of the run are, and all of these can be."""
+    """Convert ids to integers if the run's ids are integers and all of these can be."""
     texts = pd.Index(list(ids), dtype=object)
     is_whole = like.are_integers and bool(texts.str.fullmatch(r"0|-?[1-9]\d{0,17}").all())
     return texts.astype(np.int64) if is_whole else texts
 
 
 def _posterior(users: SideRows, items: SideRows) -> Posterior:
-    """Combine the samples of both sides."""
+    """Build a posterior from the samples of both sides."""
     assert users.precision is not None
     assert items.precision is not None
     biases = [None if side.biases is None else side.biases[0] for side in (users, items)]

@@ -23,21 +23,21 @@ from ratinglab.runs.recommender import ListOptions, Recommender, order_options
 from ratinglab.runs.trained_model import BASES, Ids, TrainedModel, is_trained
 
 FOLDED_IN = "folded_in"
-"""Basis of the prediction of a pair whose user or item was folded in."""
+"""Basis of predictions of pairs with a folded-in user or item."""
 
 
 class FoldedIn:
     """Users and items folded into a run; see `Run.fold_in`.
 
-    Methods accept folded-in users and all other users of the run. `user_id` may be left out if exactly one user was
-    folded in. Predictions for folded-in users do not depend on the day.
+    Methods accept folded-in users and all other users of the run. `user_id` is optional if exactly one user was folded
+    in. Predictions for folded-in users do not depend on the day.
 
     Attributes:
-        user_ids: ids of the users folded in, as text.
-        item_ids: ids of the new items folded in, as text.
-        is_anonymous: whether one user was folded in, without an id.
-        notes: remarks on ratings and users that were left out.
-        model: the model with the items folded in, for the other users.
+        user_ids: ids of the folded-in users, as text.
+        item_ids: ids of the folded-in items, as text.
+        is_anonymous: whether a single user was folded in without an id.
+        notes: notes on ratings and users that were left out.
+        model: the model with the folded-in items, for the other users.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class FoldedIn:
         return f"FoldedIn({len(self.user_ids):,} users, {len(self.item_ids):,} new items)"
 
     def predict(self, item_ids: Ids, *, user_ids: Ids | None = None) -> NDArray[np.float32]:
-        """Predict the rating of each item by the user folded in, or by a user each.
+        """Predict the ratings of items by the folded-in user, or of pairs of users and items.
 
         Args:
             item_ids: (B,) ids as in the data.
-            user_ids: (B,) ids of users; None: the one user folded in.
+            user_ids: (B,) ids of users; None: the only folded-in user.
 
         Returns:
             (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
@@ -81,7 +81,7 @@ class FoldedIn:
         return self.predict_table(item_ids, user_ids=user_ids)["prediction"].to_numpy()
 
     def predict_table(self, item_ids: Ids, *, user_ids: Ids | None = None) -> pd.DataFrame:
-        """Predict like `predict`, with a standard deviation, and say what each prediction is based on.
+        """Predict like `predict`, with the standard deviation and basis of each prediction.
 
         Returns:
             prediction and standard_deviation (float32), in rating units; basis: folded_in if the user or the item was
@@ -124,12 +124,12 @@ class FoldedIn:
         """Recommend k items, in the order of `Run.recommend`.
 
         Args:
-            user_id: a user folded in, or another of the run; None: the one user folded in.
-            k: number of items, at least 1; fewer if fewer are left.
-            candidates: ids of the items to choose from; None: all with training ratings, and those folded in.
-            exclude_seen: whether to leave out the items that the user has rated.
+            user_id: a folded-in user or another user of the run; None: the only folded-in user.
+            k: maximum number of items, at least 1.
+            candidates: ids of the items to choose from; None: all items with training ratings, and folded-in items.
+            exclude_seen: whether to exclude items that the user has rated.
             unknown: see `Run.recommend`.
-            by: see `Run.recommend`; users folded into a model of ratings have lower bounds whatever the fit.
+            by: see `Run.recommend`; users folded into a model of ratings have lower bounds under any fit.
             threshold: see `Run.recommend`.
 
         Returns:
@@ -157,7 +157,7 @@ class FoldedIn:
         by: str = "expected_gain",
         threshold: float | None = None,
     ) -> pd.DataFrame:
-        """Recommend to all users folded in, or to all users of the run if none was folded in, like `recommend`.
+        """Recommend to all folded-in users, or to all users of the run if none was folded in, like `recommend`.
 
         Returns:
             user_id and the columns of `recommend`, best first.
@@ -167,13 +167,13 @@ class FoldedIn:
         return pd.concat(self.lists_by_block(options), ignore_index=True)
 
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
-        """Make the lists of these users, or of all, like `recommend_to_all`, in bounded memory."""
+        """Make the lists of these users, or of all, like `recommend_to_all`, in blocks of bounded memory."""
         run = self.model if self._folded is None else self._folded
         for listed in run.lists_by_block(options, user_ids=user_ids):
             yield _with_deviation(run, listed, listed["user_id"])
 
     def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
-        """List the k items that a user rated highest, given ratings included, as in `Run.rated_highest`."""
+        """List the k items that a user rated highest, including given ratings, as in `Run.rated_highest`."""
         return self._run_of(user_id).rated_highest(user_id, k=k)
 
     def has_user(self, user_id: int | str) -> bool:
@@ -181,15 +181,15 @@ class FoldedIn:
         return self._run_of(user_id).has_user(user_id)
 
     def explain(self, item_ids: Ids, *, user_id: int | str | None = None, k: int = 3) -> pd.DataFrame:
-        """For each item, list the user's ratings that most changed its prediction.
+        """List, for each item, the user's ratings that most changed its prediction.
 
-        The change is the prediction minus the one from all other ratings of the user, with the items' rows and the
-        noise precision unchanged, before clipping: see `FoldInSolver.changes`.
+        The change is the prediction minus the prediction without the rating, with item weights and noise precision
+        unchanged, before clipping: see `FoldInSolver.changes`.
 
         Args:
             item_ids: (B,) ids of items with training ratings, or folded in.
-            user_id: a user folded in; None: the only one.
-            k: number of ratings per item, at least 1; fewer if the user has fewer.
+            user_id: a folded-in user; None: the only one.
+            k: maximum number of ratings per item, at least 1.
 
         Returns:
             item_id, rated_item_id, rated_title (if the data had titles), rating and change, in the order of item_ids,
@@ -225,7 +225,7 @@ class FoldedIn:
         return pd.DataFrame(columns | {"rating": rating, "change": np.take_along_axis(changes, best, axis=1).ravel()})
 
     def explain_list(self, user_id: int | str, item_ids: Ids, *, k: int) -> pd.DataFrame:
-        """Explain like `explain` or, for a user who was not folded in, like `Run.explain_list`."""
+        """Explain like `explain`; users who were not folded in, like `Run.explain_list`."""
         if self._run_of(user_id) is self._folded and len(item_ids) > 0:
             return self.explain(item_ids, user_id=user_id, k=k)
         return explain_trained(self._run, user_id, item_ids, k=k)
@@ -241,7 +241,7 @@ class FoldedIn:
 
 
 def _with_deviation(run: TrainedModel, listed: pd.DataFrame, user_ids: Ids) -> pd.DataFrame:
-    """Add a column standard_deviation, NaN for a run without samples; none to scores."""
+    """Add a column standard_deviation, NaN for a run without samples; scores get none."""
     deviation = np.full(len(listed), np.nan, dtype=np.float32)
     if run.record.predicts_scores:
         return listed
@@ -253,7 +253,7 @@ def _with_deviation(run: TrainedModel, listed: pd.DataFrame, user_ids: Ids) -> p
 def fold_in(run: Recommender, given: Given, *, user_id: int | str | None) -> FoldedIn:
     """Fold ratings and features into a run; see `Run.fold_in`.
 
-    If nothing is given, the user of `user_id` is solved again from the training ratings.
+    If nothing is given, solves again for the user of `user_id` from the training ratings.
     """
     one = find_user(run, user_id)
     users = find_features(run.user_ids, given.users, id_column="user_id", noun="user")
@@ -272,7 +272,7 @@ def fold_in(run: Recommender, given: Given, *, user_id: int | str | None) -> Fol
 
 
 def explain_trained(run: Recommender, user_id: int | str, item_ids: Ids, *, k: int) -> pd.DataFrame:
-    """Explain a user's items that have training ratings, by those of the user; no rows without any."""
+    """Explain predictions by a user's training ratings; no rows for users or items without any."""
     item_ids = pd.Series(item_ids, dtype=object)[run.trained_items(item_ids)]
     if len(item_ids) == 0 or not run.has_user(user_id):
         return pd.DataFrame(dict.fromkeys(("item_id", "rated_item_id", "rating", "change"), np.empty(0)))
@@ -280,7 +280,7 @@ def explain_trained(run: Recommender, user_id: int | str, item_ids: Ids, *, k: i
 
 
 def _notes(run: TrainedModel, rows: pd.DataFrame, users: NewRows, items: NewRows) -> Iterator[str]:
-    """Count the items folded in, and the ratings and users that were left out."""
+    """Describe the folded-in items, and the ratings and users that were left out."""
     if items.ids:
         yield f"new items folded in: {len(items.ids):,}, such as {items.ids[0]}"
     is_trained_user = is_trained(rows["user_index"].to_numpy(), run.record.num_users)

@@ -14,7 +14,7 @@ Curve = dict[int, float]
 
 
 def read_curve(folder: Path, tag: str) -> Curve:
-    """Read the values of a metric by epoch from epochs.csv; {} if the run has no such file or metric."""
+    """Read a metric by epoch from epochs.csv; {} if the run lacks the file or the metric."""
     path = folder / "epochs.csv"
     if not path.exists():
         return {}
@@ -28,16 +28,16 @@ def read_curve(folder: Path, tag: str) -> Curve:
 
 
 def read_sibling_curves(run: Path, tag: str, *, split: str) -> list[Curve]:
-    """Read the curves of a metric of the other jobs of a run's sweep that have finished, on the same split.
+    """Read the curves of a metric of the finished jobs on the same split in a run's sweep.
 
-    Jobs that were ended early do not count. [] if the run is no job of a sweep.
+    Excludes the run itself and pruned jobs. [] if the run is not part of a sweep.
     """
     if not (run.parent / SWEEP_RECORD).is_file():
         return []
     curves = []
     for other in job_folders(run.parent):
         is_finished = (other / "metrics.json").is_file() and not (other / PRUNED).is_file()
-        with suppress(UserError):  # a damaged run; the sweep's report names it
+        with suppress(UserError):  # a damaged run, which the sweep's report names
             if other != run and is_finished and read_record(other).provenance.get("split") == split:
                 curves.append(read_curve(other, tag))
     return [curve for curve in curves if curve]

@@ -1,4 +1,4 @@
-"""Ratings and features of new users and items, as given: checked, but not yet looked up in a run."""
+"""Given ratings and features of new users and items: checked, but not yet looked up in a run."""
 
 import math
 from collections import Counter
@@ -14,11 +14,11 @@ from ratinglab.ratings.numbers import parsed_number
 from ratinglab.ratings.text_tables import TextTable
 
 Pairs = Sequence[tuple[Any, Any]]
-"""Names and values as typed, of one user: items and ratings, or features and their values."""
+"""One user's items and ratings, or features and values, as typed."""
 
 
 class RatingColumns(NamedTuple):
-    """Names of the columns of a table of ratings. A table without the user's column holds one user's ratings."""
+    """Column names of a table of ratings. A table without the user column holds one user's ratings."""
 
     user: str
     item: str
@@ -26,16 +26,16 @@ class RatingColumns(NamedTuple):
 
 
 DEFAULT_COLUMNS = RatingColumns(user="user_id", item="item_id", rating="rating")
-"""Columns of a table of ratings, unless others are named."""
+"""Default column names of a table of ratings."""
 
 
 def find_columns(names: Collection[str], *, named: Mapping[str, str | None], own: Mapping[str, str]) -> RatingColumns:
-    """Find the columns of a table by role: those that are named, DEFAULT_COLUMNS, or those of the run's own data.
+    """Find the columns of a table by role: the named ones, else DEFAULT_COLUMNS, else those of the run's own data.
 
     Args:
         names: names of the table's columns.
         named: columns by role, as typed; None: not named.
-        own: columns of the run's own data by role, for columns of the table that DEFAULT_COLUMNS lacks.
+        own: columns of the run's own data by role; used if the table lacks the default column.
     """
     found = DEFAULT_COLUMNS._asdict()
     for role, default in DEFAULT_COLUMNS._asdict().items():
@@ -49,11 +49,11 @@ class GivenRatings:
     """Ratings to fold in.
 
     Attributes:
-        user_ids: (E,) the user of each rating; None: all are one user's.
-        items: (E,) the id or the title of each item.
+        user_ids: (E,) the user of each rating; None: one user gave all ratings.
+        items: (E,) the id or title of each item.
         rating: (E,) float64.
-        place: names the place of an item in messages, given its row.
-        rating_place: names the place of a rating.
+        place: returns the place of a row's item for messages.
+        rating_place: returns the place of a row's rating.
     """
 
     user_ids: Sequence[str] | None
@@ -68,9 +68,9 @@ class GivenFeatures:
     """Features of users or items.
 
     Attributes:
-        ids: (B,) their ids; None: those of one user.
+        ids: (B,) their ids; None: features of a single user without an id.
         cells: (B,) text per feature, empty if unknown.
-        place: names the place of a cell in messages, given its row and feature.
+        place: returns the place of a cell for messages, given its row and feature.
         key: name of the argument in messages.
         decimal: decimal point of numbers.
     """
@@ -91,7 +91,7 @@ class Given(NamedTuple):
 
     @property
     def is_of_one_user(self) -> bool:
-        """Whether ratings or features are given of one user, without an id."""
+        """Whether ratings or features belong to a single user without an id."""
         ratings, users = self.ratings, self.users
         return (ratings is not None and ratings.user_ids is None) or (users is not None and users.ids is None)
 
@@ -107,10 +107,10 @@ def read_given(
     """Read ratings, features of users and features of items.
 
     Args:
-        ratings: one user's, by item, or a table.
-        users: one user's, by name, or a table.
-        items: a table.
-        columns_of: finds the columns of a table, given the names of all its columns; see `find_columns`.
+        ratings: one user's ratings by item, or a table.
+        users: one user's features by name, or a table.
+        items: a table of features.
+        columns_of: finds the columns of a table from the names of all its columns; see `find_columns`.
         keys: names of the arguments `users` and `items` in messages.
 
     Raises:
@@ -133,7 +133,7 @@ def read_given(
 
 
 def _ratings_by_item(pairs: Pairs) -> GivenRatings:
-    """Take one user's ratings: pairs of an item's id or title and the rating."""
+    """Read one user's ratings: pairs of an item's id or title and a rating."""
     if not pairs:
         raise UserError("ratings must have at least one rating, got none")
     items = [item for item, _ in pairs]
@@ -148,7 +148,7 @@ def _ratings_by_item(pairs: Pairs) -> GivenRatings:
 
 
 def _ratings_in_table(table: TextTable, columns: RatingColumns) -> GivenRatings:
-    """Take the ratings of a table, one per row."""
+    """Read the ratings of a table, one per row."""
     items = table.ids(columns.item, key="columns.item", noun="item").to_pylist()
     user_ids = None
     others = set(table.names) - {columns.item, columns.rating}
@@ -168,7 +168,7 @@ def _ratings_in_table(table: TextTable, columns: RatingColumns) -> GivenRatings:
 
 
 def _number(value: Any, *, decimal: str) -> float:
-    """Parse a finite number; NaN if it is none."""
+    """Parse a finite number; NaN for anything else."""
     try:
         number = parsed_number(value.strip(), decimal=decimal) if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -177,7 +177,7 @@ def _number(value: Any, *, decimal: str) -> float:
 
 
 def _features_by_name(pairs: Pairs, *, key: str) -> GivenFeatures:
-    """Take the features of one user: pairs of a feature's name and its value; None and null are unknown."""
+    """Read one user's features: pairs of a name and a value; None and null are unknown."""
     twice = _repeated(str(name) for name, _ in pairs)
     if twice is not None:
         raise UserError(f"{key}: {twice!r} is given twice")
@@ -187,14 +187,14 @@ def _features_by_name(pairs: Pairs, *, key: str) -> GivenFeatures:
 
 
 def _features_in_table(table: TextTable, id_column: str, *, key: str, noun: str) -> GivenFeatures:
-    """Take the features of a table of users or items, one per row."""
+    """Read the features in a table of users or items, one per row."""
     ids = table.ids(id_column, key=f"columns.{noun}", noun=noun).to_pylist()
     cells = {name: table.column(name, key=key) for name in table.names if name != id_column}
     return GivenFeatures(ids, cells, table.place, key, table.decimal)
 
 
 def _repeated(names: Any) -> str | None:
-    """Return the first name that occurs twice."""
+    """Return the first repeated name."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 

@@ -1,4 +1,4 @@
-"""Ratings and features of new users and items, looked up in a run: the rows to solve for."""
+"""Rows to fold in: ratings and features of new users and items, looked up in a run."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ from ratinglab.runs.storage import FEATURE_PREFIX
 from ratinglab.runs.trained_model import TrainedModel, is_trained
 
 NEW_USER = "new user"
-"""Id of a new user whose ratings are given without one."""
+"""Id of a new user whose ratings come without an id."""
 
 
 class NewRows(NamedTuple):
@@ -29,10 +29,10 @@ class NewRows(NamedTuple):
 
     Attributes:
         ids: their ids, as text.
-        run_index: (B,) int32, the index of each in the run; UNKNOWN if the run lacks it.
+        run_index: (B,) int32, their indices in the run; UNKNOWN if the run lacks them.
         ratings: their ratings of items, or by users, with training ratings.
         designs: the design of each part of their side.
-        features: what is given of them besides ratings.
+        features: their given features.
     """
 
     ids: list[str]
@@ -42,7 +42,7 @@ class NewRows(NamedTuple):
     features: GivenFeatures | None
 
     def pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return who rated what: the row of each rating, and the index on the other side, (E,) each."""
+        """Return the row of each rating and the index on the other side: (E,) each."""
         row, other = self.ratings.row.int().numpy(), self.ratings.other.int().numpy()
         return row, other
 
@@ -62,14 +62,14 @@ class NewRows(NamedTuple):
 
 
 class NamedUser(NamedTuple):
-    """A user: id as text, and index in the run; UNKNOWN if the run lacks it."""
+    """A user's id, as text, and index in the run; UNKNOWN if the run lacks the user."""
 
     id: str
     run_index: int
 
 
 def find_user(run: TrainedModel, user_id: int | str | None) -> NamedUser:
-    """Look up the user of ratings without users; None: a new user.
+    """Look up the user of ratings without a user column; None: a new user.
 
     Raises:
         UserError: the id is missing, or a number that is not whole.
@@ -87,9 +87,9 @@ def look_up(run: TrainedModel, given: GivenRatings | None, one: NamedUser) -> pd
     """Look up the users and the items of ratings in a run.
 
     Args:
-        run: the run.
+        run: the run to look them up in.
         given: the ratings.
-        one: the user of ratings without users.
+        one: the user of ratings without a user column.
 
     Returns:
         user and item, text as spelled in the run; user_index and item_index, UNKNOWN if the run lacks them; rating.
@@ -143,7 +143,7 @@ def _check_distinct(rows: pd.DataFrame, given: GivenRatings) -> None:
 
 
 def _spelled(names: Sequence[object], ids: IdMap, index: NDArray[np.int32]) -> list[str]:
-    """Spell names as in the run; of unknown ones, 42.0 is 42."""
+    """Normalize names to the run's spelling; unknown ids lose a trailing `.0`."""
     known = ids.ids[np.where(index >= 0, index, 0)].astype(str)
     return [
         each if place >= 0 else re.sub(WHOLE_NUMBER, r"\1", str(name).strip())
@@ -152,7 +152,7 @@ def _spelled(names: Sequence[object], ids: IdMap, index: NDArray[np.int32]) -> l
 
 
 def find_features(ids: IdMap, given: GivenFeatures | None, *, id_column: str, noun: str) -> GivenFeatures | None:
-    """Spell the ids of features as in the run.
+    """Normalize the ids of features to the run's spelling.
 
     Raises:
         UserError: an id occurs twice.
@@ -167,18 +167,15 @@ def find_features(ids: IdMap, given: GivenFeatures | None, *, id_column: str, no
 
 
 def new_users(run: TrainedModel, rows: pd.DataFrame, given: Given, one: NamedUser | None) -> NewRows:
-    """Collect the users to fold in: those with ratings of trained items, those with features, and `one`, if given.
+    """Collect the users to fold in: those with ratings of trained items or with features, and `one`, if given.
 
     A user with training ratings keeps them; a given rating replaces the one of the same item.
 
     Args:
-        run: the run.
+        run: the run to fold into.
         rows: ratings from `look_up`.
         given: features of users, from `find_features`.
         one: a user to fold in with or without ratings.
-
-    Raises:
-        UserError: a feature is unknown.
     """
     rated = rows[is_trained(rows["item_index"].to_numpy(), run.record.num_items)]
     index_of = dict(zip(rated["user"], rated["user_index"], strict=True))
@@ -195,7 +192,7 @@ def new_users(run: TrainedModel, rows: pd.DataFrame, given: Given, one: NamedUse
 
 
 def new_items(run: TrainedModel, rows: pd.DataFrame, given: Given) -> NewRows:
-    """Collect the items to fold in: those without training ratings that have features, or ratings by trained users.
+    """Collect the items to fold in: items without training ratings that have features or ratings by trained users.
 
     Takes the arguments of `new_users`.
     """
@@ -214,13 +211,13 @@ def new_items(run: TrainedModel, rows: pd.DataFrame, given: Given) -> NewRows:
 
 
 def positions(ids: Sequence[str], wanted: Iterable[str]) -> NDArray[np.intp]:
-    """Find the position of each wanted id among distinct ids; −1 if it is not there."""
+    """Find the position of each wanted id among distinct ids; −1 if missing."""
     return pd.Index(list(ids), dtype=object).get_indexer(pd.Index(list(wanted), dtype=object))
 
 
 def _training_rows(run: TrainedModel, user: NDArray[np.int32]) -> pd.DataFrame:
-    """Read the training ratings of users, (B,), UNKNOWN for none, with their position in the argument as `row`."""
-    if (user < 0).all():  # the run's ratings, which may be many, are not needed
+    """Read the training ratings of users (B,), with the position of the user as `row`; UNKNOWN has no ratings."""
+    if (user < 0).all():  # avoids loading the run's ratings
         none = np.empty(0, dtype=np.int64)
         return pd.DataFrame({"row": none, "other": none, "rating": none})
     number = np.full(run.record.num_users, -1)
@@ -237,7 +234,7 @@ def _new_rows(
     ratings: pd.DataFrame,
     features: GivenFeatures | None,
 ) -> NewRows:
-    """Sort ratings by row, and make the designs of the rows."""
+    """Sort ratings by row, and build the designs of the rows."""
     rows = ratings.sort_values("row", kind="stable")
     kinds = {"row": np.int64, "other": np.int64, "rating": np.float64}
     row, other, rating = (torch.from_numpy(rows[name].to_numpy(kind, copy=True)) for name, kind in kinds.items())
@@ -269,15 +266,15 @@ def _values_of(
     index: NDArray[np.int32],
     features: GivenFeatures | None,
 ) -> Column:
-    """Collect a feature of rows to fold in: those given, else those in the run, else unknown.
+    """Collect a feature of rows to fold in: the given value, else the run's, else unknown.
 
     Args:
         name: name of the feature.
         column: its values for all users or items of the run.
-        trained: the same, of those with training ratings.
+        trained: its values for users or items with training ratings.
         ids: (B,) ids of the rows.
-        index: (B,) their index in the run.
-        features: what is given.
+        index: (B,) their indices in the run.
+        features: the given features.
     """
     unknown = np.full(1, np.nan if is_numeric(column) else "", dtype=column.dtype)
     values = np.concatenate([column, unknown])[index]  # UNKNOWN is the last entry
@@ -298,7 +295,7 @@ def _values_of(
 
 
 def given_columns(run: TrainedModel, items: NewRows) -> pd.DataFrame:
-    """Make the rows of the table of items for items folded in: title and features, given or in the run."""
+    """Build rows of the table of items for folded-in items: title and features, given or from the run."""
     known = run.items.iloc[np.maximum(items.run_index, 0)].reset_index(drop=True)
     table = pd.DataFrame({"item_id": items.ids}, dtype=object)
     for name in run.items.columns[1:]:

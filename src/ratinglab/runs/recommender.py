@@ -23,7 +23,7 @@ from ratinglab.runs.storage import FEATURE_PREFIX, read_interest, read_part, wri
 from ratinglab.runs.trained_model import Ids, TrainedModel, is_trained, predict_by_block
 
 SHORT_LIST = 10
-"""Length up to which a list may be asked for of fewer items: k in conf/recommend.yaml and conf/similar.yaml."""
+"""Length that is accepted even if the run has fewer items: k in conf/recommend.yaml and conf/similar.yaml."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,27 +54,27 @@ class ListOptions:
 
 @dataclass(eq=False, repr=False)
 class Recommender(TrainedModel):
-    """The model of a run, with what orders its lists.
+    """The model of a run, which also recommends.
 
     Attributes:
-        extension: the users or items that were folded in; None for a run's own model.
+        extension: the folded-in users or items; None for a run's own model.
     """
 
     extension: "Extension | None" = field(default=None, init=False, repr=False)
 
     @cached_property
     def items_by_popularity(self) -> NDArray[np.int32]:
-        """The items with training ratings, most rated first, then those folded in: the order of candidates."""
+        """The items with training ratings, most rated first, then folded-in items: the order of candidates."""
         return by_popularity(self.train_counts[1][: self.record.num_items])
 
     def check_length(self, k: int) -> None:
-        """Raise UserError if k is larger than the number of items, unless it is short, as the default is."""
+        """Raise UserError if k exceeds both the number of items and SHORT_LIST."""
         if k > max(self.record.num_items, SHORT_LIST):
             raise UserError(f"k must be at most {self.record.num_items}, the number of items, got {k}")
 
     @cached_property
     def interest(self) -> Interest:
-        """Who would rate what, read from the folder, or fitted to the training ratings and kept there."""
+        """The interest model, read from the folder, or fitted to the training ratings and stored there."""
         if self.extension is not None:
             return self.extension.interest()
         sizes = {"num_users": self.record.num_users, "num_items": self.record.num_items}
@@ -86,10 +86,10 @@ class Recommender(TrainedModel):
         return interest
 
     def order(self, options: OrderOptions) -> Order | None:
-        """Return the order of lists; None: by the model's own ratings, or scores.
+        """Return the order of lists; None: by the model's own ratings or scores.
 
         Raises:
-            UserError: there are no samples, and so no lower bounds.
+            UserError: lower bounds need samples, which the run lacks.
         """
         if options.by is OrderBy.lower_bound:
             if not self.record.is_sampled:
@@ -98,7 +98,7 @@ class Recommender(TrainedModel):
         if options.by is OrderBy.prediction or self.record.predicts_scores:
             return None
         run: Recommender = self
-        while run.extension is not None:  # the errors and the scale are those of the run's own ratings
+        while run.extension is not None:  # errors and scale come from the run's own ratings
             run = run.extension.base
         return ExpectedGain.from_levels(
             self.interest,
@@ -109,7 +109,7 @@ class Recommender(TrainedModel):
         )
 
     def liked_from(self, threshold: float | None) -> float:
-        """Return the lowest rating that counts as liked: the threshold; None: 4 of 5 stars.
+        """Return the lowest rating that counts as liked: the threshold, or 4 of 5 stars for None.
 
         Raises:
             UserError: the threshold is not finite.
@@ -119,7 +119,7 @@ class Recommender(TrainedModel):
         return liked_from(threshold, self.record.stars)
 
     def lowest_liked(self, threshold: float | None) -> float:
-        """Return the lowest training rating that counts as liked; the threshold if none does."""
+        """Return the lowest training rating that counts as liked, or the threshold if there is none."""
         liked_from = self.liked_from(threshold)
         return float(min(self._rating_levels[self._rating_levels >= liked_from], default=liked_from))
 
@@ -166,18 +166,18 @@ class Recommender(TrainedModel):
     ) -> pd.DataFrame:
         """Recommend k items.
 
-        The list is ordered by the expected gain: the estimated interest of the user in the item, from who rated what,
-        times the probability of a rating of at least `threshold`; see `recommend.orders`. Of items with the same value,
-        the one with more training ratings comes first.
+        The list is ordered by expected gain: the user's interest in the item, estimated from implicit feedback (who
+        rated what), times the probability of a rating of at least `threshold`; see `recommend.orders`. Ties go to the
+        item with more training ratings.
 
         Args:
             user_id: the user's id, as in the data.
-            k: number of items, at least 1; fewer if fewer are left.
-            candidates: ids of the items to choose from; those without training ratings are ignored. None: all items.
-            exclude_seen: whether to leave out the items that the user has rated in any part.
-            unknown: `error` refuses a user without training ratings; `baseline` predicts by the bias baseline.
+            k: maximum number of items, at least 1.
+            candidates: ids of the items to choose from; items without training ratings are ignored. None: all items.
+            exclude_seen: whether to exclude items that the user has rated in any part.
+            unknown: `error` refuses a user without training ratings; `baseline` uses the bias baseline.
             by: `expected_gain`; `prediction`, before clipping; or `lower_bound`, the prediction minus its standard
-                deviation, for a run of optimizer=gibbs. A model that predicts scores orders by them, and refuses
+                deviation, for a run of optimizer=gibbs. A model that predicts scores orders by scores, and refuses
                 `lower_bound`.
             threshold: lowest rating that counts as liked, in rating units; None: 4 of 5 stars, on any scale.
 
@@ -193,11 +193,7 @@ class Recommender(TrainedModel):
         return self.list_of(user_id, options)
 
     def list_of(self, user_id: int | str, options: ListOptions) -> pd.DataFrame:
-        """Make a user's list, with the columns of `recommend`.
-
-        Raises:
-            UserError: as in `recommend`.
-        """
+        """Make a user's list, with the columns of `recommend`."""
         if np.ndim(user_id) > 0:
             raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
         self._check_known([user_id], options)
@@ -221,11 +217,11 @@ class Recommender(TrainedModel):
         by: str = "expected_gain",
         threshold: float | None = None,
     ) -> pd.DataFrame:
-        """Recommend to several users, like `recommend`; users with nothing left to recommend are absent.
+        """Recommend to several users, like `recommend`. The result omits users without any remaining item.
 
         Args:
             k: see `recommend`.
-            user_ids: ids of the users, in the order of the result; None: all with training ratings, in index order.
+            user_ids: ids of the users, in the order of the result; None: all users with training ratings, by index.
             candidates: see `recommend`.
             exclude_seen: see `recommend`.
             unknown: see `recommend`. With `baseline` and without user_ids, all users of the run are included.
@@ -243,7 +239,7 @@ class Recommender(TrainedModel):
         return pd.concat(self.lists_by_block(options, user_ids=user_ids), ignore_index=True)
 
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
-        """Make the lists of several users, like `recommend_to_all`, in bounded memory; yields one block or more."""
+        """Make the lists of several users, like `recommend_to_all`, in blocks of bounded memory; at least one block."""
         if user_ids is None:
             includes_unknown = options.unknown == "baseline"
             user = np.arange(len(self.user_ids) if includes_unknown else self.record.num_users, dtype=np.int32)
@@ -274,7 +270,7 @@ class Recommender(TrainedModel):
             self.check_users(user_ids, place=lambda row: "user_ids" if len(user_ids) > 1 else "user_id")
 
     def _candidates(self, item_ids: Ids | None) -> NDArray[np.int32]:
-        """Return the distinct indices of those items that have training ratings, most popular first."""
+        """Return the distinct indices of the items that have training ratings, most popular first."""
         if item_ids is None:
             return self.items_by_popularity
         item = np.unique(self.item_ids.index_of(item_ids))
@@ -294,7 +290,7 @@ class Recommender(TrainedModel):
         return self._listed(rows["item"].to_numpy(), rows["rating"].to_numpy())
 
     def _listed_as_predicted(self, item: NDArray[np.int32], value: NDArray[np.float32]) -> pd.DataFrame:
-        """Make a list of items with their predicted ratings, or scores."""
+        """Make a list of items with their predicted ratings or scores."""
         listed = self._listed(item, value)
         return listed.rename(columns={"rating": "score"}) if self.record.predicts_scores else listed
 
@@ -310,9 +306,9 @@ class Extension(NamedTuple):
 
     Attributes:
         base: the model without them.
-        side: user, for users in place of the model's own; item, for items after the model's own.
-        pairs: who rated what, with the positions of these users or items among one another.
-        number: number of users or items folded in.
+        side: user: these users replace the model's own; item: these items come after the model's own.
+        pairs: implicit feedback, in which these users or items are numbered from 0.
+        number: number of folded-in users or items.
     """
 
     base: Recommender
@@ -321,14 +317,14 @@ class Extension(NamedTuple):
     number: int
 
     def interest(self) -> Interest:
-        """Solve for the interest of the users, or in the items."""
+        """Solve for the interest rows of the users or items."""
         interest = self.base.interest
         with_rows = interest.with_users if self.side == "user" else interest.with_items
         return with_rows(self.pairs, self.number)
 
 
 def order_options(name: str, threshold: float | None) -> OrderOptions:
-    """Return the options of an order of lists, by its name.
+    """Parse the name of an order of lists.
 
     Raises:
         UserError: there is none of this name.

@@ -1,4 +1,4 @@
-"""A trained run, used from its folder alone: its model, its metrics, its evaluation."""
+"""A trained run, loaded from its folder: predictions, metrics and evaluation."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ from ratinglab.runs.storage import load_predictor, read_part, write_predictions
 from ratinglab.runs.trained_model import Ids, is_trained, predict_by_block
 
 FRAME_COLUMNS = ColumnOptions(*DEFAULT_COLUMNS, timestamp=None)
-"""Columns of a data frame of ratings to evaluate, unless others are named."""
+"""Default column names of a data frame of ratings to evaluate."""
 POPULARITY = "baseline/popularity/"
 """Prefix of the tags of the most popular items' lists."""
 WITHIN_90 = 1.6449
@@ -111,19 +111,19 @@ class Run(Recommender):
     ) -> FoldedIn:
         """Add users, items and ratings that the model was not trained on, without retraining it.
 
-        Solves for the weights of a new user given the items' weights, and of a new item given the users': in closed
-        form, and in each sample for a run of optimizer=gibbs. A known user keeps the training ratings and adds the
-        given ones. The weights of all others stay as they are. See `FoldInSolver` for the equations.
+        Computes the weights of a new user with the item weights fixed, and those of a new item with the user weights
+        fixed: in closed form, in each sample for a run of optimizer=gibbs. A known user keeps the training ratings and
+        adds the given ones. All other weights stay unchanged. See `FoldInSolver` for the equations.
 
         Args:
-            ratings: one user's rating by the item's id or title; or a data frame with the columns item_id, rating and
-                user_id; without user_id they are one user's. A rating of an unknown item folds the item in if its user
+            ratings: one user's ratings by item id or title; or a data frame with the columns item_id, rating and
+                user_id; without user_id, all are one user's. A rating of an unknown item folds the item in if its user
                 has training ratings.
-            user_id: id of the user of ratings without users; None: a new user.
-            users: features of users that the model uses: one user's value by name, or a data frame with user_id.
+            user_id: id of the user if the ratings have no user_id; None: a new user.
+            users: features of users that the model uses: one user's values by name, or a data frame with user_id.
             items: features and titles of new items: a data frame with item_id.
-            columns: other names of the data frames' columns by role: user, item, rating. A frame without user_id,
-                item_id or rating may name that column as the run's own data do.
+            columns: other column names of the data frames by role: user, item, rating. A column may also have the name
+                that it has in the run's own data.
 
         Returns:
             an object that predicts for these users and items, recommends to them, and explains.
@@ -147,10 +147,10 @@ class Run(Recommender):
         return fold_in(self, given, user_id=user_id)
 
     def explain(self, user_id: int | str, item_ids: Ids, *, k: int = 3) -> pd.DataFrame:
-        """For each item, list the user's training ratings that most changed its prediction.
+        """List, for each item, the user's training ratings that most changed its prediction.
 
-        The user's weights are solved again from the training ratings, given the items' weights; see `FoldedIn.explain`.
-        For an equation with days, this leaves out the user's drift: the prediction explained is not that of `predict`.
+        Solves again for the user's weights, with the item weights fixed; see `FoldedIn.explain`. For an equation with
+        days, this excludes the user's drift, so that it explains another prediction than that of `predict`.
 
         Raises:
             UserError: the user or an item has no training ratings.
@@ -159,18 +159,18 @@ class Run(Recommender):
         return fold_in(self, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
 
     def explain_list(self, user_id: int | str, item_ids: Ids, *, k: int) -> pd.DataFrame:
-        """Explain like `explain`. Items without training ratings get no rows, and neither does a user without any."""
+        """Explain like `explain`, but return no rows for items or users without training ratings."""
         return explain_trained(self, user_id, item_ids, k=k)
 
     def similar(self, item: int | str, *, k: int, candidates: Ids | None = None) -> pd.DataFrame:
         """List the k items most similar to an item, by the model's factors.
 
-        `recommend.similar.ItemSpace` has the equation. The items' biases do not count.
+        `recommend.similar.ItemSpace` has the equation. It ignores the items' biases.
 
         Args:
             item: the item's id or title, as in `find_items`.
-            k: number of items, at least 1; fewer if fewer are left.
-            candidates: ids of the items to choose from; those without training ratings are ignored. None: all items.
+            k: maximum number of items, at least 1.
+            candidates: ids of the items to choose from; items without training ratings are ignored. None: all items.
 
         Returns:
             rank from 1, item_id, title (if the data had titles), similarity (from −1 to 1, float32), standard_deviation
@@ -213,7 +213,7 @@ class Run(Recommender):
         return np.bincount(items[is_rater[user]], minlength=self.record.num_items)
 
     def predictions(self, part: str) -> Predictions:
-        """Predict the rows of a part, val or test, once: later calls return the same arrays.
+        """Predict the rows of a part, val or test. Later calls return the same arrays.
 
         Raises:
             UserError: the model predicts scores.
@@ -228,7 +228,7 @@ class Run(Recommender):
         return Predictions(rows, model=model.numpy(), baseline=baseline.numpy())
 
     def write_predictions(self, parts: Sequence[str]) -> None:
-        """Keep the ratings and the predictions of some parts, val and test, in predictions.parquet."""
+        """Write the ratings and predictions of parts, val and test, to predictions.parquet."""
         predictions = {part: self.predictions(part) for part in parts}
         write_predictions(self.folder, {part: (each.rows.rating, each.model) for part, each in predictions.items()})
 
@@ -241,13 +241,13 @@ class Run(Recommender):
     ) -> dict[str, float]:
         """Evaluate the model and the baselines on the run's own validation and test rows, or on other ratings.
 
-        A row is cold if its user or item has no training ratings, else warm. If there are cold rows, the result also
-        has their number, and separate metrics for cold and warm rows.
+        A row is cold if its user or item has no training ratings, else warm. If there are cold rows, the result
+        includes their number and separate metrics for cold and warm rows.
 
         Args:
             ratings: data frame with the columns user_id, item_id and rating; None: the run's own rows.
             columns: other column names by role: user, item, rating, and timestamp for a model that uses days.
-            parts: which of the run's own parts to evaluate.
+            parts: the run's own parts to evaluate.
 
         Returns:
             val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
@@ -275,7 +275,7 @@ class Run(Recommender):
         threshold: float | None = None,
         parts: Sequence[str] = ("val", "test"),
     ) -> dict[str, float]:
-        """Measure lists of k items against the run's own validation and test rows, beside those of popular items.
+        """Measure lists of k items, and those of the most popular items, against the run's validation and test rows.
 
         Candidates are the items with training ratings that the user has not rated in training or, for test, in
         validation. The metrics are means over the users with training ratings and at least one relevant rating in the
@@ -285,7 +285,7 @@ class Run(Recommender):
             k: number of items per list, at least 1.
             by: order of the lists; see `recommend`.
             threshold: lowest rating that makes an item relevant; see `recommend`.
-            parts: which of the run's own parts to measure on.
+            parts: the run's own parts to measure on.
 
         Returns:
             test/ndcg@10 and so on for precision, recall, map, mrr, hit_rate, coverage and novelty, and the same of the
@@ -304,7 +304,7 @@ class Run(Recommender):
         return self._measure_lists([k], order, parts=parts)
 
     def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:
-        """Measure the lists that the run's own options ask for, as in `evaluate_ranking`; {} if they ask for none."""
+        """Measure lists by the run's own options, as in `evaluate_ranking`; {} if they request none."""
         return self._measure_lists(self.record.list_lengths(), self.record.order_options(), parts=parts)
 
     @cached_property
@@ -313,13 +313,13 @@ class Run(Recommender):
         return {part: Ratings(*read_part(self.folder, part, ["user", "item", "rating"])) for part in ("val", "test")}
 
     def _history(self, part: str) -> Batch | None:
-        """Read the rows from which a part's users are folded in, with ratings in stars; None if they need none."""
+        """Read the rows from which a part's users are folded in, with ratings in stars; None without such rows."""
         columns = read_part(self.folder, f"{part}_history", ["user", "item", "rating"])
         user, item, rating = map(torch.from_numpy, columns)
         return Batch(user, item, self.record.stars.to_stars(rating), day=None) if len(user) > 0 else None
 
     def _measure_lists(self, lengths: Sequence[int], order: OrderOptions, *, parts: Sequence[str]) -> dict[str, float]:
-        """Measure the lists of the model and of popular items on parts, by tag."""
+        """Measure the lists of the model and of the most popular items on parts, by tag."""
         metrics: dict[str, float] = {}
         for part in parts if lengths else ():
             rows, val = self._held_out[part], self._held_out["val"]
@@ -352,7 +352,7 @@ class Run(Recommender):
         return replace(self._pairs(read.user_ids, read.item_ids, read.times), rating=read.rating)
 
     def _evaluate_rows(self, prefix: str, predictions: Predictions) -> dict[str, float]:
-        """Evaluate rows, and the warm and cold ones among them separately; the prefix begins all tags."""
+        """Evaluate rows, and warm and cold rows separately; all tags begin with the prefix."""
         metrics: dict[str, float] = {}
         is_warm = is_trained(predictions.rows.user, self.record.num_users)
         is_warm &= is_trained(predictions.rows.item, self.record.num_items)
@@ -394,7 +394,7 @@ class Run(Recommender):
 
 
 def _pairs_or_table(values: Mapping[Any, Any] | Frame | None, *, name: str) -> Pairs | TextTable | None:
-    """Read a mapping of single values as pairs, and all else as a table."""
+    """Convert a mapping of single values to pairs, and anything else to a table."""
     if values is None:
         return None
     if isinstance(values, Mapping) and all(np.ndim(value) == 0 for value in values.values()):

@@ -1,7 +1,7 @@
 """The folder of a sweep: its arguments, and one folder per job with the job's arguments and outcome.
 
 sweep.json     the arguments that choose the jobs
-NUMBER-NAME/   the run of a job; failure.txt says why it failed, pruned.txt why it was ended early
+NUMBER-NAME/   the run of a job; failure.txt has the reason of a failure, pruned.txt that of pruning
 """
 
 import json
@@ -21,14 +21,14 @@ from ratinglab.files import RUN_RECORD, VALIDATION_FIT, write_whole
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The same loader, nine times as fast where PyYAML has its compiled half: a report reads two files of each run."""
 SAVED = ".hydra"
-"""Folder in a run's folder where Hydra stores the configuration."""
+"""Subfolder of a run where Hydra stores the configuration."""
 SAVED_FILES = ("config.yaml", "overrides.yaml", "hydra.yaml")
-"""Files in it. The record of a run has a copy, so that a run needs no other file to be resumed or reproduced."""
+"""Files in that subfolder. The run's record has a copy, from which the run is resumed or reproduced."""
 SWEEP_RECORD, FAILURE, PRUNED = "sweep.json", "failure.txt", "pruned.txt"
 CHOOSES_JOBS = re.compile(
     r"[+~]*(?!hydra\b)|hydra/sweeper\b|hydra\.sweeper\.(?!(n_trials|n_jobs|max_batch_size|storage)=)"
 )
-"""Arguments that decide what the jobs are. Other settings of Hydra only say how many run, where and how."""
+"""Arguments that determine the jobs. Other Hydra settings only determine where and how they run."""
 
 
 class Job(NamedTuple):
@@ -37,8 +37,8 @@ class Job(NamedTuple):
     Attributes:
         folder: folder of its run.
         arguments: its arguments, swept and fixed.
-        failure: why it failed; None if it did not.
-        pruned: why it was ended early; None if it was not.
+        failure: reason of a failure; None without one.
+        pruned: reason of pruning; None if it was not pruned.
     """
 
     folder: Path
@@ -48,7 +48,7 @@ class Job(NamedTuple):
 
 
 def claim(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = None) -> None:
-    """Record the arguments of a new sweep, or check that the sweep in the folder has the same.
+    """Record the arguments of a new sweep, or check that they equal those of the sweep in the folder.
 
     Raises:
         UserError: the folder holds another sweep, or its record is damaged.
@@ -70,24 +70,24 @@ def claim(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = N
 
 
 def job_folders(folder: Path) -> list[Path]:
-    """List the folders of the jobs that have begun, in their order."""
+    """List the folders of the jobs that have begun, in order."""
     found = {path.parents[1] for path in folder.glob(f"*/{SAVED}/overrides.yaml")}
     found |= {path.parent for path in folder.glob(f"*/{RUN_RECORD}")}
     return sorted(found, key=lambda run: int(re.split(r"\D", run.name, maxsplit=1)[0] or 0))
 
 
 def has_started(run: Path) -> bool:
-    """Return whether there is something to resume: the record of a run, or of the first of its two fits."""
+    """Return whether there is a run to resume: its record, or that of the first of its two fits."""
     return any((folder / RUN_RECORD).exists() for folder in (run, run / VALIDATION_FIT))
 
 
 def record_failure(run: Path, reason: str) -> None:
-    """Write why a job failed into its folder."""
+    """Write the reason of a failure into a job's folder."""
     _write_reason(run / FAILURE, reason)
 
 
 def record_pruning(run: Path, reason: str) -> None:
-    """Write why a job was ended early into its folder."""
+    """Write the reason of pruning into a job's folder."""
     _write_reason(run / PRUNED, reason)
 
 
@@ -100,13 +100,13 @@ def _read_reason(path: Path) -> str | None:
 
 
 def arguments_of(run: Path) -> dict[str, str]:
-    """Read the arguments with which Hydra started a run."""
+    """Read the arguments that started a run."""
     texts = read_saved(run, "overrides.yaml", kind=list) or []
     return {key: value for key, _, value in (str(text).partition("=") for text in texts)}
 
 
 def swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
-    """Read the arguments that tell a job from the others of its sweep; {} if the run is no job of a sweep."""
+    """Read the arguments that a job's sweep varies; {} if the run is not part of a sweep."""
     hydra = _read_hydra(run)
     if hydra.get("mode") != "MULTIRUN":
         return {}
@@ -116,7 +116,7 @@ def swept_arguments(run: Path) -> dict[str, bool | int | float | str]:
 
 
 def config_dir_of(run: Path) -> str | None:
-    """Return the folder of --config-dir with which the run was started, if any."""
+    """Return the --config-dir that the run was started with; None without one."""
     sources = _read_hydra(run).get("runtime", {}).get("config_sources", [])
     return next((source["path"] for source in sources if source["provider"] == "command-line"), None)
 
@@ -128,7 +128,7 @@ def _read_hydra(run: Path) -> dict[str, Any]:
 
 
 def read_saved_files(run: Path) -> dict[str, str]:
-    """Read the files in which Hydra stored how a run was started, by name; those that are missing are left out."""
+    """Read those SAVED_FILES that exist, by name."""
     found = {}
     for name in SAVED_FILES:
         with suppress(OSError, ValueError):
@@ -139,7 +139,7 @@ def read_saved_files(run: Path) -> dict[str, str]:
 def saved_text(run: Path, name: str) -> str | None:
     """Read one of SAVED_FILES; None if it is missing.
 
-    Reads the copy in the record or, of a run without a record yet or of an earlier version, the file itself.
+    Reads the copy in the record; if there is no record yet, or the run is of an earlier version, the file itself.
 
     Raises:
         UserError: the file cannot be read.
@@ -174,7 +174,7 @@ def read_saved(run: Path, name: str, *, kind: type) -> Any:
 
 
 def short_number(value: str) -> str:
-    """Round a number of more than eight characters to four digits, unless it is an integer; leave other texts alone."""
+    """Round a number longer than eight characters to four digits; return integers and other text unchanged."""
     try:
         is_long = len(value) > 8 and not re.fullmatch(r"[+-]?\d+", value)
         return (f"{float(value):.4g}" if is_long else value).replace("e+", "e")
@@ -183,7 +183,7 @@ def short_number(value: str) -> str:
 
 
 def read_jobs(folder: Path) -> list[Job]:
-    """Read the jobs that have begun, in their order; of several with the same arguments, the first finished one."""
+    """Read the jobs that have begun, in order. For jobs with the same arguments, keeps the first finished one."""
     found: dict[tuple[tuple[str, str], ...], Job] = {}
     for run in job_folders(folder):
         arguments = arguments_of(run)

@@ -37,14 +37,14 @@ Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
 """Times of ratings, in any unit; those without a time zone are in UTC."""
 MANY_RATINGS = 200_000_000
-"""Number of ratings above which no command loads them all: about 10 GB."""
+"""Maximum number of ratings loaded into memory: about 10 GB."""
 BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
-"""Bases of predictions: the equation predicts known pairs, the bias baseline all others."""
+"""Values of `basis`: the equation predicts known pairs, the bias baseline all others."""
 
 
 @dataclass(eq=False, repr=False)
 class TrainedModel:
-    """The model of a run, with the ids and the ratings that its folder holds.
+    """The model of a run, with the ids and ratings in its folder.
 
     Attributes:
         folder: the run's folder.
@@ -88,8 +88,8 @@ class TrainedModel:
 
         Args:
             names: (B,) ids or titles; the case, the place of the article and the year may differ from the title's.
-            place: the place of a name in messages.
-            may_be_new: whether a name that no item has is a new id.
+            place: returns the place of a name for messages.
+            may_be_new: whether unknown names are new ids.
 
         Returns:
             (B,) int32, UNKNOWN for a new id. An item may lack training ratings.
@@ -114,13 +114,13 @@ class TrainedModel:
         return count_ratings(self.folder)
 
     def rated_by(self, user: int) -> pd.DataFrame:
-        """Return the ratings of one user index, like `ratings`; reads only those of a run with very many."""
+        """Return the ratings of one user index, like `ratings`. Reads only these if the run has very many ratings."""
         if "ratings" not in vars(self) and self.num_ratings > MANY_RATINGS:
             return read_parquet(self.folder / "ratings.parquet", filters=[("user", "==", user)])
         return self.ratings[self.ratings["user"] == user]
 
     def check_fits_memory(self, *, what: str, instead: str) -> None:
-        """Raise UserError if the run has too many ratings to hold all of them in memory."""
+        """Raise UserError if the run has too many ratings to load into memory."""
         if "ratings" not in vars(self) and self.num_ratings > MANY_RATINGS:
             raise UserError(f"{what} needs all {self.num_ratings:,} ratings of the run in memory: {instead}")
 
@@ -137,13 +137,13 @@ class TrainedModel:
         return float(self.ratings["rating"].min()), float(self.ratings["rating"].max())
 
     def feature(self, side: str, name: str) -> Column:
-        """Read a feature that the equation uses, of all users or items (side user or item) by index."""
+        """Read a feature of all users or items (side user or item) by index. The equation must use it."""
         return read_features(self.folder / f"{side}s.parquet", (name,))[name]
 
     def side_rows(self, side: str) -> SideRows:
-        """Return the weights of a side, user or item, with the noise of a rating, in stars.
+        """Return the weights of a side, user or item, with the noise precision of a rating, in stars.
 
-        Without samples, the noise is the same everywhere: the MSE of validation rows or, without any, training rows.
+        Without samples, the noise is constant: the MSE of the validation rows or, if there are none, training rows.
 
         Raises:
             UserError: the model has no factors.
@@ -158,7 +158,7 @@ class TrainedModel:
 
     @cached_property
     def _noise_variance(self) -> float:
-        """MSE of validation rows or, without any, training rows, in squared rating units."""
+        """MSE of validation rows or, if there are none, training rows, in squared rating units."""
         part = "val" if count_rows(self.folder)[PARTS.index("val")] > 0 else "train"
         rows = self.part(part)
         return float((predict_by_block(self.predictor, rows) - torch.from_numpy(rows.rating)).double().square().mean())
@@ -201,7 +201,7 @@ class TrainedModel:
         return predict_by_block(self.predictor, self._pairs(user_ids, item_ids, times)).numpy()
 
     def predict_table(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> pd.DataFrame:
-        """Predict like `predict`, and say what each prediction is based on.
+        """Predict like `predict`, with the basis of each prediction.
 
         Returns:
             prediction (float32); standard_deviation (float32, as from `deviation`) for a run of optimizer=gibbs; basis:
@@ -265,7 +265,7 @@ class TrainedModel:
         return bool(self.trained_users([user_id])[0])
 
     def check_users(self, user_ids: Ids, *, place: Callable[[int], str]) -> None:
-        """Raise UserError if a user has no training ratings; `place` names the place of a row in the message."""
+        """Raise UserError if a user has no training ratings; `place` returns the place of a row for the message."""
         is_trained = self.trained_users(user_ids)
         if not is_trained.all():
             row = int(np.argmin(is_trained))
@@ -284,11 +284,11 @@ def _in_utc(times: Times) -> NDArray[np.datetime64]:
 
 
 def is_trained(index: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
-    """Return whether each index of a user or item is below `count`, the number of those with training ratings."""
+    """Return whether each user or item index has training ratings: `count` is the number of those that have."""
     return (index >= 0) & (index < count)
 
 
 def predict_by_block(predict: Callable[[Tensor, Tensor, Tensor | None], Tensor], rows: Ratings) -> Tensor:
-    """Predict rows block by block, with bounded memory: (N,) float32."""
+    """Predict rows in blocks, with bounded memory: (N,) float32."""
     with torch.inference_mode():
         return torch.cat([torch.empty(0), *(predict(user, item, day) for user, item, _, day in Blocks(rows))])
