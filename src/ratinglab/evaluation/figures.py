@@ -10,9 +10,9 @@ from ratinglab.evaluation.predictions import Predictions
 from ratinglab.ratings.table import Ratings, RatingTable
 
 NUM_GROUPS = 10
-"""Number of groups of users or items, deciles with equal numbers of rows as far as ties allow."""
+"""Number of groups of users or items: deciles with equal numbers of rows, except for ties."""
 SIZE = (7.0, 4.2)
-"""Inches, at 100 dots per inch: the size of a card in TensorBoard's image tab."""
+"""Inches, at 100 dots per inch; fits a card in TensorBoard's image tab."""
 
 
 def predicted_against_true(predictions: Predictions) -> Figure:
@@ -42,7 +42,7 @@ def error_by_count(predictions: Predictions, count: NDArray[np.int64], *, of: st
     """
     name = "item popularity" if of == "item" else "user activity"
     figure, axes = _figure(f"Error by {name}", x=f"training ratings of the {of} (deciles of the rows)", y="MSE")
-    # a group is a range of counts, so equal counts stay together
+    # a group is a range of counts, so that equal counts stay together
     borders = np.unique(np.quantile(count, np.linspace(0, 1, NUM_GROUPS + 1)))
     group = np.clip(np.searchsorted(borders, count, side="right") - 1, 0, max(len(borders) - 2, 0))
     present = np.unique(group)
@@ -58,7 +58,7 @@ def error_by_count(predictions: Predictions, count: NDArray[np.int64], *, of: st
 
 
 def error_distribution(predictions: Predictions) -> Figure:
-    """Draw histograms of predicted − true, for the model and the bias baseline."""
+    """Draw histograms of predicted − true, for the model and the bias baseline, over the full range of both."""
     figure, axes = _figure("Distribution of errors", x="predicted − true rating", y="share of the rows")
     rating = predictions.rows.rating
     errors = {"model": predictions.model - rating, "bias baseline": predictions.baseline - rating}
@@ -86,7 +86,7 @@ def long_tail(item_count: NDArray[np.int64]) -> Figure:
 
 
 def overview(table: RatingTable) -> Figure:
-    """Draw a table at a glance: ratings, number per item and user, and time or, without times, mean ratings."""
+    """Draw an overview of a table: ratings, number per item and user, and time or, without times, mean ratings."""
     figure = Figure(figsize=(2 * SIZE[0], 2 * SIZE[1]), dpi=100, layout="constrained")
     ((top_left, top_right), (bottom_left, bottom_right)) = figure.subplots(2, 2)
     figure.suptitle(

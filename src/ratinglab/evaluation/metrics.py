@@ -1,4 +1,4 @@
-"""Metrics of predicted ratings, by name. Each pools all rows of a part, instead of averaging over batches or users.
+"""Metrics of predicted ratings, by name. Each pools all rows of a part; none averages over batches or users.
 
 To add your own, define a Metric in any module and name it: `metrics=[mse,rmse,mae,my_metrics.within_half]`.
 """
@@ -64,7 +64,7 @@ class RankingMetric(MetricKind):
     Attributes:
         measure: its name in evaluation.ranking, such as ndcg.
         k: number of items per list.
-        by: value that orders the lists.
+        by: order of the lists.
         threshold: lowest rating that counts as liked, in rating units; None: 4 stars.
     """
 
@@ -106,7 +106,7 @@ def find_metrics(names: Iterable[str]) -> list[Metric]:
     """Find metrics by name. A name with a dot is MODULE.NAME of a user's Metric.
 
     Raises:
-        UserError: there is no such metric, or it is listed twice, or MSE is missing.
+        UserError: a metric is unknown or listed twice, or MSE is missing.
     """
     names = list(names)
     found = [METRICS[name] if name in METRICS else _imported(name) for name in names]
@@ -138,7 +138,7 @@ def monitored(monitor: str, metrics: Iterable[Kind], *, order: OrderOptions) -> 
     """Find the metric named by `monitor`, such as val/mse or val/ndcg@10.
 
     Args:
-        monitor: the name.
+        monitor: tag of a validation metric.
         metrics: metrics of predicted ratings.
         order: order of the lists of a ranking metric.
 

@@ -1,8 +1,8 @@
 """Metrics of recommendation lists at k, with binary relevance, averaged over users. Imports nothing slow.
 
 A user has the list i_1, …, i_k, best first, and the relevant held-out items R, at least one. rel_j is 1 if i_j ∈ R,
-else 0. A list is shorter than k if fewer candidates are left; its missing places count as not relevant. A relevant item
-without training ratings is in no list, but counts in |R|.
+else 0. A list is shorter than k if fewer candidates remain; missing places count as not relevant. Relevant items
+without training ratings are in no list, but count in |R|.
 
 precision@k  = (1 / k) Σ_j rel_j
 recall@k     = (1 / |R|) Σ_j rel_j
@@ -49,14 +49,14 @@ OF_LISTS = {
     "mrr": "MRR",
     "hit_rate": "hit rate",
 }
-"""Label of each metric that is a mean over users. Higher is better."""
+"""Labels of metrics averaged over users; higher is better."""
 OF_ALL_LISTS = {"coverage": "coverage", "novelty": "novelty"}
-"""Label of each metric that describes all lists together, whether they are right or wrong."""
+"""Labels of metrics of all lists together, which do not depend on relevance."""
 LABELS = OF_LISTS | OF_ALL_LISTS
 
 
 LIKED = 4.0
-"""Stars from which a user likes an item, unless ranking.threshold is set."""
+"""Lowest rating in stars that counts as liked, unless ranking.threshold is set."""
 
 
 class OrderBy(Enum):
@@ -112,12 +112,12 @@ def liked_from(threshold: float | None, stars: Stars) -> float:
 
 
 def is_relevant(rating: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    """Return whether each rating, (N,), is at least the threshold."""
+    """Return whether each rating (N,) reaches the threshold."""
     return rating >= np.float32(threshold)
 
 
 def check_threshold(threshold: float, ratings: Iterable[NDArray[np.float32]]) -> None:
-    """Raise UserError if ratings are held out, but none reaches the threshold: ratings (N,) of each part."""
+    """Raise UserError if there are held-out ratings, (N,) per part, but none reaches the threshold."""
     highest = max((float(rating.max()) for rating in ratings if len(rating) > 0), default=None)
     if highest is not None and highest < np.float32(threshold):
         raise UserError(
@@ -127,7 +127,7 @@ def check_threshold(threshold: float, ratings: Iterable[NDArray[np.float32]]) ->
 
 
 class RelevantItems:
-    """The relevant items of each user: a set of pairs."""
+    """The relevant items of each user, as a set of pairs."""
 
     def __init__(self, user: NDArray[np.int32], item: NDArray[np.int32]) -> None:
         """Take distinct pairs: user (N,), item (N,), indices from 0."""
@@ -185,7 +185,7 @@ def metrics_of_lists(
 
 
 class TrainingCounts(NamedTuple):
-    """How often items were rated in training.
+    """Numbers of users and of ratings in training.
 
     Attributes:
         num_users: number of users with training ratings.

@@ -1,4 +1,4 @@
-"""Fold-in: the rows of new users or items, solved from a few ratings given the rows of the other side."""
+"""Fold-in: solve for the weights of new users or items from their ratings, with the other side's weights fixed."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,16 +12,16 @@ from ratinglab.models.equation import ColumnSource, SideRows
 from ratinglab.models.posterior import NOISE_DEGREES
 
 PRIOR_ROWS = 2_000
-"""Number of trained rows, spread evenly over the side, from which the prior of a new row is estimated."""
+"""Number of trained rows, evenly spaced, from which the prior of a new row is estimated."""
 NOISE_STEPS = 5
 """Number of alternations between a new row and its noise precision."""
 COUNTS = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 135, 200)
-"""Numbers of ratings for which a prior is estimated, if it depends on who rated what. A row uses the largest that is
-not above its own."""
+"""Numbers of ratings for which a prior is estimated, if it depends on implicit feedback. A row uses the largest that
+does not exceed its own number."""
 NUMBERS = 1 << 24
 """Number of float64 values held at once: 128 MiB."""
 LEAST_VARIANCE = 1e-12
-"""Lowest prior variance of a weight: identical rows would make the prior singular."""
+"""Minimum prior variance of a weight; identical rows would make the prior singular."""
 
 
 class NewRatings(NamedTuple):
@@ -46,7 +46,7 @@ class _Prior(NamedTuple):
     Attributes:
         mean: (S, D) float64, m.
         precision: (S, D, D) float64, Λ.
-        slope: (S, D, D) float64, Cᵀ; None for a side without a part from who rated what.
+        slope: (S, D, D) float64, Cᵀ; None for a side without implicit feedback.
     """
 
     mean: Tensor
@@ -55,7 +55,7 @@ class _Prior(NamedTuple):
 
 
 class _Posterior(NamedTuple):
-    """Normal(mean, A⁻¹) of each new row in each sample, and the ratings it follows from, padded to n per row.
+    """Normal(mean, A⁻¹) of each new row in each sample, and the ratings behind it, padded to n per row.
 
     Attributes:
         mean: (S, B, D) float64.
@@ -77,18 +77,19 @@ class _Posterior(NamedTuple):
 class FoldInSolver:
     """Solver for new rows of one side. The rows of the other side are fixed.
 
-    A new row v has the prior Normal(m + C z + Σ F y, Λ⁻¹). F y are the parts from features, z is the part from the
-    items that the user has rated. m, C and Λ are the intercept, the slopes and the residual precision of a linear
-    regression of the trained rows without their features on z. If the new row has n ratings, z of each trained row is
-    computed from n of its ratings, drawn at random: few ratings say little about what a user rates, so C is then
-    small. With ratings r ~ Normal(o + v · x, 1 / (α β)), v is normal with precision A and mean A⁻¹ b:
+    A new row v has the prior Normal(m + C z + Σ F y, Λ⁻¹). F y are the parts from features; z is the part from implicit
+    feedback, the items that the user has rated. m, C and Λ are the intercept, the slopes and the residual precision of
+    a linear regression of the trained rows, without their features, on z. If the new row has n ratings, z of each
+    trained row is computed from n of its ratings, drawn at random: with few ratings, C is small because implicit
+    feedback carries little information. With ratings r ~ Normal(o + v · x, 1 / (α β)), v is normal with precision A and
+    mean A⁻¹ b:
 
         A = Λ + α Σ β x xᵀ,   b = Λ (m + C z + Σ F y) + α Σ β x (r − o)
 
     x are the other side's factors, preceded by 1 if there are biases, and o is the rest of the prediction. With samples
-    of the weights, v is solved in each. If users (and items) have their own noise precision α, then v and
-    α = E[α | r, v] alternate, with the prior Gamma(ν/2, γ) around the trained precisions. If all trained precisions are
-    the same, α is too.
+    of the weights, v is computed in each. If each user (or item) has a noise precision α, updates of v and of
+    α = E[α | r, v] alternate, with the prior Gamma(ν/2, γ) fitted to the trained precisions. If these are all equal, α
+    is fixed to them.
 
     Source: Salakhutdinov, Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain Monte Carlo", ICML
     2008, equations 11 to 13, for A and b; Efron, Morris, "Stein's Estimation Rule and Its Competitors", JASA 1973, for
@@ -96,7 +97,7 @@ class FoldInSolver:
     """
 
     def __init__(self, own: SideRows, other: SideRows, *, is_item: bool) -> None:
-        """Take the trained rows of the side and of the other side, with their precisions."""
+        """Take the trained rows of this side and of the other side, with their precisions."""
         self.own, self.other, self.is_item = own, other, is_item
         self._own_precision, self._other_precision = own.precision or [], other.precision or []
         assert self._own_precision, "the caller sets the precisions"
@@ -121,7 +122,7 @@ class FoldInSolver:
     def _prior(self, count: int) -> _Prior:
         """Estimate the prior of a row with `count` ratings, one of COUNTS.
 
-        Shrinks both covariances towards their diagonals, with the weight of D rows, to keep them invertible.
+        Shrinks both covariances towards their diagonals, with the weight of D rows, so that they are invertible.
         """
         if count not in self._priors:
             index, rows = self._prior_rows
@@ -141,15 +142,15 @@ class FoldInSolver:
     def solve(self, ratings: NewRatings, designs: Sequence[Design]) -> SideRows:
         """Solve for new rows, and draw `draws` times from their distribution in each sample.
 
-        The draws of a sample have the distribution's mean. They have its variance, too: exactly if the weights are
-        points, on average over the samples otherwise. The same ratings give the same draws.
+        The draws of a sample have the mean of the distribution. They also have its variance: exactly for point
+        estimates, else on average over the samples. Equal ratings give equal draws.
 
         Args:
             ratings: ratings of the new rows.
             designs: F of the new rows for each part of `own.parts`.
 
         Returns:
-            the new rows, in S · draws samples.
+            the new rows in S · draws samples.
         """
         features, rated = self._parts_of(ratings.num_rows, designs)
         counts = torch.bincount(ratings.row, minlength=ratings.num_rows)
@@ -172,8 +173,8 @@ class FoldInSolver:
     def changes(self, ratings: NewRatings, designs: Sequence[Design], other_features: Tensor) -> Tensor:
         """Compute how much each rating of one new row changed its predictions for rows of the other side.
 
-        The change is the prediction minus the one without the rating, at the same noise precision, m, C and Λ. It is
-        exact: with h = α β xᵀ A⁻¹ x and e the rating's error, leaving it out moves v by
+        The change is the prediction minus the prediction without the rating, with the same α, m, C and Λ. It is exact:
+        with h = α β xᵀ A⁻¹ x and e the rating's error, leaving it out moves v by
 
             −α β e A⁻¹ x / (1 − h) + A₋⁻¹ Λ C δ,   A₋ = A − α β x xᵀ,
 
@@ -203,7 +204,7 @@ class FoldInSolver:
         return -(other_features @ moved.mT).mean(dim=0)
 
     def _shift_of_parts(self, ratings: NewRatings) -> Tensor | None:
-        """Compute C δ, how leaving out each rating of one row changes its prior mean: (S, E, D); None if not at all."""
+        """Compute C δ, the change of one row's prior mean without each rating: (S, E, D); None if there is none."""
         shifts, count = list[Tensor](), len(ratings.other)
         slope = self._prior(_nearest_below(count)).slope
         for part in self.own.parts:
@@ -229,9 +230,9 @@ class FoldInSolver:
         return mean if prior.slope is None else mean + rated @ prior.slope, prior.precision
 
     def _blocks(self, counts: Tensor) -> list[Tensor]:
-        """Split new rows, those with few ratings first, into blocks of one prior and bounded memory: indices (B,) each.
+        """Split new rows, by number of ratings, into blocks of one prior and bounded memory: indices (B,) each.
 
-        Per row and sample, memory holds x once plain and once weighted, and six D × D matrices.
+        Memory holds two copies of x and six D × D matrices per row and sample.
         """
         dim = self._prior_rows[1].shape[2]
         order, blocks, pending = counts.argsort(stable=True).tolist(), list[Tensor](), list[int]()
@@ -245,7 +246,7 @@ class FoldInSolver:
         return [*blocks, torch.tensor(pending)]
 
     def features(self, others: SideRows, index: Tensor) -> Tensor:
-        """Return x of rows of the other side, which may be extended: `draws` samples for each of this side's S.
+        """Return x of rows of the other side, which may be extended: `draws` samples for each of the S samples.
 
         index (C,) int64 → (S, C, D) float64, averaged over the draws of each sample.
         """
@@ -290,9 +291,9 @@ class FoldInSolver:
 
     @cached_property
     def _noise_prior(self) -> tuple[Tensor, float, Tensor]:
-        """Return the first α, (S, 1), and ν and γ, (S, 1), of its prior; ν is 0 if α is known."""
+        """Return the initial α (S, 1), and ν and γ (S, 1) of its prior; ν is 0 if α is fixed."""
         trained = torch.stack(self._own_precision).double()
-        # not the mean: users whose ratings are all the same have precisions far above all others
+        # not the mean: users who rate everything alike have far higher precisions
         middle = trained.median(dim=1, keepdim=True).values
         is_common = bool((trained == middle).all())
         rate = (NOISE_DEGREES / 2 - 1 / 3) / middle  # the median of Gamma(a, γ) is about (a − 1/3) / γ
@@ -308,7 +309,7 @@ class FoldInSolver:
     def _noise(self, dim: int) -> Tensor:
         """Return z for the K draws of each sample: (S, D, K) float64.
 
-        Several samples: z and −z. One sample: ±√D along each axis, twice, so that signs of users and of items cancel in
+        Several samples: z and −z. One sample: ±√D along each axis, twice, so that the signs of both sides cancel in
         x_u · y_i.
         """
         if self.num_samples == 1:

@@ -1,4 +1,4 @@
-"""Top-k lists of the users of a part, measured against their held-out ratings."""
+"""Top-k lists of a part's users, measured against their held-out ratings."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,18 +17,18 @@ from ratinglab.recommend.topk import SeenItems, by_popularity, most_popular_of_u
 
 
 class HeldOutLists:
-    """The users whose lists can be measured on a part, and what their lists are measured against.
+    """The users whose lists can be measured on a part, with their relevant items.
 
-    The users are those with training ratings and at least one relevant held-out rating. The candidates for a user's
-    list are all items with training ratings, except those that the user has rated in an earlier part. For a model that
-    uses days, scores are for the user's last day in training.
+    These users have training ratings and at least one relevant held-out rating. The candidates for a list are all items
+    with training ratings, except items that the user has rated in an earlier part. Models that use days predict for the
+    user's last day in training.
 
-    Users with a history instead of training ratings are folded in from it, and its items are no candidates.
+    Users with a history instead of training ratings are folded in from it, and its items are not candidates.
 
     Attributes:
-        users: (U,) int32, the users; if they are folded in, numbered from 0.
-        num_without_relevant: number of users with training ratings, or a history, but no relevant held-out rating.
-        num_without_training: number of users with a relevant held-out rating, but neither.
+        users: (U,) int32, the users; folded-in users are numbered from 0.
+        num_without_relevant: number of users with training ratings or a history, but no relevant held-out rating.
+        num_without_training: number of users with a relevant held-out rating, but no training ratings or history.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class HeldOutLists:
         Args:
             held_out: rows of the part, with ratings in rating units.
             train: the training rows.
-            rated_between: for test rows, the validation rows; None: none.
+            rated_between: the validation rows, for test rows; None: none.
             history: rows of users to fold in, with ratings in stars; None: the users have training rows.
-            num_users: number of users with training rows; their indices are below it.
-            num_items: number of items with training rows; their indices are below it.
+            num_users: number of users with training rows, which have the lowest indices.
+            num_items: number of items with training rows, which have the lowest indices.
             threshold: lowest relevant rating, in rating units.
         """
         rows = held_out.take(is_relevant(held_out.rating, threshold))
@@ -71,9 +71,9 @@ class HeldOutLists:
         self._seen = SeenItems(user, item, num_users=int(user.max(initial=self._num_users - 1)) + 1)
 
     def measure(self, predictor: Predictor, *, k: int, order: Order | None) -> dict[str, float]:
-        """Measure the lists that the predictor makes in an order: see `evaluation.ranking`; {} without users.
+        """Measure the predictor's lists in an order, by the metrics of `evaluation.ranking`; {} without users.
 
-        Ties go to the more popular item: see `recommend.topk`. Users with a history need a model of scores.
+        Ties go to the more popular item; see `recommend.topk`. Users with a history need a model of scores.
         """
         if self._history is not None:
             predictor = predictor.with_users(self._history, num_users=self._num_users)
@@ -81,7 +81,7 @@ class HeldOutLists:
         return self._measured(lists, k=k)
 
     def measure_popularity(self, *, k: int) -> dict[str, float]:
-        """Measure the lists of the items with the most training ratings that each user has not rated."""
+        """Measure lists of the items with the most training ratings, without those that the user has rated."""
         lists = most_popular_of_users(self.users, candidates=self._candidates, seen=self._seen, k=k)
         return self._measured(lists, k=k)
 
@@ -98,7 +98,7 @@ class HeldOutLists:
 
 
 def _numbered(rows: Ratings, history: Batch) -> tuple[Ratings, Batch, int]:
-    """Number the users of a history from 0, in order; returns their rows, the history and the number of users."""
+    """Number the users of a history from 0. Returns their rows, the history and the number of users."""
     old, number = np.unique(history.user.numpy(), return_inverse=True)
     rows = rows.take(np.isin(rows.user, old))
     rows = replace(rows, user=np.searchsorted(old, rows.user).astype(np.int32))

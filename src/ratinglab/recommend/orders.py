@@ -13,7 +13,7 @@ from ratinglab.recommend.interest import Interest
 from ratinglab.stars import TOLERANCE, Stars
 
 LEAST_DEVIATION = 0.01
-"""Lower bound of σ, in stars: a model that fits exactly would divide by 0."""
+"""Minimum σ, in stars; avoids a division by 0 for an exact fit."""
 LEVEL_ROWS = 1_000_000
 """Maximum number of ratings among which `levels_of` finds the distinct ones."""
 ENTRIES = 1 << 20
@@ -22,14 +22,14 @@ ENTRIES = 1 << 20
 
 @dataclass(frozen=True)
 class ExpectedGain:
-    """s_ui · P(r_ui ≥ t): the interest of a user in an item, times the probability of a rating that the user likes.
+    """s_ui · P(r_ui ≥ t): a user's interest in an item, times the probability that the user likes it.
 
-    P(r_ui ≥ t) = Φ((r̂_ui − b) / σ), with Φ the standard normal distribution function: a rating is a normal variable
-    around its prediction, rounded to the nearest rating of the scale.
+    P(r_ui ≥ t) = Φ((r̂_ui − b) / σ), with the standard normal distribution function Φ: a rating is normally distributed
+    around its prediction, and rounded to the nearest rating of the scale.
 
     Attributes:
-        interest: s, who would rate what.
-        border: b, halfway between the neighboring ratings of which the user likes only one, in rating units.
+        interest: s, the interest model.
+        border: b, midpoint between the highest rating below t and the lowest liked one, in rating units.
         deviation: σ, root mean squared error of predictions, in rating units, above 0.
     """
 
@@ -41,14 +41,14 @@ class ExpectedGain:
     def from_levels(
         cls, interest: Interest, levels: NDArray[np.float32], *, threshold: float, mse: float, stars: Stars
     ) -> "ExpectedGain":
-        """Find the border and σ.
+        """Compute the border and σ.
 
         Args:
-            interest: who would rate what.
+            interest: the interest model.
             levels: (L,) the distinct ratings of the training rows, from `levels_of`.
             threshold: lowest rating that counts as liked, in rating units.
             mse: MSE of predictions, in squared rating units.
-            stars: the scale.
+            stars: the rating scale.
         """
         is_liked = levels >= threshold - TOLERANCE * stars.unit
         border = threshold
@@ -67,7 +67,7 @@ class ExpectedGain:
 class LowerBound:
     """r̂_ui − σ_ui: the prediction minus the standard deviation of a rating around it, from the posterior's samples.
 
-    A user without training ratings has no deviations; the bound is the prediction.
+    For users without training ratings, who have no deviations, the bound is the prediction.
     """
 
     predictor: Predictor
@@ -75,7 +75,7 @@ class LowerBound:
     def sort_keys(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:
         """Compute the bound: user (B,), item (C,), predicted rating (B, C) float32, unclipped → (B, C) float32.
 
-        The items have training ratings.
+        All items must have training ratings.
         """
         bound = predicted.clone()
         is_trained = (user >= 0) & (user < len(self.predictor.baseline.user_bias) - 1)
@@ -90,6 +90,6 @@ Order = ExpectedGain | LowerBound
 def levels_of(rating: NDArray[np.float32]) -> NDArray[np.float32]:
     """Find the distinct ratings, ascending: (N,) → (L,).
 
-    Of more than LEVEL_ROWS ratings, it takes every n-th: the first ones of a sorted file lack some.
+    Looks at every n-th of more than LEVEL_ROWS ratings, because the first rows of a sorted table lack some.
     """
     return np.unique(rating[:: max(1, math.ceil(len(rating) / LEVEL_ROWS))])

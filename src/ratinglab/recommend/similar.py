@@ -8,9 +8,9 @@ from torch import Tensor
 from ratinglab.models.equation import Equation, Factors
 
 SHRINKAGE = 20
-"""λ: the number of shared raters with which a similarity is half the cosine."""
+"""λ: number of shared raters at which the similarity is half the cosine."""
 SMALLEST_VARIANCE = 1e-6
-"""Share of the largest variance below which the items count as equal in a direction."""
+"""Directions with less than this share of the largest variance are ignored."""
 
 
 class Similarities(NamedTuple):
@@ -31,16 +31,16 @@ class ItemSpace:
         s_ij = n_ij / (n_ij + λ) · cos(v_i, v_j)
 
     n_ij is the number of users who rated both items. v_i is row i of V S^½ in the singular value decomposition U S Vᵀ
-    of the matrix of interactions, R_ui = (x_u − x̄) · (y_i − ȳ): the predicted ratings without what depends on the user
-    alone or on the item alone, so that an item's bias does not count. Means and decomposition weight each user and item
-    by its number of training ratings. The cosine depends on the predictions only, unlike that of the factors y, which a
-    shift or scaling changes even if the other side makes up for it. With samples, it is computed in each and averaged,
-    which shrinks that of items with uncertain factors.
+    of the matrix of interactions, R_ui = (x_u − x̄) · (y_i − ȳ): the predicted ratings without the terms that depend
+    only on the user or only on the item, so that item biases do not matter. Means and decomposition weight each user
+    and item by its number of training ratings. The cosine depends only on the predictions. The cosine of the factors y
+    would not: shifting or scaling them changes it even if x compensates. With samples, the cosine is computed in each
+    and averaged, which shrinks it for items with uncertain factors.
 
-    Singular values count by their square roots: with S (the correlation of two items' predictions over users) the few
-    strongest directions decide all lists, with V alone the weakest ones of a fit with many factors add noise. λ keeps
-    down items that share few raters, whose factors fit noise. Both were chosen by the sequels and the genres in the
-    lists for MovieLens 100K and latest-small.
+    Singular values count by their square roots. With S (the correlation of two items' predictions over users), a few
+    strong directions would determine all lists; with V alone, the weak directions of a fit with many factors would add
+    noise. λ penalizes items with few shared raters, whose factors fit noise. Both were chosen by the sequels and genres
+    in the lists for MovieLens 100K and latest-small.
 
     Sources: Koren, "Factorization Meets the Neighborhood: a Multifaceted Collaborative Filtering Model", KDD 2008, the
     similarity in its neighborhood models, for λ; Moore, "Principal Component Analysis in Linear Systems:
@@ -51,7 +51,7 @@ class ItemSpace:
         """Compute the metric of each sample.
 
         Args:
-            model: the equation, or a posterior of one.
+            model: the equation, or its posterior.
             user_count: (num_users,) number of training ratings of each user.
             item_count: (num_items,) number of training ratings of each item.
         """
@@ -95,7 +95,7 @@ class _Sample(NamedTuple):
 
     @classmethod
     def from_factors(cls, factors: Factors, user_weight: Tensor, item_weight: Tensor) -> "_Sample":
-        """Find the metric from the weighted covariances of the factors."""
+        """Compute the metric from the weighted covariances of the factors."""
         _, user_covariance = _moments(factors.user, user_weight)
         mean, item_covariance = _moments(factors.item, item_weight)
         balancing = _balancing(user_covariance, item_covariance).float()
@@ -103,7 +103,7 @@ class _Sample(NamedTuple):
         return cls(factors.item, mean, balancing @ balancing.T, length)
 
     def cosine(self, item: int) -> Tensor:
-        """Compute the cosines of an item with all items: (num_items,) float32; 0 for an item of length 0."""
+        """Compute the cosines of an item with all items: (num_items,) float32; 0 for items of length 0."""
         direction = self.metric @ (self.item[item] - self.mean)
         product = self.item @ direction - self.mean @ direction
         return product / (self.length[item] * self.length).clamp(min=torch.finfo(torch.float32).tiny)
@@ -117,10 +117,7 @@ def _moments(factors: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _balancing(user_covariance: Tensor, item_covariance: Tensor) -> Tensor:
-    """Find the B with which y B has equal covariances on both sides, diagonal: (D, D) twice → (D, rank) float64.
-
-    The covariance of users in these coordinates is that of x B⁻ᵀ.
-    """
+    """Find the B for which y B and x B⁻ᵀ have the same, diagonal covariance: (D, D) twice → (D, rank) float64."""
     variance, axes = torch.linalg.eigh(item_covariance)
     kept = variance > SMALLEST_VARIANCE * variance[-1]
     deviation, axes = variance[kept].sqrt(), axes[:, kept]

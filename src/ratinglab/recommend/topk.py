@@ -1,7 +1,6 @@
 """Exact top-k, from the scores of all candidates.
 
-Candidates come in the order of `by_popularity`, and ties preserve it: of two items with the same score, the one
-with more training ratings comes first.
+Candidates are in the order of `by_popularity`, and ties keep it: items with more training ratings come first.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,29 +17,29 @@ from ratinglab.recommend.orders import Order
 SCORES = 1 << 24
 """Number of scores held at once: 64 MiB."""
 ORDERED = 8
-"""Divides SCORES if an order makes the scores, which takes several tables of their size."""
+"""Divisor of SCORES for lists with an order, which needs several tables of that size."""
 PAIRS = 1 << 18
-"""Number of pairs that an equation without factors predicts at once: each can take a few KB."""
+"""Number of pairs that an equation without factors predicts at once; each can take a few KB."""
 Score = Callable[[Tensor, Tensor], None]
 """Function that writes the scores of users with training rows, (B,), into a table, (B, C)."""
 
 
 def by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Order items by their number of training ratings, most first; equal numbers by the lower index: (I,) → (I,)."""
+    """Order items by number of training ratings, most first, then by index: (I,) → (I,)."""
     return np.argsort(-item_count, kind="stable").astype(np.int32)
 
 
 def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int, order: Order | None = None) -> Tensor:
     """Select the best candidates of a user, best first.
 
-    Predictions are not clipped, which tells apart items that clip to the highest rating. Equal scores keep the
+    Does not clip predictions, so that items that would clip to the highest rating stay distinct. Equal scores keep the
     candidates' order.
 
     Args:
         predictor: predicts the ratings.
-        user: index of the user; a user without training rows gets the baseline's ranking.
+        user: index of the user; users without training rows get the baseline's ranking.
         candidates: (C,) int32 item indices, in the order of `by_popularity`.
-        k: number of items; fewer if there are fewer candidates.
+        k: maximum number of items.
         order: computes the scores from the predicted ratings; None: these are the scores.
 
     Returns:
@@ -54,7 +53,7 @@ def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int, order:
 
 
 class SeenItems:
-    """The items that each user has rated, to be left out of their recommendations."""
+    """The items that each user has rated, which their lists exclude."""
 
     def __init__(self, user: NDArray[np.int32], item: NDArray[np.int32], *, num_users: int) -> None:
         """Take the rated pairs: user (N,), item (N,)."""
@@ -62,7 +61,7 @@ class SeenItems:
         self._end = np.cumsum(np.bincount(user, minlength=num_users))
 
     def pairs_of(self, users: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-        """Return the pairs rated by users (B,): the user's position in the argument, and the item, (E,) each."""
+        """Return the rated pairs of users (B,): the user's position in the argument, and the item, (E,) each."""
         known = np.flatnonzero(users >= 0)
         end = self._end[users[known]]
         count = end - np.where(users[known] > 0, self._end[users[known] - 1], 0)
@@ -81,14 +80,14 @@ def top_k_of_users(
 ) -> Iterator[NDArray[np.int32]]:
     """Select the best candidates of each user, best first.
 
-    Ranks like `top_k`. For an equation with factors, one matrix product scores a block of users. Its rounding differs
-    from that of `top_k`, so scores that differ only in the last digit may swap places.
+    Ranks like `top_k`. For an equation with factors, one matrix product scores a block of users; it rounds differently
+    from `top_k`, so that items whose scores differ only in the last digit may swap places.
 
     Args:
         predictor: predicts the ratings.
         users: (U,) indices; users without training rows, and UNKNOWN, get the baseline's ranking.
         candidates: (C,) distinct indices of items with training rows, in the order of `by_popularity`.
-        seen: items to leave out for each user; None: none.
+        seen: items to exclude for each user; None: none.
         k: number of items per user.
         order: computes the scores from the predicted ratings; None: these are the scores.
 
@@ -108,12 +107,12 @@ def top_k_of_users(
 def most_popular_of_users(
     users: NDArray[np.int32], *, candidates: NDArray[np.int32], seen: SeenItems, k: int
 ) -> Iterator[NDArray[np.int32]]:
-    """Select for each user the first candidates that are left, the most popular ones, without a model.
+    """Select the most popular remaining candidates of each user, without a model.
 
     Args:
-        users: (U,) indices; UNKNOWN has seen nothing.
+        users: (U,) indices; UNKNOWN has no seen items.
         candidates: (C,) distinct item indices, in the order of `by_popularity`.
-        seen: items to leave out for each user.
+        seen: items to exclude for each user.
         k: number of items per user.
 
     Yields:
@@ -157,14 +156,17 @@ def _split(users: NDArray[np.int32], *, size: int) -> list[NDArray[np.int32]]:
 def _blocks_of_scores(
     predictor: Predictor, users: NDArray[np.int32], candidates: NDArray[np.int32], order: Order | None
 ) -> Iterator[tuple[NDArray[np.int32], Tensor]]:
-    """Yield blocks of users (B,) and their scores of the candidates (B, C); without an order, up to scale per user."""
-    device = predictor.baseline.mean.device  # a fit under way may be on a GPU
+    """Yield blocks of users (B,) and their scores of the candidates (B, C).
+
+    Without an order, scores compare only within a user.
+    """
+    device = predictor.baseline.mean.device  # a GPU, perhaps, during a fit
     item = torch.from_numpy(candidates).to(device)
     score, size = None, max(1, PAIRS // len(item))
     table_size = SCORES if order is None else SCORES // ORDERED
     if (factors := predictor.model.factors()) is not None:
         score, size = _by_factors(predictor, factors, item, is_ordered=order is not None), table_size // len(item)
-    elif predictor.model.has_score_table:  # which has all items
+    elif predictor.model.has_score_table:  # with a column for every item
         score, size = _by_table(predictor, item), table_size // len(predictor.baseline.item_bias)
     memory = torch.empty(min(max(1, size), len(users)), len(item), device=device)
     for block in _split(users, size=max(1, size)):
@@ -181,7 +183,7 @@ def _blocks_of_scores(
 
 
 def _by_factors(predictor: Predictor, factors: Factors, item: Tensor, *, is_ordered: bool) -> Score:
-    """Score by a matrix product; in rating units if an order follows."""
+    """Score by a matrix product, in rating units if an order follows."""
     item_factors = factors.item[item].T
     no_bias = torch.zeros(1, len(item), device=item.device)
     item_bias = no_bias if factors.item_bias is None else factors.item_bias[item].T
@@ -196,7 +198,7 @@ def _by_factors(predictor: Predictor, factors: Factors, item: Tensor, *, is_orde
 
 
 def _by_table(predictor: Predictor, item: Tensor) -> Score:
-    """Score by the model's table of all items."""
+    """Score by the model's table of scores, in rating units."""
 
     def score(user: Tensor, scores: Tensor) -> None:
         scores.copy_(predictor.stars.to_rating(predictor.model.score_table(user)[:, item]))
@@ -206,7 +208,7 @@ def _by_table(predictor: Predictor, item: Tensor) -> Score:
 
 def _best_columns(scores: Tensor, k: int) -> NDArray[np.int64]:
     """Find the columns of the k highest scores of each row, best first; −1 for a score of −∞."""
-    score, column = scores.topk(min(k + 1, scores.shape[1]))  # one more than k shows a tie at the border
+    score, column = scores.topk(min(k + 1, scores.shape[1]))  # one more than k detects a tie at the border
     # topk promises no order of equal scores, nor which of them it returns
     is_tied = ((score[:, 1:] == score[:, :-1]) & (score[:, 1:] > -torch.inf)).any(dim=1)
     score[is_tied], column[is_tied] = (
