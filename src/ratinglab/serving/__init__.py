@@ -1,1 +1,1 @@
-"""A run that answers requests over HTTP: requests and answers, the app and its limits, reloading, and the page."""
+"""HTTP server of a run: requests and answers, the app and its limits, reloading, and the web page."""

@@ -1,4 +1,4 @@
-"""The app: endpoints, the pages, and every mistake as one line of JSON."""
+"""The app: endpoints, pages, and mistakes as one line of JSON."""
 
 import asyncio
 import re
@@ -52,16 +52,16 @@ DESCRIPTION = """\
 Predicted ratings, recommended items and similar items of a run. Ids are those of the data: 42 and "42" are the same.
 A mistake in a request gets status 422 and one line that names the key, the rule and the value."""
 RUN_HEADER = "ratinglab-run"
-"""Header of every answer computed by a run: its folder, percent-encoded."""
+"""Header with the percent-encoded folder of the run that computed an answer."""
 
 
 def build_app(current: CurrentRun, options: ServeOptions) -> Guard:
-    """Build the app that answers requests by the current run, with all limits."""
+    """Build the app that serves the current run, with all limits."""
     app = FastAPI(
         title="ratinglab",
         version=version("ratinglab"),
         description=DESCRIPTION,
-        docs_url=None,  # loads from elsewhere; /docs is a page of ours
+        docs_url=None,  # it loads from elsewhere; /docs is one of PAGES
         redoc_url=None,
         lifespan=partial(_lifespan, current, options),
         responses={422: {"model": Mistake, "description": "A mistake in the request"}},
@@ -78,7 +78,7 @@ def build_app(current: CurrentRun, options: ServeOptions) -> Guard:
 
 @asynccontextmanager
 async def _lifespan(current: CurrentRun, options: ServeOptions, _: FastAPI) -> AsyncIterator[None]:
-    """Bound the threads that compute answers, and reload the run while the app lives."""
+    """Limit the threads that compute answers, and reload the run while the app runs."""
     to_thread.current_default_thread_limiter().total_tokens = options.threads
     asked, loop = asyncio.Event(), asyncio.get_running_loop()
     with suppress(NotImplementedError, RuntimeError, ValueError, AttributeError):  # Windows, or not the main thread
@@ -93,7 +93,7 @@ async def _lifespan(current: CurrentRun, options: ServeOptions, _: FastAPI) -> A
 
 
 async def _reload(current: CurrentRun, asked: asyncio.Event, *, seconds: float | None) -> None:
-    """Reload the run when asked, and check every few seconds whether it has changed; None: only when asked."""
+    """Reload the run when asked; also check for changes every few seconds, unless `seconds` is None."""
     own_thread = CapacityLimiter(1)
     while True:
         with suppress(TimeoutError):
@@ -104,15 +104,15 @@ async def _reload(current: CurrentRun, asked: asyncio.Event, *, seconds: float |
 
 
 class _StrictRoute(APIRoute):
-    """Route that takes a body only as strict JSON, declared as such."""
+    """Route that accepts only strict JSON with its content type."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return FastAPI's handler, behind a check of the body."""
+        """Wrap FastAPI's handler in a check of the body."""
         handle = super().get_route_handler()
 
         async def checked(request: Request) -> Response:
             if self.body_field is not None:
-                # a form of another web page cannot declare JSON, and FastAPI's own check would pass bytes on
+                # forms of other web pages cannot declare JSON; FastAPI's own check would pass bytes on
                 kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if kind != "application/json":
                     raise HTTPException(415, f"content-type must be application/json, got {kind[:80] or 'none'}")
@@ -157,7 +157,7 @@ def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
 
 
 def _add_pages(app: FastAPI) -> None:
-    """Add the pages and what they load."""
+    """Add the pages and the files that they load."""
     for path, (name, kind) in PAGES.items():
         content = files("ratinglab.serving").joinpath(name).read_bytes()
         app.add_route(path, partial(_page, content, kind), include_in_schema=False)
@@ -188,11 +188,11 @@ async def _on_refusal(app: FastAPI, request: Request, error: Exception) -> JSONR
 
 
 async def _on_fault(_: Request, __: Exception) -> JSONResponse:
-    # Starlette raises the exception again, and uvicorn logs its traceback
+    # Starlette re-raises the exception, and uvicorn logs its traceback
     return _one_line(500, "internal error; the server's log has the traceback")
 
 
 def _one_line(status: int, detail: str, *, headers: Any = None) -> JSONResponse:
-    """Answer with one line: a key or a title in it may hold line breaks."""
+    """Answer with one line. Replaces line breaks, which keys and titles may contain."""
     detail = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", detail)
     return JSONResponse({"detail": detail}, status_code=status, headers=headers)

@@ -1,4 +1,4 @@
-"""Limits on what reaches the app: the name a request is addressed to, and the size of its body."""
+"""Limits on requests: the host they are addressed to, and the size of the body."""
 
 import ipaddress
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
@@ -13,9 +13,9 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 READ_AT_MOST = 10
-"""Multiple of the largest body after which the connection is closed, whatever the client still sends."""
+"""Multiple of the largest body after which the connection is closed."""
 HEADERS = {
-    # the pages run no code and show nothing but what this server sends
+    # pages run and show only what this server sends
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -27,14 +27,14 @@ HEADERS = {
     "x-frame-options": "DENY",
     "cache-control": "no-cache",
 }
-"""Headers of every answer."""
+"""Headers of all answers."""
 
 
 class Guard:
-    """An app that refuses requests before they reach another app, and adds headers to every answer."""
+    """Wrapper that refuses invalid requests to an app, and adds headers to all answers."""
 
     def __init__(self, app: App, *, names: Sequence[str], max_body_bytes: int) -> None:
-        """Take the app, the names by which it may be addressed, and the largest body in bytes."""
+        """Take the app, the host names that it answers to, and the largest body in bytes."""
         self._app = app
         self._names = {"localhost", *(name.casefold().rstrip(".") for name in names)}
         self._max_body_bytes = max_body_bytes
@@ -66,10 +66,10 @@ class Guard:
         await self._app(scope, _received(body, receive), send_with_headers)
 
     def _is_known(self, host: str) -> bool:
-        """Return whether a host is one of our names, or an IP address.
+        """Return whether a host is one of the names, or an IP address.
 
-        A page of evil.com can let that name point at 127.0.0.1 (DNS rebinding), and would then share this server's
-        origin. It cannot do so with an address.
+        By DNS rebinding, a page of evil.com can point that name to 127.0.0.1 and share this server's origin. This does
+        not work with an address.
         """
         try:
             ipaddress.ip_address(host)
@@ -80,7 +80,7 @@ class Guard:
     async def _body(self, receive: Receive) -> bytes | None:
         """Read the body; None if it is too large.
 
-        Reads, without keeping it, some of what is too large: a client reads no answer before it has sent its body.
+        Drains oversized bodies up to a limit, because clients read the answer only after sending.
         """
         body, size, is_complete = bytearray(), 0, False
         while not is_complete and size <= READ_AT_MOST * self._max_body_bytes:
@@ -105,7 +105,7 @@ def _refusal(status: int, detail: str) -> JSONResponse:
 
 
 def _received(body: bytes, receive: Receive) -> Receive:
-    """Return a function that gives the body that has been read, then what else arrives."""
+    """Return a function that replays the body, then receives further messages."""
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def received() -> Message:

@@ -15,27 +15,24 @@ NUM_RANKS = 4
 
 
 class ItemSearch:
-    """The items of a run with training ratings, prepared for searches."""
+    """Search index of a run's items with training ratings."""
 
     def __init__(self, run: Run, *, spread: NDArray[np.float64]) -> None:
         """Take the run and the standard deviation of each item's ratings: (num_items,)."""
         count = run.train_counts[1][: run.record.num_items]
         self._ids = run.item_ids.ids[: len(count)].astype(str).str.casefold().tolist()
         titles = self._ids if run.titles is None else [str(title) for title in run.titles[: len(count)]]
-        # each text begins with a space, so that " toy" finds the beginnings of words
+        # texts begin with a space, so that " toy" matches beginnings of words
         self._texts = [f" {words}" for words in _words(titles)]
         self._by_count = np.argsort(-count, kind="stable")
         self._worth_rating = np.argsort(-count * spread, kind="stable")
 
     def find(self, query: str) -> NDArray[np.int64]:
-        """Find items, the best match first, then the most rated.
+        """Find item indices, best matches first, then by number of ratings.
 
-        An exact id or title comes first, then titles that begin with the query, that have all of its words or their
-        beginnings, and that contain the query. An empty query finds all items: those with many ratings, that differ,
-        come first, since they tell the most about a user's taste.
-
-        Returns:
-            Indices of items.
+        Ranks an exact id or title first, then titles that begin with the query, titles with words that begin with the
+        query's words, and titles that contain the query. An empty query finds all items, first those with many and
+        differing ratings, which reveal the most about a user's taste.
         """
         (wanted,), query_id = _words([query]), query.strip().casefold()
         if not wanted:
@@ -49,7 +46,7 @@ class ItemSearch:
         return np.array(list(chain.from_iterable(found)), dtype=np.int64)
 
     def _rank(self, item: int, wanted: str, words: list[str], query_id: str) -> int | None:
-        """Rank how well an item matches, 0 the best; None: not at all."""
+        """Rank the match of an item, from 0 (best); None without a match."""
         text = self._texts[item]
         if self._ids[item] == query_id or text[1:] == wanted:
             return 0

@@ -1,4 +1,4 @@
-"""The run that answers requests, and its replacement by a newer one while requests go on."""
+"""The served run, and its replacement by a newer one during requests."""
 
 import logging
 from pathlib import Path
@@ -19,11 +19,11 @@ Fingerprint = tuple[str, *tuple[tuple[int, int, int] | None, ...]]
 
 
 class CurrentRun:
-    """The run that answers requests.
+    """The served run.
 
     Attributes:
-        service: the loaded run. A request reads it once, so that one in progress finishes on the run it began with.
-        remark: remark on the choice of a run named latest or best; None for a folder.
+        service: the loaded run. A request reads this attribute once, so that it finishes on the run it began with.
+        remark: note on the run chosen as latest or best; None for a folder.
     """
 
     def __init__(self, options: ServeOptions) -> None:
@@ -40,16 +40,16 @@ class CurrentRun:
         self.service = _load(named.folder, options)
 
     def reload(self, *, always: bool) -> None:
-        """Load the run that `run` names now, if it is another one or its files have changed, or always.
+        """Load the run that `run` names now if it differs or its files have changed, or always.
 
-        If that fails, keeps the current run, and logs one line per kind of failure.
+        On failure, keeps the current run, and logs one line per kind of failure.
         """
         try:
             named = named_run(self._options.run)
             found = _fingerprint(named.folder)
             if found == self._loaded and not always:
                 return
-            self._loaded = found  # also if it cannot be loaded: it is tried again once it changes
+            self._loaded = found  # before loading, so that a broken run is retried only after it changes
             self.service = _load(named.folder, self._options)
         except UserError as error:
             if always or str(error) != self._last_fault:
@@ -63,12 +63,12 @@ class CurrentRun:
 
 
 def _load(folder: Path, options: ServeOptions) -> Service:
-    # resolved: a link to the current run may point elsewhere while its files are read
+    # resolved, because a link may change its target while the files are read
     return Service(Run.load(folder.resolve()), options)
 
 
 def _fingerprint(folder: Path) -> Fingerprint:
-    """Return what changes with the run: its folder, and the time, size and inode of each file."""
+    """Return the run's folder, and the time, size and inode of each file, which change with the run."""
     folder = folder.resolve()
     found: list[tuple[int, int, int] | None] = []
     for name in FILES:

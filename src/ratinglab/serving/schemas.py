@@ -1,4 +1,4 @@
-"""Requests and answers of the server, as JSON. A mistake in a request is worded as on the command line."""
+"""JSON requests and answers of the server. Mistakes are worded as on the command line."""
 
 import json
 import re
@@ -12,11 +12,11 @@ from pydantic_core import PydanticCustomError
 from ratinglab.errors import did_you_mean
 
 MAX_TEXT = 500
-"""Longest id, title or query, in characters."""
+"""Maximum length of an id, title or query, in characters."""
 MAX_SHOWN = 60
-"""Longest part of a value in a message, in characters."""
+"""Maximum length of a value in a message, in characters."""
 EXACT = 2**53
-"""Integers of this size and above are not exact in JavaScript."""
+"""Integers from here on are not exact in JavaScript."""
 MUST_BE = {
     "int_type": "an integer",
     "int_parsing": "an integer",
@@ -30,7 +30,7 @@ MUST_BE = {
     "model_type": "an object",
     "model_attributes_type": "an object",
 }
-"""Ends of the sentence `KEY must be …`, by pydantic's type of error."""
+"""Ends of the message `KEY must be …` by pydantic's error type."""
 
 
 def _id(value: Any) -> int | str:
@@ -82,14 +82,14 @@ Title = Annotated[str | None, Field(description="Title; null if the data had non
 
 
 class RequestModel(BaseModel):
-    """Base class of requests: values have exactly the documented types, and unknown keys are refused."""
+    """Base class of requests, with strict types and without unknown keys."""
 
     model_config = ConfigDict(strict=True)
 
     @model_validator(mode="before")
     @classmethod
     def refuse_unknown_keys(cls, values: Any) -> Any:
-        """Raise an error with the nearest key."""
+        """Refuse unknown keys; the message has the nearest valid key."""
         for key in values if isinstance(values, Mapping) else ():
             if key not in cls.model_fields:
                 hint = did_you_mean(key[:MAX_TEXT], cls.model_fields)
@@ -262,7 +262,7 @@ class SimilarAnswer(BaseModel):
 class ItemsRequest(RequestModel):
     """A search for items by title or id."""
 
-    model_config = ConfigDict(strict=False)  # the values of a query are texts
+    model_config = ConfigDict(strict=False)  # query values are text
 
     query: str = Field(
         default="", max_length=MAX_TEXT, description="Words of a title, or an id; empty: items worth rating."
@@ -310,7 +310,7 @@ class Mistake(BaseModel):
 
 
 def explain(errors: Sequence[Mapping[str, Any]]) -> str:
-    """Explain the first of pydantic's errors about a request in one line, in the command line's words."""
+    """Convert the first of pydantic's errors to one line, worded as on the command line."""
     error = errors[0]
     place, kind, context = _place(error["loc"][1:]), error["type"], error.get("ctx", {})
     shown = f", got {_shown(error['input'])}"

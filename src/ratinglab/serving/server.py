@@ -1,4 +1,4 @@
-"""The process that serves: its socket, its start and its end."""
+"""Server process: socket, start and shutdown."""
 
 import errno
 import logging
@@ -17,19 +17,19 @@ from ratinglab.serving.app import build_app
 from ratinglab.serving.reloading import CurrentRun
 
 SECONDS_TO_FINISH = 30
-"""Seconds that requests in progress get after a signal to stop."""
+"""Grace period in seconds for requests in progress after a signal to stop."""
 BACKLOG = 512
-"""Number of connections that wait for the server to accept them, also while the run loads."""
+"""Maximum number of connections that wait to be accepted, such as while the run loads."""
 
 
 def serve(options: ServeOptions) -> None:
-    """Serve a run until a signal stops the process. Then finishes the requests in progress.
+    """Serve a run until a signal stops the process, then finish the requests in progress.
 
     Raises:
         UserError: there is no such run, or the address or the port cannot be used.
         StoppedError: a signal stopped the server.
     """
-    with bound_socket(options.host, options.port) as listening:  # first: a port in use should not wait for the run
+    with bound_socket(options.host, options.port) as listening:  # before the run loads: report a used port at once
         current = CurrentRun(options)
         app = build_app(current, options)
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
@@ -44,7 +44,7 @@ def serve(options: ServeOptions) -> None:
             backlog=BACKLOG,
             timeout_graceful_shutdown=SECONDS_TO_FINISH,
         )
-        config.load()  # imports its protocols, so that the line below is true at once
+        config.load()  # imports its protocols now, so that the server is ready when the line below appears
         if current.remark is not None:
             print(current.remark)
         print(f"serving {current.service.run.folder} at {_url(options.host, listening)} (Ctrl-C to stop)", flush=True)
@@ -52,19 +52,19 @@ def serve(options: ServeOptions) -> None:
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
-    """Listen on an address. The port of a killed server is free at once.
+    """Listen on an address. The port of a killed server can be reused at once.
 
     Raises:
-        UserError: the host is unknown or not of this computer, or the port is in use or not allowed.
+        UserError: the host is unknown or not on this computer, or the port is in use or not allowed.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
         raise UserError(f"host: {host!r} is not a known name or address") from error
-    # not socket.create_server: asyncio sends answers without delay only on sockets whose protocol is given
+    # not socket.create_server: asyncio disables send delays only on sockets with an explicit protocol
     listening = socket.socket(family, kind, protocol)
     try:
-        if os.name == "posix":  # on Windows, two servers could then share a port
+        if os.name == "posix":  # on Windows, it would let two servers share a port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(BACKLOG)
@@ -79,13 +79,13 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 
 def _url(host: str, listening: socket.socket) -> str:
-    """Return the address for a browser on this computer."""
+    """Return the URL for a browser on this computer."""
     name = "localhost" if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
     return f"http://{name}:{listening.getsockname()[1]}"
 
 
 def _run(server: uvicorn.Server, listening: socket.socket) -> None:
-    """Run uvicorn, which handles SIGINT and SIGTERM; SIGHUP, of a closed terminal, stops it in the same way."""
+    """Run uvicorn, which handles SIGINT and SIGTERM; SIGHUP from a closed terminal also stops it."""
     received: list[int] = []
 
     def stop(number: int, _: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""A loaded run that answers requests. Each answer is that of the Python call of the same name."""
+"""A loaded run that answers requests like the Python methods of the same names."""
 
 import math
 from collections.abc import Sequence
@@ -40,18 +40,18 @@ from ratinglab.serving.schemas import (
 )
 
 MAX_LEVELS = 1000
-"""Number of steps from the lowest to the highest rating above which ratings count as continuous."""
+"""Maximum number of steps from the lowest to the highest rating; beyond it, ratings count as continuous."""
 
 
 class Service:
-    """A loaded run. Its methods may be called from several threads at once.
+    """A loaded run. Its methods are thread-safe.
 
     Attributes:
-        run: the run.
+        run: the loaded run.
     """
 
     def __init__(self, run: Run, limits: ServeOptions) -> None:
-        """Read all files of the run that answers need, and try each kind of request once.
+        """Read all files that answers need, and run each request type once.
 
         Raises:
             UserError: a file is missing or damaged.
@@ -67,7 +67,7 @@ class Service:
         self._try_requests()
 
     def _try_requests(self) -> None:
-        """Compute each kind of answer once, so that faults show now, and the first request need not wait."""
+        """Warm up: run each request type once, to detect faults and to speed up the first request."""
         user_id, item_id = str(self.run.user_ids.ids[0]), str(self.run.item_ids.ids[0])
         if not self.run.record.predicts_scores:
             self.predict(PredictRequest(pairs=[Pair(user_id=user_id, item_id=item_id)]))
@@ -79,7 +79,7 @@ class Service:
             lambda: self.fold_in(FoldInRequest(ratings=rating, k=1, exclude_seen=False, why=1, item_ids=[item_id])),
             lambda: self.similar(SimilarRequest(item=item_id, k=1)),
         ):
-            with suppress(UserError):  # the run cannot answer this; requests will get the same line
+            with suppress(UserError):  # the run cannot answer this, as requests will be told
                 attempt()
 
     def health(self) -> Health:
@@ -158,7 +158,7 @@ class Service:
         return ItemsAnswer(items=items, more=last < len(found))
 
     def _item(self, item: int) -> Item:
-        """Describe the item of an index."""
+        """Describe an item by its index."""
         title = None if self.run.titles is None else _value(self.run.titles[item])
         item_id = self.run.item_ids.ids[item]
         count = int(self._num_ratings[item]) if item < len(self._num_ratings) else 0
@@ -186,7 +186,7 @@ def _list_options(request: ListRequest, *, unknown: str) -> ListOptions:
 
 
 def _recommended(found: pd.DataFrame, reasons: pd.DataFrame | None) -> list[Recommended]:
-    """Convert recommended items, and the ratings that moved them, to their form in JSON."""
+    """Convert recommended items and their reasons to JSON models."""
     why: dict[int | str, list[Reason]] = {}
     for row in [] if reasons is None else _rows(reasons):
         reason = Reason(
@@ -217,7 +217,7 @@ def _spread(item: NDArray[np.int32], rating: NDArray[np.float32], count: NDArray
 
 
 def rating_scale(rating: NDArray[np.float32], *, scale: Sequence[float] | None) -> RatingScale:
-    """Find the lowest and highest rating and the distance between two, from the ratings (N,) that occur."""
+    """Find the lowest and highest rating, and the step between ratings, from the ratings (N,) that occur."""
     levels = np.unique(rating.astype(np.float64).round(6))
     lowest, highest = (float(levels[0]), float(levels[-1])) if scale is None else (float(scale[0]), float(scale[1]))
     width = highest - lowest

@@ -9,7 +9,7 @@ from ratinglab.errors import UserError
 
 
 def check_json(body: bytes) -> None:
-    """Refuse what Python's parser accepts silently, or fails on with other errors than a ValueError.
+    """Refuse JSON that Python's parser accepts against the standard or cannot parse.
 
     Raises:
         UserError: the body is not JSON in UTF-8, holds NaN or Infinity, half of a surrogate pair or an endless number,
@@ -25,7 +25,7 @@ def check_json(body: bytes) -> None:
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> None:
-    """Refuse a key that occurs twice, of which Python would take the last value."""
+    """Refuse repeated keys, for which Python would keep the last value."""
     seen = set[str]()
     for key, _ in pairs:
         if key in seen:
