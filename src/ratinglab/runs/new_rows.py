@@ -93,10 +93,6 @@ def look_up(run: TrainedModel, given: GivenRatings | None, one: NamedUser) -> pd
 
     Returns:
         user and item, text as spelled in the run; user_index and item_index, UNKNOWN if the run lacks them; rating.
-
-    Raises:
-        UserError: a rating is off the scale of the run's ratings, an item of ratings without users is unknown, or a
-            user has rated an item twice.
     """
     if given is None:
         given = GivenRatings(None, [], np.empty(0), str, str)

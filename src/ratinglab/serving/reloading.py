@@ -27,11 +27,7 @@ class CurrentRun:
     """
 
     def __init__(self, options: ServeOptions) -> None:
-        """Load the run.
-
-        Raises:
-            UserError: there is no such run, or a file is missing or damaged.
-        """
+        """Load the run."""
         self._options = options
         named = named_run(options.run)
         self.remark = named.remark

@@ -51,11 +51,7 @@ class Service:
     """
 
     def __init__(self, run: Run, limits: ServeOptions) -> None:
-        """Read all files that answers need, and run each request type once.
-
-        Raises:
-            UserError: a file is missing or damaged.
-        """
+        """Read all files that answers need, and run each request type once."""
         self.run = run
         self._limits = limits
         train = run.part("train")
