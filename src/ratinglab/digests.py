@@ -131,7 +131,7 @@ def check_archive(path: Path) -> bool:
     """Check the digest at the end of an archive, and the CRC-32 of each part.
 
     Returns:
-        whether the archive has a digest; those of early versions do not.
+        whether the archive has a digest; archives of early versions do not.
 
     Raises:
         UserError: the archive is damaged.

@@ -84,8 +84,8 @@ class RankingOptions(OrderOptions):
     """Options of measuring recommendation lists. A held-out rating of at least `threshold` makes an item relevant."""
 
     k: int | None = field(metadata=at_least(1))
-    """Number of items per list; null: measure no lists, or those of a metric that is monitored, such as val/ndcg@10, or
-    that the protocol compares."""
+    """Number of items per list; null: measure only the lists that the monitored metric, such as val/ndcg@10, or the
+    protocol needs."""
 
 
 class ListMetric(NamedTuple):

@@ -148,7 +148,7 @@ def table_of_run(protocol: dict[str, Any], *, name: str, value: float, fold: int
 
 
 def table_of_folds(protocols: Sequence[dict[str, Any]], *, name: str, value: float, half_width: float) -> Iterator[str]:
-    """Rank the mean over a protocol's folds among its figures; `half_width` is that of its 95% interval."""
+    """Rank the mean over a protocol's folds among its figures; `half_width` is half its 95% interval."""
     remark = f"mean of {len(protocols)} folds, ± {half_width:.4f} (95%); {verdict(protocols)}"
     return _among_figures(protocols[0], name=name, value=value, remark=remark)
 

@@ -55,7 +55,7 @@ class SweepReport(NamedTuple):
     sets: list[ComparableJobs]
 
     def write(self, folder: Path) -> None:
-        """Write the files and the figures, and remove those of an earlier report."""
+        """Write the files and the figures, and remove files of an earlier report."""
         for name in FILES - self.files.keys():
             (folder / name).unlink(missing_ok=True)
         for name, content in self.files.items():

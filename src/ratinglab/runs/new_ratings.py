@@ -30,7 +30,7 @@ DEFAULT_COLUMNS = RatingColumns(user="user_id", item="item_id", rating="rating")
 
 
 def find_columns(names: Collection[str], *, named: Mapping[str, str | None], own: Mapping[str, str]) -> RatingColumns:
-    """Find the columns of a table by role: the named ones, else DEFAULT_COLUMNS, else those of the run's own data.
+    """Find the columns of a table by role: the named ones, else DEFAULT_COLUMNS, else the names in the run's own data.
 
     Args:
         names: names of the table's columns.

@@ -161,7 +161,7 @@ class RunRecord:
         return {"monitor": self.monitor, **relevance}
 
     def list_lengths(self) -> list[int]:
-        """List the lengths of the measured lists, including those of the monitored and the compared metric."""
+        """List the lengths of the measured lists: ranking.k, and the k of the monitored and the compared metric."""
         compared = "" if self.protocol is None else self.protocol.get("metric", "")
         metrics = list_metric(self.monitor.removeprefix("val/")), list_metric(compared)
         lengths = self.ranking["k"], *(None if metric is None else metric.k for metric in metrics)

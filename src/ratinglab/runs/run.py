@@ -111,8 +111,8 @@ class Run(Recommender):
     ) -> FoldedIn:
         """Add users, items and ratings that the model was not trained on, without retraining it.
 
-        Computes the weights of a new user with the item weights fixed, and those of a new item with the user weights
-        fixed: in closed form, in each sample for a run of optimizer=gibbs. A known user keeps the training ratings and
+        Computes the weights of a new user with the item weights fixed, and of a new item with the user weights fixed:
+        in closed form, in each sample for a run of optimizer=gibbs. A known user keeps the training ratings and
         adds the given ones. All other weights stay unchanged. See `FoldInSolver` for the equations.
 
         Args:
@@ -150,7 +150,7 @@ class Run(Recommender):
         """List, for each item, the user's training ratings that most changed its prediction.
 
         Solves again for the user's weights, with the item weights fixed; see `FoldedIn.explain`. For an equation with
-        days, this excludes the user's drift, so that it explains another prediction than that of `predict`.
+        days, this excludes the user's drift, so that the explained prediction differs from `predict`.
 
         Raises:
             UserError: the user or an item has no training ratings.
@@ -275,7 +275,7 @@ class Run(Recommender):
         threshold: float | None = None,
         parts: Sequence[str] = ("val", "test"),
     ) -> dict[str, float]:
-        """Measure lists of k items, and those of the most popular items, against the run's validation and test rows.
+        """Measure the model's lists of k items, and lists of popular items, against the run's validation and test rows.
 
         Candidates are the items with training ratings that the user has not rated in training or, for test, in
         validation. The metrics are means over the users with training ratings and at least one relevant rating in the

@@ -1,7 +1,7 @@
 """The folder of a sweep: its arguments, and one folder per job with the job's arguments and outcome.
 
 sweep.json     the arguments that choose the jobs
-NUMBER-NAME/   the run of a job; failure.txt has the reason of a failure, pruned.txt that of pruning
+NUMBER-NAME/   the run of a job; failure.txt or pruned.txt has the reason if it failed or was pruned
 """
 
 import json
@@ -48,7 +48,7 @@ class Job(NamedTuple):
 
 
 def claim(folder: Path, arguments: Sequence[str], *, config_dir: Path | None = None) -> None:
-    """Record the arguments of a new sweep, or check that they equal those of the sweep in the folder.
+    """Record the arguments of a new sweep, or check that the sweep in the folder has the same arguments.
 
     Raises:
         UserError: the folder holds another sweep, or its record is damaged.
@@ -77,7 +77,7 @@ def job_folders(folder: Path) -> list[Path]:
 
 
 def has_started(run: Path) -> bool:
-    """Return whether there is a run to resume: its record, or that of the first of its two fits."""
+    """Return whether there is a run to resume: a record of the run, or of the first of its two fits."""
     return any((folder / RUN_RECORD).exists() for folder in (run, run / VALIDATION_FIT))
 
 

@@ -49,7 +49,7 @@ PAGES = {
 }
 """File and media type at each path of the pages."""
 DESCRIPTION = """\
-Predicted ratings, recommended items and similar items of a run. Ids are those of the data: 42 and "42" are the same.
+Predicted ratings, recommended items and similar items of a run. Ids are as in the data: 42 and "42" are the same.
 A mistake in a request gets status 422 and one line that names the key, the rule and the value."""
 RUN_HEADER = "ratinglab-run"
 """Header with the percent-encoded folder of the run that computed an answer."""
