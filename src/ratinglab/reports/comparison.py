@@ -161,7 +161,7 @@ def models_table(folders: Sequence[str]) -> Iterator[str]:
     for row in _rows(runs, across_splits=True):
         parts = [Row(row.name, [run for run in row.runs if _title(run) == title]) for title in titles]
         comparable = [part if part.runs and not _obstacle(part) else None for part in parts]
-        means = [_mean_of(part) if part else None for part in comparable]
+        means = [mean_of(part.runs, compared_tag(part.runs[0].record)) if part else None for part in comparable]
         figures = ["" if mean is None else f"{mean:.4f}" for mean in means]
         sizes = _size_cells(next(filter(None, comparable), row))
         signs = [-1 if metric.higher_is_better else 1 for metric in metrics.values()]
@@ -182,11 +182,6 @@ def _metric(run: FinishedRun) -> MetricKind:
     protocol = protocol_of(run.record)
     assert protocol is not None, "the caller takes runs under protocols"
     return metric_of(protocol)
-
-
-def _mean_of(row: Row) -> float:
-    """Average the metric of the protocol of a row's runs."""
-    return mean_of(row.runs, compared_tag(row.runs[0].record))
 
 
 def _protocols(row: Row) -> list[dict[str, Any]]:

@@ -339,12 +339,9 @@ def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: s
             {key.removeprefix(stored): each for key, each in weights.items() if key.startswith(stored)}
         )
     except RuntimeError as error:
-        raise UserError(f"{key}: {path} holds weights of other shapes: {_options_text(record)}") from error
+        options = ", ".join(f"{name}={as_yaml(value)}" for name, value in record.model_options.items())
+        raise UserError(f"{key}: {path} holds weights of other shapes: {options}") from error
     return epoch
-
-
-def _options_text(record: RunRecord) -> str:
-    return ", ".join(f"{key}={as_yaml(value)}" for key, value in record.model_options.items())
 
 
 def read_epoch(path: Path, *, record: RunRecord) -> int:
