@@ -120,11 +120,15 @@ def test_sweep_over_folds_is_a_cross_validation(command, tmp_path):
     assert len({identity.rpartition("/")[0] for identity in identities}) == 1
     assert identities[0] in command(tmp_path, "evaluate", f"run={runs[0]}").stdout
     errors = [metrics_of(run)["test/rmse"] for run in runs]
-    *_, mean, spread, folder = (line.split() for line in outcome.stdout.splitlines())
-    assert (mean[0], spread[0], tmp_path / folder[0]) == ("mean", "±", runs[0].parent)
-    assert float(mean[-1]) == pytest.approx(np.mean(errors), abs=1e-4)
-    assert float(spread[-1]) == pytest.approx(np.std(errors, ddof=1), abs=1e-4)
+    *_, mean, spread, note, folder = outcome.stdout.splitlines()
+    assert (mean.split()[0], spread[:5], tmp_path / folder) == ("mean", "± 95%", runs[0].parent)
+    assert float(mean.split()[-1]) == pytest.approx(np.mean(errors), abs=1e-4)
     loaded = [Run.load(run) for run in runs]
+    share = len(loaded[0].part("test")) / len(loaded[0].part("train"))
+    # Nadeau and Bengio; 4.303 is the 97.5% quantile of Student's t with two degrees of freedom
+    half_width = 4.303 * np.sqrt((1 / 3 + share) * np.var(errors, ddof=1))
+    assert float(spread.split()[-1]) == pytest.approx(half_width, abs=1e-4)
+    assert note.endswith("by Nadeau and Bengio's corrected t over splits")
     pairs = [
         set(zip(run.user_ids.ids[part.user], run.item_ids.ids[part.item], strict=True))
         for run in loaded
