@@ -9,10 +9,11 @@ import torch
 from ratinglab.models import rated_pairs
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend import interest
-from ratinglab.recommend.interest import DIM, REGULARIZATION, UNRATED_WEIGHT, Interest, fit_interest
+from ratinglab.recommend.interest import DIMS, FACTORIZATIONS, Interest, fit_interest
 
 NUM_USERS, NUM_ITEMS = 30, 25
 """The last user has rated nothing, and nobody has rated the last item."""
+DIM = sum(DIMS)
 
 
 def pairs_of(is_rated: np.ndarray) -> RatedPairs:
@@ -34,22 +35,35 @@ def fitted(is_rated: np.ndarray) -> Interest:
 
 
 def dense_rows(is_rated: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Solve for each row of a table from the objective's normal equations."""
-    shared = UNRATED_WEIGHT * other.T @ other
-    ridge = REGULARIZATION * (is_rated.sum(axis=1) + UNRATED_WEIGHT * len(other))
-    matrix = np.einsum("ri,id,ie->rde", is_rated.astype(float), other, other) + shared
-    matrix += ridge[:, None, None] * np.eye(other.shape[1])
-    return np.linalg.solve(matrix, (is_rated @ other)[..., None])[..., 0]
+    """Solve for each row of a table from the normal equations of each factorization's objective."""
+    rows = []
+    for start, (dim, (alpha, regularization, exponent)) in zip((0, DIMS[0]), FACTORIZATIONS, strict=True):
+        known = other[:, start : start + dim]
+        ridge = regularization * (is_rated.sum(axis=1) + alpha * len(known)) ** exponent
+        matrix = np.einsum("ri,id,ie->rde", is_rated.astype(float), known, known) + alpha * known.T @ known
+        matrix += ridge[:, None, None] * np.eye(dim)
+        rows.append(np.linalg.solve(matrix, (is_rated @ known)[..., None])[..., 0])
+    return np.concatenate(rows, axis=1)
 
 
 def objective(is_rated: np.ndarray, user: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
-    """Compute what `Interest` minimizes, as its docstring says."""
-    rated, found = torch.from_numpy(is_rated), user @ item.T
-    error = ((1 - found).square() * rated).sum() + UNRATED_WEIGHT * found.square().sum()
+    """Compute what the factorizations minimize, as the docstring of `Interest` says, and sum it."""
+    rated, value = torch.from_numpy(is_rated), torch.zeros(())
     (num_users, num_items), (of_users, of_items) = is_rated.shape, (rated.sum(dim=axis) for axis in (1, 0))
-    ridge = (user.square().sum(dim=1) * (of_users + UNRATED_WEIGHT * num_items)).sum()
-    ridge = ridge + (item.square().sum(dim=1) * (of_items + UNRATED_WEIGHT * num_users)).sum()
-    return error + REGULARIZATION * ridge
+    for start, (dim, (alpha, regularization, exponent)) in zip((0, DIMS[0]), FACTORIZATIONS, strict=True):
+        x, y = user[:, start : start + dim], item[:, start : start + dim]
+        value = value + ((1 - x @ y.T).square() * rated).sum() + alpha * (x @ y.T).square().sum()
+        ridge = (x.square().sum(dim=1) * (of_users + alpha * num_items) ** exponent).sum()
+        ridge = ridge + (y.square().sum(dim=1) * (of_items + alpha * num_users) ** exponent).sum()
+        value = value + regularization * ridge
+    return value
+
+
+def test_estimate_is_the_sum_of_the_factorizations(is_rated):
+    found = fitted(is_rated)
+    (x1, x2), (y1, y2) = (table.split(DIMS, dim=1) for table in (found.user, found.item))
+    expected = (x1 @ y1.T + x2 @ y2.T).clamp(min=0)
+    torch.testing.assert_close(found.estimate(torch.arange(NUM_USERS), torch.arange(NUM_ITEMS)), expected)
 
 
 def test_users_minimize_the_objective_given_the_items(is_rated):

@@ -65,7 +65,7 @@ def test_gain_is_the_same_on_every_scale(scale):
     five = ExpectedGain.from_levels(INTEREST, levels, threshold=4, mse=0.81, stars=Stars(1, 5))
     scaled = {"threshold": liked_from(None, stars), "mse": 0.81 * stars.unit**2, "stars": stars}
     other = ExpectedGain.from_levels(INTEREST, stars.to_rating(levels), **scaled)
-    assert five.deviation == pytest.approx(0.9)
+    assert five.deviation == pytest.approx(2 * 0.9)
     found = other.sort_keys(user, item, stars.to_rating(predicted))
     torch.testing.assert_close(found, five.sort_keys(user, item, predicted), atol=1e-5, rtol=1e-4)
 

@@ -15,6 +15,7 @@ from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend.interest import fit_interest
 from ratinglab.runs import recommender
 from ratinglab.runs.run import Run
+from ratinglab.runs.storage import write_interest
 
 ORDERS = ["expected_gain", "prediction", "lower_bound"]
 
@@ -45,7 +46,7 @@ def own_values(run: Run, user_id, listed: pd.DataFrame, by: str) -> np.ndarray:
     sizes = {"num_users": run.record.num_users, "num_items": run.record.num_items}
     found = fit_interest(RatedPairs(train.user, train.item), **sizes)
     error = run.predict(run.user_ids.ids[run.part("val").user], run.item_ids.ids[run.part("val").item])
-    deviation = np.square(error - run.part("val").rating).mean() ** 0.5
+    deviation = 2 * np.square(error - run.part("val").rating).mean() ** 0.5  # twice the RMSE: see orders.py
     likely = torch.special.ndtr(torch.from_numpy((score - 3.5) / deviation))
     return (found.estimate(torch.from_numpy(user), torch.from_numpy(item))[0] * likely).numpy()
 
@@ -165,6 +166,15 @@ def test_interest_is_fitted_once_and_kept(tmp_path, monkeypatch):
     assert len(run_of_predictions.recommend(3, k=9, by="prediction")) == 9
     with pytest.raises(ZeroDivisionError):
         run_of_predictions.recommend(3, k=9)
+
+
+def test_interest_of_an_earlier_version_is_fitted_again(tmp_path):
+    run = run_of(tmp_path / "run")
+    expected, interest = run.recommend(3, k=9), run.interest
+    write_interest(run.folder, interest._replace(user=interest.user[:, :32], item=interest.item[:, :32]))
+    loaded = Run.load(run.folder)
+    assert loaded.recommend(3, k=9).equals(expected)
+    assert loaded.interest.user.shape == interest.user.shape
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "other", "array"])

@@ -14,6 +14,9 @@ from ratinglab.stars import TOLERANCE, Stars
 
 LEAST_DEVIATION = 0.01
 """Minimum σ, in stars; avoids a division by 0 for an exact fit."""
+UNCHOSEN = 2.0
+"""σ of ratings of items that a user has not chosen to rate, over the RMSE of held-out ratings, which were chosen. Found
+with the settings of interest.py."""
 LEVEL_ROWS = 1_000_000
 """Maximum number of ratings among which `levels_of` finds the distinct ones."""
 ENTRIES = 1 << 20
@@ -30,7 +33,7 @@ class ExpectedGain:
     Attributes:
         interest: s, the interest model.
         border: b, midpoint between the highest rating below t and the lowest liked one, in rating units.
-        deviation: σ, root mean squared error of predictions, in rating units, above 0.
+        deviation: σ, UNCHOSEN times the root mean squared error of predictions, in rating units, above 0.
     """
 
     interest: Interest
@@ -54,7 +57,7 @@ class ExpectedGain:
         border = threshold
         if is_liked.any() and not is_liked.all():
             border = (float(levels[is_liked].min()) + float(levels[~is_liked].max())) / 2
-        deviation = max(mse**0.5, LEAST_DEVIATION * stars.unit, float(np.finfo(np.float32).tiny))
+        deviation = max(UNCHOSEN * mse**0.5, LEAST_DEVIATION * stars.unit, float(np.finfo(np.float32).tiny))
         return cls(interest, border, deviation)
 
     def sort_keys(self, user: Tensor, item: Tensor, predicted: Tensor) -> Tensor:

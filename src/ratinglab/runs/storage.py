@@ -45,7 +45,7 @@ from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.inputs import open_file
 from ratinglab.ratings.parquet_blocks import count_parquet_rows, parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
-from ratinglab.recommend.interest import Interest
+from ratinglab.recommend.interest import DIMS, Interest
 from ratinglab.runs.record import RunRecord, record_bytes
 from ratinglab.runs.sweep_folder import read_saved_files
 from ratinglab.stars import Stars
@@ -123,7 +123,7 @@ def write_predictions(folder: Path, predicted: Mapping[str, tuple[NDArray[np.flo
 
 
 def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest | None:
-    """Read the interest model; None if it has not been fitted yet."""
+    """Read the interest model; None if it has not been fitted yet, or is of an earlier version with other factors."""
     path = folder / INTEREST
     if not path.is_file():
         return None
@@ -136,7 +136,7 @@ def read_interest(folder: Path, *, num_users: int, num_items: int) -> Interest |
         interest.check(num_users=num_users, num_items=num_items)
     except Exception as error:  # an incomplete or foreign file can raise anything
         raise UserError(f"{path} is damaged or of another run: delete it, and it is fitted again") from error
-    return interest
+    return interest if interest.user.shape[1] == sum(DIMS) else None
 
 
 def write_interest(folder: Path, interest: Interest) -> None:
