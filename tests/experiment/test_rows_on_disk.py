@@ -10,7 +10,7 @@ from equal_runs import assert_equal_runs
 
 import ratinglab
 from ratinglab.errors import UserError
-from ratinglab.fitting import sorted_ratings
+from ratinglab.kernels import sorted_ratings
 from ratinglab.ratings import mapped_arrays
 from ratinglab.ratings.mapped_arrays import empty
 from ratinglab.runs import trained_model

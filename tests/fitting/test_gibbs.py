@@ -12,10 +12,10 @@ from tables import table_of
 
 from ratinglab.batches import Blocks, as_tensors
 from ratinglab.fitting import gibbs
-from ratinglab.fitting.kernels.column_draws import out_of_blocks
 from ratinglab.fitting.optimizers import GibbsOptions, Noise
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import draw_normal
+from ratinglab.kernels.column_draws import out_of_blocks
 from ratinglab.ratings.table import MILLISECONDS, RatingTable
 
 NOISE = 0.5

@@ -12,9 +12,9 @@ from ratinglab.batches import as_tensors
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import RankingMetric
 from ratinglab.evaluation.ranking import OrderBy
-from ratinglab.fitting.kernels.implicit_rows import improve_rows
 from ratinglab.fitting.optimizers import ImplicitALSOptions
-from ratinglab.fitting.sorted_ratings import sort_ratings
+from ratinglab.kernels.implicit_rows import improve_rows
+from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.implicit_mf import ImplicitMFOptions
 from ratinglab.models.rated_pairs import ImplicitObjective, PairsByRow, RatedPairs, counted, solve_rows
 

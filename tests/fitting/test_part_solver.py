@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ratinglab.fitting.kernels.column_draws import in_blocks, out_of_blocks
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import Normal
+from ratinglab.kernels.column_draws import in_blocks, out_of_blocks
 from ratinglab.models.design import Design
 
 USER = np.array([0, 0, 0, 1, 1, 2, 3, 3], dtype=np.int32)

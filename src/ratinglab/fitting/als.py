@@ -3,12 +3,12 @@
 import numpy as np
 
 from ratinglab.batches import Batch
-from ratinglab.fitting.kernels.rows import RowPriors
 from ratinglab.fitting.optimizers import ALSOptions
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, tables_of, write_joined
 from ratinglab.fitting.setup import FitSetup
+from ratinglab.kernels.rows import RowPriors
 from ratinglab.models.design import Design
 from ratinglab.models.factor_equation import Part
 from ratinglab.models.predictor import Predictor

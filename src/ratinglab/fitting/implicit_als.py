@@ -5,15 +5,16 @@ import math
 import numba
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.kernels.implicit_rows import compile_loops, improve_rows
-from ratinglab.fitting.kernels.rows import Entries, gram
 from ratinglab.fitting.optimizers import ImplicitALSOptions
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
-from ratinglab.fitting.sorted_ratings import sort_ratings
+from ratinglab.kernels.implicit_rows import compile_loops, improve_side
+from ratinglab.kernels.rows import Entries, gram
+from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.implicit_mf import ImplicitMF
 from ratinglab.models.predictor import Predictor
 from ratinglab.models.rated_pairs import counted
@@ -79,12 +80,10 @@ class ImplicitALSFit(Fit):
         rows: FloatArray = embedding.weight.detach().numpy()
         return rows
 
-    def _improve(self, name: str, rows: FloatArray, others: FloatArray) -> FloatArray:
+    def _improve(self, name: str, rows: FloatArray, others: FloatArray) -> NDArray[np.float64]:
         """Improve the rows of a side in place, and return the squared errors of its pairs before, by row."""
-        pairs, alpha = self._pairs[name], self.equation.objective.unrated_weight
-        shared = (alpha * gram(others, others)).astype(np.float32)
-        errors: FloatArray = improve_rows(pairs, others, shared, self._ridge(name, len(others)), self.cg_steps, rows)
-        return errors
+        pairs, alpha, ridge = self._pairs[name], self.equation.objective.unrated_weight, self._ridge(name, len(others))
+        return improve_side(pairs, others, rows, unrated_weight=alpha, ridge=ridge, steps=self.cg_steps)
 
     def _penalty(self, name: str, rows: FloatArray, num_others: int) -> float:
         """Compute λ Σ (n + α M)^ν ‖v‖² over the rows of a side."""

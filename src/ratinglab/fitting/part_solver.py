@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from ratinglab.fitting.kernels.column_draws import Selection, draw_columns, in_blocks, out_of_blocks
-from ratinglab.fitting.kernels.rows import Entries, column_dots, gather, gram
 from ratinglab.fitting.priors import FloatArray, Normal
-from ratinglab.fitting.sorted_ratings import chunk_bounds, sort_ratings
+from ratinglab.kernels.column_draws import Selection, draw_columns, in_blocks, out_of_blocks
+from ratinglab.kernels.rows import Entries, column_dots, gather, gram
+from ratinglab.kernels.sorted_ratings import chunk_bounds, sort_ratings
 from ratinglab.models.design import Design
 
 GAMMA_SHAPE, GAMMA_RATE = 1.0, 1.0

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.fitting.kernels.rows import gram, times
+from ratinglab.kernels.rows import gram, times
 
 FloatArray = NDArray[np.float32]
 PRIOR_ROWS = 2.0

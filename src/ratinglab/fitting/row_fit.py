@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ratinglab.batches import as_tensors
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.kernels.rows import Entries, OtherRows, RowPriors, compile_loops, sample_rows, squared_errors
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
-from ratinglab.fitting.sorted_ratings import sort_ratings
+from ratinglab.kernels.rows import Entries, OtherRows, RowPriors, compile_loops, sample_rows, squared_errors
+from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.factor_equation import FactorEquation, Part, Side, as_factor_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import release

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.kernels.adam_rows import compile_loops, step_rows
+from ratinglab.kernels.adam_rows import compile_loops, step_rows
 from ratinglab.models.equation import Equation
 
 

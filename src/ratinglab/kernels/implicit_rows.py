@@ -6,10 +6,38 @@ number of threads.
 
 import numpy as np
 from numba import prange
+from numpy.typing import NDArray
 
 from ratinglab.compiled import njit
-from ratinglab.fitting.kernels.rows import Entries
-from ratinglab.fitting.kernels.rows import compile_loops as compile_row_loops
+from ratinglab.kernels.rows import Entries, gram
+from ratinglab.kernels.rows import compile_loops as compile_row_loops
+
+
+def improve_side(
+    pairs: Entries,
+    others: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    *,
+    unrated_weight: float,
+    ridge: NDArray[np.float32],
+    steps: int,
+) -> NDArray[np.float64]:
+    """Improve each row v of a side towards the minimum of Σ_rated (1 − v · x)² + α Σ_all (v · x)² + ρ v · v, in place.
+
+    Args:
+        pairs: the rated pairs by row.
+        others: (num_others, D) float32, x.
+        rows: (num_rows, D) float32, v, written.
+        unrated_weight: α.
+        ridge: (num_rows,) float32, ρ.
+        steps: number of steps of conjugate gradients, from the rows as they are.
+
+    Returns:
+        Σ_rated (1 − v · x)² of each row before its steps, (num_rows,) float64.
+    """
+    shared = (unrated_weight * gram(others, others)).astype(np.float32)
+    errors: NDArray[np.float64] = improve_rows(pairs, others, shared, ridge, steps, rows)
+    return errors
 
 
 @njit(nogil=True, parallel=True, fastmath={"reassoc", "contract", "nsz"})

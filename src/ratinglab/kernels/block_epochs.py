@@ -9,7 +9,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ratinglab.compiled import njit
-from ratinglab.fitting.kernels.prefetch import LINE, prefetch
+from ratinglab.kernels.prefetch import LINE, prefetch
 from ratinglab.ratings.mapped_arrays import release
 from ratinglab.ratings.table import Ratings
 

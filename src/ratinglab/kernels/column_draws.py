@@ -12,7 +12,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from ratinglab.compiled import njit
-from ratinglab.fitting.kernels.rows import Entries
+from ratinglab.kernels.rows import Entries
 
 BLOCK_WIDTH = 8
 """Entries of a weight row in a block, about: fewer would look up rows more often, more would leave cores idle."""

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from ratinglab.fitting.kernels.column_draws import BLOCK_WIDTH, in_blocks, out_of_blocks
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import Normal
+from ratinglab.kernels.column_draws import BLOCK_WIDTH, in_blocks, out_of_blocks
 from ratinglab.models.design import Design
 
 

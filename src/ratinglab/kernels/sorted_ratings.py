@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ratinglab.fitting.kernels.rows import Entries, sort_by
+from ratinglab.kernels.rows import Entries, sort_by
 from ratinglab.ratings.mapped_arrays import blocks_of, count_values, empty, release
 
 WRITTEN = 1 << 26

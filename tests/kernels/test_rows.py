@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-from ratinglab.fitting.kernels.rows import (
+from ratinglab.kernels.rows import (
     Entries,
     OtherRows,
     RowPriors,
@@ -16,7 +16,7 @@ from ratinglab.fitting.kernels.rows import (
     subtract_dots,
     times,
 )
-from ratinglab.fitting.sorted_ratings import sort_ratings
+from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.ratings.table import Ratings
 
 NUM_USERS, NUM_ITEMS, DIM = 30, 20, 5

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ratinglab.fitting.sorted_ratings import ROW_CHUNKS, chunk_bounds, sort_ratings
+from ratinglab.kernels.sorted_ratings import ROW_CHUNKS, chunk_bounds, sort_ratings
 
 NUM_USERS, NUM_ITEMS = 30, 20
 RANDOM = np.random.default_rng(0)
