@@ -73,7 +73,7 @@ def test_every_format_holds_the_same_recommendations(run, here, capsys, extensio
 
 
 def test_baseline_for_unknown_users_covers_all_users(run, here, capsys):
-    recommend(run, "output=out.csv", "k=2", "unknown=baseline")
+    recommend(run, "output=out.csv", "k=2", "unknown=baseline", "ranking.by=prediction")
     found = pd.read_csv(here / "out.csv")
     popular = run.predictor.baseline.item_bias[:-1].argsort(descending=True, stable=True)[:2]
     assert found.loc[found["user_id"] == 30, "item_id"].tolist() == run.item_ids.ids[popular].tolist()
