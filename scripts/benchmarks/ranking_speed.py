@@ -102,7 +102,7 @@ def prepare(system: str, table: Table) -> Callable[[], int]:
     from ratinglab.models.rated_pairs import RatedPairs
     from ratinglab.ratings.table import Ratings
     from ratinglab.recommend.held_out_lists import HeldOutLists
-    from ratinglab.recommend.interest import DIM, Interest
+    from ratinglab.recommend.interest import DIMS, Interest
     from ratinglab.recommend.orders import ExpectedGain
 
     num_users, num_items = (table[f"{side}_factors"].shape[1] for side in ("user", "item"))
@@ -111,7 +111,9 @@ def prepare(system: str, table: Table) -> Callable[[], int]:
     held_out = Ratings(*rated, rating=np.ones(len(rated.user), dtype=np.float32))
     order = None
     if system == "gain":
-        user, item = (torch.from_numpy(table[f"{side}_factors"][0, :, :DIM].copy()) for side in ("user", "item"))
+        factors = (torch.from_numpy(table[f"{side}_factors"][0]) for side in ("user", "item"))
+        # as many factors as interest has, whatever their values
+        user, item = (each.repeat(1, sum(DIMS) // NUM_FACTORS + 1)[:, : sum(DIMS)].contiguous() for each in factors)
         order = ExpectedGain(Interest(user, item, torch.ones(num_items)), border=0.0, deviation=1.0)
 
     def rank() -> int:
@@ -140,10 +142,10 @@ def predictor_of(table: Table) -> Any:
     mf = options.build(TrainingData(**numbers, rating_mean=0.0), generator=torch.Generator())
     model: Equation = mf
     if len(users) > 1:
-        model, none = Posterior(mf), torch.empty(0, 1)
+        model = Posterior(mf)
         for user, item in zip(users, items, strict=True):
             precisions = torch.ones(len(user)), torch.ones(len(item))
-            model.keep(Sample(user, item, none, none, *precisions))
+            model.keep(Sample(user, item, None, None, *precisions))
     mf.user_embedding.weight.data, mf.item_embedding.weight.data = users[0], items[0]
     return Predictor(model, BiasBaseline(**numbers), stars=Stars(1.0, 5.0), scale=None)
 
