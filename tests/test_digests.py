@@ -53,7 +53,7 @@ def test_damaged_file_is_named_in_one_line(run, other, name, how):
 @pytest.mark.parametrize("how", ["part", "weight", "nan", "scaled", "epochs"])
 def test_rewritten_checkpoint_is_refused(run, other, how):
     assert damage(Case("adam", BEST, how, 1), run, other)
-    message = r"best\.ckpt is damaged.*; last\.ckpt is whole, from epoch 2$"
+    message = r"best\.ckpt is damaged.*; last\.ckpt is intact, from epoch 2$"
     with pytest.raises(UserError, match=message):
         Run.load(run)
 
@@ -75,7 +75,7 @@ def test_run_with_a_damaged_last_checkpoint_predicts_but_is_not_extended(command
     use(run)
     found = command_here(run.parent, "train", "resume=run", "trainer.max_epochs=4", status=2)
     assert "last.ckpt is damaged" in found.stderr
-    assert "best.ckpt is whole, from epoch " in found.stderr
+    assert "best.ckpt is intact, from epoch " in found.stderr
 
 
 def test_run_of_an_earlier_version_is_read_resumed_and_reproduced(command_here, run):

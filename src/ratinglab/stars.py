@@ -9,7 +9,7 @@ from torch import Tensor
 TOLERANCE = 1e-3
 """Maximum error of a rating converted to stars, or to stars and back, in stars."""
 
-Ratings = TypeVar("Ratings", float, Tensor, NDArray[np.float32])
+Values = TypeVar("Values", float, Tensor, NDArray[np.float32])
 
 
 class Stars(NamedTuple):
@@ -36,10 +36,10 @@ class Stars(NamedTuple):
         """The rating of 0 stars."""
         return self.lowest - self.unit
 
-    def to_stars(self, rating: Ratings) -> Ratings:
+    def to_stars(self, rating: Values) -> Values:
         """Convert ratings to stars."""
         return (rating - self._zero) / self.unit
 
-    def to_rating(self, stars: Ratings) -> Ratings:
+    def to_rating(self, stars: Values) -> Values:
         """Convert stars to ratings."""
         return stars * self.unit + self._zero

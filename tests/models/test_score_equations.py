@@ -164,7 +164,7 @@ def test_users_added_to_implicit_mf_minimize_its_objective():
 def test_ease_refuses_more_items_than_its_matrix_may_hold():
     rows = Batch(torch.zeros(1, dtype=torch.int32), torch.zeros(1, dtype=torch.int32), torch.ones(1), None)
     large = TrainingData(num_users=1, num_items=70_000, rating_mean=3.0, rows=rows)
-    with pytest.raises(UserError, match=r"^model=ease takes 20 GB for 70,000 items, at most 16 GB are allowed: use"):
+    with pytest.raises(UserError, match=r"^model=ease takes 20 GB for 70,000 items, more than the limit of 16 GB: use"):
         build_equation(OPTIONS["ease"], large, seed=0)
 
 

@@ -68,8 +68,8 @@ def test_missing_pinned_key_of_another_split_is_a_departure():
     options = options_of("train", "protocol=movielens_u1")
     options.split = options_of("train").split
     assert recorded(options)["departures"] == [
-        "split.name is random, the protocol has movielens_u",
-        "split.fold is not there, the protocol has 1",
+        "split.name is random, but the protocol requires movielens_u",
+        "split.fold is not there, but the protocol requires 1",
     ]
     assert protocol_record(options_of("train"), data_digest="", side_digests={}, split=split_of()) is None
 
@@ -157,8 +157,8 @@ def test_run_with_more_information_than_every_figure_is_not_comparable():
 @pytest.mark.parametrize(
     ("overrides", "held_out", "digest", "departure"),
     [
-        (["split.fold=2"], 0.0, None, "split.fold is 2, the protocol has 1"),
-        (["clip_predictions=false"], 0.0, None, "clip_predictions is False, the protocol has True"),
+        (["split.fold=2"], 0.0, None, "split.fold is 2, but the protocol requires 1"),
+        (["clip_predictions=false"], 0.0, None, "clip_predictions is False, but the protocol requires True"),
         ([], 0.2, None, "1 rows were held out for validation and not trained on"),
         ([], 0.0, "other", "the ratings or their order differ from the protocol's"),
     ],
@@ -294,7 +294,7 @@ def test_protocol_of_lists_measures_and_ranks_them(reported, command, report, tm
     assert cells == sorted(cells, reverse=True)
     assert f"{value:.4f}" in table[2]
     other = command(tmp_path, "train", *options, "recipe=item_knn", "ranking.threshold=3").stdout
-    assert "not comparable: ranking.threshold is 3.0, the protocol has 4.0" in other
+    assert "not comparable: ranking.threshold is 3.0, but the protocol requires 4.0" in other
     by_time = command(tmp_path, "train", *options, "recipe=item_knn", "split=leave_last").stdout
     assert "; the protocol does not pin the times" in by_time  # the split depends on them
 
@@ -316,11 +316,11 @@ def test_validation_rows_that_the_protocol_holds_out_are_no_departure():
 
 def test_other_number_of_ratings_is_a_departure():
     options = options_of("train", "protocol=movielens_20m_held_out_users", "recipe=ease")
-    assert recorded(options, data_digest="any")["departures"] == ["there are 5 ratings, the protocol has 9,990,682"]
+    assert recorded(options, data_digest="any")["departures"] == ["there are 5 ratings, but the protocol has 9,990,682"]
     other = options_of("train", "protocol=movielens_20m_held_out_users", "recipe=ease", "data=demo", "split.seed=0")
     assert recorded(other, data_digest="any")["departures"][:2] == [
-        "data.name is demo, the protocol has movielens_20m",
-        "split.seed is 0, the protocol has 98765",
+        "data.name is demo, but the protocol requires movielens_20m",
+        "split.seed is 0, but the protocol requires 98765",
     ]
 
 

@@ -127,12 +127,12 @@ def protocol_record(
     if not isinstance(protocol, Protocol):
         return None
     departures = [
-        f"{key} is {found}, the protocol has {value}"
+        f"{key} is {found}, but the protocol requires {value}"
         for key, value in protocol.pins.items()
         if (found := _value(options, key)) != value
     ]
     if protocol.num_ratings not in (None, len(split.part)):
-        departures.append(f"there are {len(split.part):,} ratings, the protocol has {protocol.num_ratings:,}")
+        departures.append(f"there are {len(split.part):,} ratings, but the protocol has {protocol.num_ratings:,}")
     if protocol.data_digest not in (None, data_digest):
         departures.append("the ratings or their order differ from the protocol's")
     departures += _side_departures(protocol, side_digests)

@@ -254,7 +254,7 @@ def _build_trainer(
     return trainer.build(run_folder=run_folder, loggers=list(loggers), callbacks=callbacks)
 
 
-def _whole_checkpoints(trainer: Trainer, record: RunRecord) -> str:
+def _intact_checkpoints(trainer: Trainer, record: RunRecord) -> str:
     """List the undamaged checkpoints with their epochs."""
     checkpoints, whole = trainer.checkpoint_callback, []
     assert isinstance(checkpoints, BestAndLast)
@@ -284,7 +284,7 @@ def _run_trainer(
             trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             seconds = perf_counter() - begun
     except OSError:
-        log.warning("warning: the fit has ended early; whole checkpoints: %s", _whole_checkpoints(trainer, record))
+        log.warning("warning: the fit has ended early; intact checkpoints: %s", _intact_checkpoints(trainer, record))
         raise
     finally:
         torch.set_num_threads(threads)
@@ -294,7 +294,7 @@ def _run_trainer(
         reasons = list(checkpoints.failed.values())
         if checkpoints.lost is not None:
             reasons.append(f"the best epoch, {checkpoints.lost['epoch']}, could not be written to best.ckpt")
-        raise RunFailedError(f"{'; '.join(reasons)}; whole checkpoints: {_whole_checkpoints(trainer, record)}")
+        raise RunFailedError(f"{'; '.join(reasons)}; intact checkpoints: {_intact_checkpoints(trainer, record)}")
     return {
         "fit/seconds": fit.seconds + seconds,
         "fit/ratings_per_second": 0.0 if fit.rows_trained == 0 else fit.rows_trained / fit.step_seconds,

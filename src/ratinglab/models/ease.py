@@ -55,8 +55,8 @@ class EASE(ItemWeights):
         count = training.num_items
         if 4 * count**2 > MAX_BYTES:
             raise UserError(
-                f"model=ease takes {4e-9 * count**2:.0f} GB for {count:,} items, at most {MAX_BYTES / 1e9:.0f} GB are "
-                "allowed: use model=item_knn or model=implicit_mf"
+                f"model=ease takes {4e-9 * count**2:.0f} GB for {count:,} items, more than the limit of "
+                f"{MAX_BYTES / 1e9:.0f} GB: use model=item_knn or model=implicit_mf"
             )
         super().__init__(options, training)
         self.ridge = options.ridge

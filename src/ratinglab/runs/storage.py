@@ -402,6 +402,6 @@ def _other_checkpoint(path: Path, record: RunRecord) -> str:
     """Describe the other checkpoint for an error message; "" if it is unusable."""
     other = path.with_name("last.ckpt" if path.name == "best.ckpt" else "best.ckpt")
     try:
-        return f"; {other.name} is whole, from epoch {_load_checkpoint(other, record=record, key='run')['epochs']}"
+        return f"; {other.name} is intact, from epoch {_load_checkpoint(other, record=record, key='run')['epochs']}"
     except UserError:
         return ""
