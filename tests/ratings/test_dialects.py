@@ -205,7 +205,13 @@ def test_marks_behind_a_header_that_ends_with_a_carriage_return_are_checked(read
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 @pytest.mark.parametrize(
     ("text", "may_join"),
-    [('"a\n1,2\n3",4\n', True), ('"a\nb\nc",4\n', False), ('"a\n1,2,3\n4",5\n', False), ('"a\n\n1,2",3\n', False)],
+    [
+        ('"a\n1,2\n3",4\n', True),
+        ('1,"Foo\n2,Bar"\n', True),
+        ('"a\nb\nc",4\n', False),
+        ('"a\n1,2,3\n4",5\n', False),
+        ('"a\n\n1,2",3\n', False),
+    ],
 )
 def test_quote_scan_finds_lines_that_look_like_rows(text, may_join, size):
     scan = QuoteScan(TextDialect(",", "utf-8"), num_columns=2)

@@ -8,7 +8,7 @@ from ratinglab.runs.record import read_metrics
 from ratinglab.runs.run import Run
 
 ROUNDING = 1e-4
-"""Largest difference of a metric that other processors and libraries explain; relative, if the metric is above 1."""
+"""Largest difference that other processors or libraries can cause in a metric; relative for metrics above 1."""
 
 
 def evaluate(options: EvaluateOptions) -> None:

@@ -176,7 +176,7 @@ def _sum_in_order(
 ) -> Tensor:
     """Add the parts of all chunks in their order, so that the sum is the same for any number of threads.
 
-    Computes `num_threads` parts at once. Each part must be a new tensor.
+    Computes `num_threads` parts at once, and keeps one more waiting. Each part must be a new tensor.
     """
     total: Tensor | None = None
     with ThreadPoolExecutor(num_threads) as pool:

@@ -146,8 +146,8 @@ class QuoteScan:
         has_quotes: whether there is a quotation mark.
         is_regular: whether all marks are regular.
         spans_lines: whether a quoted cell contains a line end. Valid only if all marks are regular.
-        may_join_rows: whether a line that begins inside a quoted cell, except the last line, has as many separators as
-            a row. Valid only if all marks are regular.
+        may_join_rows: whether a line that begins inside a quoted cell has as many separators as a row; the last line
+            counts only if it ends with a mark. Valid only if all marks are regular.
     """
 
     def __init__(self, dialect: TextDialect, *, num_columns: int) -> None:
@@ -161,7 +161,7 @@ class QuoteScan:
         self._rest = b""  # the last line
 
     def add(self, block: bytes) -> None:
-        """Check all complete lines, except one that ends with the block."""
+        """Check all lines but the last, which may continue in the next block."""
         text = self._rest + block
         if self._has_escapes:
             text = re.sub(rb"\\.", b"xx", text, flags=re.DOTALL)
@@ -173,7 +173,8 @@ class QuoteScan:
         """Check the last line."""
         may_join_rows = self.may_join_rows
         self._check(self._rest + b"\n")
-        self.may_join_rows = may_join_rows
+        if not self._rest.rstrip(b"\r\n").endswith(QUOTE):
+            self.may_join_rows = may_join_rows
         self.is_regular = self.is_regular and self._num_quotes % 2 == 0
 
     def _check(self, lines: bytes) -> None:

@@ -1,12 +1,15 @@
 """Interest: whether a user would rate an item at all, estimated from who rated what."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ratinglab.models.rated_pairs import ImplicitObjective, PairsByRow, RatedPairs, solve_rows
+
+if TYPE_CHECKING:
+    from ratinglab.kernels.rows import Entries
 
 FACTORIZATIONS = [
     (32, ImplicitObjective(unrated_weight=0.3, regularization=0.01, frequency_exponent=1.0)),
@@ -16,7 +19,7 @@ FACTORIZATIONS = [
 latest-small and FilmTrust. Lists by their sum beat those by either."""
 DIMS = [dim for dim, _ in FACTORIZATIONS]
 SWEEPS, STEPS, LAST_STEPS = 12, 3, 40
-"""Number of sweeps over both sides, and of steps of conjugate gradients in each; of the last solution for the users."""
+"""Number of sweeps over both sides; steps of conjugate gradients per side and sweep; steps of the users' final solution."""
 INITIAL_STD = 0.1
 """Standard deviation of the initial factors, times √D."""
 
@@ -76,30 +79,30 @@ class Interest(NamedTuple):
 def fit_interest(pairs: RatedPairs, *, num_users: int, num_items: int) -> Interest:
     """Fit by alternating least squares: each sweep improves all items, then all users.
 
-    The last time, the users' rows are solved for to convergence, so that a user folded in gets the row of a trained one
-    with the same ratings.
+    Finally, the users' rows are solved for nearly to convergence, so that a user folded in gets the row of a trained
+    user with the same ratings.
     """
+    from ratinglab.kernels.sorted_ratings import sort_ratings  # numba is slow to import
+
+    ones, dim = np.ones(len(pairs.user), dtype=np.float32), max(DIMS)
+    by_user = sort_ratings(pairs.user, pairs.item, ones, count=num_users, dim=dim)
+    by_item = sort_ratings(pairs.item, pairs.user, ones, count=num_items, dim=dim)
     generator = torch.Generator().manual_seed(0)
+    initial = [torch.randn(num_users, dim, generator=generator) * (INITIAL_STD / dim**0.5) for dim in DIMS]
     fitted = [
-        _fit(pairs, torch.randn(num_users, dim, generator=generator) * (INITIAL_STD / dim**0.5), objective, num_items)
-        for dim, objective in FACTORIZATIONS
+        _fit(by_user, by_item, user, objective) for user, (_, objective) in zip(initial, FACTORIZATIONS, strict=True)
     ]
     user, item = (torch.cat(tables, dim=1) for tables in zip(*fitted, strict=True))
-    return Interest(user, item, torch.from_numpy(np.bincount(pairs.item, minlength=num_items) / num_users).float())
+    return Interest(user, item, torch.from_numpy(by_item.counts / num_users))
 
 
-def _fit(pairs: RatedPairs, user: Tensor, objective: ImplicitObjective, num_items: int) -> tuple[Tensor, Tensor]:
+def _fit(by_user: "Entries", by_item: "Entries", user: Tensor, objective: ImplicitObjective) -> tuple[Tensor, Tensor]:
     """Fit one factorization from the users' initial rows: (U, D), (I, D) float32."""
-    from ratinglab.kernels.implicit_rows import improve_side  # numba is slow to import
-    from ratinglab.kernels.rows import Entries
-    from ratinglab.kernels.sorted_ratings import sort_ratings
+    from ratinglab.kernels.implicit_rows import improve_side
 
-    ones, dim = np.ones(len(pairs.user), dtype=np.float32), user.shape[1]
-    by_user = sort_ratings(pairs.user, pairs.item, ones, count=len(user), dim=dim)
-    by_item = sort_ratings(pairs.item, pairs.user, ones, count=num_items, dim=dim)
-    item = torch.zeros(num_items, dim)
+    item = torch.zeros(len(by_item.counts), user.shape[1])
 
-    def improve(entries: Entries, rows: Tensor, others: Tensor, steps: int) -> None:
+    def improve(entries: "Entries", rows: Tensor, others: Tensor, steps: int) -> None:
         ridge = objective.ridge(torch.from_numpy(entries.counts), len(others)).numpy()
         alpha = objective.unrated_weight
         improve_side(entries, others.numpy(), rows.numpy(), unrated_weight=alpha, ridge=ridge, steps=steps)

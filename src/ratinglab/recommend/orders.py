@@ -15,8 +15,8 @@ from ratinglab.stars import TOLERANCE, Stars
 LEAST_DEVIATION = 0.01
 """Minimum σ, in stars; avoids a division by 0 for an exact fit."""
 UNCHOSEN = 2.0
-"""σ of ratings of items that a user has not chosen to rate, over the RMSE of held-out ratings, which were chosen. Found
-with the settings of interest.py."""
+"""Ratio of σ for unrated items to the RMSE of held-out ratings, found together with the settings in interest.py. Users
+chose to rate the latter, and the model learned from such ratings only."""
 LEVEL_ROWS = 1_000_000
 """Maximum number of ratings among which `levels_of` finds the distinct ones."""
 ENTRIES = 1 << 20

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from ratinglab.errors import UserError
 from ratinglab.reports.finished_runs import FinishedRun
 from ratinglab.reports.paired_tests import by_split, corrected_t, evaluated_share
 
@@ -31,7 +32,8 @@ def mean_of(runs: Sequence[FinishedRun], tag: str) -> float:
 
 
 def half_width_of(runs: Sequence[FinishedRun], tag: str) -> float:
-    """Compute half the width of the 95% confidence interval of a metric's mean; NaN with fewer than two values.
+    """Compute half the width of the 95% confidence interval of a metric's mean; NaN with fewer than two values,
+    or if the run's rows cannot be counted.
 
     The interval is Student's t over seeds. Over several splits, whose training rows overlap, it has Nadeau and Bengio's
     correction.
@@ -39,7 +41,10 @@ def half_width_of(runs: Sequence[FinishedRun], tag: str) -> float:
     values = np.array(values_of(runs, tag))
     if len(values) < 2:
         return math.nan
-    share = evaluated_share(runs[0], tag.partition("/")[0]) if len(by_split(runs)) > 1 else 0.0
+    try:
+        share = evaluated_share(runs[0], tag.partition("/")[0]) if len(by_split(runs)) > 1 else 0.0
+    except UserError:  # the run's rows are damaged; its metrics are not
+        return math.nan
     interval = corrected_t(values, share=share)
     return (interval.high - interval.low) / 2
 

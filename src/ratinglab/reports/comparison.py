@@ -310,7 +310,7 @@ def _behind(ranked: Sequence[Row], folds: set[int | None], *, tag: str) -> tuple
     higher_is_better = first.runs[0].record.monitored().higher_is_better
     differences = [
         None
-        if row.lacking(folds) or row.is_pruned or first.lacking(folds)
+        if any(each.lacking(folds) or each.is_pruned for each in (first, row))
         else paired_difference(first.runs, row.runs, tag=tag, higher_is_better=higher_is_better)
         for row in others
     ]
