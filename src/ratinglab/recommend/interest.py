@@ -19,7 +19,7 @@ FACTORIZATIONS = [
 latest-small and FilmTrust. Lists by their sum beat those by either."""
 DIMS = [dim for dim, _ in FACTORIZATIONS]
 SWEEPS, STEPS, LAST_STEPS = 12, 3, 40
-"""Number of sweeps over both sides; steps of conjugate gradients per side and sweep; steps of the users' final solution."""
+"""Number of sweeps over both sides; steps of conjugate gradients per side and sweep; steps for the users at the end."""
 INITIAL_STD = 0.1
 """Standard deviation of the initial factors, times √D."""
 
