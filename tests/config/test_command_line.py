@@ -24,6 +24,12 @@ def own(tmp_path):
     return ["--config-dir", "own", "experiment=mine"]
 
 
+def test_last_value_of_a_key_counts_whatever_the_first_was(command, tmp_path):
+    ended = command(tmp_path, "train", "seed=${oops}", "seed=3", "trainer=debug", "logger=none")
+    assert ended.stderr == ""
+    assert json.loads((ended.run / "run.json").read_text())["provenance"]["seed"] == 3
+
+
 @pytest.mark.parametrize("script", ["evaluate", "reproduce"])
 def test_argument_without_a_key_is_the_run(command, tmp_path, quick, script):
     shutil.copytree(quick.run, tmp_path / "a run")

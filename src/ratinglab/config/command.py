@@ -233,7 +233,8 @@ class _Command:
         hydra = HydraConfig.get()
         folder, is_sweep = Path(hydra.runtime.output_dir), hydra.mode == RunMode.MULTIRUN
         rerun = self._request.rerun
-        config, overrides = self._request.restored(config, list(hydra.overrides.task))
+        typed: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # a later value may replace ${…}
+        config, overrides = self._request.restored(config, typed)
         if rerun is not None and hydra.output_subdir is not None:
             rerun.save(folder, config)
         if is_sweep:
