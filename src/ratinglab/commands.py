@@ -73,7 +73,7 @@ def inspect_data(options: InspectOptions, _: Path) -> None:
     from ratinglab.experiment.inspection import inspect_data
 
     paths = [f"{key}=FILE" for key in ("data.path", "data.users.path", "data.titles.path")]
-    inspect_data(options, default_options("inspect_data", paths).data)
+    inspect_data(options, lambda: default_options("inspect_data", paths).data)
 
 
 @command(config_name="evaluate", positional="run")

@@ -18,6 +18,9 @@ import pytest
 from tables import NO_TITLES, csv_options, rows_of
 
 from ratinglab.errors import UserError
+from ratinglab.ratings import columnar
+from ratinglab.ratings.formats import Format
+from ratinglab.ratings.inputs import InputFile
 
 FRAME = pd.DataFrame(
     {"user_id": [7, 5, 7], "item_id": ["b", "a", "a"], "rating": [3.5, 1, 2], "time": [9e8, 9e8, 9.1e8]}
@@ -347,3 +350,20 @@ def test_folder_of_files_whose_names_only_begin_with_part_is_refused(tmp_path):
         (tmp_path / name).write_text("user_id,item_id,rating\n1,2,3\n")
     with pytest.raises(UserError, match="must be a file, got the folder"):
         csv_options(str(tmp_path)).load()
+
+
+@pytest.mark.parametrize(("num_rows", "batches"), [(5, 1), (10, 1), (11, 2), (100, 3)])
+def test_start_of_a_columnar_file_is_read_without_its_rest(tmp_path, monkeypatch, num_rows, batches):
+    path, read, table = tmp_path / "r.arrow", [], pa.table({"user_id": range(30)})
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=10)
+    typed_batches = columnar.typed_batches
+
+    def counted(file, kind):
+        schema, rest = typed_batches(file, kind)
+        return schema, lambda: (read.append(batch) or batch for batch in rest())
+
+    monkeypatch.setattr(columnar, "typed_batches", counted)
+    start = columnar.read_start(InputFile(path), Format.ARROW, num_rows)
+    assert start["user_id"].to_pylist() == list(range(min(num_rows, 30)))
+    assert len(read) == batches

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -36,11 +36,11 @@ MANY_RATINGS = 5_000_000
 """Number of ratings from which Gibbs sampling takes many minutes."""
 
 
-def inspect_data(options: InspectOptions, defaults: DataOptions) -> None:
+def inspect_data(options: InspectOptions, defaults: Callable[[], DataOptions]) -> None:
     """Read a table with the checks of every fit, print its description, and draw a figure if requested.
 
     For a user's own file, guesses the options that do not fit it, and prints the command that trains on it as the last
-    line, without keys that have their values in `defaults`. Merges repeated pairs of user and item.
+    line, without keys that have their values in `defaults()`. Merges repeated pairs of user and item.
     """
     figure = None if options.figure is None else output_path(options.figure, key="figure")
     if figure is not None and figure.suffix[1:] not in FORMATS:
@@ -56,7 +56,7 @@ def inspect_data(options: InspectOptions, defaults: DataOptions) -> None:
         write_output(figure, lambda file: drawn.savefig(file, format=figure.suffix[1:]), key="figure")
         print(f"figure     {figure}")
     if isinstance(data, CsvOptions):
-        print(f"train      {train_command(data, defaults, num_ratings=len(table.ratings))}")
+        print(f"train      {train_command(data, defaults(), num_ratings=len(table.ratings))}")
 
 
 def _loaded(data: DataOptions) -> tuple[RatingTable, DataOptions]:

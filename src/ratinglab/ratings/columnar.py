@@ -280,7 +280,13 @@ def read_start(file: InputFile, kind: Format, num_rows: int) -> pa.Table:
         return _read_any_json(lambda: pa.BufferReader(lines), file)
     schema, batches = typed_batches(file, kind)
     check_unique(schema.names, file=file)
-    return pa.Table.from_batches(batches(), schema).slice(0, num_rows)
+    taken, count = [], 0
+    for batch in batches():
+        taken.append(batch)
+        count += len(batch)
+        if count >= num_rows:  # reads no further: the file may be large
+            break
+    return pa.Table.from_batches(taken, schema).slice(0, num_rows)
 
 
 def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
