@@ -115,6 +115,31 @@ def test_report_ranks_rows_without_all_folds_last(folds, command, tmp_path):
     assert all(line.endswith("seed 0 has 2 of 5 folds") for line in rows), "the split has five"
 
 
+def test_report_without_the_rows_of_runs_has_their_means(folds, command, tmp_path):
+    folder = shutil.copytree(folds, tmp_path / "runs")
+    (folder / "sweep.json").unlink()
+    whole = command(tmp_path, "report", "runs").stdout
+    for path in folder.glob("*/ratings.parquet"):
+        path.unlink()
+    means = [
+        re.findall(r"^(?:biased_)?mf by adam +([.0-9]+)", text, re.MULTILINE)
+        for text in (whole, command(tmp_path, "report", "runs").stdout)
+    ]
+    assert means[0] == means[1]
+    assert len(means[0]) == 2
+
+
+def test_rows_are_not_tested_against_a_run_that_ended_early(splits, command, tmp_path):
+    folder = shutil.copytree(splits, tmp_path / "runs")
+    (folder / "sweep.json").unlink()
+    assert command(tmp_path, "report", "runs").stdout.count("behind: difference from the first row") == 2
+    for run in folder.glob("*biased_mf*"):
+        (run / "pruned.txt").write_text("after 1 epoch")
+    lines = command(tmp_path, "report", "runs").stdout.splitlines()
+    assert not any("behind" in line for line in lines)
+    assert sum(line.endswith("ended early") for line in lines) == 2
+
+
 def test_figures_of_the_sweep_are_drawn(folds, splits):
     names = {"effects.png", "parallel.png", "seconds.png", "curves.png"}
     assert {path.name for path in (folds / "figures").iterdir()} == names
