@@ -57,6 +57,7 @@ def test_strategy_ddp_holds_on_one_device(tmp_path, monkeypatch, variables):
     trainer = build(tmp_path, strategy=Strategy.ddp)
     assert isinstance(trainer.strategy, DDPStrategy)
     trainer.strategy.setup_environment()
+    assert not torch.distributed.is_initialized()  # it needs no port
     assert (trainer.global_rank, trainer.world_size) == (0, 1)
     assert trainer.strategy.root_device == torch.device("cpu")
     assert not isinstance(build(tmp_path).strategy, DDPStrategy)
