@@ -309,7 +309,7 @@ def test_noise_own_recovers_noise_per_user_and_item(name):
     kept = fitted.module.posterior.get_extra_state()
     for name in ("user", "item"):
         precision = kept[f"{name}_precision"].mean(dim=0)
-        # the prior of ν ratings shrinks them towards each other
+        # the prior shrinks them towards each other
         assert 2.2 < float(precision[::2].mean() / precision[1::2].mean()) < 5
 
 

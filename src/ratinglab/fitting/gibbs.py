@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.chain import Chain
+from ratinglab.fitting.noise import draw_precisions
 from ratinglab.fitting.optimizers import GibbsOptions, Noise
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
@@ -19,12 +20,12 @@ from ratinglab.kernels.rows import Entries, RowPriors, gram, sample_rows, subtra
 from ratinglab.kernels.sorted_ratings import chunk_bounds
 from ratinglab.models.equation import ColumnSource
 from ratinglab.models.factor_equation import FactorEquation, Part
-from ratinglab.models.posterior import NOISE_DEGREES, Posterior, Sample
+from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.holdout import SESSION
 
 NOISE_SHAPE, NOISE_RATE = 1.0, 1.0
-"""Parameters of the gamma priors on the noise precision."""
+"""Parameters of the gamma prior on the common noise precision."""
 LEAST_NOISE = 0.01
 """Lowest standard deviation of a user's noise, in standard deviations of the ratings. Otherwise the precision of
 perfectly fitted ratings grows without bound."""
@@ -43,9 +44,9 @@ START_STD = 0.1
 class GibbsFit(RowFit):
     """Sampler of the weights from their posterior given the ratings: one sweep per epoch, some kept as samples.
 
-    r ~ Normal(r̂, 1/(α_u β_i)): each user has a precision α_u ~ Gamma(ν/2, γ) with γ ~ Gamma(1, 1), and each item a
-    precision β_i ~ Gamma(ν/2, ν/2), with ν = 10. α_u is capped at the precision of LEAST_NOISE. With noise=one, all
-    users share one α ~ Gamma(1, 1), and all β_i are 1.
+    r ~ Normal(r̂, 1/(α a_u β_i)): α ~ Gamma(1, 1) is common to all ratings; a_u ~ Gamma(ν/2, ν/2) and
+    β_i ~ Gamma(ν'/2, ν'/2) are the relative precisions of users and items. ν and ν' are drawn, too; if all ratings are
+    equally noisy, they are large. α a_u is capped at the precision of LEAST_NOISE. With noise=one, a_u = β_i = 1.
 
     A weight row v holds a user's (or item's) bias and factors: v ~ Normal(m, Λ⁻¹). Each side draws its m and Λ from a
     Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Every conditional has a closed form, but for the cap. A sweep
@@ -74,6 +75,7 @@ class GibbsFit(RowFit):
 
     user_precision: Tensor
     item_precision: Tensor
+    noise_precision: Tensor
 
     def __init__(self, predictor: Predictor, setup: FitSetup, options: GibbsOptions) -> None:
         """Sample the equation in `predictor.model`, a Posterior of a factor equation."""
@@ -91,6 +93,7 @@ class GibbsFit(RowFit):
                     nn.init.zeros_(part.bias.weight)  # the row's own bias holds the parts' sum
         if self.side("user").parts or self.side("item").parts:
             compile_loops()  # before the fit is timed
+        self.register_buffer("noise_precision", torch.ones(()))
         self._highest_precision = float("inf")
         self._solvers: dict[str, PartSolver] = {}
         self._owners: dict[str, NDArray[np.int64]] = {}
@@ -252,20 +255,18 @@ class GibbsFit(RowFit):
     def _draw_noise(self, users: FloatArray, items: FloatArray, random: np.random.Generator) -> None:
         """Draw the noise precision: each user's and then each item's, or one for all."""
         alpha, beta = self.user_precision.numpy(), self.item_precision.numpy()  # not copies
-        plain, weighted = self.errors("user", users, items, other_weight=self._row_precision("item"))
+        _, weighted = self.errors("user", users, items, other_weight=self._row_precision("item"))
+        counts, squares = self._by_owner("user", self._ratings["user"].counts), self._by_owner("user", weighted)
+        relative = alpha / float(self.noise_precision)
+        common = float(random.gamma(NOISE_SHAPE + counts.sum() / 2, 1 / (NOISE_RATE + relative @ squares / 2)))
+        self.noise_precision.fill_(common)
         if self.options.noise is Noise.one:
-            count = len(self._ratings["user"].rating)
-            alpha[:] = random.gamma(NOISE_SHAPE + count / 2, 1 / (NOISE_RATE + plain.sum() / 2))
+            alpha[:] = common
             return
-        counts = self._by_owner("user", self._ratings["user"].counts)
-        rate = random.gamma(
-            NOISE_SHAPE + len(alpha) * NOISE_DEGREES / 2, 1 / (NOISE_RATE + alpha.sum(dtype=np.float64))
-        )
-        drawn = random.gamma((NOISE_DEGREES + counts) / 2, 1 / (rate + self._by_owner("user", weighted) / 2))
-        alpha[:] = np.minimum(drawn, self._highest_precision)
+        alpha[:] = np.minimum(common * draw_precisions(counts, common * squares, random), self._highest_precision)
         _, weighted = self.errors("item", items, users, other_weight=self._row_precision("user"))
         counts = self._by_owner("item", self._ratings["item"].counts)
-        beta[:] = random.gamma((NOISE_DEGREES + counts) / 2, 2 / (NOISE_DEGREES + self._by_owner("item", weighted)))
+        beta[:] = draw_precisions(counts, self._by_owner("item", weighted), random)
 
     def _row_precision(self, name: str) -> FloatArray:
         """Look up the noise precision of each row's user or item: (num_rows,) float32."""
@@ -309,6 +310,8 @@ class GibbsFit(RowFit):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the number of epochs between samples."""
         super().on_load_checkpoint(checkpoint)
+        weights = checkpoint["state_dict"]
+        weights.setdefault("noise_precision", weights["user_precision"].mean())  # missing in runs of earlier versions
         if "thin" in checkpoint:  # missing in runs of earlier versions
             self.chain.thin = checkpoint["thin"]
 

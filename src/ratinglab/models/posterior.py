@@ -14,8 +14,6 @@ from ratinglab.models.equation import ColumnSource, Equation, Factors, RowPart, 
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.row_products import RowProducts
 
-NOISE_DEGREES = 10.0
-"""ν of the gamma priors on user and item precisions: strength of the pull to the common precision, in ratings."""
 BLOCK_NUMBERS = 1 << 18
 """Number of factors of pairs multiplied at once: 1 MiB, in the processor's cache."""
 PART_PREFIX = "part/"
