@@ -12,6 +12,7 @@ from ratinglab.batches import Batch
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.models import ease as ease_module
 from ratinglab.models.building import build_equation
+from ratinglab.models.declarations import EquationForm
 from ratinglab.models.ease import EASEOptions
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.implicit_mf import ImplicitMFOptions
@@ -190,3 +191,9 @@ def test_ease_is_the_same_for_any_number_of_threads():
         for threads in ("1", "2")
     }
     assert len(digests) == 1
+
+
+def test_equation_of_another_kind_than_its_options_declare_is_an_error(monkeypatch):
+    monkeypatch.setattr(EASEOptions, "form", EquationForm.function)
+    with pytest.raises(UserError, match="model=ease: form function declares ratings: EASE must be no ScoreEquation"):
+        build_equation(OPTIONS["ease"], training(), seed=0)

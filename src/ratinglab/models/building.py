@@ -16,11 +16,21 @@ ROWS_TRIED = 3
 
 
 def build_equation(options: EquationOptions, training: TrainingData, *, seed: int) -> Equation:
-    """Build the equation that the options describe and draw its initial weights from the seed."""
+    """Build the equation that the options describe and draw its initial weights from the seed.
+
+    Raises:
+        UserError: the options declare scores and the equation is no ScoreEquation, or the reverse.
+    """
     # nn.Embedding draws from torch's global generator
     torch.manual_seed(seed)
     equation = options.build(training, generator=torch.Generator().manual_seed(seed))
-    equation.takes_day, equation.predicts_scores = options.needs().days, options.predicts_scores
+    equation.takes_day = options.needs().days
+    if equation.predicts_scores != options.predicts_scores:
+        declared, wanted = ("scores", "a") if options.predicts_scores else ("ratings", "no")
+        found = type(equation).__name__
+        raise UserError(
+            f"model={options.name}: form {options.form.name} declares {declared}: {found} must be {wanted} ScoreEquation"
+        )
     return equation
 
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -149,16 +149,14 @@ class SideRows(NamedTuple):
 class Equation(nn.Module, ABC):
     """A model over the users and items with training rows, as indices from 0. Its ratings are in stars: see Stars.
 
-    Scores, which order lists, are comparable only within a user and are not ratings.
-
     If its options need days, forward and penalty take a third argument: day (B,) int32, counted from 1970-01-01, or
     None for the last day that the equation knows.
     """
 
     takes_day: bool = False
     """Whether forward and penalty take days; build_equation sets it from the options."""
-    predicts_scores: bool = False
-    """Whether forward returns scores; build_equation sets it from the options."""
+    predicts_scores: ClassVar[bool] = False
+    """Whether forward returns scores, not ratings: see ScoreEquation."""
     has_score_table: bool = False
     """Whether score_table predicts all items for a user faster than forward does."""
 
@@ -219,10 +217,6 @@ class Equation(nn.Module, ABC):
         """Predict all items for each user: (B,) int → (B, num_items) float32. Only if `has_score_table`."""
         raise NotImplementedError
 
-    def with_users(self, rows: Batch, *, num_users: int) -> "Equation":
-        """Return an equation of scores with other users, 0 to num_users − 1, given their ratings in stars."""
-        raise NotImplementedError
-
     def factors_of_samples(self) -> Iterator[Factors]:
         """Yield the factors of each sample; without samples, the equation's own; nothing if it has another form."""
         factors = self.factors()
@@ -237,6 +231,19 @@ class Equation(nn.Module, ABC):
         """Return (num_items, D) float32 for TensorBoard's projector; None for an equation without factors."""
         factors = self.factors()
         return None if factors is None else factors.item.detach()
+
+
+class ScoreEquation(Equation):
+    """A model whose forward returns scores, which order the items of one user and are not ratings.
+
+    Its options derive from ScoreOptions.
+    """
+
+    predicts_scores = True
+
+    @abstractmethod
+    def with_users(self, rows: Batch, *, num_users: int) -> "ScoreEquation":
+        """Return the equation with other users, 0 to num_users − 1, given their ratings in stars."""
 
 
 def normal_embedding(

@@ -9,7 +9,7 @@ from torch import nn
 
 from ratinglab.batches import Batch
 from ratinglab.models.declarations import EquationForm, ScoreOptions
-from ratinglab.models.equation import TrainingData, normal_embedding
+from ratinglab.models.equation import ScoreEquation, TrainingData, normal_embedding
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.rated_pairs import ImplicitObjective, PairsByRow, RatedPairs, counted, solve_rows
 from ratinglab.options import above, at_least, within
@@ -37,7 +37,7 @@ class ImplicitMFOptions(ScoreOptions):
         return ImplicitMF(self, training, generator=generator)
 
 
-class ImplicitMF(FactorEquation):
+class ImplicitMF(FactorEquation, ScoreEquation):
     """s_ui = x_u · y_i, a score: about 1 for rated pairs, 0 for most others.
 
     x and y minimize Σ_rated (1 − s_ui)² + α Σ_all s_ui² + λ Σ_u (n_u + α I)^ν ‖x_u‖² + λ Σ_i (n_i + α U)^ν ‖y_i‖²,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ratinglab.batches import Batch
 from ratinglab.models.declarations import EquationForm, ScoreOptions
-from ratinglab.models.equation import Equation, TrainingData
+from ratinglab.models.equation import ScoreEquation, TrainingData
 from ratinglab.models.rated_pairs import counted
 from ratinglab.ratings.side_information import Needs
 
@@ -31,7 +31,7 @@ class ItemWeightsOptions(ScoreOptions):
         return Needs(interactions=True)
 
 
-class ItemWeights(Equation):
+class ItemWeights(ScoreEquation):
     """s_ui = Σ_{j ∈ N(u)} w_ji, with N(u) the items that the user has rated: a score, not a rating.
 
     Only ratings of at least min_stars count, all equally. Until `solve` computes the weights, they are 0: all scores

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ratinglab.batches import Batch
 from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.equation import Equation
+from ratinglab.models.equation import Equation, ScoreEquation
 from ratinglab.models.posterior import Posterior
 from ratinglab.stars import Stars
 
@@ -33,6 +33,7 @@ class Predictor(nn.Module):
 
     def with_users(self, rows: Batch, *, num_users: int) -> "Predictor":
         """Return the predictor with other users, folded into a model of scores from their ratings in stars."""
+        assert isinstance(self.model, ScoreEquation), "users are folded into the rows of other models"
         baseline = BiasBaseline(num_users=num_users, num_items=len(self.baseline.item_bias) - 1)
         baseline.item_bias.copy_(self.baseline.item_bias)
         model = self.model.with_users(rows, num_users=num_users)
