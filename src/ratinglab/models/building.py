@@ -27,9 +27,9 @@ def build_equation(options: EquationOptions, training: TrainingData, *, seed: in
     equation.takes_day = options.needs().days
     if equation.predicts_scores != options.predicts_scores:
         declared, wanted = ("scores", "a") if options.predicts_scores else ("ratings", "no")
-        found = type(equation).__name__
+        kind = type(equation).__name__
         raise UserError(
-            f"model={options.name}: form {options.form.name} declares {declared}: {found} must be {wanted} ScoreEquation"
+            f"model={options.name}: form {options.form.name} declares {declared}: {kind} must be {wanted} ScoreEquation"
         )
     return equation
 
