@@ -25,12 +25,10 @@ class BiasOptions(EquationOptions):
 
 
 class Bias(Equation):
-    """r̂_ui = μ + b_u + b_i
+    """Biases alone: r̂_ui = μ + b_u + b_i.
 
     μ is fixed at the mean of the training ratings. The biases start at the bias baseline's, which counts λ once per
     user and item. Fitted on (r − r̂)² + λ (b_u² + b_i²) per rating.
-
-    Cold start: users and items without training rows get the bias baseline's prediction.
 
     Source: Koren, Bell, Volinsky, "Matrix Factorization Techniques for Recommender Systems", IEEE Computer, 2009,
     equation 3.

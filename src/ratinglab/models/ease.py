@@ -46,8 +46,6 @@ class EASE(ItemWeights):
     The weights take 4 I² bytes for I items, fitting and saving them about three times as much; the time grows as I³.
     They are the same, bit for bit, for any number of threads.
 
-    Cold start: a user without training rows gets each item's share of raters; an item without any scores 0.
-
     Source: Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019.
     """
 

@@ -149,6 +149,8 @@ class SideRows(NamedTuple):
 class Equation(nn.Module, ABC):
     """A model over the users and items with training rows, as indices from 0. Its ratings are in stars: see Stars.
 
+    Cold start: pairs with another user or item get the bias baseline's prediction, from the Predictor.
+
     If its options need days, forward and penalty take a third argument: day (B,) int32, counted from 1970-01-01, or
     None for the last day that the equation knows.
     """
@@ -236,7 +238,8 @@ class Equation(nn.Module, ABC):
 class ScoreEquation(Equation):
     """A model whose forward returns scores, which order the items of one user and are not ratings.
 
-    Its options derive from ScoreOptions.
+    Cold start: a user without training rows gets each item's share of raters, and an item without any 0. Its options
+    derive from ScoreOptions.
     """
 
     predicts_scores = True

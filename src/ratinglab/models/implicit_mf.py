@@ -44,8 +44,6 @@ class ImplicitMF(FactorEquation, ScoreEquation):
     with n the number of rated pairs of a user or item, U users and I items. Only ratings of at least min_stars count,
     all equally.
 
-    Cold start: a user without training rows gets each item's share of raters; an item without any scores 0.
-
     Sources: Hu, Koren, Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008; Rendle, Krichene,
     Zhang, Koren, "Revisiting the Performance of iALS on Item Recommendation Benchmarks", RecSys 2022, for the form of
     the objective.

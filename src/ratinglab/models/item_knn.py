@@ -42,8 +42,6 @@ class ItemKNN(ItemWeights):
     with n_i the number of users who rated i, and n_ij the number who rated both. Among items of equal similarity, those
     with more raters are chosen.
 
-    Cold start: a user without training rows gets each item's share of raters; an item without any scores 0.
-
     Source: Deshpande, Karypis, "Item-Based Top-N Recommendation Algorithms", ACM TOIS 2004, without their
     normalization; Bell, Koren, "Improved Neighborhood-Based Collaborative Filtering", KDD Cup 2007, for the shrinkage.
     """

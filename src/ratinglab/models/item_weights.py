@@ -36,8 +36,6 @@ class ItemWeights(ScoreEquation):
 
     Only ratings of at least min_stars count, all equally. Until `solve` computes the weights, they are 0: all scores
     are equal, and lists show the most popular items.
-
-    Cold start: a user without training rows gets each item's share of raters; an item without any scores 0.
     """
 
     has_score_table = True

@@ -21,11 +21,9 @@ class MeanOptions(EquationOptions):
 
 
 class Mean(Equation):
-    """r̂_ui = m
+    """One rating for all pairs: r̂_ui = m.
 
     m starts at its best value, the mean of the training ratings. Every other equation must beat it.
-
-    Cold start: users and items without training rows get the bias baseline's prediction.
     """
 
     def __init__(self, *, rating_mean: float) -> None:

@@ -24,13 +24,11 @@ class MFOptions(FactorOptions):
 
 
 class MF(FactorEquation):
-    """r̂_ui = p_u · q_i
+    """Textbook matrix factorization: r̂_ui = p_u · q_i.
 
     Fitted on (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) per rating. The first predictions lie around the mean rating: the entries
     of p_u and q_i start at √(|mean| / embedding_dim), with the mean's sign on the item's side, plus
     Normal(0, init_std²).
-
-    Cold start: users and items without training rows get the bias baseline's prediction.
 
     Source: Koren, Bell, Volinsky, "Matrix Factorization Techniques for Recommender Systems", IEEE Computer, 2009,
     equations 1 and 2.

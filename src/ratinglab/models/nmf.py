@@ -25,12 +25,10 @@ class NMFOptions(FactorOptions):
 
 
 class NMF(Equation):
-    """r̂_ui = p_u · q_i with p_u = a_u², q_i = c_i², entry by entry, so that no factor is negative
+    """Non-negative matrix factorization: r̂_ui = p_u · q_i with p_u = a_u² and q_i = c_i², entry by entry.
 
     Fitted on (r − r̂)² + λ (‖p_u‖² + ‖q_i‖²) per rating, over a and c. The first predictions lie around the mean rating:
     the entries of a and c start at ⁴√(mean / embedding_dim) plus Normal(0, init_std²).
-
-    Cold start: users and items without training rows get the bias baseline's prediction.
 
     Source: Luo, Zhou, Xia, Zhu, "An Efficient Non-Negative Matrix-Factorization-Based Approach to Collaborative
     Filtering for Recommender Systems", IEEE TII, 2014, for the model; the squares let any gradient method fit it.

@@ -32,7 +32,9 @@ class TimeSVDppOptions(SVDppOptions):
 
 
 class TimeSVDpp(SVDpp):
-    """r̂_ui(t) = μ + b_u(t) + b_i + (p_u(t) + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + …), else as svdpp
+    """timeSVD++: SVD++ whose user biases and factors change from day to day.
+
+    r̂_ui(t) = μ + b_u(t) + b_i + (p_u(t) + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + …), else as svdpp
 
     b_u(t) = b_u + a_u dev_u(t) + b_u,t and p_u(t) = p_u + α_u dev_u(t) + p_u,t, with separate weights b_u,t and p_u,t
     for every day t on which the user has training rows; dev_u(t) = sign(t − t_u) |t − t_u|^0.4 / s, in days from the
@@ -43,8 +45,6 @@ class TimeSVDpp(SVDpp):
 
     Attributes:
         drift_unit: () float32, s. Checkpoints keep it, because it gives a_u and α_u their meaning.
-
-    Cold start: users and items without training rows get the bias baseline's prediction.
 
     Source: Koren, "Collaborative Filtering with Temporal Dynamics", KDD 2009, the model timeSVD++, without its item
     biases in time bins, b_i,Bin(t), and without c_u(t), which scales item biases; Koren has s = 1.
