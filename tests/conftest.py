@@ -188,7 +188,7 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a cache folder for the tests, with demo data of a fifth of the size: 20,000 ratings."""
-    from ratinglab.ratings import demo
+    from ratinglab.datasets import demo
 
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as small:

@@ -24,9 +24,9 @@ from ratinglab.models.design import Design
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.holdout import Holdout, hold_out
-from ratinglab.ratings.splits import RandomSplit, SplitOptions
 from ratinglab.ratings.table import RatingTable
+from ratinglab.splits.holdout import Holdout, hold_out
+from ratinglab.splits.split import RandomSplit, SplitOptions
 from ratinglab.stars import Stars
 
 TRAINER = TrainerOptions(

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from tables import csv_options, rows_of
 
+from ratinglab.datasets.sources import Duplicates
 from ratinglab.errors import UserError
-from ratinglab.ratings.sources import Duplicates
-from ratinglab.ratings.text_options import SEPARATORS, Decimal, Quote
+from ratinglab.formats.text_options import SEPARATORS, Decimal, Quote
 
 ENCLOSED = r'\s*"([^"]*|([^"]|"")*"\s*)$'
 TOKENS = [

@@ -12,10 +12,10 @@ from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import to_plain
-from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.table import RatingTable
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import build_predictor, write_run
+from ratinglab.splits.holdout import Holdout
 
 PROVENANCE = {
     "data": "ratings.csv", "seed": 0,

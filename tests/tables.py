@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from ratinglab.datasets.sources import CsvOptions, Duplicates, ScaleOptions, TitleOptions, UserOptions
+from ratinglab.formats.text_options import ColumnOptions, Decimal, Escape, Quote
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.side_information import Origin, SideInformation
-from ratinglab.ratings.sources import CsvOptions, Duplicates, ScaleOptions, TitleOptions, UserOptions
 from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable, SourceFile
-from ratinglab.ratings.text_options import ColumnOptions, Decimal, Escape, Quote
 
 NO_SIDE = SideInformation(day=None, user_features={}, item_features={})
 TEXT = {

@@ -9,8 +9,8 @@ import torch
 from tables import NO_SIDE, table_of
 
 from ratinglab.datamodule import RatingDataModule
-from ratinglab.ratings.holdout import hold_out
-from ratinglab.ratings.splits import RandomSplit
+from ratinglab.splits.holdout import hold_out
+from ratinglab.splits.split import RandomSplit
 
 
 def trainer_on(device: str, *, epoch: int = 0, rank: int = 0, world_size: int = 1) -> SimpleNamespace:

@@ -15,7 +15,10 @@ FLOORS = [
     ["interrupts"],
     ["options", "files", "targets", "locks", "exits"],
     ["digests"],
-    ["ratings", "stars"],
+    ["formats", "stars"],
+    ["ratings"],
+    ["reading", "splits"],
+    ["datasets"],
     ["kernels"],
     ["batches"],
     ["datamodule"],
@@ -35,14 +38,26 @@ FLOORS = [
 ]
 """Floors from the ground up. Files of a folder may import one another, without cycles."""
 
+OF_TABLES = {"formats", "ratings", "reading", "datasets"}
 ONLY_ON = {
     "hydra": {"config"},
     "omegaconf": {"config"},
     "pytorch_lightning": {"datamodule", "fitting", "experiment", "api"},
     "lightning_fabric": {"fitting"},
     "torch": {"batches", "stars", "datamodule", "evaluation", "models", "fitting", "recommend", "runs", "experiment"},
-    "pandas": {"ratings", "runs", "fitting", "reports", "experiment", "serving", "api"},
-    "pyarrow": {"ratings", "fitting", "experiment"},
+    "pandas": {
+        "formats",
+        "ratings",
+        "reading",
+        "datasets",
+        "runs",
+        "fitting",
+        "reports",
+        "experiment",
+        "serving",
+        "api",
+    },
+    "pyarrow": OF_TABLES | {"fitting", "experiment"},
     "numba": {"compiled", "kernels", "fitting", "experiment"},
     "matplotlib": {"evaluation", "fitting", "reports"},
     "optuna": {"fitting"},

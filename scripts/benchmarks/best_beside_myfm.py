@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from peer_fits import Ratings, myfm_blocks, sample_myfm
 
 import ratinglab
+from ratinglab.datasets.demo import generate
 from ratinglab.models.design import Design
-from ratinglab.ratings.demo import generate
 from ratinglab.runs.record import RunRecord
 
 DAY = 86_400

@@ -123,7 +123,7 @@ def movielens_100k(root: Path) -> Ratings:
 
 def demo() -> Ratings:
     """Generate the demo data, whose order is random."""
-    from ratinglab.ratings.demo import generate
+    from ratinglab.datasets.demo import generate
 
     table = generate(0).ratings
     return indexed(*(table[name].to_numpy() for name in ("user_id", "item_id", "rating")))

@@ -93,9 +93,10 @@ def read(reader: str, path: str, folder: str) -> Measurement:
     """Read the file in this process; `folder` holds the cache."""
     import pandas as pd
 
-    from ratinglab.ratings import demo, table_cache  # noqa: F401  (all that reading imports, before the clock)
-    from ratinglab.ratings.sources import CsvOptions, Duplicates, ScaleOptions, TitleOptions, UserOptions
-    from ratinglab.ratings.text_options import ColumnOptions, Decimal, Escape, Quote
+    from ratinglab.datasets import demo  # noqa: F401  (all that reading imports, before the clock)
+    from ratinglab.datasets.sources import CsvOptions, Duplicates, ScaleOptions, TitleOptions, UserOptions
+    from ratinglab.formats.text_options import ColumnOptions, Decimal, Escape, Quote
+    from ratinglab.reading import table_cache  # noqa: F401
 
     text = {
         "separator": "comma", "header": True, "encoding": "utf-8", "quote": Quote.double, "escape": Escape.none,

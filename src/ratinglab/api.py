@@ -11,16 +11,16 @@ import pandas as pd
 from ratinglab.config.call import Call
 from ratinglab.config.claimed_folder import claimed_folder
 from ratinglab.datamodule import RatingDataModule
+from ratinglab.datasets.sources import FRAME, CsvOptions
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.experiment.isolation import interruptible, isolated, logged
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.experiment.training import build_lightning
 from ratinglab.experiment.training import train as train_run
 from ratinglab.fitting.fit import Fit
+from ratinglab.formats.frames import Frame, Frames, reusable
 from ratinglab.options import as_override
 from ratinglab.program import shown_path
-from ratinglab.ratings.frames import Frame, Frames, reusable
-from ratinglab.ratings.sources import FRAME, CsvOptions
 from ratinglab.reports.named_runs import named_run
 from ratinglab.runs.run import Run
 

@@ -7,8 +7,8 @@ import torch
 from pytorch_lightning import LightningDataModule
 
 from ratinglab.batches import CPU, Blocks, ShuffledBatches, WholeEpochs
-from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.mapped_arrays import release
+from ratinglab.splits.holdout import Holdout
 from ratinglab.stars import Stars
 
 

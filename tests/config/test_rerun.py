@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from ratinglab.options import at_least
-from ratinglab.ratings.splits import TEST, TRAIN, SplitOptions
+from ratinglab.splits.split import TEST, TRAIN, SplitOptions
 
 
 @dataclass

@@ -10,10 +10,10 @@ from tables import table_of
 from ratinglab.models.best import BestOptions
 from ratinglab.models.svdpp import SVDppOptions
 from ratinglab.models.timesvdpp import TimeSVDppOptions
-from ratinglab.ratings.holdout import find_available_data
 from ratinglab.ratings.side_information import AvailableData, informative
-from ratinglab.ratings.splits import RandomSplit
 from ratinglab.ratings.table import MILLISECONDS
+from ratinglab.splits.holdout import find_available_data
+from ratinglab.splits.split import RandomSplit
 
 FEW = ["optimizer.burn_in=2", "logger=none"]
 

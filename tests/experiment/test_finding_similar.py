@@ -13,9 +13,9 @@ from tables import table_of
 from ratinglab.errors import UserError
 from ratinglab.experiment.finding_similar import find_similar
 from ratinglab.models.posterior import Sample
-from ratinglab.ratings.splits import TEST
 from ratinglab.runs.recommender import SHORT_LIST
 from ratinglab.runs.run import Run
+from ratinglab.splits.split import TEST
 
 NUM_USERS, NUM_ITEMS = 30, 20
 TITLES = [f"Film {number}, The ({1980 + number})" for number in range(NUM_ITEMS)] + ["New, Untrained (2020)"]

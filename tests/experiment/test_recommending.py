@@ -12,8 +12,8 @@ from tables import table_of, table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.recommending import recommend as recommend_command
-from ratinglab.ratings.splits import TEST
 from ratinglab.runs.run import Run
+from ratinglab.splits.split import TEST
 
 
 @pytest.fixture(scope="module")

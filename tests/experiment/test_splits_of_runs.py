@@ -12,8 +12,8 @@ from documented import options_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ratinglab.fitting.schedules import CosineSchedule
-from ratinglab.ratings.splits import TEST
 from ratinglab.runs.run import Run
+from ratinglab.splits.split import TEST
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import pytest
 from tables import NO_SIDE, table_of, table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.ratings.holdout import hold_out
 from ratinglab.ratings.side_information import (
     Information,
     Needs,
@@ -17,8 +16,9 @@ from ratinglab.ratings.side_information import (
     new_values,
     standardized,
 )
-from ratinglab.ratings.splits import TEST, TRAIN, Split
 from ratinglab.ratings.table import MILLISECONDS
+from ratinglab.splits.holdout import hold_out
+from ratinglab.splits.split import TEST, TRAIN, Split
 
 
 def texts(*values: str) -> np.ndarray:

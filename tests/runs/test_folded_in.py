@@ -11,8 +11,8 @@ from tables import table_of, table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.models.baselines import SHRINKAGE
-from ratinglab.ratings.splits import TEST
 from ratinglab.runs.run import Run
+from ratinglab.splits.split import TEST
 
 FACTOR_MODELS = ("mf", "biased_mf", "svdpp", "timesvdpp", "nmf")
 NEW = {0: 5.0, "title 3": 1.0, "7": 4.0}

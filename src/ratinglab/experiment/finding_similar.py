@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from ratinglab.experiment.root_options import SimilarOptions
 from ratinglab.files import is_stream, output_path, print_beside
-from ratinglab.ratings.writing import check_name, write_table
+from ratinglab.formats.writing import check_name, write_table
 from ratinglab.reports.named_runs import named_run
 from ratinglab.reports.text_table import aligned
 from ratinglab.runs.run import Run

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.root_options import FoldInOptions, RatingColumnOptions
-from ratinglab.ratings.input_paths import existing_file
-from ratinglab.ratings.text_tables import TextTable, read_text_table
-from ratinglab.ratings.typed_mapping import is_mapping, typed_pairs
+from ratinglab.formats.input_paths import existing_file
+from ratinglab.formats.text_tables import TextTable, read_text_table
+from ratinglab.formats.typed_mapping import is_mapping, typed_pairs
 from ratinglab.runs.folded_in import FoldedIn, fold_in
 from ratinglab.runs.new_ratings import Pairs, RatingColumns, find_columns, read_given
 from ratinglab.runs.run import Run

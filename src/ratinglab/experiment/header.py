@@ -6,9 +6,9 @@ from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.models.best import BestOptions
 from ratinglab.models.equation import Equation
 from ratinglab.options import as_yaml, to_plain
-from ratinglab.ratings.holdout import Holdout
 from ratinglab.ratings.side_information import AvailableData
-from ratinglab.ratings.splits import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY
+from ratinglab.splits.holdout import Holdout
+from ratinglab.splits.split import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY
 
 
 def header(

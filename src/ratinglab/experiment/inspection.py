@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ratinglab.datasets.sniffing import guess_layout
+from ratinglab.datasets.sources import CsvOptions, DataOptions, Duplicates
 from ratinglab.errors import UserError
 from ratinglab.evaluation.figures import overview
 from ratinglab.experiment.root_options import InspectOptions
@@ -17,8 +19,6 @@ from ratinglab.files import output_path, write_output
 from ratinglab.options import as_override
 from ratinglab.program import shell_command
 from ratinglab.ratings.side_information import Column, Needs, categories_in, is_numeric, is_unknown
-from ratinglab.ratings.sniffing import guess_layout
-from ratinglab.ratings.sources import CsvOptions, DataOptions, Duplicates
 from ratinglab.ratings.table import RatingTable
 
 MOST_VALUES = 20

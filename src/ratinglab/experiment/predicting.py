@@ -10,10 +10,10 @@ from ratinglab.errors import UserError
 from ratinglab.experiment.folding_in import columns_in, files_of, folded_in
 from ratinglab.experiment.root_options import PredictOptions
 from ratinglab.files import output_path, print_beside
-from ratinglab.ratings.input_paths import existing_file
-from ratinglab.ratings.text_tables import TableFile, TextTable, open_text_table
-from ratinglab.ratings.timestamps import pattern_of_times, times_of_texts
-from ratinglab.ratings.writing import check_name, keeps_dialect, write_table
+from ratinglab.formats.input_paths import existing_file
+from ratinglab.formats.text_tables import TableFile, TextTable, open_text_table
+from ratinglab.formats.timestamps import pattern_of_times, times_of_texts
+from ratinglab.formats.writing import check_name, keeps_dialect, write_table
 from ratinglab.reports.named_runs import named_run
 from ratinglab.runs.folded_in import FOLDED_IN, FoldedIn
 from ratinglab.runs.new_ratings import RatingColumns

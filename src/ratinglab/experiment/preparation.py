@@ -21,13 +21,13 @@ from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import check_equation
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.holdout import Holdout, find_available_data, hold_out
 from ratinglab.ratings.mapped_arrays import blocks_of, empty, release
 from ratinglab.ratings.side_information import AvailableData
-from ratinglab.ratings.splits import VALIDATION
 from ratinglab.ratings.table import Ratings
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import build_predictor, load_weights, training_data
+from ratinglab.splits.holdout import Holdout, find_available_data, hold_out
+from ratinglab.splits.split import VALIDATION
 
 
 @dataclass(frozen=True)

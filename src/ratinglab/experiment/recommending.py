@@ -13,9 +13,9 @@ from ratinglab.evaluation.ranking import OrderBy, OrderOptions
 from ratinglab.experiment.folding_in import columns_in, files_of, folded_in
 from ratinglab.experiment.root_options import RecommendOptions, UnknownUsers
 from ratinglab.files import is_stream, output_path, print_beside
-from ratinglab.ratings.input_paths import existing_file
-from ratinglab.ratings.text_tables import TextTable, read_text_table
-from ratinglab.ratings.writing import check_name, write_table
+from ratinglab.formats.input_paths import existing_file
+from ratinglab.formats.text_tables import TextTable, read_text_table
+from ratinglab.formats.writing import check_name, write_table
 from ratinglab.reports.named_runs import named_run
 from ratinglab.reports.text_table import aligned
 from ratinglab.runs.folded_in import FoldedIn

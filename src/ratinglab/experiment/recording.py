@@ -16,10 +16,10 @@ import torch
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.options import to_plain
-from ratinglab.ratings.holdout import Holdout
-from ratinglab.ratings.splits import VALIDATION, Split
 from ratinglab.reports.protocols import Protocol
 from ratinglab.runs.record import RunRecord, metric_records
+from ratinglab.splits.holdout import Holdout
+from ratinglab.splits.split import VALIDATION, Split
 
 PACKAGES = ("ratinglab", "torch", "pytorch-lightning", "numpy", "pandas", "pyarrow", "hydra-core")
 STEP_KEYS = "limit_train_batches accumulate_grad_batches gradient_clip_val min_epochs check_val_every_n_epoch".split()

@@ -4,18 +4,18 @@ from dataclasses import dataclass, field
 from enum import Enum
 from importlib.util import find_spec
 
+from ratinglab.datasets.sources import DataOptions
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RankingOptions
 from ratinglab.fitting.loggers import LoggerOptions
 from ratinglab.fitting.optimizers import FitOptions
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
+from ratinglab.formats.text_options import TextOptions, check_timestamp_format
 from ratinglab.models.declarations import EquationOptions, names_of
 from ratinglab.options import above, at_least, named_subclasses, seed_rule, within
-from ratinglab.ratings.sources import DataOptions
-from ratinglab.ratings.splits import SplitOptions
-from ratinglab.ratings.text_options import TextOptions, check_timestamp_format
 from ratinglab.reports.protocols import ProtocolOptions
+from ratinglab.splits.split import SplitOptions
 
 
 @dataclass

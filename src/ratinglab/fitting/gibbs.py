@@ -22,7 +22,7 @@ from ratinglab.models.equation import ColumnSource
 from ratinglab.models.factor_equation import FactorEquation, Part
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.holdout import SESSION
+from ratinglab.splits.holdout import SESSION
 
 NOISE_SHAPE, NOISE_RATE = 1.0, 1.0
 """Parameters of the gamma prior on the common noise precision."""

@@ -25,10 +25,10 @@ from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.optimizers import SparkALSOptions
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
+from ratinglab.formats.parquet_blocks import write_parquet
 from ratinglab.models.factor_equation import FactorEquation, as_factor_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import release
-from ratinglab.ratings.parquet_blocks import write_parquet
 
 SHARED_FOLDER = "spark"
 """Folder of the files exchanged with Spark, in the run's folder."""

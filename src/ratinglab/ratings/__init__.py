@@ -1,1 +1,1 @@
-"""The table of ratings: reading and checking files, ids, splits, demo data."""
+"""The table of ratings: its rows, ids, titles and side information."""

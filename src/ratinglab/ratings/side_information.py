@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.ratings.numbers import finite_number, is_number
+from ratinglab.formats.numbers import finite_number, is_number
 
 NO_GENRES = "(no genres listed)"
 """MovieLens's marker for items without a genre."""

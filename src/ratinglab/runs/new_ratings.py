@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.ratings.numbers import parsed_number
-from ratinglab.ratings.text_tables import TextTable
+from ratinglab.formats.numbers import parsed_number
+from ratinglab.formats.text_tables import TextTable
 
 Pairs = Sequence[tuple[Any, Any]]
 """One user's items and ratings, or features and values, as typed."""

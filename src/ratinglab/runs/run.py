@@ -19,12 +19,12 @@ from ratinglab.evaluation.metrics import find_metrics
 from ratinglab.evaluation.predictions import Predictions
 from ratinglab.evaluation.ranking import LABELS, OrderOptions, check_threshold
 from ratinglab.files import user_path
+from ratinglab.formats.frames import Frame, frame_file, read_frame
+from ratinglab.formats.text_dialects import TextDialect
+from ratinglab.formats.text_options import ColumnOptions
+from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.models.rated_pairs import RatedPairs
-from ratinglab.ratings.frames import Frame, frame_file, read_frame
 from ratinglab.ratings.table import Ratings
-from ratinglab.ratings.text_dialects import TextDialect
-from ratinglab.ratings.text_options import ColumnOptions
-from ratinglab.ratings.text_tables import TextTable, read_text_table
 from ratinglab.recommend.held_out_lists import HeldOutLists
 from ratinglab.recommend.similar import ItemSpace
 from ratinglab.runs.folded_in import FoldedIn, explain_trained, fold_in

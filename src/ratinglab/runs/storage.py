@@ -33,6 +33,8 @@ from ratinglab.batches import Batch
 from ratinglab.digests import DIFFERS, check_archive, check_file, read_digests, record_digests, write_recorded
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_RECORD, write_bytes, write_whole
+from ratinglab.formats.inputs import open_file
+from ratinglab.formats.parquet_blocks import count_parquet_rows, parquet_blocks, write_parquet
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.building import build_equation
 from ratinglab.models.design import Design
@@ -41,13 +43,11 @@ from ratinglab.models.factor_equation import as_factor_equation
 from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml, is_of_type
-from ratinglab.ratings.holdout import Holdout
-from ratinglab.ratings.inputs import open_file
-from ratinglab.ratings.parquet_blocks import count_parquet_rows, parquet_blocks, write_parquet
 from ratinglab.ratings.side_information import Column
 from ratinglab.recommend.interest import DIMS, Interest
 from ratinglab.runs.record import RunRecord, record_bytes
 from ratinglab.runs.sweep_folder import read_saved_files
+from ratinglab.splits.holdout import Holdout
 from ratinglab.stars import Stars
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ratinglab.options import at_least
-from ratinglab.ratings.splits import TEST, TRAIN, VALIDATION, SplitOptions
 from ratinglab.ratings.table import RatingTable
+from ratinglab.splits.split import TEST, TRAIN, VALIDATION, SplitOptions
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Sources of ratings: files, guessed layouts, named data sets, generated data."""

@@ -1,0 +1,163 @@
+"""The demo data: a generated table with a known best possible MSE."""
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ratinglab.files import write_whole
+from ratinglab.formats.inputs import InputFile
+from ratinglab.formats.text_dialects import TextDialect
+from ratinglab.formats.text_options import ColumnOptions
+from ratinglab.ratings.side_information import Origin
+from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
+from ratinglab.reading.loading import TableFiles
+from ratinglab.reading.rating_files import RatingFiles
+
+VERSION = 2
+"""Part of the folder's name; increment with any change to the generator."""
+
+NUM_USERS, NUM_ITEMS, NUM_RATINGS = 1_000, 1_700, 100_000
+RANK = 4
+"""Latent dimensions of the true ratings."""
+MEAN, USER_BIAS_STD, ITEM_BIAS_STD = 3.3, 0.35, 0.45
+"""Mean and standard deviations of the biases of the true ratings, in stars."""
+INTERACTION_STD = 0.75
+"""Standard deviation of the dot product of a user's and an item's true factors, in stars."""
+NOISE_STD = 0.55
+"""Standard deviation of the noise on a true rating before rounding, in stars."""
+LOWEST, HIGHEST, STEP = 0.5, 5.0, 0.5
+"""The half-star scale."""
+
+ADJECTIVES = (
+    "Amber Ancient Bitter Borrowed Brave Broken Burning Careful Crimson Crooked Distant Drifting Electric "
+    "Endless Faithful Fading Forgotten Frozen Gentle Gilded Hidden Hollow Honest Hungry Invisible Last Little "
+    "Lonely Lucky Midnight Nameless Northern Paper Patient Perfect Quiet Reckless Restless Rising Salted "
+    "Second Secret Silent Silver Sleepless Stolen Stubborn Sudden Tender Thirteenth Unfinished Velvet "
+    "Wandering Wild"
+).split()
+NOUNS = (
+    "Archive Autumn Balcony Bridge Carnival Cartographer Choir Clockmaker Comet Corridor Detective Empire "
+    "Ferry Garden Ghost Harbour Highway Horizon Island Journey Kingdom Lantern Library Lighthouse Machine "
+    "Mirror Mountain Orchard Orchestra Passenger Pilot Promise Queen Railway Rebellion River Satellite "
+    "Scientist Season Shadow Signal Stranger Summer Telegram Theatre Tiger Tower Treasure Village Violin "
+    "Voyage Waltz Winter"
+).split()
+
+
+def demo_files(root: Path, *, seed: int) -> TableFiles:
+    """Return the demo files of a seed in the cache folder `root`, and generate them if missing."""
+    folder = root / f"demo-v{VERSION}-seed{seed}"
+    facts = folder / "facts.json"
+    if not facts.exists():  # written last; two runs that write at once write the same
+        folder.mkdir(parents=True, exist_ok=True)
+        generated = generate(seed)
+        _write(folder / "ratings.csv", generated.ratings.to_csv(index=False))
+        _write(folder / "items.csv", generated.items.to_csv(index=False))
+        _write(facts, json.dumps({"noise_floor_mse": generated.noise_floor}, indent=2) + "\n")
+    dialect = TextDialect(separator=",", encoding="utf-8")
+    columns = ColumnOptions(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
+    users, items = Origin("user", "", "the demo data have none"), Origin("item", "items.csv", "")
+    return TableFiles(
+        name="demo",
+        ratings=RatingFiles((InputFile(folder / "ratings.csv"),), dialect=dialect, header=True, columns=columns),
+        users=None,
+        items=FeatureFile(
+            InputFile(folder / "items.csv"), FeatureLayout(dialect, id="item_id", title="title"), origin=items
+        ),
+        origins=(users, items),
+        noise_floor=json.loads(facts.read_text(encoding="utf-8"))["noise_floor_mse"],
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    write_whole(path, lambda file: file.write(text.encode()))
+
+
+class GeneratedTable(NamedTuple):
+    """A generated table and its ground truth.
+
+    Attributes:
+        ratings: user_id, item_id, rating and timestamp (Unix seconds).
+        items: item_id and title.
+        true_rating: (N,) float64, the ratings before noise, rounding and clipping.
+        noise_floor: expected MSE of a model that knows every true rating, including rounding and clipping.
+    """
+
+    ratings: pd.DataFrame
+    items: pd.DataFrame
+    true_rating: NDArray[np.float64]
+    noise_floor: float
+
+
+def generate(seed: int) -> GeneratedTable:
+    """Generate ratings with known noise.
+
+    true rating  t_ui = MEAN + b_u + b_i + p_u · q_i,  p and q of RANK dimensions
+    rating       r_ui = t_ui + Normal(0, NOISE_STD²), rounded to half stars and clipped to the scale
+    """
+    random = np.random.default_rng(seed)
+    user, item = _who_rates_what(random)
+    factor_std = math.sqrt(INTERACTION_STD) / RANK**0.25
+    user_factor = random.normal(0, factor_std, (NUM_USERS, RANK))
+    item_factor = random.normal(0, factor_std, (NUM_ITEMS, RANK))
+    true_rating = (
+        MEAN
+        + random.normal(0, USER_BIAS_STD, NUM_USERS)[user]
+        + random.normal(0, ITEM_BIAS_STD, NUM_ITEMS)[item]
+        + (user_factor[user] * item_factor[item]).sum(axis=1)
+    )
+    noisy = true_rating + random.normal(0, NOISE_STD, len(user))
+    start, end = 946_684_800, 1_577_836_800  # the years 2000 to 2019
+    ratings = pd.DataFrame(
+        {
+            "user_id": user + 1,
+            "item_id": item + 1,
+            "rating": np.clip(np.round(noisy / STEP) * STEP, LOWEST, HIGHEST),
+            "timestamp": random.integers(start, end, len(user)),
+        }
+    )
+    items = pd.DataFrame({"item_id": np.arange(1, NUM_ITEMS + 1), "title": _titles(random)})
+    return GeneratedTable(ratings, items, true_rating, noise_floor(true_rating))
+
+
+def _who_rates_what(random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw NUM_RATINGS distinct pairs in random order, long-tailed in users and items."""
+    activity = random.lognormal(0, 0.8, NUM_USERS)
+    popularity = (np.arange(NUM_ITEMS) + 20.0) ** -0.9
+    random.shuffle(popularity)
+    # The NUM_RATINGS highest of log weight + Gumbel noise are a sample without replacement by weight.
+    log_weight = np.log(activity)[:, None] + np.log(popularity)[None, :]
+    keys = log_weight + random.gumbel(size=(NUM_USERS, NUM_ITEMS))
+    # Sort, because the order of argpartition differs between processors.
+    chosen = np.sort(np.argpartition(keys.ravel(), -NUM_RATINGS)[-NUM_RATINGS:])
+    random.shuffle(chosen)
+    return chosen // NUM_ITEMS, chosen % NUM_ITEMS
+
+
+def _titles(random: np.random.Generator) -> list[str]:
+    pairs = random.permutation(len(ADJECTIVES) * len(NOUNS))[:NUM_ITEMS]
+    years = random.integers(1950, 2020, NUM_ITEMS)
+    return [
+        f"The {ADJECTIVES[pair // len(NOUNS)]} {NOUNS[pair % len(NOUNS)]} ({year})"
+        for pair, year in zip(pairs, years, strict=True)
+    ]
+
+
+def noise_floor(true_rating: NDArray[np.float64]) -> float:
+    """Average Var[r | t] over the rows, computed from the probabilities of the ten values of the scale.
+
+    true_rating: (N,) float64 → squared stars.
+    """
+    values = np.arange(LOWEST, HIGHEST + STEP / 2, STEP)
+    borders = np.concatenate([[-np.inf], (values[:-1] + values[1:]) / 2, [np.inf]])
+    erf = np.vectorize(math.erf, otypes=[np.float64])
+    below = 0.5 * (1 + erf((borders[None, :] - true_rating[:, None]) / NOISE_STD / math.sqrt(2)))  # the normal CDF
+    probability = np.diff(below, axis=1)
+    expected = probability @ values
+    variance = probability @ values**2 - expected**2
+    return float(variance.mean())

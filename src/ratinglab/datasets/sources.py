@@ -1,0 +1,348 @@
+"""Options of the sources of ratings. Imports pandas and pyarrow only when a table is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field, replace
+from enum import Enum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.files import user_path
+from ratinglab.formats.text_options import ColumnOptions, TextOptions, check_timestamp_format
+from ratinglab.options import as_yaml, at_least, finite, seed_rule, within
+
+if TYPE_CHECKING:
+    from ratinglab.formats.frames import Frame, Frames
+    from ratinglab.formats.inputs import InputFile
+    from ratinglab.ratings.side_information import Origin
+    from ratinglab.ratings.table import RatingTable
+    from ratinglab.reading.feature_tables import FeatureFile
+    from ratinglab.reading.loading import TableFiles
+
+FRAME = "<data frame>"
+"""Path of a data frame passed from Python."""
+MOVIELENS = tuple(f"movielens_{size}" for size in ("100k", "latest_small", "1m", "10m", "20m", "25m", "32m"))
+"""The named data sets."""
+
+
+class Duplicates(Enum):
+    """Treatment of rows that repeat a pair of user and item."""
+
+    error = "error"
+    last = "last"
+    mean = "mean"
+
+
+@dataclass
+class DataOptions(ABC):
+    """Base class of the sources of ratings."""
+
+    duplicates: Duplicates
+    """Treatment of rows that repeat a pair of user and item. error: stop with an error; last: keep the latest or,
+    without times, the last in the file; mean: keep that row with the mean rating."""
+    min_rating: float | None = field(metadata=finite())
+    """Lowest rating to keep, for lists of liked items. Lower ratings are dropped before users and items are counted,
+    but the scale includes them. null: keep all."""
+    min_ratings_per_user: int = field(metadata=at_least(0))
+    """Minimum number of ratings per user. Drops users with fewer, repeatedly, until all have enough; 0: keep all."""
+    min_ratings_per_item: int = field(metadata=at_least(0))
+    """Minimum number of ratings per item. Drops items with fewer, repeatedly, until all have enough; 0: keep all."""
+    cache: str | None
+    """Folder for generated, downloaded and converted data; null: keep nothing. Defaults to $RATINGLAB_DATA, or the
+    user's cache folder."""
+    batch_size: int = field(metadata=within(1, 2**31 - 1))
+    """Number of ratings per training step. Larger batches run faster and may need a larger optimizer.lr."""
+
+    def column_names(self) -> dict[str, str]:
+        """Return the columns that have names by role, such as user, as defaults for files that are read later."""
+        return {}
+
+    @property
+    def keeps_rows_on_disk(self) -> bool:
+        """Whether the rows stay in files mapped into memory."""
+        return False
+
+    @abstractmethod
+    def load(self) -> RatingTable:
+        """Read and check the ratings.
+
+        Raises:
+            UserError: a file, column, row or cell is invalid; the message names it.
+        """
+
+    def _load(
+        self,
+        files: TableFiles,
+        *,
+        lowest: float | None = None,
+        highest: float | None = None,
+        unrated: tuple[float, ...] = (),
+        on_disk: bool = False,
+    ) -> RatingTable:
+        """Read the files, or load the table from the cache. A bound of None comes from the ratings."""
+        from ratinglab.reading.cleaning import Cleaning
+        from ratinglab.reading.loading import load_table
+
+        cleaning = Cleaning(
+            duplicates=self.duplicates.value,
+            min_rating=self.min_rating,
+            min_ratings_per_user=self.min_ratings_per_user,
+            min_ratings_per_item=self.min_ratings_per_item,
+            lowest=lowest,
+            highest=highest,
+            unrated=unrated,
+        )
+        # all options that affect how files are read
+        values = asdict(self) | {"batch_size": None, "cache": None}
+        if on_disk:  # resume=FOLDER makes paths absolute: the files' fingerprints tell them apart
+            values |= {"path": None}
+        options = json.dumps(values, default=lambda value: value.name)
+        return load_table(files, cleaning=cleaning, cache=self._cache_folder(), options=options, on_disk=on_disk)
+
+    def _cache_folder(self) -> Path | None:
+        return None if self.cache is None else user_path(self.cache, key="data.cache")
+
+
+@dataclass
+class ScaleOptions:
+    """Lowest and highest possible rating, for data that does not contain them."""
+
+    lowest: float | None
+    """Minimum of the rating scale; lower ratings are an error. null: minimum of all ratings outside the test rows."""
+    highest: float | None
+    """Maximum of the rating scale; higher ratings are an error. null: maximum of all ratings outside the test rows."""
+
+    def check_together(self) -> None:
+        for name, bound in vars(self).items():
+            if bound is not None and not math.isfinite(bound):
+                raise UserError(f"data.scale.{name} must be finite, got {bound}")
+        if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
+            raise UserError(f"data.scale.highest must be above data.scale.lowest, got {self.highest} and {self.lowest}")
+
+
+@dataclass
+class UserOptions(TextOptions):
+    """Optional table of users. Each column besides the ids is a feature."""
+
+    path: str | None
+    """File with one row per user; null: no user features."""
+    user: str
+    """That file's column of user ids."""
+    numeric: list[str]
+    """That file's columns of numbers, such as [age]. All others hold categories, several joined by |."""
+
+
+@dataclass
+class TitleOptions(TextOptions):
+    """Optional table of items. Each column besides ids and titles is a feature."""
+
+    path: str | None
+    """File with one row per item; null: no item features, and recommendations show only ids."""
+    item: str
+    """That file's column of item ids."""
+    title: str
+    """That file's column of titles."""
+    numeric: list[str]
+    """That file's columns of numbers, such as [year]. All others hold categories, several joined by |."""
+
+
+@dataclass
+class CsvOptions(TextOptions, DataOptions):
+    """Ratings from delimited text, JSON Lines, Parquet, Arrow or ORC, plain or compressed (.gz, .zip, .bz2, .xz, .zst),
+    one rating per row."""
+
+    name: ClassVar[str] = "csv"
+
+    path: list[str]
+    """File of ratings; several as '[a.csv,b.csv]', a pattern such as ratings-*.csv, or a folder of part files."""
+    columns: ColumnOptions
+    """Columns of user, item, rating and time. All others are ignored."""
+    timestamp_format: str | None
+    """Format of the times: a unit of Unix time (s, ms, us, ns), or a pattern such as '%d.%m.%Y %H:%M'; null: detect
+    Unix times, ISO dates and integers such as 20060131."""
+    unrated: list[float]
+    """Values that mean unrated, such as [0,-1] or [99]. Their rows are dropped and counted."""
+    scale: ScaleOptions
+    """Rating scale, used to clip predictions. Set it if the data lacks the lowest or the highest rating."""
+    users: UserOptions
+    """Table of users; optional. Its columns are features for model.user_features."""
+    titles: TitleOptions
+    """Table of items; optional. Its columns are features for model.item_features."""
+    on_disk: bool
+    """Whether the rows stay in files of data.cache that are mapped into memory, for tables larger than memory. Takes 12
+    bytes of disk per row, and 20 more while a run trains. For optimizer=block_sgd or als, without times."""
+
+    frames: ClassVar[Any] = None
+    """Data frames to read instead of files, set by `with_frames`. Any, because OmegaConf evaluates annotations."""
+
+    def check_together(self) -> None:
+        """Raise UserError for an invalid dialect, format of times or unrated value."""
+        for prefix, options in (("data.", self), ("data.users.", self.users), ("data.titles.", self.titles)):
+            options.check_text(prefix)
+        check_timestamp_format(self.timestamp_format, key="data.timestamp_format")
+        for value in self.unrated:
+            if not math.isfinite(value):
+                raise UserError(f"data.unrated must hold finite numbers, got {value}")
+        if self.on_disk:
+            self._check_on_disk()
+
+    def _check_on_disk(self) -> None:
+        """Raise UserError for an option that needs all rows in memory."""
+        given: dict[str, tuple[object, object]] = {
+            "columns.timestamp": (self.columns.timestamp, None),
+            "duplicates": (self.duplicates.name, Duplicates.error.name),
+            "min_ratings_per_user": (self.min_ratings_per_user, 0),
+            "min_ratings_per_item": (self.min_ratings_per_item, 0),
+            "min_rating": (self.min_rating, None),
+            "unrated": (self.unrated, []),
+        }
+        for key, (value, wanted) in given.items():
+            if value != wanted:
+                raise UserError(f"data.{key} must be {as_yaml(wanted)} with data.on_disk=true, got {as_yaml(value)}")
+        if self.cache is None:
+            raise UserError("data.cache must be a folder with data.on_disk=true, got null")
+
+    def column_names(self) -> dict[str, str]:
+        """Return the columns that have names by role; positions do not apply to other files."""
+        return {role: name for role, name in self.columns.by_role().items() if not name.isdigit()}
+
+    @property
+    def keeps_rows_on_disk(self) -> bool:
+        return self.on_disk
+
+    def with_frames(self, frames: Frames) -> CsvOptions:
+        """Return these options with data frames instead of files."""
+        if self.on_disk:
+            raise UserError("data.on_disk must be false for data frames, which are in memory")
+        copied = replace(self)
+        vars(copied)["frames"] = frames
+        return copied
+
+    def load(self) -> RatingTable:
+        """Read the files, with users and titles if given, or load the table from the cache."""
+        from ratinglab.reading.loading import TableFiles
+        from ratinglab.reading.rating_files import RatingFiles
+
+        frames: Frames | None = self.frames
+        ratings = RatingFiles(
+            files=self._files(),
+            dialect=self.dialect("data."),
+            header=self.header,
+            columns=self.columns,
+            timestamp_format=self.timestamp_format,
+        )
+        others = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
+        name = "data frame" if self.path == [FRAME] else f"{Path(self.path[0]).name}{others}"
+        users, user_origin = _feature_file(
+            "user", self.users, id_column=self.users.user, title=None, frame=frames and frames.users
+        )
+        items, item_origin = _feature_file(
+            "item", self.titles, id_column=self.titles.item, title=self.titles.title, frame=frames and frames.items
+        )
+        files = TableFiles(name, ratings, users, items, (user_origin, item_origin))
+        return self._load(files, unrated=tuple(self.unrated), on_disk=self.on_disk, **vars(self.scale))
+
+    def _files(self) -> tuple[InputFile, ...]:
+        """Find the files of ratings, or convert the data frame."""
+        from ratinglab.formats.frames import frame_file
+        from ratinglab.formats.input_paths import existing_files
+
+        if self.frames is not None and self.frames.ratings is not None:
+            return (frame_file(self.frames.ratings, name="ratings", columns=self.columns.by_role().values()),)
+        if self.path == [FRAME]:
+            raise _lost_frame("data.path", keyword="ratings")
+        return existing_files(self.path, key="data.path")
+
+    def _cache_folder(self) -> Path | None:
+        return None if self.frames is not None else super()._cache_folder()
+
+
+def _feature_file(
+    noun: str, options: UserOptions | TitleOptions, *, id_column: str, title: str | None, frame: Frame | None
+) -> tuple[FeatureFile | None, Origin]:
+    """Find the file of users or items, if any, or convert the data frame; also return its origin."""
+    from ratinglab.formats.frames import frame_file
+    from ratinglab.formats.input_paths import existing_file
+    from ratinglab.ratings.side_information import KEYS, Origin
+    from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
+
+    key = KEYS[noun]
+    origin = Origin(noun, place=f"{key}.path", advice=f"name it as {key}.path")
+    if options.path is None:
+        return None, origin
+    layout = FeatureLayout(
+        options.dialect(f"{key}."), id=id_column, header=options.header, title=title, numeric=tuple(options.numeric)
+    )
+    if frame is None and options.path == FRAME:
+        raise _lost_frame(f"{key}.path", keyword=f"{noun}s")
+    file = existing_file(options.path, key=f"{key}.path") if frame is None else frame_file(frame, name=f"{noun}s")
+    return FeatureFile(file, layout, origin), origin
+
+
+def _lost_frame(key: str, *, keyword: str) -> UserError:
+    """Make the error for resuming a run without the data frame that it was trained on."""
+    return UserError(
+        f"{key}: the run was trained on a data frame: resume it from Python, with "
+        f"ratinglab.train('resume=FOLDER', {keyword}=frame)"
+    )
+
+
+@dataclass
+class DemoOptions(DataOptions):
+    """100,000 generated ratings, written once and then read like any file."""
+
+    name: ClassVar[str] = "demo"
+
+    seed: int = field(metadata=seed_rule())
+    """Seed of the generated table. The training has its own, `seed`."""
+
+    def load(self) -> RatingTable:
+        """Generate the files if missing, and read them. They are temporary without a cache folder.
+
+        Raises:
+            UserError: the cache folder cannot be written, or a file in it is missing.
+        """
+        from ratinglab.datasets.demo import demo_files
+
+        cache = self._cache_folder()
+        if cache is None:
+            with TemporaryDirectory() as folder:
+                return self._load(demo_files(Path(folder), seed=self.seed))
+        try:
+            return self._load(demo_files(cache, seed=self.seed))
+        except OSError as error:
+            raise UserError(f"data.cache: {error.filename or cache}: {error.strerror}") from error
+
+
+@dataclass
+class MovieLensOptions(DataOptions):
+    """A MovieLens data set, downloaded once into the cache folder."""
+
+    name: str
+    """Name of the data set, such as movielens_100k."""
+    root: str | None
+    """Folder or zip archive with the data set; null: download it once into the cache folder."""
+    address: str
+    """Web folder of the archive, at the publisher or a mirror."""
+
+    def check_together(self) -> None:
+        """Raise UserError for an unknown data set."""
+        if self.name not in MOVIELENS:
+            hint = did_you_mean(self.name, MOVIELENS)
+            raise UserError(f"data.name must be one of {', '.join(MOVIELENS)}, got {self.name}{hint}")
+
+    def load(self) -> RatingTable:
+        """Find or download the files and read them, or load the table from the cache.
+
+        Raises:
+            UserError: the data set is missing and cannot be downloaded, or its files are invalid.
+        """
+        from ratinglab.datasets.movielens import locate
+
+        root = None if self.root is None else user_path(self.root, key="data.root")
+        return self._load(locate(self.name, root=root, cache=self._cache_folder(), address=self.address))

@@ -1,0 +1,396 @@
+"""Tables in Parquet, Arrow, ORC and JSON Lines: ratings, and cells as text."""
+
+import codecs
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+import pyarrow.orc
+import pyarrow.parquet
+
+from ratinglab.errors import UserError
+from ratinglab.formats.detection import Format
+from ratinglab.formats.inputs import BlockStream, EmptyFileError, InputFile
+from ratinglab.formats.layouts import check_distinct, check_several, check_unique, column_position
+from ratinglab.formats.text_dialects import whole_lines
+from ratinglab.formats.text_options import ColumnOptions
+from ratinglab.formats.timestamps import DATES, TimeFormat, column_of_times, format_of_times, matches_format
+
+LARGEST_WHOLE = 2.0**53
+"""Bound below which float64 represents every integer."""
+JSON_OPTIONS = pyarrow.json.ReadOptions(block_size=16 << 20)
+"""Bytes of JSON Lines parsed at once, which limit the length of a line."""
+
+
+def read_columnar(
+    file: InputFile, kind: Format, columns: ColumnOptions, *, timestamp_format: str | None
+) -> list[pa.RecordBatch]:
+    """Read user and item as integers or text, rating as float32 and, if a column is named for it, timestamp.
+
+    Raises:
+        UserError: a column is missing, or a cell is invalid; the message gives its row, counted from 1.
+    """
+    batches = list(_batches_of(file, kind, columns))
+    if not any(map(len, batches)):
+        raise EmptyFileError(f"{file} has no ratings")
+    table = pa.Table.from_batches(batches)
+    found = _converted(table, columns, file=file)
+    if columns.timestamp is not None:
+        times = table[columns.timestamp]
+        _check_no_nulls(times, columns.timestamp, file=file)
+        found["timestamp"] = _times(times, timestamp_format, file=file)
+    return pa.table(found).to_batches()
+
+
+def stream_columnar(file: InputFile, kind: Format, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
+    """Yield user, item and rating batch by batch, converted and checked as in `read_columnar`."""
+    first_row = 0
+    for batch in _batches_of(file, kind, replace(columns, timestamp=None)):
+        table = pa.Table.from_batches([batch])
+        yield from pa.table(_converted(table, columns, file=file, first_row=first_row)).to_batches()
+        first_row += len(batch)
+    if first_row == 0:
+        raise EmptyFileError(f"{file} has no ratings")
+
+
+def _batches_of(file: InputFile, kind: Format, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
+    """Check the names of the columns, and yield their batches without conversion."""
+    wanted = columns.by_role()
+    check_distinct(wanted)
+    names = column_names(file, kind)
+    check_several(names, wanted, file=file)
+    for role, name in wanted.items():
+        column_position(names, name, key=f"data.columns.{role}", file=file, header=None)
+    if kind is Format.JSON_LINES:
+        yield from _json_line_batches(file, list(wanted.values()), floats={columns.rating})
+    else:
+        yield from typed_batches(file, kind, columns=list(wanted.values()))[1]()
+
+
+def _converted(
+    table: pa.Table, columns: ColumnOptions, *, file: InputFile, first_row: int = 0
+) -> dict[str, pa.ChunkedArray]:
+    """Convert user, item and rating; `first_row` is the number of rows before these."""
+    found = {}
+    for role, name in (("user", columns.user), ("item", columns.item), ("rating", columns.rating)):
+        column = table[name]
+        _check_no_nulls(column, name, file=file, first_row=first_row)
+        if role == "rating":
+            found[role] = _numbers(column, file=file, first_row=first_row)
+        else:
+            found[role] = _ids(column, file=file, role=role, first_row=first_row)
+    return found
+
+
+def _check_no_nulls(column: pa.ChunkedArray, name: str, *, file: InputFile, first_row: int = 0) -> None:
+    if column.null_count > 0:
+        raise UserError(f"{file}, row {first_row + _first(pc.is_null(column)) + 1}: {name!r} must not be null")
+
+
+def column_names(file: InputFile, kind: Format) -> list[str]:
+    """List the columns; for JSON Lines, the keys of the first object."""
+    if kind is Format.JSON_LINES:
+        return list(_first_object(file))
+    return _names(_binary_batches(file, kind)[0], file)
+
+
+def _names(schema: pa.Schema, file: InputFile) -> list[str]:
+    """List the column names, which pyarrow decodes only now."""
+    try:
+        names: list[str] = schema.names
+    except UnicodeDecodeError as error:
+        name = error.object.decode("utf-8", "backslashreplace")
+        raise UserError(f"{file}: the name of a column is not UTF-8 text, got {name}") from error
+    return names
+
+
+def _json_line_batches(file: InputFile, names: list[str], *, floats: Collection[str]) -> Iterator[pa.RecordBatch]:
+    """Yield values of JSON objects, one object per line, with the types of the first line; `floats` may mix types."""
+    first = _first_object(file)
+    types = {name: _type_of(first[name], name=name, file=file) for name in names}
+    types |= {name: pa.float64() for name in floats if types[name] == pa.int64()}
+    schema = pa.schema(list(types.items()))
+    try:
+        for batch in pyarrow.json.open_json(
+            BlockStream(file.blocks()), JSON_OPTIONS, _typed_as(schema, others="ignore")
+        ):
+            if any(column.null_count > 0 for column in batch.columns):
+                raise _json_fault(file, schema, otherwise="a value is missing")
+            yield batch
+    except pa.ArrowInvalid as error:
+        raise _json_fault(file, schema, otherwise=" ".join(str(error).split())) from error
+
+
+def _type_of(value: Any, *, name: str, file: InputFile) -> pa.DataType:
+    if isinstance(value, str):
+        return pa.string()
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return pa.int64() if isinstance(value, int) else pa.float64()
+    raise UserError(f"{file}, line 1: {name!r} must be text or a number, got {json.dumps(value)[:40]}")
+
+
+def _json_fault(file: InputFile, schema: pa.Schema, *, otherwise: str) -> UserError:
+    """Make the error for the first line that is not an object, lacks a key, or has a value of the wrong type."""
+    kinds = {pa.string(): (str, "text"), pa.int64(): (int, "an int64"), pa.float64(): (int | float, "a number")}
+    for number, line in _json_lines(file):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            return UserError(f"{file}, line {number}: each line must be a JSON object ({error})")
+        if not isinstance(row, dict):
+            return UserError(f"{file}, line {number}: each line must be a JSON object")
+        for field in schema:
+            cls, wanted = kinds[field.type]
+            if field.name not in row:
+                return UserError(f"{file}, line {number}: the key {field.name!r} is missing")
+            value = row[field.name]
+            is_large = field.type == pa.int64() and isinstance(value, int) and not -(2**63) <= value < 2**63
+            if not isinstance(value, cls) or isinstance(value, bool) or is_large:
+                shown = json.dumps(value)[:40]
+                return UserError(f"{file}, line {number}: {field.name!r} must be {wanted}, as in line 1, got {shown}")
+    return UserError(f"{file} cannot be read: {otherwise}")
+
+
+def _first_object(file: InputFile) -> dict[str, Any]:
+    number, line = next(_json_lines(file))
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}, line {number}: each line must be a JSON object ({error})") from error
+    assert isinstance(found, dict), "format_of detects JSON Lines by the first object"
+    return found
+
+
+def _json_lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
+    """Yield the number, from 1, and the text of each line that is not blank."""
+    lines = (line for block in whole_lines(file.blocks()) for line in block.removesuffix(b"\n").split(b"\n"))
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, line.removeprefix(codecs.BOM_UTF8)
+
+
+def typed_batches(
+    file: InputFile, kind: Format, *, columns: list[str] | None = None
+) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
+    """Return the schema of a table, and a function that reads its rows in batches, with dictionaries decoded.
+
+    Text in JSON Lines stays text even if it looks like a date. JSON Lines are held in memory if their values change
+    type after the first 16 MiB.
+
+    Args:
+        columns: names of the columns to read, of Parquet, Arrow or ORC; None: all.
+
+    Raises:
+        UserError: the file is damaged or is not a table; also while reading.
+    """
+    schema, read = _json_batches(file) if kind is Format.JSON_LINES else _binary_batches(file, kind, columns)
+    _names(schema, file)
+    chosen = list(schema) if columns is None else [schema.field(name) for name in columns]
+    schema = pa.schema([field.with_type(_plain_type(field.type)) for field in chosen], schema.metadata)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with _damage_as_error(file):
+            yield from (batch.select(schema.names).cast(schema) if columns else batch.cast(schema) for batch in read())
+
+    return schema, batches
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a dictionary's values, and plain text or binary for views.
+
+    An Arrow file cannot change its dictionary between batches, and pandas crashes on views of text.
+    """
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
+
+
+@contextmanager
+def _damage_as_error(file: InputFile) -> Iterator[None]:
+    """Raise UserError in place of pyarrow's exceptions for a damaged file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file} is damaged or cut off: {' '.join(str(error).split())}") from error
+
+
+def _binary_batches(
+    file: InputFile, kind: Format, columns: list[str] | None = None
+) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
+    with _damage_as_error(file):
+        if kind is Format.PARQUET:
+            parquet = pyarrow.parquet.ParquetFile(file.opened())
+            return parquet.schema_arrow, partial(parquet.iter_batches, columns=columns)
+        if kind is Format.ORC:
+            orc = pyarrow.orc.ORCFile(file.opened())
+            return orc.schema, lambda: (orc.read_stripe(number, columns) for number in range(orc.nstripes))
+        arrow = pa.ipc.open_file(file.opened())
+        return arrow.schema, lambda: map(arrow.get_batch, range(arrow.num_record_batches))
+
+
+def _json_batches(file: InputFile) -> tuple[pa.Schema, Callable[[], Iterator[pa.RecordBatch]]]:
+    """Return the schema of JSON Lines and a function that reads batches. Reads the whole file if types change."""
+
+    def opened(types: pa.Schema) -> Any:
+        return pyarrow.json.open_json(BlockStream(file.blocks()), JSON_OPTIONS, _typed_as(types))
+
+    try:
+        types = _dates_as_text(opened(pa.schema([])).schema)
+        schema = opened(types).schema
+        for _ in opened(types):
+            pass
+        return schema, lambda: opened(types)
+    except pa.ArrowInvalid:
+        table = _read_any_json(lambda: BlockStream(file.blocks()), file)
+        return table.schema, table.to_batches
+
+
+def _read_any_json(opened: Callable[[], Any], file: InputFile) -> pa.Table:
+    """Read all keys of JSON objects, from a stream that can be opened twice."""
+    try:
+        found = pyarrow.json.read_json(opened(), JSON_OPTIONS)
+        _names(found.schema, file)
+        types = _dates_as_text(found.schema)
+        return found if len(types) == 0 else pyarrow.json.read_json(opened(), JSON_OPTIONS, _typed_as(types))
+    except pa.ArrowInvalid as error:
+        raise _json_fault(file, pa.schema([]), otherwise=" ".join(str(error).split())) from error
+
+
+def _dates_as_text(schema: pa.Schema) -> pa.Schema:
+    """Return text as the type of the fields that pyarrow would read as dates, such as the title "2012"."""
+    return pa.schema([pa.field(field.name, pa.string()) for field in schema if pa.types.is_timestamp(field.type)])
+
+
+def _typed_as(types: pa.Schema, *, others: str = "infer") -> pyarrow.json.ParseOptions:
+    """Make options for keys of known types; `others` is the treatment of the other keys: "infer" or "ignore"."""
+    schema = types if len(types) > 0 else None
+    return pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=others)
+
+
+def read_start(file: InputFile, kind: Format, num_rows: int) -> pa.Table:
+    """Read the first `num_rows` rows. Raises UserError if two columns have the same name."""
+    if kind is Format.JSON_LINES:
+        lines = b"\n".join(line for _, line in islice(_json_lines(file), num_rows))
+        return _read_any_json(lambda: pa.BufferReader(lines), file)
+    schema, batches = typed_batches(file, kind)
+    check_unique(schema.names, file=file)
+    taken, count = [], 0
+    for batch in batches():
+        taken.append(batch)
+        count += len(batch)
+        if count >= num_rows:  # reads no further: the file may be large
+            break
+    return pa.Table.from_batches(taken, schema).slice(0, num_rows)
+
+
+def text_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Convert a column to text. Lists of texts are joined by `|`; missing values become empty."""
+    if pa.types.is_nested(column.type):
+        return _column_of(map(_nested_text, column.to_pylist()))
+    if pa.types.is_floating(column.type):
+        return _float_texts(column)
+    column = column.cast(pa.string() if not pa.types.is_binary(column.type) else pa.binary())
+    try:
+        return column.cast(pa.string()).fill_null("")
+    except pa.ArrowInvalid:
+        bytes_of = column.cast(pa.binary()).fill_null(b"").to_pylist()
+        return _column_of(each.decode("utf-8", "backslashreplace") for each in bytes_of)
+
+
+def _column_of(texts: Iterable[str]) -> pa.ChunkedArray:
+    return pa.chunked_array([pa.array(list(texts), pa.string())])
+
+
+def _float_texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Format floats; write whole numbers as integers, as ids are."""
+    column = pc.if_else(pc.is_nan(column), None, column)
+    is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_WHOLE))
+    whole = pc.if_else(is_whole, column, None).cast(pa.int64())
+    return pc.coalesce(whole.cast(pa.string()), column.cast(pa.string())).fill_null("")
+
+
+def _nested_text(value: Any) -> str:
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return "|".join(value)
+    return "" if value is None else json.dumps(value, default=str)
+
+
+def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str, first_row: int) -> pa.ChunkedArray:
+    if pa.types.is_floating(column.type):  # pandas turns integers into floats where some were missing
+        column = column.cast(pa.float64())
+        is_whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), LARGEST_WHOLE))
+        if not pc.all(is_whole).as_py():
+            row = _first(pc.invert(is_whole))
+            found, place = column[row].as_py(), f"{file}, row {first_row + row + 1}"
+            raise UserError(f"{place}: the {role} id must be an integer or text, got {found}")
+        column = column.cast(pa.int64())
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.string() if pa.types.is_uint64(column.type) else pa.int64())
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise UserError(f"{file}: the {role} ids must be integers or text, got {column.type}")
+    text = column.cast(pa.string())
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{file}: the {role} ids are not UTF-8 text") from error
+    is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
+    if pc.any(is_blank).as_py():
+        raise UserError(f"{file}, row {first_row + _first(is_blank) + 1}: the {role} id must not be blank")
+    return text
+
+
+def _numbers(column: pa.ChunkedArray, *, file: InputFile, first_row: int) -> pa.ChunkedArray:
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        texts, column = column, _parsed_numbers(column)
+        if column.null_count > 0:
+            row = _first(pc.is_null(column))
+            place = f"{file}, row {first_row + row + 1}"
+            raise UserError(f"{place}: the rating must be a number, got {texts[row].as_py()!r}")
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
+        raise UserError(f"{file}: the ratings must be numbers, got {column.type}")
+    rating = column.cast(pa.float64(), safe=False).cast(pa.float32(), safe=False)
+    finite = pc.is_finite(rating)
+    if not pc.all(finite).as_py():
+        row = _first(pc.invert(finite))
+        raise UserError(f"{file}, row {first_row + row + 1}: the rating must be finite, got {column[row].as_py()}")
+    return rating
+
+
+def _parsed_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Parse texts as float64; null where a text is not a number."""
+    texts = pc.utf8_trim_whitespace(texts.cast(pa.string()))
+    is_number = pc.match_substring_regex(texts, r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
+    return pc.if_else(is_number, texts, None).cast(pa.float64())
+
+
+def _times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> pa.ChunkedArray:
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        texts = column.cast(pa.string())
+        time_format = format_of_times(texts[0].as_py(), pattern, place=f"{file}, row 1")
+        any_dates = TimeFormat(pa.string(), pattern) if pa.types.is_timestamp(time_format.type) else time_format
+        parsed = column_of_times(texts, time_format) or column_of_times(texts, any_dates)
+        if parsed is None:
+            row = next(row for row, text in enumerate(texts) if not matches_format(text.as_py(), any_dates))
+            found = texts[row].as_py()
+            raise UserError(f"{file}, row {row + 1}: the timestamp must be {time_format.rule}, got {found!r}")
+        column = parsed
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return column.cast(DATES[1] if getattr(column.type, "tz", None) else DATES[0], safe=False)
+    if pa.types.is_integer(column.type):
+        return column.cast(pa.float64() if pa.types.is_uint64(column.type) else pa.int64(), safe=False)
+    if pa.types.is_floating(column.type):
+        if not pc.all(pc.is_finite(column)).as_py():
+            row = _first(pc.invert(pc.is_finite(column)))
+            raise UserError(f"{file}, row {row + 1}: the timestamp must be finite, got {column[row].as_py()}")
+        return column
+    raise UserError(f"{file}: the timestamps must be dates, numbers or text, got {column.type}")
+
+
+def _first(mask: pa.ChunkedArray) -> int:
+    return int(pc.index(mask, True).as_py())

@@ -1,0 +1,159 @@
+"""Data frames, read like files. Messages number their rows from 1."""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError
+from ratinglab.formats.columnar import read_columnar
+from ratinglab.formats.detection import Format
+from ratinglab.formats.inputs import START_SIZE, InputFile
+from ratinglab.formats.text_options import ColumnOptions
+from ratinglab.formats.timestamps import milliseconds
+
+
+class ArrowTable(Protocol):
+    """A table that exports its columns as Arrow data, such as a Polars or pyarrow table."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+
+Frame = pd.DataFrame | Mapping[str, Any] | ArrowTable
+"""A data frame of pandas or another library, or arrays by column name."""
+
+
+class Frames(NamedTuple):
+    """Tables of ratings, users and items passed from Python; None if a table is in a file or missing."""
+
+    ratings: Frame | None = None
+    users: Frame | None = None
+    items: Frame | None = None
+
+
+@dataclass(frozen=True)
+class FrameFile(InputFile):
+    """A data frame as an Arrow file in memory. `path` is the name of the frame in messages."""
+
+    content: pa.Buffer = field(kw_only=True, repr=False)
+
+    def fingerprint(self) -> list[str | int]:
+        """Return the name and the size, since tables of frames are not cached."""
+        return [str(self.path), "", self.content.size, 0, 0]
+
+    def compression(self) -> str | None:
+        """Return None, since a frame is not compressed."""
+        return None
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield the bytes of the Arrow file."""
+        yield self.content.to_pybytes()
+
+    def start(self) -> bytes:
+        """Return the first bytes without copying the rest."""
+        return self.content.slice(0, min(START_SIZE, self.content.size)).to_pybytes()
+
+    def opened(self) -> pa.NativeFile:
+        """Open the Arrow file."""
+        return pa.BufferReader(self.content)
+
+
+class RatedPairs(NamedTuple):
+    """Ratings of a data frame.
+
+    Attributes:
+        user_ids, item_ids: (N,) categories of text.
+        rating: (N,) float32.
+        times: (N,) datetime64[ms]; None without a column of times.
+    """
+
+    user_ids: "pd.Series[str]"
+    item_ids: "pd.Series[str]"
+    rating: NDArray[np.float32]
+    times: NDArray[np.datetime64] | None
+
+
+def read_frame(frame: Frame, columns: ColumnOptions) -> RatedPairs:
+    """Read and check the ratings of a data frame."""
+    file = frame_file(frame, name="ratings", columns=columns.by_role().values())
+    found = pa.Table.from_batches(read_columnar(file, Format.ARROW, columns, timestamp_format=None))
+    times = None
+    if columns.timestamp is not None:
+        times = milliseconds(found["timestamp"], None)[0].astype("datetime64[ms]")
+    user_ids, item_ids = (found[side].cast(pa.string()).dictionary_encode().to_pandas() for side in ("user", "item"))
+    return RatedPairs(user_ids, item_ids, found["rating"].to_numpy().copy(), times)  # torch wants writable arrays
+
+
+def reusable(frame: Frame) -> Frame:
+    """Return a frame that can be read several times, unlike a stream of Arrow data."""
+    is_table = isinstance(frame, pd.DataFrame | Mapping) or not hasattr(frame, "__arrow_c_stream__")
+    return frame if is_table else pa.table(frame)
+
+
+def frame_file(frame: Frame, *, name: str, columns: Collection[str] | None = None) -> FrameFile:
+    """Convert a data frame to an Arrow file in memory.
+
+    Args:
+        name: name of the frame in messages.
+        columns: columns to keep; None: all. The others can have types that Arrow lacks.
+
+    Raises:
+        UserError: a column has values of several types, or of a type that Arrow lacks.
+    """
+    found: list[tuple[str, Any]] = []
+    for label, values in _columns_of(frame, name=name):
+        # keep the names of all columns for later checks and their messages
+        is_kept = columns is None or label in columns
+        found.append((label, _as_arrow(values, place=f"{name}, column {label!r}") if is_kept else None))
+    num_rows = next((len(values) for _, values in found if values is not None), 0)
+    arrays = [pa.nulls(num_rows) if values is None else values for _, values in found]
+    try:
+        table = pa.table(arrays, names=[label for label, _ in found])
+    except (pa.ArrowException, ValueError) as error:
+        raise UserError(f"{name}: {' '.join(str(error).split())}") from error
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return FrameFile(Path(name), content=sink.getvalue())
+
+
+def _columns_of(frame: Frame, *, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the values of each column."""
+    if isinstance(frame, pd.DataFrame):
+        for position, label in enumerate(frame.columns):
+            yield str(label), frame.iloc[:, position]
+    elif isinstance(frame, Mapping):
+        yield from ((str(label), values) for label, values in frame.items())
+    elif isinstance(frame, np.ndarray) and frame.dtype.names is not None:
+        yield from ((label, frame[label]) for label in frame.dtype.names)
+    elif hasattr(frame, "__arrow_c_stream__") and not isinstance(frame, pd.Series):
+        try:
+            table = pa.table(frame)
+        except (pa.ArrowException, ValueError) as error:
+            raise UserError(f"{name} cannot be read as a table: {' '.join(str(error).split())}") from error
+        yield from zip(table.column_names, table.columns, strict=True)
+    else:
+        raise UserError(f"{name} must be a data frame, arrays by column name, or a path, got {type(frame).__name__}")
+
+
+def _as_arrow(values: Any, *, place: str) -> pa.Array | pa.ChunkedArray:
+    """Convert a column to Arrow; NaN, None and NaT are missing values."""
+    if isinstance(values, pa.ChunkedArray) and pa.types.is_dictionary(values.type):
+        if pa.types.is_string_view(values.type.value_type):  # exported by Polars; Arrow cannot decode it
+            decoded = [chunk.dictionary.cast(pa.string()).take(chunk.indices) for chunk in values.chunks]
+            return pa.chunked_array(decoded, pa.string())
+        return values
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    if np.ndim(values) != 1:
+        raise UserError(f"{place} must have one dimension, got {np.ndim(values)}")
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, NotImplementedError, OverflowError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise UserError(f"{place} must hold values of one type: {reason}") from error

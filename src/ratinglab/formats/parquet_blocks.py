@@ -1,0 +1,41 @@
+"""Parquet files written and read block by block, for tables that do not fit into memory."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from ratinglab.formats.inputs import open_file
+
+ROWS_READ = 1 << 22
+"""Rows per block when reading."""
+
+
+def write_parquet(file: BinaryIO, blocks: Iterable[Mapping[str, NDArray[Any] | None]]) -> None:
+    """Write columns by name, block by block, except columns that are None."""
+    writer = None
+    for block in blocks:
+        table = pa.table({name: column for name, column in block.items() if column is not None})
+        writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema)
+        writer.write_table(table)
+    assert writer is not None, "there is at least one row"
+    writer.close()
+
+
+def count_parquet_rows(path: Path) -> int:
+    """Count the rows of a file. Raises OSError or ValueError if it is missing or damaged."""
+    return int(pyarrow.parquet.read_metadata(open_file(path)).num_rows)
+
+
+def parquet_blocks(path: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:
+    """Yield columns block by block.
+
+    Raises:
+        OSError, ValueError, KeyError: the file is missing or damaged, or lacks a column.
+    """
+    with pyarrow.parquet.ParquetFile(open_file(path)) as content:
+        for batch in content.iter_batches(ROWS_READ, columns=columns):
+            yield [batch.column(name).to_numpy() for name in columns]

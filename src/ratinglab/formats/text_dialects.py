@@ -1,0 +1,302 @@
+"""Dialects of delimited text, and its conversion to UTF-8 with a delimiter of one byte."""
+
+import codecs
+import io
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from ratinglab.errors import UserError
+from ratinglab.formats.inputs import BLOCK_SIZE, BlockStream, InputFile
+
+PIECE_SIZE = 1 << 20
+"""Approximate bytes of a plain file that one thread parses at a time."""
+UNIT_SEPARATOR = "\x1f"
+"""Replacement for separators of several characters, which CSV readers do not support. Text cannot contain it."""
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8",
+}
+"""Encodings by the first bytes of a file. UTF-32 comes first, since its mark begins with the mark of UTF-16."""
+SEPARATOR_LINE = re.compile(rb"\A(?:\xef\xbb\xbf)?sep=(.)(?=[\r\n])")
+"""First line, in UTF-8, that names the separator, as Excel writes it."""
+LONGEST_SEPARATOR_LINE = 10
+LINE_END = re.compile(rb"\r\n|\n|\r")
+QUOTE = b'"'
+
+
+@dataclass(frozen=True)
+class TextDialect:
+    """Dialect of a delimited text file.
+
+    Attributes:
+        separator: text between two columns, or "spaces" for one or more blanks or tabs.
+        encoding: name of a Python codec.
+        quote: whether quotation marks may enclose a cell; otherwise they are text.
+        escape: whether the character after a backslash is literal.
+        decimal: decimal point of numbers.
+        comment: prefix of the lines to skip; None: no such lines.
+        prefix: prefix of the keys in messages.
+    """
+
+    separator: str
+    encoding: str
+    quote: bool = True
+    escape: bool = False
+    decimal: str = "."
+    comment: str | None = None
+    prefix: str = "data."
+
+    @property
+    def has_one_byte_separator(self) -> bool:
+        """Whether CSV readers support the separator."""
+        return len(self.separator.encode()) == 1
+
+    @property
+    def delimiter(self) -> str:
+        """Single character between two columns in `utf8_blocks`."""
+        return self.separator if self.has_one_byte_separator else UNIT_SEPARATOR
+
+    @property
+    def is_quoted(self) -> bool:
+        """Whether cells may be quoted. With a separator of several bytes, quotation marks are text."""
+        return self.quote and self.has_one_byte_separator
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the bytes are already UTF-8."""
+        return codecs.lookup(self.encoding).name in ("utf-8", "ascii", "utf-8-sig")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a file in this dialect can be parsed in pieces, straight from its bytes."""
+        return self.is_utf8 and self.has_one_byte_separator and self.comment is None
+
+    def adapted(self, file: InputFile) -> "TextDialect":
+        """Return the dialect with the encoding of the file's byte-order mark and the separator of its line `sep=;`.
+
+        Raises:
+            UserError: the file is evidently in another encoding.
+        """
+        start = file.start()
+        mark = next((mark for mark in BYTE_ORDER_MARKS if start.startswith(mark)), None)
+        dialect = self if mark is None else replace(self, encoding=BYTE_ORDER_MARKS[mark])
+        if mark is None:
+            is_wide = codecs.lookup(self.encoding).name.startswith(("utf-16", "utf-32"))
+            if is_wide and start and b"\0" not in start:
+                raise UserError(f"{file} is not {self.encoding} text but may be utf-8: is {self.prefix}encoding right?")
+            if not is_wide and start.count(b"\0") > len(start) // 4:
+                raise UserError(f"{file} seems to be UTF-16 text: set {self.prefix}encoding=utf-16-le or utf-16-be")
+        named = SEPARATOR_LINE.match(start.decode(dialect.encoding, "ignore").encode())
+        return dialect if named is None else replace(dialect, separator=named[1].decode())
+
+
+def utf8_blocks(file: InputFile, dialect: TextDialect) -> Iterator[bytes]:
+    """Read the file's text as UTF-8, with the dialect's delimiter between columns and empty lines for comments."""
+    blocks = file.blocks()
+    if not dialect.is_utf8:
+        blocks = _transcoded(blocks, dialect, name=str(file))
+    if dialect.comment is not None:
+        start = rb"(?:\A(?:\xef\xbb\xbf)?|(?<=[\r\n]))"  # of a line, which may end with \r alone
+        comment = re.compile(start + re.escape(dialect.comment.encode()) + rb"[^\r\n]*")
+        blocks = (comment.sub(b"", lines) for lines in whole_lines(blocks))
+    if not dialect.has_one_byte_separator:
+        blocks = (_with_one_delimiter(lines, dialect.separator, name=str(file)) for lines in whole_lines(blocks))
+    yield from filter(None, _without_separator_line(blocks))
+
+
+def pieces_of(file: InputFile, dialect: TextDialect, *, header_lines: int) -> list[tuple[int, int]]:
+    """Cut a plain file at line ends into pieces of about PIECE_SIZE bytes, which threads can read in parallel.
+
+    Returns the first byte of each piece and the byte after its last one, without the header. The list is empty for any
+    other file, and if lines do not end with \\n.
+    """
+    if file.compression() is not None or not dialect.is_plain:
+        return []
+    size = file.path.stat().st_size
+    with file.path.open("rb") as content:
+        lines = [content.readline(BLOCK_SIZE) for _ in range(header_lines)]
+        borders = [content.tell()]
+        while borders[-1] + PIECE_SIZE < size:
+            content.seek(PIECE_SIZE, io.SEEK_CUR)
+            lines.append(content.readline(BLOCK_SIZE))
+            borders.append(content.tell())
+    if any(b"\r" in line.removesuffix(b"\n").removesuffix(b"\r") or not line.endswith(b"\n") for line in lines):
+        return []
+    borders[1:] = [border for border in borders[1:] if border < size]
+    return list(pairwise([*borders, size]))
+
+
+class QuoteScan:
+    """Streaming check of quotation marks.
+
+    Marks are regular, as in RFC 4180, if each opening mark begins a cell, each closing mark ends it, and marks inside a
+    quoted cell are doubled.
+
+    Attributes:
+        has_quotes: whether there is a quotation mark.
+        is_regular: whether all marks are regular.
+        spans_lines: whether a quoted cell contains a line end. Valid only if all marks are regular.
+        may_join_rows: whether a line that begins inside a quoted cell has as many separators as a row; the last line
+            counts only if it ends with a mark. Valid only if all marks are regular.
+    """
+
+    def __init__(self, dialect: TextDialect, *, num_columns: int) -> None:
+        self.has_quotes = self.spans_lines = self.may_join_rows = False
+        self.is_regular = True
+        self._has_escapes = dialect.escape
+        self._delimiter = dialect.delimiter.encode()[0]
+        self._beside = np.frombuffer(dialect.delimiter.encode() + b'\r\n"', dtype=np.uint8)
+        self._num_separators = num_columns - 1
+        self._num_quotes = 0
+        self._rest = b""  # the last line
+
+    def add(self, block: bytes) -> None:
+        """Check all lines but the last, which may continue in the next block."""
+        text = self._rest + block
+        if self._has_escapes:
+            text = re.sub(rb"\\.", b"xx", text, flags=re.DOTALL)
+        stop = 1 + max(text.rfind(b"\n", 0, -1), text.rfind(b"\r", 0, -1))
+        self._check(text[:stop])
+        self._rest = text[stop:]
+
+    def end(self) -> None:
+        """Check the last line."""
+        may_join_rows = self.may_join_rows
+        self._check(self._rest + b"\n")
+        if not self._rest.rstrip(b"\r\n").endswith(QUOTE):
+            self.may_join_rows = may_join_rows
+        self.is_regular = self.is_regular and self._num_quotes % 2 == 0
+
+    def _check(self, lines: bytes) -> None:
+        """Check complete lines."""
+        if self._num_quotes % 2 == 0 and QUOTE not in lines:
+            return
+        content = np.frombuffer(b"\n" + lines, dtype=np.uint8)  # begins with the end of the line before
+        quotes = np.flatnonzero(content == QUOTE[0])
+        first = self._num_quotes % 2  # the first opening mark
+        beside = np.append(content[quotes[first::2] - 1], content[quotes[1 - first :: 2] + 1])
+        ends = np.flatnonzero((content == ord("\n")) | (content == ord("\r")))
+        is_inside = (self._num_quotes + np.searchsorted(quotes, ends)) % 2 == 1
+        num_separators = np.diff(np.searchsorted(np.flatnonzero(content == self._delimiter), ends))
+        looks_like_row = num_separators == self._num_separators
+        self.has_quotes = self.has_quotes or len(quotes) > 0
+        self.is_regular = self.is_regular and bool(np.isin(beside, self._beside).all())
+        self.spans_lines = self.spans_lines or bool(is_inside.any())
+        self.may_join_rows = self.may_join_rows or bool((is_inside[:-1] & looks_like_row).any())
+        self._num_quotes += len(quotes)
+
+
+class TextStream(BlockStream):
+    """A file's text in UTF-8, as a stream for pyarrow; the scan checks the quotation marks after the header."""
+
+    def __init__(self, file: InputFile, dialect: TextDialect, *, header_lines: int, scan: QuoteScan) -> None:
+        super().__init__(utf8_blocks(file, dialect))
+        self._scan = scan if dialect.is_quoted else None
+        self._header_lines = header_lines
+
+    def read(self, size: int = -1) -> bytes:
+        """Read `size` bytes, fewer only at the end."""
+        block = super().read(size)
+        if self._scan is not None:
+            if block:
+                # leave out the header, since many files have quotes only there
+                body = re.split(LINE_END, block, maxsplit=self._header_lines)[-1] if self._header_lines else block
+                self._scan.add(body.removeprefix(codecs.BOM_UTF8))
+                self._header_lines = 0
+            else:
+                self._scan.end()
+        return block
+
+
+def arrow_options(
+    dialect: TextDialect,
+    names: list[str],
+    types: dict[str, pa.DataType],
+    *,
+    skipped_lines: int,
+    spans_lines: bool,
+    use_threads: bool,
+) -> dict[str, Any]:
+    """Make pyarrow's options to read the columns that have types from a `TextStream`. Text is never null."""
+    return {
+        "read_options": pyarrow.csv.ReadOptions(
+            column_names=names, skip_rows=skipped_lines, block_size=BLOCK_SIZE, use_threads=use_threads
+        ),
+        "parse_options": pyarrow.csv.ParseOptions(
+            delimiter=dialect.delimiter,
+            quote_char='"' if dialect.is_quoted else False,
+            escape_char="\\" if dialect.escape else False,
+            newlines_in_values=spans_lines,
+        ),
+        "convert_options": pyarrow.csv.ConvertOptions(
+            include_columns=list(types),
+            column_types=types,
+            null_values=[],
+            strings_can_be_null=False,
+            decimal_point=dialect.decimal,
+        ),
+    }
+
+
+def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Regroup bytes into blocks of whole lines."""
+    rest = b""
+    for block in blocks:
+        lines, newline, after = block.rpartition(b"\n")
+        if newline:
+            yield rest + lines + newline
+            rest = after
+        else:
+            rest += block
+    if rest:
+        yield rest
+
+
+def num_lines(block: bytes) -> int:
+    """Count the line ends of whole lines: `\\n`, `\\r\\n` and `\\r`."""
+    newlines = block.count(b"\n")
+    return newlines if b"\r" not in block else newlines + block.count(b"\r") - block.count(b"\r\n")
+
+
+def _transcoded(blocks: Iterable[bytes], dialect: TextDialect, *, name: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(dialect.encoding)()
+    line = 1
+    for block in chain(blocks, [b""]):  # an empty block marks the end
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            bad = line + str(error.object[: error.start], dialect.encoding, "replace").count("\n")
+            raise UserError(
+                f"{name}, line {bad}: not {dialect.encoding} text ({error.reason}); is {dialect.prefix}encoding right?"
+            ) from error
+        line += text.count("\n")
+        yield text.encode()
+
+
+def _without_separator_line(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Empty the first line if it is Excel's `sep=;`."""
+    start = b""
+    while len(start) < LONGEST_SEPARATOR_LINE and (block := next(blocks, b"")):
+        start += block
+    yield SEPARATOR_LINE.sub(b"", start, count=1)
+    yield from blocks
+
+
+def _with_one_delimiter(lines: bytes, separator: str, *, name: str) -> bytes:
+    delimiter = UNIT_SEPARATOR.encode()
+    if delimiter in lines:
+        raise UserError(f"{name} contains the control character 0x1F, which is not allowed with this separator")
+    if separator == "spaces":
+        collapsed = re.sub(rb"[ \t]+", delimiter, lines)  # first, so that runs of blanks are cheap below
+        return re.sub(rb"(?:\A|(?<=[\r\n]))\x1f|\x1f(?=[\r\n]|\Z)", b"", collapsed)
+    return lines.replace(separator.encode(), delimiter)

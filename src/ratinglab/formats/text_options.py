@@ -1,0 +1,129 @@
+"""Options of how files are read: columns, and the separator, header and encoding of text. Imports nothing slow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from ratinglab.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from ratinglab.formats.text_dialects import TextDialect
+
+NOT_FOR_FILES = ("idna", "punycode", "raw_unicode_escape", "unicode_escape")
+"""Text encodings of Python that are not encodings of files."""
+SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", "double_colon": "::", "spaces": "spaces"}
+"""Separators by name, because Hydra cannot parse `data.separator=,`."""
+
+
+class Quote(Enum):
+    """Character that encloses cells with separators in them."""
+
+    double = "double"
+    none = "none"
+
+
+class Escape(Enum):
+    """Escape character."""
+
+    backslash = "backslash"
+    none = "none"
+
+
+class Decimal(Enum):
+    """Decimal point of numbers."""
+
+    point = "point"
+    comma = "comma"
+
+
+@dataclass
+class TextOptions:
+    """Form of a delimited text file. Parquet, Arrow, ORC and JSON Lines need none of it."""
+
+    separator: str
+    """Separator of the columns: comma, tab, semicolon, pipe, double_colon, spaces, or the text itself."""
+    header: bool
+    """Whether the first line names the columns. If false, columns are named by position, counted from 1."""
+    encoding: str
+    """Encoding of the text: utf-8, latin-1, utf-16 or any other encoding of Python. A byte-order mark overrides it."""
+    quote: Quote
+    """Quoting. double: a cell in double quotes may contain separators, where two double quotes mean one; none:
+    quotation marks are text."""
+    escape: Escape
+    """Escape character. backslash: the character after a backslash is literal; none: no escapes."""
+    decimal: Decimal
+    """Decimal point of numbers: point or comma."""
+    comment: str | None
+    """Prefix of comment lines, such as '#', which are skipped; null: no comments."""
+
+    def dialect(self, prefix: str) -> TextDialect:
+        """Return the dialect; `prefix` begins the keys in messages, such as `data.`."""
+        from ratinglab.formats.text_dialects import TextDialect
+
+        return TextDialect(
+            separator=separator_text(self.separator, key=f"{prefix}separator"),
+            encoding=self.encoding,
+            quote=self.quote is Quote.double,
+            escape=self.escape is Escape.backslash,
+            decimal="," if self.decimal is Decimal.comma else ".",
+            comment=self.comment,
+            prefix=prefix,
+        )
+
+    def check_text(self, prefix: str) -> None:
+        """Raise UserError for an unknown separator or encoding, or an empty comment."""
+        separator_text(self.separator, key=f"{prefix}separator")
+        check_encoding(self.encoding, key=f"{prefix}encoding")
+        if self.comment is not None and not self.comment.strip():
+            raise UserError(f"{prefix}comment must not be blank, got {self.comment!r}; null skips no lines")
+
+
+@dataclass
+class ColumnOptions:
+    """Columns by role: names from the header or, without a header, positions counted from 1."""
+
+    user: str
+    """Column of the user ids: integers or text. A name, or a position from 1 if data.header is false."""
+    item: str
+    """Column of the item ids: integers or text. A name, or a position from 1 if data.header is false."""
+    rating: str
+    """Column of the ratings: finite numbers, higher is better."""
+    timestamp: str | None
+    """Column of the times; null: no times. Splits by time and timesvdpp require it."""
+
+    def by_role(self) -> dict[str, str]:
+        """Return the columns to read by role, such as user."""
+        return {role: name for role, name in vars(self).items() if name is not None}
+
+
+def separator_text(text: str, *, key: str) -> str:
+    """Resolve a separator, given by name or literally; "spaces" means a run of blanks.
+
+    Raises:
+        UserError: it is neither a known name nor usable as a separator.
+    """
+    if text in SEPARATORS:
+        return SEPARATORS[text]
+    if not text or any(character.isalnum() or character in "\"'\r\n" for character in text):
+        names = ", ".join(SEPARATORS)
+        hint = did_you_mean(text, SEPARATORS)
+        raise UserError(f"{key} must be one of {names}, or the characters themselves, got {text!r}{hint}")
+    return text
+
+
+def check_encoding(name: str, *, key: str) -> None:
+    """Raise UserError for an unknown encoding."""
+    try:
+        if name in NOT_FOR_FILES or "ratings 1\n".encode(name).decode(name) != "ratings 1\n":
+            raise LookupError
+    except (LookupError, UnicodeError):
+        raise UserError(f"{key}: there is no encoding {name!r}") from None
+
+
+def check_timestamp_format(pattern: str | None, *, key: str) -> None:
+    """Raise UserError unless a format of times is a unit of Unix time or has a directive of strptime."""
+    units = ("s", "ms", "us", "ns")
+    if pattern is not None and pattern not in units and "%" not in pattern:
+        raise UserError(f"{key} must be one of {', '.join(units)}, or a pattern such as '%d.%m.%Y', got {pattern!r}")

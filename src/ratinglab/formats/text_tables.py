@@ -1,0 +1,246 @@
+"""Tables in any supported format as columns of text: users, items, and pairs to predict."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from ratinglab.errors import UserError
+from ratinglab.formats.columnar import text_column, typed_batches
+from ratinglab.formats.detection import Format, format_of
+from ratinglab.formats.faults import fault_of_marks, multiline_cell, whole_rows, written_cells
+from ratinglab.formats.inputs import BLOCK_SIZE, InputFile
+from ratinglab.formats.layouts import check_unique, column_position, positions_of
+from ratinglab.formats.row_reader import first_rows, nth_line, printable
+from ratinglab.formats.text_dialects import QuoteScan, TextDialect, TextStream, arrow_options
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Rows of a table whose cells are read as text.
+
+    Attributes:
+        file: the file.
+        dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
+        header: whether the first row of the file names the columns.
+        content: the cells, as text for a text file, else in the types of the file.
+        notes: remarks on the dialect.
+        first_row: number of rows of the file before these.
+    """
+
+    file: InputFile
+    dialect: TextDialect | None
+    header: bool
+    content: pa.Table
+    notes: tuple[str, ...] = ()
+    first_row: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns or, without a header, their positions from 1."""
+        names: list[str] = self.content.column_names
+        return names
+
+    @property
+    def decimal(self) -> str:
+        """Decimal point of numbers in the cells."""
+        return "." if self.dialect is None else self.dialect.decimal
+
+    def column(self, wanted: str, *, key: str) -> list[str]:
+        """Return the stripped cells of the column that `key` names."""
+        texts: list[str] = self._texts(wanted, key=key).to_pylist()
+        return texts
+
+    def _texts(self, wanted: str, *, key: str) -> pa.ChunkedArray:
+        return pc.utf8_trim_whitespace(text_column(self.content[self.position(wanted, key=key)]))
+
+    def position(self, wanted: str, *, key: str) -> int:
+        """Find the position, from 0, of the column that `key` names."""
+        header = None if self.dialect is None else self.header
+        return column_position(self.names, wanted, key=key, file=self.file, header=header)
+
+    def ids(self, wanted: str, *, key: str, noun: str) -> pa.DictionaryArray:
+        """Return the ids in the column that `key` names, as dictionary-encoded text.
+
+        Raises:
+            UserError: an id is blank, or a number that is not whole.
+        """
+        ids = self._texts(wanted, key=key).dictionary_encode().combine_chunks()
+        distinct = ids.dictionary.to_pylist()
+
+        def row_of(wrong: str) -> int:
+            return int(pc.index(ids.indices, distinct.index(wrong)).as_py())
+
+        if "" in distinct:
+            raise UserError(f"{self.place(row_of(''), wanted)}: the {noun} id must not be blank")
+        if pa.types.is_floating(self.content[self.names.index(wanted)].type):
+            wrong = next((text for text in distinct if not text.lstrip("-").isdigit()), None)
+            if wrong is not None:
+                place = self.place(row_of(wrong), wanted)
+                raise UserError(f"{place}: the {noun} id must be an integer or text, got {wrong}")
+        return ids
+
+    def place(self, row: int, column: str) -> str:
+        """Return file, line and column of a cell, for messages. Counts rows from 0; reads a text file again."""
+        number = self.first_row + row
+        if self.dialect is None:
+            return f"{self.file}, row {number + 1}, column {column}"
+        line = nth_line(self.file, self.dialect, number + int(self.header))
+        return f"{self.file}, line {line}, column {column}"
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table whose rows are read in blocks.
+
+    Attributes:
+        file: the file.
+        dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
+        header: whether the first row names the columns.
+        schema: names and types of the columns.
+        batches: function that reads the rows.
+        notes: remarks on the dialect.
+    """
+
+    file: InputFile
+    dialect: TextDialect | None
+    header: bool
+    schema: pa.Schema
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+    notes: tuple[str, ...] = ()
+
+    def whole(self) -> TextTable:
+        """Read all rows."""
+        return self._table(list(self.batches()))
+
+    def blocks(self, num_rows: int) -> Iterator[TextTable]:
+        """Read blocks of at least `num_rows` rows and fewer than twice as many; the last may be smaller or empty."""
+        first, pending = 0, list[pa.RecordBatch]()
+        parts = (batch.slice(start, num_rows) for batch in self.batches() for start in range(0, len(batch), num_rows))
+        for part in parts:
+            pending.append(part)
+            if sum(map(len, pending)) >= num_rows:
+                block = self._table(pending, first_row=first)
+                first, pending = first + len(block.content), []
+                yield block
+        if pending or first == 0:
+            yield self._table(pending, first_row=first)
+
+    def _table(self, batches: list[pa.RecordBatch], *, first_row: int = 0) -> TextTable:
+        content = pa.Table.from_batches(batches, self.schema)
+        return TextTable(self.file, self.dialect, self.header, content, self.notes, first_row)
+
+
+def read_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TextTable:
+    """Read a whole table; see `open_text_table`."""
+    return open_text_table(file, dialect, header=header).whole()
+
+
+def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TableFile:
+    """Check a table and open it.
+
+    Raises:
+        UserError: the file is empty, two columns have the same name, or a row has too many or too few cells.
+    """
+    kind = format_of(file)
+    if kind is not Format.TEXT:
+        schema, batches = typed_batches(file, kind)
+        check_unique(schema.names, file=file)
+        return TableFile(file, None, header=True, schema=schema, batches=batches)
+    dialect = dialect.adapted(file)
+    ((line, cells),) = first_rows(file, dialect, 1)
+    names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
+    check_unique(names, file=file)
+    skipped_lines = line if header else line - 1
+
+    def opened(dialect: TextDialect, *notes: str) -> TableFile:
+        def batches() -> Iterator[pa.RecordBatch]:
+            return _parsed(file, dialect, names, skipped_lines, QuoteScan(dialect, num_columns=len(names)))
+
+        schema = pa.schema([(name, pa.string()) for name in names])
+        return TableFile(file, dialect, header, schema, batches, notes)
+
+    scan = QuoteScan(dialect, num_columns=len(names))
+    is_table, num_batches = _is_table(_parsed(file, dialect, names, skipped_lines, scan))
+    if is_table and scan.is_regular and not scan.may_join_rows:
+        return opened(dialect)
+    if scan.has_quotes:
+        note = f"{file}: quotation marks were read as text, as with {dialect.prefix}quote=none"
+        unquoted = opened(replace(dialect, quote=False), note)
+        if _is_table(unquoted.batches())[0] and not any(map(_encloses_a_cell, unquoted.batches())):
+            return unquoted
+    # the fault may be in a line that begins in the last block that was read
+    num_valid_bytes = 0 if scan.has_quotes else max(num_batches - 1, 0) * BLOCK_SIZE
+    fault = _first_fault(file, dialect, len(names), skipped_lines, num_valid_bytes)
+    if fault is not None:
+        raise fault
+    if not is_table:
+        raise UserError(f"{file} cannot be read as a table of {len(names)} columns")
+    return opened(dialect)
+
+
+def _is_table(batches: Iterator[pa.RecordBatch]) -> tuple[bool, int]:
+    """Return whether there are rows, all of them with the right number of cells; and the number of batches read."""
+    num_batches = 0
+    try:
+        for _ in batches:
+            num_batches += 1
+    except pa.ArrowInvalid:
+        return False, num_batches
+    return num_batches > 0, num_batches
+
+
+def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
+    """Return whether quotation marks enclose a cell of a batch that was read without quotes."""
+    enclosed = (pc.match_substring_regex(column, r'^\s*"([^"]|"")*"\s*$') for column in batch.columns)
+    return any(pc.any(each).as_py() for each in enclosed)
+
+
+def _parsed(
+    file: InputFile, dialect: TextDialect, names: list[str], skipped_lines: int, scan: QuoteScan
+) -> Iterator[pa.RecordBatch]:
+    """Parse a file in batches of text. Raises ArrowInvalid if a row has too many or too few cells."""
+    options = arrow_options(
+        dialect,
+        names,
+        dict.fromkeys(names, pa.string()),
+        skipped_lines=skipped_lines,
+        spans_lines=dialect.is_quoted,
+        use_threads=True,
+    )
+    yield from pyarrow.csv.open_csv(TextStream(file, dialect, header_lines=skipped_lines, scan=scan), **options)
+
+
+def _first_fault(
+    file: InputFile, dialect: TextDialect, num_columns: int, skipped_lines: int, num_valid_bytes: int
+) -> UserError | None:
+    """Make the error for the first faulty row; None if there is none. The first `num_valid_bytes` bytes have no fault.
+
+    A row is faulty if it has too many or too few cells, irregular quotation marks, bytes that are not UTF-8, or a cell
+    with lines that look like rows.
+    """
+    has_rows = num_valid_bytes > 0
+    for block in whole_rows(file, dialect, header_lines=skipped_lines, num_valid_bytes=num_valid_bytes):
+        for line, cells, lines in block.rows(dialect, file):
+            has_rows = True
+            if (fault := _fault_of_row(cells, lines, dialect, num_columns)) is not None:
+                return UserError(f"{file}, line {line}: {fault}")
+    return None if has_rows else UserError(f"{file} has no rows, only a header")
+
+
+def _fault_of_row(cells: list[str], lines: list[bytes], dialect: TextDialect, num_columns: int) -> str | None:
+    """Describe the fault of a row, to follow `FILE, line N:`; None if it has none."""
+    looks_joined = any(line.count(dialect.delimiter.encode()) == num_columns - 1 for line in lines[1:])
+    if looks_joined or (len(lines) > 1 and len(cells) != num_columns):
+        return multiline_cell(dialect)
+    for written in written_cells(lines, dialect):
+        if (fault := fault_of_marks(written, dialect, noun="cell")) is not None:
+            return fault
+    if len(cells) != num_columns:
+        return f"a row must have {num_columns} columns, got {len(cells)}"
+    bad = next((cell for cell in cells if cell != printable(cell)), None)
+    if bad is not None:
+        return f"{printable(bad)!r} is not UTF-8 text; is {dialect.prefix}encoding right?"
+    return None

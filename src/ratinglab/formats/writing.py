@@ -1,0 +1,179 @@
+"""Write tables block by block, in the format that the file's name asks for."""
+
+import codecs
+import lzma
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.files import write_output
+from ratinglab.formats.columnar import text_column
+from ratinglab.formats.inputs import InputFile
+from ratinglab.formats.text_dialects import TextDialect
+
+CSV = TextDialect(",", "utf-8")
+"""Dialect of .csv files, and of text output if the input is not text."""
+DIALECTS = {".csv": CSV, ".tsv": TextDialect("\t", "utf-8")}
+JSON_LINES = (".jsonl", ".ndjson")
+BINARY: dict[str, Callable[[BinaryIO, pa.Schema], Any]] = {
+    ".parquet": pyarrow.parquet.ParquetWriter,
+    ".arrow": pa.ipc.new_file,
+    ".feather": pa.ipc.new_file,
+}
+COMPRESSED: dict[str, Callable[[BinaryIO], Any]] = {
+    "": nullcontext,
+    ".gz": lambda file: pa.CompressedOutputStream(_kept_open(file), "gzip"),
+    ".bz2": lambda file: pa.CompressedOutputStream(_kept_open(file), "bz2"),
+    ".xz": partial(lzma.LZMAFile, mode="wb"),
+    ".zst": lambda file: pa.CompressedOutputStream(_kept_open(file), "zstd"),
+}
+WRITTEN = (*DIALECTS, *JSON_LINES, *BINARY)
+NOT_WRITTEN = (
+    ".json .xlsx .xls .xlsb .ods .h5 .hdf .hdf5 .npy .npz .mat .pkl .pickle .pt .dta .sav .sas7bdat .rds .rda .rdata "
+    ".db .sqlite .avro .arff .html .xml .yaml .pdf .zip .7z .rar .tar .tgz .lz4 "
+    ".orc .pq .parq .arrows .ipc .gzip .br .snappy"
+).split()
+"""Extensions of formats that cannot be written. Unknown extensions mean text."""
+
+
+def check_name(path: Path, *, key: str) -> None:
+    """Raise UserError if the name of an output asks for a format that cannot be written; list those that can."""
+    extension, compression = _extensions(path)
+    if compression and extension in BINARY:
+        raise UserError(f"{key}: {compression} compresses only text and JSON Lines, got {path}")
+    if extension in NOT_WRITTEN:
+        *others, last = filter(None, COMPRESSED)
+        listed = f"{', '.join(WRITTEN)}, and text with {', '.join(others)} or {last}"
+        raise UserError(
+            f"{key}: {extension} cannot be written, only {listed}; got {path}{did_you_mean(extension, WRITTEN)}"
+        )
+
+
+def _extensions(path: Path) -> tuple[str, str]:
+    """Return the extensions of format and compression in lower case; "" for none."""
+    *_, before, last = ["", "", *map(str.lower, path.suffixes)]
+    return (before, last) if last in COMPRESSED else (last, "")
+
+
+def keeps_dialect(path: Path, source: InputFile) -> bool:
+    """Return whether text output keeps the dialect of its source, unless the extension asks for another one."""
+    extension, of_source = (_extensions(each)[0] for each in (path, Path(str(source))))
+    return extension == of_source or extension not in DIALECTS
+
+
+def write_table(
+    path: Path,
+    schema: pa.Schema,
+    blocks: Iterable[pa.Table],
+    *,
+    dialect: TextDialect | None = None,
+    header: bool = True,
+) -> None:
+    """Write a table atomically.
+
+    Args:
+        path: value of the option `output`; its extension decides the format, see `check_name`.
+        schema: names and types of the columns.
+        blocks: the rows, all with that schema; they may be computed while the file is written.
+        dialect: dialect of text; None: choose by the extension.
+        header: whether text begins with the column names.
+
+    Raises:
+        UserError: the file cannot be written, or a block cannot be computed; an old file is unchanged.
+    """
+    extension, compression = _extensions(path)
+
+    @contextmanager
+    def opened(file: BinaryIO) -> Iterator[Any]:
+        if extension in BINARY:
+            with BINARY[extension](file, schema) as writer:
+                yield writer
+            return
+        with COMPRESSED[compression](file) as stream:
+            if extension in JSON_LINES:
+                yield _JsonLinesWriter(stream)
+            else:
+                yield _TextWriter(
+                    stream, dialect or DIALECTS.get(extension, CSV), header=schema.names if header else []
+                )
+
+    def write(file: BinaryIO) -> None:
+        with opened(file) as writer:
+            for block in blocks:
+                writer.write(block)
+
+    try:
+        write_output(path, write, key="output")
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:  # a type that the format lacks
+        reason = " ".join(str(error).split())
+        raise UserError(f"output: a column of the input cannot be written to {path}: {reason}") from error
+
+
+def _kept_open(file: BinaryIO) -> BinaryIO:
+    """Reopen a file that is still empty, since pyarrow closes the file that it compresses to."""
+    return os.fdopen(file.fileno(), "wb", closefd=False)
+
+
+class _TextWriter:
+    """Writer of delimited text in any dialect. pyarrow's writer would quote every text cell."""
+
+    def __init__(self, file: BinaryIO, dialect: TextDialect, *, header: list[str]) -> None:
+        self._file, self._dialect = file, dialect
+        self._encode = codecs.getincrementalencoder(dialect.encoding)().encode  # writes the mark of UTF-16 once
+        self._separator = " " if dialect.separator == "spaces" else dialect.separator
+        if header:
+            self.write(pa.table([[name] for name in header], names=header))
+
+    def write(self, table: pa.Table) -> None:
+        """Write rows."""
+        cells = [self._cells(column, is_first=number == 0) for number, column in enumerate(table.columns)]
+        lines = pc.binary_join_element_wise(*cells, self._separator).to_pylist()
+        self._file.write(self._encode("\n".join([*lines, ""])))
+
+    def _cells(self, column: pa.ChunkedArray, *, is_first: bool) -> pa.ChunkedArray:
+        """Format the cells of a column, with quotation marks or escapes where needed."""
+        texts = text_column(column)
+        if pa.types.is_floating(column.type) and self._dialect.decimal != ".":
+            texts = pc.replace_substring(texts, ".", self._dialect.decimal)
+        special = f"[\r\n{re.escape(self._separator)}]"
+        if not self._dialect.is_quoted:
+            escaped = pc.replace_substring_regex(texts, rf"(\\|{special})", r"\\\1")
+            return escaped if self._dialect.escape else texts
+        if self._dialect.escape:
+            texts = pc.replace_substring(texts, "\\", "\\\\")
+        quoted = pc.binary_join_element_wise('"', pc.replace_substring(texts, '"', '""'), '"', "")
+        looks_like_comment = f"^{re.escape(self._dialect.comment)}|" if is_first and self._dialect.comment else ""
+        return pc.if_else(pc.match_substring_regex(texts, f'{looks_like_comment}"|{special}'), quoted, texts)
+
+
+class _JsonLinesWriter:
+    """Writer of one JSON object per row. NaN and infinity, which JSON lacks, become null."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, table: pa.Table) -> None:
+        """Write rows."""
+        for number, field in enumerate(table.schema):
+            if pa.types.is_float32(field.type):  # 3.7, not the nearest float64, 3.700000047683716
+                column = table[number].cast(pa.string()).cast(pa.float64())
+            elif pa.types.is_binary(field.type) or pa.types.is_temporal(field.type):  # pandas cuts times off
+                column = text_column(table[number])
+            else:
+                continue
+            table = table.set_column(number, field.name, column)
+        frame = table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)  # keeps integers beside nulls
+        if len(frame) > 0:
+            frame.to_json(
+                self._file, orient="records", lines=True, double_precision=15, date_format="iso", force_ascii=False
+            )

@@ -1,0 +1,347 @@
+"""Cleaning of rows: repeated pairs, ratings outside the scale, users and items with too few ratings."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.mapped_arrays import count_values, empty, release
+from ratinglab.ratings.table import Ratings
+from ratinglab.reading.unrated import is_unrated, notes_on_suspected_unrated
+
+CHUNK = 1 << 15
+"""Rows per thread when searching for repeated pairs."""
+BUCKET = 1 << 25
+"""Approximate number of rows whose pairs are sorted at once if the rows are in mapped files: 256 MB."""
+SLOT_BITS = 18
+"""Bits of the hash of a pair: 8 slots per row of a chunk, which fit the processor's cache."""
+HASH_FACTOR = np.uint32(2_654_435_769)
+"""2³² divided by the golden ratio: spreads the pairs evenly (Knuth, The Art of Computer Programming, volume 3, 6.4)."""
+PLACES_SHOWN = 3
+"""Number of rows named in the message on repeated pairs."""
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """Settings for cleaning the rows of a table.
+
+    Attributes:
+        duplicates: treatment of rows with the same user and item: "error", "last" or "mean" (see `Duplicates`).
+        min_rating: lowest rating to keep; None: keep all.
+        min_ratings_per_user: minimum number of ratings of a user; the rows of other users are dropped.
+        min_ratings_per_item: minimum number of ratings of an item; the rows of other items are dropped.
+        lowest: lowest possible rating; None: not set.
+        highest: highest possible rating; None: not set.
+        unrated: values that mean unrated; their rows are dropped.
+    """
+
+    duplicates: str
+    min_rating: float | None
+    min_ratings_per_user: int
+    min_ratings_per_item: int
+    lowest: float | None
+    highest: float | None
+    unrated: tuple[float, ...]
+
+    @property
+    def set_scale(self) -> tuple[float | None, float | None]:
+        """Lowest and highest possible rating, rounded to float32 like the ratings; None: not set."""
+        lowest, highest = (None if each is None else float(np.float32(each)) for each in (self.lowest, self.highest))
+        return lowest, highest
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows during cleaning.
+
+    Attributes:
+        ratings: user and item index and rating.
+        timestamp: (N,) int64 milliseconds, or None.
+        number: (N,) int64, position of each row among all rows read; None: no row was dropped.
+    """
+
+    ratings: Ratings
+    timestamp: NDArray[np.int64] | None
+    number: NDArray[np.int64] | None = None
+
+    def take(self, rows: NDArray[np.int64]) -> "Rows":
+        """Select rows by index, in the given order."""
+        return Rows(
+            ratings=self.ratings.take(rows),
+            timestamp=None if self.timestamp is None else self.timestamp[rows],
+            number=rows if self.number is None else self.number[rows],
+        )
+
+
+def without_unrated(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[Rows, list[str]]:
+    """Drop the rows without a rating; return the others, and notes on dropped rows and on suspect ratings.
+
+    Raises:
+        UserError: no row is left.
+    """
+    notes, rating = [], rows.ratings.rating
+    if cleaning.unrated:
+        is_missing = is_unrated(rating, cleaning.unrated)
+        listed = ",".join(f"{value:g}" for value in cleaning.unrated)
+        if is_missing.all():
+            raise UserError(f"{name}: data.unrated=[{listed}] leaves no rating")
+        notes.append(f"data.unrated=[{listed}] dropped {is_missing.sum():,} of {len(is_missing):,} rows")
+        if is_missing.any():
+            rows = rows.take(np.flatnonzero(~is_missing))
+            rating = rows.ratings.rating
+    return rows, notes + notes_on_suspected_unrated(rating, expected={cleaning.lowest, cleaning.highest})
+
+
+def scale_of(
+    rows: Rows, cleaning: Cleaning, *, name: str, places: Callable[[list[int]], list[str]]
+) -> tuple[float, float]:
+    """Determine the lowest and the highest possible rating, as set or as found in all rows.
+
+    `places` returns the file and line of each row, for messages.
+
+    Raises:
+        UserError: a rating is outside the scale that is set, or all ratings are equal.
+    """
+    rating = rows.ratings.rating
+    found = float(rating.min()), float(rating.max())
+    lowest, highest = (
+        bound if fixed is None else fixed for bound, fixed in zip(found, cleaning.set_scale, strict=True)
+    )
+    if found[0] < lowest or found[1] > highest:
+        off = (rating < lowest) | (rating > highest)
+        row = int(np.argmax(off))
+        number = row if rows.number is None else int(rows.number[row])
+        raise UserError(
+            f"{places([number])[0]}: the rating {rating[row]:g} is outside data.scale, {lowest:g} to {highest:g}; "
+            f"rows outside it in total: {off.sum():,} of {len(rating):,}; data.unrated drops rows without a rating"
+        )
+    if found[0] == found[1]:
+        raise UserError(
+            f"{name}: every rating is {found[0]:g}: there is nothing to predict; is data.columns.rating right?"
+        )
+    return lowest, highest
+
+
+class MergedRows(NamedTuple):
+    """Rows with one row per pair of user and item.
+
+    Attributes:
+        rows: the rows.
+        across_files: number of pairs that had rows in several files.
+        notes: remarks on the merged rows.
+    """
+
+    rows: Rows
+    across_files: int
+    notes: list[str]
+
+
+def without_duplicates(
+    rows: Rows,
+    *,
+    policy: str,
+    user_ids: IdMap,
+    item_ids: IdMap,
+    stops: NDArray[np.int64],
+    places: Callable[[list[int]], list[str]],
+    hint: str | None,
+    folder: Path | None = None,
+) -> MergedRows:
+    """Merge rows so that each pair of user and item has one row: the latest or, without times, the last in the files.
+
+    Args:
+        policy: "error", "last" or "mean".
+        stops: for each file, the row after its last one.
+        places: returns the file and line of each row, for messages.
+        hint: likely cause of repeated pairs, used as the message; None if unknown.
+        folder: folder for temporary files if the rows are in mapped files, which requires the policy "error"; or None.
+
+    Raises:
+        UserError: the policy is "error", and rows repeat a pair.
+    """
+    if not _repeats_a_pair(rows.ratings, num_items=len(item_ids), folder=folder):
+        return MergedRows(rows, across_files=0, notes=[])
+    if folder is not None:
+        rows = rows.take(_rows_of_repeats(rows.ratings, num_items=len(item_ids), folder=folder))
+    ratings = rows.ratings
+    pair = _pairs(ratings, num_items=len(item_ids))
+    if policy == "error" or rows.timestamp is None:
+        order = np.argsort(pair, kind="stable")
+    else:  # by time; among rows at the same time, the last in the files counts as the latest
+        order = np.lexsort((rows.timestamp, pair))
+    is_first = np.concatenate([[True], np.diff(pair[order]) != 0])
+    if policy == "error":
+        repeats = np.sort(order[~is_first])
+        raise UserError(hint or _message_on_repeats(rows, repeats, pair, user_ids, item_ids, places=places))
+    start = np.flatnonzero(is_first)
+    last = order[np.append(start[1:], len(order)) - 1]
+    if policy == "mean":
+        mean = np.add.reduceat(ratings.rating[order].astype(np.float64), start) / np.diff(start, append=len(order))
+        rating = ratings.rating.copy()
+        rating[last] = mean
+        rows = replace(rows, ratings=replace(ratings, rating=rating))
+    number = np.arange(len(pair)) if rows.number is None else rows.number
+    in_file = np.searchsorted(stops, number[order], side="right")
+    is_across = np.maximum.reduceat(in_file, start) != np.minimum.reduceat(in_file, start)
+    return MergedRows(
+        rows.take(np.sort(last)),
+        across_files=int(is_across.sum()),
+        notes=[f"data.duplicates={policy}: rows merged into others of the same user and item: {(~is_first).sum():,}"],
+    )
+
+
+def _message_on_repeats(
+    rows: Rows,
+    repeats: NDArray[np.intp],
+    pair: NDArray[np.int64],
+    user_ids: IdMap,
+    item_ids: IdMap,
+    *,
+    places: Callable[[list[int]], list[str]],
+) -> str:
+    """Make the message on the rows that repeat the pair of an earlier row; pair: (N,)."""
+    shown = repeats[:PLACES_SHOWN]
+    named_rows = np.append(shown, [int(np.argmax(pair == pair[row])) for row in shown])
+    named = places((named_rows if rows.number is None else rows.number[named_rows]).tolist())
+    user, item = user_ids.ids[rows.ratings.user[shown]], item_ids.ids[rows.ratings.item[shown]]
+    examples = "; ".join(
+        f"{place}, user {user_id} and item {item_id} as in {earlier}"
+        for place, earlier, user_id, item_id in zip(named, named[len(shown) :], user, item, strict=False)
+    )
+    return (
+        f"rows that repeat an earlier row's user and item: {len(repeats):,} ({examples}); data.duplicates=last or "
+        "=mean keeps one row of each pair"
+    )
+
+
+def _pairs(ratings: Ratings, *, num_items: int) -> NDArray[np.int64]:
+    """Pack user and item into one number per row: (N,) int64."""
+    pair = ratings.user.astype(np.int64)
+    pair *= num_items
+    pair += ratings.item
+    return pair
+
+
+def _repeats_a_pair(ratings: Ratings, *, num_items: int, folder: Path | None) -> bool:
+    if (ratings.user[1:] < ratings.user[:-1]).any():
+        if folder is not None:
+            return any(len(repeats) > 0 for repeats in _repeats_by_bucket(ratings, num_items=num_items, folder=folder))
+        return _has_repeats(_pairs(ratings, num_items=num_items))
+    # Most files are sorted by user, so search pieces of whole users that fit the processor's cache.
+    borders = np.arange(0, len(ratings) + CHUNK, CHUNK)
+    borders[1:-1] = np.searchsorted(ratings.user, ratings.user[borders[1:-1]])
+    pieces = (ratings.take(slice(start, stop)) for start, stop in itertools.pairwise(borders))
+    with ThreadPoolExecutor(pa.cpu_count()) as threads:  # numpy releases the GIL
+        return any(threads.map(lambda piece: _has_repeats_by_hash(_pairs(piece, num_items=num_items)), pieces))
+
+
+def _repeats_by_bucket(ratings: Ratings, *, num_items: int, folder: Path) -> Iterator[NDArray[np.int64]]:
+    """Yield the repeated pairs of each bucket of users. Temporary files hold the pairs: 8 bytes per row."""
+    num_rows_of = count_values(ratings.user, int(ratings.user.max()) + 1)
+    stop = np.cumsum(num_rows_of)
+    bucket_of_user = ((stop - 1) // BUCKET).astype(np.uint16)
+    starts = np.concatenate([[0], np.cumsum(np.bincount(bucket_of_user, weights=num_rows_of).astype(np.int64))])
+    place, pairs = starts[:-1].copy(), empty(len(ratings), np.int64, folder=folder)
+    for _, rows in ratings.blocks():
+        bucket = bucket_of_user[rows.user]
+        order = np.argsort(bucket, kind="stable")  # a radix sort
+        pair, number = _pairs(rows, num_items=num_items)[order], np.bincount(bucket, minlength=len(place))
+        for each in np.flatnonzero(number):
+            stop_in_block = int(number[: each + 1].sum())
+            pairs[place[each] : place[each] + number[each]] = pair[stop_in_block - number[each] : stop_in_block]
+            place[each] += number[each]
+        release(pairs)
+    for start, after in itertools.pairwise(starts):
+        of_bucket = np.sort(pairs[start:after])
+        release(pairs)
+        yield np.unique(of_bucket[1:][of_bucket[1:] == of_bucket[:-1]])
+
+
+def _rows_of_repeats(ratings: Ratings, *, num_items: int, folder: Path) -> NDArray[np.int64]:
+    """Find all rows whose pair is repeated."""
+    repeated = np.concatenate(list(_repeats_by_bucket(ratings, num_items=num_items, folder=folder)))
+    found = [
+        rows.start + np.flatnonzero(np.isin(_pairs(block, num_items=num_items), repeated))
+        for rows, block in ratings.blocks()
+    ]
+    return np.concatenate(found)
+
+
+def _has_repeats(pair: NDArray[np.int64]) -> bool:
+    if not (pair[1:] > pair[:-1]).all():
+        pair.sort()
+    return bool((pair[1:] == pair[:-1]).any())
+
+
+def _has_repeats_by_hash(pair: NDArray[np.int64]) -> bool:
+    """Return whether a pair is repeated. Sorts only the pairs whose slot a later row shares: about one in 16."""
+    slot = ((pair.astype(np.uint32) * HASH_FACTOR) >> np.uint32(32 - SLOT_BITS)).astype(np.intp)  # numpy's own index
+    row = np.arange(len(pair), dtype=np.int32)
+    last_row = np.empty(1 << SLOT_BITS, dtype=np.int32)
+    last_row[slot] = row
+    last = last_row[slot]
+    earlier = np.flatnonzero(last != row)
+    return bool((pair[earlier] == pair[last[earlier]]).any()) or _has_repeats(pair[earlier])
+
+
+def without_low_ratings(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[Rows, list[str]]:
+    """Drop the rows with ratings below `min_rating`; return the others, and a note.
+
+    Raises:
+        UserError: no row is left.
+    """
+    if cleaning.min_rating is None:
+        return rows, []
+    is_low = rows.ratings.rating < np.float32(cleaning.min_rating)
+    if is_low.all():
+        raise UserError(f"{name}: data.min_rating={cleaning.min_rating:g} leaves no rating")
+    note = f"data.min_rating={cleaning.min_rating:g} dropped {is_low.sum():,} of {len(is_low):,} rows"
+    return (rows.take(np.flatnonzero(~is_low)) if is_low.any() else rows), [note]
+
+
+def k_core(rows: Rows, cleaning: Cleaning, *, num_users: int, num_items: int) -> tuple[Rows, list[str]]:
+    """Drop rows of users and items with too few ratings, repeatedly, until all have enough.
+
+    Raises:
+        UserError: no row is left.
+    """
+    least_user, least_item = cleaning.min_ratings_per_user, cleaning.min_ratings_per_item
+    if least_user <= 1 and least_item <= 1:
+        return rows, []
+    num_rows, kept = len(rows.ratings), rows
+    while True:
+        user_count = np.bincount(kept.ratings.user, minlength=num_users)
+        item_count = np.bincount(kept.ratings.item, minlength=num_items)
+        enough = (user_count >= least_user)[kept.ratings.user] & (item_count >= least_item)[kept.ratings.item]
+        if enough.all():
+            break
+        kept = kept.take(np.flatnonzero(enough))
+    if len(kept.ratings) == 0:
+        raise UserError(
+            f"data.min_ratings_per_user={least_user} and data.min_ratings_per_item={least_item} leave no rating"
+        )
+    if len(kept.ratings) == num_rows:
+        return rows, []
+    users_left, items_left = int((user_count > 0).sum()), int((item_count > 0).sum())
+    return kept, [
+        f"dropped {num_rows - len(kept.ratings):,} ratings, {num_users - users_left:,} users and "
+        f"{num_items - items_left:,} items with fewer ratings than data.min_ratings_per_user={least_user} or "
+        f"data.min_ratings_per_item={least_item}"
+    ]
+
+
+def only_used(index: NDArray[np.int32], ids: IdMap) -> tuple[NDArray[np.int32], IdMap]:
+    """Drop ids without rows; return each row's new index and the remaining ids in their old order."""
+    is_used = np.bincount(index, minlength=len(ids)) > 0
+    if is_used.all():
+        return index, ids
+    new_index = np.cumsum(is_used, dtype=np.int32) - 1
+    return new_index[index], ids.reordered(np.flatnonzero(is_used))

@@ -1,0 +1,218 @@
+"""Cache of tables in Arrow files, which the next run maps into memory."""
+
+import json
+import os
+import platform
+import shutil
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from ratinglab.files import write_whole
+from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.side_information import Origin
+from ratinglab.ratings.table import Ratings, RatingTable, SourceFile
+from ratinglab.reading.streaming import COLUMNS, map_rows
+
+VERSION = 6
+"""Increment with any change to the result of reading or to the format of the cache."""
+SMALLEST = 8 << 20
+"""Minimum size of files to cache; smaller ones are read as fast."""
+SETTLED_NS = 2_000_000_000
+"""Minimum age of files to cache. A file rewritten within a clock tick would look unchanged."""
+KEPT = 8
+"""Maximum number of cached tables; the least recently used are removed."""
+ABANDONED = 86_400
+"""Seconds after which an incomplete table counts as left by a killed run."""
+FACTS_FILE = "table.arrow"
+"""File of everything but the rows of a table on disk."""
+FACTS = ("name", "origins", "scale", "set_scale", "sources", "merged_across_files", "digest", "notes", "noise_floor")
+WRITING = threading.Lock()
+"""Serializes the writes of this process, which share the name of a temporary file."""
+
+
+def cached_table(
+    folder: Path | None, read: Callable[[], RatingTable], *, fingerprints: list[list[Any]], options: str, now_ns: int
+) -> RatingTable:
+    """Return the table of `read`, from the cache if the files and the reading options are unchanged.
+
+    An entry is a file that is renamed into place once it is complete on disk, so that two runs may write it at once,
+    and a killed run leaves no partial entry. Unreadable entries are replaced. If writing fails, the table gets a note.
+
+    Args:
+        folder: the cache folder; None: no cache.
+        fingerprints: path, size and times of each file, by which a changed file is recognized.
+        options: all options that affect the result of reading.
+        now_ns: the time in nanoseconds.
+    """
+    size = sum(fingerprint[2] for fingerprint in fingerprints)
+    settled = all(max(fingerprint[3:]) < now_ns - SETTLED_NS for fingerprint in fingerprints)
+    if folder is None or size < SMALLEST or not settled:
+        return read()
+    entry = _entry_of(folder, fingerprints, options, suffix=".arrow")
+    if (table := _found(entry)) is not None:
+        return table
+    table = read()
+    try:
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        with WRITING:
+            write_whole(entry, lambda file: _write(file, table))
+    except OSError as error:
+        note = f"the table was not cached for the next run: {error.filename or entry}: {error.strerror or error}"
+        return replace(table, notes=(*table.notes, note))
+    _tidy(entry, now=now_ns / 1e9)
+    return _load(entry) or table  # the mapped copy, so that the arrays just read are freed
+
+
+def table_on_disk(
+    folder: Path, read: Callable[[Path], RatingTable], *, fingerprints: list[list[Any]], options: str, now_ns: int
+) -> RatingTable:
+    """Return the table of `read`, which writes its rows to files of a folder, like `cached_table`.
+
+    An entry is a folder that is renamed into place once it is complete.
+
+    Raises:
+        OSError: the rows cannot be written.
+    """
+    entry = _entry_of(folder, fingerprints, options, suffix=".rows")
+    if (table := _found(entry)) is not None:
+        return table
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(entry.parent)
+    half_done = entry.with_name(f".{entry.name}.{platform.node()}.{os.getpid()}.{threading.get_ident()}.tmp")
+    shutil.rmtree(half_done, ignore_errors=True)  # left by a killed process with the same number in a container
+    try:
+        half_done.mkdir()
+        found = read(half_done)
+        write_whole(half_done / FACTS_FILE, lambda file: _write(file, found))
+        for name in COLUMNS:
+            with (half_done / name).open("rb") as file:
+                os.fsync(file.fileno())
+        if _load_on_disk(entry) is None:  # else another run has written it meanwhile
+            shutil.rmtree(entry, ignore_errors=True)  # unreadable
+            with suppress(OSError):  # another run has renamed its own just now
+                half_done.rename(entry)
+    finally:
+        shutil.rmtree(half_done, ignore_errors=True)
+    _tidy(entry, now=now_ns / 1e9)
+    # the rows stay mapped if another run has removed the entry
+    return _load_on_disk(entry) or replace(found, folder=entry.parent)
+
+
+def _entry_of(folder: Path, fingerprints: list[list[Any]], options: str, *, suffix: str) -> Path:
+    """Return the path of a table's entry. Its name begins with a hash of the files' paths and the options."""
+    source = _hashed([VERSION, [fingerprint[:2] for fingerprint in fingerprints], options])
+    return folder / "tables" / f"{source}-{_hashed(fingerprints)}{suffix}"
+
+
+def _found(entry: Path) -> RatingTable | None:
+    """Load the table of an entry, and mark it as the one used last; None if it is missing or invalid."""
+    table = _load_on_disk(entry) if entry.suffix == ".rows" else _load(entry)
+    if table is not None:
+        with suppress(OSError):  # the cache may be read-only
+            os.utime(entry)
+    return table
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove the rows of this machine's processes that were killed while reading, since they can fill a disk."""
+    for path in folder.glob(f".*.rows.{platform.node()}.*.tmp"):
+        try:
+            os.kill(int(path.name.split(".")[-3]), 0)
+        except (OSError, ValueError):  # there is no such process
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _tidy(entry: Path, *, now: float) -> None:
+    """Remove older tables of the same files, leftovers of killed runs, and all but the KEPT latest tables.
+
+    Runs that have mapped a removed table can still read it.
+    """
+    used: dict[Path, float] = {}
+    for each in entry.parent.iterdir():
+        with suppress(OSError):  # removed by another run
+            used[each] = each.stat().st_mtime
+    tables = sorted((each for each in used if not each.name.startswith(".")), key=lambda each: -used[each])
+    source = entry.name.partition("-")[0]
+    outdated = [each for each in tables[:KEPT] if each.name.startswith(f"{source}-") and each != entry]
+    abandoned = [each for each in used if each.name.startswith(".") and used[each] < now - ABANDONED]
+    for each in [*tables[KEPT:], *outdated, *abandoned]:
+        shutil.rmtree(each, ignore_errors=True)  # earlier versions wrote folders
+        with suppress(OSError):
+            each.unlink()
+
+
+def _hashed(content: Any) -> str:
+    return blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
+
+
+def _write(file: BinaryIO, table: RatingTable) -> None:
+    """Write an Arrow file with one row, whose cells are the table's arrays, and the other facts as metadata.
+
+    Leaves out the rows of a table on disk.
+    """
+    arrays = {name: getattr(table.ratings, name) for name in ("user", "item", "rating") if table.folder is None}
+    arrays |= {"user_ids": table.user_ids.ids.to_numpy(), "item_ids": table.item_ids.ids.to_numpy()}
+    arrays |= {"timestamp": table.timestamp, "titles": table.titles}
+    arrays |= {f"user.{name}": column for name, column in table.user_columns.items()}
+    arrays |= {f"item.{name}": column for name, column in table.item_columns.items()}
+    cells = {
+        name: pa.LargeListArray.from_arrays(pa.array([0, len(array)]), pa.array(array))
+        for name, array in arrays.items()
+        if array is not None
+    }
+    content = pa.table(cells, metadata={"facts": json.dumps({name: getattr(table, name) for name in FACTS})})
+    with pa.ipc.new_file(file, content.schema) as writer:
+        writer.write_table(content)
+
+
+def _load_on_disk(entry: Path) -> RatingTable | None:
+    """Load the table of an entry whose rows are on disk; None if it is missing or invalid."""
+    try:
+        ratings = map_rows(entry)
+    except (OSError, ValueError):
+        return None
+    table = _load(entry / FACTS_FILE, ratings=ratings)
+    return None if table is None or table.sources[-1].stop != len(ratings) else table
+
+
+def _load(entry: Path, *, ratings: Ratings | None = None) -> RatingTable | None:
+    """Load the table of an entry; None if it is missing or invalid. `ratings` are its rows if they are on disk."""
+    try:
+        content = pa.ipc.open_file(pa.memory_map(os.fsencode(entry))).read_all()
+        content.validate(full=True)  # reads no numbers, only text
+        facts = json.loads(content.schema.metadata[b"facts"])
+        cells = {name: content[name].chunk(0).values for name in content.column_names}
+        arrays = {name: cell.to_numpy(zero_copy_only=not pa.types.is_string(cell.type)) for name, cell in cells.items()}
+        columns = {
+            side: {name.removeprefix(side): array for name, array in arrays.items() if name.startswith(side)}
+            for side in ("user.", "item.")
+        }
+        table = RatingTable(
+            name=facts["name"],
+            ratings=ratings or Ratings(user=arrays["user"], item=arrays["item"], rating=arrays["rating"]),
+            timestamp=arrays.get("timestamp"),
+            user_ids=IdMap(arrays["user_ids"]),
+            item_ids=IdMap(arrays["item_ids"]),
+            titles=arrays.get("titles"),
+            user_columns=columns["user."],
+            item_columns=columns["item."],
+            origins=(Origin(*facts["origins"][0]), Origin(*facts["origins"][1])),
+            scale=tuple(facts["scale"]),
+            set_scale=tuple(facts["set_scale"]),
+            sources=tuple(SourceFile(*source) for source in facts["sources"]),
+            merged_across_files=facts["merged_across_files"],
+            notes=tuple(facts["notes"]),
+            noise_floor=facts["noise_floor"],
+            folder=None if ratings is None else entry.parent.parent,
+        )
+        table.__dict__["digest"] = facts["digest"]  # fill the cached_property
+        return table
+    except (OSError, pa.ArrowException, ValueError, LookupError, TypeError, AssertionError):
+        return None

@@ -1,0 +1,75 @@
+"""Split by users: held-out users have no training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError
+from ratinglab.options import at_least, from_zero_below, seed_rule
+from ratinglab.splits.split import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY, SplitOptions
+
+if TYPE_CHECKING:
+    from ratinglab.ratings.table import RatingTable
+
+
+@dataclass
+class HeldOutUsersSplit(SplitOptions):
+    """Random users for validation and test, who have no training rows ("strong generalization").
+
+    For ranking metrics, some rows of each held-out user are folded in (the history), and the recommended list is
+    compared with the other rows. Rows of items without training rows always belong to the history.
+
+    With the same seed and the same order of rows, this split equals the one by Liang et al.'s code.
+
+    Source: Liang, Krishnan, Hoffman, Jebara, "Variational Autoencoders for Collaborative Filtering", WWW 2018.
+    """
+
+    name: ClassVar[str] = "held_out_users"
+    holds_out_users: ClassVar[bool] = True
+
+    validation: int = field(metadata=at_least(0))
+    """Number of users held out for validation; 0: no validation, so no early stopping."""
+    test: int = field(metadata=at_least(0))
+    """Number of users held out for test; 0: no test."""
+    hidden: float = field(metadata=from_zero_below(1))
+    """Fraction of a held-out user's ratings, rounded down, to measure recommended lists with. The others are folded
+    in."""
+    seed: int = field(metadata=seed_rule())
+    """Seed of the split, independent of the training `seed`."""
+
+    def assign(self, table: RatingTable) -> NDArray[np.int8]:
+        user, item, num_users = table.ratings.user, table.ratings.item, table.num_users
+        num_held_out = self.validation + self.test
+        if num_held_out >= num_users:
+            raise UserError(
+                f"split.validation + split.test must be below {num_users:,}, the users of {table.name}, "
+                f"got {self.validation} + {self.test} = {num_held_out}"
+            )
+        # RandomState gives the same stream in all versions of numpy
+        order = np.random.RandomState(self.seed).permutation(num_users)
+        of_user = np.full(num_users, TRAIN, dtype=np.int8)
+        of_user[order[num_users - num_held_out :]] = VALIDATION_HISTORY
+        of_user[order[num_users - self.test :]] = TEST_HISTORY
+        part = of_user[user]
+        is_trained = np.bincount(item[part == TRAIN], minlength=table.num_items) > 0
+        for history, held_out in ((VALIDATION_HISTORY, VALIDATION), (TEST_HISTORY, TEST)):
+            rows = np.flatnonzero((part == history) & is_trained[item])
+            part[self._hidden(rows[np.argsort(user[rows], kind="stable")], user)] = held_out
+        return part
+
+    def _hidden(self, rows: NDArray[np.intp], user: NDArray[np.int32]) -> NDArray[np.intp]:
+        """Choose the held-out rows among rows sorted by user: (N,) → (M,)."""
+        random, chosen = np.random.RandomState(self.seed), [rows[:0]]
+        borders = np.flatnonzero(np.diff(user[rows])) + 1
+        for of_user in np.split(rows, borders):
+            count = int(self.hidden * len(of_user))
+            if count > 0:  # drawing zero rows would change later draws
+                chosen.append(of_user[random.choice(len(of_user), size=count, replace=False)])
+        return np.concatenate(chosen)
+
+    def why_empty(self, table: RatingTable) -> str:
+        return f": no held-out user has enough ratings to hide {self.hidden:g} of them, rounded down"

@@ -1,0 +1,187 @@
+"""Training, validation and test rows, reindexed so that users and items with training rows come first."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError
+from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.mapped_arrays import count_values, empty, release
+from ratinglab.ratings.side_information import AvailableData, Column, SideInformation, informative
+from ratinglab.ratings.table import MILLISECONDS, Ratings, RatingTable
+from ratinglab.splits.split import TEST, TRAIN, VALIDATION, VALIDATION_HISTORY, Split
+
+SESSION = 2
+"""Minimum average number of ratings on a user's day for which weights per day pay."""
+SESSION_ROWS = 1_000_000
+"""Approximate number of rows that the average is computed from."""
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """A table and its parts, reindexed so that users and items with training rows come first.
+
+    Users with an index below `num_users` have training rows. A model cannot predict for the others or for UNKNOWN. The
+    same holds for items.
+
+    Attributes:
+        table: all rows, with the table's own indices.
+        split: the part of each row.
+        side: side information with the new indices.
+        user_order: (table.num_users,) intp, the table's index of each new user index.
+        item_order: (table.num_items,) intp, the table's index of each new item index.
+        num_users: users with at least one training row.
+        num_items: items with at least one training row.
+    """
+
+    table: RatingTable
+    split: Split
+    side: SideInformation
+    user_order: NDArray[np.intp]
+    item_order: NDArray[np.intp]
+    num_users: int
+    num_items: int
+
+    @property
+    def train(self) -> Ratings:
+        """The training rows."""
+        return self._rows_of(TRAIN)
+
+    @property
+    def validation(self) -> Ratings:
+        """The validation rows, possibly none."""
+        return self._rows_of(VALIDATION)
+
+    @property
+    def validation_history(self) -> Ratings:
+        """Rows to fold in for users held out for validation, possibly none."""
+        return self._rows_of(VALIDATION_HISTORY)
+
+    @property
+    def test(self) -> Ratings:
+        """The test rows, possibly none."""
+        return self._rows_of(TEST)
+
+    @cached_property
+    def scale(self) -> tuple[float, float]:
+        """Range that predictions are clipped to: the scale as set, or else as found outside the test rows."""
+        set_bounds, found = self.table.set_scale, []
+        for rows, block in self.table.ratings.blocks():
+            rating = block.rating[self.split.part[rows] != TEST]
+            found += [rating.min(), rating.max()] if len(rating) > 0 else []
+        lowest, highest = (
+            float(extreme(found)) if bound is None else bound
+            for bound, extreme in zip(set_bounds, (min, max), strict=True)
+        )
+        return lowest, highest
+
+    def blocks(self) -> Iterator[tuple[Ratings, NDArray[np.int8]]]:
+        """Yield blocks of all rows, in the table's order and with the new indices, and the part of each row."""
+        for rows, block in self._blocks_of_table():
+            yield self._renumbered(block), self.split.part[rows]
+
+    def _rows_of(self, part: int) -> Ratings:
+        """Copy the rows of a part with the new indices, for a table on disk into mapped files.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        count, folder = self.split.count(part), self.table.folder
+        try:
+            user, item = (empty(count, np.int32, folder=folder) for _ in range(2))
+            rating = empty(count, np.float32, folder=folder)
+        except OSError as error:
+            raise UserError(f"data.cache: {folder}: {error.strerror or error}") from error
+        copied = Ratings(user, item, rating, None if self.side.day is None else np.empty(count, np.int32))
+        first = 0
+        for rows, block in self._blocks_of_table():
+            found = self._renumbered(block.take(self.split.part[rows] == part))
+            target = copied.take(slice(first, first + len(found)))
+            first += len(found)
+            for column, values in vars(target).items():
+                if values is not None:
+                    values[:] = getattr(found, column)
+            release(user, item, rating)
+        return copied
+
+    def _blocks_of_table(self) -> Iterator[tuple[slice, Ratings]]:
+        """Yield the table's rows block by block, with days if the equation needs them."""
+        return replace(self.table.ratings, day=self.side.day).blocks()
+
+    def _renumbered(self, rows: Ratings) -> Ratings:
+        return replace(rows, user=self._new_user[rows.user], item=self._new_item[rows.item])
+
+    @cached_property
+    def _new_user(self) -> NDArray[np.int32]:
+        return np.argsort(self.user_order).astype(np.int32)
+
+    @cached_property
+    def _new_item(self) -> NDArray[np.int32]:
+        return np.argsort(self.item_order).astype(np.int32)
+
+    @property
+    def user_ids(self) -> IdMap:
+        """The id of each new index."""
+        return self.table.user_ids.reordered(self.user_order)
+
+    @property
+    def item_ids(self) -> IdMap:
+        """The id of each new index."""
+        return self.table.item_ids.reordered(self.item_order)
+
+    @property
+    def titles(self) -> NDArray[np.object_] | None:
+        """The title of each new index."""
+        return None if self.table.titles is None else self.table.titles[self.item_order]
+
+    @property
+    def item_features(self) -> dict[str, Column]:
+        """All item features by new index, including those that the equation does not need."""
+        return {name: column[self.item_order] for name, column in self.table.item_columns.items()}
+
+
+def find_available_data(table: RatingTable, split: Split) -> AvailableData:
+    """Find the data besides ratings that a table has for users and items with training rows."""
+    is_train = split.part == TRAIN
+    counts = [(table.ratings.user, table.num_users), (table.ratings.item, table.num_items)]
+    user, item = (count_values(index, count, where=is_train) > 0 for index, count in counts)
+    return AvailableData(
+        has_times=_has_sessions(table, is_train),
+        user_features=informative(table.user_columns, is_trained=user),
+        item_features=informative(table.item_columns, is_trained=item),
+    )
+
+
+def _has_sessions(table: RatingTable, is_train: NDArray[np.bool_]) -> bool:
+    """Return whether the training rows have times, with several ratings on a user's day on average."""
+    if table.timestamp is None:
+        return False
+    step = 1 + len(is_train) // SESSION_ROWS  # sample users of a large table
+    chosen = is_train & (table.ratings.user % step == 0)
+    user, day = table.ratings.user[chosen].astype(np.int64), table.timestamp[chosen] // MILLISECONDS
+    return len(user) > 0 and len(user) >= SESSION * len(np.unique((user << 32) + (day - day.min())))
+
+
+def hold_out(table: RatingTable, split: Split, side: SideInformation) -> Holdout:
+    """Reindex users, items and side information: those with training rows come first, in their old order."""
+    is_train = split.part == TRAIN
+    user_order, num_users = _trained_first(table.ratings.user, table.num_users, is_train)
+    item_order, num_items = _trained_first(table.ratings.item, table.num_items, is_train)
+    return Holdout(
+        table=table,
+        split=split,
+        side=side.reordered(user_order, item_order),
+        user_order=user_order,
+        item_order=item_order,
+        num_users=num_users,
+        num_items=num_items,
+    )
+
+
+def _trained_first(index: NDArray[np.int32], count: int, is_train: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
+    """Return the old index of each new one, (count,) intp, and the number of indices with training rows."""
+    has_row = count_values(index, count, where=is_train) > 0
+    return np.argsort(~has_row, kind="stable"), int(has_row.sum())

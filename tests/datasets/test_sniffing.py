@@ -1,0 +1,189 @@
+"""Guess of a file's layout, on the published layouts of public data sets and on files that people have."""
+
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+from published_layouts import LAYOUTS
+from tables import csv_options, rows_of
+
+from ratinglab.datasets.sniffing import guess_layout
+from ratinglab.datasets.sources import Duplicates
+from ratinglab.errors import UserError
+
+HAS_BLANK_USERS = "BeerAdvocate (data.world, Kaggle)"
+READABLE = [layout for layout in LAYOUTS if layout.user is not None]
+
+
+@pytest.fixture
+def guessed(tmp_path):
+    """Write a file and guess its layout: guessed(content, **options)."""
+
+    def guess_content(content, *, name="ratings", **changed):
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return guess_layout(csv_options(str(tmp_path / name), duplicates=Duplicates.last, **changed))
+
+    return guess_content
+
+
+@pytest.mark.parametrize("layout", READABLE, ids=lambda layout: layout.name)
+def test_published_layout_is_guessed(guessed, layout):
+    columns = guessed(layout.content, name=layout.file_name).options.columns
+    assert (columns.user, columns.item) == (layout.user, layout.item)
+    assert (columns.rating, columns.timestamp) == (layout.rating, layout.timestamp)
+
+
+@pytest.mark.parametrize(
+    "layout", [layout for layout in READABLE if layout.name != HAS_BLANK_USERS], ids=lambda layout: layout.name
+)
+def test_published_layout_is_read_as_guessed(guessed, layout):
+    table = guessed(layout.content, name=layout.file_name).options.load()
+    user_id, item_id, rating = layout.first_row
+    first = [row[:3] for row in rows_of(table) if (str(row[0]), str(row[1])) == (user_id, item_id)]
+    repeats = layout.name.startswith("Steam")  # a row for the purchase and one for the hours
+    assert [value for *_, value in first] == [pytest.approx(87.0 if repeats else rating)]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "Netflix Prize (Kaggle)",
+            "is in the Netflix Prize format, .*: put the id into each row, for example with awk",
+        ),
+        ("Jester 1 (its worksheet as CSV)", "looks like a matrix with one row per user and one column per item"),
+        ("Amazon Fine Foods (SNAP)", "is a file with one field per line: convert it to one rating per row"),
+    ],
+)
+def test_published_layout_without_one_rating_per_row_is_refused(guessed, name, message):
+    (layout,) = (layout for layout in LAYOUTS if layout.name == name)
+    with pytest.raises(UserError, match=message):
+        guessed(layout.content)
+
+
+def columns_of(found):
+    columns = found.options.columns
+    return columns.user, columns.item, columns.rating, columns.timestamp
+
+
+def test_semicolons_and_decimal_commas_are_told_apart(guessed):
+    found = guessed("user;movie;stars\n1;2;3,5\n2;3;4,0\n")
+    assert (found.options.separator, found.options.decimal.name) == ("semicolon", "comma")
+    assert rows_of(found.options.load()) == [(1, 2, 3.5), (2, 3, 4.0)]
+
+
+def test_columns_that_the_user_names_are_kept(guessed):
+    content = "a,b,rating,stars\nu,x,1,5\nv,y,2,4\n"
+    with pytest.raises(
+        UserError,
+        match=r"set data.columns.user, data.columns.item, which cannot be guessed; it has a, b, rating, stars$",
+    ):
+        guessed(content)
+    assert columns_of(guessed(content, columns=("a", "b", "stars"))) == ("a", "b", "stars", None)
+
+
+def test_column_named_when_holds_times(guessed):
+    found = guessed("user;film;stars;when\n1;2;3;964982703\n2;3;4;964981247\n")
+    assert columns_of(found) == ("user", "film", "stars", "when")
+    assert found.options.load().timestamp is not None
+
+
+def test_separator_that_the_user_names_is_kept(guessed):
+    assert guessed("1^2^3\n2^3^4\n", separator="^").options.separator == "^"
+
+
+@pytest.mark.parametrize(
+    ("dates", "pattern"),
+    [
+        (("31/01/2006", "01/02/2006"), "%d/%m/%Y"),
+        (("01/31/2006", "02/01/2006"), "%m/%d/%Y"),
+        (("31.01.2006 10:15", "01.02.2006 09:00"), "%d.%m.%Y %H:%M"),
+        (("20060131", "20060201"), None),
+        (("2006-01-31", "2006-02-01"), None),
+        (("2006-01-31T00:00:00Z", "2006-02-01 01:02:03.123456789"), None),
+    ],
+)
+def test_date_format_is_guessed(guessed, dates, pattern):
+    found = guessed("user,item,rating,date\n" + "".join(f"1,{n},{n},{date}\n" for n, date in enumerate(dates)))
+    assert columns_of(found) == ("user", "item", "rating", "date")
+    assert found.options.timestamp_format == pattern
+    days = found.options.load().timestamp // 86_400_000
+    assert days.tolist() == [13_179, 13_180]
+
+
+def test_ambiguous_dates_are_left_to_the_user(guessed):
+    content = "user,item,rating,date\n1,1,1,01/02/2006\n1,2,2,03/04/2006\n"
+    found = guessed(content, columns=("user", "item", "rating", "date"))
+    assert found.options.columns.timestamp is None
+    assert found.notes == (
+        "the time format of column date cannot be guessed; to read the times, set data.columns.timestamp=date and "
+        "data.timestamp_format",
+    )
+    found = guessed(content, columns=("user", "item", "rating", "date"), timestamp_format="%d/%m/%Y")
+    assert columns_of(found)[3] == "date"
+
+
+def test_file_of_two_columns_is_refused(guessed):
+    with pytest.raises(UserError, match="no known separator splits its rows into three or more columns"):
+        guessed("user,item\n1,2\n3,4\n")
+
+
+@pytest.mark.parametrize("layout", READABLE[:8], ids=lambda layout: layout.name)
+def test_guess_is_idempotent(guessed, layout):
+    found = guessed(layout.content).options
+    assert guess_layout(replace(found)).options == found
+
+
+def test_ids_that_begin_like_comments_are_rows(guessed):
+    found = guessed("#u1,m1,4\n#u2,m2,5\nu3,m1,3\n")
+    assert found.options.comment is None
+    assert len(found.options.load().ratings) == 3
+
+
+@pytest.mark.parametrize("start", ["# exported\n", "#\n", "## a, b, c\n", "% a b c\n%% d\n"])
+def test_comments_before_the_rows_are_guessed(guessed, start):
+    found = guessed(start + "1,2,3\n2,3,4\n")
+    assert found.options.comment == start[0]
+    assert rows_of(found.options.load()) == [(1, 2, 3.0), (2, 3, 4.0)]
+
+
+@pytest.mark.parametrize("given", ["utf-8", "utf-16-le"])
+def test_encoding_is_kept_if_the_text_is_in_it(guessed, given):
+    content = "user,item,rating\né,1,3\nè,2,4\n".encode(given)
+    found = guessed(content, encoding=given)
+    assert (found.options.encoding, found.notes) == (given, ())
+
+
+def test_text_in_another_encoding_is_read_as_latin_1_with_a_note(guessed):
+    found = guessed("user,item,rating\né,1,3\nè,2,4\n".encode("latin-1"))
+    assert found.options.encoding == "latin-1"
+    assert found.notes[0].endswith("is not UTF-8 text: read as latin-1; set data.encoding for another encoding")
+
+
+def test_backslash_at_the_end_of_a_cell_is_not_an_escape(guessed):
+    found = guessed('user,item,rating,path\n1,2,3,"C:\\x, 5\\"\n2,3,4,D\n')
+    assert found.options.escape.name == "none"
+    assert rows_of(found.options.load()) == [(1, 2, 3.0), (2, 3, 4.0)]
+
+
+def test_zone_of_a_late_row_is_read(guessed):
+    times = ["2020-01-02"] * 25 + ["2020-01-02T10:00:00Z"]
+    found = guessed("user,item,rating,time\n" + "".join(f"1,{n},{n},{time}\n" for n, time in enumerate(times)))
+    assert columns_of(found)[3] == "time"
+
+
+def test_named_times_that_cannot_be_read_give_a_note(guessed):
+    found = guessed("user,item,rating,date\n1,1,1,01/02/2006\n1,2,2,03/04/2006\n")
+    assert columns_of(found)[3] is None
+    assert found.notes[0].startswith("the time format of column date cannot be guessed; to read the times, set")
+
+
+def test_columns_of_one_name_are_an_error(guessed):
+    table, sink = (
+        pa.table([[1, 2], [3, 4], [5, 4], [1, 1]], names=["user", "item", "rating", "rating"]),
+        pa.BufferOutputStream(),
+    )
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(UserError, match="ratings has 2 columns named 'rating'"):
+        guessed(sink.getvalue().to_pybytes())
