@@ -26,7 +26,8 @@ from ratinglab.models.posterior import Posterior
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.table import RatingTable
 from ratinglab.splits.holdout import Holdout, hold_out
-from ratinglab.splits.split import RandomSplit, SplitOptions
+from ratinglab.splits.random_rows import RandomSplit
+from ratinglab.splits.split import SplitOptions
 from ratinglab.stars import Stars
 
 TRAINER = TrainerOptions(

@@ -10,7 +10,7 @@ from tables import NO_SIDE, table_of
 
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.splits.holdout import hold_out
-from ratinglab.splits.split import RandomSplit
+from ratinglab.splits.random_rows import RandomSplit
 
 
 def trainer_on(device: str, *, epoch: int = 0, rank: int = 0, world_size: int = 1) -> SimpleNamespace:

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import pkgutil
 import re
 import traceback
 from types import ModuleType
@@ -64,3 +65,9 @@ def import_named(name: str, *, key: str) -> ModuleType:
         place = f"{frame.filename}, line {frame.lineno}"
     message = fault.msg if isinstance(fault, SyntaxError | ImportError) else f"{type(fault).__name__}: {fault}"
     raise UserError(f"{key}: {name} cannot be imported: {place}: {' '.join(message.split())}") from fault
+
+
+def import_modules(package: str) -> None:
+    """Import all modules of a package, so that `named_subclasses` lists the classes in them."""
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__, prefix=f"{package}."):
+        importlib.import_module(module.name)

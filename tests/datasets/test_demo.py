@@ -8,7 +8,7 @@ from ratinglab.datasets import demo
 from ratinglab.datasets.sources import DemoOptions, Duplicates
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.splits.holdout import hold_out
-from ratinglab.splits.split import RandomSplit
+from ratinglab.splits.random_rows import RandomSplit
 
 
 def load_demo(cache, *, seed):

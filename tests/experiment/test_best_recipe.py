@@ -13,7 +13,7 @@ from ratinglab.models.timesvdpp import TimeSVDppOptions
 from ratinglab.ratings.side_information import AvailableData, informative
 from ratinglab.ratings.table import MILLISECONDS
 from ratinglab.splits.holdout import find_available_data
-from ratinglab.splits.split import RandomSplit
+from ratinglab.splits.random_rows import RandomSplit
 
 FEW = ["optimizer.burn_in=2", "logger=none"]
 

@@ -12,7 +12,7 @@ from tables import table_with_features
 from ratinglab.batches import as_tensors
 from ratinglab.fitting.optimizers import ALSOptions
 from ratinglab.models.svdpp import Implicit
-from ratinglab.splits.split import RandomSplit
+from ratinglab.splits.random_rows import RandomSplit
 
 SPLIT = RandomSplit(refit=False, seed=0, validation=0.0, test=0.1)
 FEATURES = {"user_features": ["group", "age"], "item_features": ["genres"]}

@@ -20,8 +20,8 @@ from ratinglab.fitting.optimizers import AdamOptions, AdamWOptions, GradientOpti
 from ratinglab.models.building import build_equation
 from ratinglab.models.mf import MF, MFOptions
 from ratinglab.ratings.table import MILLISECONDS, RatingTable
+from ratinglab.splits.chosen_rows import RowsSplit
 from ratinglab.splits.holdout import Holdout
-from ratinglab.splits.split import RowsSplit
 
 ADAM = AdamOptions(lr=0.05, weight_decay=0.0, beta1=0.9, beta2=0.999)
 SGD_PLAIN = SGDOptions(lr=0.1, weight_decay=0.0, momentum=0.0)

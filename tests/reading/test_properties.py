@@ -15,18 +15,12 @@ from tables import NO_SIDE, csv_options, rows_of, table_of
 from ratinglab.datasets.sources import Duplicates
 from ratinglab.errors import UserError
 from ratinglab.formats.text_options import SEPARATORS
+from ratinglab.splits.by_time import LeaveLastSplit, TemporalSplit
+from ratinglab.splits.chosen_rows import RowsSplit
+from ratinglab.splits.folds import KFoldSplit
 from ratinglab.splits.holdout import hold_out
-from ratinglab.splits.split import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    KFoldSplit,
-    LeaveLastSplit,
-    PerUserSplit,
-    RandomSplit,
-    RowsSplit,
-    TemporalSplit,
-)
+from ratinglab.splits.random_rows import PerUserSplit, RandomSplit
+from ratinglab.splits.split import TEST, TRAIN, VALIDATION
 
 TEXT_IDS = st.text(st.characters(codec="latin-1", exclude_categories=("C", "Z")), min_size=1, max_size=5)
 INTEGER_IDS = st.integers(-(2**63), 2**63 - 1) | st.integers(0, 20)

@@ -20,7 +20,7 @@ from ratinglab.reports.comparison import FinishedRun, _rows
 from ratinglab.reports.paired_tests import corrected_t
 from ratinglab.reports.protocols import protocol_of, table_of_folds, table_of_run, verdict
 from ratinglab.runs.record import RunRecord
-from ratinglab.splits.split import RandomSplit
+from ratinglab.splits.random_rows import RandomSplit
 
 PROTOCOLS = sorted(path.stem for path in CONF.glob("protocol/*.yaml") if path.stem != "none")
 RECIPES = sorted(path.stem for path in CONF.glob("recipe/*.yaml"))

@@ -7,27 +7,14 @@ from tables import NO_SIDE, table_of
 
 from ratinglab.errors import UserError
 from ratinglab.options import check_options
-from ratinglab.splits import split
+from ratinglab.splits import folds
+from ratinglab.splits.by_time import LeaveLastSplit, TemporalSplit
+from ratinglab.splits.chosen_rows import FilesSplit, RowsSplit
+from ratinglab.splits.folds import KFoldSplit, MovieLensUSplit, SurpriseKFoldSplit
 from ratinglab.splits.held_out_users import HeldOutUsersSplit
 from ratinglab.splits.holdout import hold_out
-from ratinglab.splits.split import (
-    TEST,
-    TEST_HISTORY,
-    TRAIN,
-    VALIDATION,
-    VALIDATION_HISTORY,
-    FilesSplit,
-    KFoldSplit,
-    LeaveLastSplit,
-    MovieLensUSplit,
-    PerUserSplit,
-    RandomSplit,
-    RowsSplit,
-    Split,
-    SplitOptions,
-    SurpriseKFoldSplit,
-    TemporalSplit,
-)
+from ratinglab.splits.random_rows import PerUserSplit, RandomSplit
+from ratinglab.splits.split import TEST, TEST_HISTORY, TRAIN, VALIDATION, VALIDATION_HISTORY, Split, SplitOptions
 
 
 def numbered(num_rows: int, *, num_users: int = 5, time=None, sources=()):
@@ -149,7 +136,7 @@ def test_published_folds_are_consecutive_fifths_of_the_rows(monkeypatch):
     u = MovieLensUSplit(refit=False, fold=1, seed=0, validation=0.1)
     with pytest.raises(UserError, match=r"split=movielens_u needs all rows of MovieLens 100K .*, and table differs"):
         u.apply(table)
-    monkeypatch.setattr(split, "MOVIELENS_100K_DIGEST", table.digest)
+    monkeypatch.setattr(folds, "MOVIELENS_100K_DIGEST", table.digest)
     assert rows(u.apply(table), TEST) == list(range(20_000))
     assert sizes(u.apply(table)) == (72_000, 8_000, 20_000)
 

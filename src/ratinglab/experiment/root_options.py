@@ -16,6 +16,7 @@ from ratinglab.models.declarations import EquationOptions, names_of
 from ratinglab.options import above, at_least, named_subclasses, seed_rule, within
 from ratinglab.reports.protocols import ProtocolOptions
 from ratinglab.splits.split import SplitOptions
+from ratinglab.targets import import_modules
 
 
 @dataclass
@@ -106,6 +107,7 @@ class TrainOptions:
     def _check_rows_on_disk(self) -> None:
         """Raise UserError for a choice that needs all rows in memory."""
         fits = sorted({cls.name for cls in named_subclasses(FitOptions) if cls.takes_mapped_rows})
+        import_modules("ratinglab.splits")
         splits = sorted({cls.name for cls in named_subclasses(SplitOptions) if cls.takes_mapped_rows})
         for key, chosen, names in (("optimizer", self.optimizer.name, fits), ("split", self.split.name, splits)):
             if chosen not in names:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ratinglab.errors import UserError
 from ratinglab.options import added_later, at_least, finite, named_subclasses, within
 from ratinglab.ratings.side_information import AvailableData, Needs
+from ratinglab.targets import import_modules
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +124,5 @@ class ScoreOptions(EquationOptions):
 
 def names_of(forms: Collection[EquationForm]) -> list[str]:
     """List the sorted names of the equations of these forms. Imports all equations, and so torch."""
-    package = importlib.import_module("ratinglab.models")
-    for module in pkgutil.iter_modules(package.__path__, prefix="ratinglab.models."):
-        importlib.import_module(module.name)
+    import_modules("ratinglab.models")
     return sorted({cls.name for cls in named_subclasses(EquationOptions) if cls.form in forms})

@@ -1,0 +1,89 @@
+"""Splits by time: each user's last rows, or one cut for all users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratinglab.options import at_least
+from ratinglab.splits.split import TEST, TRAIN, VALIDATION, FractionSplit, SplitOptions, count_text, first_of_each_user
+
+if TYPE_CHECKING:
+    from ratinglab.ratings.table import RatingTable
+
+
+@dataclass
+class LeaveLastSplit(SplitOptions):
+    """The last ratings of each user, by time, for test, and those before them for validation."""
+
+    name: ClassVar[str] = "leave_last"
+    by_time: ClassVar[bool] = True
+
+    validation: int = field(metadata=at_least(0))
+    """Number of each user's last ratings before the test ratings for validation; 0: no validation, so no early
+    stopping."""
+    test: int = field(metadata=at_least(1))
+    """Number of each user's last ratings for test. Among ratings at the same time, the later one in the file counts as
+    last."""
+
+    def assign(self, table: RatingTable) -> NDArray[np.int8]:
+        """Assign each row to a part; all rows of a user with too few of them are training rows."""
+        latest_first = np.argsort(table.times(asked_by=f"split={self.name}"), kind="stable")[::-1]
+        user, has_enough = table.ratings.user, ~self._has_too_few(table)
+        return first_of_each_user(
+            user, latest_first, num_test=self.test * has_enough, num_validation=self.validation * has_enough
+        )
+
+    def notes(self, table: RatingTable) -> tuple[str, ...]:
+        """Report users without held-out ratings, and users whose last ratings are tied in time."""
+        notes = []
+        count = np.count_nonzero(self._has_too_few(table))
+        if count > 0:
+            notes.append(f"users with at most {self.test + self.validation} ratings, all used for training: {count:,}")
+        ties, num_users = self._num_ties(table), table.num_users - count
+        if ties > num_users / 2:
+            notes.append(
+                "users whose first test rating and the rating before it have the same time, so that file order decides "
+                f"which is held out: {ties:,} of {num_users:,}"
+            )
+        return tuple(notes)
+
+    def why_empty(self, table: RatingTable) -> str:
+        most = np.bincount(table.ratings.user).max()
+        return f": no user has more than {count_text(most)}, and at least one must stay for training"
+
+    def _num_ties(self, table: RatingTable) -> int:
+        """Count the users with a test row at the same time as the last row before the test rows."""
+        time, user = table.times(asked_by=f"split={self.name}"), table.ratings.user
+        by_user = np.lexsort((time, user))
+        first_test = np.cumsum(np.bincount(user))[~self._has_too_few(table)] - self.test
+        return int(np.count_nonzero(time[by_user[first_test]] == time[by_user[first_test - 1]]))
+
+    def _has_too_few(self, table: RatingTable) -> NDArray[np.bool_]:
+        return np.bincount(table.ratings.user) <= self.test + self.validation
+
+
+@dataclass
+class TemporalSplit(FractionSplit):
+    """One cut in time for all users: later rows are test, and the last of the earlier rows are validation.
+
+    Rows at the same time stay together on the later side of a cut, so that all training rows precede all validation
+    rows, which precede all test rows.
+    """
+
+    name: ClassVar[str] = "temporal"
+    by_time: ClassVar[bool] = True
+
+    def assign(self, table: RatingTable) -> NDArray[np.integer]:
+        time = table.times(asked_by=f"split={self.name}")
+        num_test, num_validation = round(self.test * len(time)), round(self.validation * len(time))
+        ordered = np.append(np.sort(time), np.iinfo(time.dtype).max)  # an empty part begins after all rows
+        first_test, first_validation = ordered[[-1 - num_test, -1 - num_test - num_validation]]
+        return np.select([time >= first_test, time >= first_validation], [TEST, VALIDATION], TRAIN)
+
+    def why_empty(self, table: RatingTable) -> str:
+        count = len(np.unique(table.times(asked_by=f"split={self.name}")))
+        return f": rows with equal times stay together; distinct times: {count:,}"

@@ -1,0 +1,56 @@
+"""Splits by random rows, of the whole table or of each user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ratinglab.options import seed_rule
+from ratinglab.splits.split import TEST, TRAIN, VALIDATION, FractionSplit, count_text, first_of_each_user, row_numbers
+
+if TYPE_CHECKING:
+    from ratinglab.ratings.table import RatingTable
+
+
+@dataclass
+class RandomSplit(FractionSplit):
+    """Uniformly random rows for validation and test."""
+
+    name: ClassVar[str] = "random"
+    takes_mapped_rows: ClassVar[bool] = True
+
+    seed: int = field(metadata=seed_rule())
+    """Seed of the split, independent of the training `seed`."""
+
+    def assign(self, table: RatingTable) -> NDArray[np.int8]:
+        order = row_numbers(len(table.ratings))
+        np.random.default_rng(self.seed).shuffle(order)
+        num_test, num_validation = round(self.test * len(order)), round(self.validation * len(order))
+        part = np.full(len(order), TRAIN, dtype=np.int8)
+        part[order[: num_test + num_validation]] = VALIDATION
+        part[order[:num_test]] = TEST
+        return part
+
+
+@dataclass
+class PerUserSplit(RandomSplit):
+    """Random rows of each user for validation and test, rounded per user."""
+
+    name: ClassVar[str] = "per_user"
+    takes_mapped_rows: ClassVar[bool] = False
+
+    def assign(self, table: RatingTable) -> NDArray[np.int8]:
+        """Assign each row to a part; each user keeps at least one training row."""
+        user = table.ratings.user
+        count = np.bincount(user)
+        num_test = np.minimum(np.floor(self.test * count + 0.5), count - 1)
+        num_validation = np.minimum(np.floor(self.validation * count + 0.5), count - 1 - num_test)
+        order = np.random.default_rng(self.seed).permutation(len(user))
+        return first_of_each_user(user, order, num_test=num_test, num_validation=num_validation)
+
+    def why_empty(self, table: RatingTable) -> str:
+        most = np.bincount(table.ratings.user).max()
+        return f": the number of rows is rounded per user, and no user has more than {count_text(most)}"
