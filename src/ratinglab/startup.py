@@ -6,7 +6,7 @@ import logging
 import os
 
 from ratinglab.exits import silence_storage_faults_of_threads
-from ratinglab.fitting.optimizers import FitOptions
+from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.openmp import SLEEPING_THREADS
 
 

@@ -37,7 +37,7 @@ REQUIRED = {
 @pytest.fixture(autouse=True)
 def has_all_packages(monkeypatch):
     """Let the options of loggers, fits and the server be made, whether or not their packages are installed."""
-    for module in ("fitting.loggers", "fitting.optimizers", "experiment.root_options"):
+    for module in ("fitting.loggers", "fitting.whole_epoch_options", "experiment.root_options"):
         monkeypatch.setattr(f"ratinglab.{module}.find_spec", lambda name: name)
 
 

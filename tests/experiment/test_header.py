@@ -9,7 +9,7 @@ from tables import table_with_features
 
 from ratinglab.config.call import Call
 from ratinglab.experiment.header import header
-from ratinglab.fitting.optimizers import FitOptions
+from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.models.building import build_equation
 from ratinglab.models.posterior import Posterior
 

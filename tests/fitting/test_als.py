@@ -10,7 +10,7 @@ from pytorch_lightning import Callback
 from tables import table_with_features
 
 from ratinglab.batches import as_tensors
-from ratinglab.fitting.optimizers import ALSOptions
+from ratinglab.fitting.whole_epoch_options import ALSOptions
 from ratinglab.models.svdpp import Implicit
 from ratinglab.splits.random_rows import RandomSplit
 

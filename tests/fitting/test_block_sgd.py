@@ -12,7 +12,7 @@ from tables import table_of
 from ratinglab.batches import as_tensors
 from ratinglab.fitting import block_sgd
 from ratinglab.fitting.block_sgd import balanced_slices
-from ratinglab.fitting.optimizers import BlockSGDOptions
+from ratinglab.fitting.whole_epoch_options import BlockSGDOptions
 from ratinglab.kernels.block_epochs import epoch, move_to_blocks, sort_blocks_by_user
 from ratinglab.models.equation import TrainingData
 from ratinglab.ratings.table import Ratings

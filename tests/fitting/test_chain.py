@@ -8,7 +8,7 @@ from test_gibbs import made_table
 
 from ratinglab.batches import Batch
 from ratinglab.fitting.chain import Chain
-from ratinglab.fitting.optimizers import GibbsOptions, Noise
+from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.models.equation import Factors
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.summed_rows import SummedRows

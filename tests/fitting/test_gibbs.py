@@ -12,9 +12,9 @@ from tables import table_of
 
 from ratinglab.batches import Blocks, as_tensors
 from ratinglab.fitting import gibbs
-from ratinglab.fitting.optimizers import GibbsOptions, Noise
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import draw_normal
+from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import out_of_blocks
 from ratinglab.ratings.table import MILLISECONDS, RatingTable
 

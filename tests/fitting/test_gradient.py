@@ -16,7 +16,7 @@ from tables import table_of
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.errors import RunFailedError
 from ratinglab.fitting.checkpoints import BestAndLast
-from ratinglab.fitting.optimizers import AdamOptions, AdamWOptions, GradientOptions, SGDOptions
+from ratinglab.fitting.gradient_options import AdamOptions, AdamWOptions, GradientOptions, SGDOptions
 from ratinglab.models.building import build_equation
 from ratinglab.models.mf import MF, MFOptions
 from ratinglab.ratings.table import MILLISECONDS, RatingTable

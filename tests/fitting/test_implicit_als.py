@@ -12,7 +12,7 @@ from ratinglab.batches import as_tensors
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import RankingMetric
 from ratinglab.evaluation.ranking import OrderBy
-from ratinglab.fitting.optimizers import ImplicitALSOptions
+from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.implicit_rows import improve_rows
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.implicit_mf import ImplicitMFOptions

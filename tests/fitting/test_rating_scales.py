@@ -10,16 +10,8 @@ from fits import fit
 from tables import table_of
 
 from ratinglab.batches import as_tensors
-from ratinglab.fitting.optimizers import (
-    AdamOptions,
-    AdamWOptions,
-    ALSOptions,
-    BlockSGDOptions,
-    GibbsOptions,
-    Noise,
-    SGDOptions,
-    SparseAdamOptions,
-)
+from ratinglab.fitting.gradient_options import AdamOptions, AdamWOptions, SGDOptions, SparseAdamOptions
+from ratinglab.fitting.whole_epoch_options import ALSOptions, BlockSGDOptions, GibbsOptions, Noise
 
 MOMENTS = {"lr": 0.01, "beta1": 0.9, "beta2": 0.999}
 FITS = {

@@ -14,7 +14,7 @@ from tables import table_of
 
 from ratinglab.evaluation.metrics import MSE, Metric
 from ratinglab.fitting.checkpoints import BestAndLast
-from ratinglab.fitting.optimizers import AdamOptions
+from ratinglab.fitting.gradient_options import AdamOptions
 from ratinglab.fitting.trainer import (
     CallbackOptions,
     CheckpointOptions,

@@ -15,7 +15,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, Interpolation
 
 from ratinglab.config.conf import flat_keys
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.fitting.optimizers import FitOptions
+from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.options import as_yaml, check_options, field_key
 from ratinglab.startup import prepare_fit
 from ratinglab.targets import target_class

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from ratinglab.datasets.sources import DataOptions
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, RankingOptions
+from ratinglab.fitting.fit_options import FitOptions, named_fits
 from ratinglab.fitting.loggers import LoggerOptions
-from ratinglab.fitting.optimizers import FitOptions
 from ratinglab.fitting.schedules import Schedule
 from ratinglab.fitting.trainer import Accelerator, CallbackOptions, TrainerOptions
 from ratinglab.formats.text_options import TextOptions, check_timestamp_format
@@ -106,7 +106,7 @@ class TrainOptions:
 
     def _check_rows_on_disk(self) -> None:
         """Raise UserError for a choice that needs all rows in memory."""
-        fits = sorted({cls.name for cls in named_subclasses(FitOptions) if cls.takes_mapped_rows})
+        fits = sorted({cls.name for cls in named_fits() if cls.takes_mapped_rows})
         import_modules("ratinglab.splits")
         splits = sorted({cls.name for cls in named_subclasses(SplitOptions) if cls.takes_mapped_rows})
         for key, chosen, names in (("optimizer", self.optimizer.name, fits), ("split", self.split.name, splits)):
@@ -126,7 +126,7 @@ class TrainOptions:
             return
         key, value = next((key, each) for key in ("devices", "num_nodes") if (each := getattr(trainer, key)) > 1)
         if not (self.optimizer.takes_processes and self.optimizer.takes_batches):
-            kinds = named_subclasses(FitOptions)
+            kinds = named_fits()
             several = sorted({cls.name for cls in kinds if cls.takes_processes and cls.takes_batches})
             hint = "" if self.model.predicts_scores else f"; {', '.join(several)} run in several"
             raise UserError(

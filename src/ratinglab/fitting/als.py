@@ -3,11 +3,11 @@
 import numpy as np
 
 from ratinglab.batches import Batch
-from ratinglab.fitting.optimizers import ALSOptions
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, tables_of, write_joined
 from ratinglab.fitting.setup import FitSetup
+from ratinglab.fitting.whole_epoch_options import ALSOptions
 from ratinglab.kernels.rows import RowPriors
 from ratinglab.models.design import Design
 from ratinglab.models.factor_equation import Part

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.chain import Chain
 from ratinglab.fitting.noise import draw_precisions
-from ratinglab.fitting.optimizers import GibbsOptions, Noise
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined
 from ratinglab.fitting.setup import FitSetup
+from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import compile_loops, in_blocks, out_of_blocks
 from ratinglab.kernels.rows import Entries, RowPriors, gram, sample_rows, subtract_dots
 from ratinglab.kernels.sorted_ratings import chunk_bounds

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.fit import Fit
-from ratinglab.fitting.optimizers import ImplicitALSOptions
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
+from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.implicit_rows import compile_loops, improve_side
 from ratinglab.kernels.rows import Entries, gram
 from ratinglab.kernels.sorted_ratings import sort_ratings

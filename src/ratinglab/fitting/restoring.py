@@ -23,7 +23,7 @@ def read_fit_parts(path: Path) -> tuple[Any, Predictor, FitSetup]:
     predictor = build_predictor(record, read_training_data(record, folder), seed=0)
     load_weights(predictor, path, record=record)
     config = _saved_config(folder)
-    optimizer = _options(config, "optimizer", base=object)  # not FitOptions, whose file imports all fits
+    optimizer = _options(config, "optimizer", base=object)  # not FitOptions: its file uses Fit, which uses this
     setup = FitSetup(
         initial_lr=optimizer.initial_lr,
         schedule=_options(config, "schedule", base=Schedule),

@@ -7,7 +7,8 @@ from typing import ClassVar
 from torch import optim
 from torch.nn import Parameter
 
-from ratinglab.fitting.optimizers import WHOLE_EPOCHS, GradientOptions
+from ratinglab.fitting.fit_options import WHOLE_EPOCHS
+from ratinglab.fitting.gradient_options import GradientOptions
 from ratinglab.options import at_least
 
 

@@ -1,4 +1,4 @@
-"""Requirements that optimizers declare."""
+"""Requirements that fits declare."""
 
 from dataclasses import replace
 
@@ -7,16 +7,8 @@ from equations import options_of
 from fits import TRAINER
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.optimizers import (
-    AdamOptions,
-    AdamWOptions,
-    ALSOptions,
-    BlockSGDOptions,
-    GibbsOptions,
-    Noise,
-    SGDOptions,
-    SparseAdamOptions,
-)
+from ratinglab.fitting.gradient_options import AdamOptions, AdamWOptions, SGDOptions, SparseAdamOptions
+from ratinglab.fitting.whole_epoch_options import ALSOptions, BlockSGDOptions, GibbsOptions, Noise
 from ratinglab.models.declarations import EquationForm
 
 GIBBS = GibbsOptions(burn_in=2, noise=Noise.own, thin=3, max_samples=None, min_gain=0.0)

@@ -1,237 +1,24 @@
-"""Options of the fits. Imports torch only when a fit is built, since the command line reads this module first."""
+"""Options of the built-in fits that take whole epochs: sweeps over all rows, and solutions in closed form."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from importlib.util import find_spec
-from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 from ratinglab.errors import UserError
-from ratinglab.models.declarations import RATING_FORMS, EquationForm, EquationOptions
-from ratinglab.options import above, as_yaml, at_least, from_zero_below, within
+from ratinglab.fitting.fit_options import WHOLE_EPOCHS, CompiledOptions, SteppingOptions, WholeEpochOptions
+from ratinglab.models.declarations import EquationForm, EquationOptions
+from ratinglab.options import at_least, from_zero_below, within
 
 if TYPE_CHECKING:
-    from torch.nn import Parameter
-    from torch.optim import Optimizer
-
-    from ratinglab.fitting.fit import Fit
-    from ratinglab.fitting.setup import FitSetup
     from ratinglab.fitting.trainer import TrainerOptions
-    from ratinglab.models.predictor import Predictor
 
-WHOLE_EPOCHS: Mapping[str, object] = MappingProxyType(
-    {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None}
-)
-"""Trainer values required by fits that work on whole epochs."""
 MANY_BYTES = 1 << 30
 """Size of all samples, in bytes, above which the header warns."""
-
-
-@dataclass
-class FitOptions(ABC):
-    """Options of a fit, and its requirements on the equation and the Trainer."""
-
-    name: ClassVar[str]
-    """Name in records and tables, as in optimizer=NAME."""
-    forms: ClassVar[tuple[EquationForm, ...]] = RATING_FORMS
-    """Forms of equations that it supports."""
-    train_tag: ClassVar[str | None] = "train/mse"
-    """Tag of the training metric that it reports each epoch; None: none."""
-    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({})
-    """Required values of trainer keys."""
-    takes_batches: ClassVar[bool] = True
-    """Whether a step takes data.batch_size ratings; otherwise, an epoch takes all training rows at once."""
-    keeps_samples: ClassVar[bool] = False
-    """Whether it keeps samples of the weights, so that the last epoch is the best."""
-    takes_processes: ClassVar[bool] = False
-    """Whether several processes can share its batches."""
-    on_cpu_only: ClassVar[bool] = False
-    """Whether it runs only on the CPU."""
-    has_compiled_loops: ClassVar[bool] = False
-    """Whether it runs loops compiled by numba, which must be imported before torch."""
-    pace: ClassVar[str] = "one step per batch"
-    """Frequency of updates of the weights, shown in the header."""
-    takes_mapped_rows: ClassVar[bool] = False
-    """Whether it reads rows in an order suited to memory-mapped files."""
-    takes_one_epoch: ClassVar[bool] = False
-    """Whether its first epoch computes the final weights."""
-
-    @property
-    def initial_lr(self) -> float | None:
-        """Learning rate at the start; None for a fit without one."""
-        return None
-
-    def remarks(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
-        """Yield lines for the header, such as notes on settings without effect; one sample takes `sample_bytes`."""
-        if self.keeps_samples:
-            yield "note: early stopping has no effect: the last epoch of a fit with samples is its best"
-
-    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:  # noqa: B027
-        """Raise UserError if these options conflict with the equation's or the Trainer's."""
-
-    @abstractmethod
-    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the LightningModule that fits `predictor.model`.
-
-        Raises:
-            UserError: the fit does not support the equation.
-        """
-
-
-@dataclass
-class WholeEpochOptions(FitOptions):
-    """Options of the built-in fits that take whole epochs."""
-
-    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
-    takes_batches: ClassVar[bool] = False
-    on_cpu_only: ClassVar[bool] = True
-    fit_class: ClassVar[str]
-    """The fit, as `module:Class` in ratinglab.fitting. Its module, which may import a compiler, is imported late."""
-    takes_features: ClassVar[bool] = True
-    """Whether it supports features, which add parts to the rows."""
-    needs_regularization: ClassVar[bool] = False
-    """Whether rows with few ratings would otherwise have no unique solution."""
-
-    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
-        """Raise UserError for features or a lack of regularization, if the fit does not support it."""
-        needs = model.needs()
-        for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
-            if names and not self.takes_features:
-                raise UserError(f"model.{key} must be [] with optimizer={self.name}, got {as_yaml(list(names))}")
-        if self.needs_regularization and vars(model).get("regularization") == 0:
-            raise UserError(f"model.regularization must be above 0 with optimizer={self.name}, got 0.0")
-
-    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        """Make the fit from these options."""
-        fit: Fit = resolve_name(f"ratinglab.fitting.{self.fit_class}")(predictor, setup, self)
-        return fit
-
-
-@dataclass
-class CompiledOptions(WholeEpochOptions):
-    """Options of fits in compiled loops."""
-
-    has_compiled_loops: ClassVar[bool] = True
-
-
-@dataclass
-class SteppingOptions(FitOptions):
-    """Options of fits that follow a gradient."""
-
-    lr: float = field(metadata=above(0))
-    """Learning rate of the first epoch; the schedule changes it. Halve it if train/mse is unsteady."""
-
-    @property
-    def initial_lr(self) -> float | None:
-        return self.lr
-
-
-@dataclass
-class GradientOptions(SteppingOptions):
-    """Options of minibatch gradient descent, for any equation."""
-
-    takes_processes: ClassVar[bool] = True
-
-    @abstractmethod
-    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """Make the optimizer over these parameters. The fit passes a closure that returns the loss to its step."""
-
-    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        from ratinglab.fitting.gradient import GradientFit
-
-        return GradientFit(predictor, setup, optimizer=self.optimizer)
-
-
-@dataclass
-class MomentOptions(GradientOptions):
-    """Options of Adam and its variants, which scale steps by running moments of the gradient."""
-
-    beta1: float = field(metadata=from_zero_below(1))
-    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
-    beta2: float = field(metadata=from_zero_below(1))
-    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
-
-    @property
-    def betas(self) -> tuple[float, float]:
-        """Both decays, as torch takes them."""
-        return self.beta1, self.beta2
-
-
-@dataclass
-class AdamOptions(MomentOptions):
-    """Adam (Kingma and Ba 2015): steps scaled by running moments of the gradient."""
-
-    name: ClassVar[str] = "adam"
-
-    weight_decay: float = field(metadata=at_least(0))
-    """Adam's own weight decay, added to the gradient of every weight at every step. For λ per rating set
-    model.regularization."""
-
-    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        from torch import optim
-
-        return optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
-
-
-@dataclass
-class AdamWOptions(MomentOptions):
-    """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay."""
-
-    name: ClassVar[str] = "adamw"
-
-    weight_decay: float = field(metadata=at_least(0))
-    """Each step shrinks every weight by the fraction lr · weight_decay. For λ per rating set model.regularization."""
-
-    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        from torch import optim
-
-        return optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
-
-
-@dataclass
-class SparseAdamOptions(MomentOptions):
-    """Adam on a batch's rows only, for tables much larger than a batch. Not equivalent to Adam.
-
-    All other rows keep their weights and moments; Adam would decay those moments and move these rows too.
-    """
-
-    name: ClassVar[str] = "sparse_adam"
-    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({"gradient_clip_val": None})
-    on_cpu_only: ClassVar[bool] = True
-
-    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        """Make an Adam that updates only the rows of sparse gradients."""
-        from ratinglab.fitting.sparse_adam import SparseRowAdam
-
-        return SparseRowAdam(parameters, lr=self.lr, betas=self.betas, eps=1e-8)
-
-    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
-        from ratinglab.fitting.sparse_adam import make_sparse  # imports a compiler
-
-        make_sparse(predictor.model)
-        return super().build(predictor, setup)
-
-
-@dataclass
-class SGDOptions(GradientOptions):
-    """Minibatch stochastic gradient descent. The loss is a mean over the batch, so raise lr with data.batch_size."""
-
-    name: ClassVar[str] = "sgd"
-
-    weight_decay: float = field(metadata=at_least(0))
-    """Weight decay, added to the gradient of every weight at every step. For λ per rating set model.regularization."""
-    momentum: float = field(metadata=from_zero_below(1))
-    """Fraction of the last step that the next one repeats, from 0 to below 1."""
-
-    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
-        from torch import optim
-
-        return optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
 
 
 @dataclass

@@ -1,0 +1,132 @@
+"""Base classes of the options of fits. Imports torch only when a fit is built: the command line reads this first."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pkgutil import resolve_name
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
+
+from ratinglab.errors import UserError
+from ratinglab.models.declarations import RATING_FORMS, EquationForm, EquationOptions
+from ratinglab.options import above, as_yaml, named_subclasses
+
+if TYPE_CHECKING:
+    from ratinglab.fitting.fit import Fit
+    from ratinglab.fitting.setup import FitSetup
+    from ratinglab.fitting.trainer import TrainerOptions
+    from ratinglab.models.predictor import Predictor
+
+WHOLE_EPOCHS: Mapping[str, object] = MappingProxyType(
+    {"limit_train_batches": 1, "accumulate_grad_batches": 1, "gradient_clip_val": None}
+)
+"""Trainer values required by fits that work on whole epochs."""
+
+
+@dataclass
+class FitOptions(ABC):
+    """Options of a fit, and its requirements on the equation and the Trainer."""
+
+    name: ClassVar[str]
+    """Name in records and tables, as in optimizer=NAME."""
+    forms: ClassVar[tuple[EquationForm, ...]] = RATING_FORMS
+    """Forms of equations that it supports."""
+    train_tag: ClassVar[str | None] = "train/mse"
+    """Tag of the training metric that it reports each epoch; None: none."""
+    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({})
+    """Required values of trainer keys."""
+    takes_batches: ClassVar[bool] = True
+    """Whether a step takes data.batch_size ratings; otherwise, an epoch takes all training rows at once."""
+    keeps_samples: ClassVar[bool] = False
+    """Whether it keeps samples of the weights, so that the last epoch is the best."""
+    takes_processes: ClassVar[bool] = False
+    """Whether several processes can share its batches."""
+    on_cpu_only: ClassVar[bool] = False
+    """Whether it runs only on the CPU."""
+    has_compiled_loops: ClassVar[bool] = False
+    """Whether it runs loops compiled by numba, which must be imported before torch."""
+    pace: ClassVar[str] = "one step per batch"
+    """Frequency of updates of the weights, shown in the header."""
+    takes_mapped_rows: ClassVar[bool] = False
+    """Whether it reads rows in an order suited to memory-mapped files."""
+    takes_one_epoch: ClassVar[bool] = False
+    """Whether its first epoch computes the final weights."""
+
+    @property
+    def initial_lr(self) -> float | None:
+        """Learning rate at the start; None for a fit without one."""
+        return None
+
+    def remarks(self, *, max_epochs: int, sample_bytes: int) -> Iterator[str]:
+        """Yield lines for the header, such as notes on settings without effect; one sample takes `sample_bytes`."""
+        if self.keeps_samples:
+            yield "note: early stopping has no effect: the last epoch of a fit with samples is its best"
+
+    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:  # noqa: B027
+        """Raise UserError if these options conflict with the equation's or the Trainer's."""
+
+    @abstractmethod
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the LightningModule that fits `predictor.model`.
+
+        Raises:
+            UserError: the fit does not support the equation.
+        """
+
+
+@dataclass
+class WholeEpochOptions(FitOptions):
+    """Options of the built-in fits that take whole epochs."""
+
+    trainer_values: ClassVar[Mapping[str, object]] = WHOLE_EPOCHS
+    takes_batches: ClassVar[bool] = False
+    on_cpu_only: ClassVar[bool] = True
+    fit_class: ClassVar[str]
+    """The fit, as `module:Class` in ratinglab.fitting. Its module, which may import a compiler, is imported late."""
+    takes_features: ClassVar[bool] = True
+    """Whether it supports features, which add parts to the rows."""
+    needs_regularization: ClassVar[bool] = False
+    """Whether rows with few ratings would otherwise have no unique solution."""
+
+    def check(self, *, model: EquationOptions, trainer: TrainerOptions) -> None:
+        """Raise UserError for features or a lack of regularization, if the fit does not support it."""
+        needs = model.needs()
+        for key, names in (("user_features", needs.user_features), ("item_features", needs.item_features)):
+            if names and not self.takes_features:
+                raise UserError(f"model.{key} must be [] with optimizer={self.name}, got {as_yaml(list(names))}")
+        if self.needs_regularization and vars(model).get("regularization") == 0:
+            raise UserError(f"model.regularization must be above 0 with optimizer={self.name}, got 0.0")
+
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        """Make the fit from these options."""
+        fit: Fit = resolve_name(f"ratinglab.fitting.{self.fit_class}")(predictor, setup, self)
+        return fit
+
+
+@dataclass
+class CompiledOptions(WholeEpochOptions):
+    """Options of fits in compiled loops."""
+
+    has_compiled_loops: ClassVar[bool] = True
+
+
+@dataclass
+class SteppingOptions(FitOptions):
+    """Options of fits that follow a gradient."""
+
+    lr: float = field(metadata=above(0))
+    """Learning rate of the first epoch; the schedule changes it. Halve it if train/mse is unsteady."""
+
+    @property
+    def initial_lr(self) -> float | None:
+        return self.lr
+
+
+def named_fits() -> list[type[FitOptions]]:
+    """List the options classes of all fits that have a name, the built-in ones and those imported from the user."""
+    for module in ("gradient_options", "whole_epoch_options"):
+        import_module(f"ratinglab.fitting.{module}")
+    return named_subclasses(FitOptions)

@@ -1,0 +1,123 @@
+"""Options of minibatch gradient descent by torch optimizers."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar
+
+from ratinglab.fitting.fit_options import SteppingOptions
+from ratinglab.options import at_least, from_zero_below
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+
+    from ratinglab.fitting.fit import Fit
+    from ratinglab.fitting.setup import FitSetup
+    from ratinglab.models.predictor import Predictor
+
+
+@dataclass
+class GradientOptions(SteppingOptions):
+    """Options of minibatch gradient descent, for any equation."""
+
+    takes_processes: ClassVar[bool] = True
+
+    @abstractmethod
+    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+        """Make the optimizer over these parameters. The fit passes a closure that returns the loss to its step."""
+
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        from ratinglab.fitting.gradient import GradientFit
+
+        return GradientFit(predictor, setup, optimizer=self.optimizer)
+
+
+@dataclass
+class MomentOptions(GradientOptions):
+    """Options of Adam and its variants, which scale steps by running moments of the gradient."""
+
+    beta1: float = field(metadata=from_zero_below(1))
+    """Decay of the gradient's running mean, from 0 to below 1. The default rarely needs a change."""
+    beta2: float = field(metadata=from_zero_below(1))
+    """Decay of the squared gradient's running mean, from 0 to below 1. The default rarely needs a change."""
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Both decays, as torch takes them."""
+        return self.beta1, self.beta2
+
+
+@dataclass
+class AdamOptions(MomentOptions):
+    """Adam (Kingma and Ba 2015): steps scaled by running moments of the gradient."""
+
+    name: ClassVar[str] = "adam"
+
+    weight_decay: float = field(metadata=at_least(0))
+    """Adam's own weight decay, added to the gradient of every weight at every step. For λ per rating set
+    model.regularization."""
+
+    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+        from torch import optim
+
+        return optim.Adam(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+
+
+@dataclass
+class AdamWOptions(MomentOptions):
+    """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay."""
+
+    name: ClassVar[str] = "adamw"
+
+    weight_decay: float = field(metadata=at_least(0))
+    """Each step shrinks every weight by the fraction lr · weight_decay. For λ per rating set model.regularization."""
+
+    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+        from torch import optim
+
+        return optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+
+
+@dataclass
+class SparseAdamOptions(MomentOptions):
+    """Adam on a batch's rows only, for tables much larger than a batch. Not equivalent to Adam.
+
+    All other rows keep their weights and moments; Adam would decay those moments and move these rows too.
+    """
+
+    name: ClassVar[str] = "sparse_adam"
+    trainer_values: ClassVar[Mapping[str, object]] = MappingProxyType({"gradient_clip_val": None})
+    on_cpu_only: ClassVar[bool] = True
+
+    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+        """Make an Adam that updates only the rows of sparse gradients."""
+        from ratinglab.fitting.sparse_adam import SparseRowAdam
+
+        return SparseRowAdam(parameters, lr=self.lr, betas=self.betas, eps=1e-8)
+
+    def build(self, predictor: Predictor, setup: FitSetup) -> Fit:
+        from ratinglab.fitting.sparse_adam import make_sparse  # imports a compiler
+
+        make_sparse(predictor.model)
+        return super().build(predictor, setup)
+
+
+@dataclass
+class SGDOptions(GradientOptions):
+    """Minibatch stochastic gradient descent. The loss is a mean over the batch, so raise lr with data.batch_size."""
+
+    name: ClassVar[str] = "sgd"
+
+    weight_decay: float = field(metadata=at_least(0))
+    """Weight decay, added to the gradient of every weight at every step. For λ per rating set model.regularization."""
+    momentum: float = field(metadata=from_zero_below(1))
+    """Fraction of the last step that the next one repeats, from 0 to below 1."""
+
+    def optimizer(self, parameters: Iterator[Parameter]) -> Optimizer:
+        from torch import optim
+
+        return optim.SGD(parameters, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
