@@ -37,7 +37,15 @@ from parsed_configs import parse_once
 import ratinglab.commands  # noqa: F401
 from ratinglab.config.call import Call
 from ratinglab.config.conf import Conf
-from ratinglab.experiment import evaluating, exporting, finding_similar, inspection, predicting, recommending, training  # noqa: F401
+from ratinglab.experiment import (  # noqa: F401
+    evaluate_command,
+    export_command,
+    inspect_command,
+    predict_command,
+    recommend_command,
+    similar_command,
+    training,
+)
 from ratinglab.fitting import als, block_sgd, gibbs, processes, sparse_adam  # noqa: F401
 from ratinglab.fitting.fit import Fit
 from ratinglab.reports import comparison, sweep_report  # noqa: F401

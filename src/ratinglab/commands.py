@@ -70,7 +70,7 @@ def _train(options: TrainOptions, run_folder: Path) -> float | None:
 @command(config_name="inspect_data", positional="data.path")
 def inspect_data(options: InspectOptions, _: Path) -> None:
     """Describe a table of ratings, and print the command that trains on it."""
-    from ratinglab.experiment.inspection import inspect_data
+    from ratinglab.experiment.inspect_command import inspect_data
 
     paths = [f"{key}=FILE" for key in ("data.path", "data.users.path", "data.titles.path")]
     inspect_data(options, lambda: default_options("inspect_data", paths).data)
@@ -79,7 +79,7 @@ def inspect_data(options: InspectOptions, _: Path) -> None:
 @command(config_name="evaluate", positional="run")
 def evaluate(options: EvaluateOptions, _: Path) -> None:
     """Recompute the metrics of a run."""
-    from ratinglab.experiment.evaluating import evaluate
+    from ratinglab.experiment.evaluate_command import evaluate
 
     evaluate(options)
 
@@ -87,7 +87,7 @@ def evaluate(options: EvaluateOptions, _: Path) -> None:
 @command(config_name="recommend", positional="run")
 def recommend(options: RecommendOptions, _: Path) -> None:
     """Recommend items to one user, the users in a file, or all users."""
-    from ratinglab.experiment.recommending import recommend
+    from ratinglab.experiment.recommend_command import recommend
 
     recommend(options)
 
@@ -95,7 +95,7 @@ def recommend(options: RecommendOptions, _: Path) -> None:
 @command(config_name="similar", positional="run")
 def similar(options: SimilarOptions, _: Path) -> None:
     """Find the items similar to one item."""
-    from ratinglab.experiment.finding_similar import find_similar
+    from ratinglab.experiment.similar_command import find_similar
 
     find_similar(options)
 
@@ -103,7 +103,7 @@ def similar(options: SimilarOptions, _: Path) -> None:
 @command(config_name="predict", positional="run")
 def predict(options: PredictOptions, _: Path) -> None:
     """Predict the ratings of the pairs in a file."""
-    from ratinglab.experiment.predicting import predict
+    from ratinglab.experiment.predict_command import predict
 
     predict(options)
 
@@ -111,7 +111,7 @@ def predict(options: PredictOptions, _: Path) -> None:
 @command(config_name="export", positional="run")
 def export(options: ExportOptions, _: Path) -> None:
     """Write a run in a form that predicts without ratinglab."""
-    from ratinglab.experiment.exporting import export
+    from ratinglab.experiment.export_command import export
 
     export(options)
 

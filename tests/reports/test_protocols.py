@@ -15,7 +15,7 @@ from tables import table_of, table_with_features
 
 from ratinglab.config.conf import ChosenFile
 from ratinglab.errors import UserError
-from ratinglab.experiment.recording import protocol_record
+from ratinglab.experiment.new_record import protocol_record
 from ratinglab.reports.comparison import FinishedRun, _rows
 from ratinglab.reports.paired_tests import corrected_t
 from ratinglab.reports.protocols import protocol_of, table_of_folds, table_of_run, verdict

@@ -1,1 +1,1 @@
-"""Commands that combine all packages: train, evaluate, recommend, predict, reproduce."""
+"""One experiment: training, also from Python, and the other commands, each in NAME_command.py."""

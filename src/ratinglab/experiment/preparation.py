@@ -14,7 +14,7 @@ from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, Metric, RankingMetric, find_metrics, monitored
 from ratinglab.evaluation.ranking import check_threshold, is_relevant, liked_from
 from ratinglab.experiment.continuation import start_from
-from ratinglab.experiment.recording import record_run
+from ratinglab.experiment.new_record import record_run
 from ratinglab.experiment.root_options import TrainOptions
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.setup import FitSetup

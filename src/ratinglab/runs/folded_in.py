@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.recommend.fold_in import NewRatings
+from ratinglab.recommend.fold_in_solver import NewRatings
 from ratinglab.runs.extended_run import extend, extend_scores
 from ratinglab.runs.new_ratings import Given
 from ratinglab.runs.new_rows import (

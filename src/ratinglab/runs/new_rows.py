@@ -15,7 +15,7 @@ from ratinglab.models.design import Design
 from ratinglab.models.equation import ColumnSource
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 from ratinglab.ratings.side_information import Column, categories, categories_in, is_numeric, is_unknown, new_values
-from ratinglab.recommend.fold_in import NewRatings
+from ratinglab.recommend.fold_in_solver import NewRatings
 from ratinglab.runs.new_ratings import Given, GivenFeatures, GivenRatings, check_features
 from ratinglab.runs.storage import FEATURE_PREFIX
 from ratinglab.runs.trained_model import TrainedModel, is_trained

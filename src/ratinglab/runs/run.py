@@ -26,7 +26,7 @@ from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.held_out_lists import HeldOutLists
-from ratinglab.recommend.similar import ItemSpace
+from ratinglab.recommend.item_space import ItemSpace
 from ratinglab.runs.folded_in import FoldedIn, explain_trained, fold_in
 from ratinglab.runs.new_ratings import DEFAULT_COLUMNS, Given, Pairs, RatingColumns, find_columns, read_given
 from ratinglab.runs.recommender import Recommender, order_options
@@ -165,7 +165,7 @@ class Run(Recommender):
     def similar(self, item: int | str, *, k: int, candidates: Ids | None = None) -> pd.DataFrame:
         """List the k items most similar to an item, by the model's factors.
 
-        `recommend.similar.ItemSpace` has the equation. It ignores the items' biases.
+        `recommend.item_space.ItemSpace` has the equation. It ignores the items' biases.
 
         Args:
             item: the item's id or title, as in `find_items`.

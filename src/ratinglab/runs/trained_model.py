@@ -20,7 +20,7 @@ from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.item_names import ItemNames
 from ratinglab.ratings.side_information import Column
 from ratinglab.ratings.table import Ratings
-from ratinglab.recommend.fold_in import FoldInSolver
+from ratinglab.recommend.fold_in_solver import FoldInSolver
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import (
     PARTS,

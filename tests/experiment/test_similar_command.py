@@ -11,7 +11,7 @@ from run_folders import write_run_of, write_weights
 from tables import table_of
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.finding_similar import find_similar
+from ratinglab.experiment.similar_command import find_similar
 from ratinglab.models.posterior import Sample
 from ratinglab.runs.recommender import SHORT_LIST
 from ratinglab.runs.run import Run

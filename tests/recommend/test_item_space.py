@@ -7,7 +7,7 @@ from equations import equation_of
 
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.posterior import Posterior, Sample
-from ratinglab.recommend.similar import SHRINKAGE, ItemSpace
+from ratinglab.recommend.item_space import SHRINKAGE, ItemSpace
 
 NUM_USERS, NUM_ITEMS, DIM = 40, 25, 3
 RANDOM = torch.Generator().manual_seed(0)

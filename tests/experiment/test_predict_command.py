@@ -11,7 +11,7 @@ from run_folders import PROVENANCE, write_run_of
 from tables import table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.experiment import predicting
+from ratinglab.experiment import predict_command
 from ratinglab.runs.run import Run
 
 PAIRS = pd.DataFrame({"user_id": [1, 99, 2, 98, 3, 4, 5], "item_id": [1, 2, 77, 78, 3, 4, 5]})
@@ -29,12 +29,12 @@ def run(tmp_path_factory) -> Run:
 def here(tmp_path, monkeypatch):
     """Work in an empty folder, three pairs at a time."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predicting, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(predict_command, "BLOCK_ROWS", 3)
     return tmp_path
 
 
 def predict(run, *arguments):
-    predicting.predict(options_of("predict", f"run={run.folder}", *arguments))
+    predict_command.predict(options_of("predict", f"run={run.folder}", *arguments))
 
 
 READ = {

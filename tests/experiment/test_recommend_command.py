@@ -11,7 +11,7 @@ from run_folders import PROVENANCE, write_run_of, write_weights
 from tables import table_of, table_with_features
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.recommending import recommend as recommend_command
+from ratinglab.experiment.recommend_command import recommend as recommend_command
 from ratinglab.runs.run import Run
 from ratinglab.splits.split import TEST
 

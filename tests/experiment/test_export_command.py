@@ -18,9 +18,9 @@ from tables import table_with_features
 from torch import Tensor
 
 from ratinglab.errors import UserError
-from ratinglab.experiment import exporting
+from ratinglab.experiment import export_command
+from ratinglab.experiment.export_command import export, measure_parity
 from ratinglab.experiment.export_formats import WRITERS, search_left
-from ratinglab.experiment.exporting import export, measure_parity
 from ratinglab.experiment.root_options import ExportFormat, ExportOptions
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation, TrainingData
@@ -277,7 +277,7 @@ def test_export_with_other_predictions_fails_and_leaves_no_files(run_of, tmp_pat
         right = WRITERS[ExportFormat.numpy](run, folder)
         return right._replace(predict=lambda *columns: right.predict(*columns) + np.float32(wrong))
 
-    monkeypatch.setattr(exporting, "WRITERS", {ExportFormat.numpy: write})
+    monkeypatch.setattr(export_command, "WRITERS", {ExportFormat.numpy: write})
     with pytest.raises(
         UserError, match=r"predictions differ from the run's by up to (1.0e-02|nan); at most 1.0e-04 is"
     ):
@@ -286,7 +286,7 @@ def test_export_with_other_predictions_fails_and_leaves_no_files(run_of, tmp_pat
 
 
 def test_parity_of_many_rows_compares_every_nth(run_of, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "MAX_ROWS_COMPARED", 10)
+    monkeypatch.setattr(export_command, "MAX_ROWS_COMPARED", 10)
     run = run_of("svdpp")
     step = -(-len(run.part("test")) // 10)
     parity = measure_parity(run, WRITERS[ExportFormat.numpy](run, tmp_path))

@@ -9,7 +9,7 @@ import pytest
 from conftest import REAL_DATA
 from documented import options_of
 
-from ratinglab.experiment.inspection import train_command
+from ratinglab.experiment.inspect_command import train_command
 
 FILE = "user,item,stars,when,x\n1,a,1,2020-01-01,\n1,b,5,2020-02-01,\n2,a,4.5,2021-01-01,\n 2,c,4.5,2021-01-01,\n"
 ARGUMENTS = ["data=csv", "data.path=r.csv.gz", "data.columns.user=user", "data.columns.item=item",

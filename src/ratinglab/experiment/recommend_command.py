@@ -1,4 +1,4 @@
-"""Recommendations for one user, the users in a file, or all users."""
+"""Recommend items to one user, to the users in a file, or to all users."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
-from ratinglab.experiment.folding_in import columns_in, files_of, folded_in
+from ratinglab.experiment.fold_in_inputs import columns_in, files_of, folded_in
 from ratinglab.experiment.root_options import RecommendOptions, UnknownUsers
 from ratinglab.files import is_stream, output_path, print_beside
 from ratinglab.formats.input_paths import existing_file

@@ -6,8 +6,8 @@ import torch
 
 from ratinglab.models.design import Design
 from ratinglab.models.equation import ColumnSource, RowPart, SideRows
-from ratinglab.recommend import fold_in
-from ratinglab.recommend.fold_in import FoldInSolver, NewRatings
+from ratinglab.recommend import fold_in_solver
+from ratinglab.recommend.fold_in_solver import FoldInSolver, NewRatings
 
 NUM_USERS, NUM_ITEMS, DIM, MEAN = 40, 12, 3, 3.5
 OWN, OTHER = [0, 0, 0, 1, 1, 3], [2, 5, 7, 0, 2, 11]
@@ -123,7 +123,7 @@ def test_draws_from_each_sample_have_its_mean_and_over_many_samples_its_covarian
 def test_many_rows_in_small_blocks_equal_each_row_alone(monkeypatch):
     solver, given = build_solver(has_part=True), ratings()
     together = solver.solve(given, designs(solver, given))
-    monkeypatch.setattr(fold_in, "NUMBERS", 1)
+    monkeypatch.setattr(fold_in_solver, "NUMBERS", 1)
     split = solver.solve(given, designs(solver, given))
     alone_ratings = ratings([0, 0, 0], OTHER[:3], RATING[:3], 1)
     alone = solver.solve(alone_ratings, designs(solver, alone_ratings))

@@ -1,4 +1,4 @@
-"""Items similar to one item."""
+"""List the items most similar to one item."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Recomputed metrics of a run."""
+"""Recompute the metrics of a run, and compare them with its metrics.json."""
 
 from ratinglab.evaluation.ranking import OrderOptions
 from ratinglab.experiment.root_options import EvaluateOptions

@@ -1,4 +1,4 @@
-"""Predictions for the pairs in a file, in bounded memory."""
+"""Predict the ratings of the pairs in a file, in bounded memory."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.folding_in import columns_in, files_of, folded_in
+from ratinglab.experiment.fold_in_inputs import columns_in, files_of, folded_in
 from ratinglab.experiment.root_options import PredictOptions
 from ratinglab.files import output_path, print_beside
 from ratinglab.formats.input_paths import existing_file
