@@ -20,7 +20,7 @@ from ratinglab.config.comments import KeyPath, file_comment, key_lines
 from ratinglab.config.conf import SEVERAL, Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.resolvers import register_resolvers
-from ratinglab.experiment.root_options import ROOTS
+from ratinglab.experiment.command_options import ROOTS
 from ratinglab.options import field_key
 from ratinglab.targets import target_class
 

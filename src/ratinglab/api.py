@@ -14,7 +14,7 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME, CsvOptions
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.experiment.isolation import interruptible, isolated, logged
-from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.experiment.training import build_lightning
 from ratinglab.experiment.training import train as train_run
 from ratinglab.fitting.fit import Fit

@@ -16,7 +16,7 @@ from ratinglab.config.request import default_options
 from ratinglab.config.rerun import reproduced_run, resumed_run
 from ratinglab.errors import UserError, did_you_mean, refuse_arguments
 from ratinglab.exits import exits_in_one_line
-from ratinglab.experiment.root_options import (
+from ratinglab.experiment.command_options import (
     EvaluateOptions,
     ExportOptions,
     InspectOptions,
@@ -24,8 +24,8 @@ from ratinglab.experiment.root_options import (
     RecommendOptions,
     ServeOptions,
     SimilarOptions,
-    TrainOptions,
 )
+from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.program import shown_path
 
 REPRODUCE_USAGE = """\

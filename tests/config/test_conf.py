@@ -12,7 +12,7 @@ from ratinglab.config.conf import SEVERAL, Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.mistakes import MAY_BE_NONE
 from ratinglab.errors import UserError
-from ratinglab.experiment.root_options import ROOTS
+from ratinglab.experiment.command_options import ROOTS
 from ratinglab.options import as_yaml, field_key
 
 OVERLAYS = ("protocol", *MAY_BE_NONE)
@@ -37,7 +37,7 @@ REQUIRED = {
 @pytest.fixture(autouse=True)
 def has_all_packages(monkeypatch):
     """Let the options of loggers, fits and the server be made, whether or not their packages are installed."""
-    for module in ("fitting.loggers", "fitting.whole_epoch_options", "experiment.root_options"):
+    for module in ("fitting.loggers", "fitting.whole_epoch_options", "experiment.command_options"):
         monkeypatch.setattr(f"ratinglab.{module}.find_spec", lambda name: name)
 
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from ratinglab.config.conversion import to_options
 from ratinglab.errors import UserError
-from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.experiment.train_options import TrainOptions
 
 VALUES = [
     (["seed=99999999999999999999"], "seed must be from 0 to 4294967295, got 99999999999999999999"),

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ratinglab.errors import UserError
 from ratinglab.experiment import export_command
+from ratinglab.experiment.command_options import ExportFormat, ExportOptions
 from ratinglab.experiment.export_command import export, measure_parity
 from ratinglab.experiment.export_formats import WRITERS, search_left
-from ratinglab.experiment.root_options import ExportFormat, ExportOptions
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.posterior import Posterior
@@ -294,7 +294,7 @@ def test_parity_of_many_rows_compares_every_nth(run_of, tmp_path, monkeypatch):
 
 
 def test_missing_packages_of_onnx_are_named(monkeypatch):
-    monkeypatch.setattr("ratinglab.experiment.root_options.find_spec", lambda name: name == "onnx" or None)
+    monkeypatch.setattr("ratinglab.experiment.command_options.find_spec", lambda name: name == "onnx" or None)
     options = ExportOptions(run="x", format=ExportFormat.onnx, output=None)
     with pytest.raises(
         UserError, match=r"^format=onnx needs onnxscript, onnxruntime: pip install 'ratinglab\[export\]'$"

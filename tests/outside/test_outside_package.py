@@ -14,7 +14,7 @@ import pytest
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import to_options
 from ratinglab.config.resolvers import register_resolvers
-from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.experiment.training import train
 from ratinglab.runs.run import Run
 

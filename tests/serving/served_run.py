@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from run_folders import PROVENANCE, add_samples, write_run_of, write_weights
 from tables import table_of
 
-from ratinglab.experiment.root_options import ServeOptions
+from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.models.posterior import Posterior
 from ratinglab.serving.app import build_app
 from ratinglab.serving.reloading import CurrentRun

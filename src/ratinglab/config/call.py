@@ -11,7 +11,7 @@ from ratinglab.config.mistakes import explained
 from ratinglab.config.request import Request, as_in_app
 from ratinglab.config.rerun import resumed_run
 from ratinglab.config.resolvers import register_resolvers
-from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.files import user_path
 from ratinglab.runs.sweep_folder import SAVED
 

@@ -11,7 +11,7 @@ from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
 from ratinglab.config.mistakes import check_overrides, with_file
 from ratinglab.config.rerun import Rerun
-from ratinglab.experiment.root_options import ROOTS
+from ratinglab.experiment.command_options import ROOTS
 
 FindRun = Callable[..., Rerun | None]
 """Takes the overrides, and multirun by keyword; returns the earlier run that they name, if any."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.files import RUN_RECORD, VALIDATION_FIT, remove_half_done, user_path
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml

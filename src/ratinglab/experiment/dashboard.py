@@ -15,7 +15,7 @@ from ratinglab.evaluation.figures import (
 )
 from ratinglab.evaluation.metrics import MSE, find_metrics
 from ratinglab.evaluation.ranking import LABELS
-from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.fitting.guarded_logger import GuardedLogger
 from ratinglab.fitting.loggers import TensorBoardOptions
 from ratinglab.fitting.tensorboard import EventLog

@@ -1,7 +1,7 @@
 """Recompute the metrics of a run, and compare them with its metrics.json."""
 
 from ratinglab.evaluation.ranking import OrderOptions
-from ratinglab.experiment.root_options import EvaluateOptions
+from ratinglab.experiment.command_options import EvaluateOptions
 from ratinglab.reports.named_runs import named_run
 from ratinglab.reports.results import lists_tables, metrics_table
 from ratinglab.runs.record import read_metrics

@@ -10,8 +10,8 @@ import torch
 
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.errors import UserError
+from ratinglab.experiment.command_options import ONNX_PACKAGES, ExportFormat, ExportOptions
 from ratinglab.experiment.export_formats import WRITERS, WrittenExport
-from ratinglab.experiment.root_options import ONNX_PACKAGES, ExportFormat, ExportOptions
 from ratinglab.files import output_folder, whole_folder
 from ratinglab.reports.named_runs import named_run
 from ratinglab.runs.record import write_json

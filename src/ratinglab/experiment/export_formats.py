@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.root_options import ExportFormat
+from ratinglab.experiment.command_options import ExportFormat
 from ratinglab.models.predictor import Predictor
 from ratinglab.runs.run import Run
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.root_options import FoldInOptions, RatingColumnOptions
+from ratinglab.experiment.command_options import FoldInOptions, RatingColumnOptions
 from ratinglab.formats.input_paths import existing_file
 from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.formats.typed_mapping import is_mapping, typed_pairs

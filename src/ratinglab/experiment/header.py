@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.models.best import BestOptions
 from ratinglab.models.equation import Equation
 from ratinglab.options import as_yaml, to_plain

@@ -14,7 +14,7 @@ from ratinglab.datasets.sniffing import guess_layout
 from ratinglab.datasets.sources import CsvOptions, DataOptions, Duplicates
 from ratinglab.errors import UserError
 from ratinglab.evaluation.figures import overview
-from ratinglab.experiment.root_options import InspectOptions
+from ratinglab.experiment.command_options import InspectOptions
 from ratinglab.files import output_path, write_output
 from ratinglab.options import as_override
 from ratinglab.program import shell_command

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ratinglab.datamodule import RatingDataModule
-from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.options import to_plain
 from ratinglab.reports.protocols import Protocol
 from ratinglab.runs.record import RunRecord, metric_records

@@ -7,8 +7,8 @@ import pandas as pd
 import pyarrow as pa
 
 from ratinglab.errors import UserError
+from ratinglab.experiment.command_options import PredictOptions
 from ratinglab.experiment.fold_in_inputs import columns_in, files_of, folded_in
-from ratinglab.experiment.root_options import PredictOptions
 from ratinglab.files import output_path, print_beside
 from ratinglab.formats.input_paths import existing_file
 from ratinglab.formats.text_tables import TableFile, TextTable, open_text_table

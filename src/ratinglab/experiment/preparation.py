@@ -15,7 +15,7 @@ from ratinglab.evaluation.metrics import MSE, Metric, RankingMetric, find_metric
 from ratinglab.evaluation.ranking import check_threshold, is_relevant, liked_from
 from ratinglab.experiment.continuation import start_from
 from ratinglab.experiment.new_record import record_run
-from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.models.baselines import BiasBaseline

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions
+from ratinglab.experiment.command_options import RecommendOptions, UnknownUsers
 from ratinglab.experiment.fold_in_inputs import columns_in, files_of, folded_in
-from ratinglab.experiment.root_options import RecommendOptions, UnknownUsers
 from ratinglab.files import is_stream, output_path, print_beside
 from ratinglab.formats.input_paths import existing_file
 from ratinglab.formats.text_tables import TextTable, read_text_table

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from ratinglab.experiment.root_options import SimilarOptions
+from ratinglab.experiment.command_options import SimilarOptions
 from ratinglab.files import is_stream, output_path, print_beside
 from ratinglab.formats.writing import check_name, write_table
 from ratinglab.reports.named_runs import named_run

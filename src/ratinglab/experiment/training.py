@@ -22,7 +22,7 @@ from ratinglab.experiment.continuation import check_resumable, check_same_data
 from ratinglab.experiment.dashboard import RunLogger, show_experiment, show_results
 from ratinglab.experiment.header import best_recipe_tip, header, parts_text
 from ratinglab.experiment.preparation import Preparation, prepare
-from ratinglab.experiment.root_options import TrainOptions
+from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.files import VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit

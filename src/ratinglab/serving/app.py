@@ -19,7 +19,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.experiment.root_options import ServeOptions
+from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.serving.guard import Guard
 from ratinglab.serving.reloading import CurrentRun
 from ratinglab.serving.schemas import (

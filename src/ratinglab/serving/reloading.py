@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.root_options import ServeOptions
+from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.files import RUN_RECORD
 from ratinglab.reports.named_runs import named_run
 from ratinglab.runs.run import Run

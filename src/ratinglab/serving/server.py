@@ -11,7 +11,7 @@ import uvicorn
 import uvicorn.server
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.root_options import ServeOptions
+from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.interrupts import STOP_SIGNALS, StoppedError
 from ratinglab.serving.app import build_app
 from ratinglab.serving.reloading import CurrentRun

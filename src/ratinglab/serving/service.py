@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
-from ratinglab.experiment.root_options import ServeOptions
+from ratinglab.experiment.command_options import ServeOptions
 from ratinglab.runs.recommender import ListOptions, order_options
 from ratinglab.runs.record import has_finished
 from ratinglab.runs.run import Run
