@@ -18,19 +18,19 @@ def shell_command(name: str, *arguments: str) -> str:
     return shlex.join([*(["python", str(script)] if is_script else ["ratinglab", name]), *arguments])
 
 
-OWN_RANK = "RATINGLAB_RANK"
+RANK_VARIABLE = "RATINGLAB_RANK"
 """Environment variable with the rank of a process that another process of the same fit has started."""
 
 
 def started_by_torchrun() -> bool:
     """Return whether torchrun has started this process."""
-    return OWN_RANK not in os.environ and "TORCHELASTIC_RUN_ID" in os.environ
+    return RANK_VARIABLE not in os.environ and "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def started_by_slurm() -> bool:
     """Return whether srun has started this process as one of several. An interactive shell does not count."""
     is_job = "SLURM_STEP_ID" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive")
-    is_job = is_job and OWN_RANK not in os.environ and not started_by_torchrun()
+    is_job = is_job and RANK_VARIABLE not in os.environ and not started_by_torchrun()
     return is_job and int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
@@ -40,7 +40,7 @@ def process_rank() -> int:
         return int(os.environ["RANK"])
     if started_by_slurm():
         return int(os.environ["SLURM_PROCID"])
-    return int(os.environ.get(OWN_RANK, "0"))
+    return int(os.environ.get(RANK_VARIABLE, "0"))
 
 
 def same_command() -> list[str]:
@@ -58,7 +58,7 @@ def end_with_first() -> None:
         os.read(0, 1)  # returns when the pipe is closed
         os._exit(1)
 
-    if OWN_RANK in os.environ:
+    if RANK_VARIABLE in os.environ:
         threading.Thread(target=wait, daemon=True).start()
 
 

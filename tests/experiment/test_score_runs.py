@@ -127,7 +127,7 @@ def test_lists_of_held_out_users_are_those_of_folding_them_in(command, folder, r
 def test_few_candidates_do_not_widen_the_blocks(trained, monkeypatch):
     run = Run.load(trained["ease"].run)
     expected = run.recommend_to_all(k=2, candidates=["i1", "i2", "i3"])
-    monkeypatch.setattr("ratinglab.recommend.topk.SCORES", 40)
+    monkeypatch.setattr("ratinglab.recommend.topk.SCORES_AT_ONCE", 40)
     sizes = []
     table = run.predictor.model.score_table
     monkeypatch.setattr(run.predictor.model, "score_table", lambda user: sizes.append(len(user)) or table(user))

@@ -121,7 +121,7 @@ def test_item_knn_without_shrinkage_takes_items_without_raters():
 
 @pytest.mark.parametrize("name", ["ease", "item_knn"])
 def test_scores_of_pairs_of_a_user_and_of_all_items_are_equal(monkeypatch, name):
-    monkeypatch.setattr("ratinglab.models.item_weights.SCORES", 2 * NUM_ITEMS)  # two users at a time
+    monkeypatch.setattr("ratinglab.models.item_weights.SCORES_AT_ONCE", 2 * NUM_ITEMS)  # two users at a time
     equation = solved(name)
     table = equation.score_table(torch.arange(NUM_USERS)).numpy()
     np.testing.assert_array_equal(scores_of(equation), table)

@@ -96,7 +96,7 @@ def test_users_with_a_history_are_folded_in_and_its_items_are_no_candidates():
 @pytest.mark.parametrize("k", [1, 4, 100])
 @pytest.mark.parametrize("name", ["biased_mf", "bias", "mean"])
 def test_lists_are_those_of_top_k_and_equal_scores_go_to_the_more_popular_item(monkeypatch, name, k, scores):
-    monkeypatch.setattr(topk, "SCORES", scores)
+    monkeypatch.setattr(topk, "SCORES_AT_ONCE", scores)
     random = np.random.default_rng(0)
     is_rated = random.random((NUM_USERS + 10, NUM_ITEMS + 10)) < np.linspace(0.05, 0.6, NUM_ITEMS + 10)
     part = random.integers(0, 3, is_rated.shape)

@@ -66,7 +66,7 @@ def predictor_of(name: str) -> Predictor:
 @pytest.mark.parametrize("name", ["mf", "biased_mf", "many_equal", "all_equal"])
 @pytest.mark.parametrize("chosen", ["all", "some"])
 def test_top_k_of_users_equals_top_k_of_each_user(monkeypatch, name, k, scores, chosen):
-    monkeypatch.setattr(topk, "SCORES", scores)
+    monkeypatch.setattr(topk, "SCORES_AT_ONCE", scores)
     predictor, num_users = predictor_of(name), NUM_USERS + UNTRAINED
     random = np.random.default_rng(0)
     user = random.integers(0, num_users, 600).astype(np.int32)
@@ -91,7 +91,7 @@ def test_items_are_ordered_by_their_number_of_training_ratings_then_by_index():
 @pytest.mark.parametrize("scores", [1, 1_000, 1 << 20])
 @pytest.mark.parametrize("k", [1, 7, NUM_ITEMS])
 def test_most_popular_of_users_are_the_first_candidates_that_each_has_not_rated(monkeypatch, k, scores):
-    monkeypatch.setattr(topk, "SCORES", scores)
+    monkeypatch.setattr(topk, "SCORES_AT_ONCE", scores)
     random = np.random.default_rng(0)
     user, item = (random.integers(0, high, 900).astype(np.int32) for high in (NUM_USERS, NUM_ITEMS + UNTRAINED))
     user[:NUM_ITEMS], item[:NUM_ITEMS] = 0, range(NUM_ITEMS)  # the first user has rated every item

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ExportFormat
+from ratinglab.models.equation import SideName
 from ratinglab.models.predictor import Predictor
 from ratinglab.runs.run import Run
 
@@ -232,7 +233,7 @@ def _arrays(run: Run, format: ExportFormat) -> Arrays:
     return {name: each.detach().float().numpy() for name, each in tensors.items()}
 
 
-def _columns(arrays: Arrays, side: str) -> dict[str, pa.Array]:
+def _columns(arrays: Arrays, side: SideName) -> dict[str, pa.Array]:
     """Make the columns of users or items: biases, and embeddings as lists."""
     factors = np.ascontiguousarray(arrays[f"{side}_factors"])
     return {

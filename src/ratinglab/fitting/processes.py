@@ -18,7 +18,7 @@ from torch import distributed
 
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.interrupts import resume_hint
-from ratinglab.program import OWN_RANK, process_rank, same_command, started_by_slurm, started_by_torchrun
+from ratinglab.program import RANK_VARIABLE, process_rank, same_command, started_by_slurm, started_by_torchrun
 
 SECONDS_TO_END = 5.0
 """Grace period for this process to report a failed one before it is ended. A lost connection usually tells it at
@@ -175,7 +175,7 @@ def _start(trainer: Trainer) -> Iterator[subprocess.Popen[bytes]]:
     for rank in range(1, trainer.world_size):
         yield subprocess.Popen(
             same_command(),
-            env=threads | os.environ | address | {OWN_RANK: str(rank)},
+            env=threads | os.environ | address | {RANK_VARIABLE: str(rank)},
             stdin=subprocess.PIPE,  # closed when this process ends, however it ends
             stdout=subprocess.PIPE,  # for READY
             process_group=0,  # Ctrl-C reaches only this process, which tells the others

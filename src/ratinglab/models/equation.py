@@ -4,13 +4,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from ratinglab.batches import Batch
 from ratinglab.models.design import Design
+
+SideName: TypeAlias = Literal["user", "item"]
+"""A side of the matrix of ratings."""
+SCORES_AT_ONCE = 1 << 24
+"""Number of scores held at once: 64 MiB."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ class TrainingData:
         """Return the training rows; the equation's options must declare that it needs them."""
         assert self.rows is not None, "the options must declare Needs(interactions=True)"
         return self.rows
+
+
+def other_side(name: SideName) -> SideName:
+    """Return the side that this one is not."""
+    return "item" if name == "user" else "user"
 
 
 class Factors(NamedTuple):
@@ -203,8 +213,8 @@ class Equation(nn.Module, ABC):
         """Return the equation as one product of matrices; None if it has another form."""
         return None
 
-    def side_rows(self, name: str) -> SideRows | None:
-        """Return the rows of the side `name`, user or item, for fold-in; None for an equation without factors."""
+    def side_rows(self, name: SideName) -> SideRows | None:
+        """Return the rows of the side `name` for fold-in; None for an equation without factors."""
         factors = self.factors()
         if factors is None:
             return None

@@ -14,6 +14,7 @@ from ratinglab.models.equation import (
     Equation,
     Factors,
     RowPart,
+    SideName,
     SideRows,
     TrainingData,
     normal_embedding,
@@ -139,7 +140,7 @@ class FactorEquation(Equation):
         return self._factors_of(self.user_side().last_rows(), self.item_side().last_rows())
 
     @torch.no_grad()
-    def side_rows(self, name: str) -> SideRows:
+    def side_rows(self, name: SideName) -> SideRows:
         """Return the rows of the side `name` on the last day, all parts summed, and its parts."""
         side = self.user_side() if name == "user" else self.item_side()
         last = side.last_rows()
@@ -239,7 +240,9 @@ class BiasedFactorEquation(FactorEquation):
         return _feature_parts("item", self.item_feature_names, self.item_feature_designs, self.item_features)
 
 
-def _feature_parts(side: str, names: list[str], designs: nn.ModuleList, weights: nn.ModuleList) -> tuple[Part, ...]:
+def _feature_parts(
+    side: SideName, names: list[str], designs: nn.ModuleList, weights: nn.ModuleList
+) -> tuple[Part, ...]:
     if len(weights) == 0:  # the common case, asked for at every step
         return ()
     return tuple(

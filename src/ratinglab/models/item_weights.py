@@ -12,12 +12,9 @@ from torch import Tensor
 
 from ratinglab.batches import Batch
 from ratinglab.models.declarations import EquationForm, ScoreOptions
-from ratinglab.models.equation import ScoreEquation, TrainingData
+from ratinglab.models.equation import SCORES_AT_ONCE, ScoreEquation, TrainingData
 from ratinglab.models.rated_pairs import counted
 from ratinglab.ratings.side_information import Needs
-
-SCORES = 1 << 24
-"""Number of scores held at once: 64 MiB."""
 
 
 @dataclass
@@ -78,7 +75,7 @@ class ItemWeights(ScoreEquation):
         """user: (B,) int32, item: (B,) int32 → score: (B,) float32."""
         distinct, row = user.unique(return_inverse=True)
         score = torch.empty(len(user))
-        size = max(1, SCORES // self.num_items)
+        size = max(1, SCORES_AT_ONCE // self.num_items)
         for first in range(0, len(distinct), size):
             is_here = (row >= first) & (row < first + size)
             table = self.score_table(distinct[first : first + size])

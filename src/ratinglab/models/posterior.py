@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ratinglab.errors import UserError
-from ratinglab.models.equation import ColumnSource, Equation, Factors, RowPart, SideRows
+from ratinglab.models.equation import ColumnSource, Equation, Factors, RowPart, SideName, SideRows
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.row_products import RowProducts
 
@@ -248,7 +248,7 @@ class Posterior(Equation):
             mean=self._mean,
         )
 
-    def side_rows(self, name: str) -> SideRows | None:
+    def side_rows(self, name: SideName) -> SideRows | None:
         """Return the samples of the rows of the side `name`, with the parts that a new row has too.
 
         Raises:

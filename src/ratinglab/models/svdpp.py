@@ -8,7 +8,7 @@ import torch
 
 from ratinglab.models.declarations import EquationForm, FeatureOptions
 from ratinglab.models.design import Design
-from ratinglab.models.equation import ColumnSource, TrainingData, normal_embedding
+from ratinglab.models.equation import ColumnSource, SideName, TrainingData, normal_embedding
 from ratinglab.models.factor_equation import BiasedFactorEquation, Part, Side
 from ratinglab.ratings.side_information import Needs
 
@@ -74,7 +74,7 @@ class SVDpp(BiasedFactorEquation):
         """Return b_i, q_i, the x and the item features."""
         return Side(self.item_embedding, self.item_bias, self._implicit_parts("item") + self.item_feature_parts())
 
-    def _implicit_parts(self, side: str) -> tuple[Part, ...]:
+    def _implicit_parts(self, side: SideName) -> tuple[Part, ...]:
         if not self.has_implicit[side]:
             return ()
         of_users = side == "user"

@@ -10,14 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ratinglab.models.equation import Factors
+from ratinglab.models.equation import SCORES_AT_ONCE, Factors
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.orders import Order
 
-SCORES = 1 << 24
-"""Number of scores held at once: 64 MiB."""
 ORDERED = 8
-"""Divisor of SCORES for lists with an order, which needs several tables of that size."""
+"""Divisor of SCORES_AT_ONCE for lists with an order, which needs several tables of that size."""
 PAIRS = 1 << 18
 """Number of pairs that an equation without factors predicts at once; each can take a few KB."""
 Score = Callable[[Tensor, Tensor], None]
@@ -119,7 +117,7 @@ def most_popular_of_users(
         Blocks of (B, min(k, C)) int32 item indices, in the order of the users, padded with −1 if fewer are left.
     """
     column_of, count = _columns(candidates), len(candidates)
-    for block in _split(users, size=max(1, SCORES // count)):
+    for block in _split(users, size=max(1, SCORES_AT_ONCE // count)):
         row, column = np.divmod(_seen_positions(seen, block, column_of, count), count)
         width = min(count, k + int(np.bincount(row).max(initial=0)))  # no user has seen more than width - k items
         is_left, is_near = np.ones((len(block), width), dtype=np.bool_), column < width
@@ -163,7 +161,7 @@ def _blocks_of_scores(
     device = predictor.baseline.mean.device  # a GPU, perhaps, during a fit
     item = torch.from_numpy(candidates).to(device)
     score, size = None, max(1, PAIRS // len(item))
-    table_size = SCORES if order is None else SCORES // ORDERED
+    table_size = SCORES_AT_ONCE if order is None else SCORES_AT_ONCE // ORDERED
     if (factors := predictor.model.factors()) is not None:
         score, size = _by_factors(predictor, factors, item, is_ordered=order is not None), table_size // len(item)
     elif predictor.model.has_score_table:  # with a column for every item

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.models.design import Design
-from ratinglab.models.equation import ColumnSource
+from ratinglab.models.equation import ColumnSource, SideName, other_side
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 from ratinglab.ratings.side_information import Column, categories, categories_in, is_numeric, is_unknown, new_values
 from ratinglab.recommend.fold_in_solver import NewRatings
@@ -224,7 +224,7 @@ def _training_rows(run: TrainedModel, user: NDArray[np.int32]) -> pd.DataFrame:
 
 def _new_rows(
     run: TrainedModel,
-    side: str,
+    side: SideName,
     ids: list[str],
     index: NDArray[np.int32],
     ratings: pd.DataFrame,
@@ -239,7 +239,7 @@ def _new_rows(
         if features is not None and side == "user":
             check_features(features, [], noun=side)
         return NewRows(ids, index, new_ratings, [], features)
-    own, others = run.side_rows(side), run.side_rows("item" if side == "user" else "user")
+    own, others = run.side_rows(side), run.side_rows(other_side(side))
     if features is not None and not (side == "item" and "title" in features.cells):
         check_features(features, [part.feature for part in own.parts if part.feature], noun=side)
     designs = []

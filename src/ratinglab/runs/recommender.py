@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.evaluation.ranking import OrderBy, OrderOptions, liked_from
+from ratinglab.models.equation import SideName
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.side_information import categories_in
@@ -312,7 +313,7 @@ class Extension(NamedTuple):
     """
 
     base: Recommender
-    side: str
+    side: SideName
     pairs: RatedPairs
     number: int
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
-from ratinglab.models.equation import SideRows
+from ratinglab.models.equation import SideName, SideRows, other_side
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.ids import IdMap
 from ratinglab.ratings.item_names import ItemNames
@@ -55,7 +55,7 @@ class TrainedModel:
     folder: Path
     record: RunRecord
     predictor: Predictor
-    _fold_in_solvers: dict[str, FoldInSolver] = field(default_factory=dict, init=False, repr=False)
+    _fold_in_solvers: dict[SideName, FoldInSolver] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def user_ids(self) -> IdMap:
@@ -136,12 +136,12 @@ class TrainedModel:
             return self.record.scale
         return float(self.ratings["rating"].min()), float(self.ratings["rating"].max())
 
-    def feature(self, side: str, name: str) -> Column:
-        """Read a feature of all users or items (side user or item) by index. The equation must use it."""
+    def feature(self, side: SideName, name: str) -> Column:
+        """Read a feature of all users or items by index. The equation must use it."""
         return read_features(self.folder / f"{side}s.parquet", (name,))[name]
 
-    def side_rows(self, side: str) -> SideRows:
-        """Return the weights of a side, user or item, with the noise precision of a rating, in stars.
+    def side_rows(self, side: SideName) -> SideRows:
+        """Return the weights of a side, with the noise precision of a rating, in stars.
 
         Without samples, the noise is constant: the MSE of the validation rows or, if there are none, training rows.
 
@@ -163,10 +163,10 @@ class TrainedModel:
         rows = self.part(part)
         return float((predict_by_block(self.predictor, rows) - torch.from_numpy(rows.rating)).double().square().mean())
 
-    def fold_in_solver(self, side: str) -> FoldInSolver:
-        """Return the solver for new rows of a side, user or item."""
+    def fold_in_solver(self, side: SideName) -> FoldInSolver:
+        """Return the solver for new rows of a side."""
         if side not in self._fold_in_solvers:
-            own, other = (self.side_rows(name) for name in (("user", "item") if side == "user" else ("item", "user")))
+            own, other = self.side_rows(side), self.side_rows(other_side(side))
             self._fold_in_solvers[side] = FoldInSolver(own, other, is_item=side == "item")
         return self._fold_in_solvers[side]
 
