@@ -14,7 +14,8 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.options import to_plain
 from ratinglab.ratings.table import RatingTable
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.storage import build_predictor, write_run
+from ratinglab.runs.storage import write_run
+from ratinglab.runs.weights import build_predictor
 from ratinglab.splits.holdout import Holdout
 
 PROVENANCE = {

@@ -19,7 +19,8 @@ from tempfile import TemporaryDirectory
 from list_orders import FIGURES, Figures, Split, choose_settings, of_run, spread
 
 import ratinglab
-from ratinglab.runs.run import POPULARITY, Run
+from ratinglab.runs.evaluated_run import POPULARITY
+from ratinglab.runs.run import Run
 
 RECIPES = ["item_knn", "ease", "ials", "fast", "svdpp_gibbs"]
 NUM_FACTORS = [32, 128]

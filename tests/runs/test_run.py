@@ -13,7 +13,8 @@ from documented import options_of
 from run_folders import forget_digests
 
 from ratinglab.errors import UserError
-from ratinglab.runs.run import FRAME_COLUMNS, Run
+from ratinglab.runs.evaluated_run import FRAME_COLUMNS
+from ratinglab.runs.run import Run
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from ratinglab.errors import UserError
 from ratinglab.models.posterior import Sample
 from ratinglab.models.svdpp import Implicit
 from ratinglab.runs.record import read_record
-from ratinglab.runs.storage import load_predictor, read_epoch, read_seconds, read_training_data
+from ratinglab.runs.weights import load_predictor, read_epoch, read_seconds, read_training_data
 
 MODELS = {
     "mf": ("mf", {}),

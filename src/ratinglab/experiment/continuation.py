@@ -10,7 +10,8 @@ from ratinglab.files import RUN_RECORD, VALIDATION_FIT, remove_half_done, user_p
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
 from ratinglab.runs.record import METRICS, RunRecord, has_finished, read_record
-from ratinglab.runs.storage import check_checkpoint, find_damaged_tables, load_equation, read_epoch, read_seconds
+from ratinglab.runs.storage import find_damaged_tables
+from ratinglab.runs.weights import check_checkpoint, load_equation, read_epoch, read_seconds
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from ratinglab.ratings.mapped_arrays import blocks_of, empty, release
 from ratinglab.ratings.side_information import AvailableData
 from ratinglab.ratings.table import Ratings
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.storage import build_predictor, load_weights, training_data
+from ratinglab.runs.weights import build_predictor, load_weights, training_data
 from ratinglab.splits.holdout import Holdout, find_available_data, hold_out
 from ratinglab.splits.split import VALIDATION
 

@@ -38,8 +38,9 @@ from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.run import Run
-from ratinglab.runs.storage import check_checkpoint, read_epoch, write_run
+from ratinglab.runs.storage import write_run
 from ratinglab.runs.sweep_folder import PRUNED, record_pruning
+from ratinglab.runs.weights import check_checkpoint, read_epoch
 
 if TYPE_CHECKING:
     from ratinglab.fitting.pruning import MedianPruning  # needs the extra `sweep`

@@ -11,8 +11,8 @@ from ratinglab.fitting.trainer import TrainerOptions
 from ratinglab.models.predictor import Predictor
 from ratinglab.options import from_plain
 from ratinglab.runs.record import read_record
-from ratinglab.runs.storage import build_predictor, load_weights, read_training_data
 from ratinglab.runs.sweep_folder import read_saved
+from ratinglab.runs.weights import build_predictor, load_weights, read_training_data
 from ratinglab.targets import target_class
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from ratinglab.evaluation.ranking import LABELS, OrderOptions, liked_from
 from ratinglab.reports.text_table import aligned
+from ratinglab.runs.evaluated_run import POPULARITY
 from ratinglab.runs.record import RunRecord
-from ratinglab.runs.run import POPULARITY
 
 SYSTEMS = (("", None), ("baseline/bias/", "bias baseline"), ("baseline/mean/", "mean baseline"))
 """Prefix of each system's tags, and its name; None stands for the model's name."""

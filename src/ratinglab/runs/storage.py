@@ -1,4 +1,4 @@
-"""Files of a run besides its record: checkpoints, and tables of users, items and ratings.
+"""Files of a run besides its record, and its tables of users, items and ratings; `weights` reads the checkpoints.
 
 run.json          the record of the run, with Hydra's files about its start
 digests.json      digests of the files beside it; each checkpoint ends with its own
@@ -29,33 +29,21 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ratinglab.batches import Batch
-from ratinglab.digests import DIFFERS, check_archive, check_file, read_digests, record_digests, write_recorded
+from ratinglab.digests import DIFFERS, check_file, read_digests, record_digests, write_recorded
 from ratinglab.errors import UserError
 from ratinglab.files import RUN_RECORD, write_bytes, write_whole
 from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import count_parquet_rows, parquet_blocks, write_parquet
-from ratinglab.models.baselines import BiasBaseline
-from ratinglab.models.building import build_equation
-from ratinglab.models.design import Design
-from ratinglab.models.equation import TrainingData
-from ratinglab.models.factor_equation import as_factor_equation
-from ratinglab.models.posterior import Posterior
-from ratinglab.models.predictor import Predictor
-from ratinglab.options import as_yaml, is_of_type
 from ratinglab.ratings.side_information import Column
 from ratinglab.recommend.interest import DIMS, Interest
 from ratinglab.runs.record import RunRecord, record_bytes
 from ratinglab.runs.sweep_folder import read_saved_files
 from ratinglab.splits.holdout import Holdout
-from ratinglab.stars import Stars
 
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test", "val_history", "test_history")
 """Names of the parts by their code in ratings.parquet."""
-PREDICTOR_PREFIX = "predictor."
-"""Prefix of the predictor's weights in the checkpoint of a LightningModule."""
 INTEREST = "interest.npz"
 """File of the interest model."""
 FEATURE_PREFIX = "feature/"
@@ -232,22 +220,6 @@ def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]
     return [np.concatenate(column) for column in zip(*found, strict=True)]
 
 
-def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
-    """Read the training data of a run's equation from its folder."""
-    needs = record.equation_options(place=str(folder / "run.json")).needs()
-    rows = None
-    if needs.interactions:
-        columns = read_part(folder, "train", ["user", "item", "rating", *(["day"] if needs.days else [])])
-        user, item, rating, *day = map(torch.from_numpy, columns)
-        rows = Batch(user, item, record.stars.to_stars(rating), day[0] if day else None)
-    return training_data(
-        record,
-        rows=rows,
-        user_features=read_features(folder / "users.parquet", needs.user_features),
-        item_features=read_features(folder / "items.parquet", needs.item_features),
-    )
-
-
 def read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
     """Read features by name from users.parquet or items.parquet."""
     if not names:
@@ -261,147 +233,3 @@ def read_features(path: Path, names: tuple[str, ...]) -> dict[str, Column]:
         column = table[key if key in table else name]  # format 2 stores genres without the prefix
         found[name] = column.to_numpy(dtype=np.float64 if column.dtype.kind == "f" else object)
     return found
-
-
-def training_data(
-    record: RunRecord, *, rows: Batch | None, user_features: dict[str, Column], item_features: dict[str, Column]
-) -> TrainingData:
-    """Assemble an equation's training data from columns in which users or items with training rows come first."""
-    return TrainingData(
-        num_users=record.num_users,
-        num_items=record.num_items,
-        rating_mean=record.stars.to_stars(record.rating_mean),
-        rows=rows,
-        user_features={
-            name: Design.from_feature(column[: record.num_users], key=f"model.user_features: {name}")
-            for name, column in user_features.items()
-        },
-        item_features={
-            name: Design.from_feature(column[: record.num_items], key=f"model.item_features: {name}")
-            for name, column in item_features.items()
-        },
-    )
-
-
-def build_predictor(record: RunRecord, training: TrainingData, *, seed: int) -> Predictor:
-    """Build a run's predictor with initial weights drawn from the seed, and an unfitted baseline."""
-    model = build_equation(record.equation_options(), training, seed=seed)
-    if record.is_sampled:
-        model = Posterior(as_factor_equation(model))
-    baseline = BiasBaseline(num_users=record.num_users, num_items=record.num_items)
-    stars = Stars(1, 5) if record.predicts_scores else record.stars  # the identity, because scores have no rating scale
-    return Predictor(model, baseline, stars=stars, scale=record.scale)
-
-
-def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
-    """Load a run's predictor with its best weights. Also returns the number of epochs that trained them."""
-    try:
-        predictor = build_predictor(record, read_training_data(record, folder), seed=0)
-    except UserError:
-        raise
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:  # the record may not fit the tables
-        raise UserError(f"{folder / 'run.json'} is damaged: {' '.join(str(error).split())}") from error
-    path = folder / "checkpoints" / "best.ckpt"
-    best_epoch = load_weights(predictor, path, record=record)
-    if record.is_sampled and predictor.model.num_samples == 0:
-        longer = "" if record.max_time is None else " with a higher trainer.max_time"
-        raise UserError(
-            f"{path} holds no sample yet: the run was stopped in burn-in; resume={folder}{longer} continues it"
-        )
-    return predictor.eval(), best_epoch
-
-
-def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
-    """Load a checkpoint's weights. Returns the number of epochs that trained them."""
-    weights, epoch = _read_checkpoint(path, record=record)
-    if record.format_version == 2:
-        old, new = ".item_features.weight", ".item_features.0.weight"
-        weights = {key.replace(old, new): each for key, each in weights.items()}
-    try:
-        predictor.load_state_dict(weights)
-    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:  # an entry may have any type
-        raise UserError(f"{path} does not hold the weights of {record.model}") from error
-    return epoch
-
-
-def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: str) -> int:
-    """Load only the equation's weights (of a sampler, the last draw). Returns the number of epochs that trained them.
-
-    Messages begin with `key`.
-
-    Raises:
-        UserError: the file is missing or damaged, or its weights have other shapes.
-    """
-    weights, epoch = _read_checkpoint(path, record=record, key=key)
-    stored = "model.equation." if record.is_sampled else "model."
-    try:
-        predictor.equation.load_state_dict(
-            {key.removeprefix(stored): each for key, each in weights.items() if key.startswith(stored)}
-        )
-    except RuntimeError as error:
-        options = ", ".join(f"{name}={as_yaml(value)}" for name, value in record.model_options.items())
-        raise UserError(f"{key}: {path} holds weights of other shapes: {options}") from error
-    return epoch
-
-
-def read_epoch(path: Path, *, record: RunRecord) -> int:
-    """Read the number of finished epochs from a checkpoint of a run; 0 if there is none."""
-    return _read_checkpoint(path, record=record)[1] if path.exists() else 0
-
-
-def read_seconds(path: Path, *, record: RunRecord) -> float:
-    """Read the seconds of training until a checkpoint of a run was written; 0 if there is none."""
-    return float(_load_checkpoint(path, record=record, key="run").get("seconds", 0)) if path.exists() else 0.0
-
-
-def check_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> int:
-    """Verify a checkpoint of a run. Returns the number of epochs that trained its weights.
-
-    Raises:
-        UserError: it is missing, damaged or of another run; the message says whether the other checkpoint is intact.
-    """
-    return _read_checkpoint(path, record=record, key=key)[1]
-
-
-def _read_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> tuple[dict[str, torch.Tensor], int]:
-    """Read the predictor's weights and the number of epochs that trained them."""
-    try:
-        content = _load_checkpoint(path, record=record, key=key)
-    except UserError as error:
-        raise UserError(f"{error}{_other_checkpoint(path, record)}") from error
-    state = content["state_dict"]
-    weights = {
-        name.removeprefix(PREDICTOR_PREFIX): each for name, each in state.items() if name.startswith(PREDICTOR_PREFIX)
-    }
-    return weights, content["epochs"]
-
-
-def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, Any]:
-    """Load a checkpoint, and verify its digest, its run and the entries used here."""
-    if not path.exists():
-        raise UserError(f"{key}: {path} is missing: the run has not written it yet, or it was removed")
-    try:
-        is_checked = check_archive(path)
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if not is_of_type(content["state_dict"], dict[str, Any]):
-            raise TypeError("state_dict")
-        if not (type(content["epochs"]) is int and content["epochs"] >= 0):
-            raise ValueError("epochs")
-    except UserError as error:
-        raise UserError(f"{key}: {error}") from error
-    except Exception as error:  # an incomplete or foreign file can raise anything
-        raise UserError(f"{key}: {path} is damaged or not a checkpoint of ratinglab") from error
-    if record.id and not is_checked:
-        raise UserError(f"{key}: {path} is damaged: it lacks the digest with which the run wrote it")
-    if record.id and content.get("run") != record.id:
-        raise UserError(f"{key}: {path} is of another run")
-    return content
-
-
-def _other_checkpoint(path: Path, record: RunRecord) -> str:
-    """Describe the other checkpoint for an error message; "" if it is unusable."""
-    other = path.with_name("last.ckpt" if path.name == "best.ckpt" else "best.ckpt")
-    try:
-        return f"; {other.name} is intact, from epoch {_load_checkpoint(other, record=record, key='run')['epochs']}"
-    except UserError:
-        return ""
