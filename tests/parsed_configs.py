@@ -5,6 +5,7 @@ They depend only on files of packages, which no test changes: configs with a fol
 
 import copy
 import functools
+from collections import defaultdict
 from typing import Any
 
 from hydra._internal import config_loader_impl
@@ -12,13 +13,32 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.defaults_list import DefaultsList, Overrides
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
-from omegaconf import DictConfig, base, grammar_parser
+from omegaconf import (
+    AnyNode,
+    BooleanNode,
+    DictConfig,
+    EnumNode,
+    FloatNode,
+    IntegerNode,
+    ListConfig,
+    StringNode,
+    base,
+    grammar_parser,
+)
 
 Sources = tuple[tuple[str, str, str], ...]
+NODES = (DictConfig, ListConfig, AnyNode, BooleanNode, EnumNode, FloatNode, IntegerNode, StringNode)
+"""Types of the nodes of a config."""
 
 
 def parse_once() -> None:
-    """Let OmegaConf keep parsed interpolations, and Hydra parsed files, the lists of files and what they add up to."""
+    """Let OmegaConf keep parsed interpolations, and Hydra parsed files, the lists of files and what they add up to.
+
+    Hydra and OmegaConf copy whole configs forty times per command. Nodes are copied without their constructors, which
+    check a value that is then replaced.
+    """
+    for node in NODES:
+        node.__deepcopy__ = copied_node
     base.parse = functools.cache(grammar_parser.parse)
     Plugins.instance()  # Hydra 1.3 loads the module of its sources again to register them: the import has another class
     source = SourcesRegistry.instance().resolve("pkg")
@@ -26,6 +46,38 @@ def parse_once() -> None:
     config_loader_impl.create_defaults_list = _listing_once(config_loader_impl.create_defaults_list)
     compose = ConfigLoaderImpl._compose_config_from_defaults_list
     ConfigLoaderImpl._compose_config_from_defaults_list = _adding_up_once(compose)
+
+
+def copied_node(node: base.Node, memo: dict[int, Any]) -> base.Node:
+    """Copy a node as its own method `__deepcopy__` does: below it everything anew, with the same parent above."""
+    copied = object.__new__(type(node))
+    copied.__dict__.update(node.__dict__)
+    copied.__dict__["_metadata"] = _copied_metadata(node._metadata)
+    if isinstance(node, base.Container):
+        copied.__dict__["_flags_cache"] = copy.copy(node.__dict__["_flags_cache"])
+        copied.__dict__["_content"] = _copied_content(copied, memo)
+    else:
+        copied.__dict__["_flags_cache"] = None
+    return copied
+
+
+def _copied_content(container: Any, memo: dict[int, Any]) -> Any:
+    content = container.__dict__["_content"]
+    if not isinstance(content, dict | list):
+        return content  # null, or text that stands for a container
+    nodes = content.values() if isinstance(content, dict) else content
+    copies = [copied_node(node, memo) if type(node) in NODES else copy.deepcopy(node, memo) for node in nodes]
+    for each in copies:
+        each.__dict__["_parent"] = container
+    return dict(zip(content, copies, strict=True)) if isinstance(content, dict) else copies
+
+
+def _copied_metadata(metadata: base.Metadata) -> base.Metadata:
+    copied = object.__new__(type(metadata))
+    copied.__dict__.update(metadata.__dict__)
+    copied.flags = copy.copy(metadata.flags)
+    copied.resolver_cache = copy.deepcopy(metadata.resolver_cache) if metadata.resolver_cache else defaultdict(dict)
+    return copied
 
 
 def _reading_once(read: Any) -> Any:
