@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 import pytest
+from asked_once import ask_once
 from documented import options_of
 from in_process import called_as
 from parsed_configs import parse_once
@@ -126,7 +127,7 @@ class Server:
 
     def _start(self, folder: Path, script: str, arguments: Sequence[str], **more: object) -> int:
         path = REPOSITORY / "scripts" / f"{script}.py"
-        more = {name: value if isinstance(value, float | bool) else str(value) for name, value in more.items()}
+        more = {name: value if isinstance(value, float | bool | dict) else str(value) for name, value in more.items()}
         return self._ask(script=str(path), arguments=arguments, folder=str(folder), **more)
 
     def run(self, folder: Path, script: str, *arguments: str, status: int = 0, **more: object) -> Outcome:
@@ -138,7 +139,8 @@ class Server:
             arguments: the command line.
             status: the expected exit status.
             more: `cache`, a folder instead of the tests' cache; `pause`, seconds to sleep after each epoch;
-                `figures`, whether figures are drawn; `forked`, how many other processes of the fit are forked, too.
+                `figures`, whether figures are drawn; `forked`, how many other processes of the fit are forked, too;
+                `variables`, a dictionary of further environment variables.
         """
         files = self._streams / "stdout", self._streams / "stderr"
         child = self._start(folder, script, arguments, stdout=files[0], stderr=files[1], **more)
@@ -183,6 +185,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 50, 100)
     parse_once()
+    ask_once()
 
 
 @pytest.fixture(scope="session")
@@ -210,6 +213,12 @@ def server(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 @pytest.fixture(scope="session")
 def command(server: Server) -> Command:
     """Run a script of scripts/ in a folder: command(folder, "train", *arguments)."""
+    return server.run
+
+
+@pytest.fixture(scope="session")
+def command_apart(server: Server) -> Command:
+    """Run a script like `command`, for a file whose `command` is `command_here`: to be killed, or for its warnings."""
     return server.run
 
 
@@ -275,10 +284,10 @@ def command_here(cache: Path) -> Command:
 
 
 @pytest.fixture(scope="session")
-def textbook(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def textbook(command_apart: Command, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """Train the textbook model with `python scripts/train.py`, on the whole demo data."""
     folder, cache = (tmp_path_factory.mktemp(name) for name in ("textbook", "new cache"))
-    return command(folder, "train", cache=cache, figures=True)
+    return command_apart(folder, "train", cache=cache, figures=True)
 
 
 @pytest.fixture(scope="session")

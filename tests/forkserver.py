@@ -4,8 +4,9 @@ Everything is imported, and a run trained, once; each request then forks with it
 and exit status, like a command. The imports of a real start are tested in tests/config/test_startup.py.
 
 A request is one line of JSON on stdin: script, arguments, folder, stdout and stderr (files to write), the cache folder
-unless it is the tests', seconds to pause after each epoch, whether to draw figures (see undrawn.py), and the number of
-other processes of the fit to fork, too; the answer is one line on stdout, the process id.
+unless it is the tests', further environment variables, seconds to pause after each epoch, whether to draw figures (see
+undrawn.py), and the number of other processes of the fit to fork, too; the answer is one line on stdout, the process
+id.
 A request {"wait_for": process id} is answered with the exit status, once there is one.
 """
 
@@ -32,6 +33,7 @@ from typing import BinaryIO, ClassVar, NamedTuple, NoReturn
 
 import matplotlib.backends.backend_agg  # noqa: F401
 import undrawn
+from asked_once import ask_once
 from hydra._internal.hydra import Hydra
 from parsed_configs import parse_once
 
@@ -133,6 +135,7 @@ def become_command(request: dict) -> int:
         os.dup2(file, number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(request["folder"])
+    os.environ |= request.get("variables", {})
     if "cache" in request:
         os.environ["RATINGLAB_DATA"] = request["cache"]
     if not request.get("figures"):
@@ -181,6 +184,7 @@ def end(status: int) -> NoReturn:
 # Hydra composes once more to read hydra.mode, which ratinglab refuses: 0.1 s per command. test_startup.py runs it.
 Hydra.get_mode = lambda *arguments, **options: None
 parse_once()
+ask_once()
 train_once()
 # what imports have left to clean up: it touches so much memory that it took a quarter of a short command
 atexit._clear()

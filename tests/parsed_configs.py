@@ -21,6 +21,7 @@ from omegaconf import (
     FloatNode,
     IntegerNode,
     ListConfig,
+    OmegaConf,
     StringNode,
     base,
     grammar_parser,
@@ -40,6 +41,7 @@ def parse_once() -> None:
     for node in NODES:
         node.__deepcopy__ = copied_node
     base.parse = functools.cache(grammar_parser.parse)
+    OmegaConf.structured = staticmethod(_structured_once(OmegaConf.structured))
     Plugins.instance()  # Hydra 1.3 loads the module of its sources again to register them: the import has another class
     source = SourcesRegistry.instance().resolve("pkg")
     source._read_config = _reading_once(source._read_config)
@@ -78,6 +80,18 @@ def _copied_metadata(metadata: base.Metadata) -> base.Metadata:
     copied.flags = copy.copy(metadata.flags)
     copied.resolver_cache = copy.deepcopy(metadata.resolver_cache) if metadata.resolver_cache else defaultdict(dict)
     return copied
+
+
+def _structured_once(structured: Any) -> Any:
+    """Keep the typed config of each dataclass."""
+    of_class = functools.cache(structured)
+
+    def typed(obj: Any, *options: Any, **more: Any) -> Any:
+        if isinstance(obj, type) and not options and not more:
+            return copy.deepcopy(of_class(obj))
+        return structured(obj, *options, **more)
+
+    return typed
 
 
 def _reading_once(read: Any) -> Any:

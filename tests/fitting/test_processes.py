@@ -122,12 +122,13 @@ def test_torchrun_trains_the_run_of_one_process(cache, tmp_path, one):
     assert_only_run(run, tmp_path, one)
 
 
-@pytest.mark.slow
-def test_first_node_of_slurm_lets_the_second_go_if_the_run_is_finished(cache, tmp_path, one):
-    variables = {**environment(cache), **SLURM}
-    resume = [sys.executable, TRAIN, f"resume={one}", "trainer.num_nodes=2"]
-    nodes = [begin(tmp_path, *resume, **variables, SLURM_PROCID=rank, SLURM_NODEID=rank) for rank in "10"]
-    second, (status, stdout, stderr) = end_all(*nodes)
+def test_first_node_of_slurm_lets_the_second_go_if_the_run_is_finished(start, tmp_path, one):
+    nodes = []
+    for rank in "10":
+        variables = {**SLURM, "SLURM_PROCID": rank, "SLURM_NODEID": rank}
+        resume = [f"resume={one}", "trainer.num_nodes=2"]
+        nodes.append(start(tmp_path, "train", *resume, variables=variables, stderr=tmp_path / f"stderr {rank}"))
+    second, (status, stdout, stderr) = (node.end() for node in nodes)
     assert second == (0, "", "")
     assert (status, stderr) == (0, "")
     assert stdout.startswith("note: the run is already finished\n")
