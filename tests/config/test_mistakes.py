@@ -213,6 +213,12 @@ MISTAKES = [
 """Mistakes found before or after the options are made, and one refused value of each kind."""
 
 
+@pytest.fixture(scope="session")
+def command(command_here):
+    """Run commands in this process; `command_apart` starts those that need one of their own."""
+    return command_here
+
+
 @pytest.mark.parametrize(("arguments", "message"), VALUES, ids=[" ".join(arguments) for arguments, _ in VALUES])
 def test_wrong_value_gives_a_one_line_error(arguments, message):
     parsed = OverridesParser.create().parse_overrides(arguments)
@@ -229,9 +235,9 @@ def test_wrong_value_gives_a_one_line_error(arguments, message):
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(arguments) for arguments, _ in MISTAKES])
-def test_mistake_gives_a_one_line_error_status_2_and_no_files(command_here, tmp_path, arguments, message):
+def test_mistake_gives_a_one_line_error_status_2_and_no_files(command, tmp_path, arguments, message):
     (tmp_path / "bad.csv").write_text("user_id,item_id,rating\n1,2,3\n1,3,abc\n")
-    error = command_here(tmp_path, "train", *arguments, status=2).stderr
+    error = command(tmp_path, "train", *arguments, status=2).stderr
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["bad.csv"]
@@ -273,9 +279,9 @@ def test_unavailable_accelerator_is_refused_and_leaves_no_files(command, tmp_pat
         ("serve", ["run=empty", "reload_seconds=0"], "reload_seconds must be above 0, got 0"),
     ],
 )
-def test_mistake_in_a_command_on_a_run_gives_a_one_line_error(command_here, tmp_path, script, arguments, message):
+def test_mistake_in_a_command_on_a_run_gives_a_one_line_error(command, tmp_path, script, arguments, message):
     (tmp_path / "empty").mkdir()
-    error = command_here(tmp_path, script, *arguments, status=2).stderr
+    error = command(tmp_path, script, *arguments, status=2).stderr
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
@@ -340,10 +346,10 @@ OWN_FILES = [
 
 
 @pytest.mark.parametrize(("text", "message"), OWN_FILES, ids=[text for text, _ in OWN_FILES])
-def test_mistake_in_a_user_config_names_the_file_or_the_key(command_here, tmp_path, text, message):
+def test_mistake_in_a_user_config_names_the_file_or_the_key(command, tmp_path, text, message):
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     (tmp_path / "own" / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n")
-    error = command_here(tmp_path, "train", "--config-dir", "own", "experiment=mine", status=2).stderr
+    error = command(tmp_path, "train", "--config-dir", "own", "experiment=mine", status=2).stderr
     assert message in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1

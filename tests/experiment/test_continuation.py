@@ -17,6 +17,12 @@ from run_folders import forget_digests
 EXPERIMENT = ["trainer.max_epochs=6", "schedule=exponential", "callbacks.checkpoint.last_every_seconds=0", *NO_FIGURES]
 
 
+@pytest.fixture(scope="session")
+def command(command_here):
+    """Run commands in this process; `command_apart` starts those that need one of their own."""
+    return command_here
+
+
 @pytest.fixture(scope="module")
 def finished(command, tmp_path_factory):
     """Train the run that is never interrupted."""
@@ -57,8 +63,8 @@ def test_run_interrupted_before_its_first_checkpoint_restarts(command, start, tm
     assert_equal_runs(run, whole)
 
 
-def test_run_killed_while_writing_a_checkpoint_resumes(command, tmp_path, whole):
-    command(tmp_path, dying_train(tmp_path, number=9), *EXPERIMENT, status=-signal.SIGKILL)
+def test_run_killed_while_writing_a_checkpoint_resumes(command, command_apart, tmp_path, whole):
+    command_apart(tmp_path, dying_train(tmp_path, number=9), *EXPERIMENT, status=-signal.SIGKILL)
     run = begun_run(tmp_path)
     assert [path.name for path in (run / "checkpoints").glob(".*")] != []
     outcome = command(tmp_path, "train", f"resume={run}")
@@ -67,12 +73,12 @@ def test_run_killed_while_writing_a_checkpoint_resumes(command, tmp_path, whole)
     assert_equal_runs(run, whole)
 
 
-def test_block_sgd_run_resumes_to_equal_weights(command, tmp_path):
+def test_block_sgd_run_resumes_to_equal_weights(command, command_apart, tmp_path):
     """Other optimizers: tests/fitting/test_resuming.py."""
     options = ["model=biased_mf", "optimizer=block_sgd", "optimizer.lr=0.02", "logger=none"]
     whole = command(tmp_path, "train", *options, "trainer.max_epochs=4").run
     cut = command(tmp_path, "train", *options, "trainer.max_epochs=2").run
-    outcome = command(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=4")
+    outcome = command_apart(tmp_path, "train", f"resume={cut}", "trainer.max_epochs=4")
     assert "note: the run resumes after 2 epochs" in outcome.stdout
     assert outcome.stderr == ""
     assert_equal_runs(cut, whole)

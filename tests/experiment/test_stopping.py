@@ -15,6 +15,12 @@ EXPERIMENT = ["trainer.max_epochs=8", "schedule=exponential", *NO_FIGURES]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
+@pytest.fixture(scope="session")
+def command(command_here):
+    """Run commands in this process; `command_apart` starts those that need one of their own."""
+    return command_here
+
+
 @pytest.fixture(scope="module")
 def whole(command, tmp_path_factory):
     """Train the run that is never stopped."""
@@ -193,10 +199,10 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_run_stopped_as_early_stopping_ends_it_counts_its_last_epoch(command, tmp_path):
+def test_run_stopped_as_early_stopping_ends_it_counts_its_last_epoch(command, command_apart, tmp_path):
     (tmp_path / "stopped.py").write_text(LAST_EPOCH.format(scripts=Path(__file__).parents[2] / "scripts"))
     early = ["callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9", *EXPERIMENT]
     options = [*early, "trainer.min_epochs=3"]
     whole = command(tmp_path, "train", *options, "hydra.run.dir=whole").run
-    command(tmp_path, tmp_path / "stopped", *options, "hydra.run.dir=stopped", status=143)
+    command_apart(tmp_path, tmp_path / "stopped", *options, "hydra.run.dir=stopped", status=143)
     assert_equal_runs(command(tmp_path, "train", "resume=stopped").run, whole)

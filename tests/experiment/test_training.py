@@ -14,6 +14,12 @@ import pytest
 import torch
 
 
+@pytest.fixture(scope="session")
+def command(command_here):
+    """Run commands in this process; `command_apart` starts those that need one of their own."""
+    return command_here
+
+
 def metrics_of(run: Path) -> dict[str, float]:
     return json.loads((run / "metrics.json").read_text())
 
@@ -110,9 +116,9 @@ def test_same_seed_gives_equal_weights(command, tmp_path, quick):
     assert all(torch.equal(weights[key], others[key]) for key in weights)
 
 
-def test_train_without_validation_rows_keeps_the_last_weights(command, tmp_path):
+def test_train_without_validation_rows_keeps_the_last_weights(command_apart, tmp_path):
     few = ["trainer.max_epochs=4", "callbacks.early_stopping.patience=1"]
-    outcome = command(tmp_path, "train", "split.validation=0", "logger=none", *few)
+    outcome = command_apart(tmp_path, "train", "split.validation=0", "logger=none", *few)
     metrics = metrics_of(outcome.run)
     assert outcome.stderr == ""
     assert "no validation rows, so no early stopping" in outcome.stdout
@@ -146,9 +152,9 @@ DEBUG = ["trainer=debug", "trainer.max_epochs=3"]
 
 
 @pytest.fixture(scope="module")
-def debug(command, tmp_path_factory):
+def debug(command_apart, tmp_path_factory):
     """Train a short run, to compare others with."""
-    return command(tmp_path_factory.mktemp("debug"), "train", *DEBUG, "logger=none")
+    return command_apart(tmp_path_factory.mktemp("debug"), "train", *DEBUG, "logger=none")
 
 
 def last_weights(run: Path) -> torch.Tensor:
@@ -187,15 +193,15 @@ def test_first_weights_depend_on_the_seed(train_here):
     assert not torch.allclose(one, other, atol=1e-3)
 
 
-def test_trainer_options_control_the_output(command, debug, tmp_path):
+def test_trainer_options_control_the_output(command_apart, debug, tmp_path):
     assert "epoch 1/" in debug.stdout
     # Lightning's own lines: on stdout, or on stderr where it was imported before Hydra has set up the logging, as here
     assert "Total params" in debug.stdout + debug.stderr
     silent = ["trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"]
-    quiet = command(tmp_path, "train", "trainer=debug", "logger=none", *silent)
+    quiet = command_apart(tmp_path, "train", "trainer=debug", "logger=none", *silent)
     assert "epoch 1/" not in quiet.stdout
     assert "Total params" not in quiet.stdout + quiet.stderr
-    profiled = command(tmp_path, "train", "trainer=debug", "logger=none", "trainer.profiler=simple")
+    profiled = command_apart(tmp_path, "train", "trainer=debug", "logger=none", "trainer.profiler=simple")
     assert "FIT Profiler Report" in profiled.stdout + profiled.stderr
 
 

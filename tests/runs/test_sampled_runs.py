@@ -18,6 +18,12 @@ GIBBS = ["optimizer=gibbs", "model.embedding_dim=4", "optimizer.burn_in=10", "lo
 DATA = ["data=csv", "data.path=ratings.csv"]
 
 
+@pytest.fixture(scope="session")
+def command(command_here):
+    """Run commands in this process; `command_apart` starts those that need one of their own."""
+    return command_here
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Write half of the ratings of 150 users over 100 items: biases, one factor and noise 0.5, in half steps."""
@@ -86,12 +92,12 @@ def test_evaluate_and_reproduce_give_equal_metrics(command, sampled):
 
 @pytest.mark.parametrize("sampled", ["biased_mf"], indirect=True)
 @pytest.mark.parametrize("cut_after", [5, 14])  # the first sample is kept in epoch 11
-def test_interrupted_run_resumes_to_equal_samples(command, tmp_path, sampled, cut_after):
+def test_interrupted_run_resumes_to_equal_samples(command, command_apart, tmp_path, sampled, cut_after):
     whole, data = sampled.run, ["data=csv", f"data.path={sampled.folder / 'ratings.csv'}"]
     options = [*data, *GIBBS, f"model={Run.load(whole).record.model}", "trainer.max_epochs=30"]
     dies = dying_train(tmp_path, number=2 * cut_after + 1)  # best.ckpt and last.ckpt after every epoch
     every_epoch = ["callbacks.checkpoint.last_every_seconds=0", "hydra.run.dir=cut"]
-    command(tmp_path, dies, *options, *every_epoch, status=-signal.SIGKILL)
+    command_apart(tmp_path, dies, *options, *every_epoch, status=-signal.SIGKILL)
     if cut_after == 5:
         outcome = command(tmp_path, "recommend", "run=cut", "user=42", status=2)
         assert "holds no sample yet: the run was stopped in burn-in; resume=cut continues it" in outcome.stderr
