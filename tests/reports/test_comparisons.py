@@ -99,7 +99,7 @@ def test_runs_on_different_splits_are_not_compared(splits, command):
     assert len(table(report, "results.csv")) == 4
     assert len({row["best"] for row in table(report, "comparisons.csv")}) == 1
     folders = [".", *sorted(path.name for path in splits.glob("0-*"))]
-    shown = command(splits, "report", *folders).stdout
+    shown = command(splits, "report", *folders, figures=True).stdout
     assert "note: runs in different tables are not compared: their data, splits or monitored metrics differ" in shown
     outcome = command(splits, "report", "--test", ".", status=2)
     assert outcome.stderr.startswith("error: --test needs one best configuration; the sweep in . has none, or ")
