@@ -174,7 +174,7 @@ def test_sweep_does_not_continue_with_other_jobs(tmp_path, argument):
         claim(tmp_path, ["seed=0,1", argument])
 
 
-def test_faulty_job_is_a_row_and_files_of_the_user_are_kept(command, tmp_path):
+def test_faulty_job_is_a_row_and_files_of_the_user_are_kept(command_apart, tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "faulty.py").write_text(
         "from ratinglab.models.mf import MFOptions\n\nclass Faulty(MFOptions):\n"
@@ -184,10 +184,10 @@ def test_faulty_job_is_a_row_and_files_of_the_user_are_kept(command, tmp_path):
     text = "_target_: faulty.Faulty\nembedding_dim: 4\nregularization: 0.05\ninit_std: 0.1\n"
     (tmp_path / "own" / "model" / "faulty.yaml").write_text(text)
     sweep = ["-m", "--config-dir", "own", "model=faulty,mf", "trainer=debug", "logger=none", "hydra.sweep.dir=sweep"]
-    command(tmp_path, "train", *sweep, status=1)
+    command_apart(tmp_path, "train", *sweep, status=1)
     (tmp_path / "sweep" / "notes").mkdir()
     (tmp_path / "sweep" / "notes" / "mine.txt").write_text("mine")
-    command(tmp_path, "train", *sweep, status=1)
+    command_apart(tmp_path, "train", *sweep, status=1)
     faulty, other = rows_of(tmp_path / "sweep")
     assert (faulty["status"], faulty["reason"]) == ("failed", "MemoryError: too large")
     assert other["status"] == "finished"
