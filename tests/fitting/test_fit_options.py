@@ -1,13 +1,21 @@
-"""Requirements that fits declare."""
+"""Requirements that fits declare, and steps of torch's optimizers by hand."""
 
 from dataclasses import replace
 
 import pytest
+import torch
 from equations import options_of
 from fits import TRAINER
+from torch import nn
 
 from ratinglab.errors import UserError
-from ratinglab.fitting.gradient_options import AdamOptions, AdamWOptions, SGDOptions, SparseAdamOptions
+from ratinglab.fitting.gradient_options import (
+    AdamOptions,
+    AdamWOptions,
+    GradientOptions,
+    SGDOptions,
+    SparseAdamOptions,
+)
 from ratinglab.fitting.whole_epoch_options import ALSOptions, BlockSGDOptions, GibbsOptions, Noise
 from ratinglab.models.declarations import EquationForm
 
@@ -71,3 +79,51 @@ def test_als_refuses_equations_without_regularization():
     ALSOptions(damping=0.0).check(model=options_of("mf"), trainer=TRAINER)
     with pytest.raises(UserError, match=r"^model.regularization must be above 0 with optimizer=als, got 0.0$"):
         ALSOptions(damping=0.0).check(model=options_of("mf", regularization=0.0), trainer=TRAINER)
+
+
+def steps(options: GradientOptions, gradients: list[float]) -> list[float]:
+    """Return a weight, 1 at first, after each step along these gradients."""
+    table = nn.Embedding.from_pretrained(torch.ones(1, 1), freeze=False, sparse=options.name == "sparse_adam")
+    optimizer, found = options.optimizer(table.parameters()), []
+    for gradient in gradients:
+        optimizer.zero_grad()
+        (gradient * table(torch.tensor([0]))).sum().backward()
+        optimizer.step()
+        found.append(table.weight.item())
+    return found
+
+
+def test_sgd_steps_are_those_computed_by_hand():
+    plain = SGDOptions(lr=0.1, weight_decay=0.0, momentum=0.0)
+    assert steps(plain, [2, -3]) == pytest.approx([1 - 0.2, 0.8 + 0.3])
+    # the steps' directions: 2, then 2/2 + 2 = 3, then 3/2 + 2 = 3.5
+    assert steps(replace(plain, momentum=0.5), [2, 2, 2]) == pytest.approx([0.8, 0.8 - 0.3, 0.5 - 0.35])
+    # the gradients: 2 + 1/2, then 2 + 0.75/2
+    assert steps(replace(plain, weight_decay=0.5), [2, 2]) == pytest.approx([1 - 0.25, 0.75 - 0.2375])
+
+
+MOMENTS = {"lr": 0.1, "beta1": 0.5, "beta2": 0.75}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [AdamOptions(**MOMENTS, weight_decay=0.0), AdamWOptions(**MOMENTS, weight_decay=0.0), SparseAdamOptions(**MOMENTS)],
+)
+def test_adam_steps_are_those_computed_by_hand(options):
+    """The first step has length lr. Each mean of the second is corrected for its start at 0:
+
+    (1/4 · 1 − 1/2 · 3) / (3/4) = −5/3 of the gradients, (3/16 · 1 + 1/4 · 9) / (7/16) = 39/7 of their squares.
+    """
+    assert steps(options, [1, -3]) == pytest.approx([0.9, 0.9 + 0.1 * (5 / 3) / (39 / 7) ** 0.5])
+
+
+def test_weight_decay_of_adam_is_part_of_the_gradient():
+    # gradients: 1 + 1/2, then −3 + 0.9/2 = −2.55; their means (3/8 − 1.275) / (3/4), (27/64 + 1.625625) / (7/16)
+    found = steps(AdamOptions(**MOMENTS, weight_decay=0.5), [1, -3])
+    assert found == pytest.approx([0.9, 0.9 + 0.1 * 1.2 / 4.68**0.5])
+
+
+def test_weight_decay_of_adamw_shrinks_the_weight_beside_the_step_of_adam():
+    found = steps(AdamWOptions(**MOMENTS, weight_decay=0.5), [1, -3])
+    assert found == pytest.approx([0.95 - 0.1, 0.85 * 0.95 + 0.1 * (5 / 3) / (39 / 7) ** 0.5])
+    assert steps(AdamWOptions(**MOMENTS, weight_decay=0.5), [0, 0]) == pytest.approx([0.95, 0.9025])

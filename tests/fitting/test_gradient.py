@@ -124,6 +124,15 @@ def test_val_mse_is_computed_from_clipped_predictions():
     assert metric(fitted, "val/mse") == pytest.approx(expected, rel=1e-5)
 
 
+def test_bias_baseline_of_validation_is_clipped_too():
+    fitted = fit(epochs=1, scale=(2.9, 3.1))
+    rows, baseline = small_holdout().validation, fitted.module.predictor.baseline
+    free = baseline(torch.from_numpy(rows.user), torch.from_numpy(rows.item)).numpy()
+    assert np.abs(free - 3).max() > 0.5, "else clipping would change nothing"
+    expected = np.square(free.clip(2.9, 3.1) - rows.rating).mean()
+    assert fitted.module.baseline_mse == pytest.approx(expected, rel=1e-5)
+
+
 def test_training_error_falls():
     first, last = (metric(fit(epochs=epochs), "train/mse") for epochs in (1, 40))
     assert last < 0.5 * first
@@ -266,6 +275,16 @@ def test_each_epoch_draws_new_dropout_noise():
     )
     assert plain == still
     assert one != pytest.approx(two, rel=1e-3)
+
+
+def test_dropout_noise_depends_on_the_seed():
+    """With the same weights, one batch and a learning rate of nearly 0, the errors differ only by the noise."""
+    frozen = SGDOptions(lr=1e-30, weight_decay=0.0, momentum=0.0)
+    one, again, other = (
+        metric(fit_equation(NOISY, frozen, small_table(), epochs=1, seed=seed), "train/mse") for seed in (0, 0, 1)
+    )
+    assert one == again
+    assert one != pytest.approx(other, rel=1e-3)
 
 
 def test_dropout_is_on_in_training_and_off_in_validation():

@@ -1,7 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
+from fits import TRAINER
 
+from ratinglab.evaluation.metrics import MSE
 from ratinglab.fitting.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule
+from ratinglab.fitting.setup import FitSetup
 
 
 def factors(schedule, max_epochs=5):
@@ -30,3 +35,18 @@ def test_cosine_is_that_of_torch_and_trains_in_the_last_epoch_too():
 
 def test_cosine_of_one_epoch_trains_at_the_full_rate():
     assert factors(CosineSchedule(final_fraction=0.0), max_epochs=1) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (ConstantSchedule(), [0.5, 0.5, 0.5, 0.5]),
+        (ExponentialSchedule(decay=0.1), [0.5, 0.05, 0.005, 0.0005]),
+        # cosines of 0°, 45°, 90° and 135°
+        (CosineSchedule(final_fraction=0.2), [0.5, 0.3 + 0.2 / 2**0.5, 0.3, 0.3 - 0.2 / 2**0.5]),
+    ],
+)
+def test_learning_rate_of_a_fit_is_its_first_times_the_factor_over_max_epochs(schedule, expected):
+    setup = FitSetup(0.5, schedule, replace(TRAINER, max_epochs=4, min_epochs=1), MSE, seed=0)
+    assert [setup.lr(epoch) for epoch in range(4)] == pytest.approx(expected)
+    assert setup._replace(initial_lr=None).lr(0) is None
