@@ -1,6 +1,7 @@
 """Gibbs sampling: kept samples, repeatability, and recovery of the model that generated the ratings."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -300,6 +301,28 @@ def test_users_with_one_rating_a_day_are_learned_as_fast_as_without_days():
     assert validation_error(daily) < 1.2 * validation_error(plain)
     two = fit("timesvdpp", table=table, epochs=20, burn_in=10, threads=2)
     assert torch.equal(samples(daily), samples(two))
+
+
+@pytest.mark.parametrize("name", ["biased_mf", "timesvdpp"])
+def test_noise_is_drawn_from_its_conditionals_given_the_errors(name):
+    """With the mean of each gamma distribution in place of a draw: ν = 10, and γ ~ Gamma(1, 1)."""
+    module, data, _ = fit(name, table=with_columns(table_of_moods()), epochs=3)
+    user, item, rating, day = as_tensors(data.train_ratings)
+    equation, num_users, num_items = module.equation, data.num_users, data.num_items
+    squares = (equation.predict(user, item, day) - rating).double().square().detach()
+    alpha, beta = module.user_precision.double().clone(), module.item_precision.double().clone()
+    rate = (1 + 10 * num_users / 2) / (1 + alpha.sum())
+    rows = []
+    for side in (equation.user_side(), equation.item_side()):
+        index = torch.arange(side.embedding.num_embeddings)
+        rows.append(torch.cat([side.biases(index), side.factors(index)], dim=1).detach().numpy())
+    module._draw_noise(*rows, SimpleNamespace(gamma=lambda shape, scale: shape * scale))
+    of_users = torch.bincount(user, beta[item.long()] * squares, minlength=num_users)
+    alpha = (10 + torch.bincount(user, minlength=num_users)) / 2 / (rate + of_users / 2)
+    torch.testing.assert_close(module.user_precision, alpha.float(), rtol=1e-3, atol=1e-4)
+    of_items = torch.bincount(item, alpha[user.long()] * squares, minlength=num_items)
+    beta = (10 + torch.bincount(item, minlength=num_items)) / (10 + of_items)
+    torch.testing.assert_close(module.item_precision, beta.float(), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow

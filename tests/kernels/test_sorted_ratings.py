@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ratinglab.kernels import sorted_ratings
 from ratinglab.kernels.sorted_ratings import ROW_CHUNKS, chunk_bounds, sort_ratings
 
 NUM_USERS, NUM_ITEMS = 30, 20
@@ -20,6 +21,22 @@ def test_ratings_are_grouped_by_row_in_their_original_order(own, other, count):
         assert side.other[part].tolist() == other[own == row].tolist()
         assert side.rating[part].tolist() == RATING[own == row].tolist()
     assert side.counts.tolist() == np.bincount(own).tolist()
+
+
+@pytest.mark.parametrize("written", [1, 7, 1000])
+def test_mapped_files_hold_all_ratings_whatever_is_written_in_a_pass(monkeypatch, tmp_path, written):
+    """The first row and the last have a single rating each."""
+    monkeypatch.setattr(sorted_ratings, "WRITTEN", written)
+    index = np.concatenate([[0], 1 + USER, [NUM_USERS + 1]]).astype(np.int32)
+    other, rating = np.append(ITEM, [3, 4]).astype(np.int32), np.append(RATING, [-8, 8]).astype(np.float32)
+    found, expected = (
+        sort_ratings(index, other, rating, count=NUM_USERS + 2, dim=5, folder=folder) for folder in (tmp_path, None)
+    )
+    order = np.argsort(index, kind="stable")
+    for side in (found, expected):
+        assert side.other.tolist() == other[order].tolist()
+        assert side.rating.tolist() == rating[order].tolist()
+        assert side.start.tolist() == [0, *np.cumsum(np.bincount(index))]
 
 
 def test_row_without_ratings_is_empty():

@@ -22,17 +22,17 @@ def side(count: int, *, samples: int, precision: float, seed: int, parts=(), bia
     return SideRows(factors, bias, MEAN, precision=[torch.full((count,), precision)] * samples, parts=parts)
 
 
-def rated_part(samples: int) -> RowPart:
-    """Make the part of the items that each of the trained users has rated: two each."""
+def rated_part(samples: int, each: int) -> RowPart:
+    """Make the part of the items that each of the trained users has rated: so many each."""
     random = torch.Generator().manual_seed(5)
     weights = [torch.randn(NUM_ITEMS, DIM + 1, generator=random) for _ in range(samples)]
-    user, item = torch.arange(NUM_USERS).repeat_interleave(2), torch.arange(2 * NUM_USERS) % NUM_ITEMS
+    user, item = torch.arange(NUM_USERS).repeat_interleave(each), torch.arange(each * NUM_USERS) % NUM_ITEMS
     design = Design.from_sets(user, item.int(), num_rows=NUM_USERS, num_columns=NUM_ITEMS)
     return RowPart(ColumnSource.rated, "", design, weights)
 
 
-def build_solver(*, samples: int = 1, has_part: bool = False, **options) -> FoldInSolver:
-    parts = (rated_part(samples),) if has_part else ()
+def build_solver(*, samples: int = 1, has_part: bool = False, each: int = 2, **options) -> FoldInSolver:
+    parts = (rated_part(samples, each),) if has_part else ()
     users = side(NUM_USERS, samples=samples, precision=0.8, seed=0, parts=parts, **options)
     return FoldInSolver(users, side(NUM_ITEMS, samples=samples, precision=1.5, seed=1, **options), is_item=False)
 
@@ -187,6 +187,16 @@ def test_the_fewer_ratings_the_less_who_rated_what_moves_the_prior():
     assert slopes[-1] == pytest.approx(1, abs=0.05)
     spreads = [torch.linalg.inv(solver._prior(count).precision).diagonal(dim1=1, dim2=2).mean() for count in (0, 8, 40)]
     assert spreads == sorted(spreads, reverse=True)
+
+
+def test_row_has_the_prior_of_the_largest_listed_number_up_to_its_own():
+    """Four ratings: the prior of three, not of five."""
+    solver, given = build_solver(has_part=True, each=6), ratings([0] * 4, [2, 5, 7, 0], [5.0, 1.0, 4.0, 2.0], 1)
+    three, five = (expected(solver, 0, [2, 5, 7, 0], [5.0, 1.0, 4.0, 2.0], prior_of=count)[0] for count in (3, 5))
+    assert np.abs(three - five).max() > 0.01
+    folded = solver.solve(given, designs(solver, given))
+    mean = np.mean([joined(folded, sample)[0] for sample in range(solver.draws)], axis=0)
+    np.testing.assert_allclose(mean, three, rtol=1e-4, atol=1e-5)
 
 
 def test_signs_of_new_users_and_items_cancel():
