@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from fits import holdout_of, training_data
+from fits import SPLIT, holdout_of, training_data
 
 from ratinglab.models.declarations import EquationOptions
 from ratinglab.models.posterior import Posterior, Sample
@@ -17,6 +17,7 @@ from ratinglab.runs.record import RunRecord
 from ratinglab.runs.storage import write_run
 from ratinglab.runs.weights import build_predictor
 from ratinglab.splits.holdout import Holdout
+from ratinglab.splits.split import SplitOptions
 
 PROVENANCE = {
     "data": "ratings.csv", "seed": 0,
@@ -46,9 +47,11 @@ def record_of(model: EquationOptions, holdout: Holdout, **changed) -> RunRecord:
     return replace(record, **changed)
 
 
-def write_run_of(folder: Path, model: EquationOptions, table: RatingTable, **changed) -> Predictor:
+def write_run_of(
+    folder: Path, model: EquationOptions, table: RatingTable, *, split: SplitOptions = SPLIT, **changed
+) -> Predictor:
     """Write the folder of a run with random weights, as after epoch 2, and return its predictor."""
-    holdout = holdout_of(table, model)
+    holdout = holdout_of(table, model, split=split)
     record = record_of(model, holdout, **changed)
     (folder / "checkpoints").mkdir(parents=True)
     write_run(folder, record=record, holdout=holdout)

@@ -110,6 +110,9 @@ def test_a_known_user_keeps_training_ratings_and_a_given_one_replaces_its_own(ru
     assert other.user_ids == ["2"]
     assert other.predict([1])[0] != nothing_new.predict([1])[0]
     assert len(other.explain([1], k=100)) == len(own)
+    rated = other.rated_highest(2, k=100).set_index("item_id")["rating"]
+    assert rated.index.is_unique
+    assert rated[item] == 6 - rating
     seen = run.ratings.loc[run.ratings["user"] == 2, "item"]
     assert not other.recommend(k=100)["item_id"].isin(seen).any()
 

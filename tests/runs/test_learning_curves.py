@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from equations import options_of
+from run_folders import PROVENANCE, write_run_of
+from tables import table_of
 
 from ratinglab.errors import UserError
 from ratinglab.runs.learning_curves import read_curve, read_sibling_curves
@@ -39,6 +42,26 @@ def test_damaged_curve_is_refused(tmp_path):
 
 def test_single_run_has_no_read_sibling_curves_it(biased):
     assert read_sibling_curves(biased.run, "val/mse", split="any") == []
+
+
+def test_siblings_are_the_other_finished_jobs_on_the_same_split(tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    table = table_of(np.arange(100) // 10, np.arange(100) % 10, np.arange(100) % 5 + 1)
+    splits = {
+        "0-same": "kfold/1",
+        "1-other": "kfold/2",
+        "2-pruned": "kfold/1",
+        "3-stopped": "kfold/1",
+        "4-own": "kfold/1",
+    }
+    for number, (name, split) in enumerate(splits.items()):
+        write_run_of(tmp_path / name, options_of("mean"), table, provenance=PROVENANCE | {"split": split})
+        (tmp_path / name / "epochs.csv").write_text(f"epoch,val/mse\n1,{number}.5\n2,{number}.25\n")
+        if name != "3-stopped":
+            (tmp_path / name / "metrics.json").write_text("{}")
+    (tmp_path / "2-pruned" / "pruned.txt").write_text("after 1 epoch")
+    assert read_sibling_curves(tmp_path / "4-own", "val/mse", split="kfold/1") == [{1: 0.5, 2: 0.25}]
+    assert read_sibling_curves(tmp_path / "4-own", "val/mse", split="kfold/2") == [{1: 1.5, 2: 1.25}]
 
 
 def test_run_keeps_the_predictions_of_its_held_out_rows(biased):

@@ -12,10 +12,13 @@ from fits import holdout_of
 from run_folders import turn_into_format_2, write_run_of, write_weights
 from tables import table_with_features
 
+from ratinglab.digests import record_digests
 from ratinglab.errors import UserError
 from ratinglab.models.posterior import Sample
 from ratinglab.models.svdpp import Implicit
+from ratinglab.recommend.interest import DIMS, Interest
 from ratinglab.runs.record import read_record
+from ratinglab.runs.storage import count_training_ratings, read_interest, write_interest
 from ratinglab.runs.weights import load_predictor, read_epoch, read_seconds, read_training_data
 
 MODELS = {
@@ -186,3 +189,33 @@ def test_seconds_of_a_damaged_checkpoint_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(UserError, match=r"^run: \S+best\.ckpt is damaged"):
         read_seconds(path, record=record)
+
+
+def test_training_ratings_are_counted_without_those_held_out(tmp_path):
+    write_run_of(tmp_path / "run", model_of("mf"), table_with_features())
+    rows = pd.read_parquet(tmp_path / "run" / "ratings.parquet")
+    train = rows[rows["part"] == 0]
+    assert 0 < len(train) < len(rows)
+    users, items = count_training_ratings(tmp_path / "run", num_users=30, num_items=20)
+    assert users.tolist() == [int((train["user"] == user).sum()) for user in range(30)]
+    assert items.tolist() == [int((train["item"] == item).sum()) for item in range(20)]
+
+
+def test_interest_fitted_to_other_ratings_or_changed_is_refused(tmp_path):
+    sizes = {"num_users": 2, "num_items": 3}
+    (tmp_path / "ratings.parquet").write_bytes(b"some rows")
+    record_digests(tmp_path, written=["ratings.parquet"])
+    interest = Interest(torch.ones(2, sum(DIMS)), torch.ones(3, sum(DIMS)), torch.ones(3))
+    write_interest(tmp_path, interest)
+    assert torch.equal(read_interest(tmp_path, **sizes).item, interest.item)
+    with np.load(tmp_path / "interest.npz") as file:
+        tables = dict(file)
+    np.savez(tmp_path / "interest.npz", **tables | {"share": tables["share"] / 2})
+    refused = r"interest\.npz is damaged or of another run: delete it, and it is fitted again$"
+    with pytest.raises(UserError, match=refused):
+        read_interest(tmp_path, **sizes)
+    write_interest(tmp_path, interest)
+    (tmp_path / "ratings.parquet").write_bytes(b"other rows")
+    record_digests(tmp_path, written=["ratings.parquet"])
+    with pytest.raises(UserError, match=refused):
+        read_interest(tmp_path, **sizes)
