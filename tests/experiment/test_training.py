@@ -107,6 +107,25 @@ def test_run_records_its_provenance(textbook):
     assert re.fullmatch("[0-9a-f]{12}", provenance["split"])
 
 
+@pytest.mark.slow
+def test_run_records_each_setting_that_affects_its_weights(train_here):
+    settings = {
+        "optimizer": "adamw", "optimizer.lr": 0.02, "optimizer.weight_decay": 0.3, "optimizer.beta1": 0.8,
+        "optimizer.beta2": 0.95, "schedule": "exponential", "schedule.decay": 0.7,
+    }  # fmt: skip
+    steps = {
+        "limit_train_batches": 0.5, "accumulate_grad_batches": 2, "gradient_clip_val": 0.25, "min_epochs": 1,
+        "check_val_every_n_epoch": 2,
+    }  # fmt: skip
+    stopping = {"patience": 7, "min_delta": 0.125}
+    options = settings | {f"trainer.{key}": value for key, value in steps.items()}
+    options |= {f"callbacks.early_stopping.{key}": value for key, value in stopping.items()}
+    options |= {"data.batch_size": 4096, "clip_predictions": "false", "trainer.max_epochs": 2}
+    run = train_here(*(f"{key}={value}" for key, value in options.items()))
+    expected = settings | steps | stopping | {"batch_size": 4096, "clip_predictions": False}
+    assert json.loads((run / "run.json").read_text())["fit"] == expected
+
+
 def test_same_seed_gives_equal_weights(command, tmp_path, quick):
     """Another seed: test_each_option_changes_the_weights."""
     again = command(tmp_path, "train", "trainer=debug", "logger=none").run

@@ -53,6 +53,12 @@ def test_bootstrap_covers_the_true_difference_as_often_as_it_says():
     )
 
 
+@pytest.mark.parametrize(("value", "p"), [(1.0, 2 / 2000), (-1.0, 2 / 2000), (0.0, 1.0)])
+def test_p_value_of_a_bootstrap_is_at_least_two_over_the_number_of_resamples(value, p):
+    """2,000 resamples that all have one sign do not show that the p-value is 0."""
+    assert bootstrap(np.full(300, value), np.arange(300)).p == p
+
+
 def test_rows_of_a_user_are_resampled_together():
     # ten equal rows of each of 1,000 users are not 10,000 independent observations, in whatever order
     by_user, user = np.random.default_rng(3).normal(size=1000), np.arange(1000)
