@@ -152,6 +152,10 @@ def test_run_with_more_information_than_every_figure_is_not_comparable():
     assert verdict([record]) == "not comparable: no system here uses user features"
     figures = [*record["figures"], {"uses": ["times", "user features"]}]
     assert verdict([record | {"figures": figures}]) == "comparable with systems that use user features too"
+    # a single figure must use all that the run uses
+    parts = [{"uses": ["times"]}, {"uses": ["user features", "item features"]}]
+    more = record | {"figures": parts, "uses": ["times", "user features"]}
+    assert verdict([more]) == "not comparable: no system here uses times and user features"
 
 
 @pytest.mark.parametrize(
