@@ -30,7 +30,8 @@ def aligned(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iter
 def markdown(rows: Sequence[Sequence[str]], *, bold: int | None = None) -> Iterator[str]:
     """Format rows of cells as a Markdown table whose head is the first row; `bold` is the index of a row in bold."""
     for number, cells in enumerate(rows):
-        shown = [f"**{cell}**" if number == bold and cell else cell.replace("|", "\\|") for cell in cells]
+        text = [cell.replace("|", "\\|") for cell in cells]
+        shown = [f"**{cell}**" if number == bold and cell else cell for cell in text]
         yield f"| {' | '.join(shown)} |"
         if number == 0:
             yield f"| {' | '.join(['---'] * len(cells))} |"
