@@ -5,11 +5,13 @@ import json
 import shlex
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from ratinglab.config.resolvers import MAX_NAME_LENGTH, job_name
-from ratinglab.errors import UserError
+from ratinglab.config.sweep import run_job
+from ratinglab.errors import RunFailedError, UserError
 from ratinglab.runs.sweep_folder import claim, read_jobs
 
 SWEEP = ["-m", "model.embedding_dim=4,8,16", "trainer.max_epochs=4", "logger=none"]
@@ -193,6 +195,24 @@ def test_faulty_job_is_a_row_and_files_of_the_user_are_kept(command_apart, tmp_p
     assert other["status"] == "finished"
     assert "Traceback" in (tmp_path / "sweep" / faulty["run"] / "train.log").read_text(encoding="utf-8")
     assert (tmp_path / "sweep" / "notes" / "mine.txt").read_text() == "mine"
+
+
+GRID = SimpleNamespace(
+    sweeper=SimpleNamespace(_target_="hydra._internal.core_plugins.basic_sweeper.BasicSweeper"),
+    launcher=SimpleNamespace(_target_="hydra._internal.core_plugins.basic_launcher.BasicLauncher"),
+)
+
+
+@pytest.mark.parametrize("error", [RunFailedError("it diverged"), UserError("it diverged"), OverflowError("too large")])
+def test_failed_job_has_the_worst_objective_until_it_succeeds(tmp_path, error):
+    def fail():
+        raise error
+
+    assert run_job(fail, tmp_path, GRID) == float("inf")
+    reason = (tmp_path / "failure.txt").read_text()
+    assert reason == ("OverflowError: too large\n" if isinstance(error, OverflowError) else "it diverged\n")
+    assert run_job(lambda: 0.75, tmp_path, GRID) == 0.75
+    assert list(tmp_path.iterdir()) == [], "the job is no failure any more"
 
 
 def test_jobs_with_equal_arguments_count_once(tmp_path):
