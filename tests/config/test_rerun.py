@@ -129,7 +129,9 @@ def test_run_resumes_and_reproduces_elsewhere_without_its_yaml_files(command, tm
 
 def test_reproduction_resumes_and_reproduces_like_its_original(command, shop):
     again = command(shop, "reproduce", "run=run", "data.path=ratings.csv").stdout.splitlines()[-2]
-    command(shop, "train", f"resume={again}", "trainer.max_epochs=3")
+    extended = command(shop, "train", f"resume={again}", "trainer.max_epochs=3")
+    assert extended.stdout.splitlines()[-1] == again, "it is not compared with a run of fewer epochs"
+    assert "reproduced" not in extended.stdout
     command(shop, "train", "resume=run", "trainer.max_epochs=3")
     third = command(shop, "reproduce", f"run={again}")
     assert third.stdout.splitlines()[-1].endswith("equal to the last digit")
