@@ -146,6 +146,10 @@ MISTAKES = [
         ["-m", "trainer.devices=2", "seed=1,2"],
         "trainer.devices and trainer.num_nodes must be 1 with -m: each job ",
     ),
+    (
+        ["-m", "trainer.num_nodes=2", "seed=1,2"],
+        "trainer.devices and trainer.num_nodes must be 1 with -m: each job ",
+    ),
     (["-m", "search=svdpp_gibbs", "model.embedding_dim=8,0"], "model.embedding_dim must be from 1 to 65536, got 0"),
     (["hydra.run.dir=null"], "hydra.run.dir must not be null"),
     (["-m", "hydra.sweeper.max_batch_size=x"], "hydra.sweeper.max_batch_size must be an integer, got x"),
