@@ -12,6 +12,7 @@ from ratinglab.models.svdpp import SVDppOptions
 from ratinglab.models.timesvdpp import TimeSVDppOptions
 from ratinglab.ratings.side_information import AvailableData, informative
 from ratinglab.ratings.table import MILLISECONDS
+from ratinglab.splits.chosen_rows import RowsSplit
 from ratinglab.splits.holdout import find_available_data
 from ratinglab.splits.random_rows import RandomSplit
 
@@ -58,6 +59,18 @@ def test_times_count_where_users_give_several_ratings_a_day(days, has_times):
     table = table_of([0, 0, 0, 1, 1, 1], range(6), [1, 2, 3, 4, 5, 1], timestamp=np.array(days) * MILLISECONDS)
     split = RandomSplit(refit=False, seed=0, validation=0.0, test=0.0).apply(table)
     assert find_available_data(table, split).has_times is has_times
+
+
+def test_test_rows_do_not_choose_the_parts():
+    """Only the last ten rows have several ratings on a user's day, and users and items of the group b."""
+    user, item, day = [0, 0, 1, 1] + [2] * 5 + [3] * 5, [0, 1, 0, 1, *range(5), *range(5)], [0, 1, 0, 1] + [0] * 10
+    columns = {"user_columns": {"group": text(*"aabb")}, "item_columns": {"group": text(*"aabbb")}}
+    table = table_of(user, item, np.arange(14) % 5 + 1, timestamp=np.array(day) * MILLISECONDS, **columns)
+    found = []
+    for first_test in (4, 13):
+        split = RowsSplit(refit=False, test_start=first_test, test_stop=14, seed=0, validation=0.0).apply(table)
+        found.append(find_available_data(table, split))
+    assert found == [AvailableData(False, (), ()), AvailableData(True, ("group",), ("group",))]
 
 
 def test_best_uses_the_data_and_says_which(command, tmp_path):

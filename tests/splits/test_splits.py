@@ -198,7 +198,7 @@ def test_held_out_users_and_rows_are_those_of_the_published_code():
     np.random.seed(98765)
     order = np.random.permutation(60)
     expected, trained_items = {}, {i for u, i in zip(user, item, strict=True) if u in order[:36]}
-    for part, users in ((VALIDATION, order[36:48]), (TEST, order[48:])):
+    for part, users in ((VALIDATION, order[36:44]), (TEST, order[44:])):
         np.random.seed(98765)
         expected[part] = []
         for each in sorted(users):
@@ -206,7 +206,7 @@ def test_held_out_users_and_rows_are_those_of_the_published_code():
             if len(own) >= 5:
                 drawn = np.random.choice(len(own), size=int(0.2 * len(own)), replace=False)
                 expected[part] += [own[number] for number in drawn]
-    split = held_out_users(validation=12, test=12, hidden=0.2, seed=98765).apply(table)
+    split = held_out_users(validation=8, test=16, hidden=0.2, seed=98765).apply(table)
     assert {part: rows(split, part) for part in expected} == {part: sorted(own) for part, own in expected.items()}
     assert set(user[split.part == TRAIN]) == set(order[:36])
     counts = np.bincount(user)
