@@ -1,5 +1,6 @@
 """Tables written in blocks, in the format of their extension, completely or not at all."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,15 @@ def test_cells_that_a_dialect_would_read_otherwise_come_back(tmp_path, dialect):
     write_table(tmp_path / "t.txt", table.schema, [table], dialect=dialect)
     read = read_text_table(InputFile(tmp_path / "t.txt"), dialect, header=True)
     assert [read.column(name, key="x") for name in read.names] == [texts, texts]
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n"])
+def test_cell_with_a_line_break_stays_one_cell(tmp_path, line_break):
+    texts = [f"two{line_break}lines", "one line"]
+    table = pa.table({"id": texts, "other": ["1", "2"]})
+    write_table(tmp_path / "t.csv", table.schema, [table])
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [["id", "other"], [texts[0], "1"], [texts[1], "2"]]
 
 
 def test_json_lines_keep_times_whole(tmp_path):
