@@ -3,6 +3,7 @@
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Lock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from ratinglab.digests import record_digests
 from ratinglab.errors import UserError
 from ratinglab.runs.run import Run
 from ratinglab.serving.schemas import Item
+from ratinglab.serving.service import Service
 
 RATINGS = {"0": 5, "Alien (1979)": 2.5, "matrix, the (1999)": 4}
 
@@ -309,6 +311,29 @@ def test_requests_at_the_same_time_get_the_answers_they_get_alone(client):
     alone = list(map(ask, requests))
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(ask, requests * 3)) == alone * 3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_more_answers_are_computed_at_once_than_there_are_threads(folder, monkeypatch, threads):
+    running, most, lock, is_crowded = 0, 0, Lock(), Event()
+    health = Service.health
+
+    def counted(service):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+            if running > threads:
+                is_crowded.set()
+        is_crowded.wait(0.1)  # gives other requests time to begin
+        with lock:
+            running -= 1
+        return health(service)
+
+    monkeypatch.setattr(Service, "health", counted)
+    with client_of(folder, threads=threads) as client, ThreadPoolExecutor(8) as asking:
+        assert {each.status_code for each in asking.map(client.get, ["/health"] * 8)} == {200}
+    assert most <= threads
 
 
 def test_equation_without_factors_predicts_and_recommends(tmp_path):

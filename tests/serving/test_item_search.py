@@ -9,7 +9,7 @@ pytest.importorskip("fastapi")
 
 from ratinglab.ratings.ids import IdMap
 from ratinglab.serving.item_search import ItemSearch
-from ratinglab.serving.service import rating_scale
+from ratinglab.serving.service import _spread, rating_scale
 
 COUNTS = {
     "Alien (1979)": 50, "Aliens (1986)": 90, "Alien Nation (1988)": 10, "My Alien, the Star (1990)": 99,
@@ -57,6 +57,13 @@ def test_best_match_comes_first_then_the_most_rated(query, titles):
 def test_query_without_words_finds_items_with_many_and_differing_ratings_first(query):
     search = search_of([7, 8, 9, 10], ["a", "b", "c", "d"], [10, 20, 40, 1], spread=[1, 0.9, 0.3, 2])
     assert search.find(query).tolist() == [1, 2, 0, 3]
+
+
+def test_spread_is_the_standard_deviation_around_the_mean_of_each_item():
+    item = np.array([0, 0, 1, 1, 1, 2, 4, 4], dtype=np.int32)
+    rating = np.array([1, 5, 1, 1, 1, 5, 2, 3], dtype=np.float32)
+    found = _spread(item, rating, np.bincount(item))
+    assert found.tolist() == pytest.approx([2, 0, 0, 0, 0.5])  # nobody has rated item 3
 
 
 def test_ids_are_searched_without_titles():
