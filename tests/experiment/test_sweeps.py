@@ -215,6 +215,14 @@ def test_failed_job_has_the_worst_objective_until_it_succeeds(tmp_path, error):
     assert list(tmp_path.iterdir()) == [], "the job is no failure any more"
 
 
+def test_jobs_are_in_the_order_of_their_numbers(tmp_path):
+    for number in (10, 2, 0, 11, 1):
+        folder = tmp_path / f"{number}-seed-{number}" / ".hydra"
+        folder.mkdir(parents=True)
+        (folder / "overrides.yaml").write_text(f"- seed={number}\n")
+    assert [job.arguments["seed"] for job in read_jobs(tmp_path)] == ["0", "1", "2", "10", "11"]
+
+
 def test_jobs_with_equal_arguments_count_once(tmp_path):
     for number, finished in enumerate([False, True, True]):
         folder = tmp_path / f"{number}-seed-0"

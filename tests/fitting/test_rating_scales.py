@@ -75,3 +75,19 @@ def test_first_predictions_are_those_of_the_bias_baseline(model):
         torch.testing.assert_close(
             predictor.predict_unclipped(user, item, day), baseline(user, item), atol=1e-4, rtol=0
         )
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_training_error_is_in_squared_rating_units(name):
+    """On a scale of 1 to 100, a star is 24.75 rating units."""
+    errors = []
+    for a, b in ((1.0, 0.0), (24.75, -23.75)):
+        batch_size = 64 if FITS[name].takes_batches else None
+        fitted = fit(options_of("biased_mf"), FITS[name], made_table(a, b), epochs=1, batch_size=batch_size)
+        metrics = fitted.trainer.callback_metrics
+        errors.append([float(metrics["train/mse"]), float(metrics["val/mse"]), float(fitted.module.train_mse)])
+    (of_stars, held_out, raw), (of_ratings, held_out_ratings, same) = errors
+    assert of_stars == pytest.approx(raw)
+    assert same == pytest.approx(raw, rel=1e-3)
+    assert of_ratings == pytest.approx(24.75**2 * of_stars, rel=1e-3)
+    assert held_out_ratings == pytest.approx(24.75**2 * held_out, rel=1e-3)

@@ -143,6 +143,21 @@ def test_new_user_with_noisy_ratings_has_a_lower_precision_than_one_with_clean_r
     assert low < precisions.median() < high
 
 
+def test_precision_of_a_new_user_is_its_mean_given_the_errors_and_their_uncertainty(monkeypatch):
+    """After many steps, α = (ν + n) / (2 γ + Σ β E[(r − o − x · v)²]) with ν = 10; a median of Gamma(5, γ) gives γ."""
+    monkeypatch.setattr(fold_in, "NOISE_STEPS", 100)
+    precisions = torch.distributions.Gamma(5.0, 5.0).sample((NUM_USERS,))
+    solver = build_solver()
+    solver.own.precision[:] = solver._own_precision[:] = [precisions]
+    folded = solver.solve(ratings([0] * 3, OTHER[:3], RATING[:3], 1), [])
+    drawn, items = np.stack([joined(folded, sample)[0] for sample in range(solver.draws)]), joined(solver.other, 0)
+    x, offset = items[OTHER[:3]].copy(), MEAN + items[OTHER[:3], 0]
+    x[:, 0] = 1
+    squares = np.square(np.array(RATING[:3])[:, None] - offset[:, None] - x @ drawn.T).mean(axis=1)
+    rate = (5 - 1 / 3) / precisions.double().median().item()
+    assert folded.precision[0].item() == pytest.approx(13 / (2 * rate + 1.5 * squares.sum()), rel=1e-4)
+
+
 @pytest.mark.parametrize("has_part", [False, True])
 def test_changes_are_the_differences_to_predictions_without_each_rating(has_part):
     solver = build_solver(samples=3, has_part=has_part)

@@ -9,10 +9,11 @@ from fits import holdout_of
 from run_folders import record_of
 from tables import table_with_features
 
-from ratinglab.errors import UserError
+from ratinglab.errors import RunFailedError, UserError
 from ratinglab.evaluation.metrics import MetricKind
 from ratinglab.models.svdpp import Implicit
 from ratinglab.runs.record import (
+    defined_metrics,
     metric_records,
     read_metrics,
     read_record,
@@ -138,3 +139,12 @@ def test_record_of_format_2_gives_an_equal_equation(tmp_path, name, old, expecte
     assert found.monitored().name == "mse"
     assert found.format_version == 2
     assert found.is_sampled is False
+
+
+def test_undefined_metrics_are_left_out_but_not_an_mse_or_the_monitored_metric():
+    metrics = {"val/mse": 0.5, "val/correlation": float("nan"), "test/spread": float("inf"), "fit/epochs": 3}
+    assert defined_metrics(metrics, monitor="val/mse") == {"val/mse": 0.5, "fit/epochs": 3}
+    with pytest.raises(RunFailedError, match=r"^val/correlation is nan$"):
+        defined_metrics(metrics, monitor="val/correlation")
+    with pytest.raises(RunFailedError, match=r"^test/warm/mse is inf$"):
+        defined_metrics(metrics | {"test/warm/mse": float("inf")}, monitor="val/mse")
