@@ -293,6 +293,16 @@ def test_parity_of_many_rows_compares_every_nth(run_of, tmp_path, monkeypatch):
     assert parity.rows == -(-len(run.part("test")) // step) <= 10
 
 
+@pytest.mark.parametrize(("largest", "allowed"), [(5.0, 1e-4), (5000.0, 0.05)])
+def test_parity_is_relative_to_predictions_above_10(run_of, tmp_path, monkeypatch, largest, allowed):
+    """float32 has 7 digits."""
+    run = run_of("mf")
+    monkeypatch.setattr(run.predictor, "forward", lambda user, item: torch.full(user.shape, largest))
+    written = WRITERS[ExportFormat.numpy](run, tmp_path)
+    parity = measure_parity(run, written._replace(predict=lambda user, item: np.full(user.shape, largest)))
+    assert (parity.largest_difference, parity.largest_allowed) == (0, pytest.approx(allowed))
+
+
 def test_missing_packages_of_onnx_are_named(monkeypatch):
     monkeypatch.setattr("ratinglab.experiment.command_options.find_spec", lambda name: name == "onnx" or None)
     options = ExportOptions(run="x", format=ExportFormat.onnx, output=None)

@@ -1,5 +1,7 @@
 """Recommendations for one user, the users in a file, or all users; candidates from a file or by genre."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from run_folders import PROVENANCE, write_run_of, write_weights
 from tables import table_of, table_with_features
 
 from ratinglab.errors import UserError
+from ratinglab.experiment.recommend_command import _reasons
 from ratinglab.experiment.recommend_command import recommend as recommend_command
 from ratinglab.runs.run import Run
 from ratinglab.splits.split import TEST
@@ -278,6 +281,21 @@ def test_reasons_for_a_known_user_are_those_of_explain(run, capsys):
     item = run.recommend(1, k=1)["item_id"][0]
     top = run.explain(1, [item], k=1).iloc[0]
     assert f"{top.rated_title} {top.rating:g}: {top.change:+.2f}" in line
+
+
+def test_changes_that_round_to_0_are_no_reasons():
+    changes = pd.DataFrame(
+        {
+            "item_id": [7, 7, 7, 8, 8],
+            "rated_item_id": [1, 2, 3, 1, 2],
+            "rated_title": ["A", "B", "C", "A", "B"],
+            "rating": [5.0, 2.0, 3.5, 5.0, 2.0],
+            "change": [0.214, -0.006, 0.0049, 0.0012, -0.0049],
+        }
+    )
+    model = SimpleNamespace(explain_list=lambda user_id, item_ids, *, k: changes)
+    found = _reasons(model, "ann", pd.Series([7, 8, 9]))
+    assert found == ["because of A 5: +0.21; despite B 2: -0.01", "", ""]
 
 
 def test_reasons_tell_ratings_that_raised_a_prediction_from_those_that_lowered_it(run, here):

@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 import torch
 from documented import options_of
-from run_folders import forget_digests
+from equations import options_of as options_of_equation
+from run_folders import forget_digests, write_run_of
+from tables import table_of
 
 from ratinglab.errors import UserError
+from ratinglab.experiment.evaluate_command import evaluate
 from ratinglab.runs.evaluated_run import FRAME_COLUMNS
 from ratinglab.runs.run import Run
 
@@ -50,6 +53,19 @@ def test_evaluate_warns_of_a_difference_beyond_rounding(command, copy, change, s
     (copy / "metrics.json").write_text(json.dumps(metrics | {"test/mse": metrics["test/mse"] + change}))
     last = command(copy.parent, "evaluate", f"run={copy}").stdout.splitlines()[-1]
     assert last == f"{start} from metrics.json by at most {change:.1e} (test/mse)"
+
+
+@pytest.mark.parametrize(("change", "start"), [(5e-5, "differs"), (5e-4, "warning: differs")])
+def test_rounding_is_relative_for_metrics_above_1(tmp_path, capsys, change, start):
+    table = table_of(np.arange(200) // 10, np.arange(200) % 10, 100 * (1 + np.arange(200) % 5), scale=(100, 500))
+    scale = {"scale": (100.0, 500.0), "fitted_scale": (100.0, 500.0)}
+    write_run_of(tmp_path / "run", options_of_equation("mf"), table, **scale)
+    metrics = Run.load(tmp_path / "run").evaluate()
+    assert metrics["test/mse"] > 1000
+    changed = metrics | {"fit/epochs": 2, "test/mse": metrics["test/mse"] * (1 + change)}
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps(changed))
+    evaluate(options_of("evaluate", f"run={tmp_path / 'run'}"))
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{start} from metrics.json by at most ")
 
 
 def test_baselines_are_clipped(biased):

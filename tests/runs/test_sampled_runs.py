@@ -10,6 +10,9 @@ import torch
 from conftest import NO_FIGURES
 from cut_off import dying_train
 from equal_runs import assert_equal_runs
+from equations import options_of
+from run_folders import add_samples, write_run_of, write_weights
+from tables import table_with_features
 
 from ratinglab.errors import UserError
 from ratinglab.runs.run import Run
@@ -133,6 +136,25 @@ def test_coverage_is_the_share_of_test_ratings_in_the_interval(sampled):
     inside = (test.rating >= mean - 1.6449 * deviation) & (test.rating <= mean + 1.6449 * deviation)
     warm = ~np.isnan(deviation)
     assert run.evaluate()["test/coverage_90"] == pytest.approx(inside[warm].mean(), abs=2e-4)
+
+
+def test_intervals_lie_around_predictions_that_are_not_clipped(tmp_path):
+    predictor = write_run_of(tmp_path / "run", options_of("biased_mf"), table_with_features(), is_sampled=True)
+    add_samples(predictor.model, torch.Generator().manual_seed(2))
+    write_weights(tmp_path / "run", {f"predictor.{name}": each for name, each in predictor.state_dict().items()})
+    run = Run.load(tmp_path / "run")
+    train = run.part("train")
+    user, item = torch.from_numpy(train.user), torch.from_numpy(train.item)
+    half_width = 1.6449 * run.predictor.deviation(user, item).numpy()
+    free, clipped = (
+        (np.abs(predict(user, item).detach().numpy() - train.rating) <= half_width).mean()
+        for predict in (run.predictor.predict_unclipped, run.predictor)
+    )
+    assert free != clipped
+    frame = pd.DataFrame(
+        {"user_id": run.user_ids.ids[user], "item_id": run.item_ids.ids[item], "rating": train.rating}
+    )
+    assert run.evaluate(frame)["coverage_90"] == pytest.approx(free, abs=2e-4)
 
 
 def test_run_without_samples_has_no_standard_deviation(quick):
