@@ -151,9 +151,7 @@ def test_intervals_lie_around_predictions_that_are_not_clipped(tmp_path):
         for predict in (run.predictor.predict_unclipped, run.predictor)
     )
     assert free != clipped
-    frame = pd.DataFrame(
-        {"user_id": run.user_ids.ids[user], "item_id": run.item_ids.ids[item], "rating": train.rating}
-    )
+    frame = pd.DataFrame({"user_id": run.user_ids.ids[user], "item_id": run.item_ids.ids[item], "rating": train.rating})
     assert run.evaluate(frame)["coverage_90"] == pytest.approx(free, abs=2e-4)
 
 
