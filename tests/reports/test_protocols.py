@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from documented import CONF, options_of
+from equations import options_of as equation_options
 from fits import holdout_of
 from run_folders import forget_digests, record_of
 from tables import table_of, table_with_features
@@ -451,6 +452,15 @@ def test_report_separates_settings_and_counts_repeated_runs_once(command, report
     (own,) = [row for row in rows if all(text in row for text in told)]
     expected = json.loads((runs[0] / "metrics.json").read_text())["val/rmse"]
     assert f"{expected:.4f}" in own
+
+
+def test_later_of_two_runs_of_the_same_settings_and_seed_counts():
+    model = equation_options("mf")
+    record = record_of(model, holdout_of(table_with_features(), model))
+    other = replace(record, provenance=record.provenance | {"seed": 1})
+    runs = [FinishedRun(Path(name), each, {}) for name, each in (("a", record), ("b", other), ("c", record))]
+    (row,) = _rows(runs)
+    assert sorted(run.folder.name for run in row.runs) == ["b", "c"]
 
 
 def test_report_separates_runs_of_different_splits():
