@@ -54,7 +54,10 @@ def test_columns_that_say_nothing_are_left_out():
     assert informative(columns, is_trained=is_trained) == ("genres", "age_group", "year")
 
 
-@pytest.mark.parametrize(("days", "has_times"), [([0, 0, 0, 1, 1, 1], True), ([0, 1, 2, 3, 3, 4], False)])
+@pytest.mark.parametrize(
+    ("days", "has_times"),
+    [([0, 0, 0, 1, 1, 1], True), ([0, 1, 2, 3, 3, 4], False), ([0, 1, 2, 0, 1, 2], False), ([0, 0, 1, 0, 0, 0], True)],
+)
 def test_times_count_where_users_give_several_ratings_a_day(days, has_times):
     table = table_of([0, 0, 0, 1, 1, 1], range(6), [1, 2, 3, 4, 5, 1], timestamp=np.array(days) * MILLISECONDS)
     split = RandomSplit(refit=False, seed=0, validation=0.0, test=0.0).apply(table)

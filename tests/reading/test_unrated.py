@@ -6,7 +6,7 @@ from tables import csv_options, rows_of
 
 from ratinglab.datasets.sources import Duplicates, ScaleOptions
 from ratinglab.errors import UserError
-from ratinglab.reading.unrated import notes_on_suspected_unrated
+from ratinglab.reading.unrated import is_unrated, notes_on_suspected_unrated
 
 
 def suspected(values):
@@ -86,6 +86,11 @@ def test_rows_without_a_rating_are_dropped_and_counted(read):
     assert table.item_ids.ids.tolist() == [1, 3]
     assert table.notes == ("data.unrated=[0,-1] dropped 3 of 5 rows",)
     assert table.sources[0].stop == 2
+
+
+def test_unrated_values_are_compared_in_the_precision_of_ratings():
+    rating = np.array([0.1, 99.9, 0.3, 4.0], dtype=np.float32)
+    assert is_unrated(rating, (0.1, 99.9, 0.2)).tolist() == [True, True, False, False]
 
 
 def test_unrated_value_without_rows_is_reported_as_zero(read):
