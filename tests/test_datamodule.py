@@ -9,8 +9,10 @@ import torch
 from tables import NO_SIDE, table_of
 
 from ratinglab.datamodule import RatingDataModule
+from ratinglab.splits.chosen_rows import RowsSplit
 from ratinglab.splits.holdout import hold_out
 from ratinglab.splits.random_rows import RandomSplit
+from ratinglab.splits.split import TRAIN, VALIDATION
 
 
 def trainer_on(device: str, *, epoch: int = 0, rank: int = 0, world_size: int = 1) -> SimpleNamespace:
@@ -32,6 +34,18 @@ def test_batches_are_on_the_device_of_the_fit():
     data.trainer = None
     parts = itertools.chain(*data.train_dataloader(), data.val_dataloader())
     assert {column.device.type for batch in parts for column in batch} == {"cpu"}
+
+
+def test_training_ratings_are_in_stars_and_their_mean_and_other_ratings_in_rating_units():
+    """On a scale of 1 to 9, a star is 2 rating units: 1, 3, 5, 7 and 9 are 1 to 5 stars."""
+    rating = np.array([1, 3, 5, 7, 9, 9], dtype=np.float32)
+    table = table_of(np.arange(6), np.arange(6), rating, scale=(1.0, 9.0))
+    split = RowsSplit(refit=False, test_start=0, test_stop=1, seed=0, validation=0.4).apply(table)
+    data = RatingDataModule(hold_out(table, split, NO_SIDE), batch_size=4, fraction=1.0, seed=0)
+    train = rating[split.part == TRAIN]
+    assert data.train_ratings.rating.tolist() == [(each + 1) / 2 for each in train.tolist()]
+    assert data.rating_mean == train.mean()
+    assert data.validation_ratings.rating.tolist() == rating[split.part == VALIDATION].tolist()
 
 
 def test_data_module_serves_whole_users_on_request():

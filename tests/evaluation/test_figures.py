@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from tables import table_of
 
 from ratinglab.evaluation.figures import (
     error_by_count,
     error_distribution,
     long_tail,
+    overview,
     predicted_against_true,
     rating_histogram,
 )
@@ -64,3 +66,17 @@ def test_rating_histogram_and_long_tail_show_counts():
         1,
     ]
     assert list(long_tail(np.array([3, 9, 1])).axes[0].get_lines()[0].get_ydata()) == [9, 3, 1]
+
+
+def test_overview_shows_means_and_medians_of_items_and_users():
+    """A bin is a thirtieth of the range from 1 to 5: the mean 3 of item 0 begins the sixteenth."""
+    table = table_of([0, 0, 0, 0, 1], [0, 1, 2, 3, 0], [5, 5, 5, 5, 1])
+    _, means, items, users = overview(table).axes
+    of_items, of_users = (patch.get_data() for patch in means.patches)
+    assert of_items.edges[[0, 15, 30]].tolist() == pytest.approx([1, 3, 5])
+    assert {place: of_items.values[place] for place in np.flatnonzero(of_items.values)} == {15: 0.25, 29: 0.75}
+    assert {place: of_users.values[place] for place in np.flatnonzero(of_users.values)} == {0: 0.5, 29: 0.5}
+    for axes, counts, median in ((items, [2, 1, 1, 1], 1), (users, [4, 1], 2.5)):
+        tail, line = axes.get_lines()
+        assert list(tail.get_ydata()) == counts
+        assert list(line.get_ydata()) == [median, median]

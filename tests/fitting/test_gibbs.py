@@ -12,7 +12,7 @@ from fits import fit as fit_equation
 from tables import table_of
 
 from ratinglab.batches import Blocks, as_tensors
-from ratinglab.fitting import gibbs
+from ratinglab.fitting import gibbs, noise
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import draw_normal
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
@@ -304,21 +304,24 @@ def test_users_with_one_rating_a_day_are_learned_as_fast_as_without_days():
 
 
 @pytest.mark.parametrize("name", ["biased_mf", "timesvdpp"])
-def test_noise_is_drawn_from_its_conditionals_given_the_errors(name):
-    """With the mean of each gamma distribution in place of a draw: ν = 10, and γ ~ Gamma(1, 1)."""
+def test_noise_is_drawn_from_its_conditionals_given_the_errors(name, monkeypatch):
+    """With the mean of each gamma distribution in place of a draw, ν = 10, and a common precision ~ Gamma(1, 1)."""
     module, data, _ = fit(name, table=with_columns(table_of_moods()), epochs=3)
     user, item, rating, day = as_tensors(data.train_ratings)
     equation, num_users, num_items = module.equation, data.num_users, data.num_items
     squares = (equation.predict(user, item, day) - rating).double().square().detach()
-    alpha, beta = module.user_precision.double().clone(), module.item_precision.double().clone()
-    rate = (1 + 10 * num_users / 2) / (1 + alpha.sum())
+    before = module.user_precision.double() / float(module.noise_precision)
+    of_users = torch.bincount(user, module.item_precision.double()[item.long()] * squares, minlength=num_users)
     rows = []
     for side in (equation.user_side(), equation.item_side()):
         index = torch.arange(side.embedding.num_embeddings)
         rows.append(torch.cat([side.biases(index), side.factors(index)], dim=1).detach().numpy())
-    module._draw_noise(*rows, SimpleNamespace(gamma=lambda shape, scale: shape * scale))
-    of_users = torch.bincount(user, beta[item.long()] * squares, minlength=num_users)
-    alpha = (10 + torch.bincount(user, minlength=num_users)) / 2 / (rate + of_users / 2)
+    monkeypatch.setattr(noise, "DEGREES", np.array([10.0]))
+    means = SimpleNamespace(gamma=lambda shape, scale: shape * scale, gumbel=np.zeros)
+    module._draw_noise(*rows, means)
+    common = (1 + len(rating) / 2) / (1 + before @ of_users / 2)
+    assert float(module.noise_precision) == pytest.approx(float(common), rel=1e-3)
+    alpha = common * (10 + torch.bincount(user, minlength=num_users)) / (10 + common * of_users)
     torch.testing.assert_close(module.user_precision, alpha.float(), rtol=1e-3, atol=1e-4)
     of_items = torch.bincount(item, alpha[user.long()] * squares, minlength=num_items)
     beta = (10 + torch.bincount(item, minlength=num_items)) / (10 + of_items)

@@ -145,7 +145,7 @@ def test_new_user_with_noisy_ratings_has_a_lower_precision_than_one_with_clean_r
 
 def test_precision_of_a_new_user_is_its_mean_given_the_errors_and_their_uncertainty(monkeypatch):
     """After many steps, α = (ν + n) / (2 γ + Σ β E[(r − o − x · v)²]) with ν = 10; a median of Gamma(5, γ) gives γ."""
-    monkeypatch.setattr(fold_in, "NOISE_STEPS", 100)
+    monkeypatch.setattr(fold_in_solver, "NOISE_STEPS", 100)
     precisions = torch.distributions.Gamma(5.0, 5.0).sample((NUM_USERS,))
     solver = build_solver()
     solver.own.precision[:] = solver._own_precision[:] = [precisions]
