@@ -261,8 +261,12 @@ def test_equation_with_dropout_resumes_bit_for_bit(tmp_path, accumulate):
 
 def test_fit_can_be_extended_from_a_checkpoint(tmp_path):
     fit(model=NOISY, epochs=2, callbacks=[BestAndLast(tmp_path, monitor=None, last_every_seconds=1e9)])
+    before = torch.load(tmp_path / "last.ckpt", weights_only=True)
     resumed = fit(model=NOISY, epochs=4, checkpoint=tmp_path / "last.ckpt")
     assert torch.equal(resumed.weights, fit(model=NOISY, epochs=4).weights)
+    assert resumed.module.seconds == before["seconds"] > 0, "its time is added to that of the process"
+    assert resumed.module.step_seconds > before["step_seconds"] > 0
+    assert resumed.module.rows_trained == 2 * before["rows_trained"] == 4 * len(small_holdout().train)
 
 
 def test_each_epoch_draws_new_dropout_noise():

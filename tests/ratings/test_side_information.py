@@ -206,14 +206,22 @@ def test_constant_or_unknown_numbers_are_refused(column, message):
         standardized(np.array(column, dtype=np.float64), name="model.user_features: age")
 
 
-def read_new(cells, trained):
-    return new_values(cells, trained, place=lambda row: f"row {row}")
+def read_new(cells, trained, **options):
+    return new_values(cells, trained, place=lambda row: f"row {row}", **options)
 
 
 def test_new_values_find_their_categories_and_numbers():
     genres = np.array(["x|y", "z"], dtype=object)
     assert read_new(["z", "y|x", ""], genres).tolist() == ["z", "x|y", ""]
     np.testing.assert_array_equal(read_new(["1.5", "", "-2e1"], np.array([1.0, 2.0])), [1.5, np.nan, -20.0])
+
+
+def test_new_numbers_can_have_a_decimal_comma():
+    assert read_new(["1,5", "2"], np.array([1.0, 2.0]), decimal=",").tolist() == [1.5, 2.0]
+    groups = np.array(["7–21", "22–25"], dtype=object)
+    assert read_new(["21,4", "21,6"], groups, decimal=",").tolist() == ["7–21", "22–25"]
+    with pytest.raises(UserError, match=r"row 0: the value must be a finite number, .* got '1\.5'$"):
+        read_new(["1.5"], np.array([1.0, 2.0]), decimal=",")
 
 
 def test_new_numbers_find_the_nearest_of_the_groups():

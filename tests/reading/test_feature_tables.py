@@ -8,6 +8,7 @@ import pytest
 from tables import NO_TITLES, NO_USERS, csv_options
 
 from ratinglab.errors import UserError
+from ratinglab.formats.text_options import Decimal
 from ratinglab.options import check_options
 from ratinglab.reading.feature_tables import groups_of
 
@@ -49,6 +50,16 @@ def test_user_columns_are_matched_by_user_id(load):
         assert table.item_columns == {}
         assert table.notes == ()
         assert table.user_columns["age"].dtype == np.float64
+
+
+def test_numbers_can_have_a_decimal_comma(load):
+    options = {"numeric": ["age"], "separator": "semicolon", "decimal": Decimal.comma}
+    table = load(users="user_id;age\n9;40\n5;20,5\n", **options)
+    assert plain(table.user_columns)["age"] == [20.5, None, 40.0]
+    with pytest.raises(
+        UserError, match=r"users\.csv, line 2, column age: the value must be a finite number .* got '20\.5'$"
+    ):
+        load(users="user_id;age\n5;20.5\n", **options)
 
 
 def test_item_columns_are_matched_by_item_id(load):
