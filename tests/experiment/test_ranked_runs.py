@@ -10,7 +10,7 @@ from equal_runs import assert_equal_runs
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.ranking import LABELS
-from ratinglab.experiment.training import build_lightning
+from ratinglab.experiment.training import build_lightning, train
 from ratinglab.fitting.fit import Fit
 from ratinglab.reports.finished_runs import basis
 from ratinglab.reports.results import lists_tables
@@ -156,6 +156,17 @@ def test_best_configuration_of_a_search_opens_its_test_lists(command, tmp_path):
     (test,) = (metrics["test/ndcg@5"] for metrics in opened if "test/ndcg@5" in metrics)
     assert f"test       NDCG@5 {test:.4f}" in report
     assert sweep.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("monitor", "sign"), [("val/ndcg@5", -1), ("val/mse", 1)])
+def test_objective_of_a_search_is_lower_for_a_better_metric(cache, tmp_path, monkeypatch, monitor, sign):
+    monkeypatch.setenv("RATINGLAB_DATA", str(cache))
+    (tmp_path / "run").mkdir()
+    options = options_of("train", *MONITORED, f"monitor={monitor}", "trainer.max_epochs=1")
+    objective = train(options, tmp_path / "run")
+    assert objective == sign * metrics_of(tmp_path / "run")[monitor]
+    assert metrics_of(tmp_path / "run")[monitor] > 0
 
 
 def test_samples_are_measured_in_every_epoch(train_here):
