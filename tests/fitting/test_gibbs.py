@@ -317,7 +317,7 @@ def test_noise_is_drawn_from_its_conditionals_given_the_errors(name, monkeypatch
         index = torch.arange(side.embedding.num_embeddings)
         rows.append(torch.cat([side.biases(index), side.factors(index)], dim=1).detach().numpy())
     monkeypatch.setattr(noise, "DEGREES", np.array([10.0]))
-    means = SimpleNamespace(gamma=lambda shape, scale: shape * scale, gumbel=np.zeros)
+    means = SimpleNamespace(gamma=lambda shape, scale: shape * scale, gumbel=lambda size: np.zeros(size))
     module._draw_noise(*rows, means)
     common = (1 + len(rating) / 2) / (1 + before @ of_users / 2)
     assert float(module.noise_precision) == pytest.approx(float(common), rel=1e-3)

@@ -1,11 +1,11 @@
 """Given ratings and features: numbers as their file writes them."""
 
 import pytest
-from ratinglab.ratings.inputs import InputFile
-from ratinglab.ratings.text_dialects import TextDialect
-from ratinglab.ratings.text_tables import read_text_table
 
 from ratinglab.errors import UserError
+from ratinglab.formats.inputs import InputFile
+from ratinglab.formats.text_dialects import TextDialect
+from ratinglab.formats.text_tables import read_text_table
 from ratinglab.runs.new_ratings import DEFAULT_COLUMNS, read_given
 
 
