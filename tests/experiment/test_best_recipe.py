@@ -32,7 +32,7 @@ def text(*cells) -> np.ndarray:
 @pytest.mark.parametrize("has_times", [False, True])
 def test_best_has_every_part_that_the_data_support(has_times):
     options = BestOptions(embedding_dim=8, regularization=0.1, init_std=0.2)
-    chosen = options.for_data(AvailableData(has_times, ("age_group",), ("genres", "year")))
+    chosen = options.for_data(AvailableData(has_times, ("age_group",), ("genres", "year"), reads_times=True))
     assert type(chosen) is (TimeSVDppOptions if has_times else SVDppOptions)
     assert (chosen.user_features, chosen.item_features) == (["age_group"], ["genres", "year"])
     assert (chosen.implicit.name, chosen.embedding_dim, chosen.regularization) == ("both", 8, 0.1)
@@ -73,7 +73,8 @@ def test_test_rows_do_not_choose_the_parts():
     for first_test in (4, 13):
         split = RowsSplit(refit=False, test_start=first_test, test_stop=14, seed=0, validation=0.0).apply(table)
         found.append(find_available_data(table, split))
-    assert found == [AvailableData(False, (), ()), AvailableData(True, ("group",), ("group",))]
+    none, every = AvailableData(False, (), (), True), AvailableData(True, ("group",), ("group",), True)
+    assert found == [none, every]
 
 
 def test_best_uses_the_data_and_says_which(command, tmp_path):
@@ -86,12 +87,12 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     data = ["data=csv", "data.path=ratings.csv", "data.users.path=users.csv"]
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
     assert "model      svdpp: embedding_dim=16" in outcome.stdout
-    lacks = "(the data have no times with several ratings on a user's day or item columns)"
-    assert f"note: model=best is svdpp here: who rated what; user columns gender {lacks}" in outcome.stdout
+    parts = "with who rated what, user columns gender; without times (data.columns.timestamp reads them), item columns"
+    assert f"note: model=best is svdpp here, {parts}" in outcome.stdout
     data.append("data.columns.timestamp=time")
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
-    parts = "who rated what; times; user columns gender (the data have no item columns)"
-    assert f"note: model=best is timesvdpp here: {parts}" in outcome.stdout
+    parts = "with who rated what, times, user columns gender; without item columns"
+    assert f"note: model=best is timesvdpp here, {parts}" in outcome.stdout
     assert "tip:" not in outcome.stdout
     record = json.loads((outcome.run / "run.json").read_text())
     assert (record["model"], record["model_options"]["user_features"]) == ("timesvdpp", ["gender"])
@@ -101,7 +102,7 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     again = ["trainer.max_epochs=5", f"resume={outcome.run}"]
     assert "epoch 5/5" in command(tmp_path, "train", *again).stdout
     shown = command(tmp_path, "train", *data, "trainer.max_epochs=1", "logger=none").stdout
-    assert f"tip: recipe=best fits timesvdpp by Gibbs sampling, with {parts}" in shown
+    assert f"tip: recipe=best fits timesvdpp by Gibbs sampling, {parts}" in shown
 
 
 def test_run_that_only_gets_worse_keeps_the_bias_baseline(command, tmp_path):

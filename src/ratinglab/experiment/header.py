@@ -56,22 +56,20 @@ def header(
 
 
 def parts_text(available: AvailableData) -> str:
-    """List the parts that the data support, and what they lack."""
+    """List the parts that the data support, and those that they do not."""
     columns = {"user": available.user_features, "item": available.item_features}
-    there = ["who rated what", *(["times"] if available.has_times else [])]
-    there += [f"{side} columns {', '.join(names)}" for side, names in columns.items() if names]
-    missing = [] if available.has_times else ["times with several ratings on a user's day"]
-    missing += [f"{side} columns" for side, names in columns.items() if not names]
-    if not missing:
-        return "; ".join(there)
-    listed = " or ".join(filter(None, [", ".join(missing[:-1]), missing[-1]]))
-    return f"{'; '.join(there)} (the data have no {listed})"
+    used = ["who rated what", *(["times"] if available.has_times else [])]
+    used += [f"{side} columns {', '.join(names)}" for side, names in columns.items() if names]
+    why_none = "too few ratings per user and day" if available.reads_times else "data.columns.timestamp reads them"
+    unused = [] if available.has_times else [f"times ({why_none})"]
+    unused += [f"{side} columns" for side, names in columns.items() if not names]
+    return f"with {', '.join(used)}" + (f"; without {', '.join(unused)}" if unused else "")
 
 
 def best_recipe_tip(available: AvailableData) -> str:
     """Return the tip about recipe=best for these data."""
     model = BestOptions(embedding_dim=1, regularization=0.0, init_std=0.0).for_data(available)
-    return f"tip: recipe=best fits {model.name} by Gibbs sampling, with {parts_text(available)}"
+    return f"tip: recipe=best fits {model.name} by Gibbs sampling, {parts_text(available)}"
 
 
 def _fit_settings(options: TrainOptions) -> str:

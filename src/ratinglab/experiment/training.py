@@ -179,7 +179,7 @@ def _show_header(
     lines = [*header(options, holdout=prepared.holdout, model=model, first_epoch=first_epoch, refit_epochs=epochs)]
     if asked.model.name != options.model.name:
         parts = parts_text(prepared.available)
-        lines.append(f"note: model={asked.model.name} is {options.model.name} here: {parts}")
+        lines.append(f"note: model={asked.model.name} is {options.model.name} here, {parts}")
     for line in lines:
         log.info(line)
     return lines

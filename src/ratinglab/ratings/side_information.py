@@ -50,11 +50,19 @@ class Needs(NamedTuple):
 
 
 class AvailableData(NamedTuple):
-    """Side information that is worth using: times, if users rate several items a day, and informative columns."""
+    """Side information that is worth using.
+
+    Attributes:
+        has_times: whether there are times, and users rate several items a day.
+        user_features: names of the informative columns of users.
+        item_features: names of the informative columns of items.
+        reads_times: whether there are times at all.
+    """
 
     has_times: bool
     user_features: tuple[str, ...]
     item_features: tuple[str, ...]
+    reads_times: bool
 
 
 def informative(columns: dict[str, Column], *, is_trained: NDArray[np.bool_]) -> tuple[str, ...]:

@@ -152,6 +152,7 @@ def find_available_data(table: RatingTable, split: Split) -> AvailableData:
         has_times=_has_sessions(table, is_train),
         user_features=informative(table.user_columns, is_trained=user),
         item_features=informative(table.item_columns, is_trained=item),
+        reads_times=table.timestamp is not None,
     )
 
 
