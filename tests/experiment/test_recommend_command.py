@@ -237,6 +237,7 @@ def test_python_takes_the_same_arguments(run):
         ({"candidates": ["a"]}, r"^none of the 1 candidates has training ratings$"),
         ({"unknown": "mean"}, r"^unknown must be one of error, baseline, got mean$"),
         ({"k": 0}, r"^k must be at least 1, got 0$"),
+        ({"k": "3"}, r"^k must be a whole number, got '3'$"),
     ],
 )
 def test_python_refuses_mistakes(run, arguments, message):

@@ -20,7 +20,7 @@ from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.held_out_lists import HeldOutLists
 from ratinglab.runs.new_ratings import DEFAULT_COLUMNS
-from ratinglab.runs.recommender import Recommender, order_options
+from ratinglab.runs.recommender import Recommender, check_k, order_options
 from ratinglab.runs.storage import read_part, write_predictions
 from ratinglab.runs.trained_model import is_trained, predict_by_block
 
@@ -128,8 +128,7 @@ class EvaluatedRun(Recommender):
         Raises:
             UserError: k is below 1, no held-out rating reaches the threshold, or the run cannot order lists so.
         """
-        if k < 1:
-            raise UserError(f"k must be at least 1, got {k}")
+        check_k(k)
         order = order_options(by, threshold)
         check_threshold(self.liked_from(threshold), [self._held_out[part].rating for part in parts])
         return self._measure_lists([k], order, parts=parts)

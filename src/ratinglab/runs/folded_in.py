@@ -19,7 +19,7 @@ from ratinglab.runs.new_rows import (
     new_items,
     new_users,
 )
-from ratinglab.runs.recommender import ListOptions, Recommender, order_options
+from ratinglab.runs.recommender import SHORT_LIST, ListOptions, Recommender, order_options
 from ratinglab.runs.trained_model import BASES, Ids, TrainedModel, is_trained
 
 FOLDED_IN = "folded_in"
@@ -114,7 +114,7 @@ class FoldedIn:
         self,
         user_id: int | str | None = None,
         *,
-        k: int,
+        k: int = SHORT_LIST,
         candidates: Ids | None = None,
         exclude_seen: bool = True,
         unknown: str = "error",
@@ -151,7 +151,7 @@ class FoldedIn:
     def recommend_to_all(
         self,
         *,
-        k: int,
+        k: int = SHORT_LIST,
         candidates: Ids | None = None,
         exclude_seen: bool = True,
         by: str = "expected_gain",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,15 @@ from ratinglab.runs.storage import FEATURE_PREFIX, read_interest, read_part, wri
 from ratinglab.runs.trained_model import Ids, TrainedModel, is_trained, predict_by_block
 
 SHORT_LIST = 10
-"""Length that is accepted even if the run has fewer items: k in conf/recommend.yaml and conf/similar.yaml."""
+"""Default length, also in conf/recommend.yaml and conf/similar.yaml. It is accepted even if a run has fewer items."""
+
+
+def check_k(k: int) -> None:
+    """Raise UserError unless k is a whole number of at least 1."""
+    if not isinstance(k, Integral):
+        raise UserError(f"k must be a whole number, got {k!r}")
+    if k < 1:
+        raise UserError(f"k must be at least 1, got {k}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +56,7 @@ class ListOptions:
 
     def __post_init__(self) -> None:
         """Raise UserError for an invalid number of items, or an unknown treatment of users."""
-        if self.k < 1:
-            raise UserError(f"k must be at least 1, got {self.k}")
+        check_k(self.k)
         if self.unknown not in ("error", "baseline"):
             raise UserError(f"unknown must be one of error, baseline, got {self.unknown}")
 
@@ -158,7 +166,7 @@ class Recommender(TrainedModel):
         self,
         user_id: int | str,
         *,
-        k: int,
+        k: int = SHORT_LIST,
         candidates: Ids | None = None,
         exclude_seen: bool = True,
         unknown: str = "error",
@@ -210,7 +218,7 @@ class Recommender(TrainedModel):
     def recommend_to_all(
         self,
         *,
-        k: int,
+        k: int = SHORT_LIST,
         user_ids: Ids | None = None,
         candidates: Ids | None = None,
         exclude_seen: bool = True,

@@ -22,6 +22,7 @@ from ratinglab.recommend.item_space import ItemSpace
 from ratinglab.runs.evaluated_run import POPULARITY, EvaluatedRun
 from ratinglab.runs.folded_in import FoldedIn, explain_trained, fold_in
 from ratinglab.runs.new_ratings import Given, Pairs, RatingColumns, find_columns, read_given
+from ratinglab.runs.recommender import SHORT_LIST, check_k
 from ratinglab.runs.record import read_metrics, read_record
 from ratinglab.runs.trained_model import Ids
 from ratinglab.runs.weights import load_predictor
@@ -141,7 +142,7 @@ class Run(EvaluatedRun):
         """Explain like `explain`, but return no rows for items or users without training ratings."""
         return explain_trained(self, user_id, item_ids, k=k)
 
-    def similar(self, item: int | str, *, k: int, candidates: Ids | None = None) -> pd.DataFrame:
+    def similar(self, item: int | str, *, k: int = SHORT_LIST, candidates: Ids | None = None) -> pd.DataFrame:
         """List the k items most similar to an item, by the model's factors.
 
         `recommend.item_space.ItemSpace` has the equation. It ignores the items' biases.
@@ -162,8 +163,7 @@ class Run(EvaluatedRun):
         """
         if np.ndim(item) > 0:
             raise UserError(f"item must be one id or title, got {item!r}")
-        if k < 1:
-            raise UserError(f"k must be at least 1, got {k}")
+        check_k(k)
         (index,) = self.find_items([item], place=lambda _: "item").tolist()
         if index >= self.record.num_items:
             raise UserError(f"item: {self.name_of(index)} has no training ratings, so it has no factors")
