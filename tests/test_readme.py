@@ -16,7 +16,7 @@ COMMANDS = [
     line
     for page in PAGES
     for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
-    for line in block.splitlines()
+    for line in block.replace("\\\n", "").splitlines()
 ]
 BY_CI = [line for line in COMMANDS if line.startswith("pip install")]
 BY_TEST_SWEEP = ["tensorboard --logdir outputs"]
@@ -35,7 +35,8 @@ def folder(tmp_path, biased):
         for item in range(20)
         if (user + item) % 3
     ]
-    (tmp_path / "ratings.csv").write_text("\n".join(["userId,movieId,rating", *ratings]))
+    rows = [f"{row},{1_000_000_000 + 40_000 * number}" for number, row in enumerate(ratings)]
+    (tmp_path / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *rows]))
     (tmp_path / "u.data").write_text("\n".join(ratings).replace(",", "\t"))
     (tmp_path / "movies.csv").write_text("\n".join(["movieId,title", *(f"{item},Film {item}" for item in range(20))]))
     (tmp_path / "pairs.csv").write_text("user_id,item_id\n42,7\n")
@@ -54,7 +55,8 @@ def test_documented_command_runs(folder, command, line):
     assert program == "python"
     assert script.startswith("scripts/")
     if script.endswith("train.py"):  # tests only that the command runs
-        arguments.append("trainer.max_epochs=31" if "recipe=biased_mf_gibbs" in arguments else "trainer.max_epochs=2")
+        past_burn_in = {"recipe=biased_mf_gibbs": 31, "recipe=best": 51}
+        arguments.append(f"trainer.max_epochs={max(past_burn_in.get(each, 2) for each in arguments)}")
         arguments += [] if "logger" in line else ["logger=none"]
     if "-m" in arguments:
         arguments = [",".join(argument.split(",")[:2]) for argument in arguments]

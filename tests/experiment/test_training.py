@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import REPOSITORY
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +56,19 @@ def test_train_prints_data_split_epochs_and_errors(textbook):
     closed = (bias - metrics["test/mse"]) / (bias - floor)
     assert f"closed     {closed:.0%} of the gap from the bias baseline to the noise floor" in text
     assert re.fullmatch(r"outputs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d-[0-9a-f]{4}", text.splitlines()[-1])
+
+
+def test_readme_shows_what_the_default_run_prints(textbook):
+    """Line by line: the words are equal, and the errors within 1%, which is more than other machines differ by."""
+    (block,) = re.findall(r"```text\n( +MSE .*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    shown, printed = block.splitlines(), textbook.stdout.splitlines()[-len(block.splitlines()) :]
+    number = re.compile(r"\d[\d,.]*")
+    for line, own in list(zip(shown, printed, strict=True))[:-1]:
+        if line.startswith("fit"):  # seconds
+            continue
+        assert number.sub("", line) == number.sub("", own)
+        values = ([float(each) for each in number.findall(text)] for text in (line, own))
+        assert next(values) == pytest.approx(next(values), rel=0.01)
 
 
 def test_train_writes_the_files_of_a_run(textbook):
