@@ -276,7 +276,7 @@ def run_here(
 
 @pytest.fixture(scope="session")
 def command_here(cache: Path) -> Command:
-    """Run a script in a folder like `command`, but in this process, in half the time.
+    """Run a script in a folder like `command`, but in this process, in half to two thirds of the time.
 
     A test file uses it instead of `command` where no test needs a process: to be killed, to print from C, or to import.
     """

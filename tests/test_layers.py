@@ -1,4 +1,4 @@
-"""Layers: a file imports only files of lower floors, and only the packages that its floor may use."""
+"""Layers: a file imports only files of lower layers, and only the packages that its layer may use."""
 
 import ast
 import functools
@@ -10,7 +10,7 @@ import pytest
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "ratinglab"
 
-FLOORS = [
+LAYERS = [
     ["errors", "program", "openmp", "compiled"],
     ["interrupts"],
     ["options", "files", "targets", "locks", "exits"],
@@ -79,8 +79,8 @@ def place(path: Path) -> str:
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def floor(name: str) -> int:
-    return next(number for number, names in enumerate(FLOORS) if name in names)
+def layer(name: str) -> int:
+    return next(number for number, names in enumerate(LAYERS) if name in names)
 
 
 @functools.cache
@@ -101,15 +101,15 @@ def own_imports(path: Path) -> set[Path]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_files_import_only_lower_floors(path):
+def test_files_import_only_lower_layers(path):
     for imported in own_imports(path):
         assert imported.exists(), f"{imported} is imported whole, not one of its files"
         if place(imported) != place(path):
-            assert floor(place(imported)) < floor(place(path)), f"{imported} is not below {path}"
+            assert layer(place(imported)) < layer(place(path)), f"{imported} is not below {path}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_floors_import_only_the_packages_they_may_use(path):
+def test_layers_import_only_the_packages_they_may_use(path):
     for name in imports(path):
         package = name.split(".")[0]
         assert package not in ONLY_ON or place(path) in ONLY_ON[package], f"{path} imports {package}"
