@@ -362,11 +362,6 @@ def test_wrong_kinds_of_arguments_are_type_errors(frame):
         ratinglab.train(ratings=frame, columns=["userId"])
 
 
-def test_unknown_role_of_a_column_is_named_as_it_was_given(frame):
-    with pytest.raises(ratinglab.UserError, match="columns: no role 'users'; did you mean user"):
-        ratinglab.train(ratings=frame, columns={"users": "user_id"})
-
-
 def test_none_stands_for_an_argument_left_out(frame):
     assert metrics(train(ratings=frame, recipe=None, columns=None, seed=None)) == metrics(train(ratings=frame))
 

@@ -85,8 +85,6 @@ KEYS = {
 """Command-line key of each keyword argument that has one."""
 KEYS_OF_FOLDS = {"split.fold", "split.folds", "hydra.run.dir"}
 """Keys that cross_validate sets."""
-ROLES = ("user", "item", "rating", "timestamp")
-"""Roles of columns."""
 TABLES = {"ratings": "data.path", "users": "data.users.path", "items": "data.titles.path"}
 """Key of the path of each table."""
 ID_COLUMNS = {"users": ("user", "data.users.user"), "items": ("item", "data.titles.item")}
@@ -230,9 +228,6 @@ def _checked(overrides: Sequence[str], settings: Settings) -> Settings:
     given = cast(Settings, {name: value for name, value in settings.items() if value is not None})
     if not isinstance(given.get("columns", {}), Mapping):
         raise TypeError(f"columns must be names by role, such as {{'user': 'userId'}}, got {given['columns']!r}")
-    for role in given.get("columns") or {}:
-        if role not in ROLES:
-            raise UserError(f"columns: no role {role!r}{did_you_mean(role, ROLES)}; there are {', '.join(ROLES)}")
     typed = _keys(overrides)
     for name, key in (KEYS | TABLES).items():
         if name in given and key in typed:
