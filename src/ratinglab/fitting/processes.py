@@ -136,6 +136,15 @@ def meet(trainer: Trainer, *, digests: Sequence[str]) -> None:
             raise UserError(f"the data of process {rank} differ from the first process's: {other}, {found[0]}")
 
 
+def leave() -> None:
+    """Close the connection to the other processes: a process that ends while gloo's threads run can abort.
+
+    Lightning closes NCCL's at exit.
+    """
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+        distributed.destroy_process_group()
+
+
 def _are_own(trainer: Trainer) -> bool:
     """Return whether the first process starts the others."""
     return isinstance(getattr(trainer.strategy, "cluster_environment", None), OwnProcesses)

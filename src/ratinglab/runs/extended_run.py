@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ratinglab.batches import Batch
@@ -38,15 +39,17 @@ def extend(
     model, baseline, stars = _posterior(user_rows, item_rows), _baseline(run, users, items), run.record.stars
     predictor = Predictor(model, baseline, stars=stars, scale=run.predictor.scale)
     record = replace(run.record, num_users=user_rows.num_owners, num_items=item_rows.num_owners, is_sampled=True)
-    extended = replace(run, record=record, predictor=predictor.eval())
-    extended.user_ids = run.user_ids if users is None else IdMap(_ids(users.ids, like=run.user_ids))
-    if items.ids:
-        extended.items = _with_new_items(run, items)
-    else:
-        extended.items, extended.item_ids = run.items, run.item_ids
+    table = _with_new_items(run, items) if items.ids else run.items
+    item_ids = IdMap(table["item_id"].to_numpy()) if items.ids else run.item_ids
     new = np.arange(run.record.num_items, item_rows.num_owners, dtype=np.int32)
-    extended.items_by_popularity = np.concatenate([run.items_by_popularity, new])
-    extended.ratings = _ratings(run, users, rows, extended.item_ids)
+    extended = _with_tables(
+        replace(run, record=record, predictor=predictor.eval()),
+        user_ids=run.user_ids if users is None else IdMap(_ids(users.ids, like=run.user_ids)),
+        items=table,
+        item_ids=item_ids,
+        items_by_popularity=np.concatenate([run.items_by_popularity, new]),
+        ratings=_ratings(run, users, rows, item_ids),
+    )
     if users is not None:
         extended.extension = Extension(base, "user", RatedPairs(*users.pairs()), len(users.ids))
     else:
@@ -59,12 +62,29 @@ def extend_scores(run: Recommender, users: NewRows, rows: pd.DataFrame) -> Recom
     row, other, rating, num_users = users.ratings
     batch = Batch(row, other, run.record.stars.to_stars(rating), day=None)
     predictor = run.predictor.with_users(batch, num_users=num_users)
-    extended = replace(run, record=replace(run.record, num_users=num_users), predictor=predictor)
-    extended.user_ids = IdMap(_ids(users.ids, like=run.user_ids))
-    extended.items, extended.item_ids = run.items, run.item_ids
-    extended.items_by_popularity = run.items_by_popularity
-    extended.ratings = _ratings(run, users, rows, run.item_ids)
-    return extended
+    return _with_tables(
+        replace(run, record=replace(run.record, num_users=num_users), predictor=predictor),
+        user_ids=IdMap(_ids(users.ids, like=run.user_ids)),
+        items=run.items,
+        item_ids=run.item_ids,
+        items_by_popularity=run.items_by_popularity,
+        ratings=_ratings(run, users, rows, run.item_ids),
+    )
+
+
+def _with_tables(
+    run: Recommender,
+    *,
+    user_ids: IdMap,
+    items: pd.DataFrame,
+    item_ids: IdMap,
+    items_by_popularity: NDArray[np.int32],
+    ratings: pd.DataFrame,
+) -> Recommender:
+    """Set the tables that a run otherwise reads from its folder when they are first used."""
+    run.user_ids, run.items, run.item_ids = user_ids, items, item_ids
+    run.items_by_popularity, run.ratings = items_by_popularity, ratings
+    return run
 
 
 def _ratings(run: TrainedModel, users: NewRows | None, rows: pd.DataFrame, item_ids: IdMap) -> pd.DataFrame:
