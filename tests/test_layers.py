@@ -36,7 +36,7 @@ LAYERS = [
     ["__init__"],
     ["__main__"],
 ]
-"""Floors from the ground up. Files of a folder may import one another, without cycles."""
+"""Layers, lowest first. Files of a folder may import one another, without cycles."""
 
 OF_TABLES = {"formats", "ratings", "reading", "datasets"}
 ONLY_ON = {

@@ -87,11 +87,13 @@ def test_best_uses_the_data_and_says_which(command, tmp_path):
     data = ["data=csv", "data.path=ratings.csv", "data.users.path=users.csv"]
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
     assert "model      svdpp: embedding_dim=16" in outcome.stdout
-    parts = "with who rated what, user columns gender; without times (data.columns.timestamp reads them), item columns"
-    assert f"note: model=best is svdpp here, {parts}" in outcome.stdout
+    parts = (
+        "with who rated what, user columns (gender); without times (data.columns.timestamp reads them), item columns"
+    )
+    assert f"note: model=best is svdpp here, with who rated what, {parts}" in outcome.stdout
     data.append("data.columns.timestamp=time")
     outcome = command(tmp_path, "train", "recipe=best", *data, *FEW, "trainer.max_epochs=4")
-    parts = "with who rated what, times, user columns gender; without item columns"
+    parts = "with who rated what, times, user columns (gender); without item columns"
     assert f"note: model=best is timesvdpp here, {parts}" in outcome.stdout
     assert "tip:" not in outcome.stdout
     record = json.loads((outcome.run / "run.json").read_text())

@@ -238,6 +238,7 @@ def test_python_takes_the_same_arguments(run):
         ({"unknown": "mean"}, r"^unknown must be one of error, baseline, got mean$"),
         ({"k": 0}, r"^k must be at least 1, got 0$"),
         ({"k": "3"}, r"^k must be a whole number, got '3'$"),
+        ({"k": True}, r"^k must be a whole number, got True$"),
     ],
 )
 def test_python_refuses_mistakes(run, arguments, message):

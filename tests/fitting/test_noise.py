@@ -56,7 +56,7 @@ def test_degrees_have_the_posterior_of_their_likelihood(monkeypatch):
     assert drawn.mean(axis=0) == pytest.approx(expected, abs=4 * drawn.std(axis=0).max() / len(drawn) ** 0.5)
 
 
-def test_no_ratings_and_no_errors_are_drawn_from_the_prior():
+def test_precisions_of_users_without_ratings_are_finite():
     drawn = draw_precisions(np.zeros(3), np.zeros(3), np.random.default_rng(0))
     assert np.isfinite(drawn).all()
     assert (drawn > 0).all()

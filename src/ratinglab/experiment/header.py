@@ -59,7 +59,7 @@ def parts_text(available: AvailableData) -> str:
     """List the parts that the data support, and those that they do not."""
     columns = {"user": available.user_features, "item": available.item_features}
     used = ["who rated what", *(["times"] if available.has_times else [])]
-    used += [f"{side} columns {', '.join(names)}" for side, names in columns.items() if names]
+    used += [f"{side} columns ({', '.join(names)})" for side, names in columns.items() if names]
     why_none = "too few ratings per user and day" if available.reads_times else "data.columns.timestamp reads them"
     unused = [] if available.has_times else [f"times ({why_none})"]
     unused += [f"{side} columns" for side, names in columns.items() if not names]

@@ -27,7 +27,7 @@ from ratinglab.files import VALIDATION_FIT
 from ratinglab.fitting.checkpoints import BestAndLast
 from ratinglab.fitting.fit import Fit
 from ratinglab.fitting.learning_curve import LearningCurve
-from ratinglab.fitting.processes import check_started, dismiss, leave, meet, started, wait_for_first
+from ratinglab.fitting.processes import check_started, dismiss, meet, started, wait_for_first
 from ratinglab.fitting.progress import progress_callbacks
 from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
@@ -83,7 +83,6 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
         epochs = found["fit/best_epoch"]
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
     available = _fit_run(options, run_folder, found=found)
-    leave()
     objective = _conclude(run_folder)
     if (options.model.name, options.optimizer.name) == FIRST_FIT:
         log.info(best_recipe_tip(available))
@@ -98,7 +97,6 @@ def follow(options: TrainOptions, run_folder: Path) -> None:
     options = replace(options, trainer=silent, logger={})
     _check_processes(options)
     if not wait_for_first(_bare_trainer(options)):
-        leave()
         return
     prepared = prepare(options)
     record = prepared.record
@@ -108,7 +106,6 @@ def follow(options: TrainOptions, run_folder: Path) -> None:
     checkpoint = last if last.exists() else None
     prepared.load_start(fit, checkpoint=checkpoint, record=None if checkpoint is None else read_record(run_folder))
     _run_trainer(trainer, fit, prepared.data, record=record, run_folder=run_folder, checkpoint=checkpoint)
-    leave()
 
 
 def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:

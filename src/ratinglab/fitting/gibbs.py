@@ -46,7 +46,8 @@ class GibbsFit(RowFit):
 
     r ~ Normal(r̂, 1/(α a_u β_i)): α ~ Gamma(1, 1) is common to all ratings; a_u ~ Gamma(ν/2, ν/2) and
     β_i ~ Gamma(ν'/2, ν'/2) are the relative precisions of users and items. ν and ν' are drawn, too; if all ratings are
-    equally noisy, they are large. α a_u is capped at the precision of LEAST_NOISE. With noise=one, a_u = β_i = 1.
+    equally noisy, they are large. α a_u is capped at the precision of LEAST_NOISE. With noise=one, a_u = β_i = 1, and
+    nothing is capped.
 
     A weight row v holds a user's (or item's) bias and factors: v ~ Normal(m, Λ⁻¹). Each side draws its m and Λ from a
     Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Every conditional has a closed form, but for the cap. A sweep
@@ -253,9 +254,9 @@ class GibbsFit(RowFit):
         return draw_normal(own, random, spread=spread, spread_rows=count)
 
     def _draw_noise(self, users: FloatArray, items: FloatArray, random: np.random.Generator) -> None:
-        """Draw the noise precision: each user's and then each item's, or one for all."""
+        """Draw the common noise precision, and, unless noise=one, each user's and each item's relative to it."""
         alpha, beta = self.user_precision.numpy(), self.item_precision.numpy()  # not copies
-        _, weighted = self.errors("user", users, items, other_weight=self._row_precision("item"))
+        weighted = self.errors("user", users, items, other_weight=self._row_precision("item"))
         counts, squares = self._by_owner("user", self._ratings["user"].counts), self._by_owner("user", weighted)
         relative = alpha / float(self.noise_precision)
         common = float(random.gamma(NOISE_SHAPE + counts.sum() / 2, 1 / (NOISE_RATE + relative @ squares / 2)))
@@ -264,7 +265,7 @@ class GibbsFit(RowFit):
             alpha[:] = common
             return
         alpha[:] = np.minimum(common * draw_precisions(counts, common * squares, random), self._highest_precision)
-        _, weighted = self.errors("item", items, users, other_weight=self._row_precision("user"))
+        weighted = self.errors("item", items, users, other_weight=self._row_precision("user"))
         counts = self._by_owner("item", self._ratings["item"].counts)
         beta[:] = draw_precisions(counts, self._by_owner("item", weighted), random)
 

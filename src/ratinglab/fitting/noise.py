@@ -1,4 +1,4 @@
-"""Noise of the ratings in Gibbs sampling: how far the users' (or items') noise levels differ, and each level."""
+"""Noise precisions of users and items in Gibbs sampling, and ν, which says how alike they are."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from scipy.special import gammaln
 FloatArray = NDArray[np.float64]
 DEGREES = 2.0 ** np.arange(1, 10.5, 0.5)
 """Degrees of freedom ν that a draw chooses from, with equal prior probabilities: 2 to 1024. At the highest, the
-precisions differ by 4%."""
+precisions have a standard deviation of 4%."""
 
 
 def draw_precisions(counts: FloatArray, squares: FloatArray, random: np.random.Generator) -> FloatArray:
@@ -18,7 +18,7 @@ def draw_precisions(counts: FloatArray, squares: FloatArray, random: np.random.G
 
         p(ν | errors) ∝ Π_u Γ((ν + n)/2) / Γ(ν/2) · (ν/2)^(−n/2) · (1 + S/ν)^(−(ν + n)/2)
 
-    Given a, ν would hardly move where it is large.
+    Given a, ν would mix slowly where it is large.
 
     Args:
         counts: (N,), n of each user.

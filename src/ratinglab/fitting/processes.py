@@ -1,5 +1,6 @@
 """Start, synchronize and end the processes of one fit, on Lightning's DDPStrategy."""
 
+import atexit
 import os
 import subprocess
 import sys
@@ -104,14 +105,14 @@ def wait_for_first(trainer: Trainer) -> bool:
     """
     if _are_own(trainer):
         return True
-    trainer.strategy.setup_environment()
+    _connect(trainer)
     return trainer.strategy.broadcast(True)  # of the first process
 
 
 def dismiss(trainer: Trainer) -> None:
     """Tell processes started by a launcher to exit because there is nothing to fit."""
     if trainer.world_size > 1 and not _are_own(trainer):
-        trainer.strategy.setup_environment()
+        _connect(trainer)
         trainer.strategy.broadcast(False)
 
 
@@ -126,7 +127,7 @@ def meet(trainer: Trainer, *, digests: Sequence[str]) -> None:
     if _are_own(trainer) and process_rank() > 0:
         os.write(1, READY)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    trainer.strategy.setup_environment()
+    _connect(trainer)
     if trainer.is_global_zero and not _are_own(trainer):
         trainer.strategy.broadcast(True)
     found: list[Sequence[str]] = [[]] * trainer.world_size
@@ -136,12 +137,16 @@ def meet(trainer: Trainer, *, digests: Sequence[str]) -> None:
             raise UserError(f"the data of process {rank} differ from the first process's: {other}, {found[0]}")
 
 
-def leave() -> None:
-    """Close the connection to the other processes: a process that ends while gloo's threads run can abort.
+def _connect(trainer: Trainer) -> None:
+    """Connect the processes of a fit, until this one exits."""
+    if not distributed.is_initialized():
+        atexit.register(_disconnect)
+    trainer.strategy.setup_environment()
 
-    Lightning closes NCCL's at exit.
-    """
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_backend() == "gloo":
+
+def _disconnect() -> None:
+    """Close the connection: a process that ends while gloo's threads run can abort. Lightning closes NCCL's."""
+    if distributed.is_initialized() and distributed.get_backend() == "gloo":
         distributed.destroy_process_group()
 
 

@@ -86,13 +86,13 @@ class RowFit(Fit):
 
     def errors(
         self, name: str, rows: FloatArray, other_rows: FloatArray, *, other_weight: FloatArray
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Sum plain and weighted squared errors by row of a side; see squared_errors. Stores the MSE as train_mse."""
+    ) -> NDArray[np.float64]:
+        """Sum weighted squared errors by row of a side; see squared_errors. Stores the plain MSE as train_mse."""
         ratings = self._ratings[name]
         plain, weighted = squared_errors(ratings, rows, self._seen(other_rows, other_weight))
         release(ratings.other, ratings.rating)
         self.train_mse = float(plain.sum()) / len(ratings.rating)
-        return plain, weighted
+        return weighted
 
     def _seen(self, rows: FloatArray, weight: FloatArray) -> OtherRows:
         """Split the other side's rows into features and offsets: the bias becomes the offset, with 1 in its place."""

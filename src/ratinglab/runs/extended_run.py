@@ -42,8 +42,9 @@ def extend(
     table = _with_new_items(run, items) if items.ids else run.items
     item_ids = IdMap(table["item_id"].to_numpy()) if items.ids else run.item_ids
     new = np.arange(run.record.num_items, item_rows.num_owners, dtype=np.int32)
-    extended = _with_tables(
-        replace(run, record=record, predictor=predictor.eval()),
+    extended = replace(run, record=record, predictor=predictor.eval())
+    _set_tables(
+        extended,
         user_ids=run.user_ids if users is None else IdMap(_ids(users.ids, like=run.user_ids)),
         items=table,
         item_ids=item_ids,
@@ -62,17 +63,19 @@ def extend_scores(run: Recommender, users: NewRows, rows: pd.DataFrame) -> Recom
     row, other, rating, num_users = users.ratings
     batch = Batch(row, other, run.record.stars.to_stars(rating), day=None)
     predictor = run.predictor.with_users(batch, num_users=num_users)
-    return _with_tables(
-        replace(run, record=replace(run.record, num_users=num_users), predictor=predictor),
+    extended = replace(run, record=replace(run.record, num_users=num_users), predictor=predictor)
+    _set_tables(
+        extended,
         user_ids=IdMap(_ids(users.ids, like=run.user_ids)),
         items=run.items,
         item_ids=run.item_ids,
         items_by_popularity=run.items_by_popularity,
         ratings=_ratings(run, users, rows, run.item_ids),
     )
+    return extended
 
 
-def _with_tables(
+def _set_tables(
     run: Recommender,
     *,
     user_ids: IdMap,
@@ -80,11 +83,10 @@ def _with_tables(
     item_ids: IdMap,
     items_by_popularity: NDArray[np.int32],
     ratings: pd.DataFrame,
-) -> Recommender:
+) -> None:
     """Set the tables that a run otherwise reads from its folder when they are first used."""
     run.user_ids, run.items, run.item_ids = user_ids, items, item_ids
     run.items_by_popularity, run.ratings = items_by_popularity, ratings
-    return run
 
 
 def _ratings(run: TrainedModel, users: NewRows | None, rows: pd.DataFrame, item_ids: IdMap) -> pd.DataFrame:

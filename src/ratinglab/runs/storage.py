@@ -1,4 +1,4 @@
-"""Files of a run besides its record, and its tables of users, items and ratings; `weights` reads the checkpoints.
+"""Files of a run, and its tables of users, items and ratings; `weights` reads the checkpoints.
 
 run.json          the record of the run, with Hydra's files about its start
 digests.json      digests of the files beside it; each checkpoint ends with its own
