@@ -227,6 +227,12 @@ def test_python_takes_the_same_arguments(run):
     assert with_unknown["user_id"].tolist() == ["7", "nobody"]
 
 
+def test_lists_from_python_have_ten_items_by_default(run):
+    assert len(run.recommend(7, exclude_seen=False)) == 10
+    assert len(run.recommend_to_all(user_ids=[7], exclude_seen=False)) == 10
+    assert len(run.similar(run.item_ids.ids[0])) == 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -237,8 +243,8 @@ def test_python_takes_the_same_arguments(run):
         ({"candidates": ["a"]}, r"^none of the 1 candidates has training ratings$"),
         ({"unknown": "mean"}, r"^unknown must be one of error, baseline, got mean$"),
         ({"k": 0}, r"^k must be at least 1, got 0$"),
-        ({"k": "3"}, r"^k must be a whole number, got '3'$"),
-        ({"k": True}, r"^k must be a whole number, got True$"),
+        ({"k": "3"}, r"^k must be an integer, got '3'$"),
+        ({"k": True}, r"^k must be an integer, got True$"),
     ],
 )
 def test_python_refuses_mistakes(run, arguments, message):

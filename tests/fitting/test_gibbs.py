@@ -328,6 +328,15 @@ def test_noise_is_drawn_from_its_conditionals_given_the_errors(name, monkeypatch
     torch.testing.assert_close(module.item_precision, beta.float(), rtol=1e-3, atol=1e-4)
 
 
+def test_checkpoint_of_an_earlier_version_resumes_from_the_mean_precision_of_its_users():
+    module = fit(epochs=3).module
+    weights = {name: value for name, value in module.state_dict().items() if name != "noise_precision"}
+    checkpoint = {"state_dict": weights}
+    module.on_save_checkpoint(checkpoint)
+    module.on_load_checkpoint(checkpoint)
+    assert float(weights["noise_precision"]) == pytest.approx(float(module.user_precision.mean()))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["biased_mf", "timesvdpp"])
 def test_noise_own_recovers_noise_per_user_and_item(name):

@@ -29,9 +29,9 @@ SHORT_LIST = 10
 
 
 def check_k(k: int) -> None:
-    """Raise UserError unless k is a whole number of at least 1."""
+    """Raise UserError unless k is an integer of at least 1."""
     if not isinstance(k, Integral) or isinstance(k, bool):
-        raise UserError(f"k must be a whole number, got {k!r}")
+        raise UserError(f"k must be an integer, got {k!r}")
     if k < 1:
         raise UserError(f"k must be at least 1, got {k}")
 
@@ -195,7 +195,7 @@ class Recommender(TrainedModel):
             predicts scores, best first.
 
         Raises:
-            UserError: k is no whole number of at least 1, or the user or every candidate has no training ratings.
+            UserError: k is not an integer of at least 1, or the user or every candidate has no training ratings.
         """
         order = order_options(by, threshold)
         options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
