@@ -206,5 +206,5 @@ def test_ease_is_the_same_for_any_number_of_threads():
 
 def test_equation_of_another_kind_than_its_options_declare_is_an_error(monkeypatch):
     monkeypatch.setattr(EASEOptions, "form", EquationForm.function)
-    with pytest.raises(UserError, match="model=ease: form function declares ratings: EASE must be no ScoreEquation"):
+    with pytest.raises(UserError, match="model=ease: form function predicts ratings, but EASE is a ScoreEquation"):
         build_equation(OPTIONS["ease"], training(), seed=0)

@@ -126,7 +126,7 @@ class SteppingOptions(FitOptions):
 
 
 def named_fits() -> list[type[FitOptions]]:
-    """List the options classes of all fits that have a name, the built-in ones and those imported from the user."""
+    """List the named options classes of fits: the built-in ones, and the user's that are imported."""
     for module in ("gradient_options", "whole_epoch_options"):
         import_module(f"ratinglab.fitting.{module}")
     return named_subclasses(FitOptions)

@@ -138,7 +138,7 @@ def meet(trainer: Trainer, *, digests: Sequence[str]) -> None:
 
 
 def _connect(trainer: Trainer) -> None:
-    """Connect the processes of a fit, until this one exits."""
+    """Connect the processes of a fit. The connection closes when this one exits."""
     if not distributed.is_initialized():
         atexit.register(_disconnect)
     trainer.strategy.setup_environment()

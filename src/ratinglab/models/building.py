@@ -26,10 +26,10 @@ def build_equation(options: EquationOptions, training: TrainingData, *, seed: in
     equation = options.build(training, generator=torch.Generator().manual_seed(seed))
     equation.takes_day = options.needs().days
     if equation.predicts_scores != options.predicts_scores:
-        declared, wanted = ("scores", "a") if options.predicts_scores else ("ratings", "no")
+        predicts, is_one = ("scores", "not a") if options.predicts_scores else ("ratings", "a")
         kind = type(equation).__name__
         raise UserError(
-            f"model={options.name}: form {options.form.name} declares {declared}: {kind} must be {wanted} ScoreEquation"
+            f"model={options.name}: form {options.form.name} predicts {predicts}, but {kind} is {is_one} ScoreEquation"
         )
     return equation
 

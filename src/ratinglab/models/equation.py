@@ -248,8 +248,8 @@ class Equation(nn.Module, ABC):
 class ScoreEquation(Equation):
     """A model whose forward returns scores, which order the items of one user and are not ratings.
 
-    Cold start: a user without training rows gets each item's share of raters, and an item without any 0. Its options
-    derive from ScoreOptions.
+    Cold start: for a user without training rows, an item's score is its share of raters; an item without training rows
+    scores 0. The options derive from ScoreOptions.
     """
 
     predicts_scores = True
