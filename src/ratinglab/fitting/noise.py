@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-FloatArray = NDArray[np.float64]
+Float64Array = NDArray[np.float64]
 DEGREES = 2.0 ** np.arange(1, 10.5, 0.5)
 """Degrees of freedom ν that a draw chooses from, with equal prior probabilities: 2 to 1024. At the highest, the
 precisions have a standard deviation of 4%."""
 
 
-def draw_precisions(counts: FloatArray, squares: FloatArray, random: np.random.Generator) -> FloatArray:
+def draw_precisions(counts: Float64Array, squares: Float64Array, random: np.random.Generator) -> Float64Array:
     """Draw the noise precisions a of users (or items), relative to their common precision: (N,) float64.
 
     a ~ Gamma(ν/2, ν/2), and the n errors of a user are Normal(0, 1/a). ν is drawn first, given the errors, with a
