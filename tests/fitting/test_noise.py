@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from ratinglab.fitting import noise
-from ratinglab.fitting.noise import draw_precisions
+from ratinglab.fitting.noise import draw_common, draw_precisions, redraw_common
 
 
 def made_errors(degrees, *, num_users=2_000):
@@ -18,7 +18,7 @@ def made_errors(degrees, *, num_users=2_000):
 
 def draw_many(counts, squares, *, seed=0, repeats=200):
     random = np.random.default_rng(seed)
-    return np.stack([draw_precisions(counts, squares, random) for _ in range(repeats)])
+    return np.stack([draw_precisions(counts, squares, random)[0] for _ in range(repeats)])
 
 
 @pytest.mark.parametrize("degrees", [4, 16])
@@ -57,6 +57,42 @@ def test_degrees_have_the_posterior_of_their_likelihood(monkeypatch):
 
 
 def test_precisions_of_users_without_ratings_are_finite():
-    drawn = draw_precisions(np.zeros(3), np.zeros(3), np.random.default_rng(0))
+    drawn = draw_precisions(np.zeros(3), np.zeros(3), np.random.default_rng(0))[0]
     assert np.isfinite(drawn).all()
     assert (drawn > 0).all()
+
+
+def draw_chain(counts, squares, *, common, sweeps, redraws=True):
+    """Draw the common precision as GibbsFit does, with the squared errors fixed."""
+    random = np.random.default_rng(0)
+    relative, drawn = np.ones(len(counts)), []
+    for _ in range(sweeps):
+        common = draw_common(counts.sum(), relative @ squares, random)
+        relative, degrees = draw_precisions(counts, common * squares, random)
+        if redraws:
+            precision = common * relative
+            common = redraw_common(common, precision, degrees, random)
+            relative = precision / common
+        drawn.append(common)
+    return np.array(drawn)
+
+
+@pytest.mark.parametrize("redraws", [False, True])
+def test_common_precision_has_its_posterior(monkeypatch, redraws):
+    """p(α | errors) ∝ p(α) Π_u α^(n/2) (1 + α S/ν)^(−(ν + n)/2), on a grid."""
+    monkeypatch.setattr(noise, "DEGREES", np.array([6.0]))
+    counts, squares = np.array([3.0, 5.0, 8.0]), np.array([1.0, 8.0, 2.0])
+    grid = np.linspace(0.001, 20, 20_000)
+    each = counts / 2 * np.log(grid)[:, None] - (6 + counts) / 2 * np.log1p(grid[:, None] * squares / 6)
+    density = np.exp(each.sum(axis=1) - grid)
+    cumulative = np.cumsum(density) / density.sum()
+    drawn = draw_chain(counts, squares, common=1.0, sweeps=12_000, redraws=redraws)[::6]
+    assert stats.kstest(drawn, lambda values: np.interp(values, grid, cumulative)).pvalue > 0.001
+
+
+def test_common_precision_is_found_in_a_few_sweeps_beside_users_with_many_ratings():
+    counts = np.tile([3.0, 1000.0], 500)
+    random = np.random.default_rng(1)
+    true = 4 * random.gamma(5, 1 / 5, len(counts))
+    drawn = draw_chain(counts, random.chisquare(counts) / true, common=1.0, sweeps=10)
+    assert drawn[-1] == pytest.approx(4, rel=0.1)

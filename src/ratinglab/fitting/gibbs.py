@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.chain import Chain
-from ratinglab.fitting.noise import draw_precisions
+from ratinglab.fitting.noise import draw_common, draw_precisions, redraw_common
 from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined
@@ -24,8 +24,6 @@ from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
 from ratinglab.splits.holdout import SESSION
 
-NOISE_SHAPE, NOISE_RATE = 1.0, 1.0
-"""Parameters of the gamma prior on the common noise precision."""
 LEAST_NOISE = 0.01
 """Lowest standard deviation of a user's noise, in standard deviations of the ratings. Otherwise the precision of
 perfectly fitted ratings grows without bound."""
@@ -259,15 +257,18 @@ class GibbsFit(RowFit):
         weighted = self.errors("user", users, items, other_weight=self._row_precision("item"))
         counts, squares = self._by_owner("user", self._ratings["user"].counts), self._by_owner("user", weighted)
         relative = alpha / float(self.noise_precision)
-        common = float(random.gamma(NOISE_SHAPE + counts.sum() / 2, 1 / (NOISE_RATE + relative @ squares / 2)))
-        self.noise_precision.fill_(common)
+        common = draw_common(counts.sum(), float(relative @ squares), random)
         if self.options.noise is Noise.one:
+            self.noise_precision.fill_(common)
             alpha[:] = common
             return
-        alpha[:] = np.minimum(common * draw_precisions(counts, common * squares, random), self._highest_precision)
+        relative, degrees = draw_precisions(counts, common * squares, random)
+        precision = common * relative
+        self.noise_precision.fill_(redraw_common(common, precision, degrees, random))
+        alpha[:] = np.minimum(precision, self._highest_precision)
         weighted = self.errors("item", items, users, other_weight=self._row_precision("user"))
         counts = self._by_owner("item", self._ratings["item"].counts)
-        beta[:] = draw_precisions(counts, self._by_owner("item", weighted), random)
+        beta[:], _ = draw_precisions(counts, self._by_owner("item", weighted), random)
 
     def _row_precision(self, name: str) -> FloatArray:
         """Look up the noise precision of each row's user or item: (num_rows,) float32."""

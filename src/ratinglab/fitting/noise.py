@@ -8,10 +8,46 @@ Float64Array = NDArray[np.float64]
 DEGREES = 2.0 ** np.arange(1, 10.5, 0.5)
 """Degrees of freedom ν that a draw chooses from, with equal prior probabilities: 2 to 1024. At the highest, the
 precisions have a standard deviation of 4%."""
+COMMON_SHAPE, COMMON_RATE = 1.0, 1.0
+"""Parameters of the gamma prior on the common precision."""
 
 
-def draw_precisions(counts: Float64Array, squares: Float64Array, random: np.random.Generator) -> Float64Array:
-    """Draw the noise precisions a of users (or items), relative to their common precision: (N,) float64.
+def draw_common(count: float, squares: float, random: np.random.Generator) -> float:
+    """Draw the common precision α ~ Gamma(1, 1), given the errors and the users' relative precisions a.
+
+    Args:
+        count: number of errors.
+        squares: sum of the squared errors, each times its user's a.
+        random: generator of the draw.
+    """
+    return float(random.gamma(COMMON_SHAPE + count / 2, 1 / (COMMON_RATE + squares / 2)))
+
+
+def redraw_common(common: float, precision: Float64Array, degrees: float, random: np.random.Generator) -> float:
+    """Draw the common precision α again, given the users' precisions s_u = α a_u, which stay as they are.
+
+    p(α | s) ∝ p(α) Π_u α^(−ν/2) exp(−ν s_u / (2 α)). A proposal from an inverse gamma distribution is accepted by the
+    ratio of α p(α). If users have thousands of ratings, draw_common moves α by little, because a has followed its last
+    value; this draw lets it move.
+
+    Args:
+        common: α from draw_common.
+        precision: (N,), s.
+        degrees: ν.
+        random: generator of the draws.
+
+    Source: Yu, Meng, "To Center or Not to Center: That Is Not the Question", Journal of Computational and Graphical
+    Statistics, 2011.
+    """
+    proposal = 1 / random.gamma(len(precision) * degrees / 2, 2 / (degrees * precision.sum()))
+    log_ratio = COMMON_SHAPE * np.log(proposal / common) - COMMON_RATE * (proposal - common)
+    return float(proposal) if -random.exponential() < log_ratio else common
+
+
+def draw_precisions(
+    counts: Float64Array, squares: Float64Array, random: np.random.Generator
+) -> tuple[Float64Array, float]:
+    """Draw the noise precisions a of users (or items), relative to their common precision, (N,) float64, and ν.
 
     a ~ Gamma(ν/2, ν/2), and the n errors of a user are Normal(0, 1/a). ν is drawn first, given the errors, with a
     integrated out:
@@ -33,4 +69,4 @@ def draw_precisions(counts: Float64Array, squares: Float64Array, random: np.rand
         log_probability[index] = repeats @ terms - spread
     # the largest of log p + Gumbel noise is a draw from p
     degrees = DEGREES[np.argmax(log_probability + random.gumbel(size=len(DEGREES)))]
-    return random.gamma((degrees + counts) / 2, 2 / (degrees + squares))
+    return random.gamma((degrees + counts) / 2, 2 / (degrees + squares)), float(degrees)
