@@ -19,10 +19,6 @@ COMPILED_FROM = 1 << 22
 
 Chunk = tuple[Tensor, Tensor, Tensor]
 """Rows: user, item, rating."""
-SumValues = Callable[[Tensor, Tensor, Tensor, int], Tensor]
-"""From index, other, value and the number of indices: Σ value[other[n]] over the rows n of each index, float64."""
-SumRatings = Callable[[Tensor, Tensor, float, int], Tensor]
-"""From index, rating, mean and the number of indices: Σ (rating[n] − mean) over the rows n of each index, float64."""
 
 
 class BiasBaseline(nn.Module):
@@ -110,7 +106,7 @@ def fit_biases(
     size = CHUNK if max(num_users, num_items) <= CHUNK else 4 * max(num_users, num_items)
     chunks = list(zip(user.split(size), item.split(size), rating.split(size), strict=True))
     is_compiled = len(user) >= COMPILED_FROM
-    sum_values, sum_ratings = _compiled_sums() if is_compiled else _torch_sums()
+    sum_values = _compiled_sum() if is_compiled else _torch_sum
     num_threads = torch.get_num_threads() if is_compiled else 1  # torch's functions have threads of their own
 
     def over_rows(part: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
@@ -126,8 +122,8 @@ def fit_biases(
 
     user_weight = SHRINKAGE + over_rows(lambda u, *_: torch.bincount(u, minlength=num_users)).double()
     item_weight = SHRINKAGE + over_rows(lambda _, i, __: torch.bincount(i, minlength=num_items)).double()
-    user_sum = over_rows(lambda u, _, r: sum_ratings(u, r, mean, num_users))
-    item_sum = over_rows(lambda _, i, r: sum_ratings(i, r, mean, num_items))
+    user_sum = over_rows(lambda u, _, r: torch.bincount(u, r.double() - mean, minlength=num_users))
+    item_sum = over_rows(lambda _, i, r: torch.bincount(i, r.double() - mean, minlength=num_items))
     item_bias = solve(
         lambda bias: item_weight * bias - by_item(by_user(bias) / user_weight),
         item_sum - by_item(user_sum / user_weight),
@@ -187,29 +183,21 @@ def _sum_in_order(
     return total
 
 
-def _torch_sums() -> tuple[SumValues, SumRatings]:
-    """Return the sums of a chunk as torch computes them."""
-    return (
-        lambda index, other, value, size: torch.bincount(index, value.index_select(0, other), minlength=size),
-        lambda index, rating, mean, size: torch.bincount(index, rating.double() - mean, minlength=size),
-    )
+def _torch_sum(index: Tensor, other: Tensor, value: Tensor, size: int) -> Tensor:
+    """Compute Σ value[other[n]] over the rows n of each index: (size,) float64."""
+    return torch.bincount(index, value.index_select(0, other), minlength=size)
 
 
-def _compiled_sums() -> tuple[SumValues, SumRatings]:
-    """Return the same sums in compiled loops, which are faster but take half a second to load."""
-    from ratinglab.models.bias_sums import add_ratings, add_values
+def _compiled_sum() -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+    """Return the same sum in a compiled loop, which is faster but takes half a second to load."""
+    from ratinglab.models.bias_sums import add_values
 
     def sum_values(index: Tensor, other: Tensor, value: Tensor, size: int) -> Tensor:
         total = torch.zeros(size, dtype=torch.float64)
         add_values(index.numpy(), other.numpy(), value.numpy(), total.numpy())
         return total
 
-    def sum_ratings(index: Tensor, rating: Tensor, mean: float, size: int) -> Tensor:
-        total = torch.zeros(size, dtype=torch.float64)
-        add_ratings(index.numpy(), rating.numpy(), mean, total.numpy())
-        return total
-
-    return sum_values, sum_ratings
+    return sum_values
 
 
 def _dot(left: Tensor, right: Tensor) -> float:
