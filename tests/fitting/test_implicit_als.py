@@ -16,7 +16,7 @@ from ratinglab.fitting.whole_epoch_options import ImplicitALSOptions
 from ratinglab.kernels.implicit_rows import improve_rows
 from ratinglab.kernels.sorted_ratings import sort_ratings
 from ratinglab.models.implicit_mf import ImplicitMFOptions
-from ratinglab.models.rated_pairs import ImplicitObjective, PairsByRow, RatedPairs, counted, solve_rows
+from ratinglab.models.rated_pairs import ImplicitObjective, RatedPairs, counted, solve_rows
 
 MODEL = ImplicitMFOptions(
     embedding_dim=4, regularization=0.1, frequency_exponent=0.5, init_std=0.5, unrated_weight=0.2, min_stars=3.0
@@ -57,9 +57,7 @@ def test_as_many_steps_as_factors_solve_for_each_row():
         for row, first, last in zip(rows, pairs.start[:-1], pairs.start[1:], strict=True)
     ]
     errors = improve_rows(pairs, others, 0.3 * others.T @ others, ridge, 8, rows)
-    exact = solve_rows(
-        PairsByRow.group(RatedPairs(user, item), 9), torch.from_numpy(others), ImplicitObjective(0.3, 0.1, 1.0)
-    )
+    exact = solve_rows(RatedPairs(user, item), 9, torch.from_numpy(others), ImplicitObjective(0.3, 0.1, 1.0))
     np.testing.assert_allclose(rows, exact, atol=1e-5)
     assert (rows[3] == 0).all()
     np.testing.assert_allclose(errors, before, rtol=1e-5)

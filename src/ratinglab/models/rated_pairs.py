@@ -49,32 +49,16 @@ class ImplicitObjective(NamedTuple):
         return self.regularization * (size + self.unrated_weight * num_others) ** self.frequency_exponent
 
 
-class PairsByRow(NamedTuple):
-    """Rated pairs, grouped by row: what each row has rated, or who has rated it.
-
-    Attributes:
-        other: (N,) int32, the other side of the pairs, row by row.
-        size: (R,) int64, number of pairs of each row.
-    """
-
-    other: Tensor
-    size: NDArray[np.int64]
-
-    @classmethod
-    def group(cls, pairs: RatedPairs, count: int) -> "PairsByRow":
-        """Group pairs by user, from 0 to `count` − 1."""
-        other = torch.from_numpy(pairs.item[np.argsort(pairs.user, kind="stable")])
-        return cls(other, np.bincount(pairs.user, minlength=count))
-
-
 @torch.inference_mode()
-def solve_rows(pairs: PairsByRow, other: Tensor, objective: ImplicitObjective) -> Tensor:
-    """Solve for all rows of a side, given the other side: (M, D) float32 → (R, D) float32, 0 for rows without pairs.
+def solve_rows(pairs: RatedPairs, num_rows: int, other: Tensor, objective: ImplicitObjective) -> Tensor:
+    """Solve for the rows of all users, 0 to num_rows − 1, given the items: (M, D) float32 → (R, D) float32.
 
-    The row v of a user with n pairs minimizes Σ_rated (1 − v · y)² + α Σ_all (v · y)² + λ (n + α M)^ν ‖v‖². Rows of
-    similar size are solved together, the largest first, padded with rows of zeros.
+    The row v of a user with n pairs minimizes Σ_rated (1 − v · y)² + α Σ_all (v · y)² + λ (n + α M)^ν ‖v‖²; without
+    pairs it is 0. Rows of similar size are solved together, the largest first, padded with rows of zeros. For the rows
+    of items, swap the pairs.
     """
-    dim, size = other.shape[1], pairs.size
+    of_rows = torch.from_numpy(pairs.item[np.argsort(pairs.user, kind="stable")])
+    dim, size = other.shape[1], np.bincount(pairs.user, minlength=num_rows)
     start = np.cumsum(size) - size
     order = np.argsort(-size, kind="stable")[: np.count_nonzero(size)]
     padded = torch.cat([other, torch.zeros(1, dim)])
@@ -83,8 +67,8 @@ def solve_rows(pairs: PairsByRow, other: Tensor, objective: ImplicitObjective) -
     for row in _blocks(order, size, dim):
         place = np.arange(size[row[0]])
         is_pair = torch.from_numpy(place < size[row, None])
-        entry = torch.from_numpy(np.minimum(start[row, None] + place, len(pairs.other) - 1))
-        known = padded[torch.where(is_pair, pairs.other[entry], len(other))]
+        entry = torch.from_numpy(np.minimum(start[row, None] + place, len(of_rows) - 1))
+        known = padded[torch.where(is_pair, of_rows[entry], len(other))]
         ridge = objective.ridge(torch.from_numpy(size[row]), len(other))
         left = known.mT @ known + shared + ridge[:, None, None] * identity
         rows[row] = torch.cholesky_solve(known.sum(dim=1)[..., None], torch.linalg.cholesky(left))[..., 0]

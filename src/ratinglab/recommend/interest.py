@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ratinglab.models.rated_pairs import ImplicitObjective, PairsByRow, RatedPairs, solve_rows
+from ratinglab.models.rated_pairs import ImplicitObjective, RatedPairs, solve_rows
 
 if TYPE_CHECKING:
     from ratinglab.kernels.rows import Entries
@@ -66,14 +66,13 @@ class Interest(NamedTuple):
 
     def with_items(self, pairs: RatedPairs, count: int) -> "Interest":
         """Append `count` items, solved for from who rated them; in the pairs, the first of them is item 0."""
-        groups = PairsByRow.group(pairs.swapped(), count)
-        share = torch.from_numpy(groups.size / len(self.user)).float()
-        items = torch.cat([self.item, _solve(groups, self.user)])
+        share = torch.from_numpy(np.bincount(pairs.item, minlength=count) / len(self.user)).float()
+        items = torch.cat([self.item, _solve(pairs.swapped(), count, self.user)])
         return Interest(self.user, items, torch.cat([self.share, share]))
 
     def with_users(self, pairs: RatedPairs, count: int) -> "Interest":
         """Replace the users by `count` others, solved for from what they rated."""
-        return self._replace(user=_solve(PairsByRow.group(pairs, count), self.item))
+        return self._replace(user=_solve(pairs, count, self.item))
 
 
 def fit_interest(pairs: RatedPairs, *, num_users: int, num_items: int) -> Interest:
@@ -114,7 +113,7 @@ def _fit(by_user: "Entries", by_item: "Entries", user: Tensor, objective: Implic
     return user, item
 
 
-def _solve(pairs: PairsByRow, other: Tensor) -> Tensor:
+def _solve(pairs: RatedPairs, num_rows: int, other: Tensor) -> Tensor:
     """Solve for the rows of a side in each factorization, given the other side's: (M, D) float32 → (R, D) float32."""
     tables = zip(other.split(DIMS, dim=1), FACTORIZATIONS, strict=True)
-    return torch.cat([solve_rows(pairs, table, objective) for table, (_, objective) in tables], dim=1)
+    return torch.cat([solve_rows(pairs, num_rows, table, objective) for table, (_, objective) in tables], dim=1)
