@@ -14,8 +14,6 @@ from ratinglab.models.design import Design
 
 SideName: TypeAlias = Literal["user", "item"]
 """A side of the matrix of ratings."""
-SCORES_AT_ONCE = 1 << 24
-"""Number of scores held at once: 64 MiB."""
 
 
 @dataclass(frozen=True)

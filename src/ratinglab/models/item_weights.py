@@ -12,9 +12,12 @@ from torch import Tensor
 
 from ratinglab.batches import Batch
 from ratinglab.models.declarations import EquationForm, ScoreOptions
-from ratinglab.models.equation import SCORES_AT_ONCE, ScoreEquation, TrainingData
+from ratinglab.models.equation import ScoreEquation, TrainingData
 from ratinglab.models.rated_pairs import counted
 from ratinglab.ratings.side_information import Needs
+
+SCORES_AT_ONCE = 1 << 24
+"""Number of scores that `forward` holds at once: 64 MiB."""
 
 
 @dataclass

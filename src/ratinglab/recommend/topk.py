@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ratinglab.models.equation import SCORES_AT_ONCE, Factors
+from ratinglab.models.equation import Factors
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend.orders import Order
 
+SCORES_AT_ONCE = 1 << 24
+"""Number of scores of candidates held at once: 64 MiB."""
 ORDERED = 8
 """Divisor of SCORES_AT_ONCE for lists with an order, which needs several tables of that size."""
 PAIRS = 1 << 18
