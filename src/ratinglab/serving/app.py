@@ -1,6 +1,7 @@
 """The app: endpoints, pages, and mistakes as one line of JSON."""
 
 import asyncio
+import json
 import re
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -16,6 +17,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 
 from ratinglab.errors import UserError, did_you_mean
@@ -38,7 +40,6 @@ from ratinglab.serving.schemas import (
     explain,
 )
 from ratinglab.serving.service import Service
-from ratinglab.serving.strict_json import check_json
 
 PAGES = {
     "/": ("page.html", "text/html"),
@@ -116,10 +117,35 @@ class _StrictRoute(APIRoute):
                 kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
                 if kind != "application/json":
                     raise HTTPException(415, f"content-type must be application/json, got {kind[:80] or 'none'}")
-                check_json(await request.body())
+                _check_json(await request.body())
             return await handle(request)
 
         return checked
+
+
+def _check_json(body: bytes) -> None:
+    """Refuse JSON that Python's parser accepts against the standard or cannot parse.
+
+    Raises:
+        UserError: the body is not JSON in UTF-8, holds NaN or Infinity, half of a surrogate pair or an endless number,
+            is nested too deeply, or has a key twice.
+    """
+    try:
+        from_json(body, allow_inf_nan=False)
+        json.loads(body.decode(), object_pairs_hook=_distinct)
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"the body is not valid JSON: {str(error).splitlines()[0]}") from error
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse repeated keys, for which Python would keep the last value."""
+    seen = set[str]()
+    for key, _ in pairs:
+        if key in seen:
+            raise UserError(f"the body has the key {key[:60]!r} twice")
+        seen.add(key)
 
 
 def _add_endpoints(app: FastAPI, current: CurrentRun) -> None:
