@@ -28,7 +28,7 @@ from scipy.sparse import csr_matrix
 
 import ratinglab
 from ratinglab.evaluation.ranking import RelevantItems, TrainingCounts, is_relevant, ranking_metrics
-from ratinglab.runs.evaluated_run import POPULARITY
+from ratinglab.runs.evaluation import POPULARITY
 from ratinglab.runs.run import Run
 
 RECIPES = ["fast", "biased_mf_gibbs", "svdpp_gibbs", "item_knn", "ease", "ials"]
@@ -115,7 +115,7 @@ class Split:
 
     def __init__(self, run: Run) -> None:
         self._rows = {part: run.part(part) for part in ("train", "val", "test")}
-        self._threshold = run.liked_from(None)
+        self._threshold = run.model.liked_from(None)
         self._shape = run.record.num_users, run.record.num_items
         self.matrix = self.rated(liked_only=False)
 

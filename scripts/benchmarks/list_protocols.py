@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 from list_orders import FIGURES, Figures, Split, choose_settings, of_run, spread
 
 import ratinglab
-from ratinglab.runs.evaluated_run import POPULARITY
+from ratinglab.runs.evaluation import POPULARITY
 from ratinglab.runs.run import Run
 
 RECIPES = ["item_knn", "ease", "ials", "fast", "svdpp_gibbs"]

@@ -1,7 +1,5 @@
 """Recommendations for one user, the users in a file, or all users; candidates from a file or by genre."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -48,8 +46,8 @@ def recommend(run, *arguments):
 
 def test_the_last_user_and_item_have_no_training_ratings(run):
     assert run.record.num_users == 30
-    assert not run.trained_users([30])[0]
-    assert not run.trained_items([20])[0]
+    assert not run.model.tables.trained_users([30])[0]
+    assert not run.model.tables.trained_items([20])[0]
 
 
 READ = {
@@ -88,10 +86,8 @@ def test_baseline_for_unknown_users_covers_all_users(run, here, capsys):
 
 def test_users_without_a_list_are_counted(run, here, capsys):
     pd.DataFrame({"user_id": [0, 1]}).to_csv("users.csv", index=False)
-    seen = set(run.rated_highest(1, k=99)["item_id"])
-    items = [
-        item for item in run.item_ids.ids if item in seen and item not in set(run.rated_highest(0, k=99)["item_id"])
-    ]
+    seen, others = (set(run.model.rated_highest(user_id, k=99)["item_id"]) for user_id in (1, 0))
+    items = [item for item in run.item_ids.ids if item in seen - others]
     pd.DataFrame({"item_id": items}).to_csv("items.csv", index=False)
     recommend(run, "users=users.csv", "items=items.csv", "output=out.csv", "k=2")
     assert "note: left out, since no other candidates are left: 1 users\n" in capsys.readouterr().out
@@ -117,7 +113,7 @@ def test_unknown_user_gets_the_baseline_ranking_on_request(run, capsys):
     note, title, *rows = capsys.readouterr().out.splitlines()
     assert note.startswith("note: user 9999 has no training ratings; the bias baseline predicts")
     start = "recommended to user 9999, by expected gain: interest times probability of a rating of at least"
-    assert title == f"{start} {run.lowest_liked(None):g}"
+    assert title == f"{start} {run.model.lowest_liked(None):g}"
     assert [row.split()[1] for row in rows[1:]] == run.recommend(9999, k=2, unknown="baseline")["item_id"].astype(
         str
     ).tolist()
@@ -208,7 +204,7 @@ def test_genres_need_a_table_of_items(tmp_path):
     table = table_of([0, 0, 1, 1, 2, 2] * 2, [*range(6), *range(3, 9)], [1, 2, 3, 4, 5, 1] * 2)
     write_run_of(tmp_path / "run", equation_options("mf"), table)
     with pytest.raises(UserError, match=r"has no item categories 'genres', since its data had none \(data\.titles"):
-        Run.load(tmp_path / "run").items_of(["Comedy"])
+        Run.load(tmp_path / "run").model.tables.items_of(["Comedy"])
 
 
 def test_python_takes_the_same_arguments(run):
@@ -217,8 +213,8 @@ def test_python_takes_the_same_arguments(run):
     alone = run.recommend(3, k=2, candidates=[1, 2, 3], exclude_seen=False)
     assert several["item_id"].tolist()[4:] == alone["item_id"].tolist()
     assert (
-        run.recommend(3, k=9, candidates=run.items_of(["y"]), exclude_seen=False)["item_id"]
-        .isin(run.items_of(["y"]))
+        run.recommend(3, k=9, candidates=run.model.tables.items_of(["y"]), exclude_seen=False)["item_id"]
+        .isin(run.model.tables.items_of(["y"]))
         .all()
     )
     assert set(run.recommend_to_all(k=1)["user_id"]) == set(range(30))
@@ -301,8 +297,7 @@ def test_changes_that_round_to_0_are_no_reasons():
             "change": [0.214, -0.006, 0.0049, 0.0012, -0.0049],
         }
     )
-    model = SimpleNamespace(explain_list=lambda user_id, item_ids, *, k: changes)
-    found = _reasons(model, "ann", pd.Series([7, 8, 9]))
+    found = _reasons(changes, pd.Series([7, 8, 9]))
     assert found == ["because of A 5: +0.21; despite B 2: -0.01", "", ""]
 
 

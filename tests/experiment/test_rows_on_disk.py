@@ -13,7 +13,7 @@ from ratinglab.errors import UserError
 from ratinglab.kernels import sorted_ratings
 from ratinglab.ratings import mapped_arrays
 from ratinglab.ratings.mapped_arrays import empty
-from ratinglab.runs import trained_model
+from ratinglab.runs import run_tables
 
 DATA = ["data=csv", "data.path=ratings.parquet", "data.cache=cache"]
 ON_DISK = [*DATA, "data.on_disk=true"]
@@ -124,10 +124,10 @@ def test_data_frame_is_refused(folder):
 def test_run_with_very_many_ratings_recommends_to_one_user(command_here, folder, monkeypatch):
     run = command_here(folder, "train", *ON_DISK, *SHORT, "optimizer=als", "hydra.run.dir=used").run
     expected = ratinglab.load(run).recommend(7, k=5, by="prediction")
-    monkeypatch.setattr(trained_model, "MANY_RATINGS", 100)
+    monkeypatch.setattr(run_tables, "MANY_RATINGS", 100)
     loaded = ratinglab.load(run)
     assert loaded.recommend(7, k=5, by="prediction").equals(expected)
-    assert "ratings" not in vars(loaded)
+    assert "ratings" not in vars(loaded.model.tables)
     with pytest.raises(UserError, match="by=expected_gain needs all 4,000 ratings of the run in memory: by=prediction"):
         loaded.recommend(7, k=5)
     with pytest.raises(UserError, match="exclude_seen=true needs all 4,000 ratings of the run in memory"):

@@ -228,9 +228,9 @@ def test_new_items_are_refused(trained):
 def test_users_without_training_ratings_get_the_most_popular_items(trained):
     run = Run.load(trained["ease"].run)
     listed = run.recommend("nobody", k=4, unknown="baseline")
-    popular = run.item_ids.ids[run.items_by_popularity[:4]]
+    popular = run.item_ids.ids[run.model.tables.items_by_popularity[:4]]
     assert listed["item_id"].tolist() == popular.tolist()
-    counts = run.train_counts[1][run.items_by_popularity[:4]]
+    counts = run.model.tables.train_counts[1][run.model.tables.items_by_popularity[:4]]
     np.testing.assert_allclose(listed["score"], counts / run.record.num_users, rtol=1e-6)
 
 

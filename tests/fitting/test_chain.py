@@ -10,8 +10,7 @@ from ratinglab.batches import Batch
 from ratinglab.fitting.chain import Chain
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.models.equation import Factors
-from ratinglab.models.posterior import Posterior, Sample
-from ratinglab.models.summed_rows import SummedRows
+from ratinglab.models.posterior import Posterior, Sample, SummedRows
 
 
 def empty_posterior() -> Posterior:

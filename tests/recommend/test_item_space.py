@@ -60,29 +60,29 @@ def by_hand(model: Equation, item: int) -> np.ndarray:
 @pytest.mark.parametrize("item", [0, 7])
 def test_similarity_is_the_shrunk_cosine_of_the_decomposed_predictions(name, item):
     model = equation(name)
-    found = space(model).similarities(item, shared_raters=SHARED)
-    assert found.mean.tolist() == pytest.approx(by_hand(model, item), abs=1e-4)
-    assert found.deviation.tolist() == [0] * NUM_ITEMS
+    mean, deviation = space(model).similarities(item, shared_raters=SHARED)
+    assert mean.tolist() == pytest.approx(by_hand(model, item), abs=1e-4)
+    assert deviation.tolist() == [0] * NUM_ITEMS
 
 
 def test_similarity_from_samples_is_their_mean_with_their_deviation():
     model, drawn = posterior(num_samples=4)
     expected = np.array([by_hand(each, 5) for each in drawn])
-    found = space(model).similarities(5, shared_raters=SHARED)
-    assert found.mean.tolist() == pytest.approx(expected.mean(axis=0), abs=1e-4)
-    assert found.deviation.tolist() == pytest.approx(expected.std(axis=0), abs=1e-3)
+    mean, deviation = space(model).similarities(5, shared_raters=SHARED)
+    assert mean.tolist() == pytest.approx(expected.mean(axis=0), abs=1e-4)
+    assert deviation.tolist() == pytest.approx(expected.std(axis=0), abs=1e-3)
 
 
 def test_similarity_does_not_depend_on_the_coordinates_of_the_factors():
     model, random = equation("biased_mf"), np.random.default_rng(0)
-    expected = space(model).similarities(3, shared_raters=SHARED).mean
+    expected = space(model).similarities(3, shared_raters=SHARED)[0]
     change = random.normal(size=(DIM, DIM)) + 2 * np.eye(DIM)
     with torch.no_grad():
         user, item = model.user_embedding.weight, model.item_embedding.weight
         user.copy_(user @ torch.from_numpy(np.linalg.inv(change).T).float())
         item.copy_(item @ torch.from_numpy(change).float() + 5)
         model.item_bias.weight.add_(2)
-    found = space(model).similarities(3, shared_raters=SHARED).mean
+    found = space(model).similarities(3, shared_raters=SHARED)[0]
     assert found.tolist() == pytest.approx(expected.tolist(), abs=1e-4)
 
 
@@ -99,7 +99,7 @@ def test_factors_that_do_not_differ_are_left_out(columns):
     with torch.no_grad():
         model.user_embedding.weight[:, columns:] = 0.3
         model.item_embedding.weight[:, columns:] = 0.3
-    found = space(model).similarities(2, shared_raters=SHARED).mean
+    found = space(model).similarities(2, shared_raters=SHARED)[0]
     assert found.isfinite().all()
     assert (found.abs() <= 1).all()
     assert (columns > 0) == bool((found != 0).any())

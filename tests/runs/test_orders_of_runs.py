@@ -13,7 +13,7 @@ from tables import table_with_features
 from ratinglab.errors import UserError
 from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.recommend.interest import fit_interest
-from ratinglab.runs import recommender
+from ratinglab.runs import trained_model
 from ratinglab.runs.run import Run
 from ratinglab.runs.storage import write_interest
 
@@ -93,10 +93,10 @@ def test_users_without_training_ratings_have_one_list_for_all(run, by):
 
 
 def test_gains_of_zero_go_to_the_more_popular_item(run, monkeypatch):
-    nothing = run.interest._replace(user=torch.zeros_like(run.interest.user))
-    monkeypatch.setattr(run, "interest", nothing)
+    nothing = run.model.interest._replace(user=torch.zeros_like(run.model.interest.user))
+    monkeypatch.setattr(run.model, "interest", nothing)
     listed = run.item_ids.index_of(run.recommend(3, k=100)["item_id"])
-    assert listed.tolist() == [item for item in run.items_by_popularity.tolist() if item in listed]
+    assert listed.tolist() == [item for item in run.model.tables.items_by_popularity.tolist() if item in listed]
     everyone = run.recommend_to_all(k=100, user_ids=[3])
     assert run.item_ids.index_of(everyone["item_id"]).tolist() == listed.tolist()
 
@@ -106,9 +106,9 @@ def test_a_known_user_folded_in_without_new_ratings_keeps_the_interest(run):
     folded = run.fold_in(pd.DataFrame({"user_id": ["3"], "item_id": ["new"], "rating": [4.0]}))
     user = run.user_ids.index_of([3])[0]
     extended = folded.model
-    assert extended.interest.user is run.interest.user
+    assert extended.interest.user is run.model.interest.user
     folded = run.fold_in(user_id=3)
-    torch.testing.assert_close(folded._folded.interest.user[0], run.interest.user[user], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(folded.users_model.interest.user[0], run.model.interest.user[user], atol=1e-5, rtol=1e-4)
 
 
 def test_new_items_are_of_interest_by_who_rated_them(run):
@@ -159,7 +159,7 @@ def test_a_threshold_that_is_not_finite_is_refused(run, threshold):
 def test_interest_is_fitted_once_and_kept(tmp_path, monkeypatch):
     run = run_of(tmp_path / "run")
     expected = run.recommend(3, k=9)
-    monkeypatch.setattr(recommender, "fit_interest", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(trained_model, "fit_interest", lambda *_, **__: 1 / 0)
     assert Run.load(run.folder).recommend(3, k=9).equals(expected)
     os.remove(run.folder / "interest.npz")
     run_of_predictions = Run.load(run.folder)
@@ -170,17 +170,17 @@ def test_interest_is_fitted_once_and_kept(tmp_path, monkeypatch):
 
 def test_interest_of_an_earlier_version_is_fitted_again(tmp_path):
     run = run_of(tmp_path / "run")
-    expected, interest = run.recommend(3, k=9), run.interest
+    expected, interest = run.recommend(3, k=9), run.model.interest
     write_interest(run.folder, interest._replace(user=interest.user[:, :32], item=interest.item[:, :32]))
     loaded = Run.load(run.folder)
     assert loaded.recommend(3, k=9).equals(expected)
-    assert loaded.interest.user.shape == interest.user.shape
+    assert loaded.model.interest.user.shape == interest.user.shape
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "other", "array"])
 def test_damaged_interest_is_one_line(tmp_path, damage):
     run = run_of(tmp_path / "run")
-    path, interest = run.folder / "interest.npz", run.interest
+    path, interest = run.folder / "interest.npz", run.model.interest
     whole = path.read_bytes()
     path.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"user"}.get(damage, whole))
     if damage == "other":  # of a run with other users
@@ -206,7 +206,7 @@ def test_a_folder_that_cannot_be_written_fits_without_keeping(tmp_path, monkeypa
 
 def test_training_again_into_a_folder_removes_the_interest_of_before(tmp_path):
     run = run_of(tmp_path / "run")
-    assert run.interest is not None
+    assert run.model.interest is not None
     for path in (run.folder / "checkpoints").iterdir():
         path.unlink()
     (run.folder / "checkpoints").rmdir()

@@ -16,8 +16,7 @@ from tables import table_of
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.evaluate_command import evaluate
-from ratinglab.runs.evaluated_run import FRAME_COLUMNS
-from ratinglab.runs.run import Run
+from ratinglab.runs.run import FRAME_COLUMNS, Run
 
 
 @pytest.fixture(scope="session")
@@ -148,10 +147,10 @@ def test_recommend_ranks_the_items_unrated_by_the_user_in_any_part(run):
 def test_rated_highest_lists_the_highest_ratings_of_the_user_in_all_parts(run):
     rows = pd.read_parquet(run.folder / "ratings.parquet")
     own = rows[rows["user"] == run.user_ids.index_of([42])[0]].sort_values("rating", ascending=False, kind="stable")
-    listed = run.rated_highest("42", k=5)
+    listed = run.model.rated_highest("42", k=5)
     assert listed["rating"].tolist() == own["rating"].head(5).tolist()
     assert listed["item_id"].tolist() == run.item_ids.ids[own["item"].head(5)].tolist()
-    assert len(run.rated_highest("nobody", k=5)) == 0
+    assert len(run.model.rated_highest("nobody", k=5)) == 0
 
 
 def test_recommend_to_all_equals_recommend_for_each_user(run):
@@ -419,7 +418,7 @@ def test_predict_command_changes_no_cell_of_its_input(command, biased, tmp_path)
 def test_user_id_may_be_any_whole_number(run, user_id):
     assert run.predict([user_id], [7]) == run.predict([42], [7])
     assert run.recommend(user_id, k=2).equals(run.recommend(42, k=2))
-    assert run.rated_highest(user_id, k=2).equals(run.rated_highest(42, k=2))
+    assert run.model.rated_highest(user_id, k=2).equals(run.model.rated_highest(42, k=2))
 
 
 @pytest.mark.parametrize(

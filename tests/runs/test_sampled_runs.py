@@ -63,11 +63,11 @@ def test_train_prints_and_records_the_coverage_of_intervals(sampled):
 
 def test_a_known_user_folded_in_is_predicted_much_as_in_training(sampled):
     run = Run.load(sampled.run)
-    items = run.item_ids.ids[:100]
+    items, ratings = run.item_ids.ids[:100], run.model.tables.ratings
     trained, folded = [], []
     for user_id in range(10):
-        item = run.ratings.loc[(run.ratings["user"] == user_id) & (run.ratings["part"] == 0), "item"].iloc[0]
-        rating = run.ratings.loc[(run.ratings["user"] == user_id) & (run.ratings["item"] == item), "rating"].iloc[0]
+        item = ratings.loc[(ratings["user"] == user_id) & (ratings["part"] == 0), "item"].iloc[0]
+        rating = ratings.loc[(ratings["user"] == user_id) & (ratings["item"] == item), "rating"].iloc[0]
         refolded = run.fold_in({int(run.item_ids.ids[item]): float(rating)}, user_id=int(run.user_ids.ids[user_id]))
         folded.append(refolded.predict_table(items))
         trained.append(run.predict_table([run.user_ids.ids[user_id]] * 100, items))
@@ -165,7 +165,10 @@ def test_recommend_to_all_equals_recommend_for_each_user(sampled):
     everyone = run.recommend_to_all(k=5)
     for user_id in (42, 7):
         own, listed = run.recommend(user_id, k=5), everyone[everyone["user_id"] == user_id]
-        assert listed["rating"].to_numpy() == pytest.approx(own["rating"].to_numpy(), abs=1e-4)
+        for column in ("rating", "standard_deviation"):
+            assert listed[column].to_numpy() == pytest.approx(own[column].to_numpy(), abs=1e-4)
+        deviation = run.deviation([user_id] * len(own), own["item_id"])
+        assert own["standard_deviation"].tolist() == deviation.tolist()
 
 
 def test_tensorboard_uses_the_same_weight_names_as_other_fits(command, tmp_path):

@@ -19,7 +19,7 @@ from ratinglab.models.svdpp import Implicit
 from ratinglab.recommend.interest import DIMS, Interest
 from ratinglab.runs.record import read_record
 from ratinglab.runs.storage import count_training_ratings, read_interest, write_interest
-from ratinglab.runs.weights import load_predictor, read_epoch, read_seconds, read_training_data
+from ratinglab.runs.weights import load_predictor, read_checkpoint, read_training_data
 
 MODELS = {
     "mf": ("mf", {}),
@@ -177,18 +177,18 @@ def test_missing_or_truncated_file_gives_a_one_line_error(tmp_path, name):
             assert "damaged" in str(error.value)
 
 
-def test_read_epoch_returns_the_epochs_of_a_checkpoint(tmp_path):
+def test_a_checkpoint_has_the_number_of_its_epochs(tmp_path):
     write_run_of(tmp_path / "run", model_of("mf"), table_with_features())
     record = read_record(tmp_path / "run")
-    assert read_epoch(tmp_path / "run" / "checkpoints" / "best.ckpt", record=record) == 2
+    assert read_checkpoint(tmp_path / "run" / "checkpoints" / "best.ckpt", record=record).epochs == 2
 
 
-def test_seconds_of_a_damaged_checkpoint_are_refused(tmp_path):
+def test_a_damaged_checkpoint_is_refused(tmp_path):
     write_run_of(tmp_path / "run", model_of("mf"), table_with_features())
     record, path = read_record(tmp_path / "run"), tmp_path / "run" / "checkpoints" / "best.ckpt"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(UserError, match=r"^run: \S+best\.ckpt is damaged"):
-        read_seconds(path, record=record)
+        read_checkpoint(path, record=record)
 
 
 def test_training_ratings_are_counted_without_those_held_out(tmp_path):

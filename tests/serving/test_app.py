@@ -160,7 +160,7 @@ def test_health_describes_the_run(client, folder, run):
 
 
 def test_items_without_a_query_are_all_items(client, run):
-    counts, _ = run.train_counts[1], run.record
+    counts, _ = run.model.tables.train_counts[1], run.record
     pages = [answer(client.get("/items", params={"limit": 8, "offset": offset})) for offset in (0, 8, 16)]
     assert [page["more"] for page in pages] == [True, True, False]
     found = [item for page in pages for item in page["items"]]

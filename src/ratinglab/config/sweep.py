@@ -24,7 +24,7 @@ from ratinglab.exits import exit_on_storage_fault, exit_with
 from ratinglab.interrupts import StoppedError
 from ratinglab.locks import LockedError, locked
 from ratinglab.options import quoted
-from ratinglab.runs.sweep_folder import FAILURE, has_started, read_jobs, record_failure
+from ratinglab.runs.sweep_folder import FAILURE, has_started, read_jobs, write_reason
 
 log = logging.getLogger(__name__)
 
@@ -94,11 +94,11 @@ def run_job(train: Callable[[], float | None], folder: Path, hydra: Any) -> floa
         log.error("error: %s", error)
     except (RunFailedError, UserError) as error:
         log.error("error: %s", error)
-        record_failure(folder, str(error))
+        write_reason(folder / FAILURE, str(error))
     except Exception as error:
         exit_on_storage_fault(error, folder)  # the other jobs would fail too
         log.exception("error: the job has failed")
-        record_failure(folder, " ".join(f"{type(error).__name__}: {error}".split()))
+        write_reason(folder / FAILURE, " ".join(f"{type(error).__name__}: {error}".split()))
     return float("inf")
 
 

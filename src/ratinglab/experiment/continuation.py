@@ -11,7 +11,7 @@ from ratinglab.models.predictor import Predictor
 from ratinglab.options import as_yaml
 from ratinglab.runs.record import METRICS, RunRecord, has_finished, read_record
 from ratinglab.runs.storage import find_damaged_tables
-from ratinglab.runs.weights import check_checkpoint, load_equation, read_epoch, read_seconds
+from ratinglab.runs.weights import load_equation, read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def check_resumable(
             )
     is_finished, last = (run_folder / METRICS).exists(), run_folder / "checkpoints" / "last.ckpt"
     if is_finished or (has_best and last.exists()):
-        check_checkpoint(run_folder / "checkpoints" / "best.ckpt", record=before, key="resume")
+        read_checkpoint(run_folder / "checkpoints" / "best.ckpt", record=before, key="resume")
     if (record.max_epochs, record.max_time) != (before.max_epochs, before.max_time):
         _check_extendable(options, record, before, last=last, is_finished=is_finished)
         return replace(before, max_epochs=record.max_epochs, max_time=record.max_time), False
@@ -145,13 +145,15 @@ def _check_extendable(
             "a run with split.refit=true cannot be extended: "
             "its second fit trains for the number of epochs that the first one found"
         )
-    done = (check_checkpoint if is_finished else read_epoch)(last, record=before)
+    done, passed = 0, 0.0
+    if is_finished or last.exists():
+        _, done, passed = read_checkpoint(last, record=before)
     limit = options.trainer.max_seconds()
     if options.optimizer.takes_one_epoch and done > 0:
         raise UserError(f"a run by optimizer={options.optimizer.name} cannot be extended: it trains in a single epoch")
     if record.max_epochs <= done:
         raise UserError(f"trainer.max_epochs must be above the {done} epochs done, got {record.max_epochs}")
-    if limit is not None and limit <= (passed := read_seconds(last, record=before)):
+    if limit is not None and limit <= passed:
         raise UserError(f"trainer.max_time must be above the {passed:.1f} s of training done, got {record.max_time}")
     if record.max_epochs != before.max_epochs and options.schedule.spans_max_epochs:
         raise UserError(

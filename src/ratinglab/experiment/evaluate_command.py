@@ -24,11 +24,11 @@ def evaluate(options: EvaluateOptions) -> None:
     record, provenance = run.record, run.record.provenance
     own = record.order_options()
     order: OrderOptions = options.ranking
-    is_own = by is own.by and run.liked_from(threshold) == run.liked_from(own.threshold)
+    is_own = by is own.by and run.model.liked_from(threshold) == run.model.liked_from(own.threshold)
     if record.predicts_scores and k is None:  # there is nothing else to measure
         of_lists, order, is_own = run.evaluate_own_ranking(parts=("val", "test")), own, True
     elif record.predicts_scores:
-        is_own = run.liked_from(threshold) == run.liked_from(own.threshold)
+        is_own = run.model.liked_from(threshold) == run.model.liked_from(own.threshold)
     if named.remark is not None:
         print(named.remark)
     print(f"{record.model} on {provenance['data']}, split {provenance['split']}, seed {provenance['seed']}")

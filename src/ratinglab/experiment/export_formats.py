@@ -147,10 +147,11 @@ def write_ids(
 ) -> None:
     """Write the ids of users and items with training ratings, in index order, with any further columns."""
     num_users, num_items = run.record.num_users, run.record.num_items
-    titles = {} if run.titles is None else {"title": pa.array(run.titles[:num_items], type=pa.string())}
+    titles = run.model.tables.titles
+    named = {} if titles is None else {"title": pa.array(titles[:num_items], type=pa.string())}
     for name, columns in (
         ("users", {"user_id": pa.array(run.user_ids.ids[:num_users])} | (users or {})),
-        ("items", {"item_id": pa.array(run.item_ids.ids[:num_items])} | titles | (items or {})),
+        ("items", {"item_id": pa.array(run.item_ids.ids[:num_items])} | named | (items or {})),
     ):
         pyarrow.parquet.write_table(pa.table(columns), folder / f"{name}.parquet")
 

@@ -10,14 +10,14 @@ from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.formats.typed_mapping import is_mapping, typed_pairs
 from ratinglab.runs.folded_in import FoldedIn, fold_in
 from ratinglab.runs.new_ratings import Pairs, RatingColumns, find_columns, read_given
+from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run import Run
-from ratinglab.runs.trained_model import TrainedModel
 
 
-def columns_in(names: Collection[str], columns: RatingColumnOptions, run: TrainedModel) -> RatingColumns:
+def columns_in(names: Collection[str], columns: RatingColumnOptions, record: RunRecord) -> RatingColumns:
     """Find the columns of a file with these column names: those that the options name, or the default ones."""
     named = {"user": columns.user, "item": columns.item, "rating": columns.rating}
-    return find_columns(names, named=named, own=run.record.column_names)
+    return find_columns(names, named=named, own=record.column_names)
 
 
 def files_of(options: FoldInOptions) -> list[Path]:
@@ -44,10 +44,10 @@ def folded_in(run: Run, options: FoldInOptions, columns: RatingColumnOptions, *,
         _pairs_or_table(options, options.ratings, key="ratings"),
         _pairs_or_table(options, options.user_features, key="user_features"),
         None if items is None else _read(options, items, key="item_features"),
-        columns_of=lambda names: columns_in(names, columns, run),
+        columns_of=lambda names: columns_in(names, columns, run.record),
         keys=("user_features", "item_features"),
     )
-    return fold_in(run, given, user_id=user_id)
+    return fold_in(run.model, given, user_id=user_id)
 
 
 def _pairs_or_table(options: FoldInOptions, value: str | None, *, key: str) -> Pairs | TextTable | None:

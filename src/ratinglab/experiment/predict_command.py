@@ -35,10 +35,10 @@ def predict(options: PredictOptions) -> None:
     check_name(output, key="output")
     named = named_run(options.run)
     run = Run.load(named.folder)
-    run.check_predicts_ratings()
+    run.model.check_predicts_ratings()
     folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
     pairs = open_text_table(file, options.dialect(""), header=options.header)  # last: it may read ahead
-    columns = columns_in(pairs.schema.names, options.columns, run)
+    columns = columns_in(pairs.schema.names, options.columns, run.record)
     if folded is not None and folded.is_anonymous and columns.user in pairs.schema.names:
         raise UserError(
             f"{file} has a column {columns.user!r}, but the ratings are one new user's: give ratings "

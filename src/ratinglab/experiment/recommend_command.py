@@ -18,10 +18,11 @@ from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.formats.writing import check_name, write_table
 from ratinglab.reports.named_runs import named_run
 from ratinglab.reports.text_table import aligned
-from ratinglab.runs.folded_in import FoldedIn
-from ratinglab.runs.recommender import ListOptions, Recommender
+from ratinglab.runs.folded_in import FoldedIn, explain_list
+from ratinglab.runs.lists import ListOptions
 from ratinglab.runs.run import Run
-from ratinglab.runs.trained_model import Ids
+from ratinglab.runs.run_tables import Ids
+from ratinglab.runs.trained_model import TrainedModel
 
 BLOCK_ROWS = 1 << 18
 """Number of recommendations held in memory at once."""
@@ -49,7 +50,7 @@ def recommend(options: RecommendOptions) -> None:
     folded = folded_in(run, options, options.columns, user_id=options.user) if options.folds_in else None
     if folded is not None:
         remarks += [f"note: {note}" for note in folded.notes]
-    trained = run if folded is None else folded.model
+    trained = run.model if folded is None else folded.model
     trained.check_length(options.k)
     candidates = _candidates(trained, options, tables.get("items"), remarks)
     lists = ListOptions(
@@ -62,15 +63,14 @@ def recommend(options: RecommendOptions) -> None:
     user_id = options.user
     if folded is not None and user_id is None and len(folded.user_ids) == 1:
         user_id = folded.user_ids[0]
-    model = run if folded is None else folded
     if user_id is not None:
-        _recommend_to_one(run, model, options, lists, user_id, output, remarks)
+        _recommend_to_one(run, folded, options, lists, user_id, output, remarks)
         return
     if output is None:
         assert folded is not None, "the options refuse several users without a file"
         count = len(folded.user_ids) or run.record.num_users
         raise UserError(f"set output=FILE to recommend to {count:,} users, or user=ID for one of them")
-    _recommend_to_several(run, model, options, lists, tables.get("users"), output, remarks)
+    _recommend_to_several(run, folded, options, lists, tables.get("users"), output, remarks)
 
 
 def _read(options: RecommendOptions, key: str) -> TextTable:
@@ -78,14 +78,17 @@ def _read(options: RecommendOptions, key: str) -> TextTable:
     return read_text_table(existing_file(getattr(options, key), key=key), options.dialect(""), header=options.header)
 
 
-def _candidates(run: Recommender, options: RecommendOptions, items: TextTable | None, remarks: list[str]) -> Ids | None:
+def _candidates(
+    model: TrainedModel, options: RecommendOptions, items: TextTable | None, remarks: list[str]
+) -> Ids | None:
     """Return the ids of the candidate items; None: all items."""
-    of_genres: Ids | None = run.items_of(options.genres, column=options.columns.genres) if options.genres else None
+    tables = model.tables
+    of_genres: Ids | None = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
     if items is None:
         return of_genres
-    column = columns_in(items.names, options.columns, run).item
+    column = columns_in(items.names, options.columns, model.record).item
     item_ids = np.array(items.ids(column, key="columns.item", noun="item").to_pylist(), dtype=object)
-    is_trained = run.trained_items(item_ids)
+    is_trained = tables.trained_items(item_ids)
     if not is_trained.all():
         count, example = (~is_trained).sum(), item_ids[int(np.argmin(is_trained))]
         remarks.append(
@@ -93,9 +96,9 @@ def _candidates(run: Recommender, options: RecommendOptions, items: TextTable | 
             f"{items.file}, such as {example}"
         )
     if of_genres is not None:
-        has_genre = np.isin(run.item_ids.index_of(item_ids), run.item_ids.index_of(of_genres))
+        has_genre = np.isin(tables.item_ids.index_of(item_ids), tables.item_ids.index_of(of_genres))
         item_ids = item_ids[has_genre]
-    if not run.trained_items(item_ids).any():
+    if not tables.trained_items(item_ids).any():
         genres = " and one of the genres" if options.genres else ""
         raise UserError(f"items: no item in {items.file} has training ratings{genres}")
     return item_ids
@@ -103,23 +106,25 @@ def _candidates(run: Recommender, options: RecommendOptions, items: TextTable | 
 
 def _recommend_to_one(
     run: Run,
-    model: Run | FoldedIn,
+    folded: FoldedIn | None,
     options: RecommendOptions,
     lists: ListOptions,
     user_id: str,
     output: Path | None,
     remarks: list[str],
 ) -> None:
-    """Print or write a user's list; `model` is the run, or what was folded into it."""
-    if not model.has_user(user_id):
+    """Print or write a user's list; `folded` is what was folded into the run."""
+    model = run.model if folded is None else folded.model_of(user_id)
+    if not model.tables.has_user(user_id):
         if options.unknown is UnknownUsers.error:
-            run.check_users([user_id], place=lambda _: "user")
+            run.model.tables.check_users([user_id], place=lambda _: "user")
         given = "the list has the most popular items" if run.record.predicts_scores else "the bias baseline predicts"
         remarks.append(f"note: user {user_id} has no training ratings; {given}, the same for everyone")
-    name = user_id if isinstance(model, FoldedIn) and model.is_anonymous else f"user {user_id}"
-    recommended = model.list_of(user_id, lists)
+    name = user_id if folded is not None and folded.is_anonymous else f"user {user_id}"
+    recommended = (folded or run).list_of(user_id, lists)
     if options.why:
-        recommended["why"] = _reasons(model, user_id, recommended["item_id"])
+        changes = explain_list(run.model, folded, user_id, recommended["item_id"], k=NUM_REASONS)
+        recommended["why"] = _reasons(changes, recommended["item_id"])
     if output is not None:
         rows = recommended.copy()
         rows.insert(0, "user_id", user_id)
@@ -148,15 +153,15 @@ def _order_text(run: Run, order: OrderOptions) -> str:
         return "by predicted rating"
     if order.by is OrderBy.lower_bound:
         return "by lower bound: predicted rating minus its standard deviation"
-    return f"by expected gain: interest times probability of a rating of at least {run.lowest_liked(order.threshold):g}"
+    liked = run.model.lowest_liked(order.threshold)
+    return f"by expected gain: interest times probability of a rating of at least {liked:g}"
 
 
-def _reasons(model: Run | FoldedIn, user_id: str, item_ids: pd.Series) -> list[str]:
-    """List the user's ratings that changed each item's prediction the most, with those that raised it first.
+def _reasons(changes: pd.DataFrame, item_ids: pd.Series) -> list[str]:
+    """Write the ratings that changed each item's prediction, from `explain_list`, with those that raised it first.
 
     As in `because of Alien (1979) 5: +0.21; despite Heat (1995) 2: -0.04`. Leaves out changes that round to 0.
     """
-    changes = model.explain_list(user_id, item_ids, k=NUM_REASONS)
     changes = changes[changes["change"].round(2) != 0]
     name = changes["rated_title" if "rated_title" in changes else "rated_item_id"].astype(str)
     reasons: dict[str, tuple[list[str], list[str]]] = {item_id: ([], []) for item_id in item_ids.astype(str)}
@@ -174,7 +179,7 @@ def _in_words(raised: list[str], lowered: list[str]) -> str:
 
 def _recommend_to_several(
     run: Run,
-    model: Run | FoldedIn,
+    folded: FoldedIn | None,
     options: RecommendOptions,
     lists: ListOptions,
     users: TextTable | None,
@@ -183,25 +188,28 @@ def _recommend_to_several(
 ) -> None:
     user_ids = None
     if users is not None:
-        name = columns_in(users.names, options.columns, run).user
+        name = columns_in(users.names, options.columns, run.record).user
         user_ids = list(dict.fromkeys(users.ids(name, key="columns.user", noun="user").to_pylist()))
         if options.unknown is UnknownUsers.error:
             rows = users.column(name, key="columns.user")
-            run.check_users(user_ids, place=lambda number: users.place(rows.index(user_ids[number]), name))
+            run.model.tables.check_users(user_ids, place=lambda number: users.place(rows.index(user_ids[number]), name))
     num_rows = num_users = 0
 
     def counted() -> Iterator[pd.DataFrame]:
         nonlocal num_rows, num_users
-        for block in model.lists_by_block(lists, user_ids=user_ids):
+        for block in (folded or run).lists_by_block(lists, user_ids=user_ids):
             if options.why:
-                by_user = block.groupby("user_id", sort=False)["item_id"]
-                block["why"] = [text for user_id, items in by_user for text in _reasons(model, str(user_id), items)]
+                block["why"] = [
+                    text
+                    for name, items in block.groupby("user_id", sort=False)["item_id"]
+                    for text in _reasons(explain_list(run.model, folded, str(name), items, k=NUM_REASONS), items)
+                ]
             num_rows, num_users = num_rows + len(block), num_users + block["user_id"].nunique()
             yield block
 
     _write(output, counted())
     print_beside(output, f"{num_rows:,} recommendations for {num_users:,} users in {output}")
-    if model is run:
+    if folded is None:
         remarks += _notes_on_users(run, user_ids, num_listed=num_users, unknown=options.unknown)
     for remark in remarks:
         print_beside(output, remark)
@@ -211,7 +219,7 @@ def _notes_on_users(run: Run, user_ids: list[str] | None, *, num_listed: int, un
     """Count the users without a list and those who got the baseline's list."""
     num_trained, num_all = run.record.num_users, len(run.user_ids)
     if user_ids is not None:
-        num_trained, num_all = int(run.trained_users(user_ids).sum()), len(user_ids)
+        num_trained, num_all = int(run.model.tables.trained_users(user_ids).sum()), len(user_ids)
     untrained = num_all - num_trained
     asked = num_all if unknown is UnknownUsers.baseline else num_trained
     if untrained > 0 and unknown is UnknownUsers.baseline:

@@ -21,18 +21,20 @@ def find_similar(options: SimilarOptions) -> None:
         check_name(output, key="output")
     named = named_run(options.run)
     run = Run.load(named.folder)
-    run.check_length(options.k)
-    candidates = run.items_of(options.genres, column=options.columns.genres) if options.genres else None
+    run.model.check_length(options.k)
+    tables = run.model.tables
+    candidates = tables.items_of(options.genres, column=options.columns.genres) if options.genres else None
     found = run.similar(options.item, k=options.k, candidates=candidates)
-    (item,) = run.find_items([options.item], place=lambda _: "item").tolist()
+    (item,) = tables.item_names.find([options.item], place=lambda _: "item").tolist()
+    name = tables.item_names.name_of(item)
     if output is not None:
         _write(output, found)
-        print_beside(output, f"{len(found):,} items similar to {run.name_of(item)} in {output}")
+        print_beside(output, f"{len(found):,} items similar to {name} in {output}")
     if named.remark is not None:
         print_beside(output, named.remark)
     if output is not None and is_stream(output):
         return
-    print(f"similar to {run.name_of(item)}, which has {run.train_counts[1][item]:,} training ratings")
+    print(f"similar to {name}, which has {tables.train_counts[1][item]:,} training ratings")
     _print(found)
     if len(found) < options.k:
         print(f"note: only {len(found)} of {options.k}: no other candidates are left")

@@ -38,9 +38,9 @@ from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
 from ratinglab.runs.run import Run
-from ratinglab.runs.storage import write_run
-from ratinglab.runs.sweep_folder import PRUNED, record_pruning
-from ratinglab.runs.weights import check_checkpoint, read_epoch
+from ratinglab.runs.storage import write_predictions, write_run
+from ratinglab.runs.sweep_folder import PRUNED, write_reason
+from ratinglab.runs.weights import read_checkpoint
 
 if TYPE_CHECKING:
     from ratinglab.fitting.pruning import MedianPruning  # needs the extra `sweep`
@@ -140,7 +140,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
             dismiss(_bare_trainer(options))
             return available
     last = run_folder / "checkpoints" / "last.ckpt"
-    first_epoch = read_epoch(last, record=record) + 1
+    first_epoch = 1 + (read_checkpoint(last, record=record).epochs if last.exists() else 0)
     checkpoint = last if first_epoch > 1 else None
     loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
     pruning = _pruning(prepared, run_folder)
@@ -159,7 +159,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
         facts = _run_trainer(trainer, fit, data, record=record, run_folder=run_folder, checkpoint=checkpoint)
         if pruning is not None and pruning.reason is not None:
             log.info("pruned     %s", pruning.reason)
-            record_pruning(run_folder, pruning.reason)
+            write_reason(run_folder / PRUNED, pruning.reason)
         del trainer, fit
         if data.folder is not None:  # memory is short, and the best weights are about to be read
             data.trainer = None
@@ -261,7 +261,8 @@ def _intact_checkpoints(trainer: Trainer, record: RunRecord) -> str:
     assert isinstance(checkpoints, BestAndLast)
     for name in ("best.ckpt", "last.ckpt"):
         with suppress(UserError):
-            whole.append(f"{name}, from epoch {check_checkpoint(checkpoints.folder / name, record=record)}")
+            epochs = read_checkpoint(checkpoints.folder / name, record=record).epochs
+            whole.append(f"{name}, from epoch {epochs}")
     return "; ".join(whole) or "none"
 
 
@@ -319,7 +320,7 @@ def _finish(
     parts = ("val", "test") if options.test and not finds_epochs else ("val",)
     metrics = run.evaluate(parts=parts) | run.evaluate_own_ranking(parts=parts)
     if not run.record.predicts_scores:
-        run.write_predictions(parts)
+        write_predictions(run.folder, {part: run.predictions(part) for part in parts})
     metrics |= {**facts, "fit/best_epoch": run.best_epoch}
     if found is not None:
         metrics |= {tag: value for tag, value in found.items() if "val/" in tag}

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ratinglab.errors import UserError
 from ratinglab.models.equation import ColumnSource, Equation, Factors, RowPart, SideName, SideRows
@@ -41,6 +41,9 @@ class Sample(NamedTuple):
     user_precision: Tensor
     item_precision: Tensor
     parts: Mapping[str, Tensor] = MappingProxyType({})
+
+
+TABLES = [name for name in Sample._fields if name != "parts"]
 
 
 class Posterior(Equation):
@@ -127,11 +130,10 @@ class Posterior(Equation):
         is_few = 2 * len(item_row) < len(self._samples[0].item)
         total = torch.zeros(len(items) if is_few else len(self._samples[0].item), dtype=torch.float64)
         users, start = _rows_of([sample.user for sample in self._samples], user_row)[:, 0], 0
-        for samples in self._by_item_table():
+        for samples in _by_item_table(self._samples):
             factors, biases = samples[0].item, samples[0].item_bias
             if is_few:
-                factors = factors.index_select(0, item_row)
-                biases = None if biases is None else biases.index_select(0, item_row)
+                factors, biases = factors.index_select(0, item_row), _select(biases, item_row)
             total += factors @ users[start : start + len(samples)].sum(dim=0)
             if biases is not None:
                 total += len(samples) * biases[:, 0]
@@ -140,10 +142,6 @@ class Posterior(Equation):
             total += _rows_of(_tables(self._samples, "user_bias"), user_row).double().sum()
         ratings = self._mean + total / len(self._samples)
         return (ratings if is_few else ratings[item_row]).float()
-
-    def _by_item_table(self) -> Iterator[list[Sample]]:
-        """Group adjacent samples that share their table of items, as the draws of a user folded in do."""
-        return (list(group) for _, group in groupby(self._samples, key=lambda sample: id(sample.item)))
 
     def moments(self, user: Tensor, item: Tensor, day: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute the mean prediction, and the variance of a rating around it.
@@ -198,53 +196,42 @@ class Posterior(Equation):
         """Return the mean prediction as one product: the samples' factors side by side, divided by their number."""
         if not self._samples:
             return self.equation.factors()
-        users, items = self.equation.user_side(), self.equation.item_side()
-        return self._side_by_side(
-            None if users.rows is None else users.last_rows(), None if items.rows is None else items.last_rows()
-        )
+        return self._side_by_side([self._on_last_day(sample) for sample in self._samples])
 
     def factors_of_samples(self) -> Iterator[Factors]:
         """Yield the factors of each sample, on the last day; without days, the sample's own tables."""
         if not self._samples:
             yield from super().factors_of_samples()
-            return
-        users, items = self.equation.user_side(), self.equation.item_side()
-
-        def select(table: Tensor | None, side: Side) -> Tensor:
-            assert table is not None
-            return table if side.rows is None else table[side.last_rows()]
-
         for sample in self._samples:
-            yield Factors(
-                user=select(sample.user, users),
-                item=select(sample.item, items),
-                user_bias=None if users.bias is None else select(sample.user_bias, users),
-                item_bias=None if items.bias is None else select(sample.item_bias, items),
-                mean=self._mean,
-            )
+            yield Factors(*self._on_last_day(sample)[:4], mean=self._mean)
+
+    def _on_last_day(self, sample: Sample) -> Sample:
+        """Select the rows of users and items on their last day, without a copy if they are the same on all days."""
+        users, items = self.equation.user_side(), self.equation.item_side()
+        if users.rows is not None:
+            row = users.last_rows()
+            sample = sample._replace(user=sample.user[row], user_bias=_select(sample.user_bias, row))
+        if items.rows is not None:
+            row = items.last_rows()
+            sample = sample._replace(item=sample.item[row], item_bias=_select(sample.item_bias, row))
+        return sample
 
     def traceable(self) -> Equation:
         """Put the samples of all rows side by side: a trace of the loop over samples would be long."""
         if not self._samples:
             return self.equation.traceable()
         users, items = self.equation.user_side(), self.equation.item_side()
-        return RowProducts(self._side_by_side(None, None), user_days=users.rows, item_days=items.rows)
+        return RowProducts(self._side_by_side(self._samples), user_days=users.rows, item_days=items.rows)
 
-    def _side_by_side(self, user_row: Tensor | None, item_row: Tensor | None) -> Factors:
-        """Return the mean prediction of these rows as one product; None: all rows, without a copy of each sample."""
-
-        def select(samples: list[Sample], name: str, row: Tensor | None) -> list[Tensor]:
-            tables = _tables(samples, name)
-            return tables if row is None else [table[row] for table in tables]
-
-        groups, has_biases = list(self._by_item_table()), self._has_biases
-        users = [select(samples, "user", user_row) for samples in groups]
-        items = [select(samples[:1], "item", item_row)[0] for samples in groups]
+    def _side_by_side(self, samples: list[Sample]) -> Factors:
+        """Return the mean prediction of the samples as one product."""
+        groups = list(_by_item_table(samples))
+        users = [sum((sample.user for sample in group[1:]), group[0].user) for group in groups]
         return Factors(
-            user=torch.cat([sum(rows[1:], rows[0]) for rows in users], dim=1) / len(self._samples),
-            item=torch.cat(items, dim=1),
-            user_bias=_average(select(self._samples, "user_bias", user_row)) if has_biases else None,
-            item_bias=_average(select(self._samples, "item_bias", item_row)) if has_biases else None,
+            user=torch.cat(users, dim=1) / len(samples),
+            item=torch.cat([group[0].item for group in groups], dim=1),
+            user_bias=_average(_tables(samples, "user_bias")) if self._has_biases else None,
+            item_bias=_average(_tables(samples, "item_bias")) if self._has_biases else None,
             mean=self._mean,
         )
 
@@ -283,7 +270,7 @@ class Posterior(Equation):
         if not self._samples:
             return {}
         first = self._samples[0]
-        names = [name for name in Sample._fields if name != "parts" and getattr(first, name) is not None]
+        names = [name for name in TABLES if getattr(first, name) is not None]
         stacked = {name: torch.stack(_tables(self._samples, name)) for name in names}
         for name in first.parts:
             stacked[f"{PART_PREFIX}{name}"] = torch.stack([sample.parts[name] for sample in self._samples])
@@ -295,23 +282,48 @@ class Posterior(Equation):
         Raises:
             RuntimeError: the samples do not fit this equation's shapes.
         """
-        parts = [key for key in state if key.startswith(PART_PREFIX)]
         # runs of earlier versions have tables without rows for missing biases
-        held = {name for name in Sample._fields if name in state and state[name].shape[1] > 0}
-        tables = [name for name in Sample._fields if name != "parts"]
-        samples = [
-            Sample._make(
-                [
-                    *(state[name][number] if name in held else None for name in tables),
-                    {key.removeprefix(PART_PREFIX): state[key][number] for key in parts},
-                ]
-            )
-            for number in range(len(state["user"]) if state else 0)
-        ]
+        held = {key: table for key, table in state.items() if table.shape[1] > 0}
+        parts = {key.removeprefix(PART_PREFIX): held[key] for key in held if key.startswith(PART_PREFIX)}
+        samples = []
+        for number in range(len(state["user"]) if state else 0):
+            tables = [held[name][number] if name in held else None for name in TABLES]
+            samples.append(Sample._make([*tables, {name: table[number] for name, table in parts.items()}]))
         shapes = tuple(side.embedding.weight.shape for side in (self.equation.user_side(), self.equation.item_side()))
         if any((each.user.shape, each.item.shape) != shapes for each in samples):
             raise RuntimeError("the samples' shapes differ from the equation's")
         self._samples = samples
+
+
+class SummedRows(FactorEquation):
+    """r̂_ui = μ + b_u + b_i + x_u · y_i over stored rows, such as rows of folded-in users. Not for fitting."""
+
+    regularization = 0.0
+
+    def __init__(self, rows: Factors) -> None:
+        """Store the rows without copying them."""
+        super().__init__()
+        self.rating_mean = rows.mean
+        self._user, self._item = nn.Embedding.from_pretrained(rows.user), nn.Embedding.from_pretrained(rows.item)
+        self._user_bias = None if rows.user_bias is None else nn.Embedding.from_pretrained(rows.user_bias)
+        self._item_bias = None if rows.item_bias is None else nn.Embedding.from_pretrained(rows.item_bias)
+
+    def user_side(self) -> Side:
+        """Return the users' rows."""
+        return Side(self._user, self._user_bias)
+
+    def item_side(self) -> Side:
+        """Return the items' rows."""
+        return Side(self._item, self._item_bias)
+
+
+def _by_item_table(samples: list[Sample]) -> Iterator[list[Sample]]:
+    """Group adjacent samples that share their table of items, as the draws of a user folded in do."""
+    return (list(group) for _, group in groupby(samples, key=lambda sample: id(sample.item)))
+
+
+def _select(table: Tensor | None, row: Tensor) -> Tensor | None:
+    return None if table is None else table[row]
 
 
 def _tables(samples: list[Sample], name: str) -> list[Tensor]:

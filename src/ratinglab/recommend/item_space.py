@@ -13,18 +13,6 @@ SMALLEST_VARIANCE = 1e-6
 """Directions with less than this share of the largest variance are ignored."""
 
 
-class Similarities(NamedTuple):
-    """Similarities of an item to all items.
-
-    Attributes:
-        mean: (num_items,) float32, from −1 to 1; the average over samples, if there are any.
-        deviation: (num_items,) float32, the standard deviation over samples; 0 without samples.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-
 class ItemSpace:
     """The space in which items are compared.
 
@@ -64,8 +52,13 @@ class ItemSpace:
         """Whether the model has no factors."""
         return not self._samples
 
-    def similarities(self, item: int, *, shared_raters: Tensor) -> Similarities:
-        """Compute the similarity of an item to all items: item index, shared_raters (num_items,), n_ij."""
+    def similarities(self, item: int, *, shared_raters: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the similarity of an item, by its index, to all items: shared_raters (num_items,), n_ij.
+
+        Returns:
+            (num_items,) float32, from −1 to 1, the average over samples, if there are any; and (num_items,) float32,
+            the standard deviation over samples, 0 without samples.
+        """
         total, squares = torch.zeros(2, len(shared_raters), dtype=torch.float64)
         with torch.inference_mode():
             for sample in self._samples:
@@ -75,7 +68,7 @@ class ItemSpace:
             mean = total / len(self._samples)
             deviation = (squares / len(self._samples) - mean.square()).clamp(min=0).sqrt()
             weight = shared_raters / (shared_raters + SHRINKAGE)
-            return Similarities((weight * mean).float(), (weight * deviation).float())
+            return (weight * mean).float(), (weight * deviation).float()
 
 
 class _Sample(NamedTuple):

@@ -8,6 +8,7 @@ import numpy as np
 from ratinglab.reports.finished_runs import FinishedRun
 from ratinglab.runs.record import defined_metrics, write_metrics
 from ratinglab.runs.run import Run
+from ratinglab.runs.storage import write_predictions
 from ratinglab.runs.sweep_folder import config_dir_of
 
 
@@ -28,7 +29,7 @@ def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
                 monitor=each.record.monitor,
             )
             if not each.record.predicts_scores:
-                run.write_predictions(("val", "test"))
+                write_predictions(each.folder, {part: run.predictions(part) for part in ("val", "test")})
             write_metrics(each.folder, metrics)
         metrics_of_runs.append(metrics)
     count = "" if len(runs) == 1 else f", mean of {len(runs)} runs"

@@ -9,24 +9,19 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.recommend.fold_in_solver import NewRatings
-from ratinglab.runs.extended_run import extend, extend_scores
+from ratinglab.runs.extended_model import extend, extend_scores
+from ratinglab.runs.lists import ListOptions, Recommender
 from ratinglab.runs.new_ratings import Given
-from ratinglab.runs.new_rows import (
-    NewRows,
-    find_features,
-    find_user,
-    look_up,
-    new_items,
-    new_users,
-)
-from ratinglab.runs.recommender import SHORT_LIST, ListOptions, Recommender, order_options
-from ratinglab.runs.trained_model import BASES, Ids, TrainedModel, is_trained
+from ratinglab.runs.new_rows import NewRows, find_features, find_user, look_up, new_rows
+from ratinglab.runs.record import RunRecord
+from ratinglab.runs.run_tables import Ids, is_trained
+from ratinglab.runs.trained_model import BASES, TrainedModel
 
 FOLDED_IN = "folded_in"
 """Basis of predictions of pairs with a folded-in user or item."""
 
 
-class FoldedIn:
+class FoldedIn(Recommender):
     """Users and items folded into a run; see `Run.fold_in`.
 
     Methods accept folded-in users and all other users of the run. `user_id` is optional if exactly one user was folded
@@ -38,29 +33,30 @@ class FoldedIn:
         is_anonymous: whether a single user was folded in without an id.
         notes: notes on ratings and users that were left out.
         model: the model with the folded-in items, for the other users.
+        users_model: the model of the folded-in users; None without any.
     """
 
     def __init__(
-        self, run: Recommender, users: NewRows, items: NewRows, rows: pd.DataFrame, *, is_anonymous: bool
+        self, run: TrainedModel, users: NewRows, items: NewRows, rows: pd.DataFrame, *, is_anonymous: bool
     ) -> None:
         """Solve for the rows of the users and items; `rows` are the given ratings, from `look_up`."""
         self.user_ids, self.item_ids, self.is_anonymous = users.ids, items.ids, is_anonymous
-        self.notes = tuple(_notes(run, rows, users, items))
+        self.notes = tuple(_notes(run.record, rows, users, items))
         self._run, self._users, self.model = run, users, run
-        self._folded: Recommender | None = None
+        self.users_model: TrainedModel | None = None
         if run.record.predicts_scores:
-            self._folded = extend_scores(run, users, rows)
+            self.users_model = extend_scores(run, users, rows)
             return
-        self._solver = run.fold_in_solver("user")
-        self._item_rows = self._solver.other.on_last_day().repeated(self._solver.draws)
+        self._solver = solver = run.solvers["user"]
+        self._item_rows = solver.other.on_last_day().repeated(solver.draws)
         if items.ids:
-            new = run.fold_in_solver("item").solve(_in_stars(run, items.ratings), items.designs)
+            new = run.solvers["item"].solve(_in_stars(run, items.ratings), items.designs)
             self._item_rows = self._item_rows.extended(new)
-            user_rows = self._solver.own.on_last_day().repeated(self._solver.draws)
+            user_rows = solver.own.on_last_day().repeated(solver.draws)
             self.model = extend(run, None, items, user_rows, self._item_rows, rows, base=run)
         if users.ids:
-            user_rows = self._solver.solve(_in_stars(run, users.ratings), users.designs)
-            self._folded = extend(run, users, items, user_rows, self._item_rows, rows, base=self.model)
+            user_rows = solver.solve(_in_stars(run, users.ratings), users.designs)
+            self.users_model = extend(run, users, items, user_rows, self._item_rows, rows, base=self.model)
 
     def __repr__(self) -> str:
         return f"FoldedIn({len(self.user_ids):,} users, {len(self.item_ids):,} new items)"
@@ -98,87 +94,30 @@ class FoldedIn:
         if len(user_ids) != len(item_ids):
             raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
         users, items = pd.Series(user_ids, dtype=object), pd.Series(item_ids, dtype=object)
-        is_folded = np.zeros(len(users), dtype=np.bool_) if self._folded is None else self._folded.trained_users(users)
+        folded = self.users_model
+        is_folded = np.zeros(len(users), dtype=np.bool_) if folded is None else folded.tables.trained_users(users)
         num_own = self.model.record.num_items - len(self.item_ids)
         columns = {"prediction": np.float32, "standard_deviation": np.float32, "basis": object}
         table = pd.DataFrame({name: np.full(len(users), np.nan, kind) for name, kind in columns.items()})
-        for run, mask in ((self._folded, is_folded), (self.model, ~is_folded)):
-            if run is not None and mask.any():
-                block = run.predict_table(users[mask], items[mask]).astype({"basis": object})
-                is_new = is_folded[mask] | (run.item_ids.index_of(items[mask]) >= num_own)
+        for model, mask in ((folded, is_folded), (self.model, ~is_folded)):
+            if model is not None and mask.any():
+                block = model.predict_table(users[mask], items[mask]).astype({"basis": object})
+                is_new = is_folded[mask] | (model.tables.item_ids.index_of(items[mask]) >= num_own)
                 block.loc[(block["basis"] == "known").to_numpy() & is_new, "basis"] = FOLDED_IN
                 table.loc[mask, block.columns] = block.set_index(table.index[mask])
         return table.astype({"basis": pd.CategoricalDtype([*BASES, FOLDED_IN])})
 
-    def recommend(
-        self,
-        user_id: int | str | None = None,
-        *,
-        k: int = SHORT_LIST,
-        candidates: Ids | None = None,
-        exclude_seen: bool = True,
-        unknown: str = "error",
-        by: str = "expected_gain",
-        threshold: float | None = None,
-    ) -> pd.DataFrame:
-        """Recommend k items, in the order of `Run.recommend`.
-
-        Args:
-            user_id: a folded-in user or another user of the run; None: the only folded-in user.
-            k: maximum number of items, at least 1.
-            candidates: ids of the items to choose from; None: all items with training ratings, and folded-in items.
-            exclude_seen: whether to exclude items that the user has rated.
-            unknown: see `Run.recommend`.
-            by: see `Run.recommend`; users folded into a model of ratings have lower bounds under any fit.
-            threshold: see `Run.recommend`.
-
-        Returns:
-            rank from 1, item_id, title (if the data had titles), rating (predicted) and standard_deviation, best first.
-
-        Raises:
-            UserError: as in `Run.recommend`, or user_id is missing and the number of folded-in users is not 1.
-        """
-        order = order_options(by, threshold)
-        options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
-        return self.list_of(self._only_user() if user_id is None else user_id, options)
-
-    def list_of(self, user_id: int | str, options: ListOptions) -> pd.DataFrame:
-        """Make a user's list, with the columns of `recommend`."""
-        run = self._run_of(user_id)
-        listed = run.list_of(user_id, options)
-        return _with_deviation(run, listed, [user_id] * len(listed))
-
-    def recommend_to_all(
-        self,
-        *,
-        k: int = SHORT_LIST,
-        candidates: Ids | None = None,
-        exclude_seen: bool = True,
-        by: str = "expected_gain",
-        threshold: float | None = None,
-    ) -> pd.DataFrame:
-        """Recommend to all folded-in users, or to all users of the run if none was folded in, like `recommend`.
-
-        Returns:
-            user_id and the columns of `recommend`, best first.
-        """
-        order = order_options(by, threshold)
-        options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown="error", order=order)
-        return pd.concat(self.lists_by_block(options), ignore_index=True)
+    def list_of(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
+        """Make the list of a user, None: the only folded-in one, with the columns of `recommend`."""
+        user_id = self._only_user() if user_id is None else user_id
+        listed = self.model_of(user_id).list_of(user_id, options)
+        if "standard_deviation" in listed or self.model.record.predicts_scores:
+            return listed
+        return listed.assign(standard_deviation=np.float32(np.nan))
 
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
-        """Make the lists of these users, or of all, like `recommend_to_all`, in blocks of bounded memory."""
-        run = self.model if self._folded is None else self._folded
-        for listed in run.lists_by_block(options, user_ids=user_ids):
-            yield _with_deviation(run, listed, listed["user_id"])
-
-    def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
-        """List the k items that a user rated highest, including given ratings, as in `Run.rated_highest`."""
-        return self._run_of(user_id).rated_highest(user_id, k=k)
-
-    def has_user(self, user_id: int | str) -> bool:
-        """Return whether a user was folded in, or has training ratings."""
-        return self._run_of(user_id).has_user(user_id)
+        """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
+        return (self.users_model or self.model).lists_by_block(options, user_ids=user_ids)
 
     def explain(self, item_ids: Ids, *, user_id: int | str | None = None, k: int = 3) -> pd.DataFrame:
         """List, for each item, the user's ratings that most changed its prediction.
@@ -200,39 +139,35 @@ class FoldedIn:
         """
         self._run.check_predicts_ratings()
         user_id = self._only_user() if user_id is None else user_id
-        folded = self._folded
-        if folded is None or not folded.has_user(user_id):
+        folded = self.users_model
+        if folded is None or not folded.tables.has_user(user_id):
             raise UserError(f"user {user_id} was not folded in; Run.explain explains users of the run")
         if np.ndim(item_ids) != 1:
             raise UserError(f"item_ids must be a list of ids, got {item_ids!r}")
         if k < 1:
             raise UserError(f"k must be at least 1, got {k}")
-        is_known = folded.trained_items(item_ids)
+        tables = folded.tables
+        is_known = tables.trained_items(item_ids)
         if not is_known.all():
             name = str(pd.Index(item_ids)[int(np.argmin(is_known))])
             raise UserError(f"item_ids: item {name!r} has no training ratings and was not folded in")
-        item = folded.item_ids.index_of(item_ids)
-        ratings, designs = self._users.single_row(int(folded.user_ids.index_of([user_id])[0]))
+        item = tables.item_ids.index_of(item_ids)
+        ratings, designs = self._users.single_row(int(tables.user_ids.index_of([user_id])[0]))
         features = self._solver.features(self._item_rows, torch.from_numpy(item).long())
         changes = self._solver.changes(_in_stars(folded, ratings), designs, features).numpy()
         changes *= folded.record.stars.unit
         best = np.argsort(-np.abs(changes), axis=1, kind="stable")[:, :k]
         row, other = np.repeat(np.arange(len(item)), best.shape[1]), ratings.other.numpy()[best.ravel()]
-        columns = {"item_id": folded.item_ids.ids[item[row]], "rated_item_id": folded.item_ids.ids[other]}
-        if folded.titles is not None:
-            columns["rated_title"] = folded.titles[other]
+        columns = {"item_id": tables.item_ids.ids[item[row]], "rated_item_id": tables.item_ids.ids[other]}
+        if tables.titles is not None:
+            columns["rated_title"] = tables.titles[other]
         rating = ratings.rating.numpy()[best.ravel()]
         return pd.DataFrame(columns | {"rating": rating, "change": np.take_along_axis(changes, best, axis=1).ravel()})
 
-    def explain_list(self, user_id: int | str, item_ids: Ids, *, k: int) -> pd.DataFrame:
-        """Explain like `explain`; users who were not folded in, like `Run.explain_list`."""
-        if self._run_of(user_id) is self._folded and len(item_ids) > 0:
-            return self.explain(item_ids, user_id=user_id, k=k)
-        return explain_trained(self._run, user_id, item_ids, k=k)
-
-    def _run_of(self, user_id: int | str) -> Recommender:
-        """Return the run that predicts for a user."""
-        return self._folded if self._folded is not None and self._folded.has_user(user_id) else self.model
+    def model_of(self, user_id: int | str) -> TrainedModel:
+        """Return the model that predicts for a user."""
+        folded = self.users_model
+        return folded if folded is not None and folded.tables.has_user(user_id) else self.model
 
     def _only_user(self) -> str:
         if len(self.user_ids) != 1:
@@ -240,51 +175,54 @@ class FoldedIn:
         return self.user_ids[0]
 
 
-def _with_deviation(run: TrainedModel, listed: pd.DataFrame, user_ids: Ids) -> pd.DataFrame:
-    """Add a column standard_deviation, NaN for a run without samples; scores get none."""
-    deviation = np.full(len(listed), np.nan, dtype=np.float32)
-    if run.record.predicts_scores:
-        return listed
-    if run.record.is_sampled:
-        deviation = run.deviation(user_ids, listed["item_id"])
-    return listed.assign(standard_deviation=deviation)
-
-
-def fold_in(run: Recommender, given: Given, *, user_id: int | str | None) -> FoldedIn:
-    """Fold ratings and features into a run; see `Run.fold_in`.
+def fold_in(model: TrainedModel, given: Given, *, user_id: int | str | None) -> FoldedIn:
+    """Fold ratings and features into the model of a run; see `Run.fold_in`.
 
     If nothing is given, solves again for the user of `user_id` from the training ratings.
     """
-    one = find_user(run, user_id)
-    users = find_features(run.user_ids, given.users, id_column="user_id", noun="user")
-    items = find_features(run.item_ids, given.items, id_column="item_id", noun="item")
-    given = given._replace(users=users, items=items)
-    rows = look_up(run, given.ratings, one)
+    tables, record = model.tables, model.record
+    one = find_user(tables.user_ids, user_id)
+    users = find_features(tables.user_ids, given.users, id_column="user_id", noun="user")
+    items = find_features(tables.item_ids, given.items, id_column="item_id", noun="item")
+    rows = look_up(tables, given.ratings, one)
     needs_one = given.is_of_one_user or given == (None, None, None)
-    new_user_rows = new_users(run, rows, given, one if needs_one else None)
-    new_item_rows = new_items(run, rows, given)
-    if run.record.predicts_scores and new_item_rows.ids:
-        name, item_id = run.record.model, new_item_rows.ids[0]
-        raise UserError(f"items: {name} folds in users, not items, and {item_id} has no training ratings")
-    if not new_user_rows.ids and not new_item_rows.ids:
+    user_rows = new_rows(model, "user", rows, users, one=one if needs_one else None)
+    item_rows = new_rows(model, "item", rows, items)
+    if record.predicts_scores and item_rows.ids:
+        raise UserError(
+            f"items: {record.model} folds in users, not items, and {item_rows.ids[0]} has no training ratings"
+        )
+    if not user_rows.ids and not item_rows.ids:
         raise UserError("nothing to fold in: no rating is of an item, or by a user, with training ratings")
-    return FoldedIn(run, new_user_rows, new_item_rows, rows, is_anonymous=needs_one and user_id is None)
+    return FoldedIn(model, user_rows, item_rows, rows, is_anonymous=needs_one and user_id is None)
 
 
-def explain_trained(run: Recommender, user_id: int | str, item_ids: Ids, *, k: int) -> pd.DataFrame:
-    """Explain predictions by a user's training ratings; no rows for users or items without any."""
-    item_ids = pd.Series(item_ids, dtype=object)[run.trained_items(item_ids)]
-    if len(item_ids) == 0 or not run.has_user(user_id):
+def explain_list(
+    model: TrainedModel, folded: FoldedIn | None, user_id: int | str, item_ids: Ids, *, k: int
+) -> pd.DataFrame:
+    """Explain a list of a folded-in user, or of another by the training ratings; no rows for what has none of these.
+
+    Args:
+        model: the run's own model.
+        folded: what was folded into it; None: nothing.
+        user_id: the user of the list.
+        item_ids: (B,) ids of the listed items.
+        k: see `FoldedIn.explain`.
+    """
+    if folded is not None and folded.model_of(user_id) is folded.users_model and len(item_ids) > 0:
+        return folded.explain(item_ids, user_id=user_id, k=k)
+    item_ids = pd.Series(item_ids, dtype=object)[model.tables.trained_items(item_ids)]
+    if len(item_ids) == 0 or not model.tables.has_user(user_id):
         return pd.DataFrame(dict.fromkeys(("item_id", "rated_item_id", "rating", "change"), np.empty(0)))
-    return fold_in(run, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
+    return fold_in(model, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
 
 
-def _notes(run: TrainedModel, rows: pd.DataFrame, users: NewRows, items: NewRows) -> Iterator[str]:
+def _notes(record: RunRecord, rows: pd.DataFrame, users: NewRows, items: NewRows) -> Iterator[str]:
     """Describe the folded-in items, and the ratings and users that were left out."""
     if items.ids:
         yield f"new items folded in: {len(items.ids):,}, such as {items.ids[0]}"
-    is_trained_user = is_trained(rows["user_index"].to_numpy(), run.record.num_users)
-    left_out = rows[~is_trained_user & ~is_trained(rows["item_index"].to_numpy(), run.record.num_items)]
+    is_trained_user = is_trained(rows["user_index"].to_numpy(), record.num_users)
+    left_out = rows[~is_trained_user & ~is_trained(rows["item_index"].to_numpy(), record.num_items)]
     if len(left_out) > 0:
         yield (
             f"ratings left out, since neither the item nor the user has training ratings: {len(left_out):,}, such as "
@@ -296,5 +234,5 @@ def _notes(run: TrainedModel, rows: pd.DataFrame, users: NewRows, items: NewRows
         yield f"users left out, {reason}: {len(lost):,}, such as {lost[0]}"
 
 
-def _in_stars(run: TrainedModel, ratings: NewRatings) -> NewRatings:
-    return ratings._replace(rating=run.record.stars.to_stars(ratings.rating))
+def _in_stars(model: TrainedModel, ratings: NewRatings) -> NewRatings:
+    return ratings._replace(rating=model.record.stars.to_stars(ratings.rating))

@@ -16,9 +16,10 @@ from ratinglab.models.equation import ColumnSource, SideName, other_side
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 from ratinglab.ratings.side_information import Column, categories, categories_in, is_numeric, is_unknown, new_values
 from ratinglab.recommend.fold_in_solver import NewRatings
-from ratinglab.runs.new_ratings import Given, GivenFeatures, GivenRatings, check_features
+from ratinglab.runs.new_ratings import GivenFeatures, GivenRatings, check_features
+from ratinglab.runs.run_tables import RunTables, is_trained
 from ratinglab.runs.storage import FEATURE_PREFIX
-from ratinglab.runs.trained_model import TrainedModel, is_trained
+from ratinglab.runs.trained_model import TrainedModel
 
 NEW_USER = "new user"
 """Id of a new user whose ratings come without an id."""
@@ -68,7 +69,7 @@ class NamedUser(NamedTuple):
     run_index: int
 
 
-def find_user(run: TrainedModel, user_id: int | str | None) -> NamedUser:
+def find_user(ids: IdMap, user_id: int | str | None) -> NamedUser:
     """Look up the user of ratings without a user column; None: a new user.
 
     Raises:
@@ -78,16 +79,16 @@ def find_user(run: TrainedModel, user_id: int | str | None) -> NamedUser:
         return NamedUser(NEW_USER, UNKNOWN)
     if np.ndim(user_id) > 0 or isinstance(user_id, bool):
         raise UserError(f"user_id must be one id, got {user_id!r}")
-    index = run.user_ids.index_of([user_id])
-    (name,) = _spelled([user_id], run.user_ids, index)
+    index = ids.index_of([user_id])
+    (name,) = _spelled([user_id], ids, index)
     return NamedUser(name, int(index[0]))
 
 
-def look_up(run: TrainedModel, given: GivenRatings | None, one: NamedUser) -> pd.DataFrame:
+def look_up(tables: RunTables, given: GivenRatings | None, one: NamedUser) -> pd.DataFrame:
     """Look up the users and the items of ratings in a run.
 
     Args:
-        run: the run to look them up in.
+        tables: the run's tables.
         given: the ratings.
         one: the user of ratings without a user column.
 
@@ -96,26 +97,26 @@ def look_up(run: TrainedModel, given: GivenRatings | None, one: NamedUser) -> pd
     """
     if given is None:
         given = GivenRatings(None, [], np.empty(0), str, str)
-    _check_scale(run, given)
-    item_index = run.find_items(given.items, place=given.place, may_be_new=given.user_ids is not None)
+    _check_scale(tables.rating_range, given)
+    item_index = tables.item_names.find(given.items, place=given.place, may_be_new=given.user_ids is not None)
     rows = pd.DataFrame(
         {
             "user": one.id,
-            "item": pd.Series(_spelled(given.items, run.item_ids, item_index), dtype=object),
+            "item": pd.Series(_spelled(given.items, tables.item_ids, item_index), dtype=object),
             "user_index": one.run_index,
             "item_index": item_index,
             "rating": given.rating,
         }
     )
     if given.user_ids is not None:
-        rows["user_index"] = run.user_ids.index_of(given.user_ids)
-        rows["user"] = _spelled(given.user_ids, run.user_ids, rows["user_index"].to_numpy())
+        rows["user_index"] = tables.user_ids.index_of(given.user_ids)
+        rows["user"] = _spelled(given.user_ids, tables.user_ids, rows["user_index"].to_numpy())
     _check_distinct(rows, given)
     return rows
 
 
-def _check_scale(run: TrainedModel, given: GivenRatings) -> None:
-    lowest, highest = run.rating_range
+def _check_scale(scale: tuple[float, float], given: GivenRatings) -> None:
+    lowest, highest = scale
     wrong = (given.rating < lowest) | (given.rating > highest)
     if wrong.any():
         row = int(wrong.argmax())
@@ -162,118 +163,90 @@ def find_features(ids: IdMap, given: GivenFeatures | None, *, id_column: str, no
     return replace(given, ids=list(spelled))
 
 
-def new_users(run: TrainedModel, rows: pd.DataFrame, given: Given, one: NamedUser | None) -> NewRows:
-    """Collect the users to fold in: those with ratings of trained items or with features, and `one`, if given.
+def new_rows(
+    model: TrainedModel,
+    side: SideName,
+    rows: pd.DataFrame,
+    features: GivenFeatures | None,
+    *,
+    one: NamedUser | None = None,
+) -> NewRows:
+    """Collect the users or items to fold in: those with features or with ratings that count, and `one`.
 
-    A user with training ratings keeps them; a given rating replaces the one of the same item.
+    A rating counts if its other side has training ratings. A user with training ratings keeps them; a given rating
+    replaces the one of the same item. An item with training ratings is not folded in.
 
     Args:
-        run: the run to fold into.
+        model: the model to fold into.
+        side: user or item.
         rows: ratings from `look_up`.
-        given: features of users, from `find_features`.
+        features: features of this side, from `find_features`.
         one: a user to fold in with or without ratings.
     """
-    rated = rows[is_trained(rows["item_index"].to_numpy(), run.record.num_items)]
-    index_of = dict(zip(rated["user"], rated["user_index"], strict=True))
-    if given.users is not None and given.users.ids is not None:
-        index_of |= dict(zip(given.users.ids, run.user_ids.index_of(given.users.ids), strict=True))
+    record, tables, other = model.record, model.tables, other_side(side)
+    ids, num_others = {"user": (tables.user_ids, record.num_items), "item": (tables.item_ids, record.num_users)}[side]
+    rated = rows[is_trained(rows[f"{other}_index"].to_numpy(), num_others)]
+    index_of = dict(zip(rated[side], rated[f"{side}_index"], strict=True))
+    if features is not None and features.ids is not None:
+        index_of |= dict(zip(features.ids, ids.index_of(features.ids), strict=True))
     if one is not None:
         index_of[one.id] = one.run_index
-    ids, index = list(index_of), np.array(list(index_of.values()), dtype=np.int32)
-    position = positions(ids, rated["user"])
-    own = pd.DataFrame({"row": position, "other": rated["item_index"].to_numpy(), "rating": rated["rating"].to_numpy()})
-    training = _training_rows(run, np.where(is_trained(index, run.record.num_users), index, UNKNOWN))
-    ratings = pd.concat([own, training]).drop_duplicates(["row", "other"])  # the given ratings come first
-    return _new_rows(run, "user", ids, index, ratings, given.users)
-
-
-def new_items(run: TrainedModel, rows: pd.DataFrame, given: Given) -> NewRows:
-    """Collect the items to fold in: items without training ratings that have features or ratings by trained users.
-
-    Takes the arguments of `new_users`.
-    """
-    is_new = ~is_trained(rows["item_index"].to_numpy(), run.record.num_items)
-    rated = rows[is_new & is_trained(rows["user_index"].to_numpy(), run.record.num_users)]
-    index_of = dict(zip(rated["item"], rated["item_index"], strict=True))
-    if given.items is not None and given.items.ids is not None:
-        featured = dict(zip(given.items.ids, run.item_ids.index_of(given.items.ids), strict=True))
-        index_of |= {name: index for name, index in featured.items() if not 0 <= index < run.record.num_items}
-    ids, index = list(index_of), np.array(list(index_of.values()), dtype=np.int32)
-    position = positions(ids, rated["item"])
-    ratings = pd.DataFrame(
-        {"row": position, "other": rated["user_index"].to_numpy(), "rating": rated["rating"].to_numpy()}
+    if side == "item":
+        index_of = {name: index for name, index in index_of.items() if not 0 <= index < record.num_items}
+    index = np.array(list(index_of.values()), dtype=np.int32)
+    found = pd.DataFrame(
+        {"row": positions(index_of, rated[side]), "other": rated[f"{other}_index"], "rating": rated["rating"]}
     )
-    return _new_rows(run, "item", ids, index, ratings, given.items)
+    if side == "user":
+        old = tables.ratings_of(np.where(is_trained(index, record.num_users), index, UNKNOWN))
+        old = old[old["part"] == 0].rename(columns={"user": "row", "item": "other"})
+        found = pd.concat([found, old[list(found)]]).drop_duplicates(["row", "other"])  # the given ratings come first
+    found = found[found["row"] >= 0].sort_values("row", kind="stable")
+    kinds = {"row": np.int64, "other": np.int64, "rating": np.float64}
+    row, other_index, rating = (torch.from_numpy(found[name].to_numpy(kind, copy=True)) for name, kind in kinds.items())
+    ratings = NewRatings(row, other_index, rating, num_rows=len(index))
+    new = NewRows(list(index_of), index, ratings, [], features)
+    return new._replace(designs=_designs(model, side, new))
 
 
-def positions(ids: Sequence[str], wanted: Iterable[str]) -> NDArray[np.intp]:
+def positions(ids: Iterable[str], wanted: Iterable[str]) -> NDArray[np.intp]:
     """Find the position of each wanted id among distinct ids; −1 if missing."""
     return pd.Index(list(ids), dtype=object).get_indexer(pd.Index(list(wanted), dtype=object))
 
 
-def _training_rows(run: TrainedModel, user: NDArray[np.int32]) -> pd.DataFrame:
-    """Read the training ratings of users (B,), with the position of the user as `row`; UNKNOWN has no ratings."""
-    if (user < 0).all():  # avoids loading the run's ratings
-        none = np.empty(0, dtype=np.int64)
-        return pd.DataFrame({"row": none, "other": none, "rating": none})
-    number = np.full(run.record.num_users, -1)
-    number[user[user >= 0]] = np.flatnonzero(user >= 0)
-    rows = run.ratings[(run.ratings["part"] == 0) & np.isin(run.ratings["user"], user[user >= 0])]
-    return pd.DataFrame({"row": number[rows["user"]], "other": rows["item"], "rating": rows["rating"]})
-
-
-def _new_rows(
-    run: TrainedModel,
-    side: SideName,
-    ids: list[str],
-    index: NDArray[np.int32],
-    ratings: pd.DataFrame,
-    features: GivenFeatures | None,
-) -> NewRows:
-    """Sort ratings by row, and build the designs of the rows."""
-    rows = ratings.sort_values("row", kind="stable")
-    kinds = {"row": np.int64, "other": np.int64, "rating": np.float64}
-    row, other, rating = (torch.from_numpy(rows[name].to_numpy(kind, copy=True)) for name, kind in kinds.items())
-    new_ratings = NewRatings(row, other, rating, num_rows=len(ids))
-    if run.record.predicts_scores:  # its rows have no parts
+def _designs(model: TrainedModel, side: SideName, new: NewRows) -> list[Design]:
+    """Build the design of each part of the side, for rows to fold in."""
+    features = new.features
+    if model.record.predicts_scores:  # its rows have no parts
         if features is not None and side == "user":
             check_features(features, [], noun=side)
-        return NewRows(ids, index, new_ratings, [], features)
-    own, others = run.side_rows(side), run.side_rows(other_side(side))
+        return []
+    own, others = model.solvers[side].own, model.solvers[side].other
     if features is not None and not (side == "item" and "title" in features.cells):
         check_features(features, [part.feature for part in own.parts if part.feature], noun=side)
     designs = []
     for part in own.parts:
         if part.source is ColumnSource.rated:
-            designs.append(Design.from_sets(row, other.int(), num_rows=len(ids), num_columns=others.num_owners))
+            row, other, _, num_rows = new.ratings
+            designs.append(Design.from_sets(row, other.int(), num_rows=num_rows, num_columns=others.num_owners))
         else:
-            column = run.feature(side, part.feature)
+            column = model.tables.feature(side, part.feature)
             trained = column[: own.num_owners]
-            values = _values_of(part.feature, column, trained, ids, index, features)
-            designs.append(Design.from_new_rows(values, trained))
-    return NewRows(ids, index, new_ratings, designs, features)
+            designs.append(Design.from_new_rows(_values_of(part.feature, column, trained, new), trained))
+    return designs
 
 
-def _values_of(
-    name: str,
-    column: Column,
-    trained: Column,
-    ids: list[str],
-    index: NDArray[np.int32],
-    features: GivenFeatures | None,
-) -> Column:
+def _values_of(name: str, column: Column, trained: Column, new: NewRows) -> Column:
     """Collect a feature of rows to fold in: the given value, else the run's, else unknown.
 
     Args:
         name: name of the feature.
         column: its values for all users or items of the run.
         trained: its values for users or items with training ratings.
-        ids: (B,) ids of the rows.
-        index: (B,) their indices in the run.
-        features: the given features.
+        new: the rows.
     """
-    unknown = np.full(1, np.nan if is_numeric(column) else "", dtype=column.dtype)
-    values = np.concatenate([column, unknown])[index]  # UNKNOWN is the last entry
+    features, unknown = new.features, np.full(1, np.nan if is_numeric(column) else "", dtype=column.dtype)
+    values = np.concatenate([column, unknown])[new.run_index]  # UNKNOWN is the last entry
     if not is_numeric(column):  # categories without training rows have no weights
         names = set(categories(trained)[2])
         values = np.array(["|".join(filter(names.__contains__, categories_in(cell))) for cell in values], dtype=object)
@@ -282,20 +255,20 @@ def _values_of(
         return values
     cells, place = features.cells[source], lambda row: features.place(row, source)
     given = new_values(cells, trained, place=place, decimal=features.decimal)
-    row = np.zeros(len(ids), dtype=np.intp)
+    row = np.zeros(len(new.ids), dtype=np.intp)
     if features.ids is not None:
-        row = positions(features.ids, ids)
+        row = positions(features.ids, new.ids)
     is_given = (row >= 0) & ~is_unknown(given)[row]
     values[is_given] = given[row[is_given]]
     return values
 
 
-def given_columns(run: TrainedModel, items: NewRows) -> pd.DataFrame:
-    """Build rows of the table of items for folded-in items: title and features, given or from the run."""
-    known = run.items.iloc[np.maximum(items.run_index, 0)].reset_index(drop=True)
+def given_columns(old: pd.DataFrame, items: NewRows) -> pd.DataFrame:
+    """Build rows of the table of items for folded-in items: title and features, given or from the run's table."""
+    known = old.iloc[np.maximum(items.run_index, 0)].reset_index(drop=True)
     table = pd.DataFrame({"item_id": items.ids}, dtype=object)
-    for name in run.items.columns[1:]:
-        is_number = run.items[name].dtype.kind == "f"
+    for name in old.columns[1:]:
+        is_number = old[name].dtype.kind == "f"
         table[name] = known[name].where(items.run_index >= 0, np.nan if is_number else "")
         cells = pd.Series(items.cells(name.removeprefix(FEATURE_PREFIX)), dtype=object)
         if not is_number:

@@ -1,8 +1,8 @@
 """A trained run, loaded from its folder."""
 
 import html
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,45 @@ import torch
 from numpy.typing import NDArray
 
 from ratinglab.errors import UserError, did_you_mean
-from ratinglab.evaluation.ranking import LABELS
+from ratinglab.evaluation.predictions import Predictions
+from ratinglab.evaluation.ranking import LABELS, check_threshold
 from ratinglab.files import user_path
-from ratinglab.formats.frames import Frame, frame_file
+from ratinglab.formats.frames import Frame, frame_file, read_frame
 from ratinglab.formats.text_dialects import TextDialect
+from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.text_tables import TextTable, read_text_table
+from ratinglab.ratings.ids import IdMap
+from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.item_space import ItemSpace
-from ratinglab.runs.evaluated_run import POPULARITY, EvaluatedRun
-from ratinglab.runs.folded_in import FoldedIn, explain_trained, fold_in
-from ratinglab.runs.new_ratings import Given, Pairs, RatingColumns, find_columns, read_given
-from ratinglab.runs.recommender import SHORT_LIST, check_k
+from ratinglab.runs.evaluation import POPULARITY, measure_errors, measure_lists, predict_rows
+from ratinglab.runs.folded_in import FoldedIn, fold_in
+from ratinglab.runs.lists import SHORT_LIST, ListOptions, Recommender, check_k, order_options
+from ratinglab.runs.new_ratings import DEFAULT_COLUMNS, Given, Pairs, RatingColumns, find_columns, read_given
 from ratinglab.runs.record import read_metrics, read_record
-from ratinglab.runs.trained_model import Ids
+from ratinglab.runs.run_tables import Ids, RunTables
+from ratinglab.runs.trained_model import Times, TrainedModel, predict_by_block
 from ratinglab.runs.weights import load_predictor
 
+FRAME_COLUMNS = ColumnOptions(*DEFAULT_COLUMNS, timestamp=None)
+"""Default column names of a data frame of ratings to evaluate."""
 
-@dataclass(eq=False, repr=False)
-class Run(EvaluatedRun):
+
+class Run(Recommender):
     """A trained run, loaded from its folder.
 
     Attributes:
+        folder: the run's folder.
+        record: contents of run.json.
+        predictor: predicts from indices of users and items; with the best weights, on the CPU.
         best_epoch: number of epochs that trained the best weights.
+        model: the predictor with the tables of the run, for the commands.
     """
 
-    best_epoch: int
+    def __init__(self, model: TrainedModel, *, best_epoch: int) -> None:
+        """Take the model with its tables; `load` reads them."""
+        self.folder, self.record, self.predictor = model.tables.folder, model.record, model.predictor
+        self.model, self.best_epoch = model, best_epoch
+        self._predictions: dict[str, Predictions] = {}
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":
@@ -48,7 +63,7 @@ class Run(EvaluatedRun):
         folder = user_path(str(folder), key="run")
         record = read_record(folder)
         predictor, best_epoch = load_predictor(record, folder)
-        return cls(folder, record, predictor, best_epoch)
+        return cls(TrainedModel(predictor, RunTables(folder, record)), best_epoch=best_epoch)
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}, model={self.record.model!r})"
@@ -79,6 +94,126 @@ class Run(EvaluatedRun):
             UserError: the run has not finished.
         """
         return read_metrics(self.folder)
+
+    @property
+    def user_ids(self) -> IdMap:
+        """The id of each user index."""
+        return self.model.tables.user_ids
+
+    @property
+    def item_ids(self) -> IdMap:
+        """The id of each item index."""
+        return self.model.tables.item_ids
+
+    def part(self, name: str) -> Ratings:
+        """Read the run's rows of a part: train, val or test."""
+        return self.model.part(name)
+
+    def predict(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
+        """Predict the rating of each pair of a user and an item.
+
+        Users and items without training ratings get the bias baseline's prediction: μ + b_i for an unknown user,
+        μ + b_u for an unknown item, μ for both.
+
+        Args:
+            user_ids: (B,) ids as in the data; 42 and "42" are the same.
+            item_ids: (B,) ids as in the data.
+            times: (B,) dates with times, for a model that takes days; None: each user's last day with training rows.
+
+        Returns:
+            (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
+
+        Raises:
+            UserError: the numbers of users, items and times differ, a time is NaT, or the model takes no times or
+                predicts scores.
+        """
+        return predict_by_block(self.predictor, self.model.pairs(user_ids, item_ids, times)).numpy()
+
+    def predict_table(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> pd.DataFrame:
+        """Predict like `predict`, with the basis of each prediction.
+
+        Returns:
+            prediction (float32); standard_deviation (float32, as from `deviation`) for a run of optimizer=gibbs; basis:
+            known, or user_unknown, item_unknown or both_unknown if these have no training ratings.
+
+        Raises:
+            UserError: as in `predict`.
+        """
+        return self.model.predict_table(user_ids, item_ids, times=times)
+
+    def deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
+        """Compute the standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
+
+        Takes the arguments of `predict`. A day without training rows counts as the user's nearest day with some, and
+        the deviation excludes the user's drift since.
+
+        Returns:
+            (B,) float32, in rating units; NaN for a user or item without training ratings.
+
+        Raises:
+            UserError: as in `predict`, or the run has no samples.
+        """
+        if not self.record.is_sampled:
+            raise UserError(f"{self.folder} has no samples, so no standard deviation")
+        return predict_by_block(self.predictor.deviation, self.model.pairs(user_ids, item_ids, times)).numpy()
+
+    def list_of(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
+        """Make a user's list, with the columns of `recommend`."""
+        if user_id is None:
+            raise UserError("an id must not be missing, got None at position 0")
+        return self.model.list_of(user_id, options)
+
+    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+        """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
+        return self.model.lists_by_block(options, user_ids=user_ids)
+
+    def similar(self, item: int | str, *, k: int = SHORT_LIST, candidates: Ids | None = None) -> pd.DataFrame:
+        """List the k items most similar to an item, by the model's factors.
+
+        `recommend.item_space.ItemSpace` has the equation. It ignores the items' biases.
+
+        Args:
+            item: the item's id or title; the case, the place of the article and the year may differ from the title's.
+            k: maximum number of items, at least 1.
+            candidates: ids of the items to choose from; items without training ratings are ignored. None: all items.
+
+        Returns:
+            rank from 1, item_id, title (if the data had titles), similarity (from −1 to 1, float32), standard_deviation
+            (over the samples of optimizer=gibbs, float32; no column for other fits) and shared_raters (users with
+            training ratings of both, int64), most similar first.
+
+        Raises:
+            UserError: k is below 1, no or several items have the name, the item or every candidate has no training
+                ratings, or the model has no factors.
+        """
+        if np.ndim(item) > 0:
+            raise UserError(f"item must be one id or title, got {item!r}")
+        check_k(k)
+        tables = self.model.tables
+        (index,) = tables.item_names.find([item], place=lambda _: "item").tolist()
+        if index >= self.record.num_items:
+            raise UserError(f"item: {tables.item_names.name_of(index)} has no training ratings, so it has no factors")
+        if self._item_space.is_empty:
+            raise UserError(f"run: {self.record.model} has no factors, so it finds no similar items")
+        chosen, shared = np.setdiff1d(tables.candidates(candidates), index), self._shared_raters(index)
+        found = self._item_space.similarities(index, shared_raters=torch.from_numpy(shared))
+        mean, deviation = (each.numpy() for each in found)
+        best = chosen[np.argsort(-mean[chosen], kind="stable")[:k]]
+        deviations = {"standard_deviation": deviation[best]} if self.record.is_sampled else {}
+        return tables.listed(best, similarity=mean[best], **deviations, shared_raters=shared[best])
+
+    @cached_property
+    def _item_space(self) -> ItemSpace:
+        user_count, item_count = (torch.from_numpy(count) for count in self.model.tables.train_counts)
+        num_users, num_items = self.record.num_users, self.record.num_items
+        return ItemSpace(self.predictor.model, user_count=user_count[:num_users], item_count=item_count[:num_items])
+
+    def _shared_raters(self, item: int) -> NDArray[np.int64]:
+        """Count the users who have training ratings of an item and of each other: (num_items,)."""
+        user, items = self.model.tables.train_pairs
+        is_rater = np.zeros(self.record.num_users, dtype=np.bool_)
+        is_rater[user[items == item]] = True
+        return np.bincount(items[is_rater[user]], minlength=self.record.num_items)
 
     def fold_in(
         self,
@@ -124,7 +259,7 @@ class Run(EvaluatedRun):
         )
         if user_id is not None and given.ratings is not None and given.ratings.user_ids is not None:
             raise UserError(f"user_id must be None for ratings with users, got {user_id!r}")
-        return fold_in(self, given, user_id=user_id)
+        return fold_in(self.model, given, user_id=user_id)
 
     def explain(self, user_id: int | str, item_ids: Ids, *, k: int = 3) -> pd.DataFrame:
         """List, for each item, the user's training ratings that most changed its prediction.
@@ -135,61 +270,99 @@ class Run(EvaluatedRun):
         Raises:
             UserError: the user or an item has no training ratings.
         """
-        self.check_users([user_id], place=lambda _: "user_id")
-        return fold_in(self, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
+        self.model.tables.check_users([user_id], place=lambda _: "user_id")
+        return fold_in(self.model, Given(None, None, None), user_id=user_id).explain(item_ids, k=k)
 
-    def explain_list(self, user_id: int | str, item_ids: Ids, *, k: int) -> pd.DataFrame:
-        """Explain like `explain`, but return no rows for items or users without training ratings."""
-        return explain_trained(self, user_id, item_ids, k=k)
-
-    def similar(self, item: int | str, *, k: int = SHORT_LIST, candidates: Ids | None = None) -> pd.DataFrame:
-        """List the k items most similar to an item, by the model's factors.
-
-        `recommend.item_space.ItemSpace` has the equation. It ignores the items' biases.
-
-        Args:
-            item: the item's id or title, as in `find_items`.
-            k: maximum number of items, at least 1.
-            candidates: ids of the items to choose from; items without training ratings are ignored. None: all items.
-
-        Returns:
-            rank from 1, item_id, title (if the data had titles), similarity (from −1 to 1, float32), standard_deviation
-            (over the samples of optimizer=gibbs, float32; no column for other fits) and shared_raters (users with
-            training ratings of both, int64), most similar first.
+    def predictions(self, part: str) -> Predictions:
+        """Predict the rows of a part, val or test. Later calls return the same arrays.
 
         Raises:
-            UserError: k is below 1, no or several items have the name, the item or every candidate has no training
-                ratings, or the model has no factors.
+            UserError: the model predicts scores.
         """
-        if np.ndim(item) > 0:
-            raise UserError(f"item must be one id or title, got {item!r}")
+        self.model.check_predicts_ratings()
+        if part not in self._predictions:
+            self._predictions[part] = predict_rows(self.model, self.part(part))
+        return self._predictions[part]
+
+    def evaluate(
+        self,
+        ratings: Frame | None = None,
+        *,
+        columns: Mapping[str, str] | None = None,
+        parts: Sequence[str] = ("val", "test"),
+    ) -> dict[str, float]:
+        """Evaluate the model and the baselines on the run's own validation and test rows, or on other ratings.
+
+        A row is cold if its user or item has no training ratings, else warm. If there are cold rows, the result
+        includes their number and separate metrics for cold and warm rows.
+
+        Args:
+            ratings: data frame with the columns user_id, item_id and rating; None: the run's own rows.
+            columns: other column names by role: user, item, rating, and timestamp for a model that uses days.
+            parts: the run's own parts to evaluate.
+
+        Returns:
+            val/mse …, test/mse …, baseline/mean/test/mse …, baseline/bias/test/mse …; test/cold/rows, test/cold/mse …,
+            test/warm/mse …; no entries for a part without rows. A run with samples also has test/coverage_90: the share
+            of warm rows whose rating lies in the 90% interval of its prediction. The tags of other ratings have no
+            part: mse …, baseline/bias/mse …. A model that predicts scores has no metrics of ratings: {}.
+
+        Raises:
+            UserError: a column or a cell of the data frame is invalid.
+        """
+        if ratings is not None:
+            rows = self._rows_of(ratings, columns or {})
+            return measure_errors(self.model, predict_rows(self.model, rows), prefix="")
+        metrics: dict[str, float] = {}
+        for part in () if self.record.predicts_scores else parts:
+            metrics |= measure_errors(self.model, self.predictions(part), prefix=f"{part}/")
+        return metrics
+
+    def _rows_of(self, ratings: Frame, columns: Mapping[str, str]) -> Ratings:
+        """Read the rows of a data frame."""
+        if unknown := sorted(columns.keys() - vars(FRAME_COLUMNS).keys()):
+            raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], vars(FRAME_COLUMNS))}")
+        read = read_frame(ratings, replace(FRAME_COLUMNS, **columns))
+        return replace(self.model.pairs(read.user_ids, read.item_ids, read.times), rating=read.rating)
+
+    def evaluate_ranking(
+        self,
+        *,
+        k: int,
+        by: str = "expected_gain",
+        threshold: float | None = None,
+        parts: Sequence[str] = ("val", "test"),
+    ) -> dict[str, float]:
+        """Measure the model's lists of k items, and lists of popular items, against the run's validation and test rows.
+
+        Candidates are the items with training ratings that the user has not rated in training or, for test, in
+        validation. The metrics are means over the users with training ratings and at least one relevant rating in the
+        part; `evaluation.ranking` has the equations.
+
+        Args:
+            k: number of items per list, at least 1.
+            by: order of the lists; see `recommend`.
+            threshold: lowest rating that makes an item relevant; see `recommend`.
+            parts: the run's own parts to measure on.
+
+        Returns:
+            test/ndcg@10 and so on for precision, recall, map, mrr, hit_rate, coverage and novelty, and the same of the
+            most popular items as baseline/popularity/test/ndcg@10 …; numbers of users: test/ranked_users (measured),
+            test/users_without_relevant (left out: none of their ratings in the part is relevant) and
+            test/users_without_training (left out: a relevant rating, but no training ratings). No entries for a part
+            without rows, and no metrics for one without users.
+
+        Raises:
+            UserError: k is below 1, no held-out rating reaches the threshold, or the run cannot order lists so.
+        """
         check_k(k)
-        (index,) = self.find_items([item], place=lambda _: "item").tolist()
-        if index >= self.record.num_items:
-            raise UserError(f"item: {self.name_of(index)} has no training ratings, so it has no factors")
-        if self._item_space.is_empty:
-            raise UserError(f"run: {self.record.model} has no factors, so it finds no similar items")
-        chosen, shared = np.setdiff1d(self._candidates(candidates), index), self._shared_raters(index)
-        found = self._item_space.similarities(index, shared_raters=torch.from_numpy(shared))
-        mean, deviation = found.mean.numpy(), found.deviation.numpy()
-        best = chosen[np.argsort(-mean[chosen], kind="stable")[:k]]
-        listed = self._listed(best, mean[best]).rename(columns={"rating": "similarity"})
-        if self.record.is_sampled:
-            listed["standard_deviation"] = deviation[best]
-        return listed.assign(shared_raters=shared[best])
+        order, held_out = order_options(by, threshold), self.model.tables.held_out
+        check_threshold(self.model.liked_from(threshold), [held_out[part].rating for part in parts])
+        return measure_lists(self.model, [k], order, parts=parts)
 
-    @cached_property
-    def _item_space(self) -> ItemSpace:
-        user_count, item_count = (torch.from_numpy(count) for count in self.train_counts)
-        num_users, num_items = self.record.num_users, self.record.num_items
-        return ItemSpace(self.predictor.model, user_count=user_count[:num_users], item_count=item_count[:num_items])
-
-    def _shared_raters(self, item: int) -> NDArray[np.int64]:
-        """Count the users who have training ratings of an item and of each other: (num_items,)."""
-        user, items = self._train_pairs
-        is_rater = np.zeros(self.record.num_users, dtype=np.bool_)
-        is_rater[user[items == item]] = True
-        return np.bincount(items[is_rater[user]], minlength=self.record.num_items)
+    def evaluate_own_ranking(self, *, parts: Sequence[str]) -> dict[str, float]:
+        """Measure lists by the run's own options, as in `evaluate_ranking`; {} if they request none."""
+        return measure_lists(self.model, self.record.list_lengths(), self.record.order_options(), parts=parts)
 
 
 def _pairs_or_table(values: Mapping[Any, Any] | Frame | None, *, name: str) -> Pairs | TextTable | None:

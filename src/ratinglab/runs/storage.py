@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from ratinglab.digests import DIFFERS, check_file, read_digests, record_digests, write_recorded
 from ratinglab.errors import UserError
+from ratinglab.evaluation.predictions import Predictions
 from ratinglab.files import RUN_RECORD, write_bytes, write_whole
 from ratinglab.formats.inputs import open_file
 from ratinglab.formats.parquet_blocks import count_parquet_rows, parquet_blocks, write_parquet
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test", "val_history", "test_history")
 """Names of the parts by their code in ratings.parquet."""
+TABLES = ("users.parquet", "items.parquet", "ratings.parquet")
+"""Files of the tables that are written at the start."""
 INTEREST = "interest.npz"
 """File of the interest model."""
 FEATURE_PREFIX = "feature/"
@@ -56,23 +59,22 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     users = {"user_id": holdout.user_ids.ids, **_prefixed(side.user_features)}
     items = {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(holdout.item_features)}
     ratings = (vars(rows) | {"part": part} for rows, part in holdout.blocks())
-    tables: dict[str, Callable[[BinaryIO], object]] = {
-        "users": lambda file: _frame(users).to_parquet(file, index=False),
-        "items": lambda file: _frame(items).to_parquet(file, index=False),
-        "ratings": lambda file: write_parquet(file, ratings),
-    }
-    for name, write in tables.items():
-        path = folder / f"{name}.parquet"
+    writers: tuple[Callable[[BinaryIO], object], ...] = (
+        lambda file: _frame(users).to_parquet(file, index=False),
+        lambda file: _frame(items).to_parquet(file, index=False),
+        lambda file: write_parquet(file, ratings),
+    )
+    for name, write in zip(TABLES, writers, strict=True):
+        path = folder / name
         if path.is_dir():
             raise UserError(f"{path} is a folder: remove it, and the file is written again")
-        if not is_whole(path):
+        if not _is_whole(path):
             write_whole(path, write)
     (folder / INTEREST).unlink(missing_ok=True)  # it may be fitted to other training rows
     record = replace(record, started_with=record.started_with or read_saved_files(folder))
     content = record_bytes(record)
     if record.id:
-        written = [f"{name}.parquet" for name in tables]
-        record_digests(folder, written=written, next_contents={RUN_RECORD: content}, keep_others=False)
+        record_digests(folder, written=TABLES, next_contents={RUN_RECORD: content}, keep_others=False)
     write_bytes(folder / RUN_RECORD, content)  # last: this makes the folder a run
 
 
@@ -80,7 +82,7 @@ def _frame(columns: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame({key: column for key, column in columns.items() if column is not None})
 
 
-def is_whole(path: Path) -> bool:
+def _is_whole(path: Path) -> bool:
     """Return whether a file exists and matches its recorded digest."""
     with suppress(UserError):
         check_file(path)
@@ -91,19 +93,19 @@ def is_whole(path: Path) -> bool:
 def find_damaged_tables(folder: Path) -> list[str]:
     """List a message for each damaged table of a run."""
     found = []
-    for name in ("users", "items", "ratings"):
+    for name in TABLES:
         try:
-            check_file(folder / f"{name}.parquet")
+            check_file(folder / name)
         except UserError as error:
             found.append(str(error))
     return found
 
 
-def write_predictions(folder: Path, predicted: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> None:
-    """Write the rating and the clipped prediction of each row, (N,) each, by name of the part."""
+def write_predictions(folder: Path, predictions: Mapping[str, Predictions]) -> None:
+    """Write the rating and the clipped prediction of each row to predictions.parquet, by name of the part."""
     parts = [
-        pd.DataFrame({"part": PARTS.index(part), "rating": rating, "predicted": values}).astype({"part": np.int8})
-        for part, (rating, values) in predicted.items()
+        pd.DataFrame({"part": np.int8(PARTS.index(part)), "rating": each.rows.rating, "predicted": each.model})
+        for part, each in predictions.items()
     ]
     content = BytesIO()
     pd.concat(parts).to_parquet(content, index=False)

@@ -81,17 +81,8 @@ def has_started(run: Path) -> bool:
     return any((folder / RUN_RECORD).exists() for folder in (run, run / VALIDATION_FIT))
 
 
-def record_failure(run: Path, reason: str) -> None:
-    """Write the reason of a failure into a job's folder."""
-    _write_reason(run / FAILURE, reason)
-
-
-def record_pruning(run: Path, reason: str) -> None:
-    """Write the reason of pruning into a job's folder."""
-    _write_reason(run / PRUNED, reason)
-
-
-def _write_reason(path: Path, reason: str) -> None:
+def write_reason(path: Path, reason: str) -> None:
+    """Write the reason of a failure (FAILURE) or of pruning (PRUNED) into a job's folder."""
     write_whole(path, lambda file: file.write(f"{reason}\n".encode()))
 
 

@@ -1,10 +1,10 @@
-"""The model of a run in use: predictions by ids."""
+"""The trained model of a run, or the same model with folded-in users and items: predictions by ids, and lists."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,226 +14,89 @@ from torch import Tensor
 
 from ratinglab.batches import Blocks
 from ratinglab.errors import UserError
-from ratinglab.models.equation import SideName, SideRows, other_side
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions, liked_from
+from ratinglab.models.equation import SideName, SideRows
 from ratinglab.models.predictor import Predictor
-from ratinglab.ratings.ids import IdMap
-from ratinglab.ratings.item_names import ItemNames
-from ratinglab.ratings.side_information import Column
+from ratinglab.models.rated_pairs import RatedPairs
+from ratinglab.ratings.ids import UNKNOWN
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.fold_in_solver import FoldInSolver
-from ratinglab.runs.record import RunRecord
-from ratinglab.runs.storage import (
-    PARTS,
-    count_ratings,
-    count_rows,
-    count_training_ratings,
-    read_features,
-    read_parquet,
-    read_part,
-)
+from ratinglab.recommend.interest import Interest, fit_interest
+from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
+from ratinglab.recommend.topk import SeenItems, top_k, top_k_of_users
+from ratinglab.runs.lists import SHORT_LIST, ListOptions
+from ratinglab.runs.run_tables import Ids, RunTables, is_trained
+from ratinglab.runs.storage import PARTS, count_rows, read_interest, read_part, write_interest
 
-Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
-"""Ids of users or items, as in the data; 42 and "42" are the same."""
 Times = NDArray[np.datetime64] | pd.DatetimeIndex | pd.Series | Sequence[datetime]
 """Times of ratings, in any unit; those without a time zone are in UTC."""
-MANY_RATINGS = 200_000_000
-"""Maximum number of ratings loaded into memory: about 10 GB."""
 BASES = ("known", "user_unknown", "item_unknown", "both_unknown")
 """Values of `basis`: the equation predicts known pairs, the bias baseline all others."""
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class TrainedModel:
-    """The model of a run, with the ids and ratings in its folder.
+    """A predictor with the ids and ratings of its users and items.
 
     Attributes:
-        folder: the run's folder.
-        record: contents of run.json.
         predictor: the predictor with the best weights, in evaluation mode, on the CPU.
+        tables: the ids, items and ratings.
+        extension: the folded-in users or items; None for a run's own model.
     """
 
-    folder: Path
-    record: RunRecord
     predictor: Predictor
-    _fold_in_solvers: dict[SideName, FoldInSolver] = field(default_factory=dict, init=False, repr=False)
+    tables: RunTables
+    extension: "Extension | None" = None
+
+    def __post_init__(self) -> None:
+        """Take the record from the tables."""
+        self.record = self.tables.record
+
+    def part(self, name: str) -> Ratings:
+        """Read the run's rows of a part: train, val or test."""
+        days = ["day"] if self.predictor.model.takes_day else []
+        return Ratings(*read_part(self.tables.folder, name, ["user", "item", "rating", *days]))
 
     @cached_property
-    def user_ids(self) -> IdMap:
-        """The id of each user index."""
-        return IdMap(read_parquet(self.folder / "users.parquet")["user_id"].to_numpy())
+    def noise_variance(self) -> float:
+        """MSE of validation rows or, if there are none, training rows, in squared rating units."""
+        rows = self.part("val" if count_rows(self.tables.folder)[PARTS.index("val")] > 0 else "train")
+        return float((predict_by_block(self.predictor, rows) - torch.from_numpy(rows.rating)).double().square().mean())
 
     @cached_property
-    def items(self) -> pd.DataFrame:
-        """The table of items by index: item_id, title if the data had titles, and features."""
-        return read_parquet(self.folder / "items.parquet")
-
-    @cached_property
-    def item_ids(self) -> IdMap:
-        """The id of each item index."""
-        return IdMap(self.items["item_id"].to_numpy())
-
-    @cached_property
-    def titles(self) -> NDArray[np.object_] | None:
-        """The title of each item index; None if the data had no titles."""
-        return self.items["title"].to_numpy(dtype=object) if "title" in self.items else None
-
-    @cached_property
-    def _item_names(self) -> ItemNames:
-        return ItemNames(self.item_ids, self.titles)
-
-    def find_items(
-        self, names: Sequence[int | str], *, place: Callable[[int], str], may_be_new: bool = False
-    ) -> NDArray[np.int32]:
-        """Find the index of each item by its id or title, as `ItemNames.find` does.
-
-        Args:
-            names: (B,) ids or titles; the case, the place of the article and the year may differ from the title's.
-            place: returns the place of a name for messages.
-            may_be_new: whether unknown names are new ids.
-
-        Returns:
-            (B,) int32, UNKNOWN for a new id. An item may lack training ratings.
-
-        Raises:
-            UserError: a name is missing, no item has it (unless it may be new), or several have it as their title.
-        """
-        return self._item_names.find(names, place=place, may_be_new=may_be_new)
-
-    def name_of(self, item: int) -> str:
-        """Return the title and the id of an item index, such as `Toy Story (1995) (id 1)`; `id 1` without a title."""
-        return self._item_names.name_of(item)
-
-    @cached_property
-    def ratings(self) -> pd.DataFrame:
-        """The ratings of all parts: user, item, rating and part, and the day if the equation takes days."""
-        return read_parquet(self.folder / "ratings.parquet")
-
-    @cached_property
-    def num_ratings(self) -> int:
-        """Number of ratings of all parts."""
-        return count_ratings(self.folder)
-
-    def rated_by(self, user: int) -> pd.DataFrame:
-        """Return the ratings of one user index, like `ratings`. Reads only these if the run has very many ratings."""
-        if "ratings" not in vars(self) and self.num_ratings > MANY_RATINGS:
-            return read_parquet(self.folder / "ratings.parquet", filters=[("user", "==", user)])
-        return self.ratings[self.ratings["user"] == user]
-
-    def check_fits_memory(self, *, what: str, instead: str) -> None:
-        """Raise UserError if the run has too many ratings to load into memory."""
-        if "ratings" not in vars(self) and self.num_ratings > MANY_RATINGS:
-            raise UserError(f"{what} needs all {self.num_ratings:,} ratings of the run in memory: {instead}")
-
-    @cached_property
-    def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Number of training ratings of each user index, and of each item index."""
-        return count_training_ratings(self.folder, num_users=len(self.user_ids), num_items=len(self.item_ids))
-
-    @cached_property
-    def rating_range(self) -> tuple[float, float]:
-        """The lowest and the highest rating."""
-        if self.record.scale is not None:
-            return self.record.scale
-        return float(self.ratings["rating"].min()), float(self.ratings["rating"].max())
-
-    def feature(self, side: SideName, name: str) -> Column:
-        """Read a feature of all users or items by index. The equation must use it."""
-        return read_features(self.folder / f"{side}s.parquet", (name,))[name]
-
-    def side_rows(self, side: SideName) -> SideRows:
-        """Return the weights of a side, with the noise precision of a rating, in stars.
-
-        Without samples, the noise is constant: the MSE of the validation rows or, if there are none, training rows.
+    def solvers(self) -> dict[SideName, FoldInSolver]:
+        """The solver for new rows of each side.
 
         Raises:
             UserError: the model has no factors.
+        """
+        users, items = self._side_rows("user"), self._side_rows("item")
+        return {"user": FoldInSolver(users, items, is_item=False), "item": FoldInSolver(items, users, is_item=True)}
+
+    def _side_rows(self, side: SideName) -> SideRows:
+        """Return the weights of a side, with the noise precision of a rating, in stars.
+
+        Without samples, the noise is constant.
         """
         rows = self.predictor.model.side_rows(side)
         if rows is None:
             raise UserError(f"model={self.record.model} cannot fold in or explain ratings: it has no factors")
         if rows.precision is not None:
             return rows
-        precision = self.record.stars.unit**2 / self._noise_variance if side == "user" else 1.0
+        precision = self.record.stars.unit**2 / self.noise_variance if side == "user" else 1.0
         return rows._replace(precision=[torch.full((rows.num_owners,), precision)])
-
-    @cached_property
-    def _noise_variance(self) -> float:
-        """MSE of validation rows or, if there are none, training rows, in squared rating units."""
-        part = "val" if count_rows(self.folder)[PARTS.index("val")] > 0 else "train"
-        rows = self.part(part)
-        return float((predict_by_block(self.predictor, rows) - torch.from_numpy(rows.rating)).double().square().mean())
-
-    def fold_in_solver(self, side: SideName) -> FoldInSolver:
-        """Return the solver for new rows of a side."""
-        if side not in self._fold_in_solvers:
-            own, other = self.side_rows(side), self.side_rows(other_side(side))
-            self._fold_in_solvers[side] = FoldInSolver(own, other, is_item=side == "item")
-        return self._fold_in_solvers[side]
-
-    def part(self, name: str) -> Ratings:
-        """Read the run's rows of a part: train, val or test."""
-        days = ["day"] if self.predictor.model.takes_day else []
-        return Ratings(*read_part(self.folder, name, ["user", "item", "rating", *days]))
 
     def check_predicts_ratings(self) -> None:
         """Raise UserError for a model that predicts scores."""
         if self.record.predicts_scores:
             raise UserError(f"run: {self.record.model} predicts scores to order lists by, not ratings")
 
-    def predict(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
-        """Predict the rating of each pair of a user and an item.
-
-        Users and items without training ratings get the bias baseline's prediction: μ + b_i for an unknown user,
-        μ + b_u for an unknown item, μ for both.
-
-        Args:
-            user_ids: (B,) ids as in the data; 42 and "42" are the same.
-            item_ids: (B,) ids as in the data.
-            times: (B,) dates with times, for a model that takes days; None: each user's last day with training rows.
-
-        Returns:
-            (B,) float32, clipped to the rating scale unless the run was trained with clip_predictions=false.
+    def pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None = None) -> Ratings:
+        """Look up pairs of users and items, whose ratings are 0 in the result.
 
         Raises:
-            UserError: the numbers of users, items and times differ, a time is NaT, or the model takes no times or
-                predicts scores.
+            UserError: as in `Run.predict`.
         """
-        return predict_by_block(self.predictor, self._pairs(user_ids, item_ids, times)).numpy()
-
-    def predict_table(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> pd.DataFrame:
-        """Predict like `predict`, with the basis of each prediction.
-
-        Returns:
-            prediction (float32); standard_deviation (float32, as from `deviation`) for a run of optimizer=gibbs; basis:
-            known, or user_unknown, item_unknown or both_unknown if these have no training ratings.
-
-        Raises:
-            UserError: as in `predict`.
-        """
-        pairs = self._pairs(user_ids, item_ids, times)
-        columns = {"prediction": predict_by_block(self.predictor, pairs).numpy()}
-        if self.record.is_sampled:
-            columns["standard_deviation"] = predict_by_block(self.predictor.deviation, pairs).numpy()
-        code = 1 * ~is_trained(pairs.user, self.record.num_users) + 2 * ~is_trained(pairs.item, self.record.num_items)
-        return pd.DataFrame(columns | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
-
-    def deviation(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> NDArray[np.float32]:
-        """Compute the standard deviation of each pair's rating around its prediction, for a run of optimizer=gibbs.
-
-        Takes the arguments of `predict`. A day without training rows counts as the user's nearest day with some, and
-        the deviation excludes the user's drift since.
-
-        Returns:
-            (B,) float32, in rating units; NaN for a user or item without training ratings.
-
-        Raises:
-            UserError: as in `predict`, or the run has no samples.
-        """
-        if not self.record.is_sampled:
-            raise UserError(f"{self.folder} has no samples, so no standard deviation")
-        return predict_by_block(self.predictor.deviation, self._pairs(user_ids, item_ids, times)).numpy()
-
-    def _pairs(self, user_ids: Ids, item_ids: Ids, times: Times | None) -> Ratings:
         self.check_predicts_ratings()
         if len(user_ids) != len(item_ids):
             raise UserError(f"predict needs as many users as items, got {len(user_ids)} and {len(item_ids)}")
@@ -247,32 +110,158 @@ class TrainedModel:
                 raise UserError(f"times: entry {int(np.isnat(times).argmax())} is NaT")
         return Ratings(
             day=None if times is None else times.astype("datetime64[D]").astype(np.int32),
-            user=self.user_ids.index_of(user_ids),
-            item=self.item_ids.index_of(item_ids),
+            user=self.tables.user_ids.index_of(user_ids),
+            item=self.tables.item_ids.index_of(item_ids),
             rating=np.zeros(len(user_ids), dtype=np.float32),
         )
 
-    def trained_users(self, user_ids: Ids) -> NDArray[np.bool_]:
-        """Return whether each user has training ratings: (B,) bool."""
-        return is_trained(self.user_ids.index_of(user_ids), self.record.num_users)
+    def predict_table(self, user_ids: Ids, item_ids: Ids, *, times: Times | None = None) -> pd.DataFrame:
+        """Predict like `Run.predict_table`."""
+        pairs, record = self.pairs(user_ids, item_ids, times), self.record
+        columns = {"prediction": predict_by_block(self.predictor, pairs).numpy()}
+        if record.is_sampled:
+            columns["standard_deviation"] = predict_by_block(self.predictor.deviation, pairs).numpy()
+        code = 1 * ~is_trained(pairs.user, record.num_users) + 2 * ~is_trained(pairs.item, record.num_items)
+        return pd.DataFrame(columns | {"basis": pd.Categorical.from_codes(code, pd.Index(BASES))})
 
-    def trained_items(self, item_ids: Ids) -> NDArray[np.bool_]:
-        """Return whether each item has training ratings: (B,) bool."""
-        return is_trained(self.item_ids.index_of(item_ids), self.record.num_items)
+    @cached_property
+    def interest(self) -> Interest:
+        """The interest model, read from the folder, or fitted to the training ratings and stored there."""
+        if self.extension is not None:
+            return self.extension.interest()
+        folder, sizes = self.tables.folder, {"num_users": self.record.num_users, "num_items": self.record.num_items}
+        interest = read_interest(folder, **sizes)
+        if interest is None:
+            self.tables.check_fits_memory(what="by=expected_gain", instead="by=prediction does not")
+            interest = fit_interest(RatedPairs(*read_part(folder, "train", ["user", "item"])), **sizes)
+            write_interest(folder, interest)
+        return interest
 
-    def has_user(self, user_id: int | str) -> bool:
-        """Return whether a user has training ratings."""
-        return bool(self.trained_users([user_id])[0])
+    def order(self, options: OrderOptions) -> Order | None:
+        """Return the order of lists; None: by the model's own ratings or scores.
 
-    def check_users(self, user_ids: Ids, *, place: Callable[[int], str]) -> None:
-        """Raise UserError if a user has no training ratings; `place` returns the place of a row for the message."""
-        is_trained = self.trained_users(user_ids)
-        if not is_trained.all():
-            row = int(np.argmin(is_trained))
-            nearest = self.user_ids.did_you_mean(user_ids[row], among=self.record.num_users)
-            raise UserError(
-                f"{place(row)}: no user {str(user_ids[row])!r} has training ratings (unknown=error){nearest}"
-            )
+        Raises:
+            UserError: lower bounds need samples, which the run lacks.
+        """
+        if options.by is OrderBy.lower_bound:
+            if not self.record.is_sampled:
+                raise UserError("by=lower_bound needs a run of optimizer=gibbs: others have no standard deviations")
+            return LowerBound(self.predictor)
+        if options.by is OrderBy.prediction or self.record.predicts_scores:
+            return None
+        return self._expected_gain(options.threshold)
+
+    def _expected_gain(self, threshold: float | None) -> ExpectedGain:
+        if self.extension is not None:  # errors and scale come from the run's own ratings
+            return replace(self.extension.base._expected_gain(threshold), interest=self.interest)
+        return ExpectedGain.from_levels(
+            self.interest,
+            self.tables.rating_levels,
+            threshold=self.liked_from(threshold),
+            mse=self.noise_variance,
+            stars=self.record.stars,
+        )
+
+    def liked_from(self, threshold: float | None) -> float:
+        """Return the lowest rating that counts as liked: the threshold, or 4 of 5 stars for None.
+
+        Raises:
+            UserError: the threshold is not finite.
+        """
+        if threshold is not None and not np.isfinite(threshold):
+            raise UserError(f"threshold must be finite, got {threshold}")
+        return liked_from(threshold, self.record.stars)
+
+    def lowest_liked(self, threshold: float | None) -> float:
+        """Return the lowest training rating that counts as liked, or the threshold if there is none."""
+        levels, liked_from = self.tables.rating_levels, self.liked_from(threshold)
+        return float(min(levels[levels >= liked_from], default=liked_from))
+
+    def check_length(self, k: int) -> None:
+        """Raise UserError if k exceeds both the number of items and SHORT_LIST."""
+        if k > max(self.record.num_items, SHORT_LIST):
+            raise UserError(f"k must be at most {self.record.num_items}, the number of items, got {k}")
+
+    def list_of(self, user_id: int | str, options: ListOptions) -> pd.DataFrame:
+        """Make a user's list, with the columns of `Recommender.recommend`."""
+        if np.ndim(user_id) > 0:
+            raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
+        self._check_known([user_id], options)
+        user = int(self.tables.user_ids.index_of([user_id])[0])
+        chosen = self.tables.candidates(options.candidates)
+        if options.exclude_seen:
+            chosen = chosen[~np.isin(chosen, self.tables.rated_by(user)["item"])]
+        order = self.order(options.order)
+        best = top_k(self.predictor, user=user, candidates=torch.from_numpy(chosen), k=options.k, order=order).numpy()
+        return self._listed(np.full_like(best, user), best)
+
+    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+        """Make lists like `Recommender.recommend_to_all`, in blocks of bounded memory; at least one block."""
+        tables = self.tables
+        if user_ids is None:
+            includes_unknown = options.unknown == "baseline"
+            user = np.arange(len(tables.user_ids) if includes_unknown else self.record.num_users, dtype=np.int32)
+            ids = tables.user_ids.ids[user]
+        else:
+            user = tables.user_ids.index_of(user_ids)
+            ids = tables.user_ids.ids[user] if (user != UNKNOWN).all() else pd.Index(user_ids).astype(str)
+            self._check_known(user_ids, options)
+        chosen, seen = tables.candidates(options.candidates), None
+        if options.exclude_seen:
+            tables.check_fits_memory(what="exclude_seen=true", instead="recommend to one user at a time")
+            rated = (tables.ratings[name].to_numpy() for name in ("user", "item"))
+            seen = SeenItems(*rated, num_users=len(tables.user_ids))
+        first, order = 0, self.order(options.order)
+        for best in top_k_of_users(self.predictor, user, candidates=chosen, seen=seen, k=options.k, order=order):
+            row, column = np.nonzero(best >= 0)
+            listed = self._listed(user[first + row], best[row, column]).assign(rank=column + 1)
+            listed.insert(0, "user_id", ids[first + row])
+            first += len(best)
+            yield listed
+
+    def _check_known(self, user_ids: Ids, options: ListOptions) -> None:
+        """Raise UserError if the options refuse one of the users."""
+        if options.unknown == "error":
+            self.tables.check_users(user_ids, place=lambda row: "user_ids" if len(user_ids) > 1 else "user_id")
+
+    def _listed(self, user: NDArray[np.int32], item: NDArray[np.int32]) -> pd.DataFrame:
+        """Make a list of items with each user's predicted ratings and their standard deviations, or scores."""
+        rows = Ratings(user=user, item=item, rating=np.zeros(len(item), dtype=np.float32))
+        predicted = predict_by_block(self.predictor, rows).numpy()
+        if self.record.predicts_scores:
+            return self.tables.listed(item, score=predicted)
+        if not self.record.is_sampled:
+            return self.tables.listed(item, rating=predicted)
+        deviation = predict_by_block(self.predictor.deviation, rows).numpy()
+        return self.tables.listed(item, rating=predicted, standard_deviation=deviation)
+
+    def rated_highest(self, user_id: int | str, *, k: int) -> pd.DataFrame:
+        """List the k items that a user rated highest in any part: rank, item_id, title, rating; empty if unknown."""
+        user = self.tables.user_ids.index_of([user_id])[0]
+        rows = self.tables.rated_by(int(user)).nlargest(k, "rating", keep="first")
+        return self.tables.listed(rows["item"].to_numpy(), rating=rows["rating"].to_numpy())
+
+
+class Extension(NamedTuple):
+    """Users or items folded into a model.
+
+    Attributes:
+        base: the model without them.
+        side: user: these users replace the model's own; item: these items come after the model's own.
+        pairs: implicit feedback, in which these users or items are numbered from 0.
+        number: number of folded-in users or items.
+    """
+
+    base: TrainedModel
+    side: SideName
+    pairs: RatedPairs
+    number: int
+
+    def interest(self) -> Interest:
+        """Solve for the interest rows of the users or items."""
+        interest = self.base.interest
+        with_rows = interest.with_users if self.side == "user" else interest.with_items
+        return with_rows(self.pairs, self.number)
 
 
 def _in_utc(times: Times) -> NDArray[np.datetime64]:
@@ -281,11 +270,6 @@ def _in_utc(times: Times) -> NDArray[np.datetime64]:
     if given.inferred_type not in ("datetime64", "datetime", "date", "empty"):
         raise UserError(f"times must be dates with times, such as datetime64, got {given.inferred_type} values")
     return pd.DatetimeIndex(pd.to_datetime(given, utc=True)).tz_localize(None).to_numpy()
-
-
-def is_trained(index: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
-    """Return whether each user or item index has training ratings: `count` is the number of those that have."""
-    return (index >= 0) & (index < count)
 
 
 def predict_by_block(predict: Callable[[Tensor, Tensor, Tensor | None], Tensor], rows: Ratings) -> Tensor:

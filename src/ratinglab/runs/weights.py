@@ -1,7 +1,7 @@
 """The weights of a run: its predictor, built from the record and the tables, and loaded from a checkpoint."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,6 +23,14 @@ from ratinglab.stars import Stars
 
 PREDICTOR_PREFIX = "predictor."
 """Prefix of the predictor's weights in the checkpoint of a LightningModule."""
+
+
+class Checkpoint(NamedTuple):
+    """The predictor's weights, and the epochs and the seconds of training before they were written."""
+
+    weights: dict[str, torch.Tensor]
+    epochs: int
+    seconds: float
 
 
 def read_training_data(record: RunRecord, folder: Path) -> TrainingData:
@@ -91,7 +99,7 @@ def load_predictor(record: RunRecord, folder: Path) -> tuple[Predictor, int]:
 
 def load_weights(predictor: Predictor, path: Path, *, record: RunRecord) -> int:
     """Load a checkpoint's weights. Returns the number of epochs that trained them."""
-    weights, epoch = _read_checkpoint(path, record=record)
+    weights, epoch, _ = read_checkpoint(path, record=record)
     if record.format_version == 2:
         old, new = ".item_features.weight", ".item_features.0.weight"
         weights = {key.replace(old, new): each for key, each in weights.items()}
@@ -110,7 +118,7 @@ def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: s
     Raises:
         UserError: the file is missing or damaged, or its weights have other shapes.
     """
-    weights, epoch = _read_checkpoint(path, record=record, key=key)
+    weights, epoch, _ = read_checkpoint(path, record=record, key=key)
     stored = "model.equation." if record.is_sampled else "model."
     try:
         predictor.equation.load_state_dict(
@@ -122,27 +130,12 @@ def load_equation(predictor: Predictor, path: Path, *, record: RunRecord, key: s
     return epoch
 
 
-def read_epoch(path: Path, *, record: RunRecord) -> int:
-    """Read the number of finished epochs from a checkpoint of a run; 0 if there is none."""
-    return _read_checkpoint(path, record=record)[1] if path.exists() else 0
-
-
-def read_seconds(path: Path, *, record: RunRecord) -> float:
-    """Read the seconds of training until a checkpoint of a run was written; 0 if there is none."""
-    return float(_load_checkpoint(path, record=record, key="run").get("seconds", 0)) if path.exists() else 0.0
-
-
-def check_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> int:
-    """Verify a checkpoint of a run. Returns the number of epochs that trained its weights.
+def read_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> Checkpoint:
+    """Read a checkpoint of a run, and verify it.
 
     Raises:
         UserError: it is missing, damaged or of another run; the message says whether the other checkpoint is intact.
     """
-    return _read_checkpoint(path, record=record, key=key)[1]
-
-
-def _read_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> tuple[dict[str, torch.Tensor], int]:
-    """Read the predictor's weights and the number of epochs that trained them."""
     try:
         content = _load_checkpoint(path, record=record, key=key)
     except UserError as error:
@@ -151,7 +144,7 @@ def _read_checkpoint(path: Path, *, record: RunRecord, key: str = "run") -> tupl
     weights = {
         name.removeprefix(PREDICTOR_PREFIX): each for name, each in state.items() if name.startswith(PREDICTOR_PREFIX)
     }
-    return weights, content["epochs"]
+    return Checkpoint(weights, content["epochs"], float(content.get("seconds", 0)))
 
 
 def _load_checkpoint(path: Path, *, record: RunRecord, key: str) -> dict[str, Any]:

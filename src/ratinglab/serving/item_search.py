@@ -19,9 +19,10 @@ class ItemSearch:
 
     def __init__(self, run: Run, *, spread: NDArray[np.float64]) -> None:
         """Take the run and the standard deviation of each item's ratings: (num_items,)."""
-        count = run.train_counts[1][: run.record.num_items]
-        self._ids = run.item_ids.ids[: len(count)].astype(str).str.casefold().tolist()
-        titles = self._ids if run.titles is None else [str(title) for title in run.titles[: len(count)]]
+        tables = run.model.tables
+        count = tables.train_counts[1][: run.record.num_items]
+        self._ids = tables.item_ids.ids[: len(count)].astype(str).str.casefold().tolist()
+        titles = self._ids if tables.titles is None else [str(title) for title in tables.titles[: len(count)]]
         # texts begin with a space, so that " toy" matches beginnings of words
         self._texts = [f" {words}" for words in _words(titles)]
         self._by_count = np.argsort(-count, kind="stable")

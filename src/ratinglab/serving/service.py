@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.experiment.command_options import ServeOptions
-from ratinglab.runs.recommender import ListOptions, order_options
+from ratinglab.runs.folded_in import FoldedIn, explain_list
+from ratinglab.runs.lists import ListOptions, order_options
 from ratinglab.runs.record import has_finished
 from ratinglab.runs.run import Run
 from ratinglab.serving.item_search import ItemSearch
@@ -55,7 +56,7 @@ class Service:
         self.run = run
         self._limits = limits
         train = run.part("train")
-        self._num_ratings = run.train_counts[1][: run.record.num_items]
+        self._num_ratings = run.model.tables.train_counts[1][: run.record.num_items]
         self._search = ItemSearch(run, spread=_spread(train.item, train.rating, self._num_ratings))
         self._rating_scale = rating_scale(train.rating, scale=run.record.scale)
         self._loaded_at = datetime.now(UTC)
@@ -111,15 +112,10 @@ class Service:
         )
 
     def recommend(self, request: RecommendRequest) -> RecommendAnswer:
-        """Recommend items to a known user, as Run.recommend does, with the standard deviations of Run.deviation."""
+        """Recommend items to a known user, as Run.recommend does."""
         self._check_request(request)
-        run, user_id = self.run, request.user_id
-        found = run.list_of(user_id, _list_options(request, unknown=request.unknown))
-        item_ids = found["item_id"].tolist()
-        if run.record.is_sampled:
-            found["standard_deviation"] = run.deviation([user_id] * len(item_ids), item_ids)
-        reasons = run.explain_list(user_id, item_ids, k=request.why) if request.why > 0 else None
-        return RecommendAnswer(recommended=_recommended(found, reasons))
+        options = _list_options(request, unknown=request.unknown)
+        return RecommendAnswer(recommended=self._recommended(None, request.user_id, options, why=request.why))
 
     def fold_in(self, request: FoldInRequest) -> FoldInAnswer:
         """Recommend items to a user with these ratings, as Run.fold_in and FoldedIn.recommend do."""
@@ -128,21 +124,32 @@ class Service:
         self._check_length("item_ids", request.item_ids, self._limits.max_pairs)
         folded = self.run.fold_in(request.ratings, user_id=request.user_id)
         (user_id,) = folded.user_ids
-        found = folded.list_of(user_id, _list_options(request, unknown="error"))
-        item_ids = found["item_id"].tolist()
-        reasons = folded.explain_list(user_id, item_ids, k=request.why) if request.why > 0 else None
+        options = _list_options(request, unknown="error")
         predicted = _rows(folded.predict_table(request.item_ids)) if request.item_ids else []
         return FoldInAnswer(
-            recommended=_recommended(found, reasons),
+            recommended=self._recommended(folded, user_id, options, why=request.why),
             predictions=[
                 ItemPrediction(item_id=item_id, **row) for item_id, row in zip(request.item_ids, predicted, strict=True)
             ],
         )
 
+    def _recommended(
+        self, folded: FoldedIn | None, user_id: int | str, options: ListOptions, *, why: int
+    ) -> list[Recommended]:
+        """List items for a user, each with the `why` ratings of the user that moved its prediction most."""
+        found = (folded or self.run).list_of(user_id, options)
+        reasons: dict[int | str, list[Reason]] = {}
+        if why > 0:
+            for row in _rows(explain_list(self.run.model, folded, user_id, found["item_id"].tolist(), k=why)):
+                item_id, title = row["rated_item_id"], row.get("rated_title")
+                reason = Reason(item_id=item_id, title=title, rating=row["rating"], change=row["change"])
+                reasons.setdefault(row["item_id"], []).append(reason)
+        return [Recommended(**row, why=reasons.get(row["item_id"], [])) for row in _rows(found)]
+
     def similar(self, request: SimilarRequest) -> SimilarAnswer:
         """Find the items most similar to one, as Run.similar does."""
         self._check_request(request)
-        (item,) = self.run.find_items([request.item], place=lambda _: "item")
+        (item,) = self.run.model.tables.item_names.find([request.item], place=lambda _: "item")
         found = self.run.similar(request.item, k=request.k, candidates=request.candidates)
         return SimilarAnswer(item=self._item(int(item)), similar=[Similar(**row) for row in _rows(found)])
 
@@ -155,8 +162,9 @@ class Service:
 
     def _item(self, item: int) -> Item:
         """Describe an item by its index."""
-        title = None if self.run.titles is None else _value(self.run.titles[item])
-        item_id = self.run.item_ids.ids[item]
+        tables = self.run.model.tables
+        title = None if tables.titles is None else _value(tables.titles[item])
+        item_id = tables.item_ids.ids[item]
         count = int(self._num_ratings[item]) if item < len(self._num_ratings) else 0
         return Item(item_id=item_id if isinstance(item_id, str) else int(item_id), title=title, num_ratings=count)
 
@@ -179,17 +187,6 @@ def _list_options(request: ListRequest, *, unknown: str) -> ListOptions:
         unknown=unknown,
         order=order_options(request.by, request.threshold),
     )
-
-
-def _recommended(found: pd.DataFrame, reasons: pd.DataFrame | None) -> list[Recommended]:
-    """Convert recommended items and their reasons to JSON models."""
-    why: dict[int | str, list[Reason]] = {}
-    for row in [] if reasons is None else _rows(reasons):
-        reason = Reason(
-            item_id=row["rated_item_id"], title=row.get("rated_title"), rating=row["rating"], change=row["change"]
-        )
-        why.setdefault(row["item_id"], []).append(reason)
-    return [Recommended(**row, why=why.get(row["item_id"], [])) for row in _rows(found)]
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:

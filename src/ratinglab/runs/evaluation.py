@@ -1,0 +1,109 @@
+"""Evaluation of a trained model: errors of its predictions, and its lists against held-out ratings."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ratinglab.batches import Batch
+from ratinglab.evaluation.metrics import find_metrics
+from ratinglab.evaluation.predictions import Predictions
+from ratinglab.evaluation.ranking import OrderOptions
+from ratinglab.models.rated_pairs import RatedPairs
+from ratinglab.ratings.table import Ratings
+from ratinglab.recommend.held_out_lists import HeldOutLists
+from ratinglab.runs.run_tables import is_trained
+from ratinglab.runs.storage import read_part
+from ratinglab.runs.trained_model import TrainedModel, predict_by_block
+
+POPULARITY = "baseline/popularity/"
+"""Prefix of the tags of the most popular items' lists."""
+WITHIN_90 = 1.6449
+"""Half-width of the 90% interval of a normal distribution, in standard deviations."""
+
+
+def predict_rows(model: TrainedModel, rows: Ratings) -> Predictions:
+    """Predict rows by the model and by the bias baseline."""
+    predictor = model.predictor
+
+    def bias_baseline(user: Tensor, item: Tensor, _: Tensor | None) -> Tensor:
+        return predictor.clip(predictor.baseline(user, item))
+
+    predicted, baseline = predict_by_block(predictor, rows), predict_by_block(bias_baseline, rows)
+    return Predictions(rows, model=predicted.numpy(), baseline=baseline.numpy())
+
+
+def measure_errors(model: TrainedModel, predictions: Predictions, *, prefix: str) -> dict[str, float]:
+    """Measure the errors of all rows, and of warm and cold rows separately, by tag; see `Run.evaluate`."""
+    metrics: dict[str, float] = {}
+    is_warm = is_trained(predictions.rows.user, model.record.num_users)
+    is_warm &= is_trained(predictions.rows.item, model.record.num_items)
+    groups = {prefix: predictions}
+    if not is_warm.all():
+        metrics[f"{prefix}cold/rows"] = int((~is_warm).sum())
+        groups |= {f"{prefix}warm/": predictions.take(is_warm), f"{prefix}cold/": predictions.take(~is_warm)}
+    for group, members in groups.items():
+        if len(members.rows) > 0:
+            metrics |= _errors_of(model, members, prefix=group)
+    if model.record.is_sampled and is_warm.any():
+        metrics[f"{prefix}coverage_90"] = _coverage(model, predictions.rows.take(is_warm))
+    return metrics
+
+
+@torch.inference_mode()
+def _errors_of(model: TrainedModel, predictions: Predictions, *, prefix: str) -> dict[str, float]:
+    """Measure the errors of the model and of the baselines, by tag."""
+    rating, predictor = torch.from_numpy(predictions.rows.rating), model.predictor
+    systems = {
+        "": torch.from_numpy(predictions.model),
+        "baseline/bias/": torch.from_numpy(predictions.baseline),
+        "baseline/mean/": predictor.clip(predictor.baseline.mean).repeat(len(rating)),
+    }
+    kinds = find_metrics([each["target"] for each in model.record.metrics])
+    return {
+        f"{system}{prefix}{metric.name}": metric(values, rating)
+        for system, values in systems.items()
+        for metric in kinds
+    }
+
+
+def _coverage(model: TrainedModel, rows: Ratings) -> float:
+    """Compute the share of ratings within 1.645 standard deviations of their prediction."""
+    distance = (predict_by_block(model.predictor.predict_unclipped, rows) - torch.from_numpy(rows.rating)).abs()
+    inside = distance <= WITHIN_90 * predict_by_block(model.predictor.deviation, rows)
+    return int(inside.sum()) / len(rows)
+
+
+def measure_lists(
+    model: TrainedModel, lengths: Sequence[int], order: OrderOptions, *, parts: Sequence[str]
+) -> dict[str, float]:
+    """Measure the lists of the model and of the most popular items on parts, by tag; see `Run.evaluate_ranking`."""
+    metrics: dict[str, float] = {}
+    for part in parts if lengths else ():
+        rows, val = model.tables.held_out[part], model.tables.held_out["val"]
+        if len(rows) == 0:
+            continue
+        lists = HeldOutLists(
+            rows,
+            train=model.tables.train_pairs,
+            rated_between=RatedPairs(val.user, val.item) if part == "test" else None,
+            history=_history(model, part),
+            num_users=model.record.num_users,
+            num_items=model.record.num_items,
+            threshold=model.liked_from(order.threshold),
+        )
+        metrics[f"{part}/ranked_users"] = len(lists.users)
+        metrics[f"{part}/users_without_relevant"] = lists.num_without_relevant
+        metrics[f"{part}/users_without_training"] = lists.num_without_training
+        for k in lengths:
+            measured = lists.measure(model.predictor, k=k, order=model.order(order))
+            for system, found in {"": measured, POPULARITY: lists.measure_popularity(k=k)}.items():
+                metrics |= {f"{system}{part}/{name}@{k}": value for name, value in found.items()}
+    return metrics
+
+
+def _history(model: TrainedModel, part: str) -> Batch | None:
+    """Read the rows from which a part's users are folded in, with ratings in stars; None without such rows."""
+    columns = read_part(model.tables.folder, f"{part}_history", ["user", "item", "rating"])
+    user, item, rating = map(torch.from_numpy, columns)
+    return Batch(user, item, model.record.stars.to_stars(rating), day=None) if len(user) > 0 else None

@@ -1,0 +1,142 @@
+"""Recommendation lists, of a run and of what is folded into one: their settings and arguments."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from numbers import Integral
+
+import pandas as pd
+
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.evaluation.ranking import OrderBy, OrderOptions
+from ratinglab.runs.run_tables import Ids
+
+SHORT_LIST = 10
+"""Default length, also in conf/recommend.yaml and conf/similar.yaml. It is accepted even if a run has fewer items."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions:
+    """Settings of recommendation lists; `Recommender.recommend` describes them.
+
+    Attributes:
+        k: number of items per list.
+        candidates: ids of the items to choose from; None: all items.
+        exclude_seen: whether to leave out the items that the user has rated.
+        unknown: treatment of users without training ratings, `error` or `baseline`.
+        order: order of the lists.
+    """
+
+    k: int
+    candidates: Ids | None
+    exclude_seen: bool
+    unknown: str
+    order: OrderOptions
+
+    def __post_init__(self) -> None:
+        """Raise UserError for an invalid number of items, or an unknown treatment of users."""
+        check_k(self.k)
+        if self.unknown not in ("error", "baseline"):
+            raise UserError(f"unknown must be one of error, baseline, got {self.unknown}")
+
+
+class Recommender(ABC):
+    """Base class of a run and of what is folded into one: both recommend."""
+
+    @abstractmethod
+    def list_of(self, user_id: int | str | None, options: ListOptions) -> pd.DataFrame:
+        """Make a user's list, with the columns of `recommend`."""
+
+    @abstractmethod
+    def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
+        """Make lists like `recommend_to_all`, in blocks of bounded memory; at least one block."""
+
+    def recommend(
+        self,
+        user_id: int | str | None = None,
+        *,
+        k: int = SHORT_LIST,
+        candidates: Ids | None = None,
+        exclude_seen: bool = True,
+        unknown: str = "error",
+        by: str = "expected_gain",
+        threshold: float | None = None,
+    ) -> pd.DataFrame:
+        """Recommend k items.
+
+        The list is ordered by expected gain: the user's interest in the item, estimated from implicit feedback (who
+        rated what), times the probability of a rating of at least `threshold`; see `recommend.orders`. Ties go to the
+        item with more training ratings.
+
+        Args:
+            user_id: the user's id, as in the data; None: the only folded-in user.
+            k: maximum number of items, at least 1.
+            candidates: ids of the items to choose from; items without training ratings are ignored. None: all items.
+            exclude_seen: whether to exclude items that the user has rated in any part.
+            unknown: `error` refuses a user without training ratings; `baseline` uses the bias baseline.
+            by: `expected_gain`; `prediction`, before clipping; or `lower_bound`, the prediction minus its standard
+                deviation, for a run of optimizer=gibbs and for folded-in users. A model that predicts scores orders by
+                scores, and refuses `lower_bound`.
+            threshold: lowest rating that counts as liked, in rating units; None: 4 of 5 stars, on any scale.
+
+        Returns:
+            rank from 1, item_id, title (if the data had titles), rating (predicted) and, for a run of optimizer=gibbs
+            and after fold-in, standard_deviation (NaN where there is none), or score for a model that predicts scores;
+            best first.
+
+        Raises:
+            UserError: k is not an integer of at least 1, or the user or every candidate has no training ratings.
+        """
+        order = order_options(by, threshold)
+        options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
+        return self.list_of(user_id, options)
+
+    def recommend_to_all(
+        self,
+        *,
+        k: int = SHORT_LIST,
+        user_ids: Ids | None = None,
+        candidates: Ids | None = None,
+        exclude_seen: bool = True,
+        unknown: str = "error",
+        by: str = "expected_gain",
+        threshold: float | None = None,
+    ) -> pd.DataFrame:
+        """Recommend to several users; the other arguments are those of `recommend`.
+
+        The result omits users without any remaining item. With unknown=`baseline` and without user_ids, all users of
+        the run are included.
+
+        Args:
+            user_ids: ids of the users, in the order of the result; None: all folded-in users or, without any, all users
+                with training ratings, by index.
+
+        Returns:
+            user_id and the columns of `recommend`, best first.
+
+        Raises:
+            UserError: as in `recommend`.
+        """
+        order = order_options(by, threshold)
+        options = ListOptions(k=k, candidates=candidates, exclude_seen=exclude_seen, unknown=unknown, order=order)
+        return pd.concat(self.lists_by_block(options, user_ids=user_ids), ignore_index=True)
+
+
+def check_k(k: int) -> None:
+    """Raise UserError unless k is an integer of at least 1."""
+    if not isinstance(k, Integral) or isinstance(k, bool):
+        raise UserError(f"k must be an integer, got {k!r}")
+    if k < 1:
+        raise UserError(f"k must be at least 1, got {k}")
+
+
+def order_options(name: str, threshold: float | None) -> OrderOptions:
+    """Parse the name of an order of lists.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    names = [each.value for each in OrderBy]
+    if name not in names:
+        raise UserError(f"by must be one of {', '.join(names)}, got {name!r}{did_you_mean(str(name), names)}")
+    return OrderOptions(OrderBy(name), threshold)

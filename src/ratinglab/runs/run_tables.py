@@ -1,0 +1,218 @@
+"""The tables of a run in use: ids, items and ratings by index."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ratinglab.errors import UserError, did_you_mean
+from ratinglab.models.equation import SideName
+from ratinglab.models.rated_pairs import RatedPairs
+from ratinglab.ratings.ids import UNKNOWN, IdMap
+from ratinglab.ratings.item_names import ItemNames
+from ratinglab.ratings.side_information import Column, categories_in
+from ratinglab.ratings.table import Ratings
+from ratinglab.recommend.orders import levels_of
+from ratinglab.recommend.topk import by_popularity
+from ratinglab.runs.record import RunRecord
+from ratinglab.runs.storage import (
+    FEATURE_PREFIX,
+    count_ratings,
+    count_training_ratings,
+    read_features,
+    read_parquet,
+    read_part,
+)
+
+Ids = Sequence[int | str] | NDArray[np.generic] | pd.Series
+"""Ids of users or items, as in the data; 42 and "42" are the same."""
+MANY_RATINGS = 200_000_000
+"""Maximum number of ratings loaded into memory: about 10 GB."""
+
+
+@dataclass(eq=False)
+class RunTables:
+    """The tables in a run's folder, each read when first used; `extended_model` sets those of what is folded in.
+
+    Attributes:
+        folder: the run's folder.
+        record: contents of run.json.
+    """
+
+    folder: Path
+    record: RunRecord
+
+    @cached_property
+    def user_ids(self) -> IdMap:
+        """The id of each user index."""
+        return IdMap(read_parquet(self.folder / "users.parquet")["user_id"].to_numpy())
+
+    @cached_property
+    def items(self) -> pd.DataFrame:
+        """The table of items by index: item_id, title if the data had titles, and features."""
+        return read_parquet(self.folder / "items.parquet")
+
+    @cached_property
+    def item_ids(self) -> IdMap:
+        """The id of each item index."""
+        return IdMap(self.items["item_id"].to_numpy())
+
+    @cached_property
+    def titles(self) -> NDArray[np.object_] | None:
+        """The title of each item index; None if the data had no titles."""
+        return self.items["title"].to_numpy(dtype=object) if "title" in self.items else None
+
+    @cached_property
+    def item_names(self) -> ItemNames:
+        """All items by id and title. An item may lack training ratings."""
+        return ItemNames(self.item_ids, self.titles)
+
+    @cached_property
+    def ratings(self) -> pd.DataFrame:
+        """The ratings of all parts: user, item, rating and part, and the day if the equation takes days."""
+        return read_parquet(self.folder / "ratings.parquet")
+
+    @cached_property
+    def _num_ratings(self) -> int:
+        return count_ratings(self.folder)
+
+    @property
+    def _exceed_memory(self) -> bool:
+        return "ratings" not in vars(self) and self._num_ratings > MANY_RATINGS
+
+    def rated_by(self, user: int) -> pd.DataFrame:
+        """Return the ratings of one user index, like `ratings`. Reads only these if the run has very many ratings."""
+        if self._exceed_memory:
+            return read_parquet(self.folder / "ratings.parquet", filters=[("user", "==", user)])
+        return self.ratings[self.ratings["user"] == user]
+
+    def ratings_of(self, user: NDArray[np.int32]) -> pd.DataFrame:
+        """Return the ratings of distinct users, numbered by their position in the argument; UNKNOWN has none."""
+        known = np.flatnonzero(user != UNKNOWN)
+        if len(known) == 0:  # avoids loading all ratings
+            kinds = {"user": np.int32, "item": np.int32, "rating": np.float32, "part": np.int8}
+            return pd.DataFrame({name: np.empty(0, kind) for name, kind in kinds.items()})
+        position = np.empty(len(self.user_ids), dtype=np.int32)
+        position[user[known]] = known
+        rows = self.ratings[np.isin(self.ratings["user"], user[known])]
+        return rows.assign(user=position[rows["user"]])
+
+    def check_fits_memory(self, *, what: str, instead: str) -> None:
+        """Raise UserError if the run has too many ratings to load into memory."""
+        if self._exceed_memory:
+            raise UserError(f"{what} needs all {self._num_ratings:,} ratings of the run in memory: {instead}")
+
+    @cached_property
+    def train_counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Number of training ratings of each user index, and of each item index."""
+        return count_training_ratings(self.folder, num_users=len(self.user_ids), num_items=len(self.item_ids))
+
+    @cached_property
+    def items_by_popularity(self) -> NDArray[np.int32]:
+        """The items with training ratings, most rated first, then folded-in items: the order of candidates."""
+        return by_popularity(self.train_counts[1][: self.record.num_items])
+
+    @cached_property
+    def rating_range(self) -> tuple[float, float]:
+        """The lowest and the highest rating."""
+        if self.record.scale is not None:
+            return self.record.scale
+        return float(self.ratings["rating"].min()), float(self.ratings["rating"].max())
+
+    @cached_property
+    def rating_levels(self) -> NDArray[np.float32]:
+        """The distinct training ratings, ascending."""
+        (rating,) = read_part(self.folder, "train", ["rating"])
+        return levels_of(rating)
+
+    @cached_property
+    def train_pairs(self) -> RatedPairs:
+        """Who rated what in training."""
+        return RatedPairs(*read_part(self.folder, "train", ["user", "item"]))
+
+    @cached_property
+    def held_out(self) -> dict[str, Ratings]:
+        """The rows of val and test, without days."""
+        return {part: Ratings(*read_part(self.folder, part, ["user", "item", "rating"])) for part in ("val", "test")}
+
+    def feature(self, side: SideName, name: str) -> Column:
+        """Read a feature of all users or items by index. The equation must use it."""
+        return read_features(self.folder / f"{side}s.parquet", (name,))[name]
+
+    def trained_users(self, user_ids: Ids) -> NDArray[np.bool_]:
+        """Return whether each user has training ratings: (B,) bool."""
+        return is_trained(self.user_ids.index_of(user_ids), self.record.num_users)
+
+    def trained_items(self, item_ids: Ids) -> NDArray[np.bool_]:
+        """Return whether each item has training ratings: (B,) bool."""
+        return is_trained(self.item_ids.index_of(item_ids), self.record.num_items)
+
+    def has_user(self, user_id: int | str) -> bool:
+        """Return whether a user has training ratings."""
+        return bool(self.trained_users([user_id])[0])
+
+    def check_users(self, user_ids: Ids, *, place: Callable[[int], str]) -> None:
+        """Raise UserError if a user has no training ratings; `place` returns the place of a row for the message."""
+        is_known = self.trained_users(user_ids)
+        if not is_known.all():
+            row = int(np.argmin(is_known))
+            nearest = self.user_ids.did_you_mean(user_ids[row], among=self.record.num_users)
+            raise UserError(
+                f"{place(row)}: no user {str(user_ids[row])!r} has training ratings (unknown=error){nearest}"
+            )
+
+    def candidates(self, item_ids: Ids | None) -> NDArray[np.int32]:
+        """Return the distinct indices of those items that have training ratings, most popular first; None: all items.
+
+        Raises:
+            UserError: there is no such item.
+        """
+        if item_ids is None:
+            return self.items_by_popularity
+        item = self.item_ids.index_of(item_ids)
+        item = item[is_trained(item, self.record.num_items)]
+        if len(item) == 0:
+            if len(item_ids) == 0:
+                raise UserError("candidates must have at least one item, got none")
+            raise UserError(f"none of the {len(item_ids):,} candidates has training ratings")
+        return self.items_by_popularity[np.isin(self.items_by_popularity, item)]
+
+    def items_of(self, genres: Sequence[str], *, column: str = "genres") -> Ids:
+        """List the ids of the items that have at least one of these genres.
+
+        Args:
+            genres: names of genres, spelled as in the data.
+            column: column of categories in the table of items.
+
+        Raises:
+            UserError: the run has no such column, or no item has one of the genres.
+        """
+        features = self.items.filter(regex=f"^{FEATURE_PREFIX}").select_dtypes(exclude="number")
+        names = [str(name).removeprefix(FEATURE_PREFIX) for name in features]
+        if column not in names:
+            listed = f"only {', '.join(names)}" if names else "since its data had none (data.titles.path)"
+            raise UserError(
+                f"genres: {self.folder} has no item categories {column!r}, {listed}{did_you_mean(column, names)}"
+            )
+        of_items = features[f"{FEATURE_PREFIX}{column}"].map(lambda text: set(categories_in(text)))
+        known = set().union(*of_items)
+        for genre in genres:
+            if genre not in known:
+                raise UserError(f"genres: no item has the genre {genre!r}{did_you_mean(genre, known)}")
+        return self.item_ids.ids[[not each.isdisjoint(genres) for each in of_items]].to_numpy()
+
+    def listed(self, item: NDArray[np.int32], **values: NDArray[np.generic]) -> pd.DataFrame:
+        """Make a list of items, best first: rank, item_id, title if the data had titles, and the values, (B,) each."""
+        listed = pd.DataFrame({"rank": np.arange(1, len(item) + 1), "item_id": self.item_ids.ids[item]})
+        if "title" in self.items:
+            listed["title"] = self.items["title"].array[item]
+        return listed.assign(**values)
+
+
+def is_trained(index: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
+    """Return whether each user or item index has training ratings: `count` is the number of those that have."""
+    return (index >= 0) & (index < count)
