@@ -14,12 +14,12 @@ from ratinglab.models.baselines import SHRINKAGE, BiasBaseline
 from ratinglab.models.equation import Factors, SideRows
 from ratinglab.models.posterior import Posterior, Sample, SummedRows
 from ratinglab.models.predictor import Predictor
-from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import IdMap
+from ratinglab.recommend.interest import Interest
 from ratinglab.runs.new_rows import NewRows, given_columns, positions
 from ratinglab.runs.record import RunRecord
 from ratinglab.runs.run_tables import RunTables
-from ratinglab.runs.trained_model import Extension, TrainedModel
+from ratinglab.runs.trained_model import TrainedModel
 
 
 def extend(
@@ -39,11 +39,13 @@ def extend(
     old, stars, scale = model.tables, model.record.stars, model.predictor.scale
     predictor = Predictor(_posterior(user_rows, item_rows), _baseline(model, users, items), stars=stars, scale=scale)
     record = replace(old.record, num_users=user_rows.num_owners, num_items=item_rows.num_owners, is_sampled=True)
-    if users is not None:
-        extension = Extension(base, "user", RatedPairs(*users.pairs()), len(users.ids))
-    else:
-        extension = Extension(base, "item", RatedPairs(*items.pairs()).swapped(), len(items.ids))
-    return TrainedModel(predictor.eval(), _tables(old, record, users, items, rows), extension)
+
+    def fold_interest(interest: Interest) -> Interest:
+        if users is not None:
+            return interest.with_users(users.pairs(), len(users.ids))
+        return interest.with_items(items.pairs().swapped(), len(items.ids))
+
+    return TrainedModel(predictor.eval(), _tables(old, record, users, items, rows), base, fold_interest)
 
 
 def extend_scores(model: TrainedModel, users: NewRows, rows: pd.DataFrame) -> TrainedModel:

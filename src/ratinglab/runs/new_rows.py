@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ratinglab.errors import UserError
 from ratinglab.models.design import Design
 from ratinglab.models.equation import ColumnSource, SideName, other_side
+from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.ids import UNKNOWN, WHOLE_NUMBER, IdMap
 from ratinglab.ratings.side_information import Column, categories, categories_in, is_numeric, is_unknown, new_values
 from ratinglab.recommend.fold_in_solver import NewRatings
@@ -42,10 +43,9 @@ class NewRows(NamedTuple):
     designs: list[Design]
     features: GivenFeatures | None
 
-    def pairs(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return the row of each rating and the index on the other side: (E,) each."""
-        row, other = self.ratings.row.int().numpy(), self.ratings.other.int().numpy()
-        return row, other
+    def pairs(self) -> RatedPairs:
+        """Return the row of each rating, as the user, and the index on the other side, as the item."""
+        return RatedPairs(self.ratings.row.int().numpy(), self.ratings.other.int().numpy())
 
     def single_row(self, number: int) -> tuple[NewRatings, list[Design]]:
         """Return the ratings and designs of one row."""

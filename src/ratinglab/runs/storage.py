@@ -56,12 +56,13 @@ FEATURE_PREFIX = "feature/"
 def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     """Write the run's tables and record; on resume, only missing or damaged tables."""
     side = holdout.side
-    users = {"user_id": holdout.user_ids.ids, **_prefixed(side.user_features)}
-    items = {"item_id": holdout.item_ids.ids, "title": holdout.titles, **_prefixed(holdout.item_features)}
+    users = _frame({"user_id": holdout.user_ids.ids}, side.user_features)
+    titles = {} if holdout.titles is None else {"title": holdout.titles}
+    items = _frame({"item_id": holdout.item_ids.ids, **titles}, holdout.item_features)
     ratings = (vars(rows) | {"part": part} for rows, part in holdout.blocks())
     writers: tuple[Callable[[BinaryIO], object], ...] = (
-        lambda file: _frame(users).to_parquet(file, index=False),
-        lambda file: _frame(items).to_parquet(file, index=False),
+        lambda file: users.to_parquet(file, index=False),
+        lambda file: items.to_parquet(file, index=False),
         lambda file: write_parquet(file, ratings),
     )
     for name, write in zip(TABLES, writers, strict=True):
@@ -78,8 +79,8 @@ def write_run(folder: Path, *, record: RunRecord, holdout: Holdout) -> None:
     write_bytes(folder / RUN_RECORD, content)  # last: this makes the folder a run
 
 
-def _frame(columns: Mapping[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame({key: column for key, column in columns.items() if column is not None})
+def _frame(columns: Mapping[str, Any], features: Mapping[str, Column]) -> pd.DataFrame:
+    return pd.DataFrame({**columns, **{f"{FEATURE_PREFIX}{name}": column for name, column in features.items()}})
 
 
 def _is_whole(path: Path) -> bool:
@@ -196,10 +197,6 @@ def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
         return None
     rows = read_parquet(path, columns=["rating", "predicted"], filters=[("part", "==", PARTS.index(part))])
     return np.square(rows["predicted"].to_numpy(np.float64) - rows["rating"].to_numpy(np.float64))
-
-
-def _prefixed(features: dict[str, Column]) -> dict[str, Column]:
-    return {f"{FEATURE_PREFIX}{name}": column for name, column in features.items()}
 
 
 def read_parquet(

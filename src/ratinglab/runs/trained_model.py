@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,12 +40,14 @@ class TrainedModel:
     Attributes:
         predictor: the predictor with the best weights, in evaluation mode, on the CPU.
         tables: the ids, items and ratings.
-        extension: the folded-in users or items; None for a run's own model.
+        base: the model that users or items were folded into; None for a run's own model.
+        fold_interest: adds these users or items to the interest model of the base.
     """
 
     predictor: Predictor
     tables: RunTables
-    extension: "Extension | None" = None
+    base: "TrainedModel | None" = None
+    fold_interest: Callable[[Interest], Interest] = lambda interest: interest
 
     def __post_init__(self) -> None:
         """Take the record from the tables."""
@@ -127,8 +128,8 @@ class TrainedModel:
     @cached_property
     def interest(self) -> Interest:
         """The interest model, read from the folder, or fitted to the training ratings and stored there."""
-        if self.extension is not None:
-            return self.extension.interest()
+        if self.base is not None:
+            return self.fold_interest(self.base.interest)
         folder, sizes = self.tables.folder, {"num_users": self.record.num_users, "num_items": self.record.num_items}
         interest = read_interest(folder, **sizes)
         if interest is None:
@@ -152,8 +153,8 @@ class TrainedModel:
         return self._expected_gain(options.threshold)
 
     def _expected_gain(self, threshold: float | None) -> ExpectedGain:
-        if self.extension is not None:  # errors and scale come from the run's own ratings
-            return replace(self.extension.base._expected_gain(threshold), interest=self.interest)
+        if self.base is not None:  # errors and scale come from the run's own ratings
+            return replace(self.base._expected_gain(threshold), interest=self.interest)
         return ExpectedGain.from_levels(
             self.interest,
             self.tables.rating_levels,
@@ -240,28 +241,6 @@ class TrainedModel:
         user = self.tables.user_ids.index_of([user_id])[0]
         rows = self.tables.rated_by(int(user)).nlargest(k, "rating", keep="first")
         return self.tables.listed(rows["item"].to_numpy(), rating=rows["rating"].to_numpy())
-
-
-class Extension(NamedTuple):
-    """Users or items folded into a model.
-
-    Attributes:
-        base: the model without them.
-        side: user: these users replace the model's own; item: these items come after the model's own.
-        pairs: implicit feedback, in which these users or items are numbered from 0.
-        number: number of folded-in users or items.
-    """
-
-    base: TrainedModel
-    side: SideName
-    pairs: RatedPairs
-    number: int
-
-    def interest(self) -> Interest:
-        """Solve for the interest rows of the users or items."""
-        interest = self.base.interest
-        with_rows = interest.with_users if self.side == "user" else interest.with_items
-        return with_rows(self.pairs, self.number)
 
 
 def _in_utc(times: Times) -> NDArray[np.datetime64]:
