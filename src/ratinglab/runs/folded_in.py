@@ -42,7 +42,7 @@ class FoldedIn(Recommender):
         """Solve for the rows of the users and items; `rows` are the given ratings, from `look_up`."""
         self.user_ids, self.item_ids, self.is_anonymous = users.ids, items.ids, is_anonymous
         self.notes = tuple(_notes(run.record, rows, users, items))
-        self._run, self._users, self.model = run, users, run
+        self._users, self.model = users, run
         self.users_model: TrainedModel | None = None
         if run.record.predicts_scores:
             self.users_model = extend_scores(run, users, rows)
@@ -137,7 +137,7 @@ class FoldedIn(Recommender):
         Raises:
             UserError: the user was not folded in, an item has no row, or k is below 1.
         """
-        self._run.check_predicts_ratings()
+        self.model.check_predicts_ratings()
         user_id = self._only_user() if user_id is None else user_id
         folded = self.users_model
         if folded is None or not folded.tables.has_user(user_id):
