@@ -2,6 +2,8 @@
 
 from dataclasses import fields
 
+import torch
+
 from ratinglab.models.bias import BiasOptions
 from ratinglab.models.biased_mf import BiasedMFOptions
 from ratinglab.models.building import build_equation
@@ -10,6 +12,7 @@ from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.mean import MeanOptions
 from ratinglab.models.mf import MFOptions
 from ratinglab.models.nmf import NMFOptions
+from ratinglab.models.predictor import Predictor
 from ratinglab.models.svdpp import Implicit, SVDppOptions
 from ratinglab.models.timesvdpp import TimeSVDppOptions
 
@@ -38,3 +41,11 @@ def options_of(name: str, **changed) -> EquationOptions:
 def equation_of(name: str, training: TrainingData, *, seed: int = 0, **changed) -> Equation:
     """Build an equation for training data, some of its options changed."""
     return build_equation(options_of(name, **changed), training, seed=seed)
+
+
+def ranked(predictor: Predictor, user: int, candidates: list[int], *, k: int) -> list[int]:
+    """Rank candidates by a user's unclipped predictions; equal ones keep their order."""
+    item = torch.tensor(candidates, dtype=torch.int32)
+    with torch.inference_mode():
+        predicted = predictor.predict_items_unclipped(user, item)
+    return item[predicted.argsort(descending=True, stable=True)[:k]].tolist()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from equations import equation_of
+from equations import equation_of, ranked
 
 from ratinglab.batches import as_tensors
 from ratinglab.models.baselines import BiasBaseline
@@ -14,7 +14,6 @@ from ratinglab.models.rated_pairs import RatedPairs
 from ratinglab.ratings.table import Ratings
 from ratinglab.recommend import topk
 from ratinglab.recommend.held_out_lists import HeldOutLists
-from ratinglab.recommend.topk import top_k
 from ratinglab.stars import Stars
 
 NUM_USERS, NUM_ITEMS = 40, 30
@@ -87,8 +86,8 @@ def test_users_with_a_history_are_folded_in_and_its_items_are_no_candidates():
     predictor = Predictor(model, BiasBaseline(**numbers), stars=Stars(1.0, 5.0), scale=None)
     known = history.take(history.item < 3)
     folded = predictor.with_users(known._replace(user=torch.tensor([0, 1, 1, 2])), num_users=3)
-    best = top_k(folded, user=0, candidates=torch.tensor([1, 2], dtype=torch.int32), k=1)
-    assert lists.measure(predictor, k=1, order=None)["hit_rate"] == (0.5 if best.item() == 1 else 1)
+    (best,) = ranked(folded, 0, [1, 2], k=1)
+    assert lists.measure(predictor, k=1, order=None)["hit_rate"] == (0.5 if best == 1 else 1)
     assert lists.measure(predictor, k=2, order=None)["hit_rate"] == 1
 
 
@@ -124,7 +123,7 @@ def test_lists_are_those_of_top_k_and_equal_scores_go_to_the_more_popular_item(m
         seen = {*train[1][train[0] == user], *between[1][between[0] == user]}
         wanted = set(held_out[1][(held_out[0] == user) & (rating >= 3)])
         own = [item for item in popular if item not in seen]
-        best = top_k(predictor, user=user, candidates=torch.tensor(own, dtype=torch.int32), k=k).tolist()
+        best = ranked(predictor, user, own, k=k)
         for system, chosen in (("model", best), ("popularity", own[:k])):
             hits[system].append(len(wanted.intersection(chosen)) / len(wanted))
             if name == "mean":  # all scores are equal

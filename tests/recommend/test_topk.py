@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from equations import equation_of
+from equations import equation_of, ranked
 
 from ratinglab.models.baselines import BiasBaseline
 from ratinglab.models.equation import Equation, TrainingData
 from ratinglab.models.predictor import Predictor
 from ratinglab.recommend import topk
-from ratinglab.recommend.topk import SeenItems, by_popularity, most_popular_of_users, top_k, top_k_of_users
+from ratinglab.recommend.topk import SeenItems, by_popularity, most_popular_of_users, top_k_of_users
 from ratinglab.stars import Stars
 
 NUM_USERS, NUM_ITEMS, UNTRAINED = 23, 150, 4
@@ -33,7 +33,9 @@ class ByItem(Equation):
 def best(candidates: list[int], k: int) -> list[int]:
     model = ByItem([7.0, 9.0, 1.0, 9.0, 8.0])
     predictor = Predictor(model, BiasBaseline(num_users=1, num_items=5), stars=Stars(1.0, 5.0), scale=(0.0, 5.0))
-    return top_k(predictor, user=0, candidates=torch.tensor(candidates, dtype=torch.int32), k=k).tolist()
+    chosen = np.array(candidates, dtype=np.int32)
+    (block,) = top_k_of_users(predictor, np.zeros(1, dtype=np.int32), candidates=chosen, seen=None, k=k)
+    return block[0].tolist()
 
 
 def test_top_k_ranks_by_unclipped_scores():
@@ -65,7 +67,7 @@ def predictor_of(name: str) -> Predictor:
 @pytest.mark.parametrize("k", [1, 7, NUM_ITEMS])
 @pytest.mark.parametrize("name", ["mf", "biased_mf", "many_equal", "all_equal"])
 @pytest.mark.parametrize("chosen", ["all", "some"])
-def test_top_k_of_users_equals_top_k_of_each_user(monkeypatch, name, k, scores, chosen):
+def test_top_k_of_users_ranks_the_predictions_of_each_user(monkeypatch, name, k, scores, chosen):
     monkeypatch.setattr(topk, "SCORES_AT_ONCE", scores)
     predictor, num_users = predictor_of(name), NUM_USERS + UNTRAINED
     random = np.random.default_rng(0)
@@ -78,10 +80,15 @@ def test_top_k_of_users_equals_top_k_of_each_user(monkeypatch, name, k, scores, 
     seen = SeenItems(user, item, num_users=num_users)
     for left_out in (seen, None):
         blocks = top_k_of_users(predictor, users, candidates=candidates, seen=left_out, k=k)
-        for one, found in zip(users, np.concatenate(list(blocks)), strict=True):
+        alone = [
+            next(top_k_of_users(predictor, users[row : row + 1], candidates=candidates, seen=left_out, k=k))
+            for row in range(len(users))
+        ]
+        for one, found, by_itself in zip(users, np.concatenate(list(blocks)), np.concatenate(alone), strict=True):
             own = np.setdiff1d(candidates, item[user == one]) if left_out else candidates
-            expected = top_k(predictor, user=int(one), candidates=torch.from_numpy(own), k=k).tolist()
+            expected = ranked(predictor, int(one), own.tolist(), k=k)
             assert found.tolist() == expected + [-1] * (min(k, len(candidates)) - len(expected))
+            assert by_itself.tolist() == found.tolist()
 
 
 def test_items_are_ordered_by_their_number_of_training_ratings_then_by_index():

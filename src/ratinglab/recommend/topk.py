@@ -29,29 +29,6 @@ def by_popularity(item_count: NDArray[np.int64]) -> NDArray[np.int32]:
     return np.argsort(-item_count, kind="stable").astype(np.int32)
 
 
-def top_k(predictor: Predictor, *, user: int, candidates: Tensor, k: int, order: Order | None = None) -> Tensor:
-    """Select the best candidates of a user, best first.
-
-    Does not clip predictions, so that items that would clip to the highest rating stay distinct. Equal scores keep the
-    candidates' order.
-
-    Args:
-        predictor: predicts the ratings.
-        user: index of the user; users without training rows get the baseline's ranking.
-        candidates: (C,) int32 item indices, in the order of `by_popularity`.
-        k: maximum number of items.
-        order: computes the scores from the predicted ratings; None: these are the scores.
-
-    Returns:
-        (min(k, C),) int32 item indices.
-    """
-    with torch.inference_mode():
-        score = predictor.predict_items_unclipped(user, candidates)
-        if order is not None:
-            score = order.sort_keys(torch.tensor([user]), candidates, score[None])[0]
-        return candidates[score.argsort(descending=True, stable=True)[:k]]
-
-
 class SeenItems:
     """The items that each user has rated, which their lists exclude."""
 
@@ -80,12 +57,13 @@ def top_k_of_users(
 ) -> Iterator[NDArray[np.int32]]:
     """Select the best candidates of each user, best first.
 
-    Ranks like `top_k`. For an equation with factors, one matrix product scores a block of users; it rounds differently
-    from `top_k`, so that items whose scores differ only in the last digit may swap places.
+    Does not clip predictions, so that items that would clip to the highest rating stay distinct. Equal scores keep the
+    candidates' order. For an equation with factors, one matrix product scores a block of users; it rounds differently
+    from the scores of a single user, so that items whose scores differ only in the last digit may swap places.
 
     Args:
         predictor: predicts the ratings.
-        users: (U,) indices; users without training rows, and UNKNOWN, get the baseline's ranking.
+        users: (U,) int32 indices; users without training rows, and UNKNOWN, get the baseline's ranking.
         candidates: (C,) distinct indices of items with training rows, in the order of `by_popularity`.
         seen: items to exclude for each user; None: none.
         k: number of items per user.
@@ -162,6 +140,11 @@ def _blocks_of_scores(
     """
     device = predictor.baseline.mean.device  # a GPU, perhaps, during a fit
     item = torch.from_numpy(candidates).to(device)
+    if len(users) == 1:  # without the factors of all users
+        scores = predictor.predict_items_unclipped(int(users[0]), item)[None]
+        user = torch.from_numpy(users).to(device)
+        yield users, scores if order is None else order.sort_keys(user, item, scores)
+        return
     score, size = None, max(1, PAIRS // len(item))
     table_size = SCORES_AT_ONCE if order is None else SCORES_AT_ONCE // ORDERED
     if (factors := predictor.model.factors()) is not None:

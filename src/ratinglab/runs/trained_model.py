@@ -22,7 +22,7 @@ from ratinglab.ratings.table import Ratings
 from ratinglab.recommend.fold_in_solver import FoldInSolver
 from ratinglab.recommend.interest import Interest, fit_interest
 from ratinglab.recommend.orders import ExpectedGain, LowerBound, Order
-from ratinglab.recommend.topk import SeenItems, top_k, top_k_of_users
+from ratinglab.recommend.topk import SeenItems, top_k_of_users
 from ratinglab.runs.lists import SHORT_LIST, ListOptions
 from ratinglab.runs.run_tables import Ids, RunTables, is_trained
 from ratinglab.runs.storage import PARTS, count_rows, read_interest, read_part, write_interest
@@ -188,13 +188,14 @@ class TrainedModel:
         if np.ndim(user_id) > 0:
             raise UserError(f"user_id must be one id, got {user_id!r}; recommend_to_all takes several")
         self._check_known([user_id], options)
-        user = int(self.tables.user_ids.index_of([user_id])[0])
+        user = self.tables.user_ids.index_of([user_id])
         chosen = self.tables.candidates(options.candidates)
         if options.exclude_seen:
-            chosen = chosen[~np.isin(chosen, self.tables.rated_by(user)["item"])]
+            chosen = chosen[~np.isin(chosen, self.tables.rated_by(int(user[0]))["item"])]
         order = self.order(options.order)
-        best = top_k(self.predictor, user=user, candidates=torch.from_numpy(chosen), k=options.k, order=order).numpy()
-        return self._listed(np.full_like(best, user), best)
+        lists = top_k_of_users(self.predictor, user, candidates=chosen, seen=None, k=options.k, order=order)
+        (best,) = np.concatenate(list(lists))
+        return self._listed(np.full_like(best, user[0]), best)
 
     def lists_by_block(self, options: ListOptions, *, user_ids: Ids | None = None) -> Iterator[pd.DataFrame]:
         """Make lists like `Recommender.recommend_to_all`, in blocks of bounded memory; at least one block."""
