@@ -200,14 +200,9 @@ def fold_in(model: TrainedModel, given: Given, *, user_id: int | str | None) -> 
 def explain_list(
     model: TrainedModel, folded: FoldedIn | None, user_id: int | str, item_ids: Ids, *, k: int
 ) -> pd.DataFrame:
-    """Explain a list of a folded-in user, or of another by the training ratings; no rows for what has none of these.
+    """Explain a list by the ratings of a folded-in user, as in `FoldedIn.explain`, or by another user's in training.
 
-    Args:
-        model: the run's own model.
-        folded: what was folded into it; None: nothing.
-        user_id: the user of the list.
-        item_ids: (B,) ids of the listed items.
-        k: see `FoldedIn.explain`.
+    Users and items without any have no rows. `model` is the run's own; `folded` is what was folded into it.
     """
     if folded is not None and folded.model_of(user_id) is folded.users_model and len(item_ids) > 0:
         return folded.explain(item_ids, user_id=user_id, k=k)

@@ -50,7 +50,6 @@ class TrainedModel:
     fold_interest: Callable[[Interest], Interest] = lambda interest: interest
 
     def __post_init__(self) -> None:
-        """Take the record from the tables."""
         self.record = self.tables.record
 
     def part(self, name: str) -> Ratings:
