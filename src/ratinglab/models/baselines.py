@@ -1,6 +1,6 @@
 """Bias baseline, which every run fits. It predicts for unknown users and items; every model must beat it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,9 +16,6 @@ CHUNK = 1 << 20
 """Rows per chunk of a pass."""
 COMPILED_FROM = 1 << 22
 """Minimum number of rows for which loading the compiled loops pays off."""
-
-Chunk = tuple[Tensor, Tensor, Tensor]
-"""Rows: user, item, rating."""
 
 
 class BiasBaseline(nn.Module):
@@ -109,8 +106,15 @@ def fit_biases(
     sum_values = _compiled_sum() if is_compiled else _torch_sum
     num_threads = torch.get_num_threads() if is_compiled else 1  # torch's functions have threads of their own
 
-    def over_rows(part: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-        return _sum_in_order(part, chunks, num_threads=num_threads, after_chunk=after_chunk)
+    def over_rows(sum_of_chunk: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+        """Add the new tensors of all chunks in their order, so that the sum is the same for any number of threads."""
+        total: Tensor | None = None
+        with ThreadPoolExecutor(num_threads) as pool:
+            for found in in_order(pool, lambda chunk: sum_of_chunk(*chunk), chunks, ahead=num_threads):
+                after_chunk()
+                total = found if total is None else total.add_(found)
+        assert total is not None, "there is at least one row"
+        return total
 
     def by_user(item_value: Tensor) -> Tensor:
         """Compute Σ_{i of u} value_i."""
@@ -161,26 +165,6 @@ def solve(product_with: Callable[[Tensor], Tensor], right: Tensor, *, diagonal: 
         last, product = product, _dot(residual, scaled)
         direction = scaled + product / last * direction
     return solution
-
-
-def _sum_in_order(
-    part: Callable[[Tensor, Tensor, Tensor], Tensor],
-    chunks: Sequence[Chunk],
-    *,
-    num_threads: int,
-    after_chunk: Callable[[], None],
-) -> Tensor:
-    """Add the parts of all chunks in their order, so that the sum is the same for any number of threads.
-
-    Computes `num_threads` parts at once, and keeps one more waiting. Each part must be a new tensor.
-    """
-    total: Tensor | None = None
-    with ThreadPoolExecutor(num_threads) as pool:
-        for found in in_order(pool, lambda chunk: part(*chunk), chunks, ahead=num_threads):
-            after_chunk()
-            total = found if total is None else total.add_(found)
-    assert total is not None, "there is at least one row"
-    return total
 
 
 def _torch_sum(index: Tensor, other: Tensor, value: Tensor, size: int) -> Tensor:
