@@ -18,7 +18,7 @@ the loggers' files are never read, and have no digests.
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -149,6 +149,16 @@ def _digest_of_interest(digests: Mapping[str, list[str]], interest: Interest) ->
     return sha256.hexdigest()
 
 
+@contextmanager
+def _verified(path: Path) -> Iterator[None]:
+    """Verify a table before it is read, and raise UserError if pyarrow cannot read it."""
+    check_file(path)
+    try:
+        yield
+    except (OSError, ValueError, LookupError) as error:  # pyarrow raises any of them
+        raise UserError(f"{path} is missing or damaged") from error
+
+
 def count_rows(folder: Path) -> NDArray[np.intp]:
     """Count the rows of each part, in the order of PARTS."""
     counts = np.zeros(len(PARTS), dtype=np.intp)
@@ -172,21 +182,15 @@ def count_training_ratings(
 def count_ratings(folder: Path) -> int:
     """Count the ratings of all parts."""
     path = folder / "ratings.parquet"
-    check_file(path)
-    try:
+    with _verified(path):
         return count_parquet_rows(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is missing or damaged") from error
 
 
 def rating_blocks(folder: Path, columns: list[str]) -> Iterator[list[NDArray[Any]]]:
     """Yield columns of all ratings in blocks, in bounded memory."""
     path = folder / "ratings.parquet"
-    check_file(path)
-    try:
+    with _verified(path):
         yield from parquet_blocks(path, columns)
-    except (OSError, ValueError, KeyError) as error:  # pyarrow raises any of them
-        raise UserError(f"{path} is missing or damaged") from error
 
 
 def read_squared_errors(folder: Path, part: str) -> NDArray[np.float64] | None:
@@ -203,11 +207,8 @@ def read_parquet(
     path: Path, *, columns: list[str] | None = None, filters: list[tuple[str, str, int]] | None = None
 ) -> pd.DataFrame:
     """Read a table of the run, or some of its columns and rows."""
-    check_file(path)
-    try:
+    with _verified(path):
         return pd.read_parquet(open_file(path), columns=columns, filters=filters)
-    except (OSError, ValueError, LookupError) as error:  # pyarrow raises any
-        raise UserError(f"{path} is missing or damaged") from error
 
 
 def read_part(folder: Path, part: str, columns: list[str]) -> list[NDArray[Any]]:
