@@ -1,4 +1,4 @@
-"""Alternating least squares: the minimum by rows and parts, and independence of threads."""
+"""Alternating least squares: the minimum by rows and terms, and independence of threads."""
 
 import itertools
 

@@ -35,7 +35,7 @@ FITS = [
     ("form", "names"),
     [
         (EquationForm.embeddings, {"adam", "adamw", "sparse_adam", "sgd", "block_sgd", "gibbs", "als"}),
-        (EquationForm.parts, {"adam", "adamw", "sparse_adam", "sgd", "gibbs", "als"}),
+        (EquationForm.terms, {"adam", "adamw", "sparse_adam", "sgd", "gibbs", "als"}),
         (EquationForm.function, {"adam", "adamw", "sparse_adam", "sgd"}),
     ],
 )

@@ -13,8 +13,8 @@ from tables import table_of
 
 from ratinglab.batches import Blocks, as_tensors
 from ratinglab.fitting import gibbs, noise
-from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import draw_normal
+from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import out_of_blocks
 from ratinglab.ratings.table import MILLISECONDS, RatingTable
@@ -159,17 +159,17 @@ def test_fit_recovers_the_noise_and_reaches_its_error(name):
     assert module.train_mse == pytest.approx(NOISE**2, rel=0.2)
 
 
-PARTS = {
+TERMS = {
     "svdpp": {"user": 1, "item": 2},
     "timesvdpp": {"user": 3, "item": 2},
     "biased_mf with features": {"user": 2, "item": 1},
     "timesvdpp with features": {"user": 4, "item": 1},
 }
-"""Number of parts of each side."""
+"""Number of terms of each side."""
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_prior_is_drawn_given_rows_without_parts_and_the_weights_of_parts(name, monkeypatch):
+@pytest.mark.parametrize("name", TERMS)
+def test_prior_is_drawn_given_rows_without_terms_and_the_weights_of_terms(name, monkeypatch):
     seen = []
 
     def recorded(rows, random, *, spread, spread_rows):
@@ -185,27 +185,29 @@ def test_prior_is_drawn_given_rows_without_parts_and_the_weights_of_parts(name, 
         precisions_drawn.append(drawn[1])
         return drawn
 
-    own_draw = PartSolver.draw
+    own_draw = TermSolver.draw
     monkeypatch.setattr(gibbs, "draw_normal", recorded)
-    monkeypatch.setattr(PartSolver, "draw", draw)
+    monkeypatch.setattr(TermSolver, "draw", draw)
     before = fit(name, epochs=5).module
     fit(name, epochs=6)
-    counts = PARTS[name]
-    num_parts = sum(counts.values())
-    assert precisions_given[-num_parts:] == pytest.approx(precisions_drawn[-2 * num_parts : -num_parts], rel=1e-6)
-    of_last_sweep = drawn_given[-num_parts:]
+    counts = TERMS[name]
+    num_terms = sum(counts.values())
+    assert precisions_given[-num_terms:] == pytest.approx(precisions_drawn[-2 * num_terms : -num_terms], rel=1e-6)
+    of_last_sweep = drawn_given[-num_terms:]
     first_drawn = {"user": of_last_sweep[0], "item": of_last_sweep[counts["user"]]}
     # the last two draws of six epochs are those of the users and the items
     for side, (rows, spread, spread_rows) in zip(("user", "item"), seen[-2:], strict=True):
-        parts = before._addends(side)
-        assert len(parts) == counts[side]
+        terms = before._addends(side)
+        assert len(terms) == counts[side]
+        stored = {f"part_{name}_{kind}" for name in terms for kind in ("bias", "precision")}
+        assert stored <= before.state_dict().keys(), "runs of earlier versions have these names"
         own = before.own_rows(side)
-        assert all(np.abs(part).max() > 0.01 for part in parts.values())
+        assert all(np.abs(term).max() > 0.01 for term in terms.values())
         assert rows[:, 1:] == pytest.approx(own[:, 1:], abs=1e-5)
-        assert rows[:, 0] == pytest.approx(own[:, 0] - sum(part[:, 0] for part in parts.values()), abs=1e-5)
-        # the first part is drawn given the same rows
+        assert rows[:, 0] == pytest.approx(own[:, 0] - sum(term[:, 0] for term in terms.values()), abs=1e-5)
+        # the first term is drawn given the same rows
         assert first_drawn[side] == pytest.approx(rows, abs=1e-5)
-        weights = [(before._precision_of(part), before._weights(part)) for part in before.side(side).parts]
+        weights = [(before._precision_of(term), before._weights(term)) for term in before.side(side).terms]
         expected = sum(precision * each.astype(np.float64).T @ each for precision, each in weights)
         assert spread == pytest.approx(expected, rel=1e-4, abs=1e-5)
         assert spread_rows == sum(len(each) for _, each in weights)
@@ -250,14 +252,14 @@ def test_feature_absorbs_the_mean_of_its_users():
     """The groups' means are −1.5, 0 and 1.5 around 3; the users' own rows have equal means in all groups."""
     fitted = fit("biased_mf", table=table_of_groups(), epochs=60, burn_in=20, user_features=["group"])
     module = fitted.module
-    (part,) = module.side("user").parts
+    (term,) = module.side("user").terms
     items = fitted.equation.item_side().factors(torch.arange(fitted.data.num_items)).detach().numpy()
     mean_item = np.concatenate([[1], items.mean(axis=0)])
-    group_means = module._weights(part) @ mean_item
+    group_means = module._weights(term) @ mean_item
     assert np.diff(group_means) == pytest.approx([1.5, 1.5], abs=0.4)
     own = module.own_rows("user")
-    own[:, 0] -= module._addends("user")[part.name][:, 0]
-    own_means = np.bincount(part.design.column, own @ mean_item) / np.bincount(part.design.column)
+    own[:, 0] -= module._addends("user")[term.name][:, 0]
+    own_means = np.bincount(term.design.column, own @ mean_item) / np.bincount(term.design.column)
     assert np.diff(own_means) == pytest.approx([0, 0], abs=0.4)
 
 

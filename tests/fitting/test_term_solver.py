@@ -1,11 +1,11 @@
-"""Weights of a part: the operator, the linear system, and the distribution of draws."""
+"""Weights of a term: the operator, the linear system, and the distribution of draws."""
 
 import numpy as np
 import pytest
 import torch
 
-from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import Normal
+from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.kernels.column_draws import in_blocks, out_of_blocks
 from ratinglab.models.design import Design
 
@@ -28,8 +28,8 @@ def dense() -> np.ndarray:
     return matrix / np.sqrt(matrix.sum(axis=1, keepdims=True))
 
 
-def of_users() -> PartSolver:
-    return PartSolver(rated(), dim=2)
+def of_users() -> TermSolver:
+    return TermSolver(rated(), dim=2)
 
 
 def drift() -> tuple[Design, np.ndarray]:
@@ -58,7 +58,7 @@ def test_solver_equals_the_dense_matrix(case, is_weighted):
     design, matrix = cases()[case]
     random = np.random.default_rng(0)
     row_weight = random.uniform(0.5, 3, len(matrix)).astype(np.float32) if is_weighted else None
-    solver = PartSolver(design, dim=2, row_weight=row_weight)
+    solver = TermSolver(design, dim=2, row_weight=row_weight)
     if row_weight is not None:
         matrix = row_weight[:, None] * matrix
     weights, right = (random.normal(size=(matrix.shape[1], 2)).astype(np.float32) for _ in range(2))
@@ -74,7 +74,7 @@ def test_solver_equals_the_dense_matrix(case, is_weighted):
 
 def test_row_without_columns_gets_zero():
     design = Design.from_sets(torch.tensor([0]).int(), torch.tensor([1]).int(), num_rows=2, num_columns=2)
-    solver = PartSolver(design, dim=1)
+    solver = TermSolver(design, dim=1)
     assert solver.times(np.array([[5.0], [7.0]], dtype=np.float32)).tolist() == [[7.0], [0.0]]
 
 
@@ -86,7 +86,7 @@ def test_solve_converges_from_any_start():
         assert implicit.solve(right, start, np.float32(0.3)) == pytest.approx(expected, abs=1e-4)
 
 
-def chain(solver: PartSolver, rows: np.ndarray, *, precision: float, length: int) -> np.ndarray:
+def chain(solver: TermSolver, rows: np.ndarray, *, precision: float, length: int) -> np.ndarray:
     """Draw y given rows again and again, each time from the last: (length, num_columns, 2)."""
     random, draws = np.random.default_rng(1), [np.zeros((solver.diagonal.shape[0], 2), dtype=np.float32)]
     residual = in_blocks((rows - PRIOR.mean).astype(np.float32))
@@ -103,7 +103,7 @@ def test_draws_have_the_mean_and_covariance_of_the_posterior(case):
     """y has the mean (FᵀF + λ I)⁻¹ Fᵀ (v − m) and the covariance (FᵀF + λ I)⁻¹ ⊗ Λ⁻¹, here by a dense solve."""
     design, matrix = cases()[case]
     rows = np.random.default_rng(0).normal(size=(len(matrix), 2)).astype(np.float32)
-    draws = chain(PartSolver(design, dim=2), rows, precision=0.7, length=20_000)
+    draws = chain(TermSolver(design, dim=2), rows, precision=0.7, length=20_000)
     inverse = np.linalg.inv(matrix.T @ matrix + 0.7 * np.eye(matrix.shape[1]))
     assert draws.mean(axis=0) == pytest.approx(inverse @ matrix.T @ (rows - PRIOR.mean), abs=0.05)
     covariance = np.cov(draws.reshape(len(draws), -1).T)

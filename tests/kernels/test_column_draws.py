@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import Normal
+from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.kernels.column_draws import BLOCK_WIDTH, in_blocks, out_of_blocks
 from ratinglab.models.design import Design
 
@@ -33,7 +33,7 @@ def drawn(*, threads: int, has_days: bool) -> list[np.ndarray]:
     numba.set_num_threads(threads)
     try:
         prior = Normal(np.zeros(20), np.eye(20))
-        weights, _ = PartSolver(design, dim=20).draw(residual, weights, precision=1.0, prior=prior, random=random)
+        weights, _ = TermSolver(design, dim=20).draw(residual, weights, precision=1.0, prior=prior, random=random)
     finally:
         numba.set_num_threads(before)
     return [weights, residual]

@@ -19,9 +19,9 @@ def outside_names() -> set[str]:
     ("forms", "names"),
     [
         ({EquationForm.embeddings}, ["biased_mf", "mf"]),
-        ({EquationForm.parts}, ["best", "svdpp", "timesvdpp"]),
+        ({EquationForm.terms}, ["best", "svdpp", "timesvdpp"]),
         ({EquationForm.function}, ["bias", "mean", "nmf"]),
-        ({EquationForm.embeddings, EquationForm.parts}, ["best", "biased_mf", "mf", "svdpp", "timesvdpp"]),
+        ({EquationForm.embeddings, EquationForm.terms}, ["best", "biased_mf", "mf", "svdpp", "timesvdpp"]),
         (RATING_FORMS, ["best", "bias", "biased_mf", "mean", "mf", "nmf", "svdpp", "timesvdpp"]),
         ({EquationForm.score_sum, EquationForm.score_product}, ["ease", "implicit_mf", "item_knn"]),
         (set(), []),

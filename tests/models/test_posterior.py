@@ -78,6 +78,14 @@ def test_state_dict_holds_samples_as_plain_tensors(tmp_path):
     assert other.num_samples == 0
 
 
+def test_weights_of_terms_have_the_name_of_earlier_versions():
+    model, weights = posterior(), torch.ones(4, 3)
+    model.keep(sample(0)._replace(terms={"user_implicit": weights}))
+    assert torch.equal(model.get_extra_state()["part/user_implicit"], weights[None])
+    model.set_extra_state(model.get_extra_state())
+    assert torch.equal(model._samples[0].terms["user_implicit"], weights)
+
+
 @pytest.mark.parametrize("name", ["biased_mf", "mf"])
 def test_samples_of_earlier_versions_hold_tables_without_rows_for_missing_biases(name):
     model, other = posterior(name), posterior(name)

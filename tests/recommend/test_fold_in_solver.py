@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ratinglab.models.design import Design
-from ratinglab.models.equation import ColumnSource, RowPart, SideRows
+from ratinglab.models.equation import ColumnSource, RowTerm, SideRows
 from ratinglab.recommend import fold_in_solver
 from ratinglab.recommend.fold_in_solver import FoldInSolver, NewRatings
 
@@ -15,25 +15,25 @@ OWN, OTHER = [0, 0, 0, 1, 1, 3], [2, 5, 7, 0, 2, 11]
 RATING = [5.0, 1.0, 4.0, 2.0, 3.0, 5.0]
 
 
-def side(count: int, *, samples: int, precision: float, seed: int, parts=(), biases: bool = True) -> SideRows:
+def side(count: int, *, samples: int, precision: float, seed: int, terms=(), biases: bool = True) -> SideRows:
     random = torch.Generator().manual_seed(seed)
     factors = [torch.randn(count, DIM, generator=random) for _ in range(samples)]
     bias = [torch.randn(count, 1, generator=random) for _ in range(samples)] if biases else None
-    return SideRows(factors, bias, MEAN, precision=[torch.full((count,), precision)] * samples, parts=parts)
+    return SideRows(factors, bias, MEAN, precision=[torch.full((count,), precision)] * samples, terms=terms)
 
 
-def rated_part(samples: int, each: int) -> RowPart:
-    """Make the part of the items that each of the trained users has rated: so many each."""
+def rated_term(samples: int, each: int) -> RowTerm:
+    """Make the term of the items that each of the trained users has rated: so many each."""
     random = torch.Generator().manual_seed(5)
     weights = [torch.randn(NUM_ITEMS, DIM + 1, generator=random) for _ in range(samples)]
     user, item = torch.arange(NUM_USERS).repeat_interleave(each), torch.arange(each * NUM_USERS) % NUM_ITEMS
     design = Design.from_sets(user, item.int(), num_rows=NUM_USERS, num_columns=NUM_ITEMS)
-    return RowPart(ColumnSource.rated, "", design, weights)
+    return RowTerm(ColumnSource.rated, "", design, weights)
 
 
-def build_solver(*, samples: int = 1, has_part: bool = False, each: int = 2, **options) -> FoldInSolver:
-    parts = (rated_part(samples, each),) if has_part else ()
-    users = side(NUM_USERS, samples=samples, precision=0.8, seed=0, parts=parts, **options)
+def build_solver(*, samples: int = 1, has_term: bool = False, each: int = 2, **options) -> FoldInSolver:
+    terms = (rated_term(samples, each),) if has_term else ()
+    users = side(NUM_USERS, samples=samples, precision=0.8, seed=0, terms=terms, **options)
     return FoldInSolver(users, side(NUM_ITEMS, samples=samples, precision=1.5, seed=1, **options), is_item=False)
 
 
@@ -43,7 +43,7 @@ def ratings(own=OWN, other=OTHER, rating=RATING, num_rows=4) -> NewRatings:
 
 def designs(solver: FoldInSolver, given: NewRatings) -> list[Design]:
     shape = {"num_rows": given.num_rows, "num_columns": NUM_ITEMS}
-    return [Design.from_sets(given.row, given.other.int(), **shape) for _ in solver.own.parts]
+    return [Design.from_sets(given.row, given.other.int(), **shape) for _ in solver.own.terms]
 
 
 def features_of(solver: FoldInSolver, items: torch.Tensor) -> torch.Tensor:
@@ -72,10 +72,10 @@ def expected(
 
     mean = own.mean(axis=0)
     residual = own - mean
-    for part in solver.own.parts:
-        weights = part.weights[sample].double().numpy()
-        some = part.design.some_columns(torch.arange(NUM_USERS), most=count)
-        sums = np.array([some.single_row(user).times_all(part.weights[sample])[0].numpy() for user in range(NUM_USERS)])
+    for term in solver.own.terms:
+        weights = term.weights[sample].double().numpy()
+        some = term.design.some_columns(torch.arange(NUM_USERS), most=count)
+        sums = np.array([some.single_row(user).times_all(term.weights[sample])[0].numpy() for user in range(NUM_USERS)])
         if count == 0:
             continue
         center = sums.mean(axis=0)
@@ -93,10 +93,10 @@ def expected(
     return np.linalg.solve(a, prior @ mean + 0.8 * 1.5 * x.T @ target), np.linalg.inv(a)
 
 
-@pytest.mark.parametrize("has_part", [False, True])
+@pytest.mark.parametrize("has_term", [False, True])
 @pytest.mark.parametrize("biases", [False, True])
-def test_draws_of_a_point_fit_have_the_mean_and_the_covariance_of_the_rows(biases, has_part):
-    solver, given = build_solver(biases=biases, has_part=has_part and biases), ratings()
+def test_draws_of_a_point_fit_have_the_mean_and_the_covariance_of_the_rows(biases, has_term):
+    solver, given = build_solver(biases=biases, has_term=has_term and biases), ratings()
     folded = solver.solve(given, designs(solver, given))
     assert len(folded.factors) == solver.draws == 4 * (DIM + biases)
     drawn = np.stack([joined(folded, sample) for sample in range(solver.draws)])
@@ -121,7 +121,7 @@ def test_draws_from_each_sample_have_its_mean_and_over_many_samples_its_covarian
 
 
 def test_many_rows_in_small_blocks_equal_each_row_alone(monkeypatch):
-    solver, given = build_solver(has_part=True), ratings()
+    solver, given = build_solver(has_term=True), ratings()
     together = solver.solve(given, designs(solver, given))
     monkeypatch.setattr(fold_in_solver, "NUMBERS", 1)
     split = solver.solve(given, designs(solver, given))
@@ -158,9 +158,9 @@ def test_precision_of_a_new_user_is_its_mean_given_the_errors_and_their_uncertai
     assert folded.precision[0].item() == pytest.approx(13 / (2 * rate + 1.5 * squares.sum()), rel=1e-4)
 
 
-@pytest.mark.parametrize("has_part", [False, True])
-def test_changes_are_the_differences_to_predictions_without_each_rating(has_part):
-    solver = build_solver(samples=3, has_part=has_part)
+@pytest.mark.parametrize("has_term", [False, True])
+def test_changes_are_the_differences_to_predictions_without_each_rating(has_term):
+    solver = build_solver(samples=3, has_term=has_term)
     given = ratings([0, 0, 0], OTHER[:3], RATING[:3], 1)
     items = torch.tensor([1, 2, 9])
     changes = solver.changes(given, designs(solver, given), features_of(solver, items)).numpy()
@@ -179,7 +179,7 @@ def test_changes_are_the_differences_to_predictions_without_each_rating(has_part
 
 
 def test_the_change_of_the_only_rating_is_the_difference_to_the_prior():
-    solver = build_solver(has_part=True)
+    solver = build_solver(has_term=True)
     given = ratings([0], [2], [5.0], 1)
     change = solver.changes(given, designs(solver, given), features_of(solver, torch.tensor([4]))).item()
     item = joined(solver.other, 0)[4]
@@ -191,9 +191,9 @@ def test_the_fewer_ratings_the_less_who_rated_what_moves_the_prior():
     random = torch.Generator().manual_seed(3)
     user, item = torch.arange(400).repeat_interleave(30), torch.randint(200, (12_000,), generator=random)
     weights = [torch.randn(200, DIM, generator=random)]
-    part = RowPart(ColumnSource.rated, "", Design.from_sets(user, item.int(), num_rows=400, num_columns=200), weights)
-    rows = part.design.times_all(weights[0]) + 0.1 * torch.randn(400, DIM, generator=random)
-    own = SideRows([rows], None, MEAN, precision=[torch.ones(400)], parts=(part,))
+    term = RowTerm(ColumnSource.rated, "", Design.from_sets(user, item.int(), num_rows=400, num_columns=200), weights)
+    rows = term.design.times_all(weights[0]) + 0.1 * torch.randn(400, DIM, generator=random)
+    own = SideRows([rows], None, MEAN, precision=[torch.ones(400)], terms=(term,))
     solver = FoldInSolver(own, side(200, samples=1, precision=1.0, seed=1, biases=False), is_item=False)
     slopes = [solver._prior(count).slope[0].diagonal().mean().item() for count in (0, 2, 8, 18, 40)]
     assert slopes[0] == 0
@@ -206,7 +206,7 @@ def test_the_fewer_ratings_the_less_who_rated_what_moves_the_prior():
 
 def test_row_has_the_prior_of_the_largest_listed_number_up_to_its_own():
     """Four ratings: the prior of three, not of five."""
-    solver, given = build_solver(has_part=True, each=6), ratings([0] * 4, [2, 5, 7, 0], [5.0, 1.0, 4.0, 2.0], 1)
+    solver, given = build_solver(has_term=True, each=6), ratings([0] * 4, [2, 5, 7, 0], [5.0, 1.0, 4.0, 2.0], 1)
     three, five = (expected(solver, 0, [2, 5, 7, 0], [5.0, 1.0, 4.0, 2.0], prior_of=count)[0] for count in (3, 5))
     assert np.abs(three - five).max() > 0.01
     folded = solver.solve(given, designs(solver, given))

@@ -3,14 +3,14 @@
 import numpy as np
 
 from ratinglab.batches import Batch
-from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, tables_of, write_joined
 from ratinglab.fitting.setup import FitSetup
+from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import ALSOptions
 from ratinglab.kernels.rows import RowPriors
 from ratinglab.models.design import Design
-from ratinglab.models.factor_equation import Part
+from ratinglab.models.factor_equation import Term
 from ratinglab.models.predictor import Predictor
 
 
@@ -22,15 +22,15 @@ class ALSFit(RowFit):
         (Σ x xᵀ + (λ n + ρ) I) v = Σ x (r − o) + λ n z + ρ v'
 
     where x are the other side's rows, with 1 in the place of the bias, o collects the terms that do not depend on v,
-    and z is the sum of the row's parts. The damping ρ pulls the row towards its value v' before the sweep: a row with
+    and z is the sum of the row's terms. The damping ρ pulls the row towards its value v' before the sweep: a row with
     few ratings takes several sweeps to its minimum, so that early stopping can end before it fits their noise.
 
-    Before its rows, each side updates the weights y of each part F y. They solve
+    Before its rows, each side updates the weights y of each term F y. They solve
 
         (Fᵀ N F + R) y = Fᵀ N (v − z')
 
     where N is the diagonal matrix of ratings per row, R the diagonal matrix of ratings per column of F, and z' the sum
-    of the other parts. Both steps minimize the same objective, so no sweep raises it.
+    of the other terms. Both steps minimize the same objective, so no sweep raises it.
 
     Sources: Zhou, Wilkinson, Schreiber, Pan, "Large-Scale Parallel Collaborative Filtering for the Netflix Prize", AAIM
     2008: λ weighted by the number of ratings; Xu, Yin, "A Block Coordinate Descent Method for Regularized Multiconvex
@@ -41,39 +41,39 @@ class ALSFit(RowFit):
         """Fit `predictor.model`, a factor equation."""
         super().__init__(predictor, setup)
         self.damping = np.float32(options.damping)
-        self._solvers: dict[str, PartSolver] = {}
-        """By part, for √N F."""
+        self._solvers: dict[str, TermSolver] = {}
+        """By term, for √N F."""
         self._ridges: dict[str, FloatArray] = {}
-        """Diagonal of R by part."""
+        """Diagonal of R by term."""
 
     def advice(self) -> str:
         """Suggest a larger λ: with λ near 0, rows with few ratings have no unique solution."""
         return "; a larger model.regularization may help"
 
     def on_train_start(self) -> None:
-        """Sort the training ratings by row and build the part solvers."""
+        """Sort the training ratings by row and build the term solvers."""
         super().on_train_start()
         for name in OTHER_SIDE:
             counts, dim = self._ratings[name].counts, self.own_rows(name).shape[1]
-            for part in self.side(name).parts:
-                self._solvers[part.name] = PartSolver(part.design, dim=dim, row_weight=np.sqrt(counts))
-                self._ridges[part.name] = _ratings_by_column(part.design, counts)
+            for term in self.side(name).terms:
+                self._solvers[term.name] = TermSolver(term.design, dim=dim, row_weight=np.sqrt(counts))
+                self._ridges[term.name] = _ratings_by_column(term.design, counts)
 
     def training_step(self, batches: list[Batch]) -> None:
-        """Run one sweep: the users' parts and rows, then the items'."""
+        """Run one sweep: the users' terms and rows, then the items'."""
         addends = {
-            name: {part.name: self._addend(part, self._ratings[name].counts) for part in self.side(name).parts}
+            name: {term.name: self._addend(term, self._ratings[name].counts) for term in self.side(name).terms}
             for name in OTHER_SIDE
         }
         rows = {name: sum(addends[name].values(), self.own_rows(name)) for name in OTHER_SIDE}
         ones = {name: np.ones(len(rows[name]), dtype=np.float32) for name in OTHER_SIDE}
         for name, other in OTHER_SIDE.items():
             counts, zeros = self._ratings[name].counts.astype(np.float32), np.zeros_like(rows[name])
-            for part in self.side(name).parts:
-                addends[name][part.name] = self._fit_part(part, rows[name], addends[name], counts)
-            part_sum = sum(addends[name].values(), zeros.copy())
+            for term in self.side(name).terms:
+                addends[name][term.name] = self._fit_term(term, rows[name], addends[name], counts)
+            term_sum = sum(addends[name].values(), zeros.copy())
             pull = np.float32(self.equation.regularization) * counts
-            mean = (pull[:, None] * part_sum + self.damping * rows[name]) / (pull + self.damping)[:, None]
+            mean = (pull[:, None] * term_sum + self.damping * rows[name]) / (pull + self.damping)[:, None]
             self.solve(
                 name,
                 rows[name],
@@ -83,25 +83,25 @@ class ALSFit(RowFit):
                 other_weight=ones[other],
                 noise=zeros,
             )
-            self.write_own_rows(name, rows[name] - part_sum)
+            self.write_own_rows(name, rows[name] - term_sum)
         self.errors("item", rows["item"], rows["user"], other_weight=ones["user"])
 
-    def _addend(self, part: Part, counts: FloatArray) -> FloatArray:
-        """Compute F y of a part: (num_rows, D) float32, with 0 as the bias of a part without biases."""
-        addend = self._solvers[part.name].times(joined(tables_of(part))) / np.sqrt(counts)[:, None]
-        if self.has_biases and part.bias is None:
+    def _addend(self, term: Term, counts: FloatArray) -> FloatArray:
+        """Compute F y of a term: (num_rows, D) float32, with 0 as the bias of a term without biases."""
+        addend = self._solvers[term.name].times(joined(tables_of(term))) / np.sqrt(counts)[:, None]
+        if self.has_biases and term.bias is None:
             addend = np.pad(addend, ((0, 0), (1, 0)))
         return addend.astype(np.float32, copy=False)
 
-    def _fit_part(self, part: Part, rows: FloatArray, addends: dict[str, FloatArray], counts: FloatArray) -> FloatArray:
-        """Solve for a part's weights y, write them to the equation, and return F y."""
-        rest = rows - sum((each for name, each in addends.items() if name != part.name), np.zeros_like(rows))
-        if self.has_biases and part.bias is None:
+    def _fit_term(self, term: Term, rows: FloatArray, addends: dict[str, FloatArray], counts: FloatArray) -> FloatArray:
+        """Solve for a term's weights y, write them to the equation, and return F y."""
+        rest = rows - sum((each for name, each in addends.items() if name != term.name), np.zeros_like(rows))
+        if self.has_biases and term.bias is None:
             rest = np.ascontiguousarray(rest[:, 1:])
-        solver, tables = self._solvers[part.name], tables_of(part)
+        solver, tables = self._solvers[term.name], tables_of(term)
         right = solver.transposed(np.sqrt(counts)[:, None] * rest)
-        write_joined(solver.solve(right, joined(tables), self._ridges[part.name]), tables)
-        return self._addend(part, counts)
+        write_joined(solver.solve(right, joined(tables), self._ridges[term.name]), tables)
+        return self._addend(term, counts)
 
 
 def _ratings_by_column(design: Design, counts: FloatArray) -> FloatArray:

@@ -31,10 +31,10 @@ class BlockFit(Fit):
     """
 
     def __init__(self, predictor: Predictor, setup: FitSetup, options: BlockSGDOptions) -> None:
-        """Fit `predictor.model`, a factor equation without parts."""
+        """Fit `predictor.model`, a factor equation without terms."""
         super().__init__(predictor, setup)
         for side in (self.equation.user_side(), self.equation.item_side()):
-            assert not side.parts, "the options refuse an equation with parts"
+            assert not side.terms, "the options refuse an equation with terms"
             assert side.rows is None, "the options refuse an equation with several rows per user or item"
         self.slices, self.seed = options.slices, setup.seed
         self._start: NDArray[np.int64] | None = None

@@ -87,7 +87,7 @@ class WholeEpochOptions(FitOptions):
     fit_class: ClassVar[str]
     """The fit, as `module:Class` in ratinglab.fitting. Its module, which may import a compiler, is imported late."""
     takes_features: ClassVar[bool] = True
-    """Whether it supports features, which add parts to the rows."""
+    """Whether it supports features, which add terms to the rows."""
     needs_regularization: ClassVar[bool] = False
     """Whether rows with few ratings would otherwise have no unique solution."""
 

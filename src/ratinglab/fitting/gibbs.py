@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from ratinglab.batches import Batch, as_tensors
 from ratinglab.fitting.chain import Chain
 from ratinglab.fitting.noise import draw_common, draw_precisions, redraw_common
-from ratinglab.fitting.part_solver import PartSolver
 from ratinglab.fitting.priors import FloatArray, Normal, draw_normal
 from ratinglab.fitting.row_fit import OTHER_SIDE, RowFit, joined, write_joined
 from ratinglab.fitting.setup import FitSetup
+from ratinglab.fitting.term_solver import TermSolver
 from ratinglab.fitting.whole_epoch_options import GibbsOptions, Noise
 from ratinglab.kernels.column_draws import compile_loops, in_blocks, out_of_blocks
 from ratinglab.kernels.rows import Entries, RowPriors, gram, sample_rows, subtract_dots
 from ratinglab.kernels.sorted_ratings import chunk_bounds
 from ratinglab.models.equation import ColumnSource
-from ratinglab.models.factor_equation import FactorEquation, Part
+from ratinglab.models.factor_equation import FactorEquation, Term
 from ratinglab.models.posterior import Posterior, Sample
 from ratinglab.models.predictor import Predictor
 from ratinglab.splits.holdout import SESSION
@@ -51,8 +51,8 @@ class GibbsFit(RowFit):
     Normal–Wishart prior (m₀ = 0, β₀ = 2, ν₀ = D, W₀ = I). Every conditional has a closed form, but for the cap. A sweep
     draws whole rows, and all rows of a side in parallel. There is nothing to tune; model.regularization has no effect.
 
-    If rows are sums of parts, a row's mean is m + Σ F y over the side's parts, with y ~ Normal(0, (λ Λ)⁻¹) and one
-    λ ~ Gamma(1, 1) per part. A sweep draws y one column of F at a time, each given all others. Each y also
+    If rows are sums of terms, a row's mean is m + Σ F y over the side's terms, with y ~ Normal(0, (λ Λ)⁻¹) and one
+    λ ~ Gamma(1, 1) per term. A sweep draws y one column of F at a time, each given all others. Each y also
     has a bias entry; its sum is stored in the row's own bias. If a user has several rows, such as one per day in
     timesvdpp, they share the user's α_u. If most of these rows have a single rating, p_u hardly moves given the rows,
     which stay close to their mean. A sweep then also draws p_u given the ratings and the rows' differences from p_u.
@@ -81,22 +81,22 @@ class GibbsFit(RowFit):
         super().__init__(predictor, setup)
         self.options, self.seed = options, setup.seed
         self.chain = Chain(self.posterior, thin=options.thin, max_samples=options.max_samples)
-        # buffers, so that checkpoints keep them
+        # buffers, so that checkpoints keep them; their names have the word for terms of earlier versions
         for name in OTHER_SIDE:
             side = self.side(name)
             self.register_buffer(f"{name}_precision", torch.ones(len(side.last_rows())))
-            for part in side.parts:
-                self.register_buffer(f"part_{part.name}_bias", torch.zeros(part.embedding.num_embeddings, 1))
-                self.register_buffer(f"part_{part.name}_precision", torch.ones(()))
-                if part.bias is not None:
-                    nn.init.zeros_(part.bias.weight)  # the row's own bias holds the parts' sum
-        if self.side("user").parts or self.side("item").parts:
+            for term in side.terms:
+                self.register_buffer(f"part_{term.name}_bias", torch.zeros(term.embedding.num_embeddings, 1))
+                self.register_buffer(f"part_{term.name}_precision", torch.ones(()))
+                if term.bias is not None:
+                    nn.init.zeros_(term.bias.weight)  # the row's own bias holds the terms' sum
+        if self.side("user").terms or self.side("item").terms:
             compile_loops()  # before the fit is timed
         self.register_buffer("noise_precision", torch.ones(()))
         self._highest_precision = float("inf")
-        self._solvers: dict[str, PartSolver] = {}
+        self._solvers: dict[str, TermSolver] = {}
         self._owners: dict[str, NDArray[np.int64]] = {}
-        self._shared: dict[str, Part | None] = {}
+        self._shared: dict[str, Term | None] = {}
         self._sums: dict[int, tuple[Tensor, int]] = {}
 
     @property
@@ -112,13 +112,13 @@ class GibbsFit(RowFit):
         return self.posterior.equation
 
     def on_train_start(self) -> None:
-        """Sort the training ratings by row and build the part solvers."""
+        """Sort the training ratings by row and build the term solvers."""
         super().on_train_start()
         for name in OTHER_SIDE:
             side, (count, dim) = self.side(name), self.own_rows(name).shape
             self._owners[name] = np.arange(count) if side.rows is None else side.rows.owner.numpy()
-            self._solvers |= {part.name: PartSolver(part.design, dim=dim) for part in side.parts}
-            self._shared[name] = self._shared_part(name)
+            self._solvers |= {term.name: TermSolver(term.design, dim=dim) for term in side.terms}
+            self._shared[name] = self._shared_term(name)
         spread = float(self._ratings["user"].rating.std(dtype=np.float64)) or 1.0
         self._highest_precision = (LEAST_NOISE * spread) ** -2
         self.chain.watch(self._watched_rows())
@@ -134,15 +134,15 @@ class GibbsFit(RowFit):
         return rows.take(warm[torch.from_numpy(np.sort(chosen))])
 
     def training_step(self, batches: list[Batch]) -> None:
-        """Run one sweep: the users' prior, parts and rows, then the items', then the noise."""
+        """Run one sweep: the users' prior, terms and rows, then the items', then the noise."""
         random = np.random.default_rng([self.seed, self.current_epoch])
         own, rows = dict[str, FloatArray](), dict[str, FloatArray]()
         for name in OTHER_SIDE:
             own[name] = self.own_rows(name)
-            parts = sum(self._addends(name).values(), np.zeros_like(own[name]))
+            terms = sum(self._addends(name).values(), np.zeros_like(own[name]))
             if self.has_biases:
-                own[name][:, 0] -= parts[:, 0]  # the row's own bias holds the parts' sum
-            rows[name] = own[name] + parts
+                own[name][:, 0] -= terms[:, 0]  # the row's own bias holds the terms' sum
+            rows[name] = own[name] + terms
         for name, other in OTHER_SIDE.items():
             self._draw_side(name, rows[name], own[name], rows[other], random)
         self._draw_noise(rows["user"], rows["item"], random)
@@ -153,19 +153,19 @@ class GibbsFit(RowFit):
     def _draw_side(
         self, name: str, rows: FloatArray, own: FloatArray, other_rows: FloatArray, random: np.random.Generator
     ) -> None:
-        """Draw one side's prior, parts and rows given the other side's rows; write the rows in place.
+        """Draw one side's prior, terms and rows given the other side's rows; write the rows in place.
 
         Args:
             name: "user" or "item".
-            rows: (num_rows, D) float32, all parts summed.
-            own: (num_rows, D) float32, the rows minus their parts.
-            other_rows: (num_others, D) float32, all parts summed.
+            rows: (num_rows, D) float32, all terms summed.
+            own: (num_rows, D) float32, the rows minus their terms.
+            other_rows: (num_others, D) float32, all terms summed.
             random: generator of the draws.
         """
         prior = self._draw_prior(name, own, random)
         mean = prior.mean.astype(np.float32)
-        if self.side(name).parts:
-            residual = self._draw_parts(name, own - mean, prior, random)
+        if self.side(name).terms:
+            residual = self._draw_terms(name, own - mean, prior, random)
             means = np.subtract(rows, residual, out=residual)
         else:
             means = np.tile(mean, (len(rows), 1))
@@ -186,47 +186,47 @@ class GibbsFit(RowFit):
             own[:, 0] = rows[:, 0]
         self.write_own_rows(name, own)
 
-    def _shared_part(self, name: str) -> Part | None:
-        """Find the part that all rows of a user or item share, if most rows have a single rating."""
+    def _shared_term(self, name: str) -> Term | None:
+        """Find the term that all rows of a user or item share, if most rows have a single rating."""
         side = self.side(name)
         if side.rows is None or len(self._ratings[name].rating) >= SESSION * len(side.rows):
             return None
-        for part in side.parts:
-            design = part.design
+        for term in side.terms:
+            design = term.design
             if design.is_one_hot and torch.equal(design.column, side.rows.owner.int()) and (design.scale == 1).all():
-                return part
+                return term
         return None
 
     def _shift_rows(
         self,
         name: str,
-        part: Part,
+        term: Term,
         rows: FloatArray,
         other_rows: FloatArray,
         prior: Normal,
         random: np.random.Generator,
     ) -> None:
-        """Draw a shared part given the ratings and each row's difference from it; shifts the rows in place."""
-        ratings, owner, before = self._ratings[name], self._owners[name], self._weights(part)
+        """Draw a shared term given the ratings and each row's difference from it; shifts the rows in place."""
+        ratings, owner, before = self._ratings[name], self._owners[name], self._weights(term)
         others = self._seen(other_rows, self._row_precision(OTHER_SIDE[name]))
         rest = np.empty_like(ratings.rating)
         subtract_dots(ratings, rows - before[owner], others.features, rest)
         start = ratings.start[np.searchsorted(owner, np.arange(len(before) + 1))]
         of_owners = Entries(chunk_bounds(start, dim=rows.shape[1]), start, ratings.other, rest)
-        scale = np.full(len(before), self._precision_of(part), dtype=np.float32)
+        scale = np.full(len(before), self._precision_of(term), dtype=np.float32)
         priors = RowPriors(np.zeros_like(before), prior.precision.astype(np.float32), scale)
         noise = random.standard_normal(before.shape, dtype=np.float32)
         drawn = np.empty_like(before)
         sample_rows(of_owners, others, priors, getattr(self, f"{name}_precision").numpy(), noise, drawn)
         rows += (drawn - before)[owner]
-        write_joined(drawn, self._tables(part))
+        write_joined(drawn, self._tables(term))
 
-    def _draw_parts(self, name: str, residual: FloatArray, prior: Normal, random: np.random.Generator) -> FloatArray:
-        """Draw the parts of a side in turn, given its rows.
+    def _draw_terms(self, name: str, residual: FloatArray, prior: Normal, random: np.random.Generator) -> FloatArray:
+        """Draw the terms of a side in turn, given its rows.
 
         Args:
             name: "user" or "item".
-            residual: (num_rows, D) float32, the rows minus m and their parts.
+            residual: (num_rows, D) float32, the rows minus m and their terms.
             prior: m and Λ.
             random: generator of the draws.
 
@@ -234,19 +234,19 @@ class GibbsFit(RowFit):
             The residual after the draws, (num_rows, D) float32.
         """
         blocks = in_blocks(residual)
-        for part in self.side(name).parts:
-            drawn, precision = self._solvers[part.name].draw(
-                blocks, self._weights(part), precision=self._precision_of(part), prior=prior, random=random
+        for term in self.side(name).terms:
+            drawn, precision = self._solvers[term.name].draw(
+                blocks, self._weights(term), precision=self._precision_of(term), prior=prior, random=random
             )
-            write_joined(drawn, self._tables(part))
-            getattr(self, f"part_{part.name}_precision").fill_(precision)
+            write_joined(drawn, self._tables(term))
+            getattr(self, f"part_{term.name}_precision").fill_(precision)
         return out_of_blocks(blocks, residual.shape[1])
 
     def _draw_prior(self, name: str, own: FloatArray, random: np.random.Generator) -> Normal:
-        """Draw m and Λ of a side, given its rows minus their parts, and the parts' weights."""
+        """Draw m and Λ of a side, given its rows minus their terms, and the terms' weights."""
         if self.current_epoch == 0:
             return Normal(np.zeros(own.shape[1]), np.eye(own.shape[1]) / START_STD**2)
-        weights = [(self._precision_of(part), self._weights(part)) for part in self.side(name).parts]
+        weights = [(self._precision_of(term), self._weights(term)) for term in self.side(name).terms]
         spread = sum((precision * gram(each, each) for precision, each in weights), np.zeros(()))
         count = sum(len(each) for _, each in weights)
         return draw_normal(own, random, spread=spread, spread_rows=count)
@@ -280,13 +280,13 @@ class GibbsFit(RowFit):
         return np.bincount(self._owners[name], values).astype(np.float64)
 
     def _keep(self, users: FloatArray, items: FloatArray) -> None:
-        """Keep the rows, all parts summed, as a sample."""
+        """Keep the rows, all terms summed, as a sample."""
         factors = [torch.from_numpy(self._factors(rows)).clone() for rows in (users, items)]
         biases = [torch.from_numpy(rows[:, :1]).clone() if self.has_biases else None for rows in (users, items)]
         precisions = self.user_precision.clone(), self.item_precision.clone()
         sides = [self.side(name) for name in OTHER_SIDE]
-        parts = [part for side in sides for part in side.parts if part.source is not ColumnSource.own]
-        weights = {part.name: torch.from_numpy(self._weights(part)) for part in parts}
+        terms = [term for side in sides for term in side.terms if term.source is not ColumnSource.own]
+        weights = {term.name: torch.from_numpy(self._weights(term)) for term in terms}
         is_thinned = self.chain.keep(Sample._make([*factors, *biases, *precisions, weights]))
         if is_thinned:
             self._sums.clear()
@@ -330,22 +330,22 @@ class GibbsFit(RowFit):
         return (total / kept).float()
 
     def _addends(self, name: str) -> dict[str, FloatArray]:
-        """Compute F y of each part of a side: (num_rows, D) float32."""
-        return {part.name: self._solvers[part.name].times(self._weights(part)) for part in self.side(name).parts}
+        """Compute F y of each term of a side: (num_rows, D) float32."""
+        return {term.name: self._solvers[term.name].times(self._weights(term)) for term in self.side(name).terms}
 
     def _factors(self, rows: FloatArray) -> FloatArray:
         """Return a view of the factors of rows, without the bias."""
         return rows[:, 1:] if self.has_biases else rows
 
-    def _tables(self, part: Part) -> list[Tensor]:
-        """Return the sampler's bias entries for a part's weights, if there are biases, and the weights."""
-        bias = [getattr(self, f"part_{part.name}_bias")] if self.has_biases else []
-        return [*bias, part.embedding.weight]
+    def _tables(self, term: Term) -> list[Tensor]:
+        """Return the sampler's bias entries for a term's weights, if there are biases, and the weights."""
+        bias = [getattr(self, f"part_{term.name}_bias")] if self.has_biases else []
+        return [*bias, term.embedding.weight]
 
-    def _weights(self, part: Part) -> FloatArray:
-        """Copy a part's weights: (num_columns, D) float32, the bias entry first."""
-        return joined(self._tables(part))
+    def _weights(self, term: Term) -> FloatArray:
+        """Copy a term's weights: (num_columns, D) float32, the bias entry first."""
+        return joined(self._tables(term))
 
-    def _precision_of(self, part: Part) -> float:
-        """Return λ of a part."""
-        return float(getattr(self, f"part_{part.name}_precision"))
+    def _precision_of(self, term: Term) -> float:
+        """Return λ of a term."""
+        return float(getattr(self, f"part_{term.name}_precision"))

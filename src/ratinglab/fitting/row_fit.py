@@ -14,7 +14,7 @@ from ratinglab.fitting.priors import FloatArray
 from ratinglab.fitting.setup import FitSetup
 from ratinglab.kernels.rows import Entries, OtherRows, RowPriors, compile_loops, sample_rows, squared_errors
 from ratinglab.kernels.sorted_ratings import sort_ratings
-from ratinglab.models.factor_equation import FactorEquation, Part, Side, as_factor_equation
+from ratinglab.models.factor_equation import FactorEquation, Side, Term, as_factor_equation
 from ratinglab.models.predictor import Predictor
 from ratinglab.ratings.mapped_arrays import release
 
@@ -31,8 +31,8 @@ class RowFit(Fit):
     def __init__(self, predictor: Predictor, setup: FitSetup) -> None:
         """Fit the weights of a factor equation."""
         super().__init__(predictor, setup)
-        names = [part.name for name in OTHER_SIDE for part in self.side(name).parts]
-        assert len(set(names)) == len(names), f"two parts share a name: {names}"
+        names = [term.name for name in OTHER_SIDE for term in self.side(name).terms]
+        assert len(set(names)) == len(names), f"two terms share a name: {names}"
         self.has_biases = self.side("user").bias is not None
         self._ratings: dict[str, Entries] = {}
         compile_loops()  # before the fit is timed
@@ -104,8 +104,8 @@ class RowFit(Fit):
         return OtherRows(features, mean + rows[:, 0], weight)
 
 
-def tables_of(owner: Side | Part) -> list[Tensor]:
-    """List the biases, if any, and the factors of a side or a part: (count, 1) and (count, D) float32."""
+def tables_of(owner: Side | Term) -> list[Tensor]:
+    """List the biases, if any, and the factors of a side or a term: (count, 1) and (count, D) float32."""
     return [table.weight for table in (owner.bias, owner.embedding) if table is not None]
 
 

@@ -65,7 +65,7 @@ class SparkALSFit(Fit):
     """
 
     def __init__(self, predictor: Predictor, setup: FitSetup, options: SparkALSOptions) -> None:
-        """Fit `predictor.model`, a factor equation without parts."""
+        """Fit `predictor.model`, a factor equation without terms."""
         super().__init__(predictor, setup)
         self.seed, self.iterations, self.blocks = setup.seed, setup.trainer.max_epochs, options.blocks
         self._spark = SparkProcess(master=options.master, folder=options.folder, conf=options.conf or {})

@@ -1,4 +1,4 @@
-"""Draw or solve for the weights of a part, for fits that work row by row."""
+"""Draw or solve for the weights of a term, for fits that work row by row."""
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from ratinglab.kernels.sorted_ratings import chunk_bounds, sort_ratings
 from ratinglab.models.design import Design
 
 GAMMA_SHAPE, GAMMA_RATE = 1.0, 1.0
-"""Parameters of the gamma prior on λ, the precision of a part's weights."""
+"""Parameters of the gamma prior on λ, the precision of a term's weights."""
 MAX_STEPS, TOLERANCE = 200, 1e-5
 """Step limit and relative residual tolerance of conjugate gradients."""
 
 
-class PartSolver:
-    """Compiled products with a part's design F, draws of its weights, and a solver of (FᵀF + R) y = c, R diagonal."""
+class TermSolver:
+    """Compiled products with a term's design F, draws of its weights, and a solver of (FᵀF + R) y = c, R diagonal."""
 
     def __init__(self, design: Design, *, dim: int, row_weight: FloatArray | None = None) -> None:
         """Sort the design's entries by row and by column.
@@ -37,7 +37,7 @@ class PartSolver:
         if inner_row is not None:
             weight = None if row_weight is None else torch.from_numpy(row_weight)
             outer = Design.one_hot(inner_row, num_columns=len(scale), scale=weight)
-            self._outer = PartSolver(outer, dim=dim)
+            self._outer = TermSolver(outer, dim=dim)
         elif row_weight is not None:
             scale = scale * row_weight
         self._scale = scale
@@ -67,12 +67,12 @@ class PartSolver:
     def draw(
         self, residual: FloatArray, weights: FloatArray, *, precision: float, prior: Normal, random: np.random.Generator
     ) -> tuple[FloatArray, float]:
-        """Draw y and λ, given rows ~ Normal(m + F y + other parts, Λ⁻¹) and each row of y ~ Normal(0, (λ Λ)⁻¹).
+        """Draw y and λ, given rows ~ Normal(m + F y + other terms, Λ⁻¹) and each row of y ~ Normal(0, (λ Λ)⁻¹).
 
         Each row of y is drawn given all others; see draw_columns. Only for a solver without row_weight.
 
         Args:
-            residual: (B, num_rows, W) float32, the rows minus m and all parts, in blocks; updated in place.
+            residual: (B, num_rows, W) float32, the rows minus m and all terms, in blocks; updated in place.
             weights: (num_columns, D) float32, the last draw of y.
             precision: λ.
             prior: m and Λ.

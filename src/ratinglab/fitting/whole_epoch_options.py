@@ -58,7 +58,7 @@ class GibbsOptions(CompiledOptions):
     """
 
     name: ClassVar[str] = "gibbs"
-    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.parts)
+    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.terms)
     keeps_samples: ClassVar[bool] = True
     pace: ClassVar[str] = "one sweep per epoch"
     fit_class: ClassVar[str] = "gibbs:GibbsFit"
@@ -108,7 +108,7 @@ class ALSOptions(CompiledOptions):
     """
 
     name: ClassVar[str] = "als"
-    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.parts)
+    forms: ClassVar[tuple[EquationForm, ...]] = (EquationForm.embeddings, EquationForm.terms)
     pace: ClassVar[str] = "one sweep per epoch"
     takes_mapped_rows: ClassVar[bool] = True
     needs_regularization: ClassVar[bool] = True

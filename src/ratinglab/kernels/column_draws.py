@@ -1,4 +1,4 @@
-"""Gibbs draws of a part's weights, one column of its design after the other.
+"""Gibbs draws of a term's weights, one column of its design after the other.
 
 Given the precision Λ of the rows, the D entries of a weight row do not depend on each other. They are cut into blocks
 that run in parallel. An entry's sums have the same order in any block, so the draws are the same, bit for bit, for any

@@ -1,4 +1,4 @@
-"""The model with every part that the data support."""
+"""The model with every term that the data support."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,10 +14,10 @@ from ratinglab.ratings.side_information import AvailableData
 
 @dataclass
 class BestOptions(FactorOptions):
-    """Options of the model with every part that the data support: timesvdpp if the ratings have times, else svdpp."""
+    """Options of the model with every term that the data support: timesvdpp if the ratings have times, else svdpp."""
 
     name: ClassVar[str] = "best"
-    form: ClassVar[EquationForm] = EquationForm.parts
+    form: ClassVar[EquationForm] = EquationForm.terms
 
     def for_data(self, available: AvailableData) -> SVDppOptions:
         """Choose the equation, with implicit feedback on both sides and all features."""

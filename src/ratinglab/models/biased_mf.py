@@ -38,8 +38,8 @@ class BiasedMF(BiasedFactorEquation):
 
     def user_side(self) -> Side:
         """Return b_u, p_u and the user features."""
-        return Side(self.user_embedding, self.user_bias, self.user_feature_parts())
+        return Side(self.user_embedding, self.user_bias, self.user_feature_terms())
 
     def item_side(self) -> Side:
         """Return b_i, q_i and the item features."""
-        return Side(self.item_embedding, self.item_bias, self.item_feature_parts())
+        return Side(self.item_embedding, self.item_bias, self.item_feature_terms())

@@ -60,17 +60,17 @@ def check_equation(equation: Equation, rows: Batch, *, name: str) -> None:
 
 
 def _check_side(side: Side, *, place: str) -> None:
-    """Raise UserError where a part does not fit its side: compiled loops do not check their indices."""
+    """Raise UserError where a term does not fit its side: compiled loops do not check their indices."""
     num_rows, dim = side.embedding.weight.shape
-    for part in side.parts:
-        design, (num_columns, part_dim) = part.design, part.embedding.weight.shape
+    for term in side.terms:
+        design, (num_columns, term_dim) = term.design, term.embedding.weight.shape
         largest = int(design.column.max()) if len(design.column) else -1
         if largest >= design.num_columns:
-            raise UserError(f"{place}: the design of {part.name} has column {largest} of {design.num_columns}")
+            raise UserError(f"{place}: the design of {term.name} has column {largest} of {design.num_columns}")
         for what, found, wanted in (
             ("rows in its design", design.num_rows, num_rows),
             ("rows of weights", num_columns, design.num_columns),
-            ("factors", part_dim, dim),
+            ("factors", term_dim, dim),
         ):
             if found != wanted:
-                raise UserError(f"{place}: {part.name} must have {wanted} {what}, got {found}")
+                raise UserError(f"{place}: {term.name} must have {wanted} {what}, got {found}")

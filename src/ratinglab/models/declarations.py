@@ -24,9 +24,10 @@ class EquationForm(Enum):
     """Form of an equation. It decides which fits support the equation."""
 
     embeddings = "embeddings"
-    """r̂_ui = μ + b_u + b_i + p_u · q_i, with one row of weights per user and per item. Only features add parts."""
-    parts = "parts"
-    """The same product, but a row is the sum of its own weights and of parts, each a design times a weight table."""
+    """r̂_ui = μ + b_u + b_i + p_u · q_i, with one row of weights per user and per item. Only features add terms."""
+    terms = "terms"
+    """The same product, but a row is the sum of its own weights and of terms, each a design times a weight table."""
+    parts = "terms"  # another name of terms, for equations written for earlier versions
     function = "function"
     """Any differentiable function of a user and an item."""
     score_product = "score_product"
@@ -35,7 +36,7 @@ class EquationForm(Enum):
     """s_ui = Σ w_ji over the items j that the user has rated, a score, with all w in closed form."""
 
 
-RATING_FORMS = (EquationForm.embeddings, EquationForm.parts, EquationForm.function)
+RATING_FORMS = (EquationForm.embeddings, EquationForm.terms, EquationForm.function)
 """Forms of equations that predict ratings; the others predict scores, to order lists by."""
 
 
@@ -94,9 +95,9 @@ class FeatureOptions(FactorOptions):
     form: ClassVar[EquationForm] = EquationForm.embeddings
 
     user_features: list[str] = field(metadata=added_later([]))
-    """Columns of the table of users whose values add a part to the user's row, such as [age_group,gender]."""
+    """Columns of the table of users whose values add a term to the user's row, such as [age_group,gender]."""
     item_features: list[str] = field(metadata=added_later([]))
-    """Columns of the table of items whose values add a part to the item's row, such as [genres]."""
+    """Columns of the table of items whose values add a term to the item's row, such as [genres]."""
 
     def needs(self) -> Needs:
         """Declare the features."""

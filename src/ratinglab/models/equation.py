@@ -66,7 +66,7 @@ class Factors(NamedTuple):
 
 
 class ColumnSource(Enum):
-    """Where the columns of a new row in a part's design come from."""
+    """Where the columns of a new row in a term's design come from."""
 
     own = "own"
     """Columns that belong to one row, such as a user's drift; a new row has none."""
@@ -76,8 +76,8 @@ class ColumnSource(Enum):
     """The values of a feature."""
 
 
-class RowPart(NamedTuple):
-    """A part of a side's rows whose columns are known for new rows too.
+class RowTerm(NamedTuple):
+    """A term of a side's rows whose columns are known for new rows too.
 
     Attributes:
         source: rated, or feature.
@@ -93,7 +93,7 @@ class RowPart(NamedTuple):
 
 
 class SideRows(NamedTuple):
-    """The rows of all users or of all items, with their parts summed, in one or more samples of the weights.
+    """The rows of all users or of all items, with their terms summed, in one or more samples of the weights.
 
     Attributes:
         factors: (num_rows, D) float32 for each sample.
@@ -102,7 +102,7 @@ class SideRows(NamedTuple):
         last_row: (num_owners,) int64, the row of each user or item on its last day; None: one row each.
         precision: (num_owners,) float32 for each sample. The product of the precisions of a user and an item is
             1 / variance of a rating around its prediction. None if unknown, as for an equation without samples.
-        parts: the parts that a new row has too; they are included in the rows.
+        terms: the terms that a new row has too; they are included in the rows.
     """
 
     factors: list[Tensor]
@@ -110,7 +110,7 @@ class SideRows(NamedTuple):
     mean: float
     last_row: Tensor | None = None
     precision: list[Tensor] | None = None
-    parts: tuple[RowPart, ...] = ()
+    terms: tuple[RowTerm, ...] = ()
 
     def on_last_day(self) -> "SideRows":
         """Keep one row per user or item, on its last day."""

@@ -1,4 +1,4 @@
-"""Factor equations: dot products of a user's and an item's row of weights, each row a sum of parts."""
+"""Factor equations: dot products of a user's and an item's row of weights, each row a sum of terms."""
 
 from abc import abstractmethod
 from typing import NamedTuple, cast
@@ -13,7 +13,7 @@ from ratinglab.models.equation import (
     ColumnSource,
     Equation,
     Factors,
-    RowPart,
+    RowTerm,
     SideName,
     SideRows,
     TrainingData,
@@ -23,14 +23,14 @@ from ratinglab.models.equation import (
 from ratinglab.models.row_products import RowProducts
 
 
-class Part(NamedTuple):
+class Term(NamedTuple):
     """A term of the sum that makes up a side's rows: F w, a design times a table of weights.
 
     Attributes:
         name: unique in the equation; a key in Gibbs checkpoints.
         design: F, (num_rows, num_columns).
         embedding: w, (num_columns, D).
-        bias: weights added to the row's bias, (num_columns, 1); None if the part adds nothing to the bias.
+        bias: weights added to the row's bias, (num_columns, 1); None if the term adds nothing to the bias.
         source: origin of a new row's columns, for fold-in.
         feature: name of the feature if `source` is feature.
     """
@@ -43,21 +43,43 @@ class Part(NamedTuple):
     feature: str = ""
 
 
-class Side(NamedTuple):
-    """All users, or all items. A row is a bias and D factors, the sum of the row's own weights and of parts.
+Part = Term  # the name of earlier versions, as are the `parts` below
+
+
+class _SideFields(NamedTuple):
+    embedding: nn.Embedding
+    bias: nn.Embedding | None
+    terms: tuple[Term, ...]
+    rows: DayRows | None
+
+
+class Side(_SideFields):
+    """All users, or all items. A row is a bias and D factors, the sum of the row's own weights and of terms.
 
     Attributes:
         embedding: the rows' own factors, (num_rows, D).
         bias: the rows' own biases, (num_rows, 1); None in an equation without biases.
-        parts: further terms of the sum.
+        terms: further terms of the sum.
         rows: the row of each user or item on a given day; every row has training ratings. None: one row each, the same
             on all days.
     """
 
-    embedding: nn.Embedding
-    bias: nn.Embedding | None = None
-    parts: tuple[Part, ...] = ()
-    rows: DayRows | None = None
+    def __new__(
+        cls,
+        embedding: nn.Embedding,
+        bias: nn.Embedding | None = None,
+        terms: tuple[Term, ...] = (),
+        rows: DayRows | None = None,
+        *,
+        parts: tuple[Term, ...] = (),
+    ) -> "Side":
+        """Take the tables; `parts` is another name of `terms`, for equations written for earlier versions."""
+        return super().__new__(cls, embedding, bias, terms or parts, rows)
+
+    @property
+    def parts(self) -> tuple[Term, ...]:
+        """The terms, for fits written for earlier versions."""
+        return self.terms
 
     def find(self, index: Tensor, day: Tensor | None) -> Tensor:
         """Find the row of each user or item: index (B,), day (B,) or None → (B,)."""
@@ -70,19 +92,19 @@ class Side(NamedTuple):
         return self.rows.find(torch.arange(int(self.rows.owner[-1]) + 1), None)
 
     def factors(self, row: Tensor) -> Tensor:
-        """Compute the factors of rows, all parts summed: (B,) → (B, D) float32."""
+        """Compute the factors of rows, all terms summed: (B,) → (B, D) float32."""
         total: Tensor = self.embedding(row)
-        for part in self.parts:
-            total = total + part.design.times(row, part.embedding)
+        for term in self.terms:
+            total = total + term.design.times(row, term.embedding)
         return total
 
     def biases(self, row: Tensor) -> Tensor:
-        """Compute the biases of rows, all parts summed: (B,) → (B, 1) float32. Only for a side with biases."""
+        """Compute the biases of rows, all terms summed: (B,) → (B, 1) float32. Only for a side with biases."""
         assert self.bias is not None
         total: Tensor = self.bias(row)
-        for part in self.parts:
-            if part.bias is not None:
-                total = total + part.design.times(row, part.bias)
+        for term in self.terms:
+            if term.bias is not None:
+                total = total + term.design.times(row, term.bias)
         return total
 
     def squares(self, row: Tensor) -> Tensor:
@@ -90,10 +112,10 @@ class Side(NamedTuple):
         total: Tensor = self.embedding(row).square().sum()
         if self.bias is not None:
             total = total + self.bias(row).square().sum()
-        for part in self.parts:
-            for table in (part.embedding, part.bias):
+        for term in self.terms:
+            for table in (term.embedding, term.bias):
                 if table is not None:
-                    total = total + part.design.squares(row, table)
+                    total = total + term.design.squares(row, table)
         return total
 
 
@@ -110,11 +132,11 @@ class FactorEquation(Equation):
 
     @abstractmethod
     def user_side(self) -> Side:
-        """Return the users' rows as a sum of parts."""
+        """Return the users' rows as a sum of terms."""
 
     @abstractmethod
     def item_side(self) -> Side:
-        """Return the items' rows as a sum of parts."""
+        """Return the items' rows as a sum of terms."""
 
     def rows(self, user: Tensor, item: Tensor, day: Tensor | None) -> tuple[Tensor, Tensor]:
         """Find the rows of both sides: user (B,), item (B,), day (B,) or None → (B,) and (B,)."""
@@ -136,31 +158,31 @@ class FactorEquation(Equation):
         return self.regularization * squares / len(user)
 
     def factors(self) -> Factors:
-        """Compute the values of both sides on the last day, all parts summed."""
+        """Compute the values of both sides on the last day, all terms summed."""
         return self._factors_of(self.user_side().last_rows(), self.item_side().last_rows())
 
     @torch.no_grad()
     def side_rows(self, name: SideName) -> SideRows:
-        """Return the rows of the side `name` on the last day, all parts summed, and its parts."""
+        """Return the rows of the side `name` on the last day, all terms summed, and its terms."""
         side = self.user_side() if name == "user" else self.item_side()
         last = side.last_rows()
-        parts = [
-            RowPart(part.source, part.feature, part.design.select_rows(last), [_with_bias(part, side)])
-            for part in side.parts
-            if part.source is not ColumnSource.own
+        terms = [
+            RowTerm(term.source, term.feature, term.design.select_rows(last), [_with_bias(term, side)])
+            for term in side.terms
+            if term.source is not ColumnSource.own
         ]
         biases = None if side.bias is None else [side.biases(last)]
-        return SideRows([side.factors(last)], biases, float(self.rating_mean), parts=tuple(parts))
+        return SideRows([side.factors(last)], biases, float(self.rating_mean), terms=tuple(terms))
 
     @torch.no_grad()
     def traceable(self) -> Equation:
-        """Sum the parts of all rows in advance: torch.export cannot trace the sums of a design."""
+        """Sum the terms of all rows in advance: torch.export cannot trace the sums of a design."""
         users, items = self.user_side(), self.item_side()
         rows = self._factors_of(*(torch.arange(side.embedding.num_embeddings) for side in (users, items)))
         return RowProducts(rows, user_days=users.rows, item_days=items.rows)
 
     def _factors_of(self, user_row: Tensor, item_row: Tensor) -> Factors:
-        """Compute the values of these rows, all parts summed."""
+        """Compute the values of these rows, all terms summed."""
         users, items = self.user_side(), self.item_side()
         has_biases = users.bias is not None
         return Factors(
@@ -172,12 +194,12 @@ class FactorEquation(Equation):
         )
 
 
-def _with_bias(part: Part, side: Side) -> Tensor:
-    """Put a part's biases, 0 if it has none, before its weights if the side has biases: (num_columns, D)."""
-    weights: Tensor = part.embedding.weight
+def _with_bias(term: Term, side: Side) -> Tensor:
+    """Put a term's biases, 0 if it has none, before its weights if the side has biases: (num_columns, D)."""
+    weights: Tensor = term.embedding.weight
     if side.bias is None:
         return weights
-    return torch.cat([torch.zeros(len(weights), 1) if part.bias is None else part.bias.weight, weights], dim=1)
+    return torch.cat([torch.zeros(len(weights), 1) if term.bias is None else term.bias.weight, weights], dim=1)
 
 
 def as_factor_equation(equation: Equation) -> FactorEquation:
@@ -187,7 +209,7 @@ def as_factor_equation(equation: Equation) -> FactorEquation:
 
 
 class BiasedFactorEquation(FactorEquation):
-    """A factor equation with μ, biases, and a part per user and item feature.
+    """A factor equation with μ, biases, and a term per user and item feature.
 
     μ is fixed at the mean of the training ratings. The biases start at the bias baseline's, and the embeddings at
     Normal(0, init_std²), so that the first predictions are close to the baseline's if init_std is small. With
@@ -218,7 +240,7 @@ class BiasedFactorEquation(FactorEquation):
         self.item_bias.weight.copy_(item_bias[:, None])
 
     def add_features(self, options: FeatureOptions, training: TrainingData, *, generator: torch.Generator) -> None:
-        """Draw the weights of the features that the options name. The subclass adds their parts to its sides."""
+        """Draw the weights of the features that the options name. The subclass adds their terms to its sides."""
         self.user_feature_names, self.item_feature_names = options.user_features, options.item_features
         self.user_feature_designs = nn.ModuleList(training.user_features[name] for name in options.user_features)
         self.item_feature_designs = nn.ModuleList(training.item_features[name] for name in options.item_features)
@@ -231,22 +253,24 @@ class BiasedFactorEquation(FactorEquation):
         self.user_features = weights(self.user_feature_designs)
         self.item_features = weights(self.item_feature_designs)
 
-    def user_feature_parts(self) -> tuple[Part, ...]:
-        """Make one part per user feature."""
-        return _feature_parts("user", self.user_feature_names, self.user_feature_designs, self.user_features)
+    def user_feature_terms(self) -> tuple[Term, ...]:
+        """Make one term per user feature."""
+        return _feature_terms("user", self.user_feature_names, self.user_feature_designs, self.user_features)
 
-    def item_feature_parts(self) -> tuple[Part, ...]:
-        """Make one part per item feature."""
-        return _feature_parts("item", self.item_feature_names, self.item_feature_designs, self.item_features)
+    def item_feature_terms(self) -> tuple[Term, ...]:
+        """Make one term per item feature."""
+        return _feature_terms("item", self.item_feature_names, self.item_feature_designs, self.item_features)
+
+    user_feature_parts, item_feature_parts = user_feature_terms, item_feature_terms
 
 
-def _feature_parts(
+def _feature_terms(
     side: SideName, names: list[str], designs: nn.ModuleList, weights: nn.ModuleList
-) -> tuple[Part, ...]:
+) -> tuple[Term, ...]:
     if len(weights) == 0:  # the common case, asked for at every step
         return ()
     return tuple(
-        Part(
+        Term(
             f"{side}_feature_{number}",
             cast(Design, design),
             cast(nn.Embedding, embedding),

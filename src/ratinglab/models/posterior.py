@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from ratinglab.errors import UserError
-from ratinglab.models.equation import ColumnSource, Equation, Factors, RowPart, SideName, SideRows
+from ratinglab.models.equation import ColumnSource, Equation, Factors, RowTerm, SideName, SideRows
 from ratinglab.models.factor_equation import FactorEquation, Side
 from ratinglab.models.row_products import RowProducts
 
 BLOCK_NUMBERS = 1 << 18
 """Number of factors of pairs multiplied at once: 1 MiB, in the processor's cache."""
-PART_PREFIX = "part/"
-"""Prefix of the parts' weights in the state_dict."""
+TERM_PREFIX = "part/"
+"""Prefix of the terms' weights in the state_dict: the word of earlier versions, whose runs have it."""
 
 
 class Sample(NamedTuple):
-    """One draw of the rows of both sides, all parts summed. All tensors are float32.
+    """One draw of the rows of both sides, all terms summed. All tensors are float32.
 
     Attributes:
         user: (num_user_rows, D), a row per user, or per user and day.
@@ -30,8 +30,8 @@ class Sample(NamedTuple):
         item_bias: (num_item_rows, 1); None for an equation without biases.
         user_precision: (num_users,); its product with the item's is 1 / variance of a rating around its prediction.
         item_precision: (num_items,).
-        parts: the weights of the parts that a new row has too, by name: (num_columns, D), the bias first if there are
-            biases. The rows include these parts.
+        terms: the weights of the terms that a new row has too, by name: (num_columns, D), the bias first if there are
+            biases. The rows include these terms.
     """
 
     user: Tensor
@@ -40,10 +40,10 @@ class Sample(NamedTuple):
     item_bias: Tensor | None
     user_precision: Tensor
     item_precision: Tensor
-    parts: Mapping[str, Tensor] = MappingProxyType({})
+    terms: Mapping[str, Tensor] = MappingProxyType({})
 
 
-TABLES = [name for name in Sample._fields if name != "parts"]
+TABLES = [name for name in Sample._fields if name != "terms"]
 
 
 class Posterior(Equation):
@@ -73,7 +73,7 @@ class Posterior(Equation):
         """Bytes of one sample in memory and in a checkpoint."""
         sides = self.equation.user_side(), self.equation.item_side()
         tables = [table for side in sides for table in (side.embedding, side.bias) if table is not None]
-        tables += [part.embedding for side in sides for part in side.parts if part.source is not ColumnSource.own]
+        tables += [term.embedding for side in sides for term in side.terms if term.source is not ColumnSource.own]
         return 4 * (sum(table.weight.numel() for table in tables) + sum(len(side.last_rows()) for side in sides))
 
     @property
@@ -236,29 +236,29 @@ class Posterior(Equation):
         )
 
     def side_rows(self, name: SideName) -> SideRows | None:
-        """Return the samples of the rows of the side `name`, with the parts that a new row has too.
+        """Return the samples of the rows of the side `name`, with the terms that a new row has too.
 
         Raises:
-            UserError: the samples lack the weights of such a part.
+            UserError: the samples lack the weights of such a term.
         """
         if not self._samples:
             return self.equation.side_rows(name)
         side = self.equation.user_side() if name == "user" else self.equation.item_side()
-        last, parts = side.last_rows(), list[RowPart]()
-        for part in side.parts:
-            if part.source is ColumnSource.own:
+        last, terms = side.last_rows(), list[RowTerm]()
+        for term in side.terms:
+            if term.source is ColumnSource.own:
                 continue
-            if part.name not in self._samples[0].parts:
+            if term.name not in self._samples[0].terms:
                 raise UserError("the run was trained before fold-in was added: retrain it to fold in new ratings")
-            weights = [sample.parts[part.name] for sample in self._samples]
-            parts.append(RowPart(part.source, part.feature, part.design.select_rows(last), weights))
+            weights = [sample.terms[term.name] for sample in self._samples]
+            terms.append(RowTerm(term.source, term.feature, term.design.select_rows(last), weights))
         return SideRows(
             factors=_tables(self._samples, name),
             biases=_tables(self._samples, f"{name}_bias") if self._has_biases else None,
             mean=self._mean,
             last_row=None if side.rows is None else last,
             precision=_tables(self._samples, f"{name}_precision"),
-            parts=tuple(parts),
+            terms=tuple(terms),
         )
 
     def item_vectors(self) -> Tensor | None:
@@ -272,8 +272,8 @@ class Posterior(Equation):
         first = self._samples[0]
         names = [name for name in TABLES if getattr(first, name) is not None]
         stacked = {name: torch.stack(_tables(self._samples, name)) for name in names}
-        for name in first.parts:
-            stacked[f"{PART_PREFIX}{name}"] = torch.stack([sample.parts[name] for sample in self._samples])
+        for name in first.terms:
+            stacked[f"{TERM_PREFIX}{name}"] = torch.stack([sample.terms[name] for sample in self._samples])
         return stacked
 
     def set_extra_state(self, state: dict[str, Tensor]) -> None:
@@ -284,11 +284,11 @@ class Posterior(Equation):
         """
         # runs of earlier versions have tables without rows for missing biases
         held = {key: table for key, table in state.items() if table.shape[1] > 0}
-        parts = {key.removeprefix(PART_PREFIX): held[key] for key in held if key.startswith(PART_PREFIX)}
+        terms = {key.removeprefix(TERM_PREFIX): held[key] for key in held if key.startswith(TERM_PREFIX)}
         samples = []
         for number in range(len(state["user"]) if state else 0):
             tables = [held[name][number] if name in held else None for name in TABLES]
-            samples.append(Sample._make([*tables, {name: table[number] for name, table in parts.items()}]))
+            samples.append(Sample._make([*tables, {name: table[number] for name, table in terms.items()}]))
         shapes = tuple(side.embedding.weight.shape for side in (self.equation.user_side(), self.equation.item_side()))
         if any((each.user.shape, each.item.shape) != shapes for each in samples):
             raise RuntimeError("the samples' shapes differ from the equation's")

@@ -1,4 +1,4 @@
-"""Factor equations with all parts summed: one stored row per user, day or item, in a form that torch.export traces."""
+"""Factor equations with all terms summed: one stored row per user, day or item, in a form that torch.export traces."""
 
 import torch
 from torch import Tensor, nn

@@ -9,12 +9,12 @@ import torch
 from ratinglab.models.declarations import EquationForm, FeatureOptions
 from ratinglab.models.design import Design
 from ratinglab.models.equation import ColumnSource, SideName, TrainingData, normal_embedding
-from ratinglab.models.factor_equation import BiasedFactorEquation, Part, Side
+from ratinglab.models.factor_equation import BiasedFactorEquation, Side, Term
 from ratinglab.ratings.side_information import Needs
 
 
 class Implicit(Enum):
-    """Side whose rows have a part for implicit feedback: who rated what."""
+    """Side whose rows have a term for implicit feedback: who rated what."""
 
     user = "user"
     item = "item"
@@ -26,10 +26,10 @@ class SVDppOptions(FeatureOptions):
     """Options of SVD++."""
 
     name: ClassVar[str] = "svdpp"
-    form: ClassVar[EquationForm] = EquationForm.parts
+    form: ClassVar[EquationForm] = EquationForm.terms
 
     implicit: Implicit
-    """Side whose factors have a part for implicit feedback, who rated what: user (Koren 2008), item, or both."""
+    """Side whose factors have a term for implicit feedback, who rated what: user (Koren 2008), item, or both."""
 
     def needs(self) -> Needs:
         """Declare who rated what, and the features."""
@@ -40,7 +40,7 @@ class SVDppOptions(FeatureOptions):
 
 
 class SVDpp(BiasedFactorEquation):
-    """SVD++: the factors have parts for who rated what.
+    """SVD++: the factors have terms for who rated what.
 
     r̂_ui = μ + b_u + b_i + (p_u + |N(u)|^−½ Σ_{j ∈ N(u)} y_j) · (q_i + |N(i)|^−½ Σ_{v ∈ N(i)} x_v)
 
@@ -68,15 +68,15 @@ class SVDpp(BiasedFactorEquation):
 
     def user_side(self) -> Side:
         """Return b_u, p_u, the y and the user features."""
-        return Side(self.user_embedding, self.user_bias, self._implicit_parts("user") + self.user_feature_parts())
+        return Side(self.user_embedding, self.user_bias, self._implicit_terms("user") + self.user_feature_terms())
 
     def item_side(self) -> Side:
         """Return b_i, q_i, the x and the item features."""
-        return Side(self.item_embedding, self.item_bias, self._implicit_parts("item") + self.item_feature_parts())
+        return Side(self.item_embedding, self.item_bias, self._implicit_terms("item") + self.item_feature_terms())
 
-    def _implicit_parts(self, side: SideName) -> tuple[Part, ...]:
+    def _implicit_terms(self, side: SideName) -> tuple[Term, ...]:
         if not self.has_implicit[side]:
             return ()
         of_users = side == "user"
         design, weights = (self.user_rated, self.user_implicit) if of_users else (self.item_raters, self.item_implicit)
-        return (Part(f"{side}_implicit", design, weights, source=ColumnSource.rated),)
+        return (Term(f"{side}_implicit", design, weights, source=ColumnSource.rated),)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ratinglab.models.day_rows import DayRows
 from ratinglab.models.design import Design
 from ratinglab.models.equation import TrainingData, zero_embedding
-from ratinglab.models.factor_equation import Part, Side
+from ratinglab.models.factor_equation import Side, Term
 from ratinglab.models.svdpp import SVDpp, SVDppOptions
 from ratinglab.ratings.side_information import Needs
 
@@ -80,9 +80,9 @@ class TimeSVDpp(SVDpp):
             self.user_day_embedding,
             self.user_day_bias,
             (
-                Part("user_embedding", self.day_of_user, self.user_embedding, self.user_bias),
-                Part("user_drift", self.drift_of_user, self.user_drift, self.user_drift_bias),
-                *super().user_side().parts,
+                Term("user_embedding", self.day_of_user, self.user_embedding, self.user_bias),
+                Term("user_drift", self.drift_of_user, self.user_drift, self.user_drift_bias),
+                *super().user_side().terms,
             ),
             rows=self.user_days,
         )

@@ -79,7 +79,7 @@ class _Posterior(NamedTuple):
 class FoldInSolver:
     """Solver for new rows of one side. The rows of the other side are fixed.
 
-    A new row v has the prior Normal(m + C z + Σ F y, Λ⁻¹). F y are the parts from features; z is the part from implicit
+    A new row v has the prior Normal(m + C z + Σ F y, Λ⁻¹). F y are the terms from features; z is the term from implicit
     feedback, the items that the user has rated. m, C and Λ are the intercept, the slopes and the residual precision of
     a linear regression of the trained rows, without their features, on z. If the new row has n ratings, z of each
     trained row is computed from n of its ratings, drawn at random: with few ratings, C is small because implicit
@@ -107,7 +107,7 @@ class FoldInSolver:
         dim = own.factors[0].shape[1] + (own.biases is not None)
         self.draws = 2 if self.num_samples > 1 else 4 * dim
         """Number of draws from each sample."""
-        self._uses_rated = any(part.source is ColumnSource.rated for part in own.parts)
+        self._uses_rated = any(term.source is ColumnSource.rated for term in own.terms)
         self._priors: dict[int, _Prior] = {}
 
     @cached_property
@@ -115,10 +115,10 @@ class FoldInSolver:
         """Select trained rows, (B,), and subtract their features: (S, B, D)."""
         index = torch.linspace(0, self.own.num_owners - 1, min(PRIOR_ROWS, self.own.num_owners)).round().long()
         rows = self.own.take(index)
-        for part in self.own.parts:
-            if part.source is ColumnSource.feature:
-                tables = [nn.Embedding.from_pretrained(weights) for weights in part.weights]
-                rows = rows - torch.stack([part.design.times(index, table) for table in tables])
+        for term in self.own.terms:
+            if term.source is ColumnSource.feature:
+                tables = [nn.Embedding.from_pretrained(weights) for weights in term.weights]
+                rows = rows - torch.stack([term.design.times(index, table) for table in tables])
         return index, rows
 
     def _prior(self, count: int) -> _Prior:
@@ -132,9 +132,9 @@ class FoldInSolver:
             residual = rows - mean
             if self._uses_rated:
                 some = torch.zeros_like(rows)
-                for part in self.own.parts:
-                    if part.source is ColumnSource.rated:
-                        some += _times(part.design.some_columns(index, most=count), part.weights)
+                for term in self.own.terms:
+                    if term.source is ColumnSource.rated:
+                        some += _times(term.design.some_columns(index, most=count), term.weights)
                 center = some.mean(dim=1, keepdim=True)
                 slope = torch.linalg.solve(_shrunk(some - center), (some - center).mT @ residual / len(index))
                 mean, residual = mean - center @ slope, residual - (some - center) @ slope
@@ -149,12 +149,12 @@ class FoldInSolver:
 
         Args:
             ratings: ratings of the new rows.
-            designs: F of the new rows for each part of `own.parts`.
+            designs: F of the new rows for each term of `own.terms`.
 
         Returns:
             the new rows in S · draws samples.
         """
-        features, rated = self._parts_of(ratings.num_rows, designs)
+        features, rated = self._terms_of(ratings.num_rows, designs)
         counts = torch.bincount(ratings.row, minlength=ratings.num_rows)
         blocks = self._blocks(counts)
         drawn, precision = list[Tensor](), list[Tensor]()
@@ -193,36 +193,36 @@ class FoldInSolver:
         Source: Cook, Weisberg, "Residuals and Influence in Regression", 1982, section 2.2.
         """
         count = len(ratings.row)
-        mean, precision = self._prior_of(count, *self._parts_of(1, designs))
+        mean, precision = self._prior_of(count, *self._terms_of(1, designs))
         posterior = self._solve_block(ratings, torch.tensor([count]), torch.tensor([0]), mean, precision)
         x, weight, error = posterior.features[:, 0], posterior.weight[:, 0], posterior.error[:, 0]
         solved = torch.cholesky_solve(x.mT, posterior.root[:, 0]).mT  # A⁻¹ x, (S, E, D)
         leverage = (weight * (x * solved).sum(dim=2))[..., None]
         moved = -(weight * error)[..., None] * solved / (1 - leverage)
-        shift = self._shift_of_parts(ratings)
+        shift = self._shift_of_terms(ratings)
         if shift is not None:
             pulled = torch.cholesky_solve(precision @ shift.mT, posterior.root[:, 0]).mT
             moved += pulled + (weight * (x * pulled).sum(dim=2))[..., None] * solved / (1 - leverage)
         return -(other_features @ moved.mT).mean(dim=0)
 
-    def _shift_of_parts(self, ratings: NewRatings) -> Tensor | None:
+    def _shift_of_terms(self, ratings: NewRatings) -> Tensor | None:
         """Compute C δ, the change of one row's prior mean without each rating: (S, E, D); None if there is none."""
         shifts, count = list[Tensor](), len(ratings.other)
         slope = self._prior(_nearest_below(count)).slope
-        for part in self.own.parts:
-            if part.source is ColumnSource.rated:
-                weights = torch.stack([table[ratings.other] for table in part.weights]).double()
+        for term in self.own.terms:
+            if term.source is ColumnSource.rated:
+                weights = torch.stack([table[ratings.other] for table in term.weights]).double()
                 total = weights.sum(dim=1, keepdim=True)
                 shifts.append((total - weights) / max(count - 1, 1) ** 0.5 - total / count**0.5)
         return None if slope is None else torch.stack(shifts).sum(dim=0) @ slope
 
-    def _parts_of(self, num_rows: int, designs: Sequence[Design]) -> tuple[Tensor, Tensor]:
+    def _terms_of(self, num_rows: int, designs: Sequence[Design]) -> tuple[Tensor, Tensor]:
         """Compute Σ F y and z of new rows: (S, B, D) float64 each."""
         _, rows = self._prior_rows
         features, rated = (torch.zeros(len(rows), num_rows, rows.shape[2], dtype=torch.float64) for _ in range(2))
-        for part, design in zip(self.own.parts, designs, strict=True):
-            total = rated if part.source is ColumnSource.rated else features
-            total += _times(design, part.weights)
+        for term, design in zip(self.own.terms, designs, strict=True):
+            total = rated if term.source is ColumnSource.rated else features
+            total += _times(design, term.weights)
         return features, rated
 
     def _prior_of(self, count: int, features: Tensor, rated: Tensor) -> tuple[Tensor, Tensor]:

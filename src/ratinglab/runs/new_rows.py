@@ -33,7 +33,7 @@ class NewRows(NamedTuple):
         ids: their ids, as text.
         run_index: (B,) int32, their indices in the run; UNKNOWN if the run lacks them.
         ratings: their ratings of items, or by users, with training ratings.
-        designs: the design of each part of their side.
+        designs: the design of each term of their side.
         features: their given features.
     """
 
@@ -215,24 +215,24 @@ def positions(ids: Iterable[str], wanted: Iterable[str]) -> NDArray[np.intp]:
 
 
 def _designs(model: TrainedModel, side: SideName, new: NewRows) -> list[Design]:
-    """Build the design of each part of the side, for rows to fold in."""
+    """Build the design of each term of the side, for rows to fold in."""
     features = new.features
-    if model.record.predicts_scores:  # its rows have no parts
+    if model.record.predicts_scores:  # its rows have no terms
         if features is not None and side == "user":
             check_features(features, [], noun=side)
         return []
     own, others = model.solvers[side].own, model.solvers[side].other
     if features is not None and not (side == "item" and "title" in features.cells):
-        check_features(features, [part.feature for part in own.parts if part.feature], noun=side)
+        check_features(features, [term.feature for term in own.terms if term.feature], noun=side)
     designs = []
-    for part in own.parts:
-        if part.source is ColumnSource.rated:
+    for term in own.terms:
+        if term.source is ColumnSource.rated:
             row, other, _, num_rows = new.ratings
             designs.append(Design.from_sets(row, other.int(), num_rows=num_rows, num_columns=others.num_owners))
         else:
-            column = model.tables.feature(side, part.feature)
+            column = model.tables.feature(side, term.feature)
             trained = column[: own.num_owners]
-            designs.append(Design.from_new_rows(_values_of(part.feature, column, trained, new), trained))
+            designs.append(Design.from_new_rows(_values_of(term.feature, column, trained, new), trained))
     return designs
 
 

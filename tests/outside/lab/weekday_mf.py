@@ -10,7 +10,7 @@ from ratinglab.models.day_rows import DayRows
 from ratinglab.models.declarations import EquationForm, FactorOptions
 from ratinglab.models.design import Design
 from ratinglab.models.equation import TrainingData, zero_embedding
-from ratinglab.models.factor_equation import BiasedFactorEquation, Part, Side
+from ratinglab.models.factor_equation import BiasedFactorEquation, Side, Term
 from ratinglab.ratings.side_information import Needs
 
 
@@ -19,7 +19,7 @@ class WeekdayMFOptions(FactorOptions):
     """Options of matrix factorization by weekday."""
 
     name: ClassVar[str] = "weekday_mf"
-    form: ClassVar[EquationForm] = EquationForm.parts
+    form: ClassVar[EquationForm] = EquationForm.terms
 
     def needs(self) -> Needs:
         """Days, and who rated when."""
@@ -61,8 +61,8 @@ class WeekdayMF(BiasedFactorEquation):
 
     def user_side(self) -> Side:
         """A row per user and weekday."""
-        user = Part("user", self.user_of_row, self.user_embedding, self.user_bias)
-        weekday = Part("weekday", self.weekday_of_row, self.weekday_embedding, self.weekday_bias)
+        user = Term("user", self.user_of_row, self.user_embedding, self.user_bias)
+        weekday = Term("weekday", self.weekday_of_row, self.weekday_embedding, self.weekday_bias)
         return Side(self.row_embedding, self.row_bias, (user, weekday), rows=self.weekdays)
 
     def item_side(self) -> Side:
