@@ -40,6 +40,7 @@ from parsed_configs import parse_once
 import ratinglab.commands  # noqa: F401
 from ratinglab.config.call import Call
 from ratinglab.config.conf import Conf
+from ratinglab.config.hydra_api import initialized
 from ratinglab.experiment import (  # noqa: F401
     evaluate_command,
     export_command,
@@ -80,7 +81,7 @@ def pause_after_epochs(seconds: float) -> None:
 def compose_once(config_name: str, *choices: str) -> None:
     """Compose the choices of a command, for it and for later ones; a mistake in them is the command's to report."""
     conf = Conf(config_name)
-    with suppress(Exception), conf.initialized():
+    with suppress(Exception), initialized():
         conf.compose(choices)
 
 

@@ -6,7 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ratinglab.config.arguments import overrides_of_one_job
 from ratinglab.config.conf import Conf
-from ratinglab.config.hydra_api import outside_app
+from ratinglab.config.hydra_api import initialized, outside_app
 from ratinglab.config.mistakes import explained
 from ratinglab.config.request import Request, as_in_app
 from ratinglab.config.rerun import resumed_run
@@ -33,13 +33,13 @@ class Call:
         with explained(conf), outside_app():
             conf.add_folder(config_dir)
             request = Request(conf, overrides_of_one_job(overrides), find_run=resumed_run)
-            with conf.initialized():
+            with initialized():
                 job = request.job(request.overrides)
                 folders = [(f"hydra.{kind}.dir", str(job.hydra[kind].dir)) for kind in ("run", "sweep")]
         self.options: TrainOptions = job.options
         self.folder, self.sweep_folder = (user_path(path, key=key).absolute() for key, path in folders)
         self.is_resumed = request.rerun is not None
-        self._config, self._overrides, self._hydra = job.config, job.overrides, job.hydra
+        self._config, self._overrides, self._hydra = job.config, request.overrides, job.hydra
         self._config_dir = conf.extra_folder
 
     def save(self) -> None:

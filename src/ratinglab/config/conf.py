@@ -3,7 +3,6 @@
 import copy
 import sys
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +13,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ratinglab.config.arguments import yaml_value
-from ratinglab.config.hydra_api import config_loader, initialized, load_file
+from ratinglab.config.hydra_api import config_loader, load_file
 from ratinglab.errors import UserError
 from ratinglab.files import user_path
 from ratinglab.options import quoted
 
-PACKAGE = "ratinglab.conf"
-"""Package that holds the configs."""
 FOLDER = (Path(__file__).parents[1] / "conf").resolve()
-"""Its folder: conf/ in a checkout."""
+"""Folder of the configs: conf/ in a checkout."""
 MAY_BE_NONE = ("recipe", "search", "experiment")
 """Groups that may be left out; their choices only set keys of other groups."""
 OVERLAYS = ("protocol", *MAY_BE_NONE)
@@ -58,7 +55,7 @@ class ChosenFile(NamedTuple):
 
 
 class Conf:
-    """A primary config in conf/, with the folder that --config-dir adds."""
+    """A primary config in conf/, with the folder that --config-dir adds; compose it inside `initialized`."""
 
     def __init__(self, config_name: str) -> None:
         """Take the name of a primary config, such as `train`."""
@@ -115,10 +112,6 @@ class Conf:
             for path in (folder / group).rglob("*.yaml")
         }
         return dict(sorted(found.items()))
-
-    def initialized(self) -> AbstractContextManager[None]:
-        """Return the context that the methods below need. A job of Hydra's already runs in one."""
-        return initialized(PACKAGE)
 
     def parsed(self, overrides: Sequence[str]) -> list[Override]:
         """Parse the overrides as Hydra does; glob(*) expands to the choices of its group."""

@@ -32,7 +32,7 @@ FLAGS = {
 
 
 def help_text(conf: Conf, overrides: Sequence[str]) -> str:
-    """Format the help of a primary config with these overrides; call it inside `conf.initialized`."""
+    """Format the help of a primary config with these overrides; call it inside `initialized`."""
     config, hydra = conf.compose(overrides)
     chosen = conf.choices_made(overrides, hydra)
     primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")

@@ -19,6 +19,8 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+PACKAGE = "ratinglab.conf"
+"""Package that holds the configs."""
 IS_1_3 = hydra.__version__.startswith("1.3.")
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if IS_1_3 else {}
 """Hydra 1.3 warns if the version is missing, Hydra 1.4 if it is given."""
@@ -29,9 +31,9 @@ def argument_parser() -> argparse.ArgumentParser:
     return get_args_parser()
 
 
-def hydra_app(task: Callable[[DictConfig], Any], *, config_module: str, config_name: str) -> Callable[[], None]:
+def hydra_app(task: Callable[[DictConfig], Any], *, config_name: str) -> Callable[[], None]:
     """Turn a task into a Hydra app, which reads sys.argv and calls the task once per job."""
-    app = hydra.main(config_path=f"pkg://{config_module}", config_name=config_name, **VERSION_BASE)
+    app = hydra.main(config_path=f"pkg://{PACKAGE}", config_name=config_name, **VERSION_BASE)
     wrapped: Callable[[], None] = app(task)
     return wrapped
 
@@ -54,9 +56,9 @@ def run_composed(task: Callable[[DictConfig], Any], config: DictConfig, *, confi
     _ = done.return_value  # raises the exception of a job that has failed
 
 
-def initialized(config_module: str) -> AbstractContextManager[None]:
-    """Return the context in which hydra.compose reads a package of configs."""
-    return initialize_config_module(config_module=config_module, **VERSION_BASE)
+def initialized() -> AbstractContextManager[None]:
+    """Return the context in which Hydra composes the configs. A job of Hydra's already runs in one."""
+    return initialize_config_module(config_module=PACKAGE, **VERSION_BASE)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from yaml import MarkedYAMLError, YAMLError
 
 from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat_keys, one_or_several
 from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
+from ratinglab.config.hydra_api import initialized
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.fitting.trainer import NOT_IN_TRAINER
 from ratinglab.options import as_yaml
@@ -90,7 +91,7 @@ def _names_choices(value: Any, *, group: str) -> bool:
 
 
 def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> UserError:
-    """Name the chosen file that sets an unknown key in the error; call it inside `conf.initialized`."""
+    """Name the chosen file that sets an unknown key in the error; call it inside `initialized`."""
     files = conf.chosen_files(overrides)
     if error.key in MAY_BE_NONE:
         path = next(file.path for file in files if file.package == error.key)
@@ -189,7 +190,7 @@ def _owners(key: str, conf: Conf) -> list[str]:
     files = (path for folder in conf.folders() for path in folder.rglob("*.yaml"))
     if not any(last in path.read_text(encoding="utf-8") for path in files):
         return found  # a mistyped key: composing every choice takes a second
-    with conf.initialized():
+    with initialized():
         for name in conf.choices(group):
             with suppress(HydraException):
                 config, _ = conf.compose([f"{group}={name}"])
@@ -205,7 +206,7 @@ def _keys_and_choices(conf: Conf) -> tuple[list[str], dict[str, list[str]]]:
     """
     groups = conf.groups()
     choices = [text for text in conf.composed if text.split("=", 1)[0] in groups]
-    with conf.initialized():
+    with initialized():
         for chosen in (choices, []):
             with suppress(HydraException):
                 config, hydra = conf.compose(chosen)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
+from ratinglab.config.hydra_api import initialized
 from ratinglab.config.mistakes import check_overrides, with_file
 from ratinglab.config.rerun import Rerun
 from ratinglab.experiment.command_options import ROOTS
@@ -18,11 +19,10 @@ FindRun = Callable[..., Rerun | None]
 
 
 class Job(NamedTuple):
-    """The checked options of a run, the config and overrides that they come from, and Hydra's part of the config."""
+    """The checked options of a run, the config that they come from, and Hydra's part of the config."""
 
     options: Any
     config: DictConfig
-    overrides: list[str]
     hydra: DictConfig
 
 
@@ -42,7 +42,7 @@ class Request:
         For a new run, files chosen by the overrides win over keys that an overlay sets.
         """
         self.conf = conf
-        with conf.initialized():
+        with initialized():
             check_overrides(conf.parsed(overrides), conf)
         self.rerun = None if find_run is None else find_run(overrides, multirun=multirun)
         if self.rerun is not None:
@@ -52,34 +52,26 @@ class Request:
         elif multirun:
             self.overrides = list(overrides)
         else:
-            with conf.initialized():
+            with initialized():
                 self.overrides = [*conf.keys_of_choices(overrides), *overrides]
 
     def job(self, overrides: Sequence[str]) -> Job:
-        """Compose and check one job; call it inside `conf.initialized`.
+        """Compose and check one job; call it inside `initialized`.
 
         Raises:
             UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.
         """
         if self.rerun is not None:
             config, hydra = self.rerun.compose(self.conf)
-            saved = self.rerun.as_typed()
-            return Job(self.options(config, saved), config, saved, hydra)
+            return Job(self.options(config, self.rerun.as_typed()), config, hydra)
         config, hydra = self.conf.compose(overrides)
         try:
-            return Job(self.options(config, overrides), config, list(overrides), hydra)
+            return Job(self.options(config, overrides), config, hydra)
         except UnknownKeyError as error:
             raise with_file(error, self.conf, overrides) from error
 
-    def restored(self, config: DictConfig, overrides: Sequence[str]) -> tuple[DictConfig, list[str]]:
-        """Return the config and overrides of the earlier run or, without one, the given ones."""
-        if self.rerun is None:
-            return config, list(overrides)
-        config, _ = self.rerun.compose(self.conf)
-        return config, self.rerun.as_typed()
-
     def options(self, config: DictConfig, overrides: Sequence[str]) -> Any:
-        """Convert a config to options; call it inside `conf.initialized` or in a job of Hydra's."""
+        """Convert a config to options; call it inside `initialized` or in a job of Hydra's."""
         self.conf.put_on_path()
         return to_options(config, ROOTS[self.conf.config_name], self.conf.parsed(overrides))
 

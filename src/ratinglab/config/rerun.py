@@ -60,7 +60,7 @@ class Rerun:
         return [*(text for text in started if not text.startswith(keys)), *settings]
 
     def compose(self, conf: Conf) -> tuple[DictConfig, DictConfig]:
-        """Restore the run's own configuration, and compose Hydra's part; call it inside `conf.initialized`.
+        """Restore the run's own configuration, and compose Hydra's part; call it inside `initialized`.
 
         Does not read the YAML files that the run was composed from: they may have changed. Options added to ratinglab
         since then get today's defaults.
