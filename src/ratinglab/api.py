@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
@@ -258,7 +257,7 @@ def _train(overrides: Sequence[str], settings: Settings) -> Run:
             "trainer.devices and trainer.num_nodes must be 1 in a call from Python, which is one process: "
             "the command ratinglab train starts or joins several"
         )
-    sys.argv[:] = ["ratinglab", "train", *_arguments(overrides, settings)]  # for the record
+    command = ["ratinglab", "train", *_arguments(overrides, settings)]
     frames = _frames(settings)
     with (
         claimed_folder(call.folder, key="folder", is_resumed=call.is_resumed),
@@ -267,7 +266,7 @@ def _train(overrides: Sequence[str], settings: Settings) -> Run:
     ):
         if not call.is_resumed:
             call.save()
-        train_run(_with_frames(call.options, settings), call.folder)
+        train_run(_with_frames(call.options, settings), call.folder, command=command)
         return Run.load(call.folder)
 
 

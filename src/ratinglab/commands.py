@@ -60,7 +60,7 @@ def reproduce(options: TrainOptions, run_folder: Path) -> None:
 def _train(options: TrainOptions, run_folder: Path) -> float | None:
     from ratinglab.experiment.training import compare_with_original, train
 
-    objective = train(options, run_folder)
+    objective = train(options, run_folder, command=sys.argv)
     print(shown_path(run_folder), flush=True)
     if options.reproduces is not None:
         compare_with_original(run_folder, Path(options.reproduces))

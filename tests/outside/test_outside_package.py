@@ -90,7 +90,7 @@ def trained_here(folder: Path, name: str, run: Path, *more: str) -> dict[str, fl
     with initialized():
         config, _ = conf.compose([*data, "logger=none", *EXTENSIONS[name], *users, *more])
     run.mkdir(exist_ok=True)
-    objective, metrics = train(to_options(config, TrainOptions), run), metrics_of(run)
+    objective, metrics = train(to_options(config, TrainOptions), run, command=[]), metrics_of(run)
     assert objective == (-metrics["val/within_half"] if name == "metric" else metrics["val/mse"])
     return metrics
 

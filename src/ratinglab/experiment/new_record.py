@@ -2,8 +2,7 @@
 
 import platform
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from importlib.metadata import version
@@ -27,12 +26,18 @@ STEP_KEYS = "limit_train_batches accumulate_grad_batches gradient_clip_val min_e
 
 
 def record_run(
-    options: TrainOptions, data: RatingDataModule, holdout: Holdout, *, refit_epochs: int | None
+    options: TrainOptions,
+    data: RatingDataModule,
+    holdout: Holdout,
+    *,
+    command: Sequence[str],
+    refit_epochs: int | None,
 ) -> RunRecord:
     """Make the record of a run before it is trained."""
     table, model = holdout.table, options.model
     needs = model.needs()
     side_digests = table.side_digests(needs)
+    provenance = {"command": list(command), **_provenance(options, holdout), "side_digests": side_digests}
     return RunRecord(
         model=model.name,
         model_target=f"{type(model).__module__}.{type(model).__qualname__}",
@@ -44,7 +49,7 @@ def record_run(
         fitted_scale=data.stars,
         noise_floor=table.noise_floor,
         max_epochs=options.trainer.max_epochs,
-        provenance=_provenance(options, holdout) | {"side_digests": side_digests},
+        provenance=provenance,
         refit_epochs=refit_epochs,
         is_sampled=options.optimizer.keeps_samples,
         fit={
@@ -75,13 +80,12 @@ def record_run(
 
 
 def _provenance(options: TrainOptions, holdout: Holdout) -> dict[str, Any]:
-    """Collect versions, git commit (None outside a checkout), digests, seed, threads, command line and the like."""
+    """Collect versions, git commit (None outside a checkout), digests, seed, threads and the like."""
     checkout = Path(__file__).resolve().parents[3]
     # ignore any other repository around the environment where ratinglab is installed
     is_checkout = _git(checkout, "rev-parse", "--show-toplevel") == str(checkout)
     status = _git(checkout, "status", "--porcelain") if is_checkout else None
     return {
-        "command": sys.argv,
         "seed": options.seed,
         "from": options.from_,
         "data": holdout.table.name,

@@ -51,8 +51,8 @@ FIRST_FIT = ("mf", "adam")
 """Default model and optimizer in conf/train.yaml. Their results end with a tip about recipe=best."""
 
 
-def train(options: TrainOptions, run_folder: Path) -> float | None:
-    """Train a run into an empty folder, or resume the run in the folder.
+def train(options: TrainOptions, run_folder: Path, *, command: Sequence[str]) -> float | None:
+    """Train a run into an empty folder, or resume the run in the folder; its record names the command line.
 
     Prints a header, the progress and a table of results. The metrics belong to the best weights, read back from the
     folder. A resumed run ends with the same weights, bit for bit, as an uninterrupted one. Other processes of the fit
@@ -78,11 +78,11 @@ def train(options: TrainOptions, run_folder: Path) -> float | None:
     found = None
     if options.split.refit:
         first_fit = run_folder / VALIDATION_FIT
-        _fit_run(options, first_fit)
+        _fit_run(options, first_fit, command=command)
         found = read_metrics(first_fit)
         epochs = found["fit/best_epoch"]
         log.info("refit      on training and validation rows, for %d epochs, the best number found", epochs)
-    available = _fit_run(options, run_folder, found=found)
+    available = _fit_run(options, run_folder, command=command, found=found)
     objective = _conclude(run_folder)
     if (options.model.name, options.optimizer.name) == FIRST_FIT:
         log.info(best_recipe_tip(available))
@@ -101,10 +101,9 @@ def follow(options: TrainOptions, run_folder: Path) -> None:
     prepared = prepare(options)
     record = prepared.record
     trainer = _build_trainer(prepared, run_folder=run_folder, exact_epochs=_exact_epochs(prepared))
-    fit = prepared.build_fit()
     last = run_folder / "checkpoints" / "last.ckpt"
     checkpoint = last if last.exists() else None
-    prepared.load_start(fit, checkpoint=checkpoint, record=None if checkpoint is None else read_record(run_folder))
+    fit = prepared.build_fit(checkpoint=checkpoint, record=None if checkpoint is None else read_record(run_folder))
     _run_trainer(trainer, fit, prepared.data, record=record, run_folder=run_folder, checkpoint=checkpoint)
 
 
@@ -119,18 +118,18 @@ def build_lightning(options: TrainOptions) -> tuple[Fit, RatingDataModule]:
     if options.resume is not None:
         raise UserError("resume continues a run with ratinglab's own Trainer; from=FOLDER starts from its weights")
     prepared = prepare(options)
-    fit = prepared.build_fit()
-    prepared.load_start(fit)
-    return fit, prepared.data
+    return prepared.build_fit(), prepared.data
 
 
-def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, float] | None = None) -> AvailableData:
+def _fit_run(
+    options: TrainOptions, run_folder: Path, *, command: Sequence[str], found: Mapping[str, float] | None = None
+) -> AvailableData:
     """Fit a model into a run's folder, unless the run is finished; `found` has the metrics of the first of two fits.
 
     Returns the side information in the data.
     """
     asked = options
-    prepared = prepare(options, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
+    prepared = prepare(options, command=command, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
     options, available, data, record = prepared.options, prepared.available, prepared.data, prepared.record
     exact_epochs = _exact_epochs(prepared)
     if options.resume is not None:
@@ -147,8 +146,7 @@ def _fit_run(options: TrainOptions, run_folder: Path, *, found: Mapping[str, flo
     trainer = _build_trainer(
         prepared, run_folder=run_folder, exact_epochs=exact_epochs, loggers=loggers, pruning=pruning
     )
-    fit = prepared.build_fit()  # may raise UserError, like the next line, so nothing is written before
-    prepared.load_start(fit, checkpoint=checkpoint, record=record)
+    fit = prepared.build_fit(checkpoint=checkpoint, record=record)  # may raise UserError: nothing is written before
     fit.run_id = record.id
     fit.prepare(run_folder)
     lines = _show_header(asked, prepared, record=record, fit=fit, first_epoch=first_epoch)
