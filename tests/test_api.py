@@ -197,7 +197,7 @@ def test_calls_leave_the_process_as_it_was(frame, imported, tmp_path, settings):
 def test_what_a_fit_sets_and_leaves_is_restored(frame, imported, monkeypatch):
     logger = logging.getLogger("pytorch_lightning")
 
-    def careless(options, folder):
+    def careless(options, folder, *, command):
         torch.set_num_threads(1)
         torch.use_deterministic_algorithms(True)
         gc.set_threshold(1)

@@ -2,7 +2,7 @@
 
 import copy
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,15 +43,18 @@ class ChosenFile(NamedTuple):
 
     def set_keys(self) -> set[str]:
         """Collect the full names of the keys that the file sets, parent keys included."""
-        return {f"{self.package}.{key}".lstrip(".") for key in flat_keys(self._content())}
+        return {f"{self.package}.{key}".lstrip(".") for key in self._content()}
 
     def overrides(self, keys: Collection[str]) -> list[str]:
         """Repeat the file's values of these keys as overrides; values that must be given have none."""
-        values = flat_values(self._content(), f"{self.package}.")
-        return [f"{key}={yaml_value(value)}" for key, value in values if key in keys and value != "???"]
+        return [
+            f"{self.package}.{key}={yaml_value(value)}"
+            for key, value in self._content().items()
+            if f"{self.package}.{key}" in keys and value != "???" and not isinstance(value, dict)
+        ]
 
-    def _content(self) -> Any:
-        return OmegaConf.to_container(OmegaConf.load(self.path), resolve=False)
+    def _content(self) -> dict[str, Any]:
+        return flat(OmegaConf.to_container(OmegaConf.load(self.path), resolve=False))
 
 
 class Conf:
@@ -221,17 +224,9 @@ def one_or_several(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"[{','.join(names)}]"
 
 
-def flat_values(content: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield the full names and the values of all keys that hold no other keys."""
-    for key, value in content.items():
-        if isinstance(value, dict):
-            yield from flat_values(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def flat_keys(content: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the full names of all keys, parent keys included."""
+def flat(content: Any, prefix: str = "") -> dict[str, Any]:
+    """Map the full names of all keys to their values, parent keys included."""
+    found: dict[str, Any] = {}
     for key, value in content.items() if isinstance(content, dict) else ():
-        yield f"{prefix}{key}"
-        yield from flat_keys(value, f"{prefix}{key}.")
+        found |= {f"{prefix}{key}": value} | flat(value, f"{prefix}{key}.")
+    return found

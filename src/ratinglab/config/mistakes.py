@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 from yaml import MarkedYAMLError, YAMLError
 
-from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat_keys, one_or_several
+from ratinglab.config.conf import MAY_BE_NONE, SEVERAL, Conf, flat, one_or_several
 from ratinglab.config.conversion import TARGET, UnknownKeyError, wrong_value
 from ratinglab.config.hydra_api import initialized
 from ratinglab.errors import UserError, did_you_mean
@@ -54,12 +54,13 @@ def check_overrides(overrides: Sequence[Override], conf: Conf) -> None:
         elif key in OURS:
             hint = "use -m" if key == "hydra.mode" else "use hydra.run.dir or hydra.sweep.dir"
             raise UserError(f"{typed}: {key} cannot be set; {hint}")
-        if key in groups and not override.is_sweep_override() and not _names_choices(override.value(), group=key):
-            hint = "; leave it out for none" if key in MAY_BE_NONE else ""
-            raise UserError(f"{typed}: {key} must be one of {', '.join(conf.choices(key))}{hint}")
         if key in groups and not override.is_sweep_override():
-            value = override.value()
-            for name in value if isinstance(value, list) else [value]:
+            value: Any = override.value()
+            names = value if isinstance(value, list) and key in SEVERAL else [value]
+            if not names or not all(isinstance(name, str) for name in names):
+                hint = "; leave it out for none" if key in MAY_BE_NONE else ""
+                raise UserError(f"{typed}: {key} must be one of {', '.join(conf.choices(key))}{hint}")
+            for name in names:
                 _check_file(conf, f"{key}/{name}.yaml")
 
 
@@ -82,12 +83,6 @@ def _check_file(conf: Conf, name: str) -> None:
     for key in ON_COMMAND_LINE:
         if content is not None and content.get(key) is not None:
             raise UserError(f"{path} sets {key}, which only the command line can: {key}={content[key]}")
-
-
-def _names_choices(value: Any, *, group: str) -> bool:
-    """Return whether the value of an override names a choice or, if the group allows it, a list of choices."""
-    names = value if isinstance(value, list) and group in SEVERAL else [value]
-    return len(names) > 0 and all(isinstance(name, str) for name in names)
 
 
 def with_file(error: UnknownKeyError, conf: Conf, overrides: Sequence[str]) -> UserError:
@@ -194,7 +189,7 @@ def _owners(key: str, conf: Conf) -> list[str]:
         for name in conf.choices(group):
             with suppress(HydraException):
                 config, _ = conf.compose([f"{group}={name}"])
-                if key in flat_keys(OmegaConf.to_container(config, resolve=False)):
+                if key in flat(OmegaConf.to_container(config, resolve=False)):
                     found.append(f"{group}={name}")
     return found
 
@@ -210,7 +205,7 @@ def _keys_and_choices(conf: Conf) -> tuple[list[str], dict[str, list[str]]]:
         for chosen in (choices, []):
             with suppress(HydraException):
                 config, hydra = conf.compose(chosen)
-                keys = flat_keys(OmegaConf.to_container(config, resolve=False))
+                keys = flat(OmegaConf.to_container(config, resolve=False))
                 found = [*groups, *(key for key in keys if not key.endswith(TARGET))]
                 return found, conf.choices_made(chosen, hydra)
     return groups, {}

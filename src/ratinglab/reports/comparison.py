@@ -13,14 +13,7 @@ from ratinglab.evaluation.metrics import METRICS, MetricKind
 from ratinglab.evaluation.ranking import list_metric
 from ratinglab.files import user_path
 from ratinglab.options import as_yaml
-from ratinglab.reports.averages import (
-    BOUND,
-    explain_intervals,
-    half_width_text,
-    mean_of,
-    mean_text,
-    values_of,
-)
+from ratinglab.reports.averages import BOUND, decimals, explain_intervals, half_width_of, mean_of, values_of
 from ratinglab.reports.finished_runs import FinishedRun, basis, describe, find_runs
 from ratinglab.reports.held_out_errors import evaluate_test_rows
 from ratinglab.reports.paired_tests import paired_difference
@@ -326,7 +319,8 @@ def _interval_notes(rows: Sequence[Row], tag: str) -> list[str]:
 
 
 def _cells(row: Row, tag: str, remark: str) -> list[str]:
-    return [row.name, mean_text(row.runs, tag) or "none", half_width_text(row.runs, tag), *_size_cells(row), remark]
+    mean, half_width = decimals(mean_of(row.runs, tag)), decimals(half_width_of(row.runs, tag))
+    return [row.name, mean or "none", half_width, *_size_cells(row), remark]
 
 
 def _size_cells(row: Row) -> list[str]:

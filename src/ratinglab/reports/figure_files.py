@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ratinglab.files import write_bytes
 from ratinglab.fitting.tensorboard import write_band
-from ratinglab.reports.mean_curves import average_curves
+from ratinglab.reports.averages import average_curves
 from ratinglab.reports.paired_tests import by_split
 from ratinglab.reports.sweep_axes import SweptRun
 from ratinglab.reports.sweep_figures import (

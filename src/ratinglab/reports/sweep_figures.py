@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ratinglab.reports.mean_curves import average_curves
+from ratinglab.reports.averages import average_curves
 from ratinglab.reports.sweep_axes import (
     FEW,
     Limits,

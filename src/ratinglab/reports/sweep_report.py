@@ -13,15 +13,7 @@ import numpy as np
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
 from ratinglab.program import shell_command
-from ratinglab.reports.averages import (
-    BOUND,
-    explain_intervals,
-    half_width_of,
-    half_width_text,
-    mean_of,
-    mean_text,
-    values_of,
-)
+from ratinglab.reports.averages import BOUND, decimals, explain_intervals, half_width_of, mean_of, values_of
 from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.finished_runs import FOLD, FinishedRun, describe
 from ratinglab.reports.importance import compute_explained_share
@@ -145,8 +137,8 @@ def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Ro
 
 def _metric_cells(group: Group, jobs: ComparableJobs) -> list[str]:
     """Format the mean of each metric, with its interval; the status of jobs without metrics."""
-    texts = [(mean_text(group.runs, column.tag), half_width_text(group.runs, column.tag)) for column in jobs.columns]
-    cells = [" ± ".join(filter(None, each)) for each in texts]
+    averages = [(mean_of(group.runs, column.tag), half_width_of(group.runs, column.tag)) for column in jobs.columns]
+    cells = [" ± ".join(filter(None, map(decimals, each))) for each in averages]
     statuses = {result.status for result in group.results}
     if not cells[0] and not group.finished:
         cells[0] = "failed" if "failed" in statuses else "stopped"
@@ -165,7 +157,7 @@ def _job_cells(result: JobResult, jobs: ComparableJobs) -> list[str]:
     """Format one job's arguments and metrics; a job that has not finished shows its status."""
     keys = find_differing_keys([each.job for each in jobs.results])
     arguments = [short_number(result.job.arguments.get(key, "")) for key in keys]
-    cells = [f"{result.metrics[column.tag]:.4f}" if column.tag in result.metrics else "" for column in jobs.columns]
+    cells = [decimals(result.metrics.get(column.tag, math.nan)) for column in jobs.columns]
     if result.status != "finished":
         cells[0] = f"{cells[0]} {result.status}".strip()
     return [*arguments, *cells, result.number]
@@ -176,9 +168,10 @@ def _mean_and_interval(jobs: ComparableJobs, keys: Sequence[str]) -> Rows:
     if not keys:
         return []
     runs = jobs.groups[0].runs if all(result.has_metrics for result in jobs.results) else []
-    rows = (("mean", mean_text), (BOUND, half_width_text))
+    blank = [""] * (len(keys) - 1)
     return [
-        [name, *[""] * (len(keys) - 1), *(text(runs, column.tag) for column in jobs.columns), ""] for name, text in rows
+        [name, *blank, *(decimals(average(runs, column.tag)) for column in jobs.columns), ""]
+        for name, average in (("mean", mean_of), (BOUND, half_width_of))
     ]
 
 
