@@ -13,7 +13,6 @@ from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME, CsvOptions
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.experiment.isolation import interruptible, isolated, logged
-from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.experiment.training import build_lightning
 from ratinglab.experiment.training import train as train_run
 from ratinglab.fitting.fit import Fit
@@ -208,7 +207,7 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
     """
     with isolated():
         settings = _checked(overrides, settings)
-        return Lightning(*build_lightning(_with_frames(_call(overrides, settings).options, settings)))
+        return Lightning(*build_lightning(_call(overrides, settings).options))
 
 
 def _checked(overrides: Sequence[str], settings: Settings) -> Settings:
@@ -243,8 +242,11 @@ def _keys(overrides: Sequence[str]) -> set[str]:
 
 def _call(overrides: Sequence[str], settings: Settings) -> Call:
     config_dir = settings.get("config_dir")
-    arguments = _arguments(overrides, settings)
-    return Call(arguments, config_dir=None if config_dir is None else os.fspath(config_dir))
+    call = Call(_arguments(overrides, settings), config_dir=None if config_dir is None else os.fspath(config_dir))
+    if frames := _frames(settings):
+        assert isinstance(call.options.data, CsvOptions), "the arguments choose data=csv"
+        call.options.data = call.options.data.with_frames(Frames(**frames))
+    return call
 
 
 def _train(overrides: Sequence[str], settings: Settings) -> Run:
@@ -258,15 +260,14 @@ def _train(overrides: Sequence[str], settings: Settings) -> Run:
             "the command ratinglab train starts or joins several"
         )
     command = ["ratinglab", "train", *_arguments(overrides, settings)]
-    frames = _frames(settings)
     with (
         claimed_folder(call.folder, key="folder", is_resumed=call.is_resumed),
         logged(call.folder / "train.log", on_screen=bool(verbose)),
-        interruptible(call.folder, frames=list(frames)),
+        interruptible(call.folder, frames=list(_frames(settings))),
     ):
         if not call.is_resumed:
             call.save()
-        train_run(_with_frames(call.options, settings), call.folder, command=command)
+        train_run(call.options, call.folder, command=command)
         return Run.load(call.folder)
 
 
@@ -310,14 +311,6 @@ def _path_of(table: Any) -> str | list[str] | None:
 def _frames(settings: Settings) -> dict[str, Any]:
     """Collect the tables that are data frames."""
     return {name: settings.get(name) for name in TABLES if name in settings and _path_of(settings.get(name)) is None}
-
-
-def _with_frames(options: TrainOptions, settings: Settings) -> TrainOptions:
-    """Pass data frames to the options that load the ratings."""
-    if frames := _frames(settings):
-        assert isinstance(options.data, CsvOptions), "the arguments choose data=csv"
-        options.data = options.data.with_frames(Frames(**frames))
-    return options
 
 
 def _held_out_rmse(run: Run) -> str:

@@ -45,11 +45,8 @@ class UnknownKeyError(UserError):
 def to_options(config: DictConfig, root: type, overrides: Sequence[Override] = ()) -> Any:
     """Convert a composed config to an options object, and check every type and range.
 
-    Args:
-        config: the composed config, without Hydra's own part.
-        root: dataclass of the primary config.
-        overrides: the command line's. A text value such as user=1e5 or data.path=2024 is taken from them as typed, not
-            as the number that Hydra parses.
+    A text value such as user=1e5 or data.path=2024 is taken from the overrides as typed, not as the number that Hydra
+    parses.
 
     Raises:
         UserError: a key is unknown, or a value is missing, of the wrong type, or out of range.

@@ -41,12 +41,8 @@ def hydra_app(task: Callable[[DictConfig], Any], *, config_name: str) -> Callabl
 def run_composed(task: Callable[[DictConfig], Any], config: DictConfig, *, config_name: str) -> None:
     """Run a task on a composed config like a Hydra app with a single job, without the 0.2 s of composing it again.
 
-    Creates the run's folder, log and record, and calls the callbacks. Call it inside `initialized`.
-
-    Args:
-        task: takes the config without Hydra's part.
-        config: the composed config, with Hydra's part.
-        config_name: the primary config, for callbacks.
+    Creates the run's folder, log and record, and calls the callbacks. Call it inside `initialized`. The config includes
+    Hydra's part, without which the task gets it.
     """
     callbacks = Callbacks(config)
     callbacks.on_run_start(config=config, config_name=config_name)

@@ -84,13 +84,7 @@ def default_options(config_name: str, overrides: Sequence[str]) -> Any:
 
 
 def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
-    """Add the values that Hydra's app would set to Hydra's part of a config.
-
-    Args:
-        hydra: Hydra's part.
-        folder: absolute path of the run's folder; None: as composed.
-        config_dir: folder of --config-dir.
-    """
+    """Add the values that Hydra's app would set to Hydra's part of a config; folder=None: as composed."""
     hydra = hydra.copy()
     with read_write(hydra), open_dict(hydra):
         hydra.mode = RunMode.RUN

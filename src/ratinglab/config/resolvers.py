@@ -31,13 +31,9 @@ def register_resolvers() -> None:
 
 
 def job_name(dirname: str) -> str:
-    """Name a job's folder by its swept keys and values: `-embedding_dim-8+seed-1`.
+    """Name a job's folder by its swept keys and values, `-embedding_dim-8+seed-1`; long names end in a hash.
 
-    Args:
-        dirname: Hydra's override_dirname, one argument per line.
-
-    Returns:
-        The name, limited to characters that need no quotes in run=FOLDER. Long names end in a hash.
+    `dirname` is Hydra's override_dirname, one argument per line. The name needs no quotes in run=FOLDER.
     """
     swept = dict(argument.split("=", 1) for argument in filter(None, dirname.split("\n")))
     last = {key: re.split("[./@]", key)[-1] for key in swept}

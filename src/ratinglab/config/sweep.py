@@ -73,10 +73,7 @@ def check_sweep(
 ) -> tuple[list[str], DictConfig]:
     """Check the jobs of a sweep; call it inside `initialized`. Warns of jobs whose options conflict.
 
-    Args:
-        conf: the primary config.
-        arguments: overrides from the command line.
-        check_job: checks the overrides of one job, and returns Hydra's part of its config.
+    `check_job` checks the overrides of one job, and returns Hydra's part of its config.
 
     Returns:
         The overrides for Hydra, and Hydra's part of a job's config.

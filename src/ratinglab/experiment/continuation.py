@@ -38,7 +38,7 @@ def check_same_scale(before: RunRecord, record: RunRecord, *, folder: Path, key:
         UserError: the rating scale differs, or the earlier run is from a version that fitted the ratings themselves.
     """
     old, new = before.stars, record.stars
-    if tuple(old) != tuple(new):
+    if old != new:
         raise UserError(
             f"{key}: {folder} was fitted with {old.lowest:g} to {old.highest:g} as 1 to 5 stars, "
             f"but this run has {new.lowest:g} to {new.highest:g}"

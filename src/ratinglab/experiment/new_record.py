@@ -118,14 +118,8 @@ def protocol_record(
     """Make the entry of run.json for the protocol, with the run's departures from it; None without a protocol.
 
     Departures include validation rows that the final fit does not train on, unless the protocol itself holds them out,
-    and times and features that are used although the protocol does not pin them.
-
-    Args:
-        options: options of the run.
-        data_digest: digest of the ratings in order.
-        side_digests: digests of the times and features that the equation and the split use; see
-            RatingTable.side_digests.
-        split: the part of each row.
+    and times and features that are used although the protocol does not pin them. `side_digests` are those of the times
+    and features that the equation and the split use; see RatingTable.side_digests.
     """
     protocol = options.protocol
     if not isinstance(protocol, Protocol):

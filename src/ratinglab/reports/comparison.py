@@ -72,9 +72,7 @@ def compare(folders: Sequence[str], *, test: bool = False) -> Iterator[str]:
     lowest validation RMSE first. Runs that differ only in seed and fold share a row: a mean with its 95% interval.
     The table of a sweep comes first, and its files are written again.
 
-    Args:
-        folders: runs, or folders with runs at any depth.
-        test: whether to evaluate the best configuration of each sweep on the test rows.
+    With `test`, evaluates the best configuration of each sweep on its test rows.
 
     Raises:
         UserError: there is no finished run in the folders; or with `test`, no sweep.
