@@ -38,9 +38,9 @@ from hydra._internal.hydra import Hydra
 from parsed_configs import parse_once
 
 import ratinglab.commands  # noqa: F401
-from ratinglab.config.call import Call
 from ratinglab.config.conf import Conf
 from ratinglab.config.hydra_api import initialized
+from ratinglab.config.request import Call
 from ratinglab.experiment import (  # noqa: F401
     evaluate_command,
     export_command,

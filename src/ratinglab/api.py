@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 import pandas as pd
 
-from ratinglab.config.call import Call
 from ratinglab.config.claimed_folder import claimed_folder
+from ratinglab.config.request import Call
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.datasets.sources import FRAME, CsvOptions
 from ratinglab.errors import UserError, did_you_mean

@@ -7,7 +7,7 @@ import pytest
 from fits import holdout_of, training_data
 from tables import table_with_features
 
-from ratinglab.config.call import Call
+from ratinglab.config.request import Call
 from ratinglab.experiment.header import header
 from ratinglab.fitting.fit_options import FitOptions
 from ratinglab.models.building import build_equation

@@ -23,12 +23,11 @@ from ratinglab.config.conf import Conf
 from ratinglab.config.help_text import for_this_program, help_text
 from ratinglab.config.hydra_api import hydra_app, initialized, run_composed
 from ratinglab.config.mistakes import explained
-from ratinglab.config.request import FindRun, Job, Request, as_in_app
+from ratinglab.config.request import FindRun, Job, Request, as_in_app, folder_of
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.config.sweep import check_sweep, first_job, run_job, run_sweep
 from ratinglab.errors import RunFailedError, UserError
 from ratinglab.exits import exit_on_storage_fault, exit_with, exits_in_one_line
-from ratinglab.files import user_path
 from ratinglab.interrupts import StoppedError, resume_hint
 from ratinglab.options import quoted
 from ratinglab.program import end_with_first, process_rank
@@ -174,10 +173,9 @@ class _Invocation:
         end_with_first()
         logging.disable(logging.CRITICAL)
         warnings.simplefilter("ignore")
-        folder = user_path(str(checked.hydra.run.dir), key="hydra.run.dir").absolute()
         with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
             try:
-                follow(checked.options, folder)
+                follow(checked.options, folder_of(checked.hydra, "run"))
             except StoppedError as error:
                 sys.exit(error.status)
             except RunFailedError:
@@ -185,8 +183,8 @@ class _Invocation:
 
     def _claim_folder(self, hydra: DictConfig, arguments: argparse.Namespace, claims: ExitStack) -> None:
         """Create and lock the folder that Hydra will write to. It must be new, empty or resumed."""
-        key = "hydra.sweep.dir" if arguments.multirun else "hydra.run.dir"
-        folder = user_path(str(OmegaConf.select(hydra, key.removeprefix("hydra."))), key=key).absolute()
+        kind = "sweep" if arguments.multirun else "run"
+        key, folder = f"hydra.{kind}.dir", folder_of(hydra, kind)
         typed = list(arguments.overrides)
         # Hydra does not expand `~`, and could put a later time into the name
         arguments.overrides.append(f"{key}={quoted(str(folder))}")

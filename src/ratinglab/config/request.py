@@ -1,18 +1,23 @@
-"""A request for a run: its checked configuration, and the earlier run that it resumes or reproduces."""
+"""A request for a run, from the command line or from Python: its checked configuration, and the earlier run, if any."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from ratinglab.config.arguments import overrides_of_one_job
 from ratinglab.config.conf import Conf
 from ratinglab.config.conversion import UnknownKeyError, to_options
-from ratinglab.config.hydra_api import initialized
-from ratinglab.config.mistakes import check_overrides, with_file
-from ratinglab.config.rerun import Rerun
+from ratinglab.config.hydra_api import initialized, outside_app
+from ratinglab.config.mistakes import check_overrides, explained, with_file
+from ratinglab.config.rerun import Rerun, resumed_run
+from ratinglab.config.resolvers import register_resolvers
 from ratinglab.experiment.command_options import ROOTS
+from ratinglab.experiment.train_options import TrainOptions
+from ratinglab.files import user_path
+from ratinglab.runs.sweep_folder import SAVED
 
 FindRun = Callable[..., Rerun | None]
 """Takes the overrides, and multirun by keyword; returns the earlier run that they name, if any."""
@@ -83,6 +88,11 @@ def default_options(config_name: str, overrides: Sequence[str]) -> Any:
     return to_options(config, ROOTS[config_name], conf.parsed(overrides))
 
 
+def folder_of(hydra: DictConfig, kind: str) -> Path:
+    """Return the absolute path of the folder that Hydra writes to, hydra.run.dir or hydra.sweep.dir."""
+    return user_path(str(hydra[kind].dir), key=f"hydra.{kind}.dir").absolute()
+
+
 def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -> DictConfig:
     """Add the values that Hydra's app would set to Hydra's part of a config; folder=None: as composed."""
     hydra = hydra.copy()
@@ -94,3 +104,39 @@ def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -
             if config_dir is not None and source.path == str(config_dir):
                 source.provider = "command-line"  # Hydra's name for --config-dir, which a resumed run looks for
     return hydra
+
+
+class Call:
+    """A run to train, from the overrides of one call.
+
+    Attributes:
+        options: its checked options.
+        folder: absolute path of its folder, which may not exist yet.
+        sweep_folder: absolute path of a folder for several runs, which may not exist yet.
+        is_resumed: whether the folder already holds the run.
+    """
+
+    def __init__(self, overrides: Sequence[str], *, config_dir: str | None) -> None:
+        """Compose and check the run."""
+        register_resolvers()
+        conf = Conf("train")
+        with explained(conf), outside_app():
+            conf.add_folder(config_dir)
+            request = Request(conf, overrides_of_one_job(overrides), find_run=resumed_run)
+            with initialized():
+                job = request.job(request.overrides)
+                self.folder, self.sweep_folder = (folder_of(job.hydra, kind) for kind in ("run", "sweep"))
+        self.options: TrainOptions = job.options
+        self.is_resumed = request.rerun is not None
+        self._config, self._overrides, self._hydra = job.config, request.overrides, job.hydra
+        self._config_dir = conf.extra_folder
+
+    def save(self) -> None:
+        """Save the configuration of a new run in its folder, as Hydra's app does."""
+        saved = self.folder / SAVED
+        saved.mkdir()
+        OmegaConf.save(self._config, saved / "config.yaml")
+        OmegaConf.save(OmegaConf.create(self._overrides), saved / "overrides.yaml")
+        OmegaConf.save(
+            DictConfig({"hydra": as_in_app(self._hydra, self.folder, self._config_dir)}), saved / "hydra.yaml"
+        )

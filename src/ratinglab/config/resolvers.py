@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ratinglab.config.hydra_api import is_search, register_resolver
+from ratinglab.options import short_keys
 from ratinglab.runs.sweep_folder import short_number
 
 MAX_NAME_LENGTH = 80
@@ -36,8 +37,7 @@ def job_name(dirname: str) -> str:
     `dirname` is Hydra's override_dirname, one argument per line. The name needs no quotes in run=FOLDER.
     """
     swept = dict(argument.split("=", 1) for argument in filter(None, dirname.split("\n")))
-    last = {key: re.split("[./@]", key)[-1] for key in swept}
-    short = {key: name if list(last.values()).count(name) == 1 else key for key, name in last.items()}
+    short = short_keys(swept)
     texts = (f"{short[key]}-{short_number(value)}" for key, value in swept.items())
     name = "+".join(re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-") for text in texts)
     if len(name) > MAX_NAME_LENGTH:

@@ -14,7 +14,7 @@ import torch
 
 from ratinglab.datamodule import RatingDataModule
 from ratinglab.experiment.train_options import TrainOptions
-from ratinglab.options import to_plain
+from ratinglab.options import group_to_plain, to_plain
 from ratinglab.reports.protocols import Protocol
 from ratinglab.runs.record import RunRecord, metric_records
 from ratinglab.splits.holdout import Holdout
@@ -53,10 +53,8 @@ def record_run(
         refit_epochs=refit_epochs,
         is_sampled=options.optimizer.keeps_samples,
         fit={
-            "optimizer": options.optimizer.name,
-            **{f"optimizer.{key}": value for key, value in to_plain(options.optimizer).items()},
-            "schedule": options.schedule.name,
-            **{f"schedule.{key}": value for key, value in to_plain(options.schedule).items()},
+            **group_to_plain("optimizer", options.optimizer),
+            **group_to_plain("schedule", options.schedule),
             "batch_size": data.batch_size,
             **to_plain(options.callbacks.early_stopping),
             "clip_predictions": options.clip_predictions,
@@ -75,7 +73,7 @@ def record_run(
         predicts_scores=model.predicts_scores,
         max_time=options.trainer.max_time,
         id=token_hex(8),
-        split={"split": options.split.name} | {f"split.{key}": each for key, each in to_plain(options.split).items()},
+        split=group_to_plain("split", options.split),
     )
 
 

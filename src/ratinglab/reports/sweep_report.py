@@ -115,24 +115,25 @@ def _differences(jobs: ComparableJobs) -> dict[int, PairedDifference]:
 
 def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Rows:
     """Tabulate comparable jobs: a head, then a row per group, or per job if there is only one group."""
-    if not jobs.groups[0].settings:
+    groups, is_grouped = jobs.groups, bool(jobs.replicates)
+    ending: Rows = []
+    if not groups[0].settings:
         keys = find_differing_keys([result.job for result in jobs.results])
-        rows = [_job_cells(result, jobs) for result in jobs.results]
-        head = [*keys, *(column.label for column in jobs.columns), "job"]
-        return [head, *rows, *_mean_and_interval(jobs, keys)]
-    is_grouped = bool(jobs.replicates)
+        ending = _mean_and_interval(jobs, keys)
+        groups = [Group({key: each.job.arguments.get(key, "") for key in keys}, [each]) for each in jobs.results]
+        is_grouped = False
     interval = f" {BOUND}" if is_grouped else ""
     first, *others = (f"{column.label}{interval}" for column in jobs.columns)
     behind = [f"behind {BOUND}"] if differences else []
-    head = [*jobs.groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
+    head = [*groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
     rows = [head if is_grouped else [*head, "job"]]
-    for place, group in enumerate(jobs.groups):
+    for place, group in enumerate(groups):
         first, *others = _metric_cells(group, jobs)
         cells = [*map(short_number, group.settings.values()), *([_count(group)] if is_grouped else []), first]
         if differences:
             cells.append(differences[place].text if place in differences else "")
         rows.append([*cells, *others, *([] if is_grouped else [group.results[0].number])])
-    return rows
+    return [*rows, *ending]
 
 
 def _metric_cells(group: Group, jobs: ComparableJobs) -> list[str]:
@@ -151,16 +152,6 @@ def _count(group: Group) -> str:
     """Format the number of finished jobs, such as `3`, or `3 of 4` if some are missing."""
     done = len(group.finished)
     return str(done) if group.num_missing == 0 else f"{done} of {done + group.num_missing}"
-
-
-def _job_cells(result: JobResult, jobs: ComparableJobs) -> list[str]:
-    """Format one job's arguments and metrics; a job that has not finished shows its status."""
-    keys = find_differing_keys([each.job for each in jobs.results])
-    arguments = [short_number(result.job.arguments.get(key, "")) for key in keys]
-    cells = [decimals(result.metrics.get(column.tag, math.nan)) for column in jobs.columns]
-    if result.status != "finished":
-        cells[0] = f"{cells[0]} {result.status}".strip()
-    return [*arguments, *cells, result.number]
 
 
 def _mean_and_interval(jobs: ComparableJobs, keys: Sequence[str]) -> Rows:
