@@ -163,11 +163,10 @@ class Conf:
                 found.append(ChosenFile(label, default.package or "", path))
         return found
 
-    def choices_made(self, overrides: Sequence[str], hydra: DictConfig) -> dict[str, list[str]]:
-        """Find the choices of each group. Hydra's part of the config records them all, except lists."""
-        found = {str(group): [str(name)] for group, name in hydra.runtime.choices.items()}
+    def choices_made(self, overrides: Sequence[str]) -> dict[str, list[str]]:
+        """Find the choices of each group; [] if it is left out."""
         labels = [file.label.partition("=") for file in self.chosen_files(overrides)]
-        return found | {several: [name for group, _, name in labels if group == several] for several in SEVERAL}
+        return {group: [name for other, _, name in labels if other == group] for group in self.groups()}
 
     def keys_of_choices(self, overrides: Sequence[str]) -> list[str]:
         """Turn the files that one job chooses into overrides, where an overlay would replace their values.
@@ -196,15 +195,10 @@ class Conf:
             overlays = [other for other in files[place + 1 :] if other.package == ""]
             values = file.overrides(set[str]().union(*(overlay.set_keys() for overlay in overlays)))
             group, _, name = file.label.partition("=")
-            if values and name not in self._choices_without(group, overrides):
+            others = [text for text in overrides if not text.startswith(f"{group}=")]
+            if values and name not in self.choices_made(others)[group]:
                 found += values
         return found
-
-    def _choices_without(self, group: str, overrides: Sequence[str]) -> list[str]:
-        """Find the choices of a group without the override that makes them."""
-        others = [text for text in overrides if not text.startswith(f"{group}=") and "." not in text.split("=", 1)[0]]
-        _, hydra = self.compose(others)
-        return self.choices_made(others, hydra)[group]
 
     def _searching(self, overrides: Sequence[str]) -> list[str]:
         """Add the extra folder to Hydra's search path."""

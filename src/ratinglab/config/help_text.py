@@ -34,7 +34,7 @@ FLAGS = {
 def help_text(conf: Conf, overrides: Sequence[str]) -> str:
     """Format the help of a primary config with these overrides; call it inside `initialized`."""
     config, hydra = conf.compose(overrides)
-    chosen = conf.choices_made(overrides, hydra)
+    chosen = conf.choices_made(overrides)
     primary = (conf.folder / f"{conf.config_name}.yaml").read_text(encoding="utf-8")
     comments, names = _comments(conf, overrides), conf.groups()
     purposes = {path[-1]: comment for path, comment in key_comments(primary).items() if path[0] == "defaults"}

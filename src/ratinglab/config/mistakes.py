@@ -204,8 +204,8 @@ def _keys_and_choices(conf: Conf) -> tuple[list[str], dict[str, list[str]]]:
     with initialized():
         for chosen in (choices, []):
             with suppress(HydraException):
-                config, hydra = conf.compose(chosen)
+                config, _ = conf.compose(chosen)
                 keys = flat(OmegaConf.to_container(config, resolve=False))
                 found = [*groups, *(key for key in keys if not key.endswith(TARGET))]
-                return found, conf.choices_made(chosen, hydra)
+                return found, conf.choices_made(chosen)
     return groups, {}

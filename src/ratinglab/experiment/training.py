@@ -100,7 +100,7 @@ def follow(options: TrainOptions, run_folder: Path) -> None:
         return
     prepared = prepare(options)
     record = prepared.record
-    trainer = _build_trainer(prepared, run_folder=run_folder, exact_epochs=_exact_epochs(prepared))
+    trainer = _build_trainer(prepared, run_folder)
     last = run_folder / "checkpoints" / "last.ckpt"
     checkpoint = last if last.exists() else None
     fit = prepared.build_fit(checkpoint=checkpoint, record=None if checkpoint is None else read_record(run_folder))
@@ -131,7 +131,6 @@ def _fit_run(
     asked = options
     prepared = prepare(options, command=command, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
     options, available, data, record = prepared.options, prepared.available, prepared.data, prepared.record
-    exact_epochs = _exact_epochs(prepared)
     if options.resume is not None:
         record, is_finished = check_resumable(options, record=record, run_folder=run_folder, has_best=prepared.has_best)
         if is_finished:
@@ -143,14 +142,15 @@ def _fit_run(
     checkpoint = last if first_epoch > 1 else None
     loggers = [each.build(run_folder=run_folder, first_epoch=first_epoch) for each in options.logger.values()]
     pruning = _pruning(prepared, run_folder)
-    trainer = _build_trainer(
-        prepared, run_folder=run_folder, exact_epochs=exact_epochs, loggers=loggers, pruning=pruning
-    )
+    trainer = _build_trainer(prepared, run_folder, loggers=loggers, pruning=pruning)
     fit = prepared.build_fit(checkpoint=checkpoint, record=record)  # may raise UserError: nothing is written before
     fit.run_id = record.id
     fit.prepare(run_folder)
     lines = _show_header(asked, prepared, record=record, fit=fit, first_epoch=first_epoch)
-    _write_start(run_folder, prepared, record=record)
+    run_folder.mkdir(exist_ok=True)
+    write_run(run_folder, record=record, holdout=prepared.holdout)
+    for name in ("metrics.json", PRUNED):  # of the run before it was extended
+        (run_folder / name).unlink(missing_ok=True)
     del prepared  # data holds all rows still in use: 12 or 16 bytes per training or validation row
     try:
         show_experiment(loggers, options, lines, record=record, run_folder=run_folder, is_new=first_epoch == 1)
@@ -181,14 +181,6 @@ def _show_header(
     for line in lines:
         log.info(line)
     return lines
-
-
-def _write_start(run_folder: Path, prepared: Preparation, *, record: RunRecord) -> None:
-    """Write the record and the tables of a run, and remove the results from before the run was extended."""
-    run_folder.mkdir(exist_ok=True)
-    write_run(run_folder, record=record, holdout=prepared.holdout)
-    for name in ("metrics.json", PRUNED):
-        (run_folder / name).unlink(missing_ok=True)
 
 
 def _check_processes(options: TrainOptions) -> None:
@@ -227,14 +219,13 @@ def _pruning(prepared: Preparation, run_folder: Path) -> MedianPruning | None:
 
 def _build_trainer(
     prepared: Preparation,
-    *,
     run_folder: Path,
-    exact_epochs: int | None,
+    *,
     loggers: Sequence[RunLogger] = (),
     pruning: MedianPruning | None = None,
 ) -> Trainer:
-    """Make Lightning's Trainer; with `exact_epochs`, neither trainer.max_epochs nor a clock limits the fit."""
-    options = prepared.options
+    """Make Lightning's Trainer. Neither trainer.max_epochs nor a clock limits a fit with an exact number of epochs."""
+    options, exact_epochs = prepared.options, _exact_epochs(prepared)
     callbacks = options.callbacks.build(
         checkpoint_folder=run_folder / "checkpoints", monitor=prepared.monitor if prepared.has_best else None
     )
@@ -253,13 +244,12 @@ def _build_trainer(
     return trainer.build(run_folder=run_folder, loggers=list(loggers), callbacks=callbacks)
 
 
-def _intact_checkpoints(trainer: Trainer, record: RunRecord) -> str:
+def _intact_checkpoints(run_folder: Path, record: RunRecord) -> str:
     """List the undamaged checkpoints with their epochs."""
-    checkpoints, whole = trainer.checkpoint_callback, []
-    assert isinstance(checkpoints, BestAndLast)
+    whole = []
     for name in ("best.ckpt", "last.ckpt"):
         with suppress(UserError):
-            whole.append(f"{name}, from epoch {check_checkpoint(checkpoints.folder / name, record=record)}")
+            whole.append(f"{name}, from epoch {check_checkpoint(run_folder / 'checkpoints' / name, record=record)}")
     return "; ".join(whole) or "none"
 
 
@@ -283,7 +273,7 @@ def _run_trainer(
             trainer.fit(fit, datamodule=data, ckpt_path=checkpoint, weights_only=True)
             seconds = perf_counter() - begun
     except OSError:
-        log.warning("warning: the fit has ended early; intact checkpoints: %s", _intact_checkpoints(trainer, record))
+        log.warning("warning: the fit has ended early; intact checkpoints: %s", _intact_checkpoints(run_folder, record))
         raise
     finally:
         torch.set_num_threads(threads)
@@ -293,7 +283,7 @@ def _run_trainer(
         reasons = list(checkpoints.failed.values())
         if checkpoints.lost is not None:
             reasons.append(f"the best epoch, {checkpoints.lost['epoch']}, could not be written to best.ckpt")
-        raise RunFailedError(f"{'; '.join(reasons)}; intact checkpoints: {_intact_checkpoints(trainer, record)}")
+        raise RunFailedError(f"{'; '.join(reasons)}; intact checkpoints: {_intact_checkpoints(run_folder, record)}")
     return {
         "fit/seconds": fit.seconds + seconds,
         "fit/ratings_per_second": 0.0 if fit.rows_trained == 0 else fit.rows_trained / fit.step_seconds,
