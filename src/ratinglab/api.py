@@ -67,8 +67,6 @@ class Settings(TypedDict, total=False):
     verbose: bool | None
 
 
-DEFAULTS = {"verbose": True}
-"""Defaults of keyword arguments, if not None."""
 KEYS = {
     "recipe": "recipe",
     "model": "model",
@@ -101,7 +99,7 @@ def _with_keywords(function: Callable[P, R]) -> Callable[P, R]:
     signature = inspect.signature(function)
     positional = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
     keywords = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS.get(name), annotation=hint)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=True if name == "verbose" else None, annotation=hint)
         for name, hint in Settings.__annotations__.items()
     ]
     function.__doc__ = f"{function.__doc__}\n\n{Settings.__doc__}"
@@ -176,7 +174,8 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
                 raise
             rows.append({"fold": fold, **run.metrics, "folder": str(run.folder)})
             if settings.get("verbose", True):
-                print(f"fold {fold} of {folds}   {_held_out_rmse(run)}   {shown_path(run.folder)}", flush=True)
+                held_out = [f"{tag} {run.metrics[tag]:.4f}" for tag in ("test/rmse", "val/rmse") if tag in run.metrics]
+                print(f"fold {fold} of {folds}   {''.join(held_out[:1])}   {shown_path(run.folder)}", flush=True)
     return pd.DataFrame(rows).set_index("fold")
 
 
@@ -311,8 +310,3 @@ def _path_of(table: Any) -> str | list[str] | None:
 def _frames(settings: Settings) -> dict[str, Any]:
     """Collect the tables that are data frames."""
     return {name: settings.get(name) for name in TABLES if name in settings and _path_of(settings.get(name)) is None}
-
-
-def _held_out_rmse(run: Run) -> str:
-    """Format the RMSE on test rows or, if these were not evaluated, on validation rows."""
-    return next((f"{tag} {run.metrics[tag]:.4f}" for tag in ("test/rmse", "val/rmse") if tag in run.metrics), "")

@@ -187,12 +187,6 @@ def _obstacle(row: Row) -> str:
     return (row.lacking(set(range(1, needed + 1))) if needed > 1 else "") or departures(protocols)
 
 
-def _verdict(row: Row) -> str:
-    """Describe which of the protocol's figures a row of runs is comparable with."""
-    obstacle = _obstacle(row)
-    return f"not comparable: {obstacle}" if obstacle else verdict(_protocols(row))
-
-
 def _settings(run: FinishedRun, *, across_splits: bool) -> dict[str, Any]:
     record = run.record
     settings: dict[str, Any] = {
@@ -250,8 +244,9 @@ def _protocol_table(title: str, rows: Sequence[Row]) -> Iterator[str]:
         uses, source = ", ".join(each["uses"]), f"{each['kind']}: {each['source']}"
         lines.append((each["value"], [each["system"], f"{each['value']:.4f}", "", "", "", uses, source]))
     for row in rows:
-        *cells, remark = _cells(row, tag, _verdict(row))
-        lines.append((mean_of(row.runs, tag), [*cells, ", ".join(_protocols(row)[0]["uses"]), remark]))
+        protocols, obstacle = _protocols(row), _obstacle(row)
+        *cells, remark = _cells(row, tag, f"not comparable: {obstacle}" if obstacle else verdict(protocols))
+        lines.append((mean_of(row.runs, tag), [*cells, ", ".join(protocols[0]["uses"]), remark]))
     yield title
     lines.sort(key=lambda line: line[0], reverse=metric.higher_is_better)
     head = ["", metric.label, BOUND, "fit s", "parameters", USES, ""]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.files import user_path
 from ratinglab.reports.finished_runs import FinishedRun, find_runs
+from ratinglab.runs.record import METRICS
 
 OUTPUTS = "outputs"
 """Folder of the runs, in the current folder."""
@@ -40,7 +41,7 @@ def named_run(text: str) -> NamedRun:
     ignored = f" (ignored: {'; '.join(faults)})" if faults else ""
     if not runs:
         raise UserError(f"run={text}: there is no finished run in {searched}{ignored}")
-    latest = max(runs, key=_finished_at)
+    latest = max(runs, key=lambda run: (run.folder / METRICS).stat().st_mtime)
     if path.name == "latest":
         return NamedRun(_shown(latest), f"run={text}: {_shown(latest)}{ignored}")
     tag = latest.record.monitor
@@ -51,10 +52,6 @@ def named_run(text: str) -> NamedRun:
     best = min(compared, key=lambda run: sign * run.metrics[tag])
     rank = f"the best of {len(compared):,} runs on its split" if len(compared) > 1 else "the only run on its split"
     return NamedRun(_shown(best), f"run={text}: {_shown(best)}, {tag} {best.metrics[tag]:.4f}, {rank}{ignored}")
-
-
-def _finished_at(run: FinishedRun) -> float:
-    return (run.folder / "metrics.json").stat().st_mtime
 
 
 def _comparison_key(run: FinishedRun) -> tuple[str, str, dict[str, Any]]:

@@ -128,8 +128,10 @@ def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Ro
     head = [*groups[0].settings, *(["runs"] if is_grouped else []), first, *behind, *others]
     rows = [head if is_grouped else [*head, "job"]]
     for place, group in enumerate(groups):
+        done = len(group.finished)
+        count = str(done) if group.num_missing == 0 else f"{done} of {done + group.num_missing}"
         first, *others = _metric_cells(group, jobs)
-        cells = [*map(short_number, group.settings.values()), *([_count(group)] if is_grouped else []), first]
+        cells = [*map(short_number, group.settings.values()), *([count] if is_grouped else []), first]
         if differences:
             cells.append(differences[place].text if place in differences else "")
         rows.append([*cells, *others, *([] if is_grouped else [group.results[0].number])])
@@ -146,12 +148,6 @@ def _metric_cells(group: Group, jobs: ComparableJobs) -> list[str]:
     elif statuses == {"pruned"}:
         cells[0] += " pruned"
     return cells
-
-
-def _count(group: Group) -> str:
-    """Format the number of finished jobs, such as `3`, or `3 of 4` if some are missing."""
-    done = len(group.finished)
-    return str(done) if group.num_missing == 0 else f"{done} of {done + group.num_missing}"
 
 
 def _mean_and_interval(jobs: ComparableJobs, keys: Sequence[str]) -> Rows:

@@ -112,17 +112,15 @@ class ComparableJobs(NamedTuple):
 
 def read_results(jobs: Sequence[Job]) -> list[JobResult]:
     """Read the records and metrics of jobs. Jobs with damaged files count as failed."""
-    return [_read_result(job) for job in jobs]
-
-
-def _read_result(job: Job) -> JobResult:
-    try:
-        has_metrics = (job.folder / METRICS).exists()
-        record = read_record(job.folder) if has_metrics or (job.folder / RUN_RECORD).exists() else None
-        metrics = read_metrics(job.folder) if has_metrics else {}
-    except UserError as error:
-        return JobResult(job._replace(failure=str(error)), None, {})
-    return JobResult(job, record, metrics)
+    results = []
+    for job in jobs:
+        try:
+            has_metrics = (job.folder / METRICS).exists()
+            record = read_record(job.folder) if has_metrics or (job.folder / RUN_RECORD).exists() else None
+            results.append(JobResult(job, record, read_metrics(job.folder) if has_metrics else {}))
+        except UserError as error:
+            results.append(JobResult(job._replace(failure=str(error)), None, {}))
+    return results
 
 
 def find_best(jobs: Sequence[Job]) -> Group | None:
@@ -149,17 +147,12 @@ def _group(results: Sequence[JobResult], condition: dict[str, str]) -> Comparabl
     for result in results:
         place = tuple(result.job.arguments.get(key, "") for key in replicates)
         members[tuple(result.job.arguments.get(key, "") for key in settings)][place] = result
-    done = {
-        values: {place for place, result in by_place.items() if result.has_metrics}
-        for values, by_place in members.items()
-    }
-    everywhere = set[tuple[str, ...]]().union(*done.values()) if replicates else set()
-    groups = [
-        Group(dict(zip(settings, values, strict=True)), list(by_place.values()), len(everywhere - done[values]))
-        for values, by_place in members.items()
-    ]
-    column = columns[0]
-    groups.sort(key=lambda group: (group.num_missing > 0, column.rank(group.runs)))
+    finished = {place for by_place in members.values() for place, each in by_place.items() if each.has_metrics}
+    groups = []
+    for values, by_place in members.items():
+        num_missing = len(finished) - sum(each.has_metrics for each in by_place.values()) if replicates else 0
+        groups.append(Group(dict(zip(settings, values, strict=True)), list(by_place.values()), num_missing))
+    groups.sort(key=lambda group: (group.num_missing > 0, columns[0].rank(group.runs)))
     return ComparableJobs(condition, replicates, columns, groups)
 
 
