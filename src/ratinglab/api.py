@@ -98,8 +98,9 @@ def _with_keywords(function: Callable[P, R]) -> Callable[P, R]:
     """List the keyword arguments of Settings in a function's signature and docstring, for completion and help."""
     signature = inspect.signature(function)
     positional = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    defaults = {"verbose": True}
     keywords = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=True if name == "verbose" else None, annotation=hint)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=hint)
         for name, hint in Settings.__annotations__.items()
     ]
     function.__doc__ = f"{function.__doc__}\n\n{Settings.__doc__}"
