@@ -103,8 +103,13 @@ class _Invocation:
             return True
         if arguments.hydra_help or arguments.info or arguments.shell_completion:
             return self._run_app(arguments)
-        self._check(arguments)
+        self._request = Request(
+            self._conf, arguments.overrides, multirun=arguments.multirun, find_run=self._command.find_run
+        )
+        arguments.overrides = self._request.overrides
         if arguments.cfg:
+            if (rerun := self._request.rerun) is not None:
+                raise UserError(f"--cfg shows a new run; for this one, see {rerun.folder / SAVED / 'config.yaml'}")
             return self._run_app(arguments)
         hydra = self._check_jobs(arguments)
         checked = self._checked
@@ -134,15 +139,6 @@ class _Invocation:
             parsed = self._conf.parsed(arguments.overrides)
             overrides = first_job(parsed) if arguments.multirun else arguments.overrides
             return help_text(self._conf, [*self._conf.keys_of_choices(overrides), *overrides])
-
-    def _check(self, arguments: argparse.Namespace) -> None:
-        """Check the overrides, and replace them with those for Hydra."""
-        find_run, multirun = self._command.find_run, arguments.multirun
-        self._request = Request(self._conf, arguments.overrides, multirun=multirun, find_run=find_run)
-        arguments.overrides = self._request.overrides
-        if self._request.rerun is not None and arguments.cfg:
-            saved = self._request.rerun.folder / SAVED / "config.yaml"
-            raise UserError(f"--cfg shows a new run; for this one, see {saved}")
 
     def _check_jobs(self, arguments: argparse.Namespace) -> DictConfig:
         """Compose and check the runs that the arguments ask for; return Hydra's part of a config."""

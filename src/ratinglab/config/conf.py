@@ -1,6 +1,5 @@
 """Groups and choices of the package ratinglab.conf, and composition of a primary config."""
 
-import copy
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -66,7 +65,6 @@ class Conf:
         self.config_name = config_name
         self.extra_folder: Path | None = None
         self._keys_of_choices: dict[tuple[str, ...], list[str]] = {}
-        self._compositions: dict[tuple[str, ...], DictConfig] = {}
         self.composed: Sequence[str] = ()
         """The overrides composed last, which Hydra's errors are about."""
 
@@ -121,16 +119,9 @@ class Conf:
         return OverridesParser.create(config_loader=config_loader()).parse_overrides(list(overrides))
 
     def compose(self, overrides: Sequence[str]) -> tuple[DictConfig, DictConfig]:
-        """Compose the config of these overrides. Returns the config and Hydra's own part, separately.
-
-        Equal overrides are composed once, since that takes 0.1 s.
-        """
+        """Compose the config of these overrides. Returns the config and Hydra's own part, separately."""
         self.composed = overrides
-        searching = self._searching(overrides)
-        key = tuple(searching)
-        if key not in self._compositions:
-            self._compositions[key] = compose(self.config_name, overrides=searching, return_hydra_config=True)
-        config = copy.deepcopy(self._compositions[key])
+        config = compose(self.config_name, overrides=self._searching(overrides), return_hydra_config=True)
         hydra = config.hydra
         with read_write(config), open_dict(config):
             del config["hydra"]

@@ -1,6 +1,5 @@
 """Hydra functions that differ between 1.3 and 1.4. Only this file uses private names of Hydra."""
 
-import argparse
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -24,11 +23,8 @@ PACKAGE = "ratinglab.conf"
 IS_1_3 = hydra.__version__.startswith("1.3.")
 VERSION_BASE: dict[str, str] = {"version_base": "1.3"} if IS_1_3 else {}
 """Hydra 1.3 warns if the version is missing, Hydra 1.4 if it is given."""
-
-
-def argument_parser() -> argparse.ArgumentParser:
-    """Build Hydra's parser of the command line."""
-    return get_args_parser()
+argument_parser = get_args_parser
+"""Builds Hydra's parser of the command line."""
 
 
 def hydra_app(task: Callable[[DictConfig], Any], *, config_name: str) -> Callable[[], None]:
