@@ -19,7 +19,7 @@ from ratinglab.fitting.fit import Fit
 from ratinglab.formats.frames import Frame, Frames, reusable
 from ratinglab.options import as_override
 from ratinglab.program import shown_path
-from ratinglab.reports.named_runs import named_run
+from ratinglab.reports.finished_runs import named_run
 from ratinglab.runs.run import Run
 
 P = ParamSpec("P")

@@ -231,7 +231,7 @@ def reproduced_run(overrides: Sequence[str], *, multirun: bool) -> Rerun:
     settings = [override for override in parsed if LOCATION.fullmatch(str(override.key_or_group))]
     if multirun or len(run) != 1 or len(parsed) != 1 + len(settings):
         raise UserError("reproduce takes run=FOLDER and, if the data has moved, its path, as in data.path=FILE")
-    from ratinglab.reports.named_runs import named_run  # torch takes a second: keep --help fast
+    from ratinglab.reports.finished_runs import named_run  # torch takes a second: keep --help fast
 
     named = named_run(_text(run[0]))
     if named.remark is not None:

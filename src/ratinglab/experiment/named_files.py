@@ -11,7 +11,7 @@ from ratinglab.formats.text_options import TextOptions
 from ratinglab.formats.text_tables import TextTable, read_text_table
 from ratinglab.formats.typed_mapping import is_mapping, typed_pairs
 from ratinglab.formats.writing import check_name
-from ratinglab.reports.named_runs import named_run
+from ratinglab.reports.finished_runs import named_run
 from ratinglab.runs.folded_in import FoldedIn, fold_in
 from ratinglab.runs.new_ratings import Pairs, RatingColumns, find_columns, read_given
 from ratinglab.runs.run import Run
