@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar, Unpack, cast
 import pandas as pd
 
 from ratinglab.config.claimed_folder import claimed_folder
-from ratinglab.config.request import Call
+from ratinglab.config.request import Job, folder_of, job_of_call
 from ratinglab.datamodule import RatingDataModule
-from ratinglab.datasets.sources import FRAME, CsvOptions
+from ratinglab.datasets.sources import FRAME
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.experiment.isolation import interruptible, isolated, logged
 from ratinglab.experiment.training import build_lightning
@@ -159,11 +159,11 @@ def cross_validate(*overrides: str, folds: int | None = None, **settings: Unpack
             overrides = (*overrides, f"split.folds={folds}")
         for name in TABLES.keys() & settings.keys():
             settings[name] = reusable(settings[name])  # type: ignore[literal-required]
-        fold_1 = _call(overrides, settings)
+        fold_1 = _job(overrides, settings)
         folds = getattr(fold_1.options.split, "folds", None)
         if folds is None:
             raise UserError(f"cross_validate needs a split with folds, as split=kfold, got {fold_1.options.split.name}")
-        parent = fold_1.folder if "folder" in settings else fold_1.sweep_folder
+        parent = folder_of(fold_1.hydra, "run" if "folder" in settings else "sweep")
         rows: list[dict[str, Any]] = []
         for fold in range(1, folds + 1):
             of_fold: Settings = {**settings, "folder": parent / f"{fold - 1}-fold-{fold}", "verbose": False}
@@ -207,7 +207,7 @@ def lightning(*overrides: str, **settings: Unpack[Settings]) -> Lightning:
     """
     with isolated():
         settings = _checked(overrides, settings)
-        return Lightning(*build_lightning(_call(overrides, settings).options))
+        return Lightning(*build_lightning(_job(overrides, settings).options))
 
 
 def _checked(overrides: Sequence[str], settings: Settings) -> Settings:
@@ -240,35 +240,35 @@ def _keys(overrides: Sequence[str]) -> set[str]:
     return {key for key, _, value in (text.partition("=") for text in overrides) if value != "null"}
 
 
-def _call(overrides: Sequence[str], settings: Settings) -> Call:
+def _job(overrides: Sequence[str], settings: Settings) -> Job:
     config_dir = settings.get("config_dir")
-    call = Call(_arguments(overrides, settings), config_dir=None if config_dir is None else os.fspath(config_dir))
+    arguments = _arguments(overrides, settings)
+    job = job_of_call(arguments, config_dir=None if config_dir is None else os.fspath(config_dir))
     if frames := _frames(settings):
-        assert isinstance(call.options.data, CsvOptions), "the arguments choose data=csv"
-        call.options.data = call.options.data.with_frames(Frames(**frames))
-    return call
+        job.options.data = job.options.data.with_frames(Frames(**frames))
+    return job
 
 
 def _train(overrides: Sequence[str], settings: Settings) -> Run:
     """Train one run, inside `isolated`."""
-    call, verbose = _call(overrides, settings), settings.get("verbose", True)
+    job, verbose = _job(overrides, settings), settings.get("verbose", True)
+    folder, is_resumed = folder_of(job.hydra, "run"), job.request.rerun is not None
     if not verbose:
-        call.options.trainer.enable_progress_bar = call.options.trainer.enable_model_summary = False
-    if call.options.trainer.num_processes > 1:
+        job.options.trainer.enable_progress_bar = job.options.trainer.enable_model_summary = False
+    if job.options.trainer.num_processes > 1:
         raise UserError(
             "trainer.devices and trainer.num_nodes must be 1 in a call from Python, which is one process: "
             "the command ratinglab train starts or joins several"
         )
-    command = ["ratinglab", "train", *_arguments(overrides, settings)]
     with (
-        claimed_folder(call.folder, key="folder", is_resumed=call.is_resumed),
-        logged(call.folder / "train.log", on_screen=bool(verbose)),
-        interruptible(call.folder, frames=list(_frames(settings))),
+        claimed_folder(folder, key="folder", is_resumed=is_resumed),
+        logged(folder / "train.log", on_screen=bool(verbose)),
+        interruptible(folder, frames=list(_frames(settings))),
     ):
-        if not call.is_resumed:
-            call.save()
-        train_run(call.options, call.folder, command=command)
-        return Run.load(call.folder)
+        if not is_resumed:
+            job.save(folder)
+        train_run(job.options, folder, command=["ratinglab", "train", *_arguments(overrides, settings)])
+        return Run.load(folder)
 
 
 def _arguments(overrides: Sequence[str], settings: Settings) -> list[str]:

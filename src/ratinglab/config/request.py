@@ -15,7 +15,6 @@ from ratinglab.config.mistakes import check_overrides, explained, with_file
 from ratinglab.config.rerun import Rerun, resumed_run
 from ratinglab.config.resolvers import register_resolvers
 from ratinglab.experiment.command_options import ROOTS
-from ratinglab.experiment.train_options import TrainOptions
 from ratinglab.files import user_path
 from ratinglab.runs.sweep_folder import SAVED
 
@@ -24,11 +23,23 @@ FindRun = Callable[..., Rerun | None]
 
 
 class Job(NamedTuple):
-    """The checked options of a run, the config that they come from, and Hydra's part of the config."""
+    """The checked options of a run, the config that they come from, Hydra's part of the config, and the request."""
 
     options: Any
     config: DictConfig
     hydra: DictConfig
+    request: "Request"
+
+    def save(self, folder: Path) -> None:
+        """Save the configuration in the folder of a new run, as Hydra's app does."""
+        (folder / SAVED).mkdir()
+        hydra = as_in_app(self.hydra, folder, self.request.conf.extra_folder)
+        for name, content in (
+            ("config.yaml", self.config),
+            ("overrides.yaml", OmegaConf.create(self.request.overrides)),
+            ("hydra.yaml", DictConfig({"hydra": hydra})),
+        ):
+            OmegaConf.save(content, folder / SAVED / name)
 
 
 class Request:
@@ -68,10 +79,10 @@ class Request:
         """
         if self.rerun is not None:
             config, hydra = self.rerun.compose(self.conf)
-            return Job(self.options(config, self.rerun.as_typed()), config, hydra)
+            return Job(self.options(config, self.rerun.as_typed()), config, hydra, self)
         config, hydra = self.conf.compose(overrides)
         try:
-            return Job(self.options(config, overrides), config, hydra)
+            return Job(self.options(config, overrides), config, hydra, self)
         except UnknownKeyError as error:
             raise with_file(error, self.conf, overrides) from error
 
@@ -106,37 +117,12 @@ def as_in_app(hydra: DictConfig, folder: Path | None, config_dir: Path | None) -
     return hydra
 
 
-class Call:
-    """A run to train, from the overrides of one call.
-
-    Attributes:
-        options: its checked options.
-        folder: absolute path of its folder, which may not exist yet.
-        sweep_folder: absolute path of a folder for several runs, which may not exist yet.
-        is_resumed: whether the folder already holds the run.
-    """
-
-    def __init__(self, overrides: Sequence[str], *, config_dir: str | None) -> None:
-        """Compose and check the run."""
-        register_resolvers()
-        conf = Conf("train")
-        with explained(conf), outside_app():
-            conf.add_folder(config_dir)
-            request = Request(conf, overrides_of_one_job(overrides), find_run=resumed_run)
-            with initialized():
-                job = request.job(request.overrides)
-                self.folder, self.sweep_folder = (folder_of(job.hydra, kind) for kind in ("run", "sweep"))
-        self.options: TrainOptions = job.options
-        self.is_resumed = request.rerun is not None
-        self._config, self._overrides, self._hydra = job.config, request.overrides, job.hydra
-        self._config_dir = conf.extra_folder
-
-    def save(self) -> None:
-        """Save the configuration of a new run in its folder, as Hydra's app does."""
-        saved = self.folder / SAVED
-        saved.mkdir()
-        OmegaConf.save(self._config, saved / "config.yaml")
-        OmegaConf.save(OmegaConf.create(self._overrides), saved / "overrides.yaml")
-        OmegaConf.save(
-            DictConfig({"hydra": as_in_app(self._hydra, self.folder, self._config_dir)}), saved / "hydra.yaml"
-        )
+def job_of_call(overrides: Sequence[str], *, config_dir: str | None) -> Job:
+    """Compose and check the run that a call from Python asks for."""
+    register_resolvers()
+    conf = Conf("train")
+    with explained(conf), outside_app():
+        conf.add_folder(config_dir)
+        request = Request(conf, overrides_of_one_job(overrides), find_run=resumed_run)
+        with initialized():
+            return request.job(request.overrides)
