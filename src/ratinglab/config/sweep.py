@@ -88,7 +88,12 @@ def check_sweep(
     params = OmegaConf.select(hydra, "sweeper.params") or {}  # set by a search's YAML
     overrides = [*conf.parsed([f"{key}={value}" for key, value in params.items()]), *overrides]
     if not is_search(hydra):
-        _refuse_intervals(overrides)
+        for override in overrides:
+            if override.is_sweep_override() and not override.is_discrete_sweep():
+                raise UserError(
+                    f"{override.input_line}: an interval needs hydra/sweeper=optuna (pip install 'ratinglab[sweep]'); "
+                    "a grid takes VALUE,VALUE,…"
+                )
     last = {override.key_or_group: override for override in overrides}
     swept = {key for key, override in last.items() if override.is_sweep_override()}
     jobs, conflicts = list(jobs_to_check(overrides)), list[str]()
@@ -103,15 +108,6 @@ def check_sweep(
         print(f"warning: this job will fail: {conflict}", file=sys.stderr)
     fixed = ",".join(map(quoted, sorted(last.keys() - swept)))  # a job's folder is named by what is swept
     return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{fixed}]"], hydra
-
-
-def _refuse_intervals(overrides: Sequence[Override]) -> None:
-    for override in overrides:
-        if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise UserError(
-                f"{override.input_line}: an interval needs hydra/sweeper=optuna (pip install 'ratinglab[sweep]'); "
-                "a grid takes VALUE,VALUE,…"
-            )
 
 
 def run_job(train: Callable[[], float | None], folder: Path, hydra: Any) -> float | None:

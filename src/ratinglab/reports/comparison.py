@@ -15,7 +15,6 @@ from ratinglab.files import user_path
 from ratinglab.options import as_yaml
 from ratinglab.reports.averages import BOUND, decimals, explain_intervals, half_width_of, mean_of, values_of
 from ratinglab.reports.finished_runs import FinishedRun, basis, describe, find_runs
-from ratinglab.reports.held_out_errors import evaluate_test_rows
 from ratinglab.reports.paired_tests import paired_difference
 from ratinglab.reports.protocols import (
     NOT_RECORDED,
@@ -28,7 +27,7 @@ from ratinglab.reports.protocols import (
     verdict,
 )
 from ratinglab.reports.sweep_report import sweep_report
-from ratinglab.reports.sweep_results import Column, find_best
+from ratinglab.reports.sweep_results import Column, evaluate_test_rows, find_best
 from ratinglab.reports.text_table import aligned, markdown
 from ratinglab.runs.sweep_folder import PRUNED, SWEEP_RECORD, read_jobs, short_number
 

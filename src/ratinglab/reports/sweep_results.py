@@ -1,17 +1,21 @@
-"""Results of a sweep's jobs: sets of comparable jobs, grouped by settings and ranked."""
+"""Results of a sweep's jobs: sets of comparable jobs, grouped by settings and ranked; test errors of the best."""
 
 import math
+import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from ratinglab.errors import UserError
 from ratinglab.evaluation.metrics import MSE, MetricKind
 from ratinglab.files import RUN_RECORD
 from ratinglab.reports.averages import mean_of
 from ratinglab.reports.finished_runs import REPLICATES, FinishedRun, basis
-from ratinglab.runs.record import METRICS, RunRecord, read_metrics, read_record
-from ratinglab.runs.sweep_folder import Job
+from ratinglab.runs.record import METRICS, RunRecord, defined_metrics, read_metrics, read_record, write_metrics
+from ratinglab.runs.run import Run
+from ratinglab.runs.sweep_folder import Job, config_dir_of
 
 
 class Column(NamedTuple):
@@ -127,6 +131,34 @@ def find_best(jobs: Sequence[Job]) -> Group | None:
     """Find the best group of a sweep; None if there is none, or not all jobs are comparable."""
     sets = comparable_sets(read_results(jobs))
     return sets[0].best if len(sets) == 1 else None
+
+
+def evaluate_test_rows(runs: Sequence[FinishedRun]) -> Iterator[str]:
+    """Evaluate runs on their test rows, unless already done, and yield the mean of each metric as lines.
+
+    Stores the test errors in metrics.json and predictions.parquet of each run.
+    """
+    metrics_of_runs = []
+    for each in runs:
+        metrics = each.metrics
+        if not any(tag.startswith("test/") for tag in metrics):
+            if (config_dir := config_dir_of(each.folder)) is not None:
+                sys.path.insert(0, config_dir)  # for the run's own equation
+            run = Run.load(each.folder)
+            metrics = defined_metrics(
+                metrics | run.evaluate(parts=("test",)) | run.evaluate_own_ranking(parts=("test",)),
+                monitor=each.record.monitor,
+            )
+            if not each.record.predicts_scores:
+                run.write_predictions(("val", "test"))
+            write_metrics(each.folder, metrics)
+        metrics_of_runs.append(metrics)
+    count = "" if len(runs) == 1 else f", mean of {len(runs)} runs"
+    record = runs[0].record
+    for kind in dict.fromkeys([*record.metric_kinds(), record.monitored()]):  # the monitored metric may be one of lists
+        tag = f"test/{kind.name}"
+        if all(tag in metrics for metrics in metrics_of_runs):
+            yield f"test       {kind.label} {np.mean([metrics[tag] for metrics in metrics_of_runs]):.4f}{count}"
 
 
 def comparable_sets(results: Sequence[JobResult]) -> list[ComparableJobs]:
