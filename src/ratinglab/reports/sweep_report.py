@@ -1,14 +1,13 @@
 """The report of a sweep: lines for the terminal, and files for the sweep's folder."""
 
-import csv
-import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from ratinglab.errors import UserError
 from ratinglab.files import write_bytes
@@ -223,45 +222,42 @@ def _best_lines(jobs: ComparableJobs, *, is_only: bool) -> Iterator[str]:
 
 def _comparisons_csv(sets: Sequence[ComparableJobs], differences: Sequence[dict[int, PairedDifference]]) -> bytes:
     """Format one row per paired test."""
-    rows = ["metric best other behind low high p test".split()]
+    rows = []
     for jobs, tested in zip(sets, differences, strict=True):
         names = [" ".join(f"{key}={value}" for key, value in group.settings.items()) for group in jobs.groups]
-        for place, each in tested.items():
-            numbers = map(str, (each.mean, each.low, each.high, each.p))
-            rows.append([jobs.columns[0].tag, names[0], names[place], *numbers, each.test])
+        for place, (behind, *others) in tested.items():
+            compared = {"metric": jobs.columns[0].tag, "best": names[0], "other": names[place], "behind": behind}
+            rows.append(compared | dict(zip(("low", "high", "p", "test"), others, strict=True)))
     return _as_csv(rows)
 
 
 def _groups_csv(sets: Sequence[ComparableJobs]) -> bytes:
     """Format one row per configuration and metric."""
+    rows = []
     keys = list(dict.fromkeys(key for jobs in sets for key in jobs.groups[0].settings))
-    rows = [[*keys, "runs", "missing", "metric", "mean", "sd", "low", "high"]]
     for group, column in ((group, column) for jobs in sets for group in jobs.groups for column in jobs.columns):
         values, mean = values_of(group.runs, column.tag), mean_of(group.runs, column.tag)
         width, spread = half_width_of(group.runs, column.tag), np.std(values, ddof=1) if len(values) > 1 else math.nan
-        numbers = ["" if np.isnan(each) else str(each) for each in (mean, spread, mean - width, mean + width)]
-        settings = [group.settings.get(key, "") for key in keys]
-        rows.append([*settings, str(len(group.finished)), str(group.num_missing), column.tag, *numbers])
+        settings = {key: group.settings.get(key) for key in keys}
+        counts = {"runs": len(group.finished), "missing": group.num_missing, "metric": column.tag}
+        rows.append(settings | counts | {"mean": mean, "sd": spread, "low": mean - width, "high": mean + width})
     return _as_csv(rows)
 
 
 def _csv(results: Sequence[JobResult]) -> bytes:
-    """Format one row per job; a metric that a job lacks is blank."""
+    """Format one row per job."""
+    rows = []
     keys = find_differing_keys([result.job for result in results])
-    tags = list(dict.fromkeys(tag for result in results for tag in result.metrics))
-    rows = [["run", "status", "reason", *keys, *tags]]
-    for result in results:
-        job, metrics = result.job, result.metrics
-        arguments = [job.arguments.get(key, "") for key in keys]
-        values = [str(metrics.get(tag, "")) for tag in tags]
-        rows.append([job.folder.name, result.status, job.failure or job.pruned or "", *arguments, *values])
+    for each in results:
+        job = each.job
+        outcome = {"run": job.folder.name, "status": each.status, "reason": job.failure or job.pruned}
+        rows.append(outcome | {key: job.arguments.get(key) for key in keys} | each.metrics)
     return _as_csv(rows)
 
 
-def _as_csv(rows: Sequence[Sequence[str]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
+def _as_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Format rows with a head; values that are NaN, or that a row lacks, are blank."""
+    return pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n").encode()
 
 
 def _beside_figures(runs: Sequence[FinishedRun]) -> Iterator[str]:
