@@ -7,7 +7,6 @@ import re
 import secrets
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 from hydra.core.hydra_config import HydraConfig
@@ -26,8 +25,8 @@ def register_resolvers() -> None:
     # gives runs that start in the same second different folders
     register_resolver("run_suffix", lambda: secrets.token_hex(2))
     register_resolver("job_name", job_name)
-    register_resolver("unless_sweep", _unless_sweep)
-    register_resolver("unless_search", _unless_search)
+    register_resolver("unless_sweep", lambda value, in_sweep: in_sweep if _is_sweep() else value)
+    register_resolver("unless_search", lambda value, in_search: in_search if _in_search() else value)
     register_resolver("cache_folder", cache_folder)
 
 
@@ -57,12 +56,11 @@ def cache_folder() -> str | None:
     return str(folder) if os.access(nearest, os.W_OK) else None
 
 
-def _unless_search(value: Any, in_search: Any) -> Any:
-    """Return in_search if the sweeper chooses jobs by the results of earlier ones."""
+def _is_sweep() -> bool:
     hydra = HydraConfig.instance()
-    return _unless_sweep(value, in_search) if hydra.cfg is not None and is_search(hydra.get()) else value
+    return hydra.cfg is not None and hydra.get().mode == RunMode.MULTIRUN
 
 
-def _unless_sweep(value: Any, in_sweep: Any) -> Any:
-    hydra = HydraConfig.instance()
-    return in_sweep if hydra.cfg is not None and hydra.get().mode == RunMode.MULTIRUN else value
+def _in_search() -> bool:
+    """Return whether the sweeper chooses jobs by the results of earlier ones."""
+    return _is_sweep() and is_search(HydraConfig.get())
