@@ -24,14 +24,9 @@ MAX_INT32 = np.iinfo(np.int32).max
 
 
 class Parity(NamedTuple):
-    """Comparison of an export's predictions with its run's.
+    """Comparison of an export's predictions with its run's, on the rows of a part, and on pairs that have an unknown id.
 
-    Attributes:
-        part: part of the run whose rows were predicted.
-        rows: number of these rows.
-        cold_pairs: number of pairs with an unknown user or item.
-        largest_difference: largest absolute difference, in rating units.
-        largest_allowed: limit on that difference, in rating units.
+    The largest difference is absolute, in rating units, like the largest that is allowed.
     """
 
     part: str
