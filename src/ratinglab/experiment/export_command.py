@@ -24,7 +24,7 @@ MAX_INT32 = np.iinfo(np.int32).max
 
 
 class Parity(NamedTuple):
-    """Comparison of an export's predictions with its run's, on the rows of a part, and on pairs that have an unknown id.
+    """Comparison of an export's predictions with its run's, on the rows of a part and on pairs with an unknown id.
 
     The largest difference is absolute, in rating units, like the largest that is allowed.
     """
