@@ -128,15 +128,16 @@ def _fit_run(
 
     Returns the side information in the data.
     """
-    asked = options
     prepared = prepare(options, command=command, refit_epochs=None if found is None else int(found["fit/best_epoch"]))
-    options, available, data, record = prepared.options, prepared.available, prepared.data, prepared.record
+    asked, options, available, data = options, prepared.options, prepared.available, prepared.data
+    record: RunRecord | None = prepared.record
     if options.resume is not None:
-        record, is_finished = check_resumable(options, record=record, run_folder=run_folder, has_best=prepared.has_best)
-        if is_finished:
-            log.info("note: the run is already finished")
-            dismiss(_bare_trainer(options))
-            return available
+        has_best = prepared.has_best
+        record = check_resumable(options, record=prepared.record, run_folder=run_folder, has_best=has_best)
+    if record is None:
+        log.info("note: the run is already finished")
+        dismiss(_bare_trainer(options))
+        return available
     last = run_folder / "checkpoints" / "last.ckpt"
     first_epoch = read_epoch(last, record=record) + 1
     checkpoint = last if first_epoch > 1 else None
