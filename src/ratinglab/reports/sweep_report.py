@@ -117,7 +117,7 @@ def _table(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> Ro
     groups, is_grouped = jobs.groups, bool(jobs.replicates)
     ending: Rows = []
     if not groups[0].settings:
-        keys = find_differing_keys([result.job for result in jobs.results])
+        keys = find_differing_keys(jobs.results)
         ending = _mean_and_interval(jobs, keys)
         groups = [Group({key: each.job.arguments.get(key, "") for key in keys}, [each]) for each in jobs.results]
         is_grouped = False
@@ -186,7 +186,7 @@ def _remarks(jobs: ComparableJobs, differences: dict[int, PairedDifference]) -> 
     for result in jobs.results:
         if result.job.failure is not None:
             yield f"failed     {result.job.folder.name}: {result.job.failure}"
-    if find_differing_keys([result.job for result in jobs.results]) == [FOLD]:
+    if find_differing_keys(jobs.results) == [FOLD]:
         yield from _beside_figures(jobs.groups[0].runs)
 
 
@@ -247,7 +247,7 @@ def _groups_csv(sets: Sequence[ComparableJobs]) -> bytes:
 def _csv(results: Sequence[JobResult]) -> bytes:
     """Format one row per job."""
     rows = []
-    keys = find_differing_keys([result.job for result in results])
+    keys = find_differing_keys(results)
     for each in results:
         job = each.job
         outcome = {"run": job.folder.name, "status": each.status, "reason": job.failure or job.pruned}

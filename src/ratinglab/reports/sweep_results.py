@@ -173,7 +173,7 @@ def comparable_sets(results: Sequence[JobResult]) -> list[ComparableJobs]:
 
 def _group(results: Sequence[JobResult], condition: dict[str, str]) -> ComparableJobs:
     """Group jobs by their settings, and rank the groups by the monitored metric."""
-    keys, columns = find_differing_keys([result.job for result in results]), _columns(results)
+    keys, columns = find_differing_keys(results), _columns(results)
     replicates, settings = [key for key in keys if key in REPLICATES], [key for key in keys if key not in REPLICATES]
     members: defaultdict[tuple[str, ...], dict[tuple[str, ...], JobResult]] = defaultdict(dict)
     for result in results:
@@ -188,10 +188,10 @@ def _group(results: Sequence[JobResult], condition: dict[str, str]) -> Comparabl
     return ComparableJobs(condition, replicates, columns, groups)
 
 
-def find_differing_keys(jobs: Sequence[Job]) -> list[str]:
+def find_differing_keys(results: Sequence[JobResult]) -> list[str]:
     """List the arguments that differ between jobs."""
-    keys = dict.fromkeys(key for job in jobs for key in job.arguments)
-    return [key for key in keys if len({job.arguments.get(key) for job in jobs}) > 1]
+    keys = dict.fromkeys(key for result in results for key in result.job.arguments)
+    return [key for key in keys if len({result.job.arguments.get(key) for result in results}) > 1]
 
 
 def _columns(results: Sequence[JobResult]) -> list[Column]:
