@@ -33,7 +33,7 @@ from ratinglab.fitting.stopping import StopOnSignal
 from ratinglab.fitting.trainer import Accelerator
 from ratinglab.program import process_rank
 from ratinglab.ratings.side_information import AvailableData
-from ratinglab.reports.protocols import compared_tag, protocol_of, table_of_run
+from ratinglab.reports.protocols import compared_tag, table_among_figures
 from ratinglab.reports.results import results
 from ratinglab.runs.learning_curves import read_sibling_curves
 from ratinglab.runs.record import RunRecord, defined_metrics, read_metrics, read_record, write_metrics
@@ -334,10 +334,8 @@ def _conclude(run_folder: Path) -> float | None:
     """Print the results of a finished run, and return its objective."""
     record, values = read_record(run_folder), read_metrics(run_folder)
     lines = list(results(values, record))
-    protocol, tag = protocol_of(record), compared_tag(record)
-    if protocol is not None and tag in values:
-        name = f"{record.model} by {record.fit['optimizer']}"
-        lines += table_of_run(protocol, name=name, value=values[tag], fold=record.fold)
+    if (tag := compared_tag(record)) in values:
+        lines += table_among_figures([record], values[tag])
     for line in lines:
         log.info(line)
     value = values.get(record.monitor)

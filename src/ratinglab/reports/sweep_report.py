@@ -17,7 +17,7 @@ from ratinglab.reports.figure_files import write_figures
 from ratinglab.reports.finished_runs import FOLD, FinishedRun, describe
 from ratinglab.reports.importance import compute_explained_share
 from ratinglab.reports.paired_tests import PairedDifference, paired_difference
-from ratinglab.reports.protocols import compared_tag, protocol_of, table_of_folds
+from ratinglab.reports.protocols import compared_tag, protocol_of, table_among_figures
 from ratinglab.reports.sweep_results import (
     ComparableJobs,
     Group,
@@ -266,7 +266,7 @@ def _beside_figures(runs: Sequence[FinishedRun]) -> Iterator[str]:
     protocols = [protocol for record in records if (protocol := protocol_of(record)) is not None]
     if not protocols or sorted(record.fold or 0 for record in records) != list(range(1, protocols[0]["folds"] + 1)):
         return
-    tag, name = compared_tag(records[0]), f"{records[0].model} by {records[0].fit['optimizer']}"
+    tag = compared_tag(records[0])
     if values_of(runs, tag):
         yield ""
-        yield from table_of_folds(protocols, name=name, value=mean_of(runs, tag), half_width=half_width_of(runs, tag))
+        yield from table_among_figures(records, mean_of(runs, tag), half_width=half_width_of(runs, tag))
