@@ -162,7 +162,7 @@ def verdict(protocols: Sequence[dict[str, Any]]) -> str:
 def table_among_figures(
     records: Sequence[RunRecord], value: float, *, half_width: float | None = None
 ) -> Iterator[str]:
-    """Rank a run, or the mean of the runs of all folds with half its 95% interval, among the figures of its protocol."""
+    """Rank a run, or the mean over all folds with half its 95% interval, among the figures of the protocol."""
     protocols = [protocol for record in records if (protocol := protocol_of(record)) is not None]
     record, protocol, remark = records[0], protocols[0], verdict(protocols)
     if half_width is not None:
