@@ -45,6 +45,8 @@ def parse_arguments(*, positional: str | None) -> argparse.Namespace:
             f"{flags} cannot be set: {shell_command('reproduce', 'run=FOLDER')} trains a run "
             "again, and --config-dir FOLDER adds your own YAML files"
         )
+    if arguments.resolve and not (arguments.cfg or arguments.help):
+        raise UserError("--resolve works only with --cfg, as in --cfg job --resolve")
     if arguments.cfg and arguments.multirun:
         raise UserError("--cfg shows the configuration of one run: leave out -m")
     arguments.flags = [argument for argument in sys.argv[1:] if argument not in arguments.overrides]

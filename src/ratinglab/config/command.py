@@ -118,7 +118,7 @@ class _Invocation:
             return True
         if self._trains:
             self._claim_folder(hydra, arguments, claims)
-        if checked is None or checked.hydra.verbose or arguments.resolve:  # Hydra's own flags and settings
+        if checked is None or checked.hydra.verbose:  # Hydra's own messages
             return self._run_app(arguments)
         self._run(checked)
         return True
