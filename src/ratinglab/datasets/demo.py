@@ -15,8 +15,8 @@ from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.ratings.side_information import Origin
 from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.reading.loading import TableFiles
-from ratinglab.reading.rating_files import RatingFiles
+from ratinglab.reading.rating_files import TableFiles
+from ratinglab.reading.source_rows import RatingFiles
 
 VERSION = 2
 """Part of the folder's name; increment with any change to the generator."""
@@ -61,15 +61,15 @@ def demo_files(root: Path, *, seed: int) -> TableFiles:
         _write(facts, json.dumps({"noise_floor_mse": generated.noise_floor}, indent=2) + "\n")
     dialect = TextDialect(separator=",", encoding="utf-8")
     columns = ColumnOptions(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
-    users, items = Origin("user", "", "the demo data have none"), Origin("item", "items.csv", "")
     return TableFiles(
         name="demo",
         ratings=RatingFiles((InputFile(folder / "ratings.csv"),), dialect=dialect, header=True, columns=columns),
-        users=None,
+        users=FeatureFile(Origin("user", "", "the demo data have none")),
         items=FeatureFile(
-            InputFile(folder / "items.csv"), FeatureLayout(dialect, id="item_id", title="title"), origin=items
+            Origin("item", "items.csv", ""),
+            InputFile(folder / "items.csv"),
+            FeatureLayout(dialect, id="item_id", title="title"),
         ),
-        origins=(users, items),
         noise_floor=json.loads(facts.read_text(encoding="utf-8"))["noise_floor_mse"],
     )
 

@@ -14,8 +14,8 @@ from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.ratings.side_information import Origin
 from ratinglab.reading.feature_tables import FeatureFile, FeatureLayout
-from ratinglab.reading.loading import TableFiles
-from ratinglab.reading.rating_files import RatingFiles
+from ratinglab.reading.rating_files import TableFiles
+from ratinglab.reading.source_rows import RatingFiles
 
 GENRES_100K = tuple(
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical "
@@ -155,24 +155,21 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
             if not root.is_file():  # it gets this name only after its digest is verified
                 download(root, address=address, sha256=data_set.sha256)
     files = _in_place(data_set, root)
-    users, user_origin = _feature_file(name, "user", data_set.users, files)
-    items, item_origin = _feature_file(name, "item", data_set.items, files)
+    users = _feature_file(name, "user", data_set.users, files)
+    items = _feature_file(name, "item", data_set.items, files)
     ratings = RatingFiles((files[data_set.ratings],), dialect=data_set.dialect, header=data_set.header,
                           columns=data_set.columns, num_rows=data_set.num_ratings)  # fmt: skip
-    return TableFiles(name, ratings, users, items, (user_origin, item_origin))
+    return TableFiles(name, ratings, users, items)
 
 
-def _feature_file(
-    name: str, noun: str, layouts: dict[str, FeatureLayout], files: dict[str, InputFile]
-) -> tuple[FeatureFile | None, Origin]:
-    """Find the first existing file of users or items, and its origin."""
+def _feature_file(name: str, noun: str, layouts: dict[str, FeatureLayout], files: dict[str, InputFile]) -> FeatureFile:
+    """Find the first existing file of users or items."""
     for file_name, layout in layouts.items():
         if file_name in files:
-            origin = Origin(noun, file_name, advice="")
-            return FeatureFile(files[file_name], layout, origin), origin
+            return FeatureFile(Origin(noun, file_name, advice=""), files[file_name], layout)
     wanted = " or ".join(layouts)
     advice = f"put {wanted} beside {DATA_SETS[name].ratings}" if layouts else f"{name} has none"
-    return None, Origin(noun, wanted, advice)
+    return FeatureFile(Origin(noun, wanted, advice))
 
 
 def _in_place(data_set: DataSet, root: Path) -> dict[str, InputFile]:

@@ -19,10 +19,9 @@ from ratinglab.options import as_yaml, at_least, finite, seed_rule, within
 if TYPE_CHECKING:
     from ratinglab.formats.frames import Frame, Frames
     from ratinglab.formats.inputs import InputFile
-    from ratinglab.ratings.side_information import Origin
     from ratinglab.ratings.table import RatingTable
     from ratinglab.reading.feature_tables import FeatureFile
-    from ratinglab.reading.loading import TableFiles
+    from ratinglab.reading.rating_files import TableFiles
 
 FRAME = "<data frame>"
 """Path of a data frame passed from Python."""
@@ -225,8 +224,8 @@ class CsvOptions(TextOptions, DataOptions):
 
     def load(self) -> RatingTable:
         """Read the files, with users and titles if given, or load the table from the cache."""
-        from ratinglab.reading.loading import TableFiles
-        from ratinglab.reading.rating_files import RatingFiles
+        from ratinglab.reading.rating_files import TableFiles
+        from ratinglab.reading.source_rows import RatingFiles
 
         frames: Frames | None = self.frames
         ratings = RatingFiles(
@@ -238,13 +237,11 @@ class CsvOptions(TextOptions, DataOptions):
         )
         others = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
         name = "data frame" if self.path == [FRAME] else f"{Path(self.path[0]).name}{others}"
-        users, user_origin = _feature_file(
-            "user", self.users, id_column=self.users.user, title=None, frame=frames and frames.users
+        users = _feature_file("user", self.users, self.users.user, title=None, frame=frames and frames.users)
+        items = _feature_file(
+            "item", self.titles, self.titles.item, title=self.titles.title, frame=frames and frames.items
         )
-        items, item_origin = _feature_file(
-            "item", self.titles, id_column=self.titles.item, title=self.titles.title, frame=frames and frames.items
-        )
-        files = TableFiles(name, ratings, users, items, (user_origin, item_origin))
+        files = TableFiles(name, ratings, users, items)
         return self._load(files, unrated=tuple(self.unrated), on_disk=self.on_disk, **vars(self.scale))
 
     def _files(self) -> tuple[InputFile, ...]:
@@ -263,9 +260,9 @@ class CsvOptions(TextOptions, DataOptions):
 
 
 def _feature_file(
-    noun: str, options: UserOptions | TitleOptions, *, id_column: str, title: str | None, frame: Frame | None
-) -> tuple[FeatureFile | None, Origin]:
-    """Find the file of users or items, if any, or convert the data frame; also return its origin."""
+    noun: str, options: UserOptions | TitleOptions, id_column: str, *, title: str | None, frame: Frame | None
+) -> FeatureFile:
+    """Find the file of users or items, if any, or convert the data frame."""
     from ratinglab.formats.frames import frame_file
     from ratinglab.formats.input_paths import existing_file
     from ratinglab.ratings.side_information import KEYS, Origin
@@ -274,14 +271,14 @@ def _feature_file(
     key = KEYS[noun]
     origin = Origin(noun, place=f"{key}.path", advice=f"name it as {key}.path")
     if options.path is None:
-        return None, origin
+        return FeatureFile(origin)
     layout = FeatureLayout(
         options.dialect(f"{key}."), id=id_column, header=options.header, title=title, numeric=tuple(options.numeric)
     )
     if frame is None and options.path == FRAME:
         raise _lost_frame(f"{key}.path", keyword=f"{noun}s")
     file = existing_file(options.path, key=f"{key}.path") if frame is None else frame_file(frame, name=f"{noun}s")
-    return FeatureFile(file, layout, origin), origin
+    return FeatureFile(origin, file, layout)
 
 
 def _lost_frame(key: str, *, keyword: str) -> UserError:

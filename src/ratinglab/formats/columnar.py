@@ -16,9 +16,9 @@ import pyarrow.orc
 import pyarrow.parquet
 
 from ratinglab.errors import UserError
-from ratinglab.formats.detection import Format
+from ratinglab.formats.detection import Format, format_of
 from ratinglab.formats.inputs import BlockStream, EmptyFileError, InputFile
-from ratinglab.formats.layouts import check_distinct, check_several, check_unique, column_position
+from ratinglab.formats.layouts import check_unique, find_columns
 from ratinglab.formats.text_dialects import whole_lines
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.timestamps import DATES, TimeFormat, column_of_times, format_of_times, matches_format
@@ -29,15 +29,13 @@ JSON_OPTIONS = pyarrow.json.ReadOptions(block_size=16 << 20)
 """Bytes of JSON Lines parsed at once, which limit the length of a line."""
 
 
-def read_columnar(
-    file: InputFile, kind: Format, columns: ColumnOptions, *, timestamp_format: str | None
-) -> list[pa.RecordBatch]:
+def read_columnar(file: InputFile, columns: ColumnOptions, *, timestamp_format: str | None) -> list[pa.RecordBatch]:
     """Read user and item as integers or text, rating as float32 and, if a column is named for it, timestamp.
 
     Raises:
         UserError: a column is missing, or a cell is invalid; the message gives its row, counted from 1.
     """
-    batches = list(_batches_of(file, kind, columns))
+    batches = list(_batches_of(file, columns))
     if not any(map(len, batches)):
         raise EmptyFileError(f"{file} has no ratings")
     table = pa.Table.from_batches(batches)
@@ -49,10 +47,10 @@ def read_columnar(
     return pa.table(found).to_batches()
 
 
-def stream_columnar(file: InputFile, kind: Format, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
+def stream_columnar(file: InputFile, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
     """Yield user, item and rating batch by batch, converted and checked as in `read_columnar`."""
     first_row = 0
-    for batch in _batches_of(file, kind, replace(columns, timestamp=None)):
+    for batch in _batches_of(file, replace(columns, timestamp=None)):
         table = pa.Table.from_batches([batch])
         yield from pa.table(_converted(table, columns, file=file, first_row=first_row)).to_batches()
         first_row += len(batch)
@@ -60,18 +58,14 @@ def stream_columnar(file: InputFile, kind: Format, columns: ColumnOptions) -> It
         raise EmptyFileError(f"{file} has no ratings")
 
 
-def _batches_of(file: InputFile, kind: Format, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
+def _batches_of(file: InputFile, columns: ColumnOptions) -> Iterator[pa.RecordBatch]:
     """Check the names of the columns, and yield their batches without conversion."""
-    wanted = columns.by_role()
-    check_distinct(wanted)
-    names = column_names(file, kind)
-    check_several(names, wanted, file=file)
-    for role, name in wanted.items():
-        column_position(names, name, key=f"data.columns.{role}", file=file, header=None)
+    kind, names = format_of(file), list(columns.by_role().values())
+    find_columns(column_names(file, kind), columns, file=file, header=None)
     if kind is Format.JSON_LINES:
-        yield from _json_line_batches(file, list(wanted.values()), floats={columns.rating})
+        yield from _json_line_batches(file, names, floats={columns.rating})
     else:
-        yield from typed_batches(file, kind, columns=list(wanted.values()))[1]()
+        yield from typed_batches(file, kind, columns=names)[1]()
 
 
 def _converted(

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import read_columnar
-from ratinglab.formats.detection import Format
 from ratinglab.formats.inputs import START_SIZE, InputFile
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.timestamps import milliseconds
@@ -81,7 +80,7 @@ class RatedPairs(NamedTuple):
 def read_frame(frame: Frame, columns: ColumnOptions) -> RatedPairs:
     """Read and check the ratings of a data frame."""
     file = frame_file(frame, name="ratings", columns=columns.by_role().values())
-    found = pa.Table.from_batches(read_columnar(file, Format.ARROW, columns, timestamp_format=None))
+    found = pa.Table.from_batches(read_columnar(file, columns, timestamp_format=None))
     times = None
     if columns.timestamp is not None:
         times = milliseconds(found["timestamp"], None)[0].astype("datetime64[ms]")

@@ -223,10 +223,10 @@ def _first_fault(
     """
     has_rows = num_valid_bytes > 0
     for block in whole_rows(file, dialect, header_lines=skipped_lines, num_valid_bytes=num_valid_bytes):
-        for line, cells, lines in block.rows(dialect, file):
-            has_rows = True
-            if (fault := _fault_of_row(cells, lines, dialect, num_columns)) is not None:
-                return UserError(f"{file}, line {line}: {fault}")
+        has_rows = has_rows or any(block.rows(dialect, file))
+        fault = block.fault(lambda cells, lines: _fault_of_row(cells, lines, dialect, num_columns), dialect, file)
+        if fault is not None:
+            return fault
     return None if has_rows else UserError(f"{file} has no rows, only a header")
 
 

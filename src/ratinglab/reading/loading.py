@@ -5,17 +5,15 @@ import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from ratinglab.errors import UserError
 from ratinglab.formats.detection import Format, format_of
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.parquet_blocks import count_parquet_rows
-from ratinglab.ratings.side_information import Origin
 from ratinglab.ratings.table import RatingTable
 from ratinglab.reading.cleaning import Cleaning
-from ratinglab.reading.feature_tables import FeatureFile, read_features
-from ratinglab.reading.rating_files import RatingFiles, read_table
+from ratinglab.reading.rating_files import TableFiles, read_table
+from ratinglab.reading.source_rows import RatingFiles
 from ratinglab.reading.table_cache import cached_table, table_on_disk
 
 log = logging.getLogger(__name__)
@@ -25,22 +23,6 @@ BYTES_KEPT, BYTES_WHILE_TRAINING = 12, 20
 UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
 UNPACKED = {False: 1.0, True: 4.0}
 """Approximate size of a file's text relative to its size on disk, by whether the file is compressed."""
-
-
-class TableFiles(NamedTuple):
-    """Files of ratings and, if any, of users and of items.
-
-    Attributes:
-        origins: where the user and item tables come from, for messages.
-        noise_floor: MSE of a perfect model, for generated data; else None.
-    """
-
-    name: str
-    ratings: RatingFiles
-    users: FeatureFile | None
-    items: FeatureFile | None
-    origins: tuple[Origin, Origin]
-    noise_floor: float | None = None
 
 
 def load_table(
@@ -57,19 +39,10 @@ def load_table(
     def read(folder: Path | None = None) -> RatingTable:
         if folder is not None:
             report_disk(files.ratings, folder)
-        return read_table(
-            files.ratings,
-            users=None if files.users is None else read_features(files.users),
-            items=None if files.items is None else read_features(files.items),
-            origins=files.origins,
-            cleaning=cleaning,
-            name=files.name,
-            noise_floor=files.noise_floor,
-            folder=folder,
-        )
+        return read_table(files, cleaning=cleaning, folder=folder)
 
-    inputs = [*files.ratings.files, *(each.file for each in (files.users, files.items) if each is not None)]
-    fingerprints = [file.fingerprint() for file in inputs]
+    inputs = [*files.ratings.files, files.users.file, files.items.file]
+    fingerprints = [file.fingerprint() for file in inputs if file is not None]
     if not on_disk:
         return cached_table(cache, read, fingerprints=fingerprints, options=options, now_ns=time.time_ns())
     assert cache is not None, "the options refuse it"

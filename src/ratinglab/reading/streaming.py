@@ -3,50 +3,29 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import stream_columnar
-from ratinglab.formats.detection import Format, format_of
 from ratinglab.formats.inputs import InputFile, in_order, read_each
-from ratinglab.formats.layouts import Layout, layout_of
-from ratinglab.formats.text_dialects import TextDialect
+from ratinglab.formats.layouts import Layout
 from ratinglab.formats.text_options import ColumnOptions
-from ratinglab.ratings.ids import UNKNOWN, IdMap, with_parsed_ids
+from ratinglab.ratings.ids import UNKNOWN, with_parsed_ids
 from ratinglab.ratings.mapped_arrays import opened
 from ratinglab.ratings.table import Ratings
 from ratinglab.reading.distinct_ids import DistinctIds
+from ratinglab.reading.source_rows import RatingFiles, Rows
 from ratinglab.reading.text_ratings import stream_text
 
 COLUMNS = {"user": np.dtype("<i4"), "item": np.dtype("<i4"), "rating": np.dtype("<f4")}
 """Types of the columns by name, which is also the name of the column's file."""
 
 
-class StreamedRows(NamedTuple):
-    """Rows of all files, mapped into memory.
-
-    Attributes:
-        ratings: the rows.
-        user_ids: id of each user index; likewise item_ids.
-        files: each file with ratings, its layout (None unless it is text), and its number of rows.
-        notes: remarks on the files and ids.
-    """
-
-    ratings: Ratings
-    user_ids: IdMap
-    item_ids: IdMap
-    files: list[tuple[InputFile, Layout | None, int]]
-    notes: list[str]
-
-
-def stream_rows(
-    files: tuple[InputFile, ...], dialect: TextDialect, *, header: bool, columns: ColumnOptions, folder: Path
-) -> StreamedRows:
+def stream_rows(source: RatingFiles, folder: Path) -> Rows:
     """Read the columns user, item and rating, and write them to files in a folder: 12 bytes per row.
 
     The first pass finds the distinct ids, and the second one looks up their indices. Memory holds the ids and a few
@@ -57,32 +36,36 @@ def stream_rows(
         OSError: the rows cannot be written.
     """
     users, items = DistinctIds(what="user"), DistinctIds(what="item")
-    before = [file.fingerprint() for file in files]
+    before = [file.fingerprint() for file in source.files]
     with ThreadPoolExecutor(pa.cpu_count()) as threads:
-        batches_of = partial(_batches, columns=columns, threads=threads)
 
         def collect_ids(file: InputFile) -> tuple[InputFile, Layout | None, int]:
-            layout = None
-            if format_of(file) is Format.TEXT:
-                layout = layout_of(file, dialect, header=header, columns=columns, timestamp_format=None)
-            num_rows = 0
-            for user, item, rating in batches_of(file, layout):
+            layout, num_rows = source.layout_of(file), 0
+            for user, item, rating in _batches(file, layout, source.columns, threads):
                 users.add(user)
                 items.add(item)
                 num_rows += len(rating)
             return file, layout, num_rows
 
-        found, notes = read_each(files, collect_ids)
+        found, notes = read_each(source.files, collect_ids)
         (user_ids, user_notes), (item_ids, item_notes) = users.indexed(), items.indexed()
         with ExitStack() as stack:
             targets = [stack.enter_context((folder / name).open("wb")) for name in COLUMNS]
             for file, layout, num_rows in found:
-                _write_rows(file, batches_of(file, layout), users, items, targets=targets, num_rows=num_rows)
-    for file, fingerprint in zip(files, before, strict=True):
+                batches = _batches(file, layout, source.columns, threads)
+                _write_rows(file, batches, users, items, targets=targets, num_rows=num_rows)
+    for file, fingerprint in zip(source.files, before, strict=True):
         if file.fingerprint() != fingerprint:
             raise _changed(file)
-    notes += [*user_notes, *item_notes, *(note for _, layout, _ in found if layout for note in layout.notes)]
-    return StreamedRows(map_rows(folder), user_ids, item_ids, found, notes)
+    return Rows(
+        ratings=map_rows(folder),
+        timestamp=None,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        files=[(file, layout) for file, layout, _ in found],
+        stops=np.cumsum([num_rows for *_, num_rows in found]),
+        notes=(*notes, *user_notes, *item_notes, *(note for _, layout, _ in found if layout for note in layout.notes)),
+    )
 
 
 def _write_rows(
@@ -120,13 +103,12 @@ def map_rows(folder: Path) -> Ratings:
 
 
 def _batches(
-    file: InputFile, layout: Layout | None, *, columns: ColumnOptions, threads: ThreadPoolExecutor
+    file: InputFile, layout: Layout | None, columns: ColumnOptions, threads: ThreadPoolExecutor
 ) -> Iterator[list[Any]]:
     """Yield batches of a file: ids of users, ids of items, and ratings as float32."""
     if layout is not None:
         return stream_text(file, layout, threads, with_parsed_ids)
-    batches = stream_columnar(file, format_of(file), columns)
-    return in_order(threads, with_parsed_ids, batches, ahead=2 * pa.cpu_count())
+    return in_order(threads, with_parsed_ids, stream_columnar(file, columns), ahead=2 * pa.cpu_count())
 
 
 def _changed(file: InputFile) -> UserError:
