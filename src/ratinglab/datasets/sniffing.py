@@ -20,7 +20,7 @@ from ratinglab.formats.numbers import is_number
 from ratinglab.formats.row_reader import rows_in
 from ratinglab.formats.text_dialects import SEPARATOR_LINE, utf8_blocks
 from ratinglab.formats.text_options import SEPARATORS, ColumnOptions, Decimal, Escape, Quote, separator_text
-from ratinglab.formats.timestamps import TimeFormat, column_of_times, format_of_times
+from ratinglab.formats.timestamps import column_of_times, format_of_times
 
 SAMPLE_ROWS = 1000
 """Number of first rows used to guess the layout."""
@@ -320,5 +320,4 @@ def _all_match(cells: list[str], pattern: str | None) -> bool:
     except UserError:
         return False
     texts = pa.chunked_array([pa.array(cells, pa.string())])
-    formats = [time_format, *([TimeFormat(pa.string())] if pa.types.is_timestamp(time_format.type) else [])]
-    return any(column_of_times(texts, each) is not None for each in formats)
+    return column_of_times(texts, time_format) is not None

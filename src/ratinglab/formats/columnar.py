@@ -21,7 +21,7 @@ from ratinglab.formats.inputs import BlockStream, EmptyFileError, InputFile
 from ratinglab.formats.layouts import check_unique, find_columns
 from ratinglab.formats.text_dialects import whole_lines
 from ratinglab.formats.text_options import ColumnOptions
-from ratinglab.formats.timestamps import DATES, TimeFormat, column_of_times, format_of_times, matches_format
+from ratinglab.formats.timestamps import DATES, column_of_times, format_of_times, matches_format
 
 LARGEST_WHOLE = 2.0**53
 """Bound below which float64 represents every integer."""
@@ -367,10 +367,9 @@ def _times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> 
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts = column.cast(pa.string())
         time_format = format_of_times(texts[0].as_py(), pattern, place=f"{file}, row 1")
-        any_dates = TimeFormat(pa.string(), pattern) if pa.types.is_timestamp(time_format.type) else time_format
-        parsed = column_of_times(texts, time_format) or column_of_times(texts, any_dates)
+        parsed = column_of_times(texts, time_format)
         if parsed is None:
-            row = next(row for row, text in enumerate(texts) if not matches_format(text.as_py(), any_dates))
+            row = next(row for row, text in enumerate(texts) if not matches_format(text.as_py(), time_format.any_dates))
             found = texts[row].as_py()
             raise UserError(f"{file}, row {row + 1}: the timestamp must be {time_format.rule}, got {found!r}")
         column = parsed

@@ -2,9 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-import pyarrow as pa
+from dataclasses import dataclass
 
 from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.inputs import InputFile
@@ -46,12 +44,6 @@ class Layout:
     time_format: TimeFormat | None
     spans_lines: bool = False
     notes: tuple[str, ...] = ()
-
-    def with_any_dates(self) -> "Layout | None":
-        """Return a layout that reads ISO dates of any form; None unless the timestamps are ISO dates."""
-        if self.time_format is None or not pa.types.is_timestamp(self.time_format.type):
-            return None
-        return replace(self, time_format=TimeFormat(pa.string()))
 
 
 def layout_of(

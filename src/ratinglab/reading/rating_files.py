@@ -139,8 +139,8 @@ def _read_file(file: InputFile, source: RatingFiles) -> Block:
     layout, notes = source.layout_of(file), list[str]()
     with ThreadPoolExecutor(pa.cpu_count()) as threads:  # pyarrow releases the GIL; each thread takes memory
         if layout is not None:
-            layout, parts, notes = read_text(file, layout, threads, with_parsed_ids)
-            notes = [*layout.notes, *notes]
+            layout, parts = read_text(file, layout, threads)
+            notes = [*layout.notes]
         else:
             batches = read_columnar(file, source.columns, timestamp_format=source.timestamp_format)
             parts = list(threads.map(with_parsed_ids, batches))

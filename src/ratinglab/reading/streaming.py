@@ -107,7 +107,7 @@ def _batches(
 ) -> Iterator[list[Any]]:
     """Yield batches of a file: ids of users, ids of items, and ratings as float32."""
     if layout is not None:
-        return stream_text(file, layout, threads, with_parsed_ids)
+        return stream_text(file, layout, threads)
     return in_order(threads, with_parsed_ids, stream_columnar(file, columns), ahead=2 * pa.cpu_count())
 
 

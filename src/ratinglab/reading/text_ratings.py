@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,25 +18,12 @@ from ratinglab.formats.inputs import BLOCK_SIZE, InputFile, in_order
 from ratinglab.formats.layouts import Layout
 from ratinglab.formats.text_dialects import QuoteScan, TextStream, arrow_options, pieces_of
 from ratinglab.formats.timestamps import parsed_times
+from ratinglab.ratings.ids import with_parsed_ids
 
 ENCLOSED = r'^\s*"([^"]*|([^"]|"")*"\s*)$'
 """A cell that quotation marks enclose or one mark opens, so that the marks are not text."""
-Convert = Callable[[pa.RecordBatch], list[Any]]
-"""Conversion of a batch whose columns are user and item as text, rating as float32 and, if read, timestamp."""
-
-
-class TextRows(NamedTuple):
-    """Rows of a text file.
-
-    Attributes:
-        layout: the layout that fits the file.
-        parts: the converted batches.
-        notes: remarks on the dialect.
-    """
-
-    layout: Layout
-    parts: list[list[Any]]
-    notes: list[str]
+Parts: TypeAlias = "list[list[Any]]"
+"""Batches: ids of users and of items, see `with_parsed_ids`; rating as float32; and, if read, timestamp."""
 
 
 class FaultyRowError(Exception):
@@ -58,76 +44,80 @@ class IrregularQuotesError(UserError):
     """Quotation marks within cells, or cells that span lines."""
 
 
-def read_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> TextRows:
-    """Read the rows of a file. Raises UserError for the first faulty row, with its line."""
-    any_dates = layout.with_any_dates()
+def read_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, Parts]:
+    """Read the rows of a file; return them after the layout that fits the file, with notes on it.
+
+    Raises:
+        UserError: a row is faulty; the message gives the line of the first one.
+    """
+    any_dates = replace(layout, time_format=layout.time_format and layout.time_format.any_dates)
     try:
-        return _read(file, layout, threads, convert)
+        return _read(file, layout, threads)
     except UserError:  # perhaps for a date in another form than the first one
-        if any_dates is None:
+        if any_dates == layout:
             raise
-    return _read(file, any_dates, threads, convert)
+    return _read(file, any_dates, threads)
 
 
-def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> TextRows:
+def _read(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, Parts]:
     """Read the rows of a file whose timestamps have one type."""
     try:
-        return TextRows(layout, list(_parts_of(file, layout, threads, convert)), [])
+        return layout, list(_parts_of(file, layout, threads))
     except IrregularQuotesError:
         pass
     except FaultyRowError as error:
         if error.has_regular_quotes:
             raise _fault(file, layout, error) from error
-    return _read_irregular_quotes(file, layout, threads, convert)
+    return _read_irregular_quotes(file, layout, threads)
 
 
-def _read_irregular_quotes(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> TextRows:
+def _read_irregular_quotes(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> tuple[Layout, Parts]:
     """Read a file whose quotation marks are text or irregular, or whose quoted cells span lines.
 
     Raises:
         UserError: a row is faulty; or a mark may have joined rows, or is irregular in a column that is read.
     """
-    as_text = replace(layout, dialect=replace(layout.dialect, quote=False))
+    note = f"{file}: quotation marks were read as text, as with data.quote=none"
+    as_text = replace(layout, dialect=replace(layout.dialect, quote=False), notes=(*layout.notes, note))
     spanning = replace(layout, spans_lines=True)
     scan = _new_scan(layout)
     with suppress(FaultyRowError):
-        parts = list(_parts_in_order(file, as_text, threads, partial(_convert_unquoted, convert), _new_scan(as_text)))
-        return TextRows(as_text, parts, [f"{file}: quotation marks were read as text, as with data.quote=none"])
+        return as_text, list(_parts_in_order(file, as_text, threads, _new_scan(as_text), _convert_unquoted))
     with suppress(FaultyRowError):  # as pyarrow reads them, unless that joins lines
-        parts = list(_parts_in_order(file, layout, threads, convert, _new_scan(layout)))
+        parts = list(_parts_in_order(file, layout, threads, _new_scan(layout)))
         num_rows = sum(len(rating) for _, _, rating, *_ in parts)
         if num_rows == num_rows_by_line(file, layout.dialect, header_lines=layout.header_lines):
             check_quotes(file, layout)
-            return TextRows(layout, parts, [])
+            return layout, parts
     fault = FaultyRowError(0, "a quotation mark is irregular")
     try:
-        parts = list(_parts_in_order(file, spanning, threads, convert, scan))
+        parts = list(_parts_in_order(file, spanning, threads, scan))
         if scan.is_regular:
             if scan.may_join_rows:
                 check_quotes(file, spanning)
-            return TextRows(spanning, parts, [])
+            return spanning, parts
     except FaultyRowError as error:
         fault = FaultyRowError(0, error)  # a cell may span the lines before the row
     check_quotes(file, spanning)
     raise _fault(file, spanning if scan.is_regular else layout, fault)
 
 
-def _convert_unquoted(convert: Convert, batch: pa.RecordBatch) -> list[Any]:
+def _convert_unquoted(batch: pa.RecordBatch) -> list[Any]:
     """Convert a batch that was read without quotes. Raises ArrowInvalid if marks enclose or open an id."""
     for column in batch.columns[:2]:
         if pc.any(pc.match_substring_regex(column, ENCLOSED)).as_py():
             raise pa.ArrowInvalid("an id is enclosed in quotation marks, or only opened by one")
-    return convert(batch)
+    return with_parsed_ids(batch)
 
 
-def stream_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> Iterator[list[Any]]:
+def stream_text(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> Iterator[list[Any]]:
     """Yield the converted batches of a file in bounded memory.
 
     Raises:
         UserError: a row is faulty, a quoted cell spans lines, or quotation marks are irregular.
     """
     try:
-        yield from _parts_of(file, layout, threads, convert)
+        yield from _parts_of(file, layout, threads)
     except FaultyRowError as error:
         raise _fault(file, layout, error) from error
 
@@ -139,7 +129,7 @@ def _fault(file: InputFile, layout: Layout, error: FaultyRowError) -> UserError:
     return first_fault(file, layout, parse=parse, fallback_reason=str(error), num_valid_bytes=error.num_valid_bytes)
 
 
-def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert) -> Iterator[list[Any]]:
+def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> Iterator[list[Any]]:
     """Yield the converted batches of a file. Parses a plain file in several threads, any other file in one.
 
     Raises:
@@ -148,9 +138,9 @@ def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, conv
     """
     scan, num_rows = _new_scan(layout), 0
     if pieces := pieces_of(file, layout.dialect, header_lines=layout.header_lines):
-        parts = _parts_of_pieces(file, layout, threads, convert, pieces)
+        parts = _parts_of_pieces(file, layout, threads, pieces)
     else:
-        parts = _parts_in_order(file, layout, threads, convert, scan)
+        parts = _parts_in_order(file, layout, threads, scan)
     for part in parts:
         num_rows += len(part[2])
         yield part
@@ -161,11 +151,11 @@ def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor, conv
 
 
 def _parts_of_pieces(
-    file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert, pieces: list[tuple[int, int]]
+    file: InputFile, layout: Layout, threads: ThreadPoolExecutor, pieces: list[tuple[int, int]]
 ) -> Iterator[list[Any]]:
     """Parse and convert the pieces of a plain file in several threads; see `_parts_of`."""
 
-    def read(piece: tuple[int, int]) -> list[list[Any]]:
+    def read(piece: tuple[int, int]) -> Parts:
         start, stop = piece
         with file.path.open("rb") as stream:
             stream.seek(start)
@@ -175,7 +165,8 @@ def _parts_of_pieces(
         if not has_regular_rows(content, layout):  # a quoted cell may continue in the next piece
             raise _irregular_quotes(file)
         try:
-            return [convert(batch) for batch in _parsed(pyarrow.csv.read_csv, pa.BufferReader(content), layout, skip=0)]
+            batches = _parsed(pyarrow.csv.read_csv, pa.BufferReader(content), layout, skip=0)
+            return [with_parsed_ids(batch) for batch in batches]
         except pa.ArrowInvalid as error:
             raise FaultyRowError(start - pieces[0][0], error) from error
 
@@ -194,7 +185,11 @@ def _new_scan(layout: Layout) -> QuoteScan:
 
 
 def _parts_in_order(
-    file: InputFile, layout: Layout, threads: ThreadPoolExecutor, convert: Convert, scan: QuoteScan
+    file: InputFile,
+    layout: Layout,
+    threads: ThreadPoolExecutor,
+    scan: QuoteScan,
+    convert: Callable[[pa.RecordBatch], list[Any]] = with_parsed_ids,
 ) -> Iterator[list[Any]]:
     """Parse a file in one thread while others convert its batches. Raises FaultyRowError."""
     num_batches = 0
