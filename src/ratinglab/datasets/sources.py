@@ -85,7 +85,7 @@ class DataOptions(ABC):
     ) -> RatingTable:
         """Read the files, or load the table from the cache. A bound of None comes from the ratings."""
         from ratinglab.reading.cleaning import Cleaning
-        from ratinglab.reading.loading import load_table
+        from ratinglab.reading.table_cache import load_table
 
         cleaning = Cleaning(
             duplicates=self.duplicates.value,
@@ -101,7 +101,7 @@ class DataOptions(ABC):
         if on_disk:  # resume=FOLDER makes paths absolute: the files' fingerprints tell them apart
             values |= {"path": None}
         options = json.dumps(values, default=lambda value: value.name)
-        return load_table(files, cleaning=cleaning, cache=self._cache_folder(), options=options, on_disk=on_disk)
+        return load_table(files, cleaning=cleaning, folder=self._cache_folder(), options=options, on_disk=on_disk)
 
     def _cache_folder(self) -> Path | None:
         return None if self.cache is None else user_path(self.cache, key="data.cache")

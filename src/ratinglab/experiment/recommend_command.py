@@ -37,7 +37,7 @@ def recommend(options: RecommendOptions) -> None:
     """
     named = {"users": options.users, "items": options.items}
     tables = {key: read_table(options, name, key=key) for key, name in named.items() if name is not None}
-    inputs = [*(table.file.path for table in tables.values()), *files_of(options)]
+    inputs = [*(table.source.file.path for table in tables.values()), *files_of(options)]
     output = None if options.output is None else table_path(options.output, inputs=inputs)
     run, remarks = load_run(options.run)
     folded = folded_in(run, options, options.columns, user_id=options.user) if options.folds_in else None
@@ -79,14 +79,14 @@ def _candidates(run: Recommender, options: RecommendOptions, items: TextTable | 
         count, example = (~is_trained).sum(), item_ids[int(np.argmin(is_trained))]
         remarks.append(
             f"note: left out, since they have no training ratings: {count:,} of the {len(item_ids):,} items in "
-            f"{items.file}, such as {example}"
+            f"{items.source.file}, such as {example}"
         )
     if of_genres is not None:
         has_genre = np.isin(run.item_ids.index_of(item_ids), run.item_ids.index_of(of_genres))
         item_ids = item_ids[has_genre]
     if not run.trained_items(item_ids).any():
         genres = " and one of the genres" if options.genres else ""
-        raise UserError(f"items: no item in {items.file} has training ratings{genres}")
+        raise UserError(f"items: no item in {items.source.file} has training ratings{genres}")
     return item_ids
 
 

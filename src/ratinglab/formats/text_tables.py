@@ -18,23 +18,58 @@ from ratinglab.formats.text_dialects import QuoteScan, TextDialect, TextStream, 
 
 
 @dataclass(frozen=True)
-class TextTable:
-    """Rows of a table whose cells are read as text.
+class TableFile:
+    """A table whose rows are read in blocks.
 
     Attributes:
         file: the file.
         dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
-        header: whether the first row of the file names the columns.
-        content: the cells, as text for a text file, else in the types of the file.
+        header: whether the first row names the columns.
+        schema: names and types of the columns: text for a text file.
+        batches: function that reads the rows.
         notes: remarks on the dialect.
-        first_row: number of rows of the file before these.
     """
 
     file: InputFile
     dialect: TextDialect | None
     header: bool
-    content: pa.Table
+    schema: pa.Schema
+    batches: Callable[[], Iterator[pa.RecordBatch]]
     notes: tuple[str, ...] = ()
+
+    def whole(self) -> "TextTable":
+        """Read all rows."""
+        return self._table(list(self.batches()))
+
+    def blocks(self, num_rows: int) -> "Iterator[TextTable]":
+        """Yield blocks of at least `num_rows` rows and fewer than twice as many; the last may be smaller or empty."""
+        first, pending = 0, list[pa.RecordBatch]()
+        parts = (batch.slice(start, num_rows) for batch in self.batches() for start in range(0, len(batch), num_rows))
+        for part in parts:
+            pending.append(part)
+            if sum(map(len, pending)) >= num_rows:
+                block = self._table(pending, first_row=first)
+                first, pending = first + len(block.content), []
+                yield block
+        if pending or first == 0:
+            yield self._table(pending, first_row=first)
+
+    def _table(self, batches: list[pa.RecordBatch], *, first_row: int = 0) -> "TextTable":
+        return TextTable(self, pa.Table.from_batches(batches, self.schema), first_row)
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Rows of a table whose cells are read as text.
+
+    Attributes:
+        source: the file and its format.
+        content: the cells, in the types of the file.
+        first_row: number of rows of the file before these.
+    """
+
+    source: TableFile
+    content: pa.Table
     first_row: int = 0
 
     @property
@@ -46,7 +81,7 @@ class TextTable:
     @property
     def decimal(self) -> str:
         """Decimal point of numbers in the cells."""
-        return "." if self.dialect is None else self.dialect.decimal
+        return "." if self.source.dialect is None else self.source.dialect.decimal
 
     def column(self, wanted: str, *, key: str) -> list[str]:
         """Return the stripped cells of the column that `key` names."""
@@ -58,8 +93,8 @@ class TextTable:
 
     def position(self, wanted: str, *, key: str) -> int:
         """Find the position, from 0, of the column that `key` names."""
-        header = None if self.dialect is None else self.header
-        return column_position(self.names, wanted, key=key, file=self.file, header=header)
+        header = None if self.source.dialect is None else self.source.header
+        return column_position(self.names, wanted, key=key, file=self.source.file, header=header)
 
     def ids(self, wanted: str, *, key: str, noun: str) -> pa.DictionaryArray:
         """Return the ids in the column that `key` names, as dictionary-encoded text.
@@ -84,53 +119,11 @@ class TextTable:
 
     def place(self, row: int, column: str) -> str:
         """Return file, line and column of a cell, for messages. Counts rows from 0; reads a text file again."""
-        number = self.first_row + row
-        if self.dialect is None:
-            return f"{self.file}, row {number + 1}, column {column}"
-        line = nth_line(self.file, self.dialect, number + int(self.header))
-        return f"{self.file}, line {line}, column {column}"
-
-
-@dataclass(frozen=True)
-class TableFile:
-    """A table whose rows are read in blocks.
-
-    Attributes:
-        file: the file.
-        dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
-        header: whether the first row names the columns.
-        schema: names and types of the columns.
-        batches: function that reads the rows.
-        notes: remarks on the dialect.
-    """
-
-    file: InputFile
-    dialect: TextDialect | None
-    header: bool
-    schema: pa.Schema
-    batches: Callable[[], Iterator[pa.RecordBatch]]
-    notes: tuple[str, ...] = ()
-
-    def whole(self) -> TextTable:
-        """Read all rows."""
-        return self._table(list(self.batches()))
-
-    def blocks(self, num_rows: int) -> Iterator[TextTable]:
-        """Read blocks of at least `num_rows` rows and fewer than twice as many; the last may be smaller or empty."""
-        first, pending = 0, list[pa.RecordBatch]()
-        parts = (batch.slice(start, num_rows) for batch in self.batches() for start in range(0, len(batch), num_rows))
-        for part in parts:
-            pending.append(part)
-            if sum(map(len, pending)) >= num_rows:
-                block = self._table(pending, first_row=first)
-                first, pending = first + len(block.content), []
-                yield block
-        if pending or first == 0:
-            yield self._table(pending, first_row=first)
-
-    def _table(self, batches: list[pa.RecordBatch], *, first_row: int = 0) -> TextTable:
-        content = pa.Table.from_batches(batches, self.schema)
-        return TextTable(self.file, self.dialect, self.header, content, self.notes, first_row)
+        source, number = self.source, self.first_row + row
+        if source.dialect is None:
+            return f"{source.file}, row {number + 1}, column {column}"
+        line = nth_line(source.file, source.dialect, number + int(source.header))
+        return f"{source.file}, line {line}, column {column}"
 
 
 def read_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TextTable:

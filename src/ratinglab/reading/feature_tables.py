@@ -165,7 +165,7 @@ def read_features(source: FeatureFile) -> FeatureTable:
     if repeated is not None:
         place = table.place(whole.index(repeated, whole.index(repeated) + 1), layout.id)
         raise UserError(f"{place}: {origin.noun} {repeated} has an earlier row")
-    return FeatureTable(origin, ids, titles, _features(table, layout, origin), table.notes)
+    return FeatureTable(origin, ids, titles, _features(table, layout, origin), table.source.notes)
 
 
 def _features(table: TextTable, layout: FeatureLayout, origin: Origin) -> dict[str, Column]:
@@ -186,7 +186,7 @@ def _features(table: TextTable, layout: FeatureLayout, origin: Origin) -> dict[s
         genres = ["|".join(name for name, flag in zip(layout.flags, row, strict=True) if flag == "1") for row in rows]
         cells = {"genres": genres}
     if not cells and layout.title is None:
-        raise UserError(f"{table.file} has no column besides {layout.id}: it has no features")
+        raise UserError(f"{table.source.file} has no column besides {layout.id}: it has no features")
     return {
         name: _numbers(texts, name=name, table=table, key=key)
         if name in layout.numeric

@@ -1,8 +1,10 @@
 """Two-pass reader for files of ratings larger than memory; writes one file per column."""
 
+import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -11,8 +13,10 @@ import pyarrow as pa
 
 from ratinglab.errors import UserError
 from ratinglab.formats.columnar import stream_columnar
+from ratinglab.formats.detection import Format, format_of
 from ratinglab.formats.inputs import InputFile, in_order, read_each
 from ratinglab.formats.layouts import Layout
+from ratinglab.formats.parquet_blocks import count_parquet_rows
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.ratings.ids import UNKNOWN, with_parsed_ids
 from ratinglab.ratings.mapped_arrays import opened
@@ -23,6 +27,13 @@ from ratinglab.reading.text_ratings import stream_text
 
 COLUMNS = {"user": np.dtype("<i4"), "item": np.dtype("<i4"), "rating": np.dtype("<f4")}
 """Types of the columns by name, which is also the name of the column's file."""
+BYTES_KEPT, BYTES_WHILE_TRAINING = 12, 20
+"""Bytes per row of a table on disk: permanent files, and temporary files (pairs, or both orders of als)."""
+UNITS = {"TB": 1e12, "GB": 1e9, "MB": 1e6, "kB": 1e3}
+UNPACKED = {False: 1.0, True: 4.0}
+"""Approximate size of a file's text relative to its size on disk, by whether the file is compressed."""
+
+log = logging.getLogger(__name__)
 
 
 def stream_rows(source: RatingFiles, folder: Path) -> Rows:
@@ -32,9 +43,10 @@ def stream_rows(source: RatingFiles, folder: Path) -> Rows:
     batches of rows.
 
     Raises:
-        UserError: a file is invalid, or changes while it is read.
+        UserError: a file is invalid, or changes while it is read; or the disk is too small.
         OSError: the rows cannot be written.
     """
+    _report_disk(source.files, folder)
     users, items = DistinctIds(what="user"), DistinctIds(what="item")
     before = [file.fingerprint() for file in source.files]
     with ThreadPoolExecutor(pa.cpu_count()) as threads:
@@ -113,3 +125,28 @@ def _batches(
 
 def _changed(file: InputFile) -> UserError:
     return UserError(f"{file} was changed while it was read: start again once it is complete")
+
+
+def _report_disk(files: Sequence[InputFile], folder: Path) -> None:
+    """Log the space that rows on disk need. Raises UserError if the disk of the folder has less."""
+    num_rows, free = sum(map(_estimate_rows, files)), shutil.disk_usage(folder).free
+    kept, temporary = (_size_text(num_bytes * num_rows) for num_bytes in (BYTES_KEPT, BYTES_WHILE_TRAINING))
+    needed = f"about {num_rows:,} rows: {kept} in the cache, and {temporary} while a run trains"
+    if BYTES_KEPT * num_rows > free:
+        raise UserError(f"data.cache: {needed}; {_size_text(free)} are free: name a folder on a larger disk")
+    log.info("disk       %s; %s are free", needed, _size_text(free))
+
+
+def _size_text(num_bytes: float) -> str:
+    """Format a number of bytes, such as 12.3 GB."""
+    return next(f"{num_bytes / size:.3g} {unit}" for unit, size in UNITS.items() if num_bytes >= size or unit == "kB")
+
+
+def _estimate_rows(file: InputFile) -> int:
+    """Count the rows of a Parquet file; estimate those of other files from their first lines."""
+    is_compressed = file.compression() is not None
+    if format_of(file) is Format.PARQUET and not is_compressed:
+        with suppress(OSError, ValueError):  # reading reports what is wrong with the file
+            return count_parquet_rows(file.path)
+    start, size = file.start(), file.path.stat().st_size
+    return round(size * UNPACKED[is_compressed] * (1 + start.count(b"\n")) / max(1, len(start)))

@@ -178,8 +178,8 @@ class EvaluatedRun(Recommender):
         """Read the rows of a data frame."""
         if unknown := sorted(columns.keys() - vars(FRAME_COLUMNS).keys()):
             raise UserError(f"columns: unknown role {unknown[0]!r}{did_you_mean(unknown[0], vars(FRAME_COLUMNS))}")
-        read = read_frame(ratings, replace(FRAME_COLUMNS, **columns))
-        return replace(self._pairs(read.user_ids, read.item_ids, read.times), rating=read.rating)
+        user_ids, item_ids, rating, times = read_frame(ratings, replace(FRAME_COLUMNS, **columns))
+        return replace(self._pairs(user_ids, item_ids, times), rating=rating)
 
     def _evaluate_rows(self, prefix: str, predictions: Predictions) -> dict[str, float]:
         """Evaluate rows, and warm and cold rows separately; all tags begin with the prefix."""
