@@ -4,7 +4,7 @@ F. M. Harper, J. A. Konstan, "The MovieLens Datasets: History and Context", ACM 
 """
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ratinglab.datasets.download import download
@@ -26,107 +26,96 @@ LARGEST_MEMBER = 4 << 30
 """Maximum decompressed bytes of an archive's member: four times the largest known one."""
 
 
+COMMA, DOUBLE_COLON = TextDialect(",", "utf-8"), TextDialect("::", "utf-8")
+NAMED = ColumnOptions(user="userId", item="movieId", rating="rating", timestamp="timestamp")
+BY_POSITION = ColumnOptions(user="1", item="2", rating="3", timestamp="4")
+
+
 @dataclass(frozen=True)
 class DataSet:
-    """A MovieLens archive.
+    """A MovieLens archive; by default its files are CSV.
 
     Attributes:
         archive: name of the zip archive.
         sha256: digest of the archive; None: use the MD5 that the publisher provides.
         folder: folder in the archive.
-        ratings: name of the ratings file in that folder.
-        dialect: dialect of the ratings file.
-        header: whether the ratings file names its columns.
-        columns: columns of the ratings file.
+        num_ratings: number of ratings of each edition, which distinguishes data sets in the same dialect.
+        ratings: name of the ratings file; its dialect, header and columns follow.
         items: layouts of candidate files of titles and genres, by name; the first existing file is read.
         users: layouts of candidate files of users, likewise.
-        num_ratings: number of ratings of each edition, which distinguishes data sets in the same dialect.
     """
 
     archive: str
     sha256: str | None
     folder: str
-    ratings: str
-    dialect: TextDialect
-    header: bool
-    columns: ColumnOptions
-    items: dict[str, FeatureLayout]
-    users: dict[str, FeatureLayout]
     num_ratings: tuple[int, ...]
-
-
-UTF8, LATIN1 = "utf-8", "latin-1"
-NAMED = ColumnOptions(user="userId", item="movieId", rating="rating", timestamp="timestamp")
-BY_POSITION = ColumnOptions(user="1", item="2", rating="3", timestamp="4")
-
-
-def _csv(folder: str, sha256: str | None, *num_ratings: int) -> DataSet:
-    return DataSet(
-        f"{folder}.zip", sha256, folder, "ratings.csv",
-        dialect=TextDialect(",", UTF8), header=True, columns=NAMED,
-        items={"movies.csv": FeatureLayout(TextDialect(",", UTF8), id="movieId", title="title")},
-        users={},
-        num_ratings=num_ratings,
-    )  # fmt: skip
+    ratings: str = "ratings.csv"
+    dialect: TextDialect = COMMA
+    header: bool = True
+    columns: ColumnOptions = field(default_factory=lambda: NAMED)
+    items: dict[str, FeatureLayout] = field(
+        default_factory=lambda: {"movies.csv": FeatureLayout(COMMA, id="movieId", title="title")}
+    )
+    users: dict[str, FeatureLayout] = field(default_factory=dict)
 
 
 def _dat(
-    archive: str, sha256: str, *, folder: str, encoding: str, users: dict[str, FeatureLayout], num_ratings: int
+    archive: str, sha256: str, folder: str, num_ratings: int, *, encoding: str, users: dict[str, FeatureLayout]
 ) -> DataSet:
+    """Describe an archive of .dat files; `encoding` is that of the titles."""
     items = FeatureLayout(
         TextDialect("::", encoding), id="item_id", title="title", names=("item_id", "title", "genres")
     )
     return DataSet(
-        archive, sha256, folder, "ratings.dat",
-        dialect=TextDialect("::", UTF8), header=False, columns=BY_POSITION,
-        items={"movies.dat": items},
-        users=users,
-        num_ratings=(num_ratings,),
+        archive, sha256, folder, (num_ratings,), "ratings.dat", DOUBLE_COLON, False, BY_POSITION,
+        {"movies.dat": items}, users,
     )  # fmt: skip
 
 
 DATA_SETS = {
     "movielens_100k": DataSet(
-        "ml-100k.zip", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229", "ml-100k", "u.data",
-        dialect=TextDialect("\t", UTF8), header=False, columns=BY_POSITION,
+        "ml-100k.zip", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229", "ml-100k", (100_000,),
+        "u.data", TextDialect("\t", "utf-8"), header=False, columns=BY_POSITION,
         items={
             "u.item": FeatureLayout(
-                TextDialect("|", LATIN1), id="item_id", title="title", flags=GENRES_100K,
+                TextDialect("|", "latin-1"), id="item_id", title="title", flags=GENRES_100K,
                 names=("item_id", "title", "release_date", "video_release_date", "address", *GENRES_100K),
             ),
-            "items.csv": FeatureLayout(TextDialect(",", UTF8), id="item_id", title="title"),
+            "items.csv": FeatureLayout(COMMA, id="item_id", title="title"),
         },
         users={
             "u.user": FeatureLayout(
-                TextDialect("|", LATIN1), id="user_id", numeric=("age",),
+                TextDialect("|", "latin-1"), id="user_id", numeric=("age",),
                 names=("user_id", "age", "gender", "occupation", "zip_code"),
             ),
-            "users.csv": FeatureLayout(TextDialect(",", UTF8), id="user_id", numeric=("age",), may_lack_numeric=True),
+            "users.csv": FeatureLayout(COMMA, id="user_id", numeric=("age",), may_lack_numeric=True),
         },
-        num_ratings=(100_000,),
     ),
-    "movielens_latest_small": _csv(
-        "ml-latest-small", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",
-        100_836,  # September 2018
-        100_004,  # October 2016
+    "movielens_latest_small": DataSet(
+        "ml-latest-small.zip", "696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436", "ml-latest-small",
+        (100_836, 100_004),  # September 2018, October 2016
     ),
     "movielens_1m": _dat(
-        "ml-1m.zip", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
-        folder="ml-1m", encoding=LATIN1, num_ratings=1_000_209,
+        "ml-1m.zip", "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20", "ml-1m", 1_000_209,
+        encoding="latin-1",
         users={
             "users.dat": FeatureLayout(
-                TextDialect("::", LATIN1), id="user_id",
+                TextDialect("::", "latin-1"), id="user_id",
                 names=("user_id", "gender", "age_group", "occupation", "zip_code"),  # ages are codes of groups
             ),
         },
     ),
     "movielens_10m": _dat(
-        "ml-10m.zip", "813c411ccb6122564edfe752e7f80c4dcc5aa25fa94c93622f6877a7ba252862",
-        folder="ml-10M100K", encoding=UTF8, num_ratings=10_000_054, users={},
+        "ml-10m.zip", "813c411ccb6122564edfe752e7f80c4dcc5aa25fa94c93622f6877a7ba252862", "ml-10M100K", 10_000_054,
+        encoding="utf-8", users={},
     ),
-    "movielens_20m": _csv("ml-20m", "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3", 20_000_263),
-    "movielens_25m": _csv("ml-25m", "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa", 25_000_095),
-    "movielens_32m": _csv("ml-32m", None, 32_000_204),
+    "movielens_20m": DataSet(
+        "ml-20m.zip", "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3", "ml-20m", (20_000_263,)
+    ),
+    "movielens_25m": DataSet(
+        "ml-25m.zip", "8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa", "ml-25m", (25_000_095,)
+    ),
+    "movielens_32m": DataSet("ml-32m.zip", None, "ml-32m", (32_000_204,)),
 }  # fmt: skip
 """Data sets by the name used in data=NAME."""
 

@@ -31,16 +31,9 @@ PLACES_SHOWN = 3
 
 @dataclass(frozen=True)
 class Cleaning:
-    """Settings for cleaning the rows of a table.
+    """Settings for cleaning the rows of a table, see `DataOptions` and `CsvOptions`.
 
-    Attributes:
-        duplicates: treatment of rows with the same user and item: "error", "last" or "mean" (see `Duplicates`).
-        min_rating: lowest rating to keep; None: keep all.
-        min_ratings_per_user: minimum number of ratings of a user; the rows of other users are dropped.
-        min_ratings_per_item: minimum number of ratings of an item; the rows of other items are dropped.
-        lowest: lowest possible rating; None: not set.
-        highest: highest possible rating; None: not set.
-        unrated: values that mean unrated; their rows are dropped.
+    `lowest` and `highest` are the bounds of the rating scale; None: not set.
     """
 
     duplicates: str

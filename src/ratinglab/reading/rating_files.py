@@ -36,15 +36,7 @@ class TableFiles(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Columns of one file.
-
-    Attributes:
-        layout: layout of a text file; None for other files.
-        user: ids in parts, integers or text; likewise item.
-        rating: (N,) float32.
-        timestamp: (N,) int64 milliseconds; None if not read.
-        notes: remarks on the file.
-    """
+    """Columns of one file: ids in parts; rating (N,) float32; timestamp (N,) int64 milliseconds, None if not read."""
 
     file: InputFile
     layout: Layout | None
@@ -149,15 +141,12 @@ def _read_file(file: InputFile, source: RatingFiles) -> Block:
     del parts
     timestamp = None
     if len(numbers) == 2:
-        timestamp, time_notes = _milliseconds(pa.chunked_array(numbers.pop()), file, source.timestamp_format)
+        try:
+            timestamp, time_notes = milliseconds(pa.chunked_array(numbers.pop()), source.timestamp_format)
+        except pa.ArrowInvalid as error:  # numbers in a file that is not text
+            rule = f"written as {source.timestamp_format!r} (data.timestamp_format)"
+            raise UserError(f"{file}: every timestamp must be {rule}") from error
         notes = [*notes, *time_notes]
     rating = pa.chunked_array(numbers.pop()).to_numpy()
     pa.default_memory_pool().release_unused()
     return Block(file, layout, user, item, rating, timestamp, notes)
-
-
-def _milliseconds(column: pa.ChunkedArray, file: InputFile, pattern: str | None) -> tuple[NDArray[np.int64], list[str]]:
-    try:
-        return milliseconds(column, pattern)
-    except pa.ArrowInvalid as error:  # numbers in a file that is not text
-        raise UserError(f"{file}: every timestamp must be written as {pattern!r} (data.timestamp_format)") from error
