@@ -63,7 +63,7 @@ def demo_files(root: Path, *, seed: int) -> TableFiles:
     columns = ColumnOptions(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
     return TableFiles(
         name="demo",
-        ratings=RatingFiles((InputFile(folder / "ratings.csv"),), dialect=dialect, header=True, columns=columns),
+        ratings=RatingFiles((InputFile(folder / "ratings.csv"),), dialect=dialect, columns=columns),
         users=FeatureFile(Origin("user", "", "the demo data have none")),
         items=FeatureFile(
             Origin("item", "items.csv", ""),

@@ -26,7 +26,7 @@ LARGEST_MEMBER = 4 << 30
 """Maximum decompressed bytes of an archive's member: four times the largest known one."""
 
 
-COMMA, DOUBLE_COLON = TextDialect(",", "utf-8"), TextDialect("::", "utf-8")
+COMMA = TextDialect(",", "utf-8")
 NAMED = ColumnOptions(user="userId", item="movieId", rating="rating", timestamp="timestamp")
 BY_POSITION = ColumnOptions(user="1", item="2", rating="3", timestamp="4")
 
@@ -40,7 +40,7 @@ class DataSet:
         sha256: digest of the archive; None: use the MD5 that the publisher provides.
         folder: folder in the archive.
         num_ratings: number of ratings of each edition, which distinguishes data sets in the same dialect.
-        ratings: name of the ratings file; its dialect, header and columns follow.
+        ratings: name of the ratings file; its dialect and columns follow.
         items: layouts of candidate files of titles and genres, by name; the first existing file is read.
         users: layouts of candidate files of users, likewise.
     """
@@ -51,7 +51,6 @@ class DataSet:
     num_ratings: tuple[int, ...]
     ratings: str = "ratings.csv"
     dialect: TextDialect = COMMA
-    header: bool = True
     columns: ColumnOptions = field(default_factory=lambda: NAMED)
     items: dict[str, FeatureLayout] = field(
         default_factory=lambda: {"movies.csv": FeatureLayout(COMMA, id="movieId", title="title")}
@@ -59,15 +58,19 @@ class DataSet:
     users: dict[str, FeatureLayout] = field(default_factory=dict)
 
 
+def _headerless(separator: str, encoding: str = "utf-8") -> TextDialect:
+    return TextDialect(separator, encoding, header=False)
+
+
 def _dat(
     archive: str, sha256: str, folder: str, num_ratings: int, *, encoding: str, users: dict[str, FeatureLayout]
 ) -> DataSet:
     """Describe an archive of .dat files; `encoding` is that of the titles."""
     items = FeatureLayout(
-        TextDialect("::", encoding), id="item_id", title="title", names=("item_id", "title", "genres")
+        _headerless("::", encoding), id="item_id", title="title", names=("item_id", "title", "genres")
     )
     return DataSet(
-        archive, sha256, folder, (num_ratings,), "ratings.dat", DOUBLE_COLON, False, BY_POSITION,
+        archive, sha256, folder, (num_ratings,), "ratings.dat", _headerless("::"), BY_POSITION,
         {"movies.dat": items}, users,
     )  # fmt: skip
 
@@ -75,17 +78,17 @@ def _dat(
 DATA_SETS = {
     "movielens_100k": DataSet(
         "ml-100k.zip", "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229", "ml-100k", (100_000,),
-        "u.data", TextDialect("\t", "utf-8"), header=False, columns=BY_POSITION,
+        "u.data", _headerless("\t"), columns=BY_POSITION,
         items={
             "u.item": FeatureLayout(
-                TextDialect("|", "latin-1"), id="item_id", title="title", flags=GENRES_100K,
+                _headerless("|", "latin-1"), id="item_id", title="title", flags=GENRES_100K,
                 names=("item_id", "title", "release_date", "video_release_date", "address", *GENRES_100K),
             ),
             "items.csv": FeatureLayout(COMMA, id="item_id", title="title"),
         },
         users={
             "u.user": FeatureLayout(
-                TextDialect("|", "latin-1"), id="user_id", numeric=("age",),
+                _headerless("|", "latin-1"), id="user_id", numeric=("age",),
                 names=("user_id", "age", "gender", "occupation", "zip_code"),
             ),
             "users.csv": FeatureLayout(COMMA, id="user_id", numeric=("age",), may_lack_numeric=True),
@@ -100,7 +103,7 @@ DATA_SETS = {
         encoding="latin-1",
         users={
             "users.dat": FeatureLayout(
-                TextDialect("::", "latin-1"), id="user_id",
+                _headerless("::", "latin-1"), id="user_id",
                 names=("user_id", "gender", "age_group", "occupation", "zip_code"),  # ages are codes of groups
             ),
         },
@@ -146,8 +149,8 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
     files = _in_place(data_set, root)
     users = _feature_file(name, "user", data_set.users, files)
     items = _feature_file(name, "item", data_set.items, files)
-    ratings = RatingFiles((files[data_set.ratings],), dialect=data_set.dialect, header=data_set.header,
-                          columns=data_set.columns, num_rows=data_set.num_ratings)  # fmt: skip
+    ratings = RatingFiles((files[data_set.ratings],), dialect=data_set.dialect, columns=data_set.columns,
+                          num_rows=data_set.num_ratings)  # fmt: skip
     return TableFiles(name, ratings, users, items)
 
 

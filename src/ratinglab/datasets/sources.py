@@ -231,7 +231,6 @@ class CsvOptions(TextOptions, DataOptions):
         ratings = RatingFiles(
             files=self._files(),
             dialect=self.dialect("data."),
-            header=self.header,
             columns=self.columns,
             timestamp_format=self.timestamp_format,
         )
@@ -272,9 +271,7 @@ def _feature_file(
     origin = Origin(noun, place=f"{key}.path", advice=f"name it as {key}.path")
     if options.path is None:
         return FeatureFile(origin)
-    layout = FeatureLayout(
-        options.dialect(f"{key}."), id=id_column, header=options.header, title=title, numeric=tuple(options.numeric)
-    )
+    layout = FeatureLayout(options.dialect(f"{key}."), id=id_column, title=title, numeric=tuple(options.numeric))
     if frame is None and options.path == FRAME:
         raise _lost_frame(f"{key}.path", keyword=f"{noun}s")
     file = existing_file(options.path, key=f"{key}.path") if frame is None else frame_file(frame, name=f"{noun}s")

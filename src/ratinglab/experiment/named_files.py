@@ -33,7 +33,7 @@ def table_path(text: str, *, inputs: Iterable[Path] = ()) -> Path:
 
 def read_table(options: TextOptions, name: str, *, key: str) -> TextTable:
     """Read the file that `key` names."""
-    return read_text_table(existing_file(name, key=key), options.dialect(""), header=options.header)
+    return read_text_table(existing_file(name, key=key), options.dialect(""))
 
 
 def columns_in(names: Collection[str], columns: RatingColumnOptions, run: TrainedModel) -> RatingColumns:

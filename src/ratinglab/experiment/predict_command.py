@@ -34,7 +34,7 @@ def predict(options: PredictOptions) -> None:
     run, remarks = load_run(options.run)
     run.check_predicts_ratings()
     folded = folded_in(run, options, options.columns, user_id=None) if options.folds_in else None
-    pairs = open_text_table(file, options.dialect(""), header=options.header)  # last: it may read ahead
+    pairs = open_text_table(file, options.dialect(""))  # last: it may read ahead
     columns = columns_in(pairs.schema.names, options.columns, run)
     if folded is not None and folded.is_anonymous and columns.user in pairs.schema.names:
         raise UserError(
@@ -45,7 +45,8 @@ def predict(options: PredictOptions) -> None:
     counts = Counter[str]()
     dialect = pairs.dialect if keeps_dialect(output, file) else None
     predict_block = _predict_block(run, folded, columns, _Times(options))
-    write_table(output, schema, _predicted(predict_block, pairs, schema, counts), dialect=dialect, header=pairs.header)
+    header = pairs.dialect is None or pairs.dialect.header
+    write_table(output, schema, _predicted(predict_block, pairs, schema, counts), dialect=dialect, header=header)
     print_beside(output, f"{counts.total():,} predictions in {output}")
     notes = [*pairs.notes, *(() if folded is None else folded.notes)]
     if folded is None and run.predictor.model.takes_day and options.columns.timestamp is None:

@@ -46,9 +46,7 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
-def layout_of(
-    file: InputFile, dialect: TextDialect, *, header: bool, columns: ColumnOptions, timestamp_format: str | None
-) -> Layout:
+def layout_of(file: InputFile, dialect: TextDialect, *, columns: ColumnOptions, timestamp_format: str | None) -> Layout:
     """Find the columns of a file, and the format of its times, by its first rows.
 
     A byte-order mark and Excel's `sep=` line in the file override the dialect.
@@ -56,7 +54,7 @@ def layout_of(
     Raises:
         UserError: the file is empty, a column is missing, or the first timestamp is not a time.
     """
-    dialect = dialect.adapted(file)
+    dialect, header = dialect.adapted(file), dialect.header
     rows = first_rows(file, dialect, 2 if header else 1)
     line, cells = rows[0]
     if any("\n" in cell or "\r" in cell for cell in cells):

@@ -70,6 +70,7 @@ class TextOptions:
             decimal="," if self.decimal is Decimal.comma else ".",
             comment=self.comment,
             prefix=prefix,
+            header=self.header,
         )
 
     def check_text(self, prefix: str) -> None:

@@ -24,7 +24,6 @@ class TableFile:
     Attributes:
         file: the file.
         dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
-        header: whether the first row names the columns.
         schema: names and types of the columns: text for a text file.
         batches: function that reads the rows.
         notes: remarks on the dialect.
@@ -32,7 +31,6 @@ class TableFile:
 
     file: InputFile
     dialect: TextDialect | None
-    header: bool
     schema: pa.Schema
     batches: Callable[[], Iterator[pa.RecordBatch]]
     notes: tuple[str, ...] = ()
@@ -93,7 +91,7 @@ class TextTable:
 
     def position(self, wanted: str, *, key: str) -> int:
         """Find the position, from 0, of the column that `key` names."""
-        header = None if self.source.dialect is None else self.source.header
+        header = None if self.source.dialect is None else self.source.dialect.header
         return column_position(self.names, wanted, key=key, file=self.source.file, header=header)
 
     def ids(self, wanted: str, *, key: str, noun: str) -> pa.DictionaryArray:
@@ -122,16 +120,16 @@ class TextTable:
         source, number = self.source, self.first_row + row
         if source.dialect is None:
             return f"{source.file}, row {number + 1}, column {column}"
-        line = nth_line(source.file, source.dialect, number + int(source.header))
+        line = nth_line(source.file, source.dialect, number + int(source.dialect.header))
         return f"{source.file}, line {line}, column {column}"
 
 
-def read_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TextTable:
+def read_text_table(file: InputFile, dialect: TextDialect) -> TextTable:
     """Read a whole table; see `open_text_table`."""
-    return open_text_table(file, dialect, header=header).whole()
+    return open_text_table(file, dialect).whole()
 
 
-def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> TableFile:
+def open_text_table(file: InputFile, dialect: TextDialect) -> TableFile:
     """Check a table and open it.
 
     Raises:
@@ -141,8 +139,8 @@ def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
     if kind is not Format.TEXT:
         schema, batches = typed_batches(file, kind)
         check_unique(schema.names, file=file)
-        return TableFile(file, None, header=True, schema=schema, batches=batches)
-    dialect = dialect.adapted(file)
+        return TableFile(file, None, schema, batches)
+    dialect, header = dialect.adapted(file), dialect.header
     ((line, cells),) = first_rows(file, dialect, 1)
     names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
     check_unique(names, file=file)
@@ -153,7 +151,7 @@ def open_text_table(file: InputFile, dialect: TextDialect, *, header: bool) -> T
             return _parsed(file, dialect, names, skipped_lines, QuoteScan(dialect, num_columns=len(names)))
 
         schema = pa.schema([(name, pa.string()) for name in names])
-        return TableFile(file, dialect, header, schema, batches, notes)
+        return TableFile(file, dialect, schema, batches, notes)
 
     scan = QuoteScan(dialect, num_columns=len(names))
     is_table, num_batches = _is_table(_parsed(file, dialect, names, skipped_lines, scan))

@@ -29,18 +29,16 @@ class FeatureLayout:
 
     Attributes:
         dialect: dialect of a text file.
-        header: whether the first row names the columns; otherwise their names are positions from 1.
         id: name of the id column.
         title: name of the title column; None without one.
         numeric: names of the numeric columns; all others hold categories.
         may_lack_numeric: whether numeric columns may be missing.
-        names: names of all columns of a file without a header; None: see `header`.
+        names: names of all columns of a file without a header; None: their positions from 1.
         flags: columns of genres, which hold 1 if an item has the genre. They become the only feature, `genres`.
     """
 
     dialect: TextDialect
     id: str
-    header: bool = True
     title: str | None = None
     numeric: tuple[str, ...] = ()
     may_lack_numeric: bool = False
@@ -152,7 +150,7 @@ def read_features(source: FeatureFile) -> FeatureTable:
     origin, file, layout = source
     if file is None or layout is None:
         return FeatureTable(origin)
-    table = read_text_table(file, layout.dialect, header=layout.header and layout.names is None)
+    table = read_text_table(file, layout.dialect)
     if layout.names is not None:
         if len(table.names) != len(layout.names):
             raise UserError(f"{file} has {len(table.names)} columns, not {len(layout.names)}")

@@ -22,7 +22,6 @@ class RatingFiles:
     Attributes:
         files: the files, in the order of the rows.
         dialect: dialect of text files.
-        header: whether the first line of a text file names the columns.
         columns: columns by role.
         timestamp_format: data.timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
         num_rows: numbers of ratings that a named data set can have; empty: any number.
@@ -30,7 +29,6 @@ class RatingFiles:
 
     files: tuple[InputFile, ...]
     dialect: TextDialect
-    header: bool
     columns: ColumnOptions
     timestamp_format: str | None = None
     num_rows: tuple[int, ...] = ()
@@ -39,9 +37,7 @@ class RatingFiles:
         """Find the layout of one of the files; None unless it is text."""
         if format_of(file) is not Format.TEXT:
             return None
-        return layout_of(
-            file, self.dialect, header=self.header, columns=self.columns, timestamp_format=self.timestamp_format
-        )
+        return layout_of(file, self.dialect, columns=self.columns, timestamp_format=self.timestamp_format)
 
 
 @dataclass(frozen=True)

@@ -204,4 +204,4 @@ def _pairs_or_table(values: Mapping[Any, Any] | Frame | None, *, name: str) -> P
 def _table(frame: Frame, *, name: str) -> TextTable:
     if isinstance(frame, str | Path):
         raise UserError(f"{name} must be a data frame or a mapping, got {str(frame)!r}; read the file first")
-    return read_text_table(frame_file(frame, name=name), TextDialect(",", "utf-8"), header=True)
+    return read_text_table(frame_file(frame, name=name), TextDialect(",", "utf-8"))
