@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ratinglab.files import write_whole
+from ratinglab.files import write_bytes
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.text_dialects import TextDialect
 from ratinglab.formats.text_options import ColumnOptions
@@ -56,9 +56,9 @@ def demo_files(root: Path, *, seed: int) -> TableFiles:
     if not facts.exists():  # written last; two runs that write at once write the same
         folder.mkdir(parents=True, exist_ok=True)
         generated = generate(seed)
-        _write(folder / "ratings.csv", generated.ratings.to_csv(index=False))
-        _write(folder / "items.csv", generated.items.to_csv(index=False))
-        _write(facts, json.dumps({"noise_floor_mse": generated.noise_floor}, indent=2) + "\n")
+        write_bytes(folder / "ratings.csv", generated.ratings.to_csv(index=False).encode())
+        write_bytes(folder / "items.csv", generated.items.to_csv(index=False).encode())
+        write_bytes(facts, (json.dumps({"noise_floor_mse": generated.noise_floor}, indent=2) + "\n").encode())
     dialect = TextDialect(separator=",", encoding="utf-8")
     columns = ColumnOptions(user="user_id", item="item_id", rating="rating", timestamp="timestamp")
     return TableFiles(
@@ -72,10 +72,6 @@ def demo_files(root: Path, *, seed: int) -> TableFiles:
         ),
         noise_floor=json.loads(facts.read_text(encoding="utf-8"))["noise_floor_mse"],
     )
-
-
-def _write(path: Path, text: str) -> None:
-    write_whole(path, lambda file: file.write(text.encode()))
 
 
 class GeneratedTable(NamedTuple):

@@ -111,15 +111,12 @@ class DataOptions(ABC):
 class ScaleOptions:
     """Lowest and highest possible rating, for data that does not contain them."""
 
-    lowest: float | None
+    lowest: float | None = field(metadata=finite())
     """Minimum of the rating scale; lower ratings are an error. null: minimum of all ratings outside the test rows."""
-    highest: float | None
+    highest: float | None = field(metadata=finite())
     """Maximum of the rating scale; higher ratings are an error. null: maximum of all ratings outside the test rows."""
 
     def check_together(self) -> None:
-        for name, bound in vars(self).items():
-            if bound is not None and not math.isfinite(bound):
-                raise UserError(f"data.scale.{name} must be finite, got {bound}")
         if self.lowest is not None and self.highest is not None and self.lowest >= self.highest:
             raise UserError(f"data.scale.highest must be above data.scale.lowest, got {self.highest} and {self.lowest}")
 

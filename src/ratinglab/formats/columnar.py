@@ -341,7 +341,9 @@ def _ids(column: pa.ChunkedArray, *, file: InputFile, role: str, first_row: int)
 
 def _numbers(column: pa.ChunkedArray, *, file: InputFile, first_row: int) -> pa.ChunkedArray:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        texts, column = column, _parsed_numbers(column)
+        texts, stripped = column, pc.utf8_trim_whitespace(column.cast(pa.string()))
+        is_number = pc.match_substring_regex(stripped, r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
+        column = pc.if_else(is_number, stripped, None).cast(pa.float64())
         if column.null_count > 0:
             row = _first(pc.is_null(column))
             place = f"{file}, row {first_row + row + 1}"
@@ -354,13 +356,6 @@ def _numbers(column: pa.ChunkedArray, *, file: InputFile, first_row: int) -> pa.
         row = _first(pc.invert(finite))
         raise UserError(f"{file}, row {first_row + row + 1}: the rating must be finite, got {column[row].as_py()}")
     return rating
-
-
-def _parsed_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Parse texts as float64; null where a text is not a number."""
-    texts = pc.utf8_trim_whitespace(texts.cast(pa.string()))
-    is_number = pc.match_substring_regex(texts, r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
-    return pc.if_else(is_number, texts, None).cast(pa.float64())
 
 
 def _times(column: pa.ChunkedArray, pattern: str | None, *, file: InputFile) -> pa.ChunkedArray:

@@ -21,10 +21,6 @@ CHUNK = 1 << 15
 """Rows per thread when searching for repeated pairs."""
 BUCKET = 1 << 25
 """Approximate number of rows whose pairs are sorted at once if the rows are in mapped files: 256 MB."""
-SLOT_BITS = 18
-"""Bits of the hash of a pair: 8 slots per row of a chunk, which fit the processor's cache."""
-HASH_FACTOR = np.uint32(2_654_435_769)
-"""2³² divided by the golden ratio: spreads the pairs evenly (Knuth, The Art of Computer Programming, volume 3, 6.4)."""
 PLACES_SHOWN = 3
 """Number of rows named in the message on repeated pairs."""
 
@@ -190,7 +186,7 @@ def _repeats_a_pair(ratings: Ratings, *, num_items: int, folder: Path | None) ->
     borders[1:-1] = np.searchsorted(ratings.user, ratings.user[borders[1:-1]])
     pieces = (ratings.take(slice(start, stop)) for start, stop in itertools.pairwise(borders))
     with ThreadPoolExecutor(pa.cpu_count()) as threads:  # numpy releases the GIL
-        return any(threads.map(lambda piece: _has_repeats_by_hash(_pairs(piece, num_items=num_items)), pieces))
+        return any(threads.map(lambda piece: _has_repeats(_pairs(piece, num_items=num_items)), pieces))
 
 
 def _repeats_by_bucket(ratings: Ratings, *, num_items: int, folder: Path) -> Iterator[NDArray[np.int64]]:
@@ -229,17 +225,6 @@ def _has_repeats(pair: NDArray[np.int64]) -> bool:
     if not (pair[1:] > pair[:-1]).all():
         pair.sort()
     return bool((pair[1:] == pair[:-1]).any())
-
-
-def _has_repeats_by_hash(pair: NDArray[np.int64]) -> bool:
-    """Return whether a pair is repeated. Sorts only the pairs whose slot a later row shares: about one in 16."""
-    slot = ((pair.astype(np.uint32) * HASH_FACTOR) >> np.uint32(32 - SLOT_BITS)).astype(np.intp)  # numpy's own index
-    row = np.arange(len(pair), dtype=np.int32)
-    last_row = np.empty(1 << SLOT_BITS, dtype=np.int32)
-    last_row[slot] = row
-    last = last_row[slot]
-    earlier = np.flatnonzero(last != row)
-    return bool((pair[earlier] == pair[last[earlier]]).any()) or _has_repeats(pair[earlier])
 
 
 def _k_core(rows: Rows, cleaning: Cleaning) -> Rows:

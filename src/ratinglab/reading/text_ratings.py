@@ -223,7 +223,9 @@ def _parsed(read: Callable[..., Any], stream: Any, layout: Layout, *, skip: int)
     )
     found = read(stream, **options)
     for batch in found.to_batches() if isinstance(found, pa.Table) else found:
-        _check_finite(batch)
+        numbers = [column for column in batch.columns if pa.types.is_floating(column.type)]
+        if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in numbers):
+            raise pa.ArrowInvalid("a number is not finite")
         if layout.spans_lines and any(
             pc.any(pc.match_substring_regex(ids, r"[\r\n]")).as_py() for ids in batch.columns[:2]
         ):
@@ -232,10 +234,3 @@ def _parsed(read: Callable[..., Any], stream: Any, layout: Layout, *, skip: int)
             times = parsed_times(batch.column(3), layout.time_format.pattern)
             batch = pa.RecordBatch.from_arrays([*batch.columns[:3], times], names=batch.schema.names)
         yield batch
-
-
-def _check_finite(batch: pa.RecordBatch) -> None:
-    """Raise ArrowInvalid if a number is not finite."""
-    numbers = [column for column in batch.columns if pa.types.is_floating(column.type)]
-    if not all(pc.all(pc.is_finite(column), min_count=0).as_py() for column in numbers):
-        raise pa.ArrowInvalid("a number is not finite")
