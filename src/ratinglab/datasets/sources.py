@@ -233,10 +233,8 @@ class CsvOptions(TextOptions, DataOptions):
         )
         others = f" and {len(self.path) - 1} more" if len(self.path) > 1 else ""
         name = "data frame" if self.path == [FRAME] else f"{Path(self.path[0]).name}{others}"
-        users = _feature_file("user", self.users, self.users.user, title=None, frame=frames and frames.users)
-        items = _feature_file(
-            "item", self.titles, self.titles.item, title=self.titles.title, frame=frames and frames.items
-        )
+        users = _feature_file("user", self.users, id_column=self.users.user, frame=frames and frames.users)
+        items = _feature_file("item", self.titles, id_column=self.titles.item, frame=frames and frames.items)
         files = TableFiles(name, ratings, users, items)
         return self._load(files, unrated=tuple(self.unrated), on_disk=self.on_disk, **vars(self.scale))
 
@@ -256,7 +254,7 @@ class CsvOptions(TextOptions, DataOptions):
 
 
 def _feature_file(
-    noun: str, options: UserOptions | TitleOptions, id_column: str, *, title: str | None, frame: Frame | None
+    noun: str, options: UserOptions | TitleOptions, *, id_column: str, frame: Frame | None
 ) -> FeatureFile:
     """Find the file of users or items, if any, or convert the data frame."""
     from ratinglab.formats.frames import frame_file
@@ -268,6 +266,7 @@ def _feature_file(
     origin = Origin(noun, place=f"{key}.path", advice=f"name it as {key}.path")
     if options.path is None:
         return FeatureFile(origin)
+    title = options.title if isinstance(options, TitleOptions) else None
     layout = FeatureLayout(options.dialect(f"{key}."), id=id_column, title=title, numeric=tuple(options.numeric))
     if frame is None and options.path == FRAME:
         raise _lost_frame(f"{key}.path", keyword=f"{noun}s")
