@@ -129,10 +129,8 @@ def locate(name: str, *, root: Path | None, cache: Path | None, address: str) ->
     Members of a zip archive are read in place, without extracting them.
 
     Args:
-        name: a key of DATA_SETS.
         root: the user's folder or zip archive; None: use the cache.
         cache: folder for downloads; None: no downloads.
-        address: web folder to download from.
 
     Raises:
         UserError: the data set is missing, or cannot be downloaded.

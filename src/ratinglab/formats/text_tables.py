@@ -22,7 +22,6 @@ class TableFile:
     """A table whose rows are read in blocks.
 
     Attributes:
-        file: the file.
         dialect: the dialect of text; None for Parquet, Arrow, ORC and JSON Lines.
         schema: names and types of the columns: text for a text file.
         batches: function that reads the rows.

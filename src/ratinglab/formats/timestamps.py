@@ -66,14 +66,7 @@ class TimeFormat:
 def format_of_times(
     text: str, pattern: str | None, *, place: str, decimal: str = ".", key: str = "data.timestamp_format"
 ) -> TimeFormat:
-    """Detect the format of a column of times from the first one.
-
-    Args:
-        text: the first time.
-        pattern: value of data.timestamp_format.
-        place: place of the first time, for messages.
-        decimal: decimal point of numbers.
-        key: key of the pattern in messages.
+    """Detect the format of a column of times from the first one, at `place`; for the pattern, see `TimeFormat`.
 
     Raises:
         UserError: the text is neither a number nor an ISO date, or does not match the pattern.
@@ -151,7 +144,6 @@ def milliseconds(column: pa.ChunkedArray, pattern: str | None) -> tuple[NDArray[
 
     Args:
         column: timestamps, integers or floats.
-        pattern: value of data.timestamp_format.
 
     Raises:
         ArrowInvalid: a number does not match the pattern.
@@ -209,7 +201,6 @@ def times_of_texts(
 
     Args:
         texts: texts without surrounding white space.
-        pattern: value of timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
         place: returns the place of a text, counted from 0, for messages.
         first: first time of the column, if it is not the first of these texts.
 

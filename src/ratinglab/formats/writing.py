@@ -83,8 +83,7 @@ def write_table(
 
     Args:
         path: value of the option `output`; its extension decides the format, see `check_name`.
-        schema: names and types of the columns.
-        blocks: the rows, all with that schema; they may be computed while the file is written.
+        blocks: the rows; they may be computed while the file is written.
         dialect: dialect of text; None: choose by the extension.
         header: whether text begins with the column names.
 

@@ -97,11 +97,8 @@ def scale_of(rows: Rows, cleaning: Cleaning, *, name: str) -> tuple[float, float
 def cleaned(rows: Rows, cleaning: Cleaning, *, name: str, folder: Path | None) -> Rows:
     """Merge repeated pairs, drop low ratings, then users and items with too few ratings, and ids without rows.
 
-    Args:
-        folder: folder for temporary files if the rows are in mapped files; or None.
-
     Raises:
-        UserError: rows repeat a pair and cleaning.duplicates is "error", or no row is left.
+        UserError: rows repeat a pair (see `without_duplicates`), or no row is left.
     """
     rows = without_duplicates(rows, policy=cleaning.duplicates, folder=folder)
     if cleaning.min_rating is not None:

@@ -28,9 +28,7 @@ class FeatureLayout:
     """Format and columns of a file of users or items.
 
     Attributes:
-        dialect: dialect of a text file.
-        id: name of the id column.
-        title: name of the title column; None without one.
+        id: name of the id column; likewise title, which is None without one.
         numeric: names of the numeric columns; all others hold categories.
         may_lack_numeric: whether numeric columns may be missing.
         names: names of all columns of a file without a header; None: their positions from 1.

@@ -21,8 +21,6 @@ class RatingFiles:
 
     Attributes:
         files: the files, in the order of the rows.
-        dialect: dialect of text files.
-        columns: columns by role.
         timestamp_format: data.timestamp_format: a unit of Unix time or a strptime pattern; None: detected.
         num_rows: numbers of ratings that a named data set can have; empty: any number.
     """
