@@ -153,12 +153,11 @@ def _json_fault(file: InputFile, schema: pa.Schema, *, otherwise: str) -> UserEr
 
 
 def _first_object(file: InputFile) -> dict[str, Any]:
-    number, line = next(_json_lines(file))
     try:
-        found = json.loads(line)
+        _, line = next(_json_lines(file))
+        found: dict[str, Any] = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file}, line {number}: each line must be a JSON object ({error})") from error
-    assert isinstance(found, dict), "format_of detects JSON Lines by the first object"
+        raise _json_fault(file, pa.schema([]), otherwise=str(error)) from error
     return found
 
 

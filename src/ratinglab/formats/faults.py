@@ -15,7 +15,7 @@ from ratinglab.formats.inputs import EmptyFileError, InputFile
 from ratinglab.formats.layouts import MATRIX_COLUMNS, Layout
 from ratinglab.formats.numbers import parsed_number
 from ratinglab.formats.row_reader import printable, rows_in
-from ratinglab.formats.text_dialects import LINE_END, QUOTE, QuoteScan, TextDialect, num_lines, utf8_blocks, whole_lines
+from ratinglab.formats.text_dialects import LINE_END, QUOTE, TextDialect, num_lines, utf8_blocks, whole_lines
 from ratinglab.formats.timestamps import matches_format
 
 LARGEST_RATING = float(np.finfo(np.float32).max)
@@ -45,12 +45,10 @@ class RowBlock(NamedTuple):
         return None
 
 
-def whole_rows(
-    file: InputFile, dialect: TextDialect, *, header_lines: int, num_valid_bytes: int = 0
-) -> Iterator[RowBlock]:
+def whole_rows(file: InputFile, layout: Layout, *, num_valid_bytes: int = 0) -> Iterator[RowBlock]:
     """Yield blocks of whole rows after the header. Skips blocks within the first `num_valid_bytes` bytes."""
-    pending, number, to_skip, size = b"", 1, header_lines, 0
-    for block in whole_lines(utf8_blocks(file, dialect)):
+    pending, number, to_skip, size = b"", 1, layout.header_lines, 0
+    for block in whole_lines(utf8_blocks(file, layout.dialect)):
         size += len(block)
         if size <= num_valid_bytes:
             number, to_skip = number + num_lines(block), 0
@@ -58,7 +56,7 @@ def whole_rows(
         pending += block
         while to_skip and (end := LINE_END.search(pending)):
             pending, number, to_skip = pending[end.end() :], number + 1, to_skip - 1
-        if to_skip or (dialect.is_quoted and pending.count(QUOTE) % 2 == 1):
+        if to_skip or (layout.dialect.is_quoted and pending.count(QUOTE) % 2 == 1):
             continue
         yield RowBlock(pending, number)
         number += num_lines(pending)
@@ -78,7 +76,7 @@ def first_fault(
         num_valid_bytes: number of bytes at the start that have no fault.
     """
     has_rows = num_valid_bytes > 0
-    for block in whole_rows(file, layout.dialect, header_lines=layout.header_lines, num_valid_bytes=num_valid_bytes):
+    for block in whole_rows(file, layout, num_valid_bytes=num_valid_bytes):
         if _num_rows(block.text) == 0:
             continue
         has_rows = True
@@ -103,7 +101,7 @@ def has_regular_rows(text: bytes, layout: Layout) -> bool:
     """
     if not layout.dialect.is_quoted or QUOTE not in text:
         return True
-    scan = QuoteScan(layout.dialect, num_columns=layout.num_columns)
+    scan = layout.new_scan()
     scan.add(text.removeprefix(codecs.BOM_UTF8))
     scan.end()
     return scan.is_regular and not (scan.may_join_rows if layout.spans_lines else scan.spans_lines)
@@ -160,7 +158,7 @@ def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]
     found: dict[int, int] = {}
     remaining, first = set(rows), 0
     one_line = replace(layout, spans_lines=False)
-    for block in whole_rows(file, layout.dialect, header_lines=layout.header_lines):
+    for block in whole_rows(file, layout):
         if has_regular_rows(block.text, one_line):
             stop = first + _num_rows(block.text)
             if min(remaining) >= stop:
@@ -176,11 +174,10 @@ def lines_of_rows(file: InputFile, layout: Layout, rows: list[int]) -> list[int]
     return [found[row] for row in rows]
 
 
-def num_rows_by_line(file: InputFile, dialect: TextDialect, *, header_lines: int) -> int:
+def num_rows_by_line(file: InputFile, layout: Layout) -> int:
     """Count the lines after the header that are not empty, which are the rows unless a cell spans lines."""
-    return sum(
-        _num_rows(lines.text) for lines in whole_rows(file, replace(dialect, quote=False), header_lines=header_lines)
-    )
+    unquoted = replace(layout, dialect=replace(layout.dialect, quote=False))
+    return sum(_num_rows(block.text) for block in whole_rows(file, unquoted))
 
 
 def _num_rows(text: bytes) -> int:
@@ -197,7 +194,7 @@ def check_quotes(file: InputFile, layout: Layout) -> None:
         UserError: a column that is read has an irregular quotation mark or a cell that spans lines; or a cell contains
             lines that look like rows, which a stray quotation mark may have joined.
     """
-    for block in whole_rows(file, layout.dialect, header_lines=layout.header_lines):
+    for block in whole_rows(file, layout):
         if has_regular_rows(block.text, layout):
             continue
         fault = block.fault(

@@ -8,7 +8,7 @@ from ratinglab.errors import UserError, did_you_mean
 from ratinglab.formats.inputs import InputFile
 from ratinglab.formats.numbers import is_number
 from ratinglab.formats.row_reader import first_rows, printable
-from ratinglab.formats.text_dialects import TextDialect
+from ratinglab.formats.text_dialects import QuoteScan, TextDialect
 from ratinglab.formats.text_options import ColumnOptions
 from ratinglab.formats.timestamps import TimeFormat, format_of_times
 from ratinglab.options import quoted
@@ -44,6 +44,10 @@ class Layout:
     time_format: TimeFormat | None
     spans_lines: bool = False
     notes: tuple[str, ...] = ()
+
+    def new_scan(self) -> QuoteScan:
+        """Make a check of the file's quotation marks."""
+        return QuoteScan(self.dialect, num_columns=self.num_columns)
 
 
 def layout_of(file: InputFile, dialect: TextDialect, *, columns: ColumnOptions, timestamp_format: str | None) -> Layout:

@@ -12,7 +12,7 @@ from ratinglab.formats.columnar import text_column, typed_batches
 from ratinglab.formats.detection import Format, format_of
 from ratinglab.formats.faults import fault_of_marks, multiline_cell, whole_rows, written_cells
 from ratinglab.formats.inputs import BLOCK_SIZE, InputFile
-from ratinglab.formats.layouts import check_unique, column_position, positions_of
+from ratinglab.formats.layouts import Layout, check_unique, column_position, positions_of
 from ratinglab.formats.row_reader import first_rows, nth_line, printable
 from ratinglab.formats.text_dialects import QuoteScan, TextDialect, TextStream, arrow_options
 
@@ -143,32 +143,37 @@ def open_text_table(file: InputFile, dialect: TextDialect) -> TableFile:
     ((line, cells),) = first_rows(file, dialect, 1)
     names = [printable(cell).strip() for cell in cells] if header else positions_of(cells)
     check_unique(names, file=file)
-    skipped_lines = line if header else line - 1
+    as_is = Layout(dialect, line if header else line - 1, len(names), positions={}, time_format=None)
 
-    def opened(dialect: TextDialect, *notes: str) -> TableFile:
-        def batches() -> Iterator[pa.RecordBatch]:
-            return _parsed(file, dialect, names, skipped_lines, QuoteScan(dialect, num_columns=len(names)))
+    def parsed(layout: Layout, scan: QuoteScan) -> Iterator[pa.RecordBatch]:
+        types, spans_lines = dict.fromkeys(names, pa.string()), layout.dialect.is_quoted
+        options = arrow_options(
+            layout.dialect, names, types, skipped_lines=layout.header_lines, spans_lines=spans_lines, use_threads=True
+        )
+        stream = TextStream(file, layout.dialect, header_lines=layout.header_lines, scan=scan)
+        yield from pyarrow.csv.open_csv(stream, **options)
 
+    def opened(layout: Layout, *notes: str) -> TableFile:
         schema = pa.schema([(name, pa.string()) for name in names])
-        return TableFile(file, dialect, schema, batches, notes)
+        return TableFile(file, layout.dialect, schema, lambda: parsed(layout, layout.new_scan()), notes)
 
-    scan = QuoteScan(dialect, num_columns=len(names))
-    is_table, num_batches = _is_table(_parsed(file, dialect, names, skipped_lines, scan))
+    scan = as_is.new_scan()
+    is_table, num_batches = _is_table(parsed(as_is, scan))
     if is_table and scan.is_regular and not scan.may_join_rows:
-        return opened(dialect)
+        return opened(as_is)
     if scan.has_quotes:
         note = f"{file}: quotation marks were read as text, as with {dialect.prefix}quote=none"
-        unquoted = opened(replace(dialect, quote=False), note)
+        unquoted = opened(replace(as_is, dialect=replace(dialect, quote=False)), note)
         if _is_table(unquoted.batches())[0] and not any(map(_encloses_a_cell, unquoted.batches())):
             return unquoted
     # the fault may be in a line that begins in the last block that was read
     num_valid_bytes = 0 if scan.has_quotes else max(num_batches - 1, 0) * BLOCK_SIZE
-    fault = _first_fault(file, dialect, len(names), skipped_lines, num_valid_bytes)
+    fault = _first_fault(file, as_is, num_valid_bytes)
     if fault is not None:
         raise fault
     if not is_table:
         raise UserError(f"{file} cannot be read as a table of {len(names)} columns")
-    return opened(dialect)
+    return opened(as_is)
 
 
 def _is_table(batches: Iterator[pa.RecordBatch]) -> tuple[bool, int]:
@@ -188,40 +193,24 @@ def _encloses_a_cell(batch: pa.RecordBatch) -> bool:
     return any(pc.any(each).as_py() for each in enclosed)
 
 
-def _parsed(
-    file: InputFile, dialect: TextDialect, names: list[str], skipped_lines: int, scan: QuoteScan
-) -> Iterator[pa.RecordBatch]:
-    """Parse a file in batches of text. Raises ArrowInvalid if a row has too many or too few cells."""
-    options = arrow_options(
-        dialect,
-        names,
-        dict.fromkeys(names, pa.string()),
-        skipped_lines=skipped_lines,
-        spans_lines=dialect.is_quoted,
-        use_threads=True,
-    )
-    yield from pyarrow.csv.open_csv(TextStream(file, dialect, header_lines=skipped_lines, scan=scan), **options)
-
-
-def _first_fault(
-    file: InputFile, dialect: TextDialect, num_columns: int, skipped_lines: int, num_valid_bytes: int
-) -> UserError | None:
+def _first_fault(file: InputFile, layout: Layout, num_valid_bytes: int) -> UserError | None:
     """Make the error for the first faulty row; None if there is none. The first `num_valid_bytes` bytes have no fault.
 
     A row is faulty if it has too many or too few cells, irregular quotation marks, bytes that are not UTF-8, or a cell
     with lines that look like rows.
     """
     has_rows = num_valid_bytes > 0
-    for block in whole_rows(file, dialect, header_lines=skipped_lines, num_valid_bytes=num_valid_bytes):
-        has_rows = has_rows or any(block.rows(dialect, file))
-        fault = block.fault(lambda cells, lines: _fault_of_row(cells, lines, dialect, num_columns), dialect, file)
+    for block in whole_rows(file, layout, num_valid_bytes=num_valid_bytes):
+        has_rows = has_rows or any(block.rows(layout.dialect, file))
+        fault = block.fault(lambda cells, lines: _fault_of_row(cells, lines, layout), layout.dialect, file)
         if fault is not None:
             return fault
     return None if has_rows else UserError(f"{file} has no rows, only a header")
 
 
-def _fault_of_row(cells: list[str], lines: list[bytes], dialect: TextDialect, num_columns: int) -> str | None:
+def _fault_of_row(cells: list[str], lines: list[bytes], layout: Layout) -> str | None:
     """Describe the fault of a row, to follow `FILE, line N:`; None if it has none."""
+    dialect, num_columns = layout.dialect, layout.num_columns
     looks_joined = any(line.count(dialect.delimiter.encode()) == num_columns - 1 for line in lines[1:])
     if looks_joined or (len(lines) > 1 and len(cells) != num_columns):
         return multiline_cell(dialect)

@@ -80,13 +80,13 @@ def _read_irregular_quotes(file: InputFile, layout: Layout, threads: ThreadPoolE
     note = f"{file}: quotation marks were read as text, as with data.quote=none"
     as_text = replace(layout, dialect=replace(layout.dialect, quote=False), notes=(*layout.notes, note))
     spanning = replace(layout, spans_lines=True)
-    scan = _new_scan(layout)
+    scan = layout.new_scan()
     with suppress(FaultyRowError):
-        return as_text, list(_parts_in_order(file, as_text, threads, _new_scan(as_text), _convert_unquoted))
+        return as_text, list(_parts_in_order(file, as_text, threads, as_text.new_scan(), _convert_unquoted))
     with suppress(FaultyRowError):  # as pyarrow reads them, unless that joins lines
-        parts = list(_parts_in_order(file, layout, threads, _new_scan(layout)))
+        parts = list(_parts_in_order(file, layout, threads, layout.new_scan()))
         num_rows = sum(len(rating) for _, _, rating, *_ in parts)
-        if num_rows == num_rows_by_line(file, layout.dialect, header_lines=layout.header_lines):
+        if num_rows == num_rows_by_line(file, layout):
             check_quotes(file, layout)
             return layout, parts
     fault = FaultyRowError(0, "a quotation mark is irregular")
@@ -136,7 +136,7 @@ def _parts_of(file: InputFile, layout: Layout, threads: ThreadPoolExecutor) -> I
         FaultyRowError: a row is faulty, or there is none.
         IrregularQuotesError: a quoted cell spans lines, or quotation marks are irregular.
     """
-    scan, num_rows = _new_scan(layout), 0
+    scan, num_rows = layout.new_scan(), 0
     if pieces := pieces_of(file, layout.dialect, header_lines=layout.header_lines):
         parts = _parts_of_pieces(file, layout, threads, pieces)
     else:
@@ -178,10 +178,6 @@ def _irregular_quotes(file: InputFile) -> IrregularQuotesError:
         f"{file} has quotation marks within cells, or cells that span lines, which data.on_disk=true does not read: "
         "save it as Parquet, or set data.quote=none if they are text"
     )
-
-
-def _new_scan(layout: Layout) -> QuoteScan:
-    return QuoteScan(layout.dialect, num_columns=layout.num_columns)
 
 
 def _parts_in_order(
