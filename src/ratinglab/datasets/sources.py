@@ -81,7 +81,6 @@ class DataOptions(ABC):
         lowest: float | None = None,
         highest: float | None = None,
         unrated: tuple[float, ...] = (),
-        on_disk: bool = False,
     ) -> RatingTable:
         """Read the files, or load the table from the cache. A bound of None comes from the ratings."""
         from ratinglab.reading.cleaning import Cleaning
@@ -98,10 +97,12 @@ class DataOptions(ABC):
         )
         # all options that affect how files are read
         values = asdict(self) | {"batch_size": None, "cache": None}
-        if on_disk:  # resume=FOLDER makes paths absolute: the files' fingerprints tell them apart
+        if self.keeps_rows_on_disk:  # resume=FOLDER makes paths absolute: the files' fingerprints tell them apart
             values |= {"path": None}
         options = json.dumps(values, default=lambda value: value.name)
-        return load_table(files, cleaning=cleaning, folder=self._cache_folder(), options=options, on_disk=on_disk)
+        return load_table(
+            files, cleaning=cleaning, folder=self._cache_folder(), options=options, on_disk=self.keeps_rows_on_disk
+        )
 
     def _cache_folder(self) -> Path | None:
         return None if self.cache is None else user_path(self.cache, key="data.cache")
@@ -236,7 +237,7 @@ class CsvOptions(TextOptions, DataOptions):
         users = _feature_file("user", self.users, id_column=self.users.user, frame=frames and frames.users)
         items = _feature_file("item", self.titles, id_column=self.titles.item, frame=frames and frames.items)
         files = TableFiles(name, ratings, users, items)
-        return self._load(files, unrated=tuple(self.unrated), on_disk=self.on_disk, **vars(self.scale))
+        return self._load(files, unrated=tuple(self.unrated), **vars(self.scale))
 
     def _files(self) -> tuple[InputFile, ...]:
         """Find the files of ratings, or convert the data frame."""

@@ -2,7 +2,7 @@
 
 import codecs
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -63,7 +63,7 @@ def _batches_of(file: InputFile, columns: ColumnOptions) -> Iterator[pa.RecordBa
     kind, names = format_of(file), list(columns.by_role().values())
     find_columns(column_names(file, kind), columns, file=file, header=None)
     if kind is Format.JSON_LINES:
-        yield from _json_line_batches(file, names, floats={columns.rating})
+        yield from _json_line_batches(file, names, rating=columns.rating)
     else:
         yield from typed_batches(file, kind, columns=names)[1]()
 
@@ -105,11 +105,12 @@ def _names(schema: pa.Schema, file: InputFile) -> list[str]:
     return names
 
 
-def _json_line_batches(file: InputFile, names: list[str], *, floats: Collection[str]) -> Iterator[pa.RecordBatch]:
-    """Yield values of JSON objects, one object per line, with the types of the first line; `floats` may mix types."""
+def _json_line_batches(file: InputFile, names: list[str], *, rating: str) -> Iterator[pa.RecordBatch]:
+    """Yield values of JSON objects, one object per line, with the types of the first line; ratings may mix types."""
     first = _first_object(file)
     types = {name: _type_of(first[name], name=name, file=file) for name in names}
-    types |= {name: pa.float64() for name in floats if types[name] == pa.int64()}
+    if types[rating] == pa.int64():
+        types[rating] = pa.float64()
     schema = pa.schema(list(types.items()))
     try:
         for batch in pyarrow.json.open_json(

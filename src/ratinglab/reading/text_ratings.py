@@ -79,8 +79,6 @@ def _read_irregular_quotes(file: InputFile, layout: Layout, threads: ThreadPoolE
     """
     note = f"{file}: quotation marks were read as text, as with data.quote=none"
     as_text = replace(layout, dialect=replace(layout.dialect, quote=False), notes=(*layout.notes, note))
-    spanning = replace(layout, spans_lines=True)
-    scan = layout.new_scan()
     with suppress(FaultyRowError):
         return as_text, list(_parts_in_order(file, as_text, threads, as_text.new_scan(), _convert_unquoted))
     with suppress(FaultyRowError):  # as pyarrow reads them, unless that joins lines
@@ -90,6 +88,7 @@ def _read_irregular_quotes(file: InputFile, layout: Layout, threads: ThreadPoolE
             check_quotes(file, layout)
             return layout, parts
     fault = FaultyRowError(0, "a quotation mark is irregular")
+    spanning, scan = replace(layout, spans_lines=True), layout.new_scan()
     try:
         parts = list(_parts_in_order(file, spanning, threads, scan))
         if scan.is_regular:
