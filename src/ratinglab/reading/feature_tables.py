@@ -70,41 +70,36 @@ class FeatureTable:
     columns: dict[str, Column] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def titles_of(self, ids: IdMap) -> NDArray[np.object_] | None:
-        """Return the title of each index, empty if unknown: (len(ids),)."""
-        if self.titles is None:
-            return None
-        return _by_index(np.array(self.titles, dtype=object), ids.index_of(self.ids), count=len(ids))
+    def by_index(self, ids: IdMap) -> tuple[NDArray[np.object_] | None, dict[str, Column], tuple[str, ...]]:
+        """Reorder titles, if any, and features to indices: (len(ids),) each, unknown for ids without a row.
 
-    def columns_of(self, ids: IdMap) -> dict[str, Column]:
-        """Return features by index, and for each numeric column NAME its quantile groups as categories, NAME_group.
-
-        A column NAME_group of the file replaces the quantile groups.
+        Each numeric column NAME gets its quantile groups as categories, NAME_group, unless the file has that column.
+        Also returns the notes, with one if few of the ids have a row, since the file or column may be wrong.
         """
-        index = ids.index_of(self.ids)
-        found: dict[str, Column] = {}
+        index, num_ids = ids.index_of(self.ids), len(ids)
+        titles = None
+        if self.titles is not None:
+            titles = _by_index(np.array(self.titles, dtype=object), index, count=num_ids)
+        columns: dict[str, Column] = {}
         for name, column in self.columns.items():
-            found[name] = values = _by_index(column, index, count=len(ids))
+            columns[name] = values = _by_index(column, index, count=num_ids)
             if is_numeric(column) and f"{name}_group" not in self.columns:
-                found[f"{name}_group"] = groups_of(values)
-        return found
-
-    def notes_for(self, ids: IdMap) -> tuple[str, ...]:
-        """List the notes, with one if few users or items with ratings have a row: the file or column may be wrong."""
-        index = ids.index_of(self.ids)
-        has_row = np.zeros(len(ids), dtype=np.bool_)
+                columns[f"{name}_group"] = groups_of(values)
+        has_row = np.zeros(num_ids, dtype=np.bool_)
         has_row[index[index != UNKNOWN]] = True
-        if has_row.mean() >= MIN_COVERAGE or (self.titles is None and not self.columns):
-            return self.notes
+        if has_row.mean() >= MIN_COVERAGE or (titles is None and not columns):
+            return titles, columns, self.notes
+        return titles, columns, (*self.notes, self._note_on_coverage(has_row, index, ids))
+
+    def _note_on_coverage(self, has_row: NDArray[np.bool_], index: NDArray[np.int32], ids: IdMap) -> str:
         noun, where = self.origin.noun, self.origin.place
         without = str(ids.ids[int(np.argmin(has_row))])
         number = f"only {has_row.sum():,}" if has_row.any() else "none"
         other = next((each for each, number in zip(self.ids, index, strict=True) if number == UNKNOWN), None)
         example = f", including {other!r}, which has no ratings" if other is not None else ""
         return (
-            *self.notes,
             f"{where} has rows for {number} of the {len(ids):,} {noun}s with ratings (not for {without!r}); it has "
-            f"{len(self.ids):,} rows{example}",
+            f"{len(self.ids):,} rows{example}"
         )
 
 

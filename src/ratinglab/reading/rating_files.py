@@ -62,21 +62,23 @@ def read_table(files: TableFiles, *, cleaning: Cleaning, folder: Path | None = N
     rows = without_unrated(rows, cleaning, name=files.name)
     scale = scale_of(rows, cleaning, name=files.name)
     rows = cleaned(rows, cleaning, name=files.name, folder=folder)
+    _, user_columns, user_notes = users.by_index(rows.user_ids)
+    titles, item_columns, item_notes = items.by_index(rows.item_ids)
     return RatingTable(
         name=files.name,
         ratings=rows.ratings,
         timestamp=rows.timestamp,
         user_ids=rows.user_ids,
         item_ids=rows.item_ids,
-        titles=items.titles_of(rows.item_ids),
-        user_columns=users.columns_of(rows.user_ids),
-        item_columns=items.columns_of(rows.item_ids),
+        titles=titles,
+        user_columns=user_columns,
+        item_columns=item_columns,
         origins=(files.users.origin, files.items.origin),
         scale=scale,
         set_scale=cleaning.set_scale if cleaning.min_rating is None else scale,
         sources=rows.sources(),
         merged_across_files=rows.merged_across_files,
-        notes=(*rows.notes, *items.notes_for(rows.item_ids), *users.notes_for(rows.user_ids)),
+        notes=(*rows.notes, *item_notes, *user_notes),
         noise_floor=files.noise_floor,
         folder=folder,
     )
