@@ -76,6 +76,8 @@ class FeatureTable:
         Each numeric column NAME gets its quantile groups as categories, NAME_group, unless the file has that column.
         Also returns the notes, with one if few of the ids have a row, since the file or column may be wrong.
         """
+        if self.titles is None and not self.columns:
+            return None, {}, self.notes
         index, num_ids = ids.index_of(self.ids), len(ids)
         titles = None
         if self.titles is not None:
@@ -87,7 +89,7 @@ class FeatureTable:
                 columns[f"{name}_group"] = groups_of(values)
         has_row = np.zeros(num_ids, dtype=np.bool_)
         has_row[index[index != UNKNOWN]] = True
-        if has_row.mean() >= MIN_COVERAGE or (titles is None and not columns):
+        if has_row.mean() >= MIN_COVERAGE:
             return titles, columns, self.notes
         return titles, columns, (*self.notes, self._note_on_coverage(has_row, index, ids))
 
